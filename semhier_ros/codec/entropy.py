@@ -1,0 +1,307 @@
+"""Entropy coding of integer symbols with integer tables, by constriction's range coder (docs/bitstream.md).
+
+Nothing here depends on rounding: tables are integers that sum to 2**PRECISION, and constriction is handed
+probabilities that make its own 24-bit fixed-point tables equal to ours, entry for entry (see `Tables`). The bytes are
+therefore the same on every machine, and the specification alone is enough to write another decoder.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import constriction
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from semhier_ros.codec.packet import PacketError
+
+PRECISION = 20
+"""Binary logarithm of the sum of every row of a table."""
+CODER_PRECISION = 24
+"""Precision of constriction's fixed-point probabilities; a frequency f becomes f * 16 of 2**24."""
+MAX_ALPHABET = 1 << 16
+MAX_ROWS = 1 << 16
+
+_TOTAL = 1 << PRECISION
+_RENORMALISATION_LOSS_BITS = -math.log2(1 - 2.0**-8)
+_GROUP_COST = 1200  # one call per group costs as much as this many table entries scanned symbol by symbol
+
+_Categorical: Any = constriction.stream.model.Categorical
+_FAMILY: Any = _Categorical(perfect=False)
+
+
+class BlockError(PacketError):
+    """A block whose bytes no encoder can have made of the symbols that were asked for."""
+
+
+class Tables:
+    """Probability tables of one kind of symbol: `rows` rows over the alphabet 0..alphabet-1.
+
+    `frequencies`: integers (rows, alphabet), each at least 1, every row summing to 2**PRECISION; raises ValueError
+    naming the row otherwise. 1 to 65,536 rows, 2 to 65,536 symbols.
+
+    constriction turns probabilities p into cumulatives floor(sum(p[:i]) * scale) + i with scale = (2**24 - alphabet) /
+    sum(p). With p = f * 16 - 1 in float64 all sums are exact, sum(p) = 2**24 - alphabet, scale is exactly 1, and the
+    cumulative is exactly 16 * sum(f[:i]).
+    """
+
+    __slots__ = ("_bits", "_frequencies", "_models", "_probabilities")
+
+    def __init__(self, frequencies: ArrayLike) -> None:
+        table = np.asarray(frequencies)
+        if table.ndim != 2 or table.dtype.kind not in "iu":
+            raise ValueError(f"frequencies: shape {table.shape} of {table.dtype}, expected integers (rows, alphabet)")
+        rows, alphabet = table.shape
+        if not 1 <= rows <= MAX_ROWS or not 2 <= alphabet <= MAX_ALPHABET:
+            raise ValueError(
+                f"frequencies: shape {table.shape}, expected 1 to {MAX_ROWS} rows and 2 to {MAX_ALPHABET} symbols"
+            )
+        for name, wrong in (
+            ("an entry outside 1..2**20", ((table < 1) | (table > _TOTAL)).any(axis=1)),
+            (f"a sum other than {_TOTAL}", table.sum(axis=1, dtype=np.int64) != _TOTAL),
+        ):
+            if wrong.any():
+                raise ValueError(f"frequencies: row {int(np.argmax(wrong))} has {name}")
+        self._frequencies = np.array(table, dtype=np.int32, order="C")
+        self._frequencies.flags.writeable = False
+        scale = float(1 << (CODER_PRECISION - PRECISION))
+        self._probabilities = self._frequencies.astype(np.float64) * scale - 1.0
+        self._bits = (PRECISION - np.log2(self._frequencies)).ravel()
+        self._models: list[Any] = [None] * rows
+
+    @property
+    def frequencies(self) -> NDArray[np.int32]:
+        """The integers (rows, alphabet), read-only: what a model folder stores."""
+        return self._frequencies
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(self._frequencies.shape[0])
+
+    @property
+    def alphabet(self) -> int:
+        """Number of symbols; they are 0..alphabet-1."""
+        return int(self._frequencies.shape[1])
+
+    def cost_bits(self, symbols: ArrayLike, rows: ArrayLike | int) -> float:
+        """Ideal cost in bits of `symbols` under `rows`: what training and tests compare real bytes with."""
+        symbol_array, row_array = _symbols_and_rows(symbols, self, rows)
+        return self._cost(symbol_array, row_array)
+
+    @classmethod
+    def from_counts(cls, counts: ArrayLike, *, smoothing: float = 0.5) -> Tables:
+        """Tables from observed counts (rows, alphabet), floats >= 0: used when a model is made, never at run time.
+
+        Every entry first gets `smoothing` (> 0). Every frequency is 1 plus its share of the rest, rounded down; what
+        is left goes one each to the largest remainders, ties to the lower symbol.
+        """
+        weights = np.asarray(counts, dtype=np.float64)
+        if weights.ndim != 2 or weights.shape[1] < 2 or not np.isfinite(weights).all() or (weights < 0).any():
+            raise ValueError("counts: expected finite numbers >= 0 of shape (rows, alphabet >= 2)")
+        if not smoothing > 0:
+            raise ValueError(f"smoothing: {smoothing}, expected more than 0")
+        weights = weights + smoothing
+        share = weights / weights.sum(axis=1, keepdims=True) * (_TOTAL - weights.shape[1])
+        frequencies = np.floor(share).astype(np.int64)
+        missing = _TOTAL - weights.shape[1] - frequencies.sum(axis=1)
+        for row, count in enumerate(missing.tolist()):
+            order = np.argsort(frequencies[row] - share[row], kind="stable")
+            if count >= 0:
+                frequencies[row, order[:count]] += 1
+            else:
+                frequencies[row, np.argmax(frequencies[row])] += count
+        return cls(frequencies + 1)
+
+    @classmethod
+    def gaussian(cls, scales: ArrayLike, half_width: int) -> Tables:
+        """One row per standard deviation in `scales` (> 0): a zero-mean Gaussian rounded to integers.
+
+        Symbol s stands for the value s - half_width; the alphabet is -half_width..half_width, both tails folded into
+        the ends. Uses the machine's erfc, so it is used when a model is made; models ship the integers.
+        """
+        if half_width < 1:
+            raise ValueError(f"half_width: {half_width}, expected at least 1")
+        deviations = [float(scale) for scale in np.asarray(scales, dtype=np.float64).ravel()]
+        if not deviations or not all(math.isfinite(deviation) and deviation > 0 for deviation in deviations):
+            raise ValueError("scales: expected one or more finite numbers > 0")
+        counts = np.empty((len(deviations), 2 * half_width + 1))
+        for row, deviation in enumerate(deviations):
+            above = [0.5 * math.erfc((k - 0.5) / (deviation * math.sqrt(2))) for k in range(half_width + 1)]
+            for k in range(half_width + 1):
+                mass = above[k] - (above[k + 1] if k < half_width else 0.0)
+                counts[row, half_width - k] = counts[row, half_width + k] = mass
+            counts[row, half_width] = 1.0 - 2.0 * above[1]
+        return cls.from_counts(counts, smoothing=2.0**-40)
+
+    def _cost(self, symbols: NDArray[np.int32], rows: NDArray[np.intp] | int) -> float:
+        return float(self._bits.take(symbols + np.multiply(rows, self.alphabet)).sum())
+
+    def _model(self, row: int) -> Any:
+        model = self._models[row]
+        if model is None:
+            model = self._models[row] = _Categorical(self._probabilities[row], perfect=False)
+        return model
+
+
+class BlockEncoder:
+    """Collects symbols and makes a block's bytes: `put` as often as needed, then `finish` once."""
+
+    def __init__(self) -> None:
+        self._coder: Any = constriction.stream.queue.RangeEncoder()
+
+    def put(self, symbols: ArrayLike, tables: Tables, rows: ArrayLike | int) -> None:
+        """Append `symbols` (n,), integers in 0..alphabet-1, coded by `tables`.
+
+        `rows`: the table row of every symbol (n,), or one row for all. Within one call symbols are coded in ascending
+        order of their row, those of one row in the order given; `BlockDecoder.get` with the same rows undoes it.
+        Raises ValueError, with nothing appended, when a symbol or row is out of range.
+        """
+        values, row_array = _symbols_and_rows(symbols, tables, rows)
+        if values.size == 0:
+            return
+        if isinstance(row_array, int):
+            self._coder.encode(values, tables._model(row_array))
+            return
+        order, sorted_rows = _coding_order(row_array, tables.rows)
+        values = values[order]
+        starts = _group_starts(sorted_rows, tables)
+        if starts is None:
+            self._coder.encode(values, _FAMILY, tables._probabilities[sorted_rows])
+            return
+        for start, stop in zip(starts, [*starts[1:], values.size], strict=True):
+            self._coder.encode(values[start:stop], tables._model(int(sorted_rows[start])))
+
+    def finish(self) -> bytes:
+        """The block: the shortest bytes that, followed by zeros, decode to the symbols put; b"" for none.
+
+        The coder ends with an interval [low, low + range) of numbers that all decode alike, read as a binary fraction
+        of `words` 32-bit words and 64 bits more. The multiple of the largest power of 256 within it is taken, the
+        smallest if there are several, and its trailing zero bytes are left out.
+        """
+        words, (lower, span) = self._coder.pos()
+        prefix = int.from_bytes(self._coder.get_compressed()[:words].astype(">u4").tobytes(), "big")
+        # Words whose carry is undecided are given by constriction for the point it would send, lower + 2**32 - 1.
+        if lower + 0xFFFFFFFF >= 1 << 64:
+            prefix -= 1
+        low = prefix << 64 | lower
+        total_bits = 32 * words + 64
+        cut = (span.bit_length() - 1) // 8 * 8
+        value = -(-low >> cut) << cut
+        larger = -(-low >> cut + 8) << cut + 8
+        if larger < low + span:  # longer than 2**(cut + 8) it is not, so this multiple is the only one
+            value = larger
+            cut = ((value & -value).bit_length() - 1) // 8 * 8 if value else total_bits
+        return (value >> cut).to_bytes((total_bits - cut) // 8, "big")
+
+
+class BlockDecoder:
+    """Reads symbols back from a block's bytes. Damaged bytes give wrong symbols or a BlockError, nothing worse.
+
+    `exact`: re-encode what was decoded, so that `finish` accepts only the very bytes that an encoder makes (costs
+    about as much as encoding). Memory is that of `data` and of the symbols asked for.
+    """
+
+    def __init__(self, data: bytes, *, exact: bool = False) -> None:
+        self._data = bytes(data)
+        padded = self._data + bytes(-len(self._data) % 4)
+        self._coder: Any = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
+        self._bits = 0.0
+        self._encoder = BlockEncoder() if exact else None
+
+    def get(self, tables: Tables, rows: ArrayLike | int, count: int | None = None) -> NDArray[np.int32]:
+        """The next symbols, int32 (n,), for the `tables` and `rows` that the encoder put.
+
+        `rows`: one row per symbol (n,); or one row for all, then `count` says how many (default 1). Raises BlockError
+        when the bytes cannot be continued, ValueError when a row is out of range.
+        """
+        row_array = _checked_rows(tables, rows)
+        if isinstance(row_array, int):
+            size = 1 if count is None else count
+            if size < 0:
+                raise ValueError(f"count: {size}, expected at least 0")
+        else:
+            size = row_array.size
+            if count is not None and count != size:
+                raise ValueError(f"count: {count}, but rows has {size}")
+        if size == 0:
+            return np.empty(0, np.int32)
+        try:
+            symbols = self._decode(tables, row_array, size)
+        except (AssertionError, ValueError) as error:
+            raise BlockError(f"block of {len(self._data)} bytes: no symbol of the table fits its bytes") from error
+        self._bits += tables._cost(symbols, row_array) + size * _RENORMALISATION_LOSS_BITS
+        if self._encoder is not None:
+            self._encoder.put(symbols, tables, row_array)
+        return symbols
+
+    def finish(self) -> None:
+        """To be called after the last symbol: raises BlockError when the block has bytes that no symbol needed.
+
+        Checks the length against what the decoded symbols can have cost at most; with `exact`, every byte.
+        """
+        limit = math.ceil(self._bits / 8 + 1e-6)
+        if len(self._data) > limit:
+            raise BlockError(f"block of {len(self._data)} bytes: its symbols need at most {limit}")
+        if self._encoder is not None and self._encoder.finish() != self._data:
+            raise BlockError(f"block of {len(self._data)} bytes: not what its symbols are encoded as")
+
+    def _decode(self, tables: Tables, rows: NDArray[np.intp] | int, size: int) -> NDArray[np.int32]:
+        if isinstance(rows, int):
+            return self._coder.decode(tables._model(rows), size)
+        order, sorted_rows = _coding_order(rows, tables.rows)
+        symbols = np.empty(size, np.int32)
+        starts = _group_starts(sorted_rows, tables)
+        if starts is None:
+            symbols[order] = self._coder.decode(_FAMILY, tables._probabilities[sorted_rows])
+            return symbols
+        for start, stop in zip(starts, [*starts[1:], size], strict=True):
+            model = tables._model(int(sorted_rows[start]))
+            symbols[order[start:stop]] = self._coder.decode(model, stop - start)
+        return symbols
+
+
+def _checked_rows(tables: Tables, rows: ArrayLike | int) -> NDArray[np.intp] | int:
+    """`rows` as an int or an index array (n,), every entry within the table. Raises ValueError otherwise."""
+    array = np.asarray(rows)
+    if array.size == 0 and array.ndim == 1:
+        return np.empty(0, np.intp)
+    if array.ndim > 1 or array.dtype.kind not in "iu":
+        raise ValueError(f"rows: shape {array.shape} of {array.dtype}, expected integers (n,) or one integer")
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= tables.rows:
+        raise ValueError(f"rows: {low}..{high}, expected 0..{tables.rows - 1}")
+    return int(array) if array.ndim == 0 else array.astype(np.intp, copy=False)
+
+
+def _symbols_and_rows(
+    symbols: ArrayLike, tables: Tables, rows: ArrayLike | int
+) -> tuple[NDArray[np.int32], NDArray[np.intp] | int]:
+    """Checked `symbols` as contiguous int32 (n,) and checked `rows`. Raises ValueError when they do not fit."""
+    values = np.asarray(symbols)
+    row_array = _checked_rows(tables, rows)
+    if values.ndim != 1 or (values.size and values.dtype.kind not in "iu"):
+        raise ValueError(f"symbols: shape {values.shape} of {values.dtype}, expected integers (n,)")
+    if not isinstance(row_array, int) and row_array.size != values.size:
+        raise ValueError(f"symbols: {values.size} of them for {row_array.size} rows")
+    if values.size:
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= tables.alphabet:
+            raise ValueError(f"symbols: {low}..{high}, expected 0..{tables.alphabet - 1}")
+    return np.ascontiguousarray(values, dtype=np.int32), row_array
+
+
+def _coding_order(rows: NDArray[np.intp], row_count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Positions in coding order (ascending row, stable) and the rows in that order."""
+    narrow = rows.astype(np.uint8 if row_count <= 1 << 8 else np.uint16)  # numpy sorts these by radix
+    order = np.argsort(narrow, kind="stable")
+    return order, rows[order]
+
+
+def _group_starts(sorted_rows: NDArray[np.intp], tables: Tables) -> list[int] | None:
+    """Where each row's symbols start, or None where one call with a row per symbol is faster. Same bytes either way."""
+    starts = np.flatnonzero(np.diff(sorted_rows, prepend=-1))
+    if sorted_rows.size * tables.alphabet < _GROUP_COST * starts.size:
+        return None
+    return starts.tolist()

@@ -1,0 +1,116 @@
+"""What never changes within a stream: sent once, repeated and queryable, instead of with every packet."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+
+from semhier_ros.codec.packet import PacketError
+
+MAGIC = 0x53
+VERSION = 1
+MAX_STRING_BYTES = 32
+MAX_STAMP_NS = (1 << 63) - 1
+
+_FIXED = struct.Struct(">BBHHQ8s8s")
+_NAME = re.compile(r"[A-Za-z0-9_/.\-]+", re.ASCII)
+_HASH = re.compile(r"[0-9a-f]{16}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """A camera stream's constants (docs/bitstream.md, "StreamInfo").
+
+    `camera`, `model`: 1 to 32 characters of A-Z a-z 0-9 _ / . - without a "." or ".." path component. `frame_id`: at
+    most 32 bytes of printable UTF-8, may be empty. `width`, `height`: source pixels, 1..65535. `stream_hash`,
+    `model_hash`: 16 lower-case hex digits. `stamp_ns`: when this was sent, ns since the epoch, 0..2**63-1.
+    Raises ValueError naming the field that is out of its range.
+    """
+
+    camera: str
+    frame_id: str
+    width: int
+    height: int
+    model: str
+    stream_hash: str
+    model_hash: str
+    stamp_ns: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("camera", self.camera), ("model", self.model)):
+            if not _NAME.fullmatch(value) or len(value) > MAX_STRING_BYTES:
+                raise ValueError(f"{name}: {value!r}, expected 1 to {MAX_STRING_BYTES} characters of A-Z a-z 0-9 _/.-")
+            if {".", ".."} & set(value.split("/")):
+                raise ValueError(f"{name}: {value!r} has a '.' or '..' component")
+        try:
+            frame_id_bytes = len(self.frame_id.encode())
+        except UnicodeEncodeError:
+            raise ValueError(f"frame_id: {self.frame_id!r} is not valid Unicode") from None
+        if frame_id_bytes > MAX_STRING_BYTES or not self.frame_id.isprintable():
+            raise ValueError(f"frame_id: {self.frame_id!r}, expected at most {MAX_STRING_BYTES} bytes, printable")
+        for name, number, low, high in (
+            ("width", self.width, 1, 0xFFFF),
+            ("height", self.height, 1, 0xFFFF),
+            ("stamp_ns", self.stamp_ns, 0, MAX_STAMP_NS),
+        ):
+            if not low <= number <= high:
+                raise ValueError(f"{name}: {number}, expected {low} to {high}")
+        for name, value in (("stream_hash", self.stream_hash), ("model_hash", self.model_hash)):
+            if not _HASH.fullmatch(value):
+                raise ValueError(f"{name}: {value!r}, expected 16 lower-case hex digits")
+
+    @property
+    def stream_tag(self) -> int:
+        """The 16-bit tag that this stream's packets carry."""
+        return int(self.stream_hash[:4], 16)
+
+    def to_bytes(self) -> bytes:
+        """37 to 131 bytes, the only encoding of this info."""
+        hashes = bytes.fromhex(self.stream_hash), bytes.fromhex(self.model_hash)
+        parts = [_FIXED.pack(MAGIC, VERSION, self.width, self.height, self.stamp_ns, *hashes)]
+        for text in (self.camera, self.frame_id, self.model):
+            raw = text.encode()
+            parts.append(bytes((len(raw),)) + raw)
+        body = b"".join(parts)
+        return body + zlib.crc32(body).to_bytes(4, "little")
+
+    @staticmethod
+    def from_bytes(data: bytes) -> StreamInfo:
+        """The info that `data` encodes. Raises PacketError, and nothing else, saying what is wrong and where."""
+        data = bytes(data)
+        smallest, largest = _FIXED.size + 3 + 4 + 2, _FIXED.size + 3 * (1 + MAX_STRING_BYTES) + 4
+        if not smallest <= len(data) <= largest:
+            raise PacketError(f"stream info: {len(data)} bytes, expected {smallest} to {largest}")
+        magic, version, width, height, stamp_ns, stream_hash, model_hash = _FIXED.unpack_from(data)
+        if magic != MAGIC:
+            raise PacketError(f"byte 0: {magic:#04x}, a stream info starts with {MAGIC:#04x}")
+        if version != VERSION:
+            raise PacketError(f"byte 1: stream info version {version}, this release reads version {VERSION}")
+        end = len(data) - 4
+        told, found = int.from_bytes(data[end:], "little"), zlib.crc32(data[:end])
+        if told != found:
+            raise PacketError(f"byte {end}: CRC-32 {told:#010x}, the {end} bytes before it have {found:#010x}")
+        position = _FIXED.size
+        texts = []
+        for name in ("camera", "frame_id", "model"):
+            if position >= end:
+                raise PacketError(f"byte {position}: {name} is missing")
+            length = data[position]
+            raw = data[position + 1 : position + 1 + length]
+            if position + 1 + length > end:
+                raise PacketError(f"byte {position}: {name} of {length} bytes ends after the stream info")
+            try:
+                texts.append(raw.decode())
+            except UnicodeDecodeError as error:
+                raise PacketError(f"byte {position + 1 + error.start}: {name} is not UTF-8") from None
+            position += 1 + length
+        if position != end:
+            raise PacketError(f"byte {position}: {end - position} bytes too many")
+        try:
+            return StreamInfo(
+                texts[0], texts[1], width, height, texts[2], stream_hash.hex(), model_hash.hex(), stamp_ns
+            )
+        except ValueError as error:
+            raise PacketError(f"stream info: {error}") from None
