@@ -1,0 +1,489 @@
+"""Which bytes leave next: blocks of many cameras and frames in, datagrams out, under a budget of wire bytes.
+
+Order: the first copy of block 0 of every camera, newest first; then its repeats; then block 1, its repeats, and so on to the
+pictures. Within one such rank cameras share by weight. Consecutive blocks of one frame travel together as far as a packet
+reaches. A block that is too old, replaced by a newer frame's, useless because an earlier block of its frame was dropped, or
+beyond the memory bound is dropped and counted; finer blocks first.
+
+The clock is injected: every method takes `now` in seconds of any monotonic clock. Not thread-safe: `Pacer` adds the lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from semhier_ros.link.budget import RollingSum, TokenBucket
+from semhier_ros.link.policy import LevelPolicy, check_policies
+from semhier_ros.link.waiting import CameraQueue, Frame, Unit
+from semhier_ros.link.status import LevelCounters, LevelStatus, SchedulerStatus
+from semhier_ros.link.transport import MAX_PAYLOAD, Datagram
+from semhier_ros.link.wire import ZENOH_UDP, WireModel
+
+SMALLEST_PACKET = 200
+LARGEST_PACKET = 1200
+PACKET_SECONDS = 0.020
+_HEADER_ESTIMATE = 15
+_BLOCK_ESTIMATE = 2
+_SWEEP_SECONDS = 0.05
+
+
+class BlockLike(Protocol):
+    """What the scheduler needs to know of a block: its index (0..15) and its bytes."""
+
+    @property
+    def index(self) -> int: ...
+
+    @property
+    def data(self) -> bytes: ...
+
+
+Pack = Callable[..., bytes]
+"""pack(blocks, stamp_ns=int | None) -> bytes: consecutive blocks of one frame into one packet."""
+
+Split = Callable[[Any, int], list[bytes]]
+"""split(block, limit) -> packets of at most `limit` bytes, each with one piece of the block."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerLimits:
+    """Memory bounds: `units` (blocks waiting, 1 to 100000) and `bytes` (1 to 2**30) per camera, and `cameras` (1 to 1024)."""
+
+    units: int = 512
+    bytes: int = 1 << 20
+    cameras: int = 64
+
+    def __post_init__(self) -> None:
+        for name, value, top in (
+            ("units", self.units, 100_000),
+            ("bytes", self.bytes, 1 << 30),
+            ("cameras", self.cameras, 1024),
+        ):
+            if not 1 <= value <= top:
+                raise ValueError(f"{name} must be 1 to {top}, not {value}")
+
+
+class Scheduler:
+    """Orders, packs and paces blocks. See the module's text for the order.
+
+    `pack`, `split`: the codec's packing functions (`Packet.pack`, `codec.split`).
+    `policies`: one `LevelPolicy` per block index (`default_policies`).
+    `wire`: what a message costs on the wire. `rate`: budget in wire bytes per second, None or 0 for unlimited.
+    `joint`: True packs consecutive blocks together and cuts large ones into pieces (Zenoh); False makes every block a
+    message of its own, never cut (ROS 2 level topics).
+    `repeat_gap`: seconds between a datagram and the repeat of its blocks (0 to 10), so that one burst does not take both.
+    Raises ValueError naming field, value and range.
+    """
+
+    def __init__(
+        self,
+        pack: Pack,
+        split: Split,
+        policies: Sequence[LevelPolicy],
+        *,
+        wire: WireModel = ZENOH_UDP,
+        rate: float | None = None,
+        joint: bool = True,
+        repeat_gap: float = 0.030,
+        limits: SchedulerLimits | None = None,
+    ) -> None:
+        if not 0.0 <= repeat_gap <= 10.0:
+            raise ValueError(f"repeat_gap must be 0 to 10 s, not {repeat_gap}")
+        self._pack = pack
+        self._split = split
+        self.policies = check_policies(policies)
+        self.wire = wire
+        self.joint = joint
+        self.limits = limits or SchedulerLimits()
+        self._repeat_gap = repeat_gap
+        self._rate = _checked_rate(rate)
+        self._bucket = TokenBucket(self._rate, wire.wire_bytes(self.packet_limit))
+        self._cameras: dict[str, CameraQueue] = {}
+        ranks = 2 * len(self.policies)
+        self._ranks: list[dict[CameraQueue, dict[int, Unit]]] = [{} for _ in range(ranks)]
+        self._service = [0.0] * ranks
+        self._mask = 0
+        self._sequence = 0
+        self._next_sweep = 0.0
+        self._used = RollingSum()
+        self._datagrams = 0
+        self._wire_bytes = 0
+
+    # -- settings -----------------------------------------------------------------------------------------------------
+
+    @property
+    def rate(self) -> float | None:
+        """The budget in wire bytes per second; None for unlimited."""
+        return self._rate
+
+    @property
+    def packet_limit(self) -> int:
+        """The largest payload of one datagram (bytes): 20 ms of the link, at least 200 and at most 1,200."""
+        if not self.joint:
+            return MAX_PAYLOAD
+        if self._rate is None:
+            return LARGEST_PACKET
+        return min(LARGEST_PACKET, max(SMALLEST_PACKET, int(self._rate * PACKET_SECONDS)))
+
+    def set_rate(self, rate: float | None, now: float) -> None:
+        """Changes the budget (wire bytes per second, None or 0 for unlimited, else 1 to 10**10) from `now` on.
+
+        Pieces already cut for a larger packet than the new rate allows are cut again, or dropped when some have left.
+        """
+        self._rate = _checked_rate(rate)
+        limit = self.packet_limit
+        self._bucket.set(self._rate, self._depth(), now)
+        for camera in self._cameras.values():
+            for unit in camera.pending():
+                if unit.pieces is None or max(map(len, unit.pieces)) <= limit:
+                    continue
+                if unit.next_piece == 0:
+                    unit.pieces = None
+                else:
+                    self._drop_from(camera, unit.frame, unit.index, "superseded")
+
+    def set_finest(self, camera: str, index: int | None, until: float | None = None) -> None:
+        """Sends only blocks 0 to `index` of `camera` (None: all): until the clock says `until`, or from now on if None.
+
+        A timed setting stands above the lasting one while it runs. Blocks that are already queued and finer are dropped
+        by the next `submit` or `pop`, counted as refused.
+        """
+        if index is not None and not 0 <= index <= 15:
+            raise ValueError(f"finest block index must be 0 to 15 or None, not {index}")
+        record = self._camera(camera)
+        if until is None:
+            record.finest = index
+        else:
+            record.finest_timed = (15 if index is None else index, until)
+        self._next_sweep = float("-inf")
+
+    def finest(self, camera: str, now: float) -> int:
+        """The finest block index that is wanted of `camera` at `now` (0 to 15): an encoder may leave out what is beyond."""
+        record = self._cameras.get(camera)
+        return 15 if record is None else record.finest_at(now)
+
+    def set_weight(self, camera: str, weight: float) -> None:
+        """The share of `camera` among the cameras (0.001 to 1000, default 1)."""
+        if not 0.001 <= weight <= 1000.0:
+            raise ValueError(f"weight must be 0.001 to 1000, not {weight}")
+        self._camera(camera).weight = weight
+
+    # -- in -----------------------------------------------------------------------------------------------------------
+
+    def submit(self, camera: str, frame: int, stamp_ns: int, blocks: Sequence[BlockLike], now: float) -> int:
+        """Queues the blocks of a frame; returns how many were taken.
+
+        `frame`: 16-bit number, wrapping. A call with the newest frame's number and stamp adds blocks to that frame.
+        Raises ValueError for a block index without a policy, or for a new camera beyond the limit.
+        """
+        record = self._camera(camera)
+        self._sweep(now)
+        current = record.newest
+        if current is None or current.number != frame or current.stamp_ns != stamp_ns:
+            self._sequence += 1
+            current = record.new_frame(self._sequence, frame, stamp_ns)
+            self._supersede(record, current, [block.index for block in blocks])
+        finest = record.finest_at(now)
+        taken = 0
+        for block in blocks:
+            index = block.index
+            if not 0 <= index < len(self.policies):
+                raise ValueError(f"block index must be 0 to {len(self.policies) - 1}, not {index}")
+            counters = self._counters(record, index)
+            if index > finest or len(block.data) > MAX_PAYLOAD:
+                counters.dropped["refused"] += 1
+            elif index >= current.lost_from or index in current.units:
+                counters.dropped["superseded"] += 1
+            else:
+                self._enqueue(record, Unit(current, index, 0, block, now, now))
+                taken += 1
+        while record.units > self.limits.units or record.bytes > self.limits.bytes:
+            unit = record.least()
+            self._drop_from(record, unit.frame, unit.index, "overflow")
+        return taken
+
+    # -- out ----------------------------------------------------------------------------------------------------------
+
+    def next_departure(self, now: float) -> float | None:
+        """When `pop` should be called next (not before `now`), None while nothing waits."""
+        units, size, wake = self._select(now)
+        if not units:
+            return wake
+        return self._bucket.ready_at(size, now)
+
+    def pop(self, now: float) -> Datagram | None:
+        """The datagram that leaves at `now`, None while the budget or the queue has none."""
+        self._sweep(now)
+        while True:
+            units, size, _ = self._select(now)
+            if not units or self._bucket.ready_at(size, now) > now:
+                return None
+            try:
+                payload = self._payload(units)
+            except ValueError:
+                camera = units[0].frame.camera
+                self._drop_from(camera, units[0].frame, units[0].index, "refused")
+                continue
+            return self._depart(units, payload, now)
+
+    def status(self, now: float, camera: str | None = None) -> SchedulerStatus:
+        """What is queued, sent and dropped, per level; of one camera, or of all together."""
+        records = self._cameras.values() if camera is None else filter(None, [self._cameras.get(camera)])
+        levels = [LevelStatus(index) for index in range(len(self.policies))]
+        for record in records:
+            for index, counters in record.counters.items():
+                levels[index] = levels[index].plus(counters, now)
+        return SchedulerStatus(
+            budget=self._rate,
+            used=self._used.total(now),
+            datagrams=self._datagrams,
+            wire_bytes=self._wire_bytes,
+            levels=tuple(levels),
+        )
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras seen so far."""
+        return tuple(self._cameras)
+
+    def memory(self) -> Mapping[str, tuple[int, int]]:
+        """Per camera: (blocks waiting, their bytes)."""
+        return {name: (record.units, record.bytes) for name, record in self._cameras.items()}
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _depth(self) -> int:
+        return self.wire.wire_bytes(self.packet_limit if self.joint else LARGEST_PACKET)
+
+    def _camera(self, name: str) -> CameraQueue:
+        record = self._cameras.get(name)
+        if record is None:
+            if len(self._cameras) >= self.limits.cameras:
+                raise ValueError(f"cameras must be at most {self.limits.cameras}, {name!r} is one more")
+            record = self._cameras[name] = CameraQueue(name, len(self._ranks))
+        return record
+
+    @staticmethod
+    def _counters(record: CameraQueue, index: int) -> LevelCounters:
+        counters = record.counters.get(index)
+        if counters is None:
+            counters = record.counters[index] = LevelCounters()
+        return counters
+
+    def _enqueue(self, camera: CameraQueue, unit: Unit) -> None:
+        rank = unit.rank
+        queues = self._ranks[rank]
+        queue = queues.get(camera)
+        if queue is None:
+            queue = queues[camera] = {}
+            self._mask |= 1 << rank
+            camera.service[rank] = max(camera.service[rank], self._service[rank])
+        queue[unit.frame.sequence] = unit
+        unit.frame.units[unit.index] = unit
+        camera.units += 1
+        camera.bytes += unit.size
+        if unit.copy == 0:
+            counters = camera.counters[unit.index]
+            counters.queued += 1
+            counters.queued_bytes += unit.size
+
+    def _remove(self, camera: CameraQueue, unit: Unit) -> None:
+        rank = unit.rank
+        queues = self._ranks[rank]
+        queue = queues[camera]
+        del queue[unit.frame.sequence]
+        if not queue:
+            del queues[camera]
+            if not queues:
+                self._mask &= ~(1 << rank)
+        frame = unit.frame
+        del frame.units[unit.index]
+        if not frame.units:
+            camera.forget(frame)
+        if camera.started.get(rank) is unit:
+            del camera.started[rank]
+        camera.units -= 1
+        camera.bytes -= unit.size
+        if unit.copy == 0:
+            counters = camera.counters[unit.index]
+            counters.queued -= 1
+            counters.queued_bytes -= unit.size
+
+    def _drop_from(self, camera: CameraQueue, frame: Frame, index: int, cause: str) -> None:
+        """Drops block `index` of a frame; when it was its first copy, the finer ones too: no reading can use them now."""
+        first = frame.units.get(index)
+        if first is not None and first.copy > 0:
+            self._remove(camera, first)
+            camera.counters[index].repeats_dropped += 1
+            return
+        frame.lost_from = min(frame.lost_from, index)
+        for finer in [place for place in frame.units if place >= index]:
+            unit = frame.units[finer]
+            self._remove(camera, unit)
+            if unit.copy == 0:
+                camera.counters[finer].dropped[cause] += 1
+            else:
+                camera.counters[finer].repeats_dropped += 1
+
+    def _supersede(self, camera: CameraQueue, newest: Frame, indices: Sequence[int]) -> None:
+        for frame in list(camera.frames.values()):
+            if frame is newest:
+                continue
+            for index in sorted(indices):
+                unit = frame.units.get(index)
+                if unit is not None and unit.next_piece == 0 and self.policies[index].superseded:
+                    self._drop_from(camera, frame, index, "superseded")
+
+    def _sweep(self, now: float) -> None:
+        """Drops what has expired or is no longer wanted, at most every 50 ms."""
+        if now < self._next_sweep:
+            return
+        self._next_sweep = now + _SWEEP_SECONDS
+        for camera in self._cameras.values():
+            finest = camera.finest_at(now)
+            for unit in camera.pending():
+                if unit.frame.units.get(unit.index) is not unit:
+                    continue
+                if unit.index > finest and unit.next_piece == 0:
+                    self._drop_from(camera, unit.frame, unit.index, "refused")
+                elif now - unit.submitted > self.policies[unit.index].lifespan:
+                    self._drop_from(camera, unit.frame, unit.index, "expired")
+
+    def _select(self, now: float) -> tuple[list[Unit], int, float | None]:
+        """(units that travel in the next datagram, upper bound of its wire bytes, when a waiting repeat falls due)."""
+        mask = self._mask
+        wake: float | None = None
+        while mask:
+            rank = (mask & -mask).bit_length() - 1
+            lifespan = self.policies[rank >> 1].lifespan
+            best: Unit | None = None
+            for camera, queue in list(self._ranks[rank].items()):
+                unit = camera.started.get(rank)
+                if unit is None:
+                    unit = next(reversed(queue.values()))
+                    if rank & 1 and unit.due > now:
+                        due = [waiting for waiting in queue.values() if waiting.due <= now]
+                        if not due:
+                            first = min(waiting.due for waiting in queue.values())
+                            wake = first if wake is None else min(wake, first)
+                            continue
+                        unit = due[-1]
+                if now - unit.submitted > lifespan:
+                    for old in list(queue.values()):
+                        if old.frame.units.get(old.index) is old and now - old.submitted > lifespan:
+                            self._drop_from(camera, old.frame, old.index, "expired")
+                    best = None
+                    break
+                if best is None or unit.order(rank) < best.order(rank):
+                    best = unit
+            else:
+                if best is not None:
+                    return *self._joined(best), wake
+                mask &= mask - 1
+                continue
+            mask = self._mask & ~((1 << rank) - 1)
+        return [], 0, wake
+
+    def _joined(self, unit: Unit) -> tuple[list[Unit], int]:
+        """`unit` and the blocks that travel with it, with an upper bound of the datagram's wire bytes."""
+        limit = self.packet_limit
+        size = _HEADER_ESTIMATE + _BLOCK_ESTIMATE + len(unit.block.data)
+        if unit.pieces is None and self.joint and size > limit:
+            self._cut(unit, limit)
+        if unit.pieces is not None:
+            return [unit], self.wire.wire_bytes(len(unit.pieces[unit.next_piece]))
+        units = [unit]
+        if self.joint:
+            waiting = unit.frame.units
+            index = unit.index + 1
+            while (finer := waiting.get(index)) is not None and finer.pieces is None:
+                size += _BLOCK_ESTIMATE + len(finer.block.data)
+                if size > limit:
+                    size -= _BLOCK_ESTIMATE + len(finer.block.data)
+                    break
+                units.append(finer)
+                index += 1
+        return units, self.wire.wire_bytes(size)
+
+    def _cut(self, unit: Unit, limit: int) -> None:
+        """Cuts a block that is too large for one packet; one that just fits after all becomes a single packet."""
+        try:
+            whole = self._pack([unit.block], stamp_ns=unit.frame.stamp_ns if unit.index == 0 else None)
+            unit.pieces = [whole] if len(whole) <= limit else self._split(unit.block, limit)
+        except ValueError:
+            unit.pieces = [b""]
+
+    def _payload(self, units: list[Unit]) -> bytes:
+        first = units[0]
+        if first.pieces is not None:
+            payload = first.pieces[first.next_piece]
+            if not payload:
+                raise ValueError("the block could not be packed")
+            return payload
+        stamp = first.frame.stamp_ns if self.joint and first.index == 0 else None
+        limit = self.packet_limit
+        while True:
+            payload = self._pack([unit.block for unit in units], stamp_ns=stamp)
+            if len(payload) <= limit or len(units) == 1:
+                return payload
+            units.pop()
+
+    def _depart(self, units: list[Unit], payload: bytes, now: float) -> Datagram:
+        first = units[0]
+        frame = first.frame
+        camera = frame.camera
+        rank = first.rank
+        wire = self.wire.wire_bytes(len(payload))
+        piece = None
+        if first.pieces is not None and len(first.pieces) > 1:
+            piece = (first.next_piece, len(first.pieces))
+        datagram = Datagram(
+            camera.name,
+            first.index,
+            payload,
+            wire,
+            self.policies[first.index].priority,
+            frame.number,
+            frame.stamp_ns,
+            tuple(unit.index for unit in units),
+            first.copy,
+            piece,
+        )
+        self._bucket.spend(wire, now)
+        self._used.add(wire, now)
+        self._datagrams += 1
+        self._wire_bytes += wire
+        self._service[rank] = camera.service[rank]
+        camera.service[rank] += wire / camera.weight
+        camera.counters[first.index].wire.add(wire, now)
+        for unit in units:
+            self._advance(camera, unit, now)
+        return datagram
+
+    def _advance(self, camera: CameraQueue, unit: Unit, now: float) -> None:
+        """Notes that a unit, or one piece of it, has left; its repeat is queued when the last piece has."""
+        if unit.pieces is not None:
+            unit.next_piece += 1
+            if unit.next_piece < len(unit.pieces):
+                camera.started[unit.rank] = unit
+                return
+        counters = camera.counters[unit.index]
+        if unit.copy == 0:
+            counters.sent += 1
+        else:
+            counters.repeated += 1
+        self._remove(camera, unit)
+        if unit.copy < self.policies[unit.index].repeats:
+            frame = unit.frame
+            camera.frames.setdefault(frame.sequence, frame)
+            again = Unit(frame, unit.index, unit.copy + 1, unit.block, unit.submitted, now + self._repeat_gap)
+            self._enqueue(camera, again)
+
+
+def _checked_rate(rate: float | None) -> float | None:
+    if not rate:
+        return None
+    if not 1.0 <= rate <= 1e10:
+        raise ValueError(f"rate must be 1 to 1e10 bytes/s, or 0 or None for unlimited, not {rate}")
+    return float(rate)
