@@ -1,0 +1,132 @@
+"""The Zenoh session that a thin link wants: no scouting, quick reconnects, one datagram a message."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+_ENDPOINT = re.compile(r"^(udp|tcp|tls|quic|ws|unixsock-stream)/\S{1,200}$")
+_NAME = re.compile(r"^[A-Za-z0-9_.\-]{1,64}(/[A-Za-z0-9_.\-]{1,64}){0,7}$")
+
+
+class LinkDependencyError(ImportError):
+    """`eclipse-zenoh` is not installed; the message says what to install."""
+
+
+def zenoh_module() -> Any:
+    """The `zenoh` module; LinkDependencyError saying what to install where it is missing."""
+    try:
+        import zenoh
+    except ImportError as error:
+        raise LinkDependencyError(
+            "the zenoh transport needs the Python package eclipse-zenoh: pip install eclipse-zenoh==1.10.2"
+        ) from error
+    return zenoh
+
+
+def check_name(field: str, value: str) -> str:
+    """`value` if it can be part of a key: up to eight chunks of letters, digits, `_`, `-`, `.`; ValueError otherwise."""
+    if not _NAME.match(value):
+        raise ValueError(
+            f"{field} must be 1 to 8 chunks of letters, digits, '_', '-' or '.', separated by '/', not {value!r}"
+        )
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class ZenohOptions:
+    """Where and how a Zenoh session connects.
+
+    `connect`, `listen`: endpoints such as `udp/10.0.0.1:7447`, `tcp/…`, `tls/…` (udp where loss repair is ours).
+    `prefix`: first part of every key. `mode`: `peer`, or `client` (then a router must be among `connect`).
+    `lease`: seconds without a sign of life after which a session is given up (1 to 600): longer than the outages it
+    should outlive. `open_timeout`: seconds that one try to open may take (0.1 to 60): two round trips at least.
+    `retry`: seconds between tries (0.01 to 0.25). `batch`: the largest datagram Zenoh makes (bytes, 500 to 65000).
+    `root_ca`, `certificate`, `private_key`: PEM files for `tls/` endpoints; with all three both ends check each other.
+    `user`, `password`: Zenoh's user/password check; `dictionary`: file of `user:password` lines on the listening end.
+    Raises ValueError naming field, value and range.
+    """
+
+    connect: tuple[str, ...] = ()
+    listen: tuple[str, ...] = ()
+    prefix: str = "semhier"
+    mode: str = "peer"
+    lease: float = 60.0
+    open_timeout: float = 1.0
+    retry: float = 0.25
+    batch: int = 1400
+    root_ca: str = ""
+    certificate: str = ""
+    private_key: str = ""
+    user: str = ""
+    password: str = ""
+    dictionary: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "connect", tuple(self.connect))
+        object.__setattr__(self, "listen", tuple(self.listen))
+        for field, endpoints in (("connect", self.connect), ("listen", self.listen)):
+            for endpoint in endpoints:
+                if not _ENDPOINT.match(endpoint):
+                    raise ValueError(f"{field} endpoints look like udp/host:port, tcp/… or tls/…, not {endpoint!r}")
+        if not self.connect and not self.listen:
+            raise ValueError("connect or listen must name at least one endpoint, both are empty")
+        check_name("prefix", self.prefix)
+        if self.mode not in ("peer", "client"):
+            raise ValueError(f"mode must be peer or client, not {self.mode!r}")
+        for name, value, low, high in (
+            ("lease", self.lease, 1.0, 600.0),
+            ("open_timeout", self.open_timeout, 0.1, 60.0),
+            ("retry", self.retry, 0.01, 0.25),
+            ("batch", self.batch, 500, 65_000),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"{name} must be {low} to {high}, not {value}")
+
+    def config(self) -> Any:
+        """The `zenoh.Config` for these options."""
+        zenoh = zenoh_module()
+        config = zenoh.Config()
+        retry = {
+            "period_init_ms": int(self.retry * 1000),
+            "period_max_ms": int(self.retry * 1000),
+            "period_increase_factor": 1,
+        }
+        timeout = int(self.open_timeout * 1000)
+        settings: dict[str, Any] = {
+            "mode": self.mode,
+            "connect/endpoints": list(self.connect),
+            "connect/timeout_ms": -1 if self.mode == "peer" else 0,
+            "connect/exit_on_failure": self.mode == "client",
+            "connect/retry": retry,
+            "listen/endpoints": list(self.listen),
+            "listen/exit_on_failure": True,
+            "scouting/multicast/enabled": False,
+            "scouting/gossip/enabled": False,
+            "timestamping/enabled": False,
+            "transport/unicast/open_timeout": timeout,
+            "transport/unicast/accept_timeout": timeout,
+            "transport/shared_memory/enabled": False,
+            "transport/link/tx/lease": int(self.lease * 1000),
+            "transport/link/tx/keep_alive": 4,
+            "transport/link/tx/batch_size": self.batch,
+            "transport/link/rx/max_message_size": 131_072,
+        }
+        if self.root_ca:
+            settings["transport/link/tls/root_ca_certificate"] = self.root_ca
+        if self.certificate and self.private_key:
+            for end in ("listen", "connect"):
+                settings[f"transport/link/tls/{end}_certificate"] = self.certificate
+                settings[f"transport/link/tls/{end}_private_key"] = self.private_key
+            if self.root_ca:
+                settings["transport/link/tls/enable_mtls"] = True
+        if self.user:
+            settings["transport/auth/usrpwd/user"] = self.user
+            settings["transport/auth/usrpwd/password"] = self.password
+        if self.dictionary:
+            settings["transport/auth/usrpwd/dictionary_file"] = self.dictionary
+        for key, value in settings.items():
+            config.insert_json5(key, json.dumps(value))
+        return config

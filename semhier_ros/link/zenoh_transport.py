@@ -1,0 +1,308 @@
+"""The thin hop over Zenoh: one key and one Zenoh priority per block index, nothing repeated or kept by Zenoh itself.
+
+Keys: `<prefix>/<camera>/<block index>` carries packets, `<prefix>/<camera>/info` the stream information (put at every
+connect and every 10 s, and queryable), `<prefix>/<camera>/request` what a receiver asks of a sender.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Any
+
+from semhier_ros.link.transport import (
+    MAX_INFO,
+    MAX_PAYLOAD,
+    MAX_REQUEST,
+    Datagram,
+    OnDatagram,
+    OnInfo,
+    OnRequest,
+)
+from semhier_ros.link.zenoh_config import ZenohOptions, check_name
+from semhier_ros.link.zenoh_session import ZenohEnd
+
+INFO_SECONDS = 10.0
+MAX_CAMERAS = 256
+_INFO_AGAIN = 0.5
+_QUERY_FIRST = 0.3
+_QUERY_LAST = 5.0
+_DECLARE_FIRST = 1.0
+_DECLARE_LAST = 10.0
+_REDECLARE = 30.0
+_REQUESTS_PER_SECOND = 20
+
+
+def zenoh_priority(zenoh: Any, priority: int) -> Any:
+    """Zenoh's priority for 1 (REAL_TIME) to 7 (BACKGROUND)."""
+    names = ("REAL_TIME", "INTERACTIVE_HIGH", "INTERACTIVE_LOW", "DATA_HIGH", "DATA", "DATA_LOW", "BACKGROUND")
+    return getattr(zenoh.Priority, names[max(1, min(priority, 7)) - 1])
+
+
+class ZenohSender(ZenohEnd):
+    """The sending end. Opening happens in the background; until a receiver is connected `send` drops and counts.
+
+    `options`: where to connect. `on_request(camera, data)`: called from a Zenoh thread for each request of a receiver
+    (at most 1,024 bytes, at most 20 a second; the rest is counted).
+    Counters: sent, sent_bytes, dropped (of which dropped_unconnected), errors, connects, disconnects, info_puts,
+    info_replies, requests, requests_refused.
+    """
+
+    def __init__(self, options: ZenohOptions, *, on_request: OnRequest | None = None) -> None:
+        super().__init__(options, "semhier-zenoh-sender")
+        self._on_request = on_request
+        self._infos: dict[str, bytes] = {}
+        self._next_info: dict[str, float] = {}
+        self._publishers: dict[tuple[str, int], Any] = {}
+        self._publisher_lock = threading.Lock()
+        self._listening: dict[str, tuple[float, list[Any]]] = {}
+        self._request_times: deque[float] = deque(maxlen=_REQUESTS_PER_SECOND)
+        self._thread.start()
+
+    def set_info(self, camera: str, info: bytes) -> None:
+        """Announces `camera` with its stream information (1 to 1,024 bytes); again to replace it. Needed for requests too.
+
+        Raises ValueError for a name that cannot be part of a key, or too long information.
+        """
+        check_name("camera", camera)
+        if not 1 <= len(info) <= MAX_INFO:
+            raise ValueError(f"info must be 1 to {MAX_INFO} bytes, not {len(info)}")
+        self._infos[camera] = bytes(info)
+        self._next_info[camera] = 0.0
+        self._wake.set()
+
+    def send(self, datagram: Datagram) -> bool:
+        """Puts one datagram under the key and priority of its coarsest block; False when dropped. Never raises."""
+        session = self._session
+        if session is None or not self._peers:
+            with self._lock:
+                self._counters["dropped"] += 1
+                self._counters["dropped_unconnected"] += 1
+            return False
+        try:
+            publisher = self._publishers.get((datagram.camera, datagram.level))
+            if publisher is None:
+                publisher = self._publisher(session, datagram)
+            publisher.put(datagram.payload)
+        except Exception as error:
+            self._failed(error)
+            self._count("dropped")
+            return False
+        with self._lock:
+            self._counters["sent"] += 1
+            self._counters["sent_bytes"] += datagram.wire_bytes
+        return True
+
+    def _publisher(self, session: Any, datagram: Datagram) -> Any:
+        place = (datagram.camera, datagram.level)
+        with self._publisher_lock:
+            publisher = self._publishers.get(place)
+            if publisher is None:
+                zenoh = self._zenoh
+                publisher = session.declare_publisher(
+                    f"{self.options.prefix}/{check_name('camera', datagram.camera)}/{datagram.level}",
+                    congestion_control=zenoh.CongestionControl.DROP,
+                    priority=zenoh_priority(zenoh, datagram.priority),
+                    express=True,
+                    reliability=zenoh.Reliability.BEST_EFFORT,
+                )
+                self._publishers[place] = publisher
+        return publisher
+
+    def _declare(self, session: Any) -> None:
+        return
+
+    def _peer_arrived(self) -> None:
+        now = time.monotonic()
+        for camera in list(self._infos):
+            self._next_info[camera] = now
+            held = self._listening.get(camera)
+            if held is not None:
+                self._listening[camera] = (min(held[0], now + 2.0), held[1])
+
+    def _duties(self, session: Any, now: float) -> None:
+        for camera, info in list(self._infos.items()):
+            held = self._listening.get(camera)
+            if held is None or now >= held[0]:
+                self._listen(session, camera, now)
+            if self._peers and now >= self._next_info.get(camera, 0.0):
+                self._next_info[camera] = now + INFO_SECONDS
+                session.put(
+                    f"{self.options.prefix}/{camera}/info",
+                    info,
+                    congestion_control=self._zenoh.CongestionControl.DROP,
+                    priority=self._zenoh.Priority.INTERACTIVE_HIGH,
+                    express=True,
+                )
+                self._count("info_puts")
+
+    def _listen(self, session: Any, camera: str, now: float) -> None:
+        """Declares queryable and request subscriber of a camera, afresh: over UDP a declaration can be lost."""
+        held = self._listening.pop(camera, None)
+        if held is not None:
+            for declared in held[1]:
+                declared.undeclare()
+        base = f"{self.options.prefix}/{camera}"
+        declared = [
+            session.declare_queryable(f"{base}/info", self._guarded(lambda query: self._answer(camera, query))),
+            session.declare_subscriber(f"{base}/request", self._guarded(lambda sample: self._request(camera, sample))),
+        ]
+        self._listening[camera] = (now + _REDECLARE, declared)
+
+    def _answer(self, camera: str, query: Any) -> None:
+        with query:
+            info = self._infos.get(camera)
+            if info is not None:
+                query.reply(
+                    f"{self.options.prefix}/{camera}/info",
+                    info,
+                    congestion_control=self._zenoh.CongestionControl.DROP,
+                    express=True,
+                )
+                self._count("info_replies")
+
+    def _request(self, camera: str, sample: Any) -> None:
+        now = time.monotonic()
+        times = self._request_times
+        too_many = len(times) == _REQUESTS_PER_SECOND and now - times[0] < 1.0
+        if too_many or not 1 <= len(sample.payload) <= MAX_REQUEST:
+            self._count("requests_refused")
+            return
+        times.append(now)
+        self._count("requests")
+        if self._on_request is not None:
+            self._on_request(camera, sample.payload.to_bytes())
+
+
+class _Known:
+    """What a receiver knows of one camera: its information, and when it asks for it next."""
+
+    __slots__ = ("info", "next_query", "wait")
+
+    def __init__(self, now: float) -> None:
+        self.info: bytes | None = None
+        self.wait = _QUERY_FIRST
+        self.next_query = now
+
+
+class ZenohReceiver(ZenohEnd):
+    """The receiving end, for any number of senders and up to 256 cameras.
+
+    `on_datagram(camera, level, payload)`, `on_info(camera, info)`: called from Zenoh threads, for each packet and each
+    arrival of stream information (also unchanged ones). A camera whose information is unknown is asked for it, at first
+    sight and then at growing intervals of 0.3 to 5 s.
+    Counters: received, received_bytes (payload), infos, queries, refused (too long, unknown key, too many cameras),
+    redeclared, requests, errors, connects, disconnects.
+    """
+
+    def __init__(self, options: ZenohOptions, on_datagram: OnDatagram, on_info: OnInfo | None = None) -> None:
+        super().__init__(options, "semhier-zenoh-receiver")
+        self._on_datagram = on_datagram
+        self._on_info = on_info
+        self._known: dict[str, _Known] = {}
+        self._subscriber: Any = None
+        self._heard = 0.0
+        self._next_declare = 0.0
+        self._declare_wait = _DECLARE_FIRST
+        self._thread.start()
+
+    @property
+    def cameras(self) -> dict[str, bytes | None]:
+        """Every camera heard of, with its stream information once known."""
+        return {camera: known.info for camera, known in list(self._known.items())}
+
+    def request(self, camera: str, data: bytes) -> bool:
+        """Sends a request (1 to 1,024 bytes) to the sender of `camera`; False when it could not be sent.
+
+        Raises ValueError for a name that cannot be part of a key, or a request of another length.
+        """
+        check_name("camera", camera)
+        if not 1 <= len(data) <= MAX_REQUEST:
+            raise ValueError(f"request must be 1 to {MAX_REQUEST} bytes, not {len(data)}")
+        session = self._session
+        if session is None or not self._peers:
+            self._count("requests_dropped")
+            return False
+        try:
+            session.put(
+                f"{self.options.prefix}/{camera}/request",
+                data,
+                congestion_control=self._zenoh.CongestionControl.DROP,
+                priority=self._zenoh.Priority.INTERACTIVE_HIGH,
+                express=True,
+            )
+        except Exception as error:
+            self._failed(error)
+            return False
+        self._count("requests")
+        return True
+
+    def _declare(self, session: Any) -> None:
+        self._subscribe(session)
+
+    def _subscribe(self, session: Any) -> None:
+        if self._subscriber is not None:
+            self._subscriber.undeclare()
+            self._count("redeclared")
+        self._subscriber = session.declare_subscriber(
+            f"{self.options.prefix}/**",
+            self._guarded(self._sample),
+            allowed_origin=self._zenoh.Locality.REMOTE,
+        )
+
+    def _peer_arrived(self) -> None:
+        self._declare_wait = _DECLARE_FIRST
+        self._next_declare = time.monotonic() + _DECLARE_FIRST
+
+    def _duties(self, session: Any, now: float) -> None:
+        if self._peers and now - self._heard > 2.0 and now >= self._next_declare:
+            self._declare_wait = min(2.0 * self._declare_wait, _DECLARE_LAST)
+            self._next_declare = now + self._declare_wait
+            self._subscribe(session)
+        for camera, known in list(self._known.items()):
+            if known.info is None and now >= known.next_query:
+                known.next_query = now + known.wait
+                known.wait = min(2.0 * known.wait, _QUERY_LAST)
+                self._count("queries")
+                session.get(f"{self.options.prefix}/{camera}/info", self._guarded(self._reply), timeout=2.0)
+
+    def _reply(self, reply: Any) -> None:
+        if reply.ok is not None:
+            self._sample(reply.ok)
+
+    def _sample(self, sample: Any) -> None:
+        self._heard = time.monotonic()
+        key = str(sample.key_expr)
+        prefix = self.options.prefix + "/"
+        camera, _, last = key[len(prefix) :].rpartition("/")
+        if last == "request":
+            return
+        numeric = last.isascii() and last.isdigit() and len(last) <= 2 and int(last) < 16
+        limit = MAX_PAYLOAD if numeric else MAX_INFO
+        if (
+            not key.startswith(prefix)
+            or not camera
+            or not (numeric or last == "info")
+            or not 1 <= len(sample.payload) <= limit
+        ):
+            self._count("refused")
+            return
+        known = self._known.get(camera)
+        if known is None:
+            if len(self._known) >= MAX_CAMERAS:
+                self._count("refused")
+                return
+            known = self._known.setdefault(camera, _Known(self._heard + (0.0 if numeric else 1.0)))
+            self._wake.set()
+        payload = sample.payload.to_bytes()
+        if numeric:
+            with self._lock:
+                self._counters["received"] += 1
+                self._counters["received_bytes"] += len(payload)
+            self._on_datagram(camera, int(last), payload)
+            return
+        known.info = payload
+        self._count("infos")
+        if self._on_info is not None:
+            self._on_info(camera, payload)
