@@ -1,0 +1,18 @@
+"""What `pip install .` puts together without ROS 2: the Python package, and models/ and config/ as data inside it.
+
+Everything that can be said declaratively is in pyproject.toml. ROS 2 builds use CMakeLists.txt and never run this file.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+DATA = {"models": ["**/*"], "config": ["*.yaml", "**/*.yaml"]}
+present = {name: patterns for name, patterns in DATA.items() if Path(name).is_dir()}
+
+setup(
+    packages=[*find_packages(include=["semhier_ros", "semhier_ros.*"]), *(f"semhier_ros.{name}" for name in present)],
+    package_dir={f"semhier_ros.{name}": name for name in present},
+    package_data={f"semhier_ros.{name}": patterns for name, patterns in present.items()},
+    include_package_data=False,
+)
