@@ -1,0 +1,311 @@
+"""A thin link on one machine: a UDP relay that delays, paces, loses and counts. No root, no Zenoh, no ROS.
+
+Whoever connects to the listening port talks to the forward port as if over the link; every client gets its own socket
+towards it, and all clients share the two directions (`up`: towards the forward port, `down`: back). Rate, queue and loss
+count IP bytes: 28 are added to each datagram's payload.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import random
+import selectors
+import socket
+import threading
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from semhier_ros.link.link_profile import LinkProfile, parse_link
+
+__all__ = ["DirectionCounters", "LinkEmulator", "LinkProfile", "parse_link"]
+
+IP_UDP_HEADERS = 28
+CAUSES = ("queue", "loss", "outage")
+_MAX_CLIENTS = 256
+_LOG_LIMIT = 2_000_000
+_MAX_PENDING = 100_000
+
+
+@dataclass(slots=True)
+class DirectionCounters:
+    """What one direction saw: datagrams and IP bytes offered, delivered and dropped by cause."""
+
+    offered: int = 0
+    offered_bytes: int = 0
+    delivered: int = 0
+    delivered_bytes: int = 0
+    duplicated: int = 0
+    reordered: int = 0
+    dropped_queue: int = 0
+    dropped_loss: int = 0
+    dropped_outage: int = 0
+
+    @property
+    def dropped(self) -> int:
+        """Datagrams that never arrived, all causes."""
+        return self.dropped_queue + self.dropped_loss + self.dropped_outage
+
+
+class _Direction:
+    """The state of one direction: when the link is free, whether a burst of losses runs, what was counted."""
+
+    def __init__(self, name: str, profile: LinkProfile) -> None:
+        self.name = name
+        self.counters = DirectionCounters()
+        self.busy_until = 0.0
+        self.last_delivery = 0.0
+        self.random = random.Random(f"{profile.seed}/{name}")
+        self.bad = False
+        self.profile = profile
+
+    def lost(self) -> bool:
+        """The fate of the next datagram on the way, by the Gilbert-Elliott model (good: none lost, bad: all lost)."""
+        profile = self.profile
+        draw = self.random.random()
+        if profile.loss <= 0.0:
+            return False
+        if profile.loss >= 1.0:
+            return True
+        if profile.burst <= 1.0:
+            return draw < profile.loss
+        leave = 1.0 / profile.burst
+        enter = leave * profile.loss / (1.0 - profile.loss)
+        self.bad = draw >= leave if self.bad else draw < enter
+        return self.bad
+
+    def pass_through(self, size: int, now: float, start: float) -> tuple[list[float], str]:
+        """When a datagram of `size` IP bytes that arrives at `now` is delivered (none, once or twice), and the cause if not."""
+        profile, counters = self.profile, self.counters
+        counters.offered += 1
+        counters.offered_bytes += size
+        elapsed = now - start
+        if any(begin <= elapsed < end for begin, end in profile.outages):
+            counters.dropped_outage += 1
+            return [], "outage"
+        sent = now
+        if profile.rate_bps:
+            backlog = max(0.0, self.busy_until - now) * profile.rate_bps / 8
+            if backlog + size > profile.queue_limit:
+                counters.dropped_queue += 1
+                return [], "queue"
+            sent = self.busy_until = max(now, self.busy_until) + size * 8 / profile.rate_bps
+        lost = self.lost()
+        jitter = profile.jitter_s * self.random.random()
+        swap = self.random.random() < profile.reorder
+        twice = self.random.random() < profile.duplicate
+        if lost:
+            counters.dropped_loss += 1
+            return [], "loss"
+        arrival = sent + profile.delay_s + jitter
+        if swap:
+            arrival += max(0.005, profile.delay_s / 2)
+            counters.reordered += 1
+        else:
+            arrival = self.last_delivery = max(arrival, self.last_delivery)
+        if twice:
+            counters.duplicated += 1
+            return [arrival, arrival], ""
+        return [arrival], ""
+
+
+class LinkEmulator:
+    """The relay, running in a thread between `start()` and `stop()`, or as a context manager.
+
+    `up`, `down`: profiles of the two directions (`down` None: the same as `up`, with random numbers of its own).
+    `listen_port`: 0 picks a free one (then see `.listen_port`). `forward_port`: where datagrams go. Both on `host`.
+    `keep_log`: keeps an entry for each datagram, at most two million, for `write_json`.
+    Raises OSError when the listening port is taken, ValueError for ports outside 0 to 65535.
+    """
+
+    def __init__(
+        self,
+        up: LinkProfile,
+        down: LinkProfile | None = None,
+        *,
+        forward_port: int,
+        listen_port: int = 0,
+        host: str = "127.0.0.1",
+        keep_log: bool = False,
+    ) -> None:
+        if not 0 <= listen_port <= 65_535:
+            raise ValueError(f"listen_port must be 0 to 65535, not {listen_port}")
+        if not 1 <= forward_port <= 65_535:
+            raise ValueError(f"forward_port must be 1 to 65535, not {forward_port}")
+        self._up = _Direction("up", up)
+        self._down = _Direction("down", up if down is None else down)
+        self._forward = (host, forward_port)
+        self._listen = _socket()
+        try:
+            self._listen.bind((host, listen_port))
+        except OSError as error:
+            self._listen.close()
+            raise OSError(error.errno, f"cannot listen on udp {host}:{listen_port}: {error.strerror}") from error
+        self.listen_port: int = self._listen.getsockname()[1]
+        self.forward_port = forward_port
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listen, selectors.EVENT_READ, None)
+        self._clients: dict[tuple[str, int], socket.socket] = {}
+        self._pending: list[tuple[float, int, int, socket.socket, tuple[str, int], bytes, _Direction]] = []
+        self._order = 0
+        self._lock = threading.Lock()
+        self._log: list[list[Any]] | None = [] if keep_log else None
+        self._errors: Counter[str] = Counter()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._started = 0.0
+
+    # -- for users ----------------------------------------------------------------------------------------------------
+
+    @property
+    def up(self) -> DirectionCounters:
+        """A copy of the counters towards the forward port."""
+        with self._lock:
+            return replace(self._up.counters)
+
+    @property
+    def down(self) -> DirectionCounters:
+        """A copy of the counters back to the clients."""
+        with self._lock:
+            return replace(self._down.counters)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since `start`."""
+        return time.monotonic() - self._started if self._started else 0.0
+
+    def set_profile(self, up: LinkProfile | None = None, down: LinkProfile | None = None) -> None:
+        """Changes a direction from now on (None leaves it): steps of rate, loss, outages. Random numbers go on as they were."""
+        with self._lock:
+            if up is not None:
+                self._up.profile = up
+            if down is not None:
+                self._down.profile = down
+
+    def outage(self, seconds: float) -> None:
+        """Lets nothing pass, in both directions, for `seconds` from now."""
+        now = self.elapsed
+        with self._lock:
+            for direction in (self._up, self._down):
+                outages = (*direction.profile.outages, (now, now + seconds))
+                direction.profile = replace(direction.profile, outages=outages)
+
+    def start(self) -> LinkEmulator:
+        """Starts relaying."""
+        self._started = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="semhier-link-emulator", daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Ends relaying and closes the sockets; a second call does nothing."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5.0)
+            self._thread = None
+        for owned in (self._listen, *self._clients.values()):
+            owned.close()
+        self._selector.close()
+
+    def __enter__(self) -> LinkEmulator:
+        return self.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def report(self) -> dict[str, Any]:
+        """Counters and profiles of both directions, as JSON knows them."""
+        result: dict[str, Any] = {"seconds": round(self.elapsed, 3), "errors": dict(self._errors)}
+        with self._lock:
+            for direction in (self._up, self._down):
+                result[direction.name] = {"profile": asdict(direction.profile), **asdict(direction.counters)}
+        return result
+
+    @property
+    def log(self) -> list[list[Any]]:
+        """Per datagram [direction, seconds in, seconds out or None when lost, IP bytes, cause or ""], oldest first."""
+        with self._lock:
+            return [list(entry) for entry in self._log or []]
+
+    def write_json(self, path: str | Path) -> None:
+        """Writes `report()` and, if kept, the log (`datagrams`, columns in `columns`)."""
+        result = self.report()
+        if self._log is not None:
+            result["columns"] = ["direction", "seconds_in", "seconds_out", "ip_bytes", "cause"]
+            result["datagrams"] = self.log
+        Path(path).write_text(json.dumps(result) + "\n", encoding="utf-8")
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            wait = 0.05
+            if self._pending:
+                wait = min(wait, max(0.0, self._pending[0][0] - time.monotonic()))
+            for key, _ in self._selector.select(wait):
+                self._read(key.fileobj, key.data)
+            self._deliver(time.monotonic())
+
+    def _read(self, source: Any, client: tuple[str, int] | None) -> None:
+        for _ in range(64):
+            try:
+                data, address = source.recvfrom(65_536)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._errors[f"receive: {error.strerror}"] += 1
+                return
+            if client is None:
+                target = self._client(address)
+                if target is not None:
+                    self._relay(self._up, target, self._forward, data)
+            else:
+                self._relay(self._down, self._listen, client, data)
+
+    def _client(self, address: tuple[str, int]) -> socket.socket | None:
+        known = self._clients.get(address)
+        if known is None:
+            if len(self._clients) >= _MAX_CLIENTS:
+                self._errors["too many clients"] += 1
+                return None
+            known = self._clients[address] = _socket()
+            known.bind((self._forward[0], 0))
+            self._selector.register(known, selectors.EVENT_READ, address)
+        return known
+
+    def _relay(self, direction: _Direction, via: socket.socket, to: tuple[str, int], data: bytes) -> None:
+        now = time.monotonic()
+        size = len(data) + IP_UDP_HEADERS
+        if len(self._pending) >= _MAX_PENDING:
+            self._errors["too many datagrams on the way"] += 1
+            return
+        with self._lock:
+            arrivals, cause = direction.pass_through(size, now, self._started)
+            if self._log is not None and len(self._log) < _LOG_LIMIT:
+                out = round(arrivals[0] - self._started, 6) if arrivals else None
+                self._log.append([direction.name, round(now - self._started, 6), out, size, cause])
+        for arrival in arrivals:
+            self._order += 1
+            heapq.heappush(self._pending, (arrival, self._order, size, via, to, data, direction))
+
+    def _deliver(self, now: float) -> None:
+        while self._pending and self._pending[0][0] <= now:
+            _, _, size, via, to, data, direction = heapq.heappop(self._pending)
+            try:
+                via.sendto(data, to)
+            except OSError as error:
+                self._errors[f"send: {error.strerror}"] += 1
+                continue
+            with self._lock:
+                direction.counters.delivered += 1
+                direction.counters.delivered_bytes += size
+
+
+def _socket() -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    made.setblocking(False)
+    return made
