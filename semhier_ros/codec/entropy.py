@@ -67,7 +67,7 @@ class Tables:
         self._frequencies.flags.writeable = False
         scale = float(1 << (CODER_PRECISION - PRECISION))
         self._probabilities = self._frequencies.astype(np.float64) * scale - 1.0
-        self._bits = (PRECISION - np.log2(self._frequencies)).ravel()
+        self._bits = PRECISION - np.log2(self._frequencies)
         self._models: list[Any] = [None] * rows
 
     @property
@@ -88,7 +88,7 @@ class Tables:
     def cost_bits(self, symbols: ArrayLike, rows: ArrayLike | int) -> float:
         """Ideal cost in bits of `symbols` under `rows`: what training and tests compare real bytes with."""
         symbol_array, row_array = _symbols_and_rows(symbols, self, rows)
-        return self._cost(symbol_array, row_array)
+        return float(self._bits[row_array, symbol_array].sum())
 
     @classmethod
     def from_counts(cls, counts: ArrayLike, *, smoothing: float = 0.5) -> Tables:
@@ -135,9 +135,6 @@ class Tables:
             counts[row, half_width] = 1.0 - 2.0 * above[1]
         return cls.from_counts(counts, smoothing=2.0**-40)
 
-    def _cost(self, symbols: NDArray[np.int32], rows: NDArray[np.intp] | int) -> float:
-        return float(self._bits.take(symbols + np.multiply(rows, self.alphabet)).sum())
-
     def _model(self, row: int) -> Any:
         model = self._models[row]
         if model is None:
@@ -166,12 +163,12 @@ class BlockEncoder:
             return
         order, sorted_rows = _coding_order(row_array, tables.rows)
         values = values[order]
-        starts = _group_starts(sorted_rows, tables)
-        if starts is None:
+        groups = _groups(sorted_rows, tables)
+        if groups is None:
             self._coder.encode(values, _FAMILY, tables._probabilities[sorted_rows])
             return
-        for start, stop in zip(starts, [*starts[1:], values.size], strict=True):
-            self._coder.encode(values[start:stop], tables._model(int(sorted_rows[start])))
+        for row, start, stop in groups:
+            self._coder.encode(values[start:stop], tables._model(row))
 
     def finish(self) -> bytes:
         """The block: the shortest bytes that, followed by zeros, decode to the symbols put; b"" for none.
@@ -228,10 +225,10 @@ class BlockDecoder:
         if size == 0:
             return np.empty(0, np.int32)
         try:
-            symbols = self._decode(tables, row_array, size)
+            symbols, bits = self._decode(tables, row_array, size)
         except (AssertionError, ValueError) as error:
             raise BlockError(f"block of {len(self._data)} bytes: no symbol of the table fits its bytes") from error
-        self._bits += tables._cost(symbols, row_array) + size * _RENORMALISATION_LOSS_BITS
+        self._bits += bits + size * _RENORMALISATION_LOSS_BITS
         if self._encoder is not None:
             self._encoder.put(symbols, tables, row_array)
         return symbols
@@ -247,19 +244,24 @@ class BlockDecoder:
         if self._encoder is not None and self._encoder.finish() != self._data:
             raise BlockError(f"block of {len(self._data)} bytes: not what its symbols are encoded as")
 
-    def _decode(self, tables: Tables, rows: NDArray[np.intp] | int, size: int) -> NDArray[np.int32]:
+    def _decode(self, tables: Tables, rows: NDArray[np.intp] | int, size: int) -> tuple[NDArray[np.int32], float]:
+        """The next `size` symbols in the caller's order, and what they cost in bits."""
         if isinstance(rows, int):
-            return self._coder.decode(tables._model(rows), size)
+            symbols = self._coder.decode(tables._model(rows), size)
+            return symbols, float(tables._bits[rows].take(symbols).sum())
         order, sorted_rows = _coding_order(rows, tables.rows)
         symbols = np.empty(size, np.int32)
-        starts = _group_starts(sorted_rows, tables)
-        if starts is None:
-            symbols[order] = self._coder.decode(_FAMILY, tables._probabilities[sorted_rows])
-            return symbols
-        for start, stop in zip(starts, [*starts[1:], size], strict=True):
-            model = tables._model(int(sorted_rows[start]))
-            symbols[order[start:stop]] = self._coder.decode(model, stop - start)
-        return symbols
+        groups = _groups(sorted_rows, tables)
+        if groups is None:
+            decoded = self._coder.decode(_FAMILY, tables._probabilities[sorted_rows])
+            symbols[order] = decoded
+            return symbols, float(tables._bits[sorted_rows, decoded].sum())
+        bits = 0.0
+        for row, start, stop in groups:
+            decoded = self._coder.decode(tables._model(row), stop - start)
+            symbols[order[start:stop]] = decoded
+            bits += float(tables._bits[row].take(decoded).sum())
+        return symbols, bits
 
 
 def _checked_rows(tables: Tables, rows: ArrayLike | int) -> NDArray[np.intp] | int:
@@ -292,16 +294,22 @@ def _symbols_and_rows(
     return np.ascontiguousarray(values, dtype=np.int32), row_array
 
 
-def _coding_order(rows: NDArray[np.intp], row_count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _coding_order(rows: NDArray[np.intp], row_count: int) -> tuple[NDArray[np.intp], NDArray[Any]]:
     """Positions in coding order (ascending row, stable) and the rows in that order."""
     narrow = rows.astype(np.uint8 if row_count <= 1 << 8 else np.uint16)  # numpy sorts these by radix
     order = np.argsort(narrow, kind="stable")
-    return order, rows[order]
+    return order, narrow[order]
 
 
-def _group_starts(sorted_rows: NDArray[np.intp], tables: Tables) -> list[int] | None:
-    """Where each row's symbols start, or None where one call with a row per symbol is faster. Same bytes either way."""
-    starts = np.flatnonzero(np.diff(sorted_rows, prepend=-1))
-    if sorted_rows.size * tables.alphabet < _GROUP_COST * starts.size:
+def _groups(sorted_rows: NDArray[Any], tables: Tables) -> list[tuple[int, int, int]] | None:
+    """(row, start, stop) of every row in use, or None where one call with a row per symbol is faster.
+
+    The bytes are the same either way.
+    """
+    limit = sorted_rows.size * tables.alphabet
+    starts = [0]
+    if limit >= _GROUP_COST:
+        starts += (np.flatnonzero(sorted_rows[1:] != sorted_rows[:-1]) + 1).tolist()
+    if limit < _GROUP_COST * len(starts):
         return None
-    return starts.tolist()
+    return list(zip(sorted_rows[starts].tolist(), starts, [*starts[1:], sorted_rows.size], strict=True))

@@ -67,7 +67,7 @@ class StreamInfo:
         return int(self.stream_hash[:4], 16)
 
     def to_bytes(self) -> bytes:
-        """37 to 131 bytes, the only encoding of this info."""
+        """39 to 133 bytes, the only encoding of this info."""
         hashes = bytes.fromhex(self.stream_hash), bytes.fromhex(self.model_hash)
         parts = [_FIXED.pack(MAGIC, VERSION, self.width, self.height, self.stamp_ns, *hashes)]
         for text in (self.camera, self.frame_id, self.model):
