@@ -125,3 +125,14 @@ def test_golden_packets_parse() -> None:
     assert b"".join(piece.blocks[0].data for piece in pieces) == four.blocks[3].data
     info = StreamInfo.from_bytes(bytes.fromhex(golden["stream info"]))
     assert (info.camera, info.frame_id, info.stream_tag) == ("front/camera", "caméra_optique", 0x0123)
+
+
+def test_examples_of_the_specification() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "bitstream.md").read_text()
+    tables = Tables([[524288, 262144, 262144], [1, 1048574, 1]])
+    encoder = BlockEncoder()
+    encoder.put([2, 0, 1, 2, 0], tables, [0, 1, 0, 1, 0])
+    data = encoder.finish()
+    assert f"gives the block `{data.hex()}`" in text
+    blocks = [Block(0xBEEF, 513, 0, data), Block(0xBEEF, 513, 1, b"\x80")]
+    assert f"\n{Packet.pack(blocks, stamp_ns=1_700_000_000_000_000_000).hex()}\n" in text
