@@ -1,0 +1,10 @@
+"""The ROS 2 nodes: the only modules of this package that import rclpy."""
+
+try:
+    import rclpy  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "semhier_ros.nodes needs ROS 2: source a ROS 2 installation (Jazzy, Kilted), or run `make` in a checkout of"
+        " semhier_ros, or `pip install ros-rclpy ros-rmw-fastrtps-cpp` and the message wheels that README.md lists"
+        f" ({error})"
+    ) from error

@@ -1,0 +1,205 @@
+"""Pure functions between ROS messages and the package's own types."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Duration, Time
+from numpy.typing import NDArray
+from sensor_msgs.msg import Image
+
+from semhier_ros.codec.packet import Block, Packet, PacketError
+from semhier_ros.codec.stream_info import StreamInfo
+from semhier_ros.msg import BlockRequest, SemanticBlock, SemanticDetection, SemanticDetectionArray
+from semhier_ros.msg import StreamInfo as StreamInfoMessage
+from semhier_ros.perception.reading import Detection, Reading
+
+SECOND = 1_000_000_000
+MAX_REQUEST_SECONDS = 3600
+
+
+def time_to_ns(stamp: Any) -> int:
+    """Nanoseconds since the epoch of a `builtin_interfaces/Time` (or Duration)."""
+    return int(stamp.sec) * SECOND + int(stamp.nanosec)
+
+
+def ns_to_time(stamp_ns: int) -> Time:
+    """`stamp_ns` as a Time; outside of what the message holds (int32 seconds) it is held to the nearest end."""
+    seconds, nanoseconds = divmod(min(max(int(stamp_ns), -(2**31) * SECOND), 2**31 * SECOND - 1), SECOND)
+    return Time(sec=seconds, nanosec=nanoseconds)
+
+
+def ns_to_duration(length_ns: int) -> Duration:
+    """`length_ns`, which may be negative, as a Duration, held to what the message holds."""
+    seconds, nanoseconds = divmod(min(max(int(length_ns), -(2**31) * SECOND), 2**31 * SECOND - 1), SECOND)
+    return Duration(sec=seconds, nanosec=nanoseconds)
+
+
+def short_frame_id(frame_id: str) -> str:
+    """`frame_id` as a StreamInfo can carry it: printable, at most 32 bytes of UTF-8."""
+    printable = "".join(letter for letter in frame_id if letter.isprintable())
+    return printable.encode(errors="ignore")[:32].decode(errors="ignore")
+
+
+def stream_info_to_message(info: StreamInfo) -> StreamInfoMessage:
+    """The ROS message of a stream's description."""
+    return StreamInfoMessage(
+        stamp=ns_to_time(info.stamp_ns),
+        camera=info.camera,
+        frame_id=info.frame_id,
+        width=info.width,
+        height=info.height,
+        model=info.model,
+        stream_hash=info.stream_hash,
+        model_hash=info.model_hash,
+    )
+
+
+def stream_info_from_message(message: StreamInfoMessage) -> StreamInfo:
+    """The stream description in `message`. Raises ValueError naming the field that is out of its range."""
+    return StreamInfo(
+        camera=message.camera,
+        frame_id=message.frame_id,
+        width=message.width,
+        height=message.height,
+        model=message.model,
+        stream_hash=message.stream_hash,
+        model_hash=message.model_hash,
+        stamp_ns=time_to_ns(message.stamp),
+    )
+
+
+def block_message(stamp_ns: int, frame: int, packet: bytes) -> SemanticBlock:
+    """The message of one packet on its block's topic."""
+    return SemanticBlock(stamp=ns_to_time(stamp_ns), frame=frame, data=array("B", packet))
+
+
+def block_from_message(message: SemanticBlock) -> Block:
+    """The one block in `message`. Raises PacketError (damaged), ValueError (message and packet disagree)."""
+    packet = Packet.parse(bytes(message.data))
+    if len(packet.blocks) != 1 or packet.piece is not None:
+        raise ValueError(f"data: a packet of {len(packet.blocks)} blocks, piece {packet.piece}, expected 1 whole block")
+    if packet.frame != message.frame:
+        raise ValueError(f"frame: {message.frame}, its packet says {packet.frame}")
+    return packet.blocks[0]
+
+
+def detection_message(detection: Detection) -> SemanticDetection:
+    """The message of one object."""
+    x_min, y_min, x_max, y_max = (float(value) for value in detection.box)
+    return SemanticDetection(
+        id=detection.id,
+        x_min=x_min,
+        y_min=y_min,
+        x_max=x_max,
+        y_max=y_max,
+        path=array("H", detection.path),
+        names=list(detection.names),
+        scores=array("f", detection.scores),
+    )
+
+
+def reading_message(reading: Reading, stamp_ns: int, frame_id: str, now_ns: int) -> SemanticDetectionArray:
+    """The message of a reading; `now_ns` (the receiver's clock) less the stamp is its latency."""
+    message = SemanticDetectionArray(
+        frame=reading.frame,
+        level=reading.level,
+        prefix=reading.prefix,
+        bytes_received=reading.payload_bytes,
+        latency=ns_to_duration(now_ns - stamp_ns),
+        detections=[detection_message(detection) for detection in reading.detections],
+    )
+    message.header.stamp = ns_to_time(stamp_ns)
+    message.header.frame_id = frame_id
+    return message
+
+
+def rgb_message(rgb: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Image:
+    """(height, width, 3) uint8 RGB as a `sensor_msgs/Image` with the source's header."""
+    height, width = rgb.shape[:2]
+    message = Image(height=height, width=width, encoding="rgb8", is_bigendian=0, step=3 * width)
+    message.header.stamp = ns_to_time(stamp_ns)
+    message.header.frame_id = frame_id
+    message.data = array("B", np.ascontiguousarray(rgb).tobytes())
+    return message
+
+
+def request_problem(request: BlockRequest) -> str | None:
+    """What is wrong with a request, naming field, value and range; None when it can be honoured."""
+    if request.finest > 15:
+        return f"finest: {request.finest}, expected 0 to 15"
+    seconds = time_to_ns(request.duration) / SECOND
+    if not request.one_frame and not 0 <= seconds <= MAX_REQUEST_SECONDS:
+        return f"duration: {seconds:g} s, expected 0 (until the next request) to {MAX_REQUEST_SECONDS} s"
+    return None
+
+
+_REQUEST = struct.Struct(">BBBBHI")
+_REQUEST_MAGIC, _REQUEST_VERSION = 0x52, 1
+
+
+def request_to_bytes(request: BlockRequest) -> bytes:
+    """A request as it travels over Zenoh (14 bytes; docs/nodes.md). Raises ValueError for one that is not allowed."""
+    if (wrong := request_problem(request)) is not None:
+        raise ValueError(wrong)
+    milliseconds = 0 if request.one_frame else -(-time_to_ns(request.duration) // 1_000_000)
+    body = _REQUEST.pack(
+        _REQUEST_MAGIC, _REQUEST_VERSION, int(request.one_frame), request.finest, request.frame, milliseconds
+    )
+    return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+def request_from_bytes(camera: str, data: bytes) -> BlockRequest:
+    """The request for `camera` in `data`. Raises PacketError, and nothing else, saying what is wrong."""
+    if len(data) != _REQUEST.size + 4:
+        raise PacketError(f"request: {len(data)} bytes, expected {_REQUEST.size + 4}")
+    if int.from_bytes(data[-4:], "little") != zlib.crc32(data[:-4]):
+        raise PacketError(f"byte {_REQUEST.size}: the request's CRC-32 does not fit its bytes")
+    magic, version, one_frame, finest, frame, milliseconds = _REQUEST.unpack_from(data)
+    if (magic, version) != (_REQUEST_MAGIC, _REQUEST_VERSION) or one_frame > 1:
+        raise PacketError(f"request: magic {magic:#04x} version {version} flags {one_frame:#x} are not of this release")
+    request = BlockRequest(camera=camera, finest=finest, frame=frame, one_frame=bool(one_frame))
+    request.duration = ns_to_duration(milliseconds * 1_000_000)
+    if (wrong := request_problem(request)) is not None:
+        raise PacketError(wrong)
+    return request
+
+
+def class_numbers(sizes: Sequence[int]) -> list[int]:
+    """First class number of each level when a taxonomy's nodes are numbered through, coarse level first."""
+    return [sum(sizes[:level]) for level in range(len(sizes))]
+
+
+def detection_2d_array(message: SemanticDetectionArray, sizes: Sequence[int], vision: Any) -> Any:
+    """`message` as `vision_msgs/Detection2DArray`; `vision` is the module vision_msgs.msg, `sizes` the nodes per level.
+
+    One hypothesis per object, the finest node known, as the number that `label_info` names; the label path itself
+    travels only in our own message, for a vision_msgs hypothesis has no parent.
+    """
+    firsts = class_numbers(sizes)
+    result = vision.Detection2DArray(header=message.header)
+    for item in message.detections:
+        detection = vision.Detection2D(header=message.header, id=str(item.id))
+        hypothesis = vision.ObjectHypothesisWithPose()
+        hypothesis.hypothesis.class_id = str(firsts[len(item.path) - 1] + item.path[-1])
+        hypothesis.hypothesis.score = float(item.scores[-1])
+        detection.results.append(hypothesis)
+        detection.bbox.center.position.x = (item.x_min + item.x_max) / 2
+        detection.bbox.center.position.y = (item.y_min + item.y_max) / 2
+        detection.bbox.size_x = float(item.x_max - item.x_min)
+        detection.bbox.size_y = float(item.y_max - item.y_min)
+        result.detections.append(detection)
+    return result
+
+
+def label_info(names: Sequence[Sequence[str]], header: Any, vision: Any) -> Any:
+    """`vision_msgs/LabelInfo` of a taxonomy's node names per level, numbered as `detection_2d_array` does."""
+    result = vision.LabelInfo(header=header, threshold=0.0)
+    flat = [name for level in names for name in level]
+    result.class_map = [vision.VisionClass(class_id=number, class_name=name) for number, name in enumerate(flat)]
+    return result

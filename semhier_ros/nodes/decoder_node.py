@@ -1,0 +1,296 @@
+"""decoder_node: blocks of one or more cameras in; out come readings that get finer while blocks arrive, and pictures.
+
+Callbacks only queue what arrives; one worker thread decodes and publishes.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+from semhier_ros.codec.packet import Block, Packet, PacketError
+from semhier_ros.codec.stream_info import StreamInfo
+from semhier_ros.msg import BlockRequest, SemanticBlock, SemanticDetectionArray
+from semhier_ros.msg import StreamInfo as StreamInfoMessage
+from semhier_ros.nodes import operator_words
+from semhier_ros.nodes.camera_stream import CameraStream, Output
+from semhier_ros.nodes.conversions import (
+    SECOND,
+    block_from_message,
+    block_message,
+    detection_2d_array,
+    label_info,
+    reading_message,
+    request_to_bytes,
+    rgb_message,
+    stream_info_from_message,
+    stream_info_to_message,
+    time_to_ns,
+)
+from semhier_ros.nodes.decode_worker import DecodeWorker
+from semhier_ros.nodes.managed import ManagedNode, spin, steady_clock
+from semhier_ros.nodes.models import load_codec
+from semhier_ros.nodes.parameter_tables import DECODER
+from semhier_ros.nodes.ros_link import LATCHED, block_topic, subscribe_blocks
+
+try:
+    import vision_msgs.msg as vision
+except ImportError:
+    vision = None
+
+READINGS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+
+
+class _Camera:
+    """What the node keeps of one camera besides its stream."""
+
+    def __init__(self) -> None:
+        self.reading_time: float | None = None
+        self.latency: float | None = None
+        self.readings = 0
+        self.readings_before = 0
+        self.labels_of: str | None = None
+        self.info: StreamInfo | None = None
+
+
+class DecoderNode(ManagedNode):
+    """See the module's text; topics, parameters and qualities of service are in docs/nodes.md."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("decoder_node", DECODER, **kwargs)
+        self._worker: DecodeWorker | None = None
+        if vision is None:
+            self.get_logger().info("vision_msgs is not installed: no detections_2d and label_info topics")
+
+    # -- transitions --------------------------------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Loads the models and makes the publishers."""
+        values = self.values
+        loaded = [load_codec(name, values.device) for name in values.models]
+        self._codecs = {codec.stream_hash: codec for codec in loaded}
+        self._levels = max(codec.taxonomy.depth for codec in loaded)
+        self._cameras = {camera: _Camera() for camera in values.cameras}
+        self._outputs: dict[str, Any] = {}
+        for camera in values.cameras:
+            for level in range(self._levels):
+                topic = f"{camera}/detections/level_{level}"
+                self._outputs[topic] = self.create_publisher(SemanticDetectionArray, topic, READINGS)
+                if vision is not None:
+                    topic = f"{camera}/detections_2d/level_{level}"
+                    self._outputs[topic] = self.create_publisher(vision.Detection2DArray, topic, READINGS)
+            if vision is not None:
+                topic = f"{camera}/label_info"
+                self._outputs[topic] = self.create_publisher(vision.LabelInfo, topic, LATCHED)
+            self._outputs[f"{camera}/picture"] = self.create_publisher(Image, f"{camera}/picture", 2)
+        self._zenoh = values.link_transport == "zenoh"
+        self._republish = self._zenoh and values.republish_blocks
+        if self._republish:
+            self._make_block_publishers()
+        described = ", ".join(f"{codec.name} (stream {key})" for key, codec in self._codecs.items())
+        self.get_logger().info(f"cameras {', '.join(values.cameras)} over {values.link_transport}; models {described}")
+
+    def _make_block_publishers(self) -> None:
+        for camera in self.values.cameras:
+            topic = block_topic(camera, "info")
+            self._outputs[topic] = self.create_publisher(StreamInfoMessage, topic, LATCHED)
+            for name in self._block_names():
+                topic = block_topic(camera, name)
+                self._outputs[topic] = self.create_publisher(SemanticBlock, topic, READINGS)
+
+    def _block_names(self) -> list[str]:
+        return list(dict.fromkeys(name for codec in self._codecs.values() for name in codec.block_names))
+
+    def activate(self) -> None:
+        """Starts to decode and to listen."""
+        values = self.values
+        tap = self._republish_block if self._republish else None
+        self._streams = {
+            camera: CameraStream(camera, self._codecs, values.keep_frames, self.warn, tap=tap)
+            for camera in values.cameras
+        }
+        self._worker = DecodeWorker(
+            self._streams,
+            values.queue,
+            on_reading=self._publish_reading,
+            on_picture=self._publish_picture,
+            wants_picture=self._wants_picture,
+            on_error=lambda error: self.warn("errors", f"{type(error).__name__}: {error}", error=True),
+        )
+        self._started = time.monotonic()
+        self._inputs: list[Any] = []
+        self._receiver: Any = None
+        if self._zenoh:
+            self._open_zenoh()
+        else:
+            self._subscribe()
+        self._report_timer = self.create_timer(1.0, self._report, clock=steady_clock())
+
+    def _subscribe(self) -> None:
+        names = self._block_names()
+        semantic = max(codec.semantic_blocks for codec in self._codecs.values())
+        for camera in self.values.cameras:
+            on_info = partial(self._on_info_message, camera)
+            self._inputs.append(
+                self.create_subscription(StreamInfoMessage, block_topic(camera, "info"), on_info, LATCHED)
+            )
+            self._inputs += subscribe_blocks(
+                self, camera, names, semantic, self.values.link_ros_reliable, self._on_block
+            )
+
+    def _open_zenoh(self) -> None:
+        from semhier_ros.link.zenoh_config import ZenohOptions
+        from semhier_ros.link.zenoh_transport import ZenohReceiver
+
+        values = self.values
+        options = ZenohOptions(
+            connect=tuple(item for item in values.link_zenoh_connect if item),
+            listen=tuple(item for item in values.link_zenoh_listen if item),
+            prefix=values.link_zenoh_prefix,
+        )
+        self._receiver = ZenohReceiver(options, self._on_datagram, self._on_info_bytes)
+        for camera in values.cameras:
+            forward = partial(self._forward_request, camera)
+            self._inputs.append(self.create_subscription(BlockRequest, f"{camera}/semhier/request", forward, 10))
+
+    def deactivate(self) -> None:
+        """Stops to listen and to decode."""
+        for item in self._inputs:
+            self.destroy_subscription(item)
+        if self._receiver is not None:
+            self._receiver.close()
+        self.destroy_timer(self._report_timer)
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def cleanup(self) -> None:
+        """Ends the output topics and forgets the models."""
+        for publisher in getattr(self, "_outputs", {}).values():
+            self.destroy_publisher(publisher)
+        self._outputs = {}
+        self._codecs = {}
+
+    # -- in: called by the executor or by Zenoh's threads; only queues ------------------------------------------------
+
+    def _put(self, camera: str, task: Any) -> None:
+        worker = self._worker
+        if worker is not None:
+            worker.put(camera, task)
+
+    def _on_block(self, camera: str, message: SemanticBlock) -> None:
+        try:
+            self._put(camera, (block_from_message(message), time_to_ns(message.stamp)))
+        except ValueError as error:
+            self.warn("damaged", f"block of camera {camera}: {error}")
+
+    def _on_info_message(self, camera: str, message: StreamInfoMessage) -> None:
+        try:
+            self._take_info(camera, stream_info_from_message(message))
+        except ValueError as error:
+            self.warn("damaged_info", f"stream description of camera {camera}: {error}")
+
+    def _on_info_bytes(self, camera: str, data: bytes) -> None:
+        if camera not in self._cameras:
+            return
+        try:
+            info = StreamInfo.from_bytes(data)
+        except PacketError as error:
+            self.warn("damaged_info", f"stream description of camera {camera}: {error}")
+            return
+        self._take_info(camera, info)
+        if self._republish:
+            self._outputs[block_topic(camera, "info")].publish(stream_info_to_message(info))
+
+    def _take_info(self, camera: str, info: StreamInfo) -> None:
+        self._cameras[camera].info = info
+        self._put(camera, info)
+
+    def _on_datagram(self, camera: str, level: int, payload: bytes) -> None:
+        del level  # the packet itself says which blocks it carries
+        self._put(camera, payload)
+
+    def _forward_request(self, camera: str, request: BlockRequest) -> None:
+        try:
+            if not self._receiver.request(camera, request_to_bytes(request)):
+                self.warn("requests_lost", f"block request for {camera} not sent: the link is not connected")
+        except ValueError as error:
+            self.warn("requests_refused", f"block request for {camera}: {error}")
+
+    # -- out: called by the worker thread -----------------------------------------------------------------------------
+
+    def _wants_picture(self, stream: CameraStream, output: Output) -> bool:
+        choice = self.values.picture
+        return choice == "every_block" or (choice == "on_complete" and stream.is_complete(output.reading))
+
+    def _publish_reading(self, camera: str, output: Output) -> None:
+        state = self._cameras[camera]
+        reading, now_ns = output.reading, self.now_ns()
+        message = reading_message(reading, output.stamp_ns, output.frame_id, now_ns)
+        self._outputs[f"{camera}/detections/level_{reading.level}"].publish(message)
+        state.readings += 1
+        state.reading_time = time.monotonic()
+        state.latency = (now_ns - output.stamp_ns) / SECOND
+        if vision is not None:
+            self._publish_vision(camera, state, message)
+
+    def _publish_vision(self, camera: str, state: _Camera, message: SemanticDetectionArray) -> None:
+        codec = self._streams[camera].codec
+        if state.labels_of != codec.model_hash:
+            state.labels_of = codec.model_hash
+            names = [codec.taxonomy.names(level) for level in range(codec.taxonomy.depth)]
+            self._outputs[f"{camera}/label_info"].publish(label_info(names, message.header, vision))
+        array = detection_2d_array(message, codec.taxonomy.sizes, vision)
+        self._outputs[f"{camera}/detections_2d/level_{message.level}"].publish(array)
+
+    def _publish_picture(self, camera: str, rgb: NDArray[np.uint8], output: Output) -> None:
+        message = rgb_message(rgb, output.stamp_ns, output.frame_id)
+        self._outputs[f"{camera}/picture"].publish(message)
+
+    def _republish_block(self, camera: str, block: Block, stamp_ns: int) -> None:
+        names = self._streams[camera].codec.block_names if self._streams[camera].codec else ()
+        if block.index < len(names):
+            message = block_message(stamp_ns, block.frame, Packet.pack([block]))
+            self._outputs[block_topic(camera, names[block.index])].publish(message)
+
+    # -- once a second ------------------------------------------------------------------------------------------------
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        worker = self._worker
+        shared = {} if worker is None else {f"worker_{name}": number for name, number in dict(worker.counters).items()}
+        if self._receiver is not None:
+            shared |= {f"link {name}": number for name, number in self._receiver.counters.items()}
+        for camera, state in self._cameras.items():
+            stream, info = self._streams[camera], state.info
+            unknown = info is not None and info.stream_hash not in self._codecs
+            level, text, details = operator_words.decoder(
+                camera=camera,
+                reading_age=None if state.reading_time is None else now - state.reading_time,
+                running=now - self._started,
+                stale_seconds=self.values.stale_seconds,
+                latency=state.latency,
+                readings_per_second=state.readings - state.readings_before,
+                known=info is not None,
+                unknown_hash=info.stream_hash if info is not None and unknown else None,
+                connected=None if self._receiver is None else self._receiver.connected,
+                counts=stream.all_counters() | shared | self.counts(),
+            )
+            state.readings_before = state.readings
+            self.publish_diagnostics(camera, level, text, details)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point: `decoder_node --ros-args --params-file config/decoder.yaml`."""
+    return spin(DecoderNode, sys.argv if arguments is None else ["decoder_node", *arguments])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""What all nodes share: the lifecycle, counters, throttled warnings, and a process that ends cleanly.
+
+rclpy has lifecycle nodes in every ROS 2 that this package supports (Jazzy, Kilted, and the PyPI wheels), so there is
+no second base class for an rclpy without them.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter as RosParameter
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+
+from semhier_ros.nodes.parameters import ParameterError, ParameterTable
+
+WARNING_PERIOD = 5.0
+"""Seconds between two warnings about the same thing."""
+
+
+class ManagedNode(LifecycleNode):
+    """A lifecycle node with a parameter table.
+
+    Subclasses give `configure` (make publishers, load what takes time), `activate` (subscribe, start threads),
+    `deactivate` (stop them) and `cleanup`; whatever these raise becomes one logged line and a failed transition.
+    `values` holds the parameters as they are now, `counters` counts what happened, from any thread.
+    """
+
+    def __init__(self, name: str, table: ParameterTable, **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self.table = table
+        table.declare(self)
+        self.values: SimpleNamespace = table.values(self)
+        self._counts: Counter[str] = Counter()
+        self._counts_lock = threading.Lock()
+        self._warned: dict[str, float] = {}
+        self._active = False
+        self.done = threading.Event()
+        table.guard(self, lambda: self._active)
+        self.add_post_set_parameters_callback(self._after_change)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=5))
+
+    # what subclasses fill in
+    def configure(self) -> None:
+        """Makes what the node needs; may raise ValueError, OSError or RuntimeError with a message for the operator."""
+
+    def activate(self) -> None:
+        """Starts to work."""
+
+    def deactivate(self) -> None:
+        """Stops to work; called only after `activate`."""
+
+    def cleanup(self) -> None:
+        """Gives back what `configure` made."""
+
+    def parameters_changed(self, names: set[str]) -> None:
+        """Called after live parameters took a new value in `values`."""
+
+    # transitions
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.values = self.table.values(self)
+        return self._transition("configure", self.configure, super().on_configure, state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        result = self._transition("activate", self.activate, super().on_activate, state)
+        self._active = result == TransitionCallbackReturn.SUCCESS
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._active = False
+        return self._transition("deactivate", self.deactivate, super().on_deactivate, state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("clean up", self.cleanup, super().on_cleanup, state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        if self._active:
+            self._active = False
+            self._transition("deactivate", self.deactivate, super().on_deactivate, state)
+        result = self._transition("clean up", self.cleanup, super().on_shutdown, state)
+        self.done.set()
+        return result
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._active = False
+        return TransitionCallbackReturn.SUCCESS
+
+    def _transition(
+        self,
+        name: str,
+        step: Callable[[], None],
+        base: Callable[[LifecycleState], TransitionCallbackReturn],
+        state: LifecycleState,
+    ) -> TransitionCallbackReturn:
+        try:
+            step()
+        except Exception as error:  # whatever it is, it must reach the operator as one line, not end the executor
+            self.get_logger().error(f"cannot {name}: {type(error).__name__}: {error}")
+            return TransitionCallbackReturn.FAILURE
+        return base(state)
+
+    def start(self) -> bool:
+        """Configures and activates, as the `autostart` parameter wishes; False when that failed."""
+        good = TransitionCallbackReturn.SUCCESS
+        return self.trigger_configure() == good and self.trigger_activate() == good
+
+    def stop(self) -> None:
+        """Through to `finalized` from whatever state the node is in."""
+        if self._state_machine.current_state[1] in ("unconfigured", "inactive", "active"):
+            self.trigger_shutdown()
+
+    def _after_change(self, changed: list[RosParameter]) -> None:
+        names = {item.name for item in changed}
+        self.values = self.table.values(self)
+        if self._active:
+            self.parameters_changed(names)
+
+    # counters, warnings, time
+    def count(self, name: str, amount: int = 1) -> None:
+        """Adds to a counter of the diagnostics; any thread."""
+        with self._counts_lock:
+            self._counts[name] += amount
+
+    def counts(self) -> dict[str, int]:
+        """All counters as they are now."""
+        with self._counts_lock:
+            return dict(self._counts)
+
+    def warn(self, kind: str, text: str, *, error: bool = False) -> None:
+        """Counts `kind`, and logs `text` at most once in five seconds per kind; any thread."""
+        self.count(kind)
+        now = time.monotonic()
+        with self._counts_lock:
+            if now - self._warned.get(kind, -WARNING_PERIOD) < WARNING_PERIOD:
+                return
+            self._warned[kind] = now
+            times = self._counts[kind]
+        line = f"{text} ({kind}: {times} so far)"
+        self.get_logger().error(line) if error else self.get_logger().warning(line)
+
+    def now_ns(self) -> int:
+        """The node's clock in ns: the simulation's with `use_sim_time`."""
+        return int(self.get_clock().now().nanoseconds)
+
+    def publish_diagnostics(self, name: str, level: bytes, message: str, values: dict[str, object]) -> None:
+        """One status of this node on /diagnostics."""
+        status = DiagnosticStatus(level=level, name=f"{self.get_name()}: {name}", message=message)
+        status.hardware_id = self.get_fully_qualified_name()
+        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(array)
+
+
+def steady_clock() -> Clock:
+    """A clock for timers that goes on while the simulation's stands still."""
+    return Clock(clock_type=ClockType.STEADY_TIME)
+
+
+def spin(make_node: Callable[[], ManagedNode], arguments: list[str] | None = None) -> int:
+    """Runs one node until SIGINT, SIGTERM or its shutdown transition; the process's exit code.
+
+    0 after a clean end, 1 when the node could not start (one line on stderr says why). Signals end the node through
+    its shutdown transition, so that threads, sessions and bags are closed while the ROS context still lives.
+    """
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    node: ManagedNode | None = None
+    try:
+        try:
+            node = make_node()
+        except (ParameterError, ValueError) as error:
+            print(f"cannot start: {error}", file=sys.stderr)
+            return 1
+        if node.values.autostart and not stopping.is_set() and not node.start():
+            return 1
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while not stopping.is_set() and not node.done.is_set():
+            executor.spin_once(timeout_sec=0.2)
+        node.stop()
+        executor.shutdown()
+        return 0
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()

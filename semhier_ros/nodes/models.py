@@ -1,0 +1,15 @@
+"""Loading codecs for the nodes: late, so that a node's `--help`, parameters and errors need no model runtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def load_codec(name: str, device: str) -> Any:
+    """`Codec.load(name)` for the nodes. Raises ValueError naming the model when it cannot be loaded."""
+    from semhier_ros import Codec
+
+    try:
+        return Codec.load(name, device=device)
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise ValueError(f"model: {name!r} cannot be loaded on device {device!r}: {error}") from error

@@ -1,0 +1,99 @@
+"""What the diagnostics say: levels and sentences from figures. No ROS beyond the levels' constants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+
+from semhier_ros.link.status import SchedulerStatus
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+Verdict = tuple[bytes, str, dict[str, object]]
+"""(level, sentence, figures)."""
+
+
+def encoder(
+    *,
+    topic: str,
+    image_age: float | None,
+    running: float,
+    frames_per_second: int,
+    encode_seconds: float,
+    status: SchedulerStatus,
+    blocks: Sequence[str],
+    transport: Any,
+    counts: Mapping[str, int],
+) -> Verdict:
+    """The encoder's state. Ages in seconds; `running` seconds since activation; `counts` since the process's start."""
+    budget = "no limit" if not status.budget else f"{status.budget / 125:.0f} kbit/s"
+    details: dict[str, object] = {
+        "frames per second": frames_per_second,
+        "encode time [ms]": f"{encode_seconds * 1000:.0f}",
+        "used [kbit/s]": f"{status.used / 125:.1f}",
+        "budget": budget,
+        "datagrams sent": status.datagrams,
+        "bytes sent": status.wire_bytes,
+    }
+    for name, level in zip(blocks, status.levels, strict=False):
+        causes = ", ".join(f"{number} {cause}" for cause, number in level.causes.items() if number)
+        dropped = f"{level.dropped} dropped" + (f" ({causes})" if causes else "")
+        details[f"block {name}"] = f"{level.sent} sent, {level.repeated} repeats, {level.queued} waiting, {dropped}"
+    details |= {f"link {name}": number for name, number in transport.counters.items()}
+    details |= counts
+    if image_age is None:
+        waiting = f"no image on {topic} since {running:.0f} s"
+        return (ERROR if running > 10 else WARN), waiting, details
+    if image_age > 2.0:
+        return (ERROR if image_age > 20 else WARN), f"the last image on {topic} came {image_age:.0f} s ago", details
+    if frames_per_second == 0 and counts.get("bad_images"):
+        return ERROR, f"images on {topic} cannot be read ({counts['bad_images']} so far; the log says why)", details
+    if getattr(transport, "connected", True) is False:
+        return WARN, "no receiver is connected", details
+    sending = f"{frames_per_second} frames/s, {status.used / 125:.0f} of {budget}"
+    if not status.budget:
+        sending = f"{frames_per_second} frames/s, {status.used / 125:.0f} kbit/s, no limit"
+    coarse = status.levels[0]
+    if coarse.queued > max(2, frames_per_second):
+        return WARN, f"the budget is too small for the coarsest block: {coarse.queued} wait; {sending}", details
+    return OK, sending, details
+
+
+def decoder(
+    *,
+    camera: str,
+    reading_age: float | None,
+    running: float,
+    stale_seconds: float,
+    latency: float | None,
+    readings_per_second: int,
+    known: bool,
+    unknown_hash: str | None,
+    connected: bool | None,
+    counts: Mapping[str, int],
+) -> Verdict:
+    """One camera's state at the decoder: silence shows as age. Ages and latency in seconds."""
+    age = running if reading_age is None else reading_age
+    details: dict[str, object] = {
+        "age of the newest reading [s]": "none yet" if reading_age is None else f"{reading_age:.2f}",
+        "latency of the newest reading [s]": "none yet" if latency is None else f"{latency:.3f}",
+        "readings per second": readings_per_second,
+    }
+    if connected is not None:
+        details["link"] = "connected" if connected else "not connected"
+    details |= counts
+    if unknown_hash is not None:
+        return ERROR, f"no model for stream hash {unknown_hash}: add it to `models`", details
+    level = ERROR if age > 10 * stale_seconds else WARN
+    if connected is False:
+        return level, f"the link is not connected; newest reading {_since(reading_age, running)}", details
+    if not known:
+        return level, f"nothing is known of camera {camera} yet, after {running:.0f} s", details
+    if age > stale_seconds:
+        return level, f"newest reading {_since(reading_age, running)}", details
+    return OK, f"{readings_per_second} readings/s, newest {age:.1f} s ago", details
+
+
+def _since(age: float | None, running: float) -> str:
+    return f"none in {running:.0f} s" if age is None else f"{age:.1f} s ago"

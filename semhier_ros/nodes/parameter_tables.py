@@ -1,0 +1,317 @@
+"""The parameters of every node, and the command that writes config/*.yaml and the tables of docs/nodes.md from them:
+
+`python -m semhier_ros.nodes.parameter_tables [--check]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from semhier_ros.nodes.parameters import Parameter, ParameterTable
+
+_CAMERA = re.compile(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*", re.ASCII)
+_KEY = re.compile(r"[A-Za-z0-9_\-]+(/[A-Za-z0-9_\-]+)*", re.ASCII)
+_ENDPOINT = re.compile(r"(udp|tcp|tls|quic|ws|unixsock-stream|serial)/\S+", re.ASCII)
+
+
+def _camera_problem(name: str) -> str | None:
+    if len(name) <= 32 and _CAMERA.fullmatch(name):
+        return None
+    return "expected 1 to 32 letters, digits, `_`, and `/` between names"
+
+
+def _cameras_problem(names: list[str]) -> str | None:
+    if not 1 <= len(names) <= 32 or len(set(names)) != len(names):
+        return "expected 1 to 32 different camera names"
+    return next((f"{name!r}: {wrong}" for name in names if (wrong := _camera_problem(name))), None)
+
+
+def _models_problem(names: list[str]) -> str | None:
+    return None if 1 <= len(names) <= 16 and all(names) else "expected 1 to 16 model names or folders"
+
+
+def _prefix_problem(prefix: str) -> str | None:
+    return None if len(prefix) <= 64 and _KEY.fullmatch(prefix) else "expected 1 to 64 letters, digits, `_`, `-`, `/`"
+
+
+def _endpoints_problem(endpoints: list[str]) -> str | None:
+    wrong = next((item for item in endpoints if item and not _ENDPOINT.fullmatch(item)), None)
+    return None if wrong is None else f"{wrong!r}: expected a Zenoh endpoint such as udp/10.0.0.2:7447"
+
+
+def _autostart() -> Parameter:
+    return Parameter(
+        "autostart",
+        True,
+        "Configure and activate at start, so that `ros2 run` just works; false: wait for the lifecycle services.",
+    )
+
+
+def _device(who: str) -> Parameter:
+    return Parameter(
+        "device", "auto", f"Where {who} runs; auto: CUDA where there is one.", choices=("auto", "cpu", "cuda")
+    )
+
+
+def _reliable(how: str) -> Parameter:
+    return Parameter(
+        "link.ros.reliable",
+        "semantic",
+        f"Block topics on which reliable delivery (DDS resends what is lost) is {how}; the others are best effort.",
+        choices=("none", "coarse", "semantic", "all"),
+    )
+
+
+def _zenoh(connect: str, listen: str) -> list[Parameter]:
+    return [
+        Parameter(
+            "link.zenoh.prefix",
+            "semhier",
+            "First part of the Zenoh keys `<prefix>/<camera>/<block>`; the same on both ends.",
+            check=_prefix_problem,
+        ),
+        Parameter(
+            "link.zenoh.connect",
+            [connect],
+            'Zenoh endpoints to connect to, tried until they answer; [""]: none.',
+            check=_endpoints_problem,
+        ),
+        Parameter(
+            "link.zenoh.listen",
+            [listen],
+            'Zenoh endpoints to listen on; [""]: none.',
+            check=_endpoints_problem,
+        ),
+    ]
+
+
+ENCODER = ParameterTable(
+    "encoder_node",
+    "encoder_node: camera images in, blocks out, coarse meaning first, under a byte budget.",
+    [
+        _autostart(),
+        Parameter("camera", "camera", "Name of the camera stream and of its topics.", check=_camera_problem),
+        Parameter(
+            "input",
+            "raw",
+            "raw: `<camera>/image_raw` (Image); compressed: `<camera>/image_raw/compressed` (CompressedImage).",
+            choices=("raw", "compressed"),
+        ),
+        Parameter("model", "road", "Model that encodes: a name under models/, or a model folder."),
+        _device("the encoder"),
+        Parameter(
+            "max_rate",
+            10.0,
+            "Most frames per second that are encoded, the newest each time; 0: as many as the machine can.",
+            low=0.0,
+            high=240.0,
+            live=True,
+        ),
+        Parameter(
+            "finest_block",
+            15,
+            "Index of the finest block that is sent unless a BlockRequest asks otherwise; 15: all there are.",
+            low=0,
+            high=15,
+            live=True,
+        ),
+        Parameter(
+            "keep_frames",
+            8,
+            "Encoded frames that are kept to answer a BlockRequest for one frame.",
+            low=0,
+            high=256,
+        ),
+        Parameter("accept_requests", True, "Whether BlockRequests of receivers are honoured.", live=True),
+        Parameter(
+            "link.transport",
+            "ros",
+            "ros: one topic per block is the link; zenoh: a Zenoh session is, and topics stay on the robot.",
+            choices=("ros", "zenoh"),
+        ),
+        Parameter(
+            "link.budget_kbit",
+            1000.0,
+            "Uplink budget in kbit/s (1000 bits), what the transport adds included; 0: unlimited.",
+            low=0.0,
+            high=10_000_000.0,
+            live=True,
+        ),
+        Parameter(
+            "link.coarse_repeats",
+            -1,
+            "Further copies of the coarse blocks against loss; -1: 1 on zenoh, 0 on ros (where DDS resends).",
+            low=-1,
+            high=8,
+        ),
+        Parameter(
+            "link.coarse_lifespan",
+            1.0,
+            "Seconds after which a coarsest block that could not leave is dropped.",
+            low=0.05,
+            high=60.0,
+        ),
+        Parameter(
+            "link.semantic_lifespan",
+            0.5,
+            "The same for the other semantic blocks.",
+            low=0.05,
+            high=60.0,
+        ),
+        Parameter("link.picture_lifespan", 2.0, "The same for picture blocks.", low=0.05, high=60.0),
+        _reliable("offered"),
+        *_zenoh("", "udp/0.0.0.0:7447"),
+    ],
+)
+
+DECODER = ParameterTable(
+    "decoder_node",
+    "decoder_node: blocks in, readings out that get finer while blocks arrive, and a picture if wanted.",
+    [
+        _autostart(),
+        Parameter("cameras", ["camera"], "Camera streams that are decoded, by name.", check=_cameras_problem),
+        Parameter(
+            "models",
+            ["road"],
+            "Models that may decode, names under models/ or folders; a stream's hash picks one of them.",
+            check=_models_problem,
+        ),
+        _device("the decoder"),
+        Parameter(
+            "picture",
+            "on_complete",
+            "When a picture is published: never, once a frame's last block is there, or at every block.",
+            choices=("off", "on_complete", "every_block"),
+            live=True,
+        ),
+        Parameter(
+            "keep_frames",
+            16,
+            "Frames per camera that late blocks may still refine.",
+            low=1,
+            high=256,
+        ),
+        Parameter(
+            "queue",
+            128,
+            "Packets per camera that may wait for decoding; beyond it the oldest goes and is counted.",
+            low=1,
+            high=10_000,
+        ),
+        Parameter(
+            "stale_seconds",
+            2.0,
+            "Age of the newest reading from which on the diagnostics warn; ten times that: error.",
+            low=0.1,
+            high=3600.0,
+            live=True,
+        ),
+        Parameter(
+            "republish_blocks",
+            False,
+            "With zenoh: publish what arrives on `<camera>/semhier/…` here, for bags and other nodes.",
+        ),
+        Parameter(
+            "link.transport",
+            "ros",
+            "ros: blocks come on one topic per block; zenoh: through a Zenoh session. The encoder's must be the same.",
+            choices=("ros", "zenoh"),
+        ),
+        _reliable("asked for; the encoder must offer as much"),
+        *_zenoh("udp/127.0.0.1:7447", ""),
+    ],
+)
+
+PLAYER = ParameterTable(
+    "player_node",
+    "player_node: plays the images of a bag on their topics (needs only rosbags).",
+    [
+        _autostart(),
+        Parameter("bag", "", "MCAP file or bag folder."),
+        Parameter("topics", [""], 'Topics of the bag that are played; [""]: every image and camera_info topic.'),
+        Parameter("rate", 1.0, "Playing speed; 1: as recorded.", low=0.01, high=100.0),
+        Parameter("loop", False, "Start again at the end."),
+        Parameter(
+            "stamps",
+            "now",
+            "now: header stamps are set to the time of publishing, so that latencies mean something; bag: left alone.",
+            choices=("now", "bag"),
+        ),
+        Parameter("clock", False, "Publish the bag's time on /clock, for nodes with use_sim_time."),
+        Parameter("reliable", False, "Publish reliably; cameras are usually best effort."),
+        Parameter("wait_seconds", 10.0, "Longest wait for a first subscriber.", low=0.0, high=3600.0),
+        Parameter(
+            "delay_seconds", 0.5, "Pause between the first subscriber and the first message.", low=0.0, high=3600.0
+        ),
+        Parameter("exit_at_end", True, "End the process after the last message."),
+    ],
+)
+
+RECORDER = ParameterTable(
+    "recorder_node",
+    "recorder_node: records readings, link status, stream descriptions and pictures into an MCAP bag.",
+    [
+        _autostart(),
+        Parameter("bag", "", "Folder of the new bag; it must not exist yet."),
+        Parameter("cameras", ["camera"], "Camera streams that are recorded.", check=_cameras_problem),
+        Parameter("levels", 3, "Levels of the model's taxonomy: detections/level_0 … are recorded.", low=1, high=16),
+        Parameter("pictures", True, "Record `<camera>/picture`."),
+        Parameter("blocks", False, "Record the blocks themselves, `<camera>/semhier/<block>`."),
+        Parameter("topics", [""], 'Instead of the standard set: entries "<topic> <type>".'),
+        Parameter("max_megabytes", 4000.0, "Size from which on nothing more is recorded.", low=0.001, high=1e6),
+    ],
+)
+
+TABLES = (ENCODER, DECODER, PLAYER, RECORDER)
+
+
+def config_file(table: ParameterTable) -> str:
+    """Name of a node's file in config/."""
+    return table.node.removesuffix("_node") + ".yaml"
+
+
+def with_tables(text: str) -> str:
+    """The documentation `text` with the table between each pair of marks written anew.
+
+    Raises ValueError when the marks of a node are missing.
+    """
+    for table in TABLES:
+        begin, end = f"<!-- parameters of {table.node} -->", f"<!-- end of {table.node} -->"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise ValueError(f"documentation: expected one {begin!r} and one {end!r}")
+        head, rest = text.split(begin)
+        tail = rest.split(end)[1]
+        text = f"{head}{begin}\n{table.markdown()}{end}{tail}"
+    return text
+
+
+def generated(root: Path) -> dict[Path, str]:
+    """Path and right content of every file that is made from the tables."""
+    files = {root / "config" / config_file(table): table.yaml() for table in TABLES}
+    docs = root / "docs" / "nodes.md"
+    files[docs] = with_tables(docs.read_text(encoding="utf-8"))
+    return files
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes the files, or with --check says which differ (exit code 1)."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only compare")
+    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[2], help="the checkout")
+    options = parser.parse_args(arguments)
+    stale = []
+    for path, content in generated(options.root).items():
+        if path.exists() and path.read_text(encoding="utf-8") == content:
+            continue
+        stale.append(str(path))
+        if not options.check:
+            path.write_text(content, encoding="utf-8")
+    print("\n".join(stale) if stale else "all files are as the tables say")
+    return 1 if options.check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""player_node: plays the images of a bag on their topics, in the bag's timing.
+
+`ros2 bag play` does the same where rosbag2 is installed; this node needs only `rosbags`, so that the demo and the tests
+run on the PyPI wheels. Messages travel as the bag's own bytes; only the stamp in their header is rewritten, if wanted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rclpy.parameter import Parameter as RosParameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.utilities import remove_ros_args
+from rosbags.highlevel import AnyReader
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from semhier_ros.nodes.conversions import SECOND, ns_to_time
+from semhier_ros.nodes.managed import ManagedNode, spin
+from semhier_ros.nodes.parameter_tables import PLAYER
+
+_TYPES = {
+    "sensor_msgs/msg/Image": Image,
+    "sensor_msgs/msg/CompressedImage": CompressedImage,
+    "sensor_msgs/msg/CameraInfo": CameraInfo,
+}
+
+
+def with_stamp(cdr: bytes, stamp_ns: int) -> bytes:
+    """The serialised message `cdr`, whose type begins with a std_msgs/Header, with another stamp.
+
+    Raises ValueError when `cdr` is not plain CDR (encapsulation 0 or 1) of at least 12 bytes.
+    """
+    if len(cdr) < 12 or cdr[0] != 0 or cdr[1] not in (0, 1):
+        raise ValueError(f"message: {len(cdr)} bytes with encapsulation {cdr[:2].hex()}, expected CDR (0000 or 0001)")
+    order = "little" if cdr[1] else "big"
+    stamp = ns_to_time(stamp_ns)
+    patch = stamp.sec.to_bytes(4, order, signed=True) + stamp.nanosec.to_bytes(4, order)
+    return bytes(cdr[:4]) + patch + bytes(cdr[12:])
+
+
+class PlayerNode(ManagedNode):
+    """Opens the bag when configured, plays it in a thread while active."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("player_node", PLAYER, **kwargs)
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._clock_publisher = self.create_publisher(Clock, "/clock", QoSProfile(depth=1))
+
+    def configure(self) -> None:
+        """Opens the bag and makes a publisher for each of its image and camera_info topics."""
+        path = Path(self.values.bag)
+        if not self.values.bag or not path.exists():
+            raise ValueError(f"bag: {self.values.bag!r}, expected an existing MCAP file or bag folder")
+        self._reader = AnyReader([path])
+        self._reader.open()
+        wanted = set(self.values.topics) - {""}
+        self._connections = [
+            connection
+            for connection in self._reader.connections
+            if connection.msgtype in _TYPES and (not wanted or connection.topic in wanted)
+        ]
+        if not self._connections:
+            held = ", ".join(sorted({f"{c.topic} ({c.msgtype})" for c in self._reader.connections})) or "nothing"
+            raise ValueError(f"bag: {path} has no image topic {sorted(wanted) or ''}; it holds {held}")
+        reliability = ReliabilityPolicy.RELIABLE if self.values.reliable else ReliabilityPolicy.BEST_EFFORT
+        qos = QoSProfile(depth=5, reliability=reliability)
+        self._image_publishers = {
+            connection.topic: self.create_publisher(_TYPES[connection.msgtype], connection.topic, qos)
+            for connection in self._connections
+        }
+
+    def activate(self) -> None:
+        """Starts to play."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._play, name="player", daemon=True)
+        self._thread.start()
+
+    def deactivate(self) -> None:
+        """Stops within a frame."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def cleanup(self) -> None:
+        """Closes the bag."""
+        for publisher in self._image_publishers.values():
+            self.destroy_publisher(publisher)
+        self._reader.close()
+
+    def _wait_for_subscribers(self) -> None:
+        end = time.monotonic() + self.values.wait_seconds
+        while time.monotonic() < end and not self._stopping.wait(0.05):
+            if any(publisher.get_subscription_count() for publisher in self._image_publishers.values()):
+                return
+
+    def _messages(self) -> Iterator[tuple[float, str, int, bytes]]:
+        """(seconds since the start of playing, topic, bag time in ns, CDR bytes), loop after loop."""
+        first, last = self._reader.start_time, self._reader.end_time
+        count = max(sum(1 for _ in self._reader.messages(self._connections)), 1) if self.values.loop else 1
+        length = (last - first) / SECOND * (1 + 1 / count)  # one average gap between the last frame and the first
+        turn = 0
+        while True:
+            for connection, bag_time, cdr in self._reader.messages(self._connections):
+                offset = turn * length + (bag_time - first) / SECOND
+                yield offset / self.values.rate, connection.topic, bag_time, bytes(cdr)
+            turn += 1
+            if not self.values.loop:
+                return
+
+    def _play(self) -> None:
+        self._wait_for_subscribers()
+        if self._stopping.wait(self.values.delay_seconds):
+            return
+        start = time.monotonic()
+        for offset, topic, bag_time, cdr in self._messages():
+            if self._stopping.wait(max(0.0, start + offset - time.monotonic())):
+                return
+            if self.values.stamps == "now":
+                cdr = with_stamp(cdr, self.now_ns())
+            if self.values.clock:
+                self._clock_publisher.publish(Clock(clock=ns_to_time(bag_time)))
+            self._image_publishers[topic].publish(cdr)
+            self.count("published")
+        self.get_logger().info(f"the bag is at its end: {self.counts().get('published', 0)} messages published")
+        if self.values.exit_at_end:
+            time.sleep(0.3)  # best effort: what was published last is still on its way out
+            self.done.set()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point: `player_node BAG [--rate R] [--loop] [--ros-args …]`; every option is also a parameter."""
+    argv = sys.argv if arguments is None else ["player_node", *arguments]
+    parser = argparse.ArgumentParser(prog="player_node", description=__doc__, allow_abbrev=False)
+    parser.add_argument("bag", nargs="?", help="MCAP file or bag folder (parameter `bag`)")
+    parser.add_argument("--rate", type=float, help="playing speed, 1 = as recorded (parameter `rate`)")
+    parser.add_argument("--loop", action="store_true", default=None, help="start again at the end (parameter `loop`)")
+    options = vars(parser.parse_args(remove_ros_args(argv)[1:]))
+    overrides = [RosParameter(name, value=value) for name, value in options.items() if value is not None]
+    return spin(lambda: PlayerNode(parameter_overrides=overrides), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""recorder_node: writes readings, link status, stream descriptions and pictures into an MCAP bag, with arrival times.
+
+`ros2 bag record` does the same where rosbag2 is installed; this node needs only `rosbags`. Messages are written as the
+very bytes that arrived, under the receiver's clock at arrival.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from semhier_ros.msg import LinkStatus, SemanticBlock, SemanticDetectionArray, StreamInfo
+from semhier_ros.nodes.managed import ManagedNode, spin
+from semhier_ros.nodes.parameter_tables import RECORDER
+
+_TYPES: dict[str, Any] = {
+    "sensor_msgs/msg/Image": Image,
+    "sensor_msgs/msg/CompressedImage": CompressedImage,
+    "sensor_msgs/msg/CameraInfo": CameraInfo,
+    "diagnostic_msgs/msg/DiagnosticArray": DiagnosticArray,
+    "semhier_ros/msg/LinkStatus": LinkStatus,
+    "semhier_ros/msg/SemanticBlock": SemanticBlock,
+    "semhier_ros/msg/SemanticDetectionArray": SemanticDetectionArray,
+    "semhier_ros/msg/StreamInfo": StreamInfo,
+}
+_LATCHED = ("/info", "/camera_info")
+
+
+def message_definitions() -> dict[str, str]:
+    """Name and text of this package's message definitions, as installed or, in a checkout, from `msg/`."""
+    folders = [Path(__file__).resolve().parents[2] / "msg"]
+    try:
+        from ament_index_python.packages import get_package_share_directory
+
+        folders.insert(0, Path(get_package_share_directory("semhier_ros")) / "msg")
+    except (ImportError, LookupError):
+        pass
+    for folder in folders:
+        if files := sorted(folder.glob("*.msg")):
+            return {f"semhier_ros/msg/{file.stem}": file.read_text(encoding="utf-8") for file in files}
+    raise FileNotFoundError(f"message definitions: none in {' or '.join(map(str, folders))}")
+
+
+def bag_typestore() -> Any:
+    """A `rosbags` type store that knows the ROS 2 messages and this package's."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    for name, text in message_definitions().items():
+        store.register(get_types_from_msg(text, name))
+    return store
+
+
+def standard_topics(cameras: list[str], levels: int, pictures: bool, blocks: bool) -> list[tuple[str, str]]:
+    """(topic, type) of what is recorded of each camera when the `topics` parameter names nothing."""
+    topics = []
+    for camera in cameras:
+        for level in range(levels):
+            topics.append((f"{camera}/detections/level_{level}", "semhier_ros/msg/SemanticDetectionArray"))
+        topics.append((f"{camera}/semhier/link_status", "semhier_ros/msg/LinkStatus"))
+        topics.append((f"{camera}/semhier/info", "semhier_ros/msg/StreamInfo"))
+        if pictures:
+            topics.append((f"{camera}/picture", "sensor_msgs/msg/Image"))
+        if blocks:
+            names = [f"level_{level}" for level in range(levels)] + ["detail", "picture_0", "picture_1", "picture_2"]
+            topics += [(f"{camera}/semhier/{name}", "semhier_ros/msg/SemanticBlock") for name in names]
+    return topics
+
+
+class RecorderNode(ManagedNode):
+    """Opens a new bag when configured, records while active, closes the bag in cleanup."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("recorder_node", RECORDER, **kwargs)
+        self._record_subscriptions: list[Any] = []
+        self._lock = threading.Lock()
+        self._bytes = 0
+
+    def configure(self) -> None:
+        """Makes the bag; raises ValueError when there is one already or a topic's type is not known."""
+        path = Path(self.values.bag)
+        if not self.values.bag or path.exists():
+            raise ValueError(f"bag: {self.values.bag!r}, expected a folder that does not exist yet")
+        wanted = [tuple(text.split(" ", 1)) for text in self.values.topics if text]
+        for entry in wanted:
+            if len(entry) != 2 or entry[1] not in _TYPES:
+                raise ValueError(f"topics: {' '.join(entry)!r}, expected `<topic> <type>`, type one of {list(_TYPES)}")
+        self._topics = wanted or standard_topics(
+            self.values.cameras, self.values.levels, self.values.pictures, self.values.blocks
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._store = bag_typestore()
+        self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
+        self._writer.open()
+        self._connections = {
+            topic: self._writer.add_connection(self.resolve_topic_name(topic), kind, typestore=self._store)
+            for topic, kind in self._topics
+        }
+
+    def activate(self) -> None:
+        """Subscribes; reliable writers are heard best effort too, for a recorder must never slow them."""
+        for topic, kind in self._topics:
+            latched = topic.endswith(_LATCHED)
+            qos = QoSProfile(
+                depth=50,
+                reliability=ReliabilityPolicy.RELIABLE if latched else ReliabilityPolicy.BEST_EFFORT,
+                durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+            )
+            subscription = self.create_subscription(_TYPES[kind], topic, partial(self._write, topic), qos, raw=True)
+            self._record_subscriptions.append(subscription)
+        self.get_logger().info(f"recording {len(self._topics)} topics into {self.values.bag}")
+
+    def deactivate(self) -> None:
+        """Stops to listen; the bag stays open."""
+        for subscription in self._record_subscriptions:
+            self.destroy_subscription(subscription)
+        self._record_subscriptions.clear()
+
+    def cleanup(self) -> None:
+        """Closes the bag, after which any MCAP reader opens it."""
+        with self._lock:
+            self._writer.close()
+        self.get_logger().info(f"{self.counts().get('written', 0)} messages in {self.values.bag}")
+
+    def _write(self, topic: str, cdr: bytes) -> None:
+        if self._bytes + len(cdr) > self.values.max_megabytes * 1_000_000:
+            self.warn("full", f"the bag has reached max_megabytes = {self.values.max_megabytes}: no more is recorded")
+            return
+        with self._lock:
+            self._writer.write(self._connections[topic], self.now_ns(), cdr)
+        self._bytes += len(cdr)
+        self.count("written")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point: `recorder_node --ros-args -p bag:=FOLDER …`."""
+    return spin(RecorderNode, sys.argv if arguments is None else ["recorder_node", *arguments])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
