@@ -93,10 +93,11 @@ class CameraStream:
         codec = self._codecs.get(info.stream_hash)
         if codec is None:
             self.codec = self._decoder = None
+            known = ", ".join(f"{item.name}: {key}" for key, item in self._codecs.items())
             self._problem(
                 "unknown_model",
                 f"camera {self.camera} is encoded by model {info.model!r} with stream hash {info.stream_hash},"
-                f" which none of `models` has ({', '.join(f'{item.name}: {key}' for key, item in self._codecs.items())})",
+                f" which none of `models` has ({known})",
             )
             return
         if codec.model_hash != info.model_hash and (old is None or old.model_hash != info.model_hash):

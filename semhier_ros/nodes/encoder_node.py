@@ -12,6 +12,7 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -58,7 +59,8 @@ class EncoderNode(ManagedNode):
         """Loads the model, opens the link and makes the publishers."""
         values = self.values
         self._camera: str = values.camera
-        self._codec = load_codec(values.model, values.device)
+        self._codec = load_codec(values.model, values.device, values.threads, values.precision)
+        self._codec.encode(np.zeros((64, 64, 3), np.uint8))  # networks are compiled at their first use
         self._info: StreamInfo | None = None
         self._cache = FrameCache(values.keep_frames)
         self._blocks = tuple(self._codec.block_names)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 
-def load_codec(name: str, device: str) -> Any:
+def load_codec(name: str, device: str, threads: int = 0, precision: str = "f32") -> Any:
     """`Codec.load(name)` for the nodes. Raises ValueError naming the model when it cannot be loaded."""
     from semhier_ros import Codec
 
     try:
-        return Codec.load(name, device=device)
+        return Codec.load(name, device=device, threads=threads, precision=precision)
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise ValueError(f"model: {name!r} cannot be loaded on device {device!r}: {error}") from error

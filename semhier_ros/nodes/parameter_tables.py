@@ -56,6 +56,10 @@ def _device(who: str) -> Parameter:
     )
 
 
+def _threads() -> Parameter:
+    return Parameter("threads", 0, "CPU threads of the networks; 0: the runtime's own choice.", low=0, high=256)
+
+
 def _reliable(how: str) -> Parameter:
     return Parameter(
         "link.ros.reliable",
@@ -102,6 +106,13 @@ ENCODER = ParameterTable(
         ),
         Parameter("model", "road", "Model that encodes: a name under models/, or a model folder."),
         _device("the encoder"),
+        _threads(),
+        Parameter(
+            "precision",
+            "f32",
+            "Arithmetic of the networks on a CPU; bf16 is faster where the CPU has it, and its bytes decode alike.",
+            choices=("f32", "bf16"),
+        ),
         Parameter(
             "max_rate",
             10.0,
@@ -180,6 +191,7 @@ DECODER = ParameterTable(
             check=_models_problem,
         ),
         _device("the decoder"),
+        _threads(),
         Parameter(
             "picture",
             "on_complete",

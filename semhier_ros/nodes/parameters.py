@@ -118,7 +118,7 @@ class ParameterTable:
         return self._parameters[name]
 
     def declare(self, node: Node) -> None:
-        """Declares every parameter on `node`. Raises ParameterError for a file's or command line's value not allowed."""
+        """Declares every parameter on `node`. Raises ParameterError when a file or the command line says nonsense."""
         node.add_on_set_parameters_callback(lambda changed: self._checked(changed))
         for parameter in self:
             try:
