@@ -11,6 +11,51 @@ from typing import Any
 from semhier_ros.link.zenoh_config import ZenohOptions, zenoh_module
 
 _TICK = 0.1
+_RENEWALS = (0.3, 1.0, 2.5, 6.0)
+_RENEW_EVERY = 60.0
+
+
+class RenewedDeclaration:
+    """A declaration that survives loss: Zenoh sends each once, and over UDP that datagram can be lost for good.
+
+    Zenoh names the keys it has declared by numbers, which a later declaration of the same key uses without its text; so
+    only a key that starts with a wildcard is sent with its text each time. Two equivalent spellings are therefore
+    declared beside the real one and renewed in turn: 0.3, 1, 2.5 and 6 s after each arrival of a peer, then every 60 s.
+    While one is renewed, the other stands. They do nothing when called: what arrives goes to the real declaration too.
+
+    `declare(key)`: declares the idle twin of the real declaration under that key and returns it.
+    """
+
+    def __init__(self, key: str, declare: Callable[[str], Any]) -> None:
+        first, _, rest = key.partition("/")
+        self._keys = (f"{first}$*/{rest}", f"$*{first}/{rest}")
+        self._declare = declare
+        self._held: list[Any] = [None, None]
+        self._turn = 0
+        self._step = 0
+        self._due = 0.0
+        self._peer_since = 0.0
+
+    def restart(self, now: float) -> None:
+        """A peer arrived at `now`: the renewals begin anew."""
+        self._peer_since = now
+        self._step = 0
+        self._due = now + _RENEWALS[0]
+
+    def renew(self, now: float) -> None:
+        """Renews one of the two spellings if it is due."""
+        if now < self._due:
+            return
+        self._step += 1
+        if self._step < len(_RENEWALS):
+            self._due = self._peer_since + _RENEWALS[self._step]
+        else:
+            self._due = now + _RENEW_EVERY
+        turn, self._turn = self._turn, 1 - self._turn
+        old, self._held[turn] = self._held[turn], None
+        if old is not None:
+            old.undeclare()
+        self._held[turn] = self._declare(self._keys[turn])
 
 
 class ZenohEnd:
@@ -26,6 +71,7 @@ class ZenohEnd:
         self._session: Any = None
         self._held: list[Any] = []
         self._peers: set[str] = set()
+        self._renewed: list[RenewedDeclaration] = []
         self._counters: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -82,6 +128,19 @@ class ZenohEnd:
     def _peer_arrived(self) -> None:
         """Called from a Zenoh thread when a session to another end opened."""
 
+    def _steady_subscriber(self, session: Any, key: str, action: Callable[[Any], None]) -> None:
+        """Declares a subscriber for remote samples, renewed as `RenewedDeclaration` says."""
+        remote = self._zenoh.Locality.REMOTE
+        self._held.append(session.declare_subscriber(key, self._guarded(action), allowed_origin=remote))
+        self._renewed.append(
+            RenewedDeclaration(key, lambda spelling: session.declare_subscriber(spelling, _ignore, allowed_origin=remote))
+        )
+
+    def _steady_queryable(self, session: Any, key: str, action: Callable[[Any], None]) -> None:
+        """Declares a queryable, renewed as `RenewedDeclaration` says."""
+        self._held.append(session.declare_queryable(key, self._guarded(action)))
+        self._renewed.append(RenewedDeclaration(key, lambda spelling: session.declare_queryable(spelling, _ignore_query)))
+
     def _count(self, name: str, amount: int = 1) -> None:
         with self._lock:
             self._counters[name] += amount
@@ -130,7 +189,11 @@ class ZenohEnd:
             if self._closing.is_set():
                 break
             try:
-                self._duties(session, time.monotonic())
+                now = time.monotonic()
+                if self._peers:
+                    for renewed in self._renewed:
+                        renewed.renew(now)
+                self._duties(session, now)
             except Exception as error:
                 self._failed(error)
         self._session = None
@@ -144,8 +207,19 @@ class ZenohEnd:
         if event.kind == self._zenoh.SampleKind.PUT:
             self._peers = self._peers | {peer}
             self._count("connects")
+            now = time.monotonic()
+            for renewed in self._renewed:
+                renewed.restart(now)
             self._peer_arrived()
             self._wake.set()
         else:
             self._peers = self._peers - {peer}
             self._count("disconnects")
+
+
+def _ignore(_sample: Any) -> None:
+    return
+
+
+def _ignore_query(query: Any) -> None:
+    query.drop()

@@ -21,16 +21,13 @@ from semhier_ros.link.transport import (
     OnRequest,
 )
 from semhier_ros.link.zenoh_config import ZenohOptions, check_name
-from semhier_ros.link.zenoh_session import ZenohEnd
+from semhier_ros.link.zenoh_session import ZenohEnd, _ignore
 
 INFO_SECONDS = 10.0
 MAX_CAMERAS = 256
-_INFO_AGAIN = 0.5
+_INFO_FIRST = (0.5, 1.5)
 _QUERY_FIRST = 0.3
 _QUERY_LAST = 5.0
-_DECLARE_FIRST = 1.0
-_DECLARE_LAST = 10.0
-_REDECLARE = 30.0
 _REQUESTS_PER_SECOND = 20
 
 
@@ -56,7 +53,8 @@ class ZenohSender(ZenohEnd):
         self._next_info: dict[str, float] = {}
         self._publishers: dict[tuple[str, int], Any] = {}
         self._publisher_lock = threading.Lock()
-        self._listening: dict[str, tuple[float, list[Any]]] = {}
+        self._info_step: dict[str, int] = {}
+        self._listening: set[str] = set()
         self._request_times: deque[float] = deque(maxlen=_REQUESTS_PER_SECOND)
         self._thread.start()
 
@@ -69,6 +67,7 @@ class ZenohSender(ZenohEnd):
         if not 1 <= len(info) <= MAX_INFO:
             raise ValueError(f"info must be 1 to {MAX_INFO} bytes, not {len(info)}")
         self._infos[camera] = bytes(info)
+        self._info_step[camera] = 0
         self._next_info[camera] = 0.0
         self._wake.set()
 
@@ -114,20 +113,19 @@ class ZenohSender(ZenohEnd):
         return
 
     def _peer_arrived(self) -> None:
-        now = time.monotonic()
         for camera in list(self._infos):
-            self._next_info[camera] = now
-            held = self._listening.get(camera)
-            if held is not None:
-                self._listening[camera] = (min(held[0], now + 2.0), held[1])
+            self._info_step[camera] = 0
+            self._next_info[camera] = 0.0
 
     def _duties(self, session: Any, now: float) -> None:
         for camera, info in list(self._infos.items()):
-            held = self._listening.get(camera)
-            if held is None or now >= held[0]:
-                self._listen(session, camera, now)
+            if camera not in self._listening:
+                self._listening.add(camera)
+                self._listen(session, camera)
             if self._peers and now >= self._next_info.get(camera, 0.0):
-                self._next_info[camera] = now + INFO_SECONDS
+                step = self._info_step.get(camera, 0)
+                self._info_step[camera] = step + 1
+                self._next_info[camera] = now + (_INFO_FIRST[step] if step < len(_INFO_FIRST) else INFO_SECONDS)
                 session.put(
                     f"{self.options.prefix}/{camera}/info",
                     info,
@@ -137,18 +135,10 @@ class ZenohSender(ZenohEnd):
                 )
                 self._count("info_puts")
 
-    def _listen(self, session: Any, camera: str, now: float) -> None:
-        """Declares queryable and request subscriber of a camera, afresh: over UDP a declaration can be lost."""
-        held = self._listening.pop(camera, None)
-        if held is not None:
-            for declared in held[1]:
-                declared.undeclare()
+    def _listen(self, session: Any, camera: str) -> None:
         base = f"{self.options.prefix}/{camera}"
-        declared = [
-            session.declare_queryable(f"{base}/info", self._guarded(lambda query: self._answer(camera, query))),
-            session.declare_subscriber(f"{base}/request", self._guarded(lambda sample: self._request(camera, sample))),
-        ]
-        self._listening[camera] = (now + _REDECLARE, declared)
+        self._steady_subscriber(session, f"{base}/request", lambda sample: self._request(camera, sample))
+        self._steady_queryable(session, f"{base}/info", lambda query: self._answer(camera, query))
 
     def _answer(self, camera: str, query: Any) -> None:
         with query:
@@ -176,12 +166,13 @@ class ZenohSender(ZenohEnd):
 
 
 class _Known:
-    """What a receiver knows of one camera: its information, and when it asks for it next."""
+    """What a receiver knows of one camera: its information, when it asks for it next, whether its keys were shortened."""
 
-    __slots__ = ("info", "next_query", "wait")
+    __slots__ = ("info", "next_query", "shortened", "wait")
 
     def __init__(self, now: float) -> None:
         self.info: bytes | None = None
+        self.shortened = False
         self.wait = _QUERY_FIRST
         self.next_query = now
 
@@ -193,7 +184,7 @@ class ZenohReceiver(ZenohEnd):
     arrival of stream information (also unchanged ones). A camera whose information is unknown is asked for it, at first
     sight and then at growing intervals of 0.3 to 5 s.
     Counters: received, received_bytes (payload), infos, queries, refused (too long, unknown key, too many cameras),
-    redeclared, requests, errors, connects, disconnects.
+    requests, errors, connects, disconnects.
     """
 
     def __init__(self, options: ZenohOptions, on_datagram: OnDatagram, on_info: OnInfo | None = None) -> None:
@@ -201,10 +192,6 @@ class ZenohReceiver(ZenohEnd):
         self._on_datagram = on_datagram
         self._on_info = on_info
         self._known: dict[str, _Known] = {}
-        self._subscriber: Any = None
-        self._heard = 0.0
-        self._next_declare = 0.0
-        self._declare_wait = _DECLARE_FIRST
         self._thread.start()
 
     @property
@@ -239,40 +226,31 @@ class ZenohReceiver(ZenohEnd):
         return True
 
     def _declare(self, session: Any) -> None:
-        self._subscribe(session)
-
-    def _subscribe(self, session: Any) -> None:
-        if self._subscriber is not None:
-            self._subscriber.undeclare()
-            self._count("redeclared")
-        self._subscriber = session.declare_subscriber(
-            f"{self.options.prefix}/**",
-            self._guarded(self._sample),
-            allowed_origin=self._zenoh.Locality.REMOTE,
-        )
-
-    def _peer_arrived(self) -> None:
-        self._declare_wait = _DECLARE_FIRST
-        self._next_declare = time.monotonic() + _DECLARE_FIRST
+        self._steady_subscriber(session, f"{self.options.prefix}/**", self._sample)
 
     def _duties(self, session: Any, now: float) -> None:
-        if self._peers and now - self._heard > 2.0 and now >= self._next_declare:
-            self._declare_wait = min(2.0 * self._declare_wait, _DECLARE_LAST)
-            self._next_declare = now + self._declare_wait
-            self._subscribe(session)
         for camera, known in list(self._known.items()):
+            if not known.shortened:
+                known.shortened = True
+                self._shorten(session, camera)
             if known.info is None and now >= known.next_query:
                 known.next_query = now + known.wait
                 known.wait = min(2.0 * known.wait, _QUERY_LAST)
                 self._count("queries")
                 session.get(f"{self.options.prefix}/{camera}/info", self._guarded(self._reply), timeout=2.0)
 
+    def _shorten(self, session: Any, camera: str) -> None:
+        """Subscribes to a camera's keys once more, idly: Zenoh then names them by a number on the wire, not by their text."""
+        base = f"{self.options.prefix}/{camera}"
+        remote = self._zenoh.Locality.REMOTE
+        for key in (f"{base}/*", f"{base}/0"):
+            self._held.append(session.declare_subscriber(key, _ignore, allowed_origin=remote))
+
     def _reply(self, reply: Any) -> None:
         if reply.ok is not None:
             self._sample(reply.ok)
 
     def _sample(self, sample: Any) -> None:
-        self._heard = time.monotonic()
         key = str(sample.key_expr)
         prefix = self.options.prefix + "/"
         camera, _, last = key[len(prefix) :].rpartition("/")
@@ -293,7 +271,7 @@ class ZenohReceiver(ZenohEnd):
             if len(self._known) >= MAX_CAMERAS:
                 self._count("refused")
                 return
-            known = self._known.setdefault(camera, _Known(self._heard + (0.0 if numeric else 1.0)))
+            known = self._known.setdefault(camera, _Known(time.monotonic()))
             self._wake.set()
         payload = sample.payload.to_bytes()
         if numeric:
