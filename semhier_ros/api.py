@@ -1,0 +1,269 @@
+"""`Codec`: the one facade that joins codec and perception.
+
+codec = Codec.load("road")
+blocks = codec.encode(image_rgb)
+decoder = codec.decoder(image_size=(width, height))
+for block in blocks:
+    reading = decoder.push(block)
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.codec.backend import Backend, OpenVinoBackend
+from semhier_ros.codec.canvas import Canvas, check_picture
+from semhier_ros.codec.model_folder import ModelFolder, load_model
+from semhier_ros.codec.objects import code_objects, code_picture, find_objects, to_float
+from semhier_ros.codec.packet import Block, PacketError
+from semhier_ros.codec.scene import SceneCode
+from semhier_ros.paths import find_model
+from semhier_ros.perception.reading import Detection, Reading
+from semhier_ros.perception.scene_reader import SceneReader, meaning_map
+from semhier_ros.taxonomy import Taxonomy
+
+FRAMES = 1 << 16  # frame numbers wrap
+RESTART = 256  # a frame this far behind the newest means that the sender began anew
+
+
+class Codec:
+    """A model, ready to encode pictures and to make decoders. Safe to share between threads."""
+
+    def __init__(self, model: ModelFolder, backend: Backend):
+        self._model, self._backend = model, backend
+        self.name, self.stream_hash, self.model_hash = model.name, model.stream_hash, model.model_hash
+        self.stream_tag = int(model.stream_hash[:4], 16)
+        self.block_names = model.stream.block_names
+        self.semantic_blocks = model.stream.semantic_blocks
+        self.levels = model.stream.levels
+        self.taxonomy = Taxonomy.load(model.path / "taxonomy.yaml")
+        self.canvas_size = model.canvas
+        self.reader = SceneReader(model.stream, self.taxonomy, model.heads)
+
+    @classmethod
+    def load(cls, model: str | Path, device: str = "auto", *, threads: int = 0, precision: str = "f32") -> Codec:
+        """Load a model by name (`road`) or by the path of its folder.
+
+        device: `cpu` (OpenVINO), `cuda` (torch, half precision), `torch` (torch on the CPU: for comparing the two
+        paths) or `auto` (cuda where torch and a GPU are there, else cpu). threads: CPU threads of the networks, 0 for
+        the runtime's own choice. precision: `f32` or `bf16`, of the CPU networks.
+
+        Raises:
+            ModelError: the folder is missing or not whole. ValueError: an argument outside its range.
+        """
+        folder = load_model(find_model(model))
+        if device not in ("auto", "cpu", "cuda", "torch"):
+            raise ValueError(f"device: {device!r} is not one of auto, cpu, cuda, torch")
+        if device == "cpu" or (device == "auto" and not _cuda_usable()):
+            return cls(folder, OpenVinoBackend(folder.path, threads, precision))
+        from semhier_ros.networks.torch_backend import TorchBackend
+
+        return cls(folder, TorchBackend(folder, "cpu" if device == "torch" else "cuda"))
+
+    def encode(
+        self,
+        image_rgb: NDArray[np.uint8],
+        *,
+        frame: int = 0,
+        max_bytes: int | None = None,
+        blocks: int | None = None,
+        threshold: float | None = None,
+    ) -> list[Block]:
+        """The blocks of one picture (H,W,3 uint8 RGB), coarse first.
+
+        frame: its number, 0..65535. blocks: how many at most (None: all). max_bytes: what all blocks together may
+        take; the finest are left out first, block 0 never. threshold: least objectness worth sending (None: the
+        model's own); higher means fewer objects and fewer bytes.
+
+        Raises:
+            ValueError: an argument outside its range, named with the range.
+        """
+        image = check_picture(image_rgb)
+        if not 0 <= frame < FRAMES:
+            raise ValueError(f"frame: {frame} is outside 0..{FRAMES - 1}")
+        count = len(self.block_names) if blocks is None else blocks
+        if not 1 <= count <= len(self.block_names):
+            raise ValueError(f"blocks: {blocks} is outside 1..{len(self.block_names)}")
+        if max_bytes is not None and max_bytes < 1:
+            raise ValueError(f"max_bytes: {max_bytes} is below 1")
+        least = self._model.threshold if threshold is None else threshold
+        if not 0 < least < 1:
+            raise ValueError(f"threshold: {threshold} is outside 0..1")
+        stream = self._model.stream
+        canvas = Canvas(*self.canvas_size, source=(image.shape[1], image.shape[0])).place(image)
+        objects = find_objects(self._backend.detect(canvas), least, stream.layout.max_objects)
+        code = code_objects(stream, self._model.projection, objects, count)
+        made: list[Block] = []
+        total = 0
+        for index in range(min(count, self.semantic_blocks)):
+            data = stream.encode(index, code)
+            total += len(data)
+            if made and max_bytes is not None and total > max_bytes:
+                return made
+            made.append(Block(self.stream_tag, frame, index, data))
+        groups = count - self.semantic_blocks
+        if groups > 0 and (max_bytes is None or total < max_bytes):
+            code_picture(stream, self._backend.analyse(canvas), code, groups)
+            for index in range(self.semantic_blocks, count):
+                data = stream.encode(index, code)
+                total += len(data)
+                if max_bytes is not None and total > max_bytes:
+                    return made
+                made.append(Block(self.stream_tag, frame, index, data))
+        return made
+
+    def decoder(self, image_size: tuple[int, int] | None = None, keep_frames: int = 8) -> Decoder:
+        """A decoder for one camera's stream.
+
+        image_size: width and height of the source pictures, in whose pixels boxes are given (None: those of the
+        model's canvas). keep_frames: how many frames stay open for late blocks (1..256).
+
+        Raises:
+            ValueError: an argument outside its range.
+        """
+        if not 1 <= keep_frames <= 256:
+            raise ValueError(f"keep_frames: {keep_frames} is outside 1..256")
+        size = self.canvas_size if image_size is None else image_size
+        if not all(1 <= side <= 16_384 for side in size):
+            raise ValueError(f"image_size: {size} has a side outside 1..16384")
+        return Decoder(self, Canvas(*self.canvas_size, source=(int(size[0]), int(size[1]))), keep_frames)
+
+
+@dataclass
+class _Frame:
+    """A frame in the making: its code so far, and blocks that wait for an earlier one."""
+
+    code: SceneCode | None = None
+    prefix: int = -1
+    payload_bytes: int = 0
+    waiting: dict[int, bytes] = field(default_factory=dict)
+    detections: tuple[Detection, ...] = ()
+
+
+class Decoder:
+    """Turns the blocks of one camera's stream, in any order, into readings. Memory is bounded: a few frames, each with
+    at most one copy of every block.
+
+    counters: `blocks` decoded, `duplicate`, `late` (of a frame no longer kept), `damaged`, `other_stream`, `unknown`
+    (an index the model does not have). Use from one thread.
+    """
+
+    def __init__(self, codec: Codec, canvas: Canvas, keep_frames: int):
+        self._codec, self._canvas, self._keep = codec, canvas, keep_frames
+        self._frames: OrderedDict[int, _Frame] = OrderedDict()
+        self._newest: int | None = None
+        self.counters: Counter[str] = Counter()
+
+    def push(self, block: Block) -> Reading | None:
+        """Take one block; the frame's reading from its last complete prefix, or None while block 0 is missing.
+
+        A block of a frame that is no longer kept, or that came before, is counted and changes nothing.
+
+        Raises:
+            PacketError: the block is of another stream, unknown to the model, or damaged. The decoder stays usable,
+            and a good copy of the block is still welcome.
+        """
+        if block.stream != self._codec.stream_tag:
+            self.counters["other_stream"] += 1
+            raise PacketError(f"block: stream tag {block.stream:04x}, this decoder reads {self._codec.stream_tag:04x}")
+        if not 0 <= block.index < len(self._codec.block_names):
+            self.counters["unknown"] += 1
+            raise PacketError(f"block: index {block.index} is outside 0..{len(self._codec.block_names) - 1}")
+        frame = self._open(block.frame)
+        if frame is None:
+            self.counters["late"] += 1
+            return None
+        if block.index <= frame.prefix or block.index in frame.waiting:
+            self.counters["duplicate"] += 1
+            return self._reading(block.frame, frame, fresh=False)
+        frame.waiting[block.index] = block.data
+        before = frame.prefix
+        try:
+            self._advance(frame)
+        finally:
+            if frame.prefix > before:
+                self._interpret(frame)
+        return self._reading(block.frame, frame, fresh=frame.prefix > before)
+
+    def picture(self, frame: int) -> NDArray[np.uint8] | None:
+        """The picture (H,W,3 uint8 RGB, source size) of a kept frame from its last complete prefix, or None before
+        block 0 came. From semantic blocks alone it is a blur of the right kinds in the right places."""
+        state = self._frames.get(frame)
+        if state is None or state.code is None:
+            return None
+        stream, code = self._codec._model.stream, state.code
+        layout = stream.layout
+        shape = stream.picture_shape()
+        boxes, _ = self._codec.reader.measure(code, min(state.prefix, stream.semantic_blocks - 1))
+        groups = code.path[1] if len(code.path) > 1 else None
+        planes = 1 + len(layout.parents[0])
+        meaning = meaning_map(boxes * np.float32(layout.stride), groups, shape, planes, layout.picture_stride)
+        latents = np.zeros((sum(layout.picture_groups), *shape), np.float32)
+        if code.picture:
+            known = to_float(code.picture, axis=0)
+            latents[: len(known)] = known
+        present = (np.arange(len(layout.picture_groups)) < len(code.picture)).astype(np.float32)
+        return self._canvas.lift(self._codec._backend.synthesise(latents, present, meaning))
+
+    def _open(self, number: int) -> _Frame | None:
+        """The state of frame `number`, a new one if it is newer than the oldest kept, None if it came too late."""
+        state = self._frames.get(number)
+        if state is not None:
+            return state
+        if self._newest is not None and (self._newest - number) % FRAMES > RESTART and not _newer(number, self._newest):
+            self._frames.clear()
+            self._newest = number
+        elif self._newest is not None and not _newer(number, self._newest):
+            if len(self._frames) >= self._keep and not _newer(number, min(self._frames, key=self._age)):
+                return None
+        else:
+            self._newest = number
+        state = self._frames[number] = _Frame()
+        while len(self._frames) > self._keep:
+            del self._frames[min(self._frames, key=self._age)]
+        return state
+
+    def _age(self, number: int) -> int:
+        """Negative number of frames that `number` lies behind the newest."""
+        assert self._newest is not None
+        return -((self._newest - number) % FRAMES)
+
+    def _advance(self, frame: _Frame) -> None:
+        """Decode waiting blocks as far as the prefix is complete."""
+        while (data := frame.waiting.pop(frame.prefix + 1, None)) is not None:
+            try:
+                frame.code = self._codec._model.stream.decode(frame.prefix + 1, data, frame.code)
+            except PacketError as error:
+                self.counters["damaged"] += 1
+                raise PacketError(f"block {frame.prefix + 1}: {error}") from error
+            frame.prefix += 1
+            frame.payload_bytes += len(data)
+            self.counters["blocks"] += 1
+
+    def _interpret(self, frame: _Frame) -> None:
+        if frame.code is not None and (frame.prefix < self._codec.semantic_blocks or not frame.detections):
+            frame.detections = self._codec.reader.read(frame.code, frame.prefix, self._canvas)
+
+    def _reading(self, number: int, frame: _Frame, fresh: bool) -> Reading | None:
+        if frame.prefix < 0:
+            return None
+        level = min(frame.prefix, self._codec.levels - 1)
+        return Reading(number, frame.prefix, level, frame.detections, frame.payload_bytes, fresh)
+
+
+def _newer(number: int, than: int) -> bool:
+    """Whether frame `number` comes after frame `than`, wrapping at 65,536."""
+    return 0 < (number - than) % FRAMES < FRAMES // 2
+
+
+def _cuda_usable() -> bool:
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return False
+    return bool(torch.cuda.is_available())

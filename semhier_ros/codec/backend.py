@@ -1,0 +1,80 @@
+"""The networks as the codec sees them, and their CPU form: exported ONNX graphs in OpenVINO.
+
+Nothing that feeds the entropy coder comes from here on the decoding side, so backends may differ in the last bit.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.codec.objects import DetectorMaps
+
+Floats = NDArray[np.float32]
+GRAPHS = ("detector", "picture_analysis", "picture_synthesis")
+
+
+class Backend(Protocol):
+    """What an encoder and a decoder need of the networks. Canvases are H,W,3 uint8 RGB of the model's canvas size."""
+
+    def detect(self, canvas: NDArray[np.uint8]) -> DetectorMaps:
+        """The detector's dense maps of a canvas."""
+        ...
+
+    def analyse(self, canvas: NDArray[np.uint8]) -> Floats:
+        """Picture latents C,h,w of a canvas."""
+        ...
+
+    def synthesise(self, latents: Floats, present: Floats, meaning: Floats) -> NDArray[np.uint8]:
+        """A canvas from picture latents C,h,w (missing groups zero), which groups are present, and the meaning map."""
+        ...
+
+
+class OpenVinoBackend:
+    """Runs the graphs of a model folder on the CPU; each is compiled when first used, so a decoder that shows no
+    picture holds no picture graph.
+
+    threads: how many; 0 leaves it to OpenVINO. precision: `f32`, or `bf16` on CPUs that have it (encoders only gain).
+    """
+
+    def __init__(self, folder: Path, threads: int = 0, precision: str = "f32"):
+        if precision not in ("f32", "bf16"):
+            raise ValueError(f"precision: {precision!r} is not one of f32, bf16")
+        if not 0 <= threads <= 256:
+            raise ValueError(f"threads: {threads} is outside 0..256")
+        self._folder, self._threads, self._precision = folder, threads, precision
+        self._requests: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def _run(self, graph: str, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        with self._lock:
+            request = self._requests.get(graph)
+            if request is None:
+                request = self._requests[graph] = self._compile(graph)
+            results = request.infer(list(inputs), share_inputs=True)
+            return [np.array(results[output]) for output in request.model_outputs]
+
+    def _compile(self, graph: str) -> Any:
+        import openvino
+
+        core = openvino.Core()
+        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self._precision}
+        if self._threads:
+            options["INFERENCE_NUM_THREADS"] = self._threads
+        return core.compile_model(
+            core.read_model(self._folder / f"{graph}.onnx"), "CPU", options
+        ).create_infer_request()
+
+    def detect(self, canvas: NDArray[np.uint8]) -> DetectorMaps:
+        objectness, box, types, features = self._run("detector", canvas[None])
+        return DetectorMaps(objectness[0, 0], box[0], types[0], features[0])
+
+    def analyse(self, canvas: NDArray[np.uint8]) -> Floats:
+        return self._run("picture_analysis", canvas[None])[0][0]
+
+    def synthesise(self, latents: Floats, present: Floats, meaning: Floats) -> NDArray[np.uint8]:
+        return self._run("picture_synthesis", latents[None], present[None], meaning[None])[0][0]

@@ -1,0 +1,71 @@
+"""Between a camera's picture and the network's canvas: scale to fit, pad at the right and bottom, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+PADDING = 114
+MAX_SIDE = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """A canvas of `width` x `height` pixels holding a picture of `source` (w, h) pixels in its top left corner."""
+
+    width: int
+    height: int
+    source: tuple[int, int]
+
+    @property
+    def scale(self) -> float:
+        """Canvas pixels per source pixel."""
+        return min(self.width / self.source[0], self.height / self.source[1])
+
+    @property
+    def used(self) -> tuple[int, int]:
+        """Width and height of the canvas part that the picture covers, in pixels."""
+        width, height = self.source
+        return max(1, min(self.width, round(width * self.scale))), max(1, min(self.height, round(height * self.scale)))
+
+    def place(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The picture (H,W,3 uint8 of the source size) on its canvas (height,width,3)."""
+        width, height = self.used
+        placed = np.full((self.height, self.width, 3), PADDING, np.uint8)
+        if (width, height) == self.source:
+            placed[:height, :width] = image
+        else:
+            shrinks = width < self.source[0] or height < self.source[1]
+            method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            placed[:height, :width] = cv2.resize(image, (width, height), interpolation=method)
+        return placed
+
+    def lift(self, canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The picture of source size from a canvas (height,width,3)."""
+        width, height = self.used
+        part = canvas[:height, :width]
+        if (width, height) == self.source:
+            return part
+        return np.asarray(cv2.resize(part, self.source, interpolation=cv2.INTER_CUBIC), np.uint8)
+
+    def to_source(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Boxes n,4 (x0, y0, x1, y1) from canvas pixels to source pixels, clipped to the source picture."""
+        limit = np.array([*self.source, *self.source], np.float32)
+        return np.clip(boxes / np.float32(self.scale), 0, limit)
+
+
+def check_picture(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture as an H,W,3 uint8 array.
+
+    Raises:
+        ValueError: another shape or type, or a side outside 1..16384; the message names the value and the range.
+    """
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image: H,W,3 of uint8 RGB wanted, got shape {image.shape} of {image.dtype}")
+    if not all(1 <= side <= MAX_SIDE for side in image.shape[:2]):
+        raise ValueError(f"image: sides of 1..{MAX_SIDE} pixels wanted, got {image.shape[1]}x{image.shape[0]}")
+    return image

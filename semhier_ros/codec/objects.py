@@ -1,0 +1,163 @@
+"""Encoder side of a scene: from the detector's dense maps to the few objects worth sending, and to their code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.codec.scene import FRACTION, Ints, SceneCode, SceneLayout, quantise_boxes, restore_boxes
+from semhier_ros.codec.scene_stream import SceneStream, quantise
+
+Floats = NDArray[np.float32]
+OVERLAP = 0.6  # intersection over union above which the weaker of two boxes is dropped
+
+
+class DetectorMaps(NamedTuple):
+    """The detector's output for one frame: objectness H,W (0..1); box 4,H,W (dx, dy, log w, log h in cells); types
+    T,H,W logits; features F,H,W."""
+
+    objectness: Floats
+    box: Floats
+    types: Floats
+    features: Floats
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Found objects in raster order of their cells: cells n; boxes n,4 (cx, cy, w, h in cells); objectness n (0..1);
+    leaves n,T log-probabilities; features n,F."""
+
+    cells: Ints
+    boxes: Floats
+    objectness: Floats
+    leaves: Floats
+    features: Floats
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def take(self, rows: NDArray[np.intp]) -> Objects:
+        return Objects(
+            self.cells[rows], self.boxes[rows], self.objectness[rows], self.leaves[rows], self.features[rows]
+        )
+
+
+def find_objects(maps: DetectorMaps, threshold: float, most: int) -> Objects:
+    """Local maxima of objectness above `threshold`, overlapping weaker ones removed, at most `most` of the best."""
+    heat = np.ascontiguousarray(maps.objectness, dtype=np.float32)
+    peaks = (heat >= cv2.dilate(heat, np.ones((3, 3), np.uint8))) & (heat >= threshold)
+    cells = np.flatnonzero(peaks)
+    cells = cells[np.argsort(-heat.ravel()[cells], kind="stable")][: 2 * most]
+    columns = heat.shape[1]
+    raw = maps.box.reshape(4, -1)[:, cells].T
+    middle = np.stack([cells % columns, cells // columns], axis=1) + 0.5
+    boxes = np.concatenate([middle + raw[:, :2], np.exp(raw[:, 2:])], axis=1).astype(np.float32)
+    keep = np.array(_suppress(boxes, most), np.intp)
+    keep = keep[np.argsort(cells[keep])]
+    cells, boxes = cells[keep], boxes[keep]
+    logits = maps.types.reshape(len(maps.types), -1)[:, cells].T.astype(np.float64)
+    logits -= logits.max(axis=1, keepdims=True)
+    leaves = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    features = maps.features.reshape(len(maps.features), -1)[:, cells].T
+    return Objects(
+        cells.astype(np.int32),
+        boxes,
+        heat.ravel()[cells],
+        leaves.astype(np.float32),
+        np.ascontiguousarray(features, dtype=np.float32),
+    )
+
+
+def _suppress(boxes: Floats, most: int) -> list[int]:
+    """Indices of the boxes (best first) that no better kept box overlaps by more than OVERLAP."""
+    low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
+    area = boxes[:, 2] * boxes[:, 3]
+    kept: list[int] = []
+    for row in range(len(boxes)):
+        inner = np.clip(np.minimum(high[row], high[kept]) - np.maximum(low[row], low[kept]), 0, None).prod(axis=1)
+        if not (inner > OVERLAP * (area[row] + area[kept] - inner)).any():
+            kept.append(row)
+            if len(kept) == most:
+                break
+    return kept
+
+
+@dataclass(frozen=True)
+class ObjectProjection:
+    """The linear maps from an object's evidence to its latent groups, and what standardises its features.
+
+    weights: per group d,E; biases: per group d; feature_mean, feature_scale: F.
+    """
+
+    weights: Sequence[Floats]
+    biases: Sequence[Floats]
+    feature_mean: Floats
+    feature_scale: Floats
+
+
+def evidence(layout: SceneLayout, objects: Objects, code: SceneCode, mean: Floats, scale: Floats) -> Floats:
+    """What the encoder knows of each object (n,E): standardised features, leaf log-probabilities, what quantising lost
+    of the box (in shares of its side) and the objectness logit."""
+    restored = restore_boxes(layout, code.cells, code.sizes, code.offsets)
+    lost = np.concatenate(
+        [(objects.boxes[:, :2] - restored[:, :2]) / restored[:, 2:], np.log(objects.boxes[:, 2:] / restored[:, 2:])],
+        axis=1,
+    )
+    odds = np.clip(objects.objectness, 1e-4, 1 - 1e-4)
+    logit = np.log(odds / (1 - odds))[:, None]
+    features = (objects.features - mean) / scale
+    return np.concatenate([features, objects.leaves / 4, lost * 4, logit / 2], axis=1).astype(np.float32)
+
+
+def name(leaves: Floats, parents: Sequence[Sequence[int]]) -> list[Ints]:
+    """The likeliest path of each object: at every level the best child of the node named above, level 0 first."""
+    masses = [np.exp(leaves.astype(np.float64))]
+    for parent in reversed(parents[1:]):
+        masses.append(masses[-1] @ np.eye(max(parent) + 1)[np.asarray(parent)])
+    path = [np.zeros(len(leaves), np.int32)]
+    for mass, parent in zip(reversed(masses), parents, strict=True):
+        allowed = np.asarray(parent)[None] == path[-1][:, None]
+        path.append(np.where(allowed, mass, -1.0).argmax(axis=1).astype(np.int32))
+    return path
+
+
+def code_objects(stream: SceneStream, projection: ObjectProjection, objects: Objects, blocks: int) -> SceneCode:
+    """The code of `objects` as deep as semantic block `blocks - 1`: geometry, names and quantised latent groups."""
+    layout = stream.layout
+    sizes, offsets = quantise_boxes(layout, objects.cells, objects.boxes)
+    scores = np.searchsorted(layout.score_edges, objects.objectness, side="right").astype(np.int32)
+    path = name(objects.leaves, layout.parents)
+    code = SceneCode(objects.cells, sizes, offsets, scores, path=path[:1])
+    if blocks <= 1:
+        return code
+    known = evidence(layout, objects, code, projection.feature_mean, projection.feature_scale)
+    half = stream.tables["latents"].alphabet // 2
+    for block in range(1, min(blocks, stream.semantic_blocks)):
+        if block < stream.levels:
+            code.path.append(path[block])
+        means, _ = stream.latent_parameters(block, code)
+        wanted = known @ projection.weights[block - 1].T + projection.biases[block - 1]
+        code.latents.append(quantise(wanted, means, half))
+    return code
+
+
+def code_picture(stream: SceneStream, latents: Floats, code: SceneCode, groups: int) -> None:
+    """Quantise the first `groups` picture groups of `latents` (C,h,w) into `code`."""
+    half = stream.tables["picture"].alphabet // 2
+    start = 0
+    for group in range(groups):
+        channels = stream.layout.picture_groups[group]
+        part = latents[start : start + channels]
+        means, _ = stream.picture_parameters(group, code.picture, part.shape[1:])
+        code.picture.append(quantise(part, means, half))
+        start += channels
+
+
+def to_float(latents: Sequence[Ints], axis: int) -> Floats:
+    """Latent groups (units of 1/16) side by side along `axis` as real values."""
+    return (np.concatenate(latents, axis=axis) / FRACTION).astype(np.float32)

@@ -1,0 +1,121 @@
+"""The quantised form of a road scene: whole numbers only, exactly what the blocks of a frame say.
+
+Encoder and decoder share this form; everything that feeds the entropy coder is computed from it in integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int32]
+FRACTION = 16  # latents are carried in units of 1/16
+
+
+@dataclass(frozen=True)
+class SceneLayout:
+    """What the numbers mean; part of the stream hash.
+
+    columns, rows: the grid of cells, each `stride` canvas pixels wide. size_low, size_step, size_levels: box sides as
+    natural logarithms of their length in cells. offset_step, offset_levels: a box centre's distance from its cell's
+    middle, in shares of the box's side. score_edges: inner edges that cut objectness (0..1) into levels.
+    count_edges: inner edges that cut the number of objects into classes. parents: per level below the first, each
+    node's parent. latents: channels of the group that each semantic block carries (none for block 0).
+    """
+
+    columns: int
+    rows: int
+    stride: int
+    size_low: float
+    size_step: float
+    size_levels: int
+    offset_step: float
+    offset_levels: int
+    score_edges: tuple[float, ...]
+    count_edges: tuple[int, ...]
+    max_objects: int
+    parents: tuple[tuple[int, ...], ...]
+    latents: tuple[int, ...]
+    picture_groups: tuple[int, ...]
+    picture_stride: int
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SceneLayout:
+        """The layout of a model folder's `model.json`.
+
+        Raises:
+            ValueError: a field is missing or not known, named in the message.
+        """
+        expected = set(cls.__dataclass_fields__)
+        if set(values) != expected:
+            raise ValueError(f"layout: fields missing or unknown: {sorted(set(values) ^ expected)}")
+        return cls(**{name: _frozen(value) for name, value in values.items()})
+
+    @property
+    def cells(self) -> int:
+        return self.columns * self.rows
+
+    def children(self, level: int, parent: int) -> Ints:
+        """The nodes of `level` below node `parent` of the level above."""
+        return np.flatnonzero(np.asarray(self.parents[level - 1]) == parent).astype(np.int32)
+
+    def count_class(self, count: int) -> int:
+        return int(np.searchsorted(self.count_edges, count, side="right"))
+
+
+def _frozen(value: Any) -> Any:
+    return (
+        tuple(_frozen(item) for item in value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+    )
+
+
+def quantise_boxes(layout: SceneLayout, cells: Ints, boxes: NDArray[np.float32]) -> tuple[Ints, Ints]:
+    """Sizes n,2 and offsets n,2 (both as symbols) of boxes n,4 (cx, cy, w, h in cells) found at `cells`."""
+    middle = np.stack([cells % layout.columns, cells // layout.columns], axis=1) + 0.5
+    sizes = np.rint((np.log(np.maximum(boxes[:, 2:], 1e-3)) - layout.size_low) / layout.size_step)
+    sizes = np.clip(sizes, 0, layout.size_levels - 1).astype(np.int32)
+    half = layout.offset_levels // 2
+    steps = (boxes[:, :2] - middle) / (side_lengths(layout, sizes) * layout.offset_step)
+    return sizes, (np.clip(np.rint(steps), -half, half) + half).astype(np.int32)
+
+
+def side_lengths(layout: SceneLayout, sizes: Ints) -> NDArray[np.float64]:
+    """Box sides in cells for their symbols."""
+    return np.exp(layout.size_low + layout.size_step * sizes)
+
+
+def restore_boxes(layout: SceneLayout, cells: Ints, sizes: Ints, offsets: Ints) -> NDArray[np.float64]:
+    """Boxes n,4 (cx, cy, w, h in cells) from their symbols."""
+    middle = np.stack([cells % layout.columns, cells // layout.columns], axis=1) + 0.5
+    sides = side_lengths(layout, sizes)
+    centre = middle + (offsets - layout.offset_levels // 2) * sides * layout.offset_step
+    return np.concatenate([centre, sides], axis=1)
+
+
+@dataclass
+class SceneCode:
+    """What blocks 0..k of one frame say. Objects stand in raster order of their cells.
+
+    cells n; sizes n,2; offsets n,2; scores n: block 0. path: one array n of node indices for each level named so far
+    (level 0 first). latents: one array n,d in units of 1/16 for each channel group so far. picture: one array c,h,w in
+    units of 1/16 for each picture group so far.
+    """
+
+    cells: Ints
+    sizes: Ints
+    offsets: Ints
+    scores: Ints
+    path: list[Ints] = field(default_factory=list)
+    latents: list[Ints] = field(default_factory=list)
+    picture: list[Ints] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def extended(self) -> SceneCode:
+        """A copy to which more can be appended without changing this one."""
+        return replace(self, path=list(self.path), latents=list(self.latents), picture=list(self.picture))

