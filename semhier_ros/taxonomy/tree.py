@@ -228,7 +228,7 @@ class Taxonomy:
         return below
 
     def lift(self, probabilities: ArrayLike, level: int) -> NDArray[Any]:
-        """Sum leaf probabilities (..., leaves) into those of a level's nodes (..., nodes), in the input's float type."""
+        """Sum leaf probabilities (..., leaves) into those of a level's nodes (..., nodes), keeping the float type."""
         values = np.asarray(probabilities)
         self._check_level(level)
         if values.ndim == 0 or values.shape[-1] != self.leaf_count:
