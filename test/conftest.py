@@ -1,0 +1,50 @@
+"""What all tests share: ROS 2 nodes of this run hear nobody else's, and nobody hears them.
+
+Every pytest process takes a ROS domain that no other one on this machine holds, before anything imports rclpy;
+processes that tests start inherit it. A test that starts processes of its own takes another one with the fixture
+`ros_domain`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+FIRST_DOMAIN, LAST_DOMAIN = 1, 101  # beyond it, DDS ports meet the ephemeral ports of Linux
+
+
+def _take_domain() -> tuple[int, IO[str]]:
+    """A domain that is free, and the open file whose lock holds it until it is closed or this process ends."""
+    folder = Path(tempfile.gettempdir()) / f"semhier_ros-domains-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    count = LAST_DOMAIN - FIRST_DOMAIN + 1
+    for step in range(count):
+        domain = FIRST_DOMAIN + (os.getpid() + step) % count
+        file = (folder / str(domain)).open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        return domain, file
+    raise RuntimeError(f"all ROS domains from {FIRST_DOMAIN} to {LAST_DOMAIN} are held by other test runs")
+
+
+_domain, _domain_lock = _take_domain()
+os.environ["ROS_DOMAIN_ID"] = str(_domain)
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+
+@pytest.fixture
+def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A ROS domain of the test's own, set in the environment for what the test starts; given back at its end."""
+    domain, lock = _take_domain()
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+    with lock:
+        yield domain

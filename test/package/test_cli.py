@@ -1,0 +1,90 @@
+"""The door `semhier`: it opens every room, and what goes wrong comes out as one line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import sys
+from types import ModuleType
+
+import pytest
+
+from semhier_ros import cli
+
+
+def room(name: str, monkeypatch: pytest.MonkeyPatch, **members: object) -> None:
+    """Adds the command `name` with a module made of `members`."""
+    module = ModuleType(f"semhier_room_{name}")
+    module.__dict__.update(members)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(cli.ROOMS, name, cli.Room(module.__name__, "a room of the tests"))
+
+
+@pytest.mark.parametrize("name", sorted(cli.ROOMS))
+def test_every_room_exists(name: str) -> None:
+    assert importlib.util.find_spec(cli.ROOMS[name].module) is not None
+    assert len(cli.ROOMS[name].summary) > 10
+
+
+@pytest.mark.parametrize("name", sorted(cli.ROOMS))
+def test_every_room_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([name, "--help"])
+    assert ended.value.code == 0
+    assert f"semhier {name}" in capsys.readouterr().out
+
+
+def test_a_rooms_options_reach_its_run_and_its_status_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--count", type=int)
+
+    room("plain", monkeypatch, add_arguments=add_arguments, run=lambda options: options.count)
+    assert cli.main(["plain", "--count", "3"]) == 3
+
+
+def test_a_room_may_have_commands_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        commands = parser.add_subparsers(required=True)
+        commands.add_parser("five").set_defaults(run=lambda options: 5)
+
+    room("nested", monkeypatch, add_arguments=add_arguments)
+    assert cli.main(["nested", "five"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (cli.CommandError("no camera 'left': the bag has front, rear"), "semhier: no camera 'left'"),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), "semhier: `broken` needs torch: pip install"),
+        (ModuleNotFoundError("No module named 'open_clip.x'", name="open_clip.x"), "'semhier_ros[taxonomy]'"),
+    ],
+)
+def test_what_the_user_can_put_right_is_one_line(
+    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(options: argparse.Namespace) -> int:
+        raise error
+
+    room("broken", monkeypatch, add_arguments=lambda parser: None, run=run)
+    assert cli.main(["broken"]) == 2
+    said = capsys.readouterr().err
+    assert line in said
+    assert said.count("\n") == 1
+
+
+def test_a_fault_of_ours_stays_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(options: argparse.Namespace) -> int:
+        raise ModuleNotFoundError("No module named 'semhier_ros.nowhere'", name="semhier_ros.nowhere")
+
+    room("broken", monkeypatch, add_arguments=lambda parser: None, run=run)
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["broken"])
+
+
+@pytest.mark.parametrize("arguments", [[], ["nowhere"], ["--nothing"]])
+def test_wrong_use_ends_with_status_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert "usage: semhier" in capsys.readouterr().err

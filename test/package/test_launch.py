@@ -1,0 +1,127 @@
+"""The launch files: described, complete, and starting real nodes where `launch` is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+LAUNCH = Path(__file__).resolve().parents[2] / "launch"
+FILES = sorted(LAUNCH.glob("*.launch.py"))
+
+if importlib.util.find_spec("launch") is None or importlib.util.find_spec("launch_ros") is None:
+    pytest.skip("launch and launch_ros are not on PyPI: they come with a ROS 2 installation", allow_module_level=True)
+
+from launch import LaunchContext, LaunchDescription, LaunchService
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch_ros.actions import LifecycleNode
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.name.replace(".", "_"), path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def declared(path: Path) -> list[DeclareLaunchArgument]:
+    description = load(path).generate_launch_description()
+    return [entity for entity in description.entities if isinstance(entity, DeclareLaunchArgument)]
+
+
+def made(path: Path, **arguments: str) -> list[object]:
+    """What the launch file's function makes with these arguments."""
+    context = LaunchContext()
+    context.launch_configurations.update(arguments)
+    description = load(path).generate_launch_description()
+    actions: list[object] = []
+    for entity in description.entities:
+        result = entity.execute(context)
+        if isinstance(entity, OpaqueFunction):
+            actions += result or []
+    return actions
+
+
+def test_there_are_three_launch_files() -> None:
+    assert [path.name for path in FILES] == ["demo.launch.py", "receiver.launch.py", "sender.launch.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_argument_is_described(path: Path) -> None:
+    arguments = declared(path)
+    assert arguments
+    for argument in arguments:
+        assert len(argument.description) > 15, argument.name
+    assert len({argument.name for argument in arguments}) == len(arguments)
+
+
+@pytest.mark.parametrize("name", ["sender", "receiver"])
+def test_arguments_set_parameters_that_the_node_has(name: str) -> None:
+    pytest.importorskip("rclpy")
+    from semhier_ros.nodes.parameter_tables import DECODER, ENCODER
+
+    table = {parameter.name: parameter for parameter in {"sender": ENCODER, "receiver": DECODER}[name]}
+    module = load(LAUNCH / f"{name}.launch.py")
+    for argument in module.ARGUMENTS:
+        if argument.parameter in (None, "use_sim_time"):
+            continue
+        default = table[argument.parameter].default
+        samples = {bool: "true", int: "3", float: "3.5", str: "word", list: "one,two"}
+        text = argument.choices[-1] if argument.choices else samples[type(default)]
+        assert type(argument.kind(text)) is type(default), argument.name
+
+
+def test_a_bad_number_is_refused_with_the_arguments_name() -> None:
+    with pytest.raises(ValueError, match="launch argument budget_kbit"):
+        made(LAUNCH / "sender.launch.py", budget_kbit="plenty")
+
+
+def test_sender_is_a_lifecycle_node_in_its_namespace_with_remapped_images() -> None:
+    (node,) = made(LAUNCH / "sender.launch.py", namespace="robot", camera="front", image="/cam/image")
+    assert isinstance(node, LifecycleNode)
+    assert node.node_package == "semhier_ros"
+    assert node.node_executable == "encoder_node"
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize(("file", "node"), [("sender", "/robot/encoder_node"), ("receiver", "/robot/decoder_node")])
+def test_the_node_starts_in_its_namespace(file: str, node: str, ros_domain: int) -> None:
+    """Started by the real launch with `autostart:=false`, it is seen from outside under its namespace."""
+    rclpy = pytest.importorskip("rclpy")
+    import threading
+    import time
+
+    if not os.environ.get("AMENT_PREFIX_PATH"):
+        pytest.skip("AMENT_PREFIX_PATH is not set: source the ROS 2 installation and this package's")
+    source = PythonLaunchDescriptionSource(str(LAUNCH / f"{file}.launch.py"))
+    arguments = {"namespace": "robot", "autostart": "false"}
+    include = IncludeLaunchDescription(source, launch_arguments=arguments.items())
+    service = LaunchService(argv=sys.argv[:1])
+    service.include_launch_description(LaunchDescription([include]))
+    seen: list[str] = []
+
+    def look() -> None:
+        context = rclpy.context.Context()
+        rclpy.init(context=context)
+        watcher = rclpy.create_node("watcher", context=context)
+        end = time.monotonic() + 30
+        while time.monotonic() < end and node not in seen:
+            time.sleep(0.2)
+            found = watcher.get_node_names_and_namespaces()
+            seen[:] = [f"{namespace.rstrip('/')}/{name}" for name, namespace in found]
+        watcher.destroy_node()
+        rclpy.shutdown(context=context)
+        service.shutdown()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    service.run()
+    thread.join()
+    assert node in seen
