@@ -10,7 +10,7 @@
     rename: {n04008634: projectile}                     # by id or name, where a list has one name twice
     move_leaves: {zebra: common sorrel horse}           # leaf -> a leaf beside which it belongs
     move_nodes: {middle: {grand piano: banjo}}          # the node with this leaf -> beside the node with that leaf
-    names: {coarse: {beagle: dog}}                      # the node with this leaf -> its name
+    names: {coarse: {beagle: dog}}                      # the node with this leaf -> its name; these nodes come first
 
 Paths are relative to the data folder. What is moved by hand is counted and told.
 """
@@ -113,6 +113,10 @@ def build(
                 raise TaxonomyError(f"names, {level_name}: {leaf!r} names a node that {given[level][node]!r} has named")
             given[level][node] = node_name
     inner = name_nodes(points, classes.names, parents, vocabulary, given)
+    for level in range(len(sizes)):
+        _sort_nodes(
+            level, [*given[level], *(node for node in range(sizes[level]) if node not in given[level])], inner, parents
+        )
     return Taxonomy.from_parents(
         name, [*inner, classes.names], parents, ids=classes.ids, level_names=level_names, description=description
     )
@@ -176,6 +180,16 @@ def _owners(parents: Sequence[IntArray]) -> list[IntArray]:
     for level in range(len(parents) - 2, -1, -1):
         owners.insert(0, np.asarray(parents[level])[owners[0]])
     return owners
+
+
+def _sort_nodes(level: int, order: Sequence[int], names: list[list[str]], parents: list[IntArray]) -> None:
+    """Renumber a level's nodes: those that a recipe names come first, in its order."""
+    names[level] = [names[level][node] for node in order]
+    place = np.empty(len(order), dtype=np.int64)
+    place[np.asarray(order)] = np.arange(len(order))
+    parents[level] = place[parents[level]]
+    if level > 0:
+        parents[level - 1] = parents[level - 1][np.asarray(order)]
 
 
 def _leaf(lookup: Mapping[str, int], name: Any) -> int:
