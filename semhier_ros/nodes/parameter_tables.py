@@ -271,6 +271,12 @@ RECORDER = ParameterTable(
         Parameter("cameras", ["camera"], "Camera streams that are recorded.", check=_cameras_problem),
         Parameter("levels", 3, "Levels of the model's taxonomy: detections/level_0 … are recorded.", low=1, high=16),
         Parameter("pictures", True, "Record `<camera>/picture`."),
+        Parameter(
+            "images",
+            "off",
+            "Record the source images too, `<camera>/image_raw` or `<camera>/image_raw/compressed`.",
+            choices=("off", "raw", "compressed"),
+        ),
         Parameter("blocks", False, "Record the blocks themselves, `<camera>/semhier/<block>`."),
         Parameter("topics", [""], 'Instead of the standard set: entries "<topic> <type>".'),
         Parameter("max_megabytes", 4000.0, "Size from which on nothing more is recorded.", low=0.001, high=1e6),

@@ -14,6 +14,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -32,33 +33,45 @@ _TYPES: dict[str, Any] = {
     "semhier_ros/msg/SemanticDetectionArray": SemanticDetectionArray,
     "semhier_ros/msg/StreamInfo": StreamInfo,
 }
-_LATCHED = ("/info", "/camera_info")
+_LATCHED = ("/semhier/info", "/semhier/camera_info")
+_FOREVER = QosTime(sec=2147483647, nsec=4294967295)
+_LATCHED_QOS = Qos(
+    history=QosHistory.KEEP_LAST,
+    depth=1,
+    reliability=QosReliability.RELIABLE,
+    durability=QosDurability.TRANSIENT_LOCAL,
+    deadline=_FOREVER,
+    lifespan=_FOREVER,
+    liveliness=QosLiveliness.AUTOMATIC,
+    liveliness_lease_duration=_FOREVER,
+    avoid_ros_namespace_conventions=False,
+)
 
 
 def message_definitions() -> dict[str, str]:
-    """Name and text of this package's message definitions, as installed or, in a checkout, from `msg/`."""
-    folders = [Path(__file__).resolve().parents[2] / "msg"]
-    try:
-        from ament_index_python.packages import get_package_share_directory
-
-        folders.insert(0, Path(get_package_share_directory("semhier_ros")) / "msg")
-    except (ImportError, LookupError):
-        pass
+    """Name and text of this package's message definitions: from the checkout's `msg/`, else as installed."""
+    source = Path(__file__).resolve()
+    folders = [source.parents[2] / "msg"]
+    folders += [parent / "share" / "semhier_ros" / "msg" for parent in Path(__file__).absolute().parents]
     for folder in folders:
-        if files := sorted(folder.glob("*.msg")):
-            return {f"semhier_ros/msg/{file.stem}": file.read_text(encoding="utf-8") for file in files}
-    raise FileNotFoundError(f"message definitions: none in {' or '.join(map(str, folders))}")
+        if (folder / "SemanticDetectionArray.msg").is_file():
+            return {f"semhier_ros/msg/{file.stem}": file.read_text(encoding="utf-8") for file in folder.glob("*.msg")}
+    raise FileNotFoundError(f"message definitions: neither in {folders[0]} nor installed beside the package")
 
 
 def bag_typestore() -> Any:
     """A `rosbags` type store that knows the ROS 2 messages and this package's."""
     store = get_typestore(Stores.ROS2_JAZZY)
+    types: dict[str, Any] = {}
     for name, text in message_definitions().items():
-        store.register(get_types_from_msg(text, name))
+        types.update(get_types_from_msg(text, name))
+    store.register(types)
     return store
 
 
-def standard_topics(cameras: list[str], levels: int, pictures: bool, blocks: bool) -> list[tuple[str, str]]:
+def standard_topics(
+    cameras: list[str], levels: int, *, pictures: bool = True, images: str = "off", blocks: bool = False
+) -> list[tuple[str, str]]:
     """(topic, type) of what is recorded of each camera when the `topics` parameter names nothing."""
     topics = []
     for camera in cameras:
@@ -68,6 +81,10 @@ def standard_topics(cameras: list[str], levels: int, pictures: bool, blocks: boo
         topics.append((f"{camera}/semhier/info", "semhier_ros/msg/StreamInfo"))
         if pictures:
             topics.append((f"{camera}/picture", "sensor_msgs/msg/Image"))
+        if images == "raw":
+            topics.append((f"{camera}/image_raw", "sensor_msgs/msg/Image"))
+        elif images == "compressed":
+            topics.append((f"{camera}/image_raw/compressed", "sensor_msgs/msg/CompressedImage"))
         if blocks:
             names = [f"level_{level}" for level in range(levels)] + ["detail", "picture_0", "picture_1", "picture_2"]
             topics += [(f"{camera}/semhier/{name}", "semhier_ros/msg/SemanticBlock") for name in names]
@@ -92,15 +109,21 @@ class RecorderNode(ManagedNode):
         for entry in wanted:
             if len(entry) != 2 or entry[1] not in _TYPES:
                 raise ValueError(f"topics: {' '.join(entry)!r}, expected `<topic> <type>`, type one of {list(_TYPES)}")
+        values = self.values
         self._topics = wanted or standard_topics(
-            self.values.cameras, self.values.levels, self.values.pictures, self.values.blocks
+            values.cameras, values.levels, pictures=values.pictures, images=values.images, blocks=values.blocks
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         self._store = bag_typestore()
         self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
         self._connections = {
-            topic: self._writer.add_connection(self.resolve_topic_name(topic), kind, typestore=self._store)
+            topic: self._writer.add_connection(
+                self.resolve_topic_name(topic),
+                kind,
+                typestore=self._store,
+                offered_qos_profiles=[_LATCHED_QOS] if topic.endswith(_LATCHED) else [],
+            )
             for topic, kind in self._topics
         }
 

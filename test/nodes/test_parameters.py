@@ -1,0 +1,170 @@
+"""Parameters: checks, refusals with their reasons, and files that say what the code says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+rclpy = pytest.importorskip("rclpy", reason="the nodes need ROS 2")
+
+from rclpy.lifecycle import LifecycleState
+from rclpy.parameter import Parameter as RosParameter
+
+from semhier_ros.nodes.managed import ManagedNode
+from semhier_ros.nodes.parameter_tables import DECODER, ENCODER, TABLES, config_file, generated
+from semhier_ros.nodes.parameters import Parameter, ParameterError, ParameterTable
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SMALL = ParameterTable(
+    "small_node",
+    "A node for this test.",
+    [
+        Parameter("autostart", True, "Start at once."),
+        Parameter("size", 4, "A size.", low=1, high=9),
+        Parameter("link.rate", 2.5, "A rate.", low=0.0, high=100.0, live=True),
+        Parameter("mode", "slow", "A mode.", choices=("slow", "fast"), live=True),
+        Parameter("names", ["a"], "Names.", check=lambda names: None if names else "expected at least one"),
+    ],
+)
+
+
+@pytest.fixture
+def context() -> Iterator[Any]:
+    made = rclpy.Context()
+    rclpy.init(context=made)
+    yield made
+    rclpy.shutdown(context=made)
+
+
+def small_node(context: Any, **overrides: Any) -> ManagedNode:
+    values = [RosParameter(name.replace("__", "."), value=value) for name, value in overrides.items()]
+    return ManagedNode("small_node", SMALL, context=context, parameter_overrides=values)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.node)
+def test_config_file_and_code_have_the_same_defaults(table: ParameterTable) -> None:
+    data = yaml.safe_load((ROOT / "config" / config_file(table)).read_text(encoding="utf-8"))
+    in_file: dict[str, Any] = {}
+
+    def flatten(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                flatten(f"{prefix}.{key}" if prefix else key, inner)
+        else:
+            in_file[prefix] = value
+
+    flatten("", data["/**"]["ros__parameters"])
+    in_code = {parameter.name: parameter.default for parameter in table}
+    assert in_file == in_code
+    assert {name: type(value) for name, value in in_file.items()} == {k: type(v) for k, v in in_code.items()}
+
+
+def test_generated_files_are_up_to_date() -> None:
+    stale = [str(path) for path, text in generated(ROOT).items() if path.read_text(encoding="utf-8") != text]
+    assert not stale, "run `python -m semhier_ros.nodes.parameter_tables`"
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.node)
+def test_every_default_is_allowed_and_every_parameter_described(table: ParameterTable) -> None:
+    for parameter in table:
+        if parameter.name != "bag":
+            assert parameter.problem(parameter.default) is None
+        assert parameter.description.endswith((".", "/request`."))
+        assert len(parameter.descriptor().description) > 8
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "value", "says"),
+    [
+        (ENCODER, "link.budget_kbit", -1.0, "link.budget_kbit: -1.0, expected 0 to 1e+07"),
+        (ENCODER, "link.transport", "tcp", "link.transport: 'tcp', expected ros | zenoh"),
+        (ENCODER, "finest_block", 16, "finest_block: 16, expected 0 to 15"),
+        (ENCODER, "finest_block", True, "finest_block: True, expected an integer 0 to 15"),
+        (ENCODER, "max_rate", float("nan"), "max_rate: nan, expected a number 0 to 240"),
+        (ENCODER, "camera", "a b", "camera: 'a b', expected 1 to 32 letters"),
+        (ENCODER, "camera", "x" * 33, "expected 1 to 32 letters"),
+        (ENCODER, "camera", "/front", "expected 1 to 32 letters"),
+        (ENCODER, "link.zenoh.listen", ["10.0.0.1:7447"], "expected a Zenoh endpoint such as udp/10.0.0.2:7447"),
+        (DECODER, "cameras", [], "expected 1 to 32 different camera names"),
+        (DECODER, "cameras", ["a", "a"], "expected 1 to 32 different camera names"),
+        (DECODER, "models", [""], "expected 1 to 16 model names or folders"),
+        (DECODER, "models", "road", "models: 'road', expected a list of strings"),
+        (DECODER, "republish_blocks", 1, "republish_blocks: 1, expected true or false"),
+    ],
+)
+def test_bad_values_are_named_with_their_range(table: ParameterTable, name: str, value: Any, says: str) -> None:
+    assert says in (table[name].problem(value) or "")
+
+
+def test_a_bad_override_stops_the_node_with_field_value_and_range(context: Any) -> None:
+    with pytest.raises(ParameterError, match=r"size: 10, expected 1 to 9"):
+        small_node(context, size=10)
+    with pytest.raises(ParameterError, match=r"mode: 'best', expected slow \| fast"):
+        small_node(context, mode="best")
+
+
+def test_an_integer_is_welcome_where_a_number_is_meant(context: Any) -> None:
+    node = small_node(context, link__rate=64)
+    assert node.values.link_rate == 64.0
+    assert isinstance(node.values.link_rate, float)
+    node.destroy_node()
+
+
+def test_set_parameters_refuses_bad_values_and_says_the_range(context: Any) -> None:
+    node = small_node(context)
+    for name, value, parts in (
+        ("size", 0, ("size", "1", "9", "0")),
+        ("link.rate", 1000.0, ("link.rate", "0", "100", "1000")),
+        ("link.rate", 1000, ("link.rate", "0", "100", "1000")),
+        ("mode", "best", ("mode", "best", "slow | fast")),
+        ("names", [1, 2], ("names", "list of strings")),
+    ):
+        (result,) = node.set_parameters([RosParameter(name, value=value)])
+        assert not result.successful
+        for part in parts:
+            assert part in result.reason
+    assert node.values == SMALL.values(node)
+    node.destroy_node()
+
+
+def test_only_live_parameters_change_while_active(context: Any) -> None:
+    changes: list[set[str]] = []
+
+    class Listening(ManagedNode):
+        def parameters_changed(self, names: set[str]) -> None:
+            changes.append(names)
+
+    node = Listening("small_node", SMALL, context=context)
+    (result,) = node.set_parameters([RosParameter("size", value=5)])
+    assert result.successful
+    assert node.start()
+    (refused,) = node.set_parameters([RosParameter("size", value=6)])
+    assert not refused.successful
+    assert "size: cannot change while small_node is active" in refused.reason
+    (taken,) = node.set_parameters([RosParameter("link.rate", value=7)])
+    assert taken.successful
+    assert changes == [{"link.rate"}]
+    assert (node.values.size, node.values.link_rate) == (5, 7.0)
+    node.trigger_deactivate()
+    (result,) = node.set_parameters([RosParameter("size", value=6)])
+    assert result.successful
+    node.stop()
+    node.destroy_node()
+
+
+def test_what_configure_raises_becomes_a_failed_transition(context: Any) -> None:
+    class Broken(ManagedNode):
+        def configure(self) -> None:
+            raise ValueError("model: 'none' cannot be loaded")
+
+    node = Broken("small_node", SMALL, context=context)
+    assert not node.start()
+    assert LifecycleState(*reversed(node._state_machine.current_state)).label == "unconfigured"
+    node.stop()
+    assert node.done.is_set()
+    node.destroy_node()
