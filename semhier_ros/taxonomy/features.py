@@ -82,6 +82,16 @@ class Vocabulary:
                     points.append(point)
         return cls(tuple(names), np.array(points))
 
+    @classmethod
+    def of(cls, names: Sequence[str], rows: NDArray[Any]) -> Vocabulary:
+        """Names with their raw embeddings (names, d)."""
+        return cls(tuple(plain_name(name) for name in names), grid_points(rows))
+
+    @classmethod
+    def empty(cls, rows: NDArray[Any]) -> Vocabulary:
+        """No names, in the space of `rows` (n, d): nodes are then named by head nouns or their central leaf."""
+        return cls((), np.zeros((0, rows.shape[1])))
+
 
 def plain_name(name: str) -> str:
     """A vocabulary entry as a person would say it: no bracketed hint, small letters unless it is all capitals."""

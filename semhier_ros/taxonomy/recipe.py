@@ -94,13 +94,17 @@ def build(
     description: str = "",
     limits: Limits | None = None,
     corrections: Corrections | None = None,
+    grouping_points: FloatArray | None = None,
 ) -> Taxonomy:
-    """Group, correct, name: points (classes, d) on the grid, sizes of the inner levels coarse first."""
+    """Group, correct, name: text points (classes, d) on the grid, sizes of the inner levels coarse first.
+
+    grouping_points: what to group by instead (text joined with images, say); names are always found by the text.
+    """
     if len(points) != len(classes.names):
         raise TaxonomyError(f"{len(points)} embedding rows for {len(classes.names)} classes")
     level_names = list(level_names or [f"level {k}" for k in range(len(sizes))] + ["class"])
     corrections = corrections or Corrections()
-    parents = nest(points, sizes, limits)
+    parents = nest(points if grouping_points is None else grouping_points, sizes, limits)
     lookup = {leaf: index for index, leaf in enumerate(classes.names)}
     _move(parents, lookup, level_names, corrections)
     owners = _owners(parents)
