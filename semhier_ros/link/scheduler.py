@@ -27,6 +27,7 @@ PACKET_SECONDS = 0.020
 _HEADER_ESTIMATE = 15
 _BLOCK_ESTIMATE = 2
 _SWEEP_SECONDS = 0.05
+_NEVER = float("inf")
 
 
 class BlockLike(Protocol):
@@ -98,7 +99,6 @@ class Scheduler:
         self.limits = limits or SchedulerLimits()
         self._repeat_gap = repeat_gap
         self._rate = _checked_rate(rate)
-        self._bucket = TokenBucket(self._rate, wire.wire_bytes(self.packet_limit))
         self._cameras: dict[str, CameraQueue] = {}
         ranks = 2 * len(self.policies)
         self._ranks: list[dict[CameraQueue, dict[int, Unit]]] = [{} for _ in range(ranks)]
@@ -106,6 +106,10 @@ class Scheduler:
         self._mask = 0
         self._sequence = 0
         self._next_sweep = 0.0
+        self._packet_limit = self._limit_now()
+        self._choice: tuple[list[Unit], int, float] | None = None
+        self._choice_until = 0.0
+        self._bucket = TokenBucket(self._rate, self._depth())
         self._used = RollingSum()
         self._datagrams = 0
         self._wire_bytes = 0
@@ -120,6 +124,9 @@ class Scheduler:
     @property
     def packet_limit(self) -> int:
         """The largest payload of one datagram (bytes): 20 ms of the link, at least 200 and at most 1,200."""
+        return self._packet_limit
+
+    def _limit_now(self) -> int:
         if not self.joint:
             return MAX_PAYLOAD
         if self._rate is None:
@@ -132,7 +139,8 @@ class Scheduler:
         Pieces already cut for a larger packet than the new rate allows are cut again, or dropped when some have left.
         """
         self._rate = _checked_rate(rate)
-        limit = self.packet_limit
+        limit = self._packet_limit = self._limit_now()
+        self._choice = None
         self._bucket.set(self._rate, self._depth(), now)
         for camera in self._cameras.values():
             for unit in camera.pending():
@@ -199,7 +207,7 @@ class Scheduler:
                 self._enqueue(record, Unit(current, index, 0, block, now, now))
                 taken += 1
         while record.units > self.limits.units or record.bytes > self.limits.bytes:
-            unit = record.least()
+            unit = self._least(record)
             self._drop_from(record, unit.frame, unit.index, "overflow")
         return taken
 
@@ -209,7 +217,7 @@ class Scheduler:
         """When `pop` should be called next (not before `now`), None while nothing waits."""
         units, size, wake = self._select(now)
         if not units:
-            return wake
+            return None if wake == _NEVER else wake
         return self._bucket.ready_at(size, now)
 
     def pop(self, now: float) -> Datagram | None:
@@ -272,6 +280,7 @@ class Scheduler:
         return counters
 
     def _enqueue(self, camera: CameraQueue, unit: Unit) -> None:
+        self._choice = None
         rank = unit.rank
         queues = self._ranks[rank]
         queue = queues.get(camera)
@@ -289,6 +298,7 @@ class Scheduler:
             counters.queued_bytes += unit.size
 
     def _remove(self, camera: CameraQueue, unit: Unit) -> None:
+        self._choice = None
         rank = unit.rank
         queues = self._ranks[rank]
         queue = queues[camera]
@@ -327,68 +337,96 @@ class Scheduler:
                 camera.counters[finer].repeats_dropped += 1
 
     def _supersede(self, camera: CameraQueue, newest: Frame, indices: Sequence[int]) -> None:
-        for frame in list(camera.frames.values()):
-            if frame is newest:
+        """A newer frame's blocks replace the same blocks of older frames, unless some of those have left already."""
+        for index in sorted(set(indices)):
+            if not 0 <= index < len(self.policies) or not self.policies[index].superseded:
                 continue
-            for index in sorted(indices):
-                unit = frame.units.get(index)
-                if unit is not None and unit.next_piece == 0 and self.policies[index].superseded:
-                    self._drop_from(camera, frame, index, "superseded")
+            for rank in (2 * index, 2 * index + 1):
+                for unit in list(self._ranks[rank].get(camera, {}).values()):
+                    if unit.frame is not newest and unit.next_piece == 0 and unit.frame.units.get(index) is unit:
+                        self._drop_from(camera, unit.frame, index, "superseded")
 
     def _sweep(self, now: float) -> None:
         """Drops what has expired or is no longer wanted, at most every 50 ms."""
         if now < self._next_sweep:
             return
         self._next_sweep = now + _SWEEP_SECONDS
-        for camera in self._cameras.values():
-            finest = camera.finest_at(now)
-            for unit in camera.pending():
-                if unit.frame.units.get(unit.index) is not unit:
-                    continue
-                if unit.index > finest and unit.next_piece == 0:
-                    self._drop_from(camera, unit.frame, unit.index, "refused")
-                elif now - unit.submitted > self.policies[unit.index].lifespan:
-                    self._drop_from(camera, unit.frame, unit.index, "expired")
+        for rank, queues in enumerate(self._ranks):
+            index = rank >> 1
+            for camera in list(queues):
+                self._expire(camera, rank, now)
+                if index > camera.finest_at(now):
+                    for unit in list(queues.get(camera, {}).values()):
+                        if unit.next_piece == 0 and unit.frame.units.get(index) is unit:
+                            self._drop_from(camera, unit.frame, index, "refused")
 
-    def _select(self, now: float) -> tuple[list[Unit], int, float | None]:
+    def _expire(self, camera: CameraQueue, rank: int, now: float) -> None:
+        """Drops the units of one rank whose lifespan is over (a queue is in the order of submission)."""
+        index = rank >> 1
+        lifespan = self.policies[index].lifespan
+        queues = self._ranks[rank]
+        while (queue := queues.get(camera)) is not None:
+            oldest = next(iter(queue.values()))
+            if now - oldest.submitted <= lifespan:
+                return
+            self._drop_from(camera, oldest.frame, index, "expired")
+
+    def _least(self, camera: CameraQueue) -> Unit:
+        """What is missed least: the finest block, a repeat before a first copy, of the oldest frame."""
+        return next(
+            next(iter(queues[camera].values())) for queues in reversed(self._ranks) if camera in queues
+        )
+
+    def _select(self, now: float) -> tuple[list[Unit], int, float]:
         """(units that travel in the next datagram, upper bound of its wire bytes, when a waiting repeat falls due)."""
+        choice = self._choice
+        if choice is not None and now < choice[2] and now <= self._choice_until:
+            return choice
         mask = self._mask
-        wake: float | None = None
+        wake = _NEVER
         while mask:
             rank = (mask & -mask).bit_length() - 1
-            lifespan = self.policies[rank >> 1].lifespan
-            best: Unit | None = None
-            for camera, queue in list(self._ranks[rank].items()):
-                unit = camera.started.get(rank)
-                if unit is None:
-                    unit = next(reversed(queue.values()))
-                    if rank & 1 and unit.due > now:
-                        due = [waiting for waiting in queue.values() if waiting.due <= now]
-                        if not due:
-                            first = min(waiting.due for waiting in queue.values())
-                            wake = first if wake is None else min(wake, first)
-                            continue
-                        unit = due[-1]
-                if now - unit.submitted > lifespan:
-                    for old in list(queue.values()):
-                        if old.frame.units.get(old.index) is old and now - old.submitted > lifespan:
-                            self._drop_from(camera, old.frame, old.index, "expired")
-                    best = None
-                    break
-                if best is None or unit.order(rank) < best.order(rank):
-                    best = unit
-            else:
-                if best is not None:
-                    return *self._joined(best), wake
-                mask &= mask - 1
-                continue
-            mask = self._mask & ~((1 << rank) - 1)
+            best, wake = self._best(rank, now, wake)
+            if best is not None:
+                units, size = self._joined(best, now)
+                self._choice = choice = (units, size, wake)
+                self._choice_until = min(unit.submitted + self.policies[unit.index].lifespan for unit in units)
+                return choice
+            mask &= self._mask & ~((2 << rank) - 1)
         return [], 0, wake
 
-    def _joined(self, unit: Unit) -> tuple[list[Unit], int]:
+    def _best(self, rank: int, now: float, wake: float) -> tuple[Unit | None, float]:
+        """The unit of a rank that goes first, and the earlier of `wake` and the time when one of its repeats falls due."""
+        lifespan = self.policies[rank >> 1].lifespan
+        best: Unit | None = None
+        best_order = (0.0, 0)
+        for camera in list(self._ranks[rank]):
+            unit = camera.started.get(rank)
+            if unit is not None and now - unit.submitted > lifespan:
+                self._drop_from(camera, unit.frame, unit.index, "expired")
+                unit = None
+            if unit is None:
+                queue = self._ranks[rank].get(camera)
+                if queue is None:
+                    continue
+                unit = next(reversed(queue.values()))
+                if unit.due > now:
+                    wake = min(wake, min(waiting.due for waiting in queue.values() if waiting.due > now))
+                    unit = next((waiting for waiting in reversed(queue.values()) if waiting.due <= now), None)
+                    if unit is None:
+                        continue
+                if now - unit.submitted > lifespan:
+                    self._expire(camera, rank, now)
+                    continue
+            order = (camera.service[rank], -unit.frame.sequence)
+            if best is None or order < best_order:
+                best, best_order = unit, order
+        return best, wake
+
+    def _joined(self, unit: Unit, now: float) -> tuple[list[Unit], int]:
         """`unit` and the blocks that travel with it, with an upper bound of the datagram's wire bytes."""
         limit = self.packet_limit
-        size = _HEADER_ESTIMATE + _BLOCK_ESTIMATE + len(unit.block.data)
+        size = _HEADER_ESTIMATE + _BLOCK_ESTIMATE + unit.size
         if unit.pieces is None and self.joint and size > limit:
             self._cut(unit, limit)
         if unit.pieces is not None:
@@ -398,9 +436,9 @@ class Scheduler:
             waiting = unit.frame.units
             index = unit.index + 1
             while (finer := waiting.get(index)) is not None and finer.pieces is None:
-                size += _BLOCK_ESTIMATE + len(finer.block.data)
-                if size > limit:
-                    size -= _BLOCK_ESTIMATE + len(finer.block.data)
+                size += _BLOCK_ESTIMATE + finer.size
+                if size > limit or now - finer.submitted > self.policies[index].lifespan:
+                    size -= _BLOCK_ESTIMATE + finer.size
                     break
                 units.append(finer)
                 index += 1
@@ -465,6 +503,7 @@ class Scheduler:
         """Notes that a unit, or one piece of it, has left; its repeat is queued when the last piece has."""
         if unit.pieces is not None:
             unit.next_piece += 1
+            self._choice = None
             if unit.next_piece < len(unit.pieces):
                 camera.started[unit.rank] = unit
                 return

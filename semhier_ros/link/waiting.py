@@ -39,10 +39,6 @@ class Unit:
         self.next_piece = 0
         self.rank = 2 * index + (copy > 0)
 
-    def order(self, rank: int) -> tuple[float, int]:
-        """Among the cameras of one rank: least served first, then the newest frame."""
-        return self.frame.camera.service[rank], -self.frame.sequence
-
 
 class CameraQueue:
     """All that waits of one camera, and its counters."""
@@ -99,10 +95,6 @@ class CameraQueue:
     def pending(self) -> list[Unit]:
         """Every waiting unit, old frames first, coarse first."""
         return [unit for frame in self.frames.values() for unit in sorted_units(frame)]
-
-    def least(self) -> Unit:
-        """What is missed least: a repeat before a first copy, the finest index, of the oldest frame."""
-        return max(self.pending(), key=lambda unit: (unit.rank, -unit.frame.sequence))
 
 
 def sorted_units(frame: Frame) -> Iterator[Unit]:
