@@ -36,11 +36,15 @@ class Room(NamedTuple):
 
 
 ROOMS: dict[str, Room] = {
+    "demo": Room("semhier_ros.evaluation.demo", "a street video over a thin link, for real, with a report to look at"),
     "link": Room("semhier_ros.link.cli", "a thin link to try things on: `semhier link emulate`"),
+    "taxonomy": Room("semhier_ros.taxonomy.cli", "build, show and compare taxonomies of classes"),
 }
 
 EXTRA_OF_LIBRARY = {
     "compressai": "train",
+    "jinja2": "demo",
+    "matplotlib": "demo",
     "onnx": "train",
     "open_clip": "taxonomy",
     "pycocotools": "train",
