@@ -1,7 +1,8 @@
 """The link: everything between the blocks of an encoder and the packets of a decoder. Knows only bytes and time.
 
-`Scheduler` orders, packs and paces; `Pacer` is the thread around it; `Transport` is what sends. `semhier_ros.link.zenoh_transport`
-(needs `eclipse-zenoh`) and `semhier_ros.link.emulator` are imported by those who use them.
+`Scheduler` orders, packs and paces; `Pacer` is the thread around it; `Transport` is what sends.
+`semhier_ros.link.zenoh_transport` (needs `eclipse-zenoh`) and `semhier_ros.link.emulator` are imported by those who use
+them.
 """
 
 from semhier_ros.link.pacer import Pacer

@@ -6,9 +6,9 @@ from __future__ import annotations
 class TokenBucket:
     """Grants departures so that over any window of T seconds at most `rate * T` plus one datagram leave.
 
-    `rate`: wire bytes per second, None or 0 for no limit. `depth`: the size of that one datagram (wire bytes): the bucket
-    never holds more, and a departure needs as many tokens as it has bytes. A datagram larger than `depth` goes when the
-    bucket is full and leaves it in debt, which keeps the rule with that datagram as the one.
+    `rate`: wire bytes per second, None or 0 for no limit. `depth`: the size of that one datagram (wire bytes): the
+    bucket never holds more, and a departure needs as many tokens as it has bytes. A datagram larger than `depth` goes
+    when the bucket is full and leaves it in debt, which keeps the rule with that datagram as the one.
     """
 
     __slots__ = ("_depth", "_rate", "_time", "_tokens")

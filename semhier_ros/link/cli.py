@@ -31,12 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: 64kbit,50ms,5%%)",
     )
     emulate.add_argument("--down", type=_link, metavar="LINK", help="the way back, if it differs (default: as --link)")
-    emulate.add_argument("--listen", type=_port, default=7447, metavar="PORT", help="where senders connect (7447)")
-    emulate.add_argument("--forward", type=_port, default=7448, metavar="PORT", help="where the receiver listens (7448)")
+    emulate.add_argument("--listen", type=_port, default=7447, metavar="PORT", help="for senders (7447)")
+    emulate.add_argument("--forward", type=_port, default=7448, metavar="PORT", help="of the receiver (7448)")
     emulate.add_argument("--host", default="127.0.0.1", help="address of both ports (127.0.0.1)")
     emulate.add_argument("--seed", type=int, default=None, help="of the random numbers (default: the link's, 0)")
-    emulate.add_argument("--duration", type=float, default=0.0, metavar="S", help="seconds to run (default: until Ctrl-C)")
-    emulate.add_argument("--json", metavar="OUT", help="write counters and every datagram's times to this file at the end")
+    emulate.add_argument("--duration", type=float, default=0.0, metavar="S", help="seconds (default: until Ctrl-C)")
+    emulate.add_argument("--json", metavar="OUT", help="file for counters and every datagram's times")
 
 
 def run(options: argparse.Namespace) -> int:

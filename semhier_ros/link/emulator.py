@@ -1,8 +1,8 @@
 """A thin link on one machine: a UDP relay that delays, paces, loses and counts. No root, no Zenoh, no ROS.
 
 Whoever connects to the listening port talks to the forward port as if over the link; every client gets its own socket
-towards it, and all clients share the two directions (`up`: towards the forward port, `down`: back). Rate, queue and loss
-count IP bytes: 28 are added to each datagram's payload.
+towards it, and all clients share the two directions (`up`: towards the forward port, `down`: back). Rate, queue and
+loss count IP bytes: 28 are added to each datagram's payload.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ class _Direction:
         return self.bad
 
     def pass_through(self, size: int, now: float, start: float) -> tuple[list[float], str]:
-        """When a datagram of `size` IP bytes that arrives at `now` is delivered (none, once or twice), and the cause if not."""
+        """When a datagram of `size` IP bytes that arrives at `now` is delivered (none, once or twice), and the cause if
+        not.
+        """
         profile, counters = self.profile, self.counters
         counters.offered += 1
         counters.offered_bytes += size
@@ -178,7 +180,9 @@ class LinkEmulator:
         return time.monotonic() - self._started if self._started else 0.0
 
     def set_profile(self, up: LinkProfile | None = None, down: LinkProfile | None = None) -> None:
-        """Changes a direction from now on (None leaves it): steps of rate, loss, outages. Random numbers go on as they were."""
+        """Changes a direction from now on (None leaves it): steps of rate, loss, outages. Random numbers go on as they
+        were.
+        """
         with self._lock:
             if up is not None:
                 self._up.profile = up

@@ -16,14 +16,15 @@ _OPTIONS = ("burst", "jitter", "queue", "reorder", "duplicate", "outage", "seed"
 class LinkProfile:
     """One direction of a link.
 
-    `rate_bps`: bits per second on IP, 0 for unlimited (else 100 to 1e11). `delay_s`: one way, after the queue (0 to 60).
-    `jitter_s`: up to this much is added to the delay, uniformly, order kept (0 to 60). `loss`: share of datagrams lost on
-    the way, after they used the link (0 to 1). `burst`: mean length of a run of losses in datagrams, by a Gilbert-Elliott
-    model with the same overall `loss` (1 to 1000; 1 is independent loss). `queue_bytes`: what may wait for the link; more is
-    dropped on arrival (100 to 1e9; 0 stands for a quarter of a second of the link, at least 3,000 bytes). `reorder`: share
-    of datagrams that skip jitter's order and are delivered `delay_s / 2` (at least 5 ms) later (0 to 1). `duplicate`: share
-    that arrives twice (0 to 1). `outages`: (start, end) in seconds since the emulator started; nothing passes within.
-    `seed`: of the random numbers; the same datagrams meet the same fate. Raises ValueError naming field, value and range.
+    `rate_bps`: bits per second on IP, 0 for unlimited (else 100 to 1e11). `delay_s`: one way, after the queue (0 to
+    60). `jitter_s`: up to this much is added to the delay, uniformly, order kept (0 to 60). `loss`: share of datagrams
+    lost on the way, after they used the link (0 to 1). `burst`: mean length of a run of losses in datagrams, by a
+    Gilbert-Elliott model with the same overall `loss` (1 to 1000; 1 is independent loss). `queue_bytes`: what may wait
+    for the link; more is dropped on arrival (100 to 1e9; 0 stands for a quarter of a second of the link, at least 3,000
+    bytes). `reorder`: share of datagrams that skip jitter's order and are delivered `delay_s / 2` (at least 5 ms) later
+    (0 to 1). `duplicate`: share that arrives twice (0 to 1). `outages`: (start, end) in seconds since the emulator
+    started; nothing passes within. `seed`: of the random numbers; the same datagrams meet the same fate. Raises
+    ValueError naming field, value and range.
     """
 
     rate_bps: float = 0.0
@@ -50,12 +51,16 @@ class LinkProfile:
             raise ValueError(f"burst must be a mean length of 1 to 1000 datagrams, not {self.burst:g}")
         if self.loss < 1.0 and self.loss / (1.0 - self.loss) > self.burst:
             least = self.loss / (1.0 - self.loss)
-            raise ValueError(f"burst must be at least {least:.3g} at a loss of {100 * self.loss:g} %, not {self.burst:g}")
+            raise ValueError(
+                f"burst must be at least {least:.3g} at a loss of {100 * self.loss:g} %, not {self.burst:g}"
+            )
         if self.queue_bytes != 0 and not 100 <= self.queue_bytes <= 1_000_000_000:
             raise ValueError(f"queue must be 0 (automatic) or 100 to 1e9 bytes, not {self.queue_bytes}")
         for start, end in self.outages:
             if not 0.0 <= start < end <= 1e6:
-                raise ValueError(f"outage must start at 0 s or later and end after its start, not {start:g} to {end:g} s")
+                raise ValueError(
+                    f"outage must start at 0 s or later and end after its start, not {start:g} to {end:g} s"
+                )
 
     @property
     def queue_limit(self) -> int:
@@ -66,9 +71,9 @@ class LinkProfile:
 def parse_link(text: str) -> LinkProfile:
     """The profile that `text` names: rate, one-way delay and loss in this order, then options in any order, by commas.
 
-    Example: `64kbit,50ms,5%,burst4,jitter10ms,queue8kB,reorder1%,duplicate1%,outage20s@30s,seed3`. Rates: bit, kbit, Mbit,
-    Gbit, or `unlimited`. Times: us, ms, s. Sizes: B, kB (1000 bytes), MB. Delay and loss may be left out.
-    Raises ValueError naming the field, what was read and what is allowed.
+    Example: `64kbit,50ms,5%,burst4,jitter10ms,queue8kB,reorder1%,duplicate1%,outage20s@30s,seed3`. Rates: bit, kbit,
+    Mbit, Gbit, or `unlimited`. Times: us, ms, s. Sizes: B, kB (1000 bytes), MB. Delay and loss may be left out. Raises
+    ValueError naming the field, what was read and what is allowed.
     """
     parts = [part.strip() for part in text.split(",")]
     if not parts or not parts[0]:
@@ -136,7 +141,7 @@ def _plain(field: str, text: str) -> float:
 
 def _measure(field: str, text: str, units: dict[str, float] | dict[str, int], allowed: str) -> float:
     found = re.fullmatch(_NUMBER + r"\s*([a-zA-Z%]*)", text.strip())
-    unit = found.group(2).lower() if found else None
+    unit = found.group(2).lower() if found else ""
     if found is None or unit not in units:
         raise ValueError(f"{field} must be {allowed}, not {text!r}")
     return float(found.group(1)) * units[unit]

@@ -41,7 +41,8 @@ def default_policies(
     semantic_lifespan: float = 0.5,
     picture_lifespan: float = 2.0,
 ) -> tuple[LevelPolicy, ...]:
-    """One policy for each block index, coarse first, for a model with `blocks` blocks of which `semantic_blocks` are semantic.
+    """One policy for each block index, coarse first, for a model with `blocks` blocks of which `semantic_blocks` are
+    semantic.
 
     Block 0 is never superseded (each frame's coarse answer counts until its lifespan ends) and goes out `repeats` more
     times. The named levels between block 0 and the last semantic block (the detail) are repeated too: they ride in the

@@ -1,11 +1,12 @@
 """Which bytes leave next: blocks of many cameras and frames in, datagrams out, under a budget of wire bytes.
 
-Order: the first copy of block 0 of every camera, newest first; then its repeats; then block 1, its repeats, and so on to the
-pictures. Within one such rank cameras share by weight. Consecutive blocks of one frame travel together as far as a packet
-reaches. A block that is too old, replaced by a newer frame's, useless because an earlier block of its frame was dropped, or
-beyond the memory bound is dropped and counted; finer blocks first.
+Order: the first copy of block 0 of every camera, newest first; then its repeats; then block 1, its repeats, and so on
+to the pictures. Within one such rank cameras share by weight. Consecutive blocks of one frame travel together as far as
+a packet reaches. A block that is too old, replaced by a newer frame's, useless because an earlier block of its frame
+was dropped, or beyond the memory bound is dropped and counted; finer blocks first.
 
-The clock is injected: every method takes `now` in seconds of any monotonic clock. Not thread-safe: `Pacer` adds the lock.
+The clock is injected: every method takes `now` in seconds of any monotonic clock. Not thread-safe: `Pacer` adds the
+lock.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Any, Protocol
 
 from semhier_ros.link.budget import RollingSum, TokenBucket
 from semhier_ros.link.policy import LevelPolicy, check_policies
-from semhier_ros.link.waiting import CameraQueue, Frame, Unit
-from semhier_ros.link.status import LevelCounters, LevelStatus, SchedulerStatus
+from semhier_ros.link.room import NEVER, WaitingRoom
+from semhier_ros.link.status import LevelStatus, SchedulerStatus
 from semhier_ros.link.transport import MAX_PAYLOAD, Datagram
+from semhier_ros.link.waiting import CameraQueue, Unit
 from semhier_ros.link.wire import ZENOH_UDP, WireModel
 
 SMALLEST_PACKET = 200
@@ -26,8 +28,6 @@ LARGEST_PACKET = 1200
 PACKET_SECONDS = 0.020
 _HEADER_ESTIMATE = 15
 _BLOCK_ESTIMATE = 2
-_SWEEP_SECONDS = 0.05
-_NEVER = float("inf")
 
 
 class BlockLike(Protocol):
@@ -49,7 +49,9 @@ Split = Callable[[Any, int], list[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class SchedulerLimits:
-    """Memory bounds: `units` (blocks waiting, 1 to 100000) and `bytes` (1 to 2**30) per camera, and `cameras` (1 to 1024)."""
+    """Memory bounds: `units` (blocks waiting, 1 to 100000) and `bytes` (1 to 2**30) per camera, and `cameras` (1 to
+    1024).
+    """
 
     units: int = 512
     bytes: int = 1 << 20
@@ -68,13 +70,12 @@ class SchedulerLimits:
 class Scheduler:
     """Orders, packs and paces blocks. See the module's text for the order.
 
-    `pack`, `split`: the codec's packing functions (`Packet.pack`, `codec.split`).
-    `policies`: one `LevelPolicy` per block index (`default_policies`).
-    `wire`: what a message costs on the wire. `rate`: budget in wire bytes per second, None or 0 for unlimited.
-    `joint`: True packs consecutive blocks together and cuts large ones into pieces (Zenoh); False makes every block a
-    message of its own, never cut (ROS 2 level topics).
-    `repeat_gap`: seconds between a datagram and the repeat of its blocks (0 to 10), so that one burst does not take both.
-    Raises ValueError naming field, value and range.
+    `pack`, `split`: the codec's packing functions (`Packet.pack`, `codec.split`). `policies`: one `LevelPolicy` per
+    block index (`default_policies`). `wire`: what a message costs on the wire. `rate`: budget in wire bytes per second,
+    None or 0 for unlimited. `joint`: True packs consecutive blocks together and cuts large ones into pieces (Zenoh);
+    False makes every block a message of its own, never cut (ROS 2 level topics). `repeat_gap`: seconds between a
+    datagram and the repeat of its blocks (0 to 10), so that one burst does not take both. Raises ValueError naming
+    field, value and range.
     """
 
     def __init__(
@@ -99,16 +100,12 @@ class Scheduler:
         self.limits = limits or SchedulerLimits()
         self._repeat_gap = repeat_gap
         self._rate = _checked_rate(rate)
-        self._cameras: dict[str, CameraQueue] = {}
-        ranks = 2 * len(self.policies)
-        self._ranks: list[dict[CameraQueue, dict[int, Unit]]] = [{} for _ in range(ranks)]
-        self._service = [0.0] * ranks
-        self._mask = 0
+        self._room = WaitingRoom(self.policies, self.limits.cameras)
         self._sequence = 0
-        self._next_sweep = 0.0
         self._packet_limit = self._limit_now()
         self._choice: tuple[list[Unit], int, float] | None = None
         self._choice_until = 0.0
+        self._choice_changes = -1
         self._bucket = TokenBucket(self._rate, self._depth())
         self._used = RollingSum()
         self._datagrams = 0
@@ -142,14 +139,14 @@ class Scheduler:
         limit = self._packet_limit = self._limit_now()
         self._choice = None
         self._bucket.set(self._rate, self._depth(), now)
-        for camera in self._cameras.values():
+        for camera in self._room.cameras.values():
             for unit in camera.pending():
                 if unit.pieces is None or max(map(len, unit.pieces)) <= limit:
                     continue
                 if unit.next_piece == 0:
                     unit.pieces = None
                 else:
-                    self._drop_from(camera, unit.frame, unit.index, "superseded")
+                    self._room.drop_from(camera, unit.frame, unit.index, "superseded")
 
     def set_finest(self, camera: str, index: int | None, until: float | None = None) -> None:
         """Sends only blocks 0 to `index` of `camera` (None: all): until the clock says `until`, or from now on if None.
@@ -159,23 +156,25 @@ class Scheduler:
         """
         if index is not None and not 0 <= index <= 15:
             raise ValueError(f"finest block index must be 0 to 15 or None, not {index}")
-        record = self._camera(camera)
+        record = self._room.camera(camera)
         if until is None:
             record.finest = index
         else:
             record.finest_timed = (15 if index is None else index, until)
-        self._next_sweep = float("-inf")
+        self._room.sweep_soon()
 
     def finest(self, camera: str, now: float) -> int:
-        """The finest block index that is wanted of `camera` at `now` (0 to 15): an encoder may leave out what is beyond."""
-        record = self._cameras.get(camera)
+        """The finest block index that is wanted of `camera` at `now` (0 to 15): an encoder may leave out what is
+        beyond.
+        """
+        record = self._room.cameras.get(camera)
         return 15 if record is None else record.finest_at(now)
 
     def set_weight(self, camera: str, weight: float) -> None:
         """The share of `camera` among the cameras (0.001 to 1000, default 1)."""
         if not 0.001 <= weight <= 1000.0:
             raise ValueError(f"weight must be 0.001 to 1000, not {weight}")
-        self._camera(camera).weight = weight
+        self._room.camera(camera).weight = weight
 
     # -- in -----------------------------------------------------------------------------------------------------------
 
@@ -185,30 +184,30 @@ class Scheduler:
         `frame`: 16-bit number, wrapping. A call with the newest frame's number and stamp adds blocks to that frame.
         Raises ValueError for a block index without a policy, or for a new camera beyond the limit.
         """
-        record = self._camera(camera)
-        self._sweep(now)
+        record = self._room.camera(camera)
+        self._room.sweep(now)
         current = record.newest
         if current is None or current.number != frame or current.stamp_ns != stamp_ns:
             self._sequence += 1
             current = record.new_frame(self._sequence, frame, stamp_ns)
-            self._supersede(record, current, [block.index for block in blocks])
+            self._room.supersede(record, current, [block.index for block in blocks])
         finest = record.finest_at(now)
         taken = 0
         for block in blocks:
             index = block.index
             if not 0 <= index < len(self.policies):
                 raise ValueError(f"block index must be 0 to {len(self.policies) - 1}, not {index}")
-            counters = self._counters(record, index)
+            counters = self._room.counters(record, index)
             if index > finest or len(block.data) > MAX_PAYLOAD:
                 counters.dropped["refused"] += 1
             elif index >= current.lost_from or index in current.units:
                 counters.dropped["superseded"] += 1
             else:
-                self._enqueue(record, Unit(current, index, 0, block, now, now))
+                self._room.enqueue(record, Unit(current, index, 0, block, now, now))
                 taken += 1
         while record.units > self.limits.units or record.bytes > self.limits.bytes:
-            unit = self._least(record)
-            self._drop_from(record, unit.frame, unit.index, "overflow")
+            unit = self._room.least(record)
+            self._room.drop_from(record, unit.frame, unit.index, "overflow")
         return taken
 
     # -- out ----------------------------------------------------------------------------------------------------------
@@ -217,12 +216,12 @@ class Scheduler:
         """When `pop` should be called next (not before `now`), None while nothing waits."""
         units, size, wake = self._select(now)
         if not units:
-            return None if wake == _NEVER else wake
+            return None if wake == NEVER else wake
         return self._bucket.ready_at(size, now)
 
     def pop(self, now: float) -> Datagram | None:
         """The datagram that leaves at `now`, None while the budget or the queue has none."""
-        self._sweep(now)
+        self._room.sweep(now)
         while True:
             units, size, _ = self._select(now)
             if not units or self._bucket.ready_at(size, now) > now:
@@ -231,13 +230,13 @@ class Scheduler:
                 payload = self._payload(units)
             except ValueError:
                 camera = units[0].frame.camera
-                self._drop_from(camera, units[0].frame, units[0].index, "refused")
+                self._room.drop_from(camera, units[0].frame, units[0].index, "refused")
                 continue
             return self._depart(units, payload, now)
 
     def status(self, now: float, camera: str | None = None) -> SchedulerStatus:
         """What is queued, sent and dropped, per level; of one camera, or of all together."""
-        records = self._cameras.values() if camera is None else filter(None, [self._cameras.get(camera)])
+        records = self._room.cameras.values() if camera is None else filter(None, [self._room.cameras.get(camera)])
         levels = [LevelStatus(index) for index in range(len(self.policies))]
         for record in records:
             for index, counters in record.counters.items():
@@ -253,175 +252,37 @@ class Scheduler:
     @property
     def cameras(self) -> tuple[str, ...]:
         """The cameras seen so far."""
-        return tuple(self._cameras)
+        return tuple(self._room.cameras)
 
     def memory(self) -> Mapping[str, tuple[int, int]]:
         """Per camera: (blocks waiting, their bytes)."""
-        return {name: (record.units, record.bytes) for name, record in self._cameras.items()}
+        return {name: (record.units, record.bytes) for name, record in self._room.cameras.items()}
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _depth(self) -> int:
         return self.wire.wire_bytes(self.packet_limit if self.joint else LARGEST_PACKET)
 
-    def _camera(self, name: str) -> CameraQueue:
-        record = self._cameras.get(name)
-        if record is None:
-            if len(self._cameras) >= self.limits.cameras:
-                raise ValueError(f"cameras must be at most {self.limits.cameras}, {name!r} is one more")
-            record = self._cameras[name] = CameraQueue(name, len(self._ranks))
-        return record
-
-    @staticmethod
-    def _counters(record: CameraQueue, index: int) -> LevelCounters:
-        counters = record.counters.get(index)
-        if counters is None:
-            counters = record.counters[index] = LevelCounters()
-        return counters
-
-    def _enqueue(self, camera: CameraQueue, unit: Unit) -> None:
-        self._choice = None
-        rank = unit.rank
-        queues = self._ranks[rank]
-        queue = queues.get(camera)
-        if queue is None:
-            queue = queues[camera] = {}
-            self._mask |= 1 << rank
-            camera.service[rank] = max(camera.service[rank], self._service[rank])
-        queue[unit.frame.sequence] = unit
-        unit.frame.units[unit.index] = unit
-        camera.units += 1
-        camera.bytes += unit.size
-        if unit.copy == 0:
-            counters = camera.counters[unit.index]
-            counters.queued += 1
-            counters.queued_bytes += unit.size
-
-    def _remove(self, camera: CameraQueue, unit: Unit) -> None:
-        self._choice = None
-        rank = unit.rank
-        queues = self._ranks[rank]
-        queue = queues[camera]
-        del queue[unit.frame.sequence]
-        if not queue:
-            del queues[camera]
-            if not queues:
-                self._mask &= ~(1 << rank)
-        frame = unit.frame
-        del frame.units[unit.index]
-        if not frame.units:
-            camera.forget(frame)
-        if camera.started.get(rank) is unit:
-            del camera.started[rank]
-        camera.units -= 1
-        camera.bytes -= unit.size
-        if unit.copy == 0:
-            counters = camera.counters[unit.index]
-            counters.queued -= 1
-            counters.queued_bytes -= unit.size
-
-    def _drop_from(self, camera: CameraQueue, frame: Frame, index: int, cause: str) -> None:
-        """Drops block `index` of a frame; when it was its first copy, the finer ones too: no reading can use them now."""
-        first = frame.units.get(index)
-        if first is not None and first.copy > 0:
-            self._remove(camera, first)
-            camera.counters[index].repeats_dropped += 1
-            return
-        frame.lost_from = min(frame.lost_from, index)
-        for finer in [place for place in frame.units if place >= index]:
-            unit = frame.units[finer]
-            self._remove(camera, unit)
-            if unit.copy == 0:
-                camera.counters[finer].dropped[cause] += 1
-            else:
-                camera.counters[finer].repeats_dropped += 1
-
-    def _supersede(self, camera: CameraQueue, newest: Frame, indices: Sequence[int]) -> None:
-        """A newer frame's blocks replace the same blocks of older frames, unless some of those have left already."""
-        for index in sorted(set(indices)):
-            if not 0 <= index < len(self.policies) or not self.policies[index].superseded:
-                continue
-            for rank in (2 * index, 2 * index + 1):
-                for unit in list(self._ranks[rank].get(camera, {}).values()):
-                    if unit.frame is not newest and unit.next_piece == 0 and unit.frame.units.get(index) is unit:
-                        self._drop_from(camera, unit.frame, index, "superseded")
-
-    def _sweep(self, now: float) -> None:
-        """Drops what has expired or is no longer wanted, at most every 50 ms."""
-        if now < self._next_sweep:
-            return
-        self._next_sweep = now + _SWEEP_SECONDS
-        for rank, queues in enumerate(self._ranks):
-            index = rank >> 1
-            for camera in list(queues):
-                self._expire(camera, rank, now)
-                if index > camera.finest_at(now):
-                    for unit in list(queues.get(camera, {}).values()):
-                        if unit.next_piece == 0 and unit.frame.units.get(index) is unit:
-                            self._drop_from(camera, unit.frame, index, "refused")
-
-    def _expire(self, camera: CameraQueue, rank: int, now: float) -> None:
-        """Drops the units of one rank whose lifespan is over (a queue is in the order of submission)."""
-        index = rank >> 1
-        lifespan = self.policies[index].lifespan
-        queues = self._ranks[rank]
-        while (queue := queues.get(camera)) is not None:
-            oldest = next(iter(queue.values()))
-            if now - oldest.submitted <= lifespan:
-                return
-            self._drop_from(camera, oldest.frame, index, "expired")
-
-    def _least(self, camera: CameraQueue) -> Unit:
-        """What is missed least: the finest block, a repeat before a first copy, of the oldest frame."""
-        return next(
-            next(iter(queues[camera].values())) for queues in reversed(self._ranks) if camera in queues
-        )
-
     def _select(self, now: float) -> tuple[list[Unit], int, float]:
         """(units that travel in the next datagram, upper bound of its wire bytes, when a waiting repeat falls due)."""
         choice = self._choice
-        if choice is not None and now < choice[2] and now <= self._choice_until:
+        room = self._room
+        if (
+            choice is not None
+            and self._choice_changes == room.changes
+            and now < choice[2]
+            and now <= self._choice_until
+        ):
             return choice
-        mask = self._mask
-        wake = _NEVER
-        while mask:
-            rank = (mask & -mask).bit_length() - 1
-            best, wake = self._best(rank, now, wake)
-            if best is not None:
-                units, size = self._joined(best, now)
-                self._choice = choice = (units, size, wake)
-                self._choice_until = min(unit.submitted + self.policies[unit.index].lifespan for unit in units)
-                return choice
-            mask &= self._mask & ~((2 << rank) - 1)
-        return [], 0, wake
-
-    def _best(self, rank: int, now: float, wake: float) -> tuple[Unit | None, float]:
-        """The unit of a rank that goes first, and the earlier of `wake` and the time when one of its repeats falls due."""
-        lifespan = self.policies[rank >> 1].lifespan
-        best: Unit | None = None
-        best_order = (0.0, 0)
-        for camera in list(self._ranks[rank]):
-            unit = camera.started.get(rank)
-            if unit is not None and now - unit.submitted > lifespan:
-                self._drop_from(camera, unit.frame, unit.index, "expired")
-                unit = None
-            if unit is None:
-                queue = self._ranks[rank].get(camera)
-                if queue is None:
-                    continue
-                unit = next(reversed(queue.values()))
-                if unit.due > now:
-                    wake = min(wake, min(waiting.due for waiting in queue.values() if waiting.due > now))
-                    unit = next((waiting for waiting in reversed(queue.values()) if waiting.due <= now), None)
-                    if unit is None:
-                        continue
-                if now - unit.submitted > lifespan:
-                    self._expire(camera, rank, now)
-                    continue
-            order = (camera.service[rank], -unit.frame.sequence)
-            if best is None or order < best_order:
-                best, best_order = unit, order
-        return best, wake
+        best, wake = room.pick(now)
+        if best is None:
+            return [], 0, wake
+        units, size = self._joined(best, now)
+        self._choice = choice = (units, size, wake)
+        self._choice_changes = room.changes
+        policies = self.policies
+        self._choice_until = min([unit.submitted + policies[unit.index].lifespan for unit in units])
+        return choice
 
     def _joined(self, unit: Unit, now: float) -> tuple[list[Unit], int]:
         """`unit` and the blocks that travel with it, with an upper bound of the datagram's wire bytes."""
@@ -492,8 +353,7 @@ class Scheduler:
         self._used.add(wire, now)
         self._datagrams += 1
         self._wire_bytes += wire
-        self._service[rank] = camera.service[rank]
-        camera.service[rank] += wire / camera.weight
+        self._room.served(camera, rank, wire)
         camera.counters[first.index].wire.add(wire, now)
         for unit in units:
             self._advance(camera, unit, now)
@@ -503,7 +363,7 @@ class Scheduler:
         """Notes that a unit, or one piece of it, has left; its repeat is queued when the last piece has."""
         if unit.pieces is not None:
             unit.next_piece += 1
-            self._choice = None
+            self._room.changes += 1
             if unit.next_piece < len(unit.pieces):
                 camera.started[unit.rank] = unit
                 return
@@ -512,12 +372,12 @@ class Scheduler:
             counters.sent += 1
         else:
             counters.repeated += 1
-        self._remove(camera, unit)
+        self._room.remove(camera, unit)
         if unit.copy < self.policies[unit.index].repeats:
             frame = unit.frame
             camera.frames.setdefault(frame.sequence, frame)
             again = Unit(frame, unit.index, unit.copy + 1, unit.block, unit.submitted, now + self._repeat_gap)
-            self._enqueue(camera, again)
+            self._room.enqueue(camera, again)
 
 
 def _checked_rate(rate: float | None) -> float | None:

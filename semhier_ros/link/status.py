@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from semhier_ros.link.budget import RollingSum
 
 CAUSES = ("expired", "superseded", "overflow", "refused")
-"""Why a block was dropped: its lifespan ended; a newer frame (or a lost coarser block) made it useless; memory bound; not
-wanted (`set_finest`), too large or impossible to pack."""
+"""Why a block was dropped: its lifespan ended; a newer frame (or a lost coarser block) made it useless; memory bound;
+not wanted (`set_finest`), too large or impossible to pack.
+"""
 
 
 class LevelCounters:
@@ -31,8 +32,8 @@ class LevelStatus:
     """One block index: what waits (first copies), what left whole, what was dropped.
 
     `queued` blocks of `queued_bytes` bytes; `sent` first copies and `repeated` further ones since the start; `dropped`
-    first copies since the start, by cause in `causes`; `wire_bytes`: over the last second, of the datagrams whose coarsest
-    block this was.
+    first copies since the start, by cause in `causes`; `wire_bytes`: over the last second, of the datagrams whose
+    coarsest block this was.
     """
 
     index: int

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 MAX_PAYLOAD = 65_000
 """The largest payload that is taken from the network or given to it (bytes)."""
@@ -16,8 +15,7 @@ MAX_INFO = 1024
 """The longest stream information (bytes)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Datagram:
+class Datagram(NamedTuple):
     """One departure: what the scheduler hands to a transport.
 
     `level`: index of the coarsest block inside. `payload`: the packet. `wire_bytes`: its cost on IP by the wire model.

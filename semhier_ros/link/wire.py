@@ -1,8 +1,9 @@
 """What a message costs on the wire: its bytes on IP, for each transport.
 
-The uplink budget counts everything that leaves the machine for a message: payload, the transport's own header, UDP (or TCP
-or TLS) and IP headers, and the further IP headers of fragments. Discovery and keep-alive traffic are not in it; docs/link.md
-states them apart. The figures are measured (docs/link.md has the commands) and a test counts real datagrams against them.
+The uplink budget counts everything that leaves the machine for a message: payload, the transport's own header, UDP (or
+TCP or TLS) and IP headers, and the further IP headers of fragments. Discovery and keep-alive traffic are not in it;
+docs/link.md states them apart. The figures are measured (docs/link.md has the commands) and a test counts real
+datagrams against them.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ class RenewedDeclaration:
 class ZenohEnd:
     """One end: a thread opens the session (for ever, every `options.retry` seconds) and then does periodic duties.
 
-    Subclasses give `_declare(session)` (once, after opening) and `_duties(session, now)` (about ten times a second). Both
-    run in that thread; their exceptions are counted (`errors`, text in `last_error`) and never end it.
+    Subclasses give `_declare(session)` (once, after opening) and `_duties(session, now)` (about ten times a second).
+    Both run in that thread; their exceptions are counted (`errors`, text in `last_error`) and never end it.
     """
 
     def __init__(self, options: ZenohOptions, name: str) -> None:
@@ -133,13 +133,17 @@ class ZenohEnd:
         remote = self._zenoh.Locality.REMOTE
         self._held.append(session.declare_subscriber(key, self._guarded(action), allowed_origin=remote))
         self._renewed.append(
-            RenewedDeclaration(key, lambda spelling: session.declare_subscriber(spelling, _ignore, allowed_origin=remote))
+            RenewedDeclaration(
+                key, lambda spelling: session.declare_subscriber(spelling, _ignore, allowed_origin=remote)
+            )
         )
 
     def _steady_queryable(self, session: Any, key: str, action: Callable[[Any], None]) -> None:
         """Declares a queryable, renewed as `RenewedDeclaration` says."""
         self._held.append(session.declare_queryable(key, self._guarded(action)))
-        self._renewed.append(RenewedDeclaration(key, lambda spelling: session.declare_queryable(spelling, _ignore_query)))
+        self._renewed.append(
+            RenewedDeclaration(key, lambda spelling: session.declare_queryable(spelling, _ignore_query))
+        )
 
     def _count(self, name: str, amount: int = 1) -> None:
         with self._lock:

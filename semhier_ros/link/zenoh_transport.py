@@ -59,7 +59,8 @@ class ZenohSender(ZenohEnd):
         self._thread.start()
 
     def set_info(self, camera: str, info: bytes) -> None:
-        """Announces `camera` with its stream information (1 to 1,024 bytes); again to replace it. Needed for requests too.
+        """Announces `camera` with its stream information (1 to 1,024 bytes); again to replace it. Needed for requests
+        too.
 
         Raises ValueError for a name that cannot be part of a key, or too long information.
         """
@@ -240,7 +241,9 @@ class ZenohReceiver(ZenohEnd):
                 session.get(f"{self.options.prefix}/{camera}/info", self._guarded(self._reply), timeout=2.0)
 
     def _shorten(self, session: Any, camera: str) -> None:
-        """Subscribes to a camera's keys once more, idly: Zenoh then names them by a number on the wire, not by their text."""
+        """Subscribes to a camera's keys once more, idly: Zenoh then names them by a number on the wire, not by their
+        text.
+        """
         base = f"{self.options.prefix}/{camera}"
         remote = self._zenoh.Locality.REMOTE
         for key in (f"{base}/*", f"{base}/0"):

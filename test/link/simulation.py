@@ -36,7 +36,9 @@ def frame_blocks(count=7, sizes=SIZES):
 
 
 class WindowRule:
-    """Over any window of T seconds at most rate * T plus one datagram, for a rate that changes: checked in constant time."""
+    """Over any window of T seconds at most rate * T plus one datagram, for a rate that changes: checked in constant
+    time.
+    """
 
     def __init__(self, rate: float) -> None:
         self.rate = rate

@@ -62,11 +62,10 @@ def test_coarse_rates_follow_the_weights_when_coarse_alone_does_not_fit(weights)
 
 def test_every_camera_gets_coarse_through_beside_a_flood():
     link = scheduler(8000.0)
-    now, stamp, quiet_sent, quiet_offered = 0.0, 0, 0, 0
-    for step in range(4000):
-        stamp += 1
+    now, quiet_sent, quiet_offered = 0.0, 0, 0
+    for stamp in range(4000):
         link.submit("flood", stamp & 0xFFFF, stamp, frame_blocks(7), now)
-        if step % 40 == 0:
+        if stamp % 40 == 0:
             quiet_offered += 1
             link.submit("quiet", stamp & 0xFFFF, stamp, frame_blocks(7), now)
         end = now + 0.005

@@ -1,0 +1,197 @@
+"""The waiting room: every block that has not left yet, by rank and camera, and what is dropped from it.
+
+Rank `2 * index` holds the first copies of block `index`, rank `2 * index + 1` its repeats; a lower rank goes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from semhier_ros.link.policy import LevelPolicy
+from semhier_ros.link.status import LevelCounters
+from semhier_ros.link.waiting import CameraQueue, Frame, Unit
+
+NEVER = float("inf")
+_SWEEP_SECONDS = 0.05
+
+
+class WaitingRoom:
+    """Units by rank and camera, with the rules by which they are dropped and the order in which they go.
+
+    `changes` grows with every change, so that a choice made earlier can be told to be stale.
+    """
+
+    def __init__(self, policies: Sequence[LevelPolicy], max_cameras: int) -> None:
+        self.policies = policies
+        self.cameras: dict[str, CameraQueue] = {}
+        self.changes = 0
+        self._max_cameras = max_cameras
+        ranks = 2 * len(policies)
+        self._ranks: list[dict[CameraQueue, dict[int, Unit]]] = [{} for _ in range(ranks)]
+        self._service = [0.0] * ranks
+        self._mask = 0
+        self._next_sweep = float("-inf")
+
+    def camera(self, name: str) -> CameraQueue:
+        """The record of a camera, made at its first mention; ValueError beyond the limit."""
+        record = self.cameras.get(name)
+        if record is None:
+            if len(self.cameras) >= self._max_cameras:
+                raise ValueError(f"cameras must be at most {self._max_cameras}, {name!r} is one more")
+            record = self.cameras[name] = CameraQueue(name, len(self._ranks))
+        return record
+
+    @staticmethod
+    def counters(record: CameraQueue, index: int) -> LevelCounters:
+        """The counters of one block index of a camera."""
+        counters = record.counters.get(index)
+        if counters is None:
+            counters = record.counters[index] = LevelCounters()
+        return counters
+
+    def enqueue(self, camera: CameraQueue, unit: Unit) -> None:
+        """Lets a unit wait; its counters must exist."""
+        self.changes += 1
+        rank = unit.rank
+        queues = self._ranks[rank]
+        queue = queues.get(camera)
+        if queue is None:
+            queue = queues[camera] = {}
+            self._mask |= 1 << rank
+            camera.service[rank] = max(camera.service[rank], self._service[rank])
+        queue[unit.frame.sequence] = unit
+        unit.frame.units[unit.index] = unit
+        camera.units += 1
+        camera.bytes += unit.size
+        if unit.copy == 0:
+            counters = camera.counters[unit.index]
+            counters.queued += 1
+            counters.queued_bytes += unit.size
+
+    def remove(self, camera: CameraQueue, unit: Unit) -> None:
+        """Takes a unit out, because it left or is dropped."""
+        self.changes += 1
+        rank = unit.rank
+        queues = self._ranks[rank]
+        queue = queues[camera]
+        del queue[unit.frame.sequence]
+        if not queue:
+            del queues[camera]
+            if not queues:
+                self._mask &= ~(1 << rank)
+        frame = unit.frame
+        del frame.units[unit.index]
+        if not frame.units:
+            camera.forget(frame)
+        if camera.started.get(rank) is unit:
+            del camera.started[rank]
+        camera.units -= 1
+        camera.bytes -= unit.size
+        if unit.copy == 0:
+            counters = camera.counters[unit.index]
+            counters.queued -= 1
+            counters.queued_bytes -= unit.size
+
+    def drop_from(self, camera: CameraQueue, frame: Frame, index: int, cause: str) -> None:
+        """Drops block `index` of a frame; when it was its first copy, the finer ones too: no reading can use them now."""
+        first = frame.units.get(index)
+        if first is not None and first.copy > 0:
+            self.remove(camera, first)
+            camera.counters[index].repeats_dropped += 1
+            return
+        frame.lost_from = min(frame.lost_from, index)
+        for finer in [place for place in frame.units if place >= index]:
+            unit = frame.units[finer]
+            self.remove(camera, unit)
+            if unit.copy == 0:
+                camera.counters[finer].dropped[cause] += 1
+            else:
+                camera.counters[finer].repeats_dropped += 1
+
+    def supersede(self, camera: CameraQueue, newest: Frame, indices: Sequence[int]) -> None:
+        """A newer frame's blocks replace the same blocks of older frames, unless some of those have left already."""
+        for index in sorted(set(indices)):
+            if not 0 <= index < len(self.policies) or not self.policies[index].superseded:
+                continue
+            for rank in (2 * index, 2 * index + 1):
+                for unit in list(self._ranks[rank].get(camera, {}).values()):
+                    if unit.frame is not newest and unit.next_piece == 0 and unit.frame.units.get(index) is unit:
+                        self.drop_from(camera, unit.frame, index, "superseded")
+
+    def sweep(self, now: float) -> None:
+        """Drops what has expired or is no longer wanted, at most every 50 ms."""
+        if now < self._next_sweep:
+            return
+        self._next_sweep = now + _SWEEP_SECONDS
+        for rank, queues in enumerate(self._ranks):
+            index = rank >> 1
+            for camera in list(queues):
+                self._expire(camera, rank, now)
+                if index > camera.finest_at(now):
+                    for unit in list(queues.get(camera, {}).values()):
+                        if unit.next_piece == 0 and unit.frame.units.get(index) is unit:
+                            self.drop_from(camera, unit.frame, index, "refused")
+
+    def _expire(self, camera: CameraQueue, rank: int, now: float) -> None:
+        """Drops the units of one rank whose lifespan is over (a queue is in the order of submission)."""
+        index = rank >> 1
+        lifespan = self.policies[index].lifespan
+        queues = self._ranks[rank]
+        while (queue := queues.get(camera)) is not None:
+            oldest = next(iter(queue.values()))
+            if now - oldest.submitted <= lifespan:
+                return
+            self.drop_from(camera, oldest.frame, index, "expired")
+
+    def least(self, camera: CameraQueue) -> Unit:
+        """What is missed least: the finest block, a repeat before a first copy, of the oldest frame."""
+        return next(next(iter(queues[camera].values())) for queues in reversed(self._ranks) if camera in queues)
+
+    def pick(self, now: float) -> tuple[Unit | None, float]:
+        """The unit that goes first at `now`, None if none may; and when the next waiting repeat of a lower rank falls
+        due.
+        """
+        mask = self._mask
+        wake = NEVER
+        while mask:
+            rank = (mask & -mask).bit_length() - 1
+            best: Unit | None = None
+            best_order = (0.0, 0)
+            for camera in list(self._ranks[rank]):
+                unit, due = self._first(camera, rank, now)
+                wake = min(wake, due)
+                if unit is not None:
+                    order = (camera.service[rank], -unit.frame.sequence)
+                    if best is None or order < best_order:
+                        best, best_order = unit, order
+            if best is not None:
+                return best, wake
+            mask &= self._mask & ~((2 << rank) - 1)
+        return None, wake
+
+    def _first(self, camera: CameraQueue, rank: int, now: float) -> tuple[Unit | None, float]:
+        """What a camera offers of a rank: the block it has begun, else the newest that is due; and when the next falls
+        due.
+        """
+        index = rank >> 1
+        lifespan = self.policies[index].lifespan
+        queues = self._ranks[rank]
+        while (queue := queues.get(camera)) is not None:
+            unit: Unit | None = camera.started.get(rank) or next(reversed(queue.values()))
+            due = NEVER
+            if unit is not None and unit.due > now:
+                due = min([waiting.due for waiting in queue.values() if waiting.due > now])
+                unit = next((waiting for waiting in reversed(queue.values()) if waiting.due <= now), None)
+            if unit is None or now - unit.submitted <= lifespan:
+                return unit, due
+            self.drop_from(camera, unit.frame, index, "expired")
+        return None, NEVER
+
+    def served(self, camera: CameraQueue, rank: int, wire: int) -> None:
+        """Charges `wire` bytes of a rank to a camera's share."""
+        self._service[rank] = camera.service[rank]
+        camera.service[rank] += wire / camera.weight
+
+    def sweep_soon(self) -> None:
+        """Lets the next `sweep` do its work whatever the time."""
+        self._next_sweep = float("-inf")
