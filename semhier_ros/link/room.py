@@ -93,7 +93,7 @@ class WaitingRoom:
             counters.queued_bytes -= unit.size
 
     def drop_from(self, camera: CameraQueue, frame: Frame, index: int, cause: str) -> None:
-        """Drops block `index` of a frame; when it was its first copy, the finer ones too: no reading can use them now."""
+        """Drops block `index` of a frame; if it was its first copy, the finer ones too: no reading can use them now."""
         first = frame.units.get(index)
         if first is not None and first.copy > 0:
             self.remove(camera, first)

@@ -27,7 +27,7 @@ def zenoh_module() -> Any:
 
 
 def check_name(field: str, value: str) -> str:
-    """`value` if it can be part of a key: up to eight chunks of letters, digits, `_`, `-`, `.`; ValueError otherwise."""
+    """`value` if it can be part of a key: up to eight chunks of letters, digits, `_`, `-`, `.`; else ValueError."""
     if not _NAME.match(value):
         raise ValueError(
             f"{field} must be 1 to 8 chunks of letters, digits, '_', '-' or '.', separated by '/', not {value!r}"

@@ -167,7 +167,7 @@ class ZenohSender(ZenohEnd):
 
 
 class _Known:
-    """What a receiver knows of one camera: its information, when it asks for it next, whether its keys were shortened."""
+    """What a receiver knows of one camera: its information, when it asks next, whether its keys were shortened."""
 
     __slots__ = ("info", "next_query", "shortened", "wait")
 
