@@ -186,8 +186,8 @@ class Decoder:
         try:
             self._advance(frame)
         finally:
-            if frame.prefix > before:
-                self._interpret(frame)
+            if frame.code is not None and frame.prefix > before and before < self._codec.semantic_blocks - 1:
+                frame.detections = self._codec.reader.read(frame.code, frame.prefix, self._canvas)
         return self._reading(block.frame, frame, fresh=frame.prefix > before)
 
     def picture(self, frame: int) -> NDArray[np.uint8] | None:
@@ -244,10 +244,6 @@ class Decoder:
             frame.prefix += 1
             frame.payload_bytes += len(data)
             self.counters["blocks"] += 1
-
-    def _interpret(self, frame: _Frame) -> None:
-        if frame.code is not None and (frame.prefix < self._codec.semantic_blocks or not frame.detections):
-            frame.detections = self._codec.reader.read(frame.code, frame.prefix, self._canvas)
 
     def _reading(self, number: int, frame: _Frame, fresh: bool) -> Reading | None:
         if frame.prefix < 0:

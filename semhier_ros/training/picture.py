@@ -182,7 +182,8 @@ def train(options: argparse.Namespace, type_groups: np.ndarray) -> Path:
             "step": step,
         }
 
-    saved_at, shown = time.monotonic(), {}
+    saved_at = time.monotonic()
+    shown: dict[str, float] = {}
     bar = tqdm(
         prefetch(lambda i: sampler.batch(i, options.batch), step),
         initial=step,

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from semhier_ros.codec.backend import OpenVinoBackend
 from semhier_ros.codec.model_folder import load_model, write_card, write_stream
-from semhier_ros.codec.objects import Objects, code_objects, evidence, find_objects, name
+from semhier_ros.codec.objects import ObjectProjection, Objects, code_objects, evidence, find_objects, name
 from semhier_ros.codec.scene import FRACTION, SceneCode, SceneLayout, quantise_boxes
 from semhier_ros.codec.scene_stream import SceneStream
 from semhier_ros.networks.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
@@ -129,7 +129,7 @@ def make_rows(
 
 
 def calibration_curves(
-    stream: SceneStream, reader: SceneReader, taxonomy: Taxonomy, projection, found: list
+    stream: SceneStream, reader: SceneReader, taxonomy: Taxonomy, projection: ObjectProjection, found: list
 ) -> dict[str, NDArray[np.float32]]:
     """Per level, the chance that a named object is right, as a monotone function of its raw score (isotonic)."""
     from scipy.optimize import isotonic_regression
