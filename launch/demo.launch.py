@@ -99,6 +99,7 @@ def _nodes(context: LaunchContext) -> list[Action]:
                 "topics": [images],
                 "loop": boolean(value(context, "loop")),
                 "rate": float(value(context, "rate")),
+                "wait_seconds": 300.0,  # until the encoder has loaded its model, on a slow machine too
             }
         ],
         remappings=[(images, f"/robot{images}")],
