@@ -95,7 +95,8 @@ def name_nodes(
         for node in range(count):
             if node not in chosen:
                 nearest = _central(points, members[node])
-                chosen[node] = _free(f"{leaf_names[nearest]} & more", taken)
+                ancestors = _ancestor_names(level, node, parents, names)
+                chosen[node] = _free(f"{leaf_names[nearest]} & more", taken, ancestors)
         names.append([chosen[node] for node in range(count)])
     return names
 
@@ -132,9 +133,9 @@ def _central(points: FloatArray, members: IntArray) -> int:
     return int(members[int((points[members] @ points[members].sum(axis=0)).argmax())])
 
 
-def _free(name: str, taken: set[str]) -> str:
+def _free(name: str, taken: set[str], ancestors: set[str]) -> str:
     number, wanted = 2, name
-    while _key(wanted) in taken:
+    while _key(wanted) in taken | ancestors:
         wanted, number = f"{name} {number}", number + 1
     taken.add(_key(wanted))
     return wanted

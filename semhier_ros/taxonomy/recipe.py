@@ -10,7 +10,7 @@
     rename: {n04008634: projectile}                     # by id or name, where a list has one name twice
     move_leaves: {zebra: common sorrel horse}           # leaf -> a leaf beside which it belongs
     move_nodes: {middle: {grand piano: banjo}}          # the node with this leaf -> beside the node with that leaf
-    names: {coarse: {beagle: dog}}                      # the node with this leaf -> its name; these nodes come first
+    names: {coarse: {beagle: dog}}                      # the node with this leaf -> its name; such nodes stand first
 
 Paths are relative to the data folder. What is moved by hand is counted and told.
 """
