@@ -1,0 +1,276 @@
+"""Puts the parts of a demo run together into what the report shows."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from semhier_ros.codec.packet import Block
+from semhier_ros.evaluation import analysis
+from semhier_ros.evaluation.agreement import Received, streaming_precision
+from semhier_ros.evaluation.analysis import CameraFrames, Judge, Pictures
+from semhier_ros.evaluation.bag import at_most
+from semhier_ros.evaluation.drive import BUDGET_SHARE, JpegDrive, Wire
+from semhier_ros.evaluation.footage import MAX_WIDTH, read_video
+from semhier_ros.evaluation.jpeg_search import Search
+from semhier_ros.evaluation.recording import Recording
+from semhier_ros.evaluation.report.content import BlockFigures, BlockKind, JpegFigures, ReportContent, block_kinds
+from semhier_ros.evaluation.statistics import Delivered, delivered, percentile
+from semhier_ros.perception.reading import Detection
+
+if TYPE_CHECKING:
+    from semhier_ros.api import Codec
+
+
+@dataclass(slots=True)
+class Reference:
+    """What the run is judged by.
+
+    `made`: stamp of each camera frame -> (its blocks, encoded once more here; its reading without a link).
+    `instants`: (ns within the clip, reading of the uncompressed frame); the clip repeats every `loop_ns`. `cost_ns`:
+    median time of the detector on one picture, on this machine.
+    """
+
+    recording: Recording
+    frames: CameraFrames
+    made: dict[int, tuple[Sequence[Block], tuple[Detection, ...]]]
+    instants: list[tuple[int, tuple[Detection, ...]]]
+    loop_ns: int
+    cost_ns: int
+
+    def world(self, zero_ns: int, length_ns: int) -> list[tuple[int, tuple[Detection, ...]]]:
+        """The reference at every instant of a run that began at `zero_ns` (wall clock)."""
+        world = []
+        for turn in range(length_ns // self.loop_ns + 1):
+            for time_ns, truth in self.instants:
+                now = turn * self.loop_ns + time_ns
+                if now <= length_ns:
+                    world.append((zero_ns + now, truth))
+        return world
+
+
+@dataclass(slots=True)
+class Parts:
+    """All that was planned, run and found."""
+
+    plan: Any
+    codec: Codec
+    judge: Judge
+    reference: Reference
+    wire: Wire
+    search: Search | None
+    jpeg: JpegDrive | None
+    received: list[Received] = field(default_factory=list)
+
+
+def compose(parts: Parts) -> ReportContent:
+    """The report's content."""
+    plan, codec, reference = parts.plan, parts.codec, parts.reference
+    recording, frames = reference.recording, reference.frames
+    names = tuple(codec.block_names)
+    levels = len(codec.taxonomy.levels)
+    kinds = block_kinds(names, codec.semantic_blocks, level_titles(codec))
+    rows = analysis.timeline(recording, frames, kinds)
+    arrived = {
+        kind.name: {
+            stamp: stamp + round(row.arrivals[kind.name] * 1e6)
+            for stamp, row in zip(frames.stamps, rows, strict=True)
+            if kind.name in row.arrivals
+        }
+        for kind in kinds
+    }
+    blocks = tuple(_block_figures(kind, index, parts, arrived[kind.name]) for index, kind in enumerate(kinds))
+    height, width = frames.images[0].shape[:2]
+    pictures = Pictures(codec, recording, width, height)
+    strip = analysis.strip(recording, frames, kinds, pictures)
+    readings = analysis.received_of(recording.readings)
+    length = frames.bag_times[-1]
+    precision = streaming_precision(readings, reference.world(frames.zero_ns, length), levels)
+    jpeg = None
+    seen: list[Received] = []
+    if parts.jpeg is not None and parts.search is not None:
+        seen = analysis.received_jpeg(parts.jpeg, frames.images, parts.judge, levels - 1, reference.cost_ns)
+        jpeg = _jpeg_figures(parts, seen, levels)
+    drive = parts.jpeg
+    shown = analysis.moments(
+        _instants(strip, length / 1e9),
+        _footage_at(parts),
+        (readings, frames.zero_ns, pictures, levels - 1),
+        (seen, drive.stamps[0] - frames.bag_times[0], drive) if drive is not None else None,
+    )
+    same, compared = analysis.identical_blocks(
+        recording, {stamp: made for stamp, (made, _) in reference.made.items()}, names
+    )
+    sizes = [[len(block.data) for block in made] for made, _ in reference.made.values()]
+    picture_arrivals = _first_pictures(recording, frames, kinds, arrived)
+    return ReportContent(
+        link=plan.link_words,
+        rate=plan.link.rate_bps / 8,
+        loss=plan.link.loss,
+        footage=plan.footage,
+        frames_sent=len(frames.stamps),
+        frames_per_second=plan.fps,
+        level_names=tuple(kind.title for kind in kinds[:levels]),
+        blocks=blocks,
+        levels=tuple(delivered(frames.stamps, recording.first_readings(level)) for level in range(levels)),
+        pictures=picture_arrivals,
+        semantic_bytes=float(np.mean([sum(row[: codec.semantic_blocks]) for row in sizes])),
+        frame_bytes=_received_bytes(recording, len(frames.stamps)),
+        wire=parts.wire.use,
+        datagrams=parts.wire.datagrams,
+        precision=tuple(precision),
+        strip=strip,
+        moments=shown,
+        timeline=rows,
+        jpeg=jpeg,
+        facts=_facts(parts, width, height, same, compared),
+        notes=_notes(parts),
+    )
+
+
+def level_titles(codec: Codec) -> list[str]:
+    """What people call the levels: the name of the only node of a level, else the level's own name."""
+    titles = []
+    for name, nodes in zip(codec.taxonomy.level_names, codec.taxonomy.levels, strict=True):
+        titles.append(f"any {nodes[0].name}" if len(nodes) == 1 else name)
+    return titles
+
+
+def _block_figures(kind: BlockKind, index: int, parts: Parts, arrived: dict[int, int]) -> BlockFigures:
+    made = [blocks for blocks, _ in parts.reference.made.values()]
+    sizes = [float(len(blocks[index].data)) for blocks in made if index < len(blocks)]
+    link = parts.reference.recording.link
+    return BlockFigures(
+        kind,
+        len(sizes),
+        link.sent.get(kind.name) if link else None,
+        delivered(parts.reference.frames.stamps, arrived),
+        float(np.mean(sizes)) if sizes else 0.0,
+        percentile(sizes, 0.95) or 0.0,
+    )
+
+
+def _first_pictures(
+    recording: Recording, frames: CameraFrames, kinds: Sequence[BlockKind], arrived: dict[str, dict[int, int]]
+) -> Delivered:
+    """Frames with a picture made from picture blocks: the first that the decoder published after such a block
+    arrived."""
+    first = next((kind.name for kind in kinds if kind.picture), None)
+    shown: dict[int, int] = {}
+    for stamp, arrival in sorted(recording.pictures, key=lambda item: item[1]):
+        if first and arrival >= arrived[first].get(stamp, arrival + 1):
+            shown.setdefault(stamp, arrival)
+    return delivered(frames.stamps, shown)
+
+
+def _received_bytes(recording: Recording, frames: int) -> float:
+    most: dict[int, int] = {}
+    for reading in recording.readings:
+        most[reading.stamp_ns] = max(most.get(reading.stamp_ns, 0), reading.bytes_received)
+    return sum(most.values()) / max(frames, 1)
+
+
+def _jpeg_figures(parts: Parts, seen: Sequence[Received], levels: int) -> JpegFigures:
+    drive, search, frames = parts.jpeg, parts.search, parts.reference.frames
+    assert drive is not None
+    assert search is not None
+    arrivals = {item.stamp_ns: item.arrival_ns for item in drive.arrivals}
+    zero = drive.stamps[0] - frames.bag_times[0]
+    precision = streaming_precision(seen, parts.reference.world(zero, frames.bag_times[-1]), levels)
+    setting = search.best.setting
+    height, width = frames.images[0].shape[:2]
+    sizes = [size for _, _, size in drive.begun]
+    searched = (
+        f"Best of {search.considered} settings (sizes x qualities x most pictures a second, each with and without one "
+        f"parity piece a picture): all were sent in virtual time over the same link with the same budget, and the "
+        f"{len(search.tried)} most promising judged by the detector on every picture that came through. The winner, "
+        f"{setting}, was then sent for real. Its sender always takes the newest camera frame, never queues, and fills "
+        f"datagrams of 1,200 bytes. The receiver runs the very detector that semhier's encoder runs; the "
+        f"{parts.reference.cost_ns / 1e6:.0f} ms that it takes there count for the agreement, not for the delays of "
+        f"the picture."
+    )
+    tried = sorted(search.tried, key=lambda item: -(item.score or 0.0))
+    return JpegFigures(
+        setting=str(setting),
+        searched=searched,
+        size=(round(width * setting.scale), round(height * setting.scale)),
+        begun=len(drive.begun),
+        pictures=delivered(drive.stamps, arrivals),
+        mean_bytes=float(np.mean(sizes)) if sizes else 0.0,
+        wire=drive.wire.use,
+        precision=tuple(precision),
+        delays_ms=tuple((item.arrival_ns - item.stamp_ns) / 1e6 for item in drive.arrivals),
+        tried=tuple((str(item.setting), item.mean_bytes, item.score) for item in tried),
+    )
+
+
+def _instants(strip: Sequence[Any], length: float) -> list[float]:
+    """The instants to show: 0.3 s after the film strip's frames, where the street has moved on."""
+    return sorted(min(frame.seconds + 0.3, length) for frame in strip)
+
+
+def _footage_at(parts: Parts) -> Any:
+    reference, video = parts.reference, parts.plan.video
+
+    def find(seconds: float) -> tuple[np.ndarray, tuple[Detection, ...]]:
+        within = round(seconds * 1e9) % reference.loop_ns
+        image = None
+        for frame in read_video(video):
+            if frame.time_ns > within and image is not None:
+                break
+            image = at_most(frame.image, MAX_WIDTH)
+        assert image is not None
+        return image, parts.judge(image)
+
+    return find
+
+
+def _facts(parts: Parts, width: int, height: int, same: int, compared: int) -> dict[str, str]:
+    plan, codec, reference = parts.plan, parts.codec, parts.reference
+    frames = reference.frames
+    return {
+        "footage": f"{plan.footage}, {width}x{height}, {len(frames.stamps)} frames at {plan.fps:g} a second",
+        "model": f"{codec.name}, stream hash {codec.stream_hash}, model hash {codec.model_hash}",
+        "link": (
+            f"{plan.link_words} each way, losses of seed {plan.link.seed}, queue of {plan.link.queue_limit} bytes; "
+            f"a UDP relay between two Zenoh sessions; senders plan with {BUDGET_SHARE * 100:.0f} % of its rate"
+        ),
+        "bytes, checked": (
+            f"{same} of {compared} blocks that arrived are byte for byte those of a second encoding in another process"
+        ),
+        "frames heard by the recorder": f"{frames.heard} of {len(frames.stamps)}",
+        "machine": machine(),
+    }
+
+
+def _notes(parts: Parts) -> tuple[str, ...]:
+    return (
+        "All processes ran on this one machine and share its clock. A delay is counted from the moment at which the "
+        "camera process published the image to the moment at which the recorder process had the reading; encoding, "
+        "the link, decoding and two hops over ROS 2 topics are in it. A frame whose coarse reading never came "
+        "counts as not answered.",
+        "Agreement is streaming average precision (Li, Wang, Ramanan 2020): at every instant the newest reading "
+        "that has arrived is scored against the street as it is at that instant, with an overlap of 0.5, all "
+        "classes of a level together. The street has no labels: the reference is what the same detector reads on "
+        "the uncompressed frame of that instant. It says how much of what the detector knows survives the link, not "
+        "how good the detector is.",
+        "The picture after each block was decoded here from the very bytes that the recorder wrote down. "
+        "The commands of this run: semhier demo, with the options shown by its --help; figures as JSON in "
+        "summary.json.",
+    )
+
+
+def machine() -> str:
+    """This machine in a few words, for the report."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    except OSError:
+        pass
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"

