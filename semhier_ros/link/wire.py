@@ -52,7 +52,9 @@ class WireModel:
 
 
 ZENOH_UDP = WireModel("zenoh/udp", message_bytes=44, long_payload_bytes=1)
-"""Zenoh 1.10 over UDP, QoS on, keys shortened by the receiver: 64 bytes for a payload of 20 (block 0: 61). See docs/link.md."""
+"""Zenoh 1.10 over UDP, QoS on, keys shortened by the receiver: 64 bytes for a payload of 20 (block 0: 61). See
+docs/link.md.
+"""
 
 ZENOH_TCP = WireModel("zenoh/tcp", message_bytes=107, long_payload_bytes=1, fragment_bytes=52)
 """The same over TCP: 55 bytes besides the payload, and the 52-byte acknowledgement that comes back."""

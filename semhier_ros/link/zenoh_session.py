@@ -11,6 +11,7 @@ from typing import Any
 from semhier_ros.link.zenoh_config import ZenohOptions, zenoh_module
 
 _TICK = 0.1
+_RING = 256
 _RENEWALS = (0.3, 1.0, 2.5, 6.0)
 _RENEW_EVERY = 60.0
 
@@ -21,7 +22,7 @@ class RenewedDeclaration:
     Zenoh names the keys it has declared by numbers, which a later declaration of the same key uses without its text; so
     only a key that starts with a wildcard is sent with its text each time. Two equivalent spellings are therefore
     declared beside the real one and renewed in turn: 0.3, 1, 2.5 and 6 s after each arrival of a peer, then every 60 s.
-    While one is renewed, the other stands. They do nothing when called: what arrives goes to the real declaration too.
+    While one is renewed, the other stands. Nobody listens to them: what arrives goes to the real declaration too.
 
     `declare(key)`: declares the idle twin of the real declaration under that key and returns it.
     """
@@ -61,6 +62,9 @@ class RenewedDeclaration:
 class ZenohEnd:
     """One end: a thread opens the session (for ever, every `options.retry` seconds) and then does periodic duties.
 
+    Whatever arrives is handed over by Zenoh in ring buffers (`_RING` entries, the oldest gives way) and handled in
+    Python threads of this object, which `close` joins: no thread of Zenoh ever runs Python code.
+
     Subclasses give `_declare(session)` (once, after opening) and `_duties(session, now)` (about ten times a second).
     Both run in that thread; their exceptions are counted (`errors`, text in `last_error`) and never end it.
     """
@@ -77,6 +81,8 @@ class ZenohEnd:
         self._wake = threading.Event()
         self._closing = threading.Event()
         self.last_error = ""
+        self._name = name
+        self._servers: list[threading.Thread] = []
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     # -- for users ----------------------------------------------------------------------------------------------------
@@ -126,41 +132,50 @@ class ZenohEnd:
         raise NotImplementedError
 
     def _peer_arrived(self) -> None:
-        """Called from a Zenoh thread when a session to another end opened."""
+        """Called when a session to another end opened."""
 
     def _steady_subscriber(self, session: Any, key: str, action: Callable[[Any], None]) -> None:
         """Declares a subscriber for remote samples, renewed as `RenewedDeclaration` says."""
         remote = self._zenoh.Locality.REMOTE
-        self._held.append(session.declare_subscriber(key, self._guarded(action), allowed_origin=remote))
-        self._renewed.append(
-            RenewedDeclaration(
-                key, lambda spelling: session.declare_subscriber(spelling, _ignore, allowed_origin=remote)
-            )
-        )
+        self._serve(session.declare_subscriber(key, self._ring(_RING), allowed_origin=remote), action)
+        self._renewed.append(RenewedDeclaration(key, lambda spelling: self._idle_subscriber(session, spelling)))
 
     def _steady_queryable(self, session: Any, key: str, action: Callable[[Any], None]) -> None:
         """Declares a queryable, renewed as `RenewedDeclaration` says."""
-        self._held.append(session.declare_queryable(key, self._guarded(action)))
+        self._serve(session.declare_queryable(key, self._ring(_RING)), action)
         self._renewed.append(
-            RenewedDeclaration(key, lambda spelling: session.declare_queryable(spelling, _ignore_query))
+            RenewedDeclaration(key, lambda spelling: session.declare_queryable(spelling, self._ring(1)))
         )
 
     def _count(self, name: str, amount: int = 1) -> None:
         with self._lock:
             self._counters[name] += amount
 
-    def _guarded(self, action: Callable[[Any], None]) -> Callable[[Any], None]:
-        """`action` for use as a Zenoh callback: its exceptions are counted instead of raised into Zenoh's threads."""
+    def _ring(self, capacity: int) -> Any:
+        """A ring buffer between Zenoh and Python: the oldest of `capacity` entries gives way to the newest."""
+        return self._zenoh.handlers.RingChannel(capacity)
 
-        def call(argument: Any) -> None:
-            if self._closing.is_set():
-                return
-            try:
-                action(argument)
-            except Exception as error:
-                self._failed(error)
+    def _idle_subscriber(self, session: Any, key: str) -> Any:
+        """A subscriber that exists only so that the other end hears of its key."""
+        return session.declare_subscriber(key, self._ring(1), allowed_origin=self._zenoh.Locality.REMOTE)
 
-        return call
+    def _serve(self, declared: Any, action: Callable[[Any], None]) -> None:
+        """Hands each arrival to `action` in a thread of its own, until the session closes; exceptions are counted."""
+
+        def serve() -> None:
+            while not self._closing.is_set():
+                try:
+                    arrival = declared.recv()
+                except Exception:  # Zenoh's word for a closed session
+                    return
+                try:
+                    action(arrival)
+                except Exception as error:
+                    self._failed(error)
+
+        server = threading.Thread(target=serve, name=f"{self._name}-{len(self._servers)}", daemon=True)
+        self._servers.append(server)
+        server.start()
 
     def _failed(self, error: Exception) -> None:
         self._count("errors")
@@ -180,10 +195,8 @@ class ZenohEnd:
             return
         try:
             self._declare(session)
-            listener = session.info.declare_transport_events_listener(
-                self._guarded(self._transport_event), history=True
-            )
-            self._held.append(listener)
+            events = session.info.declare_transport_events_listener(self._ring(_RING), history=True)
+            self._serve(events, self._transport_event)
         except Exception as error:
             self._failed(error)
         self._session = session
@@ -205,6 +218,8 @@ class ZenohEnd:
             session.close()
         except Exception as error:
             self._failed(error)
+        for server in self._servers:
+            server.join(timeout=5.0)
 
     def _transport_event(self, event: Any) -> None:
         peer = str(event.transport.zid)
@@ -219,11 +234,3 @@ class ZenohEnd:
         else:
             self._peers = self._peers - {peer}
             self._count("disconnects")
-
-
-def _ignore(_sample: Any) -> None:
-    return
-
-
-def _ignore_query(query: Any) -> None:
-    query.drop()

@@ -21,13 +21,15 @@ from semhier_ros.link.transport import (
     OnRequest,
 )
 from semhier_ros.link.zenoh_config import ZenohOptions, check_name
-from semhier_ros.link.zenoh_session import ZenohEnd, _ignore
+from semhier_ros.link.zenoh_session import ZenohEnd
 
 INFO_SECONDS = 10.0
 MAX_CAMERAS = 256
 _INFO_FIRST = (0.5, 1.5)
 _QUERY_FIRST = 0.3
 _QUERY_LAST = 5.0
+_QUERY_TIMEOUT = 2.0
+_REPLIES = 16
 _REQUESTS_PER_SECOND = 20
 
 
@@ -40,10 +42,9 @@ def zenoh_priority(zenoh: Any, priority: int) -> Any:
 class ZenohSender(ZenohEnd):
     """The sending end. Opening happens in the background; until a receiver is connected `send` drops and counts.
 
-    `options`: where to connect. `on_request(camera, data)`: called from a Zenoh thread for each request of a receiver
-    (at most 1,024 bytes, at most 20 a second; the rest is counted).
-    Counters: sent, sent_bytes, dropped (of which dropped_unconnected), errors, connects, disconnects, info_puts,
-    info_replies, requests, requests_refused.
+    `options`: where to connect. `on_request(camera, data)`: called from a thread of this object for each request of a
+    receiver (at most 1,024 bytes, at most 20 a second; the rest is counted). Counters: sent, sent_bytes, dropped (of
+    which dropped_unconnected), errors, connects, disconnects, info_puts, info_replies, requests, requests_refused.
     """
 
     def __init__(self, options: ZenohOptions, *, on_request: OnRequest | None = None) -> None:
@@ -181,11 +182,10 @@ class _Known:
 class ZenohReceiver(ZenohEnd):
     """The receiving end, for any number of senders and up to 256 cameras.
 
-    `on_datagram(camera, level, payload)`, `on_info(camera, info)`: called from Zenoh threads, for each packet and each
-    arrival of stream information (also unchanged ones). A camera whose information is unknown is asked for it, at first
-    sight and then at growing intervals of 0.3 to 5 s.
-    Counters: received, received_bytes (payload), infos, queries, refused (too long, unknown key, too many cameras),
-    requests, errors, connects, disconnects.
+    `on_datagram(camera, level, payload)`, `on_info(camera, info)`: called from threads of this object, for each packet
+    and each arrival of stream information (also unchanged ones). A camera whose information is unknown is asked for it,
+    at first sight and then at growing intervals of 0.3 to 5 s. Counters: received, received_bytes (payload), infos,
+    queries, refused (too long, unknown key, too many cameras), requests, errors, connects, disconnects.
     """
 
     def __init__(self, options: ZenohOptions, on_datagram: OnDatagram, on_info: OnInfo | None = None) -> None:
@@ -193,6 +193,7 @@ class ZenohReceiver(ZenohEnd):
         self._on_datagram = on_datagram
         self._on_info = on_info
         self._known: dict[str, _Known] = {}
+        self._asked: list[tuple[float, Any]] = []
         self._thread.start()
 
     @property
@@ -238,20 +239,26 @@ class ZenohReceiver(ZenohEnd):
                 known.next_query = now + known.wait
                 known.wait = min(2.0 * known.wait, _QUERY_LAST)
                 self._count("queries")
-                session.get(f"{self.options.prefix}/{camera}/info", self._guarded(self._reply), timeout=2.0)
+                # A ring forgets what it holds when the query ends, a FIFO does not.
+                channel = self._zenoh.handlers.FifoChannel(_REPLIES)
+                replies = session.get(f"{self.options.prefix}/{camera}/info", channel, timeout=_QUERY_TIMEOUT)
+                self._asked.append((now + _QUERY_TIMEOUT + 1.0, replies))
+        for until, replies in list(self._asked):
+            for _ in range(_REPLIES):
+                reply = _next_reply(replies)
+                if reply is None:
+                    break
+                if reply.ok is not None:
+                    self._sample(reply.ok)
+            if now > until:
+                self._asked.remove((until, replies))
 
     def _shorten(self, session: Any, camera: str) -> None:
         """Subscribes to a camera's keys once more, idly: Zenoh then names them by a number on the wire, not by their
         text.
         """
         base = f"{self.options.prefix}/{camera}"
-        remote = self._zenoh.Locality.REMOTE
-        for key in (f"{base}/*", f"{base}/0"):
-            self._held.append(session.declare_subscriber(key, _ignore, allowed_origin=remote))
-
-    def _reply(self, reply: Any) -> None:
-        if reply.ok is not None:
-            self._sample(reply.ok)
+        self._held += [self._idle_subscriber(session, key) for key in (f"{base}/*", f"{base}/0")]
 
     def _sample(self, sample: Any) -> None:
         key = str(sample.key_expr)
@@ -287,3 +294,11 @@ class ZenohReceiver(ZenohEnd):
         self._count("infos")
         if self._on_info is not None:
             self._on_info(camera, payload)
+
+
+def _next_reply(replies: Any) -> Any:
+    """The next reply to a query, None when there is none (yet, or any more)."""
+    try:
+        return replies.try_recv()
+    except Exception:  # Zenoh's word for a query that is over
+        return None

@@ -1,7 +1,7 @@
 """The two ends of a link as processes of their own, for tests: each prints one JSON line per event.
 
-`receive LISTEN_PORT SECONDS`, `send CONNECT_PORT SECONDS FRAMES_PER_SECOND RATE SIZE…`. CLOCK_MONOTONIC is one clock for
-all processes of a machine, so times of both can be compared.
+`receive LISTEN_PORT SECONDS`, `send CONNECT_PORT SECONDS FRAMES_PER_SECOND RATE SIZE…`. CLOCK_MONOTONIC is
+one clock for all processes of a machine, so times of both can be compared.
 """
 
 from __future__ import annotations

@@ -90,14 +90,16 @@ def test_five_percent_loss_takes_hardly_a_coarse_reading():
 
 
 def test_outage_late_joiner_and_nothing_stale():
-    with LinkEmulator(parse_link("64kbit,50ms"), forward_port=(port := free_port())) as link:
-        with End("send", link.listen_port, 10, 10, 7800, *WITH_PICTURES) as sender:
-            time.sleep(2.0)
-            with End("receive", port, 14) as receiver:
-                time.sleep(5.0)
-                link.outage(2.0)
-                begin, end = time.monotonic(), time.monotonic() + 2.0
-                received, _ = receiver.events(), sender.events()
+    with (
+        LinkEmulator(parse_link("64kbit,50ms"), forward_port=(port := free_port())) as link,
+        End("send", link.listen_port, 10, 10, 7800, *WITH_PICTURES) as sender,
+    ):
+        time.sleep(2.0)
+        with End("receive", port, 14) as receiver:
+            time.sleep(5.0)
+            link.outage(2.0)
+            begin, end = time.monotonic(), time.monotonic() + 2.0
+            received, _ = receiver.events(), sender.events()
     arrivals = [event["at"] for event in datagrams(received)]
     assert only(received, "info"), "the late joiner never learned of the camera"
     assert not [at for at in arrivals if begin + 0.3 < at < end], "the outage let something through"
@@ -107,15 +109,18 @@ def test_outage_late_joiner_and_nothing_stale():
         assert event["at"] - event["born"] < lifespan + 0.3, "something stale arrived"
 
 
-def test_the_receiver_restarts_and_the_sender_finds_it_again():
-    with LinkEmulator(parse_link("256kbit,20ms"), forward_port=(port := free_port())) as link:
-        with End("send", link.listen_port, 9, 10, 30_000, *SEMANTIC) as sender:
-            with End("receive", port, 4) as first:
-                assert datagrams(first.events())
-            restarted = time.monotonic()
-            with End("receive", port, 6) as second:
-                received = second.events()
-            sender.events()
+def test_the_receiver_is_killed_and_the_sender_finds_its_successor():
+    with (
+        LinkEmulator(parse_link("256kbit,20ms"), forward_port=(port := free_port())) as link,
+        End("send", link.listen_port, 9, 10, 30_000, *SEMANTIC) as sender,
+    ):
+        with End("receive", port, 60) as first:
+            time.sleep(4.0)
+            first.process.kill()
+        restarted = time.monotonic()
+        with End("receive", port, 6) as second:
+            received = second.events()
+        sender.events()
     arrivals = [event["at"] - restarted for event in datagrams(received)]
     assert arrivals
     assert min(arrivals) < 4.0
