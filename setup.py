@@ -7,13 +7,14 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-DATA = {"models": ["**/*"], "config": ["*.yaml", "**/*.yaml"]}
+DATA = {"models": ["**/*"], "config": ["*.yaml", "**/*.yaml", "**/*.tsv", "**/*.txt"]}
 present = {name: patterns for name, patterns in DATA.items() if Path(name).is_dir()}
 
 setup(
     packages=[*find_packages(include=["semhier_ros", "semhier_ros.*"]), *(f"semhier_ros.{name}" for name in present)],
     package_dir={f"semhier_ros.{name}": name for name in present},
     package_data={
+        "semhier_ros.taxonomy": ["*.html"],
         "semhier_ros.evaluation.report": ["*.j2", "*.css", "*.js"],
         **{f"semhier_ros.{name}": patterns for name, patterns in present.items()},
     },
