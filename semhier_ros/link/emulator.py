@@ -7,11 +7,13 @@ loss count IP bytes: 28 are added to each datagram's payload.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
 import random
 import selectors
 import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -26,6 +28,10 @@ __all__ = ["DirectionCounters", "LinkEmulator", "LinkProfile", "parse_link"]
 IP_UDP_HEADERS = 28
 CAUSES = ("queue", "loss", "outage")
 _MAX_CLIENTS = 256
+_SO_TIMESTAMPNS = 35
+_TIMESPEC = struct.Struct("@ll")
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
+_LATEST_SECONDS = 1.0
 _LOG_LIMIT = 2_000_000
 _MAX_PENDING = 100_000
 
@@ -256,18 +262,19 @@ class LinkEmulator:
     def _read(self, source: Any, client: tuple[str, int] | None) -> None:
         for _ in range(64):
             try:
-                data, address = source.recvfrom(65_536)
+                data, ancillary, _, address = source.recvmsg(65_536, _ANCILLARY_BYTES)
             except BlockingIOError:
                 return
             except OSError as error:
                 self._errors[f"receive: {error.strerror}"] += 1
                 return
+            now = _sent_at(ancillary)
             if client is None:
                 target = self._client(address)
                 if target is not None:
-                    self._relay(self._up, target, self._forward, data)
+                    self._relay(self._up, target, self._forward, data, now)
             else:
-                self._relay(self._down, self._listen, client, data)
+                self._relay(self._down, self._listen, client, data, now)
 
     def _client(self, address: tuple[str, int]) -> socket.socket | None:
         known = self._clients.get(address)
@@ -280,8 +287,7 @@ class LinkEmulator:
             self._selector.register(known, selectors.EVENT_READ, address)
         return known
 
-    def _relay(self, direction: _Direction, via: socket.socket, to: tuple[str, int], data: bytes) -> None:
-        now = time.monotonic()
+    def _relay(self, direction: _Direction, via: socket.socket, to: tuple[str, int], data: bytes, now: float) -> None:
         size = len(data) + IP_UDP_HEADERS
         if len(self._pending) >= _MAX_PENDING:
             self._errors["too many datagrams on the way"] += 1
@@ -308,8 +314,21 @@ class LinkEmulator:
                 direction.counters.delivered_bytes += size
 
 
+def _sent_at(ancillary: list[tuple[int, int, bytes]]) -> float:
+    """When a datagram came to this machine's network stack, on the monotonic clock: the kernel's own note where
+    there is one, so that a relay that was late to look neither delays what passes nor makes it look like a burst."""
+    now = time.monotonic()
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
+            seconds, nanoseconds = _TIMESPEC.unpack(data)
+            return now - min(max(time.time() - seconds - nanoseconds * 1e-9, 0.0), _LATEST_SECONDS)
+    return now
+
+
 def _socket() -> socket.socket:
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    with contextlib.suppress(OSError):
+        made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     made.setblocking(False)
     return made
