@@ -19,11 +19,12 @@ REPOSITORY_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def data_folder(given: Path | None) -> Path | None:
-    """The shared data folder: as given, from SEMHIER_DATA, or ../shared/data beside the source tree; None if absent."""
+    """The shared data folder: as given, from SEMHIER_DATA, or ../shared/data; None where it is absent."""
     for candidate in (given, Path(os.environ["SEMHIER_DATA"]) if os.environ.get("SEMHIER_DATA") else None):
         if candidate is not None:
             return candidate if candidate.is_dir() else None
-    return REPOSITORY_DATA if REPOSITORY_DATA.is_dir() else None
+    beside = (REPOSITORY_DATA, Path.cwd().parent / "shared" / "data")
+    return next((folder for folder in beside if folder.is_dir()), None)
 
 
 def find_tree(name: str) -> Path:

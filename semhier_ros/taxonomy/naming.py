@@ -1,8 +1,10 @@
 """Names for inner nodes, from a general vocabulary that lies in the classes' own embedding space.
 
-A name scores by its mean cosine to the leaves it is to cover, less a part of its cosine to the nearest sibling. A head
-noun that at least half of the leaves share ("terrier", "beetle") goes before. No two nodes of a level share a name, no
-node bears that of an ancestor, and none that of any single leaf.
+A name scores by its mean cosine to the leaves it is to cover, less a part of its cosine to the nearest sibling, plus a
+little where it is a plain or general word ("dog" heads "shepherd dog" and "pug-dog"). A second name joins it ("hat &
+helmet") where that brings the leaves clearly nearer to a name. A head noun that at least half of the leaves share
+("terrier", "beetle") goes before. No two nodes of a level share a name, no node bears that of an ancestor, and none
+that of any single leaf.
 """
 
 from __future__ import annotations
@@ -18,6 +20,11 @@ from .features import FloatArray, Vocabulary, plain_name
 IntArray = NDArray[np.int64]
 SIBLING_SHARE = 0.25
 HEAD_SHARE = 0.5
+HEAD_HOME = 0.4
+GENERAL = 0.015
+PLAIN = 0.02
+PAIR_GAIN = 0.05
+PAIR_SHARE = 0.25
 ROUNDING = 1e-9
 
 
@@ -62,6 +69,8 @@ def name_nodes(
     cosine = _unit(vocabulary.points[kept]) @ _unit(points).T if kept else np.zeros((0, len(points)))
     heads = [head_noun(name) for name in leaf_names]
     leaf_keys = {_key(name) for name in leaf_names}
+    bonus = _bonus(words)
+    allowed = np.array([_key(word) not in leaf_keys for word in words], dtype=bool)
     names: list[list[str]] = []
     for level in range(levels):
         count = int(owners[level].max()) + 1
@@ -83,10 +92,15 @@ def name_nodes(
                 offers.append((-2.0 - len(members[node]) / len(points), node, head))
             siblings = [other for other in range(count) if other != node and above[other] == above[node]]
             rival = means[:, siblings].max(axis=1) if siblings else np.zeros(len(words))
-            scores = np.round(means[:, node] - SIBLING_SHARE * rival, 9)
-            for row in np.argsort(-scores, kind="stable")[: count + 40]:
-                if _key(words[row]) not in leaf_keys and _key(words[row]) not in ancestors:
-                    offers.append((-float(scores[row]), node, words[row]))
+            scores = np.round(means[:, node] - SIBLING_SHARE * rival + bonus, 9)
+            free = allowed & np.array([_key(word) not in ancestors for word in words], dtype=bool)
+            ranked = [int(row) for row in np.argsort(-scores, kind="stable") if free[row]]
+            offers += [(-float(scores[row]), node, words[row]) for row in ranked[: count + 40]]
+            if ranked:
+                first = ranked[0]
+                second = _partner(first, cosine[:, members[node]], scores, free, words)
+                if second is not None:
+                    offers.append((-float(scores[first]) - PAIR_GAIN, node, f"{words[first]} & {words[second]}"))
         chosen = dict(fixed)
         for _, node, name in sorted(offers):
             if node not in chosen and _key(name) not in taken:
@@ -112,6 +126,34 @@ def _key(name: str) -> str:
     return " ".join([*words[:-1], singular(words[-1])]) if words else ""
 
 
+def _bonus(words: Sequence[str]) -> FloatArray:
+    """What a word gains for being plain (one word) and general (the head of other entries)."""
+    heads = Counter(word.replace("-", " ").split()[-1] for word in words if len(word.replace("-", " ").split()) > 1)
+    general = np.log2([1.0 + heads[word] for word in words])
+    plain = np.array([len(word.replace("-", " ").split()) == 1 for word in words], dtype=np.float64)
+    total: FloatArray = GENERAL * general + PLAIN * plain
+    return total
+
+
+def _partner(
+    first: int, cosine: FloatArray, scores: FloatArray, free: NDArray[np.bool_], words: Sequence[str]
+) -> int | None:
+    """The word that, with `first`, covers the members (words, members) best; None where it adds too little.
+
+    It must be the nearer one for a quarter of the members and no mere kind of the first word ("sea turtle").
+    """
+    joined = np.maximum(cosine, cosine[first]).mean(axis=1) - cosine[first].mean()
+    nearer = (cosine > cosine[first]).mean(axis=1)
+    values = np.where(free & (nearer >= PAIR_SHARE) & (joined >= PAIR_GAIN), joined + 0.3 * scores, -np.inf)
+    for row in np.argsort(-values, kind="stable"):
+        if not np.isfinite(values[row]):
+            return None
+        one, other = _key(words[first]), _key(words[row])
+        if not (one.endswith(head_noun(other)) or other.endswith(head_noun(one))):
+            return int(row)
+    return None
+
+
 def _ancestor_names(level: int, node: int, parents: Sequence[IntArray], names: list[list[str]]) -> set[str]:
     found = set()
     for above in range(level - 1, -1, -1):
@@ -121,10 +163,10 @@ def _ancestor_names(level: int, node: int, parents: Sequence[IntArray], names: l
 
 
 def _shared_head(members: IntArray, heads: Sequence[str]) -> str:
-    """The head noun of at least half of the members, if most leaves with that noun are members; else ''."""
+    """The head noun of at least half of the members, if it is not mostly found elsewhere; else ''."""
     head, count = Counter(heads[leaf] for leaf in members).most_common(1)[0]
     everywhere = sum(other == head for other in heads)
-    shared = count >= 2 and count >= HEAD_SHARE * len(members) and 2 * count >= everywhere
+    shared = count >= 2 and count >= HEAD_SHARE * len(members) and count >= HEAD_HOME * everywhere
     return head if shared and len(head) > 2 else ""
 
 
