@@ -142,7 +142,7 @@ def _partner(
 
     It must be the nearer one for a quarter of the members and no mere kind of the first word ("sea turtle").
     """
-    joined = np.maximum(cosine, cosine[first]).mean(axis=1) - cosine[first].mean()
+    joined = np.round(np.maximum(cosine, cosine[first]).mean(axis=1) - cosine[first].mean(), 9)
     nearer = (cosine > cosine[first]).mean(axis=1)
     values = np.where(free & (nearer >= PAIR_SHARE) & (joined >= PAIR_GAIN), joined + 0.3 * scores, -np.inf)
     for row in np.argsort(-values, kind="stable"):
