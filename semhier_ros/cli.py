@@ -37,8 +37,12 @@ class Room(NamedTuple):
 
 ROOMS: dict[str, Room] = {
     "demo": Room("semhier_ros.evaluation.demo", "a street video over a thin link, for real, with a report to look at"),
+    "evaluate": Room("semhier_ros.evaluation.cli", "accuracy after every prefix: `semhier evaluate detection`"),
+    "export": Room("semhier_ros.training.export", "make a model folder's ONNX graphs from its weights"),
     "link": Room("semhier_ros.link.cli", "a thin link to try things on: `semhier link emulate`"),
+    "show": Room("semhier_ros.show", "what each block of a picture says, in words, bytes and pictures"),
     "taxonomy": Room("semhier_ros.taxonomy.cli", "build, show and compare taxonomies of classes"),
+    "train": Room("semhier_ros.training.cli", "make a model of your own: `semhier train road detector`"),
 }
 
 EXTRA_OF_LIBRARY = {

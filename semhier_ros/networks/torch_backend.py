@@ -73,6 +73,14 @@ def build_graphs(types: int, meanings: int) -> dict[str, nn.Module]:
     }
 
 
+def load_weights(graphs: dict[str, nn.Module], path: Path) -> None:
+    """Fill `graphs` from a model folder's half-precision weights."""
+    weights = load_file(path)
+    for name, graph in graphs.items():
+        own = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
+        graph.load_state_dict(own)
+
+
 class HasPath(Protocol):
     """The part of `codec.model_folder.ModelFolder` that is needed here."""
 
@@ -93,11 +101,9 @@ class TorchBackend:
         self._device = torch.device(device)
         self._dtype = torch.float16 if device == "cuda" else torch.float32
         layout = json.loads((model.path / "model.json").read_text())["layout"]
-        weights = load_file(model.path / "weights.safetensors")
         self._graphs = build_graphs(len(layout["parents"][-1]), 1 + len(layout["parents"][0]))
-        for name, graph in self._graphs.items():
-            own = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
-            graph.load_state_dict(own)
+        load_weights(self._graphs, model.path / "weights.safetensors")
+        for graph in self._graphs.values():
             graph.to(self._device, self._dtype).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         self._stream: Any = torch.cuda.Stream(self._device) if device == "cuda" else None
         self._pinned: dict[tuple[int, ...], Tensor] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import time
 from pathlib import Path
 
@@ -13,6 +12,8 @@ import torch
 from tqdm import tqdm
 
 from semhier_ros.networks.detector import Detector, load_imagenet_trunk
+from semhier_ros.networks.torch_backend import as_input
+from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.training.detector_loss import detector_loss, make_targets
 from semhier_ros.training.loop import (
     AveragedWeights,
@@ -37,18 +38,13 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def as_input(images: torch.Tensor) -> torch.Tensor:
-    """uint8 B,H,W,3 RGB to float B,3,H,W in -1..1, channels last."""
-    return images.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
-
-
 def train(options: argparse.Namespace) -> Path:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     device = pick_device(options.device)
     classes = (options.data / "classes.txt").read_text().split("\n")
     classes = [name.strip() for name in classes if name.strip()]
-    groups = torch.tensor(json.loads(Path(options.groups).read_text())).to(device)
+    groups = torch.tensor(np.asarray(Taxonomy.load(options.taxonomy).owner(1), np.int64)).to(device)
     names = (options.splits / "train.txt").read_text().split()
     scenes = load_scenes(options.data, names, options.out / "cache-train", len(classes))
     counts = np.bincount(np.concatenate([b[:, 0] for b in scenes.boxes]).astype(int), minlength=len(classes))
@@ -105,7 +101,7 @@ def train(options: argparse.Namespace) -> Path:
         for group, lr in zip(optimizer.param_groups, base, strict=True):
             group["lr"] = lr * schedule.factor(step)
         with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
-            output = detector(as_input(images).contiguous(memory_format=torch.channels_last))
+            output = detector(as_input(images, torch.float32).contiguous(memory_format=torch.channels_last))
         output = type(output)(*(part.float() for part in output))
         losses = detector_loss(output, *targets, groups, rarity)
         optimizer.zero_grad(set_to_none=True)
@@ -125,23 +121,9 @@ def train(options: argparse.Namespace) -> Path:
     return checkpoint_path
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with images/, labels/ (YOLO) and classes.txt")
-    parser.add_argument("--splits", type=Path, required=True, help="folder with train.txt: image file names")
-    parser.add_argument("--groups", type=Path, required=True, help="JSON list: each class's group index")
-    parser.add_argument("--out", type=Path, default=Path("runs/road"), help="checkpoints and caches")
-    parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--minutes", type=float, default=90.0, help="anneal to this much time if steps take longer")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--minutes", type=float, default=80.0, help="anneal to this much time if steps take longer")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", type=int, nargs=2, default=(416, 256), metavar=("W", "H"))
     parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16 (worth it on AVX-512 bf16 and CUDA)")
-    print(train(parser.parse_args()))
-
-
-if __name__ == "__main__":
-    main()

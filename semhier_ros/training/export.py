@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
+import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from semhier_ros.codec.model_folder import load_model, write_card
 from semhier_ros.codec.scene import SceneLayout
+from semhier_ros.networks.torch_backend import build_graphs, load_weights
+from semhier_ros.paths import find_model
 
 
 def half_precision(graphs: dict[str, nn.Module]) -> None:
@@ -62,3 +67,26 @@ def _halve_weights(path: Path) -> None:
         graph.node.insert(number, cast)
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="model name or folder: its weights.safetensors becomes its ONNX graphs")
+    parser.add_argument("--out", type=Path, help="folder for the graphs (default: the model folder, hashes renewed)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """`semhier export`: make the ONNX graphs of a model folder from its weights."""
+    folder = find_model(options.model)
+    model = load_model(folder)
+    layout = model.stream.layout
+    graphs = build_graphs(len(layout.parents[-1]), 1 + len(layout.parents[0]))
+    load_weights(graphs, folder / "weights.safetensors")
+    target: Path = options.out or folder
+    target.mkdir(parents=True, exist_ok=True)
+    export_graphs(graphs, layout, model.canvas, target)
+    if options.out is None:
+        card = json.loads((folder / "model.json").read_text())
+        write_card(folder, model.name, model.canvas, model.threshold, card["layout"])
+    for name in graphs:
+        print(target / f"{name}.onnx")
+    return 0

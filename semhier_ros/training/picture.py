@@ -20,6 +20,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from semhier_ros.networks.picture import GROUPS, STRIDE, PictureModel
+from semhier_ros.networks.torch_backend import as_input
+from semhier_ros.perception.scene_reader import meaning_map
+from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.training.loop import (
     AveragedWeights,
     Schedule,
@@ -34,23 +37,6 @@ from semhier_ros.training.road_data import Scenes, load_scenes
 LAMBDAS = (1.5e-4, 6e-4, 1.8e-3)  # distortion weight of the picture decoded from picture block 0, 1, 2
 PREFIX_SHARE = (0.08, 0.28, 0.3, 0.34)  # how often a step trains the empty prefix, then each group
 MEANINGS = 5  # any object, then the four groups
-
-
-def meaning_map(boxes: np.ndarray, groups: np.ndarray, width: int, height: int) -> np.ndarray:
-    """What the semantic blocks say about a picture, as MEANINGS,height/16,width/16 shares of each cell covered.
-
-    boxes n,4 (x0, y0, x1, y1) in pixels; groups n (0..3). Plane 0 is any object, plane 1+g is group g.
-    """
-    columns, rows = width // STRIDE, height // STRIDE
-    planes = np.zeros((MEANINGS, rows, columns), np.float32)
-    edges_x, edges_y = np.arange(columns) * STRIDE, np.arange(rows) * STRIDE
-    for (x0, y0, x1, y1), group in zip(boxes, groups, strict=True):
-        across = np.clip(np.minimum(edges_x + STRIDE, x1) - np.maximum(edges_x, x0), 0, STRIDE) / STRIDE
-        down = np.clip(np.minimum(edges_y + STRIDE, y1) - np.maximum(edges_y, y0), 0, STRIDE) / STRIDE
-        cover = (down[:, None] * across[None]).astype(np.float32)
-        planes[0] = np.maximum(planes[0], cover)
-        planes[1 + int(group)] = np.maximum(planes[1 + int(group)], cover)
-    return planes
 
 
 def read_photos(folder: Path, count: int) -> list[np.ndarray]:
@@ -106,7 +92,9 @@ class PictureSampler:
         )
         boxes = self.scenes.boxes[row]
         corners = boxes[:, 1:] * scale - (left, top, left, top)
-        meaning = meaning_map(corners, self.type_groups[boxes[:, 0].astype(int)], self.size, self.size)
+        groups = self.type_groups[boxes[:, 0].astype(int)]
+        cells = self.size // STRIDE
+        meaning = meaning_map(corners, groups, (cells, cells), MEANINGS, STRIDE)
         if random.random() < 0.5:
             crop, meaning = crop[:, ::-1], meaning[..., ::-1]
         return np.ascontiguousarray(crop), np.ascontiguousarray(meaning)
@@ -153,10 +141,11 @@ def prefix_loss(model: PictureModel, image: Tensor, meaning: Tensor, prefix: int
     return rate + weight * mse, float(rate.detach()), float(mse.detach())
 
 
-def train(options: argparse.Namespace, type_groups: np.ndarray) -> Path:
+def train(options: argparse.Namespace) -> Path:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     device = pick_device(options.device)
+    type_groups = np.asarray(Taxonomy.load(options.taxonomy).owner(1))
     names = (options.splits / "train.txt").read_text().split()
     scenes = load_scenes(options.data, names, options.out / "cache-train", len(type_groups))
     photos = read_photos(options.photos, options.photo_count) if options.photos else []
@@ -195,7 +184,7 @@ def train(options: argparse.Namespace, type_groups: np.ndarray) -> Path:
         if schedule.done(step):
             break
         images, meaning = to_device(list(arrays), device)
-        image = images.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
+        image = as_input(images, torch.float32).contiguous(memory_format=torch.channels_last)
         prefix = int(draw.choice(len(GROUPS) + 1, p=PREFIX_SHARE)) - 1
         for group in optimizer.param_groups:
             group["lr"] = options.lr * schedule.factor(step)
@@ -217,28 +206,11 @@ def train(options: argparse.Namespace, type_groups: np.ndarray) -> Path:
     return path
 
 
-def main() -> None:
-    import json
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with images/, labels/ (YOLO) and classes.txt")
-    parser.add_argument("--splits", type=Path, required=True, help="folder with train.txt: image file names")
-    parser.add_argument("--groups", type=Path, required=True, help="JSON list: each class's group index")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--photos", type=Path, help="folder of photos-NN.tar for variety")
-    parser.add_argument("--photo-count", type=int, default=6000)
-    parser.add_argument("--out", type=Path, default=Path("runs/road"), help="checkpoints and caches")
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--photo-count", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--minutes", type=float, default=60.0, help="anneal to this much time if steps take longer")
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--crop", type=int, default=192)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--bf16", action="store_true")
-    options = parser.parse_args()
-    print(train(options, np.asarray(json.loads(options.groups.read_text()))))
-
-
-if __name__ == "__main__":
-    main()

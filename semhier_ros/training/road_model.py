@@ -188,9 +188,9 @@ def make(options: argparse.Namespace) -> Path:
     leaves = len(taxonomy.levels[-1])
 
     graphs = build_graphs(leaves, 1 + len(layout.parents[0]))
-    detector, picture = (load_checkpoint(options.runs / f"{part}.pt") for part in ("detector", "picture"))
+    detector, picture = (load_checkpoint(options.out / f"{part}.pt") for part in ("detector", "picture"))
     if detector is None or picture is None:
-        raise FileNotFoundError(f"{options.runs}: detector.pt and picture.pt wanted; train them first")
+        raise FileNotFoundError(f"{options.out}: detector.pt and picture.pt wanted; train them first")
     graphs["detector"].detector.load_state_dict(detector["average"])
     model = PictureModel(1 + len(layout.parents[0]))
     model.load_state_dict(picture["average"])
@@ -209,10 +209,8 @@ def make(options: argparse.Namespace) -> Path:
 
     backend = OpenVinoBackend(folder, threads=options.threads)
     names = {split: (options.splits / f"{split}.txt").read_text().split() for split in ("train", "choose")}
-    scenes = {
-        split: load_scenes(options.data, names[split], options.runs / f"cache-{split}", leaves) for split in names
-    }
-    found = collect(backend, scenes["train"], layout, VARIANTS[: options.variants], SCORE_EDGES[0] / 2)
+    scenes = {split: load_scenes(options.data, names[split], options.out / f"cache-{split}", leaves) for split in names}
+    found = collect(backend, scenes["train"], layout, VARIANTS, SCORE_EDGES[0] / 2)
     features = np.concatenate([objects.features for objects, _ in found])
     mean, scale = features.mean(0), features.std(0) + 1e-3
     plain = SceneStream(layout, {}, {}, np.zeros((1, 1), np.uint8), np.zeros(1, np.uint8))
@@ -248,21 +246,8 @@ def make(options: argparse.Namespace) -> Path:
     return folder
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=Path, default=Path("runs/road"), help="folder of detector.pt and picture.pt")
-    parser.add_argument("--data", type=Path, required=True, help="folder with images/, labels/ (YOLO) and classes.txt")
-    parser.add_argument("--splits", type=Path, required=True, help="folder with train.txt and choose.txt")
-    parser.add_argument("--taxonomy", type=Path, default=Path("config/taxonomies/road21.yaml"))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, default=Path("models/road"), help="folder to write")
     parser.add_argument("--name", default="road")
     parser.add_argument("--threshold", type=float, default=0.16, help="least objectness worth sending")
-    parser.add_argument("--variants", type=int, default=len(VARIANTS), help="scales and flips to collect objects from")
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    print(make(parser.parse_args()))
-
-
-if __name__ == "__main__":
-    main()
+    parser.add_argument("--steps", type=int, default=4000, help="of the object codec")

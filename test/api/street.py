@@ -11,7 +11,8 @@ from semhier_ros.evaluation.footage import default_video, read_video
 @cache
 def street_frames(first: int = 150, count: int = 40) -> tuple[np.ndarray, ...]:
     """`count` frames from `first` on (a street with cars), H,W,3 uint8 RGB."""
-    return tuple(np.ascontiguousarray(frame.image) for frame in islice(read_video(default_video()), first, first + count))
+    frames = islice(read_video(default_video()), first, first + count)
+    return tuple(np.ascontiguousarray(frame.image) for frame in frames)
 
 
 @cache
