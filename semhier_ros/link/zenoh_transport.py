@@ -241,7 +241,13 @@ class ZenohReceiver(ZenohEnd):
                 self._count("queries")
                 # A ring forgets what it holds when the query ends, a FIFO does not.
                 channel = self._zenoh.handlers.FifoChannel(_REPLIES)
-                replies = session.get(f"{self.options.prefix}/{camera}/info", channel, timeout=_QUERY_TIMEOUT)
+                # Unconsolidated: a reply counts at once, not when the end of all replies has been heard (or was lost).
+                replies = session.get(
+                    f"{self.options.prefix}/{camera}/info",
+                    channel,
+                    consolidation=self._zenoh.ConsolidationMode.NONE,
+                    timeout=_QUERY_TIMEOUT,
+                )
                 self._asked.append((now + _QUERY_TIMEOUT + 1.0, replies))
         for until, replies in list(self._asked):
             for _ in range(_REPLIES):

@@ -1,0 +1,67 @@
+"""The pacing thread, with real time."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from simulation import frame_blocks, scheduler
+
+from semhier_ros.link import MemoryTransport, Pacer, Transport
+
+
+def test_it_sends_at_the_rate_and_submit_returns_at_once():
+    transport = MemoryTransport()
+    with Pacer(scheduler(8000.0), transport) as pacer:
+        begin = time.monotonic()
+        for frame in range(10):
+            pacer.submit("camera", frame, frame, frame_blocks(7))
+            assert time.monotonic() - begin < frame * 0.05 + 0.05
+            time.sleep(0.05)
+        elapsed = time.monotonic() - begin
+        sent = sum(datagram.wire_bytes for datagram in transport.datagrams)
+        assert 0.6 * 8000 * elapsed <= sent <= 8000 * elapsed + 245
+        pacer.set_finest("camera", 0)
+        assert pacer.finest("camera") == 0
+        assert pacer.flush(3.0)
+        assert pacer.status().levels[0].sent == 10
+    assert pacer.submit("camera", 99, 99, frame_blocks(1)) == 0
+
+
+def test_a_failing_transport_is_counted_and_survived():
+    class Failing(MemoryTransport):
+        def send(self, datagram):
+            if datagram.frame == 0:
+                raise OSError("no network")
+            return super().send(datagram)
+
+    transport = Failing()
+    assert isinstance(transport, Transport)
+    with Pacer(scheduler(None), transport) as pacer:
+        pacer.submit("camera", 0, 0, frame_blocks(1))
+        pacer.submit("camera", 1, 1, frame_blocks(1))
+        assert pacer.flush(3.0)
+        time.sleep(0.05)
+        assert pacer.errors == 2
+        assert pacer.last_error == "OSError: no network"
+        assert {datagram.frame for datagram in transport.datagrams} == {1}
+
+
+def test_a_new_rate_takes_effect_while_it_waits():
+    transport = MemoryTransport()
+    with Pacer(scheduler(50.0), transport) as pacer:
+        pacer.submit("camera", 0, 0, frame_blocks(4))
+        pacer.submit("camera", 1, 1, frame_blocks(4))
+        time.sleep(0.1)
+        waiting = len(transport.datagrams)
+        pacer.set_rate(None)
+        assert pacer.flush(2.0)
+        assert len(transport.datagrams) > waiting
+
+
+def test_settings_are_checked_in_the_callers_thread():
+    with Pacer(scheduler(), MemoryTransport()) as pacer:
+        with pytest.raises(ValueError, match="rate must be"):
+            pacer.set_rate(0.1)
+        with pytest.raises(ValueError, match="weight must be"):
+            pacer.set_weight("camera", -1)
