@@ -27,6 +27,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from semhier_ros.nodes.parameters import ParameterError, ParameterTable
 
+_STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 WARNING_PERIOD = 5.0
 """Seconds between two warnings about the same thing."""
 
@@ -173,12 +174,17 @@ def steady_clock() -> Clock:
 def spin(make_node: Callable[[], ManagedNode], arguments: list[str] | None = None) -> int:
     """Runs one node until SIGINT, SIGTERM or its shutdown transition; the process's exit code.
 
-    0 after a clean end, 1 when the node could not start (one line on stderr says why). Signals end the node through
-    its shutdown transition, so that threads, sessions and bags are closed while the ROS context still lives.
+    0 after a clean end, 1 when the node could not start (one line on stderr or in the log says why). Signals end the
+    node through its shutdown transition, so that threads, sessions and bags are closed while the ROS context still
+    lives. They are blocked and asked for, never handled: OpenVINO gives the thread that loads its CPU plugin another
+    signal stack, and when the plugin is unloaded elsewhere (a node that is cleaned up) a handler would run on freed
+    memory. They stay blocked, for the process is about to end. Threads that libraries made at import (OpenBLAS under
+    numpy) do not block them and may be the ones to get them: for these there is a handler, which only sets a flag.
     """
     stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOP_SIGNALS:
         signal.signal(number, lambda *_: stopping.set())
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     node: ManagedNode | None = None
     try:
@@ -187,11 +193,11 @@ def spin(make_node: Callable[[], ManagedNode], arguments: list[str] | None = Non
         except (ParameterError, ValueError) as error:
             print(f"cannot start: {error}", file=sys.stderr)
             return 1
-        if node.values.autostart and not stopping.is_set() and not node.start():
+        if node.values.autostart and not node.start():
             return 1
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        while not stopping.is_set() and not node.done.is_set():
+        while not (node.done.is_set() or stopping.is_set() or signal.sigtimedwait(_STOP_SIGNALS, 0)):
             executor.spin_once(timeout_sec=0.2)
         node.stop()
         executor.shutdown()
