@@ -7,9 +7,11 @@ one clock for all processes of a machine, so times of both can be compared.
 from __future__ import annotations
 
 import json
+import os
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -97,12 +99,14 @@ class End:
     def __init__(self, *arguments: object) -> None:
         root = Path(__file__).parents[2]
         command = [sys.executable, str(Path(__file__)), *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root, env=_environment(root))
+        # A file, not a pipe: a full pipe would hold the process up while nobody reads.
+        self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by __exit__)
+        self.process = subprocess.Popen(command, stdout=self.output, text=True, cwd=root, env=_environment(root))
 
     def events(self, timeout: float = 60.0) -> list[dict]:
-        out, _ = self.process.communicate(timeout=timeout)
-        assert self.process.returncode == 0
-        return [json.loads(line) for line in out.splitlines()]
+        assert self.process.wait(timeout=timeout) == 0
+        self.output.seek(0)
+        return [json.loads(line) for line in self.output]
 
     def __enter__(self) -> End:
         return self
@@ -111,11 +115,10 @@ class End:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        self.output.close()
 
 
 def _environment(root: Path) -> dict[str, str]:
-    import os
-
     found = os.environ.get("PYTHONPATH", "")
     return {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in (found, str(root)) if part)}
 

@@ -1,4 +1,4 @@
-"""Prints what a link does to frames of typical block sizes, as JSON: `python test/link/measure.py 64kbit,50ms,5% [SECONDS]`.
+"""Prints as JSON what a link does to frames of typical sizes: `python test/link/measure.py 64kbit,50ms,5% [SECONDS]`.
 
 Two processes with a Zenoh session each, the emulator between them, 10 frames/s, a budget of 97 % of the link's rate.
 """
