@@ -80,7 +80,9 @@ class RollingSum:
 
     def add(self, amount: int, now: float) -> None:
         """Adds `amount` at time `now` (seconds)."""
-        self._bins[self._advance(now)] += amount
+        current = int(now / self._width)
+        place = current % len(self._bins) if current == self._last else self._advance(now)
+        self._bins[place] += amount
         self._total += amount
 
     def total(self, now: float) -> int:

@@ -29,6 +29,7 @@ class WaitingRoom:
         ranks = 2 * len(policies)
         self._ranks: list[dict[CameraQueue, dict[int, Unit]]] = [{} for _ in range(ranks)]
         self._service = [0.0] * ranks
+        self._rank_due = [NEVER] * ranks
         self._mask = 0
         self._next_sweep = float("-inf")
 
@@ -54,6 +55,8 @@ class WaitingRoom:
         self.changes += 1
         rank = unit.rank
         queues = self._ranks[rank]
+        if unit.due < self._rank_due[rank]:
+            self._rank_due[rank] = unit.due
         queue = queues.get(camera)
         if queue is None:
             queue = queues[camera] = {}
@@ -79,6 +82,7 @@ class WaitingRoom:
             del queues[camera]
             if not queues:
                 self._mask &= ~(1 << rank)
+                self._rank_due[rank] = NEVER
         frame = unit.frame
         del frame.units[unit.index]
         if not frame.units:
@@ -155,17 +159,25 @@ class WaitingRoom:
         wake = NEVER
         while mask:
             rank = (mask & -mask).bit_length() - 1
+            if self._rank_due[rank] > now:
+                wake = min(wake, self._rank_due[rank])
+                mask &= ~(1 << rank)
+                continue
             best: Unit | None = None
-            best_order = (0.0, 0)
+            least = served = 0.0
+            next_due = NEVER
             for camera in list(self._ranks[rank]):
                 unit, due = self._first(camera, rank, now)
-                wake = min(wake, due)
-                if unit is not None:
-                    order = (camera.service[rank], -unit.frame.sequence)
-                    if best is None or order < best_order:
-                        best, best_order = unit, order
+                next_due = min(next_due, due)
+                if unit is None:
+                    continue
+                served = camera.service[rank]
+                if best is None or served < least or (served == least and unit.frame.sequence > best.frame.sequence):
+                    best, least = unit, served
+            wake = min(wake, next_due)
             if best is not None:
                 return best, wake
+            self._rank_due[rank] = next_due
             mask &= self._mask & ~((2 << rank) - 1)
         return None, wake
 
