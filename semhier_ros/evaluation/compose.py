@@ -259,6 +259,9 @@ def _notes(parts: Parts) -> tuple[str, ...]:
         "classes of a level together. The street has no labels: the reference is what the same detector reads on "
         "the uncompressed frame of that instant. It says how much of what the detector knows survives the link, not "
         "how good the detector is.",
+        "The budget is kept when no window of any length has more bytes than the link's rate gives it, plus one "
+        "datagram, plus one stream description (Zenoh's own messages are in no budget), judged from the second "
+        "second on. Times are those at which the kernel took the datagrams.",
         "The picture after each block was decoded here from the very bytes that the recorder wrote down. "
         "The commands of this run: semhier demo, with the options shown by its --help; figures as JSON in "
         "summary.json.",

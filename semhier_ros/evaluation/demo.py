@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import signal
-import statistics as plain_statistics
+import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from semhier_ros.link.link_profile import LinkProfile
     from semhier_ros.perception.reading import Detection
 
+THREADS = 1
+"""CPU threads of each network: encoder and decoder run at the same time, and more of them only wait for each other."""
+JUDGE_SECONDS = 40.0
+"""What reading pictures for the comparison may take in all (half of it in the short form): a slow machine judges
+fewer."""
 FOLDERS = ("street", "recording", "jpeg", "logs")
 
 
@@ -170,7 +175,7 @@ class _Demo:
         from semhier_ros.evaluation.analysis import Judge
 
         self.plan, self.progress = plan, progress
-        self.codec = Codec.load(plan.model, plan.device)
+        self.codec = Codec.load(plan.model, plan.device, threads=THREADS)
         self.judge = Judge(self.codec)
         self.levels = len(self.codec.taxonomy.levels)
 
@@ -238,6 +243,7 @@ class _Demo:
             self.plan.link,
             model=self.plan.model,
             device=self.plan.device,
+            threads=THREADS,
             seconds=self._length(bag),
             topics=topics,
             tell=tell,
@@ -264,14 +270,18 @@ class _Demo:
         height, width = frames.images[0].shape[:2]
         distinct: dict[str, tuple[Any, tuple[Detection, ...]]] = {}
         made = {}
+        costs: list[float] = []
         total = len(keys) + len(self.clip)
         for place, (key, stamp, image) in enumerate(zip(keys, frames.stamps, frames.images, strict=True)):
             if key not in distinct:
+                begin = time.perf_counter()
                 blocks = self.codec.encode(image)
+                costs.append(time.perf_counter() - begin)
                 distinct[key] = (blocks, self.judge.read(blocks, width, height))
             made[stamp] = distinct[key]
             self.progress.at(place / total)
-        stride = max(1, round(len(self.clip) / (self.loop_ns / 1e9) / (self.plan.fps if self.plan.short else 12.5)))
+        wanted = self.loop_ns / 1e9 * (self.plan.fps if self.plan.short else 12.5)
+        stride = max(1, -(-len(self.clip) // self._affordable(round(wanted), 0.3, statistics.median(costs))))
         instants, costs = [], []
         for place, frame in enumerate(read_video(self.plan.video)):
             if place >= len(self.clip):
@@ -282,7 +292,7 @@ class _Demo:
             instants.append((frame.time_ns, self.judge(at_most(frame.image, MAX_WIDTH))))
             costs.append(time.perf_counter() - begin)
             self.progress.at((len(keys) + place) / total)
-        cost_ns = round(plain_statistics.median(costs) * 1e9)
+        cost_ns = round(statistics.median(costs) * 1e9)
         return Reference(recording, frames, made, instants, self.loop_ns, cost_ns)
 
     def _jpeg(self, bag: Path, reference: Any) -> tuple[Search, JpegDrive]:
@@ -291,7 +301,9 @@ class _Demo:
 
         self.progress.stage("looking for JPEG's best setting")
         frames = reference.frames
-        zero = frames.zero_ns
+        zero, cost = frames.zero_ns, reference.cost_ns / 1e9
+        scales = SCALES[1:4] if self.plan.short else SCALES
+        qualities = QUALITIES[::2] if self.plan.short else QUALITIES
         found = search(
             frames.images,
             frames.stamps,
@@ -302,9 +314,11 @@ class _Demo:
             self.levels,
             detector_ns=reference.cost_ns,
             rates=self._rates(),
-            scales=SCALES[1:4] if self.plan.short else SCALES,
-            qualities=QUALITIES[::2] if self.plan.short else QUALITIES,
-            probes=3 if self.plan.short else 6,
+            scales=scales,
+            qualities=qualities,
+            probes=max(
+                1, self._affordable(6 * len(scales) * len(qualities), 0.4, cost) // (len(scales) * len(qualities))
+            ),
             finalists=2 if self.plan.short else 4,
             progress=self.progress.at,
         )
@@ -314,6 +328,11 @@ class _Demo:
             bag, self.plan.out, self.plan.link, setting, seconds=self._length(bag), tell=self.progress.at
         )
         return found, drive
+
+    def _affordable(self, wanted: int, share: float, cost: float) -> int:
+        """How many of `wanted` readings of `cost` seconds each fit into `share` of the time for judging; at least 1."""
+        seconds = JUDGE_SECONDS * (0.5 if self.plan.short else 1.0)
+        return max(1, min(wanted, int(share * seconds / max(cost, 1e-3))))
 
     def _rates(self) -> Sequence[float]:
         return tuple(dict.fromkeys(min(rate, self.plan.fps) for rate in (self.plan.fps, 2.5, 1.25)))

@@ -26,6 +26,8 @@ from semhier_ros.link.wire import ZENOH_UDP
 CAMERA = "camera"
 BUDGET_SHARE = 0.97
 """What of the link's rate a sender may plan with: the rest is for Zenoh's own messages, which no budget counts."""
+OWN_BYTES = ZENOH_UDP.wire_bytes(150)
+"""A stream description, which goes out every 10 s beside the budget: the most that Zenoh adds to one short window."""
 START_SECONDS = 60.0
 DISCOVERY_SECONDS = 2.5
 DRAIN_SECONDS = 2.5
@@ -70,7 +72,10 @@ def free_port() -> int:
 
 
 def wire_of(emulator: LinkEmulator, link: LinkProfile, seconds: float, packet: int) -> Wire:
-    """The uplink's figures from the emulator's log, of the last `seconds`. `packet`: the sender's largest payload."""
+    """The uplink's figures from the emulator's log, of the last `seconds`. `packet`: the sender's largest payload.
+
+    The budget is judged from a second after the first datagram on: before, Zenoh declares its publishers.
+    """
     since = emulator.elapsed - seconds
     up = [entry for entry in emulator.log if entry[0] == "up" and entry[1] >= since]
     counts = emulator.up
@@ -82,8 +87,8 @@ def wire_of(emulator: LinkEmulator, link: LinkProfile, seconds: float, packet: i
     }
     if counts.dropped_outage:
         datagrams["lost in outages"] = counts.dropped_outage
-    largest = ZENOH_UDP.wire_bytes(packet)
-    return Wire(budget_use([(entry[1], entry[3]) for entry in up], link.rate_bps / 8, largest), datagrams)
+    settled = [(entry[1], entry[3]) for entry in up if entry[1] >= up[0][1] + 1.0]
+    return Wire(budget_use(settled, link.rate_bps / 8, ZENOH_UDP.wire_bytes(packet), OWN_BYTES), datagrams)
 
 
 def packet_bytes(rate: float) -> int:
@@ -106,6 +111,7 @@ def drive_semhier(
     *,
     model: str,
     device: str,
+    threads: int,
     seconds: float,
     topics: Sequence[str],
     tell: Tell,
@@ -134,6 +140,7 @@ def drive_semhier(
                 "cameras": [CAMERA],
                 "models": [model],
                 "device": device,
+                "threads": threads,
                 "picture": "every_block",
                 "keep_frames": 32,
                 "republish_blocks": True,
@@ -153,6 +160,7 @@ def drive_semhier(
                 "input": "compressed",
                 "model": model,
                 "device": device,
+                "threads": threads,
                 "max_rate": 0.0,
                 "link.transport": "zenoh",
                 "link.budget_kbit": link.rate_bps / 1000 * BUDGET_SHARE,
@@ -187,6 +195,7 @@ def drive_semhier(
             lambda: time.monotonic() - ended > DRAIN_SECONDS, 60.0, "the last blocks", finished=("player",)
         )
         wire = wire_of(emulator, link, seconds + DRAIN_SECONDS + 0.5, packet_bytes(link.rate_bps / 8 * BUDGET_SHARE))
+        emulator.write_json(out / "logs" / "link.json")
         children.end("recorder")
         for name in ("encoder", "decoder"):
             children.end(name)
@@ -224,6 +233,7 @@ def drive_jpeg(
         children.check(finished=("jpeg-sender",))
         time.sleep(2 * link.delay_s + 0.7)
         wire = wire_of(emulator, link, seconds + 2 * link.delay_s + 1.2, PIECE_BYTES)
+        emulator.write_json(out / "logs" / "jpeg-link.json")
         children.end("jpeg-receiver", by=signal.SIGINT)
     told = json.loads(report.read_text(encoding="utf-8"))
     arrivals = []

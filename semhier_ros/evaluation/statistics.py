@@ -78,8 +78,8 @@ class BudgetUse:
     """Wire bytes of one direction against a budget of `rate` bytes per second.
 
     `total` bytes in `seconds`; `mean` and `busiest_second` in bytes per second; `excess`: the most bytes by which any
-    window of T seconds went over rate * T (at most one datagram when the budget is kept); `largest`: that datagram, the
-    largest that the sender made or may make.
+    window of T seconds went over rate * T; `largest`: the largest datagram that the sender made or may make; `apart`:
+    bytes of the transport's own that no budget counts and that may fall into that window.
     """
 
     rate: float
@@ -89,17 +89,19 @@ class BudgetUse:
     busiest_second: int
     excess: float
     largest: int
+    apart: int = 0
 
     @property
     def kept(self) -> bool:
-        """Whether every window of T seconds had at most rate * T plus one datagram."""
-        return self.excess <= self.largest + 1e-6
+        """Whether every window of T seconds had at most rate * T plus one datagram plus what is stated apart."""
+        return self.excess <= self.largest + self.apart + 1e-6
 
 
-def budget_use(departures: Sequence[tuple[float, int]], rate: float, datagram: int = 0) -> BudgetUse:
+def budget_use(departures: Sequence[tuple[float, int]], rate: float, datagram: int = 0, apart: int = 0) -> BudgetUse:
     """What `departures` (time in s, wire bytes; any order) did with a budget of `rate` bytes per second.
 
-    `datagram`: wire bytes of the largest datagram that the sender may make, whether or not it did.
+    `datagram`: wire bytes of the largest datagram that the sender may make, whether or not it did. `apart`: see
+    BudgetUse.
     `excess` is the greatest of sum(bytes from i to j) - rate * (t_j - t_i) over all windows, found in one pass.
     """
     ordered = sorted(departures)
@@ -120,4 +122,4 @@ def budget_use(departures: Sequence[tuple[float, int]], rate: float, datagram: i
     seconds = ordered[-1][0] - ordered[0][0] if ordered else 0.0
     largest = max((size for _, size in ordered), default=0)
     largest = max(largest, datagram)
-    return BudgetUse(rate, total, seconds, total / seconds if seconds > 0 else 0.0, busiest, excess, largest)
+    return BudgetUse(rate, total, seconds, total / seconds if seconds > 0 else 0.0, busiest, excess, largest, apart)

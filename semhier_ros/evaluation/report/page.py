@@ -152,12 +152,13 @@ def _waits(content: ReportContent) -> Sequence[tuple[str, str, object]]:
 
 def _wire_rows(content: ReportContent) -> list[tuple[str, str]]:
     use = content.wire
-    kept = "kept: no window had more than its share and one datagram" if use.kept else "NOT kept"
+    kept = "kept" if use.kept else "NOT kept"
+    limit = f"{use.excess:.0f} bytes, at most {use.largest + use.apart}"
     rows = [
         ("budget", f"{use.rate:.0f} bytes/s"),
         ("used, mean", f"{use.mean:.0f} bytes/s"),
         ("used, busiest second", f"{use.busiest_second} bytes"),
-        ("over any window", f"{kept} ({use.excess:.0f} of {use.largest} bytes)"),
+        ("most above the budget's share in any window", f"{kept}: {limit}"),
     ]
     return rows + [(name, str(value)) for name, value in content.datagrams.items()]
 

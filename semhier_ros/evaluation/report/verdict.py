@@ -149,5 +149,5 @@ def _wire(use: BudgetUse) -> dict[str, Any]:
         "budget_bytes_per_s": use.rate,
         "budget_kept": use.kept,
         "budget_excess_bytes": round(use.excess, 1),
-        "largest_datagram_bytes": use.largest,
+        "budget_allowance_bytes": use.largest + use.apart,
     }

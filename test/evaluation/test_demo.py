@@ -1,0 +1,127 @@
+"""`semhier demo` as a stranger runs it: real processes, real datagrams, a report."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from semhier_ros.cli import CommandError
+from semhier_ros.evaluation import demo
+from semhier_ros.evaluation.bag import read_frames
+from semhier_ros.evaluation.footage import FootageError, default_video
+from semhier_ros.evaluation.recording import read_recording
+from semhier_ros.paths import model_names
+
+
+def missing() -> str:
+    """Why the demo cannot run here, empty if it can."""
+    if importlib.util.find_spec("rclpy") is None:
+        return "rclpy is not installed: run `make`"
+    if "road" not in model_names():
+        return "models/road is not there"
+    try:
+        default_video()
+    except FootageError as error:
+        return str(error)
+    return ""
+
+
+real = pytest.mark.skipif(bool(missing()), reason=missing() or "all is there")
+
+
+def start(out: Path, *options: str) -> subprocess.Popen[str]:
+    """Starts the demo with its output captured."""
+    command = [sys.executable, "-m", "semhier_ros.cli", "demo", "--short", "--out", str(out), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path.cwd())
+
+
+def children_of(out: Path) -> list[str]:
+    """Command lines of running processes that name `out`."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            try:
+                line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(out) in line:
+                found.append(line)
+    return found
+
+
+@real
+@pytest.mark.ros
+@pytest.mark.slow
+def test_the_short_demo_for_real(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    began = time.monotonic()
+    process = start(out, "--seconds", "6", "--fps", "2")
+    words, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, errors
+    lines = words.strip().splitlines()
+    assert len(lines) == 5, words
+    assert str(out / "report.html") in lines[4]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert len(page) < 5_000_000
+    assert page.count('class="strip"') >= 1
+    figures = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    ours, jpeg = figures["codecs"]["semhier"], figures["codecs"]["jpeg"]
+    assert figures["frames_sent"] == 12
+    assert ours["delivered"] >= 0.7, figures["verdict"]
+    assert ours["coarse_ms"]["p50"] > 50, "faster than the link's delay"
+    assert jpeg["pictures"]["arrived"] >= 1
+    checked = figures["facts"]["bytes, checked"].split()
+    assert checked[0] == checked[2], "blocks changed on their way"
+    recording = read_recording(out / "recording")
+    assert {reading.level for reading in recording.readings} == set(range(len(ours["levels"])))
+    assert recording.model["name"] == "road"
+    assert len(list(read_frames(out / "street"))) == 12
+    assert not children_of(out)
+    print(f"{time.monotonic() - began:.0f} s; {figures['verdict'][0]}")
+
+
+@real
+@pytest.mark.ros
+@pytest.mark.slow
+def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    process = start(out, "--no-jpeg")
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not (out / "logs" / "encoder.log").exists():
+        time.sleep(0.1)
+    assert children_of(out)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    assert not children_of(out)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--link", "fast"], "rate"),
+        (["--link", "unlimited"], "wants a link with a rate"),
+        (["--fps", "0"], "--fps: 0, 0.2 to 60 expected"),
+        (["--seconds", "1"], "--seconds: 1, 2 to 600 expected"),
+        (["--video", "/no/such/video.mp4"], "is no file"),
+        (["--model", "nosuchmodel"], "no model 'nosuchmodel'"),
+    ],
+)
+@real
+def test_what_cannot_run_says_so_in_one_line(options: list[str], words: str, tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    demo.add_arguments(parser)
+    with pytest.raises(CommandError, match=words) as caught:
+        demo.run(parser.parse_args([*options, "--out", str(tmp_path)]))
+    assert "\n" not in str(caught.value)
