@@ -87,7 +87,7 @@ class EncoderNode(ManagedNode):
         self._status_publisher = self.create_publisher(LinkStatus, f"{base}/link_status", 10)
         self._camera_info_publisher = self.create_publisher(CameraInfo, f"{base}/camera_info", LATCHED)
         self._info_publisher = None if zenoh else self.create_publisher(StreamInfoMessage, f"{base}/info", LATCHED)
-        self._transport = self._open_zenoh(endpoints) if zenoh else self._open_topics()
+        self._transport: Any = self._open_zenoh() if zenoh else self._open_topics()
         self._pacer = Pacer(self._scheduler, self._transport)
         self._pacer.set_finest(self._camera, values.finest_block)
         self.get_logger().info(
@@ -105,7 +105,7 @@ class EncoderNode(ManagedNode):
             self.values.link_ros_reliable,
         )
 
-    def _open_zenoh(self, endpoints: list[str]) -> Any:
+    def _open_zenoh(self) -> Any:
         from semhier_ros.link.zenoh_config import ZenohOptions
         from semhier_ros.link.zenoh_transport import ZenohSender
 
