@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import shutil
@@ -45,6 +46,7 @@ COUNT_EDGES = (1, 2, 3, 5, 8, 12, 18, 27)
 MOST_OBJECTS = 63
 VARIANTS = ((1.0, False), (1.0, True), (0.75, False))  # scale and flip of the scenes that teach the object codec
 CURVE_POINTS = 65
+OBJECT_FIELDS = ("cells", "boxes", "objectness", "leaves", "features")
 
 
 def make_layout(taxonomy: Taxonomy) -> SceneLayout:
@@ -102,6 +104,22 @@ def collect(
             objects = find_objects(backend.detect(canvas), least, layout.max_objects)
             found.append((objects, match(objects, labels, layout.stride)))
     return found
+
+
+def remembered(
+    path: Path, backend: OpenVinoBackend, scenes: Scenes, layout: SceneLayout, least: float
+) -> list[tuple[Objects, NDArray[np.int64]]]:
+    """`collect` over all VARIANTS, kept in `path`, whose name has to change with the detector."""
+    if not path.exists():
+        found = collect(backend, scenes, layout, VARIANTS, least)
+        columns = [np.concatenate([getattr(objects, field) for objects, _ in found]) for field in OBJECT_FIELDS]
+        counts = [len(objects) for objects, _ in found]
+        truth = np.concatenate([own for _, own in found])
+        np.savez(path, counts=counts, truth=truth, **dict(zip(OBJECT_FIELDS, columns, strict=True)))
+    with np.load(path, allow_pickle=False) as stored:
+        ends = np.cumsum(stored["counts"])[:-1]
+        parts = [np.split(stored[field], ends) for field in (*OBJECT_FIELDS, "truth")]
+    return [(Objects(*own), truth) for *own, truth in zip(*parts, strict=True)]
 
 
 def named_code(layout: SceneLayout, objects: Objects, levels: int) -> SceneCode:
@@ -210,7 +228,9 @@ def make(options: argparse.Namespace) -> Path:
     backend = OpenVinoBackend(folder, threads=options.threads)
     names = {split: (options.splits / f"{split}.txt").read_text().split() for split in ("train", "choose")}
     scenes = {split: load_scenes(options.data, names[split], options.out / f"cache-{split}", leaves) for split in names}
-    found = collect(backend, scenes["train"], layout, VARIANTS, SCORE_EDGES[0] / 2)
+    version = hashlib.sha256((folder / "detector.onnx").read_bytes()).hexdigest()[:12]
+    least = SCORE_EDGES[0] / 2
+    found = remembered(options.out / f"objects-{version}.npz", backend, scenes["train"], layout, least)
     features = np.concatenate([objects.features for objects, _ in found])
     mean, scale = features.mean(0), features.std(0) + 1e-3
     plain = SceneStream(layout, {}, {}, np.zeros((1, 1), np.uint8), np.zeros(1, np.uint8))
