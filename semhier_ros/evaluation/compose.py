@@ -191,8 +191,8 @@ def _jpeg_figures(parts: Parts, seen: Sequence[Received], levels: int) -> JpegFi
         f"{len(search.tried)} most promising judged by the detector on every picture that came through. The winner, "
         f"{setting}, was then sent for real. Its sender always takes the newest camera frame, never queues, and fills "
         f"datagrams of 1,200 bytes. The receiver runs the very detector that semhier's encoder runs; the "
-        f"{parts.reference.cost_ns / 1e6:.0f} ms that it takes there count for the agreement, not for the delays of "
-        f"the picture."
+        f"{parts.reference.cost_ns / 1e6:.0f} ms that it takes there count for JPEG's answers, not for its "
+        f"pictures."
     )
     tried = sorted(search.tried, key=lambda item: -(item.score or 0.0))
     return JpegFigures(
@@ -205,6 +205,7 @@ def _jpeg_figures(parts: Parts, seen: Sequence[Received], levels: int) -> JpegFi
         wire=drive.wire.use,
         precision=tuple(precision),
         delays_ms=tuple((item.arrival_ns - item.stamp_ns) / 1e6 for item in drive.arrivals),
+        detector_ms=parts.reference.cost_ns / 1e6,
         tried=tuple((str(item.setting), item.mean_bytes, item.score) for item in tried),
     )
 

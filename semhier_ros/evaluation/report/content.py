@@ -106,7 +106,9 @@ class BlockFigures:
 class JpegFigures:
     """The JPEG run beside ours. `setting` in words, `searched` how it was chosen, `size` of a picture in pixels.
 
-    `begun`: pictures whose sending began; `pictures`: of all camera frames; `precision`: streaming, per level.
+    `begun`: pictures whose sending began; `pictures`: of all camera frames; `delays_ms` of each; `detector_ms`: what
+    the detector takes at the receiver, per picture; `precision`: streaming, per level; `tried`: (setting in words,
+    mean bytes, score in virtual time) of the finalists.
     """
 
     setting: str
@@ -119,6 +121,7 @@ class JpegFigures:
     precision: tuple[float | None, ...]
     delays_ms: tuple[float, ...] = ()
     tried: tuple[tuple[str, float, float | None], ...] = ()
+    detector_ms: float = 0.0
 
 
 @dataclass(slots=True)

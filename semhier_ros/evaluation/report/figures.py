@@ -13,6 +13,7 @@ matplotlib.use("svg")
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from semhier_ros.evaluation.report.content import JPEG_COLOUR, LOST_COLOUR, ReportContent
 
@@ -93,6 +94,7 @@ def timeline(content: ReportContent) -> str:
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlabel("milliseconds since the camera took the frame")
         axes.set_ylabel("frame")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.xaxis.grid(True, color=GRID, linewidth=0.7)
 
     height = min(8.0, 1.1 + 0.115 * max(len(rows), 12))

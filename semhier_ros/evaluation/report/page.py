@@ -168,10 +168,14 @@ def _compared(content: ReportContent) -> list[tuple[str, str, str]]:
     if jpeg is None:
         return []
     coarse = content.levels[0]
+
+    def answer(delay: float | None) -> str:
+        return milliseconds(None if delay is None else delay + jpeg.detector_ms)
+
     rows = [
         ("camera frames answered", f"{coarse.arrived} of {coarse.sent}", f"{jpeg.pictures.arrived} of {coarse.sent}"),
-        ("first answer, median", milliseconds(coarse.delays.p50), milliseconds(jpeg.pictures.delays.p50)),
-        ("first answer, 95 %", milliseconds(coarse.delays.p95), milliseconds(jpeg.pictures.delays.p95)),
+        ("first answer, median", milliseconds(coarse.delays.p50), answer(jpeg.pictures.delays.p50)),
+        ("first answer, 95 %", milliseconds(coarse.delays.p95), answer(jpeg.pictures.delays.p95)),
         (
             "first picture, median",
             milliseconds(content.pictures.delays.p50),

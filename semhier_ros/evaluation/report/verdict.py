@@ -110,7 +110,11 @@ def summary(content: ReportContent) -> dict[str, Any]:
         codecs["jpeg"] = {
             "setting": content.jpeg.setting,
             "streaming_ap50": _levels(content.jpeg.precision),
-            "coarse_ms": _delays(content.jpeg.pictures),
+            "coarse_ms": {
+                key: None if value is None else round(value + content.jpeg.detector_ms, 1)
+                for key, value in _delays(content.jpeg.pictures).items()
+            },
+            "detector_ms": round(content.jpeg.detector_ms, 1),
             "picture_ms": _delays(content.jpeg.pictures),
             "delivered": round(content.jpeg.pictures.share, 4),
             "pictures": content.jpeg.pictures.as_dict(),
