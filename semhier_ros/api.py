@@ -28,6 +28,7 @@ from semhier_ros.perception.scene_reader import SceneReader, meaning_map
 from semhier_ros.taxonomy import Taxonomy
 
 FRAMES = 1 << 16  # frame numbers wrap
+GPU_NODES = ("nvidiactl", "nvhost-gpu", "nvgpu", "dxg")  # NVIDIA on PCs, on Jetson, in WSL
 RESTART = 256  # a frame this far behind the newest means that the sender began anew
 
 
@@ -258,6 +259,9 @@ def _newer(number: int, than: int) -> bool:
 
 
 def _cuda_usable() -> bool:
+    """Whether torch sees a GPU; torch (seconds to import) is asked only where a device node says that there is one."""
+    if not any(Path("/dev", node).exists() for node in GPU_NODES):
+        return False
     try:
         import torch
     except ModuleNotFoundError:

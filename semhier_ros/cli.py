@@ -110,4 +110,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from semhier_ros.cli import main as door  # not this module's own: rooms raise the CommandError of the imported one
+
+    sys.exit(door())

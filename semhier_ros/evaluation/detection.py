@@ -23,7 +23,7 @@ from semhier_ros.api import Codec
 from semhier_ros.perception.reading import Detection
 
 Picture = NDArray[np.uint8]
-JPEG_SETTINGS = tuple((scale, quality) for scale in (1.0, 0.75, 0.5, 0.35) for quality in (10, 25, 50, 75))
+JPEG_SETTINGS = tuple((scale, quality) for scale in (1.0, 0.6) for quality in (5, 10, 25, 50))
 
 
 def read_labels(path: Path, width: int, height: int) -> NDArray[np.float64]:

@@ -34,8 +34,9 @@ from semhier_ros.training.loop import (
 )
 from semhier_ros.training.road_data import Scenes, load_scenes
 
-LAMBDAS = (1.5e-4, 6e-4, 1.8e-3)  # distortion weight of the picture decoded from picture block 0, 1, 2
-PREFIX_SHARE = (0.08, 0.28, 0.3, 0.34)  # how often a step trains the empty prefix, then each group
+LAMBDAS = (8e-5, 5e-4, 2e-3)  # distortion weight of the picture decoded from picture block 0, 1, 2
+PREFIX_SHARE = (0.05, 0.25, 0.35, 0.35)  # how often a step trains the empty prefix, then each group
+ROUNDED_SHARE = 0.6  # how often the synthesis sees rounded latents rather than noisy ones
 MEANINGS = 5  # any object, then the four groups
 
 
@@ -112,7 +113,8 @@ def bits(residual: Tensor, scale: Tensor) -> Tensor:
 def prefix_loss(model: PictureModel, image: Tensor, meaning: Tensor, prefix: int) -> tuple[Tensor, float, float]:
     """Loss of one prefix (-1: meaning alone), the bits per pixel of its last group, its MSE in 0..255 units squared.
 
-    Rates see additive uniform noise, the synthesis sees rounded latents with a straight-through gradient. Only the
+    Rates see additive uniform noise; the synthesis sees, now this, now that, rounded latents with a straight-through
+    gradient and the noisy ones, for a group that rounds to nothing teaches the synthesis nothing and stays so. Only the
     prefix's last group learns from it: a gradient into the groups before would let the first group, which every prefix
     holds, buy the quality that the later ones are there for (seen: it took 2.7 KB and left them empty).
     """
@@ -130,8 +132,9 @@ def prefix_loss(model: PictureModel, image: Tensor, meaning: Tensor, prefix: int
         if group < prefix:
             decoded.append(rounded.detach())
         else:
-            rate = bits(residual + torch.empty_like(residual).uniform_(-0.5, 0.5), scale).sum() / pixels
-            decoded.append(rounded)
+            noisy = residual + torch.empty_like(residual).uniform_(-0.5, 0.5)
+            rate = bits(noisy, scale).sum() / pixels
+            decoded.append(rounded if torch.rand(()) < ROUNDED_SHARE else mean + noisy)
     missing = [torch.zeros_like(part) for part in latents[prefix + 1 :]]
     present = image.new_zeros(image.shape[0], len(model.groups))
     present[:, : prefix + 1] = 1
