@@ -10,6 +10,7 @@ for block in blocks:
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,6 +85,21 @@ class Codec:
         Raises:
             ValueError: an argument outside its range, named with the range.
         """
+        return list(
+            self.encode_stepwise(image_rgb, frame=frame, max_bytes=max_bytes, blocks=blocks, threshold=threshold)
+        )
+
+    def encode_stepwise(
+        self,
+        image_rgb: NDArray[np.uint8],
+        *,
+        frame: int = 0,
+        max_bytes: int | None = None,
+        blocks: int | None = None,
+        threshold: float | None = None,
+    ) -> Iterator[Block]:
+        """The same blocks as `encode`, each as soon as it is made: a sender that is behind can stop before the
+        picture's networks run. Arguments and errors as there; errors come before the first block."""
         image = check_picture(image_rgb)
         if not 0 <= frame < FRAMES:
             raise ValueError(f"frame: {frame} is outside 0..{FRAMES - 1}")
@@ -99,24 +115,17 @@ class Codec:
         canvas = Canvas(*self.canvas_size, source=(image.shape[1], image.shape[0])).place(image)
         objects = find_objects(self._backend.detect(canvas), least, stream.layout.max_objects)
         code = code_objects(stream, self._model.projection, objects, count)
-        made: list[Block] = []
         total = 0
-        for index in range(min(count, self.semantic_blocks)):
+        for index in range(count):
+            if index == self.semantic_blocks:
+                if max_bytes is not None and total >= max_bytes:
+                    return
+                code_picture(stream, self._backend.analyse(canvas), code, count - index)
             data = stream.encode(index, code)
             total += len(data)
-            if made and max_bytes is not None and total > max_bytes:
-                return made
-            made.append(Block(self.stream_tag, frame, index, data))
-        groups = count - self.semantic_blocks
-        if groups > 0 and (max_bytes is None or total < max_bytes):
-            code_picture(stream, self._backend.analyse(canvas), code, groups)
-            for index in range(self.semantic_blocks, count):
-                data = stream.encode(index, code)
-                total += len(data)
-                if max_bytes is not None and total > max_bytes:
-                    return made
-                made.append(Block(self.stream_tag, frame, index, data))
-        return made
+            if index and max_bytes is not None and total > max_bytes:
+                return
+            yield Block(self.stream_tag, frame, index, data)
 
     def decoder(self, image_size: tuple[int, int] | None = None, keep_frames: int = 8) -> Decoder:
         """A decoder for one camera's stream.

@@ -10,6 +10,7 @@ import random
 import sys
 import threading
 import time
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -231,11 +232,17 @@ class EncoderNode(ManagedNode):
         stamp_ns = time_to_ns(message.header.stamp)
         begin = time.monotonic()
         finest = min(self._pacer.finest(self._camera) + 1, len(self._blocks))
-        blocks = self._codec.encode(rgb, frame=self._frame, blocks=finest)
+        steps = self._codec.encode_stepwise(rgb, frame=self._frame, blocks=finest)
+        blocks = list(islice(steps, self._codec.semantic_blocks))
         self._encode_seconds = time.monotonic() - begin
         self._describe(rgb.shape[1], rgb.shape[0], message.header.frame_id, stamp_ns)
-        self._cache.put(self._frame, stamp_ns, blocks)
         self._pacer.submit(self._camera, self._frame, stamp_ns, blocks)
+        if self._slot.waiting:
+            self.count("pictures_skipped")  # meaning of the next frame before the picture of this one
+        elif picture := list(steps):
+            self._pacer.submit(self._camera, self._frame, stamp_ns, picture)
+            blocks += picture
+        self._cache.put(self._frame, stamp_ns, blocks)
         self._frame = (self._frame + 1) % 0x10000
         self.count("encoded")
 

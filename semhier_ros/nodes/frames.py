@@ -39,6 +39,11 @@ class NewestSlot(Generic[Item]):
             item, self._item = self._item, None
             return item
 
+    @property
+    def waiting(self) -> bool:
+        """Whether an item lies here that nobody took yet."""
+        return self._item is not None
+
     def clear(self) -> None:
         """Forgets what nobody took, without counting it."""
         with self._condition:
