@@ -181,6 +181,7 @@ def strip(
     frames: CameraFrames,
     kinds: Sequence[BlockKind],
     pictures: Pictures,
+    loop_ns: int,
     count: int = STRIP_FRAMES,
 ) -> list[StripFrame]:
     """The frames that show best how a reading refines: objects, all levels, as many blocks as possible, spread in
@@ -200,12 +201,12 @@ def strip(
 
     order = sorted(range(len(frames.stamps)), key=worth, reverse=True)
     chosen: list[int] = []
-    loop = {round(time / 1e6) for time in frames.bag_times}
-    apart = 0.18 * max(loop) * 1e6
+    places = [time % loop_ns for time in frames.bag_times]
+    apart = 0.15 * max(places)
     for number in order:
         if worth(number) < 0:
             break
-        if all(abs(frames.bag_times[number] - frames.bag_times[other]) >= apart for other in chosen):
+        if all(abs(places[number] - places[other]) >= apart for other in chosen):
             chosen.append(number)
         if len(chosen) == count:
             break

@@ -87,10 +87,12 @@ def compose(parts: Parts) -> ReportContent:
     blocks = tuple(_block_figures(kind, index, parts, arrived[kind.name]) for index, kind in enumerate(kinds))
     height, width = frames.images[0].shape[:2]
     pictures = Pictures(codec, recording, width, height)
-    strip = analysis.strip(recording, frames, kinds, pictures)
+    strip = analysis.strip(recording, frames, kinds, pictures, reference.loop_ns)
     readings = analysis.received_of(recording.readings)
     length = frames.bag_times[-1]
-    precision = streaming_precision(readings, reference.world(frames.zero_ns, length), levels)
+    world = reference.world(frames.zero_ns, length)
+    precision = streaming_precision(readings, world, levels)
+    at_once = [Received(stamp, stamp, levels - 1, found) for stamp, (_, found) in reference.made.items()]
     jpeg = None
     seen: list[Received] = []
     if parts.jpeg is not None and parts.search is not None:
@@ -124,6 +126,7 @@ def compose(parts: Parts) -> ReportContent:
         wire=parts.wire.use,
         datagrams=parts.wire.datagrams,
         precision=tuple(precision),
+        ceiling=tuple(streaming_precision(at_once, world, levels)),
         strip=strip,
         moments=shown,
         timeline=rows,

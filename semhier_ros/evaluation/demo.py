@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     from semhier_ros.evaluation.processes import ChildError
 
     began = time.monotonic()
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    previous = {number: signal.signal(number, lambda *_: sys.exit(143)) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         content = _drive(plan)
     except ChildError as error:
@@ -95,7 +95,8 @@ def run(options: argparse.Namespace) -> int:
         print("semhier demo: interrupted; all processes are ended", file=sys.stderr)
         return 130
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     from semhier_ros.evaluation.report.page import render
     from semhier_ros.evaluation.report.verdict import five_lines, summary
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ class Progress:
             disable=not sys.stderr.isatty(),
             bar_format="{desc} {bar} {percentage:3.0f} %",
             leave=False,
-            dynamic_ncols=True,
+            ncols=min(shutil.get_terminal_size((80, 24)).columns, 100),
         )
 
     def __enter__(self) -> Progress:

@@ -131,6 +131,7 @@ def drawn_content(
         wire=wire,
         datagrams={"datagrams sent": 300, "lost on the way": 15, "dropped at the full queue": 0},
         precision=(0.71, 0.58, 0.4),
+        ceiling=(0.88, 0.8, 0.75),
         strip=strip,
         moments=moments,
         timeline=rows,

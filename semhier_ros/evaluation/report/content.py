@@ -126,7 +126,8 @@ class JpegFigures:
 
 @dataclass(slots=True)
 class ReportContent:
-    """Everything that a report shows."""
+    """Everything that a report shows. `precision`: streaming, per level; `ceiling`: what it would be if every camera
+    frame were read and there at once, with no link and no computing."""
 
     link: str
     rate: float
@@ -143,6 +144,7 @@ class ReportContent:
     wire: BudgetUse
     datagrams: dict[str, int]
     precision: tuple[float | None, ...]
+    ceiling: tuple[float | None, ...]
     strip: Sequence[StripFrame]
     moments: Sequence[Moment]
     timeline: Sequence[TimelineRow]

@@ -163,7 +163,8 @@ def _wire_rows(content: ReportContent) -> list[tuple[str, str]]:
     return rows + [(name, str(value)) for name, value in content.datagrams.items()]
 
 
-def _compared(content: ReportContent) -> list[tuple[str, str, str]]:
+def _compared(content: ReportContent) -> list[tuple[str, str, str, str]]:
+    """Rows of (what, semhier, JPEG, no link at all)."""
     jpeg = content.jpeg
     if jpeg is None:
         return []
@@ -173,17 +174,24 @@ def _compared(content: ReportContent) -> list[tuple[str, str, str]]:
         return milliseconds(None if delay is None else delay + jpeg.detector_ms)
 
     rows = [
-        ("camera frames answered", f"{coarse.arrived} of {coarse.sent}", f"{jpeg.pictures.arrived} of {coarse.sent}"),
-        ("first answer, median", milliseconds(coarse.delays.p50), answer(jpeg.pictures.delays.p50)),
-        ("first answer, 95 %", milliseconds(coarse.delays.p95), answer(jpeg.pictures.delays.p95)),
+        (
+            "camera frames answered",
+            f"{coarse.arrived} of {coarse.sent}",
+            f"{jpeg.pictures.arrived} of {coarse.sent}",
+            "",
+        ),
+        ("first answer, median", milliseconds(coarse.delays.p50), answer(jpeg.pictures.delays.p50), ""),
+        ("first answer, 95 %", milliseconds(coarse.delays.p95), answer(jpeg.pictures.delays.p95), ""),
         (
             "first picture, median",
             milliseconds(content.pictures.delays.p50),
             milliseconds(jpeg.pictures.delays.p50),
+            "",
         ),
-        ("bytes of a frame", f"{content.frame_bytes:.0f}", f"{jpeg.mean_bytes:.0f}"),
-        ("wire bytes a second", f"{content.wire.mean:.0f}", f"{jpeg.wire.mean:.0f}"),
+        ("bytes of a frame", f"{content.frame_bytes:.0f}", f"{jpeg.mean_bytes:.0f}", ""),
+        ("wire bytes a second", f"{content.wire.mean:.0f}", f"{jpeg.wire.mean:.0f}", ""),
     ]
-    for name, ours, theirs in zip(content.level_names, content.precision, jpeg.precision, strict=False):
-        rows.append((f"agreement: {name}", percent(ours), percent(theirs)))
+    for place, name in enumerate(content.level_names):
+        found = (content.precision[place], jpeg.precision[place], content.ceiling[place])
+        rows.append((f"agreement: {name}", percent(found[0]), percent(found[1]), percent(found[2])))
     return rows

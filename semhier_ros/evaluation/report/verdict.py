@@ -128,6 +128,7 @@ def summary(content: ReportContent) -> dict[str, Any]:
         "frames_per_second": content.frames_per_second,
         "footage": content.footage,
         "verdict": verdict(content),
+        "streaming_ap50_without_link": _levels(content.ceiling),
         "codecs": codecs,
         "facts": content.facts,
     }
