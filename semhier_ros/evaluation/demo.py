@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--link",
-        default="64kbit,50ms,5%,seed1",
+        default="64kbit,50ms,5%,seed7",
         help="rate, one-way delay, loss, then burst4, jitter10ms, queue8kB, seed3 … (default: %(default)s)",
     )
     parser.add_argument("--fps", type=float, default=5.0, help="camera frames a second (default: %(default)s)")
