@@ -141,7 +141,7 @@ def drive_semhier(
                 "models": [model],
                 "device": device,
                 "threads": threads,
-                "picture": "every_block",
+                "picture": "picture_blocks",
                 "keep_frames": 32,
                 "republish_blocks": True,
                 "link.transport": "zenoh",

@@ -190,7 +190,7 @@ class Scheduler:
         if current is None or current.number != frame or current.stamp_ns != stamp_ns:
             self._sequence += 1
             current = record.new_frame(self._sequence, frame, stamp_ns)
-            self._room.supersede(record, current, [block.index for block in blocks])
+        self._room.supersede(record, current, [block.index for block in blocks])
         finest = record.finest_at(now)
         taken = 0
         for block in blocks:

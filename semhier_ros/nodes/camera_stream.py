@@ -154,6 +154,10 @@ class CameraStream:
         """Whether every block of the reading's frame is in it."""
         return self.codec is not None and reading.prefix == len(self.codec.block_names) - 1
 
+    def has_picture(self, reading: Reading) -> bool:
+        """Whether a picture block is in the reading's frame."""
+        return self.codec is not None and reading.prefix >= self.codec.semantic_blocks
+
     def picture(self, frame: int) -> NDArray[np.uint8] | None:
         """The picture of a frame as far as it is known, None when it is no longer kept."""
         if self._decoder is None:

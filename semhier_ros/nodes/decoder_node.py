@@ -228,6 +228,8 @@ class DecoderNode(ManagedNode):
 
     def _wants_picture(self, stream: CameraStream, output: Output) -> bool:
         choice = self.values.picture
+        if choice == "picture_blocks":
+            return stream.has_picture(output.reading)
         return choice == "every_block" or (choice == "on_complete" and stream.is_complete(output.reading))
 
     def _publish_reading(self, camera: str, output: Output) -> None:

@@ -195,8 +195,9 @@ DECODER = ParameterTable(
         Parameter(
             "picture",
             "on_complete",
-            "When a picture is published: never, once a frame's last block is there, or at every block.",
-            choices=("off", "on_complete", "every_block"),
+            "When a picture is published: never, once a frame's last block is there, at every picture block, or at "
+            "every block (a blur from meaning alone first).",
+            choices=("off", "on_complete", "picture_blocks", "every_block"),
             live=True,
         ),
         Parameter(
