@@ -202,7 +202,8 @@ class Decoder:
 
     def picture(self, frame: int) -> NDArray[np.uint8] | None:
         """The picture (H,W,3 uint8 RGB, source size) of a kept frame from its last complete prefix, or None before
-        block 0 came. From semantic blocks alone it is a blur of the right kinds in the right places."""
+        block 0 came. From semantic blocks alone it shows what the model learned to paint from a map of the objects,
+        a blur at best."""
         state = self._frames.get(frame)
         if state is None or state.code is None:
             return None
