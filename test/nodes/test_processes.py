@@ -315,7 +315,8 @@ def test_the_camera_is_not_held_up_and_the_budget_is_kept(
         last = statistics[-1]
         assert last.budget == budget * 125
         assert last.used <= 1.05 * last.budget + largest
-        assert sum(last.dropped[4:]) > 0, "pictures are what a thin link drops"
+        skipped = int(figures(statuses(diagnostics, own)[-1]).get("pictures_skipped", 0))
+        assert sum(last.dropped[4:]) + skipped > 0, "pictures are what a thin link or a busy encoder drops first"
         assert last.dropped[0] <= 0.1 * last.sent[0], "the coarsest block goes first"
 
         # the budget is live: more of it is used at once
