@@ -237,7 +237,7 @@ class EncoderNode(ManagedNode):
         self._encode_seconds = time.monotonic() - begin
         self._describe(rgb.shape[1], rgb.shape[0], message.header.frame_id, stamp_ns)
         self._pacer.submit(self._camera, self._frame, stamp_ns, blocks)
-        if self._slot.waiting:
+        if self._slot.waiting and not self._limit.wait_time():
             self.count("pictures_skipped")  # meaning of the next frame before the picture of this one
         elif picture := list(steps):
             self._pacer.submit(self._camera, self._frame, stamp_ns, picture)
