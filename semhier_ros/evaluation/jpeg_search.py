@@ -13,7 +13,8 @@ import numpy as np
 
 from semhier_ros.evaluation.agreement import Detected, Received, average_precision, streaming_precision
 from semhier_ros.evaluation.jpeg_stream import Assembler, JpegSender, JpegSetting, decode_jpeg, encoder_of
-from semhier_ros.link.emulator import LinkProfile, _Direction
+from semhier_ros.link.direction import LinkDirection
+from semhier_ros.link.link_profile import LinkProfile
 
 SCALES = (1.0, 0.75, 0.5, 0.375, 0.25)
 QUALITIES = (10, 20, 35, 50, 75)
@@ -56,7 +57,7 @@ def simulate(
     `encode`: the JPEG file of frame number n, as `setting` makes it.
     """
     sender = JpegSender(encode, setting, link.rate_bps / 8)
-    way = _Direction("up", link)
+    way = LinkDirection("up", link)
     assembler = Assembler()
     flying: list[tuple[float, int, bytes]] = []
     candidate = Candidate(setting)

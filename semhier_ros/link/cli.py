@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_link,
         default=parse_link("64kbit,50ms,5%"),
         metavar="RATE,DELAY,LOSS[,…]",
-        help="rate, one-way delay, loss; then burst4, jitter10ms, queue8kB, reorder1%%, duplicate1%%, outage20s@30s "
+        help="rate, one-way delay, loss; then burst4, jitter10ms, queue8kB, reorder1%%, duplicate1%%, outage20s@30s, "
+        "step32kbit@10s, trace=FILE (Mahimahi) "
         "(default: 64kbit,50ms,5%%)",
     )
     emulate.add_argument("--down", type=_link, metavar="LINK", help="the way back, if it differs (default: as --link)")

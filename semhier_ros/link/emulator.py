@@ -10,23 +10,22 @@ from __future__ import annotations
 import contextlib
 import heapq
 import json
-import random
 import selectors
 import socket
 import struct
 import threading
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from semhier_ros.link.direction import DirectionCounters, LinkDirection
 from semhier_ros.link.link_profile import LinkProfile, parse_link
 
-__all__ = ["DirectionCounters", "LinkEmulator", "LinkProfile", "parse_link"]
+__all__ = ["DirectionCounters", "LinkDirection", "LinkEmulator", "LinkProfile", "parse_link"]
 
 IP_UDP_HEADERS = 28
-CAUSES = ("queue", "loss", "outage")
 _MAX_CLIENTS = 256
 _SO_TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@ll")
@@ -34,90 +33,6 @@ _ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
 _LATEST_SECONDS = 1.0
 _LOG_LIMIT = 2_000_000
 _MAX_PENDING = 100_000
-
-
-@dataclass(slots=True)
-class DirectionCounters:
-    """What one direction saw: datagrams and IP bytes offered, delivered and dropped by cause."""
-
-    offered: int = 0
-    offered_bytes: int = 0
-    delivered: int = 0
-    delivered_bytes: int = 0
-    duplicated: int = 0
-    reordered: int = 0
-    dropped_queue: int = 0
-    dropped_loss: int = 0
-    dropped_outage: int = 0
-
-    @property
-    def dropped(self) -> int:
-        """Datagrams that never arrived, all causes."""
-        return self.dropped_queue + self.dropped_loss + self.dropped_outage
-
-
-class _Direction:
-    """The state of one direction: when the link is free, whether a burst of losses runs, what was counted."""
-
-    def __init__(self, name: str, profile: LinkProfile) -> None:
-        self.name = name
-        self.counters = DirectionCounters()
-        self.busy_until = 0.0
-        self.last_delivery = 0.0
-        self.random = random.Random(f"{profile.seed}/{name}")
-        self.bad = False
-        self.profile = profile
-
-    def lost(self) -> bool:
-        """The fate of the next datagram on the way, by the Gilbert-Elliott model (good: none lost, bad: all lost)."""
-        profile = self.profile
-        draw = self.random.random()
-        if profile.loss <= 0.0:
-            return False
-        if profile.loss >= 1.0:
-            return True
-        if profile.burst <= 1.0:
-            return draw < profile.loss
-        leave = 1.0 / profile.burst
-        enter = leave * profile.loss / (1.0 - profile.loss)
-        self.bad = draw >= leave if self.bad else draw < enter
-        return self.bad
-
-    def pass_through(self, size: int, now: float, start: float) -> tuple[list[float], str]:
-        """When a datagram of `size` IP bytes that arrives at `now` is delivered (none, once or twice), and the cause if
-        not.
-        """
-        profile, counters = self.profile, self.counters
-        counters.offered += 1
-        counters.offered_bytes += size
-        elapsed = now - start
-        if any(begin <= elapsed < end for begin, end in profile.outages):
-            counters.dropped_outage += 1
-            return [], "outage"
-        sent = now
-        if profile.rate_bps:
-            backlog = max(0.0, self.busy_until - now) * profile.rate_bps / 8
-            if backlog + size > profile.queue_limit:
-                counters.dropped_queue += 1
-                return [], "queue"
-            sent = self.busy_until = max(now, self.busy_until) + size * 8 / profile.rate_bps
-        lost = self.lost()
-        jitter = profile.jitter_s * self.random.random()
-        swap = self.random.random() < profile.reorder
-        twice = self.random.random() < profile.duplicate
-        if lost:
-            counters.dropped_loss += 1
-            return [], "loss"
-        arrival = sent + profile.delay_s + jitter
-        if swap:
-            arrival += max(0.005, profile.delay_s / 2)
-            counters.reordered += 1
-        else:
-            arrival = self.last_delivery = max(arrival, self.last_delivery)
-        if twice:
-            counters.duplicated += 1
-            return [arrival, arrival], ""
-        return [arrival], ""
 
 
 class LinkEmulator:
@@ -143,8 +58,8 @@ class LinkEmulator:
             raise ValueError(f"listen_port must be 0 to 65535, not {listen_port}")
         if not 1 <= forward_port <= 65_535:
             raise ValueError(f"forward_port must be 1 to 65535, not {forward_port}")
-        self._up = _Direction("up", up)
-        self._down = _Direction("down", up if down is None else down)
+        self._up = LinkDirection("up", up)
+        self._down = LinkDirection("down", up if down is None else down)
         self._forward = (host, forward_port)
         self._listen = _socket()
         try:
@@ -157,7 +72,7 @@ class LinkEmulator:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listen, selectors.EVENT_READ, None)
         self._clients: dict[tuple[str, int], socket.socket] = {}
-        self._pending: list[tuple[float, int, int, socket.socket, tuple[str, int], bytes, _Direction]] = []
+        self._pending: list[tuple[float, int, int, socket.socket, tuple[str, int], bytes, LinkDirection]] = []
         self._order = 0
         self._lock = threading.Lock()
         self._log: list[list[Any]] | None = [] if keep_log else None
@@ -202,6 +117,13 @@ class LinkEmulator:
             for direction in (self._up, self._down):
                 outages = (*direction.profile.outages, (now, now + seconds))
                 direction.profile = replace(direction.profile, outages=outages)
+
+    def rewind(self) -> None:
+        """Lets outages, steps and traces count from now: for runs whose processes needed time to start."""
+        with self._lock:
+            self._started = time.monotonic()
+            for direction in (self._up, self._down):
+                direction.restart_trace()
 
     def start(self) -> LinkEmulator:
         """Starts relaying."""
@@ -287,7 +209,9 @@ class LinkEmulator:
             self._selector.register(known, selectors.EVENT_READ, address)
         return known
 
-    def _relay(self, direction: _Direction, via: socket.socket, to: tuple[str, int], data: bytes, now: float) -> None:
+    def _relay(
+        self, direction: LinkDirection, via: socket.socket, to: tuple[str, int], data: bytes, now: float
+    ) -> None:
         size = len(data) + IP_UDP_HEADERS
         if len(self._pending) >= _MAX_PENDING:
             self._errors["too many datagrams on the way"] += 1

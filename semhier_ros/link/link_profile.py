@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 _RATE_UNITS = {"bit": 1.0, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 _TIME_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 _SIZE_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1_000_000}
 _NUMBER = r"(\d+(?:\.\d+)?|\.\d+)"
-_OPTIONS = ("burst", "jitter", "queue", "reorder", "duplicate", "outage", "seed")
+_OPTIONS = ("burst", "jitter", "queue", "reorder", "duplicate", "outage", "step", "trace", "seed")
+TRACE_BYTES = 1500
+"""What one line of a Mahimahi trace lets go (bytes)."""
+_LONGEST_TRACE = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class LinkProfile:
     reorder: float = 0.0
     duplicate: float = 0.0
     outages: tuple[tuple[float, float], ...] = ()
+    steps: tuple[tuple[float, float], ...] = ()
+    trace: tuple[int, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -62,17 +68,68 @@ class LinkProfile:
                     f"outage must start at 0 s or later and end after its start, not {start:g} to {end:g} s"
                 )
 
+        before = 0.0
+        for when, rate in self.steps:
+            if not before < when <= 1e6:
+                raise ValueError(f"step must come after 0 s and after the step before it, not at {when:g} s")
+            if not 100 <= rate <= 1e11:
+                raise ValueError(f"step must be to 100 to 1e11 bit/s, not {rate:g}")
+            before = when
+        if self.trace and (self.trace[0] < 0 or self.trace[-1] < 1 or list(self.trace) != sorted(self.trace)):
+            raise ValueError("trace must be milliseconds from 0 in rising order, the last at least 1")
+
     @property
     def queue_limit(self) -> int:
-        """The queue's bound in bytes; unlimited rates never queue."""
-        return self.queue_bytes or max(3000, int(self.rate_bps / 8 * 0.25))
+        """The queue's bound in bytes at the start; unlimited rates never queue."""
+        return self.queue_limit_at(0.0)
+
+    def queue_limit_at(self, elapsed: float) -> int:
+        """The queue's bound in bytes, `elapsed` seconds after the start."""
+        return self.queue_bytes or max(3000, int(self.rate_at(elapsed) / 8 * 0.25))
+
+    def rate_at(self, elapsed: float) -> float:
+        """Bits per second at that time, 0 for unlimited; of a trace its mean."""
+        if self.trace:
+            return len(self.trace) * TRACE_BYTES * 8000.0 / self.trace[-1]
+        rate = self.rate_bps
+        for when, changed in self.steps:
+            if when > elapsed:
+                break
+            rate = changed
+        return rate
+
+    def next_step(self, elapsed: float) -> float:
+        """When the rate changes next after that time, infinity when it does not."""
+        return next((when for when, _ in self.steps if when > elapsed), float("inf"))
+
+
+def read_trace(path: str | Path) -> tuple[int, ...]:
+    """The delivery opportunities of a file in Mahimahi's format: a millisecond a line, rising.
+
+    Raises ValueError naming the line when it holds anything else, or when there are more than 2,000,000 lines.
+    """
+    found: list[int] = []
+    with Path(path).open(encoding="ascii", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            text = line.strip()
+            if not text:
+                continue
+            if not text.isdigit() or len(text) > 12 or (found and int(text) < found[-1]):
+                raise ValueError(f"trace {path}, line {number}: {text[:20]!r}, expected rising whole milliseconds")
+            if number > _LONGEST_TRACE:
+                raise ValueError(f"trace {path} has more than {_LONGEST_TRACE} lines")
+            found.append(int(text))
+    if not found or found[-1] < 1:
+        raise ValueError(f"trace {path} holds no delivery opportunity after 0 ms")
+    return tuple(found)
 
 
 def parse_link(text: str) -> LinkProfile:
     """The profile that `text` names: rate, one-way delay and loss in this order, then options in any order, by commas.
 
     Example: `64kbit,50ms,5%,burst4,jitter10ms,queue8kB,reorder1%,duplicate1%,outage20s@30s,seed3`. Rates: bit, kbit,
-    Mbit, Gbit, or `unlimited`. Times: us, ms, s. Sizes: B, kB (1000 bytes), MB. Delay and loss may be left out. Raises
+    Mbit, Gbit, or `unlimited`. `step32kbit@10s` changes the rate at a time, `trace=FILE` reads a Mahimahi trace.
+    Times: us, ms, s. Sizes: B, kB (1000 bytes), MB. Delay and loss may be left out. Raises
     ValueError naming the field, what was read and what is allowed.
     """
     parts = [part.strip() for part in text.split(",")]
@@ -108,6 +165,16 @@ def _with_option(profile: LinkProfile, option: str, value: str) -> LinkProfile:
         return replace(profile, reorder=_share("reorder", value))
     if option == "duplicate":
         return replace(profile, duplicate=_share("duplicate", value))
+    if option == "trace":
+        try:
+            return replace(profile, trace=read_trace(value))
+        except OSError as error:
+            raise ValueError(f"trace {value}: {error.strerror}") from error
+    if option == "step":
+        rate, at, when = value.partition("@")
+        if not at:
+            raise ValueError(f"step must look like step32kbit@10s (rate@time), not step{value}")
+        return replace(profile, steps=(*profile.steps, (_time("step", when), _rate(rate))))
     if option == "seed":
         return replace(profile, seed=int(_plain("seed", value)))
     length, at, start = value.partition("@")
