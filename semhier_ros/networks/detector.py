@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 STRIDE = 8
 TRUNK = "tf_efficientnet_lite0"
+EDGE_CHANNELS = 24  # stride 4
 TRUNK_CHANNELS = (40, 112, 320)  # strides 8, 16, 32
 PRIOR_OBJECTNESS = 0.01  # initial probability of an object per cell, so that training starts calm
 
@@ -47,15 +48,22 @@ def _separable(channels_in: int, channels_out: int, kernel: int = 3) -> nn.Seque
 
 
 class Detector(nn.Module):
-    """RGB canvas (B,3,H,W; H and W multiples of 32; values in -1..1) to `DetectorOutput`."""
+    """RGB canvas (B,3,H,W; H and W multiples of 32; values in -1..1) to `DetectorOutput`.
+
+    The stride-4 features go into the stride-8 map unshuffled, so that the sides of a small object, a cell or two wide,
+    are seen at a finer grain than the cell.
+    """
 
     def __init__(self, types: int, width: int = 96):
         super().__init__()
-        self.trunk = timm.create_model(TRUNK, pretrained=False, features_only=True, out_indices=(2, 3, 4))
+        self.trunk = timm.create_model(TRUNK, pretrained=False, features_only=True, out_indices=(1, 2, 3, 4))
         self.lateral = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))
             for channels in TRUNK_CHANNELS
         )
+        self.edges = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * EDGE_CHANNELS, width, 1))
+        nn.init.zeros_(self.edges[1].weight)
+        nn.init.zeros_(self.edges[1].bias)
         self.merge = nn.ModuleList(_separable(width, width) for _ in TRUNK_CHANNELS[:-1])
         self.context = _separable(width, width, kernel=5)
         self.tower = nn.Sequential(_separable(width, width, kernel=5), _separable(width, width, kernel=5))
@@ -66,7 +74,9 @@ class Detector(nn.Module):
         nn.init.constant_(self.geometry[-1].bias[:1], -float(torch.tensor(1 / PRIOR_OBJECTNESS - 1).log()))
 
     def forward(self, image: Tensor) -> DetectorOutput:
-        fine, middle, coarse = (lateral(level) for lateral, level in zip(self.lateral, self.trunk(image), strict=True))
+        edges, *levels = self.trunk(image)
+        fine, middle, coarse = (lateral(level) for lateral, level in zip(self.lateral, levels, strict=True))
+        fine = fine + self.edges(edges)
         coarse = coarse + self.context(coarse)
         middle = self.merge[1](middle + nn.functional.interpolate(coarse, scale_factor=2.0, mode="nearest"))
         fine = self.merge[0](fine + nn.functional.interpolate(middle, scale_factor=2.0, mode="nearest"))

