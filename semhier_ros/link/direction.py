@@ -172,10 +172,9 @@ class LinkDirection:
             rounds, place = divmod(opportunity, count)
             return (rounds * period + trace[place]) / 1000.0
 
-        rounds, rest = divmod(begin * 1000.0, period)
-        first = int(rounds) * count + bisect_right(trace, rest - 1e-6)
-        if first > self._opportunity:
-            self._opportunity, self._left = first, TRACE_BYTES
+        if self._opportunity < 0 or begin > time_of(self._opportunity) + 1e-9:
+            rounds, rest = divmod(begin * 1000.0, period)
+            self._opportunity, self._left = int(rounds) * count + bisect_right(trace, rest - 1e-6), TRACE_BYTES
         while size > self._left:
             size -= self._left
             self._opportunity, self._left = self._opportunity + 1, TRACE_BYTES

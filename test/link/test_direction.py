@@ -49,7 +49,7 @@ def test_a_trace_gives_1500_bytes_at_each_of_its_milliseconds(tmp_path):
     wide = VirtualLink(replace(parse_link(f"1Mbit,trace={file}"), queue_bytes=100_000))
     for number in range(6):
         wide.send(number, 1000, 0.0)
-    # Two thirds of an opportunity are of no use to a datagram that does not fit; the next one takes the rest.
+    # A datagram may end in the next opportunity than it began in.
     assert [round(time, 3) for time, _ in drain(wide)] == [0.010, 0.010, 0.010, 0.040, 0.100, 0.100]
     assert wide.send("late", 1500, 1.005) == ""
     assert drain(wide) == [(pytest.approx(1.010), "late")]
