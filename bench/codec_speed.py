@@ -64,7 +64,7 @@ def main() -> None:
         )
         timed(times["jpeg_decode"], lambda data=jpeg: cv2.imdecode(data, cv2.IMREAD_COLOR))
         canvas = cv2.copyMakeBorder(frame, 0, 24, 0, 0, cv2.BORDER_CONSTANT)
-        timed(times["detector_network"], lambda c=canvas: codec._backend.detect(c))
+        timed(times["detector_network"], lambda c=canvas: codec.model.backend.detect(c))
         timed(times["encode_semantic"], lambda f=frame: codec.encode(f, blocks=codec.semantic_blocks))
         blocks = timed(times["encode_all"], lambda f=frame: codec.encode(f))
         decoder = codec.decoder((640, 360))

@@ -17,39 +17,32 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.codec.backend import Backend, OpenVinoBackend
-from semhier_ros.codec.canvas import Canvas, check_picture
-from semhier_ros.codec.model_folder import ModelFolder, load_model
-from semhier_ros.codec.objects import code_objects, code_picture, find_objects, to_float
+from semhier_ros.codec.canvas import check_picture
 from semhier_ros.codec.packet import Block, PacketError
-from semhier_ros.codec.scene import SceneCode
+from semhier_ros.kinds import model as kinds
+from semhier_ros.kinds.model import Code, EncodeOptions, Model
 from semhier_ros.paths import find_model
 from semhier_ros.perception.reading import Detection, Reading
-from semhier_ros.perception.scene_reader import SceneReader, meaning_map
-from semhier_ros.taxonomy import Taxonomy
 
 FRAMES = 1 << 16  # frame numbers wrap
-GPU_NODES = ("nvidiactl", "nvhost-gpu", "nvgpu", "dxg")  # NVIDIA on PCs, on Jetson, in WSL
 RESTART = 256  # a frame this far behind the newest means that the sender began anew
 
 
 class Codec:
     """A model, ready to encode pictures and to make decoders. Safe to share between threads."""
 
-    def __init__(self, model: ModelFolder, backend: Backend):
-        self._model, self._backend = model, backend
+    def __init__(self, model: Model):
+        self.model = model
         self.name, self.stream_hash, self.model_hash = model.name, model.stream_hash, model.model_hash
         self.stream_tag = int(model.stream_hash[:4], 16)
-        self.block_names = model.stream.block_names
-        self.semantic_blocks = model.stream.semantic_blocks
-        self.levels = model.stream.levels
-        self.taxonomy = Taxonomy.load(model.path / "taxonomy.yaml")
-        self.canvas_size = model.canvas
-        self.reader = SceneReader(model.stream, self.taxonomy, model.heads)
+        self.block_names = model.block_names
+        self.semantic_blocks = model.semantic_blocks
+        self.levels = model.levels
+        self.taxonomy = model.taxonomy
 
     @classmethod
     def load(cls, model: str | Path, device: str = "auto", *, threads: int = 0, precision: str = "f32") -> Codec:
-        """Load a model by name (`road`) or by the path of its folder.
+        """Load a model by name (`road`, `imagenet`) or by the path of its folder.
 
         device: `cpu` (OpenVINO), `cuda` (torch, half precision), `torch` (torch on the CPU: for comparing the two
         paths) or `auto` (cuda where torch and a GPU are there, else cpu). threads: CPU threads of the networks, 0 for
@@ -58,14 +51,7 @@ class Codec:
         Raises:
             ModelError: the folder is missing or not whole. ValueError: an argument outside its range.
         """
-        folder = load_model(find_model(model))
-        if device not in ("auto", "cpu", "cuda", "torch"):
-            raise ValueError(f"device: {device!r} is not one of auto, cpu, cuda, torch")
-        if device == "cpu" or (device == "auto" and not _cuda_usable()):
-            return cls(folder, OpenVinoBackend(folder.path, threads, precision))
-        from semhier_ros.networks.torch_backend import TorchBackend
-
-        return cls(folder, TorchBackend(folder, "cpu" if device == "torch" else "cuda"))
+        return cls(kinds.load(find_model(model), device, threads, precision))
 
     def encode(
         self,
@@ -75,18 +61,22 @@ class Codec:
         max_bytes: int | None = None,
         blocks: int | None = None,
         threshold: float | None = None,
+        quality: int | None = None,
     ) -> list[Block]:
         """The blocks of one picture (H,W,3 uint8 RGB), coarse first.
 
         frame: its number, 0..65535. blocks: how many at most (None: all). max_bytes: what all blocks together may
         take; the finest are left out first, block 0 never. threshold: least objectness worth sending (None: the
-        model's own); higher means fewer objects and fewer bytes.
+        model's own); higher means fewer objects and fewer bytes. quality: operating point of a whole-image model, 0 the
+        fewest bytes (None: the model's own).
 
         Raises:
             ValueError: an argument outside its range, named with the range.
         """
         return list(
-            self.encode_stepwise(image_rgb, frame=frame, max_bytes=max_bytes, blocks=blocks, threshold=threshold)
+            self.encode_stepwise(
+                image_rgb, frame=frame, max_bytes=max_bytes, blocks=blocks, threshold=threshold, quality=quality
+            )
         )
 
     def encode_stepwise(
@@ -97,6 +87,7 @@ class Codec:
         max_bytes: int | None = None,
         blocks: int | None = None,
         threshold: float | None = None,
+        quality: int | None = None,
     ) -> Iterator[Block]:
         """The same blocks as `encode`, each as soon as it is made: a sender that is behind can stop before the
         picture's networks run. Arguments and errors as there; errors come before the first block."""
@@ -108,20 +99,14 @@ class Codec:
             raise ValueError(f"blocks: {blocks} is outside 1..{len(self.block_names)}")
         if max_bytes is not None and max_bytes < 1:
             raise ValueError(f"max_bytes: {max_bytes} is below 1")
-        least = self._model.threshold if threshold is None else threshold
-        if not 0 < least < 1:
-            raise ValueError(f"threshold: {threshold} is outside 0..1")
-        stream = self._model.stream
-        canvas = Canvas(*self.canvas_size, source=(image.shape[1], image.shape[0])).place(image)
-        objects = find_objects(self._backend.detect(canvas), least, stream.layout.max_objects)
-        code = code_objects(stream, self._model.projection, objects, count)
+        options = EncodeOptions(threshold=threshold, quality=quality)
+        self.model.check(options)
+        made = self.model.encode(image, count, options)
         total = 0
         for index in range(count):
-            if index == self.semantic_blocks:
-                if max_bytes is not None and total >= max_bytes:
-                    return
-                code_picture(stream, self._backend.analyse(canvas), code, count - index)
-            data = stream.encode(index, code)
+            if index == self.semantic_blocks and max_bytes is not None and total >= max_bytes:
+                return
+            data = next(made)
             total += len(data)
             if index and max_bytes is not None and total > max_bytes:
                 return
@@ -131,24 +116,24 @@ class Codec:
         """A decoder for one camera's stream.
 
         image_size: width and height of the source pictures, in whose pixels boxes are given (None: those of the
-        model's canvas). keep_frames: how many frames stay open for late blocks (1..256).
+        model's own view). keep_frames: how many frames stay open for late blocks (1..256).
 
         Raises:
             ValueError: an argument outside its range.
         """
         if not 1 <= keep_frames <= 256:
             raise ValueError(f"keep_frames: {keep_frames} is outside 1..256")
-        size = self.canvas_size if image_size is None else image_size
+        size = self.model.view_size if image_size is None else image_size
         if not all(1 <= side <= 16_384 for side in size):
             raise ValueError(f"image_size: {size} has a side outside 1..16384")
-        return Decoder(self, Canvas(*self.canvas_size, source=(int(size[0]), int(size[1]))), keep_frames)
+        return Decoder(self, (int(size[0]), int(size[1])), keep_frames)
 
 
 @dataclass
 class _Frame:
     """A frame in the making: its code so far, and blocks that wait for an earlier one."""
 
-    code: SceneCode | None = None
+    code: Code | None = None
     prefix: int = -1
     payload_bytes: int = 0
     waiting: dict[int, bytes] = field(default_factory=dict)
@@ -163,8 +148,8 @@ class Decoder:
     (an index the model does not have). Use from one thread.
     """
 
-    def __init__(self, codec: Codec, canvas: Canvas, keep_frames: int):
-        self._codec, self._canvas, self._keep = codec, canvas, keep_frames
+    def __init__(self, codec: Codec, size: tuple[int, int], keep_frames: int):
+        self._codec, self._size, self._keep = codec, size, keep_frames
         self._frames: OrderedDict[int, _Frame] = OrderedDict()
         self._newest: int | None = None
         self.counters: Counter[str] = Counter()
@@ -197,29 +182,17 @@ class Decoder:
             self._advance(frame)
         finally:
             if frame.code is not None and frame.prefix > before and before < self._codec.semantic_blocks - 1:
-                frame.detections = self._codec.reader.read(frame.code, frame.prefix, self._canvas)
+                frame.detections = self._codec.model.read(frame.code, frame.prefix, self._size)
         return self._reading(block.frame, frame, fresh=frame.prefix > before)
 
     def picture(self, frame: int) -> NDArray[np.uint8] | None:
         """The picture (H,W,3 uint8 RGB, source size) of a kept frame from its last complete prefix, or None before
-        block 0 came. From semantic blocks alone it shows what the model learned to paint from a map of the objects,
-        a blur at best."""
+        block 0 came. From semantic blocks alone it shows what the model learned to paint from meaning, a blur at
+        best."""
         state = self._frames.get(frame)
         if state is None or state.code is None:
             return None
-        stream, code = self._codec._model.stream, state.code
-        layout = stream.layout
-        shape = stream.picture_shape()
-        boxes, _ = self._codec.reader.measure(code, min(state.prefix, stream.semantic_blocks - 1))
-        groups = code.path[1] if len(code.path) > 1 else None
-        planes = 1 + len(layout.parents[0])
-        meaning = meaning_map(boxes * np.float32(layout.stride), groups, shape, planes, layout.picture_stride)
-        latents = np.zeros((sum(layout.picture_groups), *shape), np.float32)
-        if code.picture:
-            known = to_float(code.picture, axis=0)
-            latents[: len(known)] = known
-        present = (np.arange(len(layout.picture_groups)) < len(code.picture)).astype(np.float32)
-        return self._canvas.lift(self._codec._backend.synthesise(latents, present, meaning))
+        return self._codec.model.picture(state.code, state.prefix, self._size)
 
     def _open(self, number: int) -> _Frame | None:
         """The state of frame `number`, a new one if it is newer than the oldest kept, None if it came too late."""
@@ -248,7 +221,7 @@ class Decoder:
         """Decode waiting blocks as far as the prefix is complete."""
         while (data := frame.waiting.pop(frame.prefix + 1, None)) is not None:
             try:
-                frame.code = self._codec._model.stream.decode(frame.prefix + 1, data, frame.code)
+                frame.code = self._codec.model.decode(frame.prefix + 1, data, frame.code)
             except PacketError as error:
                 self.counters["damaged"] += 1
                 raise PacketError(f"block {frame.prefix + 1}: {error}") from error
@@ -266,14 +239,3 @@ class Decoder:
 def _newer(number: int, than: int) -> bool:
     """Whether frame `number` comes after frame `than`, wrapping at 65,536."""
     return 0 < (number - than) % FRAMES < FRAMES // 2
-
-
-def _cuda_usable() -> bool:
-    """Whether torch sees a GPU; torch (seconds to import) is asked only where a device node says that there is one."""
-    if not any(Path("/dev", node).exists() for node in GPU_NODES):
-        return False
-    try:
-        import torch
-    except ModuleNotFoundError:
-        return False
-    return bool(torch.cuda.is_available())

@@ -29,6 +29,7 @@ from semhier_ros.codec.scene import SceneLayout
 from semhier_ros.codec.scene_stream import SceneStream
 
 FORMAT = 1
+KINDS = ("scene", "whole-image")
 MODEL_FILES = ("heads.safetensors", "taxonomy.yaml", *(f"{graph}.onnx" for graph in GRAPHS))
 
 
@@ -57,27 +58,62 @@ def stream_hash(folder: Path, layout: Mapping[str, Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def model_hash(folder: Path, stream: str) -> str:
+def model_hash(folder: Path, stream: str, files: tuple[str, ...] = MODEL_FILES) -> str:
     digest = hashlib.sha256(stream.encode())
-    for name in MODEL_FILES:
+    for name in files:
         digest.update(name.encode() + b"\0" + hashlib.sha256((folder / name).read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
+def read_kind(folder: Path) -> str:
+    """What kind of model lies in `folder`: `scene` or `whole-image`.
+
+    Raises:
+        ModelError: there is no readable model.json, or it names another kind.
+    """
+    card = _read_json(folder)
+    kind = card.get("kind", KINDS[0])
+    if kind not in KINDS:
+        raise ModelError(f"{folder}/model.json: kind {kind!r}, this release knows {', '.join(KINDS)}")
+    return str(kind)
+
+
+def read_card(folder: Path, files: tuple[str, ...]) -> dict[str, Any]:
+    """`model.json`, once its hashes were found to be those of the folder's files.
+
+    Raises:
+        ModelError: a file is missing or not the one that was hashed. KeyError: a field is missing.
+    """
+    card = _read_json(folder)
+    if card["format"] != FORMAT:
+        raise ModelError(f"{folder}/model.json: format {card['format']}, this release reads format {FORMAT}")
+    found = stream_hash(folder, card["layout"])
+    for field, value in (("stream_hash", found), ("model_hash", model_hash(folder, found, files))):
+        if card[field] != value:
+            raise ModelError(f"{folder}: {field} is {value}, model.json says {card[field]}: a file was changed")
+    return card
+
+
+def _read_json(folder: Path) -> dict[str, Any]:
+    try:
+        card = json.loads((folder / "model.json").read_text())
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder}: model.json is missing; is this a model folder?") from error
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{folder}/model.json: {error}") from error
+    if not isinstance(card, dict):
+        raise ModelError(f"{folder}/model.json: {type(card).__name__}, expected an object")
+    return card
+
+
 def load_model(folder: Path) -> ModelFolder:
-    """Read and check a model folder.
+    """Read and check a scene model's folder.
 
     Raises:
         ModelError: a file is missing, unreadable, or not the one that the hashes in `model.json` name.
     """
     try:
-        card = json.loads((folder / "model.json").read_text())
-        if card["format"] != FORMAT:
-            raise ModelError(f"{folder}/model.json: format {card['format']}, this release reads format {FORMAT}")
-        found = stream_hash(folder, card["layout"])
-        for field, value in (("stream_hash", found), ("model_hash", model_hash(folder, found))):
-            if card[field] != value:
-                raise ModelError(f"{folder}: {field} is {value}, model.json says {card[field]}: a file was changed")
+        card = read_card(folder, MODEL_FILES)
         heads = {key: value.astype(np.float32) for key, value in load_file(folder / "heads.safetensors").items()}
         return ModelFolder(
             folder,
@@ -92,7 +128,7 @@ def load_model(folder: Path) -> ModelFolder:
         )
     except FileNotFoundError as error:
         raise ModelError(f"{folder}: {Path(str(error.filename)).name} is missing; is this a model folder?") from error
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError) as error:
         raise ModelError(f"{folder}/model.json: {type(error).__name__}: {error}") from error
 
 
@@ -140,6 +176,7 @@ def write_card(folder: Path, name: str, canvas: tuple[int, int], threshold: floa
     known = stream_hash(folder, layout)
     card = {
         "format": FORMAT,
+        "kind": KINDS[0],
         "name": name,
         "canvas": list(canvas),
         "threshold": threshold,

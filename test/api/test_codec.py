@@ -126,7 +126,7 @@ def test_changed_model_file_is_refused(codec, tmp_path):
     import shutil
 
     folder = tmp_path / "road"
-    shutil.copytree(codec._model.path, folder)
+    shutil.copytree(codec.model.path, folder)
     path = folder / "stream.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -134,7 +134,7 @@ def test_changed_model_file_is_refused(codec, tmp_path):
     with pytest.raises(ModelError, match="stream_hash is"):
         Codec.load(folder, "cpu")
     (folder / "taxonomy.yaml").unlink()
-    path.write_bytes((codec._model.path / "stream.safetensors").read_bytes())
+    path.write_bytes((codec.model.path / "stream.safetensors").read_bytes())
     with pytest.raises(ModelError, match=r"taxonomy\.yaml is missing"):
         Codec.load(folder, "cpu")
 

@@ -18,7 +18,7 @@ GOLDEN = Path(__file__).parent / "golden_road.json"
 
 def code_of(codec: Codec, image: np.ndarray) -> SceneCode:
     """What the encoder quantised a picture to, before any byte was made."""
-    model, backend = codec._model, codec._backend
+    model, backend = codec.model.folder, codec.model.backend
     canvas = Canvas(*model.canvas, source=(image.shape[1], image.shape[0])).place(image)
     objects = find_objects(backend.detect(canvas), model.threshold, model.stream.layout.max_objects)
     code = code_objects(model.stream, model.projection, objects, codec.semantic_blocks)
@@ -45,11 +45,11 @@ def assert_same(first: SceneCode, second: SceneCode) -> None:
 
 def test_bf16_on_two_threads_decodes_to_its_very_symbols(codec):
     fast = Codec.load("road", "cpu", threads=2, precision="bf16")
-    stream = fast._model.stream
+    stream = fast.model.stream
     for image in street_frames()[::4]:
         code = code_of(fast, image)
         blocks = [stream.encode(index, code) for index in range(len(fast.block_names))]
-        assert_same(decode(codec._model.stream, blocks), code)
+        assert_same(decode(codec.model.stream, blocks), code)
         assert_same(decode(stream, blocks), code)
 
 
@@ -62,7 +62,7 @@ def test_torch_and_openvino_read_the_same(codec):
         for encoder, reader in ((codec, torch_codec), (torch_codec, codec)):
             blocks = encoder.encode(image)
             code = code_of(encoder, image)
-            assert_same(decode(reader._model.stream, [block.data for block in blocks]), code)
+            assert_same(decode(reader.model.stream, [block.data for block in blocks]), code)
             ours, theirs = encoder.decoder(size), reader.decoder(size)
             for block in blocks:
                 assert ours.push(block) == theirs.push(block)
@@ -102,7 +102,7 @@ def fixed_code(stream) -> SceneCode:
 def test_golden_blocks(codec):
     """Fixed symbols give exactly these bytes, and these bytes exactly those symbols. SEMHIER_WRITE_GOLDEN=1 writes
     the file anew: right only together with a new stream hash."""
-    stream = codec._model.stream
+    stream = codec.model.stream
     code = fixed_code(stream)
     blocks = [stream.encode(index, code) for index in range(len(codec.block_names))]
     if os.environ.get("SEMHIER_WRITE_GOLDEN"):

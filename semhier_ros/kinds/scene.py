@@ -1,0 +1,82 @@
+"""Scenes: objects with boxes, named level by level, then the picture that they stand in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.codec.backend import Backend, OpenVinoBackend
+from semhier_ros.codec.canvas import Canvas
+from semhier_ros.codec.model_folder import ModelFolder, load_model
+from semhier_ros.codec.objects import code_objects, code_picture, find_objects, to_float
+from semhier_ros.codec.scene import SceneCode
+from semhier_ros.kinds.model import EncodeOptions
+from semhier_ros.perception.reading import Detection
+from semhier_ros.perception.scene_reader import SceneReader, meaning_map
+from semhier_ros.taxonomy import Taxonomy
+
+
+class SceneModel:
+    """`kinds.model.Model` of scenes."""
+
+    def __init__(self, folder: ModelFolder, backend: Backend):
+        self.folder, self.backend, self.stream = folder, backend, folder.stream
+        self.name, self.path = folder.name, folder.path
+        self.stream_hash, self.model_hash = folder.stream_hash, folder.model_hash
+        self.block_names = self.stream.block_names
+        self.semantic_blocks = self.stream.semantic_blocks
+        self.levels = self.stream.levels
+        self.taxonomy = Taxonomy.load(folder.path / "taxonomy.yaml")
+        self.view_size = folder.canvas
+        self.reader = SceneReader(self.stream, self.taxonomy, folder.heads)
+
+    @classmethod
+    def load(cls, path: Path, device: str, threads: int, precision: str) -> SceneModel:
+        folder = load_model(path)
+        if device == "cpu":
+            return cls(folder, OpenVinoBackend(folder.path, threads, precision))
+        from semhier_ros.networks.torch_backend import TorchBackend
+
+        return cls(folder, TorchBackend(folder, "cpu" if device == "torch" else "cuda"))
+
+    def check(self, options: EncodeOptions) -> None:
+        if options.threshold is not None and not 0 < options.threshold < 1:
+            raise ValueError(f"threshold: {options.threshold} is outside 0..1")
+        if options.quality is not None:
+            raise ValueError(f"quality: {options.quality}, but model {self.name} has one operating point")
+
+    def encode(self, image: NDArray[np.uint8], blocks: int, options: EncodeOptions) -> Iterator[bytes]:
+        threshold = self.folder.threshold if options.threshold is None else options.threshold
+        canvas = self._canvas((image.shape[1], image.shape[0])).place(image)
+        objects = find_objects(self.backend.detect(canvas), threshold, self.stream.layout.max_objects)
+        code = code_objects(self.stream, self.folder.projection, objects, blocks)
+        for index in range(blocks):
+            if index == self.semantic_blocks:
+                code_picture(self.stream, self.backend.analyse(canvas), code, blocks - index)
+            yield self.stream.encode(index, code)
+
+    def decode(self, index: int, data: bytes, code: SceneCode | None) -> SceneCode:
+        return self.stream.decode(index, data, code)
+
+    def read(self, code: SceneCode, prefix: int, size: tuple[int, int]) -> tuple[Detection, ...]:
+        return self.reader.read(code, prefix, self._canvas(size))
+
+    def picture(self, code: SceneCode, prefix: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        layout = self.stream.layout
+        shape = self.stream.picture_shape()
+        boxes, _ = self.reader.measure(code, min(prefix, self.stream.semantic_blocks - 1))
+        groups = code.path[1] if len(code.path) > 1 else None
+        planes = 1 + len(layout.parents[0])
+        meaning = meaning_map(boxes * np.float32(layout.stride), groups, shape, planes, layout.picture_stride)
+        latents = np.zeros((sum(layout.picture_groups), *shape), np.float32)
+        if code.picture:
+            known = to_float(code.picture, axis=0)
+            latents[: len(known)] = known
+        present = (np.arange(len(layout.picture_groups)) < len(code.picture)).astype(np.float32)
+        return self._canvas(size).lift(self.backend.synthesise(latents, present, meaning))
+
+    def _canvas(self, size: tuple[int, int]) -> Canvas:
+        return Canvas(*self.view_size, source=size)
