@@ -47,7 +47,9 @@ ROOMS: dict[str, Room] = {
 
 EXTRA_OF_LIBRARY = {
     "compressai": "train",
+    "faster_coco_eval": "codecs",
     "jinja2": "demo",
+    "jxlpy": "codecs",
     "matplotlib": "demo",
     "onnx": "train",
     "open_clip": "taxonomy",

@@ -1,0 +1,56 @@
+"""Still-picture reference codecs behind one interface: `make("jpeg")`, then `send(codec, picture, settings)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from semhier_ros.evaluation.codecs.still import CutTooShort, Picture, Setting, StillCodec, Transmitted, send
+
+__all__ = ["NAMES", "CutTooShort", "Picture", "Setting", "StillCodec", "Transmitted", "make", "send"]
+
+
+def _pillow(name: str) -> StillCodec:
+    from semhier_ros.evaluation.codecs import pillow_codecs
+
+    return {
+        "jpeg": pillow_codecs.Jpeg,
+        "jpeg_progressive": pillow_codecs.ProgressiveJpeg,
+        "webp": pillow_codecs.WebP,
+        "avif": pillow_codecs.Avif,
+    }[name]()
+
+
+def _jpeg2000(name: str) -> StillCodec:
+    from semhier_ros.evaluation.codecs.jpeg2000 import Jpeg2000
+
+    return Jpeg2000()
+
+
+def _jpegxl(name: str) -> StillCodec:
+    from semhier_ros.evaluation.codecs.jpegxl import JpegXl, ProgressiveJpegXl
+
+    return ProgressiveJpegXl() if name == "jpegxl_progressive" else JpegXl()
+
+
+_MAKERS: dict[str, Callable[[str], StillCodec]] = {
+    "jpeg": _pillow,
+    "jpeg_progressive": _pillow,
+    "webp": _pillow,
+    "avif": _pillow,
+    "jpegxl": _jpegxl,
+    "jpegxl_progressive": _jpegxl,
+    "jpeg2000": _jpeg2000,
+}
+NAMES = tuple(_MAKERS)
+"""The codecs there are. CompressAI's are not among them: their weights come from a server, not from a package."""
+
+
+def make(name: str) -> StillCodec:
+    """The codec of that name.
+
+    Raises:
+        ValueError: no such codec; the message names those there are. ModuleNotFoundError: its library is missing.
+    """
+    if name not in _MAKERS:
+        raise ValueError(f"codecs: {name!r} is not one of {', '.join(NAMES)}")
+    return _MAKERS[name](name)
