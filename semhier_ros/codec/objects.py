@@ -138,6 +138,7 @@ def code_objects(stream: SceneStream, projection: ObjectProjection, objects: Obj
     known = evidence(layout, objects, code, projection.feature_mean, projection.feature_scale)
     half = stream.tables["latents"].alphabet // 2
     for block in range(1, min(blocks, stream.semantic_blocks)):
+        code.kept.append(np.ones(len(code), bool))
         if block < stream.levels:
             code.path.append(path[block])
         means, _ = stream.latent_parameters(block, code)

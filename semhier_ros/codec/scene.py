@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int32]
+Flags = NDArray[np.bool_]
 FRACTION = 16  # latents are carried in units of 1/16
+UNNAMED = -1
 
 
 @dataclass(frozen=True)
@@ -100,15 +102,18 @@ def restore_boxes(layout: SceneLayout, cells: Ints, sizes: Ints, offsets: Ints) 
 class SceneCode:
     """What blocks 0..k of one frame say. Objects stand in raster order of their cells.
 
-    cells n; sizes n,2; offsets n,2; scores n: block 0. path: one array n of node indices for each level named so far
-    (level 0 first). latents: one array n,d in units of 1/16 for each channel group so far. picture: one array c,h,w in
-    units of 1/16 for each picture group so far.
+    cells n; sizes n,2; offsets n,2; scores n: block 0. kept: for each semantic block after the first, which objects it
+    refines, n booleans; an object that a block passes over is in no later block either. path: one array n of node
+    indices for each level named so far (level 0 first), UNNAMED for objects passed over. latents: one array n,d in
+    units of 1/16 for each channel group so far, zero for objects passed over. picture: one array c,h,w in units of 1/16
+    for each picture group so far.
     """
 
     cells: Ints
     sizes: Ints
     offsets: Ints
     scores: Ints
+    kept: list[Flags] = field(default_factory=list)
     path: list[Ints] = field(default_factory=list)
     latents: list[Ints] = field(default_factory=list)
     picture: list[Ints] = field(default_factory=list)
@@ -118,4 +123,33 @@ class SceneCode:
 
     def extended(self) -> SceneCode:
         """A copy to which more can be appended without changing this one."""
-        return replace(self, path=list(self.path), latents=list(self.latents), picture=list(self.picture))
+        return replace(
+            self, kept=list(self.kept), path=list(self.path), latents=list(self.latents), picture=list(self.picture)
+        )
+
+    def refined(self, block: int) -> Flags:
+        """Which objects the blocks up to `block` all refine; every object after block 0."""
+        return self.kept[block - 1] if block else np.ones(len(self), bool)
+
+    def depth(self, prefix: int) -> NDArray[np.intp]:
+        """The last of the semantic blocks 0..prefix that refines each object."""
+        return np.sum(self.kept[:prefix], axis=0, dtype=np.intp) if prefix else np.zeros(len(self), np.intp)
+
+    def take(self, rows: NDArray[np.intp] | Flags) -> SceneCode:
+        """The same frame with only some of its objects; the picture stays away."""
+        return SceneCode(
+            self.cells[rows],
+            self.sizes[rows],
+            self.offsets[rows],
+            self.scores[rows],
+            kept=[flags[rows] for flags in self.kept],
+            path=[nodes[rows] for nodes in self.path],
+            latents=[group[rows] for group in self.latents],
+        )
+
+
+def spread(values: Ints, kept: Flags, absent: int) -> Ints:
+    """`values` of the kept objects among all objects, `absent` for the others."""
+    out = np.full((len(kept), *values.shape[1:]), absent, np.int32)
+    out[kept] = values
+    return out

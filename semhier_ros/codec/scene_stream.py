@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
-from semhier_ros.codec.scene import FRACTION, Ints, SceneCode, SceneLayout
+from semhier_ros.codec.scene import FRACTION, UNNAMED, Flags, Ints, SceneCode, SceneLayout, spread
 
 LATENT_BOUND = 4095  # latents in units of 1/16, both ways: what the context networks accept
 ROW_BANDS = 8
@@ -24,8 +24,9 @@ class SceneStream:
     """The entropy-coded form of `SceneCode`, block by block.
 
     Tables, by name: `count` (1 row), `occupancy` (rows over empty/object), `width` (a row per band of grid rows),
-    `height` and `offset_x` (a row per width), `offset_y` (a row per height), `score` (a row per width), `name_1`,
-    `name_2`… (see `name_rows`), `latents` and `picture` (a row per scale). `occupancy_rows`: classes of counts x cells,
+    `height` and `offset_x` (a row per width), `offset_y` (a row per height), `score` (a row per width), `whole` (a row
+    per semantic block after the first), `kept` (a row per class of area), `name_1`, `name_2`… (see `name_rows`),
+    `latents` and `picture` (a row per scale). `occupancy_rows`: classes of counts x cells,
     the row of each cell. Networks: `latents_1`… and `picture_1`…
     """
 
@@ -57,10 +58,12 @@ class SceneStream:
         if index == 0:
             self._put_objects(encoder, code)
         elif index < self.semantic_blocks:
+            self._put_kept(encoder, index, code)
+            part = code.take(code.refined(index))
             if index < self.levels:
-                encoder.put(self.name_symbols(index, code), self.tables[f"name_{index}"], self.name_rows(index, code))
-            means, rows = self.latent_parameters(index, code)
-            _put_latents(encoder, code.latents[index - 1], means, rows, self.tables["latents"])
+                encoder.put(self.name_symbols(index, part), self.tables[f"name_{index}"], self.name_rows(index, part))
+            means, rows = self.latent_parameters(index, part)
+            _put_latents(encoder, part.latents[index - 1], means, rows, self.tables["latents"])
         else:
             group = index - self.semantic_blocks
             means, rows = self.picture_parameters(group, code.picture[:group], code.picture[group].shape[1:])
@@ -78,10 +81,14 @@ class SceneStream:
             code = self._get_objects(decoder)
         elif index < self.semantic_blocks:
             code = code.extended()
+            kept = self._get_kept(decoder, index, code)
+            code.kept.append(kept)
+            part = code.take(kept)
             if index < self.levels:
-                self._get_names(decoder, index, code)
-            means, rows = self.latent_parameters(index, code)
-            code.latents.append(_get_latents(decoder, means, rows, self.tables["latents"]))
+                self._get_names(decoder, index, part)
+                code.path.append(spread(part.path[index], kept, UNNAMED))
+            means, rows = self.latent_parameters(index, part)
+            code.latents.append(spread(_get_latents(decoder, means, rows, self.tables["latents"]), kept, 0))
         else:
             group = index - self.semantic_blocks
             code = code.extended()
@@ -135,6 +142,26 @@ class SceneStream:
             path=[np.zeros(len(cells), np.int32)],
         )
 
+    def _put_kept(self, encoder: BlockEncoder, index: int, code: SceneCode) -> None:
+        """Which of the objects that the block before refined this one refines: all, or a flag for each."""
+        before = code.refined(index - 1)
+        if not before.any():
+            return
+        flags = code.refined(index)[before].astype(np.int32)
+        encoder.put(np.array([flags.all()], np.int32), self.tables["whole"], index - 1)
+        if not flags.all():
+            encoder.put(flags, self.tables["kept"], self.area(code.take(before)))
+
+    def _get_kept(self, decoder: BlockDecoder, index: int, code: SceneCode) -> Flags:
+        before = code.refined(index - 1)
+        if not before.any() or decoder.get(self.tables["whole"], index - 1)[0]:
+            return before.copy()
+        kept = np.zeros(len(code), bool)
+        kept[before] = decoder.get(self.tables["kept"], self.area(code.take(before))) > 0
+        if kept[before].all():
+            raise BlockError(f"block {index}: every object flagged one by one, which the symbol before says")
+        return kept
+
     def band(self, cells: Ints) -> Ints:
         """Which of 8 bands of grid rows each cell lies in."""
         return (cells // self.layout.columns * ROW_BANDS // self.layout.rows).astype(np.int32)
@@ -142,8 +169,11 @@ class SceneStream:
     def name_rows(self, level: int, code: SceneCode) -> Ints:
         """Table row of each object's name at `level`: its parent, the box's aspect and its area."""
         aspect = np.clip(code.sizes[:, 0] - code.sizes[:, 1] + ASPECTS // 2, 0, ASPECTS - 1)
-        area = np.clip(code.sizes.sum(axis=1) * AREAS // (2 * self.layout.size_levels - 1), 0, AREAS - 1)
-        return ((code.path[level - 1] * ASPECTS + aspect) * AREAS + area).astype(np.int32)
+        return ((code.path[level - 1] * ASPECTS + aspect) * AREAS + self.area(code)).astype(np.int32)
+
+    def area(self, code: SceneCode) -> Ints:
+        """Which of 6 classes of area each object's box is in."""
+        return np.clip(code.sizes.sum(axis=1) * AREAS // (2 * self.layout.size_levels - 1), 0, AREAS - 1)
 
     def name_symbols(self, level: int, code: SceneCode) -> Ints:
         """Each object's name as its position among its parent's children."""

@@ -67,7 +67,7 @@ class SceneModel:
     def picture(self, code: SceneCode, prefix: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         layout = self.stream.layout
         shape = self.stream.picture_shape()
-        boxes, _ = self.reader.measure(code, min(prefix, self.stream.semantic_blocks - 1))
+        boxes = self.reader.measure(code, prefix).boxes
         groups = code.path[1] if len(code.path) > 1 else None
         planes = 1 + len(layout.parents[0])
         meaning = meaning_map(boxes * np.float32(layout.stride), groups, shape, planes, layout.picture_stride)

@@ -11,6 +11,8 @@ class Detection:
 
     box: x0, y0, x1, y1 in pixels of the source picture. path: node index at level 0, 1, … as deep as known. names: the
     nodes' names. scores: calibrated probability that an object of that node is there, one per level of the path.
+    others: for each level of the path, what else it may be: (node index, calibrated probability), likeliest first, only
+    what is worth mentioning. An object that the sender's budget passed over keeps a shorter path than its reading.
     """
 
     id: int
@@ -18,6 +20,7 @@ class Detection:
     path: tuple[int, ...]
     names: tuple[str, ...]
     scores: tuple[float, ...]
+    others: tuple[tuple[tuple[int, float], ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

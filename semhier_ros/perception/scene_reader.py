@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from semhier_ros.codec.scene_stream import SceneStream
 from semhier_ros.perception.reading import Detection
 
 Floats = NDArray[np.float32]
+LEAST_OTHER = 0.02  # probability below which another node is not mentioned
+MOST_OTHERS = 4  # other nodes mentioned per level
 
 
 class LevelTree(Protocol):
@@ -24,11 +26,20 @@ class LevelTree(Protocol):
     def owner(self, level: int) -> NDArray[np.intp]: ...
 
 
+class Measured(NamedTuple):
+    """Raw readings of n objects: boxes n,4 (corners, in cells); named n, the deepest level that each is named at; per
+    level of the taxonomy n,nodes: probability of an object times that of the node, 0 where the level isn't named."""
+
+    boxes: Floats
+    named: NDArray[np.intp]
+    levels: list[NDArray[np.float64]]
+
+
 class SceneReader:
     """Reads detections from a `SceneCode`.
 
-    weights: `reader_<prefix>.<layer>.weight` (out,in) and `.bias` of each prefix's perceptron; `score_<level>`:
-    calibrated probabilities over a grid of raw scores 0..1, one curve a level.
+    weights: `reader_<prefix>.<layer>.weight` (out,in) and `.bias` of each prefix's perceptron; `score_<level>` and
+    `other_<level>`: calibrated probabilities over a grid of raw scores 0..1, of the node named and of any other.
     """
 
     def __init__(self, stream: SceneStream, tree: LevelTree, weights: Mapping[str, Floats]):
@@ -44,7 +55,10 @@ class SceneReader:
             ]
             for prefix in range(self.prefixes)
         ]
-        self._curves = [weights[f"score_{level}"].astype(np.float64) for level in range(stream.levels)]
+        self._curves, self._other_curves = (
+            [weights[f"{kind}_{level}"].astype(np.float64) for level in range(stream.levels)]
+            for kind in ("score", "other")
+        )
         self._names = [tree.names(level) for level in range(stream.levels)]
         self._owners = [tree.owner(level) for level in range(stream.levels)]
 
@@ -52,27 +66,41 @@ class SceneReader:
         """Detections after blocks 0..prefix, in the order (and with the ids) of block 0."""
         if not len(code):
             return ()
-        boxes, raw = self.measure(code, min(prefix, self.prefixes - 1))
-        corners = canvas.to_source(boxes * np.float32(self.stream.layout.stride))
-        level = min(prefix, self.stream.levels - 1)
-        path = np.stack(code.path[: level + 1], axis=1)
-        scores = np.stack([self.calibrate(raw[:, k], k) for k in range(level + 1)], axis=1)
-        scores = np.minimum.accumulate(scores, axis=1)
-        return tuple(
-            Detection(
-                number,
-                (float(x0), float(y0), float(x1), float(y1)),
-                tuple(nodes),
-                tuple(self._names[k][node] for k, node in enumerate(nodes)),
-                tuple(chances),
-            )
-            for number, ((x0, y0, x1, y1), nodes, chances) in enumerate(
-                zip(corners.tolist(), path.tolist(), scores.tolist(), strict=True)
-            )
-        )
+        seen = self.measure(code, prefix)
+        corners = canvas.to_source(seen.boxes * np.float32(self.stream.layout.stride)).tolist()
+        rest = [_calibrated(raw, curve) for raw, curve in zip(seen.levels, self._other_curves, strict=True)]
+        detections = []
+        for number, depth in enumerate(seen.named.tolist()):
+            path = tuple(int(code.path[level][number]) for level in range(depth + 1))
+            scores: list[float] = []
+            others = []
+            for level, node in enumerate(path):
+                row = rest[level][number]
+                own = float(_calibrated(seen.levels[level][number, node], self._curves[level]))
+                scores.append(min(own, scores[-1] if scores else 1.0))
+                likely = np.argsort(-row)[: MOST_OTHERS + 1].tolist() if level else []
+                others.append(tuple((n, float(row[n])) for n in likely if n != node and row[n] >= LEAST_OTHER))
+            names = tuple(self._names[level][node] for level, node in enumerate(path))
+            x0, y0, x1, y1 = corners[number]
+            detections.append(Detection(number, (x0, y0, x1, y1), path, names, tuple(scores), tuple(others)))
+        return tuple(detections)
 
-    def measure(self, code: SceneCode, prefix: int) -> tuple[Floats, NDArray[np.float64]]:
-        """Corner boxes n,4 in cells and raw scores n,levels known: probability of an object times that of its node."""
+    def measure(self, code: SceneCode, prefix: int) -> Measured:
+        """What blocks 0..prefix say of each object; an object that the last of them pass over is read from those that
+        do refine it."""
+        depth = code.depth(min(prefix, self.prefixes - 1))
+        boxes = np.empty((len(code), 4), np.float32)
+        levels = [np.zeros((len(code), len(names))) for names in self._names]
+        for own in np.unique(depth).tolist():
+            rows = np.flatnonzero(depth == own)
+            boxes[rows], found = self._measure(code.take(rows), own)
+            for level, raw in enumerate(found):
+                levels[level][rows] = raw
+        return Measured(boxes, np.minimum(depth, self.stream.levels - 1), levels)
+
+    def _measure(self, code: SceneCode, prefix: int) -> tuple[Floats, list[NDArray[np.float64]]]:
+        """Corner boxes n,4 in cells and, for each level named, raw scores n,nodes of objects that blocks 0..prefix all
+        refine."""
         level = min(prefix, self.stream.levels - 1)
         told = self.stream.told(code, level)
         out = np.concatenate([told, *code.latents[:prefix]], axis=1).astype(np.float32) / FRACTION
@@ -89,18 +117,17 @@ class SceneReader:
         boxes = restore_boxes(self.stream.layout, code.cells, code.sizes, code.offsets)
         centre = boxes[:, :2] + shift[:, :2] * boxes[:, 2:]
         half = boxes[:, 2:] * np.exp(np.clip(shift[:, 2:], -1, 1)) / 2
-        rows = np.arange(len(code))
-        raw = [present]
-        for k in range(1, level + 1):
+        raw = []
+        for k in range(level + 1):
             share = np.zeros((len(code), len(self._names[k])))
             np.add.at(share.T, self._owners[k], posterior.T)
-            raw.append(present * share[rows, code.path[k]])
-        return np.concatenate([centre - half, centre + half], axis=1).astype(np.float32), np.stack(raw, axis=1)
+            raw.append(present[:, None] * share)
+        return np.concatenate([centre - half, centre + half], axis=1).astype(np.float32), raw
 
-    def calibrate(self, raw: NDArray[np.float64], level: int) -> NDArray[np.float64]:
-        """Raw scores of one level as probabilities, by that level's curve."""
-        curve = self._curves[level]
-        return np.interp(raw, np.linspace(0, 1, len(curve)), curve)
+
+def _calibrated(raw: NDArray[np.float64], curve: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Raw scores as probabilities, by a curve over an even grid of 0..1."""
+    return np.interp(raw, np.linspace(0, 1, len(curve)), curve)
 
 
 def meaning_map(

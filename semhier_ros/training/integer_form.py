@@ -18,6 +18,8 @@ OUTPUT_BOUND = 2047  # means within +-128, table rows up to 127, in units of 1/1
 OCCUPANCY_LEVELS = 64
 OCCUPANCY_RANGE = (2e-6, 0.25)  # probabilities of an object in a cell that the occupancy tables cover
 BLUR = (3.0, 5.0)  # cells, down and across: how far an object seen in one cell speaks for its neighbours
+WHOLE = 0.93  # how often a block is expected to refine every object
+KEPT_BY_AREA = (0.3, 0.45, 0.6, 0.7, 0.8, 0.85)  # how often an object is refined where not all are
 ANYWHERE = 0.35  # share of the occupancy prior that is uniform: other cameras look elsewhere
 
 
@@ -77,6 +79,17 @@ def geometry_tables(layout: SceneLayout, codes: list[SceneCode]) -> tuple[dict[s
         position = np.log(np.clip(prior * mean, *reach) / reach[0]) / np.log(chances[1] / chances[0])
         rows[kind] = np.rint(position).astype(np.uint8)
     return tables, rows
+
+
+def budget_tables(blocks: int) -> dict[str, Tables]:
+    """Tables of what a budget passes over, for `blocks` semantic blocks after the first. Nothing can be counted here,
+    for it depends on the budget: a block mostly refines every object, else rather the large ones."""
+    whole = np.tile([[1 - WHOLE, WHOLE]], (blocks, 1))
+    kept = np.array(KEPT_BY_AREA)
+    return {
+        "whole": Tables.from_counts(whole * 1e6),
+        "kept": Tables.from_counts(np.stack([1 - kept, kept], axis=1) * 1e6),
+    }
 
 
 def name_tables(stream: SceneStream, codes: list[SceneCode]) -> dict[str, Tables]:

@@ -30,6 +30,7 @@ from semhier_ros.perception.scene_reader import SceneReader
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.training.export import export_graphs, half_precision
 from semhier_ros.training.integer_form import (
+    budget_tables,
     geometry_tables,
     integer_context,
     name_tables,
@@ -149,34 +150,41 @@ def make_rows(
 def calibration_curves(
     stream: SceneStream, reader: SceneReader, taxonomy: Taxonomy, projection: ObjectProjection, found: list
 ) -> dict[str, NDArray[np.float32]]:
-    """Per level, the chance that a named object is right, as a monotone function of its raw score (isotonic)."""
-    from scipy.optimize import isotonic_regression
-
-    raw: list[list[NDArray]] = [[] for _ in range(stream.levels)]
-    right: list[list[NDArray]] = [[] for _ in range(stream.levels)]
+    """Per level, the chance that a named object is right (`score_<level>`) and that it is rather a certain other node
+    (`other_<level>`), as monotone functions of the raw score."""
+    raw: dict[str, list[NDArray]] = {}
+    right: dict[str, list[NDArray]] = {}
     for objects, truth in found:
         if not len(objects):
             continue
         code = code_objects(stream, projection, objects, stream.semantic_blocks)
         for level in range(stream.levels):
-            _, scores = reader.measure(code, level)
+            scores = reader.measure(code, level).levels[level]
             owner = np.asarray(taxonomy.owner(level))
-            raw[level].append(scores[:, level])
-            right[level].append((truth >= 0) & (owner[np.maximum(truth, 0)] == code.path[level]))
+            hits = (owner[np.maximum(truth, 0)][:, None] == np.arange(scores.shape[1])) & (truth >= 0)[:, None]
+            named = code.path[level][:, None] == np.arange(scores.shape[1])
+            for kind, pick in ((f"score_{level}", named), (f"other_{level}", ~named & (scores > 0.002))):
+                raw.setdefault(kind, []).append(scores[pick])
+                right.setdefault(kind, []).append(hits[pick])
+    return {kind: isotonic_curve(np.concatenate(raw[kind]), np.concatenate(right[kind])) for kind in raw}
+
+
+def isotonic_curve(scores: NDArray, hits: NDArray) -> NDArray[np.float32]:
+    """The chance of a hit over an even grid of scores 0..1, rising strictly so that equal ranks stay apart."""
+    from scipy.optimize import isotonic_regression
+
     grid = np.linspace(0, 1, CURVE_POINTS)
-    curves = {}
-    for level in range(stream.levels):
-        scores, hits = np.concatenate(raw[level]), np.concatenate(right[level]).astype(float)
-        edges = np.unique(np.quantile(scores, np.linspace(0, 1, 25)))
-        bins = np.clip(np.digitize(scores, edges[1:-1]), 0, len(edges) - 2)
-        weight = np.bincount(bins, minlength=len(edges) - 1)
-        used = weight > 0
-        x = np.bincount(bins, scores, len(edges) - 1)[used] / weight[used]
-        y = np.bincount(bins, hits, len(edges) - 1)[used] / weight[used]
-        fitted = isotonic_regression(y, weights=weight[used]).x
-        curve = np.interp(grid, np.concatenate([[0], x, [1]]), np.concatenate([[0], fitted, [max(fitted[-1], x[-1])]]))
-        curves[f"score_{level}"] = (curve + 1e-3 * grid).clip(0, 1).astype(np.float32)
-    return curves
+    if not len(scores):
+        return grid.astype(np.float32)
+    edges = np.unique(np.quantile(scores, np.linspace(0, 1, 25)))
+    bins = np.clip(np.digitize(scores, edges[1:-1]), 0, max(len(edges) - 2, 0))
+    weight = np.bincount(bins)
+    used = weight > 0
+    x = np.bincount(bins, scores)[used] / weight[used]
+    y = np.bincount(bins, hits.astype(float))[used] / weight[used]
+    fitted = isotonic_regression(y, weights=weight[used]).x
+    curve = np.interp(grid, np.concatenate([[0], x, [1]]), np.concatenate([[0], fitted, [max(fitted[-1], x[-1])]]))
+    return (curve + 1e-3 * grid).clip(0, 1).astype(np.float32)
 
 
 def head_arrays(codec: ObjectCodec, mean: NDArray, scale: NDArray) -> dict[str, NDArray[np.float32]]:
@@ -242,7 +250,7 @@ def make(options: argparse.Namespace) -> Path:
     kept = [objects.take(np.flatnonzero(objects.objectness >= options.threshold)) for objects, _ in found]
     codes = [named_code(layout, objects, len(nodes)) for objects in kept]
     tables, occupancy = geometry_tables(layout, codes)
-    tables |= name_tables(plain, codes)
+    tables |= name_tables(plain, codes) | budget_tables(len(LATENTS))
     tables["latents"], scales = scale_table(MIN_SCALE, MAX_SCALE, 48, 63)
     tables["picture"], picture_scales = scale_table(PICTURE_MIN, PICTURE_MAX, 64, 127)
     networks = {f"latents_{k + 1}": integer_context(context, scales) for k, context in enumerate(codec.context)}
@@ -254,7 +262,7 @@ def make(options: argparse.Namespace) -> Path:
 
     heads = head_arrays(codec, mean, scale)
     flat = np.linspace(0, 1, CURVE_POINTS, dtype=np.float32)
-    heads |= {f"score_{level}": flat for level in range(len(nodes))}
+    heads |= {f"{kind}_{level}": flat for kind in ("score", "other") for level in range(len(nodes))}
     save_file(heads, folder / "heads.safetensors")
     write_card(folder, options.name, CANVAS, options.threshold, card)
     loaded = load_model(folder)

@@ -36,7 +36,7 @@ def decode(stream, blocks: list[bytes]) -> SceneCode:
 def assert_same(first: SceneCode, second: SceneCode) -> None:
     for name in ("cells", "sizes", "offsets", "scores"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
-    for name in ("path", "latents", "picture"):
+    for name in ("kept", "path", "latents", "picture"):
         ours, theirs = getattr(first, name), getattr(second, name)
         assert len(ours) == len(theirs)
         for one, other in zip(ours, theirs, strict=True):
@@ -90,6 +90,7 @@ def fixed_code(stream) -> SceneCode:
         path.insert(0, np.asarray(parents, np.int32)[path[0]])
     code = SceneCode(cells, sizes, offsets, scores, path=path)
     for block in range(1, stream.semantic_blocks):
+        code.kept.append(np.ones(count, bool))
         means, _ = stream.latent_parameters(block, code)
         code.latents.append((means + 16 * draw.integers(-2, 3, means.shape)).astype(np.int32))
     for group, _channels in enumerate(layout.picture_groups):
