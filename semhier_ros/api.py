@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.canvas import check_picture
 from semhier_ros.codec.packet import Block, PacketError
+from semhier_ros.codec.scene_budget import Motion
 from semhier_ros.kinds import model as kinds
 from semhier_ros.kinds.model import Code, EncodeOptions, Model
 from semhier_ros.paths import find_model
@@ -62,20 +63,29 @@ class Codec:
         blocks: int | None = None,
         threshold: float | None = None,
         quality: int | None = None,
+        motion: Motion | None = None,
     ) -> list[Block]:
         """The blocks of one picture (H,W,3 uint8 RGB), coarse first.
 
         frame: its number, 0..65535. blocks: how many at most (None: all). max_bytes: what all blocks together may
-        take; the finest are left out first, block 0 never. threshold: least objectness worth sending (None: the
+        take; a scene gives up the fine levels of its least important objects first (`codec.scene_budget`), then
+        objects, but block 0 always says something. threshold: least objectness worth sending (None: the
         model's own); higher means fewer objects and fewer bytes. quality: operating point of a whole-image model, 0 the
-        fewest bytes (None: the model's own).
+        fewest bytes (None: the model's own). motion: one camera's memory, kept by the caller and handed over with each
+        of its frames, so that moving objects count as important.
 
         Raises:
             ValueError: an argument outside its range, named with the range.
         """
         return list(
             self.encode_stepwise(
-                image_rgb, frame=frame, max_bytes=max_bytes, blocks=blocks, threshold=threshold, quality=quality
+                image_rgb,
+                frame=frame,
+                max_bytes=max_bytes,
+                blocks=blocks,
+                threshold=threshold,
+                quality=quality,
+                motion=motion,
             )
         )
 
@@ -88,6 +98,7 @@ class Codec:
         blocks: int | None = None,
         threshold: float | None = None,
         quality: int | None = None,
+        motion: Motion | None = None,
     ) -> Iterator[Block]:
         """The same blocks as `encode`, each as soon as it is made: a sender that is behind can stop before the
         picture's networks run. Arguments and errors as there; errors come before the first block."""
@@ -99,14 +110,16 @@ class Codec:
             raise ValueError(f"blocks: {blocks} is outside 1..{len(self.block_names)}")
         if max_bytes is not None and max_bytes < 1:
             raise ValueError(f"max_bytes: {max_bytes} is below 1")
-        options = EncodeOptions(threshold=threshold, quality=quality)
+        options = EncodeOptions(threshold, quality, max_bytes, motion)
         self.model.check(options)
         made = self.model.encode(image, count, options)
         total = 0
         for index in range(count):
             if index == self.semantic_blocks and max_bytes is not None and total >= max_bytes:
                 return
-            data = next(made)
+            data = next(made, None)
+            if data is None:
+                return
             total += len(data)
             if index and max_bytes is not None and total > max_bytes:
                 return

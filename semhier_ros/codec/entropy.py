@@ -85,10 +85,15 @@ class Tables:
         """Number of symbols; they are 0..alphabet-1."""
         return int(self._frequencies.shape[1])
 
+    def symbol_bits(self, symbols: ArrayLike, rows: ArrayLike | int) -> NDArray[np.float64]:
+        """Ideal cost in bits of each of `symbols` under `rows`, in their shape."""
+        flat_rows = rows if isinstance(rows, int) else np.ravel(rows)
+        symbol_array, row_array = _symbols_and_rows(np.ravel(symbols), self, flat_rows)
+        return self._bits[row_array, symbol_array].reshape(np.shape(symbols))
+
     def cost_bits(self, symbols: ArrayLike, rows: ArrayLike | int) -> float:
         """Ideal cost in bits of `symbols` under `rows`: what training and tests compare real bytes with."""
-        symbol_array, row_array = _symbols_and_rows(symbols, self, rows)
-        return float(self._bits[row_array, symbol_array].sum())
+        return float(self.symbol_bits(symbols, rows).sum())
 
     @classmethod
     def from_counts(cls, counts: ArrayLike, *, smoothing: float = 0.5) -> Tables:

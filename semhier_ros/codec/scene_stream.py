@@ -62,12 +62,13 @@ class SceneStream:
             part = code.take(code.refined(index))
             if index < self.levels:
                 encoder.put(self.name_symbols(index, part), self.tables[f"name_{index}"], self.name_rows(index, part))
-            means, rows = self.latent_parameters(index, part)
-            _put_latents(encoder, part.latents[index - 1], means, rows, self.tables["latents"])
+            symbols, rows = self.latent_symbols(index, part)
+            encoder.put(symbols.ravel(), self.tables["latents"], rows.ravel())
         else:
             group = index - self.semantic_blocks
             means, rows = self.picture_parameters(group, code.picture[:group], code.picture[group].shape[1:])
-            _put_latents(encoder, code.picture[group], means, rows, self.tables["picture"])
+            symbols = _steps(code.picture[group], means, self.tables["picture"])
+            encoder.put(symbols.ravel(), self.tables["picture"], rows.ravel())
         return encoder.finish()
 
     def decode(self, index: int, data: bytes, code: SceneCode | None) -> SceneCode:
@@ -217,6 +218,11 @@ class SceneStream:
         names = [FRACTION * np.eye(self._width(k), dtype=np.int64)[code.path[k]] for k in range(1, level + 1)]
         return np.concatenate([geometry, *names], axis=1).astype(np.int32)
 
+    def latent_symbols(self, block: int, code: SceneCode) -> tuple[Ints, Ints]:
+        """Symbols (n,d) and table rows (n,d) of the latent group of semantic block `block` (1..)."""
+        means, rows = self.latent_parameters(block, code)
+        return _steps(code.latents[block - 1], means, self.tables["latents"]), rows
+
     def latent_parameters(self, block: int, code: SceneCode) -> tuple[Ints, Ints]:
         """Means (n,d, units of 1/16) and scale rows (n,d) of the latent group of semantic block `block` (1..)."""
         told = self.told(code, min(block, self.levels - 1))
@@ -254,9 +260,9 @@ def quantise(values: NDArray[np.floating], means: Ints, half_width: int) -> Ints
     return np.clip(steps, low, high) * FRACTION + means
 
 
-def _put_latents(encoder: BlockEncoder, latents: Ints, means: Ints, rows: Ints, tables: Tables) -> None:
-    symbols = (latents - means) // FRACTION + tables.alphabet // 2
-    encoder.put(symbols.ravel(), tables, rows.ravel())
+def _steps(latents: Ints, means: Ints, tables: Tables) -> Ints:
+    """Symbols of latents around their means."""
+    return (latents - means) // FRACTION + tables.alphabet // 2
 
 
 def _get_latents(decoder: BlockDecoder, means: Ints, rows: Ints, tables: Tables) -> Ints:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.model_folder import read_kind
+from semhier_ros.codec.scene_budget import Motion
 from semhier_ros.perception.reading import Detection
 from semhier_ros.taxonomy import Taxonomy
 
@@ -26,11 +27,15 @@ class EncodeOptions:
     """What an encoder may be asked beyond the number of blocks.
 
     threshold: least objectness worth sending, of scenes (None: the model's own). quality: operating point of
-    whole-image models, 0 the least bytes (None: the model's own).
+    whole-image models, 0 the least bytes (None: the model's own). max_bytes: what all blocks together may take (None:
+    as much as they need); a scene gives up fine levels of its least important objects for it. motion: this camera's
+    memory of where objects were, for what moves is important (None: nothing moves).
     """
 
     threshold: float | None = None
     quality: int | None = None
+    max_bytes: int | None = None
+    motion: Motion | None = None
 
 
 class Model(Protocol):
@@ -54,7 +59,8 @@ class Model(Protocol):
         ...
 
     def encode(self, image: NDArray[np.uint8], blocks: int, options: EncodeOptions) -> Iterator[bytes]:
-        """The first `blocks` blocks of a picture (H,W,3 uint8 RGB), each made when it is asked for."""
+        """The first `blocks` blocks of a picture (H,W,3 uint8 RGB), each made when it is asked for; fewer where
+        `max_bytes` leaves nothing to say in the next."""
         ...
 
     def decode(self, index: int, data: bytes, code: Code | None) -> Code:

@@ -13,6 +13,7 @@ from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.model_folder import ModelFolder, load_model
 from semhier_ros.codec.objects import code_objects, code_picture, find_objects, to_float
 from semhier_ros.codec.scene import SceneCode
+from semhier_ros.codec.scene_budget import importance, pare
 from semhier_ros.kinds.model import EncodeOptions
 from semhier_ros.perception.reading import Detection
 from semhier_ros.perception.scene_reader import SceneReader, meaning_map
@@ -53,7 +54,12 @@ class SceneModel:
         canvas = self._canvas((image.shape[1], image.shape[0])).place(image)
         objects = find_objects(self.backend.detect(canvas), threshold, self.stream.layout.max_objects)
         code = code_objects(self.stream, self.folder.projection, objects, blocks)
+        moved = options.motion.update(objects.boxes) if options.motion is not None else None
+        if options.max_bytes is not None:
+            code = pare(self.stream, code, importance(self.stream.layout, objects, moved), options.max_bytes)
         for index in range(blocks):
+            if len(code) and 0 < index < self.semantic_blocks and not code.refined(index).any():
+                return
             if index == self.semantic_blocks:
                 code_picture(self.stream, self.backend.analyse(canvas), code, blocks - index)
             yield self.stream.encode(index, code)
