@@ -67,10 +67,16 @@ def test_fewer_blocks_and_byte_limits(codec):
     whole = codec.encode(image)
     assert codec.encode(image, blocks=2) == whole[:2]
     sizes = np.cumsum([len(block.data) for block in whole])
-    for limit in (1, int(sizes[1]), int(sizes[2]) - 1, int(sizes[4]), int(sizes[-1])):
+    semantic = int(sizes[codec.semantic_blocks - 1])
+    for limit in (semantic, int(sizes[4]), int(sizes[-1])):
         kept = codec.encode(image, max_bytes=limit)
         assert kept == whole[: len(kept)]
-        assert len(kept) == max(1, int((sizes <= limit).sum()))
+        assert len(kept) == int((sizes <= limit).sum())
+    for limit in (semantic - 1, int(sizes[1]), int(sizes[0])):
+        kept = codec.encode(image, max_bytes=limit)
+        assert sum(len(block.data) for block in kept) <= limit
+        assert len(kept) <= codec.semantic_blocks
+    assert len(codec.encode(image, max_bytes=1)) == 1
 
 
 def test_higher_threshold_sends_fewer_objects_and_bytes(codec):
