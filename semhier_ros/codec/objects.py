@@ -15,6 +15,7 @@ from semhier_ros.codec.scene_stream import SceneStream, quantise
 
 Floats = NDArray[np.float32]
 OVERLAP = 0.6  # intersection over union above which the weaker of two boxes is dropped
+AGREEING = 0.5  # intersection over union from which a neighbouring cell means the same object
 
 
 class DetectorMaps(NamedTuple):
@@ -48,29 +49,51 @@ class Objects:
 
 
 def find_objects(maps: DetectorMaps, threshold: float, most: int) -> Objects:
-    """Local maxima of objectness above `threshold`, overlapping weaker ones removed, at most `most` of the best."""
+    """Local maxima of objectness above `threshold`, overlapping weaker ones removed, at most `most` of the best.
+
+    Box and type of an object are the mean of what the peak and its neighbours say, see `_agree`.
+    """
     heat = np.ascontiguousarray(maps.objectness, dtype=np.float32)
     peaks = (heat >= cv2.dilate(heat, np.ones((3, 3), np.uint8))) & (heat >= threshold)
     cells = np.flatnonzero(peaks)
     cells = cells[np.argsort(-heat.ravel()[cells], kind="stable")][: 2 * most]
-    columns = heat.shape[1]
-    raw = maps.box.reshape(4, -1)[:, cells].T
-    middle = np.stack([cells % columns, cells // columns], axis=1) + 0.5
-    boxes = np.concatenate([middle + raw[:, :2], np.exp(raw[:, 2:])], axis=1).astype(np.float32)
+    boxes, leaves = _agree(maps, heat, cells)
     keep = np.array(_suppress(boxes, most), np.intp)
     keep = keep[np.argsort(cells[keep])]
-    cells, boxes = cells[keep], boxes[keep]
-    logits = maps.types.reshape(len(maps.types), -1)[:, cells].T.astype(np.float64)
-    logits -= logits.max(axis=1, keepdims=True)
-    leaves = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    cells = cells[keep]
     features = maps.features.reshape(len(maps.features), -1)[:, cells].T
     return Objects(
         cells.astype(np.int32),
-        boxes,
+        boxes[keep],
         heat.ravel()[cells],
-        leaves.astype(np.float32),
+        np.log(np.maximum(leaves[keep], 1e-9)).astype(np.float32),
         np.ascontiguousarray(features, dtype=np.float32),
     )
+
+
+def _agree(maps: DetectorMaps, heat: Floats, cells: NDArray[np.intp]) -> tuple[Floats, NDArray[np.float64]]:
+    """Boxes n,4 (cx, cy, w, h in cells) and leaf probabilities n,T at `cells`: means over the 3x3 cells around each,
+    weighted by objectness, of those whose box overlaps the middle one's by at least AGREEING."""
+    rows, columns = heat.shape
+    steps = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)])
+    y, x = (cells // columns)[:, None] + steps[:, 0], (cells % columns)[:, None] + steps[:, 1]
+    inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+    around = np.clip(y, 0, rows - 1) * columns + np.clip(x, 0, columns - 1)
+    raw = maps.box.reshape(4, -1)[:, around].astype(np.float64)
+    centre = np.stack([around % columns, around // columns]) + 0.5 + raw[:2]
+    half = np.exp(raw[2:]) / 2
+    low, high = centre - half, centre + half
+    inner = np.clip(np.minimum(high, high[..., 4:5]) - np.maximum(low, low[..., 4:5]), 0, None).prod(axis=0)
+    area = 4 * half.prod(axis=0)
+    agrees = inside & (inner >= AGREEING * (area + area[:, 4:5] - inner))
+    weight = heat.ravel()[around] * agrees
+    weight /= np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
+    low, high = (low * weight).sum(axis=2).T, (high * weight).sum(axis=2).T
+    logits = maps.types.reshape(len(maps.types), -1)[:, around].astype(np.float64)
+    shares = np.exp(logits - logits.max(axis=0))
+    shares /= shares.sum(axis=0)
+    boxes = np.concatenate([(low + high) / 2, high - low], axis=1)
+    return boxes.astype(np.float32), (shares * weight).sum(axis=2).T
 
 
 def _suppress(boxes: Floats, most: int) -> list[int]:

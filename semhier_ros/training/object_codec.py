@@ -2,13 +2,12 @@
 
 The detector runs once over the training scenes (several scales, flipped); every object found becomes one row of
 evidence. Each latent group is trained for its own level: rate of the prefix + divergence of the read posterior from the
-detector's, at that level and at the leaves + cross entropy to the true node + what the box lost, plus, for the last
-group, the object's features (so that questions can be asked later).
+detector's, at that level and at the leaves + cross entropy to the true node + distance from the true box, plus, for the
+last group, the object's features (so that questions can be asked later).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from semhier_ros.codec.objects import Objects
+from semhier_ros.codec.scene_budget import overlaps
 from semhier_ros.networks.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
 from semhier_ros.training.picture import bits
 
@@ -28,44 +28,44 @@ FEATURE_WEIGHT = 0.25
 
 class Rows(NamedTuple):
     """Training rows: told n,6+groups+types (geometry, all names, in real units); evidence n,E; leaves n,T
-    log-probabilities; truth n (true leaf, -1 where the object is none); features n,F; lost n,4 (times 4)."""
+    log-probabilities; truth n (true leaf, -1 where the object is none); features n,F; correction n,4 (times 4): from
+    the quantised box to the label's, or to the detector's where there is no label."""
 
     told: NDArray[np.float32]
     evidence: NDArray[np.float32]
     leaves: NDArray[np.float32]
     truth: NDArray[np.int64]
     features: NDArray[np.float32]
-    lost: NDArray[np.float32]
+    correction: NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Matched:
-    """Objects of one scene with the label that each overlaps best."""
+class Matched(NamedTuple):
+    """Objects of one scene and the label that each overlaps best: truth n, its leaf (-1 for none); wanted n,4, its box
+    (cx, cy, w, h in cells), the object's own where there is none."""
 
     objects: Objects
     truth: NDArray[np.int64]
+    wanted: NDArray[np.float32]
 
 
-def match(objects: Objects, labels: NDArray[np.float32], stride: int, overlap: float = 0.5) -> NDArray[np.int64]:
-    """True leaf of each found object: greedy by objectness, IoU of at least `overlap`; -1 for none.
+def match(objects: Objects, labels: NDArray[np.float32], stride: int, overlap: float = 0.5) -> Matched:
+    """Labels of found objects: greedy by objectness, IoU of at least `overlap`.
 
     labels n,5: class, x0, y0, x1, y1 in canvas pixels.
     """
     truth = np.full(len(objects), -1, np.int64)
-    free = np.ones(len(labels), bool)
-    boxes = objects.boxes * stride
-    low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
-    area = (labels[:, 3] - labels[:, 1]) * (labels[:, 4] - labels[:, 2])
+    wanted = objects.boxes.copy()
+    corners = labels[:, 1:] / stride
+    true_boxes = np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], axis=1)
+    shared = overlaps(objects.boxes, true_boxes)
     for row in np.argsort(-objects.objectness):
-        if not free.any():
+        if not shared.shape[1]:
             break
-        sides = np.minimum(high[row], labels[:, 3:5]) - np.maximum(low[row], labels[:, 1:3])
-        inner = np.clip(sides, 0, None).prod(axis=1)
-        ratio = np.where(free, inner / (area + boxes[row, 2:].prod() - inner + 1e-9), 0)
-        best = int(ratio.argmax())
-        if ratio[best] >= overlap:
-            truth[row], free[best] = int(labels[best, 0]), False
-    return truth
+        best = int(shared[row].argmax())
+        if shared[row, best] >= overlap:
+            truth[row], wanted[row] = int(labels[best, 0]), true_boxes[best]
+            shared[:, best] = 0
+    return Matched(objects, truth, wanted.astype(np.float32))
 
 
 def lift(log_leaves: Tensor, owner: Tensor, nodes: int) -> Tensor:
@@ -76,7 +76,7 @@ def lift(log_leaves: Tensor, owner: Tensor, nodes: int) -> Tensor:
 
 def loss_of_batch(codec: ObjectCodec, batch: list[Tensor], owners: list[Tensor]) -> tuple[Tensor, list[float]]:
     """Loss of all prefixes of one batch, and mean bits per object of each latent group."""
-    told, evidence, leaves, truth, features, lost = batch
+    told, evidence, leaves, truth, features, correction = batch
     named = truth >= 0
     teacher = leaves.log_softmax(-1)
     total = told.new_zeros(())
@@ -104,7 +104,7 @@ def loss_of_batch(codec: ObjectCodec, batch: list[Tensor], owners: list[Tensor])
             if named.any():
                 nodes = owners[k][truth[named]]
                 total = total + 0.3 * weight * torch.nn.functional.nll_loss(ours[named], nodes)
-        total = total + BOX_WEIGHT * torch.nn.functional.smooth_l1_loss(read.box, lost, beta=0.1)
+        total = total + BOX_WEIGHT * torch.nn.functional.smooth_l1_loss(read.box, correction, beta=0.1)
         total = total + torch.nn.functional.binary_cross_entropy_with_logits(read.objectness[:, 0], named.float())
         share = FEATURE_WEIGHT if prefix == len(codec.latents) else FEATURE_WEIGHT / 10
         total = total + share * torch.nn.functional.mse_loss(read.features, features)

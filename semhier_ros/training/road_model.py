@@ -7,18 +7,16 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from semhier_ros.codec.backend import OpenVinoBackend
 from semhier_ros.codec.model_folder import load_model, write_card, write_stream
-from semhier_ros.codec.objects import ObjectProjection, Objects, code_objects, evidence, find_objects, name
-from semhier_ros.codec.scene import FRACTION, SceneCode, SceneLayout, quantise_boxes
+from semhier_ros.codec.objects import ObjectProjection, code_objects
+from semhier_ros.codec.scene import SceneLayout
 from semhier_ros.codec.scene_stream import SceneStream
 from semhier_ros.networks.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
 from semhier_ros.networks.picture import GROUPS, PictureModel
@@ -38,16 +36,15 @@ from semhier_ros.training.integer_form import (
     scale_table,
 )
 from semhier_ros.training.loop import load_checkpoint
-from semhier_ros.training.object_codec import Rows, match, train_object_codec
-from semhier_ros.training.road_data import CANVAS, PADDING, Scenes, load_scenes
+from semhier_ros.training.object_codec import train_object_codec
+from semhier_ros.training.road_data import CANVAS, load_scenes
+from semhier_ros.training.road_objects import Matched, collect, make_rows, named_code, remembered
 
 LATENTS = (4, 6, 12)
 SCORE_EDGES = (0.1, 0.13, 0.16, 0.2, 0.24, 0.29, 0.35, 0.42, 0.5, 0.58, 0.68)
 COUNT_EDGES = (1, 2, 3, 5, 8, 12, 18, 27)
 MOST_OBJECTS = 63
-VARIANTS = ((1.0, False), (1.0, True), (0.75, False))  # scale and flip of the scenes that teach the object codec
 CURVE_POINTS = 65
-OBJECT_FIELDS = ("cells", "boxes", "objectness", "leaves", "features")
 
 
 def make_layout(taxonomy: Taxonomy) -> SceneLayout:
@@ -71,90 +68,14 @@ def make_layout(taxonomy: Taxonomy) -> SceneLayout:
     )
 
 
-def canvases(scenes: Scenes, scale: float, flip: bool) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-    """Each scene on the network's canvas, and its labels in canvas pixels."""
-    import cv2
-
-    for row in range(len(scenes)):
-        width, height = scenes.sizes[row]
-        picture = scenes.pixels[row, :height, :width]
-        labels = scenes.boxes[row].copy()
-        if flip:
-            picture = picture[:, ::-1]
-            labels[:, [1, 3]] = width - labels[:, [3, 1]]
-        if scale != 1.0:
-            size = (int(width * scale), int(height * scale))
-            picture = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
-            labels[:, 1:] *= scale
-        canvas = np.full((CANVAS[1], CANVAS[0], 3), PADDING, np.uint8)
-        canvas[: picture.shape[0], : picture.shape[1]] = picture
-        yield canvas, labels
-
-
-def collect(
-    backend: OpenVinoBackend,
-    scenes: Scenes,
-    layout: SceneLayout,
-    variants: tuple[tuple[float, bool], ...],
-    least: float,
-) -> list[tuple[Objects, NDArray[np.int64]]]:
-    """Objects found in every scene and variant, each with its true leaf (-1: none)."""
-    found = []
-    for scale, flip in variants:
-        for canvas, labels in tqdm(canvases(scenes, scale, flip), total=len(scenes), desc=f"detect x{scale} {flip=}"):
-            objects = find_objects(backend.detect(canvas), least, layout.max_objects)
-            found.append((objects, match(objects, labels, layout.stride)))
-    return found
-
-
-def remembered(
-    path: Path, backend: OpenVinoBackend, scenes: Scenes, layout: SceneLayout, least: float
-) -> list[tuple[Objects, NDArray[np.int64]]]:
-    """`collect` over all VARIANTS, kept in `path`, whose name has to change with the detector."""
-    if not path.exists():
-        found = collect(backend, scenes, layout, VARIANTS, least)
-        columns = [np.concatenate([getattr(objects, field) for objects, _ in found]) for field in OBJECT_FIELDS]
-        counts = [len(objects) for objects, _ in found]
-        truth = np.concatenate([own for _, own in found])
-        np.savez(path, counts=counts, truth=truth, **dict(zip(OBJECT_FIELDS, columns, strict=True)))
-    with np.load(path, allow_pickle=False) as stored:
-        ends = np.cumsum(stored["counts"])[:-1]
-        parts = [np.split(stored[field], ends) for field in (*OBJECT_FIELDS, "truth")]
-    return [(Objects(*own), truth) for *own, truth in zip(*parts, strict=True)]
-
-
-def named_code(layout: SceneLayout, objects: Objects, levels: int) -> SceneCode:
-    """Geometry and full path of found objects, no latents."""
-    sizes, offsets = quantise_boxes(layout, objects.cells, objects.boxes)
-    scores = np.searchsorted(layout.score_edges, objects.objectness, side="right").astype(np.int32)
-    return SceneCode(objects.cells, sizes, offsets, scores, path=name(objects.leaves, layout.parents)[:levels])
-
-
-def make_rows(
-    stream: SceneStream, found: list[tuple[Objects, NDArray[np.int64]]], mean: NDArray, scale: NDArray
-) -> Rows:
-    """Training rows of the object codec."""
-    parts: list[tuple[NDArray, ...]] = []
-    for objects, truth in found:
-        if not len(objects):
-            continue
-        code = named_code(stream.layout, objects, stream.levels)
-        known = evidence(stream.layout, objects, code, mean, scale)
-        told = stream.told(code, stream.levels - 1) / FRACTION
-        features = (objects.features - mean) / scale
-        parts.append((told, known, objects.leaves, truth, features, known[:, -5:-1]))
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return Rows(*(column if column.dtype == np.int64 else column.astype(np.float32) for column in columns))
-
-
 def calibration_curves(
-    stream: SceneStream, reader: SceneReader, taxonomy: Taxonomy, projection: ObjectProjection, found: list
+    stream: SceneStream, reader: SceneReader, taxonomy: Taxonomy, projection: ObjectProjection, found: list[Matched]
 ) -> dict[str, NDArray[np.float32]]:
     """Per level, the chance that a named object is right (`score_<level>`) and that it is rather a certain other node
     (`other_<level>`), as monotone functions of the raw score."""
     raw: dict[str, list[NDArray]] = {}
     right: dict[str, list[NDArray]] = {}
-    for objects, truth in found:
+    for objects, truth, _ in found:
         if not len(objects):
             continue
         code = code_objects(stream, projection, objects, stream.semantic_blocks)
@@ -239,7 +160,7 @@ def make(options: argparse.Namespace) -> Path:
     version = hashlib.sha256((folder / "detector.onnx").read_bytes()).hexdigest()[:12]
     least = SCORE_EDGES[0] / 2
     found = remembered(options.out / f"objects-{version}.npz", backend, scenes["train"], layout, least)
-    features = np.concatenate([objects.features for objects, _ in found])
+    features = np.concatenate([objects.features for objects, _, _ in found])
     mean, scale = features.mean(0), features.std(0) + 1e-3
     plain = SceneStream(layout, {}, {}, np.zeros((1, 1), np.uint8), np.zeros(1, np.uint8))
     rows = make_rows(plain, found, mean, scale)
@@ -247,7 +168,7 @@ def make(options: argparse.Namespace) -> Path:
     nodes = tuple(len(level) for level in taxonomy.levels)
     codec = train_object_codec(rows, nodes, owners, LATENTS, options.steps, options.seed)
 
-    kept = [objects.take(np.flatnonzero(objects.objectness >= options.threshold)) for objects, _ in found]
+    kept = [objects.take(np.flatnonzero(objects.objectness >= options.threshold)) for objects, _, _ in found]
     codes = [named_code(layout, objects, len(nodes)) for objects in kept]
     tables, occupancy = geometry_tables(layout, codes)
     tables |= name_tables(plain, codes) | budget_tables(len(LATENTS))

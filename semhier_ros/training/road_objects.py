@@ -1,0 +1,129 @@
+"""What a finished detector finds in labelled scenes: the rows that teach the object codec and fill the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from semhier_ros.codec.backend import OpenVinoBackend
+from semhier_ros.codec.objects import Objects, evidence, find_objects, name
+from semhier_ros.codec.scene import FRACTION, SceneCode, SceneLayout, quantise_boxes, restore_boxes
+from semhier_ros.codec.scene_budget import overlaps
+from semhier_ros.codec.scene_stream import SceneStream
+from semhier_ros.training.object_codec import Rows
+from semhier_ros.training.road_data import CANVAS, PADDING, Scenes
+
+VARIANTS = ((1.0, False), (1.0, True), (0.75, False))  # scale and flip of the scenes that teach the object codec
+OBJECT_FIELDS = ("cells", "boxes", "objectness", "leaves", "features")
+LABEL_FIELDS = ("truth", "wanted")
+
+
+class Matched(NamedTuple):
+    """Objects of one scene and the label that each overlaps best: truth n, its leaf (-1 for none); wanted n,4, its box
+    (cx, cy, w, h in cells), the object's own where there is none."""
+
+    objects: Objects
+    truth: NDArray[np.int64]
+    wanted: NDArray[np.float32]
+
+
+def match(objects: Objects, labels: NDArray[np.float32], stride: int, overlap: float = 0.5) -> Matched:
+    """Labels of found objects: greedy by objectness, IoU of at least `overlap`.
+
+    labels n,5: class, x0, y0, x1, y1 in canvas pixels.
+    """
+    truth = np.full(len(objects), -1, np.int64)
+    wanted = objects.boxes.copy()
+    low, high = labels[:, 1:3] / stride, labels[:, 3:5] / stride
+    true_boxes = np.concatenate([(low + high) / 2, high - low], axis=1)
+    shared = overlaps(objects.boxes, true_boxes)
+    for row in np.argsort(-objects.objectness) if len(labels) else ():
+        best = int(shared[row].argmax())
+        if shared[row, best] >= overlap:
+            truth[row], wanted[row] = int(labels[best, 0]), true_boxes[best]
+            shared[:, best] = 0
+    return Matched(objects, truth, wanted.astype(np.float32))
+
+
+def canvases(scenes: Scenes, scale: float, flip: bool) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    """Each scene on the network's canvas, and its labels in canvas pixels."""
+    for row in range(len(scenes)):
+        width, height = scenes.sizes[row]
+        picture = scenes.pixels[row, :height, :width]
+        labels = scenes.boxes[row].copy()
+        if flip:
+            picture = picture[:, ::-1]
+            labels[:, [1, 3]] = width - labels[:, [3, 1]]
+        if scale != 1.0:
+            size = (int(width * scale), int(height * scale))
+            picture = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
+            labels[:, 1:] *= scale
+        canvas = np.full((CANVAS[1], CANVAS[0], 3), PADDING, np.uint8)
+        canvas[: picture.shape[0], : picture.shape[1]] = picture
+        yield canvas, labels
+
+
+def collect(
+    backend: OpenVinoBackend,
+    scenes: Scenes,
+    layout: SceneLayout,
+    variants: tuple[tuple[float, bool], ...],
+    least: float,
+) -> list[Matched]:
+    """Objects found in every scene and variant, each with its label."""
+    found = []
+    for scale, flip in variants:
+        for canvas, labels in tqdm(
+            canvases(scenes, scale, flip), total=len(scenes), desc=f"detect x{scale} {flip=}", mininterval=5
+        ):
+            objects = find_objects(backend.detect(canvas), least, layout.max_objects)
+            found.append(match(objects, labels, layout.stride))
+    return found
+
+
+def remembered(
+    path: Path, backend: OpenVinoBackend, scenes: Scenes, layout: SceneLayout, least: float
+) -> list[Matched]:
+    """`collect` over all VARIANTS, kept in `path`, whose name has to change with the detector."""
+    if not path.exists():
+        found = collect(backend, scenes, layout, VARIANTS, least)
+        columns = {field: [getattr(scene.objects, field) for scene in found] for field in OBJECT_FIELDS}
+        columns |= {field: [getattr(scene, field) for scene in found] for field in LABEL_FIELDS}
+        counts = [len(scene.objects) for scene in found]
+        np.savez(path, counts=counts, **{field: np.concatenate(parts) for field, parts in columns.items()})
+    with np.load(path, allow_pickle=False) as stored:
+        ends = np.cumsum(stored["counts"])[:-1]
+        parts = [np.split(stored[field], ends) for field in (*OBJECT_FIELDS, *LABEL_FIELDS)]
+    return [Matched(Objects(*own), truth, wanted) for *own, truth, wanted in zip(*parts, strict=True)]
+
+
+def named_code(layout: SceneLayout, objects: Objects, levels: int) -> SceneCode:
+    """Geometry and full path of found objects, no latents."""
+    sizes, offsets = quantise_boxes(layout, objects.cells, objects.boxes)
+    scores = np.searchsorted(layout.score_edges, objects.objectness, side="right").astype(np.int32)
+    return SceneCode(objects.cells, sizes, offsets, scores, path=name(objects.leaves, layout.parents)[:levels])
+
+
+def make_rows(stream: SceneStream, found: list[Matched], mean: NDArray, scale: NDArray) -> Rows:
+    """Training rows of the object codec."""
+    parts: list[tuple[NDArray, ...]] = []
+    for objects, truth, wanted in found:
+        if not len(objects):
+            continue
+        code = named_code(stream.layout, objects, stream.levels)
+        known = evidence(stream.layout, objects, code, mean, scale)
+        told = stream.told(code, stream.levels - 1) / FRACTION
+        features = (objects.features - mean) / scale
+        boxes = restore_boxes(stream.layout, code.cells, code.sizes, code.offsets)
+        correction = np.concatenate(
+            [(wanted[:, :2] - boxes[:, :2]) / boxes[:, 2:], np.log(wanted[:, 2:] / boxes[:, 2:])], axis=1
+        )
+        parts.append((told, known, objects.leaves, truth, features, 4 * correction.clip(-1, 1)))
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return Rows(*(column if column.dtype == np.int64 else column.astype(np.float32) for column in columns))
