@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.codec.latent_groups import quantise
 from semhier_ros.codec.scene import FRACTION, Ints, SceneCode, SceneLayout, quantise_boxes, restore_boxes
-from semhier_ros.codec.scene_stream import SceneStream, quantise
+from semhier_ros.codec.scene_stream import SceneStream
 
 Floats = NDArray[np.float32]
 OVERLAP = 0.6  # intersection over union above which the weaker of two boxes is dropped

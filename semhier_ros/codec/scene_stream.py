@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
+from semhier_ros.codec.latent_groups import get_latents, patches, split_parameters, steps_of
 from semhier_ros.codec.scene import FRACTION, UNNAMED, Flags, Ints, SceneCode, SceneLayout, spread
 
-LATENT_BOUND = 4095  # latents in units of 1/16, both ways: what the context networks accept
 ROW_BANDS = 8
 ASPECTS, AREAS = 7, 6
 
@@ -67,7 +67,7 @@ class SceneStream:
         else:
             group = index - self.semantic_blocks
             means, rows = self.picture_parameters(group, code.picture[:group], code.picture[group].shape[1:])
-            symbols = _steps(code.picture[group], means, self.tables["picture"])
+            symbols = steps_of(code.picture[group], means, self.tables["picture"])
             encoder.put(symbols.ravel(), self.tables["picture"], rows.ravel())
         return encoder.finish()
 
@@ -89,12 +89,12 @@ class SceneStream:
                 self._get_names(decoder, index, part)
                 code.path.append(spread(part.path[index], kept, UNNAMED))
             means, rows = self.latent_parameters(index, part)
-            code.latents.append(spread(_get_latents(decoder, means, rows, self.tables["latents"]), kept, 0))
+            code.latents.append(spread(get_latents(decoder, means, rows, self.tables["latents"]), kept, 0))
         else:
             group = index - self.semantic_blocks
             code = code.extended()
             means, rows = self.picture_parameters(group, code.picture, self.picture_shape())
-            code.picture.append(_get_latents(decoder, means, rows, self.tables["picture"]))
+            code.picture.append(get_latents(decoder, means, rows, self.tables["picture"]))
         decoder.finish()
         return code
 
@@ -221,53 +221,19 @@ class SceneStream:
     def latent_symbols(self, block: int, code: SceneCode) -> tuple[Ints, Ints]:
         """Symbols (n,d) and table rows (n,d) of the latent group of semantic block `block` (1..)."""
         means, rows = self.latent_parameters(block, code)
-        return _steps(code.latents[block - 1], means, self.tables["latents"]), rows
+        return steps_of(code.latents[block - 1], means, self.tables["latents"]), rows
 
     def latent_parameters(self, block: int, code: SceneCode) -> tuple[Ints, Ints]:
         """Means (n,d, units of 1/16) and scale rows (n,d) of the latent group of semantic block `block` (1..)."""
         told = self.told(code, min(block, self.levels - 1))
         out = self.networks[f"latents_{block}"](np.concatenate([told, *code.latents[: block - 1]], axis=1))
-        return _split_parameters(out, self.tables["latents"].rows)
+        return split_parameters(out, self.tables["latents"].rows)
 
     def picture_parameters(self, group: int, before: list[Ints], shape: tuple[int, ...]) -> tuple[Ints, Ints]:
         """Means (c,h,w) and scale rows (c,h,w) of a picture group given the groups before it."""
         if group == 0:
             rows = np.broadcast_to(self.picture_first_rows[:, None, None], (len(self.picture_first_rows), *shape))
             return np.zeros(rows.shape, np.int32), np.ascontiguousarray(rows)
-        out = self.networks[f"picture_{group}"](_patches(np.concatenate(before)))
-        means, rows = _split_parameters(out, self.tables["picture"].rows)
+        out = self.networks[f"picture_{group}"](patches(np.concatenate(before)))
+        means, rows = split_parameters(out, self.tables["picture"].rows)
         return means.T.reshape(-1, *shape), rows.T.reshape(-1, *shape)
-
-
-def _split_parameters(out: Ints, rows: int) -> tuple[Ints, Ints]:
-    """A context network's outputs (n,2d in units of 1/16) as means (units of 1/16) and table rows (whole)."""
-    means, scales = np.split(out, 2, axis=1)
-    return means, np.clip((scales + FRACTION // 2) // FRACTION, 0, rows - 1)
-
-
-def _patches(latents: Ints) -> Ints:
-    """3x3 neighbourhoods of c,h,w (zero outside) as h*w,9c, channel-major."""
-    channels, height, width = latents.shape
-    padded = np.pad(latents, ((0, 0), (1, 1), (1, 1)))
-    shifted = [padded[:, y : y + height, x : x + width] for y in range(3) for x in range(3)]
-    return np.stack(shifted, axis=1).reshape(9 * channels, height * width).T
-
-
-def quantise(values: NDArray[np.floating], means: Ints, half_width: int) -> Ints:
-    """The latents (units of 1/16) that the coder will carry for real `values`: mean plus a whole number of steps."""
-    steps = np.clip(np.rint(values - means / FRACTION), -half_width, half_width).astype(np.int32)
-    low, high = -(-(-LATENT_BOUND - means) // FRACTION), (LATENT_BOUND - means) // FRACTION
-    return np.clip(steps, low, high) * FRACTION + means
-
-
-def _steps(latents: Ints, means: Ints, tables: Tables) -> Ints:
-    """Symbols of latents around their means."""
-    return (latents - means) // FRACTION + tables.alphabet // 2
-
-
-def _get_latents(decoder: BlockDecoder, means: Ints, rows: Ints, tables: Tables) -> Ints:
-    symbols = decoder.get(tables, rows.ravel()).reshape(means.shape)
-    latents = (symbols - tables.alphabet // 2) * FRACTION + means
-    if latents.size and int(np.abs(latents).max()) > LATENT_BOUND:
-        raise BlockError(f"latent {int(np.abs(latents).max())}/16: outside -{LATENT_BOUND}..{LATENT_BOUND} sixteenths")
-    return latents.astype(np.int32)

@@ -11,8 +11,9 @@ from torch import nn
 
 from semhier_ros.codec.entropy import Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
+from semhier_ros.codec.latent_groups import LATENT_BOUND
 from semhier_ros.codec.scene import SceneCode, SceneLayout
-from semhier_ros.codec.scene_stream import AREAS, ASPECTS, LATENT_BOUND, ROW_BANDS, SceneStream
+from semhier_ros.codec.scene_stream import AREAS, ASPECTS, ROW_BANDS, SceneStream
 
 OUTPUT_BOUND = 2047  # means within +-128, table rows up to 127, in units of 1/16
 OCCUPANCY_LEVELS = 64

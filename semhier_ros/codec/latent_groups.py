@@ -1,0 +1,55 @@
+"""Groups of quantised latents, as every kind of stream codes them: a mean each, a scale each, a whole number of steps.
+
+Latents and means are integers in units of 1/16. A latent is its mean plus a whole number of steps; a step is 16 (one
+unit) unless a stream says otherwise.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.codec.entropy import BlockDecoder, BlockError, Tables
+
+Ints = NDArray[np.int32]
+UNIT = 16
+LATENT_BOUND = 4095  # both ways: what the context networks accept
+
+
+def split_parameters(out: Ints, rows: int) -> tuple[Ints, Ints]:
+    """A context network's outputs (n,2d in units of 1/16) as means (units of 1/16) and table rows (whole)."""
+    means, scales = np.split(out, 2, axis=1)
+    return means, np.clip((scales + UNIT // 2) // UNIT, 0, rows - 1)
+
+
+def patches(latents: Ints) -> Ints:
+    """3x3 neighbourhoods of c,h,w (zero outside) as h*w,9c, channel-major."""
+    channels, height, width = latents.shape
+    padded = np.pad(latents, ((0, 0), (1, 1), (1, 1)))
+    shifted = [padded[:, y : y + height, x : x + width] for y in range(3) for x in range(3)]
+    return np.stack(shifted, axis=1).reshape(9 * channels, height * width).T
+
+
+def quantise(values: NDArray[np.floating], means: Ints, half_width: int, step: int = UNIT) -> Ints:
+    """The latents (units of 1/16) that the coder will carry for real `values`: mean plus a whole number of steps."""
+    steps = np.clip(np.rint((values * UNIT - means) / step), -half_width, half_width).astype(np.int32)
+    low, high = -(-(-LATENT_BOUND - means) // step), (LATENT_BOUND - means) // step
+    return np.clip(steps, low, high) * step + means
+
+
+def steps_of(latents: Ints, means: Ints, tables: Tables, step: int = UNIT) -> Ints:
+    """Symbols of latents around their means."""
+    return (latents - means) // step + tables.alphabet // 2
+
+
+def get_latents(decoder: BlockDecoder, means: Ints, rows: Ints, tables: Tables, step: int = UNIT) -> Ints:
+    """The latents that a block carries for these means and table rows.
+
+    Raises:
+        BlockError: one lies outside of what any encoder writes.
+    """
+    symbols = decoder.get(tables, rows.ravel()).reshape(means.shape)
+    latents = (symbols - tables.alphabet // 2) * step + means
+    if latents.size and int(np.abs(latents).max()) > LATENT_BOUND:
+        raise BlockError(f"latent {int(np.abs(latents).max())}/16: outside -{LATENT_BOUND}..{LATENT_BOUND} sixteenths")
+    return latents.astype(np.int32)
