@@ -46,6 +46,11 @@ class Pacer:
             self._scheduler.set_rate(rate, self._clock())
             self._condition.notify()
 
+    def set_repair(self, repeats: int, gap: float) -> None:
+        """`Scheduler.set_repair`: further copies of coarse blocks, and the seconds between them."""
+        with self._condition:
+            self._scheduler.set_repair(repeats, gap)
+
     def set_finest(self, camera: str, index: int | None, seconds: float | None = None) -> None:
         """Sends only blocks 0 to `index` of `camera`, for `seconds` from now or, with None, until changed."""
         with self._condition:

@@ -99,6 +99,7 @@ class Scheduler:
         self.joint = joint
         self.limits = limits or SchedulerLimits()
         self._repeat_gap = repeat_gap
+        self._repeats = [policy.repeats for policy in self.policies]
         self._rate = _checked_rate(rate)
         self._room = WaitingRoom(self.policies, self.limits.cameras)
         self._sequence = 0
@@ -133,7 +134,8 @@ class Scheduler:
     def set_rate(self, rate: float | None, now: float) -> None:
         """Changes the budget (wire bytes per second, None or 0 for unlimited, else 1 to 10**10) from `now` on.
 
-        Pieces already cut for a larger packet than the new rate allows are cut again, or dropped when some have left.
+        Pieces already cut for a larger packet than the new rate allows are cut again. When some of them have left, the
+        rest follows if it is at most twice as large as allowed, and is dropped else.
         """
         self._rate = _checked_rate(rate)
         limit = self._packet_limit = self._limit_now()
@@ -145,8 +147,21 @@ class Scheduler:
                     continue
                 if unit.next_piece == 0:
                     unit.pieces = None
-                else:
+                elif max(map(len, unit.pieces)) > 2 * limit:
                     self._room.drop_from(camera, unit.frame, unit.index, "superseded")
+
+    def set_repair(self, repeats: int, gap: float) -> None:
+        """From now on block 0 goes out `repeats` more times (0 to 8), `gap` seconds apart (0 to 10); other blocks whose
+        policy repeats them do so as often as it says, and no more than block 0.
+        """
+        if not 0 <= repeats <= 8:
+            raise ValueError(f"repeats must be 0 to 8, not {repeats}")
+        if not 0.0 <= gap <= 10.0:
+            raise ValueError(f"gap must be 0 to 10 s, not {gap}")
+        self._repeat_gap = gap
+        self._repeats = [
+            repeats if index == 0 else min(policy.repeats, repeats) for index, policy in enumerate(self.policies)
+        ]
 
     def set_finest(self, camera: str, index: int | None, until: float | None = None) -> None:
         """Sends only blocks 0 to `index` of `camera` (None: all): until the clock says `until`, or from now on if None.
@@ -373,7 +388,7 @@ class Scheduler:
         else:
             counters.repeated += 1
         self._room.remove(camera, unit)
-        if unit.copy < self.policies[unit.index].repeats:
+        if unit.copy < self._repeats[unit.index]:
             frame = unit.frame
             camera.frames.setdefault(frame.sequence, frame)
             again = Unit(frame, unit.index, unit.copy + 1, unit.block, unit.submitted, now + self._repeat_gap)

@@ -8,7 +8,7 @@ datagrams against them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 IP_HEADER = 20
 UDP_HEADER = 8
@@ -39,6 +39,10 @@ class WireModel:
             raise ValueError(f"mtu must be 100 to 65535 bytes, not {self.mtu}")
         if not 0 <= self.fragment_bytes <= 1000:
             raise ValueError(f"fragment_bytes must be 0 to 1000 bytes, not {self.fragment_bytes}")
+
+    def with_overhead(self, extra: int) -> WireModel:
+        """The model of messages that carry `extra` bytes more than their payload (an envelope)."""
+        return replace(self, message_bytes=self.message_bytes + extra)
 
     def wire_bytes(self, payload_bytes: int) -> int:
         """Bytes on IP of one message with a payload of `payload_bytes` (>= 0)."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from semhier_ros.link.zenoh_config import ZenohOptions, zenoh_module
 
-_TICK = 0.1
+_TICK = 0.05
 _RING = 256
 _RENEWALS = (0.3, 1.0, 2.5, 6.0)
 _RENEW_EVERY = 60.0
@@ -65,7 +65,7 @@ class ZenohEnd:
     Whatever arrives is handed over by Zenoh in ring buffers (`_RING` entries, the oldest gives way) and handled in
     Python threads of this object, which `close` joins: no thread of Zenoh ever runs Python code.
 
-    Subclasses give `_declare(session)` (once, after opening) and `_duties(session, now)` (about ten times a second).
+    Subclasses give `_declare(session)` (once, after opening) and `_duties(session, now)` (about twenty times a second).
     Both run in that thread; their exceptions are counted (`errors`, text in `last_error`) and never end it.
     """
 
@@ -146,6 +146,24 @@ class ZenohEnd:
         self._renewed.append(
             RenewedDeclaration(key, lambda spelling: session.declare_queryable(spelling, self._ring(1)))
         )
+
+    def _put(self, key: str, data: bytes) -> bool:
+        """Puts a small message beside the packets; False when there is nobody to hear it, or Zenoh refuses."""
+        session = self._session
+        if session is None or not self._peers:
+            return False
+        try:
+            session.put(
+                key,
+                data,
+                congestion_control=self._zenoh.CongestionControl.DROP,
+                priority=self._zenoh.Priority.INTERACTIVE_HIGH,
+                express=True,
+            )
+        except Exception as error:
+            self._failed(error)
+            return False
+        return True
 
     def _count(self, name: str, amount: int = 1) -> None:
         with self._lock:

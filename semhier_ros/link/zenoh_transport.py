@@ -1,7 +1,8 @@
 """The thin hop over Zenoh: one key and one Zenoh priority per block index, nothing repeated or kept by Zenoh itself.
 
 Keys: `<prefix>/<camera>/<block index>` carries packets, `<prefix>/<camera>/info` the stream information (put at every
-connect and every 10 s, and queryable), `<prefix>/<camera>/request` what a receiver asks of a sender.
+connect and every 10 s, and queryable), `<prefix>/<camera>/request` what a receiver asks of a sender or reports to it,
+`<prefix>/<camera>/note` what a sender tells a receiver beside the packets (their clocks' offset).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from semhier_ros.link.transport import (
@@ -43,20 +45,32 @@ class ZenohSender(ZenohEnd):
     """The sending end. Opening happens in the background; until a receiver is connected `send` drops and counts.
 
     `options`: where to connect. `on_request(camera, data)`: called from a thread of this object for each request of a
-    receiver (at most 1,024 bytes, at most 20 a second; the rest is counted). Counters: sent, sent_bytes, dropped (of
-    which dropped_unconnected), errors, connects, disconnects, info_puts, info_replies, requests, requests_refused.
+    receiver (at most 1,024 bytes, at most `requests_per_second`; the rest is counted). `wrap(camera, information)`:
+    what is sent in the information's place (an envelope). `on_tick(now)`: called some twenty times a second. Counters:
+    sent, sent_bytes, dropped (of which dropped_unconnected), errors, connects, disconnects, info_puts, info_replies,
+    requests, requests_refused.
     """
 
-    def __init__(self, options: ZenohOptions, *, on_request: OnRequest | None = None) -> None:
+    def __init__(
+        self,
+        options: ZenohOptions,
+        *,
+        on_request: OnRequest | None = None,
+        requests_per_second: int = _REQUESTS_PER_SECOND,
+        wrap: Callable[[str, bytes], bytes] | None = None,
+        on_tick: Callable[[float], None] | None = None,
+    ) -> None:
         super().__init__(options, "semhier-zenoh-sender")
         self._on_request = on_request
+        self._wrap = wrap or (lambda _camera, data: data)
+        self._on_tick = on_tick
         self._infos: dict[str, bytes] = {}
         self._next_info: dict[str, float] = {}
         self._publishers: dict[tuple[str, int], Any] = {}
         self._publisher_lock = threading.Lock()
         self._info_step: dict[str, int] = {}
         self._listening: set[str] = set()
-        self._request_times: deque[float] = deque(maxlen=_REQUESTS_PER_SECOND)
+        self._request_times: deque[float] = deque(maxlen=requests_per_second)
         self._thread.start()
 
     def set_info(self, camera: str, info: bytes) -> None:
@@ -119,7 +133,15 @@ class ZenohSender(ZenohEnd):
             self._info_step[camera] = 0
             self._next_info[camera] = 0.0
 
+    def note(self, camera: str, data: bytes) -> bool:
+        """Tells the receivers of `camera` something beside its packets (1 to 1,024 bytes); False when it could not be
+        sent.
+        """
+        return self._put(f"{self.options.prefix}/{check_name('camera', camera)}/note", data)
+
     def _duties(self, session: Any, now: float) -> None:
+        if self._on_tick is not None:
+            self._on_tick(now)
         for camera, info in list(self._infos.items()):
             if camera not in self._listening:
                 self._listening.add(camera)
@@ -130,7 +152,7 @@ class ZenohSender(ZenohEnd):
                 self._next_info[camera] = now + (_INFO_FIRST[step] if step < len(_INFO_FIRST) else INFO_SECONDS)
                 session.put(
                     f"{self.options.prefix}/{camera}/info",
-                    info,
+                    self._wrap(camera, info),
                     congestion_control=self._zenoh.CongestionControl.DROP,
                     priority=self._zenoh.Priority.INTERACTIVE_HIGH,
                     express=True,
@@ -148,7 +170,7 @@ class ZenohSender(ZenohEnd):
             if info is not None:
                 query.reply(
                     f"{self.options.prefix}/{camera}/info",
-                    info,
+                    self._wrap(camera, info),
                     congestion_control=self._zenoh.CongestionControl.DROP,
                     express=True,
                 )
@@ -157,7 +179,7 @@ class ZenohSender(ZenohEnd):
     def _request(self, camera: str, sample: Any) -> None:
         now = time.monotonic()
         times = self._request_times
-        too_many = len(times) == _REQUESTS_PER_SECOND and now - times[0] < 1.0
+        too_many = len(times) == times.maxlen and now - times[0] < 1.0
         if too_many or not 1 <= len(sample.payload) <= MAX_REQUEST:
             self._count("requests_refused")
             return
@@ -184,14 +206,25 @@ class ZenohReceiver(ZenohEnd):
 
     `on_datagram(camera, level, payload)`, `on_info(camera, info)`: called from threads of this object, for each packet
     and each arrival of stream information (also unchanged ones). A camera whose information is unknown is asked for it,
-    at first sight and then at growing intervals of 0.3 to 5 s. Counters: received, received_bytes (payload), infos,
+    at first sight and then at growing intervals of 0.3 to 5 s. `on_note(camera, data)`: what a sender tells beside its
+    packets. `on_tick(now)`: some twenty times a second. Counters: received, received_bytes (payload), infos,
     queries, refused (too long, unknown key, too many cameras), requests, errors, connects, disconnects.
     """
 
-    def __init__(self, options: ZenohOptions, on_datagram: OnDatagram, on_info: OnInfo | None = None) -> None:
+    def __init__(
+        self,
+        options: ZenohOptions,
+        on_datagram: OnDatagram,
+        on_info: OnInfo | None = None,
+        *,
+        on_note: OnInfo | None = None,
+        on_tick: Callable[[float], None] | None = None,
+    ) -> None:
         super().__init__(options, "semhier-zenoh-receiver")
         self._on_datagram = on_datagram
         self._on_info = on_info
+        self._on_note = on_note
+        self._on_tick = on_tick
         self._known: dict[str, _Known] = {}
         self._asked: list[tuple[float, Any]] = []
         self._thread.start()
@@ -209,28 +242,16 @@ class ZenohReceiver(ZenohEnd):
         check_name("camera", camera)
         if not 1 <= len(data) <= MAX_REQUEST:
             raise ValueError(f"request must be 1 to {MAX_REQUEST} bytes, not {len(data)}")
-        session = self._session
-        if session is None or not self._peers:
-            self._count("requests_dropped")
-            return False
-        try:
-            session.put(
-                f"{self.options.prefix}/{camera}/request",
-                data,
-                congestion_control=self._zenoh.CongestionControl.DROP,
-                priority=self._zenoh.Priority.INTERACTIVE_HIGH,
-                express=True,
-            )
-        except Exception as error:
-            self._failed(error)
-            return False
-        self._count("requests")
-        return True
+        sent = self._put(f"{self.options.prefix}/{camera}/request", data)
+        self._count("requests" if sent else "requests_dropped")
+        return sent
 
     def _declare(self, session: Any) -> None:
         self._steady_subscriber(session, f"{self.options.prefix}/**", self._sample)
 
     def _duties(self, session: Any, now: float) -> None:
+        if self._on_tick is not None:
+            self._on_tick(now)
         for camera, known in list(self._known.items()):
             if not known.shortened:
                 known.shortened = True
@@ -277,7 +298,7 @@ class ZenohReceiver(ZenohEnd):
         if (
             not key.startswith(prefix)
             or not camera
-            or not (numeric or last == "info")
+            or not (numeric or last in ("info", "note"))
             or not 1 <= len(sample.payload) <= limit
         ):
             self._count("refused")
@@ -295,6 +316,10 @@ class ZenohReceiver(ZenohEnd):
                 self._counters["received"] += 1
                 self._counters["received_bytes"] += len(payload)
             self._on_datagram(camera, int(last), payload)
+            return
+        if last == "note":
+            if self._on_note is not None:
+                self._on_note(camera, payload)
             return
         known.info = payload
         self._count("infos")

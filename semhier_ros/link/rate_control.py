@@ -1,0 +1,200 @@
+"""How fast a sender may go, from the delay that its own bytes cause.
+
+Delay-based, as LEDBAT (RFC 6817: one-way delay above the least seen, without common clocks) and Google congestion
+control (draft-ietf-rmcat-gcc-02: multiplicative growth, back to a share of what arrives when the queue grows); like
+SCReAM (RFC 8298) it also reads what has *not* been acknowledged, so that a link that stops is noticed without hearing
+from it. Losses alone are not taken for congestion: a radio loses without being full, and repair needs the rate then.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+LEAST_RATE = 1000.0
+"""8 kbit/s, in wire bytes per second."""
+LARGEST_RATE = 1_250_000.0
+"""10 Mbit/s."""
+_BASE_WINDOW = 30.0
+_RATE_WINDOW = 0.5
+_PROBE_WAIT = (0.8, 2.0)
+_GROWTH = (1.5, 2.0, 3.0)
+"""Of the first, second and further successful rounds of a probe."""
+_DRAIN_SECONDS = 0.6
+_CAPACITY_SHARE = 0.92
+_SILENCE = 2.0
+_HEAVY_LOSS = 0.35
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What one report means at the sender.
+
+    `delay`: the least one-way delay since the last report, seconds, by clocks that need not agree. `pending`: the least
+    delay that a datagram on its way must have by now, same clocks, None when nothing is. `received`: wire bytes that
+    arrived so far. `at`: the receiver's clock, seconds. `sent_rate`: what this end sent lately, wire bytes per second.
+    `loss`: share of datagrams lost. `round_trip`: seconds, None while unknown. `datagram`: wire bytes of the largest
+    datagram at the present rate.
+    """
+
+    delay: float
+    pending: float | None
+    received: float
+    at: float
+    sent_rate: float
+    loss: float
+    round_trip: float | None
+    datagram: float
+
+
+class RateController:
+    """Follows a link between 8 kbit/s and 10 Mbit/s; `ceiling` (the operator's budget) is never exceeded.
+
+    All rates are wire bytes per second. `now`: monotonic seconds.
+    """
+
+    def __init__(self, ceiling: float | None, start: float | None = None) -> None:
+        self.ceiling = _bounded(ceiling or LARGEST_RATE, LARGEST_RATE)
+        self.rate = min(self.ceiling, start or self.ceiling)
+        self.capacity: float | None = None
+        self.queue_delay = 0.0
+        self.congested = False
+        self._base: deque[tuple[float, float]] = deque()
+        self._received: deque[tuple[float, float]] = deque()
+        self._streak = 0
+        self._round_end = 0.0
+        self._round_from = 0.0
+        self._probe_at = 0.0
+        self._probe_wait = _PROBE_WAIT[0]
+        self.last_cut = -1e9
+        self._last_report: float | None = None
+        self._last_silence_cut = -1e9
+
+    def set_ceiling(self, ceiling: float | None) -> None:
+        """The operator's budget changed (None: none)."""
+        raised = _bounded(ceiling or LARGEST_RATE, LARGEST_RATE)
+        if self.rate == self.ceiling and not self.congested and raised > self.ceiling and ceiling:
+            self.rate = raised
+        self.ceiling = raised
+        self.rate = min(self.rate, raised)
+
+    @property
+    def received_rate(self) -> float | None:
+        """What arrived per second lately, None while unknown."""
+        known = self._received
+        if len(known) < 2 or known[-1][0] - known[0][0] < 0.05:
+            return None
+        return (known[-1][1] - known[0][1]) / (known[-1][0] - known[0][0])
+
+    def report(self, feedback: Feedback, now: float) -> float:
+        """Takes a report; returns the rate from now on."""
+        self._last_report = now
+        self._note(feedback, now)
+        delay = feedback.delay if feedback.pending is None else max(feedback.delay, feedback.pending)
+        self.queue_delay = queue = max(0.0, delay - min(least for _, least in self._base))
+        round_trip = feedback.round_trip if feedback.round_trip is not None else 0.3
+        unit = feedback.datagram / self.rate
+        limit = 0.060 + 2.0 * min(unit, 0.125)
+        arrived = self.received_rate
+        if queue > limit or self._probe_failed(queue, unit):
+            self._cut(queue, limit, arrived, now)
+        elif feedback.loss > _HEAVY_LOSS and arrived is not None and feedback.sent_rate > 1.3 * arrived:
+            if now - self.last_cut > 1.0:
+                self._cut(0.0, limit, max(arrived, 0.7 * self.rate), now)
+        elif queue < limit / 2:
+            self.congested = False
+            self._grow(feedback, round_trip, now)
+        return self.rate
+
+    def silent(self, now: float) -> float:
+        """Called now and then: without any report for 2 s the rate is halved every second, down to 8 kbit/s."""
+        since = self._last_report
+        if since is not None and now - since > _SILENCE and now - self._last_silence_cut >= 1.0:
+            self._last_silence_cut = now
+            self.capacity = self.capacity or self.rate
+            self.rate = max(min(LEAST_RATE, self.ceiling), self.rate / 2.0)
+        return self.rate
+
+    def _note(self, feedback: Feedback, now: float) -> None:
+        base = self._base
+        if not base or now - base[-1][0] > _BASE_WINDOW:
+            base.append((now, feedback.delay))
+            if len(base) > 2:
+                base.popleft()
+        elif feedback.delay < base[-1][1]:
+            base[-1] = (base[-1][0], feedback.delay)
+        received = self._received
+        if received and (feedback.at <= received[-1][0] or feedback.received < received[-1][1]):
+            received.clear()
+        received.append((feedback.at, feedback.received))
+        while len(received) > 2 and received[-1][0] - received[1][0] >= _RATE_WINDOW:
+            received.popleft()
+
+    def _probe_failed(self, queue: float, unit: float) -> bool:
+        return self._streak > 0 and self.capacity is not None and queue > 0.025 + min(unit, 0.1)
+
+    def _cut(self, queue: float, limit: float, arrived: float | None, now: float) -> None:
+        """The queue grew: down to less than what arrives, so that it empties within some 0.6 s.
+
+        While the queue is long the link is busy, so what arrives is what it carries, whatever we send: cuts that follow
+        each other do not add up.
+        """
+        floor = min(LEAST_RATE, self.ceiling)
+        known = max(self.rate if arrived is None else arrived, floor)
+        if not self.congested:
+            known = min(known, self.rate)
+        self.capacity = known
+        if not self.congested:
+            self.rate = min(self.rate, max(floor, min(known, self._last_interval(known)) * _share(queue, limit)))
+        else:
+            self.rate = min(max(floor, known * _share(queue, limit)), self.ceiling)
+        self.congested = True
+        if self._streak > 0:
+            self._probe_wait = min(2.0 * self._probe_wait, _PROBE_WAIT[1])
+        self._streak = 0
+        self.last_cut = now
+        self._probe_at = now + self._probe_wait
+
+    def _last_interval(self, otherwise: float) -> float:
+        """What arrived per second between the last two reports: a link that just shrank shows there first."""
+        known = self._received
+        if len(known) < 2 or known[-1][0] - known[-2][0] < 0.05:
+            return otherwise
+        return (known[-1][1] - known[-2][1]) / (known[-1][0] - known[-2][0])
+
+    def _grow(self, feedback: Feedback, round_trip: float, now: float) -> None:
+        """The queue is short: first back to what was known to fit, then probes of half more a round."""
+        capacity = self.capacity
+        if capacity is not None and self._streak == 0 and self.rate < _CAPACITY_SHARE * capacity:
+            self.rate = min(self.ceiling, _CAPACITY_SHARE * capacity)
+            self._round_end = now + round_trip + 0.1
+            return
+        if now < self._probe_at or now < self._round_end:
+            return
+        if self.rate >= self.ceiling:
+            self._streak = 0
+            return
+        busy = feedback.sent_rate > 0.7 * self.rate
+        if self._streak > 0:
+            arrived = self.received_rate
+            if capacity is not None and arrived is not None and arrived > 1.1 * capacity:
+                self.capacity = arrived
+                self._probe_wait = _PROBE_WAIT[0]
+            if not busy:
+                self._streak = 0
+                self._probe_at = now + self._probe_wait
+                return
+        elif not busy:
+            return
+        self.rate = min(self.ceiling, _GROWTH[min(self._streak, 2)] * self.rate)
+        self._streak += 1
+        self._round_end = now + round_trip + 0.15
+
+
+def _share(queue: float, limit: float) -> float:
+    """What of the link's rate to use while a queue of so many seconds empties."""
+    return min(max(1.0 - (queue - limit / 2) / _DRAIN_SECONDS, 0.25), 0.9)
+
+
+def _bounded(rate: float, top: float) -> float:
+    return min(max(rate, 1.0), top)

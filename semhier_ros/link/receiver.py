@@ -1,0 +1,220 @@
+"""The receiving end of a measured link: opens envelopes, keeps the books of every stream, reports to its sender."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from semhier_ros.link.envelope import EnvelopeError, Opener, Sealer, is_envelope
+from semhier_ros.link.report import ArrivalTracker, ClockNote, ReportError
+from semhier_ros.link.transport import OnDatagram, OnInfo
+from semhier_ros.link.zenoh_config import ZenohOptions
+from semhier_ros.link.zenoh_transport import MAX_CAMERAS, ZenohReceiver
+
+REPORT_SECONDS = (0.1, 0.5)
+"""Reports come at least so far apart, and at most."""
+REPORT_SHARE = 0.12
+"""What reports may take, as a share of what arrives."""
+REPORT_WIRE = 80
+"""A report on the wire, envelope and headers included (bytes)."""
+REPORT_AFTER = 3.0
+"""Seconds after the last arrival for which reports go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBooks:
+    """What is known of one stream: datagrams `received`, `lost`, `duplicates`; `refused` (forged, replayed or no
+    envelope); `loss` as a share; `clock` (None while the sender has not told it).
+    """
+
+    received: int
+    lost: int
+    duplicates: int
+    refused: int
+    loss: float
+    clock: ClockNote | None
+
+
+class _Stream:
+    __slots__ = (
+        "bytes_at_report",
+        "clock",
+        "next_report",
+        "note",
+        "opener",
+        "refused",
+        "reported",
+        "sealer",
+        "tracker",
+    )
+
+    def __init__(self, camera: str, key: bytes | None) -> None:
+        self.opener = Opener(f"{camera}/packets", key)
+        self.note = Opener(f"{camera}/note", key)
+        self.sealer = Sealer(f"{camera}/request", key)
+        self.tracker = ArrivalTracker()
+        self.clock: ClockNote | None = None
+        self.refused = 0
+        self.next_report = 0.0
+        self.reported = 0.0
+        self.bytes_at_report = 0
+
+
+class LinkReceiver:
+    """`ZenohReceiver` for senders of `LinkSender`'s kind, and for those without envelopes too (unless there is a key).
+
+    `on_datagram(camera, level, packet)`, `on_info(camera, info)`: as there, out of their envelopes; a datagram that
+    came before is counted and not handed on. `key`: shared with the senders; what it does not vouch for is refused.
+    `report`: whether to tell senders what arrives. `counters` adds: refused_envelopes, duplicates, reports.
+    """
+
+    def __init__(
+        self,
+        options: ZenohOptions,
+        on_datagram: OnDatagram,
+        on_info: OnInfo | None = None,
+        *,
+        key: bytes | None = None,
+        report: bool = True,
+    ) -> None:
+        self._key = key
+        self._report = report
+        self._on_datagram = on_datagram
+        self._on_info = on_info
+        self._lock = threading.Lock()
+        self._streams: dict[str, _Stream] = {}
+        self._infos: dict[str, Opener] = {}
+        self._counts: Counter[str] = Counter()
+        self._inner = ZenohReceiver(options, self._datagram, self._info, on_note=self._note, on_tick=self._tick)
+
+    def request(self, camera: str, data: bytes) -> bool:
+        """Asks the sender of `camera` for something (`ZenohReceiver.request`)."""
+        return self._inner.request(camera, self._sealed(camera, data))
+
+    def books(self, camera: str) -> StreamBooks | None:
+        """What is known of a stream, None before its first datagram."""
+        with self._lock:
+            stream = self._streams.get(camera)
+            if stream is None:
+                return None
+            tracker = stream.tracker
+            return StreamBooks(
+                tracker.received, tracker.lost, tracker.duplicates, stream.refused, tracker.loss, stream.clock
+            )
+
+    @property
+    def connected(self) -> bool:
+        """Whether a sender is there."""
+        return self._inner.connected
+
+    @property
+    def open(self) -> bool:
+        """Whether the session is open."""
+        return self._inner.open
+
+    def wait_connected(self, timeout: float) -> bool:
+        """Waits up to `timeout` seconds for a sender; for tests and tools."""
+        return self._inner.wait_connected(timeout)
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What happened since the start."""
+        with self._lock:
+            return {**self._inner.counters, **self._counts}
+
+    def close(self) -> None:
+        """Closes the session; a second call does nothing."""
+        self._inner.close()
+
+    def __enter__(self) -> LinkReceiver:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _stream(self, camera: str) -> _Stream | None:
+        stream = self._streams.get(camera)
+        if stream is None and len(self._streams) < MAX_CAMERAS:
+            stream = self._streams[camera] = _Stream(camera, self._key)
+        return stream
+
+    def _datagram(self, camera: str, level: int, data: bytes) -> None:
+        now, wall_us = time.monotonic(), time.time_ns() // 1000
+        if self._key is None and not is_envelope(data):
+            self._on_datagram(camera, level, data)
+            return
+        with self._lock:
+            stream = self._stream(camera)
+            if stream is None:
+                return
+            try:
+                opened = stream.opener.open(data)
+            except EnvelopeError:
+                stream.refused += 1
+                self._counts["refused_envelopes"] += 1
+                return
+            if not stream.tracker.arrived(opened.sequence, opened.sent_ms, len(data), now, wall_us):
+                self._counts["duplicates"] += 1
+                return
+        self._on_datagram(camera, level, opened.payload)
+
+    def _info(self, camera: str, data: bytes) -> None:
+        if self._key is not None:
+            with self._lock:
+                opener = self._infos.get(camera)
+                if opener is None:
+                    opener = self._infos[camera] = Opener(f"{camera}/info", self._key)
+                try:
+                    data = opener.open(data).payload
+                except EnvelopeError:
+                    self._counts["refused_envelopes"] += 1
+                    return
+        if self._on_info is not None:
+            self._on_info(camera, data)
+
+    def _note(self, camera: str, data: bytes) -> None:
+        with self._lock:
+            stream = self._streams.get(camera)
+            if stream is None:
+                return
+            try:
+                if self._key is not None:
+                    data = stream.note.open(data).payload
+                stream.clock = ClockNote.from_bytes(data)
+            except (EnvelopeError, ReportError):
+                self._counts["refused_notes"] += 1
+
+    def _sealed(self, camera: str, data: bytes) -> bytes:
+        if self._key is None:
+            return data
+        with self._lock:
+            stream = self._stream(camera)
+            if stream is None:
+                return data
+            return stream.sealer.seal(data, time.time_ns() // 1_000_000)[0]
+
+    def _tick(self, now: float) -> None:
+        if not self._report:
+            return
+        due: list[tuple[str, Any]] = []
+        with self._lock:
+            for camera, stream in self._streams.items():
+                tracker = stream.tracker
+                if not tracker.heard or now < stream.next_report or tracker.silence(now) > REPORT_AFTER:
+                    continue
+                apart = max(now - stream.reported, 0.05)
+                rate = (tracker.payload_bytes - stream.bytes_at_report) / min(apart, 1.0)
+                stream.bytes_at_report, stream.reported = tracker.payload_bytes, now
+                pause = REPORT_WIRE / (REPORT_SHARE * max(rate, 1.0))
+                stream.next_report = now + min(max(pause, REPORT_SECONDS[0]), REPORT_SECONDS[1]) - 0.01
+                due.append((camera, tracker.report(now, time.time_ns() // 1000)))
+        for camera, report in due:
+            if self._inner.request(camera, self._sealed(camera, report.to_bytes())):
+                with self._lock:
+                    self._counts["reports"] += 1
