@@ -56,12 +56,16 @@ class AnswerCoder:
                 encoder.put(stream.name_symbols(level, told), table, stream.name_rows(level, told))
         return encoder.finish()
 
-    def read(self, data: bytes, size: tuple[int, int]) -> tuple[Detection, ...]:
-        """The detections in an answer, boxes in a picture of `size`. Raises BlockError for bytes no encoder made."""
+    def read(self, data: bytes, size: tuple[int, int], levels: int | None = None) -> tuple[Detection, ...]:
+        """The detections in an answer that names `levels` levels (None: all), boxes in a picture of `size`.
+
+        Raises:
+            BlockError: no encoder made these bytes.
+        """
         stream = self._stream
         decoder = BlockDecoder(data)
         code = stream._get_objects(decoder)
-        for level in range(1, stream.levels) if len(code) else ():
+        for level in range(1, stream.levels if levels is None else levels) if len(code) else ():
             symbols = decoder.get(stream.tables[f"name_{level}"], stream.name_rows(level, code))
             names = np.zeros(len(code), np.int32)
             for parent in np.unique(code.path[level - 1]):

@@ -1,16 +1,19 @@
-"""Average precision of readings at every level of the taxonomy after every prefix, beside JPEG pictures of the scene.
+"""Average precision of readings at every level of the taxonomy after every prefix of ours, beside reference codecs.
 
-COCO's AP50 by pycocotools. Rates are lengths of real blocks. JPEG: the picture is encoded, decoded and read by the very
-same detector; its best of several scales is taken at each quality by the caller reading the rows.
+`uncompressed` is the detector's own list with nothing coded. Ours is read from real blocks, at every prefix and
+operating point. `answer` is the encoder's own list, entropy-coded. Reference codecs (JPEG, WebP, AVIF, JPEG XL, JPEG
+2000) code the picture at several scales and qualities; the very same detector then reads what arrives. COCO's measures,
+by faster-coco-eval; rates are lengths of real messages.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
-from collections.abc import Iterable
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,158 +23,232 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from semhier_ros.api import Codec
-from semhier_ros.perception.reading import Detection
+from semhier_ros.cli import CommandError
+from semhier_ros.evaluation.codecs import NAMES
+from semhier_ros.evaluation.detection_scene import Outcome, Plan, SceneJudge, choose_points
+from semhier_ros.evaluation.detection_scores import LevelScore, Rows, Truth, read_labels
 
-Picture = NDArray[np.uint8]
-JPEG_SETTINGS = tuple((scale, quality) for scale in (1.0, 0.6) for quality in (5, 10, 25, 50))
+PICTURE_SUFFIXES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+OURS = ("semhier", "answer")
+BUDGETS = (60, 100, 160, 240)
+THRESHOLDS = (0.3, 0.5)
 
 
-def read_labels(path: Path, width: int, height: int) -> NDArray[np.float64]:
-    """Rows (class, x0, y0, w, h) in pixels of a YOLO label file; empty where there is none.
+@dataclass(frozen=True)
+class Scene:
+    """A picture and the file of its labels, which is missing where nothing is in the picture."""
+
+    picture: Path
+    labels: Path
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One scene: its labels and what every system said of it."""
+
+    labels: NDArray[np.float64]
+    outcomes: list[Outcome]
+
+
+def find_scenes(images: Path, labels: Path, names: Path | None) -> list[Scene]:
+    """The scenes of a folder in order of their names, or those that a text file lists.
 
     Raises:
-        ValueError: a row is not five numbers; the message names file and line.
+        CommandError: a folder or a listed picture is missing, there are no pictures, or none of them has labels.
     """
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
-        fields = line.split()
-        try:
-            kind, cx, cy, w, h = map(float, fields)
-        except ValueError:
-            raise ValueError(f"{path}:{number}: five numbers `class cx cy w h` wanted, found {line!r}") from None
-        rows.append((kind, (cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height))
-    return np.asarray(rows, float).reshape(-1, 5)
+    for option, folder in (("--images", images), ("--labels", labels)):
+        if not folder.is_dir():
+            raise CommandError(f"{option} {folder}: no such folder")
+    if names is not None:
+        if not names.is_file():
+            raise CommandError(f"--names {names}: no such file")
+        pictures = [images / name for name in names.read_text().split()]
+        if missing := [path for path in pictures if not path.is_file()]:
+            raise CommandError(f"--names {names}: {missing[0]} does not exist ({len(missing)} of {len(pictures)})")
+    else:
+        pictures = sorted(path for path in images.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+    if not pictures:
+        raise CommandError(f"{names or images}: no pictures ({', '.join(PICTURE_SUFFIXES)} are looked for)")
+    scenes = [Scene(path, labels / f"{path.stem}.txt") for path in pictures]
+    if not any(scene.labels.is_file() for scene in scenes):
+        raise CommandError(f"--labels {labels}: no file there belongs to a picture; {scenes[0].labels.name} would")
+    return scenes
 
 
-class Scores:
-    """Collects readings of labelled scenes and gives AP50 at every level."""
-
-    def __init__(self, owners: list[NDArray[np.intp]]):
-        self.owners = owners
-        self._truth: list[tuple[int, NDArray[np.float64]]] = []
-        self._found: list[list[dict[str, Any]]] = [[] for _ in owners]
-
-    def add(self, scene: int, labels: NDArray[np.float64], detections: Iterable[Detection]) -> None:
-        """One scene's labels (class, x0, y0, w, h) and detections; each counts at the levels that its path reaches."""
-        self._truth.append((scene, labels))
-        for detection in detections:
-            x0, y0, x1, y1 = detection.box
-            for level, (node, score) in enumerate(zip(detection.path, detection.scores, strict=True)):
-                self._found[level].append(
-                    {"image_id": scene, "category_id": node + 1, "bbox": [x0, y0, x1 - x0, y1 - y0], "score": score}
-                )
-
-    def ap50(self, level: int) -> float:
-        """COCO AP at IoU .5, mean over the level's nodes that occur in the labels; 0..1."""
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-
-        boxes = [(scene, self.owners[level][int(row[0])] + 1, row[1:]) for scene, rows in self._truth for row in rows]
-        with contextlib.redirect_stdout(io.StringIO()):
-            truth = COCO()
-            truth.dataset = {
-                "images": [{"id": scene} for scene, _ in self._truth],
-                "categories": [{"id": node + 1} for node in range(int(self.owners[level].max()) + 1)],
-                "annotations": [
-                    {
-                        "id": n + 1,
-                        "image_id": s,
-                        "category_id": int(c),
-                        "bbox": b.tolist(),
-                        "area": float(b[2] * b[3]),
-                        "iscrowd": 0,
-                    }
-                    for n, (s, c, b) in enumerate(boxes)
-                ],
-            }
-            truth.createIndex()
-            if not self._found[level]:
-                return 0.0
-            scoring = COCOeval(truth, truth.loadRes(self._found[level]), "bbox")
-            scoring.params.iouThrs = np.array([0.5])
-            scoring.params.maxDets = [1, 10, 100]
-            scoring.evaluate()
-            scoring.accumulate()
-        precision = scoring.eval["precision"][0, :, :, 0, -1]
-        return float(precision[precision > -1].mean())
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """A picture file as H,W,3 uint8 RGB. Raises ValueError naming a file that OpenCV cannot decode."""
+    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise ValueError(f"{path}: not a picture that OpenCV can read")
+    return np.ascontiguousarray(pixels[..., ::-1])
 
 
-def full_reading(
-    codec: Codec, picture: Picture, size: tuple[int, int], threshold: float | None
-) -> tuple[Detection, ...]:
-    """The reading of all semantic blocks of a picture, with boxes in a picture of `size`."""
-    decoder = codec.decoder(size)
-    reading = None
-    for block in codec.encode(picture, blocks=codec.semantic_blocks, threshold=threshold):
-        reading = decoder.push(block)
-    return reading.detections if reading else ()
+_judge: SceneJudge | None = None
 
 
-def evaluate(
-    codec: Codec, images: list[Path], labels: Path, threshold: float | None, jpeg: bool, pictures: bool
-) -> dict[str, Any]:
-    """Every prefix of `codec` and, with `jpeg`, JPEG at several scales and qualities, over labelled scenes."""
-    owners = [np.asarray(codec.taxonomy.owner(level)) for level in range(codec.levels)]
-    count = len(codec.block_names) if pictures else codec.semantic_blocks
-    ours = [Scores(owners) for _ in range(count)]
-    sizes = np.zeros((len(images), count))
-    errors = np.zeros((len(images), count))
-    others: dict[tuple[float, int], tuple[Scores, list[int], list[float]]] = {
-        setting: (Scores(owners), [], []) for setting in (JPEG_SETTINGS if jpeg else ())
+def _start_worker(cores: Any, model: str, device: str, plan: Plan) -> None:
+    """Each worker keeps to a core of its own: OpenVINO's single thread would otherwise go to the first for all."""
+    global _judge
+    core = cores.get()
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    cv2.setNumThreads(1)
+    _judge = SceneJudge(Codec.load(model, device, threads=1), plan)
+
+
+def _judge_scene(scene: Scene) -> Judged:
+    assert _judge is not None
+    picture = read_picture(scene.picture)
+    leaves = _judge.codec.taxonomy.sizes[-1]
+    labels = read_labels(scene.labels, picture.shape[1], picture.shape[0], leaves)
+    return Judged(labels, _judge.outcomes(picture))
+
+
+def judge_scenes(scenes: Sequence[Scene], model: str, device: str, plan: Plan, workers: int) -> Iterator[Judged]:
+    """Every scene under every system of the plan, in order, by so many processes.
+
+    Raises:
+        ValueError: a picture or a label file cannot be read; the message names it.
+    """
+    context = multiprocessing.get_context("spawn")
+    cores = context.Queue()
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    for number in range(workers):
+        cores.put(allowed[-1 - number % len(allowed)] if allowed and device == "cpu" else None)
+    with context.Pool(workers, _start_worker, (cores, model, device, plan)) as pool:
+        yield from pool.imap(_judge_scene, scenes)
+
+
+@dataclass
+class _System:
+    """One system over all scenes."""
+
+    key: tuple[Any, ...]
+    found: list[list[Rows]]
+    payload: list[int]
+    total: list[int]
+    objects: list[int]
+    psnr: list[float]
+
+
+def gather(judged: Sequence[Judged]) -> list[_System]:
+    """The systems' outcomes, scene by scene."""
+    systems: dict[tuple[Any, ...], _System] = {}
+    for scene in judged:
+        for outcome in scene.outcomes:
+            system = systems.setdefault(outcome.key, _System(outcome.key, [], [], [], [], []))
+            system.found.append(outcome.rows)
+            system.payload.append(outcome.payload)
+            system.total.append(outcome.total)
+            system.objects.append(outcome.objects)
+            if outcome.psnr is not None:
+                system.psnr.append(outcome.psnr)
+    return list(systems.values())
+
+
+def score_row(truth: Truth, system: _System, depth: int) -> dict[str, Any]:
+    """AP of one system at levels 0..depth-1, in the words of the result file."""
+    scores: dict[str, LevelScore] = {
+        f"L{level}": truth.score(level, [rows[level] for rows in system.found]) for level in range(depth)
     }
-    for number, path in enumerate(tqdm(images, unit="scene", mininterval=5)):
-        bgr = cv2.imread(str(path))
-        if bgr is None:
-            raise ValueError(f"{path}: not an image that OpenCV can decode")
-        picture = np.ascontiguousarray(bgr[..., ::-1])
-        size = (picture.shape[1], picture.shape[0])
-        truth = read_labels(labels / f"{path.stem}.txt", *size)
-        decoder = codec.decoder(size)
-        for block in codec.encode(picture, blocks=count, threshold=threshold):
-            reading = decoder.push(block)
-            assert reading is not None
-            ours[block.index].add(number, truth, reading.detections)
-            sizes[number, block.index] = len(block.data)
-            if pictures:
-                painted = decoder.picture(block.frame)
-                assert painted is not None
-                errors[number, block.index] = float(np.mean((painted.astype(np.float32) - picture) ** 2))
-        for (scale, quality), (scores, bytes_, squared) in others.items():
-            small = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else bgr
-            data = cv2.imencode(".jpg", small, (cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1))[1]
-            back = cv2.imdecode(data, cv2.IMREAD_COLOR)
-            back = cv2.resize(back, size, interpolation=cv2.INTER_CUBIC) if scale < 1 else back
-            scores.add(number, truth, full_reading(codec, np.ascontiguousarray(back[..., ::-1]), size, threshold))
-            bytes_.append(len(data))
-            squared.append(float(np.mean((back.astype(np.float32) - bgr) ** 2)))
-    rows = []
-    for prefix, scores in enumerate(ours):
-        deepest = min(prefix, codec.levels - 1)
-        row: dict[str, Any] = {
-            "prefix": prefix,
-            "block": codec.block_names[prefix],
-            "payload_bytes_mean": float(sizes[:, : prefix + 1].sum(axis=1).mean()),
-            "bytes_mean": float(sizes[:, : prefix + 1].sum(axis=1).mean()) + 10 + prefix,
-            "ap50": {f"L{level}": scores.ap50(level) for level in range(deepest + 1)},
-        }
-        if pictures:
-            row["psnr"] = float(10 * np.log10(255**2 / errors[:, prefix]).mean())
-        rows.append(row)
-    jpeg_rows = [
-        {
-            "scale": scale,
-            "quality": quality,
-            "payload_bytes_mean": float(np.mean(bytes_)),
-            "bytes_mean": float(np.mean(bytes_)),
-            "psnr": float(10 * np.log10(255**2 / np.maximum(squared, 1e-3)).mean()),
-            "ap50": {f"L{level}": scores.ap50(level) for level in range(codec.levels)},
-        }
-        for (scale, quality), (scores, bytes_, squared) in others.items()
-    ]
-    result: dict[str, Any] = {"scenes": len(images), "codecs": {"semhier": rows}}
-    if jpeg:
-        result["codecs"]["jpeg"] = jpeg_rows
+    row: dict[str, Any] = {
+        "ap50": {level: score.ap50 for level, score in scores.items()},
+        "ap": {level: score.ap for level, score in scores.items()},
+        "ap50_by_size": {level: score.sizes for level, score in scores.items()},
+        "ap50_by_class": {level: score.nodes for level, score in scores.items()},
+    }
+    if system.psnr:
+        row["psnr"] = float(np.mean(system.psnr))
+    return row
+
+
+def summarise(judged: Sequence[Judged], codec: Codec) -> dict[str, Any]:
+    """The result file's content: `uncompressed` and the rows of every codec, fewest bytes first."""
+    names = [codec.taxonomy.names(level) for level in range(codec.levels)]
+    owners = [np.asarray(codec.taxonomy.owner(level)) for level in range(codec.levels)]
+    truth = Truth([scene.labels for scene in judged], owners, names)
+    result: dict[str, Any] = {
+        "model": codec.name,
+        "model_hash": codec.model_hash,
+        "scenes": len(judged),
+        "boxes": int(sum(len(scene.labels) for scene in judged)),
+        "levels": {f"L{level}": list(words) for level, words in enumerate(names)},
+    }
+    codecs: dict[str, list[dict[str, Any]]] = {}
+    systems = gather(judged)
+    for system in tqdm(systems, desc="scoring", unit="system", mininterval=2):
+        kind = system.key[0]
+        depth = codec.levels
+        if kind == "uncompressed":
+            result["uncompressed"] = score_row(truth, system, depth)
+            continue
+        row: dict[str, Any] = {}
+        if kind in OURS:
+            depth = min(system.key[2] + 1, codec.levels)
+            row = {"prefix": system.key[2]}
+            if kind == "semhier":
+                point = system.key[1]
+                row["block"] = codec.block_names[system.key[2]]
+                row["operating_point"] = {"threshold": point.threshold, "max_bytes": point.max_bytes}
+            else:
+                row["operating_point"] = {"threshold": system.key[1], "levels": depth}
+            row["objects_mean"] = float(np.mean(system.objects))
+        else:
+            setting = system.key[1]
+            row = {"scale": setting.scale, "quality": setting.quality, "cut": setting.cut}
+        row["payload_bytes_mean"] = float(np.mean(system.payload))
+        row["payload_bytes_p95"] = float(np.percentile(system.payload, 95))
+        row["bytes_mean"] = float(np.mean(system.total))
+        codecs.setdefault(kind, []).append(row | score_row(truth, system, depth))
+    for kind, rows in codecs.items():
+        if kind not in OURS:
+            rows.sort(key=lambda row: row["payload_bytes_mean"])
+        mark_frontier(rows)
+    result["codecs"] = codecs
     return result
+
+
+def mark_frontier(rows: list[dict[str, Any]]) -> None:
+    """Adds to every row the levels at which no other row has more AP50 for as many bytes: each codec at its best."""
+    for row in rows:
+        row["best_at"] = [
+            level
+            for level, value in row["ap50"].items()
+            if not any(
+                other["payload_bytes_mean"] <= row["payload_bytes_mean"] and other["ap50"].get(level, -1.0) > value
+                for other in rows
+            )
+        ]
+
+
+def bytes_needed(rows: Sequence[dict[str, Any]], level: str, ap50: float) -> float | None:
+    """The fewest mean payload bytes at which a codec reaches `ap50` at `level`; None when it never does."""
+    enough = [row["payload_bytes_mean"] for row in rows if row["ap50"].get(level, -1.0) >= ap50]
+    return min(enough, default=None)
+
+
+def table(result: dict[str, Any]) -> str:
+    """What the terminal shows: uncompressed, ours, and the bytes that everyone needs for nearly that."""
+    levels = list(result["uncompressed"]["ap50"])
+    words = "  ".join(f"{level} {result['uncompressed']['ap50'][level]:.3f}" for level in levels)
+    lines = [f"{result['scenes']} scenes, {result['boxes']} boxes; AP50 uncompressed: {words}"]
+    for kind, rows in result["codecs"].items():
+        for row in rows:
+            if not row["best_at"]:
+                continue
+            scores = "  ".join(f"{level} {value:.3f}" for level, value in row["ap50"].items())
+            what = row.get("operating_point") or {"scale": row["scale"], "quality": row["quality"], "cut": row["cut"]}
+            said = " ".join(f"{name} {value:g}" for name, value in what.items() if value is not None)
+            place = row.get("block", "")
+            lines.append(f"{kind:>18} {row['payload_bytes_mean']:9.1f} B  {scores:<32} {place} {said}")
+    lines.append("bytes for AP50 within 2 points of uncompressed:")
+    for kind, rows in result["codecs"].items():
+        needed = [bytes_needed(rows, level, result["uncompressed"]["ap50"][level] - 0.02) for level in levels]
+        shown = "  ".join(
+            f"{level} {'never' if n is None else format(n, '.0f')}" for level, n in zip(levels, needed, strict=True)
+        )
+        lines.append(f"{kind:>18}  {shown}")
+    return "\n".join(lines)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -179,32 +256,79 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", type=Path, required=True, help="folder of YOLO label files of the same names")
     parser.add_argument("--names", type=Path, help="text file naming the scenes to use (default: all of --images)")
     parser.add_argument("--model", default="road", help="model name or folder (default: %(default)s)")
-    parser.add_argument("--threshold", type=float, help="least objectness worth sending (default: the model's own)")
-    parser.add_argument("--codecs", default="semhier", help="semhier or semhier,jpeg (default: %(default)s)")
+    parser.add_argument(
+        "--codecs",
+        default="semhier,answer",
+        help=f"what to compare, of semhier, answer, {', '.join(NAMES)}, or all (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        action="append",
+        help="least objectness worth sending; may be repeated (default: the model's own, "
+        f"{', '.join(map(str, THRESHOLDS))})",
+    )
+    parser.add_argument(
+        "--max-bytes",
+        type=int,
+        action="append",
+        help=f"a frame's budget; may be repeated (default: {', '.join(map(str, BUDGETS))}; 0: none)",
+    )
     parser.add_argument("--pictures", action="store_true", help="picture blocks and PSNR too")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or torch (default: %(default)s)")
+    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
     parser.add_argument("--json", type=Path, help="write the result there (default: standard output)")
+    parser.add_argument("--plot", type=Path, help="draw bytes against AP50 as an SVG there")
+
+
+def make_plan(options: argparse.Namespace, codec: Codec) -> Plan:
+    """What the command line asks for. Raises CommandError for a codec or a value that there is not."""
+    chosen = [*OURS, *NAMES] if options.codecs == "all" else [name.strip() for name in options.codecs.split(",")]
+    for name in chosen:
+        if name not in (*OURS, *NAMES):
+            raise CommandError(f"--codecs {name}: not one of {', '.join((*OURS, *NAMES))}, all")
+    for value in options.threshold or ():
+        if not 0 < value < 1:
+            raise CommandError(f"--threshold {value}: outside 0..1")
+    for value in options.max_bytes or ():
+        if value < 0:
+            raise CommandError(f"--max-bytes {value}: below 0")
+    model: Any = codec.model
+    own = getattr(getattr(model, "folder", None), "threshold", None)
+    if own is None:
+        raise CommandError(f"--model {options.model}: {codec.name} finds no objects; a model of scenes is wanted")
+    thresholds = options.threshold or [own, *(value for value in THRESHOLDS if value > own)]
+    budgets = [value for value in (BUDGETS if options.max_bytes is None else options.max_bytes) if value]
+    return Plan(
+        choose_points(own, thresholds, budgets) if "semhier" in chosen else (),
+        len(codec.block_names) if options.pictures else codec.semantic_blocks,
+        tuple(thresholds) if "answer" in chosen else (),
+        tuple(name for name in chosen if name in NAMES),
+        options.pictures,
+    )
 
 
 def run(options: argparse.Namespace) -> int:
-    codec = Codec.load(options.model, options.device)
-    listed = options.names.read_text().split() if options.names else sorted(p.name for p in options.images.iterdir())
-    if not listed:
-        raise ValueError(f"{options.names or options.images}: no scenes")
-    result = evaluate(
-        codec,
-        [options.images / name for name in listed],
-        options.labels,
-        options.threshold,
-        "jpeg" in options.codecs.split(","),
-        options.pictures,
-    )
+    if options.workers is not None and not 1 <= options.workers <= 256:
+        raise CommandError(f"--workers {options.workers}: outside 1..256")
+    scenes = find_scenes(options.images, options.labels, options.names)
+    try:
+        codec = Codec.load(options.model, options.device, threads=1)
+        plan = make_plan(options, codec)
+        workers = min(options.workers or len(os.sched_getaffinity(0)), len(scenes))
+        judging = judge_scenes(scenes, options.model, options.device, plan, workers)
+        judged = list(tqdm(judging, total=len(scenes), desc="scenes", unit="scene", mininterval=2))
+        result = summarise(judged, codec)
+    except (ValueError, FileNotFoundError) as error:
+        raise CommandError(str(error)) from error
     text = json.dumps(result, indent=1)
+    if options.plot:
+        from semhier_ros.evaluation.detection_plot import draw
+
+        options.plot.write_text(draw(result))
     if options.json:
         options.json.write_text(text + "\n")
-        for row in result["codecs"]["semhier"]:
-            scores = ", ".join(f"{level} {value:.3f}" for level, value in row["ap50"].items())
-            print(f"{row['block']:>10}: {row['payload_bytes_mean']:7.1f} B  AP50 {scores}")
+        print(table(result))
     else:
         print(text)
     return 0

@@ -90,7 +90,7 @@ class JpegXl(StillCodec):
     progressive = False
     passes = False
 
-    def __init__(self, effort: int = 7):
+    def __init__(self, effort: int = 5):
         if not 1 <= effort <= 9:
             raise ValueError(f"effort: {effort} is outside 1..9")
         library()

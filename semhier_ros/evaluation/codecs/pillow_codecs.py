@@ -110,7 +110,7 @@ class Avif(StillCodec):
     qualities = (1, 8, 18, 30, 45, 60)
     header = "every box but the picture's data (some 270 bytes), and the sequence header in it"
 
-    def __init__(self, speed: int = 6):
+    def __init__(self, speed: int = 8):
         if not 0 <= speed <= 10:
             raise ValueError(f"speed: {speed} is outside 0..10")
         self.speed = speed
