@@ -40,6 +40,9 @@ ROOMS: dict[str, Room] = {
     "evaluate": Room("semhier_ros.evaluation.cli", "accuracy after every prefix: `semhier evaluate detection`"),
     "export": Room("semhier_ros.training.export", "make a model folder's ONNX graphs from its weights"),
     "link": Room("semhier_ros.link.cli", "a thin link to try things on: `semhier link emulate`"),
+    "replay": Room(
+        "semhier_ros.evaluation.replay.cli", "what a planner would have seen of a bag over a link, with a report"
+    ),
     "show": Room("semhier_ros.show", "what each block of a picture says, in words, bytes and pictures"),
     "taxonomy": Room("semhier_ros.taxonomy.cli", "build, show and compare taxonomies of classes"),
     "train": Room("semhier_ros.training.cli", "make a model of your own: `semhier train road detector`"),

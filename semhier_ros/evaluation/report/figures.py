@@ -37,7 +37,7 @@ _STYLE: Any = {
 }
 
 
-def _svg(name: str, size: tuple[float, float], draw: Callable[[Axes], None], label: str) -> str:
+def svg_plot(name: str, size: tuple[float, float], draw: Callable[[Axes], None], label: str) -> str:
     """One plot as an inline <svg> that scales with its column. `label` is what a screen reader says."""
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained")
@@ -98,7 +98,7 @@ def timeline(content: ReportContent) -> str:
         axes.xaxis.grid(True, color=GRID, linewidth=0.7)
 
     height = min(8.0, 1.1 + 0.115 * max(len(rows), 12))
-    return _svg("timeline", (6.2, height), draw, "Arrival of every block of every frame")
+    return svg_plot("timeline", (6.2, height), draw, "Arrival of every block of every frame")
 
 
 def waiting(content: ReportContent) -> str:
@@ -141,7 +141,7 @@ def waiting(content: ReportContent) -> str:
             columnspacing=1.4,
         )
 
-    return _svg("waiting", (5.2, 3.7), draw, "Share of frames known after a time")
+    return svg_plot("waiting", (5.2, 3.7), draw, "Share of frames known after a time")
 
 
 def _arrivals(content: ReportContent, name: str) -> list[float]:
@@ -165,7 +165,7 @@ def bytes_per_block(content: ReportContent) -> str:
         axes.xaxis.grid(True, color=GRID, linewidth=0.7)
         axes.spines["left"].set_visible(False)
 
-    return _svg("bytes", (5.2, 0.9 + 0.36 * len(content.blocks)), draw, "Mean bytes of each block")
+    return svg_plot("bytes", (5.2, 0.9 + 0.36 * len(content.blocks)), draw, "Mean bytes of each block")
 
 
 def agreement(content: ReportContent) -> str:
@@ -193,4 +193,4 @@ def agreement(content: ReportContent) -> str:
         axes.set_ylabel("% streaming average precision")
         axes.yaxis.grid(True, color=GRID, linewidth=0.7)
 
-    return _svg("agreement", (5.2, 3.2), draw, "Agreement of the newest reading with the street, per level")
+    return svg_plot("agreement", (5.2, 3.2), draw, "Agreement of the newest reading with the street, per level")
