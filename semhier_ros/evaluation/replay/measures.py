@@ -78,7 +78,8 @@ def figures_of(run: Run, worlds: Sequence[World], cameras: Sequence[Any], taxono
     levels = len(taxonomy.levels)
     apart = split_cameras(run.answers, len(cameras))
     offered = sum(run.offered)
-    seconds = max((camera.times_ns[-1] / 1e9 for camera in cameras if len(camera)), default=0.0) or 1e-9
+    length = max((camera.times_ns[-1] / 1e9 for camera in cameras if len(camera)), default=0.0)
+    seconds = max([length, 1e-3, *(item.time for item in run.sent[-1:])])
     per_level = {}
     for level in range(levels):
         first = first_ready(run.answers, level)
