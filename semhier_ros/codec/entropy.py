@@ -91,6 +91,11 @@ class Tables:
         symbol_array, row_array = _symbols_and_rows(np.ravel(symbols), self, flat_rows)
         return self._bits[row_array, symbol_array].reshape(np.shape(symbols))
 
+    @property
+    def bits(self) -> NDArray[np.float64]:
+        """Ideal cost in bits of every symbol in every row (rows, alphabet): what an encoder weighs choices by."""
+        return self._bits
+
     def cost_bits(self, symbols: ArrayLike, rows: ArrayLike | int) -> float:
         """Ideal cost in bits of `symbols` under `rows`: what training and tests compare real bytes with."""
         return float(self.symbol_bits(symbols, rows).sum())

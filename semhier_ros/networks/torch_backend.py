@@ -96,13 +96,18 @@ class TorchBackend:
     """
 
     def __init__(self, model: HasPath, device: str):
+        layout = json.loads((model.path / "model.json").read_text())["layout"]
+        graphs = build_graphs(len(layout["parents"][-1]), 1 + len(layout["parents"][0]))
+        load_weights(graphs, model.path / "weights.safetensors")
+        self.place(graphs, device)
+
+    def place(self, graphs: dict[str, nn.Module], device: str) -> None:
+        """Put loaded `graphs` on `device`, ready to run. Raises ValueError where torch sees no such device."""
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: cuda was asked for, but torch sees no CUDA device; use cpu or auto")
         self._device = torch.device(device)
         self._dtype = torch.float16 if device == "cuda" else torch.float32
-        layout = json.loads((model.path / "model.json").read_text())["layout"]
-        self._graphs = build_graphs(len(layout["parents"][-1]), 1 + len(layout["parents"][0]))
-        load_weights(self._graphs, model.path / "weights.safetensors")
+        self._graphs = graphs
         for graph in self._graphs.values():
             graph.to(self._device, self._dtype).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         self._stream: Any = torch.cuda.Stream(self._device) if device == "cuda" else None

@@ -42,10 +42,14 @@ def example_inputs(name: str, layout: SceneLayout, canvas: tuple[int, int]) -> t
 def export_graphs(graphs: dict[str, nn.Module], layout: SceneLayout, canvas: tuple[int, int], folder: Path) -> None:
     """Write `<name>.onnx` for every graph."""
     for name, graph in graphs.items():
-        path = folder / f"{name}.onnx"
-        plain = copy.deepcopy(graph).float().eval().to(memory_format=torch.contiguous_format)
-        torch.onnx.export(plain, example_inputs(name, layout, canvas), str(path), opset_version=17, dynamo=False)
-        _halve_weights(path)
+        export_graph(graph, example_inputs(name, layout, canvas), folder / f"{name}.onnx")
+
+
+def export_graph(graph: nn.Module, inputs: tuple[torch.Tensor, ...], path: Path) -> None:
+    """Write one network, as it runs on `inputs`, as an ONNX graph with half-precision weights."""
+    plain = copy.deepcopy(graph).float().eval().to(memory_format=torch.contiguous_format)
+    torch.onnx.export(plain, inputs, str(path), opset_version=17, dynamo=False)
+    _halve_weights(path)
 
 
 def _halve_weights(path: Path) -> None:

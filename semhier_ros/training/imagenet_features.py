@@ -71,7 +71,7 @@ def make(options: argparse.Namespace) -> Path:
 
         def flush(store: Any, waiting: list[tuple[int, np.ndarray]]) -> None:
             result = request.infer([np.stack([view for _, view in waiting])])
-            store[[row for row, _ in waiting]] = list(result.values())[0]
+            store[[row for row, _ in waiting]] = result["features"]
             waiting.clear()
 
         for name, picture in tqdm(read_pictures(options.data), total=len(names), desc=f"view {number}", mininterval=5):

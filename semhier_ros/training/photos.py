@@ -29,7 +29,7 @@ TEST_TENTHS = 3
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One row of the manifest. probe: the label set it belongs to, or empty; test: whether it is a probe's test image."""
+    """One row of the manifest. probe: its label set, or empty; test: whether it is a test image of that probe."""
 
     name: str
     label: str

@@ -11,6 +11,7 @@ import io
 import math
 import tarfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -33,11 +34,11 @@ from semhier_ros.training.loop import (
     to_device,
 )
 from semhier_ros.training.road_data import Scenes, load_scenes
+from semhier_ros.training.yolo_data import YoloData
 
 LAMBDAS = (8e-5, 5e-4, 2e-3)  # distortion weight of the picture decoded from picture block 0, 1, 2
 PREFIX_SHARE = (0.05, 0.25, 0.35, 0.35)  # how often a step trains the empty prefix, then each group
 ROUNDED_SHARE = 0.6  # how often the synthesis sees rounded latents rather than noisy ones
-MEANINGS = 5  # any object, then the four groups
 
 
 def read_photos(folder: Path, count: int) -> list[np.ndarray]:
@@ -57,11 +58,17 @@ def read_photos(folder: Path, count: int) -> list[np.ndarray]:
     return photos
 
 
+def meanings_of(type_groups: np.ndarray) -> int:
+    """Planes of the meaning map: any object, then each group."""
+    return 2 + int(type_groups.max())
+
+
 class PictureSampler:
     """Crops of `size` pixels: mostly road scenes at random scale, the rest photos for variety."""
 
     def __init__(self, scenes: Scenes, photos: list[np.ndarray], type_groups: np.ndarray, size: int, seed: int):
         self.scenes, self.photos, self.type_groups, self.size, self.seed = scenes, photos, type_groups, size, seed
+        self.meanings = meanings_of(type_groups)
 
     def batch(self, index: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         random = np.random.default_rng([self.seed, index])
@@ -75,7 +82,7 @@ class PictureSampler:
         top = random.integers(photo.shape[0] - self.size + 1)
         left = random.integers(photo.shape[1] - self.size + 1)
         crop = photo[top : top + self.size, left : left + self.size]
-        return crop, np.zeros((MEANINGS, self.size // STRIDE, self.size // STRIDE), np.float32)
+        return crop, np.zeros((self.meanings, self.size // STRIDE, self.size // STRIDE), np.float32)
 
     def _scene(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         row = int(random.integers(len(self.scenes)))
@@ -95,7 +102,7 @@ class PictureSampler:
         corners = boxes[:, 1:] * scale - (left, top, left, top)
         groups = self.type_groups[boxes[:, 0].astype(int)]
         cells = self.size // STRIDE
-        meaning = meaning_map(corners, groups, (cells, cells), MEANINGS, STRIDE)
+        meaning = meaning_map(corners, groups, (cells, cells), self.meanings, STRIDE)
         if random.random() < 0.5:
             crop, meaning = crop[:, ::-1], meaning[..., ::-1]
         return np.ascontiguousarray(crop), np.ascontiguousarray(meaning)
@@ -110,7 +117,9 @@ def bits(residual: Tensor, scale: Tensor) -> Tensor:
     return -(upper - lower).clamp(min=1e-9).log2()
 
 
-def prefix_loss(model: PictureModel, image: Tensor, meaning: Tensor, prefix: int) -> tuple[Tensor, float, float]:
+def prefix_loss(
+    model: PictureModel, image: Tensor, meaning: Tensor, prefix: int, lambdas: Sequence[float] = LAMBDAS
+) -> tuple[Tensor, float, float]:
     """Loss of one prefix (-1: meaning alone), the bits per pixel of its last group, its MSE in 0..255 units squared.
 
     Rates see additive uniform noise; the synthesis sees, now this, now that, rounded latents with a straight-through
@@ -140,7 +149,7 @@ def prefix_loss(model: PictureModel, image: Tensor, meaning: Tensor, prefix: int
     present[:, : prefix + 1] = 1
     picture = model.synthesis(torch.cat([*decoded, *missing], dim=1), present, meaning)
     mse = ((picture - image) * 127.5).square().mean()
-    weight = LAMBDAS[max(prefix, 0)]
+    weight = lambdas[max(prefix, 0)]
     return rate + weight * mse, float(rate.detach()), float(mse.detach())
 
 
@@ -149,11 +158,10 @@ def train(options: argparse.Namespace) -> Path:
     torch.manual_seed(options.seed)
     device = pick_device(options.device)
     type_groups = np.asarray(Taxonomy.load(options.taxonomy).owner(1))
-    names = (options.splits / "train.txt").read_text().split()
-    scenes = load_scenes(options.data, names, options.out / "cache-train", len(type_groups))
+    scenes = load_scenes(YoloData.open(options.data, options.splits), "train", options.out / "cache-train")
     photos = read_photos(options.photos, options.photo_count) if options.photos else []
     sampler = PictureSampler(scenes, photos, type_groups, options.crop, options.seed)
-    model = PictureModel(MEANINGS).to(device).to(memory_format=torch.channels_last)
+    model = PictureModel(meanings_of(type_groups)).to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=options.lr)
     average = AveragedWeights(model)
     schedule = Schedule(options.steps, options.minutes)

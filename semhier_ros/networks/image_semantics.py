@@ -1,0 +1,124 @@
+"""What the semantic blocks of a whole image carry beyond names, as training sees it: "name first", then the rest.
+
+Linear all the way to the latents and back, and logit-aware: a picture is a point of a space in which the classifier's
+rows live (`training.imagenet_space`). Mean and scale of a latent come from the path and, linearly, from the groups
+before, which makes their exact integer form a single layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+HIDDEN = 64
+MIN_SCALE, MAX_SCALE = 0.08, 40.0
+START_SPREAD = 4.5  # standard deviation of the strongest latent before training, in quantiser steps
+
+
+class Prefix(NamedTuple):
+    """After one semantic block: what its latents cost in bits (B), the point (B,K) and the leaf logits (B,C) read."""
+
+    bits: Tensor
+    point: Tensor
+    logits: Tensor
+
+
+class ImageSemantics(nn.Module):
+    """The latent groups of all semantic blocks.
+
+    owners: per level, each leaf's node. centres C,K: where each class lies. spread K,K: covariance of points about
+    their class. rows C,K and bias C: leaf logits of a point. dimensions: latents of each block, one block per level and
+    then as many more as there are.
+    """
+
+    def __init__(
+        self,
+        owners: Sequence[Tensor],
+        centres: Tensor,
+        spread: Tensor,
+        rows: Tensor,
+        bias: Tensor,
+        dimensions: Sequence[int],
+    ):
+        super().__init__()
+        self.dimensions = tuple(dimensions)
+        self.ends = np.cumsum(self.dimensions).tolist()
+        levels = len(owners)
+        self.owners = [owners[min(k, levels - 1)] for k in range(len(dimensions))]
+        self.near = [owners[min(k, 1)] for k in range(len(dimensions))]
+        self.rows, self.bias = rows, bias
+        values, vectors = torch.linalg.eigh(spread)
+        best = vectors[:, -self.ends[-1] :].flip(1)
+        share = (values[-self.ends[-1] :].flip(0).clamp(min=1e-9) / values[-1]).sqrt()
+        start = START_SPREAD / values[-1].sqrt()
+        self.analyse = nn.Parameter((best * start).T.contiguous() * torch.ones_like(share)[:, None])
+        self.mean, self.scale_by_node, self.scale = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
+        self.known, self.told = nn.ParameterList(), nn.ParameterList()
+        self.follow, self.lift, self.hidden, self.answer = (nn.ModuleList() for _ in range(4))
+        self.sharpness = nn.Parameter(torch.ones(len(dimensions)))
+        for k, (owner, near) in enumerate(zip(self.owners, self.near, strict=True)):
+            begin, end = self.ends[k] - self.dimensions[k], self.ends[k]
+            nodes, nearby = int(owner.max()) + 1, int(near.max()) + 1
+            count = torch.bincount(owner, minlength=nodes)[:, None]
+            centre = torch.zeros(nodes, centres.shape[1]).index_add_(0, owner, centres) / count
+            rows_so_far = self.analyse[:end].detach()
+            lift = nn.Linear(end, centres.shape[1], bias=False)
+            lift.weight.data.copy_(torch.linalg.pinv(rows_so_far) * 0.8)
+            self.mean.append(nn.Parameter(centre @ self.analyse[begin:end].detach().T))
+            self.scale.append(nn.Parameter(torch.log(START_SPREAD * share[begin:end]).clamp(min=-1.5)))
+            self.scale_by_node.append(nn.Parameter(torch.zeros(nearby, end - begin)))
+            self.known.append(nn.Parameter(centre - centre @ rows_so_far.T @ lift.weight.data.T))
+            self.follow.append(_silent(nn.Linear(max(begin, 1), end - begin, bias=False)))
+            self.lift.append(lift)
+            self.told.append(nn.Parameter(torch.zeros(nearby, HIDDEN)))
+            self.hidden.append(nn.Linear(end, HIDDEN))
+            self.answer.append(_silent(nn.Linear(HIDDEN, len(rows))))
+
+    def parameters_of(self, block: int, leaf: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and scale (B,d) of the latents of `block` given the leaf's path and the latents before (B,…)."""
+        mean = self.mean[block][self.owners[block][leaf]]
+        if block:
+            mean = mean + self.follow[block](before)
+        scale = (self.scale[block] + self.scale_by_node[block][self.near[block][leaf]]).exp()
+        return mean, scale.clamp(MIN_SCALE, MAX_SCALE)
+
+    def read(self, block: int, leaf: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Point (B,K) and leaf logits (B,C) after `block` from all latents so far (B,…)."""
+        point = self.known[block][self.owners[block][leaf]] + self.lift[block](latents)
+        hidden = torch.relu(self.hidden[block](latents) + self.told[block][self.near[block][leaf]])
+        return point, self.sharpness[block] * (point @ self.rows.T + self.bias) + self.answer[block](hidden)
+
+    def forward(self, points: Tensor, leaf: Tensor, rounded: bool) -> list[Prefix]:
+        """All prefixes of points (B,K) named `leaf` (B). rounded: as the codec rounds; else, for training, rates see
+        uniform noise and readers now the noise, now the rounding (with a straight-through gradient)."""
+        wanted = (points @ self.analyse.T).split(self.dimensions, dim=1)
+        latents = points[:, :0]
+        prefixes = []
+        for block, own in enumerate(wanted):
+            mean, scale = self.parameters_of(block, leaf, latents)
+            residual = own - mean
+            whole = residual + (residual.round() - residual).detach()
+            noisy = whole if rounded else residual + torch.rand_like(residual) - 0.5
+            bits = interval_bits(noisy, scale).sum(1)
+            kept = whole if rounded or torch.rand(()) < 0.5 else noisy
+            latents = torch.cat([latents, mean + kept], dim=1)
+            prefixes.append(Prefix(bits, *self.read(block, leaf, latents)))
+        return prefixes
+
+
+def interval_bits(residual: Tensor, scale: Tensor) -> Tensor:
+    """Bits of a residual rounded to integers under a zero-mean Gaussian of `scale`."""
+    upper = torch.special.ndtr((0.5 - residual.abs()) / scale)
+    lower = torch.special.ndtr((-0.5 - residual.abs()) / scale)
+    return -(upper - lower).clamp(min=1e-7).log2()
+
+
+def _silent(linear: nn.Linear) -> nn.Linear:
+    """The layer with nothing to say yet."""
+    for parameter in linear.parameters():
+        nn.init.zeros_(parameter)
+    return linear

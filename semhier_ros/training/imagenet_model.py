@@ -1,0 +1,268 @@
+"""Last stage of the imagenet model: from checkpoints to a model folder. Counts, calibrates, exports.
+
+The choosing half of the validation photos sets the temperatures; nothing else is fitted to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from semhier_ros.codec.entropy import Tables
+from semhier_ros.codec.image_backend import OpenVinoImageBackend, TrunkOutput
+from semhier_ros.codec.image_folder import load_image_folder, write_image_card, write_image_stream
+from semhier_ros.codec.image_semantics import code_image
+from semhier_ros.codec.image_stream import ImageLayout, ImageStream
+from semhier_ros.codec.integer_network import IntegerNetwork
+from semhier_ros.codec.latent_groups import LATENT_BOUND, steps_of
+from semhier_ros.codec.view import square_view
+from semhier_ros.networks.classifier import SIDE, load_classifier
+from semhier_ros.networks.image_semantics import MAX_SCALE, MIN_SCALE, ImageSemantics
+from semhier_ros.networks.picture import MAX_SCALE as PICTURE_MAX
+from semhier_ros.networks.picture import MIN_SCALE as PICTURE_MIN
+from semhier_ros.networks.picture import STRIDE, PictureModel
+from semhier_ros.networks.torch_image_backend import build_image_graphs
+from semhier_ros.perception.image_reader import ImageReader
+from semhier_ros.taxonomy import Taxonomy
+from semhier_ros.training.export import export_graph, half_precision
+from semhier_ros.training.imagenet_meaning import PLANES
+from semhier_ros.training.imagenet_picture import GROUPS
+from semhier_ros.training.imagenet_semantic import FEATURE_WEIGHT, NATS_PER_BIT, SHARP, Draw, build, load_photos
+from semhier_ros.training.imagenet_space import Space
+from semhier_ros.training.integer_form import OUTPUT_BOUND, integer_context, nearest_rows, scale_table
+from semhier_ros.training.loop import load_checkpoint
+
+LATENT_ROWS, LATENT_HALF = 48, 63
+PICTURE_ROWS, PICTURE_HALF = 64, 127
+STEP_ROWS = (6, 3, 0, -3, -6)  # how many table rows coarser than the middle one each quality quantises
+QUALITY_SHARE = 0.94  # of the middle quality, in block 0's first symbol
+COUNTED = 1200  # made-up and real photos that teach the latents' tables
+PRIOR_WEIGHT = 200.0  # symbols that a Gaussian row is worth against those counted
+
+
+def make_layout(tree: Taxonomy, semantics: ImageSemantics) -> ImageLayout:
+    ratio = (MAX_SCALE / MIN_SCALE) ** (1 / (LATENT_ROWS - 1))
+    blocks = len(semantics.dimensions)
+    return ImageLayout(
+        side=SIDE,
+        nodes=tree.sizes,
+        parents=tuple(tuple(int(p) for p in tree.parent(level)) for level in range(1, tree.depth)),
+        latents=semantics.dimensions,
+        steps=tuple((round(16 * ratio**rows),) * blocks for rows in STEP_ROWS),
+        row_shifts=tuple((-rows,) * blocks for rows in STEP_ROWS),
+        quality=len(STEP_ROWS) // 2,
+        picture_groups=GROUPS,
+        picture_stride=STRIDE,
+    )
+
+
+def name_tables(tree: Taxonomy) -> dict[str, Tables]:
+    """Tables of the names: every leaf as likely as any other."""
+    tables = {}
+    for level in range(tree.depth):
+        parents = [None] if level == 0 else [(level - 1, node) for node in range(tree.sizes[level - 1])]
+        children = [np.arange(tree.sizes[0]) if parent is None else tree.children(parent) for parent in parents]
+        leaves = np.bincount(tree.owner(level), minlength=tree.sizes[level]).astype(float)
+        counts = np.zeros((len(parents), max(len(own) for own in children)))
+        for row, own in enumerate(children):
+            counts[row, : len(own)] = leaves[own]
+        tables[f"name_{level}"] = Tables.from_counts(counts, smoothing=1e-6)
+    return tables
+
+
+def latent_network(semantics: ImageSemantics, block: int, nodes: tuple[int, ...], scales: NDArray) -> IntegerNetwork:
+    """The exact form of one block's means and table rows: a single layer on path and earlier latents."""
+    named = min(block, len(nodes) - 1)
+    starts = np.concatenate([[0], np.cumsum(nodes)])
+    before = semantics.ends[block] - semantics.dimensions[block]
+    size = semantics.dimensions[block]
+    weight = np.zeros((int(starts[named + 1]) + before, 2 * size))
+    weight[starts[named] : starts[named + 1], :size] = semantics.mean[block].detach().numpy()
+    near = min(named, 1)
+    step = np.log(scales[1] / scales[0])
+    weight[starts[near] : starts[near + 1], size:] = semantics.scale_by_node[block].detach().numpy() / step
+    if before:
+        weight[starts[named + 1] :, :size] = semantics.follow[block].weight.detach().numpy().T
+    base = (semantics.scale[block].detach().numpy() - np.log(scales[0])) / step
+    bias = np.concatenate([np.zeros(size), base])
+    return IntegerNetwork.from_float(
+        [weight], [bias], input_bits=4, input_bound=LATENT_BOUND, output_bits=4, output_bound=OUTPUT_BOUND
+    )
+
+
+def head_arrays(semantics: ImageSemantics, space: Space, meaning: dict[str, NDArray]) -> dict[str, NDArray]:
+    """The encoder's projection and search, and the reader's weights; temperatures still one."""
+    heads: dict[str, NDArray] = {
+        "feature_mean": space.mean,
+        "enter": space.enter,
+        "space": space.leave,
+        "rows": space.rows,
+        "row_bias": space.bias,
+        "project": semantics.analyse.detach().numpy() @ space.enter,
+        "sharpness": semantics.sharpness.detach().numpy(),
+        "search_nats": np.array(NATS_PER_BIT),
+        "search_features": np.array(FEATURE_WEIGHT),
+        "search_sharp": np.array([SHARP]),
+        "temperature": np.ones((len(STEP_ROWS), len(semantics.dimensions), 3)),
+        "meaning_mean": meaning["mean"],
+        "meaning_basis": meaning["basis"],
+    }
+    for k, size in enumerate(semantics.dimensions):
+        lift = semantics.lift[k].weight.detach().numpy()
+        heads[f"known_{k}"] = semantics.known[k].detach().numpy()
+        heads[f"lift_{k}"] = lift
+        heads[f"lift_square_{k}"] = lift[:, -size:].T @ lift[:, -size:]
+        heads[f"move_{k}"] = space.rows @ lift[:, -size:]
+        heads[f"hidden_{k}.weight"] = semantics.hidden[k].weight.detach().numpy()
+        heads[f"hidden_{k}.bias"] = semantics.hidden[k].bias.detach().numpy()
+        heads[f"hidden_{k}.told"] = semantics.told[k].detach().numpy()
+        heads[f"answer_{k}.weight"] = semantics.answer[k].weight.detach().numpy()
+        heads[f"answer_{k}.bias"] = semantics.answer[k].bias.detach().numpy()
+    return {key: np.ascontiguousarray(value, np.float32) for key, value in heads.items()}
+
+
+def halved(heads: dict[str, NDArray]) -> dict[str, NDArray]:
+    """As they are stored: half precision but for what is small."""
+    return {key: value.astype(np.float16 if value.size > 4096 else np.float32) for key, value in heads.items()}
+
+
+def counted_latents(reader: ImageReader, seen: list[TrunkOutput]) -> Tables:
+    """Tables of the latents from the symbols that the encoder's own search chooses, on top of the Gaussians."""
+    stream, quality = reader.stream, reader.stream.layout.quality
+    old = stream.tables["latents"]
+    counts = np.zeros((old.rows, old.alphabet))
+    for one in tqdm(seen, desc="count latents", mininterval=5):
+        code = code_image(reader, one, quality, stream.semantic_blocks)
+        for block in range(stream.semantic_blocks):
+            means, rows = stream.latent_parameters(block, code)
+            step = stream.layout.steps[quality][block]
+            np.add.at(counts, (rows, steps_of(code.latents[block], means, old, step)), 1)
+    share = old.frequencies / old.frequencies.sum(1, keepdims=True)
+    counts = counts + counts[:, ::-1]
+    return Tables.from_counts(counts + PRIOR_WEIGHT * share, smoothing=1e-6)
+
+
+def read_views(folder: Path, names: list[str]) -> list[NDArray[np.uint8]]:
+    """The square views of photos by file name."""
+    pictures = [cv2.imread(str(folder / name), cv2.IMREAD_COLOR) for name in names]
+    return [square_view(np.ascontiguousarray(picture[..., ::-1]), SIDE) for picture in pictures]
+
+
+def best_temperature(logits: NDArray, truth: NDArray, tree: Taxonomy, level: int) -> float:
+    """The temperature with the least negative log-likelihood of the true nodes of `level`."""
+    nodes = tree.owner(level)[truth]
+    tried = np.geomspace(0.3, 2.5, 40)
+    scaled = logits - logits.max(1, keepdims=True)
+    losses = []
+    for temperature in tried:
+        chances = np.exp(scaled.astype(np.float64) / temperature)
+        chances = tree.lift(chances / chances.sum(1, keepdims=True), level)
+        losses.append(-np.log(chances[np.arange(len(nodes)), nodes] + 1e-12).mean())
+    return float(tried[int(np.argmin(losses))])
+
+
+def calibrate(reader: ImageReader, seen: list[TrunkOutput], truth: NDArray) -> NDArray[np.float32]:
+    """Temperatures (qualities, prefixes, levels) from the choosing half."""
+    stream = reader.stream
+    result = np.ones((len(stream.layout.steps), stream.semantic_blocks, reader.tree.depth), np.float32)
+    for quality in tqdm(range(len(stream.layout.steps)), desc="calibrate"):
+        codes = [code_image(reader, one, quality, stream.semantic_blocks) for one in seen]
+        for prefix in range(stream.semantic_blocks):
+            logits = np.stack([reader.logits(code, prefix) for code in codes])
+            for level in range(reader.tree.depth):
+                result[quality, prefix, level] = best_temperature(logits, truth, reader.tree, level)
+    return result
+
+
+def make(options: argparse.Namespace) -> Path:
+    """Put the model folder together; returns it."""
+    from safetensors.numpy import save_file
+    from safetensors.torch import save_file as save_torch
+
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    out: Path = options.out
+    folder: Path = options.model
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(options.taxonomy, folder / "taxonomy.yaml")
+    tree = Taxonomy.load(options.taxonomy)
+    space, photos = load_photos(options.data, out, options.seed)
+    semantics = build(space, photos, tree)
+    semantic, picture = load_checkpoint(out / "semantic.pt"), load_checkpoint(out / "picture.pt")
+    if semantic is None or picture is None:
+        raise FileNotFoundError(f"{out}: semantic.pt and picture.pt wanted; train them first")
+    semantics.load_state_dict(semantic["network"])
+    model = PictureModel(PLANES, GROUPS)
+    model.load_state_dict(picture["average"])
+
+    graphs = build_image_graphs(GROUPS, PLANES)
+    graphs["trunk"].network.load_state_dict(load_classifier(0).state_dict())
+    graphs["picture_analysis"].analysis = model.analysis
+    graphs["picture_synthesis"].synthesis = model.synthesis
+    half_precision(graphs)
+    tensors = {f"{part}.{key}": value for part, graph in graphs.items() for key, value in graph.state_dict().items()}
+    halves = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
+    save_torch(halves, folder / "weights.safetensors")
+    view = torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8)
+    cells = SIDE // STRIDE
+    planes = (torch.zeros(1, sum(GROUPS), cells, cells), torch.zeros(1, len(GROUPS)))
+    export_graph(graphs["trunk"], (view,), folder / "trunk.onnx")
+    export_graph(graphs["picture_analysis"], (view,), folder / "picture_analysis.onnx")
+    synthesis_inputs = (*planes, torch.zeros(1, PLANES, cells, cells))
+    export_graph(graphs["picture_synthesis"], synthesis_inputs, folder / "picture_synthesis.onnx")
+
+    layout = make_layout(tree, semantics)
+    latents, scales = scale_table(MIN_SCALE, MAX_SCALE, LATENT_ROWS, LATENT_HALF)
+    pictures, picture_scales = scale_table(PICTURE_MIN, PICTURE_MAX, PICTURE_ROWS, PICTURE_HALF)
+    quality = np.full((1, len(STEP_ROWS)), (1 - QUALITY_SHARE) / (len(STEP_ROWS) - 1))
+    quality[0, layout.quality] = QUALITY_SHARE
+    tables = name_tables(tree) | {"quality": Tables.from_counts(quality * 1e6), "latents": latents, "picture": pictures}
+    networks = {
+        f"latents_{block}": latent_network(semantics, block, tree.sizes, scales)
+        for block in range(len(semantics.dimensions))
+    }
+    for group, context in enumerate(model.contexts):
+        networks[f"picture_{group + 1}"] = integer_context(context.children(), picture_scales)
+    stream = ImageStream(layout, tables, networks, nearest_rows(model.first_scale, picture_scales))
+    with np.load(out / "meaning.npz") as stored:
+        heads = head_arrays(semantics, space, dict(stored))
+    stored_heads = {key: value.astype(np.float32) for key, value in halved(heads).items()}
+    points, logits = Draw(photos, space).batch(COUNTED)
+    features = points.numpy() @ space.leave + space.mean
+    seen = [TrunkOutput(f.astype(np.float32), z) for f, z in zip(features, logits.numpy(), strict=True)]
+    stream.tables = tables | {"latents": counted_latents(ImageReader(stream, tree, stored_heads), seen)}
+    write_image_stream(stream, folder / "stream.safetensors")
+    save_file(halved(heads), folder / "heads.safetensors")
+    write_image_card(folder, options.name, layout)
+
+    loaded = load_image_folder(folder)
+    backend = OpenVinoImageBackend(folder, threads=options.threads)
+    chosen = set((options.splits / "choose.txt").read_text().split())
+    with (options.validation / "labels.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["file"] in chosen]
+    seen = [backend.classify(view) for view in read_views(options.validation, [row["file"] for row in rows])]
+    truth = np.array([int(row["label"]) for row in rows])
+    heads["temperature"] = calibrate(ImageReader(loaded.stream, tree, loaded.heads), seen, truth)
+    raw = np.stack([one.logits for one in seen])
+    trunk = [best_temperature(raw, truth, tree, level) for level in range(tree.depth)]
+    heads["trunk_temperature"] = np.array(trunk, np.float32)
+    save_file(halved(heads), folder / "heads.safetensors")
+    write_image_card(folder, options.name, layout)
+    return folder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, default=Path("models/imagenet"), help="folder to write")
+    parser.add_argument("--name", default="imagenet")
+    parser.add_argument("--validation", type=Path, help="folder of labelled photos with labels.csv")
+    parser.add_argument(
+        "--splits", type=Path, default=Path("config/splits/imagenet-validation"), help="folder with choose.txt"
+    )
