@@ -31,12 +31,14 @@ class Pacer:
         self._thread = threading.Thread(target=self._run, name="semhier-pacer", daemon=True)
         self._thread.start()
 
-    def submit(self, camera: str, frame: int, stamp_ns: int, blocks: Sequence[BlockLike]) -> int:
+    def submit(
+        self, camera: str, frame: int, stamp_ns: int, blocks: Sequence[BlockLike], *, asked: bool = False
+    ) -> int:
         """Queues a frame's blocks (`Scheduler.submit`); returns how many were taken, 0 after `close`."""
         with self._condition:
             if self._closed:
                 return 0
-            taken = self._scheduler.submit(camera, frame, stamp_ns, blocks, self._clock())
+            taken = self._scheduler.submit(camera, frame, stamp_ns, blocks, self._clock(), asked=asked)
             self._condition.notify()
         return taken
 

@@ -16,7 +16,7 @@ LEAST_RATE = 1000.0
 LARGEST_RATE = 1_250_000.0
 """10 Mbit/s."""
 _BASE_WINDOW = 30.0
-_RATE_WINDOW = 0.5
+_RATE_WINDOW = 0.35
 _PROBE_WAIT = (0.8, 2.0)
 _GROWTH = (1.5, 2.0, 3.0)
 """Of the first, second and further successful rounds of a probe."""
@@ -177,18 +177,19 @@ class RateController:
         busy = feedback.sent_rate > 0.7 * self.rate
         if self._streak > 0:
             arrived = self.received_rate
-            if capacity is not None and arrived is not None and arrived > 1.1 * capacity:
-                self.capacity = arrived
-                self._probe_wait = _PROBE_WAIT[0]
-            if not busy:
+            better = capacity is None or (arrived is not None and arrived > 1.15 * capacity)
+            if not busy or not better:
                 self._streak = 0
                 self._probe_at = now + self._probe_wait
+                self.rate = self.rate if capacity is None else min(self.rate, capacity)
                 return
+            self.capacity = None if capacity is None else arrived
+            self._probe_wait = _PROBE_WAIT[0]
         elif not busy:
             return
         self.rate = min(self.ceiling, _GROWTH[min(self._streak, 2)] * self.rate)
         self._streak += 1
-        self._round_end = now + round_trip + 0.15
+        self._round_end = now + round_trip + 0.25
 
 
 def _share(queue: float, limit: float) -> float:

@@ -13,6 +13,7 @@ from semhier_ros.link.waiting import CameraQueue, Frame, Unit
 
 NEVER = float("inf")
 _SWEEP_SECONDS = 0.05
+_COARSE_WAIT = 0.12
 
 
 class WaitingRoom:
@@ -133,8 +134,13 @@ class WaitingRoom:
                 self._expire(camera, rank, now)
                 if index > camera.finest_at(now):
                     for unit in list(queues.get(camera, {}).values()):
-                        if unit.next_piece == 0 and unit.frame.units.get(index) is unit:
+                        unwanted = index > unit.frame.asked and unit.next_piece == 0
+                        if unwanted and unit.frame.units.get(index) is unit:
                             self.drop_from(camera, unit.frame, index, "refused")
+
+    def coarse_waits(self, now: float) -> bool:
+        """Whether the first copy of some camera's block 0 has waited for longer than it should."""
+        return any(now - next(iter(queue.values())).submitted > _COARSE_WAIT for queue in self._ranks[0].values())
 
     def _expire(self, camera: CameraQueue, rank: int, now: float) -> None:
         """Drops the units of one rank whose lifespan is over (a queue is in the order of submission)."""

@@ -2,8 +2,9 @@
 
 Order: the first copy of block 0 of every camera, newest first; then its repeats; then block 1, its repeats, and so on
 to the pictures. Within one such rank cameras share by weight. Consecutive blocks of one frame travel together as far as
-a packet reaches. A block that is too old, replaced by a newer frame's, useless because an earlier block of its frame
-was dropped, or beyond the memory bound is dropped and counted; finer blocks first.
+a packet reaches, unless coarse blocks have begun to queue: then they go alone. A
+block that is too old, replaced by a newer frame's, useless because an earlier block of its frame was dropped, or beyond
+the memory bound is dropped and counted; finer blocks first.
 
 The clock is injected: every method takes `now` in seconds of any monotonic clock. Not thread-safe: `Pacer` adds the
 lock.
@@ -193,10 +194,20 @@ class Scheduler:
 
     # -- in -----------------------------------------------------------------------------------------------------------
 
-    def submit(self, camera: str, frame: int, stamp_ns: int, blocks: Sequence[BlockLike], now: float) -> int:
+    def submit(
+        self,
+        camera: str,
+        frame: int,
+        stamp_ns: int,
+        blocks: Sequence[BlockLike],
+        now: float,
+        *,
+        asked: bool = False,
+    ) -> int:
         """Queues the blocks of a frame; returns how many were taken.
 
         `frame`: 16-bit number, wrapping. A call with the newest frame's number and stamp adds blocks to that frame.
+        `asked`: somebody asked for just these blocks, so that `set_finest` does not hold for them.
         Raises ValueError for a block index without a policy, or for a new camera beyond the limit.
         """
         record = self._room.camera(camera)
@@ -206,7 +217,9 @@ class Scheduler:
             self._sequence += 1
             current = record.new_frame(self._sequence, frame, stamp_ns)
         self._room.supersede(record, current, [block.index for block in blocks])
-        finest = record.finest_at(now)
+        if asked and blocks:
+            current.asked = max(current.asked, max(block.index for block in blocks))
+        finest = max(record.finest_at(now), current.asked)
         taken = 0
         for block in blocks:
             index = block.index
@@ -308,7 +321,7 @@ class Scheduler:
         if unit.pieces is not None:
             return [unit], self.wire.wire_bytes(len(unit.pieces[unit.next_piece]))
         units = [unit]
-        if self.joint:
+        if self.joint and not (unit.index == 0 and self._room.coarse_waits(now)):
             waiting = unit.frame.units
             index = unit.index + 1
             while (finer := waiting.get(index)) is not None and finer.pieces is None:

@@ -80,13 +80,11 @@ class LinkSender:
 
     # -- for the encoder ----------------------------------------------------------------------------------------------
 
-    def submit(self, camera: str, frame: int, stamp_ns: int, blocks: Sequence[BlockLike], semantic: int) -> int:
-        """Queues a frame's blocks, of which those with an index below `semantic` are semantic; how many were taken."""
-        if blocks and blocks[0].index == 0:
-            size = sum(len(block.data) for block in blocks if block.index < semantic)
-            with self._lock:
-                self._control.submitted(camera, len(blocks[0].data), size, time.monotonic())
-        return self.pacer.submit(camera, frame, stamp_ns, blocks)
+    def offered(self, camera: str, semantic: Sequence[BlockLike]) -> None:
+        """Tells how large the semantic blocks of a new frame are, block 0 among them; the pacer takes them."""
+        with self._lock:
+            size = sum(len(block.data) for block in semantic)
+            self._control.submitted(camera, len(semantic[0].data), size, time.monotonic())
 
     def advice(self, camera: str, wanted: float) -> Advice:
         """Frames a second and bytes a frame that fit the link now; `wanted` frames a second are asked for."""

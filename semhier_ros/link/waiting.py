@@ -11,7 +11,7 @@ from semhier_ros.link.status import LevelCounters
 class Frame:
     """One frame of one camera with the blocks of it that still wait, by block index."""
 
-    __slots__ = ("camera", "lost_from", "number", "sequence", "stamp_ns", "units")
+    __slots__ = ("asked", "camera", "lost_from", "number", "sequence", "stamp_ns", "units")
 
     def __init__(self, camera: CameraQueue, sequence: int, number: int, stamp_ns: int) -> None:
         self.camera = camera
@@ -20,6 +20,7 @@ class Frame:
         self.stamp_ns = stamp_ns
         self.units: dict[int, Unit] = {}
         self.lost_from = 16
+        self.asked = -1
 
 
 class Unit:

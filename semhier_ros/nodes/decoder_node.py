@@ -17,6 +17,8 @@ from sensor_msgs.msg import Image
 
 from semhier_ros.codec.packet import Block, Packet, PacketError
 from semhier_ros.codec.stream_info import StreamInfo
+from semhier_ros.link.asking import AskPolicy
+from semhier_ros.link.envelope import read_key
 from semhier_ros.msg import BlockRequest, SemanticBlock, SemanticDetectionArray
 from semhier_ros.msg import StreamInfo as StreamInfoMessage
 from semhier_ros.nodes import operator_words
@@ -39,6 +41,7 @@ from semhier_ros.nodes.managed import ManagedNode, spin, steady_clock
 from semhier_ros.nodes.models import load_codec
 from semhier_ros.nodes.parameter_tables import DECODER
 from semhier_ros.nodes.ros_link import LATCHED, block_topic, subscribe_blocks
+from semhier_ros.perception.reading import Reading
 
 try:
     import vision_msgs.msg as vision
@@ -125,6 +128,8 @@ class DecoderNode(ManagedNode):
             on_error=lambda error: self.warn("errors", f"{type(error).__name__}: {error}", error=True),
         )
         self._started = time.monotonic()
+        asks = values.ask == "uncertain"
+        self._ask = AskPolicy(values.ask_below, values.ask_finest, values.ask_per_second) if asks else None
         self._inputs: list[Any] = []
         self._receiver: Any = None
         if self._zenoh:
@@ -135,6 +140,11 @@ class DecoderNode(ManagedNode):
 
     def _subscribe(self) -> None:
         names = self._block_names()
+        if self._ask is not None:
+            self._requests = {
+                camera: self.create_publisher(BlockRequest, f"{camera}/semhier/request", 10)
+                for camera in self.values.cameras
+            }
         semantic = max(codec.semantic_blocks for codec in self._codecs.values())
         for camera in self.values.cameras:
             on_info = partial(self._on_info_message, camera)
@@ -146,16 +156,12 @@ class DecoderNode(ManagedNode):
             )
 
     def _open_zenoh(self) -> None:
-        from semhier_ros.link.zenoh_config import ZenohOptions
-        from semhier_ros.link.zenoh_transport import ZenohReceiver
+        from semhier_ros.link.receiver import LinkReceiver
+        from semhier_ros.nodes.zenoh_parameters import zenoh_options
 
         values = self.values
-        options = ZenohOptions(
-            connect=tuple(item for item in values.link_zenoh_connect if item),
-            listen=tuple(item for item in values.link_zenoh_listen if item),
-            prefix=values.link_zenoh_prefix,
-        )
-        self._receiver = ZenohReceiver(options, self._on_datagram, self._on_info_bytes)
+        key = read_key(values.link_key)
+        self._receiver = LinkReceiver(zenoh_options(values), self._on_datagram, self._on_info_bytes, key=key)
         for camera in values.cameras:
             forward = partial(self._forward_request, camera)
             self._inputs.append(self.create_subscription(BlockRequest, f"{camera}/semhier/request", forward, 10))
@@ -217,6 +223,18 @@ class DecoderNode(ManagedNode):
         del level  # the packet itself says which blocks it carries
         self._put(camera, payload)
 
+    def _ask_for_more(self, camera: str, reading: Reading) -> None:
+        """Asks the encoder for the finer blocks of a frame whose reading is uncertain, if the policy says so."""
+        scores = [item.scores[-1] for item in reading.detections if item.scores]
+        if self._ask is None or not self._ask.wants(camera, reading.frame, reading.prefix, scores, time.monotonic()):
+            return
+        request = BlockRequest(camera=camera, finest=self.values.ask_finest, frame=reading.frame, one_frame=True)
+        self.count("asked")
+        if self._receiver is not None:
+            self._forward_request(camera, request)
+        else:
+            self._requests[camera].publish(request)
+
     def _forward_request(self, camera: str, request: BlockRequest) -> None:
         try:
             if not self._receiver.request(camera, request_to_bytes(request)):
@@ -235,11 +253,14 @@ class DecoderNode(ManagedNode):
     def _publish_reading(self, camera: str, output: Output) -> None:
         state = self._cameras[camera]
         reading, now_ns = output.reading, self.now_ns()
-        message = reading_message(reading, output.stamp_ns, output.frame_id, now_ns)
+        books = None if self._receiver is None else self._receiver.books(camera)
+        offset_ns = books.clock.offset_us * 1000 if books is not None and books.clock is not None else 0
+        message = reading_message(reading, output.stamp_ns, output.frame_id, now_ns - offset_ns)
         self._outputs[f"{camera}/detections/level_{reading.level}"].publish(message)
         state.readings += 1
         state.reading_time = time.monotonic()
-        state.latency = (now_ns - output.stamp_ns) / SECOND
+        state.latency = (now_ns - offset_ns - output.stamp_ns) / SECOND
+        self._ask_for_more(camera, reading)
         if vision is not None:
             self._publish_vision(camera, state, message)
 
@@ -283,6 +304,7 @@ class DecoderNode(ManagedNode):
                 known=info is not None,
                 unknown_hash=info.stream_hash if info is not None and unknown else None,
                 connected=None if self._receiver is None else self._receiver.connected,
+                books=None if self._receiver is None else self._receiver.books(camera),
                 counts=stream.all_counters() | shared | self.counts(),
             )
             state.readings_before = state.readings

@@ -10,6 +10,8 @@ import random
 import sys
 import threading
 import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -17,9 +19,14 @@ import numpy as np
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from semhier_ros.codec.packet import Packet, PacketError, split
+from semhier_ros.codec.packet import Block, Packet, PacketError, split
+from semhier_ros.codec.scene_budget import Motion
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link import Pacer, Scheduler, default_policies, wire_model
+from semhier_ros.link.envelope import read_key
+from semhier_ros.link.sender_control import Advice
+from semhier_ros.link.status import LevelStatus
+from semhier_ros.link.words import link_words
 from semhier_ros.msg import BlockRequest, LinkStatus
 from semhier_ros.msg import StreamInfo as StreamInfoMessage
 from semhier_ros.nodes import operator_words
@@ -40,6 +47,8 @@ from semhier_ros.nodes.parameter_tables import ENCODER
 from semhier_ros.nodes.ros_link import LATCHED, RosTransport
 
 INFO_SECONDS = 10.0
+ASKED_FRAMES = 4
+"""Frames of which finer blocks are still to be made because somebody asked; beyond it the oldest request goes."""
 BYTES_PER_KBIT = 125.0
 
 
@@ -64,6 +73,8 @@ class EncoderNode(ManagedNode):
         self._codec.encode(np.zeros((64, 64, 3), np.uint8))  # networks are compiled at their first use
         self._info: StreamInfo | None = None
         self._cache = FrameCache(values.keep_frames)
+        self._unfinished: OrderedDict[int, Iterator[Block]] = OrderedDict()
+        self._asked: deque[tuple[int, int, int]] = deque(maxlen=ASKED_FRAMES)
         self._blocks = tuple(self._codec.block_names)
         zenoh = values.link_transport == "zenoh"
         repeats = values.link_coarse_repeats if values.link_coarse_repeats >= 0 else int(zenoh)
@@ -75,21 +86,23 @@ class EncoderNode(ManagedNode):
             semantic_lifespan=values.link_semantic_lifespan,
             picture_lifespan=values.link_picture_lifespan,
         )
+        self._motion = Motion()
+        self._key = read_key(values.link_key) if zenoh else None
         endpoints = [item for item in (*values.link_zenoh_connect, *values.link_zenoh_listen) if item]
-        self._scheduler = Scheduler(
-            Packet.pack,
-            split,
-            self._policies,
-            wire=wire_model(values.link_transport, endpoints),
-            rate=values.link_budget_kbit * BYTES_PER_KBIT,
-            joint=zenoh,
-        )
+        wire = wire_model(values.link_transport, endpoints)
+        if zenoh:
+            from semhier_ros.link.sender import measured
+
+            wire = measured(wire, self._key)
+        budget = values.link_budget_kbit * BYTES_PER_KBIT
+        self._scheduler = Scheduler(Packet.pack, split, self._policies, wire=wire, rate=budget, joint=zenoh)
         base = f"{self._camera}/semhier"
         self._status_publisher = self.create_publisher(LinkStatus, f"{base}/link_status", 10)
         self._camera_info_publisher = self.create_publisher(CameraInfo, f"{base}/camera_info", LATCHED)
         self._info_publisher = None if zenoh else self.create_publisher(StreamInfoMessage, f"{base}/info", LATCHED)
-        self._transport: Any = self._open_zenoh() if zenoh else self._open_topics()
-        self._pacer = Pacer(self._scheduler, self._transport)
+        self._sender: Any = self._open_zenoh() if zenoh else None
+        self._transport: Any = self._open_topics() if self._sender is None else self._sender
+        self._pacer = Pacer(self._scheduler, self._transport) if self._sender is None else self._sender.pacer
         self._pacer.set_finest(self._camera, values.finest_block)
         self.get_logger().info(
             f"model {self._codec.name} (stream {self._codec.stream_hash}) for {self._camera}, blocks"
@@ -107,16 +120,19 @@ class EncoderNode(ManagedNode):
         )
 
     def _open_zenoh(self) -> Any:
-        from semhier_ros.link.zenoh_config import ZenohOptions
-        from semhier_ros.link.zenoh_transport import ZenohSender
+        from semhier_ros.link.sender import LinkSender
+        from semhier_ros.nodes.zenoh_parameters import zenoh_options
 
         values = self.values
-        options = ZenohOptions(
-            connect=tuple(item for item in values.link_zenoh_connect if item),
-            listen=tuple(item for item in values.link_zenoh_listen if item),
-            prefix=values.link_zenoh_prefix,
+        return LinkSender(
+            self._scheduler,
+            zenoh_options(values),
+            budget=values.link_budget_kbit * BYTES_PER_KBIT,
+            adapt=values.link_adapt,
+            repeats=values.link_coarse_repeats,
+            key=self._key,
+            on_request=self._on_request_bytes,
         )
-        return ZenohSender(options, on_request=self._on_request_bytes)
 
     def activate(self) -> None:
         """Subscribes to the camera and starts to encode."""
@@ -125,6 +141,7 @@ class EncoderNode(ManagedNode):
         self._started = time.monotonic()
         self._last_image: float | None = None
         self._encoded_before = self.counts().get("encoded", 0)
+        self._levels_before: tuple[LevelStatus, ...] | None = None
         self._stopping.clear()
         self._slot.clear()
         kind = CompressedImage if compressed else Image
@@ -167,7 +184,8 @@ class EncoderNode(ManagedNode):
     def parameters_changed(self, names: set[str]) -> None:
         """Budget and finest block take effect at once; `max_rate` with the next frame."""
         if "link.budget_kbit" in names:
-            self._pacer.set_rate(self.values.link_budget_kbit * BYTES_PER_KBIT)
+            budget = self.values.link_budget_kbit * BYTES_PER_KBIT
+            (self._pacer.set_rate if self._sender is None else self._sender.set_budget)(budget)
         if "finest_block" in names:
             self._pacer.set_finest(self._camera, self.values.finest_block)
 
@@ -203,7 +221,9 @@ class EncoderNode(ManagedNode):
                 self.count("requests_too_late")
                 return
             stamp_ns, blocks = held
-            self._pacer.submit(self._camera, request.frame, stamp_ns, blocks[: request.finest + 1])
+            self._pacer.submit(self._camera, request.frame, stamp_ns, blocks[: request.finest + 1], asked=True)
+            if len(blocks) <= min(request.finest, len(self._blocks) - 1):
+                self._asked.append((request.frame, stamp_ns, request.finest))
         else:
             seconds = time_to_ns(request.duration) / SECOND
             self._pacer.set_finest(self._camera, request.finest, seconds or None)
@@ -217,9 +237,13 @@ class EncoderNode(ManagedNode):
                 self._stopping.wait(min(pause, 0.2))
                 continue
             message = self._slot.take(0.2)
+            if message is None:
+                self._answer_asked()
             if message is None or self._stopping.is_set():
                 continue
-            self._limit.passed(self.values.max_rate)
+            self._answer_asked()
+            self._advice = self._advised()
+            self._limit.passed(self._advice.frames_per_second)
             try:
                 self._encode(message)
             except ImageError as error:
@@ -227,24 +251,51 @@ class EncoderNode(ManagedNode):
             except Exception as error:  # one frame must not end the stream
                 self.warn("failed_frames", f"frame not encoded: {type(error).__name__}: {error}", error=True)
 
+    def _advised(self) -> Advice:
+        """Frames a second and bytes a frame that fit the link now."""
+        wanted = self.values.max_rate
+        return Advice(wanted, None) if self._sender is None else self._sender.advice(self._camera, wanted)
+
     def _encode(self, message: Any) -> None:
         rgb = image_to_rgb(message) if isinstance(message, Image) else compressed_to_rgb(message)
         stamp_ns = time_to_ns(message.header.stamp)
         begin = time.monotonic()
         finest = min(self._pacer.finest(self._camera) + 1, len(self._blocks))
-        steps = self._codec.encode_stepwise(rgb, frame=self._frame, blocks=finest)
-        blocks = list(islice(steps, self._codec.semantic_blocks))
+        semantic = self._codec.semantic_blocks
+        most = self._advice.semantic_bytes
+        steps = self._codec.encode_stepwise(rgb, frame=self._frame, max_bytes=most, motion=self._motion)
+        kept = self.values.keep_frames and self.values.accept_requests
+        blocks = list(islice(steps, semantic if kept else min(finest, semantic)))
         self._encode_seconds = time.monotonic() - begin
         self._describe(rgb.shape[1], rgb.shape[0], message.header.frame_id, stamp_ns)
-        self._pacer.submit(self._camera, self._frame, stamp_ns, blocks)
+        if self._sender is not None:
+            self._sender.offered(self._camera, blocks[:finest])
+        self._pacer.submit(self._camera, self._frame, stamp_ns, blocks[:finest])
         if self._slot.waiting and not self._limit.wait_time():
             self.count("pictures_skipped")  # meaning of the next frame before the picture of this one
-        elif picture := list(steps):
+        elif picture := list(islice(steps, max(0, finest - semantic))):
             self._pacer.submit(self._camera, self._frame, stamp_ns, picture)
             blocks += picture
         self._cache.put(self._frame, stamp_ns, blocks)
+        if kept:
+            self._unfinished[self._frame] = steps
+            while len(self._unfinished) > self.values.keep_frames:
+                self._unfinished.popitem(last=False)
         self._frame = (self._frame + 1) % 0x10000
         self.count("encoded")
+
+    def _answer_asked(self) -> None:
+        """Makes the blocks that somebody asked for and that no frame had a use for, the oldest request first."""
+        while self._asked:
+            frame, stamp_ns, finest = self._asked.popleft()
+            held, steps = self._cache.get(frame), self._unfinished.get(frame)
+            if held is None or steps is None or held[0] != stamp_ns:
+                self.count("requests_too_late")
+                continue
+            blocks = list(held[1])
+            more = list(islice(steps, max(0, finest + 1 - len(blocks))))
+            self._cache.put(frame, stamp_ns, blocks + more)
+            self._pacer.submit(self._camera, frame, stamp_ns, more, asked=True)
 
     def _describe(self, width: int, height: int, frame_id: str, stamp_ns: int) -> None:
         """Announces the stream with its first frame and whenever size or coordinate frame change."""
@@ -279,6 +330,9 @@ class EncoderNode(ManagedNode):
 
     def _report(self) -> None:
         status = self._pacer.status(self._camera)
+        estimate = None if self._sender is None else self._sender.estimate()
+        words = link_words(status, self._levels_before, 1.0, self._codec.semantic_blocks, estimate)
+        self._levels_before = status.levels
         message = LinkStatus(camera=self._camera, transport=self.values.link_transport, blocks=list(self._blocks))
         message.stamp = ns_to_time(self.now_ns())
         message.budget = min(int(status.budget or 0), 0xFFFFFFFF)
@@ -286,6 +340,15 @@ class EncoderNode(ManagedNode):
         message.queued = [min(level.queued_bytes, 0xFFFFFFFF) for level in status.levels]
         message.sent = [level.sent & 0xFFFFFFFF for level in status.levels]
         message.dropped = [level.dropped & 0xFFFFFFFF for level in status.levels]
+        message.words = words
+        message.loss = message.queue_delay = message.round_trip = -1.0
+        message.rate = message.budget
+        if estimate is not None:
+            message.rate = min(int(estimate.rate or 0), 0xFFFFFFFF)
+            message.repeats = estimate.repair.repeats
+            if estimate.reports:
+                message.loss, message.queue_delay = estimate.loss, estimate.queue_delay
+                message.round_trip = -1.0 if estimate.round_trip is None else estimate.round_trip
         self._status_publisher.publish(message)
         encoded = self.counts().get("encoded", 0)
         now = time.monotonic()
@@ -298,6 +361,8 @@ class EncoderNode(ManagedNode):
             status=status,
             blocks=self._blocks,
             transport=self._transport,
+            words=words,
+            estimate=estimate,
             counts=self.counts() | {"images": self._slot.put_count, "images_skipped": self._slot.replaced},
         )
         self._encoded_before = encoded

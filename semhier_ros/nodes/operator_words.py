@@ -7,7 +7,12 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from semhier_ros.link.receiver import StreamBooks
+from semhier_ros.link.sender_control import LinkEstimate
 from semhier_ros.link.status import SchedulerStatus
+
+CLOCK_SECONDS = 10.0
+"""After so many seconds a clock offset that is still unknown is worth a warning."""
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 Verdict = tuple[bytes, str, dict[str, object]]
@@ -24,9 +29,14 @@ def encoder(
     status: SchedulerStatus,
     blocks: Sequence[str],
     transport: Any,
+    words: str,
+    estimate: LinkEstimate | None,
     counts: Mapping[str, int],
 ) -> Verdict:
-    """The encoder's state. Ages in seconds; `running` seconds since activation; `counts` since the process's start."""
+    """The encoder's state. Ages in seconds; `running` seconds since activation; `counts` since the process's start.
+
+    `words`: the link in a sentence. `estimate`: what the receiver's reports say, None where there are none.
+    """
     budget = "no limit" if not status.budget else f"{status.budget / 125:.0f} kbit/s"
     details: dict[str, object] = {
         "frames per second": frames_per_second,
@@ -41,6 +51,8 @@ def encoder(
         dropped = f"{level.dropped} dropped" + (f" ({causes})" if causes else "")
         details[f"block {name}"] = f"{level.sent} sent, {level.repeated} repeats, {level.queued} waiting, {dropped}"
     details |= {f"link {name}": number for name, number in transport.counters.items()}
+    if estimate is not None:
+        details |= _estimated(estimate)
     details |= counts
     if image_age is None:
         waiting = f"no image on {topic} since {running:.0f} s"
@@ -51,13 +63,31 @@ def encoder(
         return ERROR, f"images on {topic} cannot be read ({counts['bad_images']} so far; the log says why)", details
     if getattr(transport, "connected", True) is False:
         return WARN, "no receiver is connected", details
-    sending = f"{frames_per_second} frames/s, {status.used / 125:.0f} of {budget}"
-    if not status.budget:
-        sending = f"{frames_per_second} frames/s, {status.used / 125:.0f} kbit/s, no limit"
+    sending = f"{frames_per_second} frames/s; {words}"
     coarse = status.levels[0]
     if coarse.queued > max(2, frames_per_second):
         return WARN, f"the budget is too small for the coarsest block: {coarse.queued} wait; {sending}", details
+    if estimate is not None and running > CLOCK_SECONDS and estimate.reports == 0:
+        return WARN, f"the receiver reports nothing: rate, repair and clock offset are guesses; {sending}", details
     return OK, sending, details
+
+
+def _estimated(estimate: LinkEstimate) -> dict[str, object]:
+    """What reports say of the link, for people."""
+    known = estimate.reports > 0
+
+    def milliseconds(seconds: float | None) -> str:
+        return "unknown" if seconds is None or not known else f"{seconds * 1000:.0f}"
+
+    return {
+        "link rate [kbit/s]": "no limit" if estimate.rate is None else f"{estimate.rate / 125:.0f}",
+        "link loss [%]": f"{100 * estimate.loss:.1f}" if known else "unknown",
+        "link loss runs [datagrams]": f"{estimate.burst:.1f}" if known else "unknown",
+        "link queue [ms]": milliseconds(estimate.queue_delay),
+        "link round trip [ms]": milliseconds(estimate.round_trip),
+        "clock offset of the receiver [ms]": milliseconds(estimate.clock_offset),
+        "coarse repeats": f"{estimate.repair.repeats}, {estimate.repair.gap * 1000:.0f} ms apart",
+    }
 
 
 def decoder(
@@ -71,9 +101,13 @@ def decoder(
     known: bool,
     unknown_hash: str | None,
     connected: bool | None,
+    books: StreamBooks | None,
     counts: Mapping[str, int],
 ) -> Verdict:
-    """One camera's state at the decoder: silence shows as age. Ages and latency in seconds."""
+    """One camera's state at the decoder: silence shows as age. Ages and latency in seconds.
+
+    `books`: what the link received, None with `ros` or before the first packet.
+    """
     age = running if reading_age is None else reading_age
     details: dict[str, object] = {
         "age of the newest reading [s]": "none yet" if reading_age is None else f"{reading_age:.2f}",
@@ -82,6 +116,13 @@ def decoder(
     }
     if connected is not None:
         details["link"] = "connected" if connected else "not connected"
+        clock = None if books is None else books.clock
+        offset = "unknown" if clock is None else f"{clock.offset_us / 1000:.0f} +- {clock.error_us / 1000:.0f}"
+        details["clock ahead of the encoder's by [ms]"] = offset
+    if books is not None:
+        details["datagrams"] = f"{books.received} received, {books.lost} lost, {books.duplicates} twice"
+        if books.refused:
+            details["forged or replayed"] = books.refused
     details |= counts
     if unknown_hash is not None:
         return ERROR, f"no model for stream hash {unknown_hash}: add it to `models`", details
@@ -92,6 +133,9 @@ def decoder(
         return level, f"nothing is known of camera {camera} yet, after {running:.0f} s", details
     if age > stale_seconds:
         return level, f"newest reading {_since(reading_age, running)}", details
+    if connected and running > CLOCK_SECONDS and (books is None or books.clock is None):
+        unknown = "latencies are as the two clocks have it: their offset is unknown"
+        return WARN, f"{readings_per_second} readings/s, newest {age:.1f} s ago; {unknown}", details
     return OK, f"{readings_per_second} readings/s, newest {age:.1f} s ago", details
 
 

@@ -69,8 +69,41 @@ def _reliable(how: str) -> Parameter:
     )
 
 
+def _key_problem(text: str) -> str | None:
+    digits = all(letter in "0123456789abcdefABCDEF" for letter in text)
+    right = not text or (digits and 32 <= len(text) <= 64 and len(text) % 2 == 0)
+    return None if right else "expected 32 to 64 hexadecimal digits, for instance of `openssl rand -hex 32`, or nothing"
+
+
 def _zenoh(connect: str, listen: str) -> list[Parameter]:
     return [
+        Parameter(
+            "link.key",
+            "",
+            "Key that both ends share, as hexadecimal digits: every packet, report and request carries 8 bytes that"
+            ' prove it, and nothing is taken twice; "": none.',
+            check=_key_problem,
+        ),
+        Parameter(
+            "link.zenoh.mode",
+            "peer",
+            "peer: this end connects to the other; client: both connect to a Zenoh router.",
+            choices=("peer", "client"),
+        ),
+        Parameter("link.zenoh.root_ca", "", "PEM file of the authority that `tls/` endpoints are checked by."),
+        Parameter("link.zenoh.certificate", "", "PEM file of this end's certificate (needed to listen on `tls/`)."),
+        Parameter(
+            "link.zenoh.private_key",
+            "",
+            "PEM file of its private key; with root_ca and certificate on both ends, each checks the other.",
+        ),
+        Parameter("link.zenoh.user", "", "User name for Zenoh's user and password check."),
+        Parameter("link.zenoh.password", "", "Its password."),
+        Parameter(
+            "link.zenoh.dictionary",
+            "",
+            "On the listening end: file of `user:password` lines; others are refused.",
+        ),
         Parameter(
             "link.zenoh.prefix",
             "semhier",
@@ -152,9 +185,15 @@ ENCODER = ParameterTable(
             live=True,
         ),
         Parameter(
+            "link.adapt",
+            True,
+            "On zenoh: follow the link below the budget, from 8 kbit/s to 10 Mbit/s, by what the receiver reports.",
+        ),
+        Parameter(
             "link.coarse_repeats",
             -1,
-            "Further copies of the coarse blocks against loss; -1: 1 on zenoh, 0 on ros (where DDS resends).",
+            "Further copies of the coarse blocks against loss; -1: on zenoh as many (0 to 3) as the measured loss asks"
+            " for and the budget allows, 0 on ros (where DDS resends).",
             low=-1,
             high=8,
         ),
@@ -227,6 +266,22 @@ DECODER = ParameterTable(
             False,
             "With zenoh: publish what arrives on `<camera>/semhier/…` here, for bags and other nodes.",
         ),
+        Parameter(
+            "ask",
+            "off",
+            "uncertain: ask the encoder (its `finest_block` set coarse) for the finer blocks of frames whose reading is"
+            " uncertain; off: only pass on BlockRequests of others.",
+            choices=("off", "uncertain"),
+        ),
+        Parameter(
+            "ask_below",
+            0.6,
+            "A reading is uncertain when some object's finest known name has a score below this.",
+            low=0.0,
+            high=1.0,
+        ),
+        Parameter("ask_finest", 3, "Index of the finest block that is asked for.", low=0, high=15),
+        Parameter("ask_per_second", 5.0, "Frames a second that are asked for at most.", low=0.1, high=20.0),
         Parameter(
             "link.transport",
             "ros",

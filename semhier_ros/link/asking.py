@@ -1,0 +1,51 @@
+"""When a receiver asks for more of a frame: only where its reading is uncertain, never often, never twice."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+
+_REMEMBERED = 256
+
+
+class AskPolicy:
+    """Decides from the scores of a reading.
+
+    `below`: a reading is uncertain when the score of some object's finest known name is below it (0 to 1). `finest`:
+    the block up to which a frame is asked for (0 to 15). `per_second`: requests at most (0.1 to 20). Raises ValueError
+    naming field, value and range.
+    """
+
+    def __init__(self, below: float, finest: int, per_second: float) -> None:
+        if not 0.0 <= below <= 1.0:
+            raise ValueError(f"below must be 0 to 1, not {below}")
+        if not 0 <= finest <= 15:
+            raise ValueError(f"finest must be 0 to 15, not {finest}")
+        if not 0.1 <= per_second <= 20.0:
+            raise ValueError(f"per_second must be 0.1 to 20, not {per_second}")
+        self._below, self._finest, self._per_second = below, finest, per_second
+        self._times: deque[float] = deque()
+        self._asked: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self.asked = 0
+        self.held_back = 0
+
+    def wants(self, camera: str, frame: int, prefix: int, scores: Sequence[float], now: float) -> bool:
+        """Whether to ask for more of a frame of which blocks 0..`prefix` are read; `scores`: of each object's finest
+        known name; `now`: monotonic seconds.
+        """
+        if prefix >= self._finest or all(score >= self._below for score in scores):
+            return False
+        key = (camera, frame)
+        if key in self._asked:
+            return False
+        while self._times and now - self._times[0] >= 1.0 / self._per_second:
+            self._times.popleft()
+        if self._times:
+            self.held_back += 1
+            return False
+        self._times.append(now)
+        self._asked[key] = None
+        while len(self._asked) > _REMEMBERED:
+            self._asked.popitem(last=False)
+        self.asked += 1
+        return True
