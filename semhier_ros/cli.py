@@ -36,6 +36,7 @@ class Room(NamedTuple):
 
 
 ROOMS: dict[str, Room] = {
+    "bag": Room("semhier_ros.evaluation.replay.bag_tools", "look into bags, make and cut them: `semhier bag info`"),
     "demo": Room("semhier_ros.evaluation.demo", "a street video over a thin link, for real, with a report to look at"),
     "evaluate": Room("semhier_ros.evaluation.cli", "accuracy after every prefix: `semhier evaluate detection`"),
     "export": Room("semhier_ros.training.export", "make a model folder's ONNX graphs from its weights"),
@@ -43,20 +44,25 @@ ROOMS: dict[str, Room] = {
     "replay": Room(
         "semhier_ros.evaluation.replay.cli", "what a planner would have seen of a bag over a link, with a report"
     ),
+    "republish": Room("semhier_ros.evaluation.replay.republish", "a bag of blocks into readings and pictures"),
     "show": Room("semhier_ros.show", "what each block of a picture says, in words, bytes and pictures"),
     "taxonomy": Room("semhier_ros.taxonomy.cli", "build, show and compare taxonomies of classes"),
     "train": Room("semhier_ros.training.cli", "make a model of your own: `semhier train road detector`"),
 }
 
 EXTRA_OF_LIBRARY = {
+    "av": "video",
     "compressai": "train",
+    "distributed": "cluster",
     "faster_coco_eval": "codecs",
     "jinja2": "demo",
     "jxlpy": "codecs",
     "matplotlib": "demo",
     "onnx": "train",
+    "norfair": "tracker",
     "open_clip": "taxonomy",
     "pycocotools": "train",
+    "rerun": "rerun",
     "timm": "train",
     "torch": "train",
     "torchvision": "train",

@@ -20,7 +20,7 @@ from semhier_ros.evaluation.detection_scores import MOST_PER_NODE, Rows, rows_of
 
 DENSE_THRESHOLD = 0.05  # objectness from which the uncompressed detector's own list goes on
 LEAST_CHANCE = 0.01  # probability below which a node isn't listed
-STILL_SCALES = (1.0, 0.7, 0.5, 0.35)
+STILL_SCALES = (1.0, 0.65, 0.4)
 
 
 @dataclass(frozen=True, order=True)
@@ -76,7 +76,7 @@ class OnceDetector:
 def still_settings(codec: StillCodec) -> list[Setting]:
     """The operating points of a reference codec that are tried on scenes."""
     cuts: tuple[int | None, ...] = codec.cuts[3::2] if codec.progressive else (None,)
-    qualities = codec.qualities[:5] if not codec.progressive else codec.qualities[:1]
+    qualities = codec.qualities[:4] if not codec.progressive else codec.qualities[:1]
     return [Setting(scale, quality, cut) for scale in STILL_SCALES for quality in qualities for cut in cuts]
 
 
