@@ -1,12 +1,13 @@
-"""Fitting a scene into a number of bytes: the least important objects give up their fine levels first.
+"""Fitting a scene into a number of bytes: what is worth least for its bits goes first.
 
 **What is important** (`importance`): an object that is near, hence tall in the picture, and one that moves. With h the
 box's height as a share of the canvas's, m how far the box moved or grew since the frame before, in shares of its side
 beyond what the scene as a whole did (0..1), and p the detector's objectness, it is sqrt(h) * (1 + 2 m) * p.
 
-**What goes first** (`pare`): every (object, block) costs what its symbols cost, and is worth the object's importance,
-halved with each block: worth falls with depth, so no object loses a level before its finer ones, and a far object's
-type goes long before a near object's group. Objects leave block 0 only when nothing finer is left to give up there.
+**What goes first** (`pare`): to know an object's place is worth its importance, and its finer levels are worth shares of
+that (WORTH). Each step gives up either one object's finest level or one whole object, whichever is worth least per bit
+saved. So a far object's type goes long before a near one's, a doubtful object goes before a sure one loses its name,
+and no level goes as a whole.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from semhier_ros.codec.scene_stream import SceneStream
 Floats = NDArray[np.float64]
 SAME_OBJECT = 0.3  # intersection over union from which a box of the frame before is the same object's
 WORTH_OF_MOVING = 2.0
+WORTH = (1.0, 0.8, 0.6)  # of an object's place, group and type, in shares of its importance
+WORTH_OF_DETAIL = 0.1
 
 
 def overlaps(first: NDArray, second: NDArray) -> Floats:
@@ -103,24 +106,39 @@ def pare(stream: SceneStream, code: SceneCode, worth: Floats, max_bytes: int) ->
     if not len(code) or _size(stream, code, blocks) <= max_bytes:
         return code
     bits = object_bits(stream, code)
-    items = [(worth[row] / 2.0**block, row, block) for row in range(len(code)) for block in range(blocks)]
-    items.sort()
+    gains = np.array([WORTH[block] if block < len(WORTH) else WORTH_OF_DETAIL for block in range(blocks)])
     depth = np.full(len(code), blocks - 1)
-    excess = 8.0 * (_size(stream, code, blocks) - max_bytes)
-    position = 0
-    while position < len(items):
-        freed = 0.0
-        while position < len(items) and (freed < excess or freed == 0):
-            _, row, block = items[position]
-            position += 1
-            if block or (depth >= 0).sum() > 1:
-                depth[row] = block - 1
-                freed += bits[row, block]
+    cut = code
+    while (excess := 8.0 * (_size(stream, cut, blocks) - max_bytes)) > 0 and (
+        depth.max() > 0 or (depth >= 0).sum() > 1
+    ):
+        depth = give_up(bits, worth[:, None] * gains, depth, excess)
         cut = _cut(code, depth)
-        excess = 8.0 * (_size(stream, cut, blocks) - max_bytes)
-        if excess <= 0:
-            return cut
-    return _cut(code, depth)
+    return cut
+
+
+def give_up(bits: Floats, values: Floats, depth: NDArray[np.intp], excess: float) -> NDArray[np.intp]:
+    """New depths (-1: gone) after giving up about `excess` bits, at least one level; one object always stays.
+
+    bits, values: n,blocks, cost and worth of every object in every block; depth n: how deep each is refined so far.
+    """
+    depth = depth.copy()
+    rows = np.arange(len(depth))
+    known = np.arange(bits.shape[1]) <= depth[:, None]
+    while excess > 0:
+        top = np.maximum(depth, 0)
+        last = np.where(depth > 0, values[rows, top] / np.maximum(bits[rows, top], 1e-3), np.inf)
+        whole = (values * known).sum(axis=1) / np.maximum((bits * known).sum(axis=1), 1e-3)
+        whole = np.where((depth >= 0) & ((depth >= 0).sum() > 1), whole, np.inf)
+        choices = np.stack([last, whole])
+        if not np.isfinite(choices).any():
+            break
+        gone, row = divmod(int(choices.argmin()), len(depth))
+        new = -1 if gone else depth[row] - 1
+        excess -= bits[row, new + 1 : depth[row] + 1].sum()
+        depth[row] = new
+        known[row, new + 1 :] = False
+    return depth
 
 
 def _cut(code: SceneCode, depth: NDArray[np.intp]) -> SceneCode:

@@ -1,10 +1,10 @@
-"""`semhier train …`: make a model of your own. `road` takes a YOLO folder of scenes and a taxonomy of its classes.
+"""`semhier train …`: make a model of your own. `road` takes labelled road scenes and a taxonomy of their classes.
 
-Three stages, each resumed where it was killed, in any number of sittings; then `model` puts the folder together:
+    semhier train road --config config/training/road.yaml --data my.yaml       # all stages, one after the other
+    semhier train road detector --data my.yaml --minutes 600                   # one of them
 
-    semhier train road detector --data DATA --splits SPLITS
-    semhier train road picture  --data DATA --splits SPLITS
-    semhier train road model    --data DATA --splits SPLITS --model models/mine
+Each stage resumes where it was killed, in any number of sittings. A setting comes from the command line, else from the
+config file (the stage's own section, then the file's top level), else from the stage's default.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from __future__ import annotations
 import argparse
 import importlib
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 STAGES = {
     "detector": ("semhier_ros.training.detector", "train", "where vehicles are and which (hours on two cores)"),
@@ -24,40 +27,104 @@ STAGES = {
 }
 
 
+def _add_shared(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="data.yaml (path, train, val, names), or a folder with images/, labels/, classes.txt",
+    )
+    parser.add_argument(
+        "--splits",
+        type=Path,
+        default=Path("config/splits/road-vehicles"),
+        help="for a folder: where train.txt and choose.txt list image file names (config/splits/road-vehicles)",
+    )
+    parser.add_argument(
+        "--taxonomy",
+        type=Path,
+        default=Path("config/taxonomies/road21.yaml"),
+        help="tree whose leaves are the classes, in order (config/taxonomies/road21.yaml)",
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/road"), help="checkpoints and caches (runs/road)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything drawn at random (0)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (auto)")
+    parser.add_argument("--bf16", action="store_true", help="bfloat16: worth it on AVX-512 bf16 and CUDA")
+
+
+def _add_stage(parser: argparse.ArgumentParser, stage: str) -> None:
+    _add_shared(parser)
+    importlib.import_module(STAGES[stage][0]).add_arguments(parser)
+
+
+def _defaults(stage: str) -> dict[str, Any]:
+    parser = argparse.ArgumentParser()
+    _add_stage(parser, stage)
+    return vars(parser.parse_args([]))
+
+
+def _only_what_is_given(parser: argparse.ArgumentParser) -> None:
+    """Let options that were not on the command line stay out of the namespace."""
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", metavar="<model>", required=True)
-    road = kinds.add_parser("road", help="detections of road scenes")
-    stages = road.add_subparsers(dest="stage", metavar="<stage>", required=True)
-    for name, (module, function, summary) in STAGES.items():
+    road = kinds.add_parser("road", help="detections of road scenes", description=__doc__)
+    road.formatter_class = argparse.RawDescriptionHelpFormatter
+    _add_shared(road)
+    road.add_argument("--model", type=Path, default=Path("models/road"), help="folder to write (models/road)")
+    _only_what_is_given(road)
+    road.add_argument("--config", type=Path, help="YAML with the settings of all stages")
+    stages = road.add_subparsers(dest="stage", metavar="<stage>", required=False)
+    for name, (_, _, summary) in STAGES.items():
         stage = stages.add_parser(name, help=summary, description=summary)
+        _add_stage(stage, name)
+        _only_what_is_given(stage)
         stage.add_argument(
-            "--data", type=Path, required=True, help="folder with images/, labels/ (YOLO) and classes.txt"
+            "--config", type=Path, default=argparse.SUPPRESS, help="YAML with the settings of all stages"
         )
-        stage.add_argument(
-            "--splits",
-            type=Path,
-            default=Path("config/splits/road-vehicles"),
-            help="folder with train.txt and choose.txt: image file names (default: %(default)s)",
-        )
-        stage.add_argument(
-            "--taxonomy",
-            type=Path,
-            default=Path("config/taxonomies/road21.yaml"),
-            help="tree whose leaves are the classes, in order (default: %(default)s)",
-        )
-        stage.add_argument(
-            "--out", type=Path, default=Path("runs/road"), help="checkpoints and caches (default: %(default)s)"
-        )
-        stage.add_argument("--seed", type=int, default=0)
-        stage.add_argument("--threads", type=int, default=2)
-        if name != "model":
-            stage.add_argument("--device", default="auto", help="auto, cpu or cuda")
-            stage.add_argument("--bf16", action="store_true", help="bfloat16 (worth it on AVX-512 bf16 and CUDA)")
-        importlib.import_module(module).add_arguments(stage)
-        stage.set_defaults(stage_function=(module, function))
+    road.set_defaults(trainer=run_road)
+
+
+def settings_of(stage: str, config: dict[str, Any], given: dict[str, Any]) -> argparse.Namespace:
+    """What a stage runs with: `given` before `config` before the stage's defaults.
+
+    Raises:
+        ValueError: the config has a key that no stage knows, or `data` is nowhere.
+    """
+    defaults = _defaults(stage)
+    known = set().union(*(_defaults(name) for name in STAGES))
+    own = config.get(stage) or {}
+    shared = {key: value for key, value in config.items() if key not in STAGES}
+    for key in shared:
+        if key not in known:
+            raise ValueError(f"config: {key!r} is none of {', '.join(sorted(known | set(STAGES)))}")
+    for key in own:
+        if key not in defaults:
+            raise ValueError(f"config: {stage}.{key} is none of {', '.join(sorted(defaults))}")
+    values = defaults | {key: value for key, value in (shared | own).items() if key in defaults}
+    for key, value in values.items():
+        if isinstance(defaults[key], Path) or key in ("data", "photos"):
+            values[key] = Path(value) if value is not None else None
+    values |= {key: value for key, value in given.items() if key in defaults}
+    if values["data"] is None:
+        raise ValueError("data: nothing to learn from; give --data my.yaml")
+    return argparse.Namespace(**values)
+
+
+def run_road(options: argparse.Namespace) -> int:
+    given = vars(options)
+    config = yaml.safe_load(options.config.read_text()) if given.get("config") else {}
+    if not isinstance(config, dict):
+        raise ValueError(f"{options.config}: a mapping from setting to value wanted")
+    for stage in [options.stage] if options.stage else list(STAGES):
+        module, function, _ = STAGES[stage]
+        settings = settings_of(stage, config, given)
+        print(f"{stage}: {getattr(importlib.import_module(module), function)(settings)}", flush=True)
+    return 0
 
 
 def run(options: argparse.Namespace) -> int:
-    module, function = options.stage_function
-    print(getattr(importlib.import_module(module), function)(options))
-    return 0
+    return int(options.trainer(options))

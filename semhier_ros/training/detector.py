@@ -25,6 +25,7 @@ from semhier_ros.training.loop import (
     to_device,
 )
 from semhier_ros.training.road_data import SceneAugmenter, load_scenes
+from semhier_ros.training.yolo_data import YoloData
 
 REPEAT_THRESHOLD = 0.15  # a type in fewer scenes than this is drawn more often
 REPEAT_LIMIT = 4.0
@@ -56,11 +57,12 @@ def train(options: argparse.Namespace) -> Path:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     device = pick_device(options.device)
-    classes = (options.data / "classes.txt").read_text().split("\n")
-    classes = [name.strip() for name in classes if name.strip()]
-    groups = torch.tensor(np.asarray(Taxonomy.load(options.taxonomy).owner(1), np.int64)).to(device)
-    names = (options.splits / "train.txt").read_text().split()
-    scenes = load_scenes(options.data, names, options.out / "cache-train", len(classes))
+    data = YoloData.open(options.data, options.splits)
+    classes = data.classes
+    taxonomy = Taxonomy.load(options.taxonomy)
+    data.check_taxonomy(taxonomy.names(len(taxonomy.levels) - 1), options.taxonomy)
+    groups = torch.tensor(np.asarray(taxonomy.owner(1), np.int64)).to(device)
+    scenes = load_scenes(data, "train", options.out / "cache-train")
     counts = np.bincount(np.concatenate([b[:, 0] for b in scenes.boxes]).astype(int), minlength=len(classes))
     rarity = torch.tensor((np.median(counts) / np.maximum(counts, 10)) ** 0.25, dtype=torch.float32).to(device)
 

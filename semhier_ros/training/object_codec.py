@@ -127,7 +127,7 @@ def train_object_codec(
     optimizer = torch.optim.AdamW(codec.parameters(), lr=2e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     tensors = [torch.from_numpy(array) for array in rows]
-    torch_owners = [torch.from_numpy(np.asarray(owner, np.int64)) for owner in owners]
+    torch_owners = [torch.from_numpy(np.array(owner, np.int64)) for owner in owners]
     bar = tqdm(range(steps), unit="step", mininterval=5)
     for _ in bar:
         pick = torch.from_numpy(random.integers(len(rows.told), size=batch))

@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from semhier_ros.training.yolo_data import YoloData, label_file
+
 CANVAS = (640, 384)  # width, height of the network's full input
 CACHE_SIZE = (640, 360)  # width, height of a cached scene, letterboxed to its top left corner
 PADDING = 114
@@ -52,12 +54,15 @@ def read_yolo(path: Path, width: int, height: int, classes: int) -> np.ndarray:
     return np.asarray(rows, np.float32).reshape(-1, 5)
 
 
-def load_scenes(data: Path, names: list[str], cache: Path, classes: int) -> Scenes:
-    """Decode the named scenes of a YOLO folder (`images/`, `labels/`) once into a memory map under `cache`.
+def load_scenes(data: YoloData, split: str, cache: Path) -> Scenes:
+    """Decode the scenes of a split once into a memory map under `cache`.
 
     Raises:
-        FileNotFoundError: an image that `names` lists does not exist or cannot be decoded.
+        FileNotFoundError: an image does not exist or cannot be decoded.
+        ValueError: a label row is damaged or names a class that the data does not have.
     """
+    files = data.images[split]
+    names = [str(file) for file in files]
     cache.mkdir(parents=True, exist_ok=True)
     width, height = CACHE_SIZE
     index = cache / "index.json"
@@ -66,9 +71,9 @@ def load_scenes(data: Path, names: list[str], cache: Path, classes: int) -> Scen
         pixels = np.lib.format.open_memmap(cache / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
         sizes = []
         for row, name in enumerate(names):
-            image = cv2.imread(str(data / "images" / name), cv2.IMREAD_COLOR)
+            image = cv2.imread(name, cv2.IMREAD_COLOR)
             if image is None:
-                raise FileNotFoundError(f"{data / 'images' / name}: missing or not an image OpenCV can decode")
+                raise FileNotFoundError(f"{name}: missing or not an image OpenCV can decode")
             scale = min(width / image.shape[1], height / image.shape[0])
             size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
             if scale != 1.0:
@@ -80,8 +85,8 @@ def load_scenes(data: Path, names: list[str], cache: Path, classes: int) -> Scen
         index.write_text(json.dumps({"names": names, "sizes": sizes}))
     valid = np.asarray(json.loads(index.read_text())["sizes"])
     boxes = [
-        read_yolo(data / "labels" / (Path(name).stem + ".txt"), int(w), int(h), classes)
-        for name, (w, h) in zip(names, valid, strict=True)
+        read_yolo(label_file(file), int(w), int(h), len(data.classes))
+        for file, (w, h) in zip(files, valid, strict=True)
     ]
     return Scenes(names, np.load(cache / "pixels.npy", mmap_mode="r"), valid, boxes)
 

@@ -39,6 +39,7 @@ from semhier_ros.training.loop import load_checkpoint
 from semhier_ros.training.object_codec import train_object_codec
 from semhier_ros.training.road_data import CANVAS, load_scenes
 from semhier_ros.training.road_objects import Matched, collect, make_rows, named_code, remembered
+from semhier_ros.training.yolo_data import YoloData
 
 LATENTS = (4, 6, 12)
 SCORE_EDGES = (0.1, 0.13, 0.16, 0.2, 0.24, 0.29, 0.35, 0.42, 0.5, 0.58, 0.68)
@@ -155,11 +156,14 @@ def make(options: argparse.Namespace) -> Path:
     export_graphs(graphs, layout, CANVAS, folder)
 
     backend = OpenVinoBackend(folder, threads=options.threads)
-    names = {split: (options.splits / f"{split}.txt").read_text().split() for split in ("train", "choose")}
-    scenes = {split: load_scenes(options.data, names[split], options.out / f"cache-{split}", leaves) for split in names}
+    data = YoloData.open(options.data, options.splits)
+    data.check_taxonomy(taxonomy.names(len(taxonomy.levels) - 1), options.taxonomy)
+    scenes = {split: load_scenes(data, split, options.out / f"cache-{split}") for split in data.images}
     version = hashlib.sha256((folder / "detector.onnx").read_bytes()).hexdigest()[:12]
-    least = SCORE_EDGES[0] / 2
+    least = min(SCORE_EDGES[0] / 2, options.threshold)
     found = remembered(options.out / f"objects-{version}.npz", backend, scenes["train"], layout, least)
+    if not sum(len(objects) for objects, _, _ in found):
+        raise ValueError(f"detector: no object above {least:g} in any training scene; train it longer")
     features = np.concatenate([objects.features for objects, _, _ in found])
     mean, scale = features.mean(0), features.std(0) + 1e-3
     plain = SceneStream(layout, {}, {}, np.zeros((1, 1), np.uint8), np.zeros(1, np.uint8))

@@ -1,0 +1,93 @@
+"""Labelled scenes in the two forms that people have them in: a folder with splits, or an Ultralytics-style data.yaml.
+
+Folder: `images/`, `labels/` (YOLO: class cx cy w h, relative) and `classes.txt`; the splits' folder has `train.txt` and
+`choose.txt`, image file names line by line. data.yaml: `path`, `train` and `val` (folders of images, or text files
+listing them) and `names`; labels lie where `images` in an image's path becomes `labels`, as everywhere in that world.
+`val` is what chooses and calibrates; what is reported on stays out of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+SPLITS = {"train": "train", "choose": "val"}
+
+
+@dataclass(frozen=True)
+class YoloData:
+    """classes: their names in order. images: for the splits `train` and `choose`, the files of the images."""
+
+    classes: tuple[str, ...]
+    images: Mapping[str, tuple[Path, ...]]
+
+    @classmethod
+    def open(cls, data: Path, splits: Path) -> YoloData:
+        """Read `data`, a folder (then `splits` says which image belongs where) or a data.yaml.
+
+        Raises:
+            ValueError: a field of the yaml is missing or of the wrong kind, or a split is empty.
+            FileNotFoundError: a file or folder named is not there.
+        """
+        found = cls._of_yaml(data) if data.suffix in (".yaml", ".yml") else cls._of_folder(data, splits)
+        for split, images in found.images.items():
+            if not images:
+                raise ValueError(f"{data}: split {split} has no images")
+        return found
+
+    @classmethod
+    def _of_folder(cls, data: Path, splits: Path) -> YoloData:
+        classes = [name.strip() for name in (data / "classes.txt").read_text().splitlines()]
+        images = {
+            split: tuple(data / "images" / name for name in (splits / f"{split}.txt").read_text().split())
+            for split in SPLITS
+        }
+        return cls(tuple(name for name in classes if name), images)
+
+    @classmethod
+    def _of_yaml(cls, path: Path) -> YoloData:
+        card: Any = yaml.safe_load(path.read_text())
+        if not isinstance(card, dict):
+            raise ValueError(f"{path}: a mapping with train, val and names wanted")
+        for field in ("train", "val", "names"):
+            if field not in card:
+                raise ValueError(f"{path}: {field} is missing")
+        names = card["names"]
+        if isinstance(names, dict):
+            names = [names[number] for number in sorted(names)]
+        if not isinstance(names, list) or not names:
+            raise ValueError(f"{path}: names: {card['names']!r} is neither a list nor a mapping from number to name")
+        root = (path.parent / str(card.get("path", "."))).resolve()
+        images = {split: tuple(_images(root, str(card[field]), path)) for split, field in SPLITS.items()}
+        return cls(tuple(str(name) for name in names), images)
+
+    def check_taxonomy(self, leaves: tuple[str, ...], source: Path) -> None:
+        """Raises ValueError, naming the first that differs, unless a taxonomy's leaves are the classes, in order."""
+        for number, (leaf, name) in enumerate(zip(leaves, self.classes, strict=False)):
+            if leaf != name:
+                raise ValueError(f"{source}: leaf {number} is {leaf!r}, the data's class {number} is {name!r}")
+        if len(leaves) != len(self.classes):
+            raise ValueError(f"{source}: {len(leaves)} leaves, the data has {len(self.classes)} classes")
+
+
+def label_file(image: Path) -> Path:
+    """Where the labels of an image lie."""
+    parts = list(image.parts)
+    last = max((n for n, part in enumerate(parts[:-1]) if part == "images"), default=None)
+    if last is not None:
+        parts[last] = "labels"
+    return Path(*parts).with_suffix(".txt")
+
+
+def _images(root: Path, where: str, source: Path) -> list[Path]:
+    place = root / where
+    if place.is_dir():
+        return sorted(file for file in place.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    if place.suffix == ".txt" and place.exists():
+        return [root / line.strip() for line in place.read_text().splitlines() if line.strip()]
+    raise FileNotFoundError(f"{source}: {place} is neither a folder of images nor a text file listing them")
