@@ -107,7 +107,7 @@ def bag_from_video(
         raise BagError(f"loops: {loops}, 1 to 10000 expected")
     if max_width is not None and max_width < 16:
         raise BagError(f"max_width: {max_width}, at least 16 expected")
-    _clear(out)
+    clear_for(out)
     compressed = encoding in ("jpeg", "png")
     topic = f"/{camera.strip('/')}/image_raw" + ("/compressed" if compressed else "")
     store = get_typestore(Stores.ROS2_JAZZY)
@@ -144,7 +144,8 @@ def at_most(image: np.ndarray, max_width: int | None) -> np.ndarray:
     return cv2.resize(image, (max_width, max(1, round(height * max_width / width))), interpolation=cv2.INTER_AREA)
 
 
-def _clear(out: Path) -> None:
+def clear_for(out: Path) -> None:
+    """Makes room for a new bag: an old one at `out` is removed. Raises BagError for anything else that is there."""
     if not out.exists():
         return
     if not (out / "metadata.yaml").is_file() and (not out.is_dir() or any(out.iterdir())):
@@ -169,6 +170,20 @@ def _repeat(video: Path, loops: int, seconds: float | None, rate: float | None) 
                 due = max(due + NANOSECONDS / rate, float(now))
             yield VideoFrame(now, frame.image)
         offset += last + step
+
+
+def camera_messages(
+    types: Any, image: np.ndarray, stamp_ns: int, camera: str, frame_id: str, encoding: str = "jpeg"
+) -> list[tuple[str, Any]]:
+    """(topic, message) of one camera picture (H,W,3 RGB): the image as in `bag_from_video` and its CameraInfo."""
+    height, width = image.shape[:2]
+    header = _header(types, stamp_ns, frame_id)
+    name = camera.strip("/")
+    topic = f"/{name}/image_raw" + ("/compressed" if encoding in ("jpeg", "png") else "")
+    return [
+        (topic, _image_message(types, header, image, encoding, 95)),
+        (f"/{name}/camera_info", _camera_info(types, header, width, height)),
+    ]
 
 
 def _header(types: Any, stamp_ns: int, frame_id: str) -> Any:
@@ -293,7 +308,7 @@ class BagWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        _clear(path)
+        clear_for(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.store = message_store()
         self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
