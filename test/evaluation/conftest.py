@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -22,6 +24,8 @@ from semhier_ros.evaluation.report.content import (
 )
 from semhier_ros.evaluation.statistics import budget_use, delivered
 from semhier_ros.perception.reading import Detection
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; for replay_footage
 
 NAMES = ("level_0", "level_1", "level_2", "detail", "picture_0", "picture_1", "picture_2")
 SIZES = (44, 10, 15, 32, 410, 880, 2050)
