@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from semhier_ros.codec.packet import Block, Packet, PacketError, PieceAssembler, restore_stamp
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.perception.reading import Reading
+from semhier_ros.perception.tracker import Tracker
 
 EARLY = 64
 """Packets that are kept while a stream's description has not arrived yet: about a second of a thin link."""
@@ -39,7 +40,7 @@ def at_level(reading: Reading, level: int) -> Reading:
     """`reading` as it would have been at the coarser `level`: paths, names and scores cut there."""
     cut = level + 1
     detections = tuple(
-        replace(item, path=item.path[:cut], names=item.names[:cut], scores=item.scores[:cut])
+        replace(item, path=item.path[:cut], names=item.names[:cut], scores=item.scores[:cut], others=item.others[:cut])
         for item in reading.detections
     )
     return replace(reading, level=level, detections=detections)
@@ -49,7 +50,8 @@ class CameraStream:
     """One camera's way from bytes to readings.
 
     `codecs`: by stream hash. `keep_frames`: frames that late blocks may still refine (1..256). `report` hears of what
-    goes wrong; `tap(camera, block, stamp in ns)` of every whole block whose stamp is known. Use from one thread.
+    goes wrong; `tap(camera, block, stamp in ns)` of every whole block whose stamp is known. `make_tracker(codec)`: what
+    gives readings lasting ids and steady names (None: nothing does). Use from one thread.
     `counters` counts: packets, blocks, damaged, other_stream, no_description (dropped for want of it), no_stamp,
     unknown_model, readings, pictures …; `all_counters` adds those of decoder and pieces.
     """
@@ -62,9 +64,11 @@ class CameraStream:
         report: Report,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         tap: Callable[[str, Block, int], None] | None = None,
+        make_tracker: Callable[[Any], Tracker] | None = None,
     ) -> None:
         self.camera, self._codecs, self._keep, self._report = camera, codecs, keep_frames, report
-        self._clock_ns, self._tap = clock_ns, tap
+        self._clock_ns, self._tap, self._make_tracker = clock_ns, tap, make_tracker
+        self._tracker: Tracker | None = None
         self.info: StreamInfo | None = None
         self.codec: Any = None
         self._decoder: Any = None
@@ -112,6 +116,7 @@ class CameraStream:
             return
         self.codec = codec
         self._decoder = codec.decoder(image_size=(info.width, info.height), keep_frames=self._keep)
+        self._tracker = self._make_tracker(codec) if self._make_tracker else None
         self._stamps.clear()
         self._published.clear()
 
@@ -198,6 +203,8 @@ class CameraStream:
         if stamp_ns is None:
             self._problem("no_stamp", f"camera {self.camera}, frame {reading.frame}: no packet with its stamp arrived")
             return []
+        if self._tracker is not None:
+            reading = self._tracker.follow(stamp_ns, reading)
         self.counters["readings"] += 1
         done = self._published.get(reading.frame, -1)
         self._remember(self._published, reading.frame, max(done, reading.level))

@@ -38,7 +38,7 @@ from semhier_ros.nodes.conversions import (
 )
 from semhier_ros.nodes.decode_worker import DecodeWorker
 from semhier_ros.nodes.managed import ManagedNode, spin, steady_clock
-from semhier_ros.nodes.models import load_codec
+from semhier_ros.nodes.models import load_codec, tracker_maker
 from semhier_ros.nodes.parameter_tables import DECODER
 from semhier_ros.nodes.ros_link import LATCHED, block_topic, subscribe_blocks
 from semhier_ros.perception.reading import Reading
@@ -80,6 +80,7 @@ class DecoderNode(ManagedNode):
         loaded = [load_codec(name, values.device, values.threads) for name in values.models]
         self._codecs = {codec.stream_hash: codec for codec in loaded}
         self._levels = max(codec.taxonomy.depth for codec in loaded)
+        self._make_tracker = tracker_maker(values.tracker)
         self._cameras = {camera: _Camera() for camera in values.cameras}
         self._outputs: dict[str, Any] = {}
         for camera in values.cameras:
@@ -116,7 +117,9 @@ class DecoderNode(ManagedNode):
         values = self.values
         tap = self._republish_block if self._republish else None
         self._streams = {
-            camera: CameraStream(camera, self._codecs, values.keep_frames, self.warn, tap=tap)
+            camera: CameraStream(
+                camera, self._codecs, values.keep_frames, self.warn, tap=tap, make_tracker=self._make_tracker
+            )
             for camera in values.cameras
         }
         self._worker = DecodeWorker(

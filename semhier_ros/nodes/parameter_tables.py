@@ -247,6 +247,13 @@ DECODER = ParameterTable(
             high=256,
         ),
         Parameter(
+            "tracker",
+            "none",
+            "What gives objects ids that last over frames and names that do not flicker; norfair: pip install "
+            "'semhier_ros[tracker]'.",
+            choices=("none", "norfair"),
+        ),
+        Parameter(
             "queue",
             128,
             "Packets per camera that may wait for decoding; beyond it the oldest goes and is counted.",
