@@ -30,9 +30,20 @@ def patches(latents: Ints) -> Ints:
     return np.stack(shifted, axis=1).reshape(9 * channels, height * width).T
 
 
-def quantise(values: NDArray[np.floating], means: Ints, half_width: int, step: int = UNIT) -> Ints:
-    """The latents (units of 1/16) that the coder will carry for real `values`: mean plus a whole number of steps."""
-    steps = np.clip(np.rint((values * UNIT - means) / step), -half_width, half_width).astype(np.int32)
+def quantise(
+    values: NDArray[np.floating],
+    means: Ints,
+    half_width: int,
+    step: int = UNIT,
+    dead_zone: float | NDArray[np.floating] = 0.5,
+) -> Ints:
+    """The latents (units of 1/16) that the coder will carry for real `values`: mean plus a whole number of steps.
+
+    dead_zone: what is nearer to its mean than this share of a step becomes the mean; over 0.5 it saves bits.
+    """
+    exact = (values * UNIT - means) / step
+    steps = np.where(np.abs(exact) < dead_zone, 0, np.rint(exact))
+    steps = np.clip(steps, -half_width, half_width).astype(np.int32)
     low, high = -(-(-LATENT_BOUND - means) // step), (LATENT_BOUND - means) // step
     return np.clip(steps, low, high) * step + means
 

@@ -16,6 +16,7 @@ from semhier_ros.codec.scene_stream import SceneStream
 
 Floats = NDArray[np.float32]
 OVERLAP = 0.6  # intersection over union above which the weaker of two boxes is dropped
+DEAD_ZONES = ((0.5, 0.6), (0.5, 0.9), (0.5, 1.1))  # per picture group: in objects, and outside of them
 AGREEING = 0.5  # intersection over union from which a neighbouring cell means the same object
 
 
@@ -172,15 +173,31 @@ def code_objects(stream: SceneStream, projection: ObjectProjection, objects: Obj
 
 
 def code_picture(stream: SceneStream, latents: Floats, code: SceneCode, groups: int) -> None:
-    """Quantise the first `groups` picture groups of `latents` (C,h,w) into `code`."""
+    """Quantise the first `groups` picture groups of `latents` (C,h,w) into `code`: finely where objects are."""
     half = stream.tables["picture"].alphabet // 2
+    shape = latents.shape[1:]
+    covered = object_cover(stream.layout, code, shape)
     start = 0
     for group in range(groups):
         channels = stream.layout.picture_groups[group]
         part = latents[start : start + channels]
-        means, _ = stream.picture_parameters(group, code.picture, part.shape[1:])
-        code.picture.append(quantise(part, means, half))
+        means, _ = stream.picture_parameters(group, code.picture, shape)
+        inside, outside = DEAD_ZONES[min(group, len(DEAD_ZONES) - 1)]
+        dead_zone = outside + (inside - outside) * covered
+        code.picture.append(quantise(part, means, half, dead_zone=dead_zone))
         start += channels
+
+
+def object_cover(layout: SceneLayout, code: SceneCode, shape: Sequence[int]) -> Floats:
+    """Share of each picture position (rows,columns) that lies in some object's box."""
+    covered = np.zeros(tuple(shape), np.float32)
+    scale = layout.stride / layout.picture_stride
+    grid = [np.arange(length) for length in shape]
+    for cx, cy, w, h in restore_boxes(layout, code.cells, code.sizes, code.offsets) * scale:
+        down = np.clip(np.minimum(grid[0] + 1, cy + h / 2) - np.maximum(grid[0], cy - h / 2), 0, 1)
+        across = np.clip(np.minimum(grid[1] + 1, cx + w / 2) - np.maximum(grid[1], cx - w / 2), 0, 1)
+        np.maximum(covered, np.outer(down, across), out=covered)
+    return covered
 
 
 def to_float(latents: Sequence[Ints], axis: int) -> Floats:
