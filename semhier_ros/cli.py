@@ -37,9 +37,11 @@ class Room(NamedTuple):
 
 ROOMS: dict[str, Room] = {
     "bag": Room("semhier_ros.evaluation.replay.bag_tools", "look into bags, make and cut them: `semhier bag info`"),
+    "bench": Room("semhier_ros.evaluation.bench", "measurements of the real thing: `semhier bench link`"),
     "demo": Room("semhier_ros.evaluation.demo", "a street video over a thin link, for real, with a report to look at"),
     "evaluate": Room("semhier_ros.evaluation.cli", "accuracy after every prefix: `semhier evaluate detection`"),
     "export": Room("semhier_ros.training.export", "make a model folder's ONNX graphs from its weights"),
+    "gallery": Room("semhier_ros.evaluation.gallery", "a page of scenes at 50 to 3,000 bytes beside JPEG and WebP"),
     "link": Room("semhier_ros.link.cli", "a thin link to try things on: `semhier link emulate`"),
     "replay": Room(
         "semhier_ros.evaluation.replay.cli", "what a planner would have seen of a bag over a link, with a report"
