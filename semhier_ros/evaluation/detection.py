@@ -36,10 +36,10 @@ THRESHOLDS = (0.3, 0.5)
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and the file of its labels, which is missing where nothing is in the picture."""
+    """A picture and the file of its labels, which need not exist where nothing is in the picture."""
 
     picture: Path
-    labels: Path
+    labels: Path | None
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Judged:
     outcomes: list[Outcome]
 
 
-def find_scenes(images: Path, labels: Path, names: Path | None) -> list[Scene]:
-    """The scenes of a folder in order of their names, or those that a text file lists.
+def find_scenes(images: Path, labels: Path | None, names: Path | None) -> list[Scene]:
+    """The scenes of a folder in order of their names, or those that a text file lists; without `labels` if None.
 
     Raises:
         CommandError: a folder or a listed picture is missing, there are no pictures, or none of them has labels.
     """
     for option, folder in (("--images", images), ("--labels", labels)):
-        if not folder.is_dir():
+        if folder is not None and not folder.is_dir():
             raise CommandError(f"{option} {folder}: no such folder")
     if names is not None:
         if not names.is_file():
@@ -69,10 +69,11 @@ def find_scenes(images: Path, labels: Path, names: Path | None) -> list[Scene]:
         pictures = sorted(path for path in images.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
     if not pictures:
         raise CommandError(f"{names or images}: no pictures ({', '.join(PICTURE_SUFFIXES)} are looked for)")
-    scenes = [Scene(path, labels / f"{path.stem}.txt") for path in pictures]
-    if not any(scene.labels.is_file() for scene in scenes):
-        raise CommandError(f"--labels {labels}: no file there belongs to a picture; {scenes[0].labels.name} would")
-    return scenes
+    if labels is None:
+        return [Scene(path, None) for path in pictures]
+    if not any((labels / f"{path.stem}.txt").is_file() for path in pictures):
+        raise CommandError(f"--labels {labels}: no file there belongs to a picture; {pictures[0].stem}.txt would")
+    return [Scene(path, labels / f"{path.stem}.txt") for path in pictures]
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -100,6 +101,7 @@ def _judge_scene(scene: Scene) -> Judged:
     assert _judge is not None
     picture = read_picture(scene.picture)
     leaves = _judge.codec.taxonomy.sizes[-1]
+    assert scene.labels is not None
     labels = read_labels(scene.labels, picture.shape[1], picture.shape[0], leaves)
     return Judged(labels, _judge.outcomes(picture))
 
