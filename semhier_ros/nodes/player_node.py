@@ -31,6 +31,9 @@ _TYPES = {
     "sensor_msgs/msg/CameraInfo": CameraInfo,
 }
 
+LATE_SECONDS = 0.005
+"""How far behind the bag's timing a message may leave without a word about it."""
+
 
 def with_stamp(cdr: bytes, stamp_ns: int) -> bytes:
     """The serialised message `cdr`, whose type begins with a std_msgs/Header, with another stamp.
@@ -43,6 +46,27 @@ def with_stamp(cdr: bytes, stamp_ns: int) -> bytes:
     stamp = ns_to_time(stamp_ns)
     patch = stamp.sec.to_bytes(4, order, signed=True) + stamp.nanosec.to_bytes(4, order)
     return bytes(cdr[:4]) + patch + bytes(cdr[12:])
+
+
+class Timing:
+    """How well the bag's timing is kept: `messages` so far, `late` ones among them, the `worst` lateness in s."""
+
+    def __init__(self) -> None:
+        self.messages = self.late = 0
+        self.worst = 0.0
+
+    def passed(self, lateness: float) -> bool:
+        """Counts a message that leaves `lateness` seconds after its time; True when that is too late."""
+        self.messages += 1
+        self.worst = max(self.worst, lateness)
+        self.late += lateness > LATE_SECONDS
+        return lateness > LATE_SECONDS
+
+    def __str__(self) -> str:
+        limit = f"{LATE_SECONDS * 1e3:g} ms"
+        if not self.late:
+            return f"all within {limit} of the bag's timing (worst {self.worst * 1e3:.1f} ms)"
+        return f"{self.late} of them more than {limit} behind the bag's timing (worst {self.worst * 1e3:.0f} ms)"
 
 
 class PlayerNode(ManagedNode):
@@ -120,16 +144,20 @@ class PlayerNode(ManagedNode):
         if self._stopping.wait(self.values.delay_seconds):
             return
         start = time.monotonic()
+        timing = Timing()
         for offset, topic, bag_time, cdr in self._messages():
             if self._stopping.wait(max(0.0, start + offset - time.monotonic())):
                 return
+            if timing.passed(time.monotonic() - start - offset):
+                self.warn("late", f"behind the bag's timing by {timing.worst * 1e3:.0f} ms: this machine is too busy")
             if self.values.stamps == "now":
                 cdr = with_stamp(cdr, self.now_ns())
             if self.values.clock:
                 self._clock_publisher.publish(Clock(clock=ns_to_time(bag_time)))
             self._image_publishers[topic].publish(cdr)
             self.count("published")
-        self.get_logger().info(f"the bag is at its end: {self.counts().get('published', 0)} messages published")
+        published = self.counts().get("published", 0)
+        self.get_logger().info(f"the bag is at its end: {published} messages published, {timing}")
         if self.values.exit_at_end:
             time.sleep(0.3)  # best effort: what was published last is still on its way out
             self.done.set()

@@ -232,7 +232,7 @@ def facts(result: Result, seconds: float) -> dict[str, str]:
     found = {
         "footage": cameras,
         "link": f"{summary['link']}; senders plan with {summary['budget_bytes_per_s']:g} bytes/s of it",
-        "engine": "virtual time: the package's own codec, scheduler and link emulator over a clock that jumps",
+        "engine": ENGINES[summary["engine"]],
         "model": f"{model['name']}, stream hash {model['stream_hash']}, model hash {model['model_hash']}",
         "computing, ms": f"{costs} ({summary['costs']})",
         "truth": summary["truth_in_words"],
@@ -246,6 +246,11 @@ def facts(result: Result, seconds: float) -> dict[str, str]:
         found[f"note {number}"] = text
     return found
 
+
+ENGINES = {
+    "virtual": "virtual time: the package's own codec, scheduler and link emulator over a clock that jumps",
+    "real": "real: nodes in processes of their own, Zenoh over a UDP relay with the link's rate, delay and losses",
+}
 
 NOTES = (
     "Streaming average precision (Li, Wang, Ramanan 2020): at every instant, here every frame's time, the newest "

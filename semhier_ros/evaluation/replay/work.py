@@ -86,7 +86,7 @@ def replay(task: Task, tell: Tell | None = None, reader: Reader | None = None) -
     if reader.store.problem:
         problems.append(reader.store.problem)
     costs = task.costs or measured(reader, cameras)
-    _encode_all(reader, cameras, say)
+    encode_all(reader, cameras, say)
     worlds = [
         labelled_world(task.labels, camera, reader.codec.taxonomy) if task.labels else reference_world(reader, camera)
         for camera in cameras
@@ -111,7 +111,7 @@ def replay(task: Task, tell: Tell | None = None, reader: Reader | None = None) -
         stage = f"{name} over the link"
         runs[name] = run_virtual(stream, cameras, link, rate, progress=lambda share, stage=stage: say(stage, share))  # type: ignore[misc]
         scores.add(name, runs[name])
-    scores.add_answers("no link", _at_once(reader, cameras))
+    scores.add_answers("no link", at_once(reader, cameras))
     result = Result(task, link, rate, cameras, worlds, reader, costs, runs, scores, problems)
     result.summary = summary_of(result)
     if own:
@@ -119,7 +119,8 @@ def replay(task: Task, tell: Tell | None = None, reader: Reader | None = None) -
     return result
 
 
-def _encode_all(reader: Reader, cameras: Sequence[Any], say: Tell) -> None:
+def encode_all(reader: Reader, cameras: Sequence[Any], say: Tell) -> None:
+    """Encodes and reads every frame once, so that what follows finds it made."""
     total = sum(len(camera) for camera in cameras)
     done = 0
     for camera in cameras:
@@ -131,7 +132,7 @@ def _encode_all(reader: Reader, cameras: Sequence[Any], say: Tell) -> None:
     reader.store.flush()
 
 
-def _at_once(reader: Reader, cameras: Sequence[Any]) -> list[Answer]:
+def at_once(reader: Reader, cameras: Sequence[Any]) -> list[Answer]:
     """Every frame read and there at once: the ceiling that no link can pass."""
     last = reader.levels - 1
     return [
