@@ -1,0 +1,125 @@
+"""The measured link as a whole over virtual time: it follows the link, repairs what it loses, and keeps its bounds."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from closed_loop import CLOCKS_APART, run
+
+from semhier_ros.link.direction import LinkDirection
+from semhier_ros.link.link_profile import LinkProfile
+from semhier_ros.link.rate_control import LARGEST_RATE, LEAST_RATE, Feedback, RateController
+from semhier_ros.link.repair import LossMeter, plan, residual_loss
+from semhier_ros.link.report import Report
+from semhier_ros.link.sender_control import SenderControl
+from semhier_ros.link.wire import ZENOH_UDP
+
+
+@pytest.mark.parametrize(
+    ("link", "share", "latest"),
+    [("64kbit,50ms,5%", 0.99, 0.4), ("64kbit,50ms,20%", 0.97, 1.0), ("64kbit,50ms,20%,burst4", 0.95, 1.0)],
+)
+def test_coarse_comes_through_what_the_link_loses(link, share, latest):
+    result = run(link, 40.0, budget=7760.0)
+    assert result.share(since=2.0) >= share
+    assert result.late(1.0) <= latest
+    estimate = result.control.estimate(40.0)
+    assert estimate.refused == 0
+    assert estimate.rate == 7760.0, "losses alone were taken for congestion"
+    assert estimate.clock_offset == pytest.approx(CLOCKS_APART, abs=estimate.clock_error)
+
+
+def test_a_step_of_the_link_is_followed_down_and_up():
+    sizes = (30, 10, 15, 30, 2500, 5000, 9000)
+    result = run("512kbit,50ms,step32kbit@10s,step512kbit@20s", 30.0, budget=62_000.0, sizes=sizes)
+    down = [rate for at, rate in result.rates if 11.0 < at < 20.0]
+    assert max(down) <= 2 * 4000.0
+    assert result.late(0.95, 11.5, 20.0) < 0.45
+    assert result.received(11.0, 20.0) > 0.8 * 4000.0, "the small link was not used"
+    assert result.rates[-1][1] == 62_000.0, "the sender never came back"
+
+
+def test_the_budget_is_an_upper_bound_and_the_rate_stays_within_its_own():
+    draw = random.Random(3)
+    for ceiling in (None, 500.0, 8000.0, 1e9):
+        controller = RateController(ceiling)
+        top = min(ceiling or LARGEST_RATE, LARGEST_RATE)
+        received, at = 0.0, 0.0
+        for _ in range(3000):
+            at += draw.choice((0.05, 0.1, 0.5))
+            received += draw.random() * 1e5
+            delay = draw.choice((0.0, 0.02, 0.3, 5.0)) * draw.random()
+            pending = draw.choice((None, delay, 3.0))
+            loss = draw.random()
+            rate = controller.report(
+                Feedback(delay, pending, received, at, draw.random() * 1e6, loss, draw.choice((None, 0.1)), 245.0), at
+            )
+            assert min(LEAST_RATE, top) <= rate <= top
+            controller.silent(at + draw.choice((0.0, 5.0)))
+            assert min(LEAST_RATE, top) <= controller.rate <= top
+
+
+def test_a_new_ceiling_holds_at_once():
+    controller = RateController(8000.0)
+    controller.set_ceiling(2000.0)
+    assert controller.rate == 2000.0
+    controller.set_ceiling(None)
+    assert controller.ceiling == LARGEST_RATE
+
+
+@pytest.mark.parametrize(("loss", "burst"), [(0.05, 1.0), (0.2, 1.0), (0.2, 4.0), (0.1, 8.0)])
+def test_the_model_of_repeated_losses_is_what_the_emulator_does(loss, burst):
+    way = LinkDirection("up", LinkProfile(loss=loss, burst=burst, seed=2))
+    fates = [way.lost() for _ in range(200_000)]
+    apart = 3
+    both = sum(a and b for a, b in zip(fates, fates[apart:], strict=False)) / len(fates)
+    real = burst if burst > 1 else 1 / (1 - loss)
+    assert both == pytest.approx(residual_loss(loss, real, apart, 2), rel=0.15)
+
+
+def test_repeats_follow_the_loss_and_gaps_follow_the_runs():
+    assert plan(0.0, 1.0, 40.0).repeats == 0
+    assert plan(0.05, 1.05, 40.0).repeats == 1
+    assert plan(0.2, 1.25, 40.0).repeats == 3
+    assert plan(0.2, 1.25, 40.0).gap < 0.05
+    assert plan(0.2, 4.0, 40.0).gap > 0.1
+    assert plan(0.9, 30.0, 1.0).gap == 0.2
+
+
+def test_the_loss_meter_follows_and_forgets():
+    meter = LossMeter()
+    assert 0.01 < meter.loss < 0.03
+    for _ in range(50):
+        meter.add(80, 20, 5)
+    assert meter.loss == pytest.approx(0.2, abs=0.01)
+    assert meter.burst == pytest.approx(4.0, abs=0.4)
+    for _ in range(50):
+        meter.add(100, 0, 0)
+    assert meter.loss < 1e-3
+    assert meter.burst == pytest.approx(1.0, abs=0.05)
+
+
+def test_advice_gives_up_bytes_before_frames():
+    def advice(rate: float, wanted: float = 10.0):
+        control = SenderControl(rate, ZENOH_UDP.with_overhead(5))
+        for _ in range(30):
+            control.submitted("c", 40, 160, 1.0)
+        return control.advice("c", wanted)
+
+    assert advice(20_000.0) == (10.0, None) or advice(20_000.0).semantic_bytes is None
+    tight = advice(1900.0)
+    assert tight.frames_per_second == 10.0
+    assert tight.semantic_bytes is not None
+    assert 40 <= tight.semantic_bytes < 160
+    tiny = advice(500.0)
+    assert 3.5 < tiny.frames_per_second < 5.0
+    assert advice(500.0, 2.0).frames_per_second == 2.0
+    assert SenderControl(None, ZENOH_UDP, adapt=False).advice("c", 10.0).semantic_bytes is None
+
+
+def test_reports_about_what_was_never_sent_are_refused():
+    control = SenderControl(8000.0, ZENOH_UDP)
+    assert not control.report("c", Report(1, 2, 3, 4, 5, 6, 7, 8, 9), 100.0, 1.0)
+    assert control.estimate(1.0).refused == 1
+    assert control.rate == 8000.0

@@ -1,0 +1,183 @@
+"""The measured link over real Zenoh sessions: reports flow, clocks are compared, a key keeps strangers out, and the
+wire costs what the model says."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+import time
+
+import pytest
+
+zenoh = pytest.importorskip("zenoh", reason="needs eclipse-zenoh: pip install eclipse-zenoh==1.10.2")
+
+from simulation import FakeBlock, pack, split
+from test_zenoh_sessions import free_endpoint, until
+
+from semhier_ros.link import Scheduler, default_policies
+from semhier_ros.link.receiver import LinkReceiver
+from semhier_ros.link.report import Report
+from semhier_ros.link.sender import LinkSender, measured
+from semhier_ros.link.wire import ZENOH_UDP
+from semhier_ros.link.zenoh_config import ZenohOptions
+from semhier_ros.link.zenoh_transport import ZenohReceiver, ZenohSender
+
+KEY = bytes(range(16))
+
+
+class Ends:
+    """A measured sender and receiver in this process."""
+
+    def __init__(self, key=None, receiver_key=None, budget=8000.0):
+        self.endpoint = free_endpoint()
+        self.received, self.infos, self.requests = [], [], []
+        self.receiver = LinkReceiver(
+            ZenohOptions(listen=(self.endpoint,)),
+            lambda *event: self.received.append(event),
+            lambda *event: self.infos.append(event),
+            key=receiver_key,
+        )
+        scheduler = Scheduler(pack, split, default_policies(7, 4), wire=measured(ZENOH_UDP, key), rate=budget)
+        self.sender = LinkSender(
+            scheduler,
+            ZenohOptions(connect=(self.endpoint,)),
+            budget=budget,
+            key=key,
+            on_request=lambda *event: self.requests.append(event),
+        )
+        self.sender.set_info("front", b"hello")
+
+    def __enter__(self):
+        assert self.sender.wait_connected(10.0)
+        time.sleep(0.5)
+        return self
+
+    def __exit__(self, *exception):
+        self.sender.close()
+        self.receiver.close()
+
+    def drive(self, frames, pause=0.05, count=4):
+        for frame in range(frames):
+            blocks = [FakeBlock(index, bytes(20)) for index in range(count)]
+            self.sender.offered("front", blocks)
+            self.sender.pacer.submit("front", frame, 1000 + frame, blocks)
+            time.sleep(pause)
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_reports_flow_and_both_ends_know_their_clocks(key):
+    with Ends(key, key) as ends:
+        ends.drive(30)
+        assert until(lambda: ends.sender.estimate().reports >= 3)
+        estimate = ends.sender.estimate()
+        assert estimate.refused == 0
+        assert estimate.clock_offset == pytest.approx(0.0, abs=max(0.05, estimate.clock_error))
+        assert until(lambda: ends.receiver.books("front").clock is not None)
+        books = ends.receiver.books("front")
+        assert abs(books.clock.offset_us) <= max(50_000, books.clock.error_us)
+        assert books.received >= 30
+        assert books.refused == 0
+        assert ends.infos[0] == ("front", b"hello")
+        assert until(lambda: ends.receiver.request("front", b"more please") and ends.requests)
+        assert ends.requests[0] == ("front", b"more please")
+
+
+def test_without_the_key_nothing_gets_in_or_out():
+    with Ends(KEY, None) as ends:
+        ends.drive(10)
+        assert until(lambda: ends.receiver.counters.get("refused_envelopes", 0) >= 5)
+        assert not ends.received
+        assert ends.receiver.request("front", b"let me in")
+        assert until(lambda: ends.sender.counters.get("requests_refused", 0) >= 1)
+        assert not ends.requests
+
+
+def test_a_recording_played_again_is_refused():
+    heard = []
+    with Ends(KEY, KEY) as ends:
+        taken = ends.receiver._inner._on_datagram
+        ends.receiver._inner._on_datagram = lambda *event: (heard.append(event), taken(*event))
+        ends.drive(10)
+        assert until(lambda: len(ends.received) >= 10)
+        count = len(ends.received)
+        for event in heard:
+            ends.receiver._datagram(*event)
+        assert len(ends.received) == count
+        assert ends.receiver.books("front").refused == len(heard)
+
+
+def test_forged_reports_change_nothing():
+    with Ends() as ends:
+        ends.drive(5)
+        stranger = ZenohReceiver(ZenohOptions(connect=(ends.endpoint,)), lambda *_event: None)
+        with stranger:
+            before = ends.sender.estimate()
+            forged = Report(7, 60_000, 60_000, 60_000, 1, 1, 1, 1, 1).to_bytes()
+            for data in (forged, forged[:-1], b"A" * 29, b"\x21" + bytes(60)):
+                ends.sender._on_message("front", data)
+                ends.sender._on_message("nobody", data)
+        after = ends.sender.estimate()
+        assert after.rate == before.rate
+        assert after.reports == before.reports
+        assert after.refused >= 2
+
+
+def test_ends_without_envelopes_are_understood():
+    endpoint = free_endpoint()
+    received = []
+    with (
+        LinkReceiver(ZenohOptions(listen=(endpoint,)), lambda *event: received.append(event)),
+        ZenohSender(ZenohOptions(connect=(endpoint,))) as sender,
+    ):
+        assert sender.wait_connected(10.0)
+        from test_zenoh_sessions import datagram
+
+        def arrived():
+            sender.send(datagram("front", 1, b"\x10 a packet of an older release"))
+            return received
+
+        assert until(arrived)
+        assert received[0] == ("front", 1, b"\x10 a packet of an older release")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="AF_PACKET is of Linux")
+def test_a_packet_capture_agrees_with_the_wire_model():
+    try:
+        capture = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0003))
+    except PermissionError:
+        pytest.skip("capturing packets needs root (CAP_NET_RAW)")
+    with capture, Ends() as ends:
+        port = int(ends.endpoint.rpartition(":")[2])
+        capture.bind(("lo", 0))
+        capture.settimeout(0.2)
+        ends.drive(5)  # keys are named by numbers from here on
+        time.sleep(0.5)
+        while True:
+            try:
+                capture.recv(65_536)
+            except TimeoutError:
+                break
+        before = ends.sender.status()
+        ends.drive(40, pause=0.04)
+        ends.sender.pacer.flush(3.0)
+        after = ends.sender.status()
+        sizes = []
+        while True:
+            try:
+                packet, address = capture.recvfrom(65_536)
+            except TimeoutError:
+                break
+            if address[2] != socket.PACKET_OUTGOING or packet[9] != socket.IPPROTO_UDP:
+                continue
+            header = 4 * (packet[0] & 15)
+            if struct.unpack_from(">H", packet, header + 2)[0] == port:
+                sizes.append(struct.unpack_from(">H", packet, 2)[0])
+    ours = [size for size in sizes if size >= 61 + 5]
+    modelled = after.wire_bytes - before.wire_bytes
+    departures = after.datagrams - before.datagrams
+    assert departures <= len(ours) <= departures + 8, "beside packets only declarations and information"
+    ours.sort()
+    assert sum(ours[-departures:]) == pytest.approx(modelled, rel=0.05)
+    bare = ZENOH_UDP.with_overhead(5).wire_bytes(15 + 20) - 20
+    assert bare <= 75, f"a coarse message costs {bare} bytes besides its payload"

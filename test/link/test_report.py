@@ -1,0 +1,112 @@
+"""Receiver reports: what they hold, what is refused, what the books behind them say."""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semhier_ros.link.clock_offset import ClockOffset
+from semhier_ros.link.report import CLOCK_BYTES, REPORT_BYTES, ArrivalTracker, ClockNote, Report, ReportError
+
+SHORT = st.integers(0, 0xFFFF)
+
+
+@given(st.tuples(*[SHORT] * 7, st.integers(0, 0xFFFF_FFFF), st.integers(0, (1 << 48) - 1)))
+def test_a_report_comes_back_as_it_was(fields):
+    report = Report(*fields)
+    data = report.to_bytes()
+    assert len(data) == REPORT_BYTES == 29
+    assert Report.from_bytes(data) == report
+
+
+@given(st.binary(max_size=64))
+def test_whatever_comes_is_a_report_or_refused(data):
+    for kind in (Report, ClockNote):
+        with suppress(ReportError):
+            assert kind.from_bytes(data).to_bytes() == data
+
+
+def test_a_changed_bit_is_noticed():
+    data = Report(1, 2, 3, 4, 5, 6, 7, 8, 9).to_bytes()
+    note = ClockNote(-5_000_000, 20_000).to_bytes()
+    assert len(note) == CLOCK_BYTES
+    assert ClockNote.from_bytes(note) == ClockNote(-5_000_000, 20_000)
+    for kind, whole in ((Report, data), (ClockNote, note)):
+        for place in range(8 * len(whole)):
+            forged = bytearray(whole)
+            forged[place // 8] ^= 1 << place % 8
+            with pytest.raises(ReportError):
+                kind.from_bytes(bytes(forged))
+
+
+def feed(tracker: ArrivalTracker, sequences, start=0.0):
+    for place, sequence in enumerate(sequences):
+        now = start + place * 0.01
+        tracker.arrived(sequence & 0xFFFF, 0, 100, now, int(now * 1e6))
+
+
+def test_losses_and_runs_are_counted_across_the_wrap():
+    tracker = ArrivalTracker()
+    lost = {65_500, 65_530, 65_531, 65_532, 65_540, 65_545, 65_546}
+    feed(tracker, [number for number in range(65_480, 65_600) if number not in lost])
+    assert (tracker.lost, tracker.runs, tracker.duplicates) == (7, 4, 0)
+    assert tracker.received == 120 - 7
+
+
+def test_reordering_within_eight_is_no_loss_and_duplicates_are_counted():
+    tracker = ArrivalTracker()
+    draw = random.Random(1)
+    order = sorted(range(500), key=lambda number: number + draw.random() * 6)
+    feed(tracker, order)
+    feed(tracker, [495, 499, 480])
+    assert (tracker.lost, tracker.duplicates, tracker.received) == (0, 3, 500)
+
+
+def test_an_outage_is_no_loss_and_a_restart_begins_anew():
+    tracker = ArrivalTracker()
+    feed(tracker, [*range(100), *range(400, 500)])
+    assert (tracker.lost, tracker.outages) == (0, 1)
+    feed(tracker, range(30_000, 30_050))
+    assert tracker.lost == 0
+    assert tracker.report(10.0, 10_000_000).newest == 30_049
+
+
+def test_the_report_has_the_least_delay_since_the_last():
+    tracker = ArrivalTracker()
+    for number, delay in enumerate((90, 60, 75)):
+        tracker.arrived(number, 1000 + number, 50, 1.0, (1000 + number + delay) * 1000)
+    report = tracker.report(1.25, 1_300_000)
+    assert (report.delay_ms, report.held_ms, report.echo_ms) == (60, 250, 1002)
+    tracker.arrived(3, 2000, 50, 2.0, 2_110_000)
+    assert tracker.report(2.0, 2_110_000).delay_ms == 110
+
+
+@given(
+    st.floats(-1e6, 1e6),
+    st.lists(st.tuples(st.floats(0.001, 0.5), st.floats(0.001, 0.5)), min_size=1, max_size=30),
+)
+def test_the_clock_offset_is_within_its_error(apart, delays):
+    offset = ClockOffset()
+    now = 1000.0
+    for there, back in delays:
+        sent = now
+        offset.add(sent, 0.02, sent + there + 0.02 + apart, sent + there + 0.02 + back, now)
+        now += 0.2
+    best = offset.best
+    assert best is not None
+    assert abs(best.seconds - apart) <= best.error + 1e-6
+    assert best.round_trip == pytest.approx(min(there + back for there, back in delays[-16:]), abs=1e-6)
+
+
+def test_times_that_cannot_be_are_refused_and_a_set_clock_is_noticed():
+    offset = ClockOffset()
+    assert offset.add(100.0, 0.0, 50.0, 99.0, 0.0) is None
+    offset.add(100.0, 0.0, 150.05, 100.1, 0.0)
+    offset.add(101.0, 0.0, 3151.05, 101.1, 1.0)
+    assert offset.samples == 1
+    assert offset.best is not None
+    assert offset.best.seconds == pytest.approx(3050.0, abs=0.1)
