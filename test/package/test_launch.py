@@ -49,8 +49,8 @@ def made(path: Path, **arguments: str) -> list[object]:
     return actions
 
 
-def test_there_are_three_launch_files() -> None:
-    assert [path.name for path in FILES] == ["demo.launch.py", "receiver.launch.py", "sender.launch.py"]
+def test_there_are_four_launch_files() -> None:
+    assert [path.name for path in FILES] == [f"{name}.launch.py" for name in ("demo", "receiver", "replay", "sender")]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
