@@ -21,7 +21,7 @@ from semhier_ros.codec.scene_budget import overlaps
 from semhier_ros.networks.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
 from semhier_ros.training.picture import bits
 
-RATE_WEIGHTS = (0.02, 0.02, 0.01)  # nats of task loss that a bit of latent group 1, 2, 3 must save
+RATE_WEIGHTS = (0.06, 0.05, 0.01)  # nats of task loss that a bit of latent group 1, 2, 3 must save
 BOX_WEIGHT = 2.0
 FEATURE_WEIGHT = 0.25
 
