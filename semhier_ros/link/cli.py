@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import signal
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 
 from semhier_ros.link.emulator import DirectionCounters, LinkEmulator
+from semhier_ros.link.fastdds_profile import fastdds_profile
 from semhier_ros.link.link_profile import LinkProfile, parse_link
 
 
@@ -39,10 +42,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     emulate.add_argument("--duration", type=float, default=0.0, metavar="S", help="seconds (default: until Ctrl-C)")
     emulate.add_argument("--json", metavar="OUT", help="file for counters and every datagram's times")
 
+    emulate.set_defaults(run=_emulate)
+
+    top = commands.add_parser(
+        "top", help="every camera's link, live in this terminal", description="Shows LinkStatus of all cameras, live."
+    )
+    top.add_argument("--seconds", type=float, default=0.0, metavar="S", help="how long (default: until Ctrl-C)")
+    top.add_argument("--once", action="store_true", help="print one table and end")
+    top.set_defaults(run=_top)
+
+    profile = commands.add_parser(
+        "fastdds-profile",
+        help="the Fast DDS profile that paces and prioritises level topics",
+        description="Prints the XML profile for `link.transport: ros` on rmw_fastrtps_cpp: a flow controller with the "
+        "budget and a priority for each block's topic.",
+    )
+    profile.add_argument("--cameras", nargs="+", default=["camera"], metavar="NAME", help="camera names (camera)")
+    profile.add_argument("--model", default="road", help="model whose blocks are sent (road)")
+    profile.add_argument("--budget-kbit", type=float, default=1000.0, metavar="K", help="kbit/s of one process (1000)")
+    profile.add_argument("--out", metavar="FILE", help="file to write (default: printed)")
+    profile.set_defaults(run=_fastdds_profile)
+
 
 def run(options: argparse.Namespace) -> int:
     """Executes what `add_arguments` parsed; returns the exit status."""
-    return _emulate(options)
+    return int(options.run(options))
+
+
+def _top(options: argparse.Namespace) -> int:
+    # The one line by which this room knows of nodes: rclpy is imported only for this command.
+    return int(importlib.import_module("semhier_ros.nodes.link_top").run(options))
+
+
+def _fastdds_profile(options: argparse.Namespace) -> int:
+    codec = importlib.import_module("semhier_ros.api").Codec.load(options.model, "cpu")
+    try:
+        text = fastdds_profile(options.cameras, codec.block_names, codec.semantic_blocks, options.budget_kbit)
+    except ValueError as error:
+        print(f"semhier link fastdds-profile: {error}", file=sys.stderr)
+        return 2
+    if options.out is None:
+        print(text, end="")
+    else:
+        Path(options.out).write_text(text, encoding="utf-8")
+    return 0
 
 
 def _emulate(options: argparse.Namespace) -> int:

@@ -97,7 +97,7 @@ class RateController:
         limit = 0.060 + 2.0 * min(unit, 0.125)
         arrived = self.received_rate
         if queue > limit or self._probe_failed(queue, unit):
-            self._cut(queue, limit, arrived, now)
+            self._cut(queue, limit, arrived, now, feedback.sent_rate < 0.5 * self.rate)
         elif feedback.loss > _HEAVY_LOSS and arrived is not None and feedback.sent_rate > 1.3 * arrived:
             if now - self.last_cut > 1.0:
                 self._cut(0.0, limit, max(arrived, 0.7 * self.rate), now)
@@ -133,18 +133,23 @@ class RateController:
     def _probe_failed(self, queue: float, unit: float) -> bool:
         return self._streak > 0 and self.capacity is not None and queue > 0.025 + min(unit, 0.1)
 
-    def _cut(self, queue: float, limit: float, arrived: float | None, now: float) -> None:
+    def _cut(self, queue: float, limit: float, arrived: float | None, now: float, idle: bool = False) -> None:
         """The queue grew: down to less than what arrives, so that it empties within some 0.6 s.
 
         While the queue is long the link is busy, so what arrives is what it carries, whatever we send: cuts that follow
-        each other do not add up.
+        each other do not add up. With little to send (`idle`) what arrives says nothing of the link, and a delay may as
+        well be a busy processor's: the rate is halved only.
         """
         floor = min(LEAST_RATE, self.ceiling)
         known = max(self.rate if arrived is None else arrived, floor)
         if not self.congested:
             known = min(known, self.rate)
+        if idle and not self.congested:
+            known = max(known, 0.5 * self.rate)
         self.capacity = known
-        if not self.congested:
+        if idle:
+            self.rate = min(self.rate, known)
+        elif not self.congested:
             self.rate = min(self.rate, max(floor, min(known, self._last_interval(known)) * _share(queue, limit)))
         else:
             self.rate = min(max(floor, known * _share(queue, limit)), self.ceiling)
