@@ -6,6 +6,7 @@ Nothing that feeds the entropy coder comes from here on the decoding side, so ba
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,11 +16,18 @@ from numpy.typing import NDArray
 from semhier_ros.codec.objects import DetectorMaps
 
 Floats = NDArray[np.float32]
+PictureParts = tuple[Floats, Floats, Floats]
+"""What a canvas is made from: latents, present, meaning, as `Backend.synthesise` takes them."""
 GRAPHS = ("detector", "picture_analysis", "picture_synthesis")
 
 
 class Backend(Protocol):
-    """What an encoder and a decoder need of the networks. Canvases are H,W,3 uint8 RGB of the model's canvas size."""
+    """What an encoder and a decoder need of the networks. Canvases are H,W,3 uint8 RGB of the model's canvas size.
+
+    batches: whether several canvases at once cost less than one after another.
+    """
+
+    batches: bool
 
     def detect(self, canvas: NDArray[np.uint8]) -> DetectorMaps:
         """The detector's dense maps of a canvas."""
@@ -33,6 +41,10 @@ class Backend(Protocol):
         """A canvas from picture latents C,h,w (missing groups zero), which groups are present, and the meaning map."""
         ...
 
+    def synthesise_many(self, requests: Sequence[PictureParts]) -> list[NDArray[np.uint8]]:
+        """The canvases of several requests (one or more), of one camera or of many."""
+        ...
+
 
 class OpenVinoBackend:
     """Runs the graphs of a model folder on the CPU; each is compiled when first used, so a decoder that shows no
@@ -40,6 +52,8 @@ class OpenVinoBackend:
 
     threads: how many; 0 leaves it to OpenVINO. precision: `f32`, or `bf16` on CPUs that have it (encoders only gain).
     """
+
+    batches = False
 
     def __init__(self, folder: Path, threads: int = 0, precision: str = "f32"):
         if precision not in ("f32", "bf16"):
@@ -78,3 +92,6 @@ class OpenVinoBackend:
 
     def synthesise(self, latents: Floats, present: Floats, meaning: Floats) -> NDArray[np.uint8]:
         return self._run("picture_synthesis", latents[None], present[None], meaning[None])[0][0]
+
+    def synthesise_many(self, requests: Sequence[PictureParts]) -> list[NDArray[np.uint8]]:
+        return [self.synthesise(*parts) for parts in requests]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.codec.backend import Backend, OpenVinoBackend
+from semhier_ros.codec.backend import Backend, OpenVinoBackend, PictureParts
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.model_folder import ModelFolder, load_model
 from semhier_ros.codec.objects import code_objects, code_picture, find_objects, to_float
@@ -71,6 +71,19 @@ class SceneModel:
         return self.reader.read(code, prefix, self._canvas(size))
 
     def picture(self, code: SceneCode, prefix: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        return self._canvas(size).lift(self.backend.synthesise(*self._picture_parts(code, prefix)))
+
+    def pictures(self, requests: Sequence[tuple[SceneCode, int, tuple[int, int]]]) -> list[NDArray[np.uint8]]:
+        """What `picture` gives for each of several requests, made together: the frames of many cameras at once."""
+        made = self.backend.synthesise_many([self._picture_parts(code, prefix) for code, prefix, _ in requests])
+        return [self._canvas(size).lift(canvas) for canvas, (_, _, size) in zip(made, requests, strict=True)]
+
+    @property
+    def batches(self) -> bool:
+        """Whether pictures made together cost less than one after another."""
+        return self.backend.batches
+
+    def _picture_parts(self, code: SceneCode, prefix: int) -> PictureParts:
         layout = self.stream.layout
         shape = self.stream.picture_shape()
         boxes = self.reader.measure(code, prefix).boxes
@@ -82,7 +95,7 @@ class SceneModel:
             known = to_float(code.picture, axis=0)
             latents[: len(known)] = known
         present = (np.arange(len(layout.picture_groups)) < len(code.picture)).astype(np.float32)
-        return self._canvas(size).lift(self.backend.synthesise(latents, present, meaning))
+        return latents, present, meaning
 
     def _canvas(self, size: tuple[int, int]) -> Canvas:
         return Canvas(*self.view_size, source=size)

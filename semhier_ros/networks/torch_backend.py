@@ -7,7 +7,7 @@ they run in float32, which is how the two paths are held to the same reading by 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from semhier_ros.codec.backend import PictureParts
 from semhier_ros.codec.objects import DetectorMaps
 from semhier_ros.networks.detector import Detector
 from semhier_ros.networks.picture import PictureAnalysis, PictureSynthesis
@@ -101,6 +102,8 @@ class TorchBackend:
         load_weights(graphs, model.path / "weights.safetensors")
         self.place(graphs, device)
 
+    batches = True
+
     def place(self, graphs: dict[str, nn.Module], device: str) -> None:
         """Put loaded `graphs` on `device`, ready to run. Raises ValueError where torch sees no such device."""
         if device == "cuda" and not torch.cuda.is_available():
@@ -114,7 +117,7 @@ class TorchBackend:
         self._pinned: dict[tuple[int, ...], Tensor] = {}
 
     def _upload(self, array: NDArray[Any]) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(array))[None]
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
         if self._stream is None:
             return tensor if tensor.dtype == torch.uint8 else tensor.to(self._dtype)
         pinned = self._pinned.get(tuple(tensor.shape))
@@ -125,6 +128,11 @@ class TorchBackend:
         return moved if moved.dtype == torch.uint8 else moved.to(self._dtype)
 
     def _run(self, name: str, *arrays: NDArray[Any]) -> list[NDArray[Any]]:
+        """The outputs of a graph for one canvas' arrays."""
+        return [output[0] for output in self._run_batch(name, *(array[None] for array in arrays))]
+
+    def _run_batch(self, name: str, *arrays: NDArray[Any]) -> list[NDArray[Any]]:
+        """The same for many: every array and every output with their number as its first axis."""
         if self._stream is None:
             return self._infer(self._graphs[name], arrays, Tensor.numpy)
         with torch.cuda.stream(self._stream):
@@ -136,7 +144,7 @@ class TorchBackend:
     ) -> list[NDArray[Any]]:
         outputs = graph(*(self._upload(array) for array in arrays))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        return [down(part[0] if part.dtype == torch.uint8 else part[0].float()) for part in outputs]
+        return [down(part if part.dtype == torch.uint8 else part.float()) for part in outputs]
 
     def detect(self, canvas: NDArray[np.uint8]) -> DetectorMaps:
         objectness, box, types, features = self._run("detector", canvas)
@@ -147,3 +155,7 @@ class TorchBackend:
 
     def synthesise(self, latents: Floats, present: Floats, meaning: Floats) -> NDArray[np.uint8]:
         return self._run("picture_synthesis", latents, present, meaning)[0]
+
+    def synthesise_many(self, requests: Sequence[PictureParts]) -> list[NDArray[np.uint8]]:
+        latents, present, meaning = (np.stack(parts) for parts in zip(*requests, strict=True))
+        return list(self._run_batch("picture_synthesis", latents, present, meaning)[0])

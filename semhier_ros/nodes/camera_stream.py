@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -176,6 +176,11 @@ class CameraStream:
             self.counters["pictures"] += 1
         return picture
 
+    @property
+    def batches(self) -> bool:
+        """Whether this stream's pictures are best made together with those of others."""
+        return bool(getattr(self.codec, "batches", False))
+
     def all_counters(self) -> dict[str, int]:
         """The counters of stream, decoder and piece assembly; may be called from another thread."""
         result = dict(self.counters)
@@ -232,3 +237,19 @@ class CameraStream:
     def _problem(self, kind: str, text: str) -> None:
         self.counters[kind] += 1
         self._report(kind, text)
+
+
+def pictures_together(wanted: Sequence[tuple[CameraStream, int]]) -> list[NDArray[np.uint8] | None]:
+    """What `CameraStream.picture` gives for each (stream, frame), made together for streams of the same codec. If that
+    fails, each is made on its own, so that one bad frame costs no other camera its picture."""
+    codec = wanted[0][0].codec
+    together = len(wanted) > 1 and all(stream.codec is codec and stream._decoder is not None for stream, _ in wanted)
+    if together:
+        try:
+            made = codec.pictures([(stream._decoder, frame) for stream, frame in wanted])
+        except (PacketError, ValueError):
+            return [stream.picture(frame) for stream, frame in wanted]
+        for (stream, _), picture in zip(wanted, made, strict=True):
+            stream.counters["pictures"] += picture is not None
+        return list(made)
+    return [stream.picture(frame) for stream, frame in wanted]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.packet import Block
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.nodes.camera_stream import CameraStream, Output
+from semhier_ros.nodes.camera_stream import CameraStream, Output, pictures_together
 
 Task = StreamInfo | bytes | tuple[Block, int]
 """A stream's description, a packet of the Zenoh link, or a block with its stamp in ns."""
@@ -118,7 +118,13 @@ class DecodeWorker:
             self._pictures[camera] = outputs[-1]
 
     def _picture(self, camera: str) -> None:
-        output = self._pictures.pop(camera)
-        rgb = self._streams[camera].picture(output.reading.frame)
-        if rgb is not None:
-            self._on_picture(camera, rgb, output)
+        """Makes a camera's picture, and where the device makes several at once, all others of its codec too."""
+        first = self._streams[camera]
+        due = [camera]
+        if first.batches:
+            due += [name for name in self._pictures if name != camera and self._streams[name].codec is first.codec]
+        outputs = [self._pictures.pop(name) for name in due]
+        made = pictures_together([(self._streams[n], o.reading.frame) for n, o in zip(due, outputs, strict=True)])
+        for name, output, rgb in zip(due, outputs, made, strict=True):
+            if rgb is not None:
+                self._on_picture(name, rgb, output)

@@ -1,0 +1,57 @@
+"""Pictures of several cameras made at once: the same as one by one, on the torch path that CUDA uses too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from street import street_frames
+
+pytest.importorskip("torch", reason="torch is not installed (extra `cuda`)")
+
+from semhier_ros import Codec
+from semhier_ros.networks.torch_backend import TorchBackend
+
+
+@pytest.fixture(scope="module")
+def torch_codec() -> Codec:
+    return Codec.load("road", "torch")
+
+
+def decoders(codec: Codec) -> list[tuple[Any, int]]:
+    """Three cameras of different sizes, each with a frame at another prefix."""
+    found = []
+    for number, (picture, last) in enumerate(zip(street_frames()[:3], (7, 5, 4), strict=True)):
+        shown = np.ascontiguousarray(picture[: 272 - 16 * number, : 640 - 32 * number])
+        decoder = codec.decoder((shown.shape[1], shown.shape[0]))
+        for block in codec.encode(shown, frame=number, blocks=last):
+            decoder.push(block)
+        found.append((decoder, number))
+    return found
+
+
+def test_together_they_are_what_they_are_alone(torch_codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = decoders(torch_codec)
+    alone = [decoder.picture(frame) for decoder, frame in wanted]
+    calls = []
+    run = TorchBackend._run_batch
+    monkeypatch.setattr(
+        TorchBackend, "_run_batch", lambda self, name, *a: calls.append(len(a[0])) or run(self, name, *a)
+    )
+    assert torch_codec.batches
+    together = torch_codec.pictures([*wanted, (wanted[0][0], 77)])
+    assert calls == [3], "one pass of the network for all"
+    assert together[3] is None, "a frame that nobody keeps"
+    for one, other in zip(alone, together[:3], strict=True):
+        assert one is not None
+        assert other is not None
+        assert one.shape == other.shape
+        assert int(np.abs(one.astype(int) - other).max()) <= 2
+
+
+def test_on_openvino_they_are_made_one_after_another(codec: Codec) -> None:
+    wanted = decoders(codec)
+    assert not codec.batches
+    for one, (decoder, frame) in zip(codec.pictures(wanted), wanted, strict=True):
+        assert np.array_equal(one, decoder.picture(frame))

@@ -1,0 +1,78 @@
+"""The decoding worker makes pictures that are due for several cameras in one pass where the device gains by it."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semhier_ros.codec.stream_info import StreamInfo
+from semhier_ros.nodes.camera_stream import CameraStream, Output
+from semhier_ros.nodes.decode_worker import DecodeWorker
+from semhier_ros.perception.reading import Reading
+
+pytest.importorskip("rclpy", reason="the nodes need ROS 2")
+
+
+class Painted:
+    """A codec whose pictures are grey of the frame's number; `passes` notes how many were made at once."""
+
+    def __init__(self, batches: bool, fails: bool = False) -> None:
+        self.batches, self.fails, self.passes = batches, fails, []
+        self.stream_hash = self.model_hash = "1234" + "0" * 12
+        self.name = "painted"
+
+    def decoder(self, image_size: tuple[int, int], keep_frames: int) -> Any:
+        def picture(frame: int) -> np.ndarray:
+            self.passes.append(1)
+            return np.full((image_size[1], image_size[0], 3), frame, np.uint8)
+
+        return SimpleNamespace(size=image_size, picture=picture, counters={})
+
+    def pictures(self, wanted: list[tuple[Any, int]]) -> list[np.ndarray]:
+        if self.fails:
+            raise ValueError("a bad frame")
+        self.passes.append(len(wanted))
+        return [np.full((decoder.size[1], decoder.size[0], 3), frame, np.uint8) for decoder, frame in wanted]
+
+
+@pytest.mark.parametrize(
+    ("batches", "fails", "passes"), [(True, False, [2]), (False, False, [1, 1]), (True, True, [1, 1])]
+)
+def test_pictures_that_are_due(batches: bool, fails: bool, passes: list[int]) -> None:
+    codec = Painted(batches, fails)
+    streams = {}
+    for number, name in enumerate(("front", "rear")):
+        streams[name] = CameraStream(name, {codec.stream_hash: codec}, 4, lambda kind, text: None)
+        streams[name].describe(
+            StreamInfo(name, "lens", 64 + number, 48, "painted", codec.stream_hash, codec.model_hash, 0)
+        )
+    got: dict[str, np.ndarray] = {}
+    both = threading.Event()
+
+    def on_picture(camera: str, rgb: np.ndarray, output: Output) -> None:
+        got[camera] = rgb
+        if len(got) == 2:
+            both.set()
+
+    worker = DecodeWorker(
+        streams,
+        8,
+        on_reading=lambda camera, output: None,
+        on_picture=on_picture,
+        wants_picture=lambda stream, output: True,
+        on_error=lambda error: pytest.fail(str(error)),
+    )
+    with worker._condition:
+        for number, name in enumerate(streams):
+            worker._pictures[name] = Output(Reading(10 + number, 6, 2, (), 9, True), 0, "lens")
+        worker._condition.notify()
+    assert both.wait(10)
+    worker.close()
+    assert codec.passes == passes
+    assert [int(got[name][0, 0, 0]) for name in streams] == [10, 11]
+    assert [got[name].shape[1] for name in streams] == [64, 65]
+    assert [stream.counters["pictures"] for stream in streams.values()] == [1, 1]
