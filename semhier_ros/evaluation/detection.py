@@ -88,7 +88,7 @@ _judge: SceneJudge | None = None
 
 
 def _start_worker(cores: Any, model: str, device: str, plan: Plan) -> None:
-    """Each worker keeps to a core of its own: OpenVINO's single thread would otherwise go to the first for all."""
+    """Each worker keeps to a core of its own."""
     global _judge
     core = cores.get()
     if core is not None:
