@@ -186,7 +186,7 @@ def _on_cluster(address: str) -> Runner:
             raise CommandError(f"--scheduler: {address} does not answer ({error})") from error
         with client:
             tasks = {client.submit(run_cell, pack_task(cell.task), key=cell.name, pure=False): cell for cell in cells}
-            for future in next_done(list(tasks)):
+            for future in next_done(list(tasks), loop=client.loop):
                 yield _outcome(tasks[future], future.result)
 
     return run
