@@ -9,9 +9,11 @@ by faster-coco-eval; rates are lengths of real messages.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ from tqdm import tqdm
 
 from semhier_ros.api import Codec
 from semhier_ros.cli import CommandError
-from semhier_ros.evaluation.codecs import NAMES
+from semhier_ros.evaluation.codecs import NAMES, make
 from semhier_ros.evaluation.detection_scene import Outcome, Plan, SceneJudge, choose_points
 from semhier_ros.evaluation.detection_scores import LevelScore, Rows, Truth, read_labels
 
@@ -93,6 +95,7 @@ def _start_worker(cores: Any, model: str, device: str, plan: Plan) -> None:
     core = cores.get()
     if core is not None:
         os.sched_setaffinity(0, {core})
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command, which ends its workers
     cv2.setNumThreads(1)
     _judge = SceneJudge(Codec.load(model, device, threads=1), plan)
 
@@ -284,11 +287,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def make_plan(options: argparse.Namespace, codec: Codec) -> Plan:
-    """What the command line asks for. Raises CommandError for a codec or a value that there is not."""
+    """What the command line asks for.
+
+    Raises:
+        CommandError: a codec or a value that there is not. ModuleNotFoundError: a library that is needed is missing,
+            which had better come out before the work than after it.
+    """
+    importlib.import_module("faster_coco_eval")
     chosen = [*OURS, *NAMES] if options.codecs == "all" else [name.strip() for name in options.codecs.split(",")]
     for name in chosen:
         if name not in (*OURS, *NAMES):
             raise CommandError(f"--codecs {name}: not one of {', '.join((*OURS, *NAMES))}, all")
+        if name in NAMES:
+            make(name)
     for value in options.threshold or ():
         if not 0 < value < 1:
             raise CommandError(f"--threshold {value}: outside 0..1")
