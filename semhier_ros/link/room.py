@@ -115,13 +115,19 @@ class WaitingRoom:
 
     def supersede(self, camera: CameraQueue, newest: Frame, indices: Sequence[int]) -> None:
         """A newer frame's blocks replace the same blocks of older frames, unless some of those have left already."""
-        for index in sorted(set(indices)):
-            if not 0 <= index < len(self.policies) or not self.policies[index].superseded:
+        if len(camera.frames) <= 1:
+            return  # nothing of an older frame waits
+        policies = self.policies
+        replaced = [index for index in indices if 0 <= index < len(policies) and policies[index].superseded]
+        if not replaced:
+            return
+        for frame in list(camera.frames.values()):
+            if frame is newest:
                 continue
-            for rank in (2 * index, 2 * index + 1):
-                for unit in list(self._ranks[rank].get(camera, {}).values()):
-                    if unit.frame is not newest and unit.next_piece == 0 and unit.frame.units.get(index) is unit:
-                        self.drop_from(camera, unit.frame, index, "superseded")
+            for index in replaced:
+                unit = frame.units.get(index)
+                if unit is not None and unit.next_piece == 0:
+                    self.drop_from(camera, frame, index, "superseded")
 
     def sweep(self, now: float) -> None:
         """Drops what has expired or is no longer wanted, at most every 50 ms."""
@@ -172,15 +178,21 @@ class WaitingRoom:
             best: Unit | None = None
             least = served = 0.0
             next_due = NEVER
-            for camera in list(self._ranks[rank]):
+            queues = self._ranks[rank]
+            if len(queues) == 1:
+                best, next_due = self._first(next(iter(queues)), rank, now)
+                queues = {}
+            for camera in list(queues):
                 unit, due = self._first(camera, rank, now)
-                next_due = min(next_due, due)
+                if due < next_due:
+                    next_due = due
                 if unit is None:
                     continue
                 served = camera.service[rank]
                 if best is None or served < least or (served == least and unit.frame.sequence > best.frame.sequence):
                     best, least = unit, served
-            wake = min(wake, next_due)
+            if next_due < wake:
+                wake = next_due
             if best is not None:
                 return best, wake
             self._rank_due[rank] = next_due
@@ -198,8 +210,15 @@ class WaitingRoom:
             unit: Unit | None = camera.started.get(rank) or next(reversed(queue.values()))
             due = NEVER
             if unit is not None and unit.due > now:
-                due = min([waiting.due for waiting in queue.values() if waiting.due > now])
-                unit = next((waiting for waiting in reversed(queue.values()) if waiting.due <= now), None)
+                # Repeats fall due in the order in which they were queued, as long as their gap stays.
+                oldest = next(iter(queue.values()))
+                if oldest.due > now:
+                    return None, oldest.due
+                due = unit.due
+                for unit in reversed(queue.values()):
+                    if unit.due <= now:
+                        break
+                    due = unit.due
             if unit is None or now - unit.submitted <= lifespan:
                 return unit, due
             self.drop_from(camera, unit.frame, index, "expired")
