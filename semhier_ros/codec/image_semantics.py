@@ -3,7 +3,8 @@
 A latent is not simply rounded: among whole numbers of steps the encoder takes those with the least cost in bits plus
 damage to the reading. Damage is the divergence of the posterior read from the trunk's own, and the distance of the
 features; around the rounded latents both are quadratic (the divergence's curvature is the Fisher information of the
-posterior), so the search is a coordinate descent in whole numbers on a small matrix.
+posterior), so the search is a descent in whole numbers on a small matrix, the
+best single move first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT, Ints, quantise
 from semhier_ros.perception.image_reader import ImageReader, softmax
 
 Floats = NDArray[np.float32]
-PASSES = 3
+MOST_MOVES = 200
+LEAST_GAIN = 1e-6  # nats
 LEAF_SHARE = 0.1  # weight of the leaves' divergence in blocks of a coarser level, as in training
 
 
@@ -87,26 +89,20 @@ def _improve(
     curvature += 2 * weight * weights[f"lift_square_{block}"] * (step / UNIT) ** 2
     low, high = -(-(-LATENT_BOUND - means) // step) + half, (LATENT_BOUND - means) // step + half
     low, high = np.maximum(low, 0), np.minimum(high, 2 * half)
-    for _ in range(PASSES):
-        changed = False
-        for number in range(size):
-            now = symbols[number]
-            tried = [s for s in (now - 1, now + 1) if low[number] <= s <= high[number]]
-            if abs(now - half) > 1 and half not in tried:
-                tried.append(half)
-            best, gain = now, -1e-9
-            for other in tried:
-                d = other - now
-                cost = gradient[number] * d + 0.5 * curvature[number, number] * d * d
-                cost += nats * (bits[number, other] - bits[number, now])
-                if cost < gain:
-                    best, gain = other, cost
-            if best != now:
-                gradient += curvature[:, number] * (best - now)
-                symbols[number] = best
-                changed = True
-        if not changed:
+    own = np.diag(curvature)
+    number = np.arange(size)
+    for _ in range(MOST_MOVES):
+        offers = np.stack([symbols - 1, symbols + 1, np.full(size, half)])
+        allowed = (offers >= low) & (offers <= high) & (offers != symbols)
+        offers = np.where(allowed, offers, symbols)
+        moved = offers - symbols
+        cost = gradient * moved + 0.5 * own * moved**2 + nats * (bits[number, offers] - bits[number, symbols])
+        best = int(cost.argmin())
+        if cost.flat[best] >= -LEAST_GAIN:
             break
+        kind, latent = divmod(best, size)
+        gradient += curvature[:, latent] * moved[kind, latent]
+        symbols[latent] = offers[kind, latent]
     code.latents[block] = ((symbols - half) * step + means).astype(np.int32)
 
 

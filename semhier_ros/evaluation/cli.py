@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from semhier_ros.evaluation import detection, steadiness
+from semhier_ros.evaluation import classification, detection, steadiness
 
 COMMANDS = {
+    "classification": (classification, "whole images: accuracy, divergence, pictures of every prefix, beside others"),
     "detection": (detection, "AP50 of every prefix at every level, on labelled scenes"),
     "steadiness": (steadiness, "id switches and level flips a minute on videos, without and with the tracker"),
 }

@@ -35,7 +35,7 @@ from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.training.export import export_graph, half_precision
 from semhier_ros.training.imagenet_meaning import PLANES
 from semhier_ros.training.imagenet_picture import GROUPS
-from semhier_ros.training.imagenet_semantic import FEATURE_WEIGHT, NATS_PER_BIT, SHARP, Draw, build, load_photos
+from semhier_ros.training.imagenet_semantic import FEATURE_WEIGHT, NATS_PER_BIT, SHARP, Draw, Photos, build, load_photos
 from semhier_ros.training.imagenet_space import Space
 from semhier_ros.training.integer_form import OUTPUT_BOUND, integer_context, nearest_rows, scale_table
 from semhier_ros.training.loop import load_checkpoint
@@ -44,7 +44,8 @@ LATENT_ROWS, LATENT_HALF = 48, 63
 PICTURE_ROWS, PICTURE_HALF = 64, 127
 STEP_ROWS = (6, 3, 0, -3, -6)  # how many table rows coarser than the middle one each quality quantises
 QUALITY_SHARE = 0.94  # of the middle quality, in block 0's first symbol
-COUNTED = 1200  # made-up and real photos that teach the latents' tables
+REFERENCE_DIRECTIONS = 128
+COUNTED = 400  # made-up and real photos that teach the latents' tables
 PRIOR_WEIGHT = 200.0  # symbols that a Gaussian row is worth against those counted
 
 
@@ -129,6 +130,23 @@ def head_arrays(semantics: ImageSemantics, space: Space, meaning: dict[str, NDAr
     return {key: np.ascontiguousarray(value, np.float32) for key, value in heads.items()}
 
 
+def reference_arrays(space: Space, photos: Photos) -> dict[str, NDArray]:
+    """What the untrained reference codecs of `evaluation.vector_codecs` need: principal directions of the logits, of
+    all that the photos say (`projection`) and of what their class's centre leaves of it (`name_first`)."""
+    points = photos.points.numpy().astype(np.float64)
+    rows = space.rows - space.rows.mean(0)
+    values, vectors = np.linalg.eigh(rows.T.astype(np.float64) @ rows)
+    root, inverse = ((vectors * np.maximum(values, 1e-9) ** power) @ vectors.T for power in (0.5, -0.5))
+    arrays = {"centres": space.centres}
+    for name, deviations in (("projection", points), ("name_first", points - space.centres[photos.leaf.numpy()])):
+        spread, directions = np.linalg.eigh(root @ np.cov(deviations.T) @ root)
+        best = directions[:, ::-1][:, :REFERENCE_DIRECTIONS]
+        arrays[f"{name}_enter"] = best.T @ root
+        arrays[f"{name}_leave"] = inverse @ best
+        arrays[f"{name}_spread"] = np.sqrt(spread[::-1][:REFERENCE_DIRECTIONS])
+    return {key: np.ascontiguousarray(value, np.float32) for key, value in arrays.items()}
+
+
 def halved(heads: dict[str, NDArray]) -> dict[str, NDArray]:
     """As they are stored: half precision but for what is small."""
     return {key: value.astype(np.float16 if value.size > 4096 else np.float32) for key, value in heads.items()}
@@ -170,15 +188,16 @@ def best_temperature(logits: NDArray, truth: NDArray, tree: Taxonomy, level: int
 
 
 def calibrate(reader: ImageReader, seen: list[TrunkOutput], truth: NDArray) -> NDArray[np.float32]:
-    """Temperatures (qualities, prefixes, levels) from the choosing half."""
+    """Temperatures (qualities, prefixes, levels) from the choosing half, at the model's own quality for all."""
     stream = reader.stream
     result = np.ones((len(stream.layout.steps), stream.semantic_blocks, reader.tree.depth), np.float32)
-    for quality in tqdm(range(len(stream.layout.steps)), desc="calibrate"):
-        codes = [code_image(reader, one, quality, stream.semantic_blocks) for one in seen]
-        for prefix in range(stream.semantic_blocks):
-            logits = np.stack([reader.logits(code, prefix) for code in codes])
-            for level in range(reader.tree.depth):
-                result[quality, prefix, level] = best_temperature(logits, truth, reader.tree, level)
+    codes = [
+        code_image(reader, one, stream.layout.quality, stream.semantic_blocks) for one in tqdm(seen, desc="calibrate")
+    ]
+    for prefix in range(stream.semantic_blocks):
+        logits = np.stack([reader.logits(code, prefix) for code in codes])
+        for level in range(reader.tree.depth):
+            result[:, prefix, level] = best_temperature(logits, truth, reader.tree, level)
     return result
 
 
@@ -241,6 +260,7 @@ def make(options: argparse.Namespace) -> Path:
     stream.tables = tables | {"latents": counted_latents(ImageReader(stream, tree, stored_heads), seen)}
     write_image_stream(stream, folder / "stream.safetensors")
     save_file(halved(heads), folder / "heads.safetensors")
+    save_file(halved(reference_arrays(space, photos)), folder / "reference.safetensors")
     write_image_card(folder, options.name, layout)
 
     loaded = load_image_folder(folder)
