@@ -18,10 +18,10 @@ from semhier_ros.perception.reading import Detection, Reading
 
 TRACKERS = ("none", "norfair")
 REMEMBERED_FRAMES = 32  # whose late blocks still find their ids
-MEMORY = 0.8  # weight of the past in an object's averaged names, a frame
-CLEARLY = 1.25  # how many times likelier another name must be on average before it is taken
-MOST_APART = 0.75  # 1 - intersection over union beyond which two boxes are not of one object
-FRAMES_UNSEEN = 6  # an object keeps its id while it is unseen for so many frames
+MEMORY = 0.9  # weight of the past in an object's averaged names, a frame
+CLEARLY = 1.5  # how many times likelier another name must be on average before it is taken
+MOST_APART = 0.6  # 1 - intersection over union beyond which two boxes are not of one object
+FRAMES_UNSEEN = 12  # an object keeps its id while it is unseen for so many frames
 
 Shares = dict[int, float]
 """Nodes of a level and their probabilities, of an object that is there."""
