@@ -65,7 +65,7 @@ class Messages:
         vision_types(store)
         self.types = store.types
         kind = self.types["semhier_ros/msg/SemanticDetection"]
-        known = {"id", "x_min", "y_min", "x_max", "y_max", "path", "names", "scores"}
+        known = {"id", "x_min", "y_min", "x_max", "y_max", "path", "names", "scores", "other_nodes", "other_scores"}
         self._extra = empty_fields(kind, set(kind.__dataclass_fields__) - known)
         sizes = [len(level) for level in taxonomy.levels]
         self._firsts = [sum(sizes[:level]) for level in range(len(sizes))]
@@ -91,6 +91,8 @@ class Messages:
                 path=np.array(one.path[: level + 1], np.uint16),
                 names=list(one.names[: level + 1]),
                 scores=np.array(one.scores[: level + 1], np.float32),
+                other_nodes=np.array([node for node, _ in one.others_at(level)], np.uint16),
+                other_scores=np.array([score for _, score in one.others_at(level)], np.float32),
                 **self._extra,
             )
             for one in item.detections
@@ -107,7 +109,7 @@ class Messages:
         )
 
     def vision(self, item: Answer, stamp_ns: int, frame_id: str) -> Any:
-        """vision_msgs/Detection2DArray, one hypothesis an object: the finest node known, numbered as in label_info."""
+        """vision_msgs/Detection2DArray: each object's finest node known, then what else it may be, as in label_info."""
         types = self.types
         header = self.header(stamp_ns, frame_id)
         pose = types["geometry_msgs/msg/PoseWithCovariance"](
@@ -119,8 +121,12 @@ class Messages:
         )
         found = []
         for one in item.detections:
-            number = str(self._firsts[len(one.path) - 1] + one.path[-1])
-            hypothesis = types["vision_msgs/msg/ObjectHypothesis"](class_id=number, score=float(one.scores[-1]))
+            level = len(one.path) - 1
+            named = [(one.path[-1], one.scores[-1]), *one.others_at(level)]
+            hypotheses = [
+                types["vision_msgs/msg/ObjectHypothesis"](class_id=str(self._firsts[level] + node), score=float(score))
+                for node, score in named
+            ]
             centre = types["vision_msgs/msg/Pose2D"](
                 position=types["vision_msgs/msg/Point2D"](
                     x=(one.box[0] + one.box[2]) / 2, y=(one.box[1] + one.box[3]) / 2
@@ -130,7 +136,10 @@ class Messages:
             found.append(
                 types["vision_msgs/msg/Detection2D"](
                     header=header,
-                    results=[types["vision_msgs/msg/ObjectHypothesisWithPose"](hypothesis=hypothesis, pose=pose)],
+                    results=[
+                        types["vision_msgs/msg/ObjectHypothesisWithPose"](hypothesis=hypothesis, pose=pose)
+                        for hypothesis in hypotheses
+                    ],
                     bbox=types["vision_msgs/msg/BoundingBox2D"](
                         center=centre, size_x=one.box[2] - one.box[0], size_y=one.box[3] - one.box[1]
                     ),
@@ -191,7 +200,7 @@ class Messages:
 
     def block(self, reader: Any, camera: Any, number: int, index: int, stamp_ns: int) -> Any:
         """SemanticBlock of one block of a frame."""
-        data = reader.encoded(camera, number).blocks[index]
+        data = reader.encoded(camera, number, whole=index >= reader.semantic_blocks).blocks[index]
         packet = Packet.pack([Block(reader.codec.stream_tag, number & 0xFFFF, index, data)])
         return self.types["semhier_ros/msg/SemanticBlock"](
             stamp=self.time(stamp_ns), frame=number & 0xFFFF, data=np.frombuffer(packet, np.uint8)
@@ -257,7 +266,14 @@ def write_bag(result: Result, path: Path) -> int:
         for item in sorted(run.answers, key=lambda one: one.ready):
             camera, offset = result.cameras[item.camera], offsets[item.camera]
             stamp, ready = offset + item.stamp_ns, offset + round(item.ready * 1e9)
-            size = sum(map(len, reader.encoded(camera, item.number).blocks[: item.prefix + 1]))
+            size = sum(
+                map(
+                    len,
+                    reader.encoded(camera, item.number, item.prefix >= reader.semantic_blocks).blocks[
+                        : item.prefix + 1
+                    ],
+                )
+            )
             first = done.get((item.camera, item.number), -1) + 1
             done[item.camera, item.number] = max(first - 1, item.level)
             for level in range(min(first, item.level), item.level + 1):

@@ -110,6 +110,10 @@ def run_from_video(options: argparse.Namespace) -> int:
     from semhier_ros.evaluation.footage import FootageError
 
     with tqdm(unit="frame", disable=not sys.stderr.isatty()) as bar:
+
+        def tell(count: int) -> None:
+            bar.update(count - bar.n)
+
         try:
             made = bag_from_video(
                 options.video,
@@ -121,7 +125,7 @@ def run_from_video(options: argparse.Namespace) -> int:
                 seconds=options.seconds,
                 loops=options.loops,
                 max_width=options.max_width,
-                progress=lambda count: bar.update(count - bar.n) and None,
+                progress=tell,
             )
         except (BagError, FootageError) as error:
             raise CommandError(str(error)) from error

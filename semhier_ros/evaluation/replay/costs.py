@@ -24,8 +24,8 @@ def measured(reader: Reader, cameras: Sequence[Any]) -> Costs:
 
 
 def _measure(reader: Reader, camera: Any) -> dict[str, float]:
-    codec, times = reader.codec, {name: [] for name in ("semantic", "picture", "read", "jpeg", "webp", "unpack")}
-    spent: dict[str, list[float]] = times  # type: ignore[assignment]
+    codec = reader.codec
+    spent: dict[str, list[float]] = {name: [] for name in ("semantic", "picture", "read", "jpeg", "webp", "unpack")}
     count = min(FRAMES, len(camera))
     for place in range(count + 1):
         image = camera.image(place * (len(camera) - 1) // max(1, count))

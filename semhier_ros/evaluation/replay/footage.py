@@ -245,7 +245,7 @@ def _take(bag: Bag, camera: BagCamera, file: int, place: Place, log_ns: int, dat
         return str(error)
     except Exception as error:  # whatever a damaged message makes of the deserialiser
         return f"{camera.topic}: a message that cannot be read ({type(error).__name__})"
-    key = hashlib.sha1(memoryview(np.ascontiguousarray(raw)), usedforsecurity=False).hexdigest()
+    key = hashlib.sha1(np.ascontiguousarray(raw).data, usedforsecurity=False).hexdigest()
     camera.entries.append(_Entry(file, place, log_ns, stamp_ns, key))
     return ""
 

@@ -18,7 +18,7 @@ from semhier_ros.evaluation.streams.judging import Matches, Matching, World, dra
 from semhier_ros.evaluation.streams.virtual import Run
 from semhier_ros.taxonomy import Taxonomy
 
-DRAWS = 400
+DRAWS = 200
 """Draws of the bootstrap behind every confidence interval."""
 
 
@@ -36,12 +36,13 @@ class Scores:
         """Scores a run under `name`."""
         self.add_answers(name, run.answers)
 
-    def add_answers(self, name: str, answers: Sequence[Answer]) -> None:
-        """The same of any answers."""
+    def add_answers(self, name: str, answers: Sequence[Answer], drawn: bool = True) -> None:
+        """The same of any answers; without intervals where they are not `drawn`."""
         apart = split_cameras(answers, len(self.worlds))
         matches = [self._matching.matches(self.worlds, apart, level) for level in range(self.levels)]
         self._matches[name] = matches
-        self._drawn[name] = [one.precision(self._weights) for one in matches]
+        if drawn:
+            self._drawn[name] = [one.precision(self._weights) for one in matches]
 
     def precision(self, name: str) -> dict[str, float | None]:
         """AP50 per level, four digits."""

@@ -85,7 +85,7 @@ def run_real(task: Task, out: Path) -> Result:
     scores = Scores(worlds, reader.levels, link.seed)
     for name, run in runs.items():
         scores.add(name, run)
-    scores.add_answers("no link", at_once(reader, cameras))
+    scores.add_answers("no link", at_once(reader, cameras), drawn=False)
     rate = link.rate_bps / 8 * BUDGET_SHARE
     result = Result(task, link, rate, cameras, worlds, reader, costs, runs, scores, problems)
     result.summary = {**summary_of(result), "engine": "real"}

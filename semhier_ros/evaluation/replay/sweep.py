@@ -129,7 +129,7 @@ def run_sweep(options: argparse.Namespace) -> int:
             part.replace(folder / f"{cell.name}.json")
             if not sys.stderr.isatty():
                 print(f"done: {cell.bag} {cell.link}", file=sys.stderr, flush=True)
-    done = [(cell, summary) for cell in cells if (summary := _done(folder, cell)) is not None]
+    done = [(cell, found) for cell in cells if (found := _done(folder, cell)) is not None]
     if done:
         rows = rows_of(done)
         (options.out / "table.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

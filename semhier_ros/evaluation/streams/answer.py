@@ -30,7 +30,7 @@ class _Source:
         self._reader, self._coder, self.early_seconds = reader, coder, costs.semantic
         self._made: dict[tuple[bytes, ...], bytes] = {}
 
-    def made(self, camera: Camera, number: int) -> Sequence[Block]:
+    def made(self, camera: Camera, number: int, late: bool) -> Sequence[Block]:
         blocks = self._reader.encoded(camera, number).blocks[: self._reader.levels]
         data = self._made.get(blocks)
         if data is None:

@@ -21,15 +21,15 @@ KEEP_FRAMES = 32
 
 
 class BlockSource(Protocol):
-    """Where a sender's blocks come from: `made(camera, number)` gives all blocks of a frame, of which the first
-    `early` are ready after `early_seconds` and the others `late_seconds` later."""
+    """Where a sender's blocks come from: `made(camera, number, late)` gives a frame's first `early` blocks, which are
+    ready after `early_seconds`, or the others, which are ready `late_seconds` later. `names` of all blocks."""
 
     names: tuple[str, ...]
     early: int
     early_seconds: float
     late_seconds: float
 
-    def made(self, camera: Camera, number: int) -> Sequence[Block]: ...
+    def made(self, camera: Camera, number: int, late: bool) -> Sequence[Block]: ...
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class _Encoder:
     busy_until: float | None = None
     number: int = 0
     stamp_ns: int = 0
-    late: Sequence[Block] | None = None
+    late: bool = False
     next_start: float = 0.0
 
 
@@ -123,25 +123,27 @@ class BlockSender:
     def _begin(self, encoder: _Encoder, now: float) -> None:
         assert encoder.slot is not None
         encoder.number, encoder.stamp_ns = encoder.slot
-        encoder.slot, encoder.late = None, None
+        encoder.slot, encoder.late = None, False
         encoder.next_start = now + self._gap - 1e-3 if self._gap else now
         encoder.busy_until = now + self._source.early_seconds
 
     def _finish(self, place: int, encoder: _Encoder, now: float) -> None:
-        number, early = encoder.number, self._source.early
-        if encoder.late is None:
-            blocks = self._source.made(self._cameras[place], number)[: self._finest + 1]
-            self._numbers[place][number & 0xFFFF] = number
-            self._submit(place, number, encoder.stamp_ns, blocks[:early], now)
-            self._counts["encoded"] += 1
-            if len(blocks) > early and not (encoder.slot is not None and encoder.next_start <= now):
-                encoder.late = blocks[early:]
-                encoder.busy_until = now + self._source.late_seconds
-                return
-            self._counts["pictures_skipped"] += int(len(blocks) > early)
+        number = encoder.number
+        blocks = self._source.made(self._cameras[place], number, encoder.late)
+        wanted = [block for block in blocks if block.index <= self._finest]
+        self._numbers[place][number & 0xFFFF] = number
+        self._submit(place, number, encoder.stamp_ns, wanted, now)
+        encoder.busy_until = None
+        if encoder.late:
+            encoder.late = False
+            return
+        self._counts["encoded"] += 1
+        if min(self._finest + 1, len(self._source.names)) <= self._source.early:
+            return
+        if encoder.slot is not None and encoder.next_start <= now:
+            self._counts["pictures_skipped"] += 1
         else:
-            self._submit(place, number, encoder.stamp_ns, encoder.late, now)
-        encoder.busy_until, encoder.late = None, None
+            encoder.late, encoder.busy_until = True, now + self._source.late_seconds
 
     def _submit(self, place: int, number: int, stamp_ns: int, blocks: Sequence[Block], now: float) -> None:
         self._scheduler.submit(str(place), number & 0xFFFF, stamp_ns, blocks, now)
@@ -237,9 +239,10 @@ class SemhierSource:
         self.names, self.early = reader.block_names, reader.semantic_blocks
         self.early_seconds, self.late_seconds = costs.semantic, costs.picture
 
-    def made(self, camera: Camera, number: int) -> Sequence[Block]:
-        """All blocks of a frame."""
-        return self._reader.blocks(camera, number)
+    def made(self, camera: Camera, number: int, late: bool) -> Sequence[Block]:
+        """A frame's semantic blocks, or with `late` those of its picture."""
+        blocks = self._reader.blocks(camera, number, whole=late)
+        return blocks[self.early :] if late else blocks[: self.early]
 
 
 class SemhierStream:

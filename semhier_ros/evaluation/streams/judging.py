@@ -111,6 +111,9 @@ class Matching:
 
 
 def _matched(found: Detections, truth: Detections, level: int) -> tuple[list[float], list[bool]]:
+    if found is truth:  # the newest frame's own reading, judged by itself
+        same = [item.scores[level] for item in found if len(item.path) > level]
+        return same, [True] * len(same)
     wanted = [item for item in truth if len(item.path) > level]
     given = sorted((item for item in found if len(item.path) > level), key=lambda item: -item.scores[level])
     if not given:

@@ -24,6 +24,8 @@ from semhier_ros.evaluation.streams.store import (
 from semhier_ros.perception.reading import Detection
 
 Detections = tuple[Detection, ...]
+OPEN = 4
+"""Frames whose picture blocks can still be made without running the detector again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Reader:
         self.semantic_blocks = codec.semantic_blocks
         self.costs_ms: dict[str, list[float]] = {}
         self._encoded: dict[str, Encoded] = {}
+        self._open: dict[str, Iterator[Block]] = {}
         self._read: dict[tuple[tuple[bytes, ...], tuple[int, int]], Detections] = {}
         self._remembering = Codec(_Remembering(codec.model, self._read))
 
@@ -98,31 +101,37 @@ class Reader:
         """A reader of the model of that name or folder. Raises what `Codec.load` raises."""
         return cls(Codec.load(model, device, threads=threads), store)
 
-    def encoded(self, camera: Camera, number: int) -> Encoded:
-        """All blocks of a frame and their readings."""
+    def encoded(self, camera: Camera, number: int, whole: bool = False) -> Encoded:
+        """The semantic blocks of a frame and their readings; with `whole` its picture blocks too.
+
+        Picture blocks that are asked for soon after the semantic ones cost nothing but themselves.
+        """
         key = digest(camera.key(number), self.codec.model_hash, camera.size)
         held = self._encoded.get(key)
-        if held is not None:
+        wanted = len(self.block_names) if whole else self.semantic_blocks
+        if held is not None and len(held.blocks) >= wanted:
             return held
         stored = self.store.get("encoded", key)
-        if stored is None:
-            made = self._encode(camera.image(number), camera.size)
+        if stored is not None and len(stored[0]) >= wanted:
+            made = Encoded(tuple(map(unpack_bytes, stored[0])), tuple(map(unpack_detections, stored[1])))
+        else:
+            made = self._encode(key, camera, number, held, whole)
             self.store.put(
                 "encoded", key, [[pack_bytes(data) for data in made.blocks], [*map(pack_detections, made.readings)]]
             )
-        else:
-            blocks = tuple(map(unpack_bytes, stored[0]))
-            made = Encoded(blocks, tuple(map(unpack_detections, stored[1])))
+        if held is not None:
+            made = Encoded(made.blocks, held.readings)  # a truth stays the same object: matching goes by it
         for place, reading in enumerate(made.readings):
             self._read[made.blocks[: place + 1], camera.size] = reading
         self._encoded[key] = made
         return made
 
-    def blocks(self, camera: Camera, number: int) -> list[Block]:
-        """The frame's blocks as they travel."""
+    def blocks(self, camera: Camera, number: int, whole: bool = True) -> list[Block]:
+        """The frame's blocks as they travel: all, or the semantic ones at least."""
         tag = self.codec.stream_tag
         return [
-            Block(tag, number & 0xFFFF, index, data) for index, data in enumerate(self.encoded(camera, number).blocks)
+            Block(tag, number & 0xFFFF, index, data)
+            for index, data in enumerate(self.encoded(camera, number, whole).blocks)
         ]
 
     def decoder(self, size: tuple[int, int], keep_frames: int = 32) -> Any:
@@ -160,22 +169,30 @@ class Reader:
         values = self.costs_ms.get(name)
         return median(values) / 1e3 if values else None
 
-    def _encode(self, image: Picture, size: tuple[int, int]) -> Encoded:
+    def _encode(self, key: str, camera: Camera, number: int, held: Encoded | None, whole: bool) -> Encoded:
+        steps = self._open.pop(key, None)
+        if held is None or steps is None:
+            begin = time.perf_counter()
+            steps = self.codec.encode_stepwise(camera.image(number))
+            blocks = [next(steps) for _ in range(self.semantic_blocks)]
+            self._cost("semantic", begin)
+            begin = time.perf_counter()
+            decoder = self.codec.decoder(camera.size)
+            readings = []
+            for block in blocks:
+                reading = decoder.push(block)
+                readings.append(reading.detections if reading else ())
+            self._cost("read", begin)
+            held = Encoded(tuple(block.data for block in blocks), tuple(readings))
+        if not whole:
+            self._open[key] = steps
+            while len(self._open) > OPEN:
+                del self._open[next(iter(self._open))]
+            return held
         begin = time.perf_counter()
-        steps: Iterator[Block] = self.codec.encode_stepwise(image)
-        blocks = [next(steps) for _ in range(self.semantic_blocks)]
-        self._cost("semantic", begin)
-        begin = time.perf_counter()
-        blocks += steps
+        pictures = tuple(block.data for block in steps)
         self._cost("picture", begin)
-        begin = time.perf_counter()
-        decoder = self.codec.decoder(size)
-        readings = []
-        for block in blocks[: self.semantic_blocks]:
-            reading = decoder.push(block)
-            readings.append(reading.detections if reading else ())
-        self._cost("read", begin)
-        return Encoded(tuple(block.data for block in blocks), tuple(readings))
+        return Encoded((*held.blocks[: self.semantic_blocks], *pictures), held.readings)
 
     def _cost(self, name: str, begin: float) -> None:
         self.costs_ms.setdefault(name, []).append((time.perf_counter() - begin) * 1e3)

@@ -41,7 +41,7 @@ def make_stream(
     *,
     max_rate: float = 0.0,
     finest: int | None = None,
-    finalists: int = 2,
+    finalists: int = 3,
     progress: Callable[[float], None] | None = None,
 ) -> FrameStream:
     """The stream `name` for `cameras` over `link` with a budget of `rate` wire bytes per second.

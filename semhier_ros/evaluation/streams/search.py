@@ -30,8 +30,8 @@ from semhier_ros.link.link_profile import LinkProfile
 SCALES = (1.0, 0.6, 0.4, 0.25)
 QUALITIES = {"jpeg": (10, 25, 50), "webp": (5, 25, 60)}
 RATES = (1.25, 2.5, 5.0, 30.0)
-PROBES = 3
-FINALISTS = 2
+PROBES = 4
+FINALISTS = 3
 VIDEO_SCALES = (1.0, 0.6, 0.4)
 VIDEO_RATES = (5.0, 12.5)
 TRIAL_SECONDS = 12.0
