@@ -216,17 +216,8 @@ class _Demo:
         return bag
 
     def _semhier(self, bag: Path) -> Wire:
-        from semhier_ros.evaluation.drive import CAMERA, drive_semhier
+        from semhier_ros.evaluation.replay.real import drive_camera
 
-        array, block = "semhier_ros/msg/SemanticDetectionArray", "semhier_ros/msg/SemanticBlock"
-        topics = [f"{CAMERA}/detections/level_{level} {array}" for level in range(self.levels)]
-        topics += [f"{CAMERA}/semhier/{name} {block}" for name in self.codec.block_names]
-        topics += [
-            f"{CAMERA}/semhier/info semhier_ros/msg/StreamInfo",
-            f"{CAMERA}/semhier/link_status semhier_ros/msg/LinkStatus",
-            f"{CAMERA}/picture sensor_msgs/msg/Image",
-            f"{CAMERA}/image_raw/compressed sensor_msgs/msg/CompressedImage",
-        ]
         self.progress.stage("processes start")
         name = "camera > encoder > link > decoder"
         started = False
@@ -238,15 +229,15 @@ class _Demo:
                 started = True
             self.progress.at(share)
 
-        return drive_semhier(
+        return drive_camera(
             bag,
             self.plan.out,
             self.plan.link,
+            self.codec,
             model=self.plan.model,
             device=self.plan.device,
             threads=THREADS,
-            seconds=self._length(bag),
-            topics=topics,
+            pictures=True,
             tell=tell,
         )
 

@@ -59,7 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", type=float, help="of a video: at most so many frames a second")
     parser.add_argument("--max-rate", type=float, default=0.0, help="frames a second that are encoded (0: all)")
     parser.add_argument("--finest", type=int, help="last block that is sent (default: the model's last)")
-    parser.add_argument("--finalists", type=int, default=3, help="picture settings judged in full (default: %(default)s)")
+    parser.add_argument(
+        "--finalists", type=int, default=3, help="picture settings judged in full (default: %(default)s)"
+    )
     parser.add_argument("--cache", type=Path, help="folder of what was computed before (default: ~/.cache/semhier_ros)")
     parser.add_argument("--no-cache", action="store_true", help="remember nothing beyond this run")
     parser.add_argument("--no-report", action="store_true", help="summary.json alone")

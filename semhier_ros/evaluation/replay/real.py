@@ -1,6 +1,6 @@
 """The real engine of a replay: camera, encoder, thin link, decoder and recorder as processes, over real datagrams.
 
-The very processes of `semhier demo` (evaluation/drive.py); what the recorder wrote down becomes a `Run`, so that
+`semhier demo` calls `drive_camera` for its run; what the recorder wrote down becomes a `Run`, so that
 measures and report are those of virtual time. One camera; semhier, and JPEG with the setting that the search in virtual
 time finds best.
 """
@@ -11,7 +11,7 @@ import importlib.util
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from semhier_ros.cli import CommandError
 from semhier_ros.evaluation.replay.work import BUDGET_SHARE, Result, Task, summary_of
 from semhier_ros.evaluation.streams.base import Answer
 from semhier_ros.evaluation.streams.virtual import Run, Sent
+from semhier_ros.link.link_profile import LinkProfile
 
 REAL_CODECS = ("semhier", "jpeg")
 CAMERA = "camera"
@@ -105,11 +106,12 @@ def copy_for_player(camera: Any, bag: Path) -> None:
                 writer.write(topic, message, stamp)
 
 
-def topics_of(codec: Any) -> list[str]:
-    """What the recorder writes down, as `<topic> <type>`."""
+def topics_of(codec: Any, pictures: bool = False) -> list[str]:
+    """What the recorder writes down, as `<topic> <type>`; with `pictures` those that the decoder paints too."""
     array, block = "semhier_ros/msg/SemanticDetectionArray", "semhier_ros/msg/SemanticBlock"
     topics = [f"{CAMERA}/detections/level_{level} {array}" for level in range(codec.levels)]
     topics += [f"{CAMERA}/semhier/{name} {block}" for name in codec.block_names]
+    topics += [f"{CAMERA}/picture sensor_msgs/msg/Image"] if pictures else []
     return [
         *topics,
         f"{CAMERA}/semhier/info semhier_ros/msg/StreamInfo",
@@ -118,22 +120,46 @@ def topics_of(codec: Any) -> list[str]:
     ]
 
 
-def _semhier(task: Task, link: Any, reader: Any, camera: Any, bag: Path, out: Path) -> Run:
-    from semhier_ros.evaluation.analysis import camera_frames
-    from semhier_ros.evaluation.drive import drive_semhier
-    from semhier_ros.evaluation.recording import image_keys, read_recording
+def drive_camera(
+    bag: Path,
+    out: Path,
+    link: LinkProfile,
+    codec: Any,
+    *,
+    model: str,
+    device: str,
+    threads: int = 1,
+    pictures: bool = False,
+    tell: Callable[[float], None] = lambda share: None,
+) -> Any:
+    """Plays a bag of the camera `camera` through the processes of both ends and the link into `out`/recording.
 
-    drive_semhier(
+    Returns what the link saw (drive.Wire). Raises ChildError.
+    """
+    from rosbags.highlevel import AnyReader
+
+    from semhier_ros.evaluation.drive import drive_semhier
+
+    with AnyReader([bag]) as reader:
+        seconds = reader.duration / 1e9
+    return drive_semhier(
         bag,
         out,
         link,
-        model=task.model,
-        device=task.device,
-        threads=1,
-        seconds=camera.times_ns[-1] / 1e9,
-        topics=topics_of(reader.codec),
-        tell=lambda share: None,
+        model=model,
+        device=device,
+        threads=threads,
+        seconds=seconds,
+        topics=topics_of(codec, pictures),
+        tell=tell,
     )
+
+
+def _semhier(task: Task, link: Any, reader: Any, camera: Any, bag: Path, out: Path) -> Run:
+    from semhier_ros.evaluation.analysis import camera_frames
+    from semhier_ros.evaluation.recording import image_keys, read_recording
+
+    drive_camera(bag, out, link, reader.codec, model=task.model, device=task.device)
     recording = read_recording(out / "recording")
     frames = camera_frames(bag, recording, image_keys(bag, f"/{CAMERA}/image_raw/compressed"))
     numbers = {stamp: number for number, stamp in enumerate(frames.stamps)}
