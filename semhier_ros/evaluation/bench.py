@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from semhier_ros.evaluation import link_bench
+from semhier_ros.evaluation import asking_bench, link_bench
 
-COMMANDS = {"link": (link_bench, "what arrives over thin links, for real, beside JPEG and H.264")}
+COMMANDS = {
+    "asking": (asking_bench, "bytes saved by asking for finer blocks only where a reading is uncertain"),
+    "link": (link_bench, "what arrives over thin links, for real, beside JPEG and H.264"),
+}
 """Each with its module, which offers add_arguments and run, and its line of help."""
 
 
