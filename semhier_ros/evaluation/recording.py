@@ -159,7 +159,10 @@ def image_keys(bag: Path, topic: str) -> list[str]:
 def _detection(item: Any) -> Detection:
     box = (float(item.x_min), float(item.y_min), float(item.x_max), float(item.y_max))
     path = tuple(int(node) for node in item.path)
-    return Detection(int(item.id), box, path, tuple(item.names), tuple(float(score) for score in item.scores))
+    named = zip(getattr(item, "other_nodes", ()), getattr(item, "other_scores", ()), strict=True)  # not in older bags
+    deepest = tuple((int(node), float(score)) for node, score in named)
+    others = (*((),) * (len(path) - 1), deepest)
+    return Detection(int(item.id), box, path, tuple(item.names), tuple(float(score) for score in item.scores), others)
 
 
 def _counts(names: Sequence[str], values: Sequence[int]) -> dict[str, int]:

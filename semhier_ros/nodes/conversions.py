@@ -92,6 +92,7 @@ def block_from_message(message: SemanticBlock) -> Block:
 def detection_message(detection: Detection) -> SemanticDetection:
     """The message of one object."""
     x_min, y_min, x_max, y_max = (float(value) for value in detection.box)
+    others = detection.others_at(len(detection.path) - 1)
     return SemanticDetection(
         id=detection.id,
         x_min=x_min,
@@ -101,6 +102,8 @@ def detection_message(detection: Detection) -> SemanticDetection:
         path=array("H", detection.path),
         names=list(detection.names),
         scores=array("f", detection.scores),
+        other_nodes=array("H", [node for node, _ in others]),
+        other_scores=array("f", [score for _, score in others]),
     )
 
 
@@ -178,17 +181,21 @@ def class_numbers(sizes: Sequence[int]) -> list[int]:
 def detection_2d_array(message: SemanticDetectionArray, sizes: Sequence[int], vision: Any) -> Any:
     """`message` as `vision_msgs/Detection2DArray`; `vision` is the module vision_msgs.msg, `sizes` the nodes per level.
 
-    One hypothesis per object, the finest node known, as the number that `label_info` names; the label path itself
-    travels only in our own message, for a vision_msgs hypothesis has no parent.
+    Each object's hypotheses are the finest node known, then what else it may be at that level, as the numbers that
+    `label_info` names; the label path itself travels only in our own message, for a vision_msgs hypothesis has no
+    parent.
     """
     firsts = class_numbers(sizes)
     result = vision.Detection2DArray(header=message.header)
     for item in message.detections:
         detection = vision.Detection2D(header=message.header, id=str(item.id))
-        hypothesis = vision.ObjectHypothesisWithPose()
-        hypothesis.hypothesis.class_id = str(firsts[len(item.path) - 1] + item.path[-1])
-        hypothesis.hypothesis.score = float(item.scores[-1])
-        detection.results.append(hypothesis)
+        first = firsts[len(item.path) - 1]
+        named = [(item.path[-1], item.scores[-1]), *zip(item.other_nodes, item.other_scores, strict=True)]
+        for node, score in named:
+            hypothesis = vision.ObjectHypothesisWithPose()
+            hypothesis.hypothesis.class_id = str(first + node)
+            hypothesis.hypothesis.score = float(score)
+            detection.results.append(hypothesis)
         detection.bbox.center.position.x = (item.x_min + item.x_max) / 2
         detection.bbox.center.position.y = (item.y_min + item.y_max) / 2
         detection.bbox.size_x = float(item.x_max - item.x_min)

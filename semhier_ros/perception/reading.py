@@ -22,6 +22,11 @@ class Detection:
     scores: tuple[float, ...]
     others: tuple[tuple[tuple[int, float], ...], ...] = ()
 
+    def others_at(self, level: int) -> tuple[tuple[int, float], ...]:
+        """What else it may be at `level`, or at the deepest level known above it."""
+        deepest = min(level, len(self.path) - 1)
+        return self.others[deepest] if deepest < len(self.others) else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:

@@ -73,7 +73,9 @@ def test_block_messages_carry_one_whole_block() -> None:
 
 
 def reading() -> Reading:
-    one = Detection(4, (1.5, 2.0, 30.25, 40.0), (0, 2), ("vehicle", "two wheels"), (0.75, 0.5))
+    one = Detection(
+        4, (1.5, 2.0, 30.25, 40.0), (0, 2), ("vehicle", "two wheels"), (0.75, 0.5), ((), ((1, 0.25), (0, 0.125)))
+    )
     two = Detection(9, (0.0, 0.0, 1.0, 1.0), (0, 3), ("vehicle", "large"), (0.25, 0.125))
     return Reading(frame=12, prefix=1, level=1, detections=(one, two), payload_bytes=57, fresh=True)
 
@@ -92,6 +94,8 @@ def test_readings_become_messages() -> None:
         [0.75, 0.5],
     )
     assert (one.x_min, one.y_min, one.x_max, one.y_max) == (1.5, 2.0, 30.25, 40.0)
+    assert (list(one.other_nodes), list(one.other_scores)) == ([1, 0], [0.25, 0.125])
+    assert len(message.detections[1].other_nodes) == 0
 
 
 def test_latency_may_be_negative_when_clocks_disagree() -> None:
@@ -176,6 +180,11 @@ def test_vision_msgs_carry_the_finest_class_by_number() -> None:
     assert (first.id, second.id) == ("4", "9")
     assert first.results[0].hypothesis.class_id == str(1 + 2)
     assert first.results[0].hypothesis.score == 0.5
+    assert [(other.hypothesis.class_id, other.hypothesis.score) for other in first.results[1:]] == [
+        (str(1 + 1), 0.25),
+        (str(1 + 0), 0.125),
+    ]
+    assert len(second.results) == 1
     assert (first.bbox.center.position.x, first.bbox.size_x) == (15.875, 28.75)
     names = [["vehicle"], ["a", "b", "two wheels", "large"]]
     labels = convert.label_info(names, message.header, vision)
