@@ -68,7 +68,7 @@ ROWS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `semhier bench link`."""
-    names = ", ".join(row.name for row in ROWS)
+    names = ", ".join(row.name for row in ROWS).replace("%", "%%")
     parser.add_argument(
         "--links", nargs="+", metavar="LINK", help=f"rows of the table, of {names}; or links of your own"
     )

@@ -35,6 +35,18 @@ def test_every_room_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> N
     assert f"semhier {name}" in capsys.readouterr().out
 
 
+def commands_of(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """A parser and those of all its commands, at any depth."""
+    choices = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return [parser, *(found for group in choices for command in group.values() for found in commands_of(command))]
+
+
+@pytest.mark.parametrize("name", sorted(cli.ROOMS))
+def test_every_command_of_a_room_has_help(name: str) -> None:
+    for parser in commands_of(cli.build_parser(name)):
+        assert "usage:" in parser.format_help()
+
+
 def test_a_rooms_options_reach_its_run_and_its_status_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--count", type=int)
