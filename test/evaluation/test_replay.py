@@ -19,12 +19,13 @@ pytest.importorskip("jinja2", reason="the report needs Jinja2: pip install -r re
 pytest.importorskip("matplotlib", reason="the report needs matplotlib: pip install -r requirements/report.txt")
 
 from semhier_ros.cli import main
-from semhier_ros.evaluation.bag import message_store
-from semhier_ros.evaluation.replay.bag_out import vision_types
+from semhier_ros.evaluation.bag import BagWriter, camera_messages, message_store
+from semhier_ros.evaluation.replay.bag_out import Messages, vision_types
 from semhier_ros.evaluation.replay.footage import open_bag
+from semhier_ros.evaluation.replay.labels import LabelError, labelled_world
 from semhier_ros.evaluation.replay.page import render
 from semhier_ros.evaluation.replay.work import Result, Task, replay
-from semhier_ros.evaluation.streams import Costs
+from semhier_ros.evaluation.streams import Answer, Costs
 from semhier_ros.paths import model_names
 
 pytestmark = pytest.mark.skipif("road" not in model_names(), reason="models/road is not there")
@@ -123,6 +124,32 @@ def test_labels_count_as_labels(place: Path, result: Result) -> None:
         assert value == result.summary["codecs"]["semhier"]["streaming_ap50"][level]
     (folder / "classes.txt").write_text("spaceship\n" * len(names))
     assert main(options(place, "x", "--no-report", "--labels", str(folder))) == (2 if any(world.truths) else 0)
+
+
+def test_labels_of_the_bag_itself(place: Path, result: Result) -> None:
+    """A topic of arrays with names for class_id is a truth like any other."""
+    camera = result.cameras[0]
+    name = result.reader.codec.taxonomy.names(0)[0]
+    with BagWriter(place / "with") as bag:
+        vision_types(bag.store)
+        types: Any = bag.store.types
+        for number, stamp in enumerate(camera.stamps_ns):
+            for topic, message in camera_messages(types, camera.image(number), stamp, "camera", "optical"):
+                bag.write(topic, message, stamp)
+            seen = result.reader.reference(camera, number)
+            item = Answer(0, number, stamp, 0.0, 0.0, 0, 0, seen, "")
+            array = Messages(bag.store, result.reader.codec.taxonomy).vision(item, stamp, "optical")
+            for one in array.detections:
+                one.results[0].hypothesis.class_id = name
+            bag.write("/labels", array, stamp)
+    (found,) = open_bag(place / "with").cameras
+    world = labelled_world(Path("/labels"), found, result.reader.codec.taxonomy)
+    assert world.kind == "labels"
+    wanted = [len(truth) for truth in result.worlds[0].truths]
+    assert [len(truth) for truth in world.truths] == wanted
+    assert all(item.path == (0,) for truth in world.truths for item in truth)
+    with pytest.raises(LabelError, match=r"no file and no vision_msgs/msg/Detection2DArray topic"):
+        labelled_world(Path("/nothing"), found, result.reader.codec.taxonomy)
 
 
 def test_a_bag_of_the_run_and_its_readings_again(place: Path, result: Result) -> None:

@@ -45,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_CODECS,
         help="of semhier, answer, jpeg, webp and h264, which needs PyAV (default: %(default)s)",
     )
-    parser.add_argument("--labels", type=Path, help="folder of YOLO files or a COCO file; without: agreement")
+    parser.add_argument(
+        "--labels", type=Path, help="folder of YOLO files, a COCO file, or a topic of the bag; without: agreement"
+    )
     parser.add_argument("--out", type=Path, default=Path("out/replay"), help="(default: %(default)s)")
     parser.add_argument("--engine", default="virtual", choices=("virtual", "real"), help="(default: %(default)s)")
     parser.add_argument(

@@ -41,7 +41,7 @@ class BagCamera:
     """One image topic of a bag, a `TimedCamera`. `stamps_ns`: the headers' stamps; `frame_id` of the first header."""
 
     def __init__(self, topic: str, kind: str, bag: Bag) -> None:
-        self.topic, self.kind, self._bag = topic, kind, bag
+        self.topic, self.kind, self.bag = topic, kind, bag
         self.name = topic.strip("/").removesuffix("/compressed").removesuffix("/image_raw") or "camera"
         self.size = (0, 0)
         self.frame_id = ""
@@ -65,7 +65,7 @@ class BagCamera:
         """The pixels, H,W,3 RGB; frames of another size than the first are brought to it."""
         held = self._held.get(number)
         if held is None:
-            held = self._held[number] = self._bag.image(self, number)
+            held = self._held[number] = self.bag.image(self, number)
             if len(self._held) > HELD_IMAGES:
                 self._held.popitem(last=False)
         return held

@@ -1,4 +1,6 @@
-"""Labels of a camera's frames: YOLO text files or a COCO file, with names of the taxonomy's nodes.
+"""Labels of a camera's frames: YOLO text files, a COCO file, or a vision_msgs/Detection2DArray topic of the bag itself.
+
+Classes are names of the taxonomy's nodes.
 
 A frame is found by its number in the camera's run (from 0) or by its header stamp in ns, whichever the files' names
 say. Frames without a file are not judged; an empty YOLO file says that nothing is there.
@@ -24,12 +26,15 @@ class LabelError(ValueError):
 
 
 def labelled_world(path: Path, camera: Any, taxonomy: Taxonomy) -> World:
-    """The truth of a camera from a folder of YOLO files (with a `classes.txt`, or the taxonomy's leaves in order) or a
-    COCO .json file.
+    """The truth of a camera from a folder of YOLO files (with a `classes.txt`, or the taxonomy's leaves in order), a
+    COCO .json file, or a topic of its own bag (`/labels`) whose arrays carry the frames' stamps.
 
     Raises LabelError when no frame has labels or a class is unknown.
     """
-    by_frame = _coco(path, taxonomy) if path.suffix == ".json" else _yolo(path, camera.size, taxonomy)
+    if not path.exists() and str(path).startswith("/") and hasattr(camera, "bag"):
+        by_frame = _topic(str(path), camera, taxonomy)
+    else:
+        by_frame = _coco(path, taxonomy) if path.suffix == ".json" else _yolo(path, camera.size, taxonomy)
     numbers = {str(stamp): number for number, stamp in enumerate(camera.stamps_ns)}
     truths: dict[int, tuple[Detection, ...]] = {}
     for name, found in by_frame.items():
@@ -106,6 +111,32 @@ def _coco(file: Path, taxonomy: Taxonomy) -> dict[str, tuple[Detection, ...]]:
         kept = found[images[item["image_id"]]]
         kept.append(_detection(len(kept), (x0, y0, x0 + width, y0 + height), known[name], taxonomy))
     return {name: tuple(items) for name, items in found.items()}
+
+
+def _topic(topic: str, camera: Any, taxonomy: Taxonomy) -> dict[str, tuple[Detection, ...]]:
+    from semhier_ros.evaluation.replay.bag_out import vision_types
+
+    kind = "vision_msgs/msg/Detection2DArray"
+    if camera.bag.topics.get(topic) != kind:
+        held = [name for name, found in camera.bag.topics.items() if found == kind]
+        raise LabelError(f"{topic}: no file and no {kind} topic of the bag; of that type it has {held or 'none'}")
+    vision_types(camera.bag.store)
+    known = paths_by_name(taxonomy)
+    found: dict[str, tuple[Detection, ...]] = {}
+    for file in camera.bag.files:
+        for _, _, _, data in file.messages(lambda channel: channel.topic == topic):
+            message: Any = camera.bag.store.deserialize_cdr(data, kind)
+            items = []
+            for item in message.detections:
+                name = item.results[0].hypothesis.class_id.lower() if item.results else ""
+                if name in known:
+                    x, y = item.bbox.center.position.x, item.bbox.center.position.y
+                    wide, high = item.bbox.size_x / 2, item.bbox.size_y / 2
+                    box = (x - wide, y - high, x + wide, y + high)
+                    items.append(_detection(len(items), box, known[name], taxonomy))
+            stamp = message.header.stamp
+            found[str(stamp.sec * 10**9 + stamp.nanosec)] = tuple(items)
+    return found
 
 
 def _number(stem: str) -> str:
