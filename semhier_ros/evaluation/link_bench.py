@@ -59,7 +59,7 @@ ROWS = (
     Row(
         "128kbit,50ms,4cameras",
         "128kbit,50ms",
-        frames_per_second=50.0,
+        frames_per_second=80.0,
         weights=(1.0, 1.0, 2.0, 2.0),
         encoded_before=True,
     ),

@@ -24,6 +24,8 @@ _DRAIN_SECONDS = 0.6
 _CAPACITY_SHARE = 0.92
 _SILENCE = 2.0
 _HEAVY_LOSS = 0.35
+_NOISE_GAIN = 0.05
+_MOST_NOISE = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class RateController:
         self._round_from = 0.0
         self._probe_at = 0.0
         self._probe_wait = _PROBE_WAIT[0]
+        self._noise = 0.0
         self.last_cut = -1e9
         self._last_report: float | None = None
         self._last_silence_cut = -1e9
@@ -94,7 +97,10 @@ class RateController:
         self.queue_delay = queue = max(0.0, delay - min(least for _, least in self._base))
         round_trip = feedback.round_trip if feedback.round_trip is not None else 0.3
         unit = feedback.datagram / self.rate
-        limit = 0.060 + 2.0 * min(unit, 0.125)
+        limit = 0.060 + 2.0 * min(unit, 0.125) + 2.0 * self._noise
+        if not self.congested and feedback.sent_rate < 0.3 * self.rate:
+            # Hardly anything of ours is on the way: what delays it is a processor or somebody else.
+            self._noise += _NOISE_GAIN * (min(queue, _MOST_NOISE) - self._noise)
         arrived = self.received_rate
         if queue > limit or self._probe_failed(queue, unit):
             self._cut(queue, limit, arrived, now, feedback.sent_rate < 0.5 * self.rate)
