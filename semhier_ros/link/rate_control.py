@@ -17,8 +17,8 @@ LARGEST_RATE = 1_250_000.0
 """10 Mbit/s."""
 _BASE_WINDOW = 30.0
 _RATE_WINDOW = 0.35
-_PROBE_WAIT = (0.8, 2.0)
-_GROWTH = (1.5, 2.0, 3.0)
+_PROBE_WAIT = (0.6, 1.2)
+_GROWTH = (1.35, 2.0, 3.0)
 """Of the first, second and further successful rounds of a probe."""
 _DRAIN_SECONDS = 0.6
 _CAPACITY_SHARE = 0.92

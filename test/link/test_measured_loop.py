@@ -123,3 +123,14 @@ def test_reports_about_what_was_never_sent_are_refused():
     assert not control.report("c", Report(1, 2, 3, 4, 5, 6, 7, 8, 9), 100.0, 1.0)
     assert control.estimate(1.0).refused == 1
     assert control.rate == 8000.0
+
+
+def test_after_an_outage_coarse_flows_at_once_and_nothing_old_comes():
+    result = run("64kbit,50ms,outage20s@4s", 30.0, budget=7760.0)
+    arrivals = sorted((result.born[frame] + late, late) for frame, late in result.coarse.items())
+    after = [entry for entry in arrivals if entry[0] >= 24.0]
+    assert after[0][0] < 25.0
+    assert max(late for _, late in after) < 1.1
+    assert not [at for at, _ in arrivals if 4.2 < at < 24.0]
+    assert len([at for at, _ in after if at > 26.0]) >= 38, "ten frames a second again"
+    assert [rate for at, rate in result.rates if at > 29.0][-1] > 0.8 * 7760.0
