@@ -117,7 +117,7 @@ class Worker:
             deepest = self.model.reader.deepest(prefix)
             temperatures = [float(t) for t in heads["temperature"][code.quality, deepest]]
             row = self.read(self.model.reader.logits(code, prefix), seen.logits, photo.label, temperatures)
-            whole = len(Packet.pack(blocks[: prefix + 1]).to_bytes())
+            whole = len(Packet.pack(blocks[: prefix + 1]))
             row |= {"prefix": prefix, "payload_bytes": sent, "bytes": whole}
             if self.pictures:
                 row |= self.judged(self.model.view(code, prefix), view, photo.label)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from semhier_ros.evaluation import classification, detection, steadiness
+from semhier_ros.evaluation import classification, detection, steadiness, transfer
 
 COMMANDS = {
     "classification": (classification, "whole images: accuracy, divergence, pictures of every prefix, beside others"),
     "detection": (detection, "AP50 of every prefix at every level, on labelled scenes"),
     "steadiness": (steadiness, "id switches and level flips a minute on videos, without and with the tracker"),
+    "transfer": (transfer, "a question asked later: linear probes on what every prefix decodes to"),
 }
 """Each with its module, which offers add_arguments and run, and its line of help."""
 

@@ -1,0 +1,190 @@
+"""`semhier evaluate transfer`: a question asked later, of bytes that were sent without knowing it.
+
+Linear probes are trained on what each prefix decodes to (the features read from the latents) for label sets that no
+training here used, and tested on photos kept out of every training by a rule on their names. Beside them stand the
+uncompressed features, JPEG and WebP pictures through the same trunk, and codecs of features.
+
+Label sets are columns `file,label` of a CSV; an optional column `set` holds several label sets in one file. A column
+`split` (train, test) overrides the rule: a photo is for testing if its name's SHA-256 falls into the first three of ten
+parts. Without --labels, --images is a folder of tars with manifest.csv and the sets are Caltech-101, grocery, clothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from semhier_ros.cli import CommandError
+from semhier_ros.evaluation.classification_data import interval, read_picture
+
+RIDGES = (1e-1, 1.0, 10.0, 100.0)
+HELD = 5  # one in so many training photos chooses the ridge
+
+
+class Asked(NamedTuple):
+    """A photo of a label set: which set, its label, and whether it is for testing."""
+
+    set: str
+    label: str
+    test: bool
+
+
+def read_sets(images: Path, labels: Path | None) -> dict[str, Asked]:
+    """Photos by name. Raises CommandError where there are none or a file does not fit."""
+    from semhier_ros.training.photos import is_probe_test, read_manifest
+
+    try:
+        if labels is None:
+            return {p.name: Asked(p.probe, p.label, p.test) for p in read_manifest(images) if p.probe}
+        with labels.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        asked = {}
+        for row in rows:
+            test = row["split"] == "test" if row.get("split") else is_probe_test(row["file"])
+            asked[row["file"]] = Asked(row.get("set") or labels.stem, row["label"], test)
+    except (OSError, KeyError) as error:
+        raise CommandError(f"--labels: {type(error).__name__}: {error}; columns file,label wanted") from error
+    if not asked:
+        raise CommandError(f"--labels: {labels} names no photo")
+    return asked
+
+
+def pictures_of(images: Path, asked: dict[str, Asked], tars: bool) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """The photos asked about, by name."""
+    from semhier_ros.training.photos import read_pictures
+
+    if tars:
+        yield from ((name, picture) for name, picture in read_pictures(images) if name in asked)
+    else:
+        yield from ((name, read_picture(images / name)) for name in asked)
+
+
+def probe(features: NDArray, labels: NDArray, test: NDArray) -> NDArray[np.bool_]:
+    """Which test photos a linear probe (ridge regression onto classes) gets right; its ridge is chosen on training
+    photos held out."""
+    classes, target = np.unique(labels, return_inverse=True)
+    train = np.flatnonzero(~test)
+    held, used = train[::HELD], np.delete(train, np.arange(0, len(train), HELD))
+
+    def fit(rows: NDArray, ridge: float) -> tuple[NDArray, NDArray, NDArray]:
+        own = features[rows].astype(np.float64)
+        mean, spread = own.mean(0), own.std() + 1e-9
+        own = (own - mean) / spread
+        wanted = np.eye(len(classes))[target[rows]]
+        offset = wanted.mean(0)
+        normal = own.T @ own + ridge * len(rows) / 100 * np.eye(own.shape[1])
+        return mean, np.linalg.solve(normal, own.T @ (wanted - offset)) / spread, offset
+
+    def right(model: tuple[NDArray, NDArray, NDArray], rows: NDArray) -> NDArray[np.bool_]:
+        mean, weight, offset = model
+        answer: NDArray[np.bool_] = ((features[rows] - mean) @ weight + offset).argmax(1) == target[rows]
+        return answer
+
+    best = max(RIDGES, key=lambda ridge: right(fit(used, ridge), held).mean())
+    return right(fit(train, best), np.flatnonzero(test))
+
+
+def collect(options: argparse.Namespace, asked: dict[str, Asked]) -> dict[str, dict[str, list]]:
+    """Per codec's operating point: names, features and bytes."""
+    from safetensors.numpy import load_file
+
+    from semhier_ros import Codec
+    from semhier_ros.codec.view import square_view
+    from semhier_ros.evaluation import codecs as still
+    from semhier_ros.evaluation.vector_codecs import VECTOR_NAMES, make_vector_codec
+
+    codec = Codec.load(options.model, "cpu", threads=options.threads)
+    model: Any = codec.model
+    reference = {k: v.astype(np.float32) for k, v in load_file(model.path / "reference.safetensors").items()}
+    vectors = [make_vector_codec(n, model.reader, reference) for n in options.codecs if n in VECTOR_NAMES]
+    stills = [still.make(n) for n in options.codecs if n in still.NAMES]
+    points: dict[str, dict[str, list]] = defaultdict(lambda: {"name": [], "features": [], "bytes": []})
+
+    def keep(point: str, name: str, features: NDArray, size: float) -> None:
+        points[point]["name"].append(name)
+        points[point]["features"].append(np.asarray(features, np.float16))
+        points[point]["bytes"].append(size)
+
+    found = pictures_of(options.images, asked, options.labels is None)
+    for name, picture in tqdm(found, total=len(asked), unit="photo", desc="encode", mininterval=5):
+        view = square_view(picture, model.view_size[0])
+        seen = model.backend.classify(view)
+        keep("uncompressed", name, seen.features, 2.0 * len(seen.features))
+        code, sent = None, 0
+        for prefix, block in enumerate(codec.encode(picture, blocks=codec.semantic_blocks)):
+            code = model.decode(prefix, block.data, code)
+            sent += len(block.data)
+            keep(f"semhier|{prefix}", name, model.reader.features(code, prefix), sent)
+        for vector in vectors:
+            for step in vector.steps[:: options.every]:
+                got = vector.send(seen, step)
+                keep(f"{vector.name}|{step:g}", name, got.features, got.payload_bytes)
+        for own in stills:
+            settings = [s for s in own.settings() if s.scale in (0.5, 0.25)]
+            for setting in settings[:: max(1, len(settings) // 4)]:
+                ((_, arrived),) = still.send(own, view, [setting])
+                features = model.backend.classify(arrived.picture).features
+                keep(f"{own.name}|{setting.scale:g}/{setting.quality:g}", name, features, arrived.payload_bytes)
+    return points
+
+
+def run(options: argparse.Namespace) -> int:
+    """Encode, train the probes, write the JSON, print the table."""
+    asked = read_sets(options.images, options.labels)
+    if options.limit:
+        asked = dict(list(asked.items())[: options.limit])
+    points = collect(options, asked)
+    sets = sorted({one.set for one in asked.values()})
+    result: dict[str, Any] = {"model": options.model, "sets": sets, "codecs": defaultdict(list)}
+    print(f"{'codec':<24}{'payload':>9}  " + "  ".join(f"{name:>24}" for name in sets))
+    for point, columns in points.items():
+        features = np.stack(columns["features"]).astype(np.float32)
+        rows = [asked[name] for name in columns["name"]]
+        accuracy, spread = {}, {}
+        for name in sets:
+            mine = np.array([row.set == name for row in rows])
+            labels = np.array([row.label for row in rows])[mine]
+            right = probe(features[mine], labels, np.array([row.test for row in rows])[mine])
+            accuracy[name], spread[name] = float(right.mean()), interval(right.astype(float))
+        row = {"payload_bytes_mean": float(np.mean(columns["bytes"])), "accuracy": accuracy}
+        row["accuracy_interval"] = spread
+        kind, _, setting = point.partition("|")
+        if kind == "uncompressed":
+            result["uncompressed"] = row
+        else:
+            result["codecs"][kind].append({("prefix" if kind == "semhier" else "setting"): setting} | row)
+        marks = [f"{100 * accuracy[n]:.1f} ({100 * spread[n][0]:.1f}-{100 * spread[n][1]:.1f})" for n in sets]
+        print(f"{point:<24}{row['payload_bytes_mean']:9.1f}  " + "  ".join(f"{mark:>24}" for mark in marks), flush=True)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from semhier_ros.evaluation.codecs import NAMES
+    from semhier_ros.evaluation.vector_codecs import VECTOR_NAMES
+
+    parser.add_argument("--images", type=Path, required=True, help="folder of photos, or of tars with manifest.csv")
+    parser.add_argument("--labels", type=Path, help="CSV with columns file,label and perhaps set, split")
+    parser.add_argument("--model", default="imagenet", help="whole-image model, by name or folder")
+    parser.add_argument(
+        "--codecs",
+        nargs="*",
+        default=["answer", "name_first", "jpeg", "webp"],
+        choices=[*VECTOR_NAMES, *NAMES],
+        help="reference codecs to run beside ours (default: %(default)s)",
+    )
+    parser.add_argument("--every", type=int, default=2, help="take every n-th step of feature codecs")
+    parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--limit", type=int, help="only the first so many photos")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks")
