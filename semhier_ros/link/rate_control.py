@@ -19,8 +19,8 @@ _BASE_WINDOW = 30.0
 _RATE_WINDOW = 0.35
 _PROBE_WAIT = (0.6, 1.2)
 _GROWTH = (1.35, 2.0, 3.0)
-"""Of the first, second and further successful rounds of a probe."""
-_DRAIN_SECONDS = 0.6
+"""Of the first, second and further rounds of a probe, as long as no queue grows; the first as soon as one does."""
+_DRAIN_SECONDS = 0.45
 _CAPACITY_SHARE = 0.92
 _SILENCE = 2.0
 _HEAVY_LOSS = 0.35
@@ -96,7 +96,7 @@ class RateController:
         delay = feedback.delay if feedback.pending is None else max(feedback.delay, feedback.pending)
         self.queue_delay = queue = max(0.0, delay - min(least for _, least in self._base))
         round_trip = feedback.round_trip if feedback.round_trip is not None else 0.3
-        unit = feedback.datagram / self.rate
+        unit = feedback.datagram / max(self.rate, self.capacity or 0.0 if self.congested else 0.0)
         limit = 0.060 + 2.0 * min(unit, 0.125) + 2.0 * self._noise
         if not self.congested and feedback.sent_rate < 0.3 * self.rate:
             # Hardly anything of ours is on the way: what delays it is a processor or somebody else.
@@ -140,7 +140,7 @@ class RateController:
         return self._streak > 0 and self.capacity is not None and queue > 0.025 + min(unit, 0.1)
 
     def _cut(self, queue: float, limit: float, arrived: float | None, now: float, idle: bool = False) -> None:
-        """The queue grew: down to less than what arrives, so that it empties within some 0.6 s.
+        """The queue grew: down to less than what arrives, so that it empties within some 0.5 s.
 
         While the queue is long the link is busy, so what arrives is what it carries, whatever we send: cuts that follow
         each other do not add up. With little to send (`idle`) what arrives says nothing of the link, and a delay may as
@@ -150,6 +150,8 @@ class RateController:
         known = max(self.rate if arrived is None else arrived, floor)
         if not self.congested:
             known = min(known, self.rate)
+            while len(self._received) > 2:  # what arrived before the queue grew says nothing of the link now
+                self._received.popleft()
         if idle and not self.congested:
             known = max(known, 0.5 * self.rate)
         self.capacity = known
@@ -198,7 +200,8 @@ class RateController:
             self._probe_wait = _PROBE_WAIT[0]
         elif not busy:
             return
-        self.rate = min(self.ceiling, _GROWTH[min(self._streak, 2)] * self.rate)
+        free = self.queue_delay < 0.010 + 0.25 * min(feedback.datagram / self.rate, 0.125) + self._noise
+        self.rate = min(self.ceiling, _GROWTH[min(self._streak, 2) if free else 0] * self.rate)
         self._streak += 1
         self._round_end = now + round_trip + 0.25
 

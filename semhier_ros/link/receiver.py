@@ -10,17 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from semhier_ros.link.envelope import EnvelopeError, Opener, Sealer, is_envelope
-from semhier_ros.link.report import ArrivalTracker, ClockNote, ReportError
+from semhier_ros.link.report import ArrivalTracker, ClockNote, ReportClock, ReportError
 from semhier_ros.link.transport import OnDatagram, OnInfo
 from semhier_ros.link.zenoh_config import ZenohOptions
 from semhier_ros.link.zenoh_transport import MAX_CAMERAS, ZenohReceiver
 
-REPORT_SECONDS = (0.1, 0.5)
-"""Reports come at least so far apart, and at most."""
-REPORT_SHARE = 0.12
-"""What reports may take, as a share of what arrives."""
-REPORT_WIRE = 80
-"""A report on the wire, envelope and headers included (bytes)."""
 REPORT_AFTER = 3.0
 """Seconds after the last arrival for which reports go on."""
 
@@ -41,13 +35,11 @@ class StreamBooks:
 
 class _Stream:
     __slots__ = (
-        "bytes_at_report",
         "clock",
-        "next_report",
         "note",
         "opener",
         "refused",
-        "reported",
+        "reports",
         "sealer",
         "tracker",
     )
@@ -59,9 +51,7 @@ class _Stream:
         self.tracker = ArrivalTracker()
         self.clock: ClockNote | None = None
         self.refused = 0
-        self.next_report = 0.0
-        self.reported = 0.0
-        self.bytes_at_report = 0
+        self.reports = ReportClock()
 
 
 class LinkReceiver:
@@ -206,13 +196,9 @@ class LinkReceiver:
         with self._lock:
             for camera, stream in self._streams.items():
                 tracker = stream.tracker
-                if not tracker.heard or now < stream.next_report or tracker.silence(now) > REPORT_AFTER:
+                if not tracker.heard or not stream.reports.due(now) or tracker.silence(now) > REPORT_AFTER:
                     continue
-                apart = max(now - stream.reported, 0.05)
-                rate = (tracker.payload_bytes - stream.bytes_at_report) / min(apart, 1.0)
-                stream.bytes_at_report, stream.reported = tracker.payload_bytes, now
-                pause = REPORT_WIRE / (REPORT_SHARE * max(rate, 1.0))
-                stream.next_report = now + min(max(pause, REPORT_SECONDS[0]), REPORT_SECONDS[1]) - 0.01
+                stream.reports.reported(tracker.payload_bytes, now)
                 due.append((camera, tracker.report(now, time.time_ns() // 1000)))
         for camera, report in due:
             if self._inner.request(camera, self._sealed(camera, report.to_bytes())):

@@ -25,6 +25,12 @@ OUTAGE = 64
 """A gap of more datagrams than this is an outage, not loss that repair could mend."""
 _JUMP = 4096
 _HELD_MS = 60_000
+REPORT_SECONDS = (0.1, 0.5)
+"""Reports come at least so far apart, and at most."""
+REPORT_SHARE = 0.12
+"""What reports may take, as a share of what arrives."""
+REPORT_WIRE = 80
+"""A report on the wire, envelope and headers included (bytes)."""
 
 
 class ReportError(ValueError):
@@ -103,6 +109,32 @@ class ClockNote:
         if error < 0:
             raise ReportError(f"clock note: error {error} us, expected 0 or more")
         return ClockNote(offset, error)
+
+
+class ReportClock:
+    """When reports of one stream are due: 0.1 to 0.5 s apart, so that they take at most 12 % of what arrives.
+
+    What arrives counts as falling by half at most from one report to the next: a link that just shrank, where nothing
+    may arrive for a moment, is when the sender needs them most.
+    """
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._at = 0.0
+        self._bytes = 0
+        self._rate = 0.0
+
+    def due(self, now: float) -> bool:
+        """Whether a report is due at `now` (monotonic seconds)."""
+        return now >= self._next
+
+    def reported(self, payload_bytes: int, now: float) -> None:
+        """A report goes out at `now`; `payload_bytes`: all that arrived so far."""
+        arrived = (payload_bytes - self._bytes) / min(max(now - self._at, 0.05), 1.0)
+        self._rate = max(arrived, 0.5 * self._rate)
+        self._bytes, self._at = payload_bytes, now
+        pause = REPORT_WIRE / (REPORT_SHARE * max(self._rate, 1.0))
+        self._next = now + min(max(pause, REPORT_SECONDS[0]), REPORT_SECONDS[1]) - 0.01
 
 
 class ArrivalTracker:

@@ -11,7 +11,7 @@ from semhier_ros.link import Scheduler, default_policies
 from semhier_ros.link.direction import VirtualLink
 from semhier_ros.link.envelope import Opener, Sealer
 from semhier_ros.link.link_profile import parse_link
-from semhier_ros.link.report import REPORT_BYTES, ArrivalTracker, Report
+from semhier_ros.link.report import REPORT_BYTES, ArrivalTracker, Report, ReportClock
 from semhier_ros.link.sender_control import SenderControl
 from semhier_ros.link.wire import ZENOH_UDP
 
@@ -63,7 +63,7 @@ def run(
     sealer, opener, tracker = Sealer("c", start=5), Opener("c"), ArrivalTracker()
     result = Run(control=control)
     draw = random.Random(seed)
-    now, frame, next_frame, next_report, heard, since_report = 0.0, 0, 0.0, 0.0, 0, 0.0
+    now, frame, next_frame, reports = 0.0, 0, 0.0, ReportClock()
     wall = 1.7e9
     while now < seconds:
         if now >= next_frame:
@@ -90,10 +90,8 @@ def run(
                 result.bytes_in.append((at, datagram.wire_bytes))
                 if datagram.level == 0:
                     result.coarse.setdefault(datagram.stamp_ns, at - result.born[datagram.stamp_ns])
-        if tracker.heard and now >= next_report and tracker.silence(now) < 3.0:
-            arrived = (tracker.payload_bytes - heard) / max(now - since_report, 0.05)
-            heard, since_report = tracker.payload_bytes, now
-            next_report = now + min(max(80 / (0.12 * max(arrived, 1.0)), 0.1), 0.5)
+        if tracker.heard and reports.due(now) and tracker.silence(now) < 3.0:
+            reports.reported(tracker.payload_bytes, now)
             data = tracker.report(now, int((wall + now + CLOCKS_APART) * 1e6)).to_bytes()
             down.send(data, 44 + REPORT_BYTES, now)
             result.reports += 1

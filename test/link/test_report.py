@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semhier_ros.link.clock_offset import ClockOffset
-from semhier_ros.link.report import CLOCK_BYTES, REPORT_BYTES, ArrivalTracker, ClockNote, Report, ReportError
+from semhier_ros.link.report import (
+    CLOCK_BYTES,
+    REPORT_BYTES,
+    ArrivalTracker,
+    ClockNote,
+    Report,
+    ReportClock,
+    ReportError,
+)
 
 SHORT = st.integers(0, 0xFFFF)
 
@@ -110,3 +118,18 @@ def test_times_that_cannot_be_are_refused_and_a_set_clock_is_noticed():
     assert offset.samples == 1
     assert offset.best is not None
     assert offset.best.seconds == pytest.approx(3050.0, abs=0.1)
+
+
+def test_reports_stay_frequent_when_a_link_shrinks_and_become_rare_in_silence():
+    clock, now, size = ReportClock(), 0.0, 0
+    pauses = []
+    for rate in [60_000] * 5 + [0] * 12:
+        size += round(rate * 0.1)
+        clock.reported(size, now)
+        begin = now
+        while not clock.due(now):
+            now += 0.005
+        pauses.append(now - begin)
+    assert max(pauses[:7]) < 0.13, "nothing arrived for two reports"
+    assert pauses[-1] == pytest.approx(0.49, abs=0.01)
+    assert pauses[5:] == sorted(pauses[5:])
