@@ -132,4 +132,4 @@ def test_reports_stay_frequent_when_a_link_shrinks_and_become_rare_in_silence():
         pauses.append(now - begin)
     assert max(pauses[:7]) < 0.13, "nothing arrived for two reports"
     assert pauses[-1] == pytest.approx(0.49, abs=0.01)
-    assert pauses[5:] == sorted(pauses[5:])
+    assert max(pauses[7:10]) < 0.35, "rare by halves"
