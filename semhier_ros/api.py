@@ -41,6 +41,7 @@ class Codec:
         self.semantic_blocks = model.semantic_blocks
         self.levels = model.levels
         self.taxonomy = model.taxonomy
+        self.whole_image = model.whole_image
 
     @classmethod
     def load(cls, model: str | Path, device: str = "auto", *, threads: int = 0, precision: str = "f32") -> Codec:

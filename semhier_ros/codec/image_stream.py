@@ -18,6 +18,8 @@ from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Ta
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import UNIT, Ints, get_latents, patches, split_parameters, steps_of
 
+EVIDENCE_FLOOR = 1e-4  # probability below which an encoder tells no difference
+
 
 @dataclass(frozen=True)
 class ImageLayout:

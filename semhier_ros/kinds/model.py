@@ -51,6 +51,7 @@ class Model(Protocol):
     block_names: tuple[str, ...]
     semantic_blocks: int
     levels: int
+    whole_image: bool
     taxonomy: Taxonomy
     view_size: tuple[int, int]
 

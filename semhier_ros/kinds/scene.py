@@ -23,6 +23,8 @@ from semhier_ros.taxonomy import Taxonomy
 class SceneModel:
     """`kinds.model.Model` of scenes."""
 
+    whole_image = False
+
     def __init__(self, folder: ModelFolder, backend: Backend):
         self.folder, self.backend, self.stream = folder, backend, folder.stream
         self.name, self.path = folder.name, folder.path

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.image_backend import ImageBackend, OpenVinoImageBackend
 from semhier_ros.codec.image_folder import ImageFolder, load_image_folder
-from semhier_ros.codec.image_semantics import code_image, code_view
 from semhier_ros.codec.image_stream import ImageCode
 from semhier_ros.codec.latent_groups import UNIT
 from semhier_ros.codec.view import SHARE, square_view
+from semhier_ros.kinds.image_encoder import code_image, code_view
 from semhier_ros.kinds.model import EncodeOptions
 from semhier_ros.perception.image_reader import ImageReader
 from semhier_ros.perception.reading import Detection
@@ -25,6 +25,8 @@ GREY = 127  # of what lies outside the view
 
 class WholeImageModel:
     """`kinds.model.Model` of whole images."""
+
+    whole_image = True
 
     def __init__(self, folder: ImageFolder, backend: ImageBackend):
         self.folder, self.backend, self.stream = folder, backend, folder.stream

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from semhier_ros.codec.image_stream import EVIDENCE_FLOOR
+
 HIDDEN = 64
 MIN_SCALE, MAX_SCALE = 0.08, 40.0
 START_SPREAD = 4.5  # standard deviation of the strongest latent before training, in quantiser steps
@@ -32,7 +34,7 @@ class ImageSemantics(nn.Module):
 
     owners: per level, each leaf's node. centres C,K: where each class lies. spread K,K: covariance of points about
     their class. rows C,K and bias C: leaf logits of a point. dimensions: latents of each block, one block per level and
-    then as many more as there are.
+    then as many more as there are. evidence: numbers beside the point that the encoder knows (`evidence_of`).
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class ImageSemantics(nn.Module):
         rows: Tensor,
         bias: Tensor,
         dimensions: Sequence[int],
+        evidence: int,
     ):
         super().__init__()
         self.dimensions = tuple(dimensions)
@@ -56,8 +59,9 @@ class ImageSemantics(nn.Module):
         share = (values[-self.ends[-1] :].flip(0).clamp(min=1e-9) / values[-1]).sqrt()
         start = START_SPREAD / values[-1].sqrt()
         self.analyse = nn.Parameter((best * start).T.contiguous() * torch.ones_like(share)[:, None])
+        self.evidence = nn.Parameter(torch.zeros(self.ends[-1], evidence))
         self.mean, self.scale_by_node, self.scale = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
-        self.known, self.told = nn.ParameterList(), nn.ParameterList()
+        self.known, self.told, self.sharpen = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
         self.follow, self.lift, self.hidden, self.answer = (nn.ModuleList() for _ in range(4))
         self.sharpness = nn.Parameter(torch.ones(len(dimensions)))
         for k, (owner, near) in enumerate(zip(self.owners, self.near, strict=True)):
@@ -77,6 +81,21 @@ class ImageSemantics(nn.Module):
             self.told.append(nn.Parameter(torch.zeros(nearby, HIDDEN)))
             self.hidden.append(nn.Linear(end, HIDDEN))
             self.answer.append(_silent(nn.Linear(HIDDEN, len(rows))))
+            self.sharpen.append(nn.Parameter(torch.zeros(HIDDEN)))
+        self.give_confidence(levels)
+
+    @torch.no_grad()
+    def give_confidence(self, levels: int) -> None:
+        """Let the last latent of every level's block begin as how sure the trunk is of that level's node."""
+        for block in range(levels):
+            latent = self.ends[block] - 1
+            self.analyse[latent] = 0
+            self.evidence[latent, self.evidence.shape[1] - levels + block] = 1
+            self.mean[block][:, -1] = 2
+            self.scale[block][-1] = 0.7
+            self.scale_by_node[block][:, -1] = 0
+            for later in range(block, len(self.dimensions)):
+                self.lift[later].weight[:, latent] = 0
 
     def parameters_of(self, block: int, leaf: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and scale (B,d) of the latents of `block` given the leaf's path and the latents before (B,…)."""
@@ -90,12 +109,16 @@ class ImageSemantics(nn.Module):
         """Point (B,K) and leaf logits (B,C) after `block` from all latents so far (B,…)."""
         point = self.known[block][self.owners[block][leaf]] + self.lift[block](latents)
         hidden = torch.relu(self.hidden[block](latents) + self.told[block][self.near[block][leaf]])
-        return point, self.sharpness[block] * (point @ self.rows.T + self.bias) + self.answer[block](hidden)
+        sharp = self.sharpness[block] * (hidden @ self.sharpen[block]).exp()
+        return point, sharp[:, None] * (point @ self.rows.T + self.bias) + self.answer[block](hidden)
 
-    def forward(self, points: Tensor, leaf: Tensor, rounded: bool) -> list[Prefix]:
-        """All prefixes of points (B,K) named `leaf` (B). rounded: as the codec rounds; else, for training, rates see
-        uniform noise and readers now the noise, now the rounding (with a straight-through gradient)."""
-        wanted = (points @ self.analyse.T).split(self.dimensions, dim=1)
+    def forward(self, points: Tensor, evidence: Tensor, leaf: Tensor, rounded: bool) -> list[Prefix]:
+        """All prefixes of points (B,K) with evidence (B,E), named `leaf` (B).
+
+        rounded: as the codec rounds; else, for training, rates see uniform noise and readers now the noise, now the
+        rounding (with a straight-through gradient).
+        """
+        wanted = (points @ self.analyse.T + evidence @ self.evidence.T).split(self.dimensions, dim=1)
         latents = points[:, :0]
         prefixes = []
         for block, own in enumerate(wanted):
@@ -108,6 +131,16 @@ class ImageSemantics(nn.Module):
             latents = torch.cat([latents, mean + kept], dim=1)
             prefixes.append(Prefix(bits, *self.read(block, leaf, latents)))
         return prefixes
+
+
+def evidence_of(logits: Tensor, owners: Sequence[Tensor]) -> Tensor:
+    """`kinds.image_encoder.evidence_of` in torch: log-probabilities of the coarsest nodes about their mean, then the
+    log-odds of the likeliest node of every level, for leaf logits (B,C)."""
+    chances = torch.softmax(logits, 1)
+    nodes = [torch.zeros(len(logits), int(own.max()) + 1).index_add_(1, own, chances) for own in owners]
+    coarse = (nodes[0] + EVIDENCE_FLOOR).log()
+    best = torch.stack([own.max(1).values.clamp(EVIDENCE_FLOOR, 1 - EVIDENCE_FLOOR) for own in nodes], 1)
+    return torch.cat([coarse - coarse.mean(1, keepdim=True), (best / (1 - best)).log()], 1)
 
 
 def interval_bits(residual: Tensor, scale: Tensor) -> Tensor:

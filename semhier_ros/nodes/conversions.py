@@ -204,6 +204,23 @@ def detection_2d_array(message: SemanticDetectionArray, sizes: Sequence[int], vi
     return result
 
 
+def classification(message: SemanticDetectionArray, sizes: Sequence[int], vision: Any) -> Any:
+    """A whole image's reading as `vision_msgs/Classification`: one hypothesis for each level of its label path, the
+    finest first, then what else it may be at the finest, as the numbers that `label_info` names."""
+    firsts = class_numbers(sizes)
+    result = vision.Classification(header=message.header)
+    for item in message.detections:
+        path = list(enumerate(zip(item.path, item.scores, strict=True)))
+        named = [(firsts[level] + node, score) for level, (node, score) in reversed(path)]
+        first = firsts[len(item.path) - 1]
+        named += [(first + node, score) for node, score in zip(item.other_nodes, item.other_scores, strict=True)]
+        for number, score in named:
+            hypothesis = vision.ObjectHypothesis()
+            hypothesis.class_id, hypothesis.score = str(number), float(score)
+            result.results.append(hypothesis)
+    return result
+
+
 def label_info(names: Sequence[Sequence[str]], header: Any, vision: Any) -> Any:
     """`vision_msgs/LabelInfo` of a taxonomy's node names per level, numbered as `detection_2d_array` does."""
     result = vision.LabelInfo(header=header, threshold=0.0)

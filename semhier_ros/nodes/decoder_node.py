@@ -27,6 +27,7 @@ from semhier_ros.nodes.conversions import (
     SECOND,
     block_from_message,
     block_message,
+    classification,
     detection_2d_array,
     label_info,
     reading_message,
@@ -90,6 +91,8 @@ class DecoderNode(ManagedNode):
                 if vision is not None:
                     topic = f"{camera}/detections_2d/level_{level}"
                     self._outputs[topic] = self.create_publisher(vision.Detection2DArray, topic, READINGS)
+                    topic = f"{camera}/classification/level_{level}"
+                    self._outputs[topic] = self.create_publisher(vision.Classification, topic, READINGS)
             if vision is not None:
                 topic = f"{camera}/label_info"
                 self._outputs[topic] = self.create_publisher(vision.LabelInfo, topic, LATCHED)
@@ -273,6 +276,10 @@ class DecoderNode(ManagedNode):
             state.labels_of = codec.model_hash
             names = [codec.taxonomy.names(level) for level in range(codec.taxonomy.depth)]
             self._outputs[f"{camera}/label_info"].publish(label_info(names, message.header, vision))
+        if codec.whole_image:
+            found = classification(message, codec.taxonomy.sizes, vision)
+            self._outputs[f"{camera}/classification/level_{message.level}"].publish(found)
+            return
         array = detection_2d_array(message, codec.taxonomy.sizes, vision)
         self._outputs[f"{camera}/detections_2d/level_{message.level}"].publish(array)
 

@@ -22,7 +22,8 @@ class ImageReader:
 
     weights: `feature_mean` F and `space` K,F: features are `feature_mean + x @ space` for x in the codec's own space;
     `rows` C,K and `row_bias` C: leaf logits of x. Per semantic prefix k: `known_<k>` nodes,K and `lift_<k>` K,d: x is
-    `known[node] + lift @ latents`; `sharpness` (prefixes): factor on the logits; `hidden_<k>.weight`, `.bias`,
+    `known[node] + lift @ latents`; `sharpness` (prefixes): factor on the logits, times the exponential of
+    `sharpen_<k>` (H) times the hidden layer; `hidden_<k>.weight`, `.bias`,
     `.told` (nodes,H) and `answer_<k>.weight`, `.bias`: a small perceptron that corrects the logits. `temperature`
     qualities,prefixes,levels: what calibrates the leaf logits before they are summed.
     """
@@ -49,14 +50,20 @@ class ImageReader:
 
     def logits(self, code: ImageCode, prefix: int) -> Floats:
         """Leaf logits (C) as far as blocks 0..prefix say, on the classifier's own scale."""
+        return self.linear_and_hidden(code, prefix)[0]
+
+    def linear_and_hidden(self, code: ImageCode, prefix: int) -> tuple[Floats, Floats, Floats, float]:
+        """Leaf logits (C), their linear part (C), the perceptron's hidden layer (H), and the factor on the former."""
         k = self.deepest(prefix)
-        linear = self.weights["rows"] @ self.point(code, prefix) + self.weights["row_bias"]
+        weights = self.weights
+        linear = weights["rows"] @ self.point(code, prefix) + weights["row_bias"]
         latents = np.concatenate(code.latents[: k + 1]).astype(np.float32) / UNIT
         node = code.path[min(k, 1)]
-        hidden = self.weights[f"hidden_{k}.weight"] @ latents + self.weights[f"hidden_{k}.bias"]
-        hidden = np.maximum(hidden + self.weights[f"hidden_{k}.told"][node], 0)
-        answer = self.weights[f"answer_{k}.weight"] @ hidden + self.weights[f"answer_{k}.bias"]
-        return np.asarray(self.weights["sharpness"][k] * linear + answer, np.float32)
+        hidden = weights[f"hidden_{k}.weight"] @ latents + weights[f"hidden_{k}.bias"]
+        hidden = np.maximum(hidden + weights[f"hidden_{k}.told"][node], 0)
+        factor = float(weights["sharpness"][k] * np.exp(hidden @ weights[f"sharpen_{k}"]))
+        answer = weights[f"answer_{k}.weight"] @ hidden + weights[f"answer_{k}.bias"]
+        return np.asarray(factor * linear + answer, np.float32), linear, hidden, factor
 
     def posterior(self, logits: Floats, quality: int, prefix: int, level: int) -> NDArray[np.float64]:
         """Calibrated probabilities of a level's nodes for leaf logits (…,C) as `logits` gives them."""

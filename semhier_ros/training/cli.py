@@ -86,6 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--config", type=Path, default=argparse.SUPPRESS, help="YAML with the settings of all stages"
         )
     road.set_defaults(trainer=run_road)
+    whole = kinds.add_parser("imagenet", help="one answer per picture, along a tree of the ImageNet classes")
+    importlib.import_module("semhier_ros.training.imagenet").add_arguments(whole)
 
 
 def settings_of(stage: str, config: dict[str, Any], given: dict[str, Any]) -> argparse.Namespace:

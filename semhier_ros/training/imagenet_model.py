@@ -19,11 +19,11 @@ from tqdm import tqdm
 from semhier_ros.codec.entropy import Tables
 from semhier_ros.codec.image_backend import OpenVinoImageBackend, TrunkOutput
 from semhier_ros.codec.image_folder import load_image_folder, write_image_card, write_image_stream
-from semhier_ros.codec.image_semantics import code_image
 from semhier_ros.codec.image_stream import ImageLayout, ImageStream
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import LATENT_BOUND, steps_of
 from semhier_ros.codec.view import square_view
+from semhier_ros.kinds.image_encoder import code_image
 from semhier_ros.networks.classifier import SIDE, load_classifier
 from semhier_ros.networks.image_semantics import MAX_SCALE, MIN_SCALE, ImageSemantics
 from semhier_ros.networks.picture import MAX_SCALE as PICTURE_MAX
@@ -44,8 +44,8 @@ LATENT_ROWS, LATENT_HALF = 48, 63
 PICTURE_ROWS, PICTURE_HALF = 64, 127
 STEP_ROWS = (6, 3, 0, -3, -6)  # how many table rows coarser than the middle one each quality quantises
 QUALITY_SHARE = 0.94  # of the middle quality, in block 0's first symbol
-REFERENCE_DIRECTIONS = 128
-COUNTED = 400  # made-up and real photos that teach the latents' tables
+REFERENCE_DIRECTIONS = 400
+COUNTED = 250  # made-up and real photos that teach the latents' tables
 PRIOR_WEIGHT = 200.0  # symbols that a Gaussian row is worth against those counted
 
 
@@ -107,6 +107,7 @@ def head_arrays(semantics: ImageSemantics, space: Space, meaning: dict[str, NDAr
         "space": space.leave,
         "rows": space.rows,
         "row_bias": space.bias,
+        "project_evidence": semantics.evidence.detach().numpy(),
         "project": semantics.analyse.detach().numpy() @ space.enter,
         "sharpness": semantics.sharpness.detach().numpy(),
         "search_nats": np.array(NATS_PER_BIT),
@@ -122,6 +123,7 @@ def head_arrays(semantics: ImageSemantics, space: Space, meaning: dict[str, NDAr
         heads[f"lift_{k}"] = lift
         heads[f"lift_square_{k}"] = lift[:, -size:].T @ lift[:, -size:]
         heads[f"move_{k}"] = space.rows @ lift[:, -size:]
+        heads[f"sharpen_{k}"] = semantics.sharpen[k].detach().numpy()
         heads[f"hidden_{k}.weight"] = semantics.hidden[k].weight.detach().numpy()
         heads[f"hidden_{k}.bias"] = semantics.hidden[k].bias.detach().numpy()
         heads[f"hidden_{k}.told"] = semantics.told[k].detach().numpy()

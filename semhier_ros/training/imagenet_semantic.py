@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from semhier_ros.networks.image_semantics import ImageSemantics
+from semhier_ros.networks.image_semantics import ImageSemantics, evidence_of
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.training.imagenet_meaning import load_classifier_rows
 from semhier_ros.training.imagenet_space import Space, fit_space
@@ -68,7 +68,7 @@ def build(space: Space, photos: Photos, tree: Taxonomy) -> ImageSemantics:
     centres, rows, bias = (torch.from_numpy(part) for part in (space.centres, space.rows, space.bias))
     spread = torch.cov((photos.points - centres[photos.leaf]).T)
     owners = [torch.from_numpy(np.array(tree.owner(level))) for level in range(tree.depth)]
-    return ImageSemantics(owners, centres, spread, rows, bias, DIMENSIONS)
+    return ImageSemantics(owners, centres, spread, rows, bias, DIMENSIONS, tree.sizes[0] + tree.depth)
 
 
 def summed(chances: Tensor, owner: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def batch_loss(network: ImageSemantics, points: Tensor, logits: Tensor, owners: 
     """What one batch costs in nats, all prefixes together."""
     total = points.new_zeros(())
     last = len(owners) - 1
-    for k, prefix in enumerate(network(points, logits.argmax(1), rounded=False)):
+    for k, prefix in enumerate(network(points, evidence_of(logits, owners), logits.argmax(1), rounded=False)):
         owner = owners[min(k, last)]
         for temperature in (1.0, SHARP):
             total = total + divergence(logits, prefix.logits, owner, temperature).mean()
@@ -138,6 +138,9 @@ def train(options: argparse.Namespace) -> Path:
         optimizer.load_state_dict(saved["optimizer"])
         step = saved["step"]
         torch.manual_seed(options.seed + step)
+    elif options.start is not None and (before := load_checkpoint(options.start)) is not None:
+        network.load_state_dict(before["network"], strict=False)
+        network.give_confidence(tree.depth)
     draw = Draw(photos, space)
 
     def state() -> dict[str, Any]:
@@ -165,3 +168,4 @@ def train(options: argparse.Namespace) -> Path:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--start", type=Path, help="another checkpoint of this stage to start from")

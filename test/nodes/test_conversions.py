@@ -167,6 +167,7 @@ def _vision() -> Any:
         import vision_msgs.msg as vision
     except ImportError:
         names = ("Detection2DArray", "Detection2D", "ObjectHypothesisWithPose", "LabelInfo", "VisionClass")
+        names += ("Classification", "ObjectHypothesis")
         return SimpleNamespace(**dict.fromkeys(names, _Message))
     return vision
 
@@ -189,3 +190,15 @@ def test_vision_msgs_carry_the_finest_class_by_number() -> None:
     names = [["vehicle"], ["a", "b", "two wheels", "large"]]
     labels = convert.label_info(names, message.header, vision)
     assert [(item.class_id, item.class_name) for item in labels.class_map][3] == (3, "two wheels")
+
+
+def test_a_whole_image_becomes_a_classification_finest_level_first() -> None:
+    message = convert.reading_message(reading(), 10 * SECOND, "camera", 0)
+    item = message.detections[0]
+    message.detections = [item]
+    result = convert.classification(message, (1, 4, 21), _vision())
+    named = [(one.class_id, one.score) for one in result.results]
+    depth = len(item.path)
+    assert named[0] == (str((0, 1, 5)[depth - 1] + item.path[-1]), item.scores[-1])
+    assert named[depth - 1] == (str(item.path[0]), item.scores[0])
+    assert len(named) == depth + len(item.other_nodes)

@@ -3,8 +3,7 @@
 A latent is not simply rounded: among whole numbers of steps the encoder takes those with the least cost in bits plus
 damage to the reading. Damage is the divergence of the posterior read from the trunk's own, and the distance of the
 features; around the rounded latents both are quadratic (the divergence's curvature is the Fisher information of the
-posterior), so the search is a descent in whole numbers on a small matrix, the
-best single move first.
+posterior), so the search is a descent in whole numbers on a small matrix, the best single move first.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.image_backend import TrunkOutput
-from semhier_ros.codec.image_stream import ImageCode, ImageStream
+from semhier_ros.codec.image_stream import EVIDENCE_FLOOR, ImageCode, ImageStream
 from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT, Ints, quantise
 from semhier_ros.perception.image_reader import ImageReader, softmax
+from semhier_ros.taxonomy import Taxonomy
 
 Floats = NDArray[np.float32]
 MOST_MOVES = 200
@@ -29,6 +29,7 @@ def code_image(reader: ImageReader, seen: TrunkOutput, quality: int, blocks: int
     code = ImageCode(quality)
     path = reader.tree.path(int(seen.logits.argmax()))
     wanted = weights["project"] @ (seen.features - weights["feature_mean"])
+    wanted = wanted + weights["project_evidence"] @ evidence_of(seen.logits, reader.tree)
     point = weights["enter"] @ (seen.features - weights["feature_mean"])
     start = 0
     for block in range(blocks):
@@ -64,9 +65,12 @@ def _improve(
     half = bits.shape[1] // 2
     latents = code.latents[block]
     symbols = ((latents - means) // step + half).astype(np.int64)
-    logits = reader.logits(code, block)
+    logits, linear, hidden, factor = reader.linear_and_hidden(code, block)
     lift = weights[f"lift_{block}"][:, -size:] * np.float32(step / UNIT)
-    move = weights[f"move_{block}"] * np.float32(weights["sharpness"][block] * step / UNIT)
+    awake = weights[f"hidden_{block}.weight"][:, -size:] * (hidden > 0)[:, None]
+    move = factor * weights[f"move_{block}"] + weights[f"answer_{block}.weight"] @ awake
+    move += factor * np.outer(linear, weights[f"sharpen_{block}"] @ awake)
+    move *= np.float32(step / UNIT)
     sharp = float(weights["search_sharp"][0])
     gradient = np.zeros(size)
     curvature = np.zeros((size, size))
@@ -104,6 +108,16 @@ def _improve(
         gradient += curvature[:, latent] * moved[kind, latent]
         symbols[latent] = offers[kind, latent]
     code.latents[block] = ((symbols - half) * step + means).astype(np.int32)
+
+
+def evidence_of(logits: Floats, tree: Taxonomy) -> Floats:
+    """What the encoder tells beside the features' directions: log-probabilities of the coarsest nodes about their mean,
+    then the log-odds of the likeliest node of every level, for leaf logits (C)."""
+    chances = softmax(logits)
+    nodes = [tree.lift(chances, level) for level in range(tree.depth)]
+    coarse = np.log(nodes[0] + EVIDENCE_FLOOR)
+    best = np.clip([own.max() for own in nodes], EVIDENCE_FLOOR, 1 - EVIDENCE_FLOOR)
+    return np.concatenate([coarse - coarse.mean(), np.log(best / (1 - best))]).astype(np.float32)
 
 
 def code_view(stream: ImageStream, latents: Floats, code: ImageCode, groups: int) -> None:

@@ -1,0 +1,167 @@
+"""Model imagenet behind the same facade: names level by level, calibrated readings, pictures, exactness, odd inputs."""
+
+import shutil
+
+import numpy as np
+import pytest
+from street import street_frames
+
+from semhier_ros import Codec
+from semhier_ros.codec import Packet, PacketError
+from semhier_ros.codec.model_folder import ModelError
+
+
+@pytest.fixture(scope="module")
+def imagenet():
+    return Codec.load("imagenet", "cpu", threads=1)
+
+
+def decoded(codec, blocks, size=(320, 240)):
+    decoder = codec.decoder(size)
+    return decoder, [decoder.push(block) for block in blocks]
+
+
+def assert_same(first, second):
+    assert first.path == second.path
+    for name in ("latents", "picture"):
+        ours, theirs = getattr(first, name), getattr(second, name)
+        assert len(ours) == len(theirs)
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_one_answer_refines_level_by_level(imagenet):
+    image = street_frames()[0]
+    size = (image.shape[1], image.shape[0])
+    blocks = imagenet.encode(image, frame=7)
+    assert [block.index for block in blocks] == list(range(len(imagenet.block_names)))
+    assert imagenet.block_names[:4] == ("level_0", "level_1", "level_2", "detail")
+    assert len(imagenet.block_names) >= 8
+    assert Packet.parse(Packet.pack(blocks)).blocks == tuple(blocks)
+    _, readings = decoded(imagenet, blocks, size)
+    for reading in readings:
+        (found,) = reading.detections
+        assert len(found.path) == reading.level + 1 == min(reading.prefix, 2) + 1
+        assert found.path == imagenet.taxonomy.path((reading.level, found.path[-1]))
+        assert found.names == tuple(imagenet.taxonomy.names(k)[node] for k, node in enumerate(found.path))
+        assert found.box == (0, 0, *size)
+        assert list(found.scores) == sorted(found.scores, reverse=True)
+        assert all(0 < score <= 1 for score in found.scores)
+    assert readings[-1].payload_bytes == sum(len(block.data) for block in blocks)
+
+
+def test_a_picture_from_every_prefix_nearer_with_every_picture_block(imagenet):
+    image = street_frames()[0]
+    decoder = imagenet.decoder((image.shape[1], image.shape[0]))
+    errors = []
+    side = round(0.875 * min(image.shape[:2]))
+    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    for block in imagenet.encode(image):
+        decoder.push(block)
+        picture = decoder.picture(0)
+        assert picture.shape == image.shape
+        seen = picture[top : top + side, left : left + side].astype(float)
+        errors.append(float(np.mean((seen - image[top : top + side, left : left + side]) ** 2)))
+    refined = errors[imagenet.semantic_blocks :]
+    assert refined == sorted(refined, reverse=True)
+    assert refined[0] < errors[0]
+
+
+def test_posteriors_sum_to_one_and_nest(imagenet):
+    model = imagenet.model
+    code = None
+    for index, block in enumerate(imagenet.encode(street_frames()[0], blocks=4)):
+        code = model.decode(index, block.data, code)
+        logits = model.reader.logits(code, index)
+        for level in range(3):
+            chances = model.reader.posterior(logits, code.quality, index, level)
+            assert chances.shape == (imagenet.taxonomy.sizes[level],)
+            assert chances.sum() == pytest.approx(1)
+    assert model.reader.features(code, 3).shape == (1280,)
+
+
+def test_qualities_order_the_bytes(imagenet):
+    sizes = []
+    for quality in range(5):
+        blocks = [imagenet.encode(image, blocks=4, quality=quality) for image in street_frames()[::12]]
+        sizes.append(sum(len(block.data) for frame in blocks for block in frame))
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1] / 2
+
+
+def test_bf16_on_two_threads_decodes_to_its_very_symbols(imagenet):
+    from semhier_ros.codec.view import square_view
+    from semhier_ros.kinds.image_encoder import code_image, code_view
+
+    model = Codec.load("imagenet", "cpu", threads=2, precision="bf16").model
+    for image in street_frames()[::12]:
+        view = square_view(image, 224)
+        code = code_image(model.reader, model.backend.classify(view), 2, 4)
+        code_view(model.stream, model.backend.analyse(view), code, len(model.stream.layout.picture_groups))
+        read = None
+        for index in range(model.stream.blocks):
+            read = imagenet.model.decode(index, model.stream.encode(index, code), read)
+        assert_same(read, code)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4001, 17), (17, 4001), (224, 224), (720, 1280)])
+def test_any_size(imagenet, shape):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    decoder, readings = decoded(imagenet, imagenet.encode(image, blocks=5), (shape[1], shape[0]))
+    assert readings[-1].prefix == 4
+    assert decoder.picture(0).shape == image.shape
+
+
+def test_damaged_blocks_raise_packet_errors_and_nothing_else(imagenet):
+    model = imagenet.model
+    blocks = imagenet.encode(street_frames()[0])
+    random = np.random.default_rng(3)
+    refused = 0
+    for _ in range(60):
+        code = None
+        damaged = int(random.integers(len(blocks)))
+        try:
+            for index, block in enumerate(blocks):
+                data = bytearray(block.data)
+                if index == damaged:
+                    data = bytearray(random.integers(0, 256, int(random.integers(0, 200)), dtype=np.uint8).tobytes())
+                code = model.decode(index, bytes(data), code)
+        except PacketError:
+            refused += 1
+    assert refused > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"quality": 5}, "quality: 5 is outside 0..4"), ({"blocks": 40}, "blocks: 40 is outside 1..")],
+)
+def test_bad_arguments(imagenet, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        imagenet.encode(street_frames()[0], **arguments)
+
+
+def test_changed_model_file_is_refused(imagenet, tmp_path):
+    folder = tmp_path / "imagenet"
+    shutil.copytree(imagenet.model.path, folder)
+    data = bytearray((folder / "heads.safetensors").read_bytes())
+    data[-1] ^= 1
+    (folder / "heads.safetensors").write_bytes(data)
+    with pytest.raises(ModelError, match="model_hash is"):
+        Codec.load(folder, "cpu")
+    card = (folder / "model.json").read_text()
+    (folder / "model.json").write_text(card.replace('"whole-image"', '"video"'))
+    with pytest.raises(ModelError, match="kind 'video', this release knows scene, whole-image"):
+        Codec.load(folder, "cpu")
+
+
+@pytest.mark.torch
+def test_torch_reads_what_openvino_encodes(imagenet):
+    pytest.importorskip("torch", reason="torch is not installed (extra `cuda`)")
+    other = Codec.load("imagenet", "torch")
+    image = street_frames()[0]
+    blocks = imagenet.encode(image)
+    ours, theirs = imagenet.decoder(), other.decoder()
+    for block in blocks:
+        assert ours.push(block) == theirs.push(block)
+    difference = np.abs(ours.picture(0).astype(int) - theirs.picture(0))
+    assert difference.mean() < 0.5
