@@ -2,9 +2,9 @@
 
 Order: the first copy of block 0 of every camera, newest first; then its repeats; then block 1, its repeats, and so on
 to the pictures. Within one such rank cameras share by weight. Consecutive blocks of one frame travel together as far as
-a packet reaches, unless coarse blocks have begun to queue: then they go alone. A
-block that is too old, replaced by a newer frame's, useless because an earlier block of its frame was dropped, or beyond
-the memory bound is dropped and counted; finer blocks first.
+a packet reaches; but block 0 goes alone when coarse blocks have begun to queue, and on a thin link that is not full of
+them. A block that is too old, replaced by a newer frame's, useless because an earlier block of its frame was dropped,
+or beyond the memory bound is dropped and counted; finer blocks first.
 
 The clock is injected: every method takes `now` in seconds of any monotonic clock. Not thread-safe: `Pacer` adds the
 lock.
@@ -27,6 +27,10 @@ from semhier_ros.link.wire import ZENOH_UDP, WireModel
 SMALLEST_PACKET = 200
 LARGEST_PACKET = 1200
 PACKET_SECONDS = 0.020
+ALONE_SECONDS = 0.005
+"""Blocks whose company would hold block 0 up for longer follow in a packet of their own,"""
+ALONE_LOAD = 0.6
+"""as long as coarse packets took less than this share of the rate over the last second."""
 _HEADER_ESTIMATE = 15
 _BLOCK_ESTIMATE = 2
 
@@ -331,7 +335,19 @@ class Scheduler:
                     break
                 units.append(finer)
                 index += 1
+            if len(units) > 1 and unit.rank == 0 and self._better_alone(size - unit.size, now):
+                return [unit], self.wire.wire_bytes(_HEADER_ESTIMATE + _BLOCK_ESTIMATE + unit.size)
         return units, self.wire.wire_bytes(size)
+
+    def _better_alone(self, others: int, now: float) -> bool:
+        """Whether block 0 should not wait for `others` bytes to leave with it: where that takes a while, and where
+        coarse packets leave room enough for a further header.
+        """
+        rate = self._rate
+        if rate is None or others < ALONE_SECONDS * rate:
+            return False
+        cameras = self._room.cameras.values()
+        return sum(camera.counters[0].wire.total(now) for camera in cameras if 0 in camera.counters) < ALONE_LOAD * rate
 
     def _cut(self, unit: Unit, limit: int) -> None:
         """Cuts a block that is too large for one packet; one that just fits after all becomes a single packet."""
