@@ -77,44 +77,12 @@ class Packet:
         if not blocks:
             raise ValueError("blocks: empty, expected 1 to 16 blocks")
         stamp = None if stamp_ns is None else stamp_ns % STAMP_MODULUS
-        return Packet(blocks[0].stream, blocks[0].frame, tuple(blocks), stamp).to_bytes()
+        return _packed(blocks[0].stream, blocks[0].frame, blocks, stamp, None)
 
     def to_bytes(self) -> bytes:
         """The packet's only encoding; `Packet.parse` of it gives an equal packet. Raises ValueError as `pack` does."""
-        count = len(self.blocks)
-        if not 1 <= count <= MAX_BLOCKS:
-            raise ValueError(f"blocks: {count} of them, expected 1 to {MAX_BLOCKS}")
         _check_range("stream", self.stream, 0xFFFF)
-        _check_range("frame", self.frame, 0xFFFF)
-        first = self.blocks[0].index
-        for position, block in enumerate(self.blocks):
-            if block.stream != self.stream or block.frame != self.frame:
-                raise ValueError(
-                    f"blocks[{position}]: stream {block.stream:#06x} frame {block.frame}, "
-                    f"expected stream {self.stream:#06x} frame {self.frame} like the packet"
-                )
-            if block.index != first + position:
-                raise ValueError(f"blocks[{position}].index: {block.index}, expected {first + position} (consecutive)")
-        flags = (_FLAG_STAMP if self.stamp is not None else 0) | (_FLAG_PIECE if self.piece is not None else 0)
-        parts = [_FIXED.pack(VERSION << 4 | flags, first << 4 | count - 1, self.stream, self.frame)]
-        if self.stamp is not None:
-            _check_range("stamp", self.stamp, STAMP_MODULUS - 1)
-            parts.append(self.stamp.to_bytes(STAMP_BYTES, "big"))
-        if self.piece is not None:
-            number, pieces = self.piece
-            if count != 1:
-                raise ValueError(f"blocks: {count} of them in a piece, expected 1")
-            if not 2 <= pieces <= MAX_VARINT or not 0 <= number < pieces:
-                raise ValueError(f"piece: {self.piece}, expected 0 <= number < count and 2 <= count <= {MAX_VARINT}")
-            if not self.blocks[0].data:
-                raise ValueError("piece: empty, expected at least 1 byte")
-            parts += [_varint("piece number", number), _varint("piece count", pieces)]
-        parts += [_varint(f"len(blocks[{i}].data)", len(b.data)) for i, b in enumerate(self.blocks[:-1])]
-        parts += [block.data for block in self.blocks]
-        body = b"".join(parts)
-        if len(body) + 4 > MAX_PACKET_BYTES:
-            raise ValueError(f"packet: {len(body) + 4} bytes, at most {MAX_PACKET_BYTES}")
-        return body + zlib.crc32(body).to_bytes(4, "little")
+        return _packed(self.stream, self.frame, self.blocks, self.stamp, self.piece)
 
     @staticmethod
     def parse(data: bytes) -> Packet:
@@ -172,6 +140,45 @@ class Packet:
             blocks.append(Block(stream, frame, index, data[position : position + length]))
             position += length
         return Packet(stream, frame, tuple(blocks), stamp, piece)
+
+
+def _packed(
+    stream: int, frame: int, blocks: Sequence[Block], stamp: int | None, piece: tuple[int, int] | None
+) -> bytes:
+    """The bytes of a packet; ValueError where its fields do not go together (`blocks` are valid each by itself)."""
+    count = len(blocks)
+    if not 1 <= count <= MAX_BLOCKS:
+        raise ValueError(f"blocks: {count} of them, expected 1 to {MAX_BLOCKS}")
+    first = blocks[0].index
+    for position, block in enumerate(blocks):
+        if block.stream != stream or block.frame != frame:
+            raise ValueError(
+                f"blocks[{position}]: stream {block.stream:#06x} frame {block.frame}, "
+                f"expected stream {stream:#06x} frame {frame} like the packet"
+            )
+        if block.index != first + position:
+            raise ValueError(f"blocks[{position}].index: {block.index}, expected {first + position} (consecutive)")
+    flags = (_FLAG_STAMP if stamp is not None else 0) | (_FLAG_PIECE if piece is not None else 0)
+    parts = [_FIXED.pack(VERSION << 4 | flags, first << 4 | count - 1, stream, frame)]
+    if stamp is not None:
+        _check_range("stamp", stamp, STAMP_MODULUS - 1)
+        parts.append(stamp.to_bytes(STAMP_BYTES, "big"))
+    if piece is not None:
+        number, pieces = piece
+        if count != 1:
+            raise ValueError(f"blocks: {count} of them in a piece, expected 1")
+        if not 2 <= pieces <= MAX_VARINT or not 0 <= number < pieces:
+            raise ValueError(f"piece: {piece}, expected 0 <= number < count and 2 <= count <= {MAX_VARINT}")
+        if not blocks[0].data:
+            raise ValueError("piece: empty, expected at least 1 byte")
+        parts += [_varint("piece number", number), _varint("piece count", pieces)]
+    if count > 1:
+        parts += [_varint(f"len(blocks[{i}].data)", len(block.data)) for i, block in enumerate(blocks[:-1])]
+    parts += [block.data for block in blocks]
+    body = b"".join(parts)
+    if len(body) + 4 > MAX_PACKET_BYTES:
+        raise ValueError(f"packet: {len(body) + 4} bytes, at most {MAX_PACKET_BYTES}")
+    return body + zlib.crc32(body).to_bytes(4, "little")
 
 
 def split(block: Block, limit: int, *, stamp_ns: int | None = None) -> list[bytes]:
