@@ -80,6 +80,7 @@ def _player(context: LaunchContext, images: str) -> list[Action]:
                 "topics": [images],
                 "rate": float(value(context, "rate")),
                 "clock": True,
+                "stamps": "bag",  # all nodes live in the bag's time
                 "wait_seconds": 300.0,  # until the encoder has loaded its model, on a slow machine too
             }
         ],

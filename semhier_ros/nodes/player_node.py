@@ -33,6 +33,8 @@ _TYPES = {
 
 LATE_SECONDS = 0.005
 """How far behind the bag's timing a message may leave without a word about it."""
+CLOCK_SECONDS = 0.02
+"""Longest time between two messages on /clock, also where the bag has a gap."""
 
 
 def with_stamp(cdr: bytes, stamp_ns: int) -> bytes:
@@ -139,6 +141,15 @@ class PlayerNode(ManagedNode):
             if not self.values.loop:
                 return
 
+    def _wait_until(self, due: float, bag_time: int) -> bool:
+        """Waits for the monotonic time `due` of a message of `bag_time`, ticking /clock; False when it is to stop."""
+        while self.values.clock and (left := due - time.monotonic()) > CLOCK_SECONDS:
+            now = bag_time - round(left * self.values.rate * SECOND)
+            self._clock_publisher.publish(Clock(clock=ns_to_time(max(0, now))))
+            if self._stopping.wait(CLOCK_SECONDS):
+                return False
+        return not self._stopping.wait(max(0.0, due - time.monotonic()))
+
     def _play(self) -> None:
         self._wait_for_subscribers()
         if self._stopping.wait(self.values.delay_seconds):
@@ -146,7 +157,7 @@ class PlayerNode(ManagedNode):
         start = time.monotonic()
         timing = Timing()
         for offset, topic, bag_time, cdr in self._messages():
-            if self._stopping.wait(max(0.0, start + offset - time.monotonic())):
+            if not self._wait_until(start + offset, bag_time):
                 return
             if timing.passed(time.monotonic() - start - offset):
                 self.warn("late", f"behind the bag's timing by {timing.worst * 1e3:.0f} ms: this machine is too busy")
