@@ -1,8 +1,10 @@
 """What asking saves: bytes on the wire when finer blocks are asked for only where a reading is uncertain.
 
-Labelled scenes, each sent once: all semantic blocks at once, or blocks 0..BASE at once and the rest on request, for
-each threshold of the policy. Bytes are those of real packets with the link's headers, requests included; accuracy is
-AP50 at the finest level. `saved` compares with sending everything, at the threshold that keeps its accuracy for least.
+Labelled scenes, each sent once. `types`: all semantic blocks at once, or blocks 0..BASE at once and the rest on request
+for one frame or, lasting, for `HOLD` frames (each scene then stands for as many, of which the first comes without);
+accuracy is AP50 at the finest level. `pictures`: every block at once, or the semantic ones at once and the picture's on
+request; they are not part of the reading, so its accuracy is the same. Bytes are those of real packets with the link's
+headers, pieces and requests included.
 """
 
 from __future__ import annotations
@@ -10,10 +12,19 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-THRESHOLDS = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+from semhier_ros.link.asking import AskPolicy, Seen
+
+THRESHOLDS = (0.4, 0.6, 0.8, 1.01)
+ABOVE = (0.0, 0.3, 0.5)
+NEAR = (0.0, 0.1, 0.2, 0.3)
+HOLD = 20
+"""Two seconds at 10 frames/s."""
+PIECE_BYTES = 200
+"""Packets of a picture on a link of 64 kbit/s."""
 REQUEST_BYTES = 14
 EQUAL = 0.005
 """AP50 that may be missing and still count as equal."""
@@ -50,16 +61,15 @@ def run(options: argparse.Namespace) -> int:
         height, width = image.shape[:2]
         file = scene.labels if scene.labels is not None and scene.labels.is_file() else Path("/dev/null")
         labels.append(read_labels(file, width, height))
-        blocks = codec.encode(image, blocks=codec.semantic_blocks)
+        blocks = codec.encode(image)
         decoder = codec.decoder((width, height))
-        readings = [decoder.push(block) for block in blocks]
+        readings = [decoder.push(block) for block in blocks[: codec.semantic_blocks]]
         frames.append(
             {
-                "blocks": blocks,
+                "blocks": blocks[: codec.semantic_blocks],
+                "picture": sum(pieces(block) for block in blocks[codec.semantic_blocks :]),
                 "rows": [rows_of(reading.detections, codec.levels)[last] for reading in readings if reading],
-                "scores": [
-                    [item.scores[-1] for item in reading.detections if item.scores] for reading in readings if reading
-                ],
+                "seen": [seen(reading.detections, height) for reading in readings if reading],
             }
         )
     owners = [np.asarray(codec.taxonomy.owner(level)) for level in range(codec.levels)]
@@ -73,27 +83,69 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure(frames: Sequence[dict[str, Any]], score: Any) -> dict[str, Any]:
-    """The table for all bases and thresholds; `score(rows of all frames)` gives AP50 at the finest level."""
-    count = len(frames[0]["blocks"])
-    full = sum(wire(frame["blocks"]) for frame in frames) / len(frames)
+    """The tables; `score(rows of all frames)` gives AP50 at the finest level."""
+    last = len(frames[0]["blocks"]) - 1
+    request = envelope().wire_bytes(REQUEST_BYTES)
+    semantic = [wire(frame["blocks"]) for frame in frames]
     best = score([frame["rows"][-1] for frame in frames])
-    rows, saved = [], []
-    for base in range(count - 1):
-        for below in THRESHOLDS:
-            asked = [any(value < below for value in frame["scores"][base]) for frame in frames]
-            up = sum(
-                wire(frame["blocks"][: base + 1]) + (wire(frame["blocks"][base + 1 :]) if ask else 0)
-                for frame, ask in zip(frames, asked, strict=True)
-            ) / len(frames)
-            ap50 = score([frame["rows"][-1 if ask else base] for frame, ask in zip(frames, asked, strict=True)])
-            entry = {"base": base, "below": below, "asked": sum(asked) / len(frames), "ap50": ap50, "wire_bytes": up}
-            entry["request_bytes"] = entry["asked"] * envelope().wire_bytes(REQUEST_BYTES)
-            rows.append(entry)
-        equal = [row for row in rows if row["base"] == base and row["ap50"] >= best - EQUAL]
-        if equal:
-            least = min(equal, key=lambda row: row["wire_bytes"])
-            saved.append({**least, "share_saved": 1.0 - least["wire_bytes"] / full})
-    return {"everything": {"ap50": best, "wire_bytes": full}, "saved": saved, "rows": rows}
+    full, everything = mean(semantic), mean([a + frame["picture"] for a, frame in zip(semantic, frames, strict=True)])
+    types, pictures = [], []
+    for setting in product(ABOVE, NEAR, THRESHOLDS):
+        above, near, below = setting
+        policy = AskPolicy(min(below, 1.0), 15, 20.0, above=above, near=near)
+        known = dict(zip(("above", "near", "below"), setting, strict=True))
+        asked = [policy.uncertain(frame["seen"][last]) for frame in frames]
+        wires = [a + ask * (frame["picture"] + request) for a, ask, frame in zip(semantic, asked, frames, strict=True)]
+        pictures.append({**known, "asked": mean(asked), "ap50": best, "share_saved": 1.0 - mean(wires) / everything})
+        if below < 1.0:
+            continue
+        for base in range(last):  # a finer name is not known yet: whatever is there and near is asked for
+            asked = [
+                any(item.score >= above and item.height >= near for item in frame["seen"][base]) for frame in frames
+            ]
+            first = [wire(frame["blocks"][: base + 1]) for frame in frames]
+            rest = [wire(frame["blocks"][base + 1 :]) for frame in frames]
+            once = mean([a + ask * (b + request) for a, b, ask in zip(first, rest, asked, strict=True)])
+            lasting = mean(
+                [
+                    a + ask * ((b - a) * (HOLD - 1) + request) / HOLD
+                    for a, b, ask in zip(first, semantic, asked, strict=True)
+                ]
+            )
+            entry = {"base": base, "above": above, "near": near, "asked": mean(asked)}
+            entry["ap50"] = score(
+                [frame["rows"][-1 if ask else base] for frame, ask in zip(frames, asked, strict=True)]
+            )
+            entry |= {"share_saved_once": 1.0 - once / full, "share_saved_lasting": 1.0 - lasting / full}
+            types.append(entry)
+    equal = [row for row in types if row["ap50"] >= best - EQUAL]
+    return {
+        "everything": {"ap50": best, "semantic_bytes": full, "wire_bytes": everything},
+        "saved": max(equal, key=lambda row: row["share_saved_lasting"], default=None),
+        "types": types,
+        "pictures": pictures,
+    }
+
+
+def mean(values: Sequence[float]) -> float:
+    """Their mean."""
+    return sum(values) / len(values)
+
+
+def seen(detections: Sequence[Any], height: int) -> list[Seen]:
+    """The objects of a reading as the policy sees them; `height` of the picture in pixels."""
+    return [
+        Seen(item.scores[0], item.scores[-1] / max(item.scores[0], 1e-9), (item.box[3] - item.box[1]) / height)
+        for item in detections
+        if item.scores
+    ]
+
+
+def pieces(block: Any) -> int:
+    """Bytes on IP of one block in packets of its own."""
+    from semhier_ros.codec.packet import split
+
+    return sum(int(envelope().wire_bytes(len(packet))) for packet in split(block, PIECE_BYTES))
 
 
 def envelope() -> Any:

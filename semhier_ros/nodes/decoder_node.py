@@ -17,7 +17,7 @@ from sensor_msgs.msg import Image
 
 from semhier_ros.codec.packet import Block, Packet, PacketError
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.link.asking import AskPolicy
+from semhier_ros.link.asking import AskPolicy, Seen
 from semhier_ros.link.envelope import read_key
 from semhier_ros.msg import BlockRequest, SemanticBlock, SemanticDetectionArray
 from semhier_ros.msg import StreamInfo as StreamInfoMessage
@@ -135,7 +135,15 @@ class DecoderNode(ManagedNode):
         )
         self._started = time.monotonic()
         asks = values.ask == "uncertain"
-        self._ask = AskPolicy(values.ask_below, values.ask_finest, values.ask_per_second) if asks else None
+        self._ask: AskPolicy | None = None
+        if asks:
+            self._ask = AskPolicy(
+                values.ask_below,
+                values.ask_finest,
+                values.ask_per_second,
+                above=values.ask_above,
+                near=values.ask_near,
+            )
         self._inputs: list[Any] = []
         self._receiver: Any = None
         if self._zenoh:
@@ -231,8 +239,15 @@ class DecoderNode(ManagedNode):
 
     def _ask_for_more(self, camera: str, reading: Reading) -> None:
         """Asks the encoder for the finer blocks of a frame whose reading is uncertain, if the policy says so."""
-        scores = [item.scores[-1] for item in reading.detections if item.scores]
-        if self._ask is None or not self._ask.wants(camera, reading.frame, reading.prefix, scores, time.monotonic()):
+        info = self._cameras[camera].info
+        if self._ask is None or info is None:
+            return
+        objects = [
+            Seen(item.scores[0], item.scores[-1] / max(item.scores[0], 1e-9), (item.box[3] - item.box[1]) / info.height)
+            for item in reading.detections
+            if item.scores
+        ]
+        if not self._ask.wants(camera, reading.frame, reading.prefix, objects, time.monotonic()):
             return
         request = BlockRequest(camera=camera, finest=self.values.ask_finest, frame=reading.frame, one_frame=True)
         self.count("asked")

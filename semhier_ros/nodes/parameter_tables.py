@@ -283,11 +283,16 @@ DECODER = ParameterTable(
         Parameter(
             "ask_below",
             0.6,
-            "A reading is uncertain when some object's finest known name has a score below this.",
+            "A reading is uncertain when some object's finest known name has less than this share of its coarsest"
+            " score.",
             low=0.0,
             high=1.0,
         ),
-        Parameter("ask_finest", 3, "Index of the finest block that is asked for.", low=0, high=15),
+        Parameter("ask_above", 0.3, "Objects of a lower coarsest score are not asked about.", low=0.0, high=1.0),
+        Parameter(
+            "ask_near", 0.2, "Objects lower than this share of the picture are not asked about.", low=0.0, high=1.0
+        ),
+        Parameter("ask_finest", 15, "Index of the finest block that is asked for; 15: the picture.", low=0, high=15),
         Parameter("ask_per_second", 5.0, "Frames a second that are asked for at most.", low=0.1, high=20.0),
         Parameter(
             "link.transport",

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from simulation import frame_blocks, scheduler
 
-from semhier_ros.link.asking import AskPolicy
+from semhier_ros.link.asking import AskPolicy, Seen
 from semhier_ros.link.repair import RepairPlan
 from semhier_ros.link.sender_control import LinkEstimate
 from semhier_ros.link.words import link_words
@@ -17,14 +17,17 @@ ESTIMATE = LinkEstimate(8000.0, 0.03, 1.1, 0.01, 0.1, 0.5, 0.05, 9, 0, False, Re
 
 def test_only_uncertain_frames_are_asked_for_once_and_not_too_often():
     policy = AskPolicy(0.6, 3, 2.0)
-    assert not policy.wants("c", 1, 0, [0.9, 0.7], 0.0), "certain"
+    assert not policy.wants("c", 1, 0, [Seen(0.5, 0.9, 0.3), Seen(0.5, 0.7, 0.3)], 0.0), "certain"
+    shy = AskPolicy(0.6, 3, 2.0, above=0.6, near=0.4)
+    assert not shy.uncertain([Seen(0.5, 0.1, 0.9), Seen(0.9, 0.1, 0.3), Seen(0.9, 0.7, 0.9)]), "faint, far, certain"
+    assert shy.uncertain([Seen(0.7, 0.5, 0.5)])
     assert not policy.wants("c", 1, 0, [], 0.0), "nothing there"
-    assert not policy.wants("c", 1, 3, [0.1], 0.0), "nothing finer to ask for"
-    assert policy.wants("c", 1, 0, [0.9, 0.5], 0.0)
-    assert not policy.wants("c", 1, 1, [0.5], 5.0), "asked for already"
-    assert policy.wants("c", 2, 0, [0.5], 5.0)
-    assert not policy.wants("c", 3, 0, [0.5], 5.3)
-    assert policy.wants("c", 4, 0, [0.5], 5.6)
+    assert not policy.wants("c", 1, 3, [Seen(0.5, 0.1, 0.3)], 0.0), "nothing finer to ask for"
+    assert policy.wants("c", 1, 0, [Seen(0.5, 0.9, 0.3), Seen(0.5, 0.5, 0.3)], 0.0)
+    assert not policy.wants("c", 1, 1, [Seen(0.5, 0.5, 0.3)], 5.0), "asked for already"
+    assert policy.wants("c", 2, 0, [Seen(0.5, 0.5, 0.3)], 5.0)
+    assert not policy.wants("c", 3, 0, [Seen(0.5, 0.5, 0.3)], 5.3)
+    assert policy.wants("c", 4, 0, [Seen(0.5, 0.5, 0.3)], 5.6)
     assert (policy.asked, policy.held_back) == (3, 1)
 
 
