@@ -182,6 +182,7 @@ def _one(options: argparse.Namespace) -> int:
             write_rerun(result, options.rerun)
         result.reader.store.close()
     print("\n".join(lines_of(result.summary)))
+    print(f"speed: {result.speed}")
     if not options.no_report:
         print(f"report: {options.out / 'report.html'}")
     return 0

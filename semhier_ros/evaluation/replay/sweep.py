@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,14 @@ from semhier_ros.evaluation.replay.work import SENT_MORE_THAN_ANSWER, Task, repl
 from semhier_ros.evaluation.streams.base import Costs
 from semhier_ros.evaluation.streams.store import digest
 from semhier_ros.link.link_profile import parse_link
+from semhier_ros.paths import find_model
 
 VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One run of a sweep; `name` is its file's, and says by a digest what was asked for."""
+    """One run of a sweep; `name` is its file's, and says by a digest what was asked for, and of which model."""
 
     name: str
     task: Task
@@ -73,9 +75,18 @@ def _with(link: str, rate: str | None, loss: str | None) -> str:
 def _cell(task: Task) -> Cell:
     bag = task.bags[0]
     asked = {key: str(value) for key, value in asdict(task).items() if key not in ("cache", "device")}
-    tag = digest(str(VERSION), json.dumps(asked, sort_keys=True))[:10]
+    tag = digest(str(VERSION), json.dumps(asked, sort_keys=True), _model_hash(task.model))[:10]
     words = "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in f"{bag.stem}-{task.link}")
     return Cell(f"{words}-{tag}", task, bag.name, task.link)
+
+
+@cache
+def _model_hash(model: str) -> str:
+    """The hash of the model of that name or folder: trained anew, it is another. Raises CommandError."""
+    try:
+        return str(json.loads((find_model(model) / "model.json").read_text(encoding="utf-8"))["model_hash"])
+    except (OSError, KeyError, ValueError) as error:
+        raise CommandError(f"--model: {model}: {error}") from error
 
 
 def run_cell(packed: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +64,25 @@ class Result:
     scores: Scores
     problems: list[str]
     summary: dict[str, Any] = field(default_factory=dict)
+    speed: Speed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What a replay cost: processor seconds of the `networks` (encoding, detecting; nothing where all was cached) and
+    of everything `else_` up to the summary, for `footage` seconds of all cameras together."""
+
+    footage: float
+    networks: float
+    else_: float
+
+    def __str__(self) -> str:
+        total = self.networks + self.else_
+        return (
+            f"{self.footage:.1f} camera seconds in {total:.1f} s of processor: {self.footage / total:.1f} times real "
+            f"time; {self.networks:.1f} s in the networks, {self.else_:.1f} s in everything else "
+            f"({self.footage / self.else_:.0f} times real time once they are cached)"
+        )
 
 
 def replay(task: Task, tell: Tell | None = None, reader: Reader | None = None) -> Result:
@@ -70,6 +90,7 @@ def replay(task: Task, tell: Tell | None = None, reader: Reader | None = None) -
 
     Raises BagError, FootageError, StreamError, LabelError or ValueError, each saying what to change.
     """
+    began = time.process_time()
     say = tell or (lambda stage, share: None)
     link = parse_link(task.link)
     codecs = check_codecs(task.codecs)
@@ -86,6 +107,7 @@ def replay(task: Task, tell: Tell | None = None, reader: Reader | None = None) -
     if reader.store.problem:
         problems.append(reader.store.problem)
     costs = task.costs or measured(reader, cameras)
+    networks = reader.network_seconds
     rate = link.rate_at(0.0) / 8 * BUDGET_SHARE
     runs: dict[str, Run] = {}
     if "semhier" in codecs:  # first: pictures are cheapest right after their frame's meaning
@@ -126,6 +148,9 @@ def replay(task: Task, tell: Tell | None = None, reader: Reader | None = None) -
     result.summary = summary_of(result)
     if own:
         reader.store.flush()
+    networks = reader.network_seconds - networks
+    footage = sum(camera.times_ns[-1] for camera in cameras) / 1e9
+    result.speed = Speed(footage, networks, max(time.process_time() - began - networks, 1e-3))
     return result
 
 

@@ -8,7 +8,7 @@ bootstrap over instants (Künsch 1989), because neighbouring instants of a drive
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,7 @@ class Matching:
     def __init__(self) -> None:
         self._known: dict[tuple[int, int, int], tuple[list[float], list[bool]]] = {}
         self._kept: dict[int, Any] = {}
+        self._overlaps: dict[tuple[int, int], NDArray[np.float64]] = {}
 
     def pair(self, found: Detections, truth: Detections, level: int) -> tuple[list[float], list[bool]]:
         """(scores, right or not) of the answers in `found` that are known down to `level`."""
@@ -88,7 +89,15 @@ class Matching:
         known = self._known.get(key)
         if known is None:
             self._kept[id(found)], self._kept[id(truth)] = found, truth
-            known = self._known[key] = _matched(found, truth, level)
+            known = self._known[key] = _matched(found, truth, level, self._overlap)
+        return known
+
+    def _overlap(self, found: Detections, truth: Detections) -> NDArray[np.float64]:
+        """Overlaps of all boxes, made once for all levels."""
+        key = (id(found), id(truth))
+        known = self._overlaps.get(key)
+        if known is None:
+            known = self._overlaps[key] = overlap(_boxes(found), _boxes(truth))
         return known
 
     def matches(self, worlds: Sequence[World], answers: Sequence[Sequence[Answer]], level: int) -> Matches:
@@ -110,28 +119,31 @@ class Matching:
         return Matches(np.array(scores), np.array(right, bool), np.array(instant, np.intp), np.array(wanted, np.intp))
 
 
-def _matched(found: Detections, truth: Detections, level: int) -> tuple[list[float], list[bool]]:
+def _matched(
+    found: Detections,
+    truth: Detections,
+    level: int,
+    overlaps: Callable[[Detections, Detections], NDArray[np.float64]],
+) -> tuple[list[float], list[bool]]:
     if found is truth:  # the newest frame's own reading, judged by itself
         same = [item.scores[level] for item in found if len(item.path) > level]
         return same, [True] * len(same)
-    wanted = [item for item in truth if len(item.path) > level]
-    given = sorted((item for item in found if len(item.path) > level), key=lambda item: -item.scores[level])
-    if not given:
-        return [], []
-    if not wanted:
-        return [item.scores[level] for item in given], [False] * len(given)
-    hits = overlap(_boxes(given), _boxes(wanted))
-    names = np.array([item.path[level] for item in wanted])
-    free = np.ones(len(wanted), bool)
+    rows = [row for row, item in enumerate(found) if len(item.path) > level]
+    rows.sort(key=lambda row: -found[row].scores[level])
+    scores = [found[row].scores[level] for row in rows]
+    free = {column: item.path[level] for column, item in enumerate(truth) if len(item.path) > level}
+    if not rows or not free:
+        return scores, [False] * len(rows)
+    hits = overlaps(found, truth).tolist()
     right = []
-    for row, item in zip(hits, given, strict=True):
-        good = np.where(free & (names == item.path[level]), row, -1.0)
-        best = int(good.argmax())
-        hit = bool(good[best] >= 0.5)
+    for row in rows:
+        name, shares = found[row].path[level], hits[row]
+        best = max((column for column, other in free.items() if other == name), key=shares.__getitem__, default=-1)
+        hit = best >= 0 and shares[best] >= 0.5
         if hit:
-            free[best] = False
+            del free[best]
         right.append(hit)
-    return [item.scores[level] for item in given], right
+    return scores, right
 
 
 def _boxes(items: Sequence[Detection]) -> NDArray[np.float64]:

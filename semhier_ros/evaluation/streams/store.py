@@ -149,10 +149,10 @@ def unpack_detections(values: Sequence[Any]) -> tuple[Detection, ...]:
 
 
 def pack_bytes(data: bytes) -> str:
-    """Bytes as JSON knows them."""
-    return base64.b85encode(data).decode()
+    """Bytes as JSON knows them: a colon and Base64, which Python decodes fifty times faster than Base85."""
+    return ":" + base64.b64encode(data).decode()
 
 
 def unpack_bytes(text: str) -> bytes:
-    """The way back from `pack_bytes`."""
-    return base64.b85decode(text)
+    """The way back from `pack_bytes`, and from the Base85 (no colon is in it) of older caches."""
+    return base64.b64decode(text[1:]) if text.startswith(":") else base64.b85decode(text)
