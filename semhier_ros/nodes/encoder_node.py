@@ -49,6 +49,8 @@ from semhier_ros.nodes.ros_link import LATCHED, RosTransport
 INFO_SECONDS = 10.0
 ASKED_FRAMES = 4
 """Frames of which finer blocks are still to be made because somebody asked; beyond it the oldest request goes."""
+PICTURE_PATIENCE = 10.0
+"""Seconds after which a frame's picture is made although the next frame waits: a busy machine would never make one."""
 BYTES_PER_KBIT = 125.0
 
 
@@ -138,7 +140,7 @@ class EncoderNode(ManagedNode):
         """Subscribes to the camera and starts to encode."""
         camera, compressed = self._camera, self.values.input == "compressed"
         self._topic = f"{camera}/image_raw/compressed" if compressed else f"{camera}/image_raw"
-        self._started = time.monotonic()
+        self._started = self._picture_made = time.monotonic()
         self._last_image: float | None = None
         self._encoded_before = self.counts().get("encoded", 0)
         self._levels_before: tuple[LevelStatus, ...] | None = None
@@ -271,10 +273,12 @@ class EncoderNode(ManagedNode):
         if self._sender is not None:
             self._sender.offered(self._camera, blocks[:finest])
         self._pacer.submit(self._camera, self._frame, stamp_ns, blocks[:finest])
-        if self._slot.waiting and not self._limit.wait_time():
+        patient = begin - self._picture_made < PICTURE_PATIENCE
+        if self._slot.waiting and not self._limit.wait_time() and patient:
             self.count("pictures_skipped")  # meaning of the next frame before the picture of this one
         elif picture := list(islice(steps, max(0, finest - semantic))):
             self._pacer.submit(self._camera, self._frame, stamp_ns, picture)
+            self._picture_made = time.monotonic()
             blocks += picture
         self._cache.put(self._frame, stamp_ns, blocks)
         if kept:
