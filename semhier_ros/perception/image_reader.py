@@ -15,6 +15,7 @@ from semhier_ros.taxonomy import Taxonomy
 Floats = NDArray[np.float32]
 MENTIONED = 0.05  # probability from which another node of a level is worth mentioning
 MOST_OTHERS = 4
+RAISED_BY = 0.01  # nats by which a named node stands above the next
 
 
 class ImageReader:
@@ -49,8 +50,22 @@ class ImageReader:
         return np.asarray(self.weights["feature_mean"] + self.point(code, prefix) @ self.weights["space"])
 
     def logits(self, code: ImageCode, prefix: int) -> Floats:
-        """Leaf logits (C) as far as blocks 0..prefix say, on the classifier's own scale."""
-        return self.linear_and_hidden(code, prefix)[0]
+        """Leaf logits (C) as far as blocks 0..prefix say, on the classifier's own scale.
+
+        What the encoder named is the likeliest node of its level: where latents alone would rank another one before
+        it, the named node's leaves are raised just above, so that no prefix is worse than the name it carries.
+        """
+        logits = self.linear_and_hidden(code, prefix)[0]
+        temperatures = self.weights["temperature"][code.quality, self.deepest(prefix)]
+        for level in range(min(prefix, self.stream.levels - 1), -1, -1):
+            own = self.tree.owner(level) == code.path[level]
+            for temperature in (1.0, float(temperatures[level])):
+                nodes = self.tree.lift(softmax(logits, temperature), level)
+                best = float(nodes.max())
+                if nodes[code.path[level]] < best:
+                    gap = np.log((best + 1e-9) / (nodes[code.path[level]] + 1e-9))
+                    logits[own] += np.float32(temperature * gap + RAISED_BY)
+        return logits
 
     def linear_and_hidden(self, code: ImageCode, prefix: int) -> tuple[Floats, Floats, Floats, float]:
         """Leaf logits (C), their linear part (C), the perceptron's hidden layer (H), and the factor on the former."""

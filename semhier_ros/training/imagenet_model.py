@@ -35,7 +35,7 @@ from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.training.export import export_graph, half_precision
 from semhier_ros.training.imagenet_meaning import PLANES
 from semhier_ros.training.imagenet_picture import GROUPS
-from semhier_ros.training.imagenet_semantic import FEATURE_WEIGHT, NATS_PER_BIT, SHARP, Draw, Photos, build, load_photos
+from semhier_ros.training.imagenet_semantic import FEATURE_WEIGHT, SHARP, Draw, Photos, build, load_photos
 from semhier_ros.training.imagenet_space import Space
 from semhier_ros.training.integer_form import OUTPUT_BOUND, integer_context, nearest_rows, scale_table
 from semhier_ros.training.loop import load_checkpoint
@@ -44,6 +44,7 @@ LATENT_ROWS, LATENT_HALF = 48, 63
 PICTURE_ROWS, PICTURE_HALF = 64, 127
 STEP_ROWS = (6, 3, 0, -3, -6)  # how many table rows coarser than the middle one each quality quantises
 QUALITY_SHARE = 0.94  # of the middle quality, in block 0's first symbol
+SEARCH_NATS = (0.0135, 0.024, 0.012, 0.0029)  # per block, what a bit must save; set on the choosing half
 REFERENCE_DIRECTIONS = 400
 COUNTED = 250  # made-up and real photos that teach the latents' tables
 PRIOR_WEIGHT = 200.0  # symbols that a Gaussian row is worth against those counted
@@ -110,7 +111,7 @@ def head_arrays(semantics: ImageSemantics, space: Space, meaning: dict[str, NDAr
         "project_evidence": semantics.evidence.detach().numpy(),
         "project": semantics.analyse.detach().numpy() @ space.enter,
         "sharpness": semantics.sharpness.detach().numpy(),
-        "search_nats": np.array(NATS_PER_BIT),
+        "search_nats": np.array(SEARCH_NATS),
         "search_features": np.array(FEATURE_WEIGHT),
         "search_sharp": np.array([SHARP]),
         "temperature": np.ones((len(STEP_ROWS), len(semantics.dimensions), 3)),
