@@ -22,6 +22,7 @@ from semhier_ros.evaluation.bag import IMAGE_TYPES, BagError, at_most, image_of,
 from semhier_ros.evaluation.footage import read_video
 from semhier_ros.evaluation.replay.mcap_file import BagDamage, Channel, McapFile, Place
 from semhier_ros.evaluation.replay.sqlite_file import SqliteFile
+from semhier_ros.evaluation.streams.store import Store
 
 JUMP_SECONDS = 60.0
 HELD_IMAGES = 8
@@ -72,26 +73,33 @@ class BagCamera:
 
 
 class VideoCamera:
-    """A video file as a camera; frames that are asked for in order are decoded once."""
+    """A video file as a camera; frames that are asked for in order are decoded once, and not at all where `store`
+    knows the file's times and nothing asks for pixels."""
 
-    def __init__(self, path: Path, *, seconds: float | None = None, rate: float | None = None, width: int = 1280):
+    def __init__(
+        self,
+        path: Path,
+        *,
+        seconds: float | None = None,
+        rate: float | None = None,
+        width: int = 1280,
+        store: Store | None = None,
+    ):
         self.path, self._width = path, width
         self.topic, self.name, self.kind, self.frame_id = str(path.name), "camera", "video", "camera_optical_frame"
         digest = hashlib.sha1(path.read_bytes(), usedforsecurity=False).hexdigest()[:20]
         self.times_ns: list[int] = []
         self._places: list[int] = []
         due = 0.0
-        self.size = (0, 0)
-        for place, frame in enumerate(read_video(path)):
-            if seconds is not None and frame.time_ns >= seconds * 1e9:
+        made = (store or Store()).made("video", f"{digest} {width}", lambda: _index_of(path, width))
+        self.size = (made[0][0], made[0][1])
+        for place, time_ns in enumerate(made[1]):
+            if seconds is not None and time_ns >= seconds * 1e9:
                 break
-            if not self.times_ns:
-                first = at_most(frame.image, width)
-                self.size = (first.shape[1], first.shape[0])
-            if rate is None or frame.time_ns + 1e6 >= due:
-                self.times_ns.append(frame.time_ns)
+            if rate is None or time_ns + 1e6 >= due:
+                self.times_ns.append(time_ns)
                 self._places.append(place)
-                due = max(due + 1e9 / rate, float(frame.time_ns)) if rate else 0.0
+                due = max(due + 1e9 / rate, float(time_ns)) if rate else 0.0
         self.stamps_ns = list(self.times_ns)
         self._digest = f"{digest} {self.size}"
         self._frames: Any = None
@@ -121,6 +129,18 @@ class VideoCamera:
         if len(self._held) > HELD_IMAGES:
             self._held.popitem(last=False)
         return image
+
+
+def _index_of(path: Path, width: int) -> list[list[int]]:
+    """(width, height) of a video's frames and their times in ns."""
+    times = []
+    size: list[int] = []
+    for frame in read_video(path):
+        if not size:
+            first = at_most(frame.image, width)
+            size = [int(first.shape[1]), int(first.shape[0])]
+        times.append(int(frame.time_ns))
+    return [size, times]
 
 
 @dataclass(slots=True)
@@ -278,10 +298,15 @@ def _set_times(bag: Bag, seconds: float | None) -> None:
 
 
 def open_footage(
-    path: Path, topics: Sequence[str] = (), *, seconds: float | None = None, rate: float | None = None
+    path: Path,
+    topics: Sequence[str] = (),
+    *,
+    seconds: float | None = None,
+    rate: float | None = None,
+    store: Store | None = None,
 ) -> tuple[list[Any], list[str]]:
     """(cameras, problems) of a bag or, for people without one, of a video file. Raises BagError or FootageError."""
     if path.suffix.lower() in VIDEO_ENDS:
-        return [VideoCamera(path, seconds=seconds, rate=rate)], []
+        return [VideoCamera(path, seconds=seconds, rate=rate, store=store)], []
     bag = open_bag(path, topics, seconds=seconds)
     return list(bag.cameras), bag.problems

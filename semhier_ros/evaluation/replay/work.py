@@ -94,16 +94,16 @@ def replay(task: Task, tell: Tell | None = None, reader: Reader | None = None) -
     say = tell or (lambda stage, share: None)
     link = parse_link(task.link)
     codecs = check_codecs(task.codecs)
+    own = reader is None
+    if reader is None:
+        reader = Reader.load(task.model, task.device, Store(task.cache))
     say("reading the bag", 0.0)
     cameras: list[Any] = []
     problems: list[str] = []
     for bag in task.bags:
-        found, wrong = open_footage(bag, task.topics, seconds=task.seconds, rate=task.frame_rate)
+        found, wrong = open_footage(bag, task.topics, seconds=task.seconds, rate=task.frame_rate, store=reader.store)
         cameras += found
         problems += wrong
-    own = reader is None
-    if reader is None:
-        reader = Reader.load(task.model, task.device, Store(task.cache))
     if reader.store.problem:
         problems.append(reader.store.problem)
     costs = task.costs or measured(reader, cameras)
