@@ -89,7 +89,20 @@ def camera_frames(bag: Path, recording: Recording, keys: Sequence[str]) -> Camer
         raise ValueError("the recorder saw none of the camera's frames")
     offset = sorted(known)[len(known) // 2]
     filled = [time + offset if stamp is None else stamp for stamp, time in zip(stamps, times, strict=True)]
+    _correct(filled, [stamp is None for stamp in stamps], {item.stamp_ns for item in recording.readings})
     return CameraFrames(images, times, filled, len(known))
+
+
+def _correct(stamps: list[int], guessed: list[bool], read: set[int]) -> None:
+    """Puts what readings tell of stamps in the place of guesses: a busy player is late, and a reading whose frame
+    nobody knows would count for nothing. A stamp is of the guess that is nearest, if within half a frame distance."""
+    if len(stamps) < 2:
+        return
+    near = (stamps[-1] - stamps[0]) / (len(stamps) - 1) / 2
+    for stamp in sorted(read - set(stamps)):
+        index = min(range(len(stamps)), key=lambda place: abs(stamps[place] - stamp))
+        if guessed[index] and abs(stamps[index] - stamp) < near:
+            stamps[index], guessed[index] = stamp, False
 
 
 def received_of(readings: Sequence[ReadingArrival]) -> list[Received]:

@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from replay_footage import START, write_street
@@ -35,6 +36,29 @@ def test_a_whole_bag_gives_every_frame(tmp_path: Path, encoding: str) -> None:
     assert camera.image(7).shape[1::-1] == camera.size
     assert not np.array_equal(camera.image(0), camera.image(7))
     assert len({camera.key(number) for number in range(12)}) == 12
+
+
+def test_a_bag_out_of_a_video_is_the_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video = tmp_path / "street.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (320, 240))
+    for number in range(10):
+        writer.write(np.full((240, 320, 3), 20 * number, np.uint8))
+    writer.release()
+    out = tmp_path / "bag"
+    options = ("--camera", "front", "--fps", "5", "--max-width", "160", "--loops", "2", "--encoding", "rgb8")
+    assert main(["bag", "from-video", str(video), "--out", str(out), *options]) == 0
+    assert "10 frames of 160x120 on /front/image_raw" in capsys.readouterr().out
+    (camera,) = open_bag(out).cameras
+    assert camera.topic == "/front/image_raw"
+    assert camera.size == (160, 120)
+    assert camera.times_ns == [2 * number * STEP for number in range(10)]
+    for number in range(10):
+        assert abs(float(camera.image(number).mean()) - 40 * (number % 5)) < 4
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "kept.txt").write_text("dear")
+    assert main(["bag", "from-video", str(video), "--out", str(tmp_path / "notes")]) == 2
+    assert "exists and is no bag" in capsys.readouterr().err
+    assert (tmp_path / "notes" / "kept.txt").exists()
 
 
 def test_several_cameras_and_a_choice_of_them(tmp_path: Path) -> None:
