@@ -76,7 +76,11 @@ class OpenVinoBackend:
         import openvino
 
         core = openvino.Core()
-        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self._precision}
+        options: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": self._precision,
+            "ENABLE_CPU_PINNING": False,  # pinned, every process of one thread sits on the machine's first core
+        }
         if self._threads:
             options["INFERENCE_NUM_THREADS"] = self._threads
         return core.compile_model(

@@ -89,7 +89,8 @@ class Tables:
         """Ideal cost in bits of each of `symbols` under `rows`, in their shape."""
         flat_rows = rows if isinstance(rows, int) else np.ravel(rows)
         symbol_array, row_array = _symbols_and_rows(np.ravel(symbols), self, flat_rows)
-        return np.reshape(np.asarray(self._bits[row_array, symbol_array], np.float64), np.shape(symbols))
+        bits: NDArray[np.float64] = self._bits[row_array, symbol_array]
+        return bits.reshape(np.shape(symbols))
 
     @property
     def bits(self) -> NDArray[np.float64]:

@@ -5,9 +5,9 @@ box's height as a share of the canvas's, m how far the box moved or grew since t
 beyond what the scene as a whole did (0..1), and p the detector's objectness, it is sqrt(h) * (1 + 2 m) * p.
 
 **What goes first** (`pare`): to know an object's place is worth its importance, and its finer levels are worth shares
-of that (WORTH). Each step gives up either one object's finest level or one whole object, whichever is worth least per bit
-saved. So a far object's type goes long before a near one's, a doubtful object goes before a sure one loses its name,
-and no level goes as a whole.
+of that (WORTH). Each step gives up either one object's finest level or one whole object, whichever is worth least per
+bit saved. So a far object's type goes long before a near one's, a doubtful object goes before a sure one loses its
+name, and no level goes as a whole.
 """
 
 from __future__ import annotations
