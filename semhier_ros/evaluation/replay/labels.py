@@ -126,7 +126,7 @@ def _topic(topic: str, camera: Any, taxonomy: Taxonomy) -> dict[str, tuple[Detec
     for file in camera.bag.files:
         for _, _, _, data in file.messages(lambda channel: channel.topic == topic):
             message: Any = camera.bag.store.deserialize_cdr(data, kind)
-            items = []
+            items: list[Detection] = []
             for item in message.detections:
                 name = item.results[0].hypothesis.class_id.lower() if item.results else ""
                 if name in known:
