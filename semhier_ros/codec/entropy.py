@@ -67,7 +67,7 @@ class Tables:
         self._frequencies.flags.writeable = False
         scale = float(1 << (CODER_PRECISION - PRECISION))
         self._probabilities = self._frequencies.astype(np.float64) * scale - 1.0
-        self._bits = PRECISION - np.log2(self._frequencies)
+        self._bits = np.asarray(np.float64(PRECISION) - np.log2(self._frequencies), np.float64)
         self._models: list[Any] = [None] * rows
 
     @property
@@ -89,8 +89,7 @@ class Tables:
         """Ideal cost in bits of each of `symbols` under `rows`, in their shape."""
         flat_rows = rows if isinstance(rows, int) else np.ravel(rows)
         symbol_array, row_array = _symbols_and_rows(np.ravel(symbols), self, flat_rows)
-        bits: NDArray[np.float64] = self._bits[row_array, symbol_array]
-        return bits.reshape(np.shape(symbols))
+        return np.reshape(self._bits[row_array, symbol_array], np.shape(symbols))
 
     @property
     def bits(self) -> NDArray[np.float64]:
