@@ -49,7 +49,8 @@ class Worker:
         from semhier_ros.evaluation.vector_codecs import VECTOR_NAMES, make_vector_codec
 
         self.codec = Codec.load(options.model, options.device, threads=1)
-        self.model: Any = self.codec.model
+        model: Any = self.codec.model
+        self.model = model
         self.owners, self.quality, self.blocks = owners, options.quality, options.blocks
         self.pictures = options.pictures
         self.judge = Judge(options.cache, 1) if options.judge and options.pictures else None
@@ -58,7 +59,7 @@ class Worker:
             if name in VECTOR_NAMES:
                 reference = load_file(self.model.path / "reference.safetensors")
                 floats = {key: value.astype(np.float32) for key, value in reference.items()}
-                self.vectors.append(make_vector_codec(name, self.model.reader, floats))
+                self.vectors.append(make_vector_codec(name, model.reader, floats))
             elif name != "semhier":
                 own = still.make(name)
                 settings = own.settings()

@@ -45,7 +45,11 @@ def settings_of(stage: str, config: dict[str, Any], given: dict[str, Any]) -> ar
     """
     parser = argparse.ArgumentParser()
     importlib.import_module(STAGES[stage][0]).add_arguments(parser)
-    values = {"taxonomy": Path("config/taxonomies/imagenet1k.yaml"), "out": Path("runs/imagenet"), "data": None}
+    values: dict[str, Any] = {
+        "taxonomy": Path("config/taxonomies/imagenet1k.yaml"),
+        "out": Path("runs/imagenet"),
+        "data": None,
+    }
     values |= {"seed": 0, "threads": 2, "device": "auto", "bf16": False, "validation": None}
     values |= {action.dest: action.default for action in parser._actions if action.dest != "help"}
     known = set(values) | set(SHARED)
