@@ -125,7 +125,7 @@ class Judge:
         path = cache / "judge-lite2.onnx"
         if not path.exists():
             export_judge(path, self.SIDE)
-        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+        options: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         core = openvino.Core()
         self._request = core.compile_model(core.read_model(path), "CPU", options).create_infer_request()
 
