@@ -12,6 +12,7 @@ detector's own trunk has seen the types, so this asks what the *bytes* keep, not
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 
@@ -28,10 +29,11 @@ from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.training.object_codec import Rows, train_object_codec
 from semhier_ros.training.picture import bits
 from semhier_ros.training.road_data import load_scenes
-from semhier_ros.training.road_objects import collect, make_rows
+from semhier_ros.training.road_objects import Matched, collect, make_rows, remembered
 from semhier_ros.training.yolo_data import YoloData
 
 LATENTS = (4, 12)
+RATE_WEIGHTS = (0.06, 0.01)
 
 
 def groups_only(rows: Rows, owner: NDArray[np.intp], groups: int) -> Rows:
@@ -46,6 +48,12 @@ def groups_only(rows: Rows, owner: NDArray[np.intp], groups: int) -> Rows:
     return rows._replace(
         told=told, evidence=np.concatenate([features, leaves / 4, rest], axis=1), leaves=leaves, truth=truth
     )
+
+
+def surer(scene: Matched, threshold: float) -> Matched:
+    """Only the objects of at least `threshold`."""
+    rows = np.flatnonzero(scene.objects.objectness >= threshold)
+    return Matched(scene.objects.take(rows), scene.truth[rows], scene.wanted[rows])
 
 
 @torch.no_grad()
@@ -97,16 +105,20 @@ def main() -> None:
     plain = SceneStream(layout, {}, {}, np.zeros((1, 1), np.uint8), np.zeros(1, np.uint8))
     rows = {}
     for split in ("train", "report"):
-        found = collect(
-            backend, load_scenes(data, split, options.out / f"cache-{split}"), layout, ((1.0, False),), folder.threshold
-        )
+        scenes = load_scenes(data, split, options.out / f"cache-{split}")
         if split == "train":
+            version = hashlib.sha256((folder.path / "detector.onnx").read_bytes()).hexdigest()[:12]
+            seen = remembered(options.out / f"objects-{version}.npz", backend, scenes, layout, folder.threshold)
+            found = [surer(scene, folder.threshold) for scene in seen]
             features = np.concatenate([scene.objects.features for scene in found])
             mean, scale = features.mean(0), features.std(0) + 1e-3
+        else:
+            found = collect(backend, scenes, layout, ((1.0, False),), folder.threshold)
         rows[split] = make_rows(plain, found, mean, scale)
     few = {split: groups_only(own, owner, len(taxonomy.levels[1])) for split, own in rows.items()}
     owners = [np.zeros(len(taxonomy.levels[1]), np.intp), np.arange(len(taxonomy.levels[1]))]
-    codec = train_object_codec(few["train"], (1, len(taxonomy.levels[1])), owners, LATENTS, options.steps, 0)
+    nodes = (1, len(taxonomy.levels[1]))
+    codec = train_object_codec(few["train"], nodes, owners, LATENTS, options.steps, 0, rate_weights=RATE_WEIGHTS)
     named = {split: own.truth >= 0 for split, own in rows.items()}
     truths = {split: own.truth[named[split]] for split, own in rows.items()}
     prefixes, spent = decoded(codec, few["report"])

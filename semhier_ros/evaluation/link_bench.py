@@ -65,6 +65,8 @@ ROWS = (
     ),
 )
 
+ATTEMPTS = 3
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `semhier bench link`."""
@@ -93,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
         with Progress({"the footage": 5.0, **stages} if jobs else {"nothing is left to measure": 1.0}) as progress:
             for row, codecs, number in jobs:
                 progress.stage(bench.title(row, codecs, number))
-                bench.measure(row, codecs, number, progress.at)
+                bench.measure_stubbornly(row, codecs, number, progress.at)
     except KeyboardInterrupt:
         print("semhier bench link: interrupted; run it again to go on", file=sys.stderr)
         return 130
@@ -181,6 +183,16 @@ class Bench:
         return self.folder / "made.sqlite"
 
     # -- doing it -----------------------------------------------------------------------------------------------------
+
+    def measure_stubbornly(self, row: Row, codecs: Sequence[str], number: int, tell: Callable[[float], None]) -> None:
+        """`measure`, begun again where its sessions did not find each other: at 20 % loss a handshake may fail."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self.measure(row, codecs, number, tell)
+            except CommandError as error:
+                print(f"semhier bench link: {error} (attempt {attempt} of {ATTEMPTS})", file=sys.stderr)
+        self.failures += 1
+        return None
 
     def measure(self, row: Row, codecs: Sequence[str], number: int, tell: Callable[[float], None]) -> None:
         """One run of one or several codecs, each on a link of its own."""

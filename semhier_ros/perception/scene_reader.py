@@ -14,8 +14,8 @@ from semhier_ros.codec.scene_stream import SceneStream
 from semhier_ros.perception.reading import Detection
 
 Floats = NDArray[np.float32]
-LEAST_OTHER = 0.02  # probability below which another node is not mentioned
-MOST_OTHERS = 4  # other nodes mentioned per level
+LEAST_OTHER = 0.005  # probability below which another node is not mentioned
+MOST_OTHERS = 8  # other nodes mentioned per level
 
 
 class LevelTree(Protocol):

@@ -74,7 +74,9 @@ def lift(log_leaves: Tensor, owner: Tensor, nodes: int) -> Tensor:
     return (log_leaves.exp() @ member).clamp(min=1e-9).log()
 
 
-def loss_of_batch(codec: ObjectCodec, batch: list[Tensor], owners: list[Tensor]) -> tuple[Tensor, list[float]]:
+def loss_of_batch(
+    codec: ObjectCodec, batch: list[Tensor], owners: list[Tensor], rate_weights: tuple[float, ...]
+) -> tuple[Tensor, list[float]]:
     """Loss of all prefixes of one batch, and mean bits per object of each latent group."""
     told, evidence, leaves, truth, features, correction = batch
     named = truth >= 0
@@ -92,7 +94,7 @@ def loss_of_batch(codec: ObjectCodec, batch: list[Tensor], owners: list[Tensor])
             residual = codec.project[group](evidence) - mean
             spread = scale.exp().clamp(MIN_SCALE, MAX_SCALE)
             spent = bits(residual + torch.empty_like(residual).uniform_(-0.5, 0.5), spread).sum(1).mean()
-            total = total + RATE_WEIGHTS[group] * spent
+            total = total + rate_weights[group] * spent
             rates.append(float(spent.detach()))
             decoded.append(mean + residual + (residual.round() - residual).detach())
         read = codec.read(prefix, known, torch.cat(decoded, dim=1) if decoded else known[:, :0])
@@ -119,8 +121,12 @@ def train_object_codec(
     steps: int,
     seed: int,
     batch: int = 512,
+    rate_weights: tuple[float, ...] = RATE_WEIGHTS,
 ) -> ObjectCodec:
-    """Train on rows for `steps` steps; prints a progress bar with bits per object of each group."""
+    """Train on rows for `steps` steps; prints a progress bar with bits per object of each group.
+
+    rate_weights: nats of task loss that a bit of each latent group must save.
+    """
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     codec = ObjectCodec(rows.evidence.shape[1], nodes, rows.features.shape[1], latents)
@@ -131,7 +137,7 @@ def train_object_codec(
     bar = tqdm(range(steps), unit="step", mininterval=5)
     for _ in bar:
         pick = torch.from_numpy(random.integers(len(rows.told), size=batch))
-        loss, rates = loss_of_batch(codec, [tensor[pick] for tensor in tensors], torch_owners)
+        loss, rates = loss_of_batch(codec, [tensor[pick] for tensor in tensors], torch_owners, rate_weights)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(codec.parameters(), 5.0)
