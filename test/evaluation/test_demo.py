@@ -99,6 +99,7 @@ def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
     while time.monotonic() < end and not (out / "logs" / "encoder.log").exists():
         time.sleep(0.1)
     assert children_of(out)
+    time.sleep(2.0)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
