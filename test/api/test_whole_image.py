@@ -1,5 +1,6 @@
 """Model imagenet behind the same facade: names level by level, calibrated readings, pictures, exactness, odd inputs."""
 
+import itertools
 import shutil
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_a_picture_from_every_prefix_nearer_with_more_picture_blocks(imagenet):
         seen = picture[top : top + side, left : left + side].astype(float)
         errors.append(float(np.mean((seen - image[top : top + side, left : left + side]) ** 2)))
     refined = errors[imagenet.semantic_blocks :]
-    assert all(later <= 1.005 * earlier for earlier, later in zip(refined, refined[1:], strict=False))
+    assert all(later <= 1.005 * earlier for earlier, later in itertools.pairwise(refined))
     assert refined[-1] < 0.8 * refined[0] < 0.8 * errors[0]
 
 
