@@ -1,0 +1,74 @@
+"""What the picture blocks of a scene model are worth, beside JPEG and WebP at several scales. Prints JSON.
+
+    .venv/bin/python bench/picture_quality.py --data DATA [--names LIST] [--every 8] [--model road]
+
+PSNR of the whole picture and of what lies in labelled boxes, over all scenes together; bytes are means, semantic blocks
+included. Default: every eighth of the scenes that choose.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from semhier_ros import Codec
+from semhier_ros.evaluation.detection_scores import read_labels
+
+SCALES, QUALITIES = (0.35, 0.5, 0.7), (8, 15, 25)
+FORMATS = {
+    "jpeg": (".jpg", cv2.IMWRITE_JPEG_QUALITY, [cv2.IMWRITE_JPEG_OPTIMIZE, 1]),
+    "webp": (".webp", cv2.IMWRITE_WEBP_QUALITY, []),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--names", type=Path, default=Path("config/splits/road-vehicles/choose.txt"))
+    parser.add_argument("--every", type=int, default=8)
+    parser.add_argument("--model", default="road")
+    options = parser.parse_args()
+    codec = Codec.load(options.model, "cpu", threads=1)
+    rows: dict[str, list[tuple[float, float, float, int, int]]] = {}
+
+    def add(name: str, size: int, picture: np.ndarray, truth: np.ndarray, inside: np.ndarray) -> None:
+        error = ((picture.astype(float) - truth) ** 2).mean(axis=2)
+        rows.setdefault(name, []).append((size, error.sum(), error[inside].sum(), error.size, int(inside.sum())))
+
+    names = options.names.read_text().split()[:: options.every]
+    for name in names:
+        bgr = cv2.imread(str(options.data / "images" / name))
+        image = np.ascontiguousarray(bgr[..., ::-1])
+        height, width = image.shape[:2]
+        inside = np.zeros((height, width), bool)
+        labels = read_labels(options.data / "labels" / f"{Path(name).stem}.txt", width, height)
+        for x, y, w, h in np.maximum(labels[:, 1:], 0).astype(int):
+            inside[y : y + h + 1, x : x + w + 1] = True
+        decoder, total = codec.decoder((width, height)), 0
+        for block in codec.encode(image):
+            decoder.push(block)
+            total += len(block.data)
+            if block.index >= codec.semantic_blocks - 1:
+                add(codec.block_names[block.index], total, decoder.picture(0), image, inside)
+        for kind, (suffix, setting, more) in FORMATS.items():
+            for scale in SCALES:
+                small = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+                for quality in QUALITIES:
+                    data = cv2.imencode(suffix, small, (setting, quality, *more))[1]
+                    back = cv2.resize(cv2.imdecode(data, 1), (width, height), interpolation=cv2.INTER_CUBIC)
+                    add(f"{kind} {scale:g} {quality}", len(data), back[..., ::-1], image, inside)
+    figures = {}
+    for name, found in rows.items():
+        size, whole, boxes, pixels, covered = np.sum(found, axis=0)
+        psnr, psnr_boxes = (round(10 * math.log10(255**2 * n / e), 2) for e, n in ((whole, pixels), (boxes, covered)))
+        figures[name] = {"bytes": round(size / len(found)), "psnr": psnr, "psnr_in_boxes": psnr_boxes}
+    print(json.dumps({"scenes": len(names), "figures": figures}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
