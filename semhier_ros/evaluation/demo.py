@@ -12,7 +12,6 @@ import importlib.util
 import json
 import os
 import shutil
-import signal
 import statistics
 import sys
 import time
@@ -82,21 +81,19 @@ class Plan:
 def run(options: argparse.Namespace) -> int:
     """Runs the demo; 0 when the report is written, 1 when a process died, 130 when interrupted."""
     plan = _plan(options)
+    from semhier_ros.evaluation.interrupts import stop_signals
     from semhier_ros.evaluation.processes import ChildError
 
     began = time.monotonic()
-    previous = {number: signal.signal(number, lambda *_: sys.exit(143)) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        content = _drive(plan)
+        with stop_signals():
+            content = _drive(plan)
     except ChildError as error:
         print(f"semhier demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("semhier demo: interrupted; all processes are ended", file=sys.stderr)
         return 130
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
     from semhier_ros.evaluation.report.page import render
     from semhier_ros.evaluation.report.verdict import five_lines, summary
 

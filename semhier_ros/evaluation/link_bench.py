@@ -85,14 +85,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measures what is missing and writes the table; 0, or 1 when a process failed."""
+    from semhier_ros.evaluation.interrupts import stop_signals
     from semhier_ros.evaluation.progress import Progress
 
     bench = Bench(options)
     jobs = bench.jobs()
     stages = {bench.title(row, codecs, number): row.seconds + 9.0 for row, codecs, number in jobs}
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    total = {"the footage": 5.0, **stages} if jobs else {"nothing is left to measure": 1.0}
     try:
-        with Progress({"the footage": 5.0, **stages} if jobs else {"nothing is left to measure": 1.0}) as progress:
+        with stop_signals(), Progress(total) as progress:
             for row, codecs, number in jobs:
                 progress.stage(bench.title(row, codecs, number))
                 bench.measure_stubbornly(row, codecs, number, progress.at)
@@ -100,7 +101,6 @@ def run(options: argparse.Namespace) -> int:
         print("semhier bench link: interrupted; run it again to go on", file=sys.stderr)
         return 130
     finally:
-        signal.signal(signal.SIGTERM, previous)
         bench.write()
     print(bench.table())
     return 1 if bench.failures else 0

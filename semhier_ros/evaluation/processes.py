@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from semhier_ros.evaluation import interrupts
+
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 TAIL_LINES = 12
@@ -47,7 +49,8 @@ class Supervisor:
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         """Starts `command` under `name`; `environment` is added to this process's own. Raises ChildError."""
         log = self._logs / f"{name}.log"
-        with log.open("wb") as stream:
+        # Held: an interrupt in a hook of the fork is lost, and one before the entry below leaves a child nobody ends.
+        with log.open("wb") as stream, interrupts.held():
             try:
                 child = subprocess.Popen(
                     list(command),
@@ -60,10 +63,14 @@ class Supervisor:
                 )
             except OSError as error:
                 raise ChildError(f"{name}: cannot start {command[0]}: {error.strerror}") from error
-        self._children[name] = child
+            self._children[name] = child
 
     def check(self, finished: Sequence[str] = ()) -> None:
-        """Raises ChildError when a child has died; those in `finished` may have ended with exit code 0."""
+        """Raises ChildError when a child has died; those in `finished` may have ended with exit code 0.
+
+        A stop signal that got lost (`interrupts`) is raised here.
+        """
+        interrupts.check()
         for name, child in self._children.items():
             code = child.poll()
             if code is not None and not (code == 0 and name in finished):
@@ -106,7 +113,7 @@ class Supervisor:
 
     def end(self, name: str, *, by: signal.Signals = signal.SIGINT, patience: float = 6.0) -> int:
         """Asks one child to end, and makes it; returns its exit code (negative: the signal that ended it)."""
-        child = self._children.pop(name)
+        child = self._children[name]
         for step, wait in ((by, patience), (signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0)):
             if child.poll() is not None:
                 break
@@ -115,17 +122,23 @@ class Supervisor:
                 child.wait(wait)
             except subprocess.TimeoutExpired:
                 continue
-        return child.wait()
+        code = child.wait()
+        del self._children[name]
+        return code
 
     def stop(self) -> None:
-        """Ends all children that are left."""
-        for name in reversed(list(self._children)):
-            try:
+        """Ends all children that are left: all are asked at once, those that do not listen are made to."""
+        try:
+            for child in self._children.values():
+                child.send_signal(signal.SIGINT)
+            for name in reversed(list(self._children)):
                 self.end(name, patience=3.0)
-            except KeyboardInterrupt:
-                for child in self._children.values():
-                    child.kill()
-                raise
+        except BaseException:  # a second Ctrl-C: no more patience
+            for child in self._children.values():
+                child.kill()
+                child.wait()
+            self._children.clear()
+            raise
 
     def _obituary(self, name: str, code: int) -> str:
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"

@@ -10,11 +10,14 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from semhier_ros.evaluation import interrupts
+
 
 class Progress:
     """A bar over named stages; a context manager. On a terminal it moves, elsewhere each stage is one line.
 
-    `stages`: name -> about how many seconds it takes.
+    `stages`: name -> about how many seconds it takes. `stage` and `at` raise a stop signal that got lost
+    (`interrupts`).
     """
 
     def __init__(self, stages: Mapping[str, float]) -> None:
@@ -50,6 +53,7 @@ class Progress:
 
     def at(self, share: float) -> None:
         """The present stage is done to `share` (0 to 1)."""
+        interrupts.check()
         value = self._done + self._stages.get(self._name, 0.0) * min(max(share, 0.0), 1.0)
         self._bar.n = round(100 * value / self._total, 1) if self._total else 0
         self._bar.refresh()

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from semhier_ros.evaluation import interrupts
 from semhier_ros.evaluation.processes import ChildError, Supervisor
 
 
@@ -98,3 +100,67 @@ def test_children_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None
     killed.kill()
     killed.wait()
     assert wait_for(lambda: not alive(process))
+
+
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """SIGINT raises, even where a shell's `&` had it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
+def test_an_interrupt_during_the_fork_comes_after_it(tmp_path: Path) -> None:
+    """Python prints and forgets what its hooks at a fork raise; so once did the demo with a Ctrl-C."""
+    armed = [True]
+
+    def interrupt() -> None:
+        if armed:
+            armed.clear()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    os.register_at_fork(before=interrupt)
+    with Supervisor(tmp_path) as children, interrupts.stop_signals(), pytest.raises(KeyboardInterrupt):
+        children.start("child", [sys.executable, "-c", f"import time; {str(tmp_path)!r}; time.sleep(60)"])
+    assert not armed
+    running = [folder for folder in Path("/proc").glob("[0-9]*") if alive(int(folder.name))]
+    assert not [item for item in running if str(tmp_path).encode() in (item / "cmdline").read_bytes()]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_swallowed_interrupt_is_raised_again(number: int, kind: type[BaseException]) -> None:
+    class Unlucky:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+
+    with interrupts.stop_signals():
+        interrupts.check()
+        Unlucky()
+        with pytest.raises(kind):
+            interrupts.check()
+    interrupts.check()
+
+
+def test_ignored_signals_stay_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts.stop_signals(), interrupts.held():
+            signal.raise_signal(signal.SIGINT)
+        interrupts.check()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_all_children_are_asked_before_any_is_waited_for(tmp_path: Path) -> None:
+    slow = "import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: (time.sleep(1), sys.exit(0)))"
+    with Supervisor(tmp_path) as children:
+        for name in "abc":
+            children.start(name, [sys.executable, "-c", f"{slow}; print('ready', flush=True); time.sleep(60)"])
+        children.wait_until(lambda: all(children.says(name, "ready") for name in "abc"), 20, "ready")
+        began = time.monotonic()
+        children.stop()
+    assert time.monotonic() - began < 2.5

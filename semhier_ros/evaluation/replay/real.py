@@ -27,12 +27,14 @@ CAMERA = "camera"
 
 def replay_real(task: Task, out: Path, report: bool = True) -> int:
     """Runs `task` for real and writes summary.json and report.html to `out`. Raises CommandError."""
+    from semhier_ros.evaluation.interrupts import stop_signals
     from semhier_ros.evaluation.processes import ChildError
     from semhier_ros.evaluation.replay.cli import lines_of, write_summary
 
     began = time.monotonic()
     try:
-        result = run_real(task, out)
+        with stop_signals():
+            result = run_real(task, out)
     except ChildError as error:
         print(f"semhier replay: {error}", file=sys.stderr)
         return 1
