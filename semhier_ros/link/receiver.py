@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from semhier_ros.link.envelope import EnvelopeError, Opener, Sealer, is_envelope
 from semhier_ros.link.report import ArrivalTracker, ClockNote, ReportClock, ReportError
 from semhier_ros.link.transport import OnDatagram, OnInfo
 from semhier_ros.link.zenoh_config import ZenohOptions
-from semhier_ros.link.zenoh_transport import MAX_CAMERAS, ZenohReceiver
+from semhier_ros.link.zenoh_transport import ZenohReceiver
 
 REPORT_AFTER = 3.0
 """Seconds after the last arrival for which reports go on."""
@@ -59,7 +59,9 @@ class LinkReceiver:
 
     `on_datagram(camera, level, packet)`, `on_info(camera, info)`: as there, out of their envelopes; a datagram that
     came before is counted and not handed on. `key`: shared with the senders; what it does not vouch for is refused.
-    `report`: whether to tell senders what arrives. `counters` adds: refused_envelopes, duplicates, reports.
+    `report`: whether to tell senders what arrives. `cameras`: names of those that are waited for, None for all.
+    With a key a camera gets one of the 256 places with the first message that the key vouches for. `counters` adds:
+    refused_envelopes, refused_notes, duplicates, reports.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class LinkReceiver:
         *,
         key: bytes | None = None,
         report: bool = True,
+        cameras: Collection[str] | None = None,
     ) -> None:
         self._key = key
         self._report = report
@@ -79,7 +82,9 @@ class LinkReceiver:
         self._streams: dict[str, _Stream] = {}
         self._infos: dict[str, Opener] = {}
         self._counts: Counter[str] = Counter()
-        self._inner = ZenohReceiver(options, self._datagram, self._info, on_note=self._note, on_tick=self._tick)
+        self._inner = ZenohReceiver(
+            options, self._datagram, self._info, on_note=self._note, on_tick=self._tick, cameras=cameras
+        )
 
     def request(self, camera: str, data: bytes) -> bool:
         """Asks the sender of `camera` for something (`ZenohReceiver.request`)."""
@@ -95,6 +100,11 @@ class LinkReceiver:
             return StreamBooks(
                 tracker.received, tracker.lost, tracker.duplicates, stream.refused, tracker.loss, stream.clock
             )
+
+    @property
+    def cameras(self) -> dict[str, bytes | None]:
+        """Every camera that has a place (`ZenohReceiver.cameras`)."""
+        return self._inner.cameras
 
     @property
     def connected(self) -> bool:
@@ -128,45 +138,43 @@ class LinkReceiver:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _stream(self, camera: str) -> _Stream | None:
-        stream = self._streams.get(camera)
-        if stream is None and len(self._streams) < MAX_CAMERAS:
-            stream = self._streams[camera] = _Stream(camera, self._key)
-        return stream
+    def _stream(self, camera: str) -> _Stream:
+        """The stream's books, or new ones that are kept once something of the stream is to be believed."""
+        return self._streams.get(camera) or _Stream(camera, self._key)
 
-    def _datagram(self, camera: str, level: int, data: bytes) -> None:
+    def _datagram(self, camera: str, level: int, data: bytes) -> bool:
         now, wall_us = time.monotonic(), time.time_ns() // 1000
         if self._key is None and not is_envelope(data):
             self._on_datagram(camera, level, data)
-            return
+            return True
         with self._lock:
             stream = self._stream(camera)
-            if stream is None:
-                return
             try:
                 opened = stream.opener.open(data)
             except EnvelopeError:
                 stream.refused += 1
                 self._counts["refused_envelopes"] += 1
-                return
+                return False
+            self._streams[camera] = stream
             if not stream.tracker.arrived(opened.sequence, opened.sent_ms, len(data), now, wall_us):
                 self._counts["duplicates"] += 1
-                return
+                return True
         self._on_datagram(camera, level, opened.payload)
+        return True
 
-    def _info(self, camera: str, data: bytes) -> None:
+    def _info(self, camera: str, data: bytes) -> bool:
         if self._key is not None:
             with self._lock:
-                opener = self._infos.get(camera)
-                if opener is None:
-                    opener = self._infos[camera] = Opener(f"{camera}/info", self._key)
+                opener = self._infos.get(camera) or Opener(f"{camera}/info", self._key)
                 try:
                     data = opener.open(data).payload
                 except EnvelopeError:
                     self._counts["refused_envelopes"] += 1
-                    return
+                    return False
+                self._infos[camera] = opener
         if self._on_info is not None:
             self._on_info(camera, data)
+        return True
 
     def _note(self, camera: str, data: bytes) -> None:
         with self._lock:
@@ -184,9 +192,7 @@ class LinkReceiver:
         if self._key is None:
             return data
         with self._lock:
-            stream = self._stream(camera)
-            if stream is None:
-                return data
+            stream = self._streams.setdefault(camera, self._stream(camera))
             return stream.sealer.seal(data, time.time_ns() // 1_000_000)[0]
 
     def _tick(self, now: float) -> None:

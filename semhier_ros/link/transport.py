@@ -36,11 +36,12 @@ class Datagram(NamedTuple):
     piece: tuple[int, int] | None = None
 
 
-OnDatagram = Callable[[str, int, bytes], None]
-"""(camera, level of the coarsest block inside, payload), called from a thread of the transport."""
+OnDatagram = Callable[[str, int, bytes], bool | None]
+"""(camera, level of the coarsest block inside, payload), called from a thread of the transport. False says that the
+payload is not to be trusted, and that nothing is to be remembered of it."""
 
-OnInfo = Callable[[str, bytes], None]
-"""(camera, stream information), called from a thread of the transport."""
+OnInfo = Callable[[str, bytes], bool | None]
+"""(camera, stream information), called from a thread of the transport; False as in `OnDatagram`."""
 
 OnRequest = Callable[[str, bytes], None]
 """(camera, request), called from a thread of the transport."""

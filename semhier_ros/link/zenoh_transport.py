@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from semhier_ros.link.transport import (
@@ -205,10 +205,14 @@ class ZenohReceiver(ZenohEnd):
     """The receiving end, for any number of senders and up to 256 cameras.
 
     `on_datagram(camera, level, payload)`, `on_info(camera, info)`: called from threads of this object, for each packet
-    and each arrival of stream information (also unchanged ones). A camera whose information is unknown is asked for it,
-    at first sight and then at growing intervals of 0.3 to 5 s. `on_note(camera, data)`: what a sender tells beside its
-    packets. `on_tick(now)`: some twenty times a second. Counters: received, received_bytes (payload), infos,
-    queries, refused (too long, unknown key, too many cameras), requests, errors, connects, disconnects.
+    and each arrival of stream information (also unchanged ones). A camera takes one of the 256 places with its first
+    packet or information, unless the callback says False to it: whoever can tell forged ones keeps them from filling
+    the table. `cameras`: names of those that are waited for, None for all; others are refused.
+    A camera whose information is unknown is asked for it, at first sight and then at growing intervals of 0.3 to 5 s.
+    `on_note(camera, data)`: what a sender tells beside its packets. `on_tick(now)`: some twenty times a second.
+    Counters: received, received_bytes (payload), infos, queries, refused (too long, unknown key), refused_cameras (not
+    waited for, or no place is left), requests, errors,
+    connects, disconnects.
     """
 
     def __init__(
@@ -219,8 +223,10 @@ class ZenohReceiver(ZenohEnd):
         *,
         on_note: OnInfo | None = None,
         on_tick: Callable[[float], None] | None = None,
+        cameras: Collection[str] | None = None,
     ) -> None:
         super().__init__(options, "semhier-zenoh-receiver")
+        self._wanted = None if cameras is None else frozenset(cameras)
         self._on_datagram = on_datagram
         self._on_info = on_info
         self._on_note = on_note
@@ -304,27 +310,31 @@ class ZenohReceiver(ZenohEnd):
             self._count("refused")
             return
         known = self._known.get(camera)
-        if known is None:
-            if len(self._known) >= MAX_CAMERAS:
-                self._count("refused")
-                return
-            known = self._known.setdefault(camera, _Known(time.monotonic()))
-            self._wake.set()
+        if known is None and (
+            len(self._known) >= MAX_CAMERAS or (self._wanted is not None and camera not in self._wanted)
+        ):
+            self._count("refused_cameras")
+            return
         payload = sample.payload.to_bytes()
+        if last == "note":
+            if known is not None and self._on_note is not None:
+                self._on_note(camera, payload)
+            return
         if numeric:
             with self._lock:
                 self._counters["received"] += 1
                 self._counters["received_bytes"] += len(payload)
-            self._on_datagram(camera, int(last), payload)
+            trusted = self._on_datagram(camera, int(last), payload) is not False
+        else:
+            self._count("infos")
+            trusted = self._on_info is None or self._on_info(camera, payload) is not False
+        if not trusted:
             return
-        if last == "note":
-            if self._on_note is not None:
-                self._on_note(camera, payload)
-            return
-        known.info = payload
-        self._count("infos")
-        if self._on_info is not None:
-            self._on_info(camera, payload)
+        if known is None:
+            known = self._known.setdefault(camera, _Known(time.monotonic()))
+            self._wake.set()
+        if not numeric:
+            known.info = payload
 
 
 def _next_reply(replies: Any) -> Any:

@@ -175,7 +175,9 @@ class DecoderNode(ManagedNode):
 
         values = self.values
         key = read_key(values.link_key)
-        self._receiver = LinkReceiver(zenoh_options(values), self._on_datagram, self._on_info_bytes, key=key)
+        self._receiver = LinkReceiver(
+            zenoh_options(values), self._on_datagram, self._on_info_bytes, key=key, cameras=values.cameras
+        )
         for camera in values.cameras:
             forward = partial(self._forward_request, camera)
             self._inputs.append(self.create_subscription(BlockRequest, f"{camera}/semhier/request", forward, 10))

@@ -16,12 +16,13 @@ from simulation import FakeBlock, pack, split
 from test_zenoh_sessions import free_endpoint, until
 
 from semhier_ros.link import Scheduler, default_policies
+from semhier_ros.link.envelope import Sealer
 from semhier_ros.link.receiver import LinkReceiver
 from semhier_ros.link.report import Report
 from semhier_ros.link.sender import LinkSender, measured
 from semhier_ros.link.wire import ZENOH_UDP
 from semhier_ros.link.zenoh_config import ZenohOptions
-from semhier_ros.link.zenoh_transport import ZenohReceiver, ZenohSender
+from semhier_ros.link.zenoh_transport import ZenohSender
 
 KEY = bytes(range(16))
 
@@ -107,16 +108,46 @@ def test_a_recording_played_again_is_refused():
         assert ends.receiver.books("front").refused == len(heard)
 
 
+@pytest.mark.parametrize(("key", "waited_for", "places"), [(KEY, None, 1), (None, ("front",), 1), (None, None, 256)])
+def test_a_stranger_and_the_places_for_cameras(key, waited_for, places):
+    """With a key or names nobody can take the places of real cameras; else they are at most 256."""
+    endpoint = free_endpoint()
+    received = []
+    with LinkReceiver(
+        ZenohOptions(listen=(endpoint,)), lambda *event: received.append(event[0]), key=key, cameras=waited_for
+    ) as receiver:
+        assert until(lambda: receiver.open)
+        counters = lambda: receiver.counters  # noqa: E731
+        with zenoh.open(ZenohOptions(connect=(endpoint,)).config()) as stranger:
+            assert until(lambda: receiver.connected)
+            forged = Sealer("stranger/packets", bytes(16) if key else None)
+            names = [f"stranger/{number}" for number in range(300)]
+            for name in names:
+                stranger.put(f"semhier/{name}/0", forged.seal(b"\x10 lies", 0)[0], express=True)
+                stranger.put(f"semhier/{name}/info", b"more lies", express=True)
+                time.sleep(0.001)
+            told = "refused_envelopes" if key else "refused_cameras"
+            assert until(lambda: counters().get(told, 0) >= (500 if places == 1 else 80)), counters()
+            sealer = Sealer("front/packets", key)
+
+            def arrived():
+                stranger.put("semhier/front/0", sealer.seal(b"\x10 the truth", 0)[0], express=True)
+                return "front" in received
+
+            assert until(arrived, 5.0 if places == 1 else 0.3) == (places == 1)
+        assert len(receiver.cameras) == places
+        assert ("front" in receiver.cameras) == (places == 1)
+
+
 def test_forged_reports_change_nothing():
     with Ends() as ends:
         ends.drive(5)
-        stranger = ZenohReceiver(ZenohOptions(connect=(ends.endpoint,)), lambda *_event: None)
-        with stranger:
-            before = ends.sender.estimate()
-            forged = Report(7, 60_000, 60_000, 60_000, 1, 1, 1, 1, 1).to_bytes()
-            for data in (forged, forged[:-1], b"A" * 29, b"\x21" + bytes(60)):
-                ends.sender._on_message("front", data)
-                ends.sender._on_message("nobody", data)
+        ends.receiver.close()  # no true reports in between
+        before = ends.sender.estimate()
+        forged = Report(7, 60_000, 60_000, 60_000, 1, 1, 1, 1, 1).to_bytes()
+        for data in (forged, forged[:-1], b"A" * 29, b"\x21" + bytes(60)):
+            ends.sender._on_message("front", data)
+            ends.sender._on_message("nobody", data)
         after = ends.sender.estimate()
         assert after.rate == before.rate
         assert after.reports == before.reports
