@@ -4,19 +4,28 @@ Every photo is really encoded and decoded. Ours is scored by the heads on the la
 the reference codecs', by an independent classifier (EfficientNet-Lite2, seen by no training here). `kl` is the
 divergence in nats from the trunk's own posterior to the one read from the bytes, both as the networks give them;
 `kl_calibrated` compares the calibrated ones.
+
+Codecs of pictures (JPEG, WebP, AVIF, JPEG XL, JPEG 2000, CompressAI) each get their best of several picture scales and
+qualities: all settings are tried on a few photos of the list, those on the frontier of bytes against the judge's
+log-probability of the true class at any level, or against PSNR, are measured on all, and `best_at` marks the frontier
+of what was measured. Choosing on the photos that are reported favours the references.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import multiprocessing
+import os
+import signal
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from semhier_ros.cli import CommandError
@@ -24,141 +33,56 @@ from semhier_ros.evaluation.classification_data import (
     Judge,
     Labelled,
     calibration_error,
-    decibels,
     interval,
     read_grouping,
     read_labels,
-    read_picture,
-    summed,
 )
+from semhier_ros.evaluation.classification_worker import Plan, Row, Worker, check_codecs
+from semhier_ros.evaluation.codecs import Setting, make
+from semhier_ros.evaluation.frontier import best_within, mark_frontier, undominated
 
-STILL = ("jpeg", "webp")
-STILL_SETTINGS = 14  # operating points a still-picture codec is tried at, spread over its own
-
-Row = dict[str, Any]
-
-
-class Worker:
-    """One process's codec, judge and reference codecs, and what it measures of one photo."""
-
-    def __init__(self, options: argparse.Namespace, owners: dict[str, NDArray[np.int64]]):
-        from safetensors.numpy import load_file
-
-        from semhier_ros import Codec
-        from semhier_ros.evaluation import codecs as still
-        from semhier_ros.evaluation.vector_codecs import VECTOR_NAMES, make_vector_codec
-
-        self.codec = Codec.load(options.model, options.device, threads=1)
-        model: Any = self.codec.model
-        self.model = model
-        self.owners, self.quality, self.blocks = owners, options.quality, options.blocks
-        self.pictures = options.pictures
-        self.judge = Judge(options.cache, 1) if options.judge and options.pictures else None
-        self.vectors, self.stills = [], []
-        for name in options.codecs:
-            if name in VECTOR_NAMES:
-                reference = load_file(self.model.path / "reference.safetensors")
-                floats = {key: value.astype(np.float32) for key, value in reference.items()}
-                self.vectors.append(make_vector_codec(name, model.reader, floats))
-            elif name != "semhier":
-                own = still.make(name)
-                settings = own.settings()
-                places = np.linspace(0, len(settings) - 1, min(STILL_SETTINGS, len(settings))).round().astype(int)
-                self.stills.append((own, [settings[place] for place in places]))
-
-    def hits(self, chances: NDArray, label: int) -> dict[str, bool]:
-        """Per level and grouping, whether the likeliest cluster is the true one, for leaf probabilities."""
-        return {name: bool(summed(chances, owner).argmax() == owner[label]) for name, owner in self.owners.items()}
-
-    def judged(self, view: NDArray[np.uint8], original: NDArray[np.uint8], label: int) -> Row:
-        row: Row = {"psnr": decibels(view, original)}
-        if self.judge is not None:
-            row["judge_accuracy"] = self.hits(self.judge([view])[0], label)
-        return row
-
-    def read(self, logits: NDArray, seen: NDArray, label: int, temperatures: list[float]) -> Row:
-        """Accuracy, divergences and calibration of leaf logits against the trunk's own."""
-        from semhier_ros.perception.image_reader import softmax
-
-        row: Row = {"accuracy": {}, "kl": {}, "kl_calibrated": {}, "confidence": {}, "nll": {}}
-        trunk = self.model.folder.heads["trunk_temperature"]
-        levels = [f"L{level}" for level in range(len(trunk))]
-        for name, owner in self.owners.items():
-            level = levels.index(name) if name in levels else len(levels) - 1
-            chances = summed(softmax(logits, temperatures[level]), owner)
-            row["accuracy"][name] = bool(chances.argmax() == owner[label])
-            if name not in levels:
-                continue
-            row["confidence"][name] = float(chances.max())
-            row["nll"][name] = float(-np.log(chances[owner[label]] + 1e-12))
-            own = summed(softmax(seen, float(trunk[level])), owner)
-            row["kl_calibrated"][name] = _divergence(own, chances)
-            row["kl"][name] = _divergence(summed(softmax(seen), owner), summed(softmax(logits), owner))
-        return row
-
-    def measure(self, photo: Labelled) -> dict[str, list[Row]]:
-        """Rows per codec, in the order of its operating points."""
-        from semhier_ros.codec.packet import Packet
-        from semhier_ros.codec.view import square_view
-        from semhier_ros.evaluation.codecs import send
-
-        picture = read_picture(photo.path)
-        view = square_view(picture, self.model.view_size[0])
-        seen = self.model.backend.classify(view)
-        heads = self.model.folder.heads
-        result: dict[str, list[Row]] = defaultdict(list)
-        trunk = [float(t) for t in heads["trunk_temperature"]]
-        result["uncompressed"].append(self.read(seen.logits, seen.logits, photo.label, trunk))
-        result["judge_uncompressed"].append(self.judged(view, view, photo.label))
-        blocks = self.codec.encode(picture, quality=self.quality, blocks=self.blocks)
-        code, sent = None, 0
-        for prefix, block in enumerate(blocks):
-            code = self.model.decode(prefix, block.data, code)
-            sent += len(block.data)
-            deepest = self.model.reader.deepest(prefix)
-            temperatures = [float(t) for t in heads["temperature"][code.quality, deepest]]
-            row = self.read(self.model.reader.logits(code, prefix), seen.logits, photo.label, temperatures)
-            whole = len(Packet.pack(blocks[: prefix + 1]))
-            row |= {"prefix": prefix, "payload_bytes": sent, "bytes": whole}
-            if self.pictures:
-                row |= self.judged(self.model.view(code, prefix), view, photo.label)
-            result["semhier"].append(row)
-        for vector in self.vectors:
-            for step in vector.steps:
-                got = vector.send(seen, step)
-                row = self.read(got.logits, seen.logits, photo.label, trunk)
-                size = {"payload_bytes": got.payload_bytes, "bytes": got.payload_bytes}
-                result[vector.name].append(row | {"setting": step} | size)
-        for own, settings in self.stills:
-            for setting, arrived in send(own, view, settings):
-                size = {"payload_bytes": arrived.payload_bytes, "bytes": arrived.total_bytes}
-                described = f"scale {setting.scale:g}, quality {setting.quality:g}"
-                described += f", cut {setting.cut}" if setting.cut is not None else ""
-                result[own.name].append({"setting": described} | size | self.judged(arrived.picture, view, photo.label))
-        return dict(result)
-
-
-def _divergence(true: NDArray, read: NDArray) -> float:
-    return float((true * (np.log(true + 1e-12) - np.log(read + 1e-12))).sum())
-
+SIZES = (300, 600, 1200, 2400)
+"""Payload bytes at which the table compares pictures."""
 
 _worker: Worker | None = None
 
 
-def _begin(options: argparse.Namespace, owners: dict[str, NDArray[np.int64]]) -> None:
+def _begin(plan: Plan) -> None:
     global _worker
-    _worker = Worker(options, owners)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command, which ends its workers
+    cv2.setNumThreads(1)
+    _worker = Worker(plan)
 
 
-def _measure(photo: Labelled) -> dict[str, list[Row]]:
+def _measure(task: tuple[Labelled, dict[str, list[Setting]]]) -> dict[str, list[Row]]:
     assert _worker is not None
-    return _worker.measure(photo)
+    return _worker.measure(*task)
+
+
+def _probe(photo: Labelled) -> dict[str, list[Row]]:
+    assert _worker is not None
+    return _worker.probe(photo)
+
+
+def worth_measuring(settings: Sequence[Setting], photos: Sequence[Sequence[Row]]) -> list[Setting]:
+    """The settings of a codec that are its best for something, by the means over `photos` of a row for each of them."""
+    names = [name for name in photos[0][0] if name != "payload_bytes"]
+    means = {
+        name: np.mean([[row[name] for row in rows] for rows in photos], axis=0).tolist()
+        for name in ("payload_bytes", *names)
+    }
+    fronts = [undominated(means["payload_bytes"], means[name]) for name in names]
+    chosen: dict[tuple[float, ...], Setting] = {}  # a cut behind a file's end is no setting of its own
+    for place, setting in enumerate(settings):
+        if any(front[place] for front in fronts):
+            chosen.setdefault(tuple(values[place] for values in means.values()), setting)
+    return list(chosen.values())
 
 
 def summary(rows: list[Row]) -> Row:
     """The means over photos of one codec's rows at one operating point, with 95 % intervals of the accuracies."""
     first = rows[0]
-    result: Row = {key: first[key] for key in ("prefix", "setting") if key in first}
+    result: Row = {key: first[key] for key in ("prefix", "setting", "scale", "quality", "cut") if key in first}
     for key in ("payload_bytes", "bytes"):
         if key in first:
             result[f"{key}_mean"] = float(np.mean([row[key] for row in rows]))
@@ -181,10 +105,15 @@ def summary(rows: list[Row]) -> Row:
     return result
 
 
+def judged(row: Row) -> dict[str, float]:
+    """What a codec of pictures is compared by: the judge's accuracies, and PSNR."""
+    return {**row.get("judge_accuracy", {}), "psnr": row["psnr"]}
+
+
 def table(result: Row) -> str:
-    """What a person reads: one line per codec and operating point."""
+    """What a person reads: one line per codec and operating point (of codecs of pictures, those best at something)."""
     lines = [
-        f"{'codec':<16}{'at':>28}{'payload':>9}{'bytes':>8}  accuracy L0 / L1 / L2 (95 %)        kl L0 L1 L2   psnr"
+        f"{'codec':<18}{'at':>30}{'payload':>9}{'bytes':>8}  accuracy L0 / L1 / L2 (95 %)        kl L0 L1 L2   psnr"
     ]
 
     def line(name: str, row: Row) -> str:
@@ -198,47 +127,121 @@ def table(result: Row) -> str:
         ]
         kl = " ".join(f"{value:.3f}" for value in row.get("kl", {}).values())
         at = f"prefix {row['prefix']}" if "prefix" in row else str(row.get("setting", ""))
+        if "scale" in row:
+            at = f"scale {row['scale']:g}, quality {row['quality']:g}"
+            at += f", cut {row['cut']}" if row["cut"] is not None else ""
         sizes = f"{row.get('payload_bytes_mean', 0):9.1f}{row.get('bytes_mean', 0):8.1f}"
-        return f"{name:<16}{at:>28}{sizes}  {' / '.join(marks)}  {kl}  {row.get('psnr', 0):.2f}"
+        return f"{name:<18}{at:>30}{sizes}  {' / '.join(marks)}  {kl}  {row.get('psnr', 0):.2f}"
 
     lines += [line(name, result[name]) for name in ("uncompressed", "judge_uncompressed")]
-    lines += [line(name, row) for name, rows in result["codecs"].items() for row in rows]
-    return "\n".join(lines)
+    lines += [line(name, row) for name, rows in result["codecs"].items() for row in rows if row.get("best_at", True)]
+    return "\n".join([*lines, *_at_sizes(result["codecs"])])
 
 
-def run(options: argparse.Namespace) -> int:
-    """Measure, write the JSON, print the table."""
-    from semhier_ros.paths import find_model
+def _at_sizes(codecs: dict[str, list[Row]]) -> list[str]:
+    """The best that each codec's pictures reach within some sizes: judge's accuracies in percent, and PSNR."""
+    shown = {name: rows for name, rows in codecs.items() if "psnr" in rows[0]}
+    if not shown:
+        return []
+    names = list(judged(next(iter(shown.values()))[0]))
+    lines = ["", f"pictures, best within so many payload bytes: {' / '.join(names)}"]
+    for name, rows in shown.items():
+        cells = []
+        for size in SIZES:
+            best = [best_within(rows, lambda row, key=key: judged(row)[key], size) for key in names]  # type: ignore
+            words = (
+                "-" if v is None else f"{v if k == 'psnr' else 100 * v:.1f}" for k, v in zip(names, best, strict=True)
+            )
+            cells.append(f"{size}: {' / '.join(words)}")
+        lines.append(f"{name:<18}  {'   '.join(cells)}")
+    return lines
+
+
+def make_plan(options: argparse.Namespace) -> tuple[Plan, list[Labelled]]:
+    """What the command line asks for. Raises CommandError, ModuleNotFoundError."""
+    from semhier_ros import Codec
     from semhier_ros.taxonomy import Taxonomy
 
     try:
-        folder = find_model(options.model)
-    except FileNotFoundError as error:
+        check_codecs(options.codecs)
+        codec = Codec.load(options.model, options.device, threads=1)
+    except (ValueError, OSError) as error:
         raise CommandError(str(error)) from error
-    tree = Taxonomy.load(folder / "taxonomy.yaml")
-    photos = read_labels(options.images, options.labels, tree.leaf_count, options.files)
-    if options.limit:
-        photos = photos[: options.limit]
+    if not codec.whole_image:
+        raise CommandError(f"--model {options.model}: {codec.name} reads no whole images")
+    for name, value, high in (
+        ("--limit", options.limit, 10**9),
+        ("--workers", options.workers, 256),
+        ("--probe", options.probe, 10**6),
+        ("--blocks", options.blocks, len(codec.block_names)),
+    ):
+        if value is not None and not 1 <= value <= high:
+            raise CommandError(f"{name} {value}: outside 1..{high}")
+    model: Any = codec.model
+    steps = len(model.stream.layout.steps)
+    if options.quality is not None and not 0 <= options.quality < steps:
+        raise CommandError(f"--quality {options.quality}: outside 0..{steps - 1}")
+    tree: Taxonomy = codec.taxonomy
+    photos = read_labels(options.images, options.labels, tree.leaf_count, options.files)[: options.limit]
     owners = {f"L{level}": np.array(tree.owner(level)) for level in range(tree.depth)}
     owners |= {path.stem: read_grouping(path, tree.leaf_count) for path in options.groupings}
-    if options.judge and options.pictures:
+    plan = Plan(
+        options.model,
+        options.device,
+        tuple(dict.fromkeys(options.codecs)),
+        owners,
+        options.quality,
+        options.blocks,
+        options.pictures,
+        False,
+        options.cache,
+    )
+    shows = bool(plan.stills) or (options.pictures and "semhier" in plan.codecs)
+    if options.judge and shows:
         Judge(options.cache, 1)  # made once, before the processes share it
+        plan = dataclasses.replace(plan, judge=True)
+    return plan, photos
+
+
+def evaluate(plan: Plan, photos: Sequence[Labelled], workers: int, probes: int) -> Row:
+    """The result file's content. Raises CommandError for a photo that cannot be read."""
     context = multiprocessing.get_context("spawn")
     measured: dict[str, list[list[Row]]] = defaultdict(list)
-    with context.Pool(options.workers, _begin, (options, owners)) as pool:
-        for rows in tqdm(pool.imap(_measure, photos, 4), total=len(photos), unit="photo", desc="evaluate"):
+    settings: dict[str, list[Setting]] = {}
+    with context.Pool(min(workers, len(photos)), _begin, (plan,)) as pool:
+
+        def each(work: Callable[..., Any], tasks: Sequence[Any], said: str) -> Iterable[dict[str, list[Row]]]:
+            return tqdm(pool.imap(work, tasks), total=len(tasks), unit="photo", desc=said, mininterval=2)
+
+        if plan.stills:
+            some = [photos[place] for place in sorted({round(p) for p in np.linspace(0, len(photos) - 1, probes)})]
+            probed = list(each(_probe, some, "settings"))
+            for name in plan.stills:
+                settings[name] = worth_measuring(make(name).settings(), [rows[name] for rows in probed])
+        for rows in each(_measure, [(photo, settings) for photo in photos], "evaluate"):
             for name, points in rows.items():
                 measured[name].append(points)
     curves = {name: [summary(list(points)) for points in zip(*rows, strict=True)] for name, rows in measured.items()}
     result: Row = {
         "images": len(photos),
-        "model": options.model,
+        "model": plan.model,
         "uncompressed": curves.pop("uncompressed")[0],
         "judge_uncompressed": curves.pop("judge_uncompressed")[0],
         "codecs": curves,
+        "headers": {name: make(name).header for name in plan.stills},
     }
+    for name in plan.stills:
+        curves[name].sort(key=lambda row: row["payload_bytes_mean"])
+        mark_frontier(curves[name], judged)
     result["uncompressed"] |= result["uncompressed"].pop("accuracy")
-    result["uncompressed"]["accuracy"] = {name: result["uncompressed"][name] for name in owners}
+    result["uncompressed"]["accuracy"] = {name: result["uncompressed"][name] for name in plan.owners}
+    return result
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, write the JSON, print the table."""
+    plan, photos = make_plan(options)
+    result = evaluate(plan, photos, options.workers or len(os.sched_getaffinity(0)), options.probe)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(result, indent=1) + "\n")
@@ -251,7 +254,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from semhier_ros.evaluation.codecs import NAMES
+    from semhier_ros.evaluation.codecs import NAMES, WITH_PATH
     from semhier_ros.evaluation.vector_codecs import VECTOR_NAMES
 
     parser.add_argument("--images", type=Path, required=True, help="folder of photos")
@@ -262,17 +265,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--codecs",
         nargs="*",
-        default=["semhier", *VECTOR_NAMES, *STILL],
-        choices=["semhier", *VECTOR_NAMES, *NAMES],
-        help="reference codecs to run beside ours (default: %(default)s)",
+        metavar="CODEC",
+        default=["semhier", *VECTOR_NAMES, "jpeg", "webp"],
+        help=f"what to compare, of semhier, {', '.join((*VECTOR_NAMES, *NAMES, WITH_PATH))} (default: %(default)s)",
     )
     parser.add_argument("--quality", type=int, help="operating point of ours (default: the model's own)")
     parser.add_argument("--no-judge", dest="judge", action="store_false", help="leave the independent classifier out")
     parser.add_argument("--blocks", type=int, help="blocks of ours to send (default: all)")
     parser.add_argument("--no-pictures", dest="pictures", action="store_false", help="decode no picture of ours")
+    parser.add_argument(
+        "--probe", type=int, default=16, help="photos on which settings of picture codecs are tried (%(default)s)"
+    )
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--plot", type=Path, help="an SVG of accuracy over bytes")
     parser.add_argument("--limit", type=int, help="only the first so many photos")
-    parser.add_argument("--workers", type=int, default=2, help="processes (default: %(default)s)")
+    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or torch")
     parser.add_argument("--cache", type=Path, default=Path("runs/evaluation"), help="where the judge's network is kept")

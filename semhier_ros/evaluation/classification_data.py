@@ -31,7 +31,10 @@ def read_labels(images: Path, labels: Path, classes: int, only: Path | None = No
     """
     if not images.is_dir():
         raise CommandError(f"--images: {images} is not a folder")
-    kept = set(only.read_text().split()) if only else None
+    try:
+        kept = set(only.read_text(encoding="utf-8").split()) if only else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"--files: {only}: {error}") from error
     found = []
     try:
         with labels.open(encoding="utf-8", newline="") as file:
@@ -41,15 +44,15 @@ def read_labels(images: Path, labels: Path, classes: int, only: Path | None = No
             for row in reader:
                 if kept is not None and row["file"] not in kept:
                     continue
-                label = row["label"]
-                if not label.isdigit() or int(label) >= classes:
+                label = row["label"] or ""
+                if not label.isdecimal() or int(label) >= classes:
                     raise CommandError(f"--labels: {row['file']} has label {label!r}, expected 0..{classes - 1}")
                 path = images / row["file"]
                 if not path.is_file():
                     raise CommandError(f"--images: {path} is missing, which --labels names")
                 found.append(Labelled(path, int(label)))
-    except OSError as error:
-        raise CommandError(f"--labels: {error}") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CommandError(f"--labels: {labels}: {error}") from error
     if not found:
         raise CommandError(f"--labels: {labels} names no photo to evaluate")
     return found
@@ -77,9 +80,15 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     """A photo as H,W,3 uint8 RGB; 16-bit and grey ones are brought to that.
 
     Raises:
-        CommandError: the file is no picture that OpenCV can read, or damaged.
+        CommandError: the file cannot be read, is no picture that OpenCV knows, or damaged.
     """
-    picture = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", np.uint8), cv2.IMREAD_COLOR)
+    try:
+        data = path.read_bytes()
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}") from error
+    except cv2.error as error:  # more pixels than OpenCV allows
+        raise CommandError(f"{path}: {error.err}") from error
     if picture is None:
         raise CommandError(f"{path}: no picture, or damaged")
     return np.ascontiguousarray(picture[..., ::-1], dtype=np.uint8)

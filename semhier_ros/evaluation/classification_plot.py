@@ -18,7 +18,11 @@ def draw(result: dict[str, Any], path: Path) -> None:
     for panel, level in zip(panels[0], levels, strict=True):
         for number, (name, rows) in enumerate(result["codecs"].items()):
             for kind, style in (("accuracy", "-"), ("judge_accuracy", "--")):
-                points = sorted((row["payload_bytes_mean"], row[kind][level]) for row in rows if kind in row)
+                points = sorted(
+                    (row["payload_bytes_mean"], row[kind][level])
+                    for row in rows
+                    if kind in row and level in row.get("best_at", [level])
+                )
                 if points:
                     label = name if kind == "accuracy" else f"{name}, picture judged"
                     panel.plot(*zip(*points, strict=True), style, marker="o", ms=3, color=f"C{number}", label=label)

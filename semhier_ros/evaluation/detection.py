@@ -26,9 +26,10 @@ from tqdm import tqdm
 
 from semhier_ros.api import Codec
 from semhier_ros.cli import CommandError
-from semhier_ros.evaluation.codecs import NAMES, make
+from semhier_ros.evaluation.codecs import NAMES, WITH_PATH, make
 from semhier_ros.evaluation.detection_scene import Outcome, Plan, SceneJudge, choose_points
 from semhier_ros.evaluation.detection_scores import LevelScore, Rows, Truth, read_labels
+from semhier_ros.evaluation.frontier import mark_frontier
 
 PICTURE_SUFFIXES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 OURS = ("semhier", "answer")
@@ -208,22 +209,9 @@ def summarise(judged: Sequence[Judged], codec: Codec) -> dict[str, Any]:
     for kind, rows in codecs.items():
         if kind not in OURS:
             rows.sort(key=lambda row: row["payload_bytes_mean"])
-        mark_frontier(rows)
+        mark_frontier(rows, lambda row: row["ap50"])
     result["codecs"] = codecs
     return result
-
-
-def mark_frontier(rows: list[dict[str, Any]]) -> None:
-    """Adds to every row the levels at which no other row has more AP50 for as many bytes: each codec at its best."""
-    for row in rows:
-        row["best_at"] = [
-            level
-            for level, value in row["ap50"].items()
-            if not any(
-                other["payload_bytes_mean"] <= row["payload_bytes_mean"] and other["ap50"].get(level, -1.0) > value
-                for other in rows
-            )
-        ]
 
 
 def bytes_needed(rows: Sequence[dict[str, Any]], level: str, ap50: float) -> float | None:
@@ -264,7 +252,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--codecs",
         default="semhier,answer",
-        help=f"what to compare, of semhier, answer, {', '.join(NAMES)}, or all (default: %(default)s)",
+        help=f"what to compare, of semhier, answer, {', '.join((*NAMES, WITH_PATH))}, or all (default: %(default)s)",
     )
     parser.add_argument(
         "--threshold",
@@ -296,9 +284,9 @@ def make_plan(options: argparse.Namespace, codec: Codec) -> Plan:
     importlib.import_module("faster_coco_eval")
     chosen = [*OURS, *NAMES] if options.codecs == "all" else [name.strip() for name in options.codecs.split(",")]
     for name in chosen:
-        if name not in (*OURS, *NAMES):
-            raise CommandError(f"--codecs {name}: not one of {', '.join((*OURS, *NAMES))}, all")
-        if name in NAMES:
+        if name not in (*OURS, *NAMES) and not name.startswith(WITH_PATH.partition(":")[0] + ":"):
+            raise CommandError(f"--codecs {name}: not one of {', '.join((*OURS, *NAMES, WITH_PATH))}, all")
+        if name not in OURS:
             make(name)
     for value in options.threshold or ():
         if not 0 < value < 1:
@@ -316,7 +304,7 @@ def make_plan(options: argparse.Namespace, codec: Codec) -> Plan:
         choose_points(own, thresholds, budgets) if "semhier" in chosen else (),
         len(codec.block_names) if options.pictures else codec.semantic_blocks,
         tuple(thresholds) if "answer" in chosen else (),
-        tuple(name for name in chosen if name in NAMES),
+        tuple(name for name in chosen if name not in OURS),
         options.pictures,
     )
 

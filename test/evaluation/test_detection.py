@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from semhier_ros.cli import main
 from semhier_ros.evaluation.codecs import NAMES
-from semhier_ros.evaluation.detection import bytes_needed, mark_frontier
+from semhier_ros.evaluation.detection import bytes_needed
 from semhier_ros.evaluation.detection_scores import Truth, read_labels, rows_of
 from semhier_ros.evaluation.footage import default_video, read_video
+from semhier_ros.evaluation.frontier import mark_frontier
 from semhier_ros.perception.reading import Detection
 
 OWNERS = [np.zeros(3, np.intp), np.array([0, 0, 1])]
@@ -106,7 +107,7 @@ def test_rows_carry_the_path_and_what_else_an_object_may_be() -> None:
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 10)), min_size=1, max_size=12))
 def test_every_level_has_a_best_row_that_nothing_beats(values: list[tuple[int, int]]) -> None:
     rows = [{"payload_bytes_mean": float(size), "ap50": {"L0": worth / 10}} for size, worth in values]
-    mark_frontier(rows)
+    mark_frontier(rows, lambda row: row["ap50"])
     best = [row for row in rows if "L0" in row["best_at"]]
     assert max(row["ap50"]["L0"] for row in rows) == max(row["ap50"]["L0"] for row in best)
     for row in rows:

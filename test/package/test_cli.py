@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import runpy
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -100,3 +102,11 @@ def test_wrong_use_ends_with_status_two(arguments: list[str], capsys: pytest.Cap
         cli.main(arguments)
     assert ended.value.code == 2
     assert "usage: semhier" in capsys.readouterr().err
+
+
+def test_the_installed_program_may_be_read_again_by_the_processes_that_it_starts(tmp_path: Path) -> None:
+    template = Path(__file__).resolve().parents[2] / "cmake" / "entry.py.in"
+    program = tmp_path / "semhier"
+    program.write_text(template.read_text().replace("@SEMHIER_MODULE@", "semhier_ros.cli"))
+    names = runpy.run_path(str(program), run_name="__mp_main__")
+    assert names["main"] is cli.main

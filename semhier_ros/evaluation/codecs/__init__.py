@@ -1,12 +1,16 @@
-"""Still-picture reference codecs behind one interface: `make("jpeg")`, then `send(codec, picture, settings)`."""
+"""Still-picture reference codecs behind one interface: `make("jpeg")`, then `send(codec, picture, settings)`.
+
+`make("compressai:PATH")` takes a checkpoint of your own, or a folder of them; no weights are shipped.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from semhier_ros.evaluation.codecs.still import CutTooShort, Picture, Setting, StillCodec, Transmitted, send
 
-__all__ = ["NAMES", "CutTooShort", "Picture", "Setting", "StillCodec", "Transmitted", "make", "send"]
+__all__ = ["NAMES", "WITH_PATH", "CutTooShort", "Picture", "Setting", "StillCodec", "Transmitted", "make", "send"]
 
 
 def _pillow(name: str) -> StillCodec:
@@ -42,7 +46,9 @@ _MAKERS: dict[str, Callable[[str], StillCodec]] = {
     "jpeg2000": _jpeg2000,
 }
 NAMES = tuple(_MAKERS)
-"""The codecs there are. CompressAI's are not among them: their weights come from a server, not from a package."""
+"""The codecs that need nothing but their libraries."""
+WITH_PATH = "compressai:PATH"
+"""The codec that needs weights of your own, as it is written."""
 
 
 def make(name: str) -> StillCodec:
@@ -51,6 +57,11 @@ def make(name: str) -> StillCodec:
     Raises:
         ValueError: no such codec; the message names those there are. ModuleNotFoundError: its library is missing.
     """
+    kind, _, path = name.partition(":")
+    if kind == "compressai" and path:
+        from semhier_ros.evaluation.codecs.compressai_codec import CompressAi
+
+        return CompressAi(Path(path))
     if name not in _MAKERS:
-        raise ValueError(f"codecs: {name!r} is not one of {', '.join(NAMES)}")
+        raise ValueError(f"codecs: {name!r} is not one of {', '.join((*NAMES, WITH_PATH))}")
     return _MAKERS[name](name)
