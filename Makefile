@@ -31,8 +31,8 @@ test_requirements := $(foreach extra,cluster codecs cuda tracker train taxonomy 
 .PHONY: setup demo test lint check clean help
 setup: $(stamps)/built  ## set up .venv and build the package into it (the default)
 
-demo: $(stamps)/built $(stamps)/demo  ## a street video over a thin link; SHORT=1 for a short form, ARGS="…" for `semhier demo`
-	@$(venv)/bin/semhier demo $(if $(SHORT),--short) $(ARGS)
+demo: $(stamps)/built $(stamps)/demo  ## a street video over a thin link; MODEL=imagenet for photos named as a whole, SHORT=1 for a short form, ARGS="…"
+	@$(venv)/bin/semhier demo $(if $(MODEL),--model $(MODEL)) $(if $(SHORT),--short) $(ARGS)
 
 test: $(stamps)/built $(stamps)/demo $(stamps)/test lint  ## install all extras, lint, check types, run every test; ARGS="…" for pytest
 	@$(venv)/bin/python -m pytest $(ARGS)

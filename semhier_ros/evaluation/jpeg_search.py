@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from semhier_ros.evaluation.agreement import Detected, Received, average_precision, streaming_precision
+from semhier_ros.evaluation.agreement import Detected, Measure, Received, average_precision, streaming_precision
 from semhier_ros.evaluation.jpeg_stream import Assembler, JpegSender, JpegSetting, decode_jpeg, encoder_of
 from semhier_ros.link.direction import LinkDirection
 from semhier_ros.link.link_profile import LinkProfile
@@ -109,9 +109,10 @@ def search(
     qualities: Sequence[int] = QUALITIES,
     probes: int = 6,
     finalists: int = 5,
+    measure: Measure = average_precision,
     progress: Callable[[float], None] | None = None,
 ) -> Search:
-    """The JPEG setting with the best mean streaming precision over all levels.
+    """The JPEG setting with the best mean streaming precision (or other `measure`) over all levels.
 
     Every scale x quality x parity x rate is sent in virtual time. What a perfect detector would make of the pictures
     that arrive, times how well the detector does on `probes` pictures of that scale and quality, ranks them; the
@@ -138,9 +139,7 @@ def search(
         encode = encoder_of(images, probe)
         kept = _mean(
             [
-                average_precision(
-                    [detected(probe, n) for n in probe_numbers], [references[n] for n in probe_numbers], k
-                )
+                measure([detected(probe, n) for n in probe_numbers], [references[n] for n in probe_numbers], k)
                 for k in range(levels)
             ]
         )
@@ -151,7 +150,7 @@ def search(
                     Received(item.stamp_ns, item.arrival_ns + detector_ns, levels - 1, references[item.number])
                     for item in candidate.arrivals
                 ]
-                candidate.promise = kept * _mean(streaming_precision(perfect, world, levels))
+                candidate.promise = kept * _mean(streaming_precision(perfect, world, levels, measure))
                 candidates.append(candidate)
         if progress:
             progress(0.7 * (done + 1) / len(combinations))
@@ -162,7 +161,7 @@ def search(
             Received(item.stamp_ns, item.arrival_ns + detector_ns, levels - 1, detected(candidate.setting, item.number))
             for item in candidate.arrivals
         ]
-        candidate.levels = streaming_precision(received, world, levels)
+        candidate.levels = streaming_precision(received, world, levels, measure)
         candidate.score = _mean(candidate.levels)
         if progress:
             progress(0.7 + 0.3 * (done + 1) / len(tried))

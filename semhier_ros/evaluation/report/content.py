@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from semhier_ros.evaluation.report.words import SCENE, Words
 from semhier_ros.evaluation.statistics import BudgetUse, Delivered
 from semhier_ros.perception.reading import Detection
 
@@ -126,8 +127,9 @@ class JpegFigures:
 
 @dataclass(slots=True)
 class ReportContent:
-    """Everything that a report shows. `precision`: streaming, per level; `ceiling`: what it would be if every camera
-    frame were read and there at once, with no link and no computing."""
+    """Everything that a report shows. `precision`: streaming, per level, as `words` say; `ceiling`: what it would be if
+    every camera frame were read and there at once, with no link and no computing. `node_names`: of every level's nodes,
+    by index."""
 
     link: str
     rate: float
@@ -151,6 +153,8 @@ class ReportContent:
     jpeg: JpegFigures | None = None
     facts: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    words: Words = SCENE
+    node_names: tuple[tuple[str, ...], ...] = ()
 
     @property
     def kinds(self) -> tuple[BlockKind, ...]:

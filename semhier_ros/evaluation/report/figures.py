@@ -169,7 +169,7 @@ def bytes_per_block(content: ReportContent) -> str:
 
 
 def agreement(content: ReportContent) -> str:
-    """Streaming precision per level, semhier beside JPEG."""
+    """What the newest readings are worth per level, semhier beside JPEG."""
     jpeg = content.jpeg
 
     def draw(axes: Axes) -> None:
@@ -190,7 +190,7 @@ def agreement(content: ReportContent) -> str:
         axes.set_xticks(range(len(names)), names)
         axes.tick_params(axis="x", labelcolor=INK)
         axes.set_ylim(0, 108)
-        axes.set_ylabel("% streaming average precision")
+        axes.set_ylabel(f"% {content.words.unit}")
         axes.yaxis.grid(True, color=GRID, linewidth=0.7)
 
-    return svg_plot("agreement", (5.2, 3.2), draw, "Agreement of the newest reading with the street, per level")
+    return svg_plot("agreement", (5.2, 3.2), draw, content.words.title)

@@ -14,7 +14,7 @@
     const colour = card ? card.dataset.colour : "#57534e";
     stage.style.setProperty("--c", colour);
     if (card) {
-      const copies = [...card.querySelectorAll(".shot")].map((shot) => shot.cloneNode(true));
+      const copies = [...card.querySelectorAll(".shot, .path")].map((shot) => shot.cloneNode(true));
       copies.forEach((copy) => copy.querySelectorAll("img").forEach((image) => image.removeAttribute("loading")));
       screens.replaceChildren(...copies);
     } else {
@@ -25,7 +25,13 @@
       words.className = "nothing";
       words.textContent = "nothing has arrived yet";
       empty.append(words);
-      screens.replaceChildren(empty, empty.cloneNode(true));
+      const unknown = cards[0].querySelector(".path")?.cloneNode(true);
+      unknown?.querySelectorAll("li").forEach((level) => {
+        level.style.setProperty("--w", "0%");
+        level.querySelector("b").textContent = "…";
+        level.querySelectorAll("em, small").forEach((word) => { word.textContent = ""; });
+      });
+      screens.replaceChildren(unknown ?? empty, empty.cloneNode(true));
     }
     state.textContent = card ? card.dataset.title : "waiting";
     time.textContent = (card ? Math.round(card.dataset.ms) : 0) + " ms";

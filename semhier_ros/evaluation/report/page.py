@@ -87,6 +87,33 @@ def boxes(detections: Sequence[Detection], width: int, height: int) -> list[Draw
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A level of a label path: what people call the level, the node's name (empty while it is not known), its score,
+    its colour, and what else it may be, in words."""
+
+    title: str
+    name: str
+    score: float
+    colour: str
+    others: str = ""
+
+
+def bars(detections: Sequence[Detection], content: ReportContent) -> list[Bar]:
+    """A whole image's reading as one bar a level; names are missing below the level that is known."""
+    found = detections[0] if detections else None
+    result = []
+    for level, kind in enumerate(content.kinds[: len(content.level_names)]):
+        if found is None or level >= len(found.path):
+            result.append(Bar(kind.title, "", 0.0, kind.colour))
+            continue
+        deepest = level == len(found.path) - 1
+        others = [f"{content.node_names[level][node]} {percent(score)}" for node, score in found.others_at(level)]
+        said = "or " + ", ".join(others[:2]) if others and deepest and content.node_names else ""
+        result.append(Bar(kind.title, found.names[level], found.scores[level], kind.colour, said))
+    return result
+
+
 def _meet(first: tuple[float, float, float, float], second: tuple[float, float, float, float]) -> bool:
     return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
 
@@ -105,6 +132,9 @@ def render(content: ReportContent) -> str:
     def boxes_colour(step: Step) -> str:
         return step.block.colour if step.block.level is not None else deepest
 
+    def path(detections: Sequence[Detection]) -> list[Bar]:
+        return bars(detections, content)
+
     def views(moment: Moment) -> list[tuple[str, View, str]]:
         found = [("semhier", moment.ours, deepest)]
         return found + ([("JPEG", moment.jpeg, JPEG_COLOUR)] if moment.jpeg else [])
@@ -119,6 +149,7 @@ def render(content: ReportContent) -> str:
         plots={name: Markup(draw(content)) for name, draw in plots.items()},
         boxes_colour=boxes_colour,
         views=views,
+        path=path,
         lost_colour=LOST_COLOUR,
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
@@ -193,5 +224,5 @@ def _compared(content: ReportContent) -> list[tuple[str, str, str, str]]:
     ]
     for place, name in enumerate(content.level_names):
         found = (content.precision[place], jpeg.precision[place], content.ceiling[place])
-        rows.append((f"agreement: {name}", percent(found[0]), percent(found[1]), percent(found[2])))
+        rows.append((f"{content.words.short}: {name}", percent(found[0]), percent(found[1]), percent(found[2])))
     return rows

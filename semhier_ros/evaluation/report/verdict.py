@@ -37,19 +37,18 @@ def verdict(content: ReportContent) -> list[str]:
         f"{fine.arrived}, at a median of {milliseconds(fine.delays.p50)}."
     )
     second = (
-        f"What is there, where, and of which type took {content.semantic_bytes:.0f} bytes a frame; what was left of "
+        f"{content.words.said} took {content.semantic_bytes:.0f} bytes a frame; what was left of "
         f"the {content.rate / content.frames_per_second:.0f} bytes that the link has for a frame brought a picture for "
         f"{content.pictures.arrived} frames, and the budget was {'kept' if content.wire.kept else 'NOT kept'}."
     )
-    jpeg = content.jpeg
+    jpeg, words = content.jpeg, content.words
     if jpeg is None:
         return [first, second, "JPEG was not sent beside it in this run."]
     third = (
-        f"The same video as JPEG over the same link, at the best of the settings tried, brought "
-        f"{jpeg.pictures.arrived} pictures at a median of {milliseconds(jpeg.pictures.delays.p50)}; at any instant "
-        f"the newest reading agreed with the street to {percent(_mean(content.precision))} for semhier and "
-        f"{percent(_mean(jpeg.precision))} for JPEG (streaming average precision, mean of the "
-        f"{len(content.precision)} levels)."
+        f"{words.same} as JPEG over the same link, at the best of the settings tried, brought "
+        f"{jpeg.pictures.arrived} pictures at a median of {milliseconds(jpeg.pictures.delays.p50)}; "
+        f"{words.measured.format(percent(_mean(content.precision)))} for semhier and "
+        f"{percent(_mean(jpeg.precision))} for JPEG ({words.unit}, mean of the {len(content.precision)} levels)."
     )
     return [first, second, third]
 
@@ -59,8 +58,8 @@ def five_lines(content: ReportContent, report: str) -> list[str]:
     coarse = content.levels[0]
     blocks = ", ".join(f"{item.kind.title} {item.mean_bytes:.0f}" for item in content.blocks)
     lines = [
-        f"A street video ({content.frames_sent} frames, {content.frames_per_second:g} a second) went from a camera "
-        f"process through a link of {content.link} to a receiving process.",
+        f"{content.words.footage} ({content.frames_sent} frames, {content.frames_per_second:g} a second) went from a "
+        f"camera process through a link of {content.link} to a receiving process.",
         f"{coarse.arrived} of {coarse.sent} frames ({percent(coarse.share)}) had a coarse reading: median "
         f"{milliseconds(coarse.delays.p50)}, 95 % within {milliseconds(coarse.delays.p95)}; the finest names: median "
         f"{milliseconds(content.levels[-1].delays.p50)}.",
@@ -72,7 +71,7 @@ def five_lines(content: ReportContent, report: str) -> list[str]:
     else:
         lines.append(
             f"JPEG beside it, at its best ({jpeg.setting}): {jpeg.pictures.arrived} pictures, median "
-            f"{milliseconds(jpeg.pictures.delays.p50)}; agreement with the street at any instant "
+            f"{milliseconds(jpeg.pictures.delays.p50)}; {content.words.short} at any instant "
             f"{percent(_mean(jpeg.precision))}, semhier {percent(_mean(content.precision))}."
         )
     lines.append(f"The report to look at: {report}")
@@ -83,7 +82,7 @@ def summary(content: ReportContent) -> dict[str, Any]:
     """The figures as JSON knows them. Streaming precision per level `L0` …; delays in ms; bytes per second on IP."""
     codecs: dict[str, Any] = {
         "semhier": {
-            "streaming_ap50": _levels(content.precision),
+            content.words.key: _levels(content.precision),
             "coarse_ms": _delays(content.levels[0]),
             "fine_ms": _delays(content.levels[-1]),
             "picture_ms": _delays(content.pictures),
@@ -109,7 +108,7 @@ def summary(content: ReportContent) -> dict[str, Any]:
     if content.jpeg is not None:
         codecs["jpeg"] = {
             "setting": content.jpeg.setting,
-            "streaming_ap50": _levels(content.jpeg.precision),
+            content.words.key: _levels(content.jpeg.precision),
             "coarse_ms": {
                 key: None if value is None else round(value + content.jpeg.detector_ms, 1)
                 for key, value in _delays(content.jpeg.pictures).items()
@@ -128,7 +127,7 @@ def summary(content: ReportContent) -> dict[str, Any]:
         "frames_per_second": content.frames_per_second,
         "footage": content.footage,
         "verdict": verdict(content),
-        "streaming_ap50_without_link": _levels(content.ceiling),
+        f"{content.words.key}_without_link": _levels(content.ceiling),
         "codecs": codecs,
         "facts": content.facts,
     }
