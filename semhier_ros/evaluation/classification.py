@@ -44,6 +44,9 @@ from semhier_ros.evaluation.frontier import best_within, mark_frontier, undomina
 SIZES = (300, 600, 1200, 2400)
 """Payload bytes at which the table compares pictures."""
 
+MOST_SETTINGS = 14
+"""How many operating points of a codec of pictures are measured on all photos."""
+
 _worker: Worker | None = None
 
 
@@ -65,18 +68,24 @@ def _probe(photo: Labelled) -> dict[str, list[Row]]:
 
 
 def worth_measuring(settings: Sequence[Setting], photos: Sequence[Sequence[Row]]) -> list[Setting]:
-    """The settings of a codec that are its best for something, by the means over `photos` of a row for each of them."""
+    """The settings of a codec that are its best for something, by the means over `photos` of a row for each of them;
+    at most `MOST_SETTINGS`, spread over the logarithm of bytes."""
     names = [name for name in photos[0][0] if name != "payload_bytes"]
     means = {
         name: np.mean([[row[name] for row in rows] for rows in photos], axis=0).tolist()
         for name in ("payload_bytes", *names)
     }
-    fronts = [undominated(means["payload_bytes"], means[name]) for name in names]
-    chosen: dict[tuple[float, ...], Setting] = {}  # a cut behind a file's end is no setting of its own
-    for place, setting in enumerate(settings):
+    sizes = means["payload_bytes"]
+    fronts = [undominated(sizes, means[name]) for name in names]
+    distinct: dict[tuple[float, ...], int] = {}  # a cut behind a file's end is no setting of its own
+    for place in range(len(settings)):
         if any(front[place] for front in fronts):
-            chosen.setdefault(tuple(values[place] for values in means.values()), setting)
-    return list(chosen.values())
+            distinct.setdefault(tuple(values[place] for values in means.values()), place)
+    kept = sorted(distinct.values(), key=lambda place: sizes[place])
+    while len(kept) > MOST_SETTINGS:  # of the two nearest neighbours goes the one nearer to its other neighbour
+        logs = np.log([sizes[place] + 1 for place in kept])
+        kept.pop(1 + int((logs[2:] - logs[:-2]).argmin()))
+    return [settings[place] for place in kept]
 
 
 def summary(rows: list[Row]) -> Row:
