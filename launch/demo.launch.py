@@ -37,7 +37,12 @@ ARGUMENTS = [
     Argument("max_rate", "Most frames per second that are encoded.", "5.0"),
     Argument("model", "Model on both ends: an installed name, or a model folder.", "road"),
     Argument("device", "Where encoder and decoder run.", "auto", choices=("auto", "cpu", "cuda")),
-    Argument("picture", "When a picture is published.", "on_complete", choices=("off", "on_complete", "every_block")),
+    Argument(
+        "picture",
+        "When a picture is published.",
+        "on_complete",
+        choices=("off", "on_complete", "picture_blocks", "every_block"),
+    ),
     Argument("record", "Folder of a new bag with the readings; empty: none is recorded.", ""),
     Argument("sender_port", "UDP port on 127.0.0.1 where the encoder meets the link.", "7447"),
     Argument("receiver_port", "UDP port on 127.0.0.1 where the decoder listens.", "7448"),

@@ -28,9 +28,9 @@ ARGUMENTS = [
     Argument("device", "Where the decoder runs.", parameter="device", choices=("", "auto", "cpu", "cuda")),
     Argument(
         "picture",
-        "When a picture is published: never, once a frame's last block is there, or at every block.",
+        "When a picture is published: never, with a frame's last block, at every picture block, or at every block.",
         parameter="picture",
-        choices=("", "off", "on_complete", "every_block"),
+        choices=("", "off", "on_complete", "picture_blocks", "every_block"),
     ),
     Argument(
         "transport",

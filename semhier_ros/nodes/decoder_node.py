@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -71,7 +72,9 @@ class DecoderNode(ManagedNode):
         super().__init__("decoder_node", DECODER, **kwargs)
         self._worker: DecodeWorker | None = None
         if vision is None:
-            self.get_logger().info("vision_msgs is not installed: no detections_2d and label_info topics")
+            self.get_logger().info(
+                "vision_msgs is not installed: no detections_2d, classification and label_info topics"
+            )
 
     # -- transitions --------------------------------------------------------------------------------------------------
 
@@ -88,11 +91,9 @@ class DecoderNode(ManagedNode):
             for level in range(self._levels):
                 topic = f"{camera}/detections/level_{level}"
                 self._outputs[topic] = self.create_publisher(SemanticDetectionArray, topic, READINGS)
-                if vision is not None:
-                    topic = f"{camera}/detections_2d/level_{level}"
-                    self._outputs[topic] = self.create_publisher(vision.Detection2DArray, topic, READINGS)
-                    topic = f"{camera}/classification/level_{level}"
-                    self._outputs[topic] = self.create_publisher(vision.Classification, topic, READINGS)
+                for kind, name in self._vision_kinds(loaded):
+                    topic = f"{camera}/{name}/level_{level}"
+                    self._outputs[topic] = self.create_publisher(kind, topic, READINGS)
             if vision is not None:
                 topic = f"{camera}/label_info"
                 self._outputs[topic] = self.create_publisher(vision.LabelInfo, topic, LATCHED)
@@ -103,6 +104,15 @@ class DecoderNode(ManagedNode):
             self._make_block_publishers()
         described = ", ".join(f"{codec.name} (stream {key})" for key, codec in self._codecs.items())
         self.get_logger().info(f"cameras {', '.join(values.cameras)} over {values.link_transport}; models {described}")
+
+    @staticmethod
+    def _vision_kinds(codecs: Sequence[Any]) -> list[tuple[Any, str]]:
+        """Message and first part of the topic of what vision_msgs can say of these codecs' readings."""
+        if vision is None:
+            return []
+        whole, scenes = any(codec.whole_image for codec in codecs), not all(codec.whole_image for codec in codecs)
+        kinds = [(vision.Classification, "classification")] if whole else []
+        return kinds + ([(vision.Detection2DArray, "detections_2d")] if scenes else [])
 
     def _make_block_publishers(self) -> None:
         for camera in self.values.cameras:

@@ -17,7 +17,7 @@ if importlib.util.find_spec("launch") is None or importlib.util.find_spec("launc
     pytest.skip("launch and launch_ros are not on PyPI: they come with a ROS 2 installation", allow_module_level=True)
 
 from launch import LaunchContext, LaunchDescription, LaunchService
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import LifecycleNode
 
@@ -125,3 +125,16 @@ def test_the_node_starts_in_its_namespace(file: str, node: str, ros_domain: int)
     service.run()
     thread.join()
     assert node in seen
+
+
+@pytest.mark.parametrize("model", ["road", "imagenet"])
+@pytest.mark.parametrize("file", ["demo", "replay"])
+def test_both_halves_get_the_model(file: str, model: str) -> None:
+    """`model:=imagenet` reaches encoder and decoder alike."""
+    given: dict[str, str] = {}
+    for action in made(LAUNCH / f"{file}.launch.py", bag="drive", model=model):
+        halves = action.get_sub_entities() if isinstance(action, GroupAction) else [action]
+        for half in halves:
+            if isinstance(half, IncludeLaunchDescription):
+                given |= {name: value for name, value in half.launch_arguments if name in ("model", "models")}
+    assert given == {"model": model, "models": model}
