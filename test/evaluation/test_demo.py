@@ -17,6 +17,7 @@ import pytest
 from semhier_ros.cli import CommandError
 from semhier_ros.evaluation import demo
 from semhier_ros.evaluation.bag import read_frames
+from semhier_ros.evaluation.demo_footage import installed_photos
 from semhier_ros.evaluation.footage import FootageError, default_video
 from semhier_ros.evaluation.recording import read_recording
 from semhier_ros.paths import model_names
@@ -91,6 +92,36 @@ def test_the_short_demo_for_real(tmp_path: Path) -> None:
     assert len(list(read_frames(out / "street"))) == 12
     assert not children_of(out)
     print(f"{time.monotonic() - began:.0f} s; {figures['verdict'][0]}")
+
+
+@real
+@pytest.mark.ros
+@pytest.mark.slow
+@pytest.mark.skipif("imagenet" not in model_names(), reason="models/imagenet is not there")
+def test_photos_are_named_as_a_whole_for_real(tmp_path: Path) -> None:
+    """`make demo MODEL=imagenet`, without JPEG: one label path a frame, coarse then fine, in the recording."""
+    try:
+        installed_photos()
+    except FootageError as error:
+        pytest.skip(str(error))
+    out = tmp_path / "demo"
+    process = start(out, "--model", "imagenet", "--seconds", "4", "--fps", "2", "--no-jpeg")
+    words, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, errors
+    assert words.startswith("A slideshow of photos (8 frames")
+    figures = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    ours = figures["codecs"]["semhier"]
+    assert ours["delivered"] >= 0.6, figures["verdict"]
+    assert all(0 <= share <= 1 for share in ours["streaming_accuracy"].values())
+    checked = figures["facts"]["bytes, checked"].split()
+    assert checked[0] == checked[2], "blocks changed on their way"
+    recording = read_recording(out / "recording")
+    assert recording.model["name"] == "imagenet"
+    for reading in recording.readings:
+        (found,) = reading.detections
+        assert len(found.path) == len(found.scores) == reading.level + 1
+    assert '<ol class="path">' in (out / "report.html").read_text(encoding="utf-8")
+    assert not children_of(out)
 
 
 @real

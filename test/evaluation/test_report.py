@@ -17,8 +17,9 @@ pytest.importorskip("jinja2", reason="the report needs Jinja2: pip install -r re
 pytest.importorskip("matplotlib", reason="the report needs matplotlib: pip install -r requirements/report.txt")
 
 from semhier_ros.evaluation.report.content import ReportContent, block_kinds
-from semhier_ros.evaluation.report.page import boxes, data_uri, render
+from semhier_ros.evaluation.report.page import bars, boxes, data_uri, render
 from semhier_ros.evaluation.report.verdict import five_lines, milliseconds, percent, summary, verdict
+from semhier_ros.evaluation.report.words import IMAGE
 from semhier_ros.evaluation.statistics import budget_use
 from semhier_ros.perception.reading import Detection
 
@@ -124,6 +125,29 @@ def test_words_and_figures_agree(drawn: Draw) -> None:
     assert not any("\n" in line for line in lines)
     content.wire = budget_use([(0.0, 900), (0.0, 900)], 8000.0)
     assert "NOT kept" in verdict(content)[1]
+
+
+def test_whole_images_are_shown_as_paths_with_growing_bars(drawn: Draw) -> None:
+    content = drawn(frames=40)
+    content.words = IMAGE
+    content.node_names = (("vehicle", "other <thing>"), ("car", "heavy"), ("hatchback", "bus"))
+    first, *more = content.strip
+    step = first.steps[0]
+    unsure = replace(step.detections[0], others=(((1, 0.07),),))
+    content.strip = [replace(first, steps=(replace(step, detections=(unsure,)), *first.steps[1:])), *more]
+    text = render(content)
+    page = Page(text)
+    cards = sum(len(frame.steps) for frame in content.strip) + 3 * len(content.moments)
+    assert text.count('<ol class="path">') == cards
+    assert 'class="box' not in text
+    assert "or other &lt;thing&gt; 7 %" in text
+    words = " ".join(page.words)
+    assert "street" not in words.replace(content.footage, "")
+    rows = bars(step.detections[:1], content)
+    assert [(row.name, row.score) for row in rows] == [("vehicle", 0.93), ("", 0.0), ("", 0.0)]
+    assert [bar.name for bar in bars((), content)] == ["", "", ""]
+    assert set(summary(content)["codecs"]["semhier"]["streaming_accuracy"]) == {"L0", "L1", "L2"}
+    assert "right name" in five_lines(content, "report.html")[3]
 
 
 def test_numbers_for_people() -> None:
