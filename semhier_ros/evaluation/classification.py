@@ -39,7 +39,7 @@ from semhier_ros.evaluation.classification_data import (
 )
 from semhier_ros.evaluation.classification_worker import Plan, Row, Worker, check_codecs
 from semhier_ros.evaluation.codecs import Setting, make
-from semhier_ros.evaluation.frontier import best_within, mark_frontier, undominated
+from semhier_ros.evaluation.frontier import at_size, mark_frontier, undominated
 
 SIZES = (300, 600, 1200, 2400)
 """Payload bytes at which the table compares pictures."""
@@ -122,7 +122,7 @@ def judged(row: Row) -> dict[str, float]:
 def table(result: Row) -> str:
     """What a person reads: one line per codec and operating point (of codecs of pictures, those best at something)."""
     lines = [
-        f"{'codec':<18}{'at':>30}{'payload':>9}{'bytes':>8}  accuracy L0 / L1 / L2 (95 %)        kl L0 L1 L2   psnr"
+        f"{'codec':<18} {'at':>32}{'payload':>9}{'bytes':>8}  accuracy L0 / L1 / L2 (95 %)        kl L0 L1 L2   psnr"
     ]
 
     def line(name: str, row: Row) -> str:
@@ -140,7 +140,7 @@ def table(result: Row) -> str:
             at = f"scale {row['scale']:g}, quality {row['quality']:g}"
             at += f", cut {row['cut']}" if row["cut"] is not None else ""
         sizes = f"{row.get('payload_bytes_mean', 0):9.1f}{row.get('bytes_mean', 0):8.1f}"
-        return f"{name:<18}{at:>30}{sizes}  {' / '.join(marks)}  {kl}  {row.get('psnr', 0):.2f}"
+        return f"{name:<18} {at:>32}{sizes}  {' / '.join(marks)}  {kl}  {row.get('psnr', 0):.2f}"
 
     lines += [line(name, result[name]) for name in ("uncompressed", "judge_uncompressed")]
     lines += [line(name, row) for name, rows in result["codecs"].items() for row in rows if row.get("best_at", True)]
@@ -148,19 +148,19 @@ def table(result: Row) -> str:
 
 
 def _at_sizes(codecs: dict[str, list[Row]]) -> list[str]:
-    """The best that each codec's pictures reach within some sizes: judge's accuracies in percent, and PSNR."""
+    """What each codec's pictures reach at some sizes: judge's accuracies in percent, and PSNR."""
     shown = {name: rows for name, rows in codecs.items() if "psnr" in rows[0]}
     if not shown:
         return []
     names = list(judged(next(iter(shown.values()))[0]))
-    lines = ["", f"pictures, best within so many payload bytes: {' / '.join(names)}"]
+    lines = ["", f"pictures at so many payload bytes, between neighbouring settings: {' / '.join(names)}"]
     for name, rows in shown.items():
         cells = []
         for size in SIZES:
-            best = [best_within(rows, lambda row, key=key: judged(row)[key], size) for key in names]  # type: ignore
-            words = (
-                "-" if v is None else f"{v if k == 'psnr' else 100 * v:.1f}" for k, v in zip(names, best, strict=True)
-            )
+            words = []
+            for key in names:
+                value = at_size(rows, lambda row, key=key: judged(row)[key], size)  # type: ignore[misc]
+                words.append("-" if value is None else f"{value if key == 'psnr' else 100 * value:.1f}")
             cells.append(f"{size}: {' / '.join(words)}")
         lines.append(f"{name:<18}  {'   '.join(cells)}")
     return lines

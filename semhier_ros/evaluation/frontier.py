@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 Row = dict[str, Any]
 
 
@@ -33,6 +35,13 @@ def mark_frontier(rows: Sequence[Row], measures: Callable[[Row], Mapping[str, fl
                 rows[place]["best_at"].append(name)
 
 
-def best_within(rows: Sequence[Row], measure: Callable[[Row], float], size: float) -> float | None:
-    """The greatest `measure` among rows of at most `size` mean payload bytes; None where there is none so small."""
-    return max((measure(row) for row in rows if row["payload_bytes_mean"] <= size), default=None)
+def at_size(rows: Sequence[Row], measure: Callable[[Row], float], size: float) -> float | None:
+    """What a codec reaches at `size` mean payload bytes: its frontier, linear in the logarithm of bytes between two
+    operating points, level behind the last; None before the first, which costs more."""
+    points = [(float(row["payload_bytes_mean"]), measure(row)) for row in rows]
+    kept = undominated([bytes_ for bytes_, _ in points], [value for _, value in points])
+    front = sorted({point for point, best in zip(points, kept, strict=True) if best})
+    if not front or size < front[0][0]:
+        return None
+    sizes, values = zip(*front, strict=True)
+    return float(np.interp(np.log(size), np.log(np.maximum(sizes, 1e-9)), values))
