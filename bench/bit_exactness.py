@@ -7,7 +7,9 @@ A process with two threads encodes in bf16, another with one thread decodes in f
 alike. Compared is every symbol of every block (names, latents, boxes, picture latents) with what the encoder quantised.
 Encoding again in float32 on one thread (--again, every n-th picture) tells how often the two arithmetics choose other
 symbols in the first place: without such pictures the test would prove little. `--backend torch` encodes with PyTorch,
-whose bf16 is real on every CPU; OpenVINO's is real only where the CPU has it (`bf16_in_hardware`).
+whose bf16 is real on every CPU, and slow without AVX-512; `rounded` does what processors with bf16 do, in PyTorch:
+operands of every layer rounded to bf16, sums in float32. OpenVINO's is real only where the CPU has it
+(`bf16_in_hardware`).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 ENCODE_THREADS, DECODE_THREADS = 2, 1
 LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 BATCH = 25
+BACKENDS = ("openvino", "torch", "rounded")
 
 _codec: Any = None
 
@@ -66,15 +69,29 @@ def begin(model: str, backend: str, threads: int, precision: str) -> None:
     from semhier_ros import Codec
 
     cv2.setNumThreads(threads)
-    if backend == "torch":
+    if backend != "openvino":
         import torch
 
         torch.set_num_threads(threads)
         _codec = Codec.load(model, "torch")
-        if precision == "bf16":
+        if backend == "torch":
             _codec.model.backend = Autocast(_codec.model.backend)
+        else:
+            round_layers(_codec.model.backend)
     else:
         _codec = Codec.load(model, "cpu", threads=threads, precision=precision)
+
+
+def round_layers(backend: Any) -> None:
+    """Makes a torch backend compute as processors with bf16 do: operands and results of its layers lose low bits."""
+    from torch import nn
+
+    for graph in backend._graphs.values():
+        for layer in graph.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                layer.weight.data = layer.weight.data.bfloat16().float()
+                layer.register_forward_pre_hook(lambda _, inputs: tuple(part.bfloat16().float() for part in inputs))
+                layer.register_forward_hook(lambda _, inputs, output: output.bfloat16().float())
 
 
 class Autocast:
@@ -167,7 +184,9 @@ def main() -> None:
     source.add_argument("--images", type=Path, help="folder of pictures")
     source.add_argument("--video", type=Path, nargs="+", help="videos or bags, every frame")
     parser.add_argument("--model", default="imagenet")
-    parser.add_argument("--backend", choices=("openvino", "torch"), default="openvino", help="of the encoder")
+    parser.add_argument(
+        "--backend", choices=("openvino", "torch", "rounded"), default="openvino", help="of the encoder"
+    )
     parser.add_argument("--start", type=int, default=0, help="how many pictures to skip")
     parser.add_argument("--limit", type=int, default=1000)
     parser.add_argument("--again", type=int, default=10, help="encode every n-th in float32 on one thread too; 0: none")

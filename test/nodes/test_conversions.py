@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -151,29 +150,7 @@ def test_damaged_requests_are_refused() -> None:
             convert.request_from_bytes("front", damaged)
 
 
-class _Message(SimpleNamespace):
-    """Stands in for a vision_msgs class where that package is missing: any field, nested on demand."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        made: Any = [] if name in ("results", "detections", "class_map") else _Message()
-        setattr(self, name, made)
-        return made
-
-
-def _vision() -> Any:
-    try:
-        import vision_msgs.msg as vision
-    except ImportError:
-        names = ("Detection2DArray", "Detection2D", "ObjectHypothesisWithPose", "LabelInfo", "VisionClass")
-        names += ("Classification", "ObjectHypothesis")
-        return SimpleNamespace(**dict.fromkeys(names, _Message))
-    return vision
-
-
-def test_vision_msgs_carry_the_finest_class_by_number() -> None:
-    vision = _vision()
+def test_vision_msgs_carry_the_finest_class_by_number(vision: Any) -> None:
     message = convert.reading_message(reading(), 10 * SECOND, "camera", 0)
     result = convert.detection_2d_array(message, (1, 4, 21), vision)
     assert result.header == message.header
@@ -192,11 +169,11 @@ def test_vision_msgs_carry_the_finest_class_by_number() -> None:
     assert [(item.class_id, item.class_name) for item in labels.class_map][3] == (3, "two wheels")
 
 
-def test_a_whole_image_becomes_a_classification_finest_level_first() -> None:
+def test_a_whole_image_becomes_a_classification_finest_level_first(vision: Any) -> None:
     message = convert.reading_message(reading(), 10 * SECOND, "camera", 0)
     item = message.detections[0]
     message.detections = [item]
-    result = convert.classification(message, (1, 4, 21), _vision())
+    result = convert.classification(message, (1, 4, 21), vision)
     named = [(one.class_id, one.score) for one in result.results]
     depth = len(item.path)
     assert named[0] == (str((0, 1, 5)[depth - 1] + item.path[-1]), item.scores[-1])

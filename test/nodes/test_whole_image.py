@@ -128,7 +128,7 @@ def test_a_label_path_grows_level_by_level(
 
 
 def test_with_vision_msgs_whole_images_are_classifications_and_scenes_are_boxes(
-    ros_domain: int, imagenet: Any, monkeypatch: pytest.MonkeyPatch
+    ros_domain: int, imagenet: Any, vision: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The decoder node itself, with publishers that remember and vision_msgs or a stand-in for it."""
     import rclpy
@@ -145,7 +145,6 @@ def test_with_vision_msgs_whole_images_are_classifications_and_scenes_are_boxes(
             return SimpleNamespace(publish=published.setdefault(topic, []).append)
         return real(node, kind, topic, *more, **options)
 
-    vision = _vision()
     monkeypatch.setattr(module, "vision", vision)
     monkeypatch.setattr(module.DecoderNode, "create_publisher", publisher)
     context = rclpy.Context()
@@ -175,23 +174,3 @@ def test_with_vision_msgs_whole_images_are_classifications_and_scenes_are_boxes(
         path = [(str(firsts[k] + node), pytest.approx(found.scores[k], abs=1e-6)) for k, node in enumerate(found.path)]
         assert named[: level + 1] == path[::-1], "the finest level first, then those above it"
         assert len(named) == level + 1 + len(found.others_at(level))
-
-
-class _Message(SimpleNamespace):
-    """Stands in for a vision_msgs class where that package is missing: any field, nested on demand."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        made: Any = [] if name in ("results", "class_map") else _Message()
-        setattr(self, name, made)
-        return made
-
-
-def _vision() -> Any:
-    try:
-        import vision_msgs.msg as vision
-    except ImportError:
-        names = ("Classification", "ObjectHypothesis", "LabelInfo", "VisionClass", "Detection2DArray")
-        return SimpleNamespace(**dict.fromkeys(names, _Message))
-    return vision
