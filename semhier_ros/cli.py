@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from semhier_ros import __version__
+from semhier_ros.whole_file import NO_ROOM
 
 
 class CommandError(Exception):
@@ -117,6 +118,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"pip install -c requirements/constraints.txt -r requirements/{extra}.txt",
             file=sys.stderr,
         )
+        return 2
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"semhier: {error.filename or 'a file'} cannot be written: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from semhier_ros.link.asking import AskPolicy, Seen
+from semhier_ros.whole_file import write_whole
 
 THRESHOLDS = (0.4, 0.6, 0.8, 1.01)
 ABOVE = (0.0, 0.3, 0.5)
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     result = measure(frames, lambda rows: float(truth.score(last, rows).ap50))
     result |= {"scenes": len(frames), "model": codec.model_hash}
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_whole(options.json, json.dumps(result, indent=1) + "\n")
     print(json.dumps({key: result[key] for key in ("everything", "saved")}))
     return 0
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from semhier_ros.evaluation.footage import FootageError, VideoFrame, read_video
+from semhier_ros.whole_file import replacing
 
 NANOSECONDS = 1_000_000_000
 DEFAULT_START_NS = 1_700_000_000 * NANOSECONDS
@@ -107,14 +108,12 @@ def bag_from_video(
         raise BagError(f"loops: {loops}, 1 to 10000 expected")
     if max_width is not None and max_width < 16:
         raise BagError(f"max_width: {max_width}, at least 16 expected")
-    clear_for(out)
     compressed = encoding in ("jpeg", "png")
     topic = f"/{camera.strip('/')}/image_raw" + ("/compressed" if compressed else "")
     store = get_typestore(Stores.ROS2_JAZZY)
     message_type = IMAGE_TYPES[1] if compressed else IMAGE_TYPES[0]
     count, width, height, last_ns = 0, 0, 0, 0
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with Writer(out, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+    with whole_bag(out) as writer:
         images = writer.add_connection(topic, message_type, typestore=store)
         infos = writer.add_connection(
             f"/{camera.strip('/')}/camera_info", "sensor_msgs/msg/CameraInfo", typestore=store
@@ -144,13 +143,21 @@ def at_most(image: np.ndarray, max_width: int | None) -> np.ndarray:
     return cv2.resize(image, (max_width, max(1, round(height * max_width / width))), interpolation=cv2.INTER_AREA)
 
 
-def clear_for(out: Path) -> None:
-    """Makes room for a new bag: an old one at `out` is removed. Raises BagError for anything else that is there."""
-    if not out.exists():
-        return
-    if not (out / "metadata.yaml").is_file() and (not out.is_dir() or any(out.iterdir())):
+@contextmanager
+def whole_bag(out: Path) -> Iterator[Writer]:
+    """A new MCAP bag, which is at `out` once it is whole; an old one stays until then.
+
+    Raises BagError when something else is at `out`, and OSError (with `out` as its file) when the disk is full.
+    """
+    if out.exists() and not (out / "metadata.yaml").is_file() and (not out.is_dir() or any(out.iterdir())):
         raise BagError(f"{out}: exists and is no bag, so it is not replaced; name another path")
-    shutil.rmtree(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as part:
+        with Writer(part / out.name, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+            yield writer
+        for file in (part / out.name).iterdir():  # the bag's files are named after its folder
+            file.rename(part / file.name)
+        (part / out.name).rmdir()
 
 
 def _repeat(video: Path, loops: int, seconds: float | None, rate: float | None) -> Iterator[VideoFrame]:
@@ -304,24 +311,22 @@ def _message_folder() -> Path:
 class BagWriter:
     """An MCAP bag to which messages of ROS 2 and of this package are written; a context manager.
 
-    `latched` topics are marked transient local. Raises BagError when `path` exists and is no bag.
+    What `whole_bag` says of the bag holds here.
     """
 
     def __init__(self, path: Path) -> None:
-        clear_for(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.store = message_store()
-        self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
+        self._whole = whole_bag(path)
         self._connections: dict[str, Any] = {}
 
     def __enter__(self) -> BagWriter:
-        self._writer.open()
+        self._writer = self._whole.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._writer.close()
+        self._whole.__exit__(kind, error, trace)
 
     def add(self, topic: str, message_type: str, *, qos: tuple[Qos, ...] = ()) -> None:
         """Announce a topic; `write` does it by itself for topics without QoS of their own."""

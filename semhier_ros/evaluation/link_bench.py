@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from semhier_ros.cli import CommandError
+from semhier_ros.whole_file import write_whole
 
 CODECS = ("semhier", "jpeg", "h264")
 BUDGET_SHARE = 0.97
@@ -252,7 +253,7 @@ class Bench:
             finalists=1,
         )
         made = {"setting": asdict(stream.how), "words": stream.setting}
-        file.write_text(json.dumps(made) + "\n", encoding="utf-8")
+        write_whole(file, json.dumps(made) + "\n")
         return made["setting"], made["words"]
 
     # -- what comes out -----------------------------------------------------------------------------------------------
@@ -280,7 +281,7 @@ class Bench:
     def write(self) -> None:
         """Writes the table."""
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        self.out.write_text(json.dumps(self.result(), indent=1) + "\n", encoding="utf-8")
+        write_whole(self.out, json.dumps(self.result(), indent=1) + "\n")
 
     def table(self) -> str:
         """The table for people."""

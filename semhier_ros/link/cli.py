@@ -14,6 +14,7 @@ from types import FrameType
 from semhier_ros.link.emulator import DirectionCounters, LinkEmulator
 from semhier_ros.link.fastdds_profile import fastdds_profile
 from semhier_ros.link.link_profile import LinkProfile, parse_link
+from semhier_ros.whole_file import write_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +85,7 @@ def _fastdds_profile(options: argparse.Namespace) -> int:
     if options.out is None:
         print(text, end="")
     else:
-        Path(options.out).write_text(text, encoding="utf-8")
+        write_whole(Path(options.out), text)
     return 0
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from semhier_ros.link.direction import DirectionCounters, LinkDirection
 from semhier_ros.link.link_profile import LinkProfile, parse_link
+from semhier_ros.whole_file import write_whole
 
 __all__ = ["DirectionCounters", "LinkDirection", "LinkEmulator", "LinkProfile", "parse_link"]
 
@@ -168,7 +169,7 @@ class LinkEmulator:
         if self._log is not None:
             result["columns"] = ["direction", "seconds_in", "seconds_out", "ip_bytes", "cause"]
             result["datagrams"] = self.log
-        Path(path).write_text(json.dumps(result) + "\n", encoding="utf-8")
+        write_whole(Path(path), json.dumps(result) + "\n")
 
     # -- inside -------------------------------------------------------------------------------------------------------
 

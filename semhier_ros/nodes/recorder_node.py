@@ -114,6 +114,7 @@ class RecorderNode(ManagedNode):
             values.cameras, values.levels, pictures=values.pictures, images=values.images, blocks=values.blocks
         )
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._full = False
         self._store = bag_typestore()
         self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
@@ -148,16 +149,28 @@ class RecorderNode(ManagedNode):
 
     def cleanup(self) -> None:
         """Closes the bag, after which any MCAP reader opens it."""
-        with self._lock:
-            self._writer.close()
+        try:
+            with self._lock:
+                self._writer.close()
+        except OSError as error:
+            self.get_logger().error(f"{self.values.bag} is cut off: {error.strerror}; what was written can be read")
+            return
         self.get_logger().info(f"{self.counts().get('written', 0)} messages in {self.values.bag}")
 
     def _write(self, topic: str, cdr: bytes) -> None:
+        if self._full:
+            self.count("lost")
+            return
         if self._bytes + len(cdr) > self.values.max_megabytes * 1_000_000:
             self.warn("full", f"the bag has reached max_megabytes = {self.values.max_megabytes}: no more is recorded")
             return
-        with self._lock:
-            self._writer.write(self._connections[topic], self.now_ns(), cdr)
+        try:
+            with self._lock:
+                self._writer.write(self._connections[topic], self.now_ns(), cdr)
+        except OSError as error:
+            self._full = True
+            self.warn("lost", f"{self.values.bag}: {error.strerror}: no more is recorded", error=True)
+            return
         self._bytes += len(cdr)
         self.count("written")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from semhier_ros.cli import CommandError
+from semhier_ros.whole_file import write_whole
 
 DEFAULT_CODECS = "semhier,answer,jpeg,webp"
 
@@ -190,7 +191,7 @@ def _one(options: argparse.Namespace) -> int:
 
 def write_summary(summary: dict[str, Any], path: Path) -> None:
     """The summary as JSON, keys as they stand, the same bytes for the same figures."""
-    path.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
 
 
 def lines_of(summary: dict[str, Any]) -> list[str]:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rosbags.rosbag2 import StoragePlugin, Writer
-
-from semhier_ros.evaluation.bag import BagError, clear_for, message_store
+from semhier_ros.evaluation.bag import BagError, message_store, whole_bag
 from semhier_ros.evaluation.replay.bag_out import vision_types
 from semhier_ros.evaluation.replay.footage import bag_files
 from semhier_ros.evaluation.replay.mcap_file import BagDamage, Channel, McapFile
@@ -37,11 +35,9 @@ def cut_bag(source: Path, out: Path, begin: float, seconds: float, topics: Seque
             return False
         return channel.encoding == "cdr"
 
-    clear_for(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     start: int | None = None
     count = 0
-    with Writer(out, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+    with whole_bag(out) as writer:
         connections: dict[str, Any] = {}
         for path in bag_files(source):
             try:
@@ -59,6 +55,6 @@ def cut_bag(source: Path, out: Path, begin: float, seconds: float, topics: Seque
                 count += 1
             problems += file.problems
             file.close()
-    if not count:
-        raise BagError(f"{source}: no message from {begin:g} s on for {seconds:g} s")
+        if not count:
+            raise BagError(f"{source}: no message from {begin:g} s on for {seconds:g} s")
     return count, [*problems, *sorted(unknown)]

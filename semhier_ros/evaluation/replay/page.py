@@ -28,6 +28,7 @@ from semhier_ros.evaluation.report.page import boxes, data_uri
 from semhier_ros.evaluation.report.verdict import milliseconds, percent
 from semhier_ros.evaluation.report.words import link_words
 from semhier_ros.evaluation.streams.judging import newest_at
+from semhier_ros.whole_file import write_whole
 
 _HERE = Path(report.__file__).parent
 MOMENTS = 5
@@ -37,7 +38,7 @@ MOST_ROWS = 60_000
 
 def write_report(result: Result, path: Path, seconds: float = 0.0) -> None:
     """Writes the report of a virtual replay. `seconds`: what the run took, for the facts."""
-    path.write_text(render(result, seconds), encoding="utf-8")
+    write_whole(path, render(result, seconds))
 
 
 def render(result: Result, seconds: float = 0.0) -> str:

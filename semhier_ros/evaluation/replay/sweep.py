@@ -27,6 +27,7 @@ from semhier_ros.evaluation.streams.base import Costs
 from semhier_ros.evaluation.streams.store import digest
 from semhier_ros.link.link_profile import parse_link
 from semhier_ros.paths import find_model
+from semhier_ros.whole_file import write_whole
 
 VERSION = 1
 
@@ -135,20 +136,18 @@ def run_sweep(options: argparse.Namespace) -> int:
             if error is not None:
                 failed.append(f"{cell.bag} {cell.link}: {error}")
                 continue
-            part = folder / f"{cell.name}.part"
-            write_summary(summary, part)
-            part.replace(folder / f"{cell.name}.json")
+            write_summary(summary, folder / f"{cell.name}.json")
             if not sys.stderr.isatty():
                 print(f"done: {cell.bag} {cell.link}", file=sys.stderr, flush=True)
     done = [(cell, found) for cell in cells if (found := _done(folder, cell)) is not None]
     if done:
         rows = rows_of(done)
-        (options.out / "table.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_whole(options.out / "table.json", json.dumps(rows, indent=1) + "\n")
         text = markdown(rows)
-        (options.out / "table.md").write_text(text, encoding="utf-8")
+        write_whole(options.out / "table.md", text)
         from semhier_ros.evaluation.replay.plots import sweep_plot
 
-        (options.out / "plot.svg").write_text(sweep_plot(rows), encoding="utf-8")
+        write_whole(options.out / "plot.svg", sweep_plot(rows))
         print(text)
     for line in failed:
         print(f"failed: {line}", file=sys.stderr)
