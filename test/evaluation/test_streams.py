@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 import random
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +181,10 @@ def test_a_store_remembers_across_processes(tmp_path: Path, reader: Reader, came
     with Store(tmp_path / "made.sqlite") as store:
         assert unpack_detections(store.get("kind", "key")) == found
         assert store.get("kind", "other") is None
+    with sqlite3.connect(tmp_path / "made.sqlite") as file:  # what a stranger might leave there
+        file.execute("UPDATE kept SET value = ?", (pickle.dumps(Path(tmp_path / "run")),))
+    with Store(tmp_path / "made.sqlite") as store:
+        assert store.get("kind", "key") is None
     (tmp_path / "bad.sqlite").write_bytes(b"this is no database" * 100)
     with Store(tmp_path / "bad.sqlite") as store:
         assert "not used" in store.problem

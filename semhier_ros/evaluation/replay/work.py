@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from semhier_ros.link.link_profile import LinkProfile, parse_link
 
 BUDGET_SHARE = 0.97
 """What of the link's rate a sender plans with: the rest is for the transport's own messages, which no budget counts."""
+COLLECT_AFTER = 100_000
+"""Objects between two searches for garbage in circles (Python's own choice is 700): a replay makes hundreds of
+thousands of small ones that all stay, and looking through them took a tenth of its time."""
 SENT_MORE_THAN_ANSWER = ("semhier", "jpeg", "webp", "h264")
 
 Tell = Callable[[str, float], None]
@@ -90,6 +94,15 @@ def replay(task: Task, tell: Tell | None = None, reader: Reader | None = None) -
 
     Raises BagError, FootageError, StreamError, LabelError or ValueError, each saying what to change.
     """
+    often = gc.get_threshold()
+    gc.set_threshold(COLLECT_AFTER, *often[1:])
+    try:
+        return _replay(task, tell, reader)
+    finally:
+        gc.set_threshold(*often)
+
+
+def _replay(task: Task, tell: Tell | None, reader: Reader | None) -> Result:
     began = time.process_time()
     say = tell or (lambda stage, share: None)
     link = parse_link(task.link)
@@ -104,8 +117,6 @@ def replay(task: Task, tell: Tell | None = None, reader: Reader | None = None) -
         found, wrong = open_footage(bag, task.topics, seconds=task.seconds, rate=task.frame_rate, store=reader.store)
         cameras += found
         problems += wrong
-    if reader.store.problem:
-        problems.append(reader.store.problem)
     costs = task.costs or measured(reader, cameras)
     networks = reader.network_seconds
     rate = link.rate_at(0.0) / 8 * BUDGET_SHARE
@@ -144,10 +155,12 @@ def replay(task: Task, tell: Tell | None = None, reader: Reader | None = None) -
         scores.add(name, runs[name])
     scores.add_answers("no link", at_once(reader, cameras), drawn=False)
     runs = {name: runs[name] for name in codecs}
-    result = Result(task, link, rate, cameras, worlds, reader, costs, runs, scores, problems)
-    result.summary = summary_of(result)
     if own:
         reader.store.flush()
+    if reader.store.problem:
+        problems.append(reader.store.problem)
+    result = Result(task, link, rate, cameras, worlds, reader, costs, runs, scores, problems)
+    result.summary = summary_of(result)
     networks = reader.network_seconds - networks
     footage = sum(camera.times_ns[-1] for camera in cameras) / 1e9
     result.speed = Speed(footage, networks, max(time.process_time() - began - networks, 1e-3))

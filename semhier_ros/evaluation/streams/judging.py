@@ -81,7 +81,7 @@ class Matching:
     def __init__(self) -> None:
         self._known: dict[tuple[int, int, int], tuple[list[float], list[bool]]] = {}
         self._kept: dict[int, Any] = {}
-        self._overlaps: dict[tuple[int, int], NDArray[np.float64]] = {}
+        self._overlaps: dict[tuple[int, int], list[list[float]]] = {}
 
     def pair(self, found: Detections, truth: Detections, level: int) -> tuple[list[float], list[bool]]:
         """(scores, right or not) of the answers in `found` that are known down to `level`."""
@@ -92,12 +92,12 @@ class Matching:
             known = self._known[key] = _matched(found, truth, level, self._overlap)
         return known
 
-    def _overlap(self, found: Detections, truth: Detections) -> NDArray[np.float64]:
+    def _overlap(self, found: Detections, truth: Detections) -> list[list[float]]:
         """Overlaps of all boxes, made once for all levels."""
         key = (id(found), id(truth))
         known = self._overlaps.get(key)
         if known is None:
-            known = self._overlaps[key] = overlap(_boxes(found), _boxes(truth))
+            known = self._overlaps[key] = overlap(_boxes(found), _boxes(truth)).tolist()
         return known
 
     def matches(self, worlds: Sequence[World], answers: Sequence[Sequence[Answer]], level: int) -> Matches:
@@ -123,7 +123,7 @@ def _matched(
     found: Detections,
     truth: Detections,
     level: int,
-    overlaps: Callable[[Detections, Detections], NDArray[np.float64]],
+    overlaps: Callable[[Detections, Detections], list[list[float]]],
 ) -> tuple[list[float], list[bool]]:
     if found is truth:  # the newest frame's own reading, judged by itself
         same = [item.scores[level] for item in found if len(item.path) > level]
@@ -131,17 +131,22 @@ def _matched(
     rows = [row for row, item in enumerate(found) if len(item.path) > level]
     rows.sort(key=lambda row: -found[row].scores[level])
     scores = [found[row].scores[level] for row in rows]
-    free = {column: item.path[level] for column, item in enumerate(truth) if len(item.path) > level}
+    free: dict[int, list[int]] = {}
+    for column, item in enumerate(truth):
+        if len(item.path) > level:
+            free.setdefault(item.path[level], []).append(column)
     if not rows or not free:
         return scores, [False] * len(rows)
-    hits = overlaps(found, truth).tolist()
+    hits = overlaps(found, truth)
     right = []
     for row in rows:
-        name, shares = found[row].path[level], hits[row]
-        best = max((column for column, other in free.items() if other == name), key=shares.__getitem__, default=-1)
-        hit = best >= 0 and shares[best] >= 0.5
-        if hit:
-            del free[best]
+        columns = free.get(found[row].path[level])
+        hit = False
+        if columns:
+            best = max(columns, key=hits[row].__getitem__)
+            hit = hits[row][best] >= 0.5
+            if hit:
+                columns.remove(best)
         right.append(hit)
     return scores, right
 
