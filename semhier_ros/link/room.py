@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from semhier_ros.link.policy import LevelPolicy
-from semhier_ros.link.status import LevelCounters
 from semhier_ros.link.waiting import CameraQueue, Frame, Unit
 
 NEVER = float("inf")
@@ -40,19 +39,11 @@ class WaitingRoom:
         if record is None:
             if len(self.cameras) >= self._max_cameras:
                 raise ValueError(f"cameras must be at most {self._max_cameras}, {name!r} is one more")
-            record = self.cameras[name] = CameraQueue(name, len(self._ranks))
+            record = self.cameras[name] = CameraQueue(name, len(self.policies))
         return record
 
-    @staticmethod
-    def counters(record: CameraQueue, index: int) -> LevelCounters:
-        """The counters of one block index of a camera."""
-        counters = record.counters.get(index)
-        if counters is None:
-            counters = record.counters[index] = LevelCounters()
-        return counters
-
     def enqueue(self, camera: CameraQueue, unit: Unit) -> None:
-        """Lets a unit wait; its counters must exist."""
+        """Lets a unit wait."""
         self.changes += 1
         rank = unit.rank
         queues = self._ranks[rank]
@@ -118,13 +109,10 @@ class WaitingRoom:
         if len(camera.frames) <= 1:
             return  # nothing of an older frame waits
         policies = self.policies
-        replaced = [index for index in indices if 0 <= index < len(policies) and policies[index].superseded]
-        if not replaced:
-            return
         for frame in list(camera.frames.values()):
             if frame is newest:
                 continue
-            for index in replaced:
+            for index in [index for index in frame.units if index in indices and policies[index].superseded]:
                 unit = frame.units.get(index)
                 if unit is not None and unit.next_piece == 0:
                     self.drop_from(camera, frame, index, "superseded")
@@ -207,11 +195,11 @@ class WaitingRoom:
         lifespan = self.policies[index].lifespan
         queues = self._ranks[rank]
         while (queue := queues.get(camera)) is not None:
-            unit: Unit | None = camera.started.get(rank) or next(reversed(queue.values()))
+            unit = camera.started.get(rank) or queue[next(reversed(queue))]
             due = NEVER
-            if unit is not None and unit.due > now:
+            if unit.due > now:
                 # Repeats fall due in the order in which they were queued, as long as their gap stays.
-                oldest = next(iter(queue.values()))
+                oldest = queue[next(iter(queue))]
                 if oldest.due > now:
                     return None, oldest.due
                 due = unit.due
@@ -219,7 +207,7 @@ class WaitingRoom:
                     if unit.due <= now:
                         break
                     due = unit.due
-            if unit is None or now - unit.submitted <= lifespan:
+            if now - unit.submitted <= lifespan:
                 return unit, due
             self.drop_from(camera, unit.frame, index, "expired")
         return None, NEVER

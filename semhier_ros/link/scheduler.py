@@ -12,27 +12,18 @@ lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from semhier_ros.link.budget import RollingSum, TokenBucket
+from semhier_ros.link.packing import Pack, Packer, Split
 from semhier_ros.link.policy import LevelPolicy, check_policies
 from semhier_ros.link.room import NEVER, WaitingRoom
 from semhier_ros.link.status import LevelStatus, SchedulerStatus
 from semhier_ros.link.transport import MAX_PAYLOAD, Datagram
 from semhier_ros.link.waiting import CameraQueue, Unit
 from semhier_ros.link.wire import ZENOH_UDP, WireModel
-
-SMALLEST_PACKET = 200
-LARGEST_PACKET = 1200
-PACKET_SECONDS = 0.020
-ALONE_SECONDS = 0.005
-"""Blocks whose company would hold block 0 up for longer follow in a packet of their own,"""
-ALONE_LOAD = 0.6
-"""as long as coarse packets took less than this share of the rate over the last second."""
-_HEADER_ESTIMATE = 15
-_BLOCK_ESTIMATE = 2
 
 
 class BlockLike(Protocol):
@@ -43,13 +34,6 @@ class BlockLike(Protocol):
 
     @property
     def data(self) -> bytes: ...
-
-
-Pack = Callable[..., bytes]
-"""pack(blocks, stamp_ns=int | None) -> bytes: consecutive blocks of one frame into one packet."""
-
-Split = Callable[[Any, int], list[bytes]]
-"""split(block, limit) -> packets of at most `limit` bytes, each with one piece of the block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +81,6 @@ class Scheduler:
     ) -> None:
         if not 0.0 <= repeat_gap <= 10.0:
             raise ValueError(f"repeat_gap must be 0 to 10 s, not {repeat_gap}")
-        self._pack = pack
-        self._split = split
         self.policies = check_policies(policies)
         self.wire = wire
         self.joint = joint
@@ -107,12 +89,12 @@ class Scheduler:
         self._repeats = [policy.repeats for policy in self.policies]
         self._rate = _checked_rate(rate)
         self._room = WaitingRoom(self.policies, self.limits.cameras)
+        self._packer = Packer(pack, split, self._room, wire, joint=joint, rate=self._rate)
         self._sequence = 0
-        self._packet_limit = self._limit_now()
         self._choice: tuple[list[Unit], int, float] | None = None
         self._choice_until = 0.0
         self._choice_changes = -1
-        self._bucket = TokenBucket(self._rate, self._depth())
+        self._bucket = TokenBucket(self._rate, self._packer.depth)
         self._used = RollingSum()
         self._datagrams = 0
         self._wire_bytes = 0
@@ -127,14 +109,7 @@ class Scheduler:
     @property
     def packet_limit(self) -> int:
         """The largest payload of one datagram (bytes): 20 ms of the link, at least 200 and at most 1,200."""
-        return self._packet_limit
-
-    def _limit_now(self) -> int:
-        if not self.joint:
-            return MAX_PAYLOAD
-        if self._rate is None:
-            return LARGEST_PACKET
-        return min(LARGEST_PACKET, max(SMALLEST_PACKET, int(self._rate * PACKET_SECONDS)))
+        return self._packer.limit
 
     def set_rate(self, rate: float | None, now: float) -> None:
         """Changes the budget (wire bytes per second, None or 0 for unlimited, else 1 to 10**10) from `now` on.
@@ -143,17 +118,10 @@ class Scheduler:
         rest follows if it is at most twice as large as allowed, and is dropped else.
         """
         self._rate = _checked_rate(rate)
-        limit = self._packet_limit = self._limit_now()
+        self._packer.set_rate(self._rate)
         self._choice = None
-        self._bucket.set(self._rate, self._depth(), now)
-        for camera in self._room.cameras.values():
-            for unit in camera.pending():
-                if unit.pieces is None or max(map(len, unit.pieces)) <= limit:
-                    continue
-                if unit.next_piece == 0:
-                    unit.pieces = None
-                elif max(map(len, unit.pieces)) > 2 * limit:
-                    self._room.drop_from(camera, unit.frame, unit.index, "superseded")
+        self._bucket.set(self._rate, self._packer.depth, now)
+        self._packer.cut_again()
 
     def set_repair(self, repeats: int, gap: float) -> None:
         """From now on block 0 goes out `repeats` more times (0 to 8), `gap` seconds apart (0 to 10); other blocks whose
@@ -229,7 +197,7 @@ class Scheduler:
             index = block.index
             if not 0 <= index < len(self.policies):
                 raise ValueError(f"block index must be 0 to {len(self.policies) - 1}, not {index}")
-            counters = self._room.counters(record, index)
+            counters = record.counters[index]
             if index > finest or len(block.data) > MAX_PAYLOAD:
                 counters.dropped["refused"] += 1
             elif index >= current.lost_from or index in current.units:
@@ -259,7 +227,7 @@ class Scheduler:
             if not units or self._bucket.ready_at(size, now) > now:
                 return None
             try:
-                payload = self._payload(units)
+                payload = self._packer.payload(units)
             except ValueError:
                 camera = units[0].frame.camera
                 self._room.drop_from(camera, units[0].frame, units[0].index, "refused")
@@ -271,8 +239,7 @@ class Scheduler:
         records = self._room.cameras.values() if camera is None else filter(None, [self._room.cameras.get(camera)])
         levels = [LevelStatus(index) for index in range(len(self.policies))]
         for record in records:
-            for index, counters in record.counters.items():
-                levels[index] = levels[index].plus(counters, now)
+            levels = [level.plus(counters, now) for level, counters in zip(levels, record.counters, strict=True)]
         return SchedulerStatus(
             budget=self._rate,
             used=self._used.total(now),
@@ -292,9 +259,6 @@ class Scheduler:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _depth(self) -> int:
-        return self.wire.wire_bytes(self.packet_limit if self.joint else LARGEST_PACKET)
-
     def _select(self, now: float) -> tuple[list[Unit], int, float]:
         """(units that travel in the next datagram, upper bound of its wire bytes, when a waiting repeat falls due)."""
         choice = self._choice
@@ -309,68 +273,12 @@ class Scheduler:
         best, wake = room.pick(now)
         if best is None:
             return [], 0, wake
-        units, size = self._joined(best, now)
+        units, size = self._packer.joined(best, now)
         self._choice = choice = (units, size, wake)
         self._choice_changes = room.changes
         policies = self.policies
         self._choice_until = min([unit.submitted + policies[unit.index].lifespan for unit in units])
         return choice
-
-    def _joined(self, unit: Unit, now: float) -> tuple[list[Unit], int]:
-        """`unit` and the blocks that travel with it, with an upper bound of the datagram's wire bytes."""
-        limit = self.packet_limit
-        size = _HEADER_ESTIMATE + _BLOCK_ESTIMATE + unit.size
-        if unit.pieces is None and self.joint and size > limit:
-            self._cut(unit, limit)
-        if unit.pieces is not None:
-            return [unit], self.wire.wire_bytes(len(unit.pieces[unit.next_piece]))
-        units = [unit]
-        if self.joint and not (unit.index == 0 and self._room.coarse_waits(now)):
-            waiting = unit.frame.units
-            index = unit.index + 1
-            while (finer := waiting.get(index)) is not None and finer.pieces is None:
-                size += _BLOCK_ESTIMATE + finer.size
-                if size > limit or now - finer.submitted > self.policies[index].lifespan:
-                    size -= _BLOCK_ESTIMATE + finer.size
-                    break
-                units.append(finer)
-                index += 1
-            if len(units) > 1 and unit.rank == 0 and self._better_alone(size - unit.size, now):
-                return [unit], self.wire.wire_bytes(_HEADER_ESTIMATE + _BLOCK_ESTIMATE + unit.size)
-        return units, self.wire.wire_bytes(size)
-
-    def _better_alone(self, others: int, now: float) -> bool:
-        """Whether block 0 should not wait for `others` bytes to leave with it: where that takes a while, and where
-        coarse packets leave room enough for a further header.
-        """
-        rate = self._rate
-        if rate is None or others < ALONE_SECONDS * rate:
-            return False
-        cameras = self._room.cameras.values()
-        return sum(camera.counters[0].wire.total(now) for camera in cameras if 0 in camera.counters) < ALONE_LOAD * rate
-
-    def _cut(self, unit: Unit, limit: int) -> None:
-        """Cuts a block that is too large for one packet; one that just fits after all becomes a single packet."""
-        try:
-            whole = self._pack([unit.block], stamp_ns=unit.frame.stamp_ns if unit.index == 0 else None)
-            unit.pieces = [whole] if len(whole) <= limit else self._split(unit.block, limit)
-        except ValueError:
-            unit.pieces = [b""]
-
-    def _payload(self, units: list[Unit]) -> bytes:
-        first = units[0]
-        if first.pieces is not None:
-            payload = first.pieces[first.next_piece]
-            if not payload:
-                raise ValueError("the block could not be packed")
-            return payload
-        stamp = first.frame.stamp_ns if self.joint and first.index == 0 else None
-        limit = self.packet_limit
-        while True:
-            payload = self._pack([unit.block for unit in units], stamp_ns=stamp)
-            if len(payload) <= limit or len(units) == 1:
-                return payload
-            units.pop()
 
     def _depart(self, units: list[Unit], payload: bytes, now: float) -> Datagram:
         first = units[0]
@@ -389,7 +297,7 @@ class Scheduler:
             self.policies[first.index].priority,
             frame.number,
             frame.stamp_ns,
-            tuple(unit.index for unit in units),
+            tuple([unit.index for unit in units]),
             first.copy,
             piece,
         )
@@ -419,7 +327,7 @@ class Scheduler:
         self._room.remove(camera, unit)
         if unit.copy < self._repeats[unit.index]:
             frame = unit.frame
-            camera.frames.setdefault(frame.sequence, frame)
+            camera.frames[frame.sequence] = frame
             again = Unit(frame, unit.index, unit.copy + 1, unit.block, unit.submitted, now + self._repeat_gap)
             self._room.enqueue(camera, again)
 

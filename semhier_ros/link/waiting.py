@@ -58,16 +58,16 @@ class CameraQueue:
         "weight",
     )
 
-    def __init__(self, name: str, ranks: int) -> None:
+    def __init__(self, name: str, levels: int) -> None:
         self.name = name
         self.weight = 1.0
         self.frames: dict[int, Frame] = {}
         self.newest: Frame | None = None
         self.started: dict[int, Unit] = {}
-        self.service = [0.0] * ranks
+        self.service = [0.0] * 2 * levels
         self.units = 0
         self.bytes = 0
-        self.counters: dict[int, LevelCounters] = {}
+        self.counters = [LevelCounters() for _ in range(levels)]
         self.finest: int | None = None
         self.finest_timed: tuple[int, float] | None = None
 
