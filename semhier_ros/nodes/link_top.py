@@ -71,7 +71,11 @@ def table(cameras: dict[str, CameraLine], now: float) -> Any:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Shows links until Ctrl-C, or for `options.seconds`; `options.once` prints one table."""
+    """Shows links until Ctrl-C, or for `options.seconds`; `options.once` prints one table.
+
+    Once: as soon as every camera has told its rates, after 10 s (or `seconds`) at the latest; 1 when none told
+    anything.
+    """
     try:
         import rclpy
         from rclpy.executors import ExternalShutdownException
@@ -105,12 +109,12 @@ def run(options: argparse.Namespace) -> int:
     end = time.monotonic() + (options.seconds or float("inf"))
     try:
         if options.once:
-            end = time.monotonic() + (options.seconds or 5.0)
-            while time.monotonic() < end and not any(line.before is not None for line in cameras.values()):
+            end = time.monotonic() + (options.seconds or 10.0)
+            while time.monotonic() < end and not (cameras and all(line.before for line in cameras.values())):
                 listen()
                 rclpy.spin_once(node, timeout_sec=0.1)
             console.print(table(cameras, time.monotonic()))
-            return 0 if cameras else 1
+            return 0 if any(line.status for line in cameras.values()) else 1
         with Live(table(cameras, time.monotonic()), console=console, refresh_per_second=4) as live:
             while time.monotonic() < end:
                 listen()

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -45,3 +51,37 @@ def test_a_frame_says_words_rates_and_drops_of_every_camera():
     assert "rear" in text
     assert "nothing heard yet" in text
     assert "silent for 8 s" in drawn(cameras, 60.0)
+
+
+def test_once_says_the_rates_of_live_nodes(probe, start, camera, street):
+    """Encoder and decoder as processes, Zenoh between them; `semhier link top --once` as a third that only listens."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    here, there = [f"udp/127.0.0.1:{port}"], [""]
+    decoder = start(
+        "decoder_node",
+        {"cameras": ["front"], "link.transport": "zenoh", "link.zenoh.listen": here, "link.zenoh.connect": there},
+    )
+    ends = {"link.zenoh.listen": there, "link.zenoh.connect": here}
+    encoder = start("encoder_node", {"camera": "front", "link.transport": "zenoh", "link.budget_kbit": 64.0, **ends})
+    probe.wait(lambda: "model road" in encoder.log(), 90, "the encoder")
+    with camera("front", street, 3.0):
+        command = [sys.executable, "-m", "semhier_ros.cli", "link", "top", "--once", "--seconds", "30"]
+        text, end = "", time.monotonic() + 60.0
+        while time.monotonic() < end and not re.search(r"level_0 [1-9]", text):
+            ended = subprocess.run(
+                command, capture_output=True, text=True, timeout=120, env={**os.environ, "COLUMNS": "240"}, check=False
+            )
+            text = ended.stdout
+            assert ended.returncode == 0, ended.stderr
+    assert re.search(r"level_0 [1-9]\d*\.\d/s", text), text
+    assert re.search(r"\d+ kbit/s of 64 used; coarse \d+\.\d/s", text), text
+    assert "front" in text
+    decoder.end()
+    encoder.end()
+
+
+def test_once_without_any_node_says_so_by_its_status(ros_domain):
+    command = [sys.executable, "-m", "semhier_ros.cli", "link", "top", "--once", "--seconds", "1"]
+    assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 1
