@@ -17,9 +17,15 @@ LARGEST_RATE = 1_250_000.0
 """10 Mbit/s."""
 _BASE_WINDOW = 30.0
 _RATE_WINDOW = 0.35
+_BUSY_WINDOW = 1.0
+"""While a queue is long the link is busy all the time, and a longer look at what arrives is a better one: a large
+datagram of faster times may take a third of a second."""
 _PROBE_WAIT = (0.6, 1.2)
 _GROWTH = (1.35, 2.0, 3.0)
 """Of the first, second and further rounds of a probe, as long as no queue grows; the first as soon as one does."""
+_PROBE_QUEUE = 0.10
+"""Seconds of queue that the first round of a probe may cause before a report can tell of it: where reports are rare, it
+is a smaller one."""
 _DRAIN_SECONDS = 0.45
 _CAPACITY_SHARE = 0.92
 _SILENCE = 2.0
@@ -69,6 +75,9 @@ class RateController:
         self._probe_at = 0.0
         self._probe_wait = _PROBE_WAIT[0]
         self._noise = 0.0
+        self._better = 1.0
+        self._interval = 0.1
+        self._limit = 0.060
         self.last_cut = -1e9
         self._last_report: float | None = None
         self._last_silence_cut = -1e9
@@ -91,13 +100,15 @@ class RateController:
 
     def report(self, feedback: Feedback, now: float) -> float:
         """Takes a report; returns the rate from now on."""
+        if self._last_report is not None:
+            self._interval += 0.3 * (min(now - self._last_report, 1.0) - self._interval)
         self._last_report = now
         self._note(feedback, now)
         delay = feedback.delay if feedback.pending is None else max(feedback.delay, feedback.pending)
         self.queue_delay = queue = max(0.0, delay - min(least for _, least in self._base))
         round_trip = feedback.round_trip if feedback.round_trip is not None else 0.3
         unit = feedback.datagram / max(self.rate, self.capacity or 0.0 if self.congested else 0.0)
-        limit = 0.060 + 2.0 * min(unit, 0.125) + 2.0 * self._noise
+        self._limit = limit = 0.060 + 2.0 * min(unit, 0.125) + 2.0 * self._noise
         if not self.congested and feedback.sent_rate < 0.3 * self.rate:
             # Hardly anything of ours is on the way: what delays it is a processor or somebody else.
             self._noise += _NOISE_GAIN * (min(queue, _MOST_NOISE) - self._noise)
@@ -108,13 +119,22 @@ class RateController:
             if now - self.last_cut > 1.0:
                 self._cut(0.0, limit, max(arrived, 0.7 * self.rate), now)
         elif queue < limit / 2:
+            if self.congested and self.capacity is not None and arrived is not None:
+                self.capacity = max(self.capacity, arrived)  # busy until now, so this is what it carries
             self.congested = False
             self._grow(feedback, round_trip, now)
+        elif self.congested and self.capacity is not None:  # nearly empty: no longer at the pace that empties it
+            self.rate = max(self.rate, min(self.ceiling, self.capacity * _share(queue, limit)))
         return self.rate
 
     def silent(self, now: float) -> float:
-        """Called now and then: without any report for 2 s the rate is halved every second, down to 8 kbit/s."""
+        """Called now and then. Without any report for 2 s the rate is halved every second, down to 8 kbit/s; before
+        that a queue is taken to empty as it must at this rate, for reports are rare when little is sent.
+        """
         since = self._last_report
+        if since is not None and self.congested and self.capacity is not None and now - since <= _SILENCE:
+            left = self.queue_delay - (now - since) * (1.0 - min(self.rate / self.capacity, 1.0))
+            self.rate = max(self.rate, min(self.ceiling, self.capacity * _share(left, self._limit)))
         if since is not None and now - since > _SILENCE and now - self._last_silence_cut >= 1.0:
             self._last_silence_cut = now
             self.capacity = self.capacity or self.rate
@@ -133,7 +153,8 @@ class RateController:
         if received and (feedback.at <= received[-1][0] or feedback.received < received[-1][1]):
             received.clear()
         received.append((feedback.at, feedback.received))
-        while len(received) > 2 and received[-1][0] - received[1][0] >= _RATE_WINDOW:
+        window = _BUSY_WINDOW if self.congested else _RATE_WINDOW
+        while len(received) > 2 and received[-1][0] - received[1][0] >= window:
             received.popleft()
 
     def _probe_failed(self, queue: float, unit: float) -> bool:
@@ -190,7 +211,7 @@ class RateController:
         busy = feedback.sent_rate > 0.7 * self.rate
         if self._streak > 0:
             arrived = self.received_rate
-            better = capacity is None or (arrived is not None and arrived > 1.15 * capacity)
+            better = capacity is None or (arrived is not None and arrived > self._better * capacity)
             if not busy or not better:
                 self._streak = 0
                 self._probe_at = now + self._probe_wait
@@ -201,7 +222,10 @@ class RateController:
         elif not busy:
             return
         free = self.queue_delay < 0.010 + 0.25 * min(feedback.datagram / self.rate, 0.125) + self._noise
-        self.rate = min(self.ceiling, _GROWTH[min(self._streak, 2) if free else 0] * self.rate)
+        first = min(_GROWTH[0], 1.0 + _PROBE_QUEUE / (round_trip + self._interval))
+        growth = _GROWTH[min(self._streak, 2)] if free and self._streak else first
+        self._better = 1.0 + 0.4 * (min(growth, _GROWTH[0]) - 1.0)
+        self.rate = min(self.ceiling, growth * self.rate)
         self._streak += 1
         self._round_end = now + round_trip + 0.25
 

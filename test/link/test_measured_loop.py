@@ -47,6 +47,20 @@ def test_a_step_of_the_link_is_followed_down_and_up():
     assert max(latest) < 0.7
 
 
+def test_after_a_step_down_readings_are_fresh_again_within_a_second():
+    """The bar of the link bench: past a step's first second no coarse reading is older than 400 ms."""
+    link = "512kbit,50ms,step32kbit@5s,step512kbit@15s,step32kbit@20s"
+    latest = []
+    for seed in range(1, 9):
+        result = run(link, 30.0, budget=62_000.0, seed=seed)
+        latest += [result.late(1.0, 6.0, 15.0), result.late(1.0, 21.0, 29.5)]
+        assert result.late(1.0, 16.0, 20.0) < 0.2
+        assert result.received(6.0, 15.0) > 0.85 * 4000.0, "the small link was not used"
+    latest.sort()
+    assert latest[8] < 0.3
+    assert latest[-2] < 0.4
+
+
 def test_the_budget_is_an_upper_bound_and_the_rate_stays_within_its_own():
     draw = random.Random(3)
     for ceiling in (None, 500.0, 8000.0, 1e9):
