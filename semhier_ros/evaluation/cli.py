@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from semhier_ros.evaluation import classification, detection, steadiness, transfer
+from semhier_ros.evaluation.door import add_commands
 
 COMMANDS = {
     "classification": (classification, "whole images: accuracy, divergence, pictures of every prefix, beside others"),
@@ -12,18 +13,8 @@ COMMANDS = {
     "steadiness": (steadiness, "id switches and level flips a minute on videos, without and with the tracker"),
     "transfer": (transfer, "a question asked later: linear probes on what every prefix decodes to"),
 }
-"""Each with its module, which offers add_arguments and run, and its line of help."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(dest="what", metavar="<what>", required=True)
-    for name, (module, summary) in COMMANDS.items():
-        command = commands.add_parser(
-            name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
-
-
-def run(options: argparse.Namespace) -> int:
-    return int(options.run(options))
+    """Adds the measures of `COMMANDS`."""
+    add_commands(parser, COMMANDS)
