@@ -225,7 +225,7 @@ def main() -> None:
                 "encoder": {"threads": ENCODE_THREADS, "precision": "bf16", "backend": options.backend},
                 "decoder": {"threads": DECODE_THREADS, "precision": "f32", "backend": "openvino"},
                 "bf16_in_hardware": "avx512_bf16" in flags or "amx_bf16" in flags,
-                "from": str(options.images.name if options.images else [path.name for path in options.video]),
+                "from": [path.name for path in options.video or [options.images]],
                 "start": options.start,
                 **totals,
                 "failed": failed[:20],
