@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,8 +27,9 @@ from tqdm import tqdm
 from semhier_ros.cli import CommandError
 from semhier_ros.evaluation.classification_data import interval, read_picture
 
-RIDGES = (1e-1, 1.0, 10.0, 100.0)
-HELD = 5  # one in so many training photos chooses the ridge
+STRENGTHS = (0.03, 0.3)  # of the data against the probe's penalty (scikit-learn's C)
+ITERATIONS = 100
+HELD = 5  # one in so many training photos chooses the strength
 
 
 class Asked(NamedTuple):
@@ -42,6 +44,10 @@ def read_sets(images: Path, labels: Path | None) -> dict[str, Asked]:
     """Photos by name. Raises CommandError where there are none or a file does not fit."""
     from semhier_ros.training.photos import is_probe_test, read_manifest
 
+    if not images.is_dir():
+        raise CommandError(f"--images: {images} is not a folder")
+    if labels is None and not (images / "manifest.csv").is_file():
+        raise CommandError(f"--images: {images} has no manifest.csv; name the photos with --labels")
     try:
         if labels is None:
             return {p.name: Asked(p.probe, p.label, p.test) for p in read_manifest(images) if p.probe}
@@ -50,12 +56,29 @@ def read_sets(images: Path, labels: Path | None) -> dict[str, Asked]:
         asked = {}
         for row in rows:
             test = row["split"] == "test" if row.get("split") else is_probe_test(row["file"])
+            if not row["label"]:
+                raise CommandError(f"--labels: {row['file']} has no label")
             asked[row["file"]] = Asked(row.get("set") or labels.stem, row["label"], test)
-    except (OSError, KeyError) as error:
-        raise CommandError(f"--labels: {type(error).__name__}: {error}; columns file,label wanted") from error
+    except (OSError, KeyError, TypeError, UnicodeDecodeError, csv.Error) as error:
+        file = labels or images / "manifest.csv"
+        raise CommandError(f"--labels: {file}: {type(error).__name__}: {error}; columns file,label wanted") from error
     if not asked:
-        raise CommandError(f"--labels: {labels} names no photo")
+        raise CommandError(f"--labels: {labels or images} names no photo")
     return asked
+
+
+def check_sets(asked: dict[str, Asked]) -> list[str]:
+    """The label sets' names. Raises CommandError for one on which no probe can be trained and tested."""
+    sets = sorted({one.set for one in asked.values()})
+    for name in sets:
+        rows = [one for one in asked.values() if one.set == name]
+        train = [one.label for one in rows if not one.test]
+        if len(set(train)) < 2 or len(train) == len(rows):
+            raise CommandError(
+                f"--labels: set {name!r} has {len(train)} photos of {len(set(train))} classes to train on and "
+                f"{len(rows) - len(train)} to test; at least 2 photos of 2 classes and 1 are wanted"
+            )
+    return sets
 
 
 def pictures_of(images: Path, asked: dict[str, Asked], tars: bool) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -69,28 +92,35 @@ def pictures_of(images: Path, asked: dict[str, Asked], tars: bool) -> Iterator[t
 
 
 def probe(features: NDArray, labels: NDArray, test: NDArray) -> NDArray[np.bool_]:
-    """Which test photos a linear probe (ridge regression onto classes) gets right; its ridge is chosen on training
-    photos held out."""
-    classes, target = np.unique(labels, return_inverse=True)
+    """Which test photos a linear probe gets right: logistic regression with an L2 penalty (scikit-learn's) on features
+    less their mean, divided by one deviation for all; the penalty is chosen on training photos held out.
+
+    Raises:
+        CommandError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+    except ImportError as error:
+        raise CommandError("scikit-learn is not installed: pip install 'semhier-ros[codecs]'") from error
+    target = np.unique(labels, return_inverse=True)[1]
     train = np.flatnonzero(~test)
     held, used = train[::HELD], np.delete(train, np.arange(0, len(train), HELD))
+    mean, spread = features[train].mean(0), features[train].std() + 1e-9
+    rotated = ((features - mean) / spread).astype(np.float32)
+    if len(train) < rotated.shape[1]:  # what no training photo shows has no weight: the same probe in fewer numbers
+        rotated = rotated @ np.linalg.svd(rotated[train], full_matrices=False)[2].T
 
-    def fit(rows: NDArray, ridge: float) -> tuple[NDArray, NDArray, NDArray]:
-        own = features[rows].astype(np.float64)
-        mean, spread = own.mean(0), own.std() + 1e-9
-        own = (own - mean) / spread
-        wanted = np.eye(len(classes))[target[rows]]
-        offset = wanted.mean(0)
-        normal = own.T @ own + ridge * len(rows) / 100 * np.eye(own.shape[1])
-        return mean, np.linalg.solve(normal, own.T @ (wanted - offset)) / spread, offset
+    def fit(rows: NDArray, strength: float) -> LogisticRegression:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return LogisticRegression(C=strength, max_iter=ITERATIONS).fit(rotated[rows], target[rows])
 
-    def right(model: tuple[NDArray, NDArray, NDArray], rows: NDArray) -> NDArray[np.bool_]:
-        mean, weight, offset = model
-        answer: NDArray[np.bool_] = ((features[rows] - mean) @ weight + offset).argmax(1) == target[rows]
-        return answer
-
-    best = max(RIDGES, key=lambda ridge: right(fit(used, ridge), held).mean())
-    return right(fit(train, best), np.flatnonzero(test))
+    best = STRENGTHS[0]
+    if len(np.unique(target[used])) > 1:
+        best = max(STRENGTHS, key=lambda strength: fit(used, strength).score(rotated[held], target[held]))
+    right: NDArray[np.bool_] = fit(train, best).predict(rotated[test]) == target[test]
+    return right
 
 
 def collect(options: argparse.Namespace, asked: dict[str, Asked]) -> dict[str, dict[str, list]]:
@@ -106,7 +136,7 @@ def collect(options: argparse.Namespace, asked: dict[str, Asked]) -> dict[str, d
     model: Any = codec.model
     reference = {k: v.astype(np.float32) for k, v in load_file(model.path / "reference.safetensors").items()}
     vectors = [make_vector_codec(n, model.reader, reference) for n in options.codecs if n in VECTOR_NAMES]
-    stills = [still.make(n) for n in options.codecs if n in still.NAMES]
+    stills = [still.make(n) for n in options.codecs if n not in VECTOR_NAMES]
     points: dict[str, dict[str, list]] = defaultdict(lambda: {"name": [], "features": [], "bytes": []})
 
     def keep(point: str, name: str, features: NDArray, size: float) -> None:
@@ -139,11 +169,20 @@ def collect(options: argparse.Namespace, asked: dict[str, Asked]) -> dict[str, d
 
 def run(options: argparse.Namespace) -> int:
     """Encode, train the probes, write the JSON, print the table."""
+    from semhier_ros.evaluation.classification_worker import check_codecs
+
+    for option, value in (("--limit", options.limit), ("--every", options.every)):
+        if value is not None and value < 1:
+            raise CommandError(f"{option} {value}: below 1")
     asked = read_sets(options.images, options.labels)
     if options.limit:
         asked = dict(list(asked.items())[: options.limit])
-    points = collect(options, asked)
-    sets = sorted({one.set for one in asked.values()})
+    sets = check_sets(asked)
+    try:
+        check_codecs(options.codecs)
+        points = collect(options, asked)
+    except (ValueError, OSError) as error:
+        raise CommandError(str(error)) from error
     result: dict[str, Any] = {"model": options.model, "sets": sets, "codecs": defaultdict(list)}
     print(f"{'codec':<24}{'payload':>9}  " + "  ".join(f"{name:>24}" for name in sets))
     for point, columns in points.items():
@@ -171,7 +210,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from semhier_ros.evaluation.codecs import NAMES
+    from semhier_ros.evaluation.codecs import NAMES, WITH_PATH
     from semhier_ros.evaluation.vector_codecs import VECTOR_NAMES
 
     parser.add_argument("--images", type=Path, required=True, help="folder of photos, or of tars with manifest.csv")
@@ -181,8 +220,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--codecs",
         nargs="*",
         default=["answer", "name_first", "jpeg", "webp"],
-        choices=[*VECTOR_NAMES, *NAMES],
-        help="reference codecs to run beside ours (default: %(default)s)",
+        metavar="CODEC",
+        help=f"codecs to run beside ours, of {', '.join((*VECTOR_NAMES, *NAMES, WITH_PATH))} (default: %(default)s)",
     )
     parser.add_argument("--every", type=int, default=2, help="take every n-th step of feature codecs")
     parser.add_argument("--json", type=Path, help="where the figures go")

@@ -18,7 +18,10 @@ from semhier_ros.codec.image_stream import EVIDENCE_FLOOR
 
 HIDDEN = 64
 MIN_SCALE, MAX_SCALE = 0.08, 40.0
-START_SPREAD = 4.5  # standard deviation of the strongest latent before training, in quantiser steps
+START_STEPS = (0.5, 0.6, 0.8, 0.55)  # per block, the first quantiser step in deviations of its strongest direction
+START_ROOTS = 5.0  # steps between chances 0 and 1 of a coarse node, both as square roots, before training
+WORTH = 4.0  # pictures that a node's expected mean is worth against those seen of it
+SPREAD_WORTH = 40.0  # the same for the spread of its latents
 
 
 class Prefix(NamedTuple):
@@ -32,33 +35,30 @@ class Prefix(NamedTuple):
 class ImageSemantics(nn.Module):
     """The latent groups of all semantic blocks.
 
-    owners: per level, each leaf's node. centres C,K: where each class lies. spread K,K: covariance of points about
-    their class. rows C,K and bias C: leaf logits of a point. dimensions: latents of each block, one block per level and
-    then as many more as there are. evidence: numbers beside the point that the encoder knows (`evidence_of`).
+    owners: per level, each leaf's node. centres C,K: where each class lies. rows C,K and bias C: leaf logits of a
+    point. dimensions: latents of each block, one block per level and then as many more as there are. evidence: numbers
+    beside the point that the encoder knows (`evidence_of`). follows: whether a block's means follow from the latents
+    before it.
     """
 
     def __init__(
         self,
         owners: Sequence[Tensor],
         centres: Tensor,
-        spread: Tensor,
         rows: Tensor,
         bias: Tensor,
         dimensions: Sequence[int],
         evidence: int,
+        follows: bool = True,
     ):
         super().__init__()
-        self.dimensions = tuple(dimensions)
+        self.dimensions, self.follows = tuple(dimensions), follows
         self.ends = np.cumsum(self.dimensions).tolist()
         levels = len(owners)
         self.owners = [owners[min(k, levels - 1)] for k in range(len(dimensions))]
         self.near = [owners[min(k, 1)] for k in range(len(dimensions))]
-        self.rows, self.bias = rows, bias
-        values, vectors = torch.linalg.eigh(spread)
-        best = vectors[:, -self.ends[-1] :].flip(1)
-        share = (values[-self.ends[-1] :].flip(0).clamp(min=1e-9) / values[-1]).sqrt()
-        start = START_SPREAD / values[-1].sqrt()
-        self.analyse = nn.Parameter((best * start).T.contiguous() * torch.ones_like(share)[:, None])
+        self.centres, self.rows, self.bias = centres, rows, bias
+        self.analyse = nn.Parameter(torch.zeros(self.ends[-1], centres.shape[1]))
         self.evidence = nn.Parameter(torch.zeros(self.ends[-1], evidence))
         self.mean, self.scale_by_node, self.scale = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
         self.known, self.told, self.sharpen = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
@@ -67,40 +67,85 @@ class ImageSemantics(nn.Module):
         for k, (owner, near) in enumerate(zip(self.owners, self.near, strict=True)):
             begin, end = self.ends[k] - self.dimensions[k], self.ends[k]
             nodes, nearby = int(owner.max()) + 1, int(near.max()) + 1
-            count = torch.bincount(owner, minlength=nodes)[:, None]
-            centre = torch.zeros(nodes, centres.shape[1]).index_add_(0, owner, centres) / count
-            rows_so_far = self.analyse[:end].detach()
-            lift = nn.Linear(end, centres.shape[1], bias=False)
-            lift.weight.data.copy_(torch.linalg.pinv(rows_so_far) * 0.8)
-            self.mean.append(nn.Parameter(centre @ self.analyse[begin:end].detach().T))
-            self.scale.append(nn.Parameter(torch.log(START_SPREAD * share[begin:end]).clamp(min=-1.5)))
+            self.mean.append(nn.Parameter(torch.zeros(nodes, end - begin)))
+            self.scale.append(nn.Parameter(torch.zeros(end - begin)))
             self.scale_by_node.append(nn.Parameter(torch.zeros(nearby, end - begin)))
-            self.known.append(nn.Parameter(centre - centre @ rows_so_far.T @ lift.weight.data.T))
+            self.known.append(nn.Parameter(torch.zeros(nodes, centres.shape[1])))
             self.follow.append(_silent(nn.Linear(max(begin, 1), end - begin, bias=False)))
-            self.lift.append(lift)
+            self.lift.append(_silent(nn.Linear(end, centres.shape[1], bias=False)))
             self.told.append(nn.Parameter(torch.zeros(nearby, HIDDEN)))
             self.hidden.append(nn.Linear(end, HIDDEN))
             self.answer.append(_silent(nn.Linear(HIDDEN, len(rows))))
             self.sharpen.append(nn.Parameter(torch.zeros(HIDDEN)))
-        self.give_confidence(levels)
 
     @torch.no_grad()
-    def give_confidence(self, levels: int) -> None:
-        """Let the last latent of every level's block begin as how sure the trunk is of that level's node."""
-        for block in range(levels):
-            latent = self.ends[block] - 1
-            self.analyse[latent] = 0
-            self.evidence[latent, self.evidence.shape[1] - levels + block] = 1
-            self.mean[block][:, -1] = 2
-            self.scale[block][-1] = 0.7
-            self.scale_by_node[block][:, -1] = 0
-            for later in range(block, len(self.dimensions)):
-                self.lift[later].weight[:, latent] = 0
+    def start(self, points: Tensor, evidence: Tensor, leaf: Tensor, levels: int, coarse: int) -> None:
+        """Before training, from pictures at points (B,K) with evidence (B,E), named `leaf`: every block takes the
+        principal directions of what path and earlier blocks leave of the points, and regressions read them.
+
+        Block 0 begins with the chances of the `coarse` nodes of level 0, and the last latent of each of the `levels`'
+        blocks is how sure the trunk is of that level.
+        """
+        latents = points[:, :0]
+        for k, (owner, near) in enumerate(zip(self.owners, self.near, strict=True)):
+            begin, end = self.ends[k] - self.dimensions[k], self.ends[k]
+            nodes = int(owner.max()) + 1
+            node = owner[leaf]
+            centre = _sums(self.centres, owner, nodes) / torch.bincount(owner, minlength=nodes)[:, None]
+            before = self._expected(latents, k, leaf, latents[:0])
+            left = points - centre[node]
+            left = left - (latents - before[node]) @ _regression(latents - before[node], left)
+            values, vectors = torch.linalg.eigh(torch.cov(left.T))
+            first = begin
+            if k == 0:
+                first = min(end - 1, coarse)
+                for own in range(first):
+                    self.evidence[own, coarse + levels + own] = START_ROOTS
+            last = end - 1 if k < levels else end
+            step = START_STEPS[min(k, len(START_STEPS) - 1)] * values[-1].sqrt()
+            self.analyse[first:last] = vectors[:, -(last - first) :].flip(1).T / step if last > first else 0.0
+            if last < end:
+                self.evidence[last, coarse + k] = 1
+            own_rows = slice(begin, end)
+            wanted = points @ self.analyse[own_rows].T + evidence @ self.evidence[own_rows].T
+            usual = _sums(evidence, near[leaf], int(near.max()) + 1)
+            count = torch.bincount(near[leaf], minlength=len(usual))[:, None]
+            usual = (usual + WORTH * evidence.mean(0)) / (count + WORTH)
+            likely = centre @ self.analyse[own_rows].T
+            likely = likely + (usual[_first_of(near, owner, nodes)] @ self.evidence[own_rows].T)
+            mean = self._expected(wanted, k, leaf, likely)
+            if begin and self.follows:
+                follow = _regression(latents - before[node], wanted - mean[node])
+                self.follow[k].weight.copy_(follow.T)
+                mean = mean - before @ follow
+            self.mean[k].copy_(mean)
+            expected = mean[node] + (self.follow[k](latents) if begin else 0)
+            error = (wanted - expected).square()
+            overall = error.mean(0) + 0.01
+            by_node = _sums(error, near[leaf], len(usual)) + SPREAD_WORTH * overall
+            self.scale[k].copy_(overall.log() / 2)
+            self.scale_by_node[k].copy_((by_node / (count + SPREAD_WORTH) / overall).log() / 2)
+            latents = torch.cat([latents, expected + (wanted - expected).round()], dim=1)
+            after = self._expected(latents, k, leaf, latents[:0])
+            lift = _regression(latents - after[node], points - centre[node])
+            self.lift[k].weight.copy_(lift.T)
+            self.known[k].copy_(centre - after @ lift)
+
+    def _expected(self, values: Tensor, block: int, leaf: Tensor, likely: Tensor) -> Tensor:
+        """Mean of values (B,d) by node of `block`; `likely` (nodes,d, or empty: the nearby node's mean) is worth a
+        few pictures."""
+        owner, near = self.owners[block], self.near[block]
+        nodes, nearby = int(owner.max()) + 1, int(near.max()) + 1
+        if not len(likely):
+            total, count = _sums(values, near[leaf], nearby), torch.bincount(near[leaf], minlength=nearby)[:, None]
+            likely = ((total + WORTH * values.mean(0)) / (count + WORTH))[_first_of(near, owner, nodes)]
+        total, count = _sums(values, owner[leaf], nodes), torch.bincount(owner[leaf], minlength=nodes)[:, None]
+        return (total + WORTH * likely) / (count + WORTH)
 
     def parameters_of(self, block: int, leaf: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and scale (B,d) of the latents of `block` given the leaf's path and the latents before (B,…)."""
         mean = self.mean[block][self.owners[block][leaf]]
-        if block:
+        if block and self.follows:
             mean = mean + self.follow[block](before)
         scale = (self.scale[block] + self.scale_by_node[block][self.near[block][leaf]]).exp()
         return mean, scale.clamp(MIN_SCALE, MAX_SCALE)
@@ -134,13 +179,18 @@ class ImageSemantics(nn.Module):
 
 
 def evidence_of(logits: Tensor, owners: Sequence[Tensor]) -> Tensor:
-    """`kinds.image_encoder.evidence_of` in torch: log-probabilities of the coarsest nodes about their mean, then the
-    log-odds of the likeliest node of every level, for leaf logits (B,C)."""
+    """`kinds.meaning_search.evidence_of` in torch, for leaf logits (B,C)."""
     chances = torch.softmax(logits, 1)
-    nodes = [torch.zeros(len(logits), int(own.max()) + 1).index_add_(1, own, chances) for own in owners]
+    nodes = [_sums(chances.T, own, int(own.max()) + 1).T for own in owners]
     coarse = (nodes[0] + EVIDENCE_FLOOR).log()
     best = torch.stack([own.max(1).values.clamp(EVIDENCE_FLOOR, 1 - EVIDENCE_FLOOR) for own in nodes], 1)
-    return torch.cat([coarse - coarse.mean(1, keepdim=True), (best / (1 - best)).log()], 1)
+    odds = (best / (1 - best)).log()
+    return torch.cat([coarse - coarse.mean(1, keepdim=True), odds, *(own.sqrt() for own in nodes[:-1])], 1)
+
+
+def evidence_size(nodes: Sequence[int]) -> int:
+    """How many numbers `evidence_of` gives for levels of so many nodes."""
+    return nodes[0] + len(nodes) + sum(nodes[:-1])
 
 
 def interval_bits(residual: Tensor, scale: Tensor) -> Tensor:
@@ -155,3 +205,22 @@ def _silent(linear: nn.Linear) -> nn.Linear:
     for parameter in linear.parameters():
         nn.init.zeros_(parameter)
     return linear
+
+
+def _sums(values: Tensor, place: Tensor, places: int) -> Tensor:
+    """Rows of `values` (B,d) summed by place (B)."""
+    return torch.zeros(places, values.shape[1]).index_add_(0, place, values)
+
+
+def _first_of(near: Tensor, owner: Tensor, nodes: int) -> Tensor:
+    """The nearby node that each node of a level lies in (its own, or an ancestor)."""
+    result = torch.zeros(nodes, dtype=torch.long)
+    result[owner] = near
+    return result
+
+
+def _regression(inputs: Tensor, wanted: Tensor) -> Tensor:
+    """Weights (d,K) of the ridge regression of `wanted` (B,K) on `inputs` (B,d)."""
+    own = inputs.double()
+    normal = own.T @ own + 1e-3 * len(own) * torch.eye(own.shape[1], dtype=torch.double)
+    return torch.linalg.solve(normal, own.T @ wanted.double()).float()

@@ -22,6 +22,7 @@ STAGES = {
     "model": ("semhier_ros.training.imagenet_model", "make", "tables, calibration, graphs: the model folder (minutes)"),
 }
 SHARED = ("data", "validation", "out", "model", "taxonomy", "seed", "threads", "device", "bf16")
+OWN = ("steps", "without", "measure")  # of single stages, on the command line as well
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="of everything drawn at random")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--device", help="auto, cpu or cuda, of the picture stage")
+    parser.add_argument("--steps", type=int, help="of a training stage, instead of the config's")
+    parser.add_argument("--without", help="semantic: a part of the method to leave out (levels, names, task, …)")
+    parser.add_argument("--measure", action="store_true", default=None, help="semantic: print what it comes to")
     parser.set_defaults(trainer=run)
 
 
@@ -59,7 +63,8 @@ def settings_of(stage: str, config: dict[str, Any], given: dict[str, Any]) -> ar
             raise CommandError(f"config: {stage}.{key} is none of {', '.join(sorted(known))}")
         values[key] = Path(value) if isinstance(value, str) and key not in ("device", "name") else value
     values |= {key: value for key, value in given.items() if key in known and value is not None}
-    if values["data"] is None or (stage == "model" and values["validation"] is None):
+    validated = stage == "model" or values.get("measure")
+    if values["data"] is None or (validated and values["validation"] is None):
         raise CommandError("data: give --data PHOTOS, and for the model --validation FOLDER")
     return argparse.Namespace(**values)
 
@@ -69,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     config = yaml.safe_load(options.config.read_text()) if options.config.exists() else {}
     if not isinstance(config, dict):
         raise CommandError(f"--config: {options.config} holds no mapping from setting to value")
-    given = {key: getattr(options, key) for key in SHARED if hasattr(options, key)}
+    given = {key: getattr(options, key) for key in (*SHARED, *OWN) if hasattr(options, key)}
     for stage in [options.stage] if options.stage else list(STAGES):
         module, function, _ = STAGES[stage]
         print(f"{stage}: {getattr(importlib.import_module(module), function)(settings_of(stage, config, given))}")

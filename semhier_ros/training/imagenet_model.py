@@ -24,33 +24,35 @@ from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import LATENT_BOUND, steps_of
 from semhier_ros.codec.view import square_view
 from semhier_ros.kinds.image_encoder import code_image
-from semhier_ros.networks.classifier import SIDE, load_classifier
+from semhier_ros.networks.classifier import SIDE
 from semhier_ros.networks.image_semantics import MAX_SCALE, MIN_SCALE, ImageSemantics
-from semhier_ros.networks.picture import MAX_SCALE as PICTURE_MAX
-from semhier_ros.networks.picture import MIN_SCALE as PICTURE_MIN
-from semhier_ros.networks.picture import STRIDE, PictureModel
-from semhier_ros.networks.torch_image_backend import build_image_graphs
-from semhier_ros.perception.image_reader import ImageReader
+from semhier_ros.perception.image_reader import ImageReader, softmax
 from semhier_ros.taxonomy import Taxonomy
-from semhier_ros.training.export import export_graph, half_precision
-from semhier_ros.training.imagenet_meaning import PLANES
-from semhier_ros.training.imagenet_picture import GROUPS
-from semhier_ros.training.imagenet_semantic import FEATURE_WEIGHT, SHARP, Draw, Photos, build, load_photos
+from semhier_ros.training.imagenet_picture_form import PictureForm, load_picture_form, write_graphs
+from semhier_ros.training.imagenet_semantic import (
+    LEAF_SHARE,
+    SHARP,
+    SHARP_SHARE,
+    Draw,
+    Photos,
+    build,
+    load_photos,
+)
 from semhier_ros.training.imagenet_space import Space
-from semhier_ros.training.integer_form import OUTPUT_BOUND, integer_context, nearest_rows, scale_table
+from semhier_ros.training.integer_form import OUTPUT_BOUND, scale_table
 from semhier_ros.training.loop import load_checkpoint
 
 LATENT_ROWS, LATENT_HALF = 48, 63
-PICTURE_ROWS, PICTURE_HALF = 64, 127
 STEP_ROWS = (6, 3, 0, -3, -6)  # how many table rows coarser than the middle one each quality quantises
 QUALITY_SHARE = 0.94  # of the middle quality, in block 0's first symbol
-SEARCH_NATS = (0.0135, 0.024, 0.012, 0.0029)  # per block, what a bit must save; set on the choosing half
+SEARCH_NATS = (0.0195, 0.0158, 0.0248, 0.0212)  # per block, what a bit must save; set on the choosing half
+SEARCH_FEATURES = (0.05, 0.1, 9.0, 8.0)  # per block, nats that the features' squared distance is worth
 REFERENCE_DIRECTIONS = 400
 COUNTED = 250  # made-up and real photos that teach the latents' tables
 PRIOR_WEIGHT = 200.0  # symbols that a Gaussian row is worth against those counted
 
 
-def make_layout(tree: Taxonomy, semantics: ImageSemantics) -> ImageLayout:
+def make_layout(tree: Taxonomy, semantics: ImageSemantics, picture: PictureForm | None) -> ImageLayout:
     ratio = (MAX_SCALE / MIN_SCALE) ** (1 / (LATENT_ROWS - 1))
     blocks = len(semantics.dimensions)
     return ImageLayout(
@@ -61,9 +63,27 @@ def make_layout(tree: Taxonomy, semantics: ImageSemantics) -> ImageLayout:
         steps=tuple((round(16 * ratio**rows),) * blocks for rows in STEP_ROWS),
         row_shifts=tuple((-rows,) * blocks for rows in STEP_ROWS),
         quality=len(STEP_ROWS) // 2,
-        picture_groups=GROUPS,
-        picture_stride=STRIDE,
+        picture_groups=picture.groups if picture else (),
+        picture_stride=picture.stride if picture else SIDE,
     )
+
+
+def make_stream(tree: Taxonomy, semantics: ImageSemantics, picture: PictureForm | None) -> ImageStream:
+    """The stream of these parts, its latents still coded with Gaussian tables; without `picture`, the semantic blocks
+    alone."""
+    layout = make_layout(tree, semantics, picture)
+    latents, scales = scale_table(MIN_SCALE, MAX_SCALE, LATENT_ROWS, LATENT_HALF)
+    quality = np.full((1, len(STEP_ROWS)), (1 - QUALITY_SHARE) / (len(STEP_ROWS) - 1))
+    quality[0, layout.quality] = QUALITY_SHARE
+    tables = name_tables(tree) | {"quality": Tables.from_counts(quality * 1e6), "latents": latents}
+    networks = {
+        f"latents_{block}": latent_network(semantics, block, tree.sizes, scales)
+        for block in range(len(semantics.dimensions))
+    }
+    rows = np.zeros(0, np.uint8)
+    if picture is not None:
+        tables, networks, rows = tables | picture.tables, networks | picture.networks, picture.first_rows
+    return ImageStream(layout, tables, networks, rows)
 
 
 def name_tables(tree: Taxonomy) -> dict[str, Tables]:
@@ -100,7 +120,7 @@ def latent_network(semantics: ImageSemantics, block: int, nodes: tuple[int, ...]
     )
 
 
-def head_arrays(semantics: ImageSemantics, space: Space, meaning: dict[str, NDArray]) -> dict[str, NDArray]:
+def head_arrays(semantics: ImageSemantics, space: Space) -> dict[str, NDArray]:
     """The encoder's projection and search, and the reader's weights; temperatures still one."""
     heads: dict[str, NDArray] = {
         "feature_mean": space.mean,
@@ -112,11 +132,9 @@ def head_arrays(semantics: ImageSemantics, space: Space, meaning: dict[str, NDAr
         "project": semantics.analyse.detach().numpy() @ space.enter,
         "sharpness": semantics.sharpness.detach().numpy(),
         "search_nats": np.array(SEARCH_NATS),
-        "search_features": np.array(FEATURE_WEIGHT),
-        "search_sharp": np.array([SHARP]),
+        "search_features": np.array(SEARCH_FEATURES),
+        "search_shares": np.array([SHARP, SHARP_SHARE, LEAF_SHARE]),
         "temperature": np.ones((len(STEP_ROWS), len(semantics.dimensions), 3)),
-        "meaning_mean": meaning["mean"],
-        "meaning_basis": meaning["basis"],
     }
     for k, size in enumerate(semantics.dimensions):
         lift = semantics.lift[k].weight.detach().numpy()
@@ -190,6 +208,30 @@ def best_temperature(logits: NDArray, truth: NDArray, tree: Taxonomy, level: int
     return float(tried[int(np.argmin(losses))])
 
 
+def matching_loudness(reader: ImageReader, seen: list[TrunkOutput]) -> NDArray[np.float64]:
+    """Per prefix, the factor on the read logits that brings the posterior at its level nearest to the trunk's own."""
+    stream, tree = reader.stream, reader.tree
+    codes = [code_image(reader, one, stream.layout.quality, stream.semantic_blocks) for one in tqdm(seen, desc="match")]
+    tried = np.geomspace(0.6, 1.6, 21)
+    best = []
+    for prefix in range(stream.semantic_blocks):
+        level = min(prefix, tree.depth - 1)
+        logits = np.stack([reader.linear_and_hidden(code, prefix)[0] for code in codes])
+        true = tree.lift(softmax(np.stack([one.logits for one in seen])), level)
+        read = [tree.lift(softmax(logits, 1 / factor), level) for factor in tried]
+        best.append(tried[int(np.argmin([-(true * np.log(own + 1e-12)).sum(1).mean() for own in read]))])
+    return np.array(best)
+
+
+def louder(heads: dict[str, NDArray], factors: NDArray) -> dict[str, NDArray]:
+    """The readers' arrays with every prefix's logits multiplied by its factor."""
+    changed = {"sharpness": (heads["sharpness"] * factors).astype(np.float32)}
+    for prefix, factor in enumerate(factors):
+        for part in ("weight", "bias"):
+            changed[f"answer_{prefix}.{part}"] = (heads[f"answer_{prefix}.{part}"] * factor).astype(np.float32)
+    return changed
+
+
 def calibrate(reader: ImageReader, seen: list[TrunkOutput], truth: NDArray) -> NDArray[np.float32]:
     """Temperatures (qualities, prefixes, levels) from the choosing half, at the model's own quality for all."""
     stream = reader.stream
@@ -204,10 +246,26 @@ def calibrate(reader: ImageReader, seen: list[TrunkOutput], truth: NDArray) -> N
     return result
 
 
+def teach_tables(stream: ImageStream, tree: Taxonomy, heads: dict[str, NDArray], draw: Draw, space: Space) -> None:
+    """Give the stream tables counted on drawn pictures as the search codes them."""
+    points, logits = draw.batch(COUNTED)
+    features = points.numpy() @ space.leave + space.mean
+    seen = [TrunkOutput(f.astype(np.float32), z) for f, z in zip(features, logits.numpy(), strict=True)]
+    stored = {key: value.astype(np.float32) for key, value in halved(heads).items()}
+    stream.tables = dict(stream.tables) | {"latents": counted_latents(ImageReader(stream, tree, stored), seen)}
+
+
+def read_truth(options: argparse.Namespace) -> tuple[list[str], NDArray]:
+    """File names and labels of the choosing half."""
+    chosen = set((options.splits / "choose.txt").read_text().split())
+    with (options.validation / "labels.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["file"] in chosen]
+    return [row["file"] for row in rows], np.array([int(row["label"]) for row in rows])
+
+
 def make(options: argparse.Namespace) -> Path:
     """Put the model folder together; returns it."""
     from safetensors.numpy import save_file
-    from safetensors.torch import save_file as save_torch
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
@@ -217,74 +275,43 @@ def make(options: argparse.Namespace) -> Path:
     shutil.copy(options.taxonomy, folder / "taxonomy.yaml")
     tree = Taxonomy.load(options.taxonomy)
     space, photos = load_photos(options.data, out, options.seed)
-    semantics = build(space, photos, tree)
-    semantic, picture = load_checkpoint(out / "semantic.pt"), load_checkpoint(out / "picture.pt")
-    if semantic is None or picture is None:
-        raise FileNotFoundError(f"{out}: semantic.pt and picture.pt wanted; train them first")
+    semantics = build(space, tree)
+    if (semantic := load_checkpoint(out / "semantic.pt")) is None:
+        raise FileNotFoundError(f"{out}: no semantic.pt; run `semhier train imagenet semantic` first")
     semantics.load_state_dict(semantic["network"])
-    model = PictureModel(PLANES, GROUPS)
-    model.load_state_dict(picture["average"])
+    picture, graphs = load_picture_form(out)
+    write_graphs(graphs, folder)
 
-    graphs = build_image_graphs(GROUPS, PLANES)
-    graphs["trunk"].network.load_state_dict(load_classifier(0).state_dict())
-    graphs["picture_analysis"].analysis = model.analysis
-    graphs["picture_synthesis"].synthesis = model.synthesis
-    half_precision(graphs)
-    tensors = {f"{part}.{key}": value for part, graph in graphs.items() for key, value in graph.state_dict().items()}
-    halves = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
-    save_torch(halves, folder / "weights.safetensors")
-    view = torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8)
-    cells = SIDE // STRIDE
-    planes = (torch.zeros(1, sum(GROUPS), cells, cells), torch.zeros(1, len(GROUPS)))
-    export_graph(graphs["trunk"], (view,), folder / "trunk.onnx")
-    export_graph(graphs["picture_analysis"], (view,), folder / "picture_analysis.onnx")
-    synthesis_inputs = (*planes, torch.zeros(1, PLANES, cells, cells))
-    export_graph(graphs["picture_synthesis"], synthesis_inputs, folder / "picture_synthesis.onnx")
-
-    layout = make_layout(tree, semantics)
-    latents, scales = scale_table(MIN_SCALE, MAX_SCALE, LATENT_ROWS, LATENT_HALF)
-    pictures, picture_scales = scale_table(PICTURE_MIN, PICTURE_MAX, PICTURE_ROWS, PICTURE_HALF)
-    quality = np.full((1, len(STEP_ROWS)), (1 - QUALITY_SHARE) / (len(STEP_ROWS) - 1))
-    quality[0, layout.quality] = QUALITY_SHARE
-    tables = name_tables(tree) | {"quality": Tables.from_counts(quality * 1e6), "latents": latents, "picture": pictures}
-    networks = {
-        f"latents_{block}": latent_network(semantics, block, tree.sizes, scales)
-        for block in range(len(semantics.dimensions))
-    }
-    for group, context in enumerate(model.contexts):
-        networks[f"picture_{group + 1}"] = integer_context(context.children(), picture_scales)
-    stream = ImageStream(layout, tables, networks, nearest_rows(model.first_scale, picture_scales))
-    with np.load(out / "meaning.npz") as stored:
-        heads = head_arrays(semantics, space, dict(stored))
-    stored_heads = {key: value.astype(np.float32) for key, value in halved(heads).items()}
-    points, logits = Draw(photos, space).batch(COUNTED)
-    features = points.numpy() @ space.leave + space.mean
-    seen = [TrunkOutput(f.astype(np.float32), z) for f, z in zip(features, logits.numpy(), strict=True)]
-    stream.tables = tables | {"latents": counted_latents(ImageReader(stream, tree, stored_heads), seen)}
+    stream = make_stream(tree, semantics, picture)
+    heads = head_arrays(semantics, space) | {k: np.asarray(v, np.float32) for k, v in picture.heads.items()}
+    if options.without == "search":
+        heads["search_nats"] = np.zeros_like(heads["search_nats"])
+    teach_tables(stream, tree, heads, Draw(photos, space), space)
     write_image_stream(stream, folder / "stream.safetensors")
     save_file(halved(heads), folder / "heads.safetensors")
     save_file(halved(reference_arrays(space, photos)), folder / "reference.safetensors")
-    write_image_card(folder, options.name, layout)
+    write_image_card(folder, options.name, stream.layout)
 
     loaded = load_image_folder(folder)
     backend = OpenVinoImageBackend(folder, threads=options.threads)
-    chosen = set((options.splits / "choose.txt").read_text().split())
-    with (options.validation / "labels.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["file"] in chosen]
-    seen = [backend.classify(view) for view in read_views(options.validation, [row["file"] for row in rows])]
-    truth = np.array([int(row["label"]) for row in rows])
-    heads["temperature"] = calibrate(ImageReader(loaded.stream, tree, loaded.heads), seen, truth)
+    names, truth = read_truth(options)
+    seen = [backend.classify(view) for view in read_views(options.validation, names)]
+    reader = ImageReader(loaded.stream, tree, loaded.heads)
+    heads |= louder(heads, matching_loudness(reader, seen))
+    stored = {key: value.astype(np.float32) for key, value in halved(heads).items()}
+    heads["temperature"] = calibrate(ImageReader(loaded.stream, tree, stored), seen, truth)
     raw = np.stack([one.logits for one in seen])
     trunk = [best_temperature(raw, truth, tree, level) for level in range(tree.depth)]
     heads["trunk_temperature"] = np.array(trunk, np.float32)
     save_file(halved(heads), folder / "heads.safetensors")
-    write_image_card(folder, options.name, layout)
+    write_image_card(folder, options.name, loaded.stream.layout)
     return folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, default=Path("models/imagenet"), help="folder to write")
     parser.add_argument("--name", default="imagenet")
+    parser.add_argument("--without", default="", help="`search`: latents are rounded, to see what the search is worth")
     parser.add_argument("--validation", type=Path, help="folder of labelled photos with labels.csv")
     parser.add_argument(
         "--splits", type=Path, default=Path("config/splits/imagenet-validation"), help="folder with choose.txt"

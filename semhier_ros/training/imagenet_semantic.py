@@ -9,28 +9,39 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from semhier_ros.networks.image_semantics import ImageSemantics, evidence_of
+from semhier_ros.cli import CommandError
+from semhier_ros.networks.image_semantics import ImageSemantics, evidence_of, evidence_size
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.training.imagenet_meaning import load_classifier_rows
 from semhier_ros.training.imagenet_space import Space, fit_space
 from semhier_ros.training.loop import load_checkpoint, save_checkpoint
 from semhier_ros.training.photos import read_manifest
 
-DIMENSIONS = (6, 8, 16, 98)
-NATS_PER_BIT = (0.01, 0.012, 0.012, 0.004)
-FEATURE_WEIGHT = (0.1, 0.2, 1.0, 2.0)
-LEAF_SHARE = 0.1  # weight of the leaves' divergence in prefixes that are trained for a coarser level
-SHARP = 0.6  # the sharpened posterior's temperature: what calibrates the trunk on the choosing half
-BATCH = 192
+DIMENSIONS = (13, 12, 72, 160)
+NATS_PER_BIT = (0.012, 0.012, 0.010, 0.005)
+FEATURE_WEIGHT = (0.1, 0.3, 6.0, 8.0)
+LEAF_SHARE = 0.05  # weight of the leaves' divergence in prefixes that are trained for a coarser level
+SHARP, SHARP_SHARE = 0.6, 0.4  # the sharpened posterior's temperature (what calibrates the trunk on the choosing half)
+BATCH = 128
+STARTED_ON = 6000  # pictures that the first form is fitted to
+
+
+ABLATIONS = {
+    "levels": "every prefix is trained for the classes",
+    "names": "no symbol names a node",
+    "task": "no prefix is trained for its posterior",
+    "autoregression": "no block's means follow from the blocks before",
+}
 
 
 class Photos(NamedTuple):
@@ -63,22 +74,31 @@ def load_photos(data: Path, out: Path, seed: int) -> tuple[Space, Photos]:
     return space, Photos(*(torch.from_numpy(np.ascontiguousarray(part)) for part in (points, logits, leaf, lost)))
 
 
-def build(space: Space, photos: Photos, tree: Taxonomy) -> ImageSemantics:
-    """The network before training."""
+def build(space: Space, tree: Taxonomy, without: str = "") -> ImageSemantics:
+    """The network before `start`; `without` is one of `ABLATIONS`."""
     centres, rows, bias = (torch.from_numpy(part) for part in (space.centres, space.rows, space.bias))
-    spread = torch.cov((photos.points - centres[photos.leaf]).T)
     owners = [torch.from_numpy(np.array(tree.owner(level))) for level in range(tree.depth)]
-    return ImageSemantics(owners, centres, spread, rows, bias, DIMENSIONS, tree.sizes[0] + tree.depth)
+    if without == "names":
+        owners = [torch.zeros_like(own) for own in owners]
+    evidence = evidence_size(tree.sizes)
+    return ImageSemantics(owners, centres, rows, bias, DIMENSIONS, evidence, without != "autoregression")
 
 
-def summed(chances: Tensor, owner: Tensor) -> Tensor:
-    """Leaf probabilities (B,C) summed into nodes."""
-    return torch.zeros(len(chances), int(owner.max()) + 1).index_add_(1, owner, chances)
+class Posteriors:
+    """What divergences of leaf logits at the levels' nodes need, worked out once a batch."""
+
+    def __init__(self, owners: Sequence[Tensor]):
+        self.levels = [nn.functional.one_hot(own).float() for own in owners[:-1]]
+        self.last = len(owners) - 1
+
+    def at(self, logits: Tensor, level: int, temperature: float = 1.0) -> Tensor:
+        """Chances (B,nodes) of a level's nodes; the last level is the leaves themselves."""
+        chances = torch.softmax(logits / temperature, 1)
+        return (chances if level == self.last else chances @ self.levels[level]) + 1e-9
 
 
-def divergence(true: Tensor, read: Tensor, owner: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL (B, nats) from the posterior of logits `true` to that of `read`, both summed into the nodes of `owner`."""
-    p, q = (summed(torch.softmax(logits / temperature, 1), owner) + 1e-9 for logits in (true, read))
+def divergence(p: Tensor, q: Tensor) -> Tensor:
+    """KL (B, nats) of chances p, q (B,nodes)."""
     return (p * (p.log() - q.log())).sum(1)
 
 
@@ -105,16 +125,21 @@ class Draw:
         return points, logits
 
 
-def batch_loss(network: ImageSemantics, points: Tensor, logits: Tensor, owners: list[Tensor]) -> Tensor:
+def batch_loss(
+    network: ImageSemantics, points: Tensor, logits: Tensor, owners: list[Tensor], nodes: Posteriors, without: str = ""
+) -> Tensor:
     """What one batch costs in nats, all prefixes together."""
     total = points.new_zeros(())
     last = len(owners) - 1
     for k, prefix in enumerate(network(points, evidence_of(logits, owners), logits.argmax(1), rounded=False)):
-        owner = owners[min(k, last)]
-        for temperature in (1.0, SHARP):
-            total = total + divergence(logits, prefix.logits, owner, temperature).mean()
-        if k < last:
-            total = total + LEAF_SHARE * divergence(logits, prefix.logits, owners[last]).mean()
+        level = last if without == "levels" else min(k, last)
+        if without != "task":
+            terms = [(level, 1.0, 1.0), (level, SHARP, SHARP_SHARE)]
+            if level < last:
+                terms.append((last, 1.0, LEAF_SHARE))
+            for deep, temperature, share in terms:
+                true, read = (nodes.at(own, deep, temperature) for own in (logits, prefix.logits))
+                total = total + share * divergence(true, read).mean()
         distance = (prefix.point - points).square().sum(1).mean()
         total = total + FEATURE_WEIGHT[k] * distance + NATS_PER_BIT[k] * prefix.bits.mean()
     return total
@@ -124,9 +149,12 @@ def train(options: argparse.Namespace) -> Path:
     """Train, or go on training, until the steps are used up; returns the checkpoint."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
+    if options.without and options.without not in ABLATIONS:
+        raise CommandError(f"without: {options.without!r} is none of {', '.join(ABLATIONS)}")
     tree = Taxonomy.load(options.taxonomy)
     space, photos = load_photos(options.data, options.out, options.seed)
-    network = build(space, photos, tree)
+    network = build(space, tree, options.without)
+    draw = Draw(photos, space)
     owners = [torch.from_numpy(np.array(tree.owner(level))) for level in range(tree.depth)]
     quick = [p for name, p in network.named_parameters() if name.startswith("scale")]
     steady = [p for name, p in network.named_parameters() if not name.startswith("scale")]
@@ -138,10 +166,10 @@ def train(options: argparse.Namespace) -> Path:
         optimizer.load_state_dict(saved["optimizer"])
         step = saved["step"]
         torch.manual_seed(options.seed + step)
-    elif options.start is not None and (before := load_checkpoint(options.start)) is not None:
-        network.load_state_dict(before["network"], strict=False)
-        network.give_confidence(tree.depth)
-    draw = Draw(photos, space)
+    else:
+        points, logits = draw.batch(STARTED_ON)
+        network.start(points, evidence_of(logits, owners), logits.argmax(1), tree.depth, tree.sizes[0])
+    nodes = Posteriors(owners)
 
     def state() -> dict[str, Any]:
         return {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
@@ -152,20 +180,32 @@ def train(options: argparse.Namespace) -> Path:
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
         points, logits = draw.batch(BATCH)
-        loss = batch_loss(network, points, logits, owners)
+        loss = batch_loss(network, points, logits, owners, nodes, options.without)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
         step = number + 1
-        if step % 200 == 0:
+        if step % 100 == 0:
             save_checkpoint(path, state())
     save_checkpoint(path, state())
+    if options.measure:
+        from semhier_ros.training.imagenet_ablation import choosing_features, measure
+
+        features = choosing_features(options.out, options.validation, options.splits, options.threads)
+        weight, bias = (torch.from_numpy(part) for part in load_classifier_rows(options.out))
+        print(measure(network.eval(), space, tree, features, features @ weight.T + bias))
     return path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--start", type=Path, help="another checkpoint of this stage to start from")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--without", default="", help=f"leave a part of the method out: one of {', '.join(ABLATIONS)}")
+    parser.add_argument(
+        "--measure", action="store_true", help="print what the choosing half of --validation says of it"
+    )
+    parser.add_argument(
+        "--splits", type=Path, default=Path("config/splits/imagenet-validation"), help="folder with choose.txt"
+    )

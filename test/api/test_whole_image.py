@@ -1,7 +1,10 @@
 """Model imagenet behind the same facade: names level by level, calibrated readings, pictures, exactness, odd inputs."""
 
 import itertools
+import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +12,10 @@ from street import street_frames
 
 from semhier_ros import Codec
 from semhier_ros.codec import Packet, PacketError
+from semhier_ros.codec.image_stream import ImageCode
 from semhier_ros.codec.model_folder import ModelError
+
+GOLDEN = Path(__file__).with_name("golden_imagenet.json")
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +109,28 @@ def test_bf16_on_two_threads_decodes_to_its_very_symbols(imagenet):
         for index in range(model.stream.blocks):
             read = imagenet.model.decode(index, model.stream.encode(index, code), read)
         assert_same(read, code)
+
+
+def test_golden_semantic_blocks(imagenet):
+    """Fixed symbols give exactly these bytes, and these bytes exactly those symbols. SEMHIER_WRITE_GOLDEN=1 writes
+    the file anew: right only together with other semantic blocks."""
+    stream = imagenet.model.stream
+    draw = np.random.default_rng(7)
+    code = ImageCode(1, [int(node) for node in imagenet.taxonomy.path(207)])
+    for block in range(stream.semantic_blocks):
+        means, _ = stream.latent_parameters(block, code)
+        code.latents.append(
+            (means + stream.layout.steps[1][block] * draw.integers(-2, 3, means.shape)).astype(np.int32)
+        )
+    blocks = [stream.encode(index, code).hex() for index in range(stream.semantic_blocks)]
+    if os.environ.get("SEMHIER_WRITE_GOLDEN"):
+        GOLDEN.write_text(json.dumps(blocks, indent=1) + "\n")
+    golden = json.loads(GOLDEN.read_text())
+    assert blocks == golden
+    read = None
+    for index, data in enumerate(golden):
+        read = imagenet.model.decode(index, bytes.fromhex(data), read)
+    assert_same(read, code)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4001, 17), (17, 4001), (224, 224), (720, 1280)])

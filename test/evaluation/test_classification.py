@@ -62,6 +62,12 @@ def test_figures():
     assert 0.42 < low < 0.5 < high < 0.58
 
 
+@pytest.fixture
+def learner():
+    return pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra `codecs`)")
+
+
+@pytest.mark.usefixtures("learner")
 def test_a_probe_learns_what_is_there_and_only_that():
     random = np.random.default_rng(0)
     labels = np.array(["a", "b", "c"])[np.arange(300) % 3]
