@@ -60,8 +60,8 @@ def read_sets(images: Path, labels: Path | None) -> dict[str, Asked]:
                 raise CommandError(f"--labels: {row['file']} has no label")
             asked[row["file"]] = Asked(row.get("set") or labels.stem, row["label"], test)
     except (OSError, KeyError, TypeError, UnicodeDecodeError, csv.Error) as error:
-        file = labels or images / "manifest.csv"
-        raise CommandError(f"--labels: {file}: {type(error).__name__}: {error}; columns file,label wanted") from error
+        source = labels or images / "manifest.csv"
+        raise CommandError(f"--labels: {source}: {type(error).__name__}: {error}; columns file,label wanted") from error
     if not asked:
         raise CommandError(f"--labels: {labels or images} names no photo")
     return asked
