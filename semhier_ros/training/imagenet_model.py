@@ -297,7 +297,8 @@ def make(options: argparse.Namespace) -> Path:
     names, truth = read_truth(options)
     seen = [backend.classify(view) for view in read_views(options.validation, names)]
     reader = ImageReader(loaded.stream, tree, loaded.heads)
-    for turn in range(2):  # the search hears the readers, so once is not enough but for block 0 (choosing half: .06, .09)
+    # The search hears the readers, so once is not enough; block 0 got no nearer (choosing half: .06 once, .09 twice).
+    for turn in range(2):
         factors = matching_loudness(reader, seen)
         factors[0] = factors[0] if turn == 0 else 1.0
         heads |= louder(heads, factors)
