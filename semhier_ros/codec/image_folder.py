@@ -60,7 +60,9 @@ def read_image_stream(layout: ImageLayout, arrays: Mapping[str, NDArray[Any]]) -
             _, name, part = key.split("/")
             networks.setdefault(name, {})[part] = value
     built = {name: IntegerNetwork.from_arrays(parts) for name, parts in networks.items()}
-    return ImageStream(layout, tables, built, arrays["picture_first_rows"])
+    stream = ImageStream(layout, tables, built, arrays["picture_shifts"])
+    stream.pictures  # noqa: B018 - checks its parts
+    return stream
 
 
 def write_image_stream(stream: ImageStream, path: Path) -> None:
@@ -68,7 +70,7 @@ def write_image_stream(stream: ImageStream, path: Path) -> None:
     arrays: dict[str, NDArray[Any]] = {f"tables/{name}": table.frequencies for name, table in stream.tables.items()}
     for name, network in stream.networks.items():
         arrays |= {f"networks/{name}/{part}": np.ascontiguousarray(v) for part, v in network.to_arrays().items()}
-    arrays["picture_first_rows"] = stream.picture_first_rows.astype(np.uint8)
+    arrays["picture_shifts"] = stream.picture_shifts.astype(np.uint8)
     save_file(arrays, path)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
-from semhier_ros.codec.latent_groups import UNIT, Ints, get_latents, patches, split_parameters, steps_of
+from semhier_ros.codec.latent_groups import UNIT, Ints, get_latents, split_parameters, steps_of
+from semhier_ros.codec.picture_blocks import CodedPicture, PictureBlocks
 
 EVIDENCE_FLOOR = 1e-4  # probability below which an encoder tells no difference
 
@@ -28,8 +30,8 @@ class ImageLayout:
     side: pixels of the square view. nodes: how many nodes each level has. parents: per level but the coarsest, each
     node's parent. latents: dimensions of the group that each semantic block carries. steps: per quality (0: fewest
     bytes) and semantic block, the quantiser's step in units of 1/16; row_shifts: what the step adds to a latent's table
-    row. quality: the operating point taken where none is asked for. picture_groups: channels of each picture block, on
-    a grid of side / picture_stride.
+    row. quality: the operating point taken where none is asked for. picture_groups: what
+    each picture block codes (`codec.picture_blocks`), on a grid of side / picture_stride.
     """
 
     side: int
@@ -39,7 +41,7 @@ class ImageLayout:
     steps: tuple[tuple[int, ...], ...]
     row_shifts: tuple[tuple[int, ...], ...]
     quality: int
-    picture_groups: tuple[int, ...]
+    picture_groups: tuple[tuple[int, int, int], ...]
     picture_stride: int
 
     @classmethod
@@ -77,12 +79,12 @@ def _frozen(value: Any) -> Any:
 @dataclass
 class ImageCode:
     """What blocks 0..k of one frame say: the operating point, the path's node at each level named so far, and the
-    latent groups (d, units of 1/16) and picture groups (c,h,w, units of 1/16) so far."""
+    latent groups (d, units of 1/16) and picture groups so far."""
 
     quality: int
     path: list[int] = field(default_factory=list)
     latents: list[Ints] = field(default_factory=list)
-    picture: list[Ints] = field(default_factory=list)
+    picture: list[CodedPicture] = field(default_factory=list)
 
     def extended(self) -> ImageCode:
         """A copy to which more can be appended without changing this one."""
@@ -93,7 +95,7 @@ class ImageStream:
     """The entropy-coded form of `ImageCode`, block by block.
 
     Tables, by name: `quality` (1 row), `name_0` (1 row), `name_1`, `name_2`… (a row per parent), `latents` and
-    `picture` (a row per scale). Networks: `latents_0`… (one per semantic block), `picture_1`… (one per later group).
+    `picture` (a row per scale). Networks: `latents_0`… (one per semantic block), and those of `codec.picture_blocks`.
     """
 
     def __init__(
@@ -101,10 +103,10 @@ class ImageStream:
         layout: ImageLayout,
         tables: Mapping[str, Tables],
         networks: Mapping[str, IntegerNetwork],
-        picture_first_rows: NDArray[np.uint8],
+        picture_shifts: NDArray[np.uint8],
     ):
         self.layout, self.tables, self.networks = layout, tables, networks
-        self.picture_first_rows = picture_first_rows.astype(np.int32)
+        self.picture_shifts = picture_shifts
         self.levels = layout.levels
         self.semantic_blocks = len(layout.latents)
         self.blocks = self.semantic_blocks + len(layout.picture_groups)
@@ -112,6 +114,11 @@ class ImageStream:
             [layout.children(level, parent) for parent in range(1 if level == 0 else layout.nodes[level - 1])]
             for level in range(layout.levels)
         ]
+
+    @cached_property
+    def pictures(self) -> PictureBlocks:
+        """The coder of the picture blocks."""
+        return PictureBlocks.assemble(self.layout.picture_groups, self.tables, self.networks, self.picture_shifts)
 
     @property
     def block_names(self) -> tuple[str, ...]:
@@ -134,10 +141,7 @@ class ImageStream:
             tables, step = self.tables["latents"], self.layout.steps[code.quality][index]
             encoder.put(steps_of(code.latents[index], means, tables, step), tables, rows)
         else:
-            group = index - self.semantic_blocks
-            means, rows = self.picture_parameters(group, code.picture[:group])
-            tables = self.tables["picture"]
-            encoder.put(steps_of(code.picture[group], means, tables).ravel(), tables, rows.ravel())
+            self.pictures.put(encoder, code.picture[index - self.semantic_blocks])
         return encoder.finish()
 
     def decode(self, index: int, data: bytes, code: ImageCode | None) -> ImageCode:
@@ -163,8 +167,9 @@ class ImageStream:
             step = self.layout.steps[code.quality][index]
             code.latents.append(get_latents(decoder, means, rows, self.tables["latents"], step))
         else:
-            means, rows = self.picture_parameters(index - self.semantic_blocks, code.picture)
-            code.picture.append(get_latents(decoder, means, rows, self.tables["picture"]))
+            before = code.picture[-1].latents if code.picture else None
+            group = index - self.semantic_blocks
+            code.picture.append(self.pictures.get(decoder, group, before, self.layout.grid))
         decoder.finish()
         return code
 
@@ -181,13 +186,3 @@ class ImageStream:
         rows = self.tables["latents"].rows
         means, scales = split_parameters(out, rows)
         return means[0], np.clip(scales[0] + self.layout.row_shifts[code.quality][block], 0, rows - 1)
-
-    def picture_parameters(self, group: int, before: list[Ints]) -> tuple[Ints, Ints]:
-        """Means (c,h,w) and scale rows (c,h,w) of a picture group given the groups before it."""
-        shape = self.layout.grid
-        if group == 0:
-            rows = np.broadcast_to(self.picture_first_rows[:, None, None], (len(self.picture_first_rows), *shape))
-            return np.zeros(rows.shape, np.int32), np.ascontiguousarray(rows)
-        out = self.networks[f"picture_{group}"](patches(np.concatenate(before)))
-        means, rows = split_parameters(out, self.tables["picture"].rows)
-        return means.T.reshape(-1, *shape), rows.T.reshape(-1, *shape)

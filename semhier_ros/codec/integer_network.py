@@ -154,14 +154,16 @@ class IntegerNetwork:
         hidden_bound: int = (1 << 15) - 1,
         output_bits: int = 8,
         output_bound: int = (1 << 15) - 1,
+        rectified: bool = False,
     ) -> IntegerNetwork:
         """Fixed-point form of a float perceptron with ReLU between its layers and none after the last.
 
         `weights[i]` (inputs, outputs) and `biases[i]` (outputs,) are the float layers (torch keeps weights
         transposed). An integer input x means x / 2**input_bits, an activation h means h / 2**hidden_bits, an output y
         means y / 2**output_bits; weights are rounded to `weight_bits` fractional bits, results to the nearest,
-        halves up. Hidden activations are clipped to 0..hidden_bound, outputs to -output_bound..output_bound, all in
-        integer units. Raises ValueError when the sums would not be exact or a shift would be negative.
+        halves up. Hidden activations are clipped to 0..hidden_bound, outputs to -output_bound..output_bound (to
+        0..output_bound if `rectified`), all in integer units. Raises ValueError when the sums would not be exact or a
+        shift would be negative.
         """
         if not weights or len(weights) != len(biases):
             raise ValueError(f"weights, biases: {len(weights)} and {len(biases)} layers, expected equally many, >= 1")
@@ -175,7 +177,7 @@ class IntegerNetwork:
                 raise ValueError(f"layer {number}: result bits {result_bits} exceed {scale_bits + weight_bits}")
             half = (1 << shift) >> 1
             integer_bias = _rounded(f"biases[{number}]", bias, scale_bits + weight_bits) + half
-            low, high = (-output_bound, output_bound) if last else (0, hidden_bound)
+            low, high = (0 if rectified else -output_bound, output_bound) if last else (0, hidden_bound)
             integer_weight = _rounded(f"weights[{number}]", weight, weight_bits)
             layers.append(IntegerLayer(integer_weight, integer_bias, shift, low, high))  # type: ignore[arg-type]
             scale_bits = result_bits

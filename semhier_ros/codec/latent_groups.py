@@ -22,14 +22,6 @@ def split_parameters(out: Ints, rows: int) -> tuple[Ints, Ints]:
     return means, np.clip((scales + UNIT // 2) // UNIT, 0, rows - 1)
 
 
-def patches(latents: Ints) -> Ints:
-    """3x3 neighbourhoods of c,h,w (zero outside) as h*w,9c, channel-major."""
-    channels, height, width = latents.shape
-    padded = np.pad(latents, ((0, 0), (1, 1), (1, 1)))
-    shifted = [padded[:, y : y + height, x : x + width] for y in range(3) for x in range(3)]
-    return np.stack(shifted, axis=1).reshape(9 * channels, height * width).T
-
-
 def quantise(
     values: NDArray[np.floating],
     means: Ints,

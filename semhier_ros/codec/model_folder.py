@@ -150,13 +150,15 @@ def read_stream(layout: SceneLayout, arrays: Mapping[str, NDArray[Any]]) -> Scen
         if key.startswith("networks/"):
             _, name, part = key.split("/")
             networks.setdefault(name, {})[part] = value
-    return SceneStream(
+    stream = SceneStream(
         layout,
         tables,
         {name: IntegerNetwork.from_arrays(parts) for name, parts in networks.items()},
         arrays["occupancy_rows"],
-        arrays["picture_first_rows"],
+        arrays["picture_shifts"],
     )
+    stream.pictures  # noqa: B018 - checks its parts
+    return stream
 
 
 def write_stream(stream: SceneStream, path: Path) -> None:
@@ -167,7 +169,7 @@ def write_stream(stream: SceneStream, path: Path) -> None:
             f"networks/{name}/{part}": np.ascontiguousarray(value) for part, value in network.to_arrays().items()
         }
     arrays["occupancy_rows"] = stream.occupancy_rows.astype(np.uint8)
-    arrays["picture_first_rows"] = stream.picture_first_rows.astype(np.uint8)
+    arrays["picture_shifts"] = stream.picture_shifts.astype(np.uint8)
     save_file(arrays, path)
 
 

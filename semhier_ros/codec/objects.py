@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.latent_groups import quantise
-from semhier_ros.codec.scene import FRACTION, Ints, SceneCode, SceneLayout, quantise_boxes, restore_boxes
+from semhier_ros.codec.scene import Ints, SceneCode, SceneLayout, quantise_boxes, restore_boxes
 from semhier_ros.codec.scene_stream import SceneStream
 
 Floats = NDArray[np.float32]
 OVERLAP = 0.6  # intersection over union above which the weaker of two boxes is dropped
-DEAD_ZONES = ((0.5, 0.6), (0.5, 0.9), (0.5, 1.1))  # per picture group: in objects, and outside of them
+THRIFT = (0.1, 0.6)  # what a bit of the picture costs, in objects and outside of them
 AGREEING = 0.5  # intersection over union from which a neighbouring cell means the same object
 
 
@@ -174,18 +174,9 @@ def code_objects(stream: SceneStream, projection: ObjectProjection, objects: Obj
 
 def code_picture(stream: SceneStream, latents: Floats, code: SceneCode, groups: int) -> None:
     """Quantise the first `groups` picture groups of `latents` (C,h,w) into `code`: finely where objects are."""
-    half = stream.tables["picture"].alphabet // 2
-    shape = latents.shape[1:]
-    covered = object_cover(stream.layout, code, shape)
-    start = 0
-    for group in range(groups):
-        channels = stream.layout.picture_groups[group]
-        part = latents[start : start + channels]
-        means, _ = stream.picture_parameters(group, code.picture, shape)
-        inside, outside = DEAD_ZONES[min(group, len(DEAD_ZONES) - 1)]
-        dead_zone = outside + (inside - outside) * covered
-        code.picture.append(quantise(part, means, half, dead_zone=dead_zone))
-        start += channels
+    inside, outside = THRIFT
+    thrift = outside + (inside - outside) * object_cover(stream.layout, code, latents.shape[1:])
+    stream.pictures.quantise_all(latents, code.picture, groups, thrift)
 
 
 def object_cover(layout: SceneLayout, code: SceneCode, shape: Sequence[int]) -> Floats:
@@ -198,8 +189,3 @@ def object_cover(layout: SceneLayout, code: SceneCode, shape: Sequence[int]) -> 
         across = np.clip(np.minimum(grid[1] + 1, cx + w / 2) - np.maximum(grid[1], cx - w / 2), 0, 1)
         np.maximum(covered, np.outer(down, across), out=covered)
     return covered
-
-
-def to_float(latents: Sequence[Ints], axis: int) -> Floats:
-    """Latent groups (units of 1/16) side by side along `axis` as real values."""
-    return (np.concatenate(latents, axis=axis) / FRACTION).astype(np.float32)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.codec.picture_blocks import CodedPicture
+
 Ints = NDArray[np.int32]
 Flags = NDArray[np.bool_]
 FRACTION = 16  # latents are carried in units of 1/16
@@ -27,6 +29,7 @@ class SceneLayout:
     middle, in shares of the box's side. score_edges: inner edges that cut objectness (0..1) into levels.
     count_edges: inner edges that cut the number of objects into classes. parents: per level below the first, each
     node's parent. latents: channels of the group that each semantic block carries (none for block 0).
+    picture_groups: what each picture block codes (`codec.picture_blocks`), on a grid of canvas / picture_stride.
     """
 
     columns: int
@@ -42,7 +45,7 @@ class SceneLayout:
     max_objects: int
     parents: tuple[tuple[int, ...], ...]
     latents: tuple[int, ...]
-    picture_groups: tuple[int, ...]
+    picture_groups: tuple[tuple[int, int, int], ...]
     picture_stride: int
 
     @classmethod
@@ -105,8 +108,8 @@ class SceneCode:
     cells n; sizes n,2; offsets n,2; scores n: block 0. kept: for each semantic block after the first, which objects it
     refines, n booleans; an object that a block passes over is in no later block either. path: one array n of node
     indices for each level named so far (level 0 first), UNNAMED for objects passed over. latents: one array n,d in
-    units of 1/16 for each channel group so far, zero for objects passed over. picture: one array c,h,w in units of 1/16
-    for each picture group so far.
+    units of 1/16 for each channel group so far, zero for objects passed over. picture: one for each
+    picture group so far.
     """
 
     cells: Ints
@@ -116,7 +119,7 @@ class SceneCode:
     kept: list[Flags] = field(default_factory=list)
     path: list[Ints] = field(default_factory=list)
     latents: list[Ints] = field(default_factory=list)
-    picture: list[Ints] = field(default_factory=list)
+    picture: list[CodedPicture] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.cells)

@@ -7,13 +7,15 @@ machine. docs/bitstream.md specifies the order of the symbols.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
-from semhier_ros.codec.latent_groups import get_latents, patches, split_parameters, steps_of
+from semhier_ros.codec.latent_groups import get_latents, split_parameters, steps_of
+from semhier_ros.codec.picture_blocks import PictureBlocks
 from semhier_ros.codec.scene import FRACTION, UNNAMED, Flags, Ints, SceneCode, SceneLayout, spread
 
 ROW_BANDS = 8
@@ -27,7 +29,7 @@ class SceneStream:
     `height` and `offset_x` (a row per width), `offset_y` (a row per height), `score` (a row per width), `whole` (a row
     per semantic block after the first), `kept` (a row per class of area), `name_1`, `name_2`… (see `name_rows`),
     `latents` and `picture` (a row per scale). `occupancy_rows`: classes of counts x cells,
-    the row of each cell. Networks: `latents_1`… and `picture_1`…
+    the row of each cell. Networks: `latents_1`… and those of `codec.picture_blocks`, like `picture_shifts`.
     """
 
     def __init__(
@@ -36,14 +38,19 @@ class SceneStream:
         tables: Mapping[str, Tables],
         networks: Mapping[str, IntegerNetwork],
         occupancy_rows: NDArray[np.uint8],
-        picture_first_rows: NDArray[np.uint8],
+        picture_shifts: NDArray[np.uint8],
     ):
         self.layout, self.tables, self.networks = layout, tables, networks
         self.occupancy_rows = occupancy_rows.astype(np.int32)
-        self.picture_first_rows = picture_first_rows.astype(np.int32)
+        self.picture_shifts = picture_shifts
         self.levels = len(layout.parents) + 1
         self.semantic_blocks = 1 + len(layout.latents)
         self.blocks = self.semantic_blocks + len(layout.picture_groups)
+
+    @cached_property
+    def pictures(self) -> PictureBlocks:
+        """The coder of the picture blocks."""
+        return PictureBlocks.assemble(self.layout.picture_groups, self.tables, self.networks, self.picture_shifts)
 
     @property
     def block_names(self) -> tuple[str, ...]:
@@ -65,10 +72,7 @@ class SceneStream:
             symbols, rows = self.latent_symbols(index, part)
             encoder.put(symbols.ravel(), self.tables["latents"], rows.ravel())
         else:
-            group = index - self.semantic_blocks
-            means, rows = self.picture_parameters(group, code.picture[:group], code.picture[group].shape[1:])
-            symbols = steps_of(code.picture[group], means, self.tables["picture"])
-            encoder.put(symbols.ravel(), self.tables["picture"], rows.ravel())
+            self.pictures.put(encoder, code.picture[index - self.semantic_blocks])
         return encoder.finish()
 
     def decode(self, index: int, data: bytes, code: SceneCode | None) -> SceneCode:
@@ -91,10 +95,9 @@ class SceneStream:
             means, rows = self.latent_parameters(index, part)
             code.latents.append(spread(get_latents(decoder, means, rows, self.tables["latents"]), kept, 0))
         else:
-            group = index - self.semantic_blocks
             code = code.extended()
-            means, rows = self.picture_parameters(group, code.picture, self.picture_shape())
-            code.picture.append(get_latents(decoder, means, rows, self.tables["picture"]))
+            before = code.picture[-1].latents if code.picture else None
+            code.picture.append(self.pictures.get(decoder, index - self.semantic_blocks, before, self.picture_shape()))
         decoder.finish()
         return code
 
@@ -228,12 +231,3 @@ class SceneStream:
         told = self.told(code, min(block, self.levels - 1))
         out = self.networks[f"latents_{block}"](np.concatenate([told, *code.latents[: block - 1]], axis=1))
         return split_parameters(out, self.tables["latents"].rows)
-
-    def picture_parameters(self, group: int, before: list[Ints], shape: tuple[int, ...]) -> tuple[Ints, Ints]:
-        """Means (c,h,w) and scale rows (c,h,w) of a picture group given the groups before it."""
-        if group == 0:
-            rows = np.broadcast_to(self.picture_first_rows[:, None, None], (len(self.picture_first_rows), *shape))
-            return np.zeros(rows.shape, np.int32), np.ascontiguousarray(rows)
-        out = self.networks[f"picture_{group}"](patches(np.concatenate(before)))
-        means, rows = split_parameters(out, self.tables["picture"].rows)
-        return means.T.reshape(-1, *shape), rows.T.reshape(-1, *shape)

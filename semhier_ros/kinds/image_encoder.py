@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.image_backend import TrunkOutput
-from semhier_ros.codec.image_stream import ImageCode, ImageStream
+from semhier_ros.codec.image_stream import ImageCode
 from semhier_ros.codec.latent_groups import UNIT, quantise
 from semhier_ros.kinds.meaning_search import evidence_of, search
 from semhier_ros.perception.image_reader import ImageReader
@@ -37,14 +37,3 @@ def code_image(reader: ImageReader, seen: TrunkOutput, quality: int, blocks: int
             search(reader, code, block, seen, point, means, bits, step, nats * (step / UNIT) ** 2)
         start += size
     return code
-
-
-def code_view(stream: ImageStream, latents: Floats, code: ImageCode, groups: int) -> None:
-    """Quantise the first `groups` picture groups of `latents` (C,h,w) into `code`."""
-    half = stream.tables["picture"].alphabet // 2
-    start = 0
-    for group in range(groups):
-        channels = stream.layout.picture_groups[group]
-        means, _ = stream.picture_parameters(group, code.picture)
-        code.picture.append(quantise(latents[start : start + channels], means, half))
-        start += channels

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from semhier_ros.codec.backend import Backend, OpenVinoBackend, PictureParts
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.model_folder import ModelFolder, load_model
-from semhier_ros.codec.objects import code_objects, code_picture, find_objects, to_float
+from semhier_ros.codec.objects import code_objects, code_picture, find_objects
 from semhier_ros.codec.scene import SceneCode
 from semhier_ros.codec.scene_budget import importance, pare
 from semhier_ros.kinds.model import EncodeOptions
@@ -92,12 +92,7 @@ class SceneModel:
         groups = code.path[1] if len(code.path) > 1 else None
         planes = 1 + len(layout.parents[0])
         meaning = meaning_map(boxes * np.float32(layout.stride), groups, shape, planes, layout.picture_stride)
-        latents = np.zeros((sum(layout.picture_groups), *shape), np.float32)
-        if code.picture:
-            known = to_float(code.picture, axis=0)
-            latents[: len(known)] = known
-        present = (np.arange(len(layout.picture_groups)) < len(code.picture)).astype(np.float32)
-        return latents, present, meaning
+        return *self.stream.pictures.synthesis_inputs(code.picture, shape), meaning
 
     def _canvas(self, size: tuple[int, int]) -> Canvas:
         return Canvas(*self.view_size, source=size)

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from semhier_ros.codec.image_backend import ImageBackend, OpenVinoImageBackend
 from semhier_ros.codec.image_folder import ImageFolder, load_image_folder
 from semhier_ros.codec.image_stream import ImageCode
-from semhier_ros.codec.latent_groups import UNIT
 from semhier_ros.codec.view import SHARE, square_view
-from semhier_ros.kinds.image_encoder import code_image, code_view
+from semhier_ros.kinds.image_encoder import code_image
 from semhier_ros.kinds.model import EncodeOptions
 from semhier_ros.perception.image_reader import ImageReader
 from semhier_ros.perception.reading import Detection
@@ -61,7 +60,7 @@ class WholeImageModel:
         code = code_image(self.reader, self.backend.classify(view), quality, min(blocks, self.semantic_blocks))
         for index in range(blocks):
             if index == self.semantic_blocks:
-                code_view(self.stream, self.backend.analyse(view), code, blocks - index)
+                self.stream.pictures.quantise_all(self.backend.analyse(view), code.picture, blocks - index)
             yield self.stream.encode(index, code)
 
     def decode(self, index: int, data: bytes, code: ImageCode | None) -> ImageCode:
@@ -85,10 +84,6 @@ class WholeImageModel:
         heads = self.folder.heads
         readings = (self.reader.features(code, prefix) - heads["meaning_mean"]) @ heads["meaning_basis"]
         meaning = np.broadcast_to(readings[:, None, None], (len(readings), *layout.grid))
-        latents = np.zeros((sum(layout.picture_groups), *layout.grid), np.float32)
         groups = code.picture[: max(0, prefix + 1 - self.semantic_blocks)]
-        if groups:
-            known = np.concatenate(groups).astype(np.float32) / UNIT
-            latents[: len(known)] = known
-        present = (np.arange(len(layout.picture_groups)) < len(groups)).astype(np.float32)
+        latents, present = self.stream.pictures.synthesis_inputs(groups, layout.grid)
         return self.backend.synthesise(latents, present, np.ascontiguousarray(meaning, np.float32))

@@ -45,7 +45,7 @@ class AnalysisGraph(nn.Module):
         self.analysis = analysis
 
     def forward(self, canvas: Tensor) -> Tensor:
-        return self.analysis(as_input(canvas, self.analysis.body[1].weight.dtype))
+        return self.analysis(as_input(canvas, self.analysis.linear.weight.dtype))
 
 
 class SynthesisGraph(nn.Module):
@@ -65,12 +65,14 @@ def as_input(canvas: Tensor, dtype: torch.dtype) -> Tensor:
     return canvas.permute(0, 3, 1, 2).to(dtype).div(127.5).sub(1.0)
 
 
-def build_graphs(types: int, meanings: int) -> dict[str, nn.Module]:
-    """The three networks, untrained, keyed as their ONNX graphs and their tensors' prefixes are."""
+def build_graphs(types: int, meanings: int, groups: Sequence[Sequence[int]]) -> dict[str, nn.Module]:
+    """The three networks, untrained, keyed as their ONNX graphs and their tensors' prefixes are. types: leaves;
+    meanings: planes that the synthesis is told; groups: the picture blocks'."""
+    channels = max(stop for _, stop, _ in groups)
     return {
         "detector": DetectorGraph(Detector(types)),
-        "picture_analysis": AnalysisGraph(PictureAnalysis()),
-        "picture_synthesis": SynthesisGraph(PictureSynthesis(meanings)),
+        "picture_analysis": AnalysisGraph(PictureAnalysis(channels)),
+        "picture_synthesis": SynthesisGraph(PictureSynthesis(meanings, channels, len(groups))),
     }
 
 
@@ -98,7 +100,7 @@ class TorchBackend:
 
     def __init__(self, model: HasPath, device: str):
         layout = json.loads((model.path / "model.json").read_text())["layout"]
-        graphs = build_graphs(len(layout["parents"][-1]), 1 + len(layout["parents"][0]))
+        graphs = build_graphs(len(layout["parents"][-1]), 1 + len(layout["parents"][0]), layout["picture_groups"])
         load_weights(graphs, model.path / "weights.safetensors")
         self.place(graphs, device)
 

@@ -15,14 +15,15 @@ from semhier_ros.networks.picture import PictureAnalysis, PictureSynthesis
 from semhier_ros.networks.torch_backend import AnalysisGraph, SynthesisGraph, TorchBackend, load_weights
 
 
-def build_image_graphs(groups: Sequence[int], planes: int) -> dict[str, nn.Module]:
+def build_image_graphs(groups: Sequence[Sequence[int]], planes: int) -> dict[str, nn.Module]:
     """The three networks, untrained, keyed as their ONNX graphs and their tensors' prefixes are."""
     import timm
 
+    channels = max(stop for _, stop, _ in groups)
     return {
         "trunk": TrunkGraph(timm.create_model("tf_efficientnet_lite0", pretrained=False)),
-        "picture_analysis": AnalysisGraph(PictureAnalysis(groups)),
-        "picture_synthesis": SynthesisGraph(PictureSynthesis(planes, groups)),
+        "picture_analysis": AnalysisGraph(PictureAnalysis(channels)),
+        "picture_synthesis": SynthesisGraph(PictureSynthesis(planes, channels, len(groups))),
     }
 
 

@@ -108,7 +108,7 @@ def settings_of(stage: str, config: dict[str, Any], given: dict[str, Any]) -> ar
             raise ValueError(f"config: {stage}.{key} is none of {', '.join(sorted(defaults))}")
     values = defaults | {key: value for key, value in (shared | own).items() if key in defaults}
     for key, value in values.items():
-        if isinstance(defaults[key], Path) or key in ("data", "photos"):
+        if isinstance(defaults[key], Path) or key in ("data", "photos", "whole_images"):
             values[key] = Path(value) if value is not None else None
     values |= {key: value for key, value in given.items() if key in defaults}
     if values["data"] is None:

@@ -33,7 +33,7 @@ def example_inputs(name: str, layout: SceneLayout, canvas: tuple[int, int]) -> t
     height, width = canvas[1] // layout.picture_stride, canvas[0] // layout.picture_stride
     groups = layout.picture_groups
     return (
-        torch.zeros(1, sum(groups), height, width),
+        torch.zeros(1, max(stop for _, stop, _ in groups), height, width),
         torch.zeros(1, len(groups)),
         torch.zeros(1, 1 + len(layout.parents[0]), height, width),
     )
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     folder = find_model(options.model)
     model = load_model(folder)
     layout = model.stream.layout
-    graphs = build_graphs(len(layout.parents[-1]), 1 + len(layout.parents[0]))
+    graphs = build_graphs(len(layout.parents[-1]), 1 + len(layout.parents[0]), layout.picture_groups)
     load_weights(graphs, folder / "weights.safetensors")
     target: Path = options.out or folder
     target.mkdir(parents=True, exist_ok=True)

@@ -82,7 +82,7 @@ def make_stream(tree: Taxonomy, semantics: ImageSemantics, picture: PictureForm 
     }
     rows = np.zeros(0, np.uint8)
     if picture is not None:
-        tables, networks, rows = tables | picture.tables, networks | picture.networks, picture.first_rows
+        tables, networks, rows = tables | picture.tables, networks | picture.networks, picture.shifts
     return ImageStream(layout, tables, networks, rows)
 
 
@@ -280,7 +280,7 @@ def make(options: argparse.Namespace) -> Path:
         raise FileNotFoundError(f"{out}: no semantic.pt; run `semhier train imagenet semantic` first")
     semantics.load_state_dict(semantic["network"])
     picture, graphs = load_picture_form(out)
-    write_graphs(graphs, folder)
+    write_graphs(graphs, picture.groups, folder)
 
     stream = make_stream(tree, semantics, picture)
     heads = head_arrays(semantics, space) | {k: np.asarray(v, np.float32) for k, v in picture.heads.items()}

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,27 +16,28 @@ from torch import nn
 
 from semhier_ros.codec.entropy import Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
+from semhier_ros.codec.picture_blocks import PictureGroup, channels_of
 from semhier_ros.networks.classifier import SIDE, load_classifier
-from semhier_ros.networks.picture import MAX_SCALE, MIN_SCALE, STRIDE, PictureModel
+from semhier_ros.networks.picture import STRIDE
 from semhier_ros.networks.torch_image_backend import build_image_graphs
 from semhier_ros.training.export import export_graph, half_precision
 from semhier_ros.training.imagenet_meaning import PLANES
-from semhier_ros.training.imagenet_picture import GROUPS
-from semhier_ros.training.integer_form import integer_context, nearest_rows, scale_table
-from semhier_ros.training.loop import load_checkpoint
+from semhier_ros.training.imagenet_picture import stored_squares
+from semhier_ros.training.picture import WHOLE_IMAGES
+from semhier_ros.training.picture_form import count_tables, load_picture
 
-ROWS, HALF = 64, 127
+COUNTED = 400  # photos that the tables are counted on
 
 
 class PictureForm(NamedTuple):
-    """groups and stride: as in the layout; tables and networks by their names in the stream; first_rows: table rows of
-    the first group's channels; heads: arrays of heads.safetensors."""
+    """groups and stride: as in the layout; tables and networks by their names in the stream; shifts: as in
+    `codec.picture_blocks`; heads: arrays of heads.safetensors."""
 
-    groups: tuple[int, ...]
+    groups: tuple[PictureGroup, ...]
     stride: int
     tables: dict[str, Tables]
     networks: dict[str, IntegerNetwork]
-    first_rows: NDArray[np.uint8]
+    shifts: NDArray[np.uint8]
     heads: dict[str, NDArray]
 
 
@@ -45,28 +47,20 @@ def load_picture_form(out: Path) -> tuple[PictureForm, dict[str, nn.Module]]:
     Raises:
         FileNotFoundError: there is no picture.pt; train it first.
     """
-    saved = load_checkpoint(out / "picture.pt")
-    if saved is None:
-        raise FileNotFoundError(f"{out}: no picture.pt; run `semhier train imagenet picture` first")
-    model = PictureModel(PLANES, GROUPS)
-    model.load_state_dict(saved["average"])
-    graphs = build_image_graphs(GROUPS, PLANES)
+    parts = load_picture(out / "picture.pt", WHOLE_IMAGES)
+    squares = stored_squares(out, COUNTED)
+    parts = count_tables(parts, squares, len(squares))
+    graphs = build_image_graphs(parts.groups, PLANES)
     graphs["trunk"].network.load_state_dict(load_classifier(0).state_dict())
-    graphs["picture_analysis"].analysis = model.analysis
-    graphs["picture_synthesis"].synthesis = model.synthesis
+    graphs["picture_analysis"].analysis = parts.model.analysis
+    graphs["picture_synthesis"].synthesis = parts.model.synthesis
     half_precision(graphs)
-    tables, scales = scale_table(MIN_SCALE, MAX_SCALE, ROWS, HALF)
-    networks = {
-        f"picture_{group + 1}": integer_context(context.children(), scales)
-        for group, context in enumerate(model.contexts)
-    }
     with np.load(out / "meaning.npz") as stored:
         heads = {"meaning_mean": stored["mean"], "meaning_basis": stored["basis"]}
-    rows = nearest_rows(model.first_scale, scales)
-    return PictureForm(GROUPS, STRIDE, {"picture": tables}, networks, rows, heads), graphs
+    return PictureForm(parts.groups, STRIDE, parts.tables, parts.networks, parts.shifts, heads), graphs
 
 
-def write_graphs(graphs: dict[str, nn.Module], folder: Path) -> None:
+def write_graphs(graphs: dict[str, nn.Module], groups: Sequence[PictureGroup], folder: Path) -> None:
     """The graphs' weights in half precision, and every graph as ONNX."""
     from safetensors.torch import save_file
 
@@ -77,6 +71,6 @@ def write_graphs(graphs: dict[str, nn.Module], folder: Path) -> None:
     cells = SIDE // STRIDE
     export_graph(graphs["trunk"], (view,), folder / "trunk.onnx")
     export_graph(graphs["picture_analysis"], (view,), folder / "picture_analysis.onnx")
-    planes = (torch.zeros(1, sum(GROUPS), cells, cells), torch.zeros(1, len(GROUPS)))
+    planes = (torch.zeros(1, channels_of(groups), cells, cells), torch.zeros(1, len(groups)))
     synthesis_inputs = (*planes, torch.zeros(1, PLANES, cells, cells))
     export_graph(graphs["picture_synthesis"], synthesis_inputs, folder / "picture_synthesis.onnx")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -44,11 +43,6 @@ def integer_context(layers: Iterable[nn.Module], scales: NDArray[np.float64]) ->
     return IntegerNetwork.from_float(
         weights, biases, input_bits=4, input_bound=LATENT_BOUND, output_bits=4, output_bound=OUTPUT_BOUND
     )
-
-
-def nearest_rows(log_scales: torch.Tensor, scales: NDArray[np.float64]) -> NDArray[np.uint8]:
-    wanted = log_scales.detach().double().numpy()
-    return np.abs(np.log(scales)[None] - wanted[:, None]).argmin(axis=1).astype(np.uint8)
 
 
 def geometry_tables(layout: SceneLayout, codes: list[SceneCode]) -> tuple[dict[str, Tables], NDArray[np.uint8]]:

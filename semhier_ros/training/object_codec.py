@@ -19,7 +19,7 @@ from tqdm import tqdm
 from semhier_ros.codec.objects import Objects
 from semhier_ros.codec.scene_budget import overlaps
 from semhier_ros.networks.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
-from semhier_ros.training.picture import bits
+from semhier_ros.networks.rate import interval_bits
 
 RATE_WEIGHTS = (0.06, 0.05, 0.01)  # nats of task loss that a bit of latent group 1, 2, 3 must save
 BOX_WEIGHT = 2.0
@@ -93,7 +93,7 @@ def loss_of_batch(
             mean, scale = codec.context[group](torch.cat([known, *decoded], dim=1)).chunk(2, dim=1)
             residual = codec.project[group](evidence) - mean
             spread = scale.exp().clamp(MIN_SCALE, MAX_SCALE)
-            spent = bits(residual + torch.empty_like(residual).uniform_(-0.5, 0.5), spread).sum(1).mean()
+            spent = interval_bits(residual + torch.empty_like(residual).uniform_(-0.5, 0.5), spread).sum(1).mean()
             total = total + rate_weights[group] * spent
             rates.append(float(spent.detach()))
             decoded.append(mean + residual + (residual.round() - residual).detach())

@@ -1,7 +1,9 @@
-"""Second stage of the road model: train the picture groups and their synthesis for rate and distortion per prefix.
+"""The picture codec: transforms and contexts trained together for rate and distortion of every prefix.
 
-Each step draws one prefix; its loss is the rate of that prefix plus lambda_k * 255^2 * MSE of the picture decoded from
-it (arXiv 2605.08266 weighs its prefixes so). The empty prefix teaches the synthesis to paint from meaning alone.
+Each step draws one prefix k; its loss is the rate of the picture blocks 0..k plus lambda_k * 255^2 * MSE of the picture
+decoded from them (arXiv 2605.08266 weighs its prefixes so), lambda_k being what a bit is worth at that block's
+quantiser step. The empty prefix teaches the synthesis to paint from meaning alone. One codec serves road scenes and
+whole images when both are given: they share all weights but those of the planes that tell their meaning.
 """
 
 from __future__ import annotations
@@ -11,16 +13,19 @@ import io
 import math
 import tarfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from semhier_ros.networks.picture import GROUPS, STRIDE, PictureModel
+from semhier_ros.codec.latent_groups import UNIT
+from semhier_ros.codec.picture_blocks import BITS_PER_SQUARE
+from semhier_ros.networks.picture import GROUPS, STRIDE, UNIT_IN_PIXELS, PictureModel, principal_start
 from semhier_ros.networks.torch_backend import as_input
 from semhier_ros.perception.scene_reader import meaning_map
 from semhier_ros.taxonomy import Taxonomy
@@ -36,9 +41,14 @@ from semhier_ros.training.loop import (
 from semhier_ros.training.road_data import Scenes, load_scenes
 from semhier_ros.training.yolo_data import YoloData
 
-LAMBDAS = (8e-5, 5e-4, 2e-3)  # distortion weight of the picture decoded from picture block 0, 1, 2
-PREFIX_SHARE = (0.05, 0.25, 0.35, 0.35)  # how often a step trains the empty prefix, then each group
-ROUNDED_SHARE = 0.6  # how often the synthesis sees rounded latents rather than noisy ones
+STEPS_IN_PIXELS = tuple(
+    steps * UNIT_IN_PIXELS / UNIT for steps in (GROUPS[0].step, 90, GROUPS[2].step, 48, GROUPS[4].step)
+)
+"""Quantiser step that a picture has on the whole after each block; blocks 1 and 3 refine half of what they could."""
+LAMBDAS = tuple(BITS_PER_SQUARE / step**2 for step in STEPS_IN_PIXELS)
+EMPTY_SHARE = 0.06  # how often a step trains the empty prefix
+PATCHES = 20_000  # that the principal directions are taken from
+SCENES, WHOLE_IMAGES = "scenes", "whole_images"  # names of meanings
 
 
 def read_photos(folder: Path, count: int) -> list[np.ndarray]:
@@ -63,110 +73,168 @@ def meanings_of(type_groups: np.ndarray) -> int:
     return 2 + int(type_groups.max())
 
 
-class PictureSampler:
-    """Crops of `size` pixels: mostly road scenes at random scale, the rest photos for variety."""
+class Crop(NamedTuple):
+    """A square piece of a picture (size,size,3 uint8) and its meaning after a random semantic prefix (planes,h,w)."""
 
-    def __init__(self, scenes: Scenes, photos: list[np.ndarray], type_groups: np.ndarray, size: int, seed: int):
-        self.scenes, self.photos, self.type_groups, self.size, self.seed = scenes, photos, type_groups, size, seed
-        self.meanings = meanings_of(type_groups)
+    pixels: NDArray[np.uint8]
+    meaning: NDArray[np.float32]
 
-    def batch(self, index: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        random = np.random.default_rng([self.seed, index])
-        pairs = [self._photo(random) if random.random() < 0.3 else self._scene(random) for _ in range(count)]
-        return np.stack([p for p, _ in pairs]), np.stack([m for _, m in pairs])
 
-    def _photo(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        if not self.photos:
-            return self._scene(random)
+class CropSource(Protocol):
+    """Where crops come from. `planes`: of their meaning; `name`: which meaning that is, empty for none."""
+
+    name: str
+    planes: int
+
+    def crop(self, random: np.random.Generator, size: int) -> Crop: ...
+
+
+class PhotoCrops:
+    """Crops of photos without any meaning, for variety."""
+
+    name, planes = "", 0
+
+    def __init__(self, photos: list[np.ndarray]):
+        self.photos = photos
+
+    def crop(self, random: np.random.Generator, size: int) -> Crop:
         photo = self.photos[random.integers(len(self.photos))]
-        top = random.integers(photo.shape[0] - self.size + 1)
-        left = random.integers(photo.shape[1] - self.size + 1)
-        crop = photo[top : top + self.size, left : left + self.size]
-        return crop, np.zeros((self.meanings, self.size // STRIDE, self.size // STRIDE), np.float32)
+        top = random.integers(photo.shape[0] - size + 1)
+        left = random.integers(photo.shape[1] - size + 1)
+        return Crop(photo[top : top + size, left : left + size], np.zeros((0, size // STRIDE, size // STRIDE)))
 
-    def _scene(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+
+class SceneCrops:
+    """Crops of road scenes at random scale; their meaning is the map of objects by group."""
+
+    name = SCENES
+
+    def __init__(self, scenes: Scenes, type_groups: np.ndarray):
+        self.scenes, self.type_groups = scenes, type_groups
+        self.planes = meanings_of(type_groups)
+
+    def crop(self, random: np.random.Generator, size: int) -> Crop:
         row = int(random.integers(len(self.scenes)))
         width, height = self.scenes.sizes[row]
-        scale = max(self.size / min(width, height), math.exp(random.uniform(math.log(0.6), math.log(1.1))))
-        left = random.uniform(0, max(0, width * scale - self.size))
-        top = random.uniform(0, max(0, height * scale - self.size))
+        scale = max(size / min(width, height), math.exp(random.uniform(math.log(0.7), math.log(1.1))))
+        left = random.uniform(0, max(0, width * scale - size))
+        top = random.uniform(0, max(0, height * scale - size))
         matrix = np.array([[scale, 0, -left], [0, scale, -top]], np.float32)
-        crop = cv2.warpAffine(
+        pixels = cv2.warpAffine(
             self.scenes.pixels[row, :height, :width],
             matrix,
-            (self.size,) * 2,
+            (size, size),
             flags=cv2.INTER_AREA,
             borderMode=cv2.BORDER_REFLECT,
         )
         boxes = self.scenes.boxes[row]
         corners = boxes[:, 1:] * scale - (left, top, left, top)
         groups = self.type_groups[boxes[:, 0].astype(int)]
-        cells = self.size // STRIDE
-        meaning = meaning_map(corners, groups, (cells, cells), self.meanings, STRIDE)
+        cells = size // STRIDE
+        meaning = meaning_map(corners, groups, (cells, cells), self.planes, STRIDE)
         if random.random() < 0.5:
-            crop, meaning = crop[:, ::-1], meaning[..., ::-1]
-        return np.ascontiguousarray(crop), np.ascontiguousarray(meaning)
+            pixels, meaning = pixels[:, ::-1], meaning[..., ::-1]
+        return Crop(pixels, meaning)
 
 
-def bits(residual: Tensor, scale: Tensor) -> Tensor:
-    """Bits of `residual` quantised to integers under a zero-mean Gaussian of `scale` (the interval's probability)."""
-    half = 0.5
-    magnitude = residual.abs()
-    upper = torch.special.ndtr((half - magnitude) / scale)
-    lower = torch.special.ndtr((-half - magnitude) / scale)
-    return -(upper - lower).clamp(min=1e-9).log2()
+class PictureSampler:
+    """Batches of crops from several sources, each taken with its share."""
+
+    def __init__(self, sources: dict[CropSource, float], size: int, seed: int):
+        self.sources, self.size, self.seed = list(sources), size, seed
+        shares = np.array(list(sources.values()), np.float64)
+        self.shares = shares / shares.sum()
+        self.planes: dict[str, tuple[int, int]] = {}
+        start = 0
+        for source in self.sources:
+            if source.planes:
+                self.planes[source.name] = (start, start + source.planes)
+                start += source.planes
+        self.meanings = start
+
+    def batch(self, index: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels (count,size,size,3) and meaning (count,meanings,size/16,size/16) of batch number `index`."""
+        random = np.random.default_rng([self.seed, index])
+        cells = self.size // STRIDE
+        pixels = np.empty((count, self.size, self.size, 3), np.uint8)
+        meaning = np.zeros((count, self.meanings, cells, cells), np.float32)
+        for number, chosen in enumerate(random.choice(len(self.sources), size=count, p=self.shares)):
+            source = self.sources[chosen]
+            crop = source.crop(random, self.size)
+            pixels[number] = crop.pixels
+            if source.planes:
+                meaning[number, slice(*self.planes[source.name])] = crop.meaning
+        return pixels, meaning
 
 
-def prefix_loss(
-    model: PictureModel, image: Tensor, meaning: Tensor, prefix: int, lambdas: Sequence[float] = LAMBDAS
-) -> tuple[Tensor, float, float]:
-    """Loss of one prefix (-1: meaning alone), the bits per pixel of its last group, its MSE in 0..255 units squared.
+def prefix_loss(model: PictureModel, image: Tensor, meaning: Tensor, prefix: int) -> tuple[Tensor, list[float], float]:
+    """Loss of one prefix (-1: meaning alone), bits per pixel of each of its blocks, its MSE in squared steps of 0..255.
 
-    Rates see additive uniform noise; the synthesis sees, now this, now that, rounded latents with a straight-through
-    gradient and the noisy ones, for a group that rounds to nothing teaches the synthesis nothing and stays so. Only the
-    prefix's last group learns from it: a gradient into the groups before would let the first group, which every prefix
-    holds, buy the quality that the later ones are there for (seen: it took 2.7 KB and left them empty).
+    Losses of fine prefixes are weighed down by the root of their lambda, so that coarse ones have their say.
     """
-    latents = model.analysis(image).split(model.groups, dim=1)
+    latents = model.analysis(image)
     pixels = image.shape[0] * image.shape[2] * image.shape[3]
-    rate = image.new_zeros(())
-    decoded: list[Tensor] = []
-    for group in range(prefix + 1):
-        before = torch.cat(decoded, dim=1) if decoded else latents[0][:, :0]
-        if group == 0:
-            before = latents[0].new_zeros(latents[0].shape[0], 0, *latents[0].shape[-2:])
-        mean, scale = model.parameters_of(group, before)
-        residual = latents[group] - mean
-        rounded = mean + residual + (residual.round() - residual).detach()
-        if group < prefix:
-            decoded.append(rounded.detach())
-        else:
-            noisy = residual + torch.empty_like(residual).uniform_(-0.5, 0.5)
-            rate = bits(noisy, scale).sum() / pixels
-            decoded.append(rounded if torch.rand(()) < ROUNDED_SHARE else mean + noisy)
-    missing = [torch.zeros_like(part) for part in latents[prefix + 1 :]]
+    rates = []
+    known = torch.zeros_like(latents[:, :0])
+    for number, coded in enumerate(model.code(latents)):
+        if number > prefix:
+            break
+        known = coded.latents
+        rates.append(coded.bits.sum() / pixels)
     present = image.new_zeros(image.shape[0], len(model.groups))
     present[:, : prefix + 1] = 1
-    picture = model.synthesis(torch.cat([*decoded, *missing], dim=1), present, meaning)
+    missing = latents.shape[1] - known.shape[1]
+    known = torch.nn.functional.pad(known, (0, 0, 0, 0, 0, missing))
+    picture = model.synthesis(known, present, meaning)
     mse = ((picture - image) * 127.5).square().mean()
-    weight = lambdas[max(prefix, 0)]
-    return rate + weight * mse, float(rate.detach()), float(mse.detach())
+    weight = LAMBDAS[max(prefix, 0)]
+    loss = sum(rates, image.new_zeros(())) + weight * mse
+    return loss * (LAMBDAS[0] / weight) ** 0.5, [float(rate.detach()) for rate in rates], float(mse.detach())
+
+
+def make_sources(options: argparse.Namespace) -> dict[CropSource, float]:
+    """Scenes of the training split; photos if given; whole images if an imagenet run is given."""
+    type_groups = np.asarray(Taxonomy.load(options.taxonomy).owner(1))
+    scenes = load_scenes(YoloData.open(options.data, options.splits), "train", options.out / "cache-train")
+    sources: dict[CropSource, float] = {SceneCrops(scenes, type_groups): 0.5}
+    if options.whole_images:
+        from semhier_ros.training.imagenet_picture import whole_image_crops
+
+        sources[whole_image_crops(options.photos, options.whole_images)] = 0.5
+    elif options.photos:
+        sources[PhotoCrops(read_photos(options.photos, options.photo_count))] = 0.2
+    return sources
+
+
+def first_patches(sampler: PictureSampler) -> Tensor:
+    """Patches (PATCHES,3,16,16 in -1..1) of crops that training never sees in this order."""
+    pixels = np.concatenate([sampler.batch((1 << 40) + number, 8)[0] for number in range(PATCHES // 800 + 1)])
+    blocks = pixels.reshape(len(pixels), sampler.size // STRIDE, STRIDE, sampler.size // STRIDE, STRIDE, 3)
+    blocks = blocks.transpose(0, 1, 3, 5, 2, 4).reshape(-1, 3, STRIDE, STRIDE)[:PATCHES]
+    return torch.from_numpy(blocks.astype(np.float32) / 127.5 - 1)
 
 
 def train(options: argparse.Namespace) -> Path:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
+    sampler = PictureSampler(make_sources(options), options.crop, options.seed)
+    return optimise(options, sampler)
+
+
+def optimise(options: argparse.Namespace, sampler: PictureSampler) -> Path:
+    """Train a picture codec on what the sampler gives until the steps or minutes are used up; returns the checkpoint,
+    which also tells the planes of each kind of meaning."""
     device = pick_device(options.device)
-    type_groups = np.asarray(Taxonomy.load(options.taxonomy).owner(1))
-    scenes = load_scenes(YoloData.open(options.data, options.splits), "train", options.out / "cache-train")
-    photos = read_photos(options.photos, options.photo_count) if options.photos else []
-    sampler = PictureSampler(scenes, photos, type_groups, options.crop, options.seed)
-    model = PictureModel(meanings_of(type_groups)).to(device).to(memory_format=torch.channels_last)
+    model = PictureModel(sampler.meanings)
+    path, step = options.out / "picture.pt", 0
+    saved = load_checkpoint(path)
+    if saved is None:
+        principal_start(model.analysis, model.synthesis, first_patches(sampler))
+    model = model.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=options.lr)
     average = AveragedWeights(model)
     schedule = Schedule(options.steps, options.minutes)
-    path, step = options.out / "picture.pt", 0
-    if (saved := load_checkpoint(path)) is not None:
+    if saved is not None:
         model.load_state_dict(saved["network"])
         average.network.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -180,6 +248,7 @@ def train(options: argparse.Namespace) -> Path:
             "optimizer": optimizer.state_dict(),
             "minutes": schedule.elapsed(),
             "step": step,
+            "planes": sampler.planes,
         }
 
     saved_at = time.monotonic()
@@ -196,18 +265,18 @@ def train(options: argparse.Namespace) -> Path:
             break
         images, meaning = to_device(list(arrays), device)
         image = as_input(images, torch.float32).contiguous(memory_format=torch.channels_last)
-        prefix = int(draw.choice(len(GROUPS) + 1, p=PREFIX_SHARE)) - 1
+        prefix = -1 if draw.random() < EMPTY_SHARE else int(draw.integers(len(GROUPS)))
         for group in optimizer.param_groups:
             group["lr"] = options.lr * schedule.factor(step)
         with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
-            loss, rate, mse = prefix_loss(model, image, meaning, prefix)
+            loss, rates, mse = prefix_loss(model, image, meaning, prefix)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         average.update(model, step)
         step += 1
-        for name, value in ((f"bpp{prefix}", rate), (f"mse{prefix}", mse)):
+        for name, value in ((f"bpp{prefix}", sum(rates)), (f"mse{prefix}", mse)):
             shown[name] = 0.97 * shown.get(name, value) + 0.03 * value
         bar.set_postfix({name: f"{value:.3g}" for name, value in sorted(shown.items())}, refresh=False)
         if time.monotonic() - saved_at > 180:
@@ -220,8 +289,9 @@ def train(options: argparse.Namespace) -> Path:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--photos", type=Path, help="folder of photos-NN.tar for variety")
     parser.add_argument("--photo-count", type=int, default=4000)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--whole-images", type=Path, help="imagenet run: train one codec for both models")
+    parser.add_argument("--steps", type=int, default=12_000)
     parser.add_argument("--minutes", type=float, default=60.0, help="anneal to this much time if steps take longer")
-    parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--crop", type=int, default=192)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--crop", type=int, default=160)
     parser.add_argument("--lr", type=float, default=1e-3)

@@ -19,9 +19,7 @@ from semhier_ros.codec.objects import ObjectProjection, code_objects
 from semhier_ros.codec.scene import SceneLayout
 from semhier_ros.codec.scene_stream import SceneStream
 from semhier_ros.networks.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
-from semhier_ros.networks.picture import GROUPS, PictureModel
-from semhier_ros.networks.picture import MAX_SCALE as PICTURE_MAX
-from semhier_ros.networks.picture import MIN_SCALE as PICTURE_MIN
+from semhier_ros.networks.picture import GROUPS
 from semhier_ros.networks.picture import STRIDE as PICTURE_STRIDE
 from semhier_ros.networks.torch_backend import build_graphs
 from semhier_ros.perception.scene_reader import SceneReader
@@ -32,11 +30,12 @@ from semhier_ros.training.integer_form import (
     geometry_tables,
     integer_context,
     name_tables,
-    nearest_rows,
     scale_table,
 )
 from semhier_ros.training.loop import load_checkpoint
 from semhier_ros.training.object_codec import train_object_codec
+from semhier_ros.training.picture import SCENES
+from semhier_ros.training.picture_form import count_tables, load_picture
 from semhier_ros.training.road_data import CANVAS, load_scenes
 from semhier_ros.training.road_objects import Matched, collect, make_rows, named_code, remembered
 from semhier_ros.training.yolo_data import YoloData
@@ -46,6 +45,8 @@ SCORE_EDGES = (0.1, 0.13, 0.16, 0.2, 0.24, 0.29, 0.35, 0.42, 0.5, 0.58, 0.68)
 COUNT_EDGES = (1, 2, 3, 5, 8, 12, 18, 27)
 MOST_OBJECTS = 63
 CURVE_POINTS = 65
+PICTURES = 3  # picture blocks
+COUNTED = 120  # training scenes that the tables of pictures are counted on
 
 
 def make_layout(taxonomy: Taxonomy) -> SceneLayout:
@@ -64,7 +65,7 @@ def make_layout(taxonomy: Taxonomy) -> SceneLayout:
         max_objects=MOST_OBJECTS,
         parents=tuple(tuple(int(p) for p in taxonomy.parent(level)) for level in range(1, levels)),
         latents=LATENTS,
-        picture_groups=GROUPS,
+        picture_groups=GROUPS[:PICTURES],
         picture_stride=PICTURE_STRIDE,
     )
 
@@ -135,15 +136,14 @@ def make(options: argparse.Namespace) -> Path:
     card = json.loads(json.dumps({field: getattr(layout, field) for field in layout.__dataclass_fields__}))
     leaves = len(taxonomy.levels[-1])
 
-    graphs = build_graphs(leaves, 1 + len(layout.parents[0]))
-    detector, picture = (load_checkpoint(options.out / f"{part}.pt") for part in ("detector", "picture"))
-    if detector is None or picture is None:
-        raise FileNotFoundError(f"{options.out}: detector.pt and picture.pt wanted; train them first")
+    graphs = build_graphs(leaves, 1 + len(layout.parents[0]), layout.picture_groups)
+    detector = load_checkpoint(options.out / "detector.pt")
+    if detector is None:
+        raise FileNotFoundError(f"{options.out}/detector.pt: missing; train the detector stage first")
+    pictures = load_picture(options.out / "picture.pt", SCENES, PICTURES)
     graphs["detector"].detector.load_state_dict(detector["average"])
-    model = PictureModel(1 + len(layout.parents[0]))
-    model.load_state_dict(picture["average"])
-    graphs["picture_analysis"].analysis = model.analysis
-    graphs["picture_synthesis"].synthesis = model.synthesis
+    graphs["picture_analysis"].analysis = pictures.model.analysis
+    graphs["picture_synthesis"].synthesis = pictures.model.synthesis
     half_precision(graphs)
     save_torch(
         {
@@ -177,12 +177,11 @@ def make(options: argparse.Namespace) -> Path:
     tables, occupancy = geometry_tables(layout, codes)
     tables |= name_tables(plain, codes) | budget_tables(len(LATENTS))
     tables["latents"], scales = scale_table(MIN_SCALE, MAX_SCALE, 48, 63)
-    tables["picture"], picture_scales = scale_table(PICTURE_MIN, PICTURE_MAX, 64, 127)
+    some = np.linspace(0, len(scenes["train"]) - 1, min(COUNTED, len(scenes["train"]))).astype(int)
+    pictures = count_tables(pictures, (scenes["train"].pixels[row, :352] for row in some), len(some))
+    tables |= pictures.tables
     networks = {f"latents_{k + 1}": integer_context(context, scales) for k, context in enumerate(codec.context)}
-    for group, context in enumerate(model.contexts):
-        networks[f"picture_{group + 1}"] = integer_context(context.children(), picture_scales)
-    first = nearest_rows(model.first_scale, picture_scales)
-    stream = SceneStream(layout, tables, networks, occupancy, first)
+    stream = SceneStream(layout, tables, networks | pictures.networks, occupancy, pictures.shifts)
     write_stream(stream, folder / "stream.safetensors")
 
     heads = head_arrays(codec, mean, scale)

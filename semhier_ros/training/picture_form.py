@@ -1,0 +1,134 @@
+"""From a trained picture codec to what a model folder ships: its transforms for one kind of meaning, integer contexts,
+and tables counted on what the codec really sends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+from semhier_ros.codec.entropy import PRECISION, Tables
+from semhier_ros.codec.integer_network import IntegerNetwork
+from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT
+from semhier_ros.codec.picture_blocks import CodedPicture, PictureBlocks, PictureGroup, channels_of
+from semhier_ros.networks.picture import GROUPS, MAX_SCALE, MIN_SCALE, Context, PictureModel, centroid_shift
+from semhier_ros.training.integer_form import integer_context, scale_table
+from semhier_ros.training.loop import load_checkpoint
+
+TABLE_ROWS, TABLE_HALF = 64, 127
+COUNTED_AS = 300  # symbols that the Gaussian of a row counts as beside those that were seen
+
+
+class PictureParts(NamedTuple):
+    """A picture codec ready to ship: `groups` that it codes, its `model` for the wanted meaning (float), and the
+    stream's tables, networks and shifts."""
+
+    groups: tuple[PictureGroup, ...]
+    model: PictureModel
+    tables: dict[str, Tables]
+    networks: dict[str, IntegerNetwork]
+    shifts: NDArray[np.uint8]
+
+    def blocks(self) -> PictureBlocks:
+        """The coder of these parts."""
+        return PictureBlocks.assemble(self.groups, self.tables, self.networks, self.shifts)
+
+
+def load_picture(path: Path, meaning: str, groups: int = len(GROUPS)) -> PictureParts:
+    """The first `groups` groups of the codec that the picture stage left at `path`, with the planes of `meaning`.
+
+    Raises:
+        FileNotFoundError: no checkpoint lies there. ValueError: it knows nothing of that meaning.
+    """
+    saved = load_checkpoint(path)
+    if saved is None:
+        raise FileNotFoundError(f"{path}: missing; train the picture stage first")
+    if meaning not in saved["planes"]:
+        raise ValueError(f"{path}: made for {', '.join(saved['planes'])}, not for {meaning}")
+    kept = GROUPS[:groups]
+    planes = slice(*saved["planes"][meaning])
+    model = PictureModel(planes.stop - planes.start, kept)
+    model.load_state_dict(narrow(saved["average"], planes, channels_of(GROUPS), kept))
+    model.eval().requires_grad_(False)
+    for tensor in model.state_dict().values():
+        tensor.copy_(tensor.half().float())
+    tables, scales = scale_table(MIN_SCALE, MAX_SCALE, TABLE_ROWS, TABLE_HALF)
+    networks: dict[str, IntegerNetwork] = {}
+    for number, context in enumerate(model.contexts):
+        networks |= context_networks(number, context, scales)
+    shifts = np.rint(centroid_shift(torch.from_numpy(scales)).numpy() * UNIT).astype(np.uint8)
+    return PictureParts(kept, model, {"picture": tables}, networks, shifts)
+
+
+def narrow(
+    weights: dict[str, torch.Tensor], planes: slice, channels: int, groups: tuple[PictureGroup, ...]
+) -> dict[str, torch.Tensor]:
+    """Weights of a codec of `channels` and all planes cut to some planes and to what `groups` need."""
+    kept = channels_of(groups)
+    start = weights["synthesis.start.weight"]
+    present = start[:, start.shape[1] - len(GROUPS) :][:, : len(groups)]
+    told = start[:, channels + planes.start : channels + planes.stop]
+    cut = {name: value for name, value in weights.items() if not name.startswith("contexts.")}
+    for number in range(len(groups)):
+        own = f"contexts.{number}."
+        cut |= {name: value for name, value in weights.items() if name.startswith(own)}
+    cut["synthesis.start.weight"] = torch.cat([start[:, :kept], told, present], dim=1)
+    cut["synthesis.linear.weight"] = weights["synthesis.linear.weight"][:, :kept]
+    for layer in ("analysis.linear", last_layer(weights, "analysis.body"), "synthesis.mend"):
+        for part in ("weight", "bias"):
+            cut[f"{layer}.{part}"] = weights[f"{layer}.{part}"][:kept]
+    return cut
+
+
+def last_layer(weights: Iterable[str], sequence: str) -> str:
+    """The name of the last layer with weights of an `nn.Sequential`."""
+    depth = sequence.count(".") + 1
+    return f"{sequence}.{max(int(name.split('.')[depth]) for name in weights if name.startswith(sequence + '.'))}"
+
+
+def context_networks(number: int, context: Context, scales: NDArray[np.float64]) -> dict[str, IntegerNetwork]:
+    """The integer form of a group's context."""
+    weight = context.features.weight.double().numpy().T
+    features = IntegerNetwork.from_float(
+        [weight],
+        [context.features.bias.double().numpy()],
+        input_bits=4,
+        input_bound=LATENT_BOUND,
+        output_bits=4,
+        output_bound=LATENT_BOUND,
+        rectified=True,
+    )
+    layers: list[nn.Module] = [context.hidden, context.second, context.out]
+    return {f"picture_{number}_features": features, f"picture_{number}_expect": integer_context(layers, scales)}
+
+
+def count_tables(parts: PictureParts, pictures: Iterable[NDArray[np.uint8]], total: int) -> PictureParts:
+    """The parts with every table row as found in `total` pictures (H,W,3, sides multiples of 16).
+
+    A row's counts are mirrored, for a latent is as likely above its mean as below it; its Gaussian counts as COUNTED_AS
+    symbols.
+    """
+    blocks = parts.blocks()
+    counts = np.zeros((TABLE_ROWS, blocks.tables.alphabet))
+    for picture in tqdm(pictures, total=total, desc="count tables", unit="picture", mininterval=5):
+        coded: list[CodedPicture] = []
+        blocks.quantise_all(analyse(parts.model, picture), coded, len(parts.groups))
+        for group in coded:
+            for symbols, rows in zip(group.symbols, group.rows, strict=True):
+                np.add.at(counts, (rows, symbols), 1)
+    gaussian = blocks.tables.frequencies / (1 << PRECISION)
+    mixed = counts + counts[:, ::-1] + COUNTED_AS * gaussian
+    return parts._replace(tables={"picture": Tables.from_counts(mixed, smoothing=2.0**-20)})
+
+
+@torch.no_grad()
+def analyse(model: PictureModel, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Picture latents (channels,h,w) of one picture."""
+    image = torch.from_numpy(picture.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+    return model.analysis(image)[0].numpy()
