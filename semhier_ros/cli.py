@@ -68,6 +68,8 @@ EXTRA_OF_LIBRARY = {
     "open_clip": "taxonomy",
     "pycocotools": "train",
     "rerun": "rerun",
+    "skimage": "demo",
+    "sklearn": "codecs",
     "timm": "train",
     "torch": "train",
     "torchvision": "train",
