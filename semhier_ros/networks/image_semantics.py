@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from semhier_ros.codec.image_stream import EVIDENCE_FLOOR
+from semhier_ros.networks.rate import interval_bits
 
 HIDDEN = 64
 MIN_SCALE, MAX_SCALE = 0.08, 40.0
@@ -191,13 +192,6 @@ def evidence_of(logits: Tensor, owners: Sequence[Tensor]) -> Tensor:
 def evidence_size(nodes: Sequence[int]) -> int:
     """How many numbers `evidence_of` gives for levels of so many nodes."""
     return nodes[0] + len(nodes) + sum(nodes[:-1])
-
-
-def interval_bits(residual: Tensor, scale: Tensor) -> Tensor:
-    """Bits of a residual rounded to integers under a zero-mean Gaussian of `scale`."""
-    upper = torch.special.ndtr((0.5 - residual.abs()) / scale)
-    lower = torch.special.ndtr((-0.5 - residual.abs()) / scale)
-    return -(upper - lower).clamp(min=1e-7).log2()
 
 
 def _silent(linear: nn.Linear) -> nn.Linear:
