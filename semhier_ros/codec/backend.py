@@ -5,6 +5,7 @@ Nothing that feeds the entropy coder comes from here on the decoding side, so ba
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,18 @@ class Backend(Protocol):
         ...
 
 
+@functools.cache
+def openvino_core() -> Any:
+    """The one OpenVINO Core of this process, kept for good.
+
+    A Core's CPU plugin gives the thread that made it a signal stack, and frees it when the Core goes (seen with
+    OpenVINO 2026.4): the next Ctrl-C would be a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenVinoBackend:
     """Runs the graphs of a model folder on the CPU; each is compiled when first used, so a decoder that shows no
     picture holds no picture graph.
@@ -73,9 +86,7 @@ class OpenVinoBackend:
             return [np.array(results[output]) for output in request.model_outputs]
 
     def _compile(self, graph: str) -> Any:
-        import openvino
-
-        core = openvino.Core()
+        core = openvino_core()
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": self._precision,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.cli import CommandError
+from semhier_ros.codec.backend import openvino_core
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +130,11 @@ class Judge:
     SIDE = 260
 
     def __init__(self, cache: Path, threads: int):
-        import openvino
-
         path = cache / "judge-lite2.onnx"
         if not path.exists():
             export_judge(path, self.SIDE)
         options: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
-        core = openvino.Core()
+        core = openvino_core()
         self._request = core.compile_model(core.read_model(path), "CPU", options).create_infer_request()
 
     def __call__(self, views: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:

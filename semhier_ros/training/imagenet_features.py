@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from semhier_ros.codec.backend import openvino_core
 from semhier_ros.networks.classifier import SIDE, TrunkGraph, load_classifier
 from semhier_ros.training.photos import read_manifest, read_pictures, views
 
@@ -43,10 +44,8 @@ def export_trunk(path: Path) -> None:
 
 
 def compiled(path: Path, threads: int, precision: str = "f32") -> Any:
-    import openvino
-
     options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
-    core = openvino.Core()
+    core = openvino_core()
     return core.compile_model(core.read_model(path), "CPU", options).create_infer_request()
 
 
