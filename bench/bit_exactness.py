@@ -143,8 +143,10 @@ def symbols(code: Any) -> dict[str, list[np.ndarray]]:
 
 
 def _arrays(value: Any) -> list[np.ndarray]:
-    parts = value if isinstance(value, list | tuple) else [value]
-    return [np.asarray(part) for part in parts]
+    """All arrays of a field: one, a list of them, or a list of records of them, as picture groups are."""
+    if not isinstance(value, list | tuple) or not any(isinstance(part, list | tuple | np.ndarray) for part in value):
+        return [np.asarray(value)]
+    return [array for part in value for array in _arrays(part)]
 
 
 def decode(found: Sequence[tuple[dict[str, list[np.ndarray]], list[bytes]]]) -> list[tuple[int, int]]:

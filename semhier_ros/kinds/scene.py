@@ -63,7 +63,9 @@ class SceneModel:
             if len(code) and 0 < index < self.semantic_blocks and not code.refined(index).any():
                 return
             if index == self.semantic_blocks:
-                code_picture(self.stream, self.backend.analyse(canvas), code, blocks - index)
+                latents = self.backend.analyse(canvas)
+            if index >= self.semantic_blocks:
+                code_picture(self.stream, latents, code, index - self.semantic_blocks + 1)
             yield self.stream.encode(index, code)
 
     def decode(self, index: int, data: bytes, code: SceneCode | None) -> SceneCode:

@@ -60,7 +60,9 @@ class WholeImageModel:
         code = code_image(self.reader, self.backend.classify(view), quality, min(blocks, self.semantic_blocks))
         for index in range(blocks):
             if index == self.semantic_blocks:
-                self.stream.pictures.quantise_all(self.backend.analyse(view), code.picture, blocks - index)
+                latents = self.backend.analyse(view)
+            if index >= self.semantic_blocks:
+                self.stream.pictures.quantise_all(latents, code.picture, index - self.semantic_blocks + 1)
             yield self.stream.encode(index, code)
 
     def decode(self, index: int, data: bytes, code: ImageCode | None) -> ImageCode:

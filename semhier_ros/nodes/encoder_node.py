@@ -273,10 +273,13 @@ class EncoderNode(ManagedNode):
         if self._sender is not None:
             self._sender.offered(self._camera, blocks[:finest])
         self._pacer.submit(self._camera, self._frame, stamp_ns, blocks[:finest])
-        patient = begin - self._picture_made < PICTURE_PATIENCE
-        if self._slot.waiting and not self._limit.wait_time() and patient:
-            self.count("pictures_skipped")  # meaning of the next frame before the picture of this one
-        elif picture := list(islice(steps, max(0, finest - semantic))):
+        for number in range(max(0, finest - semantic)):
+            patient = number > 0 or begin - self._picture_made < PICTURE_PATIENCE
+            if self._slot.waiting and not self._limit.wait_time() and patient:
+                if number == 0:
+                    self.count("pictures_skipped")
+                break  # meaning of the next frame before more of this one's picture
+            picture = list(islice(steps, 1))
             self._pacer.submit(self._camera, self._frame, stamp_ns, picture)
             self._picture_made = time.monotonic()
             blocks += picture
