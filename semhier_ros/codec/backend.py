@@ -47,13 +47,21 @@ class Backend(Protocol):
         ...
 
 
-@functools.cache
+_CORE_LOCK = threading.Lock()
+
+
 def openvino_core() -> Any:
     """The one OpenVINO Core of this process, kept for good.
 
     A Core's CPU plugin gives the thread that made it a signal stack, and frees it when the Core goes (seen with
     OpenVINO 2026.4): the next Ctrl-C would be a segmentation fault.
     """
+    with _CORE_LOCK:  # two threads at once would make two, and one of them would go
+        return _make_core()
+
+
+@functools.cache
+def _make_core() -> Any:
     import openvino
 
     return openvino.Core()
