@@ -108,7 +108,9 @@ def settings_of(stage: str, config: dict[str, Any], given: dict[str, Any]) -> ar
             raise ValueError(f"config: {stage}.{key} is none of {', '.join(sorted(defaults))}")
     values = defaults | {key: value for key, value in (shared | own).items() if key in defaults}
     for key, value in values.items():
-        if isinstance(defaults[key], Path) or key in ("data", "photos", "whole_images"):
+        if isinstance(value, list) and key == "start":
+            values[key] = [Path(folder) for folder in value]
+        elif isinstance(defaults[key], Path) or key in ("data", "photos", "whole_images", "start"):
             values[key] = Path(value) if value is not None else None
     values |= {key: value for key, value in given.items() if key in defaults}
     if values["data"] is None:

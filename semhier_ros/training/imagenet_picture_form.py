@@ -23,8 +23,7 @@ from semhier_ros.networks.torch_image_backend import build_image_graphs
 from semhier_ros.training.export import export_graph, half_precision
 from semhier_ros.training.imagenet_meaning import PLANES
 from semhier_ros.training.imagenet_picture import stored_squares
-from semhier_ros.training.picture import WHOLE_IMAGES
-from semhier_ros.training.picture_form import count_tables, load_picture
+from semhier_ros.training.picture_form import WHOLE_IMAGES, count_tables, load_picture
 
 COUNTED = 400  # photos that the tables are counted on
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -14,6 +15,7 @@ from semhier_ros.codec.latent_groups import LATENT_BOUND
 from semhier_ros.codec.scene import SceneCode, SceneLayout
 from semhier_ros.codec.scene_stream import AREAS, ASPECTS, ROW_BANDS, SceneStream
 
+WEIGHT_BITS = 12  # `IntegerNetwork.from_float`'s default
 OUTPUT_BOUND = 2047  # means within +-128, table rows up to 127, in units of 1/16
 OCCUPANCY_LEVELS = 64
 OCCUPANCY_RANGE = (2e-6, 0.25)  # probabilities of an object in a cell that the occupancy tables cover
@@ -43,6 +45,36 @@ def integer_context(layers: Iterable[nn.Module], scales: NDArray[np.float64]) ->
     return IntegerNetwork.from_float(
         weights, biases, input_bits=4, input_bound=LATENT_BOUND, output_bits=4, output_bound=OUTPUT_BOUND
     )
+
+
+def float_layers(network: IntegerNetwork, input_bits: int = 4) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """The way back from `IntegerNetwork.from_float`, up to rounding: weight (inputs,outputs) and bias of every layer."""
+    layers, bits = [], input_bits
+    for layer in network.layers:
+        half = (1 << layer.shift) >> 1
+        layers.append((layer.weight / 2.0**WEIGHT_BITS, (layer.bias - half) / 2.0 ** (bits + WEIGHT_BITS)))
+        bits = bits + WEIGHT_BITS - layer.shift
+    return layers
+
+
+def float_context(network: IntegerNetwork, layers: Iterable[nn.Module], scales: NDArray[np.float64]) -> None:
+    """The way back from `integer_context`: fills `layers`, up to rounding."""
+    parts = float_layers(network)
+    step = np.log(scales[1] / scales[0])
+    weight, bias = parts[-1]
+    half = weight.shape[1] // 2
+    weight[:, half:] *= step
+    bias[half:] = bias[half:] * step + np.log(scales[0])
+    for layer, (weight, bias) in zip(layers, parts, strict=True):
+        fill_linear(layer, weight, bias)
+
+
+def fill_linear(layer: nn.Module, weight: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
+    """Set a linear layer to weight (inputs,outputs) and bias (outputs)."""
+    assert isinstance(layer, nn.Linear)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight.T))
+        layer.bias.copy_(torch.from_numpy(bias))
 
 
 def geometry_tables(layout: SceneLayout, codes: list[SceneCode]) -> tuple[dict[str, Tables], NDArray[np.uint8]]:

@@ -32,12 +32,15 @@ from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.training.loop import (
     AveragedWeights,
     Schedule,
+    depthwise_in_float32,
     load_checkpoint,
     pick_device,
     prefetch,
     save_checkpoint,
     to_device,
 )
+from semhier_ros.training.picture_form import SCENES, WHOLE_IMAGES, start_picture
+from semhier_ros.training.picture_task import TaskLoss
 from semhier_ros.training.road_data import Scenes, load_scenes
 from semhier_ros.training.yolo_data import YoloData
 
@@ -48,7 +51,7 @@ STEPS_IN_PIXELS = tuple(
 LAMBDAS = tuple(BITS_PER_SQUARE / step**2 for step in STEPS_IN_PIXELS)
 EMPTY_SHARE = 0.06  # how often a step trains the empty prefix
 PATCHES = 20_000  # that the principal directions are taken from
-SCENES, WHOLE_IMAGES = "scenes", "whole_images"  # names of meanings
+TASK_BITS = 0.08  # bits per pixel that a nat of the task loss is worth
 
 
 def read_photos(folder: Path, count: int) -> list[np.ndarray]:
@@ -152,23 +155,37 @@ class PictureSampler:
                 start += source.planes
         self.meanings = start
 
-    def batch(self, index: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels (count,size,size,3) and meaning (count,meanings,size/16,size/16) of batch number `index`."""
+    def batch(self, index: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Pixels (count,size,size,3), meaning (count,meanings,size/16,size/16) and which are of whole images (count)
+        of batch number `index`; those come first."""
         random = np.random.default_rng([self.seed, index])
         cells = self.size // STRIDE
         pixels = np.empty((count, self.size, self.size, 3), np.uint8)
         meaning = np.zeros((count, self.meanings, cells, cells), np.float32)
-        for number, chosen in enumerate(random.choice(len(self.sources), size=count, p=self.shares)):
-            source = self.sources[chosen]
+        chosen = [self.sources[n] for n in random.choice(len(self.sources), size=count, p=self.shares)]
+        chosen.sort(key=lambda source: source.name != WHOLE_IMAGES)
+        for number, source in enumerate(chosen):
             crop = source.crop(random, self.size)
             pixels[number] = crop.pixels
             if source.planes:
                 meaning[number, slice(*self.planes[source.name])] = crop.meaning
-        return pixels, meaning
+        return pixels, meaning, np.array([source.name == WHOLE_IMAGES for source in chosen])
 
 
-def prefix_loss(model: PictureModel, image: Tensor, meaning: Tensor, prefix: int) -> tuple[Tensor, list[float], float]:
-    """Loss of one prefix (-1: meaning alone), bits per pixel of each of its blocks, its MSE in squared steps of 0..255.
+class PrefixLoss(NamedTuple):
+    """loss: to be minimised. bits: per pixel, of each block. mse: in squared steps of 0..255. task: nats."""
+
+    loss: Tensor
+    bits: list[float]
+    mse: float
+    task: float
+
+
+def prefix_loss(
+    model: PictureModel, image: Tensor, meaning: Tensor, prefix: int, task: TaskLoss | None = None, judged: int = 0
+) -> PrefixLoss:
+    """Loss of one prefix (-1: meaning alone); with `task`, the first `judged` pictures should look to a classifier as
+    the originals do.
 
     Losses of fine prefixes are weighed down by the root of their lambda, so that coarse ones have their say.
     """
@@ -189,7 +206,12 @@ def prefix_loss(model: PictureModel, image: Tensor, meaning: Tensor, prefix: int
     mse = ((picture - image) * 127.5).square().mean()
     weight = LAMBDAS[max(prefix, 0)]
     loss = sum(rates, image.new_zeros(())) + weight * mse
-    return loss * (LAMBDAS[0] / weight) ** 0.5, [float(rate.detach()) for rate in rates], float(mse.detach())
+    nats = image.new_zeros(())
+    if task is not None and judged and prefix >= 0:
+        nats = task(picture[:judged], image[:judged])
+        loss = loss + TASK_BITS * judged / len(image) * nats
+    bits = [float(rate.detach()) for rate in rates]
+    return PrefixLoss(loss * (LAMBDAS[0] / weight) ** 0.5, bits, float(mse.detach()), float(nats.detach()))
 
 
 def make_sources(options: argparse.Namespace) -> dict[CropSource, float]:
@@ -228,9 +250,15 @@ def optimise(options: argparse.Namespace, sampler: PictureSampler) -> Path:
     model = PictureModel(sampler.meanings)
     path, step = options.out / "picture.pt", 0
     saved = load_checkpoint(path)
-    if saved is None:
+    if saved is None and options.start:
+        start_picture(model, sampler.planes, options.start)
+    elif saved is None:
         principal_start(model.analysis, model.synthesis, first_patches(sampler))
     model = model.to(device).to(memory_format=torch.channels_last)
+    depthwise_in_float32(model)
+    tree = Taxonomy.load(options.classes) if options.classes and not options.control else None
+    owners = [torch.from_numpy(np.array(tree.owner(level))) for level in range(tree.depth)] if tree else []
+    task = TaskLoss(owners).to(device) if owners and WHOLE_IMAGES in sampler.planes else None
     optimizer = torch.optim.Adam(model.parameters(), lr=options.lr)
     average = AveragedWeights(model)
     schedule = Schedule(options.steps, options.minutes)
@@ -263,20 +291,22 @@ def optimise(options: argparse.Namespace, sampler: PictureSampler) -> Path:
     for arrays in bar:
         if schedule.done(step):
             break
-        images, meaning = to_device(list(arrays), device)
+        images, meaning = to_device(list(arrays[:2]), device)
+        if options.control:
+            meaning.zero_()
         image = as_input(images, torch.float32).contiguous(memory_format=torch.channels_last)
         prefix = -1 if draw.random() < EMPTY_SHARE else int(draw.integers(len(GROUPS)))
         for group in optimizer.param_groups:
             group["lr"] = options.lr * schedule.factor(step)
         with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
-            loss, rates, mse = prefix_loss(model, image, meaning, prefix)
+            found = prefix_loss(model, image, meaning, prefix, task, int(arrays[2].sum()))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        found.loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         average.update(model, step)
         step += 1
-        for name, value in ((f"bpp{prefix}", sum(rates)), (f"mse{prefix}", mse)):
+        for name, value in ((f"bpp{prefix}", sum(found.bits)), (f"mse{prefix}", found.mse), (f"t{prefix}", found.task)):
             shown[name] = 0.97 * shown.get(name, value) + 0.03 * value
         bar.set_postfix({name: f"{value:.3g}" for name, value in sorted(shown.items())}, refresh=False)
         if time.monotonic() - saved_at > 180:
@@ -295,3 +325,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", type=int, default=160)
     parser.add_argument("--lr", type=float, default=1e-3)
+    add_form(parser)
+
+
+def add_form(parser: argparse.ArgumentParser) -> None:
+    """Options of every training of pictures beside its length."""
+    parser.add_argument(
+        "--start", type=Path, nargs="*", default=[], help="model folders to begin with (default: principal directions)"
+    )
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        default=Path("config/taxonomies/imagenet1k.yaml"),
+        help="tree at whose levels a frozen classifier should see the same in decoded whole images (%(default)s)",
+    )
+    parser.add_argument(
+        "--control", action="store_true", help="the same codec without levels: no task loss, nothing told of meaning"
+    )

@@ -3,24 +3,30 @@ and tables counted on what the codec really sends."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load_file as load_numpy
+from safetensors.torch import load_file
 from torch import nn
 from tqdm import tqdm
 
 from semhier_ros.codec.entropy import PRECISION, Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT
+from semhier_ros.codec.model_folder import KINDS
 from semhier_ros.codec.picture_blocks import CodedPicture, PictureBlocks, PictureGroup, channels_of
 from semhier_ros.networks.picture import GROUPS, MAX_SCALE, MIN_SCALE, Context, PictureModel, centroid_shift
-from semhier_ros.training.integer_form import integer_context, scale_table
+from semhier_ros.training.integer_form import fill_linear, float_context, float_layers, integer_context, scale_table
 from semhier_ros.training.loop import load_checkpoint
 
+SCENES, WHOLE_IMAGES = "scenes", "whole_images"  # names of meanings
+MEANING_OF_KIND = dict(zip(KINDS, (SCENES, WHOLE_IMAGES), strict=True))
 TABLE_ROWS, TABLE_HALF = 64, 127
 COUNTED_AS = 300  # symbols that the Gaussian of a row counts as beside those that were seen
 
@@ -64,6 +70,47 @@ def load_picture(path: Path, meaning: str, groups: int = len(GROUPS)) -> Picture
         networks |= context_networks(number, context, scales)
     shifts = np.rint(centroid_shift(torch.from_numpy(scales)).numpy() * UNIT).astype(np.uint8)
     return PictureParts(kept, model, {"picture": tables}, networks, shifts)
+
+
+def start_picture(model: PictureModel, planes: Mapping[str, tuple[int, int]], folders: Iterable[Path]) -> None:
+    """Begin with the codec that model folders ship: all of it from the one with the most picture blocks, the planes of
+    each kind of meaning from a folder of that kind.
+
+    Raises:
+        FileNotFoundError: a folder lacks a file. ValueError: none has all blocks, or one is of another form.
+    """
+    found = {}
+    for folder in folders:
+        card = json.loads((folder / "model.json").read_text())
+        found[folder] = card, load_file(folder / "weights.safetensors")
+    most = max(found, key=lambda folder: len(found[folder][0]["layout"]["picture_groups"]), default=None)
+    if most is None or [tuple(g) for g in found[most][0]["layout"]["picture_groups"]] != [tuple(g) for g in GROUPS]:
+        raise ValueError(f"start: none of {', '.join(map(str, found))} has the picture blocks {GROUPS}")
+    weights = {name.partition(".")[2]: v.float() for name, v in found[most][1].items() if name.startswith("picture_")}
+    own = model.state_dict()
+    channels, start = channels_of(GROUPS), own["synthesis.start.weight"]
+    start[:, :channels] = weights["synthesis.start.weight"][:, :channels]
+    start[:, -len(GROUPS) :] = weights["synthesis.start.weight"][:, -len(GROUPS) :]
+    for card, tensors in found.values():
+        meaning = MEANING_OF_KIND[card.get("kind", KINDS[0])]
+        if meaning in planes:
+            kept = channels_of([PictureGroup(*group) for group in card["layout"]["picture_groups"]])
+            place = slice(*(channels + plane for plane in planes[meaning]))
+            told = slice(kept, kept + place.stop - place.start)
+            start[:, place] = tensors["picture_synthesis.synthesis.start.weight"][:, told].float()
+    model.load_state_dict(own | weights | {"synthesis.start.weight": start}, strict=True)
+    stream = load_numpy(most / "stream.safetensors")
+    scales = scale_table(MIN_SCALE, MAX_SCALE, TABLE_ROWS, TABLE_HALF)[1]
+    for number, context in enumerate(model.contexts):
+        parts: dict[str, dict[str, Any]] = {"features": {}, "expect": {}}
+        for name, value in stream.items():
+            for part, arrays in parts.items():
+                if name.startswith(f"networks/picture_{number}_{part}/"):
+                    arrays[name.rpartition("/")[2]] = value
+        ((weight, bias),) = float_layers(IntegerNetwork.from_arrays(parts["features"]))
+        fill_linear(context.features, weight, bias)
+        layers = (context.hidden, context.second, context.out)
+        float_context(IntegerNetwork.from_arrays(parts["expect"]), layers, scales)
 
 
 def narrow(

@@ -11,8 +11,9 @@ import numpy as np
 
 from semhier_ros.training.yolo_data import YoloData, label_file
 
-CANVAS = (640, 384)  # width, height of the network's full input
 CACHE_SIZE = (640, 360)  # width, height of a cached scene, letterboxed to its top left corner
+CANVAS = (800, 480)  # width, height of the detector's full input: larger than most scenes, for small vehicles
+ENLARGED = CANVAS[0] / CACHE_SIZE[0]  # how much larger a cached scene is on the canvas
 PADDING = 114
 
 
@@ -130,7 +131,7 @@ class SceneAugmenter:
     def _crop(self, row: int, width: int, height: int, smaller: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
         valid_w, valid_h = self.scenes.sizes[row]
         boxes = self.scenes.boxes[row].copy()
-        scale = smaller * float(np.exp(self.random.uniform(np.log(0.55), np.log(1.6))))
+        scale = smaller * ENLARGED * float(np.exp(self.random.uniform(np.log(0.55), np.log(1.5))))
         stretch = float(np.exp(self.random.uniform(-0.12, 0.12)))
         scale_x, scale_y = scale * stretch, scale / stretch
         if len(boxes) and self.random.random() < 0.7:

@@ -34,8 +34,7 @@ from semhier_ros.training.integer_form import (
 )
 from semhier_ros.training.loop import load_checkpoint
 from semhier_ros.training.object_codec import train_object_codec
-from semhier_ros.training.picture import SCENES
-from semhier_ros.training.picture_form import count_tables, load_picture
+from semhier_ros.training.picture_form import SCENES, count_tables, load_picture
 from semhier_ros.training.road_data import CANVAS, load_scenes
 from semhier_ros.training.road_objects import Matched, collect, make_rows, named_code, remembered
 from semhier_ros.training.yolo_data import YoloData

@@ -1,0 +1,60 @@
+"""Trainings that begin with what a model folder ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch (extra train) is not installed")
+
+from semhier_ros.api import Codec
+from semhier_ros.networks.detector import Detector
+from semhier_ros.networks.picture import GROUPS, PictureModel
+from semhier_ros.training.detector import start_from
+from semhier_ros.training.integer_form import float_context, integer_context, scale_table
+from semhier_ros.training.picture_form import SCENES, WHOLE_IMAGES, start_picture
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+
+
+def test_detector_of_other_types_takes_all_but_the_naming_layer() -> None:
+    whole, other = Detector(21), Detector(3)
+    start_from(whole, MODELS / "road")
+    before = other.types.weight.clone()
+    start_from(other, MODELS / "road")
+    assert torch.equal(other.types.weight, before)
+    assert torch.equal(other.tower[0][0].weight, whole.tower[0][0].weight)
+    with pytest.raises(FileNotFoundError, match=r"weights\.safetensors is missing"):
+        start_from(whole, MODELS)
+
+
+def test_picture_codec_that_starts_from_folders_paints_what_they_paint() -> None:
+    planes = {SCENES: (0, 5), WHOLE_IMAGES: (5, 37)}
+    model = PictureModel(37).eval().requires_grad_(False)
+    start_picture(model, planes, [MODELS / "imagenet", MODELS / "road"])
+    backend = Codec.load("imagenet", "torch").model.backend
+    random = np.random.default_rng(0)
+    latents = random.normal(size=(160, 14, 14)).astype(np.float32)
+    present = np.ones(len(GROUPS), np.float32)
+    meaning = random.normal(size=(32, 14, 14)).astype(np.float32)
+    wanted = backend.synthesise(latents, present, meaning)
+    told = torch.zeros(1, 37, 14, 14)
+    told[0, 5:] = torch.from_numpy(meaning)
+    found = model.synthesis(torch.from_numpy(latents)[None], torch.from_numpy(present)[None], told)[0]
+    pixels = found.add(1).mul(127.5).clamp(0, 255).round().permute(1, 2, 0).numpy()
+    assert np.abs(pixels - wanted).max() <= 1
+    with pytest.raises(ValueError, match="start: none of"):
+        start_picture(model, planes, [MODELS / "road"])
+
+
+def test_context_comes_back_from_its_integers() -> None:
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(20, 16), torch.nn.Linear(16, 8)]
+    scales = scale_table(0.1, 64.0, 64, 127)[1]
+    other = [torch.nn.Linear(20, 16), torch.nn.Linear(16, 8)]
+    float_context(integer_context(layers, scales), other, scales)
+    for one, two in zip(layers, other, strict=True):
+        assert torch.allclose(one.weight, two.weight, atol=2e-4)
+        assert torch.allclose(one.bias, two.bias, atol=2e-4)
