@@ -5,10 +5,16 @@ the reference codecs', by an independent classifier (EfficientNet-Lite2, seen by
 divergence in nats from the trunk's own posterior to the one read from the bytes, both as the networks give them;
 `kl_calibrated` compares the calibrated ones.
 
-Codecs of pictures (JPEG, WebP, AVIF, JPEG XL, JPEG 2000, CompressAI) each get their best of several picture scales and
-qualities: all settings are tried on a few photos of the list, those on the frontier of bytes against the judge's
-log-probability of the true class at any level, or against PSNR, are measured on all, and `best_at` marks the frontier
-of what was measured. Choosing on the photos that are reported favours the references.
+Codecs of pictures (JPEG, WebP, AVIF, JPEG XL, JPEG 2000, CompressAI, control) each get their best of several picture
+scales and qualities: all settings are tried on a few photos of the list, those on the frontier of bytes against the
+judge's log-probability of the true class at any level, or against PSNR, are measured on all, and `best_at` marks the
+frontier of what was measured. Choosing on the photos that are reported favours the references.
+
+`control:FOLDER` is a whole-image model's picture blocks alone: what levels of meaning cost pictures, and what they give
+them, shows against a folder trained without (`semhier train road picture --control`).
+
+`at` holds what every codec's pictures reach at the sizes of --at, and `margin_of_semhier` what ours leads by there,
+both with 95 % intervals of a bootstrap over photos (`at_sizes`).
 """
 
 from __future__ import annotations
@@ -29,6 +35,7 @@ import numpy as np
 from tqdm import tqdm
 
 from semhier_ros.cli import CommandError
+from semhier_ros.evaluation import at_sizes
 from semhier_ros.evaluation.classification_data import (
     Judge,
     Labelled,
@@ -39,10 +46,10 @@ from semhier_ros.evaluation.classification_data import (
 )
 from semhier_ros.evaluation.classification_worker import Plan, Row, Worker, check_codecs
 from semhier_ros.evaluation.codecs import Setting, make
-from semhier_ros.evaluation.frontier import at_size, mark_frontier, undominated
+from semhier_ros.evaluation.frontier import mark_frontier, undominated
 
 SIZES = (300, 600, 1200, 2400)
-"""Payload bytes at which the table compares pictures."""
+"""Payload bytes at which pictures are compared by default."""
 
 MOST_SETTINGS = 14
 """How many operating points of a codec of pictures are measured on all photos."""
@@ -144,26 +151,7 @@ def table(result: Row) -> str:
 
     lines += [line(name, result[name]) for name in ("uncompressed", "judge_uncompressed")]
     lines += [line(name, row) for name, rows in result["codecs"].items() for row in rows if row.get("best_at", True)]
-    return "\n".join([*lines, *_at_sizes(result["codecs"])])
-
-
-def _at_sizes(codecs: dict[str, list[Row]]) -> list[str]:
-    """What each codec's pictures reach at some sizes: judge's accuracies in percent, and PSNR."""
-    shown = {name: rows for name, rows in codecs.items() if "psnr" in rows[0]}
-    if not shown:
-        return []
-    names = list(judged(next(iter(shown.values()))[0]))
-    lines = ["", f"pictures at so many payload bytes, between neighbouring settings: {' / '.join(names)}"]
-    for name, rows in shown.items():
-        cells = []
-        for size in SIZES:
-            words = []
-            for key in names:
-                value = at_size(rows, lambda row, key=key: judged(row)[key], size)  # type: ignore[misc]
-                words.append("-" if value is None else f"{value if key == 'psnr' else 100 * value:.1f}")
-            cells.append(f"{size}: {' / '.join(words)}")
-        lines.append(f"{name:<18}  {'   '.join(cells)}")
-    return lines
+    return "\n".join([*lines, *at_sizes.table(result["at"])])
 
 
 def make_plan(options: argparse.Namespace) -> tuple[Plan, list[Labelled]]:
@@ -186,6 +174,8 @@ def make_plan(options: argparse.Namespace) -> tuple[Plan, list[Labelled]]:
     ):
         if value is not None and not 1 <= value <= high:
             raise CommandError(f"{name} {value}: outside 1..{high}")
+    if wrong := [size for size in options.at if size < 1]:
+        raise CommandError(f"--at {wrong[0]}: below 1")
     model: Any = codec.model
     steps = len(model.stream.layout.steps)
     if options.quality is not None and not 0 <= options.quality < steps:
@@ -212,7 +202,7 @@ def make_plan(options: argparse.Namespace) -> tuple[Plan, list[Labelled]]:
     return plan, photos
 
 
-def evaluate(plan: Plan, photos: Sequence[Labelled], workers: int, probes: int) -> Row:
+def evaluate(plan: Plan, photos: Sequence[Labelled], workers: int, probes: int, sizes: Sequence[int] = SIZES) -> Row:
     """The result file's content. Raises CommandError for a photo that cannot be read."""
     context = multiprocessing.get_context("spawn")
     measured: dict[str, list[list[Row]]] = defaultdict(list)
@@ -239,6 +229,8 @@ def evaluate(plan: Plan, photos: Sequence[Labelled], workers: int, probes: int) 
         "codecs": curves,
         "headers": {name: make(name).header for name in plan.stills},
     }
+    shown = {name: measured[name] for name in curves if "psnr" in curves[name][0]} if sizes else {}
+    result["at"] = at_sizes.at_sizes(shown, judged, sorted(set(sizes)))
     for name in plan.stills:
         curves[name].sort(key=lambda row: row["payload_bytes_mean"])
         mark_frontier(curves[name], judged)
@@ -250,7 +242,7 @@ def evaluate(plan: Plan, photos: Sequence[Labelled], workers: int, probes: int) 
 def run(options: argparse.Namespace) -> int:
     """Measure, write the JSON, print the table."""
     plan, photos = make_plan(options)
-    result = evaluate(plan, photos, options.workers or len(os.sched_getaffinity(0)), options.probe)
+    result = evaluate(plan, photos, options.workers or len(os.sched_getaffinity(0)), options.probe, options.at)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(result, indent=1) + "\n")
@@ -263,7 +255,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from semhier_ros.evaluation.codecs import NAMES, WITH_PATH
+    from semhier_ros.evaluation.codecs import CONTROL, NAMES, WITH_PATH
     from semhier_ros.evaluation.vector_codecs import VECTOR_NAMES
 
     parser.add_argument("--images", type=Path, required=True, help="folder of photos")
@@ -276,7 +268,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="CODEC",
         default=["semhier", *VECTOR_NAMES, "jpeg", "webp"],
-        help=f"what to compare, of semhier, {', '.join((*VECTOR_NAMES, *NAMES, WITH_PATH))} (default: %(default)s)",
+        help=f"what to compare, of semhier, {', '.join((*VECTOR_NAMES, *NAMES, WITH_PATH, CONTROL))} "
+        "(default: %(default)s)",
     )
     parser.add_argument("--quality", type=int, help="operating point of ours (default: the model's own)")
     parser.add_argument("--no-judge", dest="judge", action="store_false", help="leave the independent classifier out")
@@ -284,6 +277,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-pictures", dest="pictures", action="store_false", help="decode no picture of ours")
     parser.add_argument(
         "--probe", type=int, default=16, help="photos on which settings of picture codecs are tried (%(default)s)"
+    )
+    parser.add_argument(
+        "--at",
+        type=int,
+        nargs="*",
+        default=list(SIZES),
+        metavar="BYTES",
+        help="payload sizes at which pictures are compared, ours with each other codec in pairs (default: %(default)s)",
     )
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--plot", type=Path, help="an SVG of accuracy over bytes")

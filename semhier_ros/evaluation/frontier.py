@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 Row = dict[str, Any]
 
@@ -35,13 +36,23 @@ def mark_frontier(rows: Sequence[Row], measures: Callable[[Row], Mapping[str, fl
                 rows[place]["best_at"].append(name)
 
 
+def along_frontier(
+    sizes: NDArray[np.float64], values: NDArray[np.float64], wanted: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What points of some `sizes` (bytes) and `values` reach at each `wanted` size: their frontier, linear in the
+    logarithm of bytes between two points, level behind the last; NaN before the first, which costs more."""
+    if not len(sizes):
+        return np.full(len(wanted), np.nan)
+    order = np.lexsort((-values, sizes))
+    sizes, values = sizes[order], values[order]
+    best = np.maximum.accumulate(values)
+    kept = np.concatenate([[True], values[1:] > best[:-1]])
+    reached = np.interp(np.log(wanted), np.log(np.maximum(sizes[kept], 1e-9)), values[kept])
+    return np.where(wanted < sizes[0], np.nan, reached)
+
+
 def at_size(rows: Sequence[Row], measure: Callable[[Row], float], size: float) -> float | None:
-    """What a codec reaches at `size` mean payload bytes: its frontier, linear in the logarithm of bytes between two
-    operating points, level behind the last; None before the first, which costs more."""
-    points = [(float(row["payload_bytes_mean"]), measure(row)) for row in rows]
-    kept = undominated([bytes_ for bytes_, _ in points], [value for _, value in points])
-    front = sorted({point for point, best in zip(points, kept, strict=True) if best})
-    if not front or size < front[0][0]:
-        return None
-    sizes, values = zip(*front, strict=True)
-    return float(np.interp(np.log(size), np.log(np.maximum(sizes, 1e-9)), values))
+    """What a codec reaches at `size` mean payload bytes along its frontier; None where nothing costs so little."""
+    sizes = np.array([row["payload_bytes_mean"] for row in rows], float)
+    reached = along_frontier(sizes, np.array([measure(row) for row in rows], float), np.array([size], float))[0]
+    return None if np.isnan(reached) else float(reached)

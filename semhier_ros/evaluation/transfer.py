@@ -159,7 +159,7 @@ def collect(options: argparse.Namespace, asked: dict[str, Asked]) -> dict[str, d
                 got = vector.send(seen, step)
                 keep(f"{vector.name}|{step:g}", name, got.features, got.payload_bytes)
         for own in stills:
-            settings = [s for s in own.settings() if s.scale in (0.5, 0.25)]
+            settings = [s for s in own.settings() if s.scale in (0.5, 0.25)] or own.settings()
             for setting in settings[:: max(1, len(settings) // 4)]:
                 ((_, arrived),) = still.send(own, view, [setting])
                 features = model.backend.classify(arrived.picture).features
@@ -210,7 +210,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from semhier_ros.evaluation.codecs import NAMES, WITH_PATH
+    from semhier_ros.evaluation.codecs import CONTROL, NAMES, WITH_PATH
     from semhier_ros.evaluation.vector_codecs import VECTOR_NAMES
 
     parser.add_argument("--images", type=Path, required=True, help="folder of photos, or of tars with manifest.csv")
@@ -221,7 +221,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=["answer", "name_first", "jpeg", "webp"],
         metavar="CODEC",
-        help=f"codecs to run beside ours, of {', '.join((*VECTOR_NAMES, *NAMES, WITH_PATH))} (default: %(default)s)",
+        help=f"codecs to run beside ours, of {', '.join((*VECTOR_NAMES, *NAMES, WITH_PATH, CONTROL))} "
+        "(default: %(default)s)",
     )
     parser.add_argument("--every", type=int, default=2, help="take every n-th step of feature codecs")
     parser.add_argument("--json", type=Path, help="where the figures go")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from semhier_ros.cli import main
 from semhier_ros.evaluation.classification import MOST_SETTINGS, worth_measuring
 from semhier_ros.evaluation.codecs import Setting
-from semhier_ros.paths import model_names
+from semhier_ros.paths import model_names, models_dir
 
 pytestmark = pytest.mark.skipif("imagenet" not in model_names(), reason="models/imagenet is not there")
 
@@ -79,7 +80,32 @@ def test_odd_pictures_are_measured_like_others(odd: Path, tmp_path: Path) -> Non
     assert len({row["scale"] for row in jpeg}) > 1
     assert all(row["best_at"] in ([], ["psnr"]) for row in jpeg)
     assert "quantiser tables" in result["headers"]["jpeg"]
+    assert [row["payload_bytes"] for row in result["at"]["jpeg"]] == [300, 600, 1200, 2400]
+    assert set(result["at"]) == {"semhier", "jpeg"}
     assert "<svg" in plot.read_text()
+
+
+def test_the_control_stands_beside_ours_at_sizes(odd: Path, tmp_path: Path, complaint: Complaint) -> None:
+    folder = models_dir() / "imagenet"
+    control = f"control:{folder}"
+    photos = ("--images", odd, "--labels", odd / "labels.csv", "--no-judge", "--workers", 1, "--probe", 2)
+    words = [*photos, "--codecs", "semhier", control, "--at", 600, 200, "--json", tmp_path / "out.json"]
+    assert main(["evaluate", "classification", *map(str, words)]) == 0
+    result = json.loads((tmp_path / "out.json").read_text())
+    blocks = result["codecs"][control]
+    assert len(blocks) > 2
+    ours = [row["payload_bytes_mean"] for row in result["codecs"]["semhier"]]
+    for row in blocks:
+        assert row["payload_bytes_mean"] == pytest.approx(ours[3 + row["quality"]] - ours[3])
+    assert [row["payload_bytes"] for row in result["at"][control]] == [200, 600]
+    for own, row in zip(result["at"]["semhier"], result["at"][control], strict=True):
+        lead = own["value"]["psnr"] - row["value"]["psnr"]
+        assert row["margin_of_semhier"]["psnr"] == pytest.approx(lead)
+        assert row["margin_interval"]["psnr"][0] <= lead <= row["margin_interval"]["psnr"][1]
+    damaged = Path(shutil.copytree(folder, tmp_path / "damaged"))
+    (damaged / "picture_synthesis.onnx").write_bytes(b"nothing")
+    said = complaint("evaluate", "classification", *photos, "--codecs", f"control:{damaged}")
+    assert str(damaged) in said
 
 
 def test_a_damaged_photo_is_named_from_the_process_that_met_it(odd: Path, tmp_path: Path, complaint: Complaint) -> None:
@@ -114,6 +140,8 @@ def test_what_classification_cannot_use_is_named(odd: Path, tmp_path: Path, comp
     assert "--limit 0: outside" in said("--limit", 0)
     assert "--workers 0: outside" in said("--workers", 0)
     assert "--blocks 99: outside" in said("--blocks", 99)
+    assert "--at 0: below 1" in said("--at", 300, 0)
+    assert "no model 'nosuchfolder'" in said("--codecs", "control:nosuchfolder")
     assert "--quality 99: outside" in said("--quality", 99)
 
 
