@@ -61,7 +61,9 @@ def settings_of(stage: str, config: dict[str, Any], given: dict[str, Any]) -> ar
     for key, value in own.items():
         if key not in known:
             raise CommandError(f"config: {stage}.{key} is none of {', '.join(sorted(known))}")
-        values[key] = Path(value) if isinstance(value, str) and key not in ("device", "name") else value
+        values[key] = Path(value) if isinstance(value, str) and key not in ("device", "name", "without") else value
+        if isinstance(value, list):
+            values[key] = [Path(one) for one in value]  # model folders to start from
     values |= {key: value for key, value in given.items() if key in known and value is not None}
     validated = stage == "model" or values.get("measure")
     if values["data"] is None or (validated and values["validation"] is None):

@@ -48,7 +48,7 @@ def integer_context(layers: Iterable[nn.Module], scales: NDArray[np.float64]) ->
 
 
 def float_layers(network: IntegerNetwork, input_bits: int = 4) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """The way back from `IntegerNetwork.from_float`, up to rounding: weight (inputs,outputs) and bias of every layer."""
+    """The way back from `IntegerNetwork.from_float`, up to rounding: each layer's weight (inputs,outputs) and bias."""
     layers, bits = [], input_bits
     for layer in network.layers:
         half = (1 << layer.shift) >> 1

@@ -337,7 +337,7 @@ def add_form(parser: argparse.ArgumentParser) -> None:
         "--classes",
         type=Path,
         default=Path("config/taxonomies/imagenet1k.yaml"),
-        help="tree at whose levels a frozen classifier should see the same in decoded whole images (%(default)s)",
+        help="tree at whose levels a frozen classifier should see the same in decoded whole images (that of ImageNet)",
     )
     parser.add_argument(
         "--control", action="store_true", help="the same codec without levels: no task loss, nothing told of meaning"

@@ -13,6 +13,7 @@ from semhier_ros.api import Codec
 from semhier_ros.networks.detector import Detector
 from semhier_ros.networks.picture import GROUPS, PictureModel
 from semhier_ros.training.detector import start_from
+from semhier_ros.training.imagenet import settings_of
 from semhier_ros.training.integer_form import float_context, integer_context, scale_table
 from semhier_ros.training.picture_form import SCENES, WHOLE_IMAGES, start_picture
 
@@ -58,3 +59,11 @@ def test_context_comes_back_from_its_integers() -> None:
     for one, two in zip(layers, other, strict=True):
         assert torch.allclose(one.weight, two.weight, atol=2e-4)
         assert torch.allclose(one.bias, two.bias, atol=2e-4)
+
+
+def test_what_a_config_names_to_start_from_are_folders_and_what_it_leaves_out_is_a_word() -> None:
+    config = {"data": "photos", "validation": "v", "picture": {"start": ["models/imagenet"], "control": True}}
+    settings = settings_of("picture", config, {})
+    assert settings.start == [Path("models/imagenet")]
+    assert settings.control is True
+    assert settings_of("model", config | {"model": {"without": "search"}}, {}).without == "search"
