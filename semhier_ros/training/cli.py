@@ -88,6 +88,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     road.set_defaults(trainer=run_road)
     whole = kinds.add_parser("imagenet", help="one answer per picture, along a tree of the ImageNet classes")
     importlib.import_module("semhier_ros.training.imagenet").add_arguments(whole)
+    reference_codec = importlib.import_module("semhier_ros.training.reference_codec")
+    summary = "weights of a learned codec to compare with: CompressAI's, for `compressai:PATH`"
+    reference = kinds.add_parser("reference", help=summary, description=reference_codec.__doc__)
+    reference.formatter_class = argparse.RawDescriptionHelpFormatter
+    reference_codec.add_arguments(reference)
+    reference.set_defaults(trainer=reference_codec.run)
 
 
 def settings_of(stage: str, config: dict[str, Any], given: dict[str, Any]) -> argparse.Namespace:
