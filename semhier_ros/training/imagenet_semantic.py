@@ -27,9 +27,9 @@ from semhier_ros.training.imagenet_space import Space, fit_space
 from semhier_ros.training.loop import load_checkpoint, save_checkpoint
 from semhier_ros.training.photos import read_manifest
 
-DIMENSIONS = (13, 12, 72, 160)
-NATS_PER_BIT = (0.012, 0.012, 0.010, 0.005)
-FEATURE_WEIGHT = (0.1, 0.3, 6.0, 8.0)
+DIMENSIONS = (11, 6, 128, 220)
+NATS_PER_BIT = (0.028, 0.028, 0.019, 0.0085)
+FEATURE_WEIGHT = (0.1, 0.3, 6.0, 14.0)
 LEAF_SHARE = 0.05  # weight of the leaves' divergence in prefixes that are trained for a coarser level
 SHARP, SHARP_SHARE = 0.6, 0.4  # the sharpened posterior's temperature (what calibrates the trunk on the choosing half)
 BATCH = 128
