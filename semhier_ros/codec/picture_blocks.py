@@ -19,9 +19,12 @@ from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Ta
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT, Ints, split_parameters
 
+PATCH_SIDE = 16  # pixels of a picture, across and down, that one position of its latents stands for
 THRIFT = 0.2
 """How much of their worth bits are weighed at by default: little, for networks that were trained on plain rounding mend
 what it leaves better than what zeroing leaves."""
+FIRST_THRIFT = 7.0
+"""How much more than in later blocks a bit is weighed at in the first, which is for the thinnest links."""
 BITS_PER_SQUARE = 7.5
 """Bits that one squared step of distortion is worth, where rate and distortion of a coded coefficient balance."""
 
@@ -173,11 +176,12 @@ class PictureBlocks:
         """The code of group number `group` for real latents `wanted` (all channels,h,w), after `before` (known,h,w).
 
         Of the two nearest symbols towards the mean the cheaper one is taken, by squared error and bits; thrift (one
-        number, or h,w) is how much of its worth a bit is weighed at.
+        number, or h,w) is how much of its worth a bit is weighed at, times FIRST_THRIFT in the first group.
         """
         spec = self.groups[group]
         exact = wanted[spec.start : spec.stop] * UNIT
-        price = np.broadcast_to(np.asarray(thrift, np.float64) / BITS_PER_SQUARE, wanted.shape[1:])
+        worth_of_bits = (1.0 if group else FIRST_THRIFT) / BITS_PER_SQUARE
+        price = np.broadcast_to(np.asarray(thrift, np.float64) * worth_of_bits, wanted.shape[1:])
 
         def tell(phase: Phase, means: Ints, rows: Ints) -> Ints:
             steps = (exact[phase.at()] - means) / spec.step

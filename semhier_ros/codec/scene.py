@@ -29,7 +29,8 @@ class SceneLayout:
     middle, in shares of the box's side. score_edges: inner edges that cut objectness (0..1) into levels.
     count_edges: inner edges that cut the number of objects into classes. parents: per level below the first, each
     node's parent. latents: channels of the group that each semantic block carries (none for block 0).
-    picture_groups: what each picture block codes (`codec.picture_blocks`), on a grid of canvas / picture_stride.
+    picture_groups: what each picture block codes (`codec.picture_blocks`), on a grid of canvas / picture_stride; a
+    picture has PATCH_SIDE pixels a position, whatever that stride.
     """
 
     columns: int

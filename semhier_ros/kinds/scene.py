@@ -12,6 +12,7 @@ from semhier_ros.codec.backend import Backend, OpenVinoBackend, PictureParts
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.model_folder import ModelFolder, load_model
 from semhier_ros.codec.objects import code_objects, code_picture, find_objects
+from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.codec.scene import SceneCode
 from semhier_ros.codec.scene_budget import importance, pare
 from semhier_ros.kinds.model import EncodeOptions
@@ -53,8 +54,10 @@ class SceneModel:
 
     def encode(self, image: NDArray[np.uint8], blocks: int, options: EncodeOptions) -> Iterator[bytes]:
         threshold = self.folder.threshold if options.threshold is None else options.threshold
-        canvas = self._canvas((image.shape[1], image.shape[0])).place(image)
-        objects = find_objects(self.backend.detect(canvas), threshold, self.stream.layout.max_objects)
+        size = (image.shape[1], image.shape[0])
+        objects = find_objects(
+            self.backend.detect(self._canvas(size).place(image)), threshold, self.stream.layout.max_objects
+        )
         code = code_objects(self.stream, self.folder.projection, objects, blocks)
         moved = options.motion.update(objects.boxes) if options.motion is not None else None
         if options.max_bytes is not None:
@@ -63,7 +66,7 @@ class SceneModel:
             if len(code) and 0 < index < self.semantic_blocks and not code.refined(index).any():
                 return
             if index == self.semantic_blocks:
-                latents = self.backend.analyse(canvas)
+                latents = self.backend.analyse(self._picture_canvas(size).place(image))
             if index >= self.semantic_blocks:
                 code_picture(self.stream, latents, code, index - self.semantic_blocks + 1)
             yield self.stream.encode(index, code)
@@ -75,12 +78,12 @@ class SceneModel:
         return self.reader.read(code, prefix, self._canvas(size))
 
     def picture(self, code: SceneCode, prefix: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-        return self._canvas(size).lift(self.backend.synthesise(*self._picture_parts(code, prefix)))
+        return self._picture_canvas(size).lift(self.backend.synthesise(*self._picture_parts(code, prefix)))
 
     def pictures(self, requests: Sequence[tuple[SceneCode, int, tuple[int, int]]]) -> list[NDArray[np.uint8]]:
         """What `picture` gives for each of several requests, made together: the frames of many cameras at once."""
         made = self.backend.synthesise_many([self._picture_parts(code, prefix) for code, prefix, _ in requests])
-        return [self._canvas(size).lift(canvas) for canvas, (_, _, size) in zip(made, requests, strict=True)]
+        return [self._picture_canvas(size).lift(canvas) for canvas, (_, _, size) in zip(made, requests, strict=True)]
 
     @property
     def batches(self) -> bool:
@@ -97,4 +100,10 @@ class SceneModel:
         return *self.stream.pictures.synthesis_inputs(code.picture, shape), meaning
 
     def _canvas(self, size: tuple[int, int]) -> Canvas:
+        """What the detector sees a picture on."""
         return Canvas(*self.view_size, source=size)
+
+    def _picture_canvas(self, size: tuple[int, int]) -> Canvas:
+        """What picture blocks are made from and painted on, which may be smaller."""
+        rows, columns = self.stream.picture_shape()
+        return Canvas(columns * PATCH_SIDE, rows * PATCH_SIDE, source=size)

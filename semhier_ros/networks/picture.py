@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from semhier_ros.codec.latent_groups import UNIT
-from semhier_ros.codec.picture_blocks import PHASES, PictureGroup, channels_of, phases_of
+from semhier_ros.codec.picture_blocks import PATCH_SIDE, PHASES, PictureGroup, channels_of, phases_of
 from semhier_ros.networks.rate import interval_bits
 
-STRIDE = 16
+STRIDE = PATCH_SIDE
 PATCH = 3 * STRIDE * STRIDE
 CHANNELS = 160
 UNIT_IN_PIXELS = 22.0

@@ -142,9 +142,9 @@ ENCODER = ParameterTable(
         _threads(),
         Parameter(
             "precision",
-            "f32",
-            "Arithmetic of the networks on a CPU; bf16 is faster where the CPU has it, and its bytes decode alike.",
-            choices=("f32", "bf16"),
+            "auto",
+            "Arithmetic of the networks on a CPU; auto: bf16 where the CPU has it, and its bytes decode alike.",
+            choices=("auto", "f32", "bf16"),
         ),
         Parameter(
             "max_rate",

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from semhier_ros.codec.model_folder import load_model, write_card
+from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.codec.scene import SceneLayout
 from semhier_ros.networks.torch_backend import build_graphs, load_weights
 from semhier_ros.paths import find_model
@@ -27,10 +28,12 @@ def half_precision(graphs: dict[str, nn.Module]) -> None:
 
 
 def example_inputs(name: str, layout: SceneLayout, canvas: tuple[int, int]) -> tuple[torch.Tensor, ...]:
-    """Inputs of graph `name` of the shapes it runs with."""
-    if name != "picture_synthesis":
-        return (torch.zeros(1, canvas[1], canvas[0], 3, dtype=torch.uint8),)
+    """Inputs of graph `name` of the shapes it runs with; `canvas` is the detector's."""
     height, width = canvas[1] // layout.picture_stride, canvas[0] // layout.picture_stride
+    if name == "picture_analysis":
+        return (torch.zeros(1, height * PATCH_SIDE, width * PATCH_SIDE, 3, dtype=torch.uint8),)
+    if name == "detector":
+        return (torch.zeros(1, canvas[1], canvas[0], 3, dtype=torch.uint8),)
     groups = layout.picture_groups
     return (
         torch.zeros(1, max(stop for _, stop, _ in groups), height, width),

@@ -13,6 +13,7 @@ from semhier_ros.training.yolo_data import YoloData, label_file
 
 CACHE_SIZE = (640, 360)  # width, height of a cached scene, letterboxed to its top left corner
 CANVAS = (800, 480)  # width, height of the detector's full input: larger than most scenes, for small vehicles
+PICTURE_CANVAS = (640, 384)  # of the picture blocks: for people, who need no more
 ENLARGED = CANVAS[0] / CACHE_SIZE[0]  # how much larger a cached scene is on the canvas
 PADDING = 114
 

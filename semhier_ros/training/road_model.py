@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from semhier_ros.codec.backend import OpenVinoBackend
 from semhier_ros.codec.model_folder import load_model, write_card, write_stream
 from semhier_ros.codec.objects import ObjectProjection, code_objects
+from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.codec.scene import SceneLayout
 from semhier_ros.codec.scene_stream import SceneStream
 from semhier_ros.networks.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
 from semhier_ros.networks.picture import GROUPS
-from semhier_ros.networks.picture import STRIDE as PICTURE_STRIDE
 from semhier_ros.networks.torch_backend import build_graphs
 from semhier_ros.perception.scene_reader import SceneReader
 from semhier_ros.taxonomy import Taxonomy
@@ -35,7 +35,7 @@ from semhier_ros.training.integer_form import (
 from semhier_ros.training.loop import load_checkpoint
 from semhier_ros.training.object_codec import train_object_codec
 from semhier_ros.training.picture_form import SCENES, count_tables, load_picture
-from semhier_ros.training.road_data import CANVAS, load_scenes
+from semhier_ros.training.road_data import CANVAS, PICTURE_CANVAS, load_scenes
 from semhier_ros.training.road_objects import Matched, collect, make_rows, named_code, remembered
 from semhier_ros.training.yolo_data import YoloData
 
@@ -65,7 +65,7 @@ def make_layout(taxonomy: Taxonomy) -> SceneLayout:
         parents=tuple(tuple(int(p) for p in taxonomy.parent(level)) for level in range(1, levels)),
         latents=LATENTS,
         picture_groups=GROUPS[:PICTURES],
-        picture_stride=PICTURE_STRIDE,
+        picture_stride=CANVAS[0] * PATCH_SIDE // PICTURE_CANVAS[0],
     )
 
 

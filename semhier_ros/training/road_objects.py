@@ -17,7 +17,7 @@ from semhier_ros.codec.scene import FRACTION, SceneCode, SceneLayout, quantise_b
 from semhier_ros.codec.scene_budget import overlaps
 from semhier_ros.codec.scene_stream import SceneStream
 from semhier_ros.training.object_codec import Rows
-from semhier_ros.training.road_data import CANVAS, PADDING, Scenes
+from semhier_ros.training.road_data import CANVAS, ENLARGED, PADDING, Scenes
 
 VARIANTS = ((1.0, False), (1.0, True), (0.75, False))  # scale and flip of the scenes that teach the object codec
 OBJECT_FIELDS = ("cells", "boxes", "objectness", "leaves", "features")
@@ -52,7 +52,8 @@ def match(objects: Objects, labels: NDArray[np.float32], stride: int, overlap: f
 
 
 def canvases(scenes: Scenes, scale: float, flip: bool) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-    """Each scene on the network's canvas, and its labels in canvas pixels."""
+    """Each scene at `scale` on the network's canvas, and its labels in canvas pixels."""
+    scale *= ENLARGED
     for row in range(len(scenes)):
         width, height = scenes.sizes[row]
         picture = scenes.pixels[row, :height, :width]
@@ -62,7 +63,8 @@ def canvases(scenes: Scenes, scale: float, flip: bool) -> Iterator[tuple[NDArray
             labels[:, [1, 3]] = width - labels[:, [3, 1]]
         if scale != 1.0:
             size = (int(width * scale), int(height * scale))
-            picture = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
+            method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+            picture = cv2.resize(np.ascontiguousarray(picture), size, interpolation=method)
             labels[:, 1:] *= scale
         canvas = np.full((CANVAS[1], CANVAS[0], 3), PADDING, np.uint8)
         canvas[: picture.shape[0], : picture.shape[1]] = picture

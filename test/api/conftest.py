@@ -13,4 +13,4 @@ def codec():
     """The shipped road model on the CPU path, one thread."""
     from semhier_ros import Codec
 
-    return Codec.load("road", "cpu", threads=1)
+    return Codec.load("road", "cpu", threads=1, precision="f32")

@@ -11,6 +11,7 @@ from street import street_frames
 from semhier_ros import Codec
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.objects import code_objects, code_picture, find_objects
+from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.codec.scene import SceneCode
 
 GOLDEN = Path(__file__).parent / "golden_road.json"
@@ -20,9 +21,11 @@ def code_of(codec: Codec, image: np.ndarray) -> SceneCode:
     """What the encoder quantised a picture to, before any byte was made."""
     model, backend = codec.model.folder, codec.model.backend
     canvas = Canvas(*model.canvas, source=(image.shape[1], image.shape[0])).place(image)
+    rows, columns = model.stream.picture_shape()
+    smaller = Canvas(columns * PATCH_SIDE, rows * PATCH_SIDE, source=(image.shape[1], image.shape[0])).place(image)
     objects = find_objects(backend.detect(canvas), model.threshold, model.stream.layout.max_objects)
     code = code_objects(model.stream, model.projection, objects, codec.semantic_blocks)
-    code_picture(model.stream, backend.analyse(canvas), code, len(model.stream.layout.picture_groups))
+    code_picture(model.stream, backend.analyse(smaller), code, len(model.stream.layout.picture_groups))
     return code
 
 

@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from semhier_ros import Codec
+from semhier_ros.codec.picture_blocks import PATCH_SIDE
+from semhier_ros.training.road_data import CANVAS, PICTURE_CANVAS
 from semhier_ros.training.yolo_data import YoloData, label_file
 
 pytest.importorskip("torch", reason="torch is not installed (extra `train`)")
@@ -76,7 +78,13 @@ def test_own_data_becomes_a_model_that_encodes_and_decodes(own_data, capsys):
     blocks = codec.encode(image, threshold=0.002)
     readings = [decoder.push(block) for block in blocks]
     assert [reading.prefix for reading in readings] == list(range(len(codec.block_names)))
+    assert codec.model.view_size == CANVAS
+    rows, columns = codec.model.stream.picture_shape()
+    assert (columns * PATCH_SIDE, rows * PATCH_SIDE) == PICTURE_CANVAS, "pictures stay on a smaller canvas"
     assert decoder.picture(0).shape == image.shape
+    boxes = [d.box for d in readings[-1].detections]
+    assert boxes
+    assert all(0 <= x0 <= x1 <= 320 and 0 <= y0 <= y1 <= 180 for x0, y0, x1, y1 in boxes)
 
 
 def test_settings_command_line_before_config_before_default(tmp_path):
