@@ -23,7 +23,7 @@ PATCH_SIDE = 16  # pixels of a picture, across and down, that one position of it
 THRIFT = 0.2
 """How much of their worth bits are weighed at by default: little, for networks that were trained on plain rounding mend
 what it leaves better than what zeroing leaves."""
-FIRST_THRIFT = 7.0
+FIRST_THRIFT = 4.0
 """How much more than in later blocks a bit is weighed at in the first, which is for the thinnest links."""
 BITS_PER_SQUARE = 7.5
 """Bits that one squared step of distortion is worth, where rate and distortion of a coded coefficient balance."""

@@ -85,3 +85,20 @@ def test_an_unknown_meaning_is_named(checkpoint):
         load_picture(checkpoint[0], "lidar")
     with pytest.raises(FileNotFoundError, match="train the picture stage first"):
         load_picture(checkpoint[0].with_name("none.pt"), "scenes")
+
+
+def test_task_loss_sees_what_a_blur_takes_and_leaves_the_classifier_alone():
+    from semhier_ros.training.picture_task import TaskLoss
+
+    torch.manual_seed(0)
+    owners = [torch.arange(1000) // 100, torch.arange(1000) // 10, torch.arange(1000)]
+    task = TaskLoss(owners)
+    image = torch.from_numpy(waves().astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None].repeat(2, 1, 1, 1)
+    assert float(task(image, image)) < 1e-4
+    blurred = torch.nn.functional.avg_pool2d(image, 9, 1, 4).requires_grad_()
+    nats = task(blurred, image)
+    nats.backward()
+    assert float(nats.detach()) > 0.1
+    assert float(blurred.grad.abs().max()) > 0
+    assert all(parameter.grad is None for parameter in task.parameters())
+    assert not task.train().classifier.training

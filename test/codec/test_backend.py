@@ -1,0 +1,29 @@
+"""What arithmetic the networks of a folder run in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from semhier_ros.codec import backend
+from semhier_ros.codec.backend import COARSE_GRAPHS, GRAPHS, OpenVinoBackend
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_auto_is_bfloat16_for_coarse_graphs_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
+    monkeypatch.setattr(backend, "has_bfloat16", lambda: has)
+    own = OpenVinoBackend(Path("nowhere"))
+    assert {graph: own.precision_of(graph) for graph in GRAPHS} == {
+        graph: "bf16" if has and graph in COARSE_GRAPHS else "f32" for graph in GRAPHS
+    }
+    assert OpenVinoBackend(Path("nowhere"), precision="bf16").precision_of("picture_synthesis") == "bf16"
+
+
+def test_other_precisions_are_refused() -> None:
+    with pytest.raises(ValueError, match="precision: 'f16' is not one of auto, f32, bf16"):
+        OpenVinoBackend(Path("nowhere"), precision="f16")
+
+
+def test_openvino_can_be_asked() -> None:
+    assert backend.has_bfloat16() in (True, False)
