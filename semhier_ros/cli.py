@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from semhier_ros import __version__
+from semhier_ros.threads import one_thread_for_small_matrices
 from semhier_ros.whole_file import NO_ROOM
 
 
@@ -104,6 +105,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 2 wrong use, 130 interrupted."""
+    one_thread_for_small_matrices()
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = words[0] if words and words[0] in ROOMS else None
     try:

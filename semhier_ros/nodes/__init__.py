@@ -1,5 +1,9 @@
 """The ROS 2 nodes: the only modules of this package that import rclpy."""
 
+from semhier_ros.threads import one_thread_for_small_matrices
+
+one_thread_for_small_matrices()  # before rclpy imports numpy
+
 try:
     import rclpy  # noqa: F401
 except ImportError as error:

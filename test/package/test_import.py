@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 import time
@@ -110,3 +111,14 @@ def test_help_is_quick_and_loads_no_room() -> None:
         subprocess.run([sys.executable, "-c", "pass"], cwd=ROOT, capture_output=True, check=True)
         times[-1] -= time.perf_counter() - empty  # Python's own start depends on the machine, not on us
     assert min(times) < 0.3
+
+
+def test_programs_keep_small_matrices_on_one_thread() -> None:
+    """The command and the nodes set it before numpy is there; who has set it already keeps their word."""
+    code = "import os, semhier_ros.cli as c; c.one_thread_for_small_matrices(); "
+    code += "print(os.environ['OPENBLAS_NUM_THREADS'], 'numpy' in __import__('sys').modules)"
+    for given, wanted in ((None, "1 False"), ("3", "3 False")):
+        own = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+        own |= {"OPENBLAS_NUM_THREADS": given} if given else {}
+        found = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)
+        assert found.stdout.strip() == wanted
