@@ -177,12 +177,10 @@ class ImageStream:
         """Means (d, units of 1/16) and scale rows (d) of the latent group of semantic block `block`, from the path at
         levels 0..block and the groups before."""
         named = min(block, self.levels - 1) + 1
-        told = np.zeros(sum(self.layout.nodes[:named]), np.int32)
-        start = 0
-        for level in range(named):
-            told[start + code.path[level]] = UNIT
-            start += self.layout.nodes[level]
-        out = self.networks[f"latents_{block}"](np.concatenate([told, *code.latents[:block]])[None])
+        starts = np.cumsum([0, *self.layout.nodes])
+        marks = [int(starts[level]) + code.path[level] for level in range(named)]
+        before = np.concatenate(code.latents[:block]) if block else np.zeros(0, np.int32)
+        out = self.networks[f"latents_{block}"].with_marks(marks, UNIT, before)[None]
         rows = self.tables["latents"].rows
         means, scales = split_parameters(out, rows)
         return means[0], np.clip(scales[0] + self.layout.row_shifts[code.quality][block], 0, rows - 1)

@@ -104,8 +104,25 @@ class IntegerNetwork:
         low: int | np.integer = -self.input_bound
         limits = np.iinfo(values.dtype)
         state = np.clip(values, max(low, limits.min), min(high, limits.max)).astype(np.float64)
-        for weight, bias, factor, low, high in self._float_layers:
-            state = state @ weight
+        return self._from_sums(state @ self._float_layers[0][0])
+
+    def with_marks(self, marks: Sequence[int], value: int, rest: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Outputs (outputs), int32, where the last inputs are `rest` and all before are 0 but for `value` at `marks`.
+
+        What `__call__` gives for the same inputs, exactly (all sums are whole numbers below 2**53), but only the
+        weights of the marks are looked at. value and rest: within the input bound.
+        """
+        weight = self._float_layers[0][0]
+        sums = value * weight[list(marks)].sum(axis=0)
+        if len(rest):
+            kept = np.clip(rest, -self.input_bound, self.input_bound).astype(np.float64)
+            sums += kept @ weight[len(weight) - len(rest) :]
+        return self._from_sums(sums[None])[0]
+
+    def _from_sums(self, state: NDArray[np.float64]) -> NDArray[np.int32]:
+        """Outputs from the first layer's products, summed."""
+        for number, (weight, bias, factor, low, high) in enumerate(self._float_layers):
+            state = state @ weight if number else state
             state += bias
             state *= factor
             np.floor(state, out=state)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.codec.image_backend import TrunkOutput
 from semhier_ros.codec.image_stream import EVIDENCE_FLOOR, ImageCode
 from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT, Ints
 from semhier_ros.perception.image_reader import ImageReader, softmax
@@ -19,8 +18,8 @@ from semhier_ros.taxonomy import Taxonomy
 
 Floats = NDArray[np.float32]
 MOST_PASSES = 60
-LEAST_GAIN = 1e-5  # nats
-FAINT = 1e-4  # a leaf less likely than this does not bend the divergence
+LEAST_GAIN = 2e-4  # nats
+FAINT = 3e-4  # a leaf less likely than this does not bend the divergence
 
 
 def evidence_of(logits: Floats, tree: Taxonomy) -> Floats:
@@ -35,13 +34,29 @@ def evidence_of(logits: Floats, tree: Taxonomy) -> Floats:
     return np.concatenate([coarse - coarse.mean(), np.log(best / (1 - best)), *roots]).astype(np.float32)
 
 
+class Wanted:
+    """What the trunk says of a picture, as the search compares readings with it.
+
+    chances: per temperature (as it is, and sharpened by `sharp`) and level, the nodes' probabilities. point: where the
+    picture lies in the codec's space (K).
+    """
+
+    def __init__(self, logits: Floats, point: Floats, tree: Taxonomy, sharp: float):
+        self.point = point
+        self.temperatures = (1.0, sharp)
+        leaves = [softmax(logits, temperature).astype(np.float32) for temperature in self.temperatures]
+        self.chances = [
+            [own if k == tree.depth - 1 else tree.lift(own, k) for k in range(tree.depth)] for own in leaves
+        ]
+
+
 class Damage:
     """What moving the last latent group of a code by whole steps does to the reading, as a quadratic.
 
     gradient (d) and curvature (d,d): in nats.
     """
 
-    def __init__(self, reader: ImageReader, code: ImageCode, block: int, seen: TrunkOutput, point: Floats, step: int):
+    def __init__(self, reader: ImageReader, code: ImageCode, block: int, wanted: Wanted, step: int):
         weights, tree = reader.weights, reader.tree
         scale = np.float32(step / UNIT)
         size = len(code.latents[block])
@@ -50,37 +65,37 @@ class Damage:
         louder = weights[f"sharpen_{block}"] @ awake
         answer, move = weights[f"answer_{block}.weight"], weights[f"move_{block}"]
         last = tree.depth - 1
-        sharp, sharp_share, leaf_share = (float(value) for value in weights["search_shares"])
+        _, sharp_share, leaf_share = (float(value) for value in weights["search_shares"])
         levels = [(block, 1.0), (last, leaf_share)] if block < last else [(last, 1.0)]
-        told = softmax(logits)
-        heard = np.flatnonzero(told > (FAINT if block >= last else -1))
-        moves = np.float32(factor) * (move[heard] + np.outer(linear[heard], louder)) + answer[heard] @ awake
-        pull = np.zeros(len(told))
+        told = [softmax(logits, temperature).astype(np.float32) for temperature in wanted.temperatures]
+        heard = np.flatnonzero(told[0] > FAINT) if block >= last else np.arange(len(logits))
+        moves = np.float32(factor) * (move[heard] + linear[heard, None] * louder) + answer[heard] @ awake
+        pull = np.zeros(len(logits), np.float32)
         bends = []
-        for temperature, weight in ((1.0, 1.0), (sharp, sharp_share)):
-            target = softmax(seen.logits, temperature)
-            own = told if temperature == 1.0 else softmax(logits, temperature)
+        for temperature, own, target, weight in zip(
+            wanted.temperatures, told, wanted.chances, (1.0, sharp_share), strict=True
+        ):
             for level, share in levels:
                 if level < last:
-                    owner = np.asarray(tree.owner(level))
-                    mass, wanted = tree.lift(own, level), tree.lift(target, level)
-                    pull += weight * share / temperature * own * (1 - (wanted / np.maximum(mass, 1e-12))[owner])
-                    deviations = tree.lift((moves * own[:, None]).T, level).T / np.maximum(mass, 1e-12)[:, None]
+                    mass = np.maximum(tree.lift(own, level), 1e-12)
+                    pull += (
+                        np.float32(weight * share / temperature) * own * (1 - (target[level] / mass)[tree.owner(level)])
+                    )
+                    deviations = tree.lift((moves * own[:, None]).T, level).T / mass[:, None]
                 else:
-                    pull += weight * share / temperature * (own - target)
+                    pull += np.float32(weight * share / temperature) * (own - target[last])
                     mass, deviations = own[heard] / own[heard].sum(), moves
                 bend = deviations - mass @ deviations
-                bends.append((bend * np.sqrt(weight * share / temperature**2 * mass)[:, None]).astype(np.float32))
-        slope = pull.astype(np.float32)
-        gradient = factor * (slope @ move + float(slope @ linear) * louder) + (slope @ answer) @ awake
+                bends.append(bend * np.sqrt(np.float32(weight * share / temperature**2) * mass)[:, None])
+        gradient = factor * (pull @ move + float(pull @ linear) * louder) + (pull @ answer) @ awake
         bent = np.concatenate(bends)
         curvature = bent.T @ bent
         feature_weight = 2 * float(weights["search_features"][block])
         lift = weights[f"lift_{block}"][:, -size:]
-        gradient = gradient + feature_weight * ((reader.point(code, block) - point) @ lift)
+        gradient = gradient + feature_weight * ((reader.point(code, block) - wanted.point) @ lift)
         curvature += np.float32(feature_weight) * weights[f"lift_square_{block}"]
-        self.gradient: NDArray[np.float64] = (gradient * scale).astype(np.float64)
-        self.curvature: NDArray[np.float64] = (curvature * scale**2).astype(np.float64)
+        self.gradient: Floats = (gradient * scale).astype(np.float32)
+        self.curvature: Floats = curvature * scale**2
 
 
 def improve(damage: Damage, symbols: NDArray[np.int64], low: Ints, high: Ints, bits: NDArray[np.float64]) -> None:
@@ -104,7 +119,7 @@ def improve(damage: Damage, symbols: NDArray[np.int64], low: Ints, high: Ints, b
             return
         while True:
             chosen = order[:count]
-            step = moved[kind[chosen], chosen].astype(np.float64)
+            step = moved[kind[chosen], chosen].astype(np.float32)
             bent = curvature[:, chosen] @ step
             total = best[chosen].sum() + (step @ bent[chosen] - 2 * (own[chosen] @ step**2)) / 2
             if count == 1 or total < best[order[0]]:
@@ -118,18 +133,17 @@ def search(
     reader: ImageReader,
     code: ImageCode,
     block: int,
-    seen: TrunkOutput,
-    point: Floats,
+    wanted: Wanted,
     means: Ints,
     bits: NDArray[np.float64],
     step: int,
     nats: float,
 ) -> None:
     """Set the last latent group of `code` to the best whole steps about `means` where a bit is worth `nats`; `bits`
-    (d,alphabet) is what each symbol takes; point: where the picture lies in the codec's space."""
+    (d,alphabet) is what each symbol takes."""
     half = bits.shape[1] // 2
     symbols = ((code.latents[block] - means) // step + half).astype(np.int64)
     low, high = -(-(-LATENT_BOUND - means) // step) + half, (LATENT_BOUND - means) // step + half
     low, high = np.maximum(low, 0), np.minimum(high, 2 * half)
-    improve(Damage(reader, code, block, seen, point, step), symbols, low, high, nats * bits)
+    improve(Damage(reader, code, block, wanted, step), symbols, low, high, nats * bits)
     code.latents[block] = ((symbols - half) * step + means).astype(np.int32)

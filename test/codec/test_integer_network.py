@@ -152,3 +152,17 @@ def test_refusals_name_the_field() -> None:
         IntegerNetwork.from_float([[[math.nan]]], [[0.0]], input_bits=4, input_bound=9)
     with pytest.raises(ValueError, match="layer 0: result bits"):
         IntegerNetwork.from_float([[[1.0]]], [[0.0]], input_bits=0, input_bound=9, weight_bits=2, output_bits=3)
+
+
+def test_marks_looked_up_give_what_the_product_gives() -> None:
+    random = np.random.default_rng(8)
+    weights, biases = [random.normal(size=(30, 6)), random.normal(size=(6, 4))], [np.ones(6), np.zeros(4)]
+    network = IntegerNetwork.from_float(weights, biases, input_bits=4, input_bound=500)
+    for rest in (0, 9):
+        for _ in range(20):
+            inputs = np.zeros(30, np.int32)
+            marks = random.choice(30 - rest, 3, replace=False)
+            inputs[marks] = 16
+            told = random.integers(-900, 900, rest).astype(np.int32)
+            inputs[30 - rest :] = told
+            np.testing.assert_array_equal(network.with_marks(marks.tolist(), 16, told), network(inputs[None])[0])

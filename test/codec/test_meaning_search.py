@@ -10,7 +10,7 @@ from semhier_ros import Codec
 from semhier_ros.codec.image_backend import TrunkOutput
 from semhier_ros.codec.image_stream import ImageCode
 from semhier_ros.kinds.image_encoder import code_image
-from semhier_ros.kinds.meaning_search import Damage, evidence_of, improve
+from semhier_ros.kinds.meaning_search import Damage, Wanted, evidence_of, improve
 from semhier_ros.perception.image_reader import softmax
 
 
@@ -85,8 +85,9 @@ def test_gradient_is_that_of_the_divergence_and_the_distance(model, block):
     seen, point = made_up(model, random)
     code = code_image(reader, seen, stream.layout.quality, block + 1)
     step = 16
-    damage = Damage(reader, code, block, seen, point, step)
     shares = reader.weights["search_shares"]
+    wanted = Wanted(seen.logits, point, reader.tree, float(shares[0]))
+    damage = Damage(reader, code, block, wanted, step)
     last = reader.tree.depth - 1
     terms = [(block, 1.0), (last, float(shares[2]))] if block < last else [(last, 1.0)]
 
