@@ -68,7 +68,7 @@ class Damage:
         _, sharp_share, leaf_share = (float(value) for value in weights["search_shares"])
         levels = [(block, 1.0), (last, leaf_share)] if block < last else [(last, 1.0)]
         told = [softmax(logits, temperature).astype(np.float32) for temperature in wanted.temperatures]
-        heard = np.flatnonzero(told[0] > FAINT) if block >= last else np.arange(len(logits))
+        heard = np.flatnonzero(told[0] > FAINT) if block >= last else slice(None)
         moves = np.float32(factor) * (move[heard] + linear[heard, None] * louder) + answer[heard] @ awake
         pull = np.zeros(len(logits), np.float32)
         bends = []
