@@ -24,10 +24,10 @@ from semhier_ros.codec.backend import OpenVinoBackend
 from semhier_ros.codec.model_folder import load_model
 from semhier_ros.codec.scene_stream import SceneStream
 from semhier_ros.networks.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
+from semhier_ros.networks.rate import interval_bits
 from semhier_ros.paths import find_model
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.training.object_codec import Rows, train_object_codec
-from semhier_ros.training.picture import bits
 from semhier_ros.training.road_data import load_scenes
 from semhier_ros.training.road_objects import Matched, collect, make_rows, remembered
 from semhier_ros.training.yolo_data import YoloData
@@ -64,7 +64,7 @@ def decoded(codec: ObjectCodec, rows: Rows) -> tuple[list[NDArray[np.float32]], 
     for group in range(len(codec.latents)):
         mean, scale = codec.context[group](torch.cat([told, *latents], dim=1)).chunk(2, dim=1)
         steps = (codec.project[group](known) - mean).round()
-        spent.append(float(bits(steps, scale.exp().clamp(MIN_SCALE, MAX_SCALE)).sum(1).mean()))
+        spent.append(float(interval_bits(steps, scale.exp().clamp(MIN_SCALE, MAX_SCALE)).sum(1).mean()))
         latents.append(mean + steps)
         prefixes.append(torch.cat([told, *latents], dim=1).numpy())
     return prefixes, spent

@@ -51,7 +51,7 @@ STEPS_IN_PIXELS = tuple(
 LAMBDAS = tuple(BITS_PER_SQUARE / step**2 for step in STEPS_IN_PIXELS)
 EMPTY_SHARE = 0.06  # how often a step trains the empty prefix
 PATCHES = 20_000  # that the principal directions are taken from
-TASK_BITS = 0.08  # bits per pixel that a nat of the task loss is worth
+TASK_BITS = 0.03  # bits per pixel that a nat of the task loss is worth
 
 
 def read_photos(folder: Path, count: int) -> list[np.ndarray]:
