@@ -16,7 +16,7 @@ from semhier_ros.codec.scene_stream import SceneStream
 
 Floats = NDArray[np.float32]
 OVERLAP = 0.6  # intersection over union above which the weaker of two boxes is dropped
-THRIFT = (0.1, 0.6)  # what a bit of the picture costs, in objects and outside of them
+THRIFT = (0.1, 0.4)  # what a bit of the picture costs, in objects and outside of them
 AGREEING = 0.5  # intersection over union from which a neighbouring cell means the same object
 
 
