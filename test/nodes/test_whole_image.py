@@ -35,7 +35,7 @@ def imagenet() -> Any:
     """The model in this process, with the arithmetic that the started nodes use."""
     from semhier_ros import Codec
 
-    return Codec.load("imagenet", "cpu", threads=1)
+    return Codec.load("imagenet", "cpu", threads=1, precision="f32")
 
 
 def drawn(number: int) -> np.ndarray:
