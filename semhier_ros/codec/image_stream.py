@@ -79,16 +79,23 @@ def _frozen(value: Any) -> Any:
 @dataclass
 class ImageCode:
     """What blocks 0..k of one frame say: the operating point, the path's node at each level named so far, and the
-    latent groups (d, units of 1/16) and picture groups so far."""
+    latent groups (d, units of 1/16) and picture groups so far. parameters: what `latent_parameters` found, by block."""
 
     quality: int
     path: list[int] = field(default_factory=list)
     latents: list[Ints] = field(default_factory=list)
     picture: list[CodedPicture] = field(default_factory=list)
+    parameters: dict[int, tuple[Ints, Ints]] = field(default_factory=dict, repr=False, compare=False)
 
     def extended(self) -> ImageCode:
         """A copy to which more can be appended without changing this one."""
-        return replace(self, path=list(self.path), latents=list(self.latents), picture=list(self.picture))
+        return replace(
+            self,
+            path=list(self.path),
+            latents=list(self.latents),
+            picture=list(self.picture),
+            parameters=dict(self.parameters),
+        )
 
 
 class ImageStream:
@@ -110,6 +117,7 @@ class ImageStream:
         self.levels = layout.levels
         self.semantic_blocks = len(layout.latents)
         self.blocks = self.semantic_blocks + len(layout.picture_groups)
+        self._starts = (0, *(int(end) for end in np.cumsum(layout.nodes)[:-1]))
         self._children = [
             [layout.children(level, parent) for parent in range(1 if level == 0 else layout.nodes[level - 1])]
             for level in range(layout.levels)
@@ -175,12 +183,14 @@ class ImageStream:
 
     def latent_parameters(self, block: int, code: ImageCode) -> tuple[Ints, Ints]:
         """Means (d, units of 1/16) and scale rows (d) of the latent group of semantic block `block`, from the path at
-        levels 0..block and the groups before."""
-        named = min(block, self.levels - 1) + 1
-        starts = np.cumsum([0, *self.layout.nodes])
-        marks = [int(starts[level]) + code.path[level] for level in range(named)]
-        before = np.concatenate(code.latents[:block]) if block else np.zeros(0, np.int32)
-        out = self.networks[f"latents_{block}"].with_marks(marks, UNIT, before)[None]
-        rows = self.tables["latents"].rows
-        means, scales = split_parameters(out, rows)
-        return means[0], np.clip(scales[0] + self.layout.row_shifts[code.quality][block], 0, rows - 1)
+        levels 0..block and the groups before; worked out once for a code."""
+        if block not in code.parameters:
+            named = min(block, self.levels - 1) + 1
+            marks = [start + node for start, node in zip(self._starts, code.path[:named], strict=False)]
+            before = np.concatenate(code.latents[:block]) if block else np.zeros(0, np.int32)
+            out = self.networks[f"latents_{block}"].with_marks(marks, UNIT, before)[None]
+            rows = self.tables["latents"].rows
+            means, scales = split_parameters(out, rows)
+            shifted = np.clip(scales[0] + self.layout.row_shifts[code.quality][block], 0, rows - 1)
+            code.parameters[block] = (means[0], shifted)
+        return code.parameters[block]

@@ -18,7 +18,8 @@ LATENT_BOUND = 4095  # both ways: what the context networks accept
 
 def split_parameters(out: Ints, rows: int) -> tuple[Ints, Ints]:
     """A context network's outputs (n,2d in units of 1/16) as means (units of 1/16) and table rows (whole)."""
-    means, scales = np.split(out, 2, axis=1)
+    half = out.shape[1] // 2
+    means, scales = out[:, :half], out[:, half:]
     return means, np.clip((scales + UNIT // 2) // UNIT, 0, rows - 1)
 
 

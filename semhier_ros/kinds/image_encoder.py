@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from semhier_ros.codec.image_backend import TrunkOutput
 from semhier_ros.codec.image_stream import ImageCode
 from semhier_ros.codec.latent_groups import UNIT, quantise
-from semhier_ros.kinds.meaning_search import Wanted, evidence_of, search
+from semhier_ros.kinds.meaning_search import Wanted, search
 from semhier_ros.perception.image_reader import ImageReader
 
 Floats = NDArray[np.float32]
@@ -19,10 +19,9 @@ def code_image(reader: ImageReader, seen: TrunkOutput, quality: int, blocks: int
     stream, weights = reader.stream, reader.weights
     code = ImageCode(quality)
     path = reader.tree.path(int(seen.logits.argmax()))
-    wanted = weights["project"] @ (seen.features - weights["feature_mean"])
-    wanted = wanted + weights["project_evidence"] @ evidence_of(seen.logits, reader.tree)
-    point = weights["enter"] @ (seen.features - weights["feature_mean"])
-    aim = Wanted(seen.logits, point, reader.tree, float(weights["search_shares"][0]))
+    away = seen.features - weights["feature_mean"]
+    aim = Wanted(seen.logits, weights["enter"] @ away, reader.tree, float(weights["search_shares"][0]))
+    wanted = weights["project"] @ away + weights["project_evidence"] @ aim.evidence()
     start = 0
     for block in range(blocks):
         if block < stream.levels:
@@ -34,7 +33,6 @@ def code_image(reader: ImageReader, seen: TrunkOutput, quality: int, blocks: int
         code.latents.append(quantise(wanted[start : start + size], means, tables.alphabet // 2, step))
         nats = float(weights["search_nats"][block])
         if nats > 0:
-            bits = tables.bits[rows]
-            search(reader, code, block, aim, means, bits, step, nats * (step / UNIT) ** 2)
+            search(reader, code, block, aim, means, rows, step, nats * (step / UNIT) ** 2)
         start += size
     return code

@@ -2,18 +2,22 @@
 
 Damage is the divergence of the posterior that will be read from the trunk's own, and the distance of the features;
 around the rounded latents both are quadratic (the divergence's curvature is the Fisher information of the posterior),
-so the search is a descent in whole numbers on a small matrix. Every pass finds each latent's best move and makes as
-many of the best ones at once as still gain together.
+so the search is a descent in whole numbers. The curvature is never written out: it is a few rows, one per leaf that is
+likely enough to bend the divergence, and the features' own square, known when the model is loaded. Every pass finds
+each latent's best move and makes as many of the best ones at once as still gain together.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.image_stream import EVIDENCE_FLOOR, ImageCode
 from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT, Ints
-from semhier_ros.perception.image_reader import ImageReader, softmax
+from semhier_ros.perception.image_reader import ImageReader
 from semhier_ros.taxonomy import Taxonomy
 
 Floats = NDArray[np.float32]
@@ -22,12 +26,18 @@ LEAST_GAIN = 2e-4  # nats
 FAINT = 3e-4  # a leaf less likely than this does not bend the divergence
 
 
-def evidence_of(logits: Floats, tree: Taxonomy) -> Floats:
-    """What the encoder tells beside the features' directions, for leaf logits (C): log-probabilities of the coarsest
-    nodes about their mean; the log-odds of the likeliest node of every level; square roots of the nodes' probabilities
-    at every level but the leaves' (equal steps of a root do about equal damage, however likely the node)."""
-    chances = softmax(logits)
-    nodes = [tree.lift(chances, level) for level in range(tree.depth)]
+def chances_at(logits: Floats, temperatures: Floats) -> Floats:
+    """Probabilities (T,C) of leaf logits (C) at each temperature, in single precision: a search needs no more."""
+    chances = np.exp((logits - logits.max()) / temperatures[:, None])
+    chances /= chances.sum(axis=1, keepdims=True)
+    return chances
+
+
+def evidence_of(nodes: Sequence[Floats]) -> Floats:
+    """What the encoder tells beside the features' directions, for the nodes' probabilities at every level:
+    log-probabilities of the coarsest nodes about their mean; the log-odds of the likeliest node of every level; square
+    roots of the nodes' probabilities at every level but the leaves' (equal steps of a root do about equal damage,
+    however likely the node)."""
     coarse = np.log(nodes[0] + EVIDENCE_FLOOR)
     best = np.clip([own.max() for own in nodes], EVIDENCE_FLOOR, 1 - EVIDENCE_FLOOR)
     roots = [np.sqrt(own) for own in nodes[:-1]]
@@ -37,96 +47,137 @@ def evidence_of(logits: Floats, tree: Taxonomy) -> Floats:
 class Wanted:
     """What the trunk says of a picture, as the search compares readings with it.
 
-    chances: per temperature (as it is, and sharpened by `sharp`) and level, the nodes' probabilities. point: where the
-    picture lies in the codec's space (K).
+    temperatures (T): as it is, and sharpened by `sharp`. chances: per level, the nodes' probabilities (T,nodes).
+    point: where the picture lies in the codec's space (K).
     """
 
     def __init__(self, logits: Floats, point: Floats, tree: Taxonomy, sharp: float):
         self.point = point
-        self.temperatures = (1.0, sharp)
-        leaves = [softmax(logits, temperature).astype(np.float32) for temperature in self.temperatures]
-        self.chances = [
-            [own if k == tree.depth - 1 else tree.lift(own, k) for k in range(tree.depth)] for own in leaves
-        ]
+        self.temperatures = np.array([1.0, sharp], np.float32)
+        leaves = chances_at(logits, self.temperatures)
+        self.chances = [*(tree.lift(leaves, level) for level in range(tree.depth - 1)), leaves]
+
+    def evidence(self) -> Floats:
+        """What `evidence_of` makes of the probabilities as they are."""
+        return evidence_of([own[0] for own in self.chances])
 
 
-class Damage:
-    """What moving the last latent group of a code by whole steps does to the reading, as a quadratic.
+@dataclass(frozen=True, eq=False)
+class Quadratic:
+    """A cost of whole steps x (d): gradient @ x + x @ curvature @ x / 2, in nats.
 
-    gradient (d) and curvature (d,d): in nats.
+    The curvature is rows.T @ rows (n,d) - less outer less (d) + share * square (d,d); half: half its diagonal (d).
     """
 
-    def __init__(self, reader: ImageReader, code: ImageCode, block: int, wanted: Wanted, step: int):
-        weights, tree = reader.weights, reader.tree
-        scale = np.float32(step / UNIT)
-        size = len(code.latents[block])
-        logits, linear, hidden, factor = reader.linear_and_hidden(code, block)
-        awake = weights[f"hidden_{block}.weight"][:, -size:] * (hidden > 0)[:, None]
-        louder = weights[f"sharpen_{block}"] @ awake
-        answer, move = weights[f"answer_{block}.weight"], weights[f"move_{block}"]
-        last = tree.depth - 1
-        _, sharp_share, leaf_share = (float(value) for value in weights["search_shares"])
-        levels = [(block, 1.0), (last, leaf_share)] if block < last else [(last, 1.0)]
-        told = [softmax(logits, temperature).astype(np.float32) for temperature in wanted.temperatures]
-        heard = np.flatnonzero(told[0] > FAINT) if block >= last else slice(None)
-        moves = np.float32(factor) * (move[heard] + linear[heard, None] * louder) + answer[heard] @ awake
-        pull = np.zeros(len(logits), np.float32)
-        bends = []
-        for temperature, own, target, weight in zip(
-            wanted.temperatures, told, wanted.chances, (1.0, sharp_share), strict=True
-        ):
-            for level, share in levels:
-                if level < last:
-                    mass = np.maximum(tree.lift(own, level), 1e-12)
-                    pull += (
-                        np.float32(weight * share / temperature) * own * (1 - (target[level] / mass)[tree.owner(level)])
-                    )
-                    deviations = tree.lift((moves * own[:, None]).T, level).T / mass[:, None]
-                else:
-                    pull += np.float32(weight * share / temperature) * (own - target[last])
-                    mass, deviations = own[heard] / own[heard].sum(), moves
-                bend = deviations - mass @ deviations
-                bends.append(bend * np.sqrt(np.float32(weight * share / temperature**2) * mass)[:, None])
-        gradient = factor * (pull @ move + float(pull @ linear) * louder) + (pull @ answer) @ awake
-        bent = np.concatenate(bends)
-        curvature = bent.T @ bent
-        feature_weight = 2 * float(weights["search_features"][block])
-        lift = weights[f"lift_{block}"][:, -size:]
-        gradient = gradient + feature_weight * ((reader.point(code, block) - wanted.point) @ lift)
-        curvature += np.float32(feature_weight) * weights[f"lift_square_{block}"]
-        self.gradient: Floats = (gradient * scale).astype(np.float32)
-        self.curvature: Floats = curvature * scale**2
+    gradient: Floats
+    rows: Floats
+    less: Floats
+    square: Floats
+    share: np.float32
+    half: Floats
+
+    @classmethod
+    def made(cls, gradient: Floats, rows: Floats, less: Floats, square: Floats, share: float) -> Quadratic:
+        """With the diagonal worked out."""
+        half = (np.einsum("nd,nd->d", rows, rows) - less * less + np.float32(share) * square.diagonal()) / 2
+        return cls(gradient, rows, less, square, np.float32(share), half)
+
+    def bend(self, steps: Floats) -> Floats:
+        """What `steps` (d) add to the gradient: curvature @ steps (d)."""
+        bent = (self.rows @ steps) @ self.rows
+        bent -= (self.less @ steps) * self.less
+        bent += self.share * (self.square @ steps)
+        return np.asarray(bent)
 
 
-def improve(damage: Damage, symbols: NDArray[np.int64], low: Ints, high: Ints, bits: NDArray[np.float64]) -> None:
-    """Move `symbols` (d), in place, to where damage and the price of their bits (d,alphabet; nats) are least, between
-    `low` and `high` (d)."""
-    gradient, curvature = damage.gradient, damage.curvature
-    half = bits.shape[1] // 2
-    own = np.diag(curvature) / 2
-    number = np.arange(len(symbols))
+def damage(reader: ImageReader, code: ImageCode, block: int, wanted: Wanted, step: int) -> Quadratic:
+    """What moving the last latent group (d) of `code` by whole steps does to the reading."""
+    weights, tree = reader.weights, reader.tree
+    scale = np.float32(step / UNIT)
+    size = len(code.latents[block])
+    last = tree.depth - 1
+    point = reader.point(code, block)
+    logits, linear, hidden, factor = reader.linear_and_hidden(code, block, point)
+    inner = weights[f"hidden_{block}.weight"][:, -size:] * np.where(hidden > 0, scale, np.float32(0))[:, None]
+    louder = (factor * weights[f"sharpen_{block}"]) @ inner
+    answer, move = weights[f"answer_{block}.weight"], weights[f"move_{block}"]
+    loud = np.float32(factor * scale)
+
+    told = chances_at(logits, wanted.temperatures)
+    shares = np.array([1.0, weights["search_shares"][1]], np.float32) / wanted.temperatures
+    bends = shares / wanted.temperatures
+    leaf_share = weights["search_shares"][2] if block < last else np.float32(1)
+    pull = (leaf_share * shares) @ (told - wanted.chances[last])
+    if block < last:
+        mass = np.maximum(tree.lift(told, block), 1e-12)
+        missing = shares[:, None] * (1 - wanted.chances[block] / mass)
+        pull += np.einsum("tc,tc->c", told, missing.take(tree.owner(block), axis=1))
+        moves = answer @ inner
+        moves += loud * move
+        moves += linear[:, None] * louder
+        gradient = pull @ moves
+        moves -= told[0] @ moves
+        means = told[1] @ moves
+        spread = tree.lift(told[:, None] * moves.T, block) * np.sqrt(bends[:, None] / mass)[:, None]
+        leaves = moves * np.sqrt((leaf_share * bends) @ told)[:, None]
+        rows = np.concatenate([leaves, spread[0].T, spread[1].T])
+        less = np.sqrt((1 + leaf_share) * bends[1]) * means
+    else:
+        gradient = loud * (pull @ move) + (pull @ linear) * louder + (pull @ answer) @ inner
+        heard = np.flatnonzero(told[0] > FAINT)
+        moves = answer[heard] @ inner
+        moves += loud * move[heard]
+        moves += linear[heard, None] * louder
+        told = told[:, heard]
+        told /= told.sum(axis=1, keepdims=True)
+        moves -= told[0] @ moves
+        less = np.sqrt(bends[1]) * (told[1] @ moves)
+        rows = moves
+        rows *= np.sqrt(bends @ told)[:, None]
+    feature_weight = 2 * weights["search_features"][block] * scale
+    gradient = gradient + feature_weight * ((point - wanted.point) @ weights[f"lift_{block}"][:, -size:])
+    return Quadratic.made(gradient, rows, less, weights[f"lift_square_{block}"], feature_weight * scale)
+
+
+def improve(
+    damage: Quadratic, symbols: NDArray[np.int64], low: Ints, high: Ints, prices: Floats, rows: NDArray[np.integer]
+) -> None:
+    """Move `symbols` (d), in place, to where damage and the price of their bits are least, between `low` and `high`
+    (d). prices (table rows,alphabet): nats that a symbol takes; rows (d): which row each latent is coded by."""
+    gradient, half = damage.gradient, damage.half
+    alphabet = prices.shape[1]
+    base = rows.astype(np.int64) * alphabet
+    flat = prices.ravel()
+    offers = np.empty((3, len(symbols)), np.int64)
     for _ in range(MOST_PASSES):
-        offers = np.stack([symbols - 1, symbols + 1, np.full(len(symbols), half)])
-        offers = np.where((offers >= low) & (offers <= high), offers, symbols)
-        moved = offers - symbols
-        price = bits[number, symbols]
-        cost = gradient * moved + own * moved**2 + bits[number, offers] - price
-        kind = cost.argmin(axis=0)
-        best = cost[kind, number]
-        order = np.argsort(best)
-        count = int((best < -LEAST_GAIN).sum())
-        if not count:
+        np.subtract(symbols, 1, out=offers[0])
+        np.add(symbols, 1, out=offers[1])
+        offers[2] = alphabet // 2
+        np.maximum(offers, low, out=offers)
+        np.minimum(offers, high, out=offers)
+        moved = (offers - symbols).astype(np.float32)
+        cost = half * moved
+        cost += gradient
+        cost *= moved
+        cost += flat.take(offers + base)
+        cost -= flat.take(symbols + base)
+        best = cost.min(axis=0)
+        chosen = np.flatnonzero(best < -LEAST_GAIN)
+        if not len(chosen):
             return
+        kind = cost[:, chosen].argmin(axis=0)
+        gains, leaps = best[chosen], moved[kind, chosen]
         while True:
-            chosen = order[:count]
-            step = moved[kind[chosen], chosen].astype(np.float32)
-            bent = curvature[:, chosen] @ step
-            total = best[chosen].sum() + (step @ bent[chosen] - 2 * (own[chosen] @ step**2)) / 2
-            if count == 1 or total < best[order[0]]:
+            steps = np.zeros(len(symbols), np.float32)
+            steps[chosen] = leaps
+            bent = damage.bend(steps)
+            total = gains.sum() + steps @ (bent / 2 - half * steps)
+            if len(chosen) == 1 or total < gains.min():
                 break
-            count = (count + 1) // 2
+            kept = np.argsort(gains)[: (len(chosen) + 1) // 2]
+            chosen, gains, leaps = chosen[kept], gains[kept], leaps[kept]
         gradient = gradient + bent
-        symbols[chosen] += moved[kind[chosen], chosen]
+        symbols[chosen] += leaps.astype(np.int64)
 
 
 def search(
@@ -135,15 +186,16 @@ def search(
     block: int,
     wanted: Wanted,
     means: Ints,
-    bits: NDArray[np.float64],
+    rows: Ints,
     step: int,
     nats: float,
 ) -> None:
-    """Set the last latent group of `code` to the best whole steps about `means` where a bit is worth `nats`; `bits`
-    (d,alphabet) is what each symbol takes."""
-    half = bits.shape[1] // 2
+    """Set the last latent group of `code` to the best whole steps about `means` (d), coded by table rows `rows` (d),
+    where a bit is worth `nats`."""
+    prices = (nats * reader.stream.tables["latents"].bits).astype(np.float32)
+    half = prices.shape[1] // 2
     symbols = ((code.latents[block] - means) // step + half).astype(np.int64)
-    low, high = -(-(-LATENT_BOUND - means) // step) + half, (LATENT_BOUND - means) // step + half
-    low, high = np.maximum(low, 0), np.minimum(high, 2 * half)
-    improve(Damage(reader, code, block, wanted, step), symbols, low, high, nats * bits)
+    low = np.maximum(-(-(-LATENT_BOUND - means) // step) + half, 0)
+    high = np.minimum((LATENT_BOUND - means) // step + half, 2 * half)
+    improve(damage(reader, code, block, wanted, step), symbols, low, high, prices, rows)
     code.latents[block] = ((symbols - half) * step + means).astype(np.int32)

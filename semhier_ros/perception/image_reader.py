@@ -67,11 +67,16 @@ class ImageReader:
                     logits[own] += np.float32(temperature * gap + RAISED_BY)
         return logits
 
-    def linear_and_hidden(self, code: ImageCode, prefix: int) -> tuple[Floats, Floats, Floats, float]:
-        """Leaf logits (C), their linear part (C), the perceptron's hidden layer (H), and the factor on the former."""
+    def linear_and_hidden(
+        self, code: ImageCode, prefix: int, point: Floats | None = None
+    ) -> tuple[Floats, Floats, Floats, float]:
+        """Leaf logits (C), their linear part (C), the perceptron's hidden layer (H), and the factor on the former.
+
+        point: what `point` gives for the same prefix, where the caller has it.
+        """
         k = self.deepest(prefix)
         weights = self.weights
-        linear = weights["rows"] @ self.point(code, prefix) + weights["row_bias"]
+        linear = weights["rows"] @ (self.point(code, prefix) if point is None else point) + weights["row_bias"]
         latents = np.concatenate(code.latents[: k + 1]).astype(np.float32) / UNIT
         node = code.path[min(k, 1)]
         hidden = weights[f"hidden_{k}.weight"] @ latents + weights[f"hidden_{k}.bias"]

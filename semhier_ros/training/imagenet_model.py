@@ -45,7 +45,7 @@ from semhier_ros.training.loop import load_checkpoint
 LATENT_ROWS, LATENT_HALF = 48, 63
 STEP_ROWS = (6, 3, 0, -3, -6)  # how many table rows coarser than the middle one each quality quantises
 QUALITY_SHARE = 0.94  # of the middle quality, in block 0's first symbol
-SEARCH_NATS = (0.045, 0.04, 0.0265, 0.031)  # per block, what a bit must save; set on the choosing half
+SEARCH_NATS = (0.045, 0.04, 0.0275, 0.031)  # per block, what a bit must save; set on the choosing half
 SEARCH_FEATURES = (0.05, 0.5, 12.0, 18.0)  # per block, nats that the features' squared distance is worth
 REFERENCE_DIRECTIONS = 400
 COUNTED = 250  # made-up and real photos that teach the latents' tables

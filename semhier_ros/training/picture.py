@@ -51,7 +51,8 @@ STEPS_IN_PIXELS = tuple(
 LAMBDAS = tuple(BITS_PER_SQUARE / step**2 for step in STEPS_IN_PIXELS)
 EMPTY_SHARE = 0.06  # how often a step trains the empty prefix
 PATCHES = 20_000  # that the principal directions are taken from
-TASK_BITS = 0.03  # bits per pixel that a nat of the task loss is worth
+TASK_BITS = (0.015, 0.012, 0.006, 0.0, 0.0)
+"""Bits per pixel that a nat of the task loss is worth after each block; pictures of many bytes need none."""
 
 
 def read_photos(folder: Path, count: int) -> list[np.ndarray]:
@@ -207,9 +208,10 @@ def prefix_loss(
     weight = LAMBDAS[max(prefix, 0)]
     loss = sum(rates, image.new_zeros(())) + weight * mse
     nats = image.new_zeros(())
-    if task is not None and judged and prefix >= 0:
+    worth = TASK_BITS[prefix] if prefix >= 0 else 0.0
+    if task is not None and judged and worth:
         nats = task(picture[:judged], image[:judged])
-        loss = loss + TASK_BITS * judged / len(image) * nats
+        loss = loss + worth * judged / len(image) * nats
     bits = [float(rate.detach()) for rate in rates]
     return PrefixLoss(loss * (LAMBDAS[0] / weight) ** 0.5, bits, float(mse.detach()), float(nats.detach()))
 
