@@ -6,40 +6,18 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
+from semhier_ros.nodes.parameter_checks import (
+    camera_problem,
+    cameras_problem,
+    endpoints_problem,
+    key_problem,
+    models_problem,
+    prefix_problem,
+)
 from semhier_ros.nodes.parameters import Parameter, ParameterTable
-
-_CAMERA = re.compile(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*", re.ASCII)
-_KEY = re.compile(r"[A-Za-z0-9_\-]+(/[A-Za-z0-9_\-]+)*", re.ASCII)
-_ENDPOINT = re.compile(r"(udp|tcp|tls|quic|ws|unixsock-stream|serial)/\S+", re.ASCII)
-
-
-def _camera_problem(name: str) -> str | None:
-    if len(name) <= 32 and _CAMERA.fullmatch(name):
-        return None
-    return "expected 1 to 32 letters, digits, `_`, and `/` between names"
-
-
-def _cameras_problem(names: list[str]) -> str | None:
-    if not 1 <= len(names) <= 32 or len(set(names)) != len(names):
-        return "expected 1 to 32 different camera names"
-    return next((f"{name!r}: {wrong}" for name in names if (wrong := _camera_problem(name))), None)
-
-
-def _models_problem(names: list[str]) -> str | None:
-    return None if 1 <= len(names) <= 16 and all(names) else "expected 1 to 16 model names or folders"
-
-
-def _prefix_problem(prefix: str) -> str | None:
-    return None if len(prefix) <= 64 and _KEY.fullmatch(prefix) else "expected 1 to 64 letters, digits, `_`, `-`, `/`"
-
-
-def _endpoints_problem(endpoints: list[str]) -> str | None:
-    wrong = next((item for item in endpoints if item and not _ENDPOINT.fullmatch(item)), None)
-    return None if wrong is None else f"{wrong!r}: expected a Zenoh endpoint such as udp/10.0.0.2:7447"
 
 
 def _autostart() -> Parameter:
@@ -69,12 +47,6 @@ def _reliable(how: str) -> Parameter:
     )
 
 
-def _key_problem(text: str) -> str | None:
-    digits = all(letter in "0123456789abcdefABCDEF" for letter in text)
-    right = not text or (digits and 32 <= len(text) <= 64 and len(text) % 2 == 0)
-    return None if right else "expected 32 to 64 hexadecimal digits, for instance of `openssl rand -hex 32`, or nothing"
-
-
 def _zenoh(connect: str, listen: str) -> list[Parameter]:
     return [
         Parameter(
@@ -82,7 +54,7 @@ def _zenoh(connect: str, listen: str) -> list[Parameter]:
             "",
             "Key that both ends share, as hexadecimal digits: every packet, report and request carries 8 bytes that"
             ' prove it, and nothing is taken twice; "": none.',
-            check=_key_problem,
+            check=key_problem,
         ),
         Parameter(
             "link.zenoh.mode",
@@ -108,19 +80,19 @@ def _zenoh(connect: str, listen: str) -> list[Parameter]:
             "link.zenoh.prefix",
             "semhier",
             "First part of the Zenoh keys `<prefix>/<camera>/<block>`; the same on both ends.",
-            check=_prefix_problem,
+            check=prefix_problem,
         ),
         Parameter(
             "link.zenoh.connect",
             [connect],
             'Zenoh endpoints to connect to, tried until they answer; [""]: none.',
-            check=_endpoints_problem,
+            check=endpoints_problem,
         ),
         Parameter(
             "link.zenoh.listen",
             [listen],
             'Zenoh endpoints to listen on; [""]: none.',
-            check=_endpoints_problem,
+            check=endpoints_problem,
         ),
     ]
 
@@ -130,7 +102,7 @@ ENCODER = ParameterTable(
     "encoder_node: camera images in, blocks out, coarse meaning first, under a byte budget.",
     [
         _autostart(),
-        Parameter("camera", "camera", "Name of the camera stream and of its topics.", check=_camera_problem),
+        Parameter("camera", "camera", "Name of the camera stream and of its topics.", check=camera_problem),
         Parameter(
             "input",
             "raw",
@@ -222,12 +194,12 @@ DECODER = ParameterTable(
     "decoder_node: blocks in, readings out that get finer while blocks arrive, and a picture if wanted.",
     [
         _autostart(),
-        Parameter("cameras", ["camera"], "Camera streams that are decoded, by name.", check=_cameras_problem),
+        Parameter("cameras", ["camera"], "Camera streams that are decoded, by name.", check=cameras_problem),
         Parameter(
             "models",
             ["road"],
             "Models that may decode, names under models/ or folders; a stream's hash picks one of them.",
-            check=_models_problem,
+            check=models_problem,
         ),
         _device("the decoder"),
         _threads(),
@@ -336,7 +308,7 @@ RECORDER = ParameterTable(
     [
         _autostart(),
         Parameter("bag", "", "Folder of the new bag; it must not exist yet."),
-        Parameter("cameras", ["camera"], "Camera streams that are recorded.", check=_cameras_problem),
+        Parameter("cameras", ["camera"], "Camera streams that are recorded.", check=cameras_problem),
         Parameter("levels", 3, "Levels of the model's taxonomy: detections/level_0 … are recorded.", low=1, high=16),
         Parameter("pictures", True, "Record `<camera>/picture`."),
         Parameter(
