@@ -209,6 +209,16 @@ class PictureModel(nn.Module):
             Context(channels_of(groups[: k + 1]), group.stop - group.start) for k, group in enumerate(groups)
         )
 
+    def keep_code(self) -> None:
+        """From now on training changes the synthesis alone."""
+        self.analysis.requires_grad_(False)
+        self.contexts.requires_grad_(False)
+
+    @property
+    def codes(self) -> bool:
+        """Whether training changes what is sent."""
+        return any(own.requires_grad for own in self.analysis.parameters())
+
     def code(self, latents: Tensor) -> Iterator[CodedGroup]:
         """Groups one after the other, as rounding would code `latents` (B,channels,h,w). Contexts learn from bits alone
         and pass no gradient on to the latents that they look at."""

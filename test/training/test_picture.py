@@ -102,3 +102,21 @@ def test_task_loss_sees_what_a_blur_takes_and_leaves_the_classifier_alone():
     assert float(blurred.grad.abs().max()) > 0
     assert all(parameter.grad is None for parameter in task.parameters())
     assert not task.train().classifier.training
+
+
+@pytest.mark.parametrize("painting", [False, True])
+def test_painting_alone_leaves_what_is_sent_as_it_was(painting):
+    from semhier_ros.training.picture import prefix_loss
+
+    torch.manual_seed(0)
+    model = PictureModel(1)
+    if painting:
+        model.keep_code()
+    image = torch.from_numpy(waves().astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+    found = prefix_loss(model, image, torch.zeros(1, 1, 6, 6), prefix=2)
+    found.loss.backward()
+    assert len(found.bits) == 3
+    assert min(found.bits) > 0
+    coding = (*model.analysis.parameters(), *model.contexts[:3].parameters())
+    assert all((own.grad is None) == painting for own in coding)
+    assert all(own.grad is not None for own in model.synthesis.parameters())
