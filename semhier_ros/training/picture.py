@@ -51,8 +51,9 @@ STEPS_IN_PIXELS = tuple(
 LAMBDAS = tuple(BITS_PER_SQUARE / step**2 for step in STEPS_IN_PIXELS)
 EMPTY_SHARE = 0.06  # how often a step trains the empty prefix
 PATCHES = 20_000  # that the principal directions are taken from
-TASK_BITS = (0.012, 0.025, 0.04, 0.08, 0.08)
-"""Bits per pixel that a nat of the task loss is worth after each block: about half of what the squared error weighs."""
+TASK_BITS = (0.012, 0.015, 0.02, 0.02, 0.02)
+"""Bits per pixel that a nat of the task loss is worth after each block: a tenth to a half of what the squared error
+weighs."""
 
 
 def read_photos(folder: Path, count: int) -> list[np.ndarray]:
