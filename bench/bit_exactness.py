@@ -139,7 +139,7 @@ def _encode(image: np.ndarray) -> tuple[Any, list[bytes]]:
 
 def symbols(code: Any) -> dict[str, list[np.ndarray]]:
     """Every array of whole numbers in a code, by field."""
-    return {item.name: _arrays(getattr(code, item.name)) for item in fields(code)}
+    return {item.name: _arrays(getattr(code, item.name)) for item in fields(code) if item.compare}
 
 
 def _arrays(value: Any) -> list[np.ndarray]:
