@@ -19,7 +19,7 @@ from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.training import picture
 from semhier_ros.training.imagenet_meaning import PLANES, fit_meaning, load_classifier_rows, node_means
 from semhier_ros.training.photos import read_manifest, read_pictures
-from semhier_ros.training.picture_form import WHOLE_IMAGES, load_picture
+from semhier_ros.training.picture_form import PAINTED, WHOLE_IMAGES, load_picture
 
 STORED = 192  # side of the squares kept in the memory map
 NOISE = 0.3  # spread of what quantising loses of a reading, in its own standard deviations
@@ -100,7 +100,7 @@ def train(options: argparse.Namespace) -> Path:
     for both kinds of model."""
     if options.take is not None:
         load_picture(options.take, WHOLE_IMAGES)
-        return Path(shutil.copy(options.take, options.out / "picture.pt"))
+        return Path(shutil.copy(options.take, options.out / PAINTED))
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     sources: dict[picture.CropSource, float] = {whole_image_crops(options.data, options.out, options.taxonomy): 1.0}

@@ -23,7 +23,7 @@ from semhier_ros.networks.torch_image_backend import build_image_graphs
 from semhier_ros.training.export import export_graph, half_precision
 from semhier_ros.training.imagenet_meaning import PLANES
 from semhier_ros.training.imagenet_picture import stored_squares
-from semhier_ros.training.picture_form import WHOLE_IMAGES, count_tables, load_picture
+from semhier_ros.training.picture_form import WHOLE_IMAGES, count_tables, load_picture, picture_checkpoint
 
 COUNTED = 400  # photos that the tables are counted on
 
@@ -46,7 +46,7 @@ def load_picture_form(out: Path) -> tuple[PictureForm, dict[str, nn.Module]]:
     Raises:
         FileNotFoundError: there is no picture.pt; train it first.
     """
-    parts = load_picture(out / "picture.pt", WHOLE_IMAGES)
+    parts = load_picture(picture_checkpoint(out), WHOLE_IMAGES)
     squares = stored_squares(out, COUNTED)
     parts = count_tables(parts, squares, len(squares))
     graphs = build_image_graphs(parts.groups, PLANES)

@@ -1,9 +1,12 @@
-"""The picture codec: transforms and contexts trained together for rate and distortion of every prefix.
+"""The picture codec: transforms and contexts trained together for rate and distortion, then the synthesis alone.
 
 Each step draws one prefix k; its loss is the rate of the picture blocks 0..k plus lambda_k * 255^2 * MSE of the picture
 decoded from them (arXiv 2605.08266 weighs its prefixes so), lambda_k being what a bit is worth at that block's
-quantiser step. The empty prefix teaches the synthesis to paint from meaning alone. One codec serves road scenes and
-whole images when both are given: they share all weights but those of the planes that tell their meaning.
+quantiser step. That is the first course, and a codec that knows nothing of meaning (`picture.pt`). In the second,
+painting, what is sent stays as it is; the synthesis is told what the semantic blocks say, paints from meaning alone
+too, and learns what a frozen classifier should see in whole images (`painted.pt`). Trained together, the classifier's
+pull on coarse prefixes bends the latents that later blocks refine. One codec serves road scenes and whole images when
+both are given: they share all weights but those of the planes that tell their meaning.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ from semhier_ros.training.loop import (
     save_checkpoint,
     to_device,
 )
-from semhier_ros.training.picture_form import SCENES, WHOLE_IMAGES, start_picture
+from semhier_ros.training.picture_form import PAINTED, SCENES, WHOLE_IMAGES, start_picture
 from semhier_ros.training.picture_task import TaskLoss
 from semhier_ros.training.road_data import Scenes, load_scenes
 from semhier_ros.training.yolo_data import YoloData
@@ -246,27 +249,57 @@ def train(options: argparse.Namespace) -> Path:
     return optimise(options, sampler)
 
 
+def classifier_task(options: argparse.Namespace, sampler: PictureSampler, device: torch.device) -> TaskLoss | None:
+    """The task loss at the levels of --classes, where there are whole images to judge."""
+    if not options.classes or WHOLE_IMAGES not in sampler.planes:
+        return None
+    tree = Taxonomy.load(options.classes)
+    return TaskLoss([torch.from_numpy(np.array(tree.owner(level))) for level in range(tree.depth)]).to(device)
+
+
+class Course(NamedTuple):
+    """How long one of the two trainings takes, and where it leaves its checkpoint."""
+
+    checkpoint: Path
+    steps: int
+    minutes: float
+    lr: float
+
+
 def optimise(options: argparse.Namespace, sampler: PictureSampler) -> Path:
-    """Train a picture codec on what the sampler gives until the steps or minutes are used up; returns the checkpoint,
-    which also tells the planes of each kind of meaning."""
+    """Train a picture codec on what the sampler gives, then how it paints; returns the last checkpoint, which also
+    tells the planes of each kind of meaning."""
+    sent = options.out / "picture.pt"
+    run_course(options, sampler, Course(sent, options.steps, options.minutes, options.lr))
+    if not options.painting_steps:
+        return sent
+    course = Course(options.out / PAINTED, options.painting_steps, options.painting_minutes, options.painting_lr)
+    run_course(options, sampler, course, sent)
+    return course.checkpoint
+
+
+def run_course(options: argparse.Namespace, sampler: PictureSampler, course: Course, sent: Path | None = None) -> None:
+    """Train until the steps or minutes of `course` are used up. sent: the codec whose synthesis learns to paint."""
     device = pick_device(options.device)
     model = PictureModel(sampler.meanings)
-    path, step = options.out / "picture.pt", 0
-    saved = load_checkpoint(path)
-    if saved is None and options.start:
+    saved, step = load_checkpoint(course.checkpoint), 0
+    if saved is None and sent is not None:
+        first = load_checkpoint(sent)
+        if first is None or first["planes"] != sampler.planes:
+            raise ValueError(f"{sent}: made for other kinds of pictures than {', '.join(sampler.planes) or 'none'}")
+        model.load_state_dict(first["average"])
+    elif saved is None and options.start:
         start_picture(model, sampler.planes, options.start)
     elif saved is None:
         principal_start(model.analysis, model.synthesis, first_patches(sampler))
     model = model.to(device).to(memory_format=torch.channels_last)
     depthwise_in_float32(model)
-    tree = Taxonomy.load(options.classes) if options.classes and not options.control else None
-    owners = [torch.from_numpy(np.array(tree.owner(level))) for level in range(tree.depth)] if tree else []
-    task = TaskLoss(owners).to(device) if owners and WHOLE_IMAGES in sampler.planes else None
-    if options.paint_only:
+    if sent is not None:
         model.keep_code()
-    optimizer = torch.optim.Adam([own for own in model.parameters() if own.requires_grad], lr=options.lr)
+    task = classifier_task(options, sampler, device) if sent is not None else None
+    optimizer = torch.optim.Adam([own for own in model.parameters() if own.requires_grad], lr=course.lr)
     average = AveragedWeights(model)
-    schedule = Schedule(options.steps, options.minutes)
+    schedule = Schedule(course.steps, course.minutes)
     if saved is not None:
         model.load_state_dict(saved["network"])
         average.network.load_state_dict(saved["average"])
@@ -289,20 +322,22 @@ def optimise(options: argparse.Namespace, sampler: PictureSampler) -> Path:
     bar = tqdm(
         prefetch(lambda i: sampler.batch(i, options.batch), step),
         initial=step,
-        total=options.steps,
+        total=course.steps,
         unit="step",
         mininterval=10,
+        desc="paint" if sent is not None else "code",
     )
     for arrays in bar:
         if schedule.done(step):
             break
         images, meaning = to_device(list(arrays[:2]), device)
-        if options.control:
+        if sent is None:
             meaning.zero_()
+            (options.out / PAINTED).unlink(missing_ok=True)  # painted for a codec that is no more
         image = as_input(images, torch.float32).contiguous(memory_format=torch.channels_last)
         prefix = -1 if draw.random() < EMPTY_SHARE else int(draw.integers(len(GROUPS)))
         for group in optimizer.param_groups:
-            group["lr"] = options.lr * schedule.factor(step)
+            group["lr"] = course.lr * schedule.factor(step)
         with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
             found = prefix_loss(model, image, meaning, prefix, task, int(arrays[2].sum()))
         optimizer.zero_grad(set_to_none=True)
@@ -315,10 +350,9 @@ def optimise(options: argparse.Namespace, sampler: PictureSampler) -> Path:
             shown[name] = 0.97 * shown.get(name, value) + 0.03 * value
         bar.set_postfix({name: f"{value:.3g}" for name, value in sorted(shown.items())}, refresh=False)
         if time.monotonic() - saved_at > 180:
-            save_checkpoint(path, state())
+            save_checkpoint(course.checkpoint, state())
             saved_at = time.monotonic()
-    save_checkpoint(path, state())
-    return path
+    save_checkpoint(course.checkpoint, state())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -345,10 +379,9 @@ def add_form(parser: argparse.ArgumentParser) -> None:
         help="tree at whose levels a frozen classifier should see the same in decoded whole images (that of ImageNet)",
     )
     parser.add_argument(
-        "--paint-only",
-        action="store_true",
-        help="train the synthesis alone: what is sent, and in how many bytes, stays that of --start",
+        "--painting-steps", type=int, default=20_000, help="of the synthesis alone, afterwards; 0: leave it out"
     )
     parser.add_argument(
-        "--control", action="store_true", help="the same codec without levels: no task loss, nothing told of meaning"
+        "--painting-minutes", type=float, default=30.0, help="anneal to this much time if they take longer"
     )
+    parser.add_argument("--painting-lr", type=float, default=5e-5)

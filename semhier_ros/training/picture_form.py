@@ -27,6 +27,7 @@ from semhier_ros.training.loop import load_checkpoint
 
 SCENES, WHOLE_IMAGES = "scenes", "whole_images"  # names of meanings
 MEANING_OF_KIND = dict(zip(KINDS, (SCENES, WHOLE_IMAGES), strict=True))
+PAINTED = "painted.pt"  # beside `picture.pt`: the same codec with a synthesis that was trained on
 TABLE_ROWS, TABLE_HALF = 64, 127
 COUNTED_AS = 300  # symbols that the Gaussian of a row counts as beside those that were seen
 
@@ -44,6 +45,12 @@ class PictureParts(NamedTuple):
     def blocks(self) -> PictureBlocks:
         """The coder of these parts."""
         return PictureBlocks.assemble(self.groups, self.tables, self.networks, self.shifts)
+
+
+def picture_checkpoint(out: Path) -> Path:
+    """The last checkpoint that the picture stage left in `out`, painted if it came so far."""
+    painted = out / PAINTED
+    return painted if painted.exists() else out / "picture.pt"
 
 
 def load_picture(path: Path, meaning: str, groups: int = len(GROUPS)) -> PictureParts:

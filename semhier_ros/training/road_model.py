@@ -34,7 +34,7 @@ from semhier_ros.training.integer_form import (
 )
 from semhier_ros.training.loop import load_checkpoint
 from semhier_ros.training.object_codec import train_object_codec
-from semhier_ros.training.picture_form import SCENES, count_tables, load_picture
+from semhier_ros.training.picture_form import SCENES, count_tables, load_picture, picture_checkpoint
 from semhier_ros.training.road_data import CANVAS, PICTURE_CANVAS, load_scenes
 from semhier_ros.training.road_objects import Matched, collect, make_rows, named_code, remembered
 from semhier_ros.training.yolo_data import YoloData
@@ -139,7 +139,7 @@ def make(options: argparse.Namespace) -> Path:
     detector = load_checkpoint(options.out / "detector.pt")
     if detector is None:
         raise FileNotFoundError(f"{options.out}/detector.pt: missing; train the detector stage first")
-    pictures = load_picture(options.out / "picture.pt", SCENES, PICTURES)
+    pictures = load_picture(picture_checkpoint(options.out), SCENES, PICTURES)
     graphs["detector"].detector.load_state_dict(detector["average"])
     graphs["picture_analysis"].analysis = pictures.model.analysis
     graphs["picture_synthesis"].synthesis = pictures.model.synthesis

@@ -65,7 +65,7 @@ def test_own_data_becomes_a_model_that_encodes_and_decodes(own_data, capsys):
         "out": str(own_data / "runs"),
         "threads": 1,
         "detector": {"steps": 2, "batch": 2, "crop": [128, 96]},
-        "picture": {"steps": 2, "batch": 2, "crop": 64},
+        "picture": {"steps": 2, "batch": 2, "crop": 64, "painting_steps": 2},
         "model": {"steps": 3, "threshold": 0.002, "name": "mine"},
     }
     (own_data / "train.yaml").write_text(yaml.safe_dump(config))

@@ -62,8 +62,8 @@ def test_context_comes_back_from_its_integers() -> None:
 
 
 def test_what_a_config_names_to_start_from_are_folders_and_what_it_leaves_out_is_a_word() -> None:
-    config = {"data": "photos", "validation": "v", "picture": {"start": ["models/imagenet"], "control": True}}
+    config = {"data": "photos", "validation": "v", "picture": {"start": ["models/imagenet"], "painting_steps": 0}}
     settings = settings_of("picture", config, {})
     assert settings.start == [Path("models/imagenet")]
-    assert settings.control is True
+    assert settings.painting_steps == 0
     assert settings_of("model", config | {"model": {"without": "search"}}, {}).without == "search"
