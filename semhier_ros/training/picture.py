@@ -251,7 +251,7 @@ def train(options: argparse.Namespace) -> Path:
 
 def classifier_task(options: argparse.Namespace, sampler: PictureSampler, device: torch.device) -> TaskLoss | None:
     """The task loss at the levels of --classes, where there are whole images to judge."""
-    if not options.classes or WHOLE_IMAGES not in sampler.planes:
+    if options.untold or not options.classes or WHOLE_IMAGES not in sampler.planes:
         return None
     tree = Taxonomy.load(options.classes)
     return TaskLoss([torch.from_numpy(np.array(tree.owner(level))) for level in range(tree.depth)]).to(device)
@@ -331,8 +331,9 @@ def run_course(options: argparse.Namespace, sampler: PictureSampler, course: Cou
         if schedule.done(step):
             break
         images, meaning = to_device(list(arrays[:2]), device)
-        if sent is None:
+        if sent is None or options.untold:
             meaning.zero_()
+        if sent is None:
             (options.out / PAINTED).unlink(missing_ok=True)  # painted for a codec that is no more
         image = as_input(images, torch.float32).contiguous(memory_format=torch.channels_last)
         prefix = -1 if draw.random() < EMPTY_SHARE else int(draw.integers(len(GROUPS)))
@@ -385,3 +386,8 @@ def add_form(parser: argparse.ArgumentParser) -> None:
         "--painting-minutes", type=float, default=30.0, help="anneal to this much time if they take longer"
     )
     parser.add_argument("--painting-lr", type=float, default=5e-5)
+    parser.add_argument(
+        "--untold",
+        action="store_true",
+        help="paint with no word of meaning and no classifier: a control of what levels of meaning are worth",
+    )
