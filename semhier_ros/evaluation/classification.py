@@ -11,7 +11,7 @@ judge's log-probability of the true class at any level, or against PSNR, are mea
 frontier of what was measured. Choosing on the photos that are reported favours the references.
 
 `control:FOLDER` is a whole-image model's picture blocks alone: what levels of meaning cost pictures, and what they give
-them, shows against a folder of the codec before it was told of any (docs/training.md).
+them, shows against a folder painted `--untold` (docs/training.md).
 
 `at` holds what every codec's pictures reach at the sizes of --at, and `margin_of_semhier` what ours leads by there,
 both with 95 % intervals of a bootstrap over photos (`at_sizes`).

@@ -317,6 +317,8 @@ def run_course(options: argparse.Namespace, sampler: PictureSampler, course: Cou
             "planes": sampler.planes,
         }
 
+    if sent is None and not schedule.done(step):
+        (options.out / PAINTED).unlink(missing_ok=True)  # painted for a codec that is no more
     saved_at = time.monotonic()
     shown: dict[str, float] = {}
     bar = tqdm(
@@ -333,8 +335,6 @@ def run_course(options: argparse.Namespace, sampler: PictureSampler, course: Cou
         images, meaning = to_device(list(arrays[:2]), device)
         if sent is None or options.untold:
             meaning.zero_()
-        if sent is None:
-            (options.out / PAINTED).unlink(missing_ok=True)  # painted for a codec that is no more
         image = as_input(images, torch.float32).contiguous(memory_format=torch.channels_last)
         prefix = -1 if draw.random() < EMPTY_SHARE else int(draw.integers(len(GROUPS)))
         for group in optimizer.param_groups:

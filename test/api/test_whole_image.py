@@ -1,5 +1,6 @@
 """Model imagenet behind the same facade: names level by level, calibrated readings, pictures, exactness, odd inputs."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -132,6 +133,19 @@ def test_golden_semantic_blocks(imagenet):
     for index, data in enumerate(golden):
         read = imagenet.model.decode(index, bytes.fromhex(data), read)
     assert_same(read, code)
+
+
+def test_what_a_forged_block_says_is_gone_with_it(imagenet):
+    """A prefix stays as it was whatever was tried on top of it, cached parameters included."""
+    decode = imagenet.model.decode
+    blocks = [block.data for block in imagenet.encode(street_frames()[0], blocks=4)]
+    code = decode(0, blocks[0], None)
+    for forged in (bytes(len(blocks[1])), b"\xff" * 40, blocks[2], b""):
+        with contextlib.suppress(PacketError):
+            decode(2, blocks[2], decode(1, forged, code))
+    for index in range(1, 4):
+        code = decode(index, blocks[index], code)
+    assert [imagenet.model.stream.encode(index, code) for index in range(4)] == blocks
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4001, 17), (17, 4001), (224, 224), (720, 1280)])

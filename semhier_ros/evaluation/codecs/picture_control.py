@@ -2,8 +2,8 @@
 
 The control of what levels of meaning are worth to pictures. Its folder is best one that was trained so, for rate and
 distortion of every prefix of channels (nested dropout of channel groups, after Rippel, Gelbart, Adams, "Learning
-Ordered Representations with Nested Dropout", arXiv 1402.0915) and with nothing told of meaning: what the picture stage
-has before it paints (docs/training.md). Any other whole-image folder is read in the same way.
+Ordered Representations with Nested Dropout", arXiv 1402.0915) and painted with nothing told of meaning: `semhier train
+road picture --untold` (docs/training.md). Any other whole-image folder is read in the same way.
 """
 
 from __future__ import annotations
