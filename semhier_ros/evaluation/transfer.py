@@ -27,7 +27,7 @@ from tqdm import tqdm
 from semhier_ros.cli import CommandError
 from semhier_ros.evaluation.classification_data import interval, read_picture
 
-STRENGTHS = (0.03, 0.3)  # of the data against the probe's penalty (scikit-learn's C)
+STRENGTHS = (0.03, 0.3, 1.0)  # of the data against the probe's penalty (scikit-learn's C)
 ITERATIONS = 100
 HELD = 5  # one in so many training photos chooses the strength
 

@@ -41,7 +41,7 @@ class Answer:
     steps = (1.0,)
 
     def __init__(self, reader: ImageReader, reference: Mapping[str, Floats]):
-        self.reader, self.centres = reader, reference["centres"]
+        self.reader, self.reference = reader, reference
         self._sure = Tables.from_counts(np.ones((1, CONFIDENCES)))
 
     def send(self, seen: TrunkOutput, step: float) -> Received:
@@ -55,11 +55,10 @@ class Answer:
         leaf = _get_path(decoder, self.reader)
         sure = (int(decoder.get(self._sure, 0)[0]) + 0.5) / CONFIDENCES
         decoder.finish()
-        weights = self.reader.weights
-        logits = weights["rows"] @ self.centres[leaf] + weights["row_bias"]
+        features, logits = _read(self.reference, self.reference["centres"][leaf])
         others = np.delete(logits, leaf)
         logits[leaf] = np.log(np.exp(others - others.max()).sum()) + others.max() + np.log(sure / (1 - sure))
-        return Received(len(data), weights["feature_mean"] + self.centres[leaf] @ weights["space"], logits)
+        return Received(len(data), features, logits)
 
 
 class Projected:
@@ -68,7 +67,7 @@ class Projected:
     steps = STEPS
 
     def __init__(self, reader: ImageReader, reference: Mapping[str, Floats], name_first: bool):
-        self.reader, self.first = reader, name_first
+        self.reader, self.reference, self.first = reader, reference, name_first
         self.name = "name_first" if name_first else "projection"
         self.centres = reference["centres"]
         self.enter, self.leave = reference[f"{self.name}_enter"], reference[f"{self.name}_leave"]
@@ -76,12 +75,11 @@ class Projected:
         self._tables: dict[float, Tables] = {}
 
     def send(self, seen: TrunkOutput, step: float) -> Received:
-        weights = self.reader.weights
         size = step * float(self.spread[0])
         if step not in self._tables:
             self._tables[step] = Tables.gaussian(np.maximum(self.spread / size, 0.05), HALF)
         tables = self._tables[step]
-        point = weights["enter"] @ (seen.features - weights["feature_mean"])
+        point = self.reference["space_enter"] @ (seen.features - self.reference["mean"])
         leaf = int(seen.logits.argmax())
         encoder = BlockEncoder()
         if self.first:
@@ -96,8 +94,13 @@ class Projected:
         known = (decoder.get(tables, rows) - HALF) * np.float32(size)
         decoder.finish()
         read = np.asarray(centre + self.leave @ known, np.float32)
-        logits = weights["rows"] @ read + weights["row_bias"]
-        return Received(len(data), weights["feature_mean"] + read @ weights["space"], logits)
+        return Received(len(data), *_read(self.reference, read))
+
+
+def _read(reference: Mapping[str, Floats], point: Floats) -> tuple[Floats, Floats]:
+    """The features (F) and leaf logits (C) of a point of the reference's space."""
+    features = reference["mean"] + point @ reference["space_leave"]
+    return features, reference["rows"] @ point + reference["bias"]
 
 
 def _put_path(encoder: BlockEncoder, reader: ImageReader, path: tuple[int, ...]) -> None:

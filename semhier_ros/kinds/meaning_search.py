@@ -23,7 +23,7 @@ from semhier_ros.taxonomy import Taxonomy
 Floats = NDArray[np.float32]
 MOST_PASSES = 60
 LEAST_GAIN = 2e-4  # nats
-FAINT = 3e-4  # a leaf less likely than this does not bend the divergence
+FAINT = 2e-3  # a leaf less likely than this does not bend the divergence
 
 
 def chances_at(logits: Floats, temperatures: Floats) -> Floats:
@@ -96,7 +96,7 @@ def damage(reader: ImageReader, code: ImageCode, block: int, wanted: Wanted, ste
     scale = np.float32(step / UNIT)
     size = len(code.latents[block])
     last = tree.depth - 1
-    point = reader.point(code, block)
+    point, lift = reader.point(code, block), weights[f"lift_{block}"][:, -size:]
     logits, linear, hidden, factor = reader.linear_and_hidden(code, block, point)
     inner = weights[f"hidden_{block}.weight"][:, -size:] * np.where(hidden > 0, scale, np.float32(0))[:, None]
     louder = (factor * weights[f"sharpen_{block}"]) @ inner
@@ -117,13 +117,12 @@ def damage(reader: ImageReader, code: ImageCode, block: int, wanted: Wanted, ste
         moves += linear[:, None] * louder
         gradient = pull @ moves
         moves -= told[0] @ moves
-        means = told[1] @ moves
-        spread = tree.lift(told[:, None] * moves.T, block) * np.sqrt(bends[:, None] / mass)[:, None]
+        spread = tree.lift(told[0] * moves.T, block) * np.sqrt(bends.sum() / mass[0])
         leaves = moves * np.sqrt((leaf_share * bends) @ told)[:, None]
-        rows = np.concatenate([leaves, spread[0].T, spread[1].T])
-        less = np.sqrt((1 + leaf_share) * bends[1]) * means
+        rows = np.concatenate([leaves, spread.T])  # of the nodes as they are; sharpened they bend much alike
+        less = np.sqrt(leaf_share * bends[1]) * (told[1] @ moves)
     else:
-        gradient = loud * (pull @ move) + (pull @ linear) * louder + (pull @ answer) @ inner
+        gradient = loud * ((pull @ weights["rows"]) @ lift) + (pull @ linear) * louder + (pull @ answer) @ inner
         heard = np.flatnonzero(told[0] > FAINT)
         moves = answer[heard] @ inner
         moves += loud * move[heard]
@@ -135,7 +134,7 @@ def damage(reader: ImageReader, code: ImageCode, block: int, wanted: Wanted, ste
         rows = moves
         rows *= np.sqrt(bends @ told)[:, None]
     feature_weight = 2 * weights["search_features"][block] * scale
-    gradient = gradient + feature_weight * ((point - wanted.point) @ weights[f"lift_{block}"][:, -size:])
+    gradient = gradient + feature_weight * ((point - wanted.point) @ lift)
     return Quadratic.made(gradient, rows, less, weights[f"lift_square_{block}"], feature_weight * scale)
 
 

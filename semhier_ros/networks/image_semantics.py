@@ -19,7 +19,7 @@ from semhier_ros.networks.rate import interval_bits
 
 HIDDEN = 64
 MIN_SCALE, MAX_SCALE = 0.08, 40.0
-START_STEPS = (0.5, 0.6, 1.4, 0.75)  # per block, the first quantiser step in deviations of its strongest direction
+START_STEPS = (0.5, 0.6, 1.9, 1.5)  # per block, the first quantiser step in deviations of its strongest direction
 START_ROOTS = 5.0  # steps between chances 0 and 1 of a coarse node, both as square roots, before training
 WORTH = 4.0  # pictures that a node's expected mean is worth against those seen of it
 SPREAD_WORTH = 40.0  # the same for the spread of its latents

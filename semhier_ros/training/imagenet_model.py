@@ -23,31 +23,33 @@ from semhier_ros.codec.image_stream import ImageLayout, ImageStream
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import LATENT_BOUND, steps_of
 from semhier_ros.codec.view import square_view
-from semhier_ros.kinds.image_encoder import code_image
+from semhier_ros.kinds.image_encoder import code_image, rounded_bits
 from semhier_ros.networks.classifier import SIDE
 from semhier_ros.networks.image_semantics import MAX_SCALE, MIN_SCALE, ImageSemantics
 from semhier_ros.perception.image_reader import ImageReader, softmax
 from semhier_ros.taxonomy import Taxonomy
+from semhier_ros.training.imagenet_meaning import load_classifier_rows
 from semhier_ros.training.imagenet_picture_form import PictureForm, load_picture_form, write_graphs
 from semhier_ros.training.imagenet_semantic import (
     LEAF_SHARE,
     SHARP,
     SHARP_SHARE,
     Draw,
-    Photos,
     build,
+    load_features,
     load_photos,
 )
-from semhier_ros.training.imagenet_space import Space
+from semhier_ros.training.imagenet_space import Space, fit_space
 from semhier_ros.training.integer_form import OUTPUT_BOUND, scale_table
 from semhier_ros.training.loop import load_checkpoint
 
 LATENT_ROWS, LATENT_HALF = 48, 63
 STEP_ROWS = (6, 3, 0, -3, -6)  # how many table rows coarser than the middle one each quality quantises
 QUALITY_SHARE = 0.94  # of the middle quality, in block 0's first symbol
-SEARCH_NATS = (0.045, 0.04, 0.0275, 0.031)  # per block, what a bit must save; set on the choosing half
-SEARCH_FEATURES = (0.05, 0.5, 12.0, 18.0)  # per block, nats that the features' squared distance is worth
-REFERENCE_DIRECTIONS = 400
+SEARCH_NATS = (0.03, 0.03, 0.0249, 0.0173)  # per block, what a bit must save; set on the choosing half
+SEARCH_EVEN = (0.0, 0.0, 1.3, 1.3)  # per block, how far pictures are brought to equal bytes
+SEARCH_FEATURES = (0.05, 0.5, 16.0, 22.0)  # per block, nats that the features' squared distance is worth
+REFERENCE_PLAIN_SHARE = 0.1  # the reference codecs' space is that of the logits, nearly
 COUNTED = 250  # made-up and real photos that teach the latents' tables
 PRIOR_WEIGHT = 200.0  # symbols that a Gaussian row is worth against those counted
 
@@ -129,10 +131,12 @@ def head_arrays(semantics: ImageSemantics, space: Space) -> dict[str, NDArray]:
         "rows": space.rows,
         "row_bias": space.bias,
         "project_evidence": semantics.evidence.detach().numpy(),
-        "project": semantics.analyse.detach().numpy() @ space.enter,
+        "project": semantics.analyse.detach().numpy(),
         "sharpness": semantics.sharpness.detach().numpy(),
         "search_nats": np.array(SEARCH_NATS),
         "search_features": np.array(SEARCH_FEATURES),
+        "search_even": np.array(SEARCH_EVEN),
+        "search_usual": np.ones((len(STEP_ROWS), len(semantics.dimensions))),
         "search_shares": np.array([SHARP, SHARP_SHARE, LEAF_SHARE]),
         "temperature": np.ones((len(STEP_ROWS), len(semantics.dimensions), 3)),
     }
@@ -151,20 +155,24 @@ def head_arrays(semantics: ImageSemantics, space: Space) -> dict[str, NDArray]:
     return {key: np.ascontiguousarray(value, np.float32) for key, value in heads.items()}
 
 
-def reference_arrays(space: Space, photos: Photos) -> dict[str, NDArray]:
-    """What the untrained reference codecs of `evaluation.vector_codecs` need: principal directions of the logits, of
-    all that the photos say (`projection`) and of what their class's centre leaves of it (`name_first`)."""
-    points = photos.points.numpy().astype(np.float64)
+def reference_arrays(features: NDArray, weight: NDArray, bias: NDArray, seed: int) -> dict[str, NDArray]:
+    """What the untrained reference codecs of `evaluation.vector_codecs` need for a classifier of rows `weight` C,F and
+    `bias` C: a space of the logits, and in it the principal directions of all that the photos say (`projection`) and
+    of what their class's centre leaves of it (`name_first`)."""
+    leaves = (features @ weight.T + bias).argmax(1)
+    space = fit_space(features, leaves, weight, bias, seed, plain_share=REFERENCE_PLAIN_SHARE)
+    points = (features - space.mean).astype(np.float64) @ space.enter.T
     rows = space.rows - space.rows.mean(0)
     values, vectors = np.linalg.eigh(rows.T.astype(np.float64) @ rows)
     root, inverse = ((vectors * np.maximum(values, 1e-9) ** power) @ vectors.T for power in (0.5, -0.5))
-    arrays = {"centres": space.centres}
-    for name, deviations in (("projection", points), ("name_first", points - space.centres[photos.leaf.numpy()])):
+    named = ("mean", "space_enter", "space_leave", "rows", "bias", "centres")
+    arrays = dict(zip(named, space, strict=True))
+    for name, deviations in (("projection", points), ("name_first", points - space.centres[leaves])):
         spread, directions = np.linalg.eigh(root @ np.cov(deviations.T) @ root)
-        best = directions[:, ::-1][:, :REFERENCE_DIRECTIONS]
+        best = directions[:, ::-1]
         arrays[f"{name}_enter"] = best.T @ root
         arrays[f"{name}_leave"] = inverse @ best
-        arrays[f"{name}_spread"] = np.sqrt(spread[::-1][:REFERENCE_DIRECTIONS])
+        arrays[f"{name}_spread"] = np.sqrt(np.maximum(spread[::-1], 0))
     return {key: np.ascontiguousarray(value, np.float32) for key, value in arrays.items()}
 
 
@@ -246,13 +254,22 @@ def calibrate(reader: ImageReader, seen: list[TrunkOutput], truth: NDArray) -> N
     return result
 
 
+def usual_bits(reader: ImageReader, seen: list[TrunkOutput]) -> NDArray[np.float32]:
+    """Bits (qualities, blocks) that a picture's latents take when they are rounded only; a mean."""
+    stream = reader.stream
+    blocks, qualities = stream.semantic_blocks, len(stream.layout.steps)
+    return np.array([np.mean([rounded_bits(reader, one, q, blocks) for one in seen], axis=0) for q in range(qualities)])
+
+
 def teach_tables(stream: ImageStream, tree: Taxonomy, heads: dict[str, NDArray], draw: Draw, space: Space) -> None:
-    """Give the stream tables counted on drawn pictures as the search codes them."""
+    """Give the stream tables counted on drawn pictures as the search codes them, and the heads what is usual there."""
     points, logits = draw.batch(COUNTED)
     features = points.numpy() @ space.leave + space.mean
     seen = [TrunkOutput(f.astype(np.float32), z) for f, z in zip(features, logits.numpy(), strict=True)]
     stored = {key: value.astype(np.float32) for key, value in halved(heads).items()}
-    stream.tables = dict(stream.tables) | {"latents": counted_latents(ImageReader(stream, tree, stored), seen)}
+    reader = ImageReader(stream, tree, stored | {"search_even": np.zeros(stream.semantic_blocks, np.float32)})
+    stream.tables = dict(stream.tables) | {"latents": counted_latents(reader, seen)}
+    heads["search_usual"] = usual_bits(reader, seen)
 
 
 def read_truth(options: argparse.Namespace) -> tuple[list[str], NDArray]:
@@ -289,7 +306,9 @@ def make(options: argparse.Namespace) -> Path:
     teach_tables(stream, tree, heads, Draw(photos, space), space)
     write_image_stream(stream, folder / "stream.safetensors")
     save_file(halved(heads), folder / "heads.safetensors")
-    save_file(halved(reference_arrays(space, photos)), folder / "reference.safetensors")
+    rows = load_classifier_rows(out)
+    reference = reference_arrays(load_features(options.data, out), *rows, options.seed)
+    save_file(halved(reference), folder / "reference.safetensors")
     write_image_card(folder, options.name, stream.layout)
 
     loaded = load_image_folder(folder)

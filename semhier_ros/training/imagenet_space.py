@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 DIRECTIONS = 400
-PLAIN_SHARE = 0.1  # weight of a feature that no class looks at, against the mean over directions
+PLAIN_SHARE = 10.0  # weight of a feature that no class looks at, against the mean over directions
 COVERED = 12  # photos from which a class's own mean counts
 TRUST = 6.0  # photos that the regression is worth
 CENTRE_SHARE = 0.15  # weight of the spread of centres against that about them
@@ -58,14 +58,20 @@ def class_means(features: NDArray, leaves: NDArray, weight: NDArray, seed: int) 
 
 
 def fit_space(
-    features: NDArray, leaves: NDArray, weight: NDArray, bias: NDArray, seed: int = 0, directions: int = DIRECTIONS
+    features: NDArray,
+    leaves: NDArray,
+    weight: NDArray,
+    bias: NDArray,
+    seed: int = 0,
+    directions: int = DIRECTIONS,
+    plain_share: float = PLAIN_SHARE,
 ) -> Space:
     """The space of `features` n,F named `leaves` n for a classifier of rows `weight` C,F and `bias` C."""
     centres = class_means(features, leaves, weight, seed)
     about = features - centres[leaves]
     rows = weight.astype(np.float64) - weight.mean(0, dtype=np.float64)
     metric = rows.T @ rows
-    metric = metric / np.trace(metric) * len(metric) + PLAIN_SHARE * np.eye(len(metric))
+    metric = metric / np.trace(metric) * len(metric) + plain_share * np.eye(len(metric))
     values, vectors = np.linalg.eigh(metric)
     root, inverse = ((vectors * values**power) @ vectors.T for power in (0.5, -0.5))
     spread = root @ (np.cov(about.T) + CENTRE_SHARE * np.cov(centres.T)) @ root

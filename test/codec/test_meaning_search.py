@@ -8,9 +8,10 @@ import pytest
 from semhier_ros import Codec
 from semhier_ros.codec.image_backend import TrunkOutput
 from semhier_ros.codec.image_stream import ImageCode
-from semhier_ros.kinds.image_encoder import code_image
+from semhier_ros.codec.latent_groups import steps_of
+from semhier_ros.kinds.image_encoder import code_image, rounded_bits
 from semhier_ros.kinds.meaning_search import Quadratic, Wanted, damage, improve
-from semhier_ros.perception.image_reader import softmax
+from semhier_ros.perception.image_reader import ImageReader, softmax
 
 
 def quadratic(random, size, tied):
@@ -69,10 +70,10 @@ def model():
     return Codec.load("imagenet", "cpu", threads=1).model
 
 
-def made_up(model, random):
+def made_up(model, random, spread=0.1):
     """What the trunk might say: a point some way off a likely class."""
     weights = model.reader.weights
-    point = 0.1 * random.standard_normal(len(weights["space"])).astype(np.float32)
+    point = spread * random.standard_normal(len(weights["space"])).astype(np.float32)
     features = weights["feature_mean"] + point @ weights["space"]
     return TrunkOutput(features, weights["rows"] @ point + weights["row_bias"]), point
 
@@ -122,3 +123,31 @@ def test_gradient_is_that_of_the_divergence_and_the_distance(model, block):
     for _ in range(10):
         away = random.standard_normal(len(code.latents[block])).astype(np.float32)
         assert away @ found.bend(away) > 0
+
+
+def test_bytes_are_spent_evenly(model):
+    """Where a picture's latents would take more bits than usual a bit must save more: sizes differ less."""
+    random = np.random.default_rng(8)
+    reader, stream = model.reader, model.stream
+    quality, blocks = stream.layout.quality, stream.semantic_blocks
+    tables = stream.tables["latents"]
+
+    def bits(own, seen):
+        code = code_image(own, seen, quality, blocks)
+        total = 0.0
+        for block in range(2, blocks):
+            means, rows = stream.latent_parameters(block, code)
+            symbols = steps_of(code.latents[block], means, tables, stream.layout.steps[quality][block])
+            total += float(tables.bits[rows, symbols].sum())
+        return total
+
+    plain = dict(reader.weights) | {"search_even": np.zeros(blocks, np.float32)}
+    unweighed = ImageReader(stream, model.taxonomy, plain)
+    pictures = [made_up(model, random, spread)[0] for spread in np.linspace(0.02, 0.12, 12)]
+    taken = np.array([rounded_bits(reader, seen, quality, blocks)[-1] for seen in pictures])
+    usual = float(reader.weights["search_usual"][quality, -1])
+    assert taken.min() < usual < taken.max()
+    evened, left = (np.array([bits(own, seen) for seen in pictures]) for own in (reader, unweighed))
+    assert evened[taken.argmax()] < left[taken.argmax()]
+    assert evened[taken.argmin()] > left[taken.argmin()]
+    assert evened.std() / evened.mean() < 0.9 * left.std() / left.mean()
