@@ -2,7 +2,9 @@
 
 Linear probes are trained on what each prefix decodes to (the features read from the latents) for label sets that no
 training here used, and tested on photos kept out of every training by a rule on their names. Beside them stand the
-uncompressed features, JPEG and WebP pictures through the same trunk, and codecs of features.
+uncompressed features, JPEG and WebP pictures through the same trunk, and codecs of features. A probe sees every
+training photo twice, as it decodes at the operating point that is tested and at the next finer one: two draws of what
+quantising does. Whoever has labelled photos can code them as often as they like.
 
 Label sets are columns `file,label` of a CSV; an optional column `set` holds several label sets in one file. A column
 `split` (train, test) overrides the rule: a photo is for testing if its name's SHA-256 falls into the first three of ten
@@ -16,9 +18,9 @@ import csv
 import json
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ from tqdm import tqdm
 from semhier_ros.cli import CommandError
 from semhier_ros.evaluation.classification_data import interval, read_picture
 
+T = TypeVar("T")
 STRENGTHS = (0.03, 0.3, 1.0)  # of the data against the probe's penalty (scikit-learn's C)
 ITERATIONS = 100
 HELD = 5  # one in so many training photos chooses the strength
@@ -91,9 +94,11 @@ def pictures_of(images: Path, asked: dict[str, Asked], tars: bool) -> Iterator[t
         yield from ((name, read_picture(images / name)) for name in asked)
 
 
-def probe(features: NDArray, labels: NDArray, test: NDArray) -> NDArray[np.bool_]:
+def probe(features: NDArray, labels: NDArray, test: NDArray, again: NDArray | None = None) -> NDArray[np.bool_]:
     """Which test photos a linear probe gets right: logistic regression with an L2 penalty (scikit-learn's) on features
-    less their mean, divided by one deviation for all; the penalty is chosen on training photos held out.
+    (n,F) less their mean, divided by one deviation for all; the penalty is chosen on training photos held out.
+
+    again: features (n,F) that the same photos have when they are coded otherwise; of training photos alone it is used.
 
     Raises:
         CommandError: scikit-learn is not installed.
@@ -107,20 +112,33 @@ def probe(features: NDArray, labels: NDArray, test: NDArray) -> NDArray[np.bool_
     train = np.flatnonzero(~test)
     held, used = train[::HELD], np.delete(train, np.arange(0, len(train), HELD))
     mean, spread = features[train].mean(0), features[train].std() + 1e-9
-    rotated = ((features - mean) / spread).astype(np.float32)
-    if len(train) < rotated.shape[1]:  # what no training photo shows has no weight: the same probe in fewer numbers
-        rotated = rotated @ np.linalg.svd(rotated[train], full_matrices=False)[2].T
+    views = [((own - mean) / spread).astype(np.float32) for own in (features, again) if own is not None]
+    if len(views) * len(train) < features.shape[1]:  # what no photo shows has no weight: the same probe, smaller
+        basis = np.linalg.svd(np.concatenate([own[train] for own in views]), full_matrices=False)[2].T
+        views = [own @ basis for own in views]
+    rotated = views[0]
 
     def fit(rows: NDArray, strength: float) -> LogisticRegression:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            return LogisticRegression(C=strength, max_iter=ITERATIONS).fit(rotated[rows], target[rows])
+            own = LogisticRegression(C=strength / len(views), max_iter=ITERATIONS)
+            return own.fit(np.concatenate([view[rows] for view in views]), np.tile(target[rows], len(views)))
 
     best = STRENGTHS[0]
     if len(np.unique(target[used])) > 1:
         best = max(STRENGTHS, key=lambda strength: fit(used, strength).score(rotated[held], target[held]))
     right: NDArray[np.bool_] = fit(train, best).predict(rotated[test]) == target[test]
     return right
+
+
+def decoded(codec: Any, picture: NDArray[np.uint8], quality: int) -> list[tuple[NDArray, int]]:
+    """Features (F) that each semantic prefix of a picture decodes to at an operating point, and its payload bytes."""
+    model, code, sent, found = codec.model, None, 0, []
+    for prefix, block in enumerate(codec.encode(picture, blocks=codec.semantic_blocks, quality=quality)):
+        code = model.decode(prefix, block.data, code)
+        sent += len(block.data)
+        found.append((model.reader.features(code, prefix), sent))
+    return found
 
 
 def collect(options: argparse.Namespace, asked: dict[str, Asked]) -> dict[str, dict[str, list]]:
@@ -137,33 +155,41 @@ def collect(options: argparse.Namespace, asked: dict[str, Asked]) -> dict[str, d
     reference = {k: v.astype(np.float32) for k, v in load_file(model.path / "reference.safetensors").items()}
     vectors = [make_vector_codec(n, model.reader, reference) for n in options.codecs if n in VECTOR_NAMES]
     stills = [still.make(n) for n in options.codecs if n not in VECTOR_NAMES]
-    points: dict[str, dict[str, list]] = defaultdict(lambda: {"name": [], "features": [], "bytes": []})
+    qualities, usual = range(len(model.stream.layout.steps)), model.stream.layout.quality
+    points: dict[str, dict[str, list]] = defaultdict(lambda: {"name": [], "features": [], "again": [], "bytes": []})
 
-    def keep(point: str, name: str, features: NDArray, size: float) -> None:
+    def keep(point: str, name: str, features: NDArray, size: float, again: NDArray | None = None) -> None:
         points[point]["name"].append(name)
         points[point]["features"].append(np.asarray(features, np.float16))
         points[point]["bytes"].append(size)
+        points[point]["again"].append(None if again is None else np.asarray(again, np.float16))
+
+    def finer(settings: Sequence[T], number: int) -> T:
+        return settings[min(number + 1, len(settings) - 1)]
 
     found = pictures_of(options.images, asked, options.labels is None)
     for name, picture in tqdm(found, total=len(asked), unit="photo", desc="encode", mininterval=5):
         view = square_view(picture, model.view_size[0])
         seen = model.backend.classify(view)
         keep("uncompressed", name, seen.features, 2.0 * len(seen.features))
-        code, sent = None, 0
-        for prefix, block in enumerate(codec.encode(picture, blocks=codec.semantic_blocks)):
-            code = model.decode(prefix, block.data, code)
-            sent += len(block.data)
-            keep(f"semhier|{prefix}", name, model.reader.features(code, prefix), sent)
+        prefixes = decoded(codec, picture, usual)
+        others = decoded(codec, picture, finer(qualities, usual))
+        for prefix, ((features, sent), (again, _)) in enumerate(zip(prefixes, others, strict=True)):
+            keep(f"semhier|{prefix}", name, features, sent, again)
         for vector in vectors:
-            for step in vector.steps[:: options.every]:
+            for number in range(0, len(vector.steps), options.every):
+                step = vector.steps[number]
                 got = vector.send(seen, step)
-                keep(f"{vector.name}|{step:g}", name, got.features, got.payload_bytes)
+                again = vector.send(seen, finer(vector.steps, number)).features
+                keep(f"{vector.name}|{step:g}", name, got.features, got.payload_bytes, again)
         for own in stills:
             settings = [s for s in own.settings() if s.scale in (0.5, 0.25)] or own.settings()
-            for setting in settings[:: max(1, len(settings) // 4)]:
-                ((_, arrived),) = still.send(own, view, [setting])
-                features = model.backend.classify(arrived.picture).features
-                keep(f"{own.name}|{setting.scale:g}/{setting.quality:g}", name, features, arrived.payload_bytes)
+            for number in range(0, len(settings), max(1, len(settings) // 4)):
+                setting, other = settings[number], finer(settings, number)
+                arrived = [one for _, one in still.send(own, view, [setting, other])]
+                features, again = (model.backend.classify(one.picture).features for one in arrived)
+                point = f"{own.name}|{setting.scale:g}/{setting.quality:g}"
+                keep(point, name, features, arrived[0].payload_bytes, again)
     return points
 
 
@@ -187,12 +213,15 @@ def run(options: argparse.Namespace) -> int:
     print(f"{'codec':<24}{'payload':>9}  " + "  ".join(f"{name:>24}" for name in sets))
     for point, columns in points.items():
         features = np.stack(columns["features"]).astype(np.float32)
+        coded = columns["again"][0] is not None
+        again = np.stack(columns["again"]).astype(np.float32) if coded else features
         rows = [asked[name] for name in columns["name"]]
         accuracy, spread = {}, {}
         for name in sets:
             mine = np.array([row.set == name for row in rows])
             labels = np.array([row.label for row in rows])[mine]
-            right = probe(features[mine], labels, np.array([row.test for row in rows])[mine])
+            test = np.array([row.test for row in rows])[mine]
+            right = probe(features[mine], labels, test, again[mine] if coded else None)
             accuracy[name], spread[name] = float(right.mean()), interval(right.astype(float))
         row = {"payload_bytes_mean": float(np.mean(columns["bytes"])), "accuracy": accuracy}
         row["accuracy_interval"] = spread

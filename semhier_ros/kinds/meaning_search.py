@@ -47,19 +47,19 @@ def evidence_of(nodes: Sequence[Floats]) -> Floats:
 class Wanted:
     """What the trunk says of a picture, as the search compares readings with it.
 
-    temperatures (T): as it is, and sharpened by `sharp`. chances: per level, the nodes' probabilities (T,nodes).
-    point: where the picture lies in the codec's space (K).
+    temperatures (T): as it is, and sharpened by `sharp`. leaves (T,C): the classes' probabilities. point: where the
+    picture lies in the codec's space (K).
     """
 
     def __init__(self, logits: Floats, point: Floats, tree: Taxonomy, sharp: float):
-        self.point = point
+        self.point, self.tree = point, tree
         self.temperatures = np.array([1.0, sharp], np.float32)
-        leaves = chances_at(logits, self.temperatures)
-        self.chances = [*(tree.lift(leaves, level) for level in range(tree.depth - 1)), leaves]
+        self.leaves = chances_at(logits, self.temperatures)
 
     def evidence(self) -> Floats:
         """What `evidence_of` makes of the probabilities as they are."""
-        return evidence_of([own[0] for own in self.chances])
+        coarser = [self.tree.lift(self.leaves[0], level) for level in range(self.tree.depth - 1)]
+        return evidence_of([*coarser, self.leaves[0]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,48 +91,30 @@ class Quadratic:
 
 
 def damage(reader: ImageReader, code: ImageCode, block: int, wanted: Wanted, step: int) -> Quadratic:
-    """What moving the last latent group (d) of `code` by whole steps does to the reading."""
-    weights, tree = reader.weights, reader.tree
+    """What moving the last latent group (d) of `code` by whole steps does to the classes' posterior and features."""
+    weights = reader.weights
     scale = np.float32(step / UNIT)
     size = len(code.latents[block])
-    last = tree.depth - 1
     point, lift = reader.point(code, block), weights[f"lift_{block}"][:, -size:]
     logits, linear, hidden, factor = reader.linear_and_hidden(code, block, point)
     inner = weights[f"hidden_{block}.weight"][:, -size:] * np.where(hidden > 0, scale, np.float32(0))[:, None]
     louder = (factor * weights[f"sharpen_{block}"]) @ inner
-    answer, move = weights[f"answer_{block}.weight"], weights[f"move_{block}"]
-    loud = np.float32(factor * scale)
+    answer, loud = weights[f"answer_{block}.weight"], np.float32(factor * scale)
 
     told = chances_at(logits, wanted.temperatures)
     shares = np.array([1.0, weights["search_shares"][1]], np.float32) / wanted.temperatures
     bends = shares / wanted.temperatures
-    leaf_share = weights["search_shares"][2] if block < last else np.float32(1)
-    pull = (leaf_share * shares) @ (told - wanted.chances[last])
-    if block < last:
-        mass = np.maximum(tree.lift(told, block), 1e-12)
-        missing = shares[:, None] * (1 - wanted.chances[block] / mass)
-        pull += np.einsum("tc,tc->c", told, missing.take(tree.owner(block), axis=1))
-        moves = answer @ inner
-        moves += loud * move
-        moves += linear[:, None] * louder
-        gradient = pull @ moves
-        moves -= told[0] @ moves
-        spread = tree.lift(told[0] * moves.T, block) * np.sqrt(bends.sum() / mass[0])
-        leaves = moves * np.sqrt((leaf_share * bends) @ told)[:, None]
-        rows = np.concatenate([leaves, spread.T])  # of the nodes as they are; sharpened they bend much alike
-        less = np.sqrt(leaf_share * bends[1]) * (told[1] @ moves)
-    else:
-        gradient = loud * ((pull @ weights["rows"]) @ lift) + (pull @ linear) * louder + (pull @ answer) @ inner
-        heard = np.flatnonzero(told[0] > FAINT)
-        moves = answer[heard] @ inner
-        moves += loud * move[heard]
-        moves += linear[heard, None] * louder
-        told = told[:, heard]
-        told /= told.sum(axis=1, keepdims=True)
-        moves -= told[0] @ moves
-        less = np.sqrt(bends[1]) * (told[1] @ moves)
-        rows = moves
-        rows *= np.sqrt(bends @ told)[:, None]
+    pull = shares @ (told - wanted.leaves)
+    gradient = loud * ((pull @ weights["rows"]) @ lift) + (pull @ linear) * louder + (pull @ answer) @ inner
+    heard = np.flatnonzero(told[0] > FAINT)
+    rows = answer[heard] @ inner
+    rows += loud * weights[f"move_{block}"][heard]
+    rows += linear[heard, None] * louder
+    told = told[:, heard]
+    told /= told.sum(axis=1, keepdims=True)
+    rows -= told[0] @ rows
+    less = np.sqrt(bends[1]) * (told[1] @ rows)
+    rows *= np.sqrt(bends @ told)[:, None]
     feature_weight = 2 * weights["search_features"][block] * scale
     gradient = gradient + feature_weight * ((point - wanted.point) @ lift)
     return Quadratic.made(gradient, rows, less, weights[f"lift_square_{block}"], feature_weight * scale)

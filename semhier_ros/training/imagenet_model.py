@@ -31,7 +31,6 @@ from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.training.imagenet_meaning import load_classifier_rows
 from semhier_ros.training.imagenet_picture_form import PictureForm, load_picture_form, write_graphs
 from semhier_ros.training.imagenet_semantic import (
-    LEAF_SHARE,
     SHARP,
     SHARP_SHARE,
     Draw,
@@ -46,9 +45,11 @@ from semhier_ros.training.loop import load_checkpoint
 LATENT_ROWS, LATENT_HALF = 48, 63
 STEP_ROWS = (6, 3, 0, -3, -6)  # how many table rows coarser than the middle one each quality quantises
 QUALITY_SHARE = 0.94  # of the middle quality, in block 0's first symbol
-SEARCH_NATS = (0.03, 0.03, 0.0249, 0.0173)  # per block, what a bit must save; set on the choosing half
+# Per block, what a bit must save; set on the choosing half. Blocks 0 and 1 are only rounded: what a search saves there
+# (.7 bytes) later blocks pay fourfold, for their means follow from latents as rounding leaves them.
+SEARCH_NATS = (0.0, 0.0, 0.0263, 0.0167)
 SEARCH_EVEN = (0.0, 0.0, 1.3, 1.3)  # per block, how far pictures are brought to equal bytes
-SEARCH_FEATURES = (0.05, 0.5, 16.0, 22.0)  # per block, nats that the features' squared distance is worth
+SEARCH_FEATURES = (0.0, 0.0, 16.0, 22.0)  # per block, nats that the features' squared distance is worth
 REFERENCE_PLAIN_SHARE = 0.1  # the reference codecs' space is that of the logits, nearly
 COUNTED = 250  # made-up and real photos that teach the latents' tables
 PRIOR_WEIGHT = 200.0  # symbols that a Gaussian row is worth against those counted
@@ -137,15 +138,16 @@ def head_arrays(semantics: ImageSemantics, space: Space) -> dict[str, NDArray]:
         "search_features": np.array(SEARCH_FEATURES),
         "search_even": np.array(SEARCH_EVEN),
         "search_usual": np.ones((len(STEP_ROWS), len(semantics.dimensions))),
-        "search_shares": np.array([SHARP, SHARP_SHARE, LEAF_SHARE]),
+        "search_shares": np.array([SHARP, SHARP_SHARE]),
         "temperature": np.ones((len(STEP_ROWS), len(semantics.dimensions), 3)),
     }
     for k, size in enumerate(semantics.dimensions):
         lift = semantics.lift[k].weight.detach().numpy()
         heads[f"known_{k}"] = semantics.known[k].detach().numpy()
         heads[f"lift_{k}"] = lift
-        heads[f"lift_square_{k}"] = lift[:, -size:].T @ lift[:, -size:]
-        heads[f"move_{k}"] = space.rows @ lift[:, -size:]
+        if SEARCH_NATS[k] > 0:
+            heads[f"lift_square_{k}"] = lift[:, -size:].T @ lift[:, -size:]
+            heads[f"move_{k}"] = space.rows @ lift[:, -size:]
         heads[f"sharpen_{k}"] = semantics.sharpen[k].detach().numpy()
         heads[f"hidden_{k}.weight"] = semantics.hidden[k].weight.detach().numpy()
         heads[f"hidden_{k}.bias"] = semantics.hidden[k].bias.detach().numpy()

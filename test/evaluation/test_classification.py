@@ -75,3 +75,18 @@ def test_a_probe_learns_what_is_there_and_only_that():
     told = np.eye(3)[np.arange(300) % 3] + 0.1 * random.standard_normal((300, 3))
     assert probe(told, labels, test).mean() == 1
     assert probe(random.standard_normal((300, 3)), labels, test).mean() < 0.6
+
+
+@pytest.mark.usefixtures("learner")
+def test_a_probe_learns_from_training_photos_coded_twice():
+    labels = np.array(["a", "b", "c"])[np.arange(300) % 3]
+    test = np.arange(300) % 10 < 3
+    once, twice = [], []
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        told = 2.2 * np.eye(200)[np.arange(300) % 3]
+        features, again = (told + random.standard_normal((300, 200)) for _ in range(2))
+        again[test] = 1e6  # what test photos are coded to otherwise is nobody's business
+        once.append(probe(features, labels, test).mean())
+        twice.append(probe(features, labels, test, again).mean())
+    assert np.mean(twice) > np.mean(once) + 0.03
