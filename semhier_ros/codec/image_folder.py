@@ -42,6 +42,10 @@ def load_image_folder(folder: Path) -> ImageFolder:
     try:
         card = read_card(folder, IMAGE_FILES)
         heads = {key: value.astype(np.float32) for key, value in load_file(folder / "heads.safetensors").items()}
+        if "search_even" not in heads or heads["project"].shape[1] != len(heads["space"]):
+            raise ModelError(
+                f"{folder}/heads.safetensors: of an earlier version; make it anew with `semhier train imagenet model`"
+            )
         layout = ImageLayout.from_dict(card["layout"])
         stream = read_image_stream(layout, load_file(folder / "stream.safetensors"))
         return ImageFolder(folder, card["name"], stream, heads, card["stream_hash"], card["model_hash"])

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from street import street_frames
 
 from semhier_ros import Codec
 from semhier_ros.codec import Packet, PacketError
+from semhier_ros.codec.image_folder import write_image_card
 from semhier_ros.codec.image_stream import ImageCode
 from semhier_ros.codec.model_folder import ModelError
 
@@ -182,6 +184,17 @@ def test_damaged_blocks_raise_packet_errors_and_nothing_else(imagenet):
 def test_bad_arguments(imagenet, arguments, message):
     with pytest.raises(ValueError, match=message):
         imagenet.encode(street_frames()[0], **arguments)
+
+
+def test_a_model_of_an_earlier_version_says_so(imagenet, tmp_path):
+    folder = tmp_path / "imagenet"
+    shutil.copytree(imagenet.model.path, folder)
+    heads = load_file(folder / "heads.safetensors")
+    del heads["search_even"]
+    save_file(heads, folder / "heads.safetensors")
+    write_image_card(folder, "imagenet", imagenet.model.stream.layout)
+    with pytest.raises(ModelError, match="of an earlier version; make it anew with"):
+        Codec.load(folder, "cpu")
 
 
 def test_changed_model_file_is_refused(imagenet, tmp_path):
