@@ -172,24 +172,26 @@ def collect(options: argparse.Namespace, asked: dict[str, Asked]) -> dict[str, d
         view = square_view(picture, model.view_size[0])
         seen = model.backend.classify(view)
         keep("uncompressed", name, seen.features, 2.0 * len(seen.features))
+        train = not asked[name].test  # a photo for testing is coded once
         prefixes = decoded(codec, picture, usual)
-        others = decoded(codec, picture, finer(qualities, usual))
+        others = decoded(codec, picture, finer(qualities, usual)) if train else prefixes
         for prefix, ((features, sent), (again, _)) in enumerate(zip(prefixes, others, strict=True)):
             keep(f"semhier|{prefix}", name, features, sent, again)
         for vector in vectors:
             for number in range(0, len(vector.steps), options.every):
                 step = vector.steps[number]
                 got = vector.send(seen, step)
-                again = vector.send(seen, finer(vector.steps, number)).features
+                again = vector.send(seen, finer(vector.steps, number)).features if train else got.features
                 keep(f"{vector.name}|{step:g}", name, got.features, got.payload_bytes, again)
         for own in stills:
             settings = [s for s in own.settings() if s.scale in (0.5, 0.25)] or own.settings()
             for number in range(0, len(settings), max(1, len(settings) // 4)):
                 setting, other = settings[number], finer(settings, number)
-                arrived = [one for _, one in still.send(own, view, [setting, other])]
-                features, again = (model.backend.classify(one.picture).features for one in arrived)
+                tried = [setting, other] if train and other.scale == setting.scale else [setting]
+                arrived = [one for _, one in still.send(own, view, tried)]
+                read = [model.backend.classify(one.picture).features for one in arrived]
                 point = f"{own.name}|{setting.scale:g}/{setting.quality:g}"
-                keep(point, name, features, arrived[0].payload_bytes, again)
+                keep(point, name, read[0], arrived[0].payload_bytes, read[-1])
     return points
 
 
@@ -213,15 +215,14 @@ def run(options: argparse.Namespace) -> int:
     print(f"{'codec':<24}{'payload':>9}  " + "  ".join(f"{name:>24}" for name in sets))
     for point, columns in points.items():
         features = np.stack(columns["features"]).astype(np.float32)
-        coded = columns["again"][0] is not None
-        again = np.stack(columns["again"]).astype(np.float32) if coded else features
+        again = None if columns["again"][0] is None else np.stack(columns["again"]).astype(np.float32)
         rows = [asked[name] for name in columns["name"]]
         accuracy, spread = {}, {}
         for name in sets:
             mine = np.array([row.set == name for row in rows])
             labels = np.array([row.label for row in rows])[mine]
             test = np.array([row.test for row in rows])[mine]
-            right = probe(features[mine], labels, test, again[mine] if coded else None)
+            right = probe(features[mine], labels, test, None if again is None else again[mine])
             accuracy[name], spread[name] = float(right.mean()), interval(right.astype(float))
         row = {"payload_bytes_mean": float(np.mean(columns["bytes"])), "accuracy": accuracy}
         row["accuracy_interval"] = spread
