@@ -14,8 +14,8 @@ setup(
     packages=[*find_packages(include=["semhier_ros", "semhier_ros.*"]), *(f"semhier_ros.{name}" for name in present)],
     package_dir={f"semhier_ros.{name}": name for name in present},
     package_data={
-        "semhier_ros.taxonomy": ["*.html"],
-        "semhier_ros.evaluation.report": ["*.j2", "*.css", "*.js"],
+        "semhier_ros.training.trees": ["*.html"],
+        "semhier_ros.lab.report": ["*.j2", "*.css", "*.js"],
         **{f"semhier_ros.{name}": patterns for name, patterns in present.items()},
     },
     include_package_data=False,

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from semhier_ros.codec.backend import OpenVinoBackend
 from semhier_ros.codec.model_folder import load_model
-from semhier_ros.codec.scene_stream import SceneStream
-from semhier_ros.networks.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
-from semhier_ros.networks.rate import interval_bits
 from semhier_ros.paths import find_model
+from semhier_ros.scene.backend import OpenVinoBackend
+from semhier_ros.scene.stream import SceneStream
 from semhier_ros.taxonomy import Taxonomy
+from semhier_ros.torch.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
+from semhier_ros.torch.rate import interval_bits
 from semhier_ros.training.object_codec import Rows, train_object_codec
 from semhier_ros.training.road_data import load_scenes
 from semhier_ros.training.road_objects import Matched, collect, make_rows, remembered

@@ -56,8 +56,8 @@ def pictures(options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _frames(path: Path) -> Iterator[np.ndarray]:
-    from semhier_ros.evaluation.bag import read_frames
-    from semhier_ros.evaluation.footage import read_video
+    from semhier_ros.lab.bag import read_frames
+    from semhier_ros.lab.footage import read_video
 
     bag = path.is_dir() or path.suffix in (".mcap", ".db3")
     yield from (frame.image for frame in (read_frames(path) if bag else read_video(path)))

@@ -17,10 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from semhier_ros.evaluation.bag import bag_from_video
-from semhier_ros.evaluation.drive import node
-from semhier_ros.evaluation.footage import default_video
-from semhier_ros.evaluation.processes import Supervisor
+from semhier_ros.lab.bag import bag_from_video
+from semhier_ros.lab.drive import node
+from semhier_ros.lab.footage import default_video
+from semhier_ros.lab.processes import Supervisor
 
 NODES = {
     "encoder": {"device": "cpu", "input": "compressed", "max_rate": 0.0, "link.budget_kbit": 0.0},

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from semhier_ros import Codec
-from semhier_ros.evaluation.detection_scores import read_labels
+from semhier_ros.lab.detection_scores import read_labels
 
 SCALES, QUALITIES = (0.35, 0.5, 0.7), (8, 15, 25)
 FORMATS = {

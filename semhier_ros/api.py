@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.codec import model as kinds
 from semhier_ros.codec.canvas import check_picture
+from semhier_ros.codec.model import Code, EncodeOptions, Model
 from semhier_ros.codec.packet import Block, PacketError
-from semhier_ros.codec.scene_budget import Motion
-from semhier_ros.kinds import model as kinds
-from semhier_ros.kinds.model import Code, EncodeOptions, Model
+from semhier_ros.codec.reading import Detection, Reading
 from semhier_ros.paths import find_model
-from semhier_ros.perception.reading import Detection, Reading
+from semhier_ros.scene.budget import Motion
 
 FRAMES = 1 << 16  # frame numbers wrap
 RESTART = 256  # a frame this far behind the newest means that the sender began anew

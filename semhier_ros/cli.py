@@ -38,19 +38,17 @@ class Room(NamedTuple):
 
 
 ROOMS: dict[str, Room] = {
-    "bag": Room("semhier_ros.evaluation.replay.bag_tools", "look into bags, make and cut them: `semhier bag info`"),
-    "bench": Room("semhier_ros.evaluation.bench", "measurements of the real thing: `semhier bench link`"),
-    "demo": Room("semhier_ros.evaluation.demo", "a street video over a thin link, for real, with a report to look at"),
-    "evaluate": Room("semhier_ros.evaluation.cli", "accuracy after every prefix: `semhier evaluate detection`"),
+    "bag": Room("semhier_ros.lab.replay.bag_tools", "look into bags, make and cut them: `semhier bag info`"),
+    "bench": Room("semhier_ros.lab.bench", "measurements of the real thing: `semhier bench link`"),
+    "demo": Room("semhier_ros.lab.demo", "a street video over a thin link, for real, with a report to look at"),
+    "evaluate": Room("semhier_ros.lab.cli", "accuracy after every prefix: `semhier evaluate detection`"),
     "export": Room("semhier_ros.training.export", "make a model folder's ONNX graphs from its weights"),
-    "gallery": Room("semhier_ros.evaluation.gallery", "a page of scenes at 50 to 3,000 bytes beside JPEG and WebP"),
+    "gallery": Room("semhier_ros.lab.gallery", "a page of scenes at 50 to 3,000 bytes beside JPEG and WebP"),
     "link": Room("semhier_ros.link.cli", "a thin link to try things on: `semhier link emulate`"),
-    "replay": Room(
-        "semhier_ros.evaluation.replay.cli", "what a planner would have seen of a bag over a link, with a report"
-    ),
-    "republish": Room("semhier_ros.evaluation.replay.republish", "a bag of blocks into readings and pictures"),
-    "show": Room("semhier_ros.show", "what each block of a picture says, in words, bytes and pictures"),
-    "taxonomy": Room("semhier_ros.taxonomy.cli", "build, show and compare taxonomies of classes"),
+    "replay": Room("semhier_ros.lab.replay.cli", "what a planner would have seen of a bag over a link, with a report"),
+    "republish": Room("semhier_ros.lab.replay.republish", "a bag of blocks into readings and pictures"),
+    "show": Room("semhier_ros.lab.show", "what each block of a picture says, in words, bytes and pictures"),
+    "taxonomy": Room("semhier_ros.training.trees.cli", "build, show and compare taxonomies of classes"),
     "train": Room("semhier_ros.training.cli", "make a model of your own: `semhier train road detector`"),
 }
 

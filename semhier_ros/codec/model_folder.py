@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from semhier_ros.codec.backend import GRAPHS
 from semhier_ros.codec.entropy import Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
-from semhier_ros.codec.objects import ObjectProjection
-from semhier_ros.codec.scene import SceneLayout
-from semhier_ros.codec.scene_stream import SceneStream
+from semhier_ros.scene.backend import GRAPHS
+from semhier_ros.scene.layout import SceneLayout
+from semhier_ros.scene.objects import ObjectProjection
+from semhier_ros.scene.stream import SceneStream
 
 FORMAT = 1
 KINDS = ("scene", "whole-image")

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from semhier_ros.link.emulator import DirectionCounters, LinkEmulator
+from semhier_ros.link.emulate.emulator import DirectionCounters, LinkEmulator
+from semhier_ros.link.emulate.profile import LinkProfile, parse_link
 from semhier_ros.link.fastdds_profile import fastdds_profile
-from semhier_ros.link.link_profile import LinkProfile, parse_link
 from semhier_ros.whole_file import write_whole
 
 

@@ -9,11 +9,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from semhier_ros.link.envelope import EnvelopeError, Opener, Sealer, is_envelope
-from semhier_ros.link.report import ArrivalTracker, ClockNote, ReportClock, ReportError
+from semhier_ros.link.feedback.envelope import EnvelopeError, Opener, Sealer, is_envelope
+from semhier_ros.link.feedback.report import ArrivalTracker, ClockNote, ReportClock, ReportError
 from semhier_ros.link.transport import OnDatagram, OnInfo
-from semhier_ros.link.zenoh_config import ZenohOptions
-from semhier_ros.link.zenoh_transport import ZenohReceiver
+from semhier_ros.link.zenoh.config import ZenohOptions
+from semhier_ros.link.zenoh.transport import ZenohReceiver
 
 REPORT_AFTER = 3.0
 """Seconds after the last arrival for which reports go on."""

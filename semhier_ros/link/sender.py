@@ -8,15 +8,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from semhier_ros.link.envelope import OVERHEAD, OVERHEAD_KEYED, EnvelopeError, Opener, Sealer, is_envelope
-from semhier_ros.link.pacer import Pacer
-from semhier_ros.link.report import KIND, ClockNote, Report, ReportError
-from semhier_ros.link.scheduler import BlockLike, Scheduler
-from semhier_ros.link.sender_control import Advice, LinkEstimate, SenderControl
-from semhier_ros.link.status import SchedulerStatus
+from semhier_ros.link.feedback.envelope import OVERHEAD, OVERHEAD_KEYED, EnvelopeError, Opener, Sealer, is_envelope
+from semhier_ros.link.feedback.report import KIND, ClockNote, Report, ReportError
+from semhier_ros.link.feedback.sender_control import Advice, LinkEstimate, SenderControl
+from semhier_ros.link.schedule.pacer import Pacer
+from semhier_ros.link.schedule.scheduler import BlockLike, Scheduler
+from semhier_ros.link.schedule.status import SchedulerStatus
+from semhier_ros.link.schedule.wire import WireModel
 from semhier_ros.link.transport import Datagram, OnRequest
-from semhier_ros.link.wire import WireModel
-from semhier_ros.link.zenoh_config import ZenohOptions
+from semhier_ros.link.zenoh.config import ZenohOptions
 
 REQUESTS_PER_SECOND = 20
 MESSAGES_PER_SECOND = 400
@@ -54,7 +54,7 @@ class LinkSender:
         on_request: OnRequest | None = None,
         transport: Callable[..., Any] | None = None,
     ) -> None:
-        from semhier_ros.link.zenoh_transport import ZenohSender
+        from semhier_ros.link.zenoh.transport import ZenohSender
 
         self._key = key
         self._on_request = on_request

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from semhier_ros.link.sender_control import LinkEstimate
-from semhier_ros.link.status import LevelStatus, SchedulerStatus
+from semhier_ros.link.feedback.sender_control import LinkEstimate
+from semhier_ros.link.schedule.status import LevelStatus, SchedulerStatus
 
 _BITS = 8.0 / 1000.0
 LITTLE_LOSS = 0.005

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 
 from semhier_ros.codec.packet import Block, Packet, PacketError
+from semhier_ros.codec.reading import Detection, Reading
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.msg import BlockRequest, SemanticBlock, SemanticDetection, SemanticDetectionArray
 from semhier_ros.msg import StreamInfo as StreamInfoMessage
-from semhier_ros.perception.reading import Detection, Reading
 
 SECOND = 1_000_000_000
 MAX_REQUEST_SECONDS = 3600

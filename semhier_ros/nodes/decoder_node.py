@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
+from semhier_ros.camera.asking import AskPolicy, Seen
+from semhier_ros.camera.decoder_end import CameraStream, Output
+from semhier_ros.camera.worker import DecodeWorker
 from semhier_ros.codec.packet import Block, Packet, PacketError
+from semhier_ros.codec.reading import Reading
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.link.asking import AskPolicy, Seen
-from semhier_ros.link.envelope import read_key
+from semhier_ros.link.feedback.envelope import read_key
 from semhier_ros.msg import BlockRequest, SemanticBlock, SemanticDetectionArray
 from semhier_ros.msg import StreamInfo as StreamInfoMessage
 from semhier_ros.nodes import operator_words
-from semhier_ros.nodes.camera_stream import CameraStream, Output
 from semhier_ros.nodes.conversions import (
     SECOND,
     block_from_message,
@@ -38,12 +40,10 @@ from semhier_ros.nodes.conversions import (
     stream_info_to_message,
     time_to_ns,
 )
-from semhier_ros.nodes.decode_worker import DecodeWorker
 from semhier_ros.nodes.managed import ManagedNode, spin, steady_clock
 from semhier_ros.nodes.models import load_codec, tracker_maker
 from semhier_ros.nodes.parameter_tables import DECODER
 from semhier_ros.nodes.ros_link import LATCHED, block_topic, subscribe_blocks
-from semhier_ros.perception.reading import Reading
 
 try:
     import vision_msgs.msg as vision

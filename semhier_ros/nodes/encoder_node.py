@@ -19,13 +19,13 @@ import numpy as np
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from semhier_ros.camera.slots import FrameCache, NewestSlot, RateLimit
 from semhier_ros.codec.packet import Block, Packet, PacketError, split
-from semhier_ros.codec.scene_budget import Motion
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link import Pacer, Scheduler, default_policies, wire_model
-from semhier_ros.link.envelope import read_key
-from semhier_ros.link.sender_control import Advice
-from semhier_ros.link.status import LevelStatus
+from semhier_ros.link.feedback.envelope import read_key
+from semhier_ros.link.feedback.sender_control import Advice
+from semhier_ros.link.schedule.status import LevelStatus
 from semhier_ros.link.words import link_words
 from semhier_ros.msg import BlockRequest, LinkStatus
 from semhier_ros.msg import StreamInfo as StreamInfoMessage
@@ -39,12 +39,12 @@ from semhier_ros.nodes.conversions import (
     stream_info_to_message,
     time_to_ns,
 )
-from semhier_ros.nodes.frames import FrameCache, NewestSlot, RateLimit
 from semhier_ros.nodes.images import ImageError, compressed_to_rgb, image_to_rgb
 from semhier_ros.nodes.managed import ManagedNode, spin, steady_clock
 from semhier_ros.nodes.models import load_codec
 from semhier_ros.nodes.parameter_tables import ENCODER
 from semhier_ros.nodes.ros_link import LATCHED, RosTransport
+from semhier_ros.scene.budget import Motion
 
 INFO_SECONDS = 10.0
 ASKED_FRAMES = 4

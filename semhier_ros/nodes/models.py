@@ -25,6 +25,6 @@ def tracker_maker(name: str) -> Callable[[Any], Any] | None:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise ValueError(f"tracker: {name} is not installed: pip install 'semhier_ros[tracker]'") from error
-    from semhier_ros.perception.tracker import Tracker
+    from semhier_ros.scene.tracker import Tracker
 
     return Tracker.of

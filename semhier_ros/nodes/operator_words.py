@@ -7,9 +7,9 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from semhier_ros.link.feedback.sender_control import LinkEstimate
 from semhier_ros.link.receiver import StreamBooks
-from semhier_ros.link.sender_control import LinkEstimate
-from semhier_ros.link.status import SchedulerStatus
+from semhier_ros.link.schedule.status import SchedulerStatus
 
 CLOCK_SECONDS = 10.0
 """After so many seconds a clock offset that is still unknown is worth a warning."""

@@ -17,7 +17,7 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from semhier_ros.link.policy import LevelPolicy
+from semhier_ros.link.schedule.policy import LevelPolicy
 from semhier_ros.link.transport import Datagram
 from semhier_ros.msg import SemanticBlock
 from semhier_ros.nodes.conversions import block_message

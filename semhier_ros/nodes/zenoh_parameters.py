@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from semhier_ros.link.zenoh_config import ZenohOptions
+from semhier_ros.link.zenoh.config import ZenohOptions
 
 
 def zenoh_options(values: SimpleNamespace) -> ZenohOptions:

@@ -1,6 +1,6 @@
 """Taxonomies: nested class trees, made from CLIP text embeddings, named, and scored."""
 
-from .schema import TaxonomyError
-from .tree import Node, Taxonomy
+from semhier_ros.taxonomy.schema import TaxonomyError
+from semhier_ros.taxonomy.tree import Node, Taxonomy
 
 __all__ = ["Node", "Taxonomy", "TaxonomyError"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .tree import Taxonomy
+from semhier_ros.taxonomy.tree import Taxonomy
 
 BINS = 15
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .schema import FORMAT, Draft, TaxonomyError, draft_from_mapping, draft_from_text, draft_to_yaml
+from semhier_ros.taxonomy.schema import FORMAT, Draft, TaxonomyError, draft_from_mapping, draft_from_text, draft_to_yaml
 
 IntArray = NDArray[np.int64]
 

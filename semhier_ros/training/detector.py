@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from semhier_ros.networks.detector import Detector, load_imagenet_trunk
-from semhier_ros.networks.torch_backend import as_input
 from semhier_ros.taxonomy import Taxonomy
+from semhier_ros.torch.detector import Detector, load_imagenet_trunk
+from semhier_ros.torch.scene_backend import as_input
 from semhier_ros.training.detector_loss import detector_loss, make_targets
 from semhier_ros.training.loop import (
     AveragedWeights,

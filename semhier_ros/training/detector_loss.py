@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semhier_ros.networks.detector import STRIDE, DetectorOutput
+from semhier_ros.torch.detector import STRIDE, DetectorOutput
 
 
 class Targets(NamedTuple):

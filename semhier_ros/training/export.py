@@ -13,9 +13,9 @@ from torch import nn
 
 from semhier_ros.codec.model_folder import load_model, write_card
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
-from semhier_ros.codec.scene import SceneLayout
-from semhier_ros.networks.torch_backend import build_graphs, load_weights
 from semhier_ros.paths import find_model
+from semhier_ros.scene.layout import SceneLayout
+from semhier_ros.torch.scene_backend import build_graphs, load_weights
 
 
 def half_precision(graphs: dict[str, nn.Module]) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semhier_ros.networks.image_semantics import ImageSemantics, evidence_of
 from semhier_ros.taxonomy import Taxonomy
+from semhier_ros.torch.image_semantics import ImageSemantics, evidence_of
 from semhier_ros.training.imagenet_features import compiled
 from semhier_ros.training.imagenet_model import read_views
 from semhier_ros.training.imagenet_semantic import Posteriors, divergence

@@ -17,17 +17,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from semhier_ros.codec.entropy import Tables
-from semhier_ros.codec.image_backend import OpenVinoImageBackend, TrunkOutput
-from semhier_ros.codec.image_folder import load_image_folder, write_image_card, write_image_stream
-from semhier_ros.codec.image_stream import ImageLayout, ImageStream
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import LATENT_BOUND, steps_of
-from semhier_ros.codec.view import square_view
-from semhier_ros.kinds.image_encoder import code_image, rounded_bits
-from semhier_ros.networks.classifier import SIDE
-from semhier_ros.networks.image_semantics import MAX_SCALE, MIN_SCALE, ImageSemantics
-from semhier_ros.perception.image_reader import ImageReader, softmax
 from semhier_ros.taxonomy import Taxonomy
+from semhier_ros.torch.classifier import SIDE
+from semhier_ros.torch.image_semantics import MAX_SCALE, MIN_SCALE, ImageSemantics
 from semhier_ros.training.imagenet_meaning import load_classifier_rows
 from semhier_ros.training.imagenet_picture_form import PictureForm, load_picture_form, write_graphs
 from semhier_ros.training.imagenet_semantic import (
@@ -41,6 +35,12 @@ from semhier_ros.training.imagenet_semantic import (
 from semhier_ros.training.imagenet_space import Space, fit_space
 from semhier_ros.training.integer_form import OUTPUT_BOUND, scale_table
 from semhier_ros.training.loop import load_checkpoint
+from semhier_ros.whole_image.backend import OpenVinoImageBackend, TrunkOutput
+from semhier_ros.whole_image.encoder import code_image, rounded_bits
+from semhier_ros.whole_image.folder import load_image_folder, write_image_card, write_image_stream
+from semhier_ros.whole_image.reader import ImageReader, softmax
+from semhier_ros.whole_image.stream import ImageLayout, ImageStream
+from semhier_ros.whole_image.view import square_view
 
 LATENT_ROWS, LATENT_HALF = 48, 63
 STEP_ROWS = (6, 3, 0, -3, -6)  # how many table rows coarser than the middle one each quality quantises

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from semhier_ros.networks.picture import STRIDE
 from semhier_ros.taxonomy import Taxonomy
+from semhier_ros.torch.picture import STRIDE
 from semhier_ros.training import picture
 from semhier_ros.training.imagenet_meaning import PLANES, fit_meaning, load_classifier_rows, node_means
 from semhier_ros.training.photos import read_manifest, read_pictures

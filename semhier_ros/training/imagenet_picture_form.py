@@ -17,9 +17,9 @@ from torch import nn
 from semhier_ros.codec.entropy import Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.picture_blocks import PictureGroup, channels_of
-from semhier_ros.networks.classifier import SIDE, load_classifier
-from semhier_ros.networks.picture import STRIDE
-from semhier_ros.networks.torch_image_backend import build_image_graphs
+from semhier_ros.torch.classifier import SIDE, load_classifier
+from semhier_ros.torch.image_backend import build_image_graphs
+from semhier_ros.torch.picture import STRIDE
 from semhier_ros.training.export import export_graph, half_precision
 from semhier_ros.training.imagenet_meaning import PLANES
 from semhier_ros.training.imagenet_picture import stored_squares

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from semhier_ros.cli import CommandError
-from semhier_ros.networks.image_semantics import ImageSemantics, evidence_of, evidence_size
 from semhier_ros.taxonomy import Taxonomy
+from semhier_ros.torch.image_semantics import ImageSemantics, evidence_of, evidence_size
 from semhier_ros.training.imagenet_meaning import load_classifier_rows
 from semhier_ros.training.imagenet_space import Space, fit_space
 from semhier_ros.training.loop import load_checkpoint, save_checkpoint

@@ -12,8 +12,8 @@ from torch import nn
 from semhier_ros.codec.entropy import Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import LATENT_BOUND
-from semhier_ros.codec.scene import SceneCode, SceneLayout
-from semhier_ros.codec.scene_stream import AREAS, ASPECTS, ROW_BANDS, SceneStream
+from semhier_ros.scene.layout import SceneCode, SceneLayout
+from semhier_ros.scene.stream import AREAS, ASPECTS, ROW_BANDS, SceneStream
 
 WEIGHT_BITS = 12  # `IntegerNetwork.from_float`'s default
 OUTPUT_BOUND = 2047  # means within +-128, table rows up to 127, in units of 1/16

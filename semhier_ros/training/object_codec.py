@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from semhier_ros.codec.objects import Objects
-from semhier_ros.codec.scene_budget import overlaps
-from semhier_ros.networks.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
-from semhier_ros.networks.rate import interval_bits
+from semhier_ros.scene.budget import overlaps
+from semhier_ros.scene.objects import Objects
+from semhier_ros.torch.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
+from semhier_ros.torch.rate import interval_bits
 
 RATE_WEIGHTS = (0.06, 0.05, 0.01)  # nats of task loss that a bit of latent group 1, 2, 3 must save
 BOX_WEIGHT = 2.0

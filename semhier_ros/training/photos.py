@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.codec.view import scaled, square_view
+from semhier_ros.whole_image.view import scaled, square_view
 
 PROBES = {
     "caltech101": "MachineLearning2020/Homework2-Caltech101",

@@ -28,10 +28,10 @@ from tqdm import tqdm
 
 from semhier_ros.codec.latent_groups import UNIT
 from semhier_ros.codec.picture_blocks import BITS_PER_SQUARE
-from semhier_ros.networks.picture import GROUPS, STRIDE, UNIT_IN_PIXELS, PictureModel, principal_start
-from semhier_ros.networks.torch_backend import as_input
-from semhier_ros.perception.scene_reader import meaning_map
+from semhier_ros.scene.reader import meaning_map
 from semhier_ros.taxonomy import Taxonomy
+from semhier_ros.torch.picture import GROUPS, STRIDE, UNIT_IN_PIXELS, PictureModel, principal_start
+from semhier_ros.torch.scene_backend import as_input
 from semhier_ros.training.loop import (
     AveragedWeights,
     Schedule,

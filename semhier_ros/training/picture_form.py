@@ -21,7 +21,7 @@ from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT
 from semhier_ros.codec.model_folder import KINDS
 from semhier_ros.codec.picture_blocks import CodedPicture, PictureBlocks, PictureGroup, channels_of
-from semhier_ros.networks.picture import GROUPS, MAX_SCALE, MIN_SCALE, Context, PictureModel, centroid_shift
+from semhier_ros.torch.picture import GROUPS, MAX_SCALE, MIN_SCALE, Context, PictureModel, centroid_shift
 from semhier_ros.training.integer_form import fill_linear, float_context, float_layers, integer_context, scale_table
 from semhier_ros.training.loop import load_checkpoint
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from semhier_ros.networks.classifier import load_classifier
+from semhier_ros.torch.classifier import load_classifier
 from semhier_ros.training.loop import depthwise_in_float32
 
 STAGES = (2, 3, 4)  # of the classifier: maps at strides 8, 16, 32

@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from semhier_ros.codec.backend import OpenVinoBackend
 from semhier_ros.codec.model_folder import load_model, write_card, write_stream
-from semhier_ros.codec.objects import ObjectProjection, code_objects
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
-from semhier_ros.codec.scene import SceneLayout
-from semhier_ros.codec.scene_stream import SceneStream
-from semhier_ros.networks.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
-from semhier_ros.networks.picture import GROUPS
-from semhier_ros.networks.torch_backend import build_graphs
-from semhier_ros.perception.scene_reader import SceneReader
+from semhier_ros.scene.backend import OpenVinoBackend
+from semhier_ros.scene.layout import SceneLayout
+from semhier_ros.scene.objects import ObjectProjection, code_objects
+from semhier_ros.scene.reader import SceneReader
+from semhier_ros.scene.stream import SceneStream
 from semhier_ros.taxonomy import Taxonomy
+from semhier_ros.torch.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
+from semhier_ros.torch.picture import GROUPS
+from semhier_ros.torch.scene_backend import build_graphs
 from semhier_ros.training.export import export_graphs, half_precision
 from semhier_ros.training.integer_form import (
     budget_tables,

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from semhier_ros.codec.backend import OpenVinoBackend
-from semhier_ros.codec.objects import Objects, evidence, find_objects, name
-from semhier_ros.codec.scene import FRACTION, SceneCode, SceneLayout, quantise_boxes, restore_boxes
-from semhier_ros.codec.scene_budget import overlaps
-from semhier_ros.codec.scene_stream import SceneStream
+from semhier_ros.scene.backend import OpenVinoBackend
+from semhier_ros.scene.budget import overlaps
+from semhier_ros.scene.layout import FRACTION, SceneCode, SceneLayout, quantise_boxes, restore_boxes
+from semhier_ros.scene.objects import Objects, evidence, find_objects, name
+from semhier_ros.scene.stream import SceneStream
 from semhier_ros.training.object_codec import Rows
 from semhier_ros.training.road_data import CANVAS, ENLARGED, PADDING, Scenes
 

@@ -11,7 +11,7 @@ import pytest
 from street import street_frame
 
 from semhier_ros.codec.canvas import Canvas
-from semhier_ros.perception.reading import Detection
+from semhier_ros.codec.reading import Detection
 
 SIZES = [
     (320, 180),  # 16:9

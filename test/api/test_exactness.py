@@ -10,9 +10,9 @@ from street import street_frames
 
 from semhier_ros import Codec
 from semhier_ros.codec.canvas import Canvas
-from semhier_ros.codec.objects import code_objects, code_picture, find_objects
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
-from semhier_ros.codec.scene import SceneCode
+from semhier_ros.scene.layout import SceneCode
+from semhier_ros.scene.objects import code_objects, code_picture, find_objects
 
 GOLDEN = Path(__file__).parent / "golden_road.json"
 

@@ -11,7 +11,7 @@ from street import street_frames
 pytest.importorskip("torch", reason="torch is not installed (extra `cuda`)")
 
 from semhier_ros import Codec
-from semhier_ros.networks.torch_backend import TorchBackend
+from semhier_ros.torch.scene_backend import TorchBackend
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from street import street_frames
 
 from semhier_ros import Codec
 from semhier_ros.codec import Packet, PacketError
-from semhier_ros.codec.image_folder import write_image_card
-from semhier_ros.codec.image_stream import ImageCode
 from semhier_ros.codec.model_folder import ModelError
+from semhier_ros.whole_image.folder import write_image_card
+from semhier_ros.whole_image.stream import ImageCode
 
 GOLDEN = Path(__file__).with_name("golden_imagenet.json")
 
@@ -101,8 +101,8 @@ def test_qualities_order_the_bytes(imagenet):
 
 
 def test_bf16_on_two_threads_decodes_to_its_very_symbols(imagenet):
-    from semhier_ros.codec.view import square_view
-    from semhier_ros.kinds.image_encoder import code_image
+    from semhier_ros.whole_image.encoder import code_image
+    from semhier_ros.whole_image.view import square_view
 
     model = Codec.load("imagenet", "cpu", threads=2, precision="bf16").model
     for image in street_frames()[::12]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from semhier_ros.codec import backend
-from semhier_ros.codec.backend import COARSE_GRAPHS, GRAPHS, OpenVinoBackend
+from semhier_ros.scene import backend
+from semhier_ros.scene.backend import COARSE_GRAPHS, GRAPHS, OpenVinoBackend
 
 
 @pytest.mark.parametrize("has", [False, True])

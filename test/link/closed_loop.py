@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from simulation import FakeBlock, pack, split
 
 from semhier_ros.link import Scheduler, default_policies
-from semhier_ros.link.direction import VirtualLink
-from semhier_ros.link.envelope import Opener, Sealer
-from semhier_ros.link.link_profile import parse_link
-from semhier_ros.link.report import REPORT_BYTES, ArrivalTracker, Report, ReportClock
-from semhier_ros.link.sender_control import SenderControl
-from semhier_ros.link.wire import ZENOH_UDP
+from semhier_ros.link.emulate.direction import VirtualLink
+from semhier_ros.link.emulate.profile import parse_link
+from semhier_ros.link.feedback.envelope import Opener, Sealer
+from semhier_ros.link.feedback.report import REPORT_BYTES, ArrivalTracker, Report, ReportClock
+from semhier_ros.link.feedback.sender_control import SenderControl
+from semhier_ros.link.schedule.wire import ZENOH_UDP
 
 WIRE = ZENOH_UDP.with_overhead(5)
 STEP = 0.002

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from semhier_ros.link import Pacer, Scheduler, default_policies
-from semhier_ros.link.zenoh_config import ZenohOptions
-from semhier_ros.link.zenoh_transport import ZenohReceiver, ZenohSender
+from semhier_ros.link.zenoh.config import ZenohOptions
+from semhier_ros.link.zenoh.transport import ZenohReceiver, ZenohSender
 
 HEAD = struct.Struct("<IdBB")
 """frame, time of submission, first block, number of blocks: takes the place of a packet's header."""

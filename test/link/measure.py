@@ -12,7 +12,7 @@ from statistics import quantiles
 
 from link_processes import End
 
-from semhier_ros.link.emulator import LinkEmulator, parse_link
+from semhier_ros.link.emulate.emulator import LinkEmulator, parse_link
 
 SIZES = (40, 10, 15, 30, 400, 900, 2000)
 

@@ -6,7 +6,7 @@ import random
 from typing import NamedTuple
 
 from semhier_ros.link import Datagram, LevelPolicy, Scheduler, SchedulerLimits, default_policies
-from semhier_ros.link.wire import ZENOH_UDP
+from semhier_ros.link.schedule.wire import ZENOH_UDP
 
 SIZES = (45, 10, 15, 30, 400, 900, 2000)
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from simulation import frame_blocks, scheduler
 
-from semhier_ros.link.asking import AskPolicy, Seen
-from semhier_ros.link.repair import RepairPlan
-from semhier_ros.link.sender_control import LinkEstimate
+from semhier_ros.camera.asking import AskPolicy, Seen
+from semhier_ros.link.feedback.repair import RepairPlan
+from semhier_ros.link.feedback.sender_control import LinkEstimate
 from semhier_ros.link.words import link_words
 
 ESTIMATE = LinkEstimate(8000.0, 0.03, 1.1, 0.01, 0.1, 0.5, 0.05, 9, 0, False, RepairPlan(1, 0.03))

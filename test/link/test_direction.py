@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from semhier_ros.link.direction import LinkDirection, VirtualLink
-from semhier_ros.link.link_profile import LinkProfile, parse_link, read_trace
+from semhier_ros.link.emulate.direction import LinkDirection, VirtualLink
+from semhier_ros.link.emulate.profile import LinkProfile, parse_link, read_trace
 
 
 def drain(link: VirtualLink) -> list[tuple[float, object]]:

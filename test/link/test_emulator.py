@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from semhier_ros.link.emulator import IP_UDP_HEADERS, LinkEmulator, parse_link
+from semhier_ros.link.emulate.emulator import IP_UDP_HEADERS, LinkEmulator, parse_link
 
 
 class Ends:

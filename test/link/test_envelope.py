@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semhier_ros.link.envelope import (
+from semhier_ros.link.feedback.envelope import (
     OVERHEAD,
     OVERHEAD_KEYED,
     WINDOW,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semhier_ros.link.link_profile import LinkProfile, parse_link
+from semhier_ros.link.emulate.profile import LinkProfile, parse_link
 
 
 def test_rate_delay_and_loss():

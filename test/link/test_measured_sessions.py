@@ -16,13 +16,13 @@ from simulation import FakeBlock, pack, split
 from test_zenoh_sessions import free_endpoint, until
 
 from semhier_ros.link import Scheduler, default_policies
-from semhier_ros.link.envelope import Sealer
+from semhier_ros.link.feedback.envelope import Sealer
+from semhier_ros.link.feedback.report import Report
 from semhier_ros.link.receiver import LinkReceiver
-from semhier_ros.link.report import Report
+from semhier_ros.link.schedule.wire import ZENOH_UDP
 from semhier_ros.link.sender import LinkSender, measured
-from semhier_ros.link.wire import ZENOH_UDP
-from semhier_ros.link.zenoh_config import ZenohOptions
-from semhier_ros.link.zenoh_transport import ZenohSender
+from semhier_ros.link.zenoh.config import ZenohOptions
+from semhier_ros.link.zenoh.transport import ZenohSender
 
 KEY = bytes(range(16))
 

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from semhier_ros.link.link_profile import parse_link
-from semhier_ros.link.namespaces import NamespaceLink, namespaces_missing
+from semhier_ros.link.emulate.namespaces import NamespaceLink, namespaces_missing
+from semhier_ros.link.emulate.profile import parse_link
 
 MISSING = namespaces_missing()
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)

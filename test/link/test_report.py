@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semhier_ros.link.clock_offset import ClockOffset
-from semhier_ros.link.report import (
+from semhier_ros.link.feedback.clock_offset import ClockOffset
+from semhier_ros.link.feedback.report import (
     CLOCK_BYTES,
     REPORT_BYTES,
     ArrivalTracker,

@@ -6,7 +6,7 @@ import pytest
 from simulation import SIZES, FakeBlock, frame_blocks, scheduler
 
 from semhier_ros.link import UNMETERED, LevelPolicy, Scheduler, SchedulerLimits, default_policies
-from semhier_ros.link.packing import LARGEST_PACKET, SMALLEST_PACKET
+from semhier_ros.link.schedule.packing import LARGEST_PACKET, SMALLEST_PACKET
 
 
 def departures(link, now=0.0, until=10.0):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semhier_ros.link import ROS_FASTDDS, ZENOH_TCP, ZENOH_TLS, ZENOH_UDP, WireModel, wire_model
-from semhier_ros.link.budget import RollingSum, TokenBucket
+from semhier_ros.link.schedule.budget import RollingSum, TokenBucket
 
 
 def test_measured_figures():

@@ -12,7 +12,7 @@ pytest.importorskip("zenoh", reason="needs eclipse-zenoh: pip install eclipse-ze
 
 from link_processes import End
 
-from semhier_ros.link.emulator import LinkEmulator, parse_link
+from semhier_ros.link.emulate.emulator import LinkEmulator, parse_link
 
 SEMANTIC = (40, 10, 15, 30)
 WITH_PICTURES = (*SEMANTIC, 400, 900, 2000)

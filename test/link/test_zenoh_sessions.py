@@ -12,8 +12,8 @@ import pytest
 zenoh = pytest.importorskip("zenoh", reason="needs eclipse-zenoh: pip install eclipse-zenoh==1.10.2")
 
 from semhier_ros.link import Datagram, Transport
-from semhier_ros.link.zenoh_config import ZenohOptions
-from semhier_ros.link.zenoh_transport import ZenohReceiver, ZenohSender
+from semhier_ros.link.zenoh.config import ZenohOptions
+from semhier_ros.link.zenoh.transport import ZenohReceiver, ZenohSender
 
 
 def free_endpoint(protocol: str = "udp") -> str:

@@ -16,9 +16,9 @@ from builtin_interfaces.msg import Duration
 from semhier_ros.msg import BlockRequest
 
 from semhier_ros.codec.packet import Block, Packet, PacketError, split
+from semhier_ros.codec.reading import Detection, Reading
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.nodes import conversions as convert
-from semhier_ros.perception.reading import Detection, Reading
 
 SECOND = 1_000_000_000
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from semhier_ros.camera.decoder_end import CameraStream, Output
+from semhier_ros.camera.worker import DecodeWorker
+from semhier_ros.codec.reading import Reading
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.nodes.camera_stream import CameraStream, Output
-from semhier_ros.nodes.decode_worker import DecodeWorker
-from semhier_ros.perception.reading import Reading
 
 pytest.importorskip("rclpy", reason="the nodes need ROS 2")
 

@@ -91,8 +91,8 @@ class Damage:
             self._publisher = probe.publisher(SemanticBlock, "front/semhier/level_0")
             probe.wait(self._publisher.get_subscription_count, what="the decoder's subscription")
             return
-        from semhier_ros.link.zenoh_config import ZenohOptions
-        from semhier_ros.link.zenoh_transport import ZenohSender
+        from semhier_ros.link.zenoh.config import ZenohOptions
+        from semhier_ros.link.zenoh.transport import ZenohSender
 
         self._sender = ZenohSender(ZenohOptions(connect=(f"udp/127.0.0.1:{port}",)))
         assert self._sender.wait_connected(20)
@@ -341,7 +341,7 @@ def test_a_thin_lossy_link_over_zenoh(
     pace: float,
 ) -> None:
     """64 kbit/s, 50 ms, 5 % loss, through a relay that counts real datagrams."""
-    from semhier_ros.link.emulator import LinkEmulator, parse_link
+    from semhier_ros.link.emulate.emulator import LinkEmulator, parse_link
 
     port = free_port()
     with LinkEmulator(parse_link("64kbit,50ms,5%"), forward_port=port, keep_log=True) as link:

@@ -50,7 +50,7 @@ def drawn(number: int) -> np.ndarray:
 @pytest.fixture
 def bag(tmp_path: Path) -> tuple[Path, list[np.ndarray]]:
     """A bag of the camera `front`, and its pictures. PNG, so that both sides see the very same pixels."""
-    from semhier_ros.evaluation.bag import DEFAULT_START_NS, BagWriter, camera_messages
+    from semhier_ros.lab.bag import DEFAULT_START_NS, BagWriter, camera_messages
 
     pictures = [drawn(number) for number in range(FRAMES)]
     with BagWriter(tmp_path / "bag") as writer:
@@ -70,7 +70,7 @@ def test_a_label_path_grows_level_by_level(
     bag: tuple[Path, list[np.ndarray]],
     free_port: Callable[[], int],
 ) -> None:
-    from semhier_ros.evaluation.bag import DEFAULT_START_NS
+    from semhier_ros.lab.bag import DEFAULT_START_NS
 
     folder, pictures = bag
     link: dict[str, Any] = {"link.transport": transport}
@@ -133,8 +133,8 @@ def test_with_vision_msgs_whole_images_are_classifications_and_scenes_are_boxes(
     """The decoder node itself, with publishers that remember and vision_msgs or a stand-in for it."""
     import rclpy
 
+    from semhier_ros.camera.decoder_end import Output
     from semhier_ros.nodes import decoder_node as module
-    from semhier_ros.nodes.camera_stream import Output
 
     published: dict[str, list[Any]] = {}
 

@@ -74,7 +74,7 @@ def test_nodes_without_ros_say_in_one_line_what_to_install() -> None:
 def test_every_room_but_the_nodes_lives_without_ros_and_torch() -> None:
     code = (
         "import semhier_ros.api, semhier_ros.cli, semhier_ros.codec, semhier_ros.taxonomy\n"
-        "import semhier_ros.link, semhier_ros.perception, semhier_ros.evaluation\n"
+        "import semhier_ros.link, semhier_ros.scene, semhier_ros.whole_image, semhier_ros.lab\n"
         "print(any(n.partition('.')[0] in ('torch', 'rclpy') and sys.modules[n] for n in sys.modules))"
     )
     assert output(code, without=("torch", "rclpy", "torchvision", "timm")) == "False"

@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semhier_ros.cli import CommandError
-from semhier_ros.taxonomy import Taxonomy, TaxonomyError, cli
-from semhier_ros.taxonomy.agreement import agree, cohesion, separation, within
-from semhier_ros.taxonomy.cluster import Limits, nest
-from semhier_ros.taxonomy.features import Vocabulary, grid_points, join_points
-from semhier_ros.taxonomy.plot import plot
-from semhier_ros.taxonomy.recipe import ClassList, Corrections, build
-from semhier_ros.taxonomy.wordnet import WordNet
+from semhier_ros.taxonomy import Taxonomy, TaxonomyError
+from semhier_ros.training.trees import cli
+from semhier_ros.training.trees.agreement import agree, cohesion, separation, within
+from semhier_ros.training.trees.cluster import Limits, nest
+from semhier_ros.training.trees.features import Vocabulary, grid_points, join_points
+from semhier_ros.training.trees.plot import plot
+from semhier_ros.training.trees.recipe import ClassList, Corrections, build
+from semhier_ros.training.trees.wordnet import WordNet
 
 
 def blobs(groups: int, each: int, spread: float = 0.3, seed: int = 0) -> np.ndarray:

@@ -8,9 +8,9 @@ import pytest
 
 from semhier_ros.paths import config_dir
 from semhier_ros.taxonomy import Taxonomy
-from semhier_ros.taxonomy.cli import data_folder
-from semhier_ros.taxonomy.recipe import build_recipe
-from semhier_ros.taxonomy.report import SHIPPED, Sources, report, stranger_bar, structure_bars
+from semhier_ros.training.trees.cli import data_folder
+from semhier_ros.training.trees.recipe import build_recipe
+from semhier_ros.training.trees.report import SHIPPED, Sources, report, stranger_bar, structure_bars
 
 DATA = data_folder(None)
 needs_data = pytest.mark.skipif(DATA is None, reason="no shared data: set SEMHIER_DATA or lay it at ../shared/data")

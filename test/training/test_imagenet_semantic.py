@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra `train`)")
 
-from semhier_ros.networks.image_semantics import ImageSemantics, evidence_of, evidence_size
+from semhier_ros.torch.image_semantics import ImageSemantics, evidence_of, evidence_size
 
 CLASSES, SIZE = 12, 10
 OWNERS = [torch.arange(CLASSES) // 4, torch.arange(CLASSES) // 2, torch.arange(CLASSES)]

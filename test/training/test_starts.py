@@ -10,8 +10,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch (extra train) is not installed")
 
 from semhier_ros.api import Codec
-from semhier_ros.networks.detector import Detector
-from semhier_ros.networks.picture import GROUPS, PictureModel
+from semhier_ros.torch.detector import Detector
+from semhier_ros.torch.picture import GROUPS, PictureModel
 from semhier_ros.training.detector import start_from
 from semhier_ros.training.imagenet import settings_of
 from semhier_ros.training.integer_form import float_context, integer_context, scale_table

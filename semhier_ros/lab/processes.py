@@ -1,0 +1,145 @@
+"""Child processes that are watched, and ended whatever happens."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from semhier_ros.lab import interrupts
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+TAIL_LINES = 12
+
+
+class ChildError(RuntimeError):
+    """A child process that died or did not do its work in time; the message ends with the tail of its log."""
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Supervisor:
+    """Starts children with a log each, notices when one dies, and ends all of them; a context manager.
+
+    `logs`: folder of the logs, `<name>.log`. Children have a session of their own, so that Ctrl-C reaches only the
+    parent, which then ends them in the order in which they were started, last one first.
+    """
+
+    def __init__(self, logs: Path) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        self._logs = logs
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Supervisor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        """Starts `command` under `name`; `environment` is added to this process's own. Raises ChildError."""
+        log = self._logs / f"{name}.log"
+        # Held: an interrupt in a hook of the fork is lost, and one before the entry below leaves a child nobody ends.
+        with log.open("wb") as stream, interrupts.held():
+            try:
+                child = subprocess.Popen(
+                    list(command),
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent,
+                )
+            except OSError as error:
+                raise ChildError(f"{name}: cannot start {command[0]}: {error.strerror}") from error
+            self._children[name] = child
+
+    def check(self, finished: Sequence[str] = ()) -> None:
+        """Raises ChildError when a child has died; those in `finished` may have ended with exit code 0.
+
+        A stop signal that got lost (`interrupts`) is raised here.
+        """
+        interrupts.check()
+        for name, child in self._children.items():
+            code = child.poll()
+            if code is not None and not (code == 0 and name in finished):
+                raise ChildError(self._obituary(name, code))
+
+    def running(self, name: str) -> bool:
+        """Whether the child still runs."""
+        return self._children[name].poll() is None
+
+    def wait_until(
+        self, ready: Callable[[], bool], seconds: float, what: str, finished: Sequence[str] = (), blame: str = ""
+    ) -> None:
+        """Waits until `ready()`, watching all children. Raises ChildError after `seconds`, naming `what`.
+
+        `finished`: children that may end meanwhile. `blame`: the child whose log is shown when time runs out.
+        """
+        end = time.monotonic() + seconds
+        while not ready():
+            self.check(finished)
+            if time.monotonic() > end:
+                shown = f"; its log ends:\n{self.tail(blame)}" if blame else ""
+                raise ChildError(f"{what}: not within {seconds:g} s{shown}")
+            time.sleep(0.02)
+
+    def says(self, name: str, text: str) -> bool:
+        """Whether the log of `name` contains `text` by now."""
+        try:
+            return text.encode() in (self._logs / f"{name}.log").read_bytes()
+        except OSError:
+            return False
+
+    def tail(self, name: str) -> str:
+        """The last lines of a child's log, indented."""
+        try:
+            text = (self._logs / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return "  (no log)"
+        lines = [line for line in text.splitlines() if line.strip()][-TAIL_LINES:]
+        return "\n".join(f"  {line}" for line in lines) or "  (nothing was logged)"
+
+    def end(self, name: str, *, by: signal.Signals = signal.SIGINT, patience: float = 6.0) -> int:
+        """Asks one child to end, and makes it; returns its exit code (negative: the signal that ended it)."""
+        child = self._children[name]
+        for step, wait in ((by, patience), (signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0)):
+            if child.poll() is not None:
+                break
+            child.send_signal(step)
+            try:
+                child.wait(wait)
+            except subprocess.TimeoutExpired:
+                continue
+        code = child.wait()
+        del self._children[name]
+        return code
+
+    def stop(self) -> None:
+        """Ends all children that are left: all are asked at once, those that do not listen are made to."""
+        try:
+            for child in self._children.values():
+                child.send_signal(signal.SIGINT)
+            for name in reversed(list(self._children)):
+                self.end(name, patience=3.0)
+        except BaseException:  # a second Ctrl-C: no more patience
+            for child in self._children.values():
+                child.kill()
+                child.wait()
+            self._children.clear()
+            raise
+
+    def _obituary(self, name: str, code: int) -> str:
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return f"the {name} process {how}; its log ({self._logs / (name + '.log')}) ends:\n{self.tail(name)}"

@@ -1,0 +1,192 @@
+"""What a run gave a planner: delivery, age, delays, bytes, streaming precision per level, and what the budget went to.
+
+All times are run time; a frame's stamp is the moment at which the camera gave it. Docs: docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from semhier_ros.lab.agreement import overlap
+from semhier_ros.lab.statistics import delays_of
+from semhier_ros.lab.streams.base import Answer
+from semhier_ros.lab.streams.judging import Matches, Matching, World, draws, interval, newest_at
+from semhier_ros.lab.streams.virtual import Run
+from semhier_ros.taxonomy import Taxonomy
+
+DRAWS = 200
+"""Draws of the bootstrap behind every confidence interval."""
+
+
+class Scores:
+    """Streaming precision of several runs over the same worlds, each level, with paired intervals of the margins."""
+
+    def __init__(self, worlds: Sequence[World], levels: int, seed: int = 0) -> None:
+        self.worlds, self.levels = worlds, levels
+        self._matching = Matching()
+        self._weights = draws(worlds, DRAWS, seed)
+        self._matches: dict[str, list[Matches]] = {}
+        self._drawn: dict[str, list[Any]] = {}
+
+    def add(self, name: str, run: Run) -> None:
+        """Scores a run under `name`."""
+        self.add_answers(name, run.answers)
+
+    def add_answers(self, name: str, answers: Sequence[Answer], drawn: bool = True) -> None:
+        """The same of any answers; without intervals where they are not `drawn`."""
+        apart = split_cameras(answers, len(self.worlds))
+        matches = [self._matching.matches(self.worlds, apart, level) for level in range(self.levels)]
+        self._matches[name] = matches
+        if drawn:
+            self._drawn[name] = [one.precision(self._weights) for one in matches]
+
+    def precision(self, name: str) -> dict[str, float | None]:
+        """AP50 per level, four digits."""
+        return {f"L{level}": _round(one.value()) for level, one in enumerate(self._matches[name])}
+
+    def intervals(self, name: str) -> dict[str, list[float] | None]:
+        """The middle 95 % of bootstrapped AP50 per level."""
+        return {f"L{level}": _pair(interval(values)) for level, values in enumerate(self._drawn[name])}
+
+    def margin(self, name: str, other: str) -> dict[str, dict[str, Any]]:
+        """AP50 of `name` less that of `other`, per level, with the interval of the paired difference."""
+        result = {}
+        for level in range(self.levels):
+            mine, theirs = self._matches[name][level].value(), self._matches[other][level].value()
+            known = mine is not None and theirs is not None
+            span = interval(self._drawn[name][level] - self._drawn[other][level])
+            result[f"L{level}"] = {
+                "margin": _round(mine - theirs) if known and mine is not None and theirs is not None else None,
+                "ci95": _pair(span),
+            }
+        return result
+
+
+def split_cameras(answers: Sequence[Answer], count: int) -> list[list[Answer]]:
+    """The answers of each camera."""
+    apart: list[list[Answer]] = [[] for _ in range(count)]
+    for item in answers:
+        apart[item.camera].append(item)
+    return apart
+
+
+def figures_of(run: Run, worlds: Sequence[World], cameras: Sequence[Any], taxonomy: Taxonomy) -> dict[str, Any]:
+    """Everything about one run but its precision, ready for summary.json."""
+    levels = len(taxonomy.levels)
+    apart = split_cameras(run.answers, len(cameras))
+    offered = sum(run.offered)
+    length = max((camera.times_ns[-1] / 1e9 for camera in cameras if len(camera)), default=0.0)
+    seconds = max([length, 1e-3, *(item.time for item in run.sent[-1:])])
+    per_level = {}
+    for level in range(levels):
+        first = first_ready(run.answers, level)
+        waits = [(ready - stamp / 1e9) * 1e3 for (_, _, stamp), ready in first.items()]
+        per_level[f"L{level}"] = {
+            "delivered": _round(len(first) / offered) if offered else 0.0,
+            "frames": len(first),
+            "ms": _delays(waits),
+            "age_ms": _delays(_ages(apart, worlds, level)),
+        }
+    finest = f"L{levels - 1}"
+    wire = sum(item.wire_bytes for item in run.sent)
+    return {
+        "setting": run.setting,
+        "delivered": per_level["L0"]["delivered"],
+        "coarse_ms": per_level["L0"]["ms"],
+        "fine_ms": per_level[finest]["ms"],
+        "age_ms": per_level["L0"]["age_ms"],
+        "wire_bytes_per_s": round(wire / seconds, 1),
+        "wire_bytes_per_frame": round(wire / offered, 1) if offered else 0.0,
+        "levels": per_level,
+        "budget": budget_of(run),
+        "hierarchical": hierarchical(apart, worlds, taxonomy),
+        "link": run.link,
+        "counters": dict(sorted(run.counters.items())),
+    }
+
+
+def first_ready(answers: Sequence[Answer], level: int) -> dict[tuple[int, int, int], float]:
+    """(camera, frame, stamp in ns) -> when its first reading that reaches `level` was ready."""
+    first: dict[tuple[int, int, int], float] = {}
+    for item in answers:
+        if item.level >= level:
+            key = (item.camera, item.number, item.stamp_ns)
+            if item.ready < first.get(key, float("inf")):
+                first[key] = item.ready
+    return first
+
+
+def budget_of(run: Run) -> dict[str, dict[str, int]]:
+    """Wire bytes and datagrams per purpose, repeats and what was lost on the way apart."""
+    result: dict[str, dict[str, int]] = defaultdict(lambda: {"bytes": 0, "datagrams": 0, "lost_bytes": 0})
+    for item in run.sent:
+        entry = result[item.purpose + (" (repeat)" if item.repeat else "")]
+        entry["bytes"] += item.wire_bytes
+        entry["datagrams"] += 1
+        entry["lost_bytes"] += item.wire_bytes if item.cause else 0
+    return dict(result)
+
+
+def _ages(apart: Sequence[Sequence[Answer]], worlds: Sequence[World], level: int) -> list[float]:
+    """Age in ms of the newest reading at every instant from the first on at which there was one."""
+    ages = []
+    for world, given in zip(worlds, apart, strict=True):
+        for now, seen in zip(world.instants.tolist(), newest_at(given, world.instants, level), strict=True):
+            if seen is not None:
+                ages.append((now - seen.stamp_ns / 1e9) * 1e3)
+    return ages
+
+
+def hierarchical(
+    apart: Sequence[Sequence[Answer]], worlds: Sequence[World], taxonomy: Taxonomy
+) -> dict[str, float | int | None]:
+    """Names of objects that were found (overlap 0.5, whatever their name) at every instant, newest reading of all
+    levels: `accuracy` of each level, the mean height of the lowest common node of answer and truth (`distance`, 0:
+    the same leaf), and the same over wrong leaves alone (`severity`; Bertinetto et al. 2020)."""
+    guesses, truths = [], []
+    last = len(taxonomy.levels) - 1
+    right = np.zeros(last + 1)
+    for world, given in zip(worlds, apart, strict=True):
+        for truth, seen in zip(world.truths, newest_at(given, world.instants, last), strict=True):
+            found = [item for item in seen.detections if len(item.path) > last] if seen is not None else []
+            known = [item for item in truth if len(item.path) > last]
+            if not found or not known:
+                continue
+            hits = overlap(np.array([item.box for item in found]), np.array([item.box for item in known]))
+            for column, wanted in enumerate(known):
+                row = int(hits[:, column].argmax())
+                if hits[row, column] < 0.5:
+                    continue
+                guesses.append(found[row].path[last])
+                truths.append(wanted.path[last])
+                right += [a == b for a, b in zip(found[row].path, wanted.path, strict=False)]
+    if not guesses:
+        return {"objects": 0, "distance": None, "severity": None}
+    heights = np.asarray(taxonomy.height(np.array(guesses), np.array(truths)), float)
+    wrong = np.array(guesses) != np.array(truths)
+    return {
+        "objects": len(guesses),
+        **{f"accuracy_L{level}": _round(float(value)) for level, value in enumerate(right / len(guesses))},
+        "distance": _round(float(heights.mean())),
+        "severity": _round(float(heights[wrong].mean())) if wrong.any() else None,
+    }
+
+
+def _delays(values: Sequence[float]) -> dict[str, float | None]:
+    found = delays_of(values)
+    return {
+        name: None if value is None else round(value, 1)
+        for name, value in (("p50", found.p50), ("p95", found.p95), ("p99", found.p99))
+    }
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _pair(span: tuple[float, float] | None) -> list[float] | None:
+    return None if span is None else [round(span[0], 4), round(span[1], 4)]

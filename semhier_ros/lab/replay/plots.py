@@ -1,0 +1,182 @@
+"""Plots of replays and sweeps as SVG text, in the style of the demo's report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from semhier_ros.lab.report.content import LOST_COLOUR
+from semhier_ros.lab.report.figures import FAINT, GRID, INK, svg_plot
+
+COLOURS = {
+    "semhier": "#1d4ed8",
+    "answer": "#78716c",
+    "jpeg": "#c2410c",
+    "webp": "#a16207",
+    "h264": "#7e22ce",
+    "no link": "#1c1917",
+}
+BLOCK_COLOURS = ("#c2410c", "#1d4ed8", "#047857", "#64748b", "#7e22ce", "#9d4edd", "#c084fc", "#d8b4fe")
+
+
+def sweep_plot(rows: Sequence[dict[str, Any]]) -> str:
+    """Streaming precision of every codec over the rate, coarse level, losses side by side; a stand-alone SVG."""
+    level = next(iter(rows[0]["ceiling"]))
+    losses = sorted({row["loss"] for row in rows})
+    names = list(dict.fromkeys(name for row in rows for name in row["codecs"]))
+
+    def draw(axes: Axes) -> None:
+        styles = ("-", "--", ":", "-.")
+        for name in names:
+            for place, loss in enumerate(losses):
+                points: dict[float, list[float]] = {}
+                for row in rows:
+                    value = row["codecs"].get(name, {}).get("ap50", {}).get(level)
+                    if row["loss"] == loss and value is not None:
+                        points.setdefault(row["rate_kbit"], []).append(value)
+                xs = sorted(points)
+                ys = [100 * sum(points[x]) / len(points[x]) for x in xs]
+                label = name if place == 0 else None
+                axes.plot(
+                    xs, ys, styles[place % 4], marker="o", color=COLOURS.get(name, INK), label=label, markersize=4
+                )
+        axes.set_xscale("log", base=2)
+        ticks = sorted({row["rate_kbit"] for row in rows})
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_xlabel("link, kbit/s")
+        axes.set_ylabel(f"% streaming AP50, {level}, mean over bags")
+        axes.set_ylim(bottom=0)
+        axes.grid(True, color=GRID, linewidth=0.7)
+        axes.legend(frameon=False, fontsize=9.5, loc="upper left", bbox_to_anchor=(1.0, 1.0), labelcolor=INK)
+        words = "   ".join(
+            f"{['solid', 'dashed', 'dotted', 'dash-dot'][p % 4]}: {100 * v:g} % loss" for p, v in enumerate(losses)
+        )
+        axes.set_title(words, fontsize=9.5, color=FAINT, loc="left")
+
+    text = svg_plot("sweep", (7.6, 4.2), draw, "Streaming precision over the rate of the link")
+    return text.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1) + "\n"
+
+
+def precision_plot(summary: dict[str, Any]) -> str:
+    """The first picture: streaming precision per level and codec, with intervals, the ceiling as a line."""
+    levels = list(summary["ceiling_ap50"])
+    names = list(summary["codecs"])
+
+    def draw(axes: Axes) -> None:
+        width = 0.8 / len(names)
+        for order, name in enumerate(names):
+            one = summary["codecs"][name]
+            for place, level in enumerate(levels):
+                value = one["streaming_ap50"][level]
+                x = place - 0.4 + width * (order + 0.5)
+                height = 100 * (value or 0.0)
+                axes.bar(x, height, width * 0.92, color=COLOURS.get(name, INK), label=name if place == 0 else None)
+                span = one["streaming_ap50_ci95"][level]
+                if span:
+                    axes.vlines(x, 100 * span[0], 100 * span[1], color=INK, linewidth=1.1)
+                axes.text(
+                    x, max(height, 100 * (span[1] if span else 0)) + 1.2, f"{height:.0f}", ha="center", fontsize=9
+                )
+        for place, level in enumerate(levels):
+            ceiling = summary["ceiling_ap50"][level]
+            if ceiling is not None:
+                axes.hlines(
+                    100 * ceiling, place - 0.44, place + 0.44, color=FAINT, linewidth=1.2, linestyle=(0, (3, 2))
+                )
+        titles = summary["level_names"]
+        axes.set_xticks(range(len(levels)), [f"{level} · {titles[k]}" for k, level in enumerate(levels)])
+        axes.tick_params(axis="x", labelcolor=INK)
+        axes.set_ylim(0, 108)
+        axes.set_ylabel("% streaming AP50")
+        axes.yaxis.grid(True, color=GRID, linewidth=0.7)
+        axes.legend(frameon=False, fontsize=9.5, ncols=5, loc="lower left", bbox_to_anchor=(-0.02, 1.0), labelcolor=INK)
+
+    return svg_plot("precision", (7.2, 3.4), draw, "Streaming precision of every codec at every level")
+
+
+def rate_accuracy_plot(summary: dict[str, Any]) -> str:
+    """Where every codec stands: wire bytes a second across, precision up; a mark a level."""
+    levels = list(summary["ceiling_ap50"])
+
+    def draw(axes: Axes) -> None:
+        shapes = ("o", "s", "^", "D")
+        for name, one in summary["codecs"].items():
+            for place, level in enumerate(levels):
+                value = one["streaming_ap50"][level]
+                if value is None:
+                    continue
+                label = name if place == 0 else None
+                axes.plot(
+                    [one["wire_bytes_per_s"]],
+                    [100 * value],
+                    shapes[place % 4],
+                    color=COLOURS.get(name, INK),
+                    markersize=7,
+                    label=label,
+                )
+        axes.axvline(summary["budget_bytes_per_s"], color=LOST_COLOUR, linewidth=1, linestyle=(0, (3, 2)))
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("bytes a second on the wire, headers included; red: the budget")
+        axes.set_ylabel("% streaming AP50")
+        axes.grid(True, color=GRID, linewidth=0.7)
+        axes.legend(frameon=False, fontsize=9.5, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=5, labelcolor=INK)
+        words = "   ".join(f"{['round', 'square', 'triangle', 'diamond'][p % 4]}: {v}" for p, v in enumerate(levels))
+        axes.text(0.99, 0.02, words, transform=axes.transAxes, ha="right", color=FAINT, fontsize=9)
+
+    return svg_plot("rate", (5.4, 3.6), draw, "Bytes a second and precision of every codec")
+
+
+def waiting_plot(curves: Sequence[tuple[str, str, str, Sequence[float], int]]) -> str:
+    """Share of frames known after so many ms; `curves`: (title, colour, line style, delays in ms, frames)."""
+    latest = max((max(values) for _, _, _, values, _ in curves if values), default=500.0)
+    limit = max(200.0, min(2500.0, latest * 1.03))
+
+    def draw(axes: Axes) -> None:
+        for title, colour, style, values, total in curves:
+            ordered = sorted(values)
+            ys = [0.0, *[100 * (place + 1) / max(total, 1) for place in range(len(ordered))]]
+            axes.step(
+                [0.0, *ordered, limit],
+                [*ys, ys[-1]],
+                where="post",
+                color=colour,
+                linestyle=style,
+                linewidth=2,
+                label=title,
+            )
+        axes.set_xlim(0, limit)
+        axes.set_ylim(0, 102)
+        axes.set_xlabel("milliseconds since the camera took the frame")
+        axes.set_ylabel("% of the camera's frames")
+        axes.grid(True, color=GRID, linewidth=0.7)
+        axes.legend(frameon=False, fontsize=9.5, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, labelcolor=INK)
+
+    return svg_plot("waiting", (5.4, 3.7), draw, "Share of frames known after a time, per codec and level")
+
+
+def budget_plot(summary: dict[str, Any]) -> str:
+    """What each codec's bytes went to, as shares of what it sent."""
+    names = list(summary["codecs"])
+
+    def draw(axes: Axes) -> None:
+        for place, name in enumerate(reversed(names)):
+            parts = summary["codecs"][name]["budget"]
+            total = sum(part["bytes"] for part in parts.values()) or 1
+            left = 0.0
+            for order, (purpose, part) in enumerate(parts.items()):
+                share = 100 * part["bytes"] / total
+                axes.barh(place, share, 0.66, left=left, color=BLOCK_COLOURS[order % len(BLOCK_COLOURS)])
+                if share > 9:
+                    axes.text(left + share / 2, place, purpose, ha="center", va="center", fontsize=8.5, color="white")
+                left += share
+        axes.set_yticks(range(len(names)), list(reversed(names)))
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("% of the bytes that it put on the wire")
+        axes.spines["left"].set_visible(False)
+
+    return svg_plot("budget", (5.4, 0.9 + 0.45 * len(names)), draw, "What the budget went to")

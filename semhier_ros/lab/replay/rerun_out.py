@@ -1,0 +1,38 @@
+"""A replay as a Rerun recording (extra `rerun`): pictures, boxes per codec, ages and bytes over time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from semhier_ros.cli import CommandError
+from semhier_ros.lab.replay.page import small_picture
+from semhier_ros.lab.replay.work import Result
+
+
+def write_rerun(result: Result, path: Path) -> None:
+    """Writes `path` (.rrd). Raises CommandError when rerun-sdk is not installed."""
+    try:
+        import rerun as rr
+    except ModuleNotFoundError as error:
+        raise CommandError("--rerun needs rerun-sdk: pip install 'semhier_ros[rerun]'") from error
+    recording = rr.RecordingStream("semhier_replay")
+    recording.save(str(path))
+    for camera in result.cameras:
+        scale = min(1.0, 560 / camera.size[0])
+        for number, time in enumerate(camera.times_ns):
+            recording.set_time("run", duration=time / 1e9)
+            picture = rr.EncodedImage(contents=small_picture(camera.image(number)), media_type="image/webp")
+            recording.log(f"{camera.name}/street", picture)
+        for name, run in result.runs.items():
+            for item in sorted(run.answers, key=lambda one: one.ready):
+                if result.cameras[item.camera] is not camera:
+                    continue
+                recording.set_time("run", duration=item.ready)
+                boxes = np.array([found.box for found in item.detections], float).reshape(-1, 4) * scale
+                labels = [found.names[-1] for found in item.detections]
+                drawn = rr.Boxes2D(array=boxes, array_format=rr.Box2DFormat.XYXY, labels=labels)
+                recording.log(f"{camera.name}/street/{name}", drawn)
+                recording.log(f"age_ms/{name}", rr.Scalars((item.ready - item.stamp_ns / 1e9) * 1e3))
+    recording.flush()

@@ -1,0 +1,272 @@
+"""Many replays: links x rates x losses x models x bags, in parallel, resumable, with one table and one plot at the end.
+
+Every run leaves a file `runs/<name>.json` when it is done; a sweep that was ended goes on with those that are missing.
+Confidence intervals of the margins are bootstrapped over the instants of each run (measures.Scores).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from semhier_ros.cli import CommandError
+from semhier_ros.lab.replay.cli import task_of, write_summary
+from semhier_ros.lab.replay.work import SENT_MORE_THAN_ANSWER, Task, replay
+from semhier_ros.lab.streams.base import Costs
+from semhier_ros.lab.streams.store import digest
+from semhier_ros.link.emulate.profile import parse_link
+from semhier_ros.paths import find_model
+from semhier_ros.whole_file import write_whole
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run of a sweep; `name` is its file's, and says by a digest what was asked for, and of which model."""
+
+    name: str
+    task: Task
+    bag: str
+    link: str
+
+
+def cells_of(options: argparse.Namespace) -> list[Cell]:
+    """All combinations, in the order in which they were named. Raises CommandError."""
+    options = argparse.Namespace(**vars(options), sweeping=True)
+    base = task_of(options)
+    links: list[str] = []
+    for link in options.link:
+        for rate in options.rate or [None]:
+            for loss in options.loss or [None]:
+                links.append(_with(link, rate, loss))
+    cells = []
+    for bag in options.bags:
+        for model in options.model:
+            for link in dict.fromkeys(links):
+                parse_link(link)
+                task = replace(base, bags=(Path(bag),), link=link, model=model)
+                cells.append(_cell(task))
+    return cells
+
+
+def _with(link: str, rate: str | None, loss: str | None) -> str:
+    """A link's text with another rate or loss."""
+    parts = link.split(",")
+    if rate is not None:
+        parts[0] = rate
+    if loss is not None:
+        share = loss if loss.endswith("%") else f"{loss}%"
+        kept = [part for part in parts[1:] if not (part.strip().endswith("%") and part.strip()[0].isdigit())]
+        parts = [parts[0], *kept[:1], share, *kept[1:]]
+    return ",".join(parts)
+
+
+def _cell(task: Task) -> Cell:
+    bag = task.bags[0]
+    asked = {key: str(value) for key, value in asdict(task).items() if key not in ("cache", "device")}
+    tag = digest(str(VERSION), json.dumps(asked, sort_keys=True), _model_hash(task.model))[:10]
+    words = "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in f"{bag.stem}-{task.link}")
+    return Cell(f"{words}-{tag}", task, bag.name, task.link)
+
+
+@cache
+def _model_hash(model: str) -> str:
+    """The hash of the model of that name or folder: trained anew, it is another. Raises CommandError."""
+    try:
+        return str(json.loads((find_model(model) / "model.json").read_text(encoding="utf-8"))["model_hash"])
+    except (OSError, KeyError, ValueError) as error:
+        raise CommandError(f"--model: {model}: {error}") from error
+
+
+def run_cell(packed: dict[str, Any]) -> dict[str, Any]:
+    """One run, in a process of its own or on a cluster's worker: plain values in, the summary out."""
+    task = unpack_task(packed)
+    result = replay(task)
+    result.reader.store.close()
+    return result.summary
+
+
+def pack_task(task: Task) -> dict[str, Any]:
+    """A task as JSON knows it."""
+    values = asdict(task)
+    values["bags"] = [str(bag) for bag in task.bags]
+    for name in ("labels", "cache"):
+        values[name] = None if values[name] is None else str(values[name])
+    return values
+
+
+def unpack_task(values: dict[str, Any]) -> Task:
+    """The way back from `pack_task`."""
+    values = dict(values)
+    values["bags"] = tuple(Path(bag) for bag in values["bags"])
+    for name in ("labels", "cache"):
+        values[name] = None if values[name] is None else Path(values[name])
+    for name in ("codecs", "topics"):
+        values[name] = tuple(values[name])
+    values["costs"] = None if values["costs"] is None else Costs(**values["costs"])
+    return Task(**values)
+
+
+def run_sweep(options: argparse.Namespace) -> int:
+    """Runs what is missing, then writes table.md, table.json and plot.svg; 1 when a run failed."""
+    cells = cells_of(options)
+    folder = options.out / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting = [cell for cell in cells if _done(folder, cell) is None]
+    if len(waiting) < len(cells):
+        print(f"{len(cells) - len(waiting)} of {len(cells)} runs were done before", file=sys.stderr)
+    failed: list[str] = []
+    bar = tqdm(total=len(cells), initial=len(cells) - len(waiting), unit="run", disable=not sys.stderr.isatty())
+    runner = _on_cluster(options.scheduler) if options.scheduler else _here(options.jobs)
+    with bar:
+        for cell, summary, error in runner(waiting):
+            bar.update()
+            if error is not None:
+                failed.append(f"{cell.bag} {cell.link}: {error}")
+                continue
+            write_summary(summary, folder / f"{cell.name}.json")
+            if not sys.stderr.isatty():
+                print(f"done: {cell.bag} {cell.link}", file=sys.stderr, flush=True)
+    done = [(cell, found) for cell in cells if (found := _done(folder, cell)) is not None]
+    if done:
+        rows = rows_of(done)
+        write_whole(options.out / "table.json", json.dumps(rows, indent=1) + "\n")
+        text = markdown(rows)
+        write_whole(options.out / "table.md", text)
+        from semhier_ros.lab.replay.plots import sweep_plot
+
+        write_whole(options.out / "plot.svg", sweep_plot(rows))
+        print(text)
+    for line in failed:
+        print(f"failed: {line}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _done(folder: Path, cell: Cell) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads((folder / f"{cell.name}.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return None
+    return found
+
+
+Outcome = tuple[Cell, dict[str, Any], str | None]
+Runner = Callable[[Sequence[Cell]], Iterable[Outcome]]
+
+
+def _here(jobs: int) -> Runner:
+    count = jobs or len(os.sched_getaffinity(0))
+
+    def run(cells: Sequence[Cell]) -> Iterable[Outcome]:
+        if count == 1 or len(cells) <= 1:
+            for cell in cells:
+                yield _outcome(cell, lambda cell=cell: run_cell(pack_task(cell.task)))  # type: ignore[misc]
+            return
+        with ProcessPoolExecutor(min(count, len(cells)), mp_context=get_context("spawn")) as pool:
+            futures = {pool.submit(run_cell, pack_task(cell.task)): cell for cell in cells}
+            for future in as_completed(futures):
+                yield _outcome(futures[future], future.result)
+
+    return run
+
+
+def _on_cluster(address: str) -> Runner:
+    try:
+        from distributed import Client
+        from distributed import as_completed as next_done
+    except ModuleNotFoundError as error:
+        raise CommandError("--scheduler needs Dask: pip install 'semhier_ros[cluster]'") from error
+
+    def run(cells: Sequence[Cell]) -> Iterable[Outcome]:
+        try:
+            client = Client(address, timeout="20s", set_as_default=False)
+        except OSError as error:
+            raise CommandError(f"--scheduler: {address} does not answer ({error})") from error
+        with client:
+            tasks = {client.submit(run_cell, pack_task(cell.task), key=cell.name, pure=False): cell for cell in cells}
+            for future in next_done(list(tasks), loop=client.loop):
+                yield _outcome(tasks[future], future.result)
+
+    return run
+
+
+def _outcome(cell: Cell, result: Callable[[], dict[str, Any]]) -> Outcome:
+    try:
+        return cell, result(), None
+    except Exception as error:  # one run that fails must not end the sweep; it is named at the end
+        return cell, {}, f"{type(error).__name__}: {error}"
+
+
+def rows_of(done: Sequence[tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One row a run: per codec the precision and its interval; semhier's margin over the best of the others that send
+    more than the bare answer, per level."""
+    rows = []
+    for cell, summary in done:
+        link = parse_link(cell.link)
+        codecs = summary["codecs"]
+        row: dict[str, Any] = {
+            "bag": cell.bag,
+            "model": summary["model"]["name"],
+            "link": cell.link,
+            "rate_kbit": link.rate_at(0.0) / 1000,
+            "loss": link.loss,
+            "truth": summary["truth"],
+            "codecs": {
+                name: {
+                    "ap50": one["streaming_ap50"],
+                    "ci95": one["streaming_ap50_ci95"],
+                    "coarse_ms": one["coarse_ms"],
+                    "delivered": one["delivered"],
+                    "wire_bytes_per_s": one["wire_bytes_per_s"],
+                    "setting": one["setting"],
+                }
+                for name, one in codecs.items()
+            },
+            "ceiling": summary["ceiling_ap50"],
+            "margin": {},
+        }
+        for level in summary["ceiling_ap50"]:
+            rivals = {
+                name: codecs[name]["streaming_ap50"][level] or 0.0
+                for name in SENT_MORE_THAN_ANSWER
+                if name in codecs and name != "semhier"
+            }
+            if rivals and "semhier" in codecs:
+                best = max(rivals, key=lambda name: rivals[name])
+                row["margin"][level] = {"over": best, **summary["margin_of_semhier"][best][level]}
+        rows.append(row)
+    return rows
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The table: a line a run and level; the margin with its 95 % interval."""
+    names = list(dict.fromkeys(name for row in rows for name in row["codecs"]))
+    models = {row["model"] for row in rows}
+    head = ["footage", *(["model"] if len(models) > 1 else []), "link", "level", *names, "no link", "semhier's margin"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in rows:
+        for level, ceiling in row["ceiling"].items():
+            values = []
+            for name in names:
+                found = row["codecs"].get(name, {}).get("ap50", {}).get(level)
+                values.append("–" if found is None else f"{found:.3f}")
+            margin = row["margin"].get(level)
+            told = "–"
+            if margin and margin["margin"] is not None and margin["ci95"] is not None:
+                low, high = margin["ci95"]
+                told = f"{margin['margin']:+.3f} [{low:+.3f}, {high:+.3f}] over {margin['over']}"
+            place = [row["bag"], *([row["model"]] if len(models) > 1 else []), row["link"], level]
+            lines.append("| " + " | ".join([*place, *values, f"{ceiling or 0:.3f}", told]) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,280 @@
+"""What a sender makes of the receiver's reports: its rate, its repair, its clock's offset, and advice to the encoder.
+
+Clock injected, nothing waits; `LinkSender` runs it. Rates are wire bytes per second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from semhier_ros.link.feedback.clock_offset import ClockOffset
+from semhier_ros.link.feedback.rate_control import Feedback, RateController
+from semhier_ros.link.feedback.repair import SHARE, LossMeter, RepairPlan, plan
+from semhier_ros.link.feedback.report import Report
+from semhier_ros.link.schedule.budget import RollingSum
+from semhier_ros.link.schedule.wire import WireModel
+from semhier_ros.link.transport import Datagram
+
+_HISTORY = 4096
+_LONG_PENDING = 20.0
+_LOSSY = 0.005
+_OVERFLOW_SECONDS = 1.0
+"""After congestion, losses are taken for a queue that overflowed: nothing that repair could mend."""
+COARSE_SHARE = 0.9
+"""What coarse blocks alone may take of the rate before frames become fewer."""
+LEAST_FRAMES = 0.2
+"""Frames per second that are always asked for."""
+PACKET_BYTES = 15
+"""Header, checksum and stamp of a packet with a coarse block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What an encoder should make of one camera.
+
+    `frames_per_second`: at most so many. `semantic_bytes`: what the semantic blocks of a frame should take together at
+    most; None while they fit as they are.
+    """
+
+    frames_per_second: float
+    semantic_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEstimate:
+    """What is known of the link: `rate` that is used, `loss` (share of datagrams), `burst` (mean run of losses),
+    `queue_delay` (seconds that our own bytes wait on the way), `round_trip` and `clock_offset` (receiver minus sender)
+    with `clock_error`, in seconds, None while unknown; `reports` taken and `refused`; `congested` while the link is
+    smaller than the budget just now.
+    """
+
+    rate: float | None
+    loss: float
+    burst: float
+    queue_delay: float
+    round_trip: float | None
+    clock_offset: float | None
+    clock_error: float | None
+    reports: int
+    refused: int
+    congested: bool
+    repair: RepairPlan
+
+
+class _Stream:
+    """One camera as the sender sees it."""
+
+    __slots__ = ("again_wire", "coarse", "coarse_wire", "frames", "history", "last", "semantic", "wire_received")
+
+    def __init__(self) -> None:
+        self.history: list[tuple[int, float] | None] = [None] * _HISTORY
+        self.last: Report | None = None
+        self.wire_received = 0.0
+        self.coarse = 0.0
+        self.coarse_wire = 0.0
+        self.again_wire = 0.0
+        self.semantic = 0.0
+        self.frames = RollingSum(2.0)
+
+
+class SenderControl:
+    """See the module's text.
+
+    `budget`: the operator's upper bound, None or 0 for none. `adapt`: whether the rate follows the link below it.
+    `repeats`: -1 to follow the measured loss, else that many always. `wire`: cost of a message, the envelope included.
+    """
+
+    def __init__(self, budget: float | None, wire: WireModel, *, adapt: bool = True, repeats: int = -1) -> None:
+        self.budget = budget or None
+        self._wire = wire
+        self._adapt = adapt
+        self._repeats = repeats
+        self._controller = RateController(self.budget)
+        self._streams: dict[str, _Stream] = {}
+        self._meter = LossMeter()
+        self._offset = ClockOffset()
+        self._sent = RollingSum(0.5, 10)
+        self._datagrams = RollingSum(1.0)
+        self._reference_ms: int | None = None
+        self._round_trip: float | None = None
+        self._reports = 0
+        self._refused = 0
+
+    @property
+    def rate(self) -> float | None:
+        """The rate to use now."""
+        return self._controller.rate if self._adapt else self.budget
+
+    def set_budget(self, budget: float | None) -> None:
+        """The operator changed the upper bound."""
+        self.budget = budget or None
+        self._controller.set_ceiling(self.budget)
+
+    # -- in -----------------------------------------------------------------------------------------------------------
+
+    def submitted(self, camera: str, coarse: int, semantic: int, now: float) -> None:
+        """A frame is about to be sent: bytes of its coarse block and of all its semantic blocks."""
+        stream = self._stream(camera)
+        weight = 0.2 if stream.semantic else 1.0
+        stream.coarse += weight * (coarse - stream.coarse)
+        stream.semantic += weight * (semantic - stream.semantic)
+        stream.frames.add(1, now)
+
+    def sent(self, datagram: Datagram, sequence: int, clock: float, now: float) -> None:
+        """A datagram left with that sequence number, at `clock` of this end (seconds since 1970)."""
+        stream = self._stream(datagram.camera)
+        stream.history[sequence % _HISTORY] = (sequence, clock)
+        self._sent.add(datagram.wire_bytes, now)
+        self._datagrams.add(1, now)
+        if datagram.level == 0 and datagram.copy == 0:
+            weight = 0.2 if stream.coarse_wire else 1.0
+            stream.coarse_wire += weight * (datagram.wire_bytes - stream.coarse_wire)
+        elif datagram.level == 0:
+            weight = 0.2 if stream.again_wire else 1.0
+            stream.again_wire += weight * (datagram.wire_bytes - stream.again_wire)
+
+    def refuse(self) -> None:
+        """Something came that is no report."""
+        self._refused += 1
+
+    def report(self, camera: str, report: Report, clock: float, now: float) -> bool:
+        """Takes a report about `camera`; False when it says what cannot be (and is counted as refused).
+
+        `clock`: this end's clock, seconds since 1970.
+        """
+        stream = self._streams.get(camera)
+        newest = None if stream is None else stream.history[report.newest % _HISTORY]
+        if stream is None or newest is None or newest[0] != report.newest:
+            self._refused += 1
+            return False
+        sent_clock = newest[1]
+        if report.echo_ms != int(sent_clock * 1000) & 0xFFFF:
+            self._refused += 1
+            return False
+        self._reports += 1
+        added = self._count(stream, report)
+        held = report.held_ms / 1000.0
+        receiver = _near(report.clock_us / 1e6, clock)
+        round_trip = self._offset.add(sent_clock, held, receiver, clock, now)
+        if round_trip is not None:
+            self._round_trip = round_trip if self._round_trip is None else min(round_trip, self._round_trip + 0.01)
+        if self._reference_ms is None:
+            self._reference_ms = report.delay_ms
+        delay = _signed(report.delay_ms - self._reference_ms) / 1000.0
+        self._controller.report(
+            Feedback(
+                delay=delay,
+                pending=self._pending(stream, report, delay, receiver, clock),
+                received=sum(each.wire_received for each in self._streams.values()),
+                at=receiver,
+                sent_rate=self._sent.total(now) / 0.5,
+                loss=self._meter.loss,
+                round_trip=self._round_trip,
+                datagram=self._wire.wire_bytes(1200 if self._controller.rate > 60_000 else 200),
+            ),
+            now,
+        )
+        if now - self._controller.last_cut > _OVERFLOW_SECONDS:
+            self._meter.add(*added)
+        return True
+
+    def tick(self, now: float) -> None:
+        """To be called a few times a second: silence is news too."""
+        if self._reports and self._sent.total(now):
+            self._controller.silent(now)
+
+    # -- out ----------------------------------------------------------------------------------------------------------
+
+    def repair(self, now: float) -> RepairPlan:
+        """How coarse blocks are to be protected now, as far as the rate allows."""
+        found = plan(self._meter.loss, self._meter.burst, self._datagrams.total(now))
+        repeats = found.repeats if self._repeats < 0 else self._repeats
+        rate = self.rate
+        if self._repeats < 0 and rate is not None:
+            first = again = 0.0
+            for stream in self._streams.values():
+                frames = stream.frames.total(now) / 2.0
+                first += frames * stream.coarse_wire
+                again += frames * (stream.again_wire or stream.coarse_wire)
+            while repeats > 0 and first + repeats * again > SHARE * rate:
+                repeats -= 1
+        return RepairPlan(repeats, found.gap)
+
+    def advice(self, camera: str, wanted: float, weight_share: float = 1.0) -> Advice:
+        """What the encoder should do for `camera`, of which `wanted` frames a second are asked for (0: no limit).
+
+        `weight_share`: the camera's share of the link (0 to 1).
+        """
+        rate, stream = self.rate, self._streams.get(camera)
+        if rate is None or stream is None or not stream.semantic:
+            return Advice(wanted, None)
+        share = rate * weight_share
+        coarse = self._wire.wire_bytes(int(stream.coarse) + PACKET_BYTES)
+        most = COARSE_SHARE * share / coarse
+        frames = most if wanted <= 0.0 else min(wanted, most)
+        frames = max(frames, LEAST_FRAMES)
+        if wanted <= 0.0:
+            return Advice(0.0 if most > 60.0 else frames, None)
+        room = int(COARSE_SHARE * share / frames) - self._wire.wire_bytes(PACKET_BYTES)
+        return Advice(frames, None if 1.3 * stream.semantic < room else max(room, 1))
+
+    def estimate(self, now: float) -> LinkEstimate:
+        """What is known of the link."""
+        best = self._offset.best
+        return LinkEstimate(
+            rate=self.rate,
+            loss=self._meter.loss if self._reports else 0.0,
+            burst=self._meter.burst,
+            queue_delay=self._controller.queue_delay,
+            round_trip=self._round_trip,
+            clock_offset=None if best is None else best.seconds,
+            clock_error=None if best is None else best.error,
+            reports=self._reports,
+            refused=self._refused,
+            congested=self._adapt and self._controller.congested,
+            repair=self.repair(now),
+        )
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _stream(self, camera: str) -> _Stream:
+        stream = self._streams.get(camera)
+        if stream is None:
+            stream = self._streams[camera] = _Stream()
+        return stream
+
+    def _count(self, stream: _Stream, report: Report) -> tuple[int, int, int]:
+        """What a report adds to its predecessor: datagrams received, lost, runs of losses."""
+        last, stream.last = stream.last, report
+        if last is None:
+            return 0, 0, 0
+        received = (report.received - last.received) & 0xFFFF
+        lost = (report.lost - last.lost) & 0xFFFF
+        runs = (report.runs - last.runs) & 0xFFFF
+        size = (report.payload_bytes - last.payload_bytes) & 0xFFFF_FFFF
+        if received > 0x8000 or lost > 0x8000 or runs > 0x8000 or size > 1 << 28:
+            return 0, 0, 0  # an older report overtaken by a newer one, or a receiver that began anew
+        stream.wire_received += size + received * self._wire.wire_bytes(0)
+        return received, lost, runs
+
+    def _pending(self, stream: _Stream, report: Report, delay: float, receiver: float, clock: float) -> float | None:
+        """The delay that a datagram not yet seen by the receiver must have at least, by the same two clocks."""
+        skip = 0 if self._meter.loss < _LOSSY else 1 + int(2.0 * self._meter.burst)
+        place = (report.newest + 1 + skip) & 0xFFFF
+        entry = stream.history[place % _HISTORY]
+        if entry is None or entry[0] != place or not 0.0 <= clock - entry[1] < 60.0:
+            return None
+        if clock - entry[1] > _LONG_PENDING:
+            return delay + _LONG_PENDING
+        reached = _signed(int(receiver * 1000) - int(entry[1] * 1000) - report.delay_ms) / 1000.0
+        return delay + reached
+
+
+def _signed(milliseconds: int) -> int:
+    return (milliseconds + 0x8000) % 0x10000 - 0x8000
+
+
+def _near(clock: float, own: float) -> float:
+    """A receiver's wrapped clock, taken to lie as near to ours as its 48 bits allow."""
+    period = (1 << 48) / 1e6
+    return clock + round((own - clock) / period) * period

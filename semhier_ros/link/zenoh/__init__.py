@@ -1,0 +1,1 @@
+"""The link over Zenoh sessions. Needs `eclipse-zenoh`."""

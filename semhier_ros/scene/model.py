@@ -1,0 +1,109 @@
+"""Scenes: objects with boxes, named level by level, then the picture that they stand in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.codec.canvas import Canvas
+from semhier_ros.codec.model import EncodeOptions
+from semhier_ros.codec.model_folder import ModelFolder, load_model
+from semhier_ros.codec.picture_blocks import PATCH_SIDE
+from semhier_ros.codec.reading import Detection
+from semhier_ros.scene.backend import Backend, OpenVinoBackend, PictureParts
+from semhier_ros.scene.budget import importance, pare
+from semhier_ros.scene.layout import SceneCode
+from semhier_ros.scene.objects import code_objects, code_picture, find_objects
+from semhier_ros.scene.reader import SceneReader, meaning_map
+from semhier_ros.taxonomy import Taxonomy
+
+
+class SceneModel:
+    """`kinds.model.Model` of scenes."""
+
+    whole_image = False
+
+    def __init__(self, folder: ModelFolder, backend: Backend):
+        self.folder, self.backend, self.stream = folder, backend, folder.stream
+        self.name, self.path = folder.name, folder.path
+        self.stream_hash, self.model_hash = folder.stream_hash, folder.model_hash
+        self.block_names = self.stream.block_names
+        self.semantic_blocks = self.stream.semantic_blocks
+        self.levels = self.stream.levels
+        self.taxonomy = Taxonomy.load(folder.path / "taxonomy.yaml")
+        self.view_size = folder.canvas
+        self.reader = SceneReader(self.stream, self.taxonomy, folder.heads)
+
+    @classmethod
+    def load(cls, path: Path, device: str, threads: int, precision: str) -> SceneModel:
+        folder = load_model(path)
+        if device == "cpu":
+            return cls(folder, OpenVinoBackend(folder.path, threads, precision))
+        from semhier_ros.torch.scene_backend import TorchBackend
+
+        return cls(folder, TorchBackend(folder, "cpu" if device == "torch" else "cuda"))
+
+    def check(self, options: EncodeOptions) -> None:
+        if options.threshold is not None and not 0 < options.threshold < 1:
+            raise ValueError(f"threshold: {options.threshold} is outside 0..1")
+        if options.quality is not None:
+            raise ValueError(f"quality: {options.quality}, but model {self.name} has one operating point")
+
+    def encode(self, image: NDArray[np.uint8], blocks: int, options: EncodeOptions) -> Iterator[bytes]:
+        threshold = self.folder.threshold if options.threshold is None else options.threshold
+        size = (image.shape[1], image.shape[0])
+        objects = find_objects(
+            self.backend.detect(self._canvas(size).place(image)), threshold, self.stream.layout.max_objects
+        )
+        code = code_objects(self.stream, self.folder.projection, objects, blocks)
+        moved = options.motion.update(objects.boxes) if options.motion is not None else None
+        if options.max_bytes is not None:
+            code = pare(self.stream, code, importance(self.stream.layout, objects, moved), options.max_bytes)
+        for index in range(blocks):
+            if len(code) and 0 < index < self.semantic_blocks and not code.refined(index).any():
+                return
+            if index == self.semantic_blocks:
+                latents = self.backend.analyse(self._picture_canvas(size).place(image))
+            if index >= self.semantic_blocks:
+                code_picture(self.stream, latents, code, index - self.semantic_blocks + 1)
+            yield self.stream.encode(index, code)
+
+    def decode(self, index: int, data: bytes, code: SceneCode | None) -> SceneCode:
+        return self.stream.decode(index, data, code)
+
+    def read(self, code: SceneCode, prefix: int, size: tuple[int, int]) -> tuple[Detection, ...]:
+        return self.reader.read(code, prefix, self._canvas(size))
+
+    def picture(self, code: SceneCode, prefix: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        return self._picture_canvas(size).lift(self.backend.synthesise(*self._picture_parts(code, prefix)))
+
+    def pictures(self, requests: Sequence[tuple[SceneCode, int, tuple[int, int]]]) -> list[NDArray[np.uint8]]:
+        """What `picture` gives for each of several requests, made together: the frames of many cameras at once."""
+        made = self.backend.synthesise_many([self._picture_parts(code, prefix) for code, prefix, _ in requests])
+        return [self._picture_canvas(size).lift(canvas) for canvas, (_, _, size) in zip(made, requests, strict=True)]
+
+    @property
+    def batches(self) -> bool:
+        """Whether pictures made together cost less than one after another."""
+        return self.backend.batches
+
+    def _picture_parts(self, code: SceneCode, prefix: int) -> PictureParts:
+        layout = self.stream.layout
+        shape = self.stream.picture_shape()
+        boxes = self.reader.measure(code, prefix).boxes
+        groups = code.path[1] if len(code.path) > 1 else None
+        planes = 1 + len(layout.parents[0])
+        meaning = meaning_map(boxes * np.float32(layout.stride), groups, shape, planes, layout.picture_stride)
+        return *self.stream.pictures.synthesis_inputs(code.picture, shape), meaning
+
+    def _canvas(self, size: tuple[int, int]) -> Canvas:
+        """What the detector sees a picture on."""
+        return Canvas(*self.view_size, source=size)
+
+    def _picture_canvas(self, size: tuple[int, int]) -> Canvas:
+        """What picture blocks are made from and painted on, which may be smaller."""
+        rows, columns = self.stream.picture_shape()
+        return Canvas(columns * PATCH_SIDE, rows * PATCH_SIDE, source=size)

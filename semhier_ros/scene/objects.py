@@ -1,0 +1,191 @@
+"""Encoder side of a scene: from the detector's dense maps to the few objects worth sending, and to their code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.codec.latent_groups import quantise
+from semhier_ros.scene.layout import Ints, SceneCode, SceneLayout, quantise_boxes, restore_boxes
+from semhier_ros.scene.stream import SceneStream
+
+Floats = NDArray[np.float32]
+OVERLAP = 0.6  # intersection over union above which the weaker of two boxes is dropped
+THRIFT = (0.1, 0.4)  # what a bit of the picture costs, in objects and outside of them
+AGREEING = 0.5  # intersection over union from which a neighbouring cell means the same object
+
+
+class DetectorMaps(NamedTuple):
+    """The detector's output for one frame: objectness H,W (0..1); box 4,H,W (dx, dy, log w, log h in cells); types
+    T,H,W logits; features F,H,W."""
+
+    objectness: Floats
+    box: Floats
+    types: Floats
+    features: Floats
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Found objects in raster order of their cells: cells n; boxes n,4 (cx, cy, w, h in cells); objectness n (0..1);
+    leaves n,T log-probabilities; features n,F."""
+
+    cells: Ints
+    boxes: Floats
+    objectness: Floats
+    leaves: Floats
+    features: Floats
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def take(self, rows: NDArray[np.intp]) -> Objects:
+        return Objects(
+            self.cells[rows], self.boxes[rows], self.objectness[rows], self.leaves[rows], self.features[rows]
+        )
+
+
+def find_objects(maps: DetectorMaps, threshold: float, most: int) -> Objects:
+    """Local maxima of objectness above `threshold`, overlapping weaker ones removed, at most `most` of the best.
+
+    Box and type of an object are the mean of what the peak and its neighbours say, see `_agree`.
+    """
+    heat = np.ascontiguousarray(maps.objectness, dtype=np.float32)
+    peaks = (heat >= cv2.dilate(heat, np.ones((3, 3), np.uint8))) & (heat >= threshold)
+    cells = np.flatnonzero(peaks)
+    cells = cells[np.argsort(-heat.ravel()[cells], kind="stable")][: 2 * most]
+    boxes, leaves = _agree(maps, heat, cells)
+    keep = np.array(_suppress(boxes, most), np.intp)
+    keep = keep[np.argsort(cells[keep])]
+    cells = cells[keep]
+    features = maps.features.reshape(len(maps.features), -1)[:, cells].T
+    return Objects(
+        cells.astype(np.int32),
+        boxes[keep],
+        heat.ravel()[cells],
+        np.log(np.maximum(leaves[keep], 1e-9)).astype(np.float32),
+        np.ascontiguousarray(features, dtype=np.float32),
+    )
+
+
+def _agree(maps: DetectorMaps, heat: Floats, cells: NDArray[np.intp]) -> tuple[Floats, NDArray[np.float64]]:
+    """Boxes n,4 (cx, cy, w, h in cells) and leaf probabilities n,T at `cells`: means over the 3x3 cells around each,
+    weighted by objectness, of those whose box overlaps the middle one's by at least AGREEING."""
+    rows, columns = heat.shape
+    steps = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)])
+    y, x = (cells // columns)[:, None] + steps[:, 0], (cells % columns)[:, None] + steps[:, 1]
+    inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+    around = np.clip(y, 0, rows - 1) * columns + np.clip(x, 0, columns - 1)
+    raw = maps.box.reshape(4, -1)[:, around].astype(np.float64)
+    centre = np.stack([around % columns, around // columns]) + 0.5 + raw[:2]
+    half = np.exp(raw[2:]) / 2
+    low, high = centre - half, centre + half
+    inner = np.clip(np.minimum(high, high[..., 4:5]) - np.maximum(low, low[..., 4:5]), 0, None).prod(axis=0)
+    area = 4 * half.prod(axis=0)
+    agrees = inside & (inner >= AGREEING * (area + area[:, 4:5] - inner))
+    weight = heat.ravel()[around] * agrees
+    weight /= np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
+    low, high = (low * weight).sum(axis=2).T, (high * weight).sum(axis=2).T
+    logits = maps.types.reshape(len(maps.types), -1)[:, around].astype(np.float64)
+    shares = np.exp(logits - logits.max(axis=0))
+    shares /= shares.sum(axis=0)
+    boxes = np.concatenate([(low + high) / 2, high - low], axis=1)
+    return boxes.astype(np.float32), (shares * weight).sum(axis=2).T
+
+
+def _suppress(boxes: Floats, most: int) -> list[int]:
+    """Indices of the boxes (best first) that no better kept box overlaps by more than OVERLAP."""
+    low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
+    area = boxes[:, 2] * boxes[:, 3]
+    kept: list[int] = []
+    for row in range(len(boxes)):
+        inner = np.clip(np.minimum(high[row], high[kept]) - np.maximum(low[row], low[kept]), 0, None).prod(axis=1)
+        if not (inner > OVERLAP * (area[row] + area[kept] - inner)).any():
+            kept.append(row)
+            if len(kept) == most:
+                break
+    return kept
+
+
+@dataclass(frozen=True)
+class ObjectProjection:
+    """The linear maps from an object's evidence to its latent groups, and what standardises its features.
+
+    weights: per group d,E; biases: per group d; feature_mean, feature_scale: F.
+    """
+
+    weights: Sequence[Floats]
+    biases: Sequence[Floats]
+    feature_mean: Floats
+    feature_scale: Floats
+
+
+def evidence(layout: SceneLayout, objects: Objects, code: SceneCode, mean: Floats, scale: Floats) -> Floats:
+    """What the encoder knows of each object (n,E): standardised features, leaf log-probabilities, what quantising lost
+    of the box (in shares of its side) and the objectness logit."""
+    restored = restore_boxes(layout, code.cells, code.sizes, code.offsets)
+    lost = np.concatenate(
+        [(objects.boxes[:, :2] - restored[:, :2]) / restored[:, 2:], np.log(objects.boxes[:, 2:] / restored[:, 2:])],
+        axis=1,
+    )
+    odds = np.clip(objects.objectness, 1e-4, 1 - 1e-4)
+    logit = np.log(odds / (1 - odds))[:, None]
+    features = (objects.features - mean) / scale
+    return np.concatenate([features, objects.leaves / 4, lost * 4, logit / 2], axis=1).astype(np.float32)
+
+
+def name(leaves: Floats, parents: Sequence[Sequence[int]]) -> list[Ints]:
+    """The likeliest path of each object: at every level the best child of the node named above, level 0 first."""
+    masses = [np.exp(leaves.astype(np.float64))]
+    for parent in reversed(parents[1:]):
+        masses.append(masses[-1] @ np.eye(max(parent) + 1)[np.asarray(parent)])
+    path = [np.zeros(len(leaves), np.int32)]
+    for mass, parent in zip(reversed(masses), parents, strict=True):
+        allowed = np.asarray(parent)[None] == path[-1][:, None]
+        path.append(np.where(allowed, mass, -1.0).argmax(axis=1).astype(np.int32))
+    return path
+
+
+def code_objects(stream: SceneStream, projection: ObjectProjection, objects: Objects, blocks: int) -> SceneCode:
+    """The code of `objects` as deep as semantic block `blocks - 1`: geometry, names and quantised latent groups."""
+    layout = stream.layout
+    sizes, offsets = quantise_boxes(layout, objects.cells, objects.boxes)
+    scores = np.searchsorted(layout.score_edges, objects.objectness, side="right").astype(np.int32)
+    path = name(objects.leaves, layout.parents)
+    code = SceneCode(objects.cells, sizes, offsets, scores, path=path[:1])
+    if blocks <= 1:
+        return code
+    known = evidence(layout, objects, code, projection.feature_mean, projection.feature_scale)
+    half = stream.tables["latents"].alphabet // 2
+    for block in range(1, min(blocks, stream.semantic_blocks)):
+        code.kept.append(np.ones(len(code), bool))
+        if block < stream.levels:
+            code.path.append(path[block])
+        means, _ = stream.latent_parameters(block, code)
+        wanted = known @ projection.weights[block - 1].T + projection.biases[block - 1]
+        code.latents.append(quantise(wanted, means, half))
+    return code
+
+
+def code_picture(stream: SceneStream, latents: Floats, code: SceneCode, groups: int) -> None:
+    """Quantise the first `groups` picture groups of `latents` (C,h,w) into `code`: finely where objects are."""
+    inside, outside = THRIFT
+    thrift = outside + (inside - outside) * object_cover(stream.layout, code, latents.shape[1:])
+    stream.pictures.quantise_all(latents, code.picture, groups, thrift)
+
+
+def object_cover(layout: SceneLayout, code: SceneCode, shape: Sequence[int]) -> Floats:
+    """Share of each picture position (rows,columns) that lies in some object's box."""
+    covered = np.zeros(tuple(shape), np.float32)
+    scale = layout.stride / layout.picture_stride
+    grid = [np.arange(length) for length in shape]
+    for cx, cy, w, h in restore_boxes(layout, code.cells, code.sizes, code.offsets) * scale:
+        down = np.clip(np.minimum(grid[0] + 1, cy + h / 2) - np.maximum(grid[0], cy - h / 2), 0, 1)
+        across = np.clip(np.minimum(grid[1] + 1, cx + w / 2) - np.maximum(grid[1], cx - w / 2), 0, 1)
+        np.maximum(covered, np.outer(down, across), out=covered)
+    return covered

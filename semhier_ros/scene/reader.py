@@ -1,0 +1,156 @@
+"""From a decoded prefix of a scene's code to a reading: posteriors, calibrated scores, boxes in source pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.codec.canvas import Canvas
+from semhier_ros.codec.reading import Detection
+from semhier_ros.scene.layout import FRACTION, SceneCode, restore_boxes
+from semhier_ros.scene.stream import SceneStream
+
+Floats = NDArray[np.float32]
+LEAST_OTHER = 0.005  # probability below which another node is not mentioned
+MOST_OTHERS = 8  # other nodes mentioned per level
+
+
+class LevelTree(Protocol):
+    """The part of `taxonomy.Taxonomy` that readings need."""
+
+    def names(self, level: int) -> tuple[str, ...]: ...
+
+    def owner(self, level: int) -> NDArray[np.intp]: ...
+
+
+class Measured(NamedTuple):
+    """Raw readings of n objects: boxes n,4 (corners, in cells); named n, the deepest level that each is named at; per
+    level of the taxonomy n,nodes: probability of an object times that of the node, 0 where the level isn't named."""
+
+    boxes: Floats
+    named: NDArray[np.intp]
+    levels: list[NDArray[np.float64]]
+
+
+class SceneReader:
+    """Reads detections from a `SceneCode`.
+
+    weights: `reader_<prefix>.<layer>.weight` (out,in) and `.bias` of each prefix's perceptron; `score_<level>` and
+    `other_<level>`: calibrated probabilities over a grid of raw scores 0..1, of the node named and of any other.
+    """
+
+    def __init__(self, stream: SceneStream, tree: LevelTree, weights: Mapping[str, Floats]):
+        self.stream, self.tree = stream, tree
+        self.prefixes = stream.semantic_blocks
+        self._layers = [
+            [
+                (
+                    weights[f"reader_{prefix}.{layer}.weight"].T.astype(np.float32),
+                    weights[f"reader_{prefix}.{layer}.bias"].astype(np.float32),
+                )
+                for layer in range(sum(key.startswith(f"reader_{prefix}.") for key in weights) // 2)
+            ]
+            for prefix in range(self.prefixes)
+        ]
+        self._curves, self._other_curves = (
+            [weights[f"{kind}_{level}"].astype(np.float64) for level in range(stream.levels)]
+            for kind in ("score", "other")
+        )
+        self._names = [tree.names(level) for level in range(stream.levels)]
+        self._owners = [tree.owner(level) for level in range(stream.levels)]
+
+    def read(self, code: SceneCode, prefix: int, canvas: Canvas) -> tuple[Detection, ...]:
+        """Detections after blocks 0..prefix, in the order (and with the ids) of block 0."""
+        if not len(code):
+            return ()
+        seen = self.measure(code, prefix)
+        corners = canvas.to_source(seen.boxes * np.float32(self.stream.layout.stride)).tolist()
+        rest = [_calibrated(raw, curve) for raw, curve in zip(seen.levels, self._other_curves, strict=True)]
+        detections = []
+        for number, depth in enumerate(seen.named.tolist()):
+            path = tuple(int(code.path[level][number]) for level in range(depth + 1))
+            scores: list[float] = []
+            others = []
+            for level, node in enumerate(path):
+                row = rest[level][number]
+                own = float(_calibrated(seen.levels[level][number, node], self._curves[level]))
+                scores.append(min(own, scores[-1] if scores else 1.0))
+                likely = np.argsort(-row)[: MOST_OTHERS + 1].tolist() if level else []
+                others.append(tuple((n, float(row[n])) for n in likely if n != node and row[n] >= LEAST_OTHER))
+            names = tuple(self._names[level][node] for level, node in enumerate(path))
+            x0, y0, x1, y1 = corners[number]
+            detections.append(Detection(number, (x0, y0, x1, y1), path, names, tuple(scores), tuple(others)))
+        return tuple(detections)
+
+    def measure(self, code: SceneCode, prefix: int) -> Measured:
+        """What blocks 0..prefix say of each object; an object that the last of them pass over is read from those that
+        do refine it."""
+        depth = code.depth(min(prefix, self.prefixes - 1))
+        boxes = np.empty((len(code), 4), np.float32)
+        levels = [np.zeros((len(code), len(names))) for names in self._names]
+        for own in np.unique(depth).tolist():
+            rows = np.flatnonzero(depth == own)
+            boxes[rows], found = self._measure(code.take(rows), own)
+            for level, raw in enumerate(found):
+                levels[level][rows] = raw
+        return Measured(boxes, np.minimum(depth, self.stream.levels - 1), levels)
+
+    def _measure(self, code: SceneCode, prefix: int) -> tuple[Floats, list[NDArray[np.float64]]]:
+        """Corner boxes n,4 in cells and, for each level named, raw scores n,nodes of objects that blocks 0..prefix all
+        refine."""
+        level = min(prefix, self.stream.levels - 1)
+        told = self.stream.told(code, level)
+        out = np.concatenate([told, *code.latents[:prefix]], axis=1).astype(np.float32) / FRACTION
+        layers = self._layers[prefix]
+        for number, (weight, bias) in enumerate(layers):
+            out = out @ weight + bias
+            if number < len(layers) - 1:
+                np.maximum(out, 0, out=out)
+        leaves = len(self._names[-1])
+        posterior = np.exp(out[:, :leaves] - out[:, :leaves].max(axis=1, keepdims=True)).astype(np.float64)
+        posterior /= posterior.sum(axis=1, keepdims=True)
+        shift = out[:, leaves : leaves + 4].astype(np.float64) / 4
+        present = 1 / (1 + np.exp(-out[:, leaves + 4].astype(np.float64)))
+        boxes = restore_boxes(self.stream.layout, code.cells, code.sizes, code.offsets)
+        centre = boxes[:, :2] + shift[:, :2] * boxes[:, 2:]
+        half = boxes[:, 2:] * np.exp(np.clip(shift[:, 2:], -1, 1)) / 2
+        raw = []
+        for k in range(level + 1):
+            share = np.zeros((len(code), len(self._names[k])))
+            np.add.at(share.T, self._owners[k], posterior.T)
+            raw.append(present[:, None] * share)
+        return np.concatenate([centre - half, centre + half], axis=1).astype(np.float32), raw
+
+
+def _calibrated(raw: NDArray[np.float64], curve: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Raw scores as probabilities, by a curve over an even grid of 0..1."""
+    return np.interp(raw, np.linspace(0, 1, len(curve)), curve)
+
+
+def meaning_map(
+    boxes: NDArray[np.float32],
+    groups: Sequence[int] | NDArray[np.int32] | None,
+    shape: tuple[int, int],
+    planes: int,
+    stride: int,
+) -> Floats:
+    """What the semantic blocks say about a picture, as planes,rows,columns shares of each cell covered.
+
+    boxes n,4 (x0, y0, x1, y1) in canvas pixels; plane 0 is any object, plane 1+g those of group g (none while groups
+    are unknown: None); `stride` is the size of a cell in pixels.
+    """
+    rows, columns = shape
+    found = np.zeros((planes, rows, columns), np.float32)
+    left, top = np.arange(columns) * stride, np.arange(rows) * stride
+    for number, (x0, y0, x1, y1) in enumerate(boxes):
+        across = np.clip(np.minimum(left + stride, x1) - np.maximum(left, x0), 0, stride) / stride
+        down = np.clip(np.minimum(top + stride, y1) - np.maximum(top, y0), 0, stride) / stride
+        cover = (down[:, None] * across[None]).astype(np.float32)
+        found[0] = np.maximum(found[0], cover)
+        if groups is not None:
+            plane = 1 + int(groups[number])
+            found[plane] = np.maximum(found[plane], cover)
+    return found

@@ -1,0 +1,233 @@
+"""Scene blocks to bytes and back: which symbols stand in which block, and which table row each is coded with.
+
+Everything here is integer arithmetic on what earlier blocks of the same frame said, so encoder and decoder agree on any
+machine. docs/bitstream.md specifies the order of the symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Tables
+from semhier_ros.codec.integer_network import IntegerNetwork
+from semhier_ros.codec.latent_groups import get_latents, split_parameters, steps_of
+from semhier_ros.codec.picture_blocks import PictureBlocks
+from semhier_ros.scene.layout import FRACTION, UNNAMED, Flags, Ints, SceneCode, SceneLayout, spread
+
+ROW_BANDS = 8
+ASPECTS, AREAS = 7, 6
+
+
+class SceneStream:
+    """The entropy-coded form of `SceneCode`, block by block.
+
+    Tables, by name: `count` (1 row), `occupancy` (rows over empty/object), `width` (a row per band of grid rows),
+    `height` and `offset_x` (a row per width), `offset_y` (a row per height), `score` (a row per width), `whole` (a row
+    per semantic block after the first), `kept` (a row per class of area), `name_1`, `name_2`… (see `name_rows`),
+    `latents` and `picture` (a row per scale). `occupancy_rows`: classes of counts x cells,
+    the row of each cell. Networks: `latents_1`… and those of `codec.picture_blocks`, like `picture_shifts`.
+    """
+
+    def __init__(
+        self,
+        layout: SceneLayout,
+        tables: Mapping[str, Tables],
+        networks: Mapping[str, IntegerNetwork],
+        occupancy_rows: NDArray[np.uint8],
+        picture_shifts: NDArray[np.uint8],
+    ):
+        self.layout, self.tables, self.networks = layout, tables, networks
+        self.occupancy_rows = occupancy_rows.astype(np.int32)
+        self.picture_shifts = picture_shifts
+        self.levels = len(layout.parents) + 1
+        self.semantic_blocks = 1 + len(layout.latents)
+        self.blocks = self.semantic_blocks + len(layout.picture_groups)
+
+    @cached_property
+    def pictures(self) -> PictureBlocks:
+        """The coder of the picture blocks."""
+        return PictureBlocks.assemble(self.layout.picture_groups, self.tables, self.networks, self.picture_shifts)
+
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        """`level_0` …, `detail`, `picture_0` …, in order of transmission."""
+        levels = [f"level_{level}" for level in range(self.levels)]
+        details = ["detail"] * (self.semantic_blocks - self.levels)
+        return (*levels, *details, *(f"picture_{group}" for group in range(len(self.layout.picture_groups))))
+
+    def encode(self, index: int, code: SceneCode) -> bytes:
+        """The bytes of block `index` of a complete enough `code`."""
+        encoder = BlockEncoder()
+        if index == 0:
+            self._put_objects(encoder, code)
+        elif index < self.semantic_blocks:
+            self._put_kept(encoder, index, code)
+            part = code.take(code.refined(index))
+            if index < self.levels:
+                encoder.put(self.name_symbols(index, part), self.tables[f"name_{index}"], self.name_rows(index, part))
+            symbols, rows = self.latent_symbols(index, part)
+            encoder.put(symbols.ravel(), self.tables["latents"], rows.ravel())
+        else:
+            self.pictures.put(encoder, code.picture[index - self.semantic_blocks])
+        return encoder.finish()
+
+    def decode(self, index: int, data: bytes, code: SceneCode | None) -> SceneCode:
+        """A code of blocks 0..index, given that of 0..index-1 (None before block 0), which stays as it is.
+
+        Raises:
+            BlockError: no encoder made these bytes for this prefix.
+        """
+        decoder = BlockDecoder(data)
+        if index == 0 or code is None:
+            code = self._get_objects(decoder)
+        elif index < self.semantic_blocks:
+            code = code.extended()
+            kept = self._get_kept(decoder, index, code)
+            code.kept.append(kept)
+            part = code.take(kept)
+            if index < self.levels:
+                self._get_names(decoder, index, part)
+                code.path.append(spread(part.path[index], kept, UNNAMED))
+            means, rows = self.latent_parameters(index, part)
+            code.latents.append(spread(get_latents(decoder, means, rows, self.tables["latents"]), kept, 0))
+        else:
+            code = code.extended()
+            before = code.picture[-1].latents if code.picture else None
+            code.picture.append(self.pictures.get(decoder, index - self.semantic_blocks, before, self.picture_shape()))
+        decoder.finish()
+        return code
+
+    def picture_shape(self) -> tuple[int, int]:
+        """Rows and columns of the picture latents."""
+        layout = self.layout
+        return (
+            layout.rows * layout.stride // layout.picture_stride,
+            layout.columns * layout.stride // layout.picture_stride,
+        )
+
+    def _put_objects(self, encoder: BlockEncoder, code: SceneCode) -> None:
+        kind = self.layout.count_class(len(code))
+        encoder.put(np.array([kind], np.int32), self.tables["count"], 0)
+        if not len(code):
+            return
+        occupied = np.zeros(self.layout.cells, np.int32)
+        occupied[code.cells] = 1
+        encoder.put(occupied, self.tables["occupancy"], self.occupancy_rows[kind])
+        encoder.put(code.sizes[:, 0], self.tables["width"], self.band(code.cells))
+        encoder.put(code.sizes[:, 1], self.tables["height"], code.sizes[:, 0])
+        encoder.put(code.offsets[:, 0], self.tables["offset_x"], code.sizes[:, 0])
+        encoder.put(code.offsets[:, 1], self.tables["offset_y"], code.sizes[:, 1])
+        encoder.put(code.scores, self.tables["score"], code.sizes[:, 0])
+
+    def _get_objects(self, decoder: BlockDecoder) -> SceneCode:
+        kind = int(decoder.get(self.tables["count"], 0)[0])
+        if kind == 0:
+            decoder.finish()
+            none = np.zeros((0, 2), np.int32)
+            return SceneCode(none[:, 0], none, none, none[:, 0], path=[none[:, 0]])
+        occupied = decoder.get(self.tables["occupancy"], self.occupancy_rows[kind])
+        cells = np.flatnonzero(occupied).astype(np.int32)
+        if len(cells) > self.layout.max_objects or self.layout.count_class(len(cells)) != kind:
+            raise BlockError(f"block 0: {len(cells)} objects do not fit count class {kind}")
+        width = decoder.get(self.tables["width"], self.band(cells))
+        height = decoder.get(self.tables["height"], width)
+        offset_x = decoder.get(self.tables["offset_x"], width)
+        offset_y = decoder.get(self.tables["offset_y"], height)
+        scores = decoder.get(self.tables["score"], width)
+        return SceneCode(
+            cells,
+            np.stack([width, height], axis=1),
+            np.stack([offset_x, offset_y], axis=1),
+            scores,
+            path=[np.zeros(len(cells), np.int32)],
+        )
+
+    def _put_kept(self, encoder: BlockEncoder, index: int, code: SceneCode) -> None:
+        """Which of the objects that the block before refined this one refines: all, or a flag for each."""
+        before = code.refined(index - 1)
+        if not before.any():
+            return
+        flags = code.refined(index)[before].astype(np.int32)
+        encoder.put(np.array([flags.all()], np.int32), self.tables["whole"], index - 1)
+        if not flags.all():
+            encoder.put(flags, self.tables["kept"], self.area(code.take(before)))
+
+    def _get_kept(self, decoder: BlockDecoder, index: int, code: SceneCode) -> Flags:
+        before = code.refined(index - 1)
+        if not before.any() or decoder.get(self.tables["whole"], index - 1)[0]:
+            return before.copy()
+        kept = np.zeros(len(code), bool)
+        kept[before] = decoder.get(self.tables["kept"], self.area(code.take(before))) > 0
+        if kept[before].all():
+            raise BlockError(f"block {index}: every object flagged one by one, which the symbol before says")
+        return kept
+
+    def band(self, cells: Ints) -> Ints:
+        """Which of 8 bands of grid rows each cell lies in."""
+        return (cells // self.layout.columns * ROW_BANDS // self.layout.rows).astype(np.int32)
+
+    def name_rows(self, level: int, code: SceneCode) -> Ints:
+        """Table row of each object's name at `level`: its parent, the box's aspect and its area."""
+        aspect = np.clip(code.sizes[:, 0] - code.sizes[:, 1] + ASPECTS // 2, 0, ASPECTS - 1)
+        return ((code.path[level - 1] * ASPECTS + aspect) * AREAS + self.area(code)).astype(np.int32)
+
+    def area(self, code: SceneCode) -> Ints:
+        """Which of 6 classes of area each object's box is in."""
+        return np.clip(code.sizes.sum(axis=1) * AREAS // (2 * self.layout.size_levels - 1), 0, AREAS - 1)
+
+    def name_symbols(self, level: int, code: SceneCode) -> Ints:
+        """Each object's name as its position among its parent's children."""
+        symbols = np.zeros(len(code), np.int32)
+        for parent in range(self._width(level - 1)):
+            below = code.path[level - 1] == parent
+            symbols[below] = np.searchsorted(self.layout.children(level, parent), code.path[level][below])
+        return symbols
+
+    def _get_names(self, decoder: BlockDecoder, level: int, code: SceneCode) -> None:
+        symbols = decoder.get(self.tables[f"name_{level}"], self.name_rows(level, code))
+        names = np.zeros(len(code), np.int32)
+        for parent in range(self._width(level - 1)):
+            below = code.path[level - 1] == parent
+            children = self.layout.children(level, parent)
+            if below.any() and int(symbols[below].max()) >= len(children):
+                raise BlockError(f"block {level}: child {int(symbols[below].max())} of a node with {len(children)}")
+            names[below] = children[symbols[below]]
+        code.path.append(names)
+
+    def _width(self, level: int) -> int:
+        return 1 if level == 0 else len(self.layout.parents[level - 1])
+
+    def told(self, code: SceneCode, level: int) -> Ints:
+        """What is known of each object before a latent group, n,inputs in units of 1/16: geometry scaled to about
+        -2..2, then the one-hot names of levels 1..level."""
+        half = self.layout.size_levels // 2
+        middle = self.layout.offset_levels // 2
+        rows = code.cells // self.layout.columns
+        geometry = np.stack(
+            [
+                (code.sizes[:, 0] - half) * 2,
+                (code.sizes[:, 1] - half) * 2,
+                rows * 4 * FRACTION // self.layout.rows - 2 * FRACTION,
+                (code.offsets[:, 0] - middle) * 4,
+                (code.offsets[:, 1] - middle) * 4,
+                code.scores * 2 * FRACTION // max(1, len(self.layout.score_edges)) - FRACTION,
+            ],
+            axis=1,
+        )
+        names = [FRACTION * np.eye(self._width(k), dtype=np.int64)[code.path[k]] for k in range(1, level + 1)]
+        return np.concatenate([geometry, *names], axis=1).astype(np.int32)
+
+    def latent_symbols(self, block: int, code: SceneCode) -> tuple[Ints, Ints]:
+        """Symbols (n,d) and table rows (n,d) of the latent group of semantic block `block` (1..)."""
+        means, rows = self.latent_parameters(block, code)
+        return steps_of(code.latents[block - 1], means, self.tables["latents"]), rows
+
+    def latent_parameters(self, block: int, code: SceneCode) -> tuple[Ints, Ints]:
+        """Means (n,d, units of 1/16) and scale rows (n,d) of the latent group of semantic block `block` (1..)."""
+        told = self.told(code, min(block, self.levels - 1))
+        out = self.networks[f"latents_{block}"](np.concatenate([told, *code.latents[: block - 1]], axis=1))
+        return split_parameters(out, self.tables["latents"].rows)

@@ -1,0 +1,163 @@
+"""The networks in torch, from a model folder's half-precision weights: the CUDA path of encoder and decoder.
+
+On CUDA the networks run in half precision on a stream of their own, and canvases go through pinned memory. On the CPU
+they run in float32, which is how the two paths are held to the same reading by a test without a GPU.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from semhier_ros.scene.backend import PictureParts
+from semhier_ros.scene.objects import DetectorMaps
+from semhier_ros.torch.detector import Detector
+from semhier_ros.torch.picture import PictureAnalysis, PictureSynthesis
+
+Floats = NDArray[np.float32]
+
+
+class DetectorGraph(nn.Module):
+    """The detector from a uint8 canvas (1,H,W,3) to objectness (0..1), box, type logits and features."""
+
+    def __init__(self, detector: Detector):
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, canvas: Tensor) -> tuple[Tensor, ...]:
+        output = self.detector(as_input(canvas, self.detector.tower[0][0].weight.dtype))
+        return output.objectness.sigmoid(), output.box, output.types, output.features
+
+
+class AnalysisGraph(nn.Module):
+    """Picture latents of a uint8 canvas (1,H,W,3)."""
+
+    def __init__(self, analysis: PictureAnalysis):
+        super().__init__()
+        self.analysis = analysis
+
+    def forward(self, canvas: Tensor) -> Tensor:
+        return self.analysis(as_input(canvas, self.analysis.linear.weight.dtype))
+
+
+class SynthesisGraph(nn.Module):
+    """A uint8 canvas (1,H,W,3) from picture latents, presence and meaning."""
+
+    def __init__(self, synthesis: PictureSynthesis):
+        super().__init__()
+        self.synthesis = synthesis
+
+    def forward(self, latents: Tensor, present: Tensor, meaning: Tensor) -> Tensor:
+        picture = self.synthesis(latents, present, meaning).add(1.0).mul(127.5)
+        return picture.clamp(0.0, 255.0).round().permute(0, 2, 3, 1).to(torch.uint8)
+
+
+def as_input(canvas: Tensor, dtype: torch.dtype) -> Tensor:
+    """uint8 B,H,W,3 RGB to B,3,H,W in -1..1."""
+    return canvas.permute(0, 3, 1, 2).to(dtype).div(127.5).sub(1.0)
+
+
+def build_graphs(types: int, meanings: int, groups: Sequence[Sequence[int]]) -> dict[str, nn.Module]:
+    """The three networks, untrained, keyed as their ONNX graphs and their tensors' prefixes are. types: leaves;
+    meanings: planes that the synthesis is told; groups: the picture blocks'."""
+    channels = max(stop for _, stop, _ in groups)
+    return {
+        "detector": DetectorGraph(Detector(types)),
+        "picture_analysis": AnalysisGraph(PictureAnalysis(channels)),
+        "picture_synthesis": SynthesisGraph(PictureSynthesis(meanings, channels, len(groups))),
+    }
+
+
+def load_weights(graphs: dict[str, nn.Module], path: Path) -> None:
+    """Fill `graphs` from a model folder's half-precision weights."""
+    weights = load_file(path)
+    for name, graph in graphs.items():
+        own = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
+        graph.load_state_dict(own)
+
+
+class HasPath(Protocol):
+    """The part of `codec.model_folder.ModelFolder` that is needed here."""
+
+    @property
+    def path(self) -> Path: ...
+
+
+class TorchBackend:
+    """`codec.backend.Backend` in torch.
+
+    Raises:
+        ValueError: `device` is `cuda` and torch sees none.
+    """
+
+    def __init__(self, model: HasPath, device: str):
+        layout = json.loads((model.path / "model.json").read_text())["layout"]
+        graphs = build_graphs(len(layout["parents"][-1]), 1 + len(layout["parents"][0]), layout["picture_groups"])
+        load_weights(graphs, model.path / "weights.safetensors")
+        self.place(graphs, device)
+
+    batches = True
+
+    def place(self, graphs: dict[str, nn.Module], device: str) -> None:
+        """Put loaded `graphs` on `device`, ready to run. Raises ValueError where torch sees no such device."""
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device: cuda was asked for, but torch sees no CUDA device; use cpu or auto")
+        self._device = torch.device(device)
+        self._dtype = torch.float16 if device == "cuda" else torch.float32
+        self._graphs = graphs
+        for graph in self._graphs.values():
+            graph.to(self._device, self._dtype).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        self._stream: Any = torch.cuda.Stream(self._device) if device == "cuda" else None
+        self._pinned: dict[tuple[int, ...], Tensor] = {}
+
+    def _upload(self, array: NDArray[Any]) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if self._stream is None:
+            return tensor if tensor.dtype == torch.uint8 else tensor.to(self._dtype)
+        pinned = self._pinned.get(tuple(tensor.shape))
+        if pinned is None or pinned.dtype != tensor.dtype:
+            pinned = self._pinned[tuple(tensor.shape)] = torch.empty_like(tensor).pin_memory()
+        pinned.copy_(tensor)
+        moved = pinned.to(self._device, non_blocking=True)
+        return moved if moved.dtype == torch.uint8 else moved.to(self._dtype)
+
+    def _run(self, name: str, *arrays: NDArray[Any]) -> list[NDArray[Any]]:
+        """The outputs of a graph for one canvas' arrays."""
+        return [output[0] for output in self._run_batch(name, *(array[None] for array in arrays))]
+
+    def _run_batch(self, name: str, *arrays: NDArray[Any]) -> list[NDArray[Any]]:
+        """The same for many: every array and every output with their number as its first axis."""
+        if self._stream is None:
+            return self._infer(self._graphs[name], arrays, Tensor.numpy)
+        with torch.cuda.stream(self._stream):
+            return self._infer(self._graphs[name], arrays, lambda tensor: tensor.cpu().numpy())
+
+    @torch.inference_mode()
+    def _infer(
+        self, graph: nn.Module, arrays: tuple[NDArray[Any], ...], down: Callable[[Tensor], NDArray[Any]]
+    ) -> list[NDArray[Any]]:
+        outputs = graph(*(self._upload(array) for array in arrays))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return [down(part if part.dtype == torch.uint8 else part.float()) for part in outputs]
+
+    def detect(self, canvas: NDArray[np.uint8]) -> DetectorMaps:
+        objectness, box, types, features = self._run("detector", canvas)
+        return DetectorMaps(objectness[0], box, types, features)
+
+    def analyse(self, canvas: NDArray[np.uint8]) -> Floats:
+        return self._run("picture_analysis", canvas)[0]
+
+    def synthesise(self, latents: Floats, present: Floats, meaning: Floats) -> NDArray[np.uint8]:
+        return self._run("picture_synthesis", latents, present, meaning)[0]
+
+    def synthesise_many(self, requests: Sequence[PictureParts]) -> list[NDArray[np.uint8]]:
+        latents, present, meaning = (np.stack(parts) for parts in zip(*requests, strict=True))
+        return list(self._run_batch("picture_synthesis", latents, present, meaning)[0])

@@ -1,0 +1,44 @@
+"""The networks of a whole-image model as the codec sees them, and their CPU form."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.scene.backend import OpenVinoBackend
+
+Floats = NDArray[np.float32]
+IMAGE_GRAPHS = ("trunk", "picture_analysis", "picture_synthesis")
+
+
+class TrunkOutput(NamedTuple):
+    """What the trunk says of a view: features F and leaf logits C."""
+
+    features: Floats
+    logits: Floats
+
+
+class ImageBackend(Protocol):
+    """Views are side,side,3 uint8 RGB."""
+
+    def classify(self, view: NDArray[np.uint8]) -> TrunkOutput:
+        """The trunk's features and leaf logits of a view."""
+        ...
+
+    def analyse(self, view: NDArray[np.uint8]) -> Floats:
+        """Picture latents C,h,w of a view."""
+        ...
+
+    def synthesise(self, latents: Floats, present: Floats, meaning: Floats) -> NDArray[np.uint8]:
+        """A view from picture latents C,h,w (missing groups zero), which groups are present, and the meaning planes."""
+        ...
+
+
+class OpenVinoImageBackend(OpenVinoBackend):
+    """Runs a whole-image model's graphs on the CPU, each compiled when first used."""
+
+    def classify(self, view: NDArray[np.uint8]) -> TrunkOutput:
+        features, logits = self._run("trunk", view[None])
+        return TrunkOutput(features[0], logits[0])

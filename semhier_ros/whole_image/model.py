@@ -1,0 +1,91 @@
+"""Whole images: one answer for a picture's square view, named level by level, then the view itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.codec.model import EncodeOptions
+from semhier_ros.codec.reading import Detection
+from semhier_ros.taxonomy import Taxonomy
+from semhier_ros.whole_image.backend import ImageBackend, OpenVinoImageBackend
+from semhier_ros.whole_image.encoder import code_image
+from semhier_ros.whole_image.folder import ImageFolder, load_image_folder
+from semhier_ros.whole_image.reader import ImageReader
+from semhier_ros.whole_image.stream import ImageCode
+from semhier_ros.whole_image.view import SHARE, square_view
+
+GREY = 127  # of what lies outside the view
+
+
+class WholeImageModel:
+    """`kinds.model.Model` of whole images."""
+
+    whole_image = True
+
+    def __init__(self, folder: ImageFolder, backend: ImageBackend):
+        self.folder, self.backend, self.stream = folder, backend, folder.stream
+        self.name, self.path = folder.name, folder.path
+        self.stream_hash, self.model_hash = folder.stream_hash, folder.model_hash
+        self.block_names = self.stream.block_names
+        self.semantic_blocks = self.stream.semantic_blocks
+        self.levels = self.stream.levels
+        self.taxonomy = Taxonomy.load(folder.path / "taxonomy.yaml")
+        self.view_size = (self.stream.layout.side,) * 2
+        self.reader = ImageReader(self.stream, self.taxonomy, folder.heads)
+
+    @classmethod
+    def load(cls, path: Path, device: str, threads: int, precision: str) -> WholeImageModel:
+        folder = load_image_folder(path)
+        if device == "cpu":
+            return cls(folder, OpenVinoImageBackend(folder.path, threads, precision))
+        from semhier_ros.torch.image_backend import TorchImageBackend
+
+        return cls(folder, TorchImageBackend(folder, "cpu" if device == "torch" else "cuda"))
+
+    def check(self, options: EncodeOptions) -> None:
+        most = len(self.stream.layout.steps) - 1
+        if options.quality is not None and not 0 <= options.quality <= most:
+            raise ValueError(f"quality: {options.quality} is outside 0..{most}")
+        if options.threshold is not None and not 0 < options.threshold < 1:
+            raise ValueError(f"threshold: {options.threshold} is outside 0..1")
+
+    def encode(self, image: NDArray[np.uint8], blocks: int, options: EncodeOptions) -> Iterator[bytes]:
+        view = square_view(image, self.stream.layout.side)
+        quality = self.stream.layout.quality if options.quality is None else options.quality
+        code = code_image(self.reader, self.backend.classify(view), quality, min(blocks, self.semantic_blocks))
+        for index in range(blocks):
+            if index == self.semantic_blocks:
+                latents = self.backend.analyse(view)
+            if index >= self.semantic_blocks:
+                self.stream.pictures.quantise_all(latents, code.picture, index - self.semantic_blocks + 1)
+            yield self.stream.encode(index, code)
+
+    def decode(self, index: int, data: bytes, code: ImageCode | None) -> ImageCode:
+        return self.stream.decode(index, data, code)
+
+    def read(self, code: ImageCode, prefix: int, size: tuple[int, int]) -> tuple[Detection, ...]:
+        return self.reader.read(code, prefix, size)
+
+    def picture(self, code: ImageCode, prefix: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        width, height = size
+        length = max(1, round(SHARE * min(height, width)))
+        top, left = (height - length) // 2, (width - length) // 2
+        whole = np.full((height, width, 3), GREY, np.uint8)
+        part = cv2.resize(self.view(code, prefix), (length, length), interpolation=cv2.INTER_CUBIC)
+        whole[top : top + length, left : left + length] = part
+        return whole
+
+    def view(self, code: ImageCode, prefix: int) -> NDArray[np.uint8]:
+        """The square view (side,side,3) after blocks 0..prefix."""
+        layout = self.stream.layout
+        heads = self.folder.heads
+        readings = (self.reader.features(code, prefix) - heads["meaning_mean"]) @ heads["meaning_basis"]
+        meaning = np.broadcast_to(readings[:, None, None], (len(readings), *layout.grid))
+        groups = code.picture[: max(0, prefix + 1 - self.semantic_blocks)]
+        latents, present = self.stream.pictures.synthesis_inputs(groups, layout.grid)
+        return self.backend.synthesise(latents, present, np.ascontiguousarray(meaning, np.float32))

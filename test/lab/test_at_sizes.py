@@ -1,0 +1,79 @@
+"""What codecs reach at given sizes: their frontier, intervals that cover, and leads told from chance in pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semhier_ros.lab.at_sizes import at_sizes, table
+from semhier_ros.lab.frontier import at_size
+
+PHOTOS = 80
+
+
+def photos(gain: float, cost: float = 1.0, noise: float = 0.01, seed: int = 1) -> list[list[dict[str, Any]]]:
+    """Rows of three operating points for photos that differ far more among themselves than codecs do."""
+    hard = np.random.default_rng(0).normal(0, 4, PHOTOS)
+    own = np.random.default_rng(seed).normal(0, noise, (PHOTOS, 3))
+    return [
+        [
+            {"payload_bytes": cost * size * (1 + hard[n] / 20), "psnr": 20 + step - hard[n] + gain + own[n, step]}
+            for step, size in enumerate((200, 400, 800))
+        ]
+        for n in range(PHOTOS)
+    ]
+
+
+def psnr(row: dict[str, Any]) -> dict[str, float]:
+    return {"psnr": row["psnr"]}
+
+
+def test_values_are_those_of_the_frontier_of_the_means() -> None:
+    measured = photos(0)
+    means = [
+        {
+            "payload_bytes_mean": float(np.mean([rows[step]["payload_bytes"] for rows in measured])),
+            "psnr": float(np.mean([rows[step]["psnr"] for rows in measured])),
+        }
+        for step in range(3)
+    ]
+    found = at_sizes({"jpeg": measured}, psnr, [100, 300, 5000])
+    assert [row["payload_bytes"] for row in found["jpeg"]] == [100, 300, 5000]
+    for row in found["jpeg"]:
+        wanted = at_size(means, lambda one: one["psnr"], row["payload_bytes"])
+        assert row["value"]["psnr"] == (None if wanted is None else pytest.approx(wanted))
+    assert found["jpeg"][0]["interval"]["psnr"] is None
+    low, high = found["jpeg"][1]["interval"]["psnr"]
+    assert low < found["jpeg"][1]["value"]["psnr"] < high
+    assert 1 < high - low < 3
+    assert "margin_of_semhier" not in found["jpeg"][1]
+
+
+def test_a_lead_is_told_from_chance_on_the_same_photos() -> None:
+    measured = {"semhier": photos(0.2), "webp": photos(0, seed=2), "copy": photos(0.2), "dear": photos(5, cost=3)}
+    found = at_sizes(measured, psnr, [300])
+    ours, webp = found["semhier"][0], found["webp"][0]
+    assert "margin_of_semhier" not in ours
+    assert webp["interval"]["psnr"][1] > ours["interval"]["psnr"][0], "side by side, intervals overlap"
+    low, high = webp["margin_interval"]["psnr"]
+    assert 0.15 < low < webp["margin_of_semhier"]["psnr"] < high < 0.25
+    assert found["copy"][0]["margin_interval"]["psnr"] == (0, 0)
+    dear = found["dear"][0]
+    assert dear["value"]["psnr"] is dear["margin_of_semhier"]["psnr"] is dear["margin_interval"]["psnr"] is None
+    assert at_sizes(measured, psnr, [300]) == found
+
+
+def test_the_table_has_a_line_for_every_codec_and_size() -> None:
+    def measures(row: dict[str, Any]) -> dict[str, float]:
+        return {"L0": row["psnr"] > 20, "psnr": row["psnr"]}
+
+    found = at_sizes({"semhier": photos(0.2), "webp": photos(0, seed=2)}, measures, [100, 300])
+    lines = table(found)
+    assert len(lines) == 2 + 4 + 2 + 2
+    assert lines[1].endswith("L0 / psnr")
+    assert lines[2].split() == ["semhier", "100", "-", "/", "-"]
+    assert lines[-1].startswith("webp ")
+    assert " / +0.2" in lines[-1]
+    assert table({}) == []

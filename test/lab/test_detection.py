@@ -1,0 +1,217 @@
+"""`semhier evaluate detection`: COCO's figures, the result file, and what it says of inputs that are wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from semhier_ros.cli import main
+from semhier_ros.codec.reading import Detection
+from semhier_ros.lab.codecs import NAMES
+from semhier_ros.lab.detection import bytes_needed
+from semhier_ros.lab.detection_scores import Truth, read_labels, rows_of
+from semhier_ros.lab.footage import default_video, read_video
+from semhier_ros.lab.frontier import mark_frontier
+
+OWNERS = [np.zeros(3, np.intp), np.array([0, 0, 1])]
+WORDS = [("thing",), ("round", "square")]
+
+
+def made_up(seed: int, scenes: int = 12) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
+    """Labels of made-up scenes, and detections near them, wrong now and then, at both levels."""
+    rng = np.random.default_rng(seed)
+    labels, found = [], []
+    for _ in range(scenes):
+        count = int(rng.integers(0, 6))
+        kinds = rng.integers(0, 3, count)
+        boxes = np.concatenate([rng.uniform(0, 500, (count, 2)), rng.uniform(8, 200, (count, 2))], axis=1)
+        labels.append(np.concatenate([kinds[:, None], boxes], axis=1))
+        shaken = boxes + rng.normal(0, 8, boxes.shape)
+        shaken = np.concatenate([shaken, np.stack([rng.uniform(0, 500, 4)] * 2 + [rng.uniform(9, 90, 4)] * 2, 1)])
+        score = rng.uniform(0.05, 1, len(shaken))
+        corners = np.concatenate([shaken[:, :2], shaken[:, :2] + shaken[:, 2:]], axis=1)
+        nodes = np.concatenate([kinds, rng.integers(0, 3, 4)])
+        found.append(
+            [
+                np.concatenate([owner[nodes][:, None], score[:, None], corners], axis=1).astype(np.float32)
+                for owner in OWNERS
+            ]
+        )
+    return labels, found
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_figures_are_those_of_pycocotools(seed: int) -> None:
+    coco, cocoeval = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
+    labels, found = made_up(seed)
+    truth = Truth(labels, OWNERS, WORDS)
+    for level in range(2):
+        score = truth.score(level, [rows[level] for rows in found])
+        with contextlib.redirect_stdout(io.StringIO()):
+            reference = coco.COCO()
+            reference.dataset = truth._truth[level].dataset
+            reference.createIndex()
+            listed = [
+                {
+                    "image_id": scene + 1,
+                    "category_id": int(node) + 1,
+                    "score": float(chance),
+                    "bbox": [float(x0), float(y0), float(x1 - x0), float(y1 - y0)],
+                }
+                for scene, rows in enumerate(found)
+                for node, chance, x0, y0, x1, y1 in rows[level]
+            ]
+            judged = cocoeval.COCOeval(reference, reference.loadRes(listed), "bbox")
+            judged.evaluate()
+            judged.accumulate()
+            judged.summarize()
+        assert score.ap == pytest.approx(judged.stats[0], abs=1e-9)
+        assert score.ap50 == pytest.approx(judged.stats[1], abs=1e-9)
+        assert 0.2 < score.ap50 < 1
+        assert set(score.nodes) == set(WORDS[level])
+
+
+def test_perfect_detections_score_one_and_none_score_nothing() -> None:
+    labels, _ = made_up(5)
+    truth = Truth(labels, OWNERS, WORDS)
+    exact = [
+        np.stack(
+            [OWNERS[1][rows[:, 0].astype(int)], np.ones(len(rows)), *rows[:, 1:3].T, *(rows[:, 1:3] + rows[:, 3:]).T], 1
+        )
+        for rows in labels
+    ]
+    score = truth.score(1, exact)
+    assert score.ap50 == pytest.approx(1)
+    assert score.ap == pytest.approx(1)
+    assert truth.score(1, [np.empty((0, 6), np.float32)] * len(labels)).ap50 == 0
+
+
+def test_rows_carry_the_path_and_what_else_an_object_may_be() -> None:
+    one = Detection(0, (1, 2, 3, 4), (0, 1), ("thing", "square"), (0.9, 0.6), ((), ((0, 0.3),)))
+    short = Detection(1, (5, 6, 7, 8), (0,), ("thing",), (0.5,))
+    level_0, level_1 = rows_of([one, short], 2)
+    assert level_0.tolist() == [[0, pytest.approx(0.9), 1, 2, 3, 4], [0, 0.5, 5, 6, 7, 8]]
+    assert level_1[:, 0].tolist() == [1, 0]
+    assert level_1[:, 1] == pytest.approx([0.6, 0.3])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 10)), min_size=1, max_size=12))
+def test_every_level_has_a_best_row_that_nothing_beats(values: list[tuple[int, int]]) -> None:
+    rows = [{"payload_bytes_mean": float(size), "ap50": {"L0": worth / 10}} for size, worth in values]
+    mark_frontier(rows, lambda row: row["ap50"])
+    best = [row for row in rows if "L0" in row["best_at"]]
+    assert max(row["ap50"]["L0"] for row in rows) == max(row["ap50"]["L0"] for row in best)
+    for row in rows:
+        needed = bytes_needed(best, "L0", row["ap50"]["L0"])
+        assert needed is not None
+        assert needed <= row["payload_bytes_mean"]
+    assert bytes_needed(rows, "L0", 2.0) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("0 .5 .5 .1", "five numbers"),
+        ("car .5 .5 .1 .1", "five numbers"),
+        ("21 .5 .5 .1 .1", r"class 21 is outside 0\.\.20"),
+        ("-1 .5 .5 .1 .1", "class -1 is outside"),
+        ("1.5 .5 .5 .1 .1", r"class 1\.5 is outside"),
+        ("1 320 180 20 20", "not in shares"),
+        ("1 .5 .5 0 .1", "not in shares"),
+        ("1 nan .5 .1 .1", "not in shares"),
+    ],
+)
+def test_a_wrong_label_is_named_by_file_and_line(tmp_path: Path, line: str, complaint: str) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text(f"3 .5 .5 .1 .1\n\n{line}\n")
+    with pytest.raises(ValueError, match=rf"a\.txt:3: .*{complaint}"):
+        read_labels(file, 640, 360, 21)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three street pictures with labels where there are cars, roughly; the third is empty and has no label file."""
+    folder = tmp_path_factory.mktemp("scenes")
+    (folder / "images").mkdir()
+    (folder / "labels").mkdir()
+    frames = [frame.image for number, frame in zip(range(156), read_video(default_video()), strict=False)][150::3]
+    for number, rgb in enumerate([*frames, np.full((90, 160, 3), 90, np.uint8)]):
+        cv2.imwrite(str(folder / "images" / f"{number}.jpg"), rgb[..., ::-1])
+    (folder / "labels" / "0.txt").write_text("8 .5 .6 .2 .2\n0 .2 .6 .1 .3\n")
+    (folder / "labels" / "1.txt").write_text("8 .5 .6 .2 .2\n")
+    return folder
+
+
+def evaluate(folder: Path, *more: str) -> int:
+    return main(
+        ["evaluate", "detection", "--images", str(folder / "images"), "--labels", str(folder / "labels"), *more]
+    )
+
+
+def test_the_result_file_says_what_every_system_needs(scenes: Path, tmp_path: Path) -> None:
+    out, plot = tmp_path / "out.json", tmp_path / "out.svg"
+    status = evaluate(
+        scenes, "--codecs", "semhier,answer,webp", "--max-bytes", "40", "--threshold", ".2", "--pictures",
+        "--json", str(out), "--plot", str(plot), "--workers", "1",
+    )  # fmt: skip
+    assert status == 0
+    result = json.loads(out.read_text())
+    assert result["scenes"] == 3
+    assert result["boxes"] == 3
+    assert set(result["uncompressed"]["ap50"]) == {"L0", "L1", "L2"}
+    ours = result["codecs"]["semhier"]
+    assert [row["prefix"] for row in ours] == [*range(7), *range(4)]
+    assert [set(row["ap50"]) for row in ours[:3]] == [{"L0"}, {"L0", "L1"}, {"L0", "L1", "L2"}]
+    assert all(0 <= value <= 1 for row in ours for value in row["ap50"].values())
+    sizes = [row["payload_bytes_mean"] for row in ours[:7]]
+    assert sizes == sorted(sizes)
+    assert all(row["payload_bytes_mean"] < row["bytes_mean"] for row in ours)
+    assert ours[-1]["operating_point"] == {"threshold": 0.2, "max_bytes": 40}
+    assert ours[-1]["payload_bytes_mean"] <= 40
+    assert ours[6]["psnr"] > ours[3]["psnr"]
+    answer = result["codecs"]["answer"]
+    assert [row["operating_point"]["levels"] for row in answer] == [1, 2, 3]
+    assert answer[2]["payload_bytes_mean"] < ours[2]["payload_bytes_mean"]
+    webp = result["codecs"]["webp"]
+    assert webp[0]["payload_bytes_mean"] > 100
+    assert {row["scale"] for row in webp} == {1.0, 0.65, 0.4}
+    assert "<svg" in plot.read_text()
+    assert "webp" in plot.read_text()
+
+
+def test_inputs_that_cannot_be_used_are_named(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def complaint(images: Path, labels: Path, *more: str) -> str:
+        words = ["evaluate", "detection", "--images", str(images), "--labels", str(labels), "--workers", "1", *more]
+        assert main(words) == 2
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("semhier: ")]
+        assert len(lines) == 1
+        return lines[0]
+
+    images, labels, empty = scenes / "images", scenes / "labels", tmp_path / "empty"
+    empty.mkdir()
+    assert "--labels" in complaint(images, tmp_path / "none")
+    assert "--images" in complaint(tmp_path / "none", labels)
+    assert "no pictures" in complaint(empty, labels)
+    assert "0.txt would" in complaint(images, empty)
+    names = tmp_path / "names.txt"
+    names.write_text("0.jpg\nmissing.jpg\n")
+    assert "missing.jpg does not exist" in complaint(images, labels, "--names", str(names))
+    assert f"not one of semhier, answer, {NAMES[0]}" in complaint(images, labels, "--codecs", "bpg")
+    assert "--threshold 1.5" in complaint(images, labels, "--threshold", "1.5")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "0.jpg").write_bytes(b"\xff\xd8 no picture")
+    assert "0.jpg: not a picture" in complaint(broken, labels)
+    wrong = tmp_path / "wrong"
+    wrong.mkdir()
+    (wrong / "0.txt").write_text("77 .5 .5 .1 .1\n")
+    assert "0.txt:1: class 77 is outside 0..20" in complaint(images, wrong)

@@ -1,0 +1,288 @@
+"""`semhier replay` from a bag to its report: the same bytes for the same seed, labels, sweeps, bags out."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from replay_footage import write_street
+from rosbags.highlevel import AnyReader
+
+pytest.importorskip("jinja2", reason="the report needs Jinja2: pip install -r requirements/report.txt")
+pytest.importorskip("matplotlib", reason="the report needs matplotlib: pip install -r requirements/report.txt")
+
+from semhier_ros.cli import main
+from semhier_ros.lab.bag import BagWriter, camera_messages, message_store
+from semhier_ros.lab.replay.bag_out import Messages, vision_types
+from semhier_ros.lab.replay.footage import open_bag
+from semhier_ros.lab.replay.labels import LabelError, labelled_world
+from semhier_ros.lab.replay.page import render
+from semhier_ros.lab.replay.work import Result, Task, replay
+from semhier_ros.lab.streams import Answer, Costs
+from semhier_ros.paths import model_names
+
+pytestmark = pytest.mark.skipif("road" not in model_names(), reason="models/road is not there")
+FRAMES = 24
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a bag of a street, 10 frames a second, and a cache that its tests share."""
+    folder = tmp_path_factory.mktemp("replay")
+    write_street(folder / "bag", [number * 100_000_000 for number in range(FRAMES)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def result(place: Path) -> Result:
+    codecs = ("semhier", "answer", "jpeg")
+    task = Task((place / "bag",), "64kbit,50ms,5%,seed3", codecs, costs=Costs(), cache=place / "c" / "replay.sqlite")
+    return replay(task)
+
+
+def options(place: Path, out: str, *more: str) -> list[str]:
+    return [
+        *(
+            "replay",
+            str(place / "bag"),
+            "--link",
+            "64kbit,50ms,5%,seed3",
+            "--costs",
+            "given",
+            "--out",
+            str(place / out),
+        ),
+        *("--cache", str(place / "c"), "--codecs", "semhier,answer", *more),
+    ]
+
+
+def test_the_same_seed_gives_the_same_bytes(place: Path, result: Result) -> None:
+    assert main(options(place, "one", "--no-report")) == 0
+    assert main(options(place, "two", "--no-report", "--no-cache")) == 0
+    assert (place / "one" / "summary.json").read_bytes() == (place / "two" / "summary.json").read_bytes()
+    other = options(place, "three", "--no-report")
+    other[3] = "64kbit,50ms,5%,seed4"
+    assert main(other) == 0
+    assert (place / "one" / "summary.json").read_bytes() != (place / "three" / "summary.json").read_bytes()
+
+
+def test_the_summary_has_what_was_promised(result: Result) -> None:
+    summary = json.loads(json.dumps(result.summary))
+    assert summary["link"] == "64kbit,50ms,5%,seed3"
+    for name in ("semhier", "jpeg", "answer"):
+        one = summary["codecs"][name]
+        assert set(one["streaming_ap50"]) == {"L0", "L1", "L2"}
+        assert {"p50", "p95", "p99"} == set(one["coarse_ms"])
+        assert 0 < one["delivered"] <= 1
+        assert one["wire_bytes_per_s"] > 0
+        assert sum(part["datagrams"] for part in one["budget"].values()) == one["link"]["datagrams"]
+    assert summary["truth"] == "agreement"
+    assert "Agreement, not accuracy" in summary["truth_in_words"]
+    assert summary["codecs"]["semhier"]["coarse_ms"]["p50"] >= 50 + 30
+    assert set(summary["margin_of_semhier"]) == {"jpeg", "answer"}
+
+
+def test_cached_runs_are_much_faster_than_real_time(place: Path, result: Result) -> None:
+    task = Task(
+        (place / "bag",), "64kbit,50ms,5%,seed3", ("semhier",), costs=Costs(), cache=place / "c" / "replay.sqlite"
+    )
+    begin = time.process_time()
+    replay(task, reader=result.reader)
+    spent = time.process_time() - begin
+    print(f"{FRAMES / 10 / spent:.0f} times faster than real time")
+    assert spent < FRAMES / 10, "slower than the drive itself"
+
+
+def test_labels_count_as_labels(place: Path, result: Result) -> None:
+    """Labels that say what the detector says give the figures of agreement, under another name."""
+    camera, world = result.cameras[0], result.worlds[0]
+    width, height = camera.size
+    folder = place / "labels"
+    folder.mkdir()
+    names = result.reader.codec.taxonomy.names(result.reader.levels - 1)
+    (folder / "classes.txt").write_text("\n".join(names) + "\n")
+    for number, truth in enumerate(world.truths):
+        lines = []
+        for item in truth:
+            x0, y0, x1, y1 = item.box
+            box = ((x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height)
+            lines.append(" ".join(map(repr, (item.path[-1], *box))))
+        (folder / f"{number:06d}.txt").write_text("\n".join(lines))
+    if any(len(item.path) < result.reader.levels for truth in world.truths for item in truth):
+        pytest.skip("this model leaves some objects without their finest name")
+    assert main(options(place, "labelled", "--no-report", "--labels", str(folder))) == 0
+    labelled = json.loads((place / "labelled" / "summary.json").read_text())
+    assert labelled["truth"] == "labels"
+    for level, value in labelled["codecs"]["semhier"]["streaming_ap50"].items():
+        assert value == result.summary["codecs"]["semhier"]["streaming_ap50"][level]
+    (folder / "classes.txt").write_text("spaceship\n" * len(names))
+    assert main(options(place, "x", "--no-report", "--labels", str(folder))) == (2 if any(world.truths) else 0)
+
+
+def test_labels_of_the_bag_itself(place: Path, result: Result) -> None:
+    """A topic of arrays with names for class_id is a truth like any other."""
+    camera = result.cameras[0]
+    name = result.reader.codec.taxonomy.names(0)[0]
+    with BagWriter(place / "with") as bag:
+        vision_types(bag.store)
+        types: Any = bag.store.types
+        for number, stamp in enumerate(camera.stamps_ns):
+            for topic, message in camera_messages(types, camera.image(number), stamp, "camera", "optical"):
+                bag.write(topic, message, stamp)
+            seen = result.reader.reference(camera, number)
+            item = Answer(0, number, stamp, 0.0, 0.0, 0, 0, seen, "")
+            array = Messages(bag.store, result.reader.codec.taxonomy).vision(item, stamp, "optical")
+            for one in array.detections:
+                one.results[0].hypothesis.class_id = name
+            bag.write("/labels", array, stamp)
+    (found,) = open_bag(place / "with").cameras
+    world = labelled_world(Path("/labels"), found, result.reader.codec.taxonomy)
+    assert world.kind == "labels"
+    wanted = [len(truth) for truth in result.worlds[0].truths]
+    assert [len(truth) for truth in world.truths] == wanted
+    assert all(item.path == (0,) for truth in world.truths for item in truth)
+    with pytest.raises(LabelError, match=r"no file and no vision_msgs/msg/Detection2DArray topic"):
+        labelled_world(Path("/nothing"), found, result.reader.codec.taxonomy)
+
+
+def test_a_bag_of_the_run_and_its_readings_again(place: Path, result: Result) -> None:
+    bag = place / "written"
+    assert main(options(place, "w", "--no-report", "--write-bag", str(bag))) == 0
+    store = message_store()
+    vision_types(store)
+    found: dict[str, list[Any]] = {}
+    with AnyReader([bag], default_typestore=store) as reader:
+        for connection, time_ns, raw in reader.messages():
+            found.setdefault(connection.topic, []).append((time_ns, reader.deserialize(raw, connection.msgtype)))
+    assert {"/camera/semhier/level_0", "/camera/detections/level_2", "/camera/semhier/link_status"} <= set(found)
+    assert {"/camera/detections/vision", "/camera/annotations", "/camera/annotated/compressed"} <= set(found)
+    coarse = found["/camera/detections/level_0"]
+    assert len(coarse) == round(result.summary["codecs"]["semhier"]["delivered"] * FRAMES)
+    for time_ns, message in coarse:
+        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        wait = message.latency.sec * 10**9 + message.latency.nanosec
+        assert time_ns - stamp == wait > 50e6
+    assert all(points.type == 2 for _, one in found["/camera/annotations"] for points in one.points)
+    assert len(open_bag(bag).cameras) == 1
+    assert main(["republish", str(bag), "--out", str(place / "again")]) == 0
+    again: list[Any] = []
+    with AnyReader([place / "again"], default_typestore=store) as reader:
+        for connection, _, raw in reader.messages():
+            if connection.topic == "/camera/detections/level_0":
+                again.append(reader.deserialize(raw, connection.msgtype))
+    first = {message.frame: [tuple(one.scores) for one in message.detections] for _, message in coarse}
+    assert {message.frame: [tuple(one.scores) for one in message.detections] for message in again} == first
+    assert main(["republish", str(place / "bag"), "--out", str(place / "none")]) == 2
+
+
+@pytest.mark.skipif(importlib.util.find_spec("rerun") is None, reason="rerun-sdk (extra rerun) is not installed")
+def test_a_rerun_recording(place: Path, result: Result) -> None:
+    assert main(options(place, "r", "--no-report", "--rerun", str(place / "run.rrd"))) == 0
+    assert (place / "run.rrd").read_bytes()[:4] in (b"RRF2", b"RRF3", b"RRF4")
+
+
+def test_a_sweep_goes_on_where_it_was(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        *("replay", "sweep", str(place / "bag"), "--link", "64kbit,50ms,0%", "--rate", "16kbit", "64kbit"),
+        *("--loss", "0", "20", "--costs", "given", "--codecs", "semhier,answer,jpeg", "--finalists", "1"),
+        *("--out", str(place / "sweep"), "--cache", str(place / "c"), "--jobs", "1"),
+    ]
+    assert main(command) == 0
+    table = (place / "sweep" / "table.md").read_text()
+    runs = sorted((place / "sweep" / "runs").iterdir())
+    assert len(runs) == 4
+    rows = json.loads((place / "sweep" / "table.json").read_text())
+    assert [(row["rate_kbit"], row["loss"]) for row in rows] == [(16, 0), (16, 0.2), (64, 0), (64, 0.2)]
+    assert all(row["margin"]["L0"]["over"] == "jpeg" for row in rows)
+    assert "<svg" in (place / "sweep" / "plot.svg").read_text()
+    kept = {path: path.stat().st_mtime_ns for path in runs[1:]}
+    runs[0].unlink()
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "3 of 4 runs were done before" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in runs[1:]} == kept
+    assert (place / "sweep" / "table.md").read_text() == table
+
+
+@pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="Dask (extra cluster) is not installed")
+@pytest.mark.slow
+def test_a_sweep_on_a_cluster_of_two_workers(place: Path, result: Result) -> None:
+    from distributed import LocalCluster
+
+    command = [
+        *("replay", "sweep", str(place / "bag"), "--link", "64kbit,50ms,0%", "--rate", "16kbit", "64kbit"),
+        *("--costs", "given", "--codecs", "semhier,answer", "--cache", str(place / "c")),
+    ]
+    assert main([*command, "--out", str(place / "here"), "--jobs", "1"]) == 0
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+        scheduler = ["--scheduler", cluster.scheduler_address]
+        assert main([*command, "--out", str(place / "there"), *scheduler]) == 0
+    assert (place / "there" / "table.md").read_text() == (place / "here" / "table.md").read_text()
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+def test_a_browser_shows_ten_minutes_quickly(result: Result, tmp_path: Path, width: int) -> None:
+    browser = next(
+        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+    )
+    if browser is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    text = render(result)
+    table = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL).group(1))  # type: ignore[union-attr]
+    table["rows"] = (table["rows"] * (15_000 // FRAMES + 1))[:15_000]
+    text = re.sub(
+        r'(id="data">).*?(</script>)',
+        lambda found: found.group(1) + json.dumps(table, separators=(",", ":")) + found.group(2),
+        text,
+        flags=re.DOTALL,
+    )
+    assert len(text) < 15_000_000
+    assert not re.search(r"(src|href)=\"(https?:)?//", text)
+    probe = (
+        "<script>addEventListener('load', () => document.title = JSON.stringify({"
+        "wide: document.documentElement.scrollWidth, view: innerWidth, ms: Math.round(performance.now()),"
+        "where: document.getElementById('where').textContent,"
+        "drawn: document.getElementById('canvas').height, cards: document.querySelectorAll('.card').length,"
+        "first: document.querySelector('.verdict').getBoundingClientRect().bottom}))</script>"
+    )
+    page = tmp_path / "report.html"
+    page.write_text(text.replace("</body>", probe + "</body>"), encoding="utf-8")
+    done = subprocess.run(
+        [
+            *(browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"),
+            *(f"--window-size={width},900", "--virtual-time-budget=3000", "--dump-dom", page.as_uri()),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    title = re.search(r"<title>(\{.*?\})</title>", done.stdout)
+    assert title, done.stderr[-500:]
+    seen = json.loads(title.group(1).replace("&quot;", '"'))
+    print(seen)
+    assert seen["where"] == "frames 1 to 70 of 15000"
+    assert seen["drawn"] > 400
+    assert seen["cards"] >= 3
+    assert seen["wide"] <= seen["view"] + 1, "the page scrolls sideways"
+    assert seen["first"] < (900 if width > 600 else 1400), "the verdict is on the first screen"
+
+
+def test_wrong_use_is_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, told in (
+        (["--codecs", "semhier,av2"], "'av2', one of semhier"),
+        (["--link", "fast"], "rate"),
+        (["--seconds", "-1"], "--seconds: -1, more than 0 expected"),
+        (["--rate", "16kbit"], "only with `semhier replay sweep`"),
+        (["--costs", "detect"], "`name=milliseconds` expected"),
+    ):
+        assert main(["replay", str(place / "bag"), "--out", str(place / "never"), *words]) == 2
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert told in line, line

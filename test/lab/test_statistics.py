@@ -1,0 +1,108 @@
+"""Shares, percentiles, budgets and agreement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semhier_ros.lab.agreement import Received, average_precision, overlap, seen_at, streaming_precision
+from semhier_ros.lab.statistics import budget_use, delivered, percentile
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A drawn detection."""
+
+    box: tuple[float, float, float, float]
+    path: tuple[int, ...] = (0,)
+    scores: tuple[float, ...] = (0.9,)
+
+
+CAR = Thing((0, 0, 10, 10), (0, 1), (0.9, 0.8))
+BUS = Thing((50, 50, 90, 90), (0, 2), (0.7, 0.6))
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60), st.floats(0, 1))
+def test_a_percentile_is_the_smallest_value_with_enough_below(values: list[float], share: float) -> None:
+    found = percentile(values, share)
+    assert found in values
+    assert sum(value <= found for value in values) >= share * len(values) - 1e-6
+    below = [value for value in values if value < found]
+    assert not below or len(below) < share * len(values) + 1e-6
+
+
+def test_delivered_counts_only_what_was_sent() -> None:
+    result = delivered([0, 10**9, 2 * 10**9, 3 * 10**9], {0: 60_000_000, 10**9: 10**9 + 80_000_000, 55: 99})
+    assert (result.sent, result.arrived, result.share) == (4, 2, 0.5)
+    assert (result.delays.p50, result.delays.p95, result.delays.greatest) == (60.0, 80.0, 80.0)
+    empty = delivered([1], {})
+    assert empty.share == 0
+    assert empty.delays.p50 is None
+    assert empty.as_dict()["ms"]["p95"] is None
+
+
+@given(st.lists(st.tuples(st.floats(0, 20), st.integers(1, 1200)), min_size=1, max_size=40))
+def test_budget_excess_is_the_worst_window(departures: list[tuple[float, int]]) -> None:
+    rate = 1000.0
+    ordered = sorted(departures)
+    times, sizes = [t for t, _ in ordered], [0, *np.cumsum([s for _, s in ordered])]
+    windows = [(i, j) for i in range(len(ordered)) for j in range(i, len(ordered))]
+    worst = max(sizes[j + 1] - sizes[i] - rate * (times[j] - times[i]) for i, j in windows)
+    use = budget_use(departures, rate)
+    assert use.excess == pytest.approx(worst, abs=1e-6)
+    assert use.total == sizes[-1]
+
+
+def test_a_paced_sender_keeps_its_budget_and_a_burst_does_not() -> None:
+    assert budget_use([(index * 0.1, 100) for index in range(50)], 1000).kept
+    assert not budget_use([(0.0, 100), (0.0, 100), (0.05, 100)], 1000).kept
+
+
+def test_overlap() -> None:
+    boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [3, 3, 3, 3.0]])
+    assert overlap(boxes, boxes) == pytest.approx(np.array([[1, 1 / 3, 0], [1 / 3, 1, 0], [0, 0, 0]]))
+
+
+def test_average_precision_by_hand() -> None:
+    assert average_precision([[CAR], [BUS]], [[CAR], [BUS]], 1) == pytest.approx(1.0)
+    assert average_precision([[CAR], []], [[CAR], [BUS]], 1) == pytest.approx(51 / 101)
+    assert average_precision([[], []], [[CAR], [BUS]], 1) == 0.0
+    assert average_precision([[CAR]], [[]], 1) is None
+    wrong_name = Thing(CAR.box, (0, 2), (0.9, 0.8))
+    assert average_precision([[wrong_name]], [[CAR]], 1) == 0.0
+    assert average_precision([[wrong_name]], [[CAR]], 0) == pytest.approx(1.0)
+    assert average_precision([[Thing(CAR.box)]], [[CAR]], 1) == 0.0, "not known down to that level"
+    twice = [CAR, Thing((0, 0, 10, 10), (0, 1), (0.95, 0.95))]
+    assert average_precision([twice], [[CAR]], 0) == pytest.approx(1.0), "the better-scored one is right"
+    assert average_precision([[CAR, Thing((30, 0, 40, 10), (0,), (0.99,))]], [[CAR]], 0) == pytest.approx(0.5)
+
+
+def test_the_newest_frame_that_had_arrived_is_seen() -> None:
+    readings = [
+        Received(100, 160, 0, (CAR,)),
+        Received(100, 190, 1, (BUS,)),
+        Received(200, 400, 0, ()),
+        Received(300, 350, 0, (CAR,)),
+    ]
+    seen = seen_at(readings, [150, 160, 200, 360, 500], 0)
+    assert [item and item.stamp_ns for item in seen] == [None, 100, 100, 300, 300]
+    assert seen[2] is not None
+    assert seen[2].level == 1
+    assert [item and item.stamp_ns for item in seen_at(readings, [170, 500], 1)] == [None, 100]
+
+
+def test_lateness_costs_streaming_precision() -> None:
+    world = [(index * 100, [Thing((20.0 * index, 0, 20.0 * index + 10, 10))]) for index in range(10)]
+
+    def drive(delay: int) -> float:
+        readings = [Received(now, now + delay, 0, truth) for now, truth in world]
+        result = streaming_precision(readings, world, 1)[0]
+        assert result is not None
+        return result
+
+    assert drive(0) == pytest.approx(1.0)
+    assert drive(150) == 0.0

@@ -1,0 +1,35 @@
+"""`semhier evaluate steadiness` on the street video, and what it says of files that are none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("norfair", reason="norfair is not installed (extra `tracker`)")
+
+from semhier_ros.cli import main
+from semhier_ros.lab.footage import default_video
+
+
+def test_the_tracker_switches_ids_less_often(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.json"
+    assert main(["evaluate", "steadiness", str(default_video()), "--every", "8", "--json", str(out)]) == 0
+    assert "with tracker" in capsys.readouterr().out
+    (video,) = json.loads(out.read_text())["videos"]
+    assert video["frames"] == 32
+    assert video["frames_per_second"] == pytest.approx(25 / 8)
+    without, with_tracker = video["without_tracker"], video["with_tracker"]
+    assert without["links"] == with_tracker["links"] > 5, "boxes are the same"
+    assert with_tracker["id_switches"] < without["id_switches"]
+    assert set(with_tracker["level_flips_per_minute"]) == {"L0", "L1", "L2"}
+
+
+def test_files_that_are_no_videos_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    assert main(["evaluate", "steadiness", str(tmp_path / "none.mp4")]) == 2
+    assert "none.mp4: no such file" in capsys.readouterr().err
+    assert main(["evaluate", "steadiness", str(tmp_path / "text.mp4")]) == 2
+    assert "text.mp4: not a video" in capsys.readouterr().err
+    assert main(["evaluate", "steadiness", str(default_video()), "--every", "0"]) == 2

@@ -1,0 +1,208 @@
+"""Frame streams in virtual time: the package's own decoder agrees, the same input gives the same run, budgets hold."""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+import random
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from replay_footage import Frames, street_pictures
+
+from semhier_ros.lab.agreement import Received, streaming_precision
+from semhier_ros.lab.answer import AnswerCoder
+from semhier_ros.lab.statistics import budget_use
+from semhier_ros.lab.streams import CODECS, Costs, Store, StreamError, make_stream
+from semhier_ros.lab.streams.blocks import SemhierStream
+from semhier_ros.lab.streams.judging import Matching, World, draws, interval
+from semhier_ros.lab.streams.pictures import PictureSetting, PictureStream
+from semhier_ros.lab.streams.reader import Reader
+from semhier_ros.lab.streams.search import reference_world
+from semhier_ros.lab.streams.store import pack_detections, unpack_detections
+from semhier_ros.lab.streams.video import chosen, units
+from semhier_ros.lab.streams.virtual import Run, run_virtual
+from semhier_ros.link.emulate.profile import parse_link
+from semhier_ros.paths import model_names
+
+needs_road = pytest.mark.skipif("road" not in model_names(), reason="models/road is not there")
+LINK = parse_link("64kbit,50ms,5%,seed3")
+RATE = 7760.0
+
+
+@pytest.fixture(scope="module")
+def reader() -> Reader:
+    if "road" not in model_names():
+        pytest.skip("models/road is not there")
+    return Reader.load("road")
+
+
+@pytest.fixture(scope="module")
+def camera() -> Frames:
+    return Frames(street_pictures(24))
+
+
+def picture_run(reader: Reader, camera: Frames, kind: str = "jpeg", parity: bool = True) -> Run:
+    stream = PictureStream(reader, Costs(), PictureSetting(kind, 0.6, 20, 10.0, parity))
+    return run_virtual(stream, [camera], LINK, RATE)
+
+
+def test_what_was_read_before_is_what_the_decoder_reads(reader: Reader, camera: Frames) -> None:
+    """The remembering decoder gives the readings of the package's own, whatever the order of the blocks."""
+    shuffle = random.Random(5)
+    real, remembering = reader.codec.decoder(camera.size, 32), reader.decoder(camera.size, 32)
+    blocks = [block for number in range(6) for block in reader.blocks(camera, number)]
+    shuffle.shuffle(blocks)
+    for block in blocks:
+        assert remembering.push(block) == real.push(block)
+    assert np.array_equal(remembering.picture(3), real.picture(3))
+
+
+def test_the_same_run_twice(reader: Reader, camera: Frames) -> None:
+    first, second = (run_virtual(SemhierStream(reader, Costs()), [camera], LINK, RATE) for _ in range(2))
+    assert first.sent == second.sent
+    assert first.answers == second.answers
+    assert first.blocks == second.blocks
+    assert first.link["lost"] > 0
+
+
+def test_every_answer_is_that_of_its_frame_and_later_than_physics(reader: Reader, camera: Frames) -> None:
+    costs = Costs()
+    run = run_virtual(SemhierStream(reader, costs), [camera], LINK, RATE)
+    assert {item.number for item in run.answers} >= set(range(10, 20))
+    for item in run.answers:
+        assert item.detections == reader.encoded(camera, item.number).reading(item.prefix)
+        assert item.ready - item.stamp_ns / 1e9 >= costs.semantic + LINK.delay_s + costs.read - 1e-9
+
+
+def test_semhier_keeps_its_budget(reader: Reader, camera: Frames) -> None:
+    run = run_virtual(SemhierStream(reader, Costs()), [camera], LINK, RATE)
+    assert budget_use([(item.time, item.wire_bytes) for item in run.sent], RATE, 245).kept
+    assert not run.link["dropped at the full queue"]
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_pictures_keep_their_budget_and_are_read_as_decoded(reader: Reader, camera: Frames, kind: str) -> None:
+    run = picture_run(reader, camera, kind)
+    assert len({item.number for item in run.answers}) >= 3
+    assert budget_use([(item.time, item.wire_bytes) for item in run.sent], RATE, 1245).kept
+    assert {item.purpose for item in run.sent} == {"picture", "parity"}
+
+
+def test_two_cameras_share_a_link(reader: Reader, camera: Frames) -> None:
+    cameras = [camera, Frames(street_pictures(24)[::-1], "rear")]
+    for stream in (
+        SemhierStream(reader, Costs()),
+        PictureStream(reader, Costs(), PictureSetting("jpeg", 0.4, 10, 10.0, False)),
+    ):
+        run = run_virtual(stream, cameras, LINK, RATE)
+        heard = [sum(item.camera == place for item in run.answers) for place in range(2)]
+        assert min(heard) > 0.4 * max(heard) > 0
+
+
+@needs_road
+def test_answers_survive_their_coder(reader: Reader, camera: Frames) -> None:
+    coder = AnswerCoder(reader.codec)
+    sizes = []
+    for number in range(len(camera)):
+        blocks = reader.encoded(camera, number).blocks
+        data = coder.encode(blocks)
+        found, whole = coder.read(data, camera.size), reader.encoded(camera, number).reading(reader.levels - 1)
+        assert len(found) == len(whole)
+        assert [item.path[0] for item in found] == [item.path[0] for item in whole]
+        named = [(a.path, b.path) for a, b in zip(found, whole, strict=True) if len(b.path) == reader.levels]
+        assert all(mine == theirs for mine, theirs in named)
+        assert len(data) <= sum(len(block) for block in blocks[: reader.levels])
+        sizes.append(len(data) / max(1, len(found)))
+    assert np.mean(sizes) < 12, "an object costs a handful of bytes"
+
+
+def test_precision_is_that_of_the_agreement_module(reader: Reader, camera: Frames) -> None:
+    """The quick scoring of sweeps equals the plain one that the demo uses."""
+    run = run_virtual(SemhierStream(reader, Costs()), [camera], LINK, RATE)
+    world = reference_world(reader, camera)
+    plain = streaming_precision(
+        [Received(item.stamp_ns, round(item.ready * 1e9), item.level, item.detections) for item in run.answers],
+        [(round(now * 1e9), truth) for now, truth in zip(world.instants.tolist(), world.truths, strict=True)],
+        reader.levels,
+    )
+    for level in range(reader.levels):
+        quick = Matching().matches([world], [run.answers], level).value()
+        assert quick == (None if plain[level] is None else pytest.approx(plain[level], abs=1e-9))
+
+
+def test_intervals_hold_the_value_and_shrink_with_more_instants(reader: Reader, camera: Frames) -> None:
+    run = run_virtual(SemhierStream(reader, Costs()), [camera], LINK, RATE)
+    world = reference_world(reader, camera)
+    if not any(world.truths):
+        pytest.skip("the detector sees nothing in this footage")
+    matches = Matching().matches([world], [run.answers], 0)
+    span = interval(matches.precision(draws([world], 200)))
+    value = matches.value()
+    assert span is not None
+    assert value is not None
+    assert span[0] - 0.15 <= value <= span[1] + 0.15
+    assert 0 <= span[0] <= span[1] <= 1
+    weights = draws([world], 50)
+    assert weights.shape == (50, len(camera))
+    assert set(weights.sum(axis=1)) == {float(len(camera))}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("av") is None, reason="PyAV (extra video) is not installed")
+def test_h264_survives_losses(reader: Reader, camera: Frames) -> None:
+    stream = make_stream("h264", reader, Costs(), [camera], LINK, RATE)
+    run = run_virtual(stream, [camera], LINK, RATE)
+    again = run_virtual(stream, [camera], LINK, RATE)
+    assert run.answers == again.answers
+    assert len(run.answers) >= 2
+    assert budget_use([(item.time, item.wire_bytes) for item in run.sent], RATE, 1109).kept
+
+
+def test_an_encoder_takes_no_more_frames_than_asked() -> None:
+    times = [number * 40_000_000 for number in range(100)]
+    assert chosen(times, 25.0) == list(range(100))
+    five = chosen(times, 5.0)
+    assert five == list(range(0, 100, 5))
+    assert 49 <= len(chosen(times, 12.5)) <= 51
+
+
+def test_units_of_a_stream() -> None:
+    stream = b"\0\0\0\1\x67ab\0\0\1\x68c\0\0\0\1\x06sei\0\0\1\x65slice\0\0\0\1\x41next"
+    assert units(stream) == [b"\0\0\0\1\x67ab\0\0\0\1\x68c\0\0\0\1\x65slice", b"\0\0\0\1\x41next"]
+
+
+def test_a_store_remembers_across_processes(tmp_path: Path, reader: Reader, camera: Frames) -> None:
+    found = reader.reference(camera, 0)
+    assert unpack_detections(pack_detections(found)) == found
+    with Store(tmp_path / "made.sqlite") as store:
+        store.put("kind", "key", pack_detections(found))
+    with Store(tmp_path / "made.sqlite") as store:
+        assert unpack_detections(store.get("kind", "key")) == found
+        assert store.get("kind", "other") is None
+    with sqlite3.connect(tmp_path / "made.sqlite") as file:  # what a stranger might leave there
+        file.execute("UPDATE kept SET value = ?", (pickle.dumps(Path(tmp_path / "run")),))
+    with Store(tmp_path / "made.sqlite") as store:
+        assert store.get("kind", "key") is None
+    (tmp_path / "bad.sqlite").write_bytes(b"this is no database" * 100)
+    with Store(tmp_path / "bad.sqlite") as store:
+        assert "not used" in store.problem
+        store.put("kind", "key", 1)
+        assert store.get("kind", "key") == 1
+
+
+def test_what_cannot_run_says_why(reader: Reader, camera: Frames) -> None:
+    assert CODECS == ("semhier", "answer", "jpeg", "webp", "h264")
+    with pytest.raises(StreamError, match="'h265', one of semhier"):
+        make_stream("h265", reader, Costs(), [camera], LINK, RATE)
+    with pytest.raises(ValueError, match=r"cost detect: -1 ms, 0 to 60000 expected"):
+        Costs.parse("detect=-1")
+    with pytest.raises(ValueError, match=r"costs: 'speed', one of semantic"):
+        Costs.parse("speed=3")
+    assert Costs.parse("semantic=25,detect=40ms") == Costs(semantic=0.025, detect=0.04)
+
+
+def test_a_world_without_objects_has_no_precision(camera: Frames) -> None:
+    world = World(np.arange(3.0), [(), (), ()], "agreement")
+    assert Matching().matches([world], [[]], 0).value() is None

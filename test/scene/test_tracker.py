@@ -1,0 +1,141 @@
+"""The receiver's tracker: ids that last over frames and from coarse to fine, names that don't flicker."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("norfair")
+
+from semhier_ros.codec.reading import Detection, Reading
+from semhier_ros.lab.steadiness import Steadiness, overlap
+from semhier_ros.scene.tracker import REMEMBERED_FRAMES, Tracker
+
+PARENTS = [[0], [0, 0], [0, 0, 1]]
+NAMES = [("thing",), ("round", "square"), ("ball", "ring", "box")]
+
+
+def detection(number: int, box: tuple[float, ...], leaf: int, score: float = 0.8, depth: int = 3) -> Detection:
+    """A detection of a leaf, half as sure at each level; the other leaves share what is left."""
+    whole = (0, PARENTS[2][leaf], leaf)
+    path = whole[:depth]
+    scores = (score, score * 0.8, score * 0.5)[:depth]
+    others = ((), ((1 - whole[1], 0.2 * score),), tuple((n, 0.2 * score) for n in range(3) if n != leaf))[:depth]  # type: ignore[misc]
+    words = tuple(NAMES[level][node] for level, node in enumerate(path))
+    return Detection(number, box, path, words, scores, others)  # type: ignore[arg-type]
+
+
+def reading(frame: int, *detections: Detection, level: int = 2) -> Reading:
+    return Reading(frame, level, level, tuple(detections), 10, True)
+
+
+def box(x: float, y: float, side: float = 40.0) -> tuple[float, float, float, float]:
+    return (x, y, x + side, y + side * 0.8)
+
+
+def test_ids_last_while_objects_cross_and_change_their_order() -> None:
+    tracker = Tracker(PARENTS, NAMES)
+    seen: dict[int, set[int]] = {0: set(), 1: set()}
+    for frame in range(20):
+        near, far = detection(0, box(10 + 6 * frame, 100), 2), detection(1, box(300 - 6 * frame, 20), 0)
+        found = tracker.follow(frame, reading(frame, near, far) if frame % 2 else reading(frame, *swapped(far, near)))
+        for item in found.detections:
+            seen[0 if item.path[1] == 1 else 1].add(item.id)
+    assert [len(ids) for ids in seen.values()] == [1, 1]
+    assert not seen[0] & seen[1]
+
+
+def swapped(first: Detection, second: Detection) -> tuple[Detection, Detection]:
+    """The two in this order, numbered by their places as a frame numbers them."""
+    from dataclasses import replace
+
+    return replace(first, id=0), replace(second, id=1)
+
+
+def test_coarse_and_fine_readings_of_a_frame_share_ids() -> None:
+    tracker = Tracker(PARENTS, NAMES)
+    for frame in range(5):
+        ids = []
+        for depth in (1, 2, 3):
+            parts = [detection(n, box(80 * n + frame, 50), n, depth=depth) for n in range(3)]
+            found = tracker.follow(frame, reading(frame, *parts, level=depth - 1)).detections
+            assert [len(item.path) for item in found] == [depth] * 3
+            ids.append([item.id for item in found])
+        assert ids[0] == ids[1] == ids[2]
+        assert len(set(ids[0])) == 3
+
+
+def test_late_fine_blocks_of_an_older_frame_find_its_ids_and_move_nothing() -> None:
+    tracker = Tracker(PARENTS, NAMES)
+    first = tracker.follow(0, reading(0, detection(0, box(10, 10), 0, depth=1), level=0)).detections[0].id
+    tracker.follow(1, reading(1, detection(0, box(12, 10), 0)))
+    late = tracker.follow(0, reading(0, detection(0, box(10, 10), 2))).detections[0]
+    assert late.id == first
+    assert tracker.follow(2, reading(2, detection(0, box(14, 10), 0))).detections[0].names[-1] == "ball"
+
+
+def test_an_object_keeps_its_id_over_a_short_gap_and_loses_it_over_a_long_one() -> None:
+    tracker = Tracker(PARENTS, NAMES)
+    for frame in range(6):
+        before = tracker.follow(frame, reading(frame, detection(0, box(50, 50), 1))).detections[0].id
+    for frame in range(6, 9):
+        tracker.follow(frame, reading(frame))
+    assert tracker.follow(9, reading(9, detection(0, box(50, 50), 1))).detections[0].id == before
+    for frame in range(10, 40):
+        tracker.follow(frame, reading(frame))
+    assert tracker.follow(40, reading(40, detection(0, box(50, 50), 1))).detections[0].id != before
+
+
+def test_a_name_that_flickers_is_steadied_and_a_lasting_change_is_taken() -> None:
+    tracker, shown = Tracker(PARENTS, NAMES), []
+    leaves = [0] * 6 + [2, 0, 0, 1, 0, 0, 2, 0] + [2] * 15
+    for frame, leaf in enumerate(leaves):
+        shown.append(tracker.follow(frame, reading(frame, detection(0, box(50, 50), leaf))).detections[0])
+    assert {item.names[-1] for item in shown[:14]} == {"ball"}
+    assert shown[-1].names == ("thing", "square", "box")
+    for item in shown:
+        assert PARENTS[2][item.path[2]] == item.path[1]
+        assert all(first >= second for first, second in zip(item.scores, item.scores[1:], strict=False))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 2), st.integers(1, 3)), max_size=5), max_size=15)
+)
+def test_any_video_keeps_boxes_depth_and_unique_ids(frames: list[list[tuple[int, int, int]]]) -> None:
+    tracker = Tracker(PARENTS, NAMES)
+    for frame, objects in enumerate(frames):
+        given_ = reading(frame, *(detection(n, box(x, x), leaf, depth=d) for n, (x, leaf, d) in enumerate(objects)))
+        found = tracker.follow(frame, given_)
+        assert [item.box for item in found.detections] == [item.box for item in given_.detections]
+        assert len({item.id for item in found.detections}) == len(objects)
+        for before, after in zip(given_.detections, found.detections, strict=True):
+            assert 1 <= len(after.path) <= len(before.path)
+            assert len(after.names) == len(after.scores) == len(after.path)
+            assert 0 <= min(after.scores) <= max(after.scores) <= 1
+    assert len(tracker._frames) <= REMEMBERED_FRAMES
+
+
+def test_steadiness_counts_switches_and_flips_by_boxes_alone() -> None:
+    counted = Steadiness()
+    counted.add([detection(0, box(10, 10), 0), detection(1, box(200, 10), 2)])
+    counted.add([detection(1, box(12, 10), 1), detection(0, box(202, 10), 2)])  # ids swapped, one leaf changed
+    counted.add([])
+    counted.add([detection(1, box(14, 10), 2)])  # over a gap: same id, another group
+    assert (counted.links, counted.switches) == (3, 2)
+    assert dict(counted.flips) == {0: 0, 1: 1, 2: 2}
+    rates = counted.as_dict(minutes=0.5, levels=3)
+    assert rates["id_switches_per_minute"] == 4
+    assert rates["level_flips_per_minute"] == {"L0": 0, "L1": 2, "L2": 4}
+    for _ in range(8):
+        counted.add([])
+    counted.add([detection(7, box(14, 10), 2)])
+    assert counted.links == 3, "after a long gap it is another object"
+
+
+def test_overlap_is_that_of_areas() -> None:
+    assert overlap((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3)
+    assert overlap((0, 0, 1, 1), (2, 2, 3, 3)) == 0
+    assert np.isclose(overlap((1, 2, 3, 4), (1, 2, 3, 4)), 1)
