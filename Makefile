@@ -26,7 +26,7 @@ else
   colcon := $(venv)/bin/colcon
 endif
 runtime_requirements := requirements/runtime.txt $(ros_requirements)
-test_requirements := $(foreach extra,cluster codecs cuda tracker train taxonomy test,requirements/$(extra).txt)
+test_requirements := $(foreach extra,cluster codecs cuda report rerun taxonomy tracker train video test,requirements/$(extra).txt)
 
 .PHONY: setup demo test lint check clean help
 setup: $(stamps)/built  ## set up .venv and build the package into it (the default)
@@ -87,6 +87,7 @@ $(stamps)/demo: $(stamps)/runtime requirements/demo.txt requirements/report.txt
 	@touch $@
 
 $(stamps)/test: $(stamps)/runtime $(test_requirements)
+	@tools/install_browser.sh
 	@echo "-- installing what training and tests need (about 5 GB on disk, most of it torch with CUDA)"
 	@$(install) $(foreach file,$(runtime_requirements) $(test_requirements),--requirement $(file))
 	@$(venv)/bin/python tools/patch_message_wheels.py

@@ -67,11 +67,13 @@ EXTRA_OF_LIBRARY = {
     "open_clip": "taxonomy",
     "pycocotools": "train",
     "rerun": "rerun",
+    "rich": "demo",
     "skimage": "demo",
     "sklearn": "codecs",
     "timm": "train",
     "torch": "train",
     "torchvision": "train",
+    "tqdm": "demo",
 }
 
 

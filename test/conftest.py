@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; for strict_messages
 
 FIRST_DOMAIN, LAST_DOMAIN = 1, 101  # beyond it, DDS ports meet the ephemeral ports of Linux
 

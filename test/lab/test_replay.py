@@ -89,15 +89,18 @@ def test_the_summary_has_what_was_promised(result: Result) -> None:
     assert set(summary["margin_of_semhier"]) == {"jpeg", "answer"}
 
 
-def test_cached_runs_are_much_faster_than_real_time(place: Path, result: Result) -> None:
+def test_a_second_run_over_another_link_encodes_no_frame_again(
+    place: Path, result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def again(*_: object, **__: object) -> None:
+        raise AssertionError("a frame was encoded that the cache has")
+
+    for name in ("encode", "encode_stepwise"):
+        monkeypatch.setattr(type(result.reader.codec), name, again)
     task = Task(
         (place / "bag",), "64kbit,50ms,5%,seed3", ("semhier",), costs=Costs(), cache=place / "c" / "replay.sqlite"
     )
-    begin = time.process_time()
-    replay(task, reader=result.reader)
-    spent = time.process_time() - begin
-    print(f"{FRAMES / 10 / spent:.0f} times faster than real time")
-    assert spent < FRAMES / 10, "slower than the drive itself"
+    assert replay(task, reader=result.reader).summary["codecs"]["semhier"]["delivered"] > 0
 
 
 def test_labels_count_as_labels(place: Path, result: Result) -> None:

@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from strict_messages import vision_library
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "road" / "model.json"
@@ -313,24 +313,11 @@ def free_port() -> Callable[[], int]:
     return find
 
 
-class _Message(SimpleNamespace):
-    """Stands in for a vision_msgs class where that package is missing: any field, nested on demand."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        made: Any = [] if name in ("results", "detections", "class_map") else _Message()
-        setattr(self, name, made)
-        return made
-
-
 @pytest.fixture
 def vision() -> Any:
-    """The module vision_msgs.msg, or a stand-in where it is not installed."""
+    """The module vision_msgs.msg, or where it is not installed, stand-ins that are as strict."""
     try:
         import vision_msgs.msg as found
     except ImportError:
-        names = ("Detection2DArray", "Detection2D", "ObjectHypothesisWithPose", "LabelInfo", "VisionClass")
-        names += ("Classification", "ObjectHypothesis")
-        return SimpleNamespace(**dict.fromkeys(names, _Message))
+        return vision_library().module
     return found
