@@ -1,0 +1,178 @@
+"""Options that several commands share: one name, one meaning and one default for each idea.
+
+A command adds those that it takes (`model(parser)`, `device(parser)` …) and its own beside them. Lists take commas,
+spaces or both. An option or a command that had another name says the new one in one line (`renamed`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+class Listed(argparse.Action):
+    """The words of a list, separated by commas, spaces or both: `a,b`, `a b` and `a, b` are the same.
+
+    `each`: what turns a word into a value; what it raises as ValueError becomes the option's error line.
+    """
+
+    def __init__(self, option_strings: Sequence[str], dest: str, each: Callable[[str], Any] = str, **more: Any) -> None:
+        super().__init__(option_strings, dest, nargs="+", **more)
+        self._each = each
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        words = [word for value in values for word in split_words(value)]
+        if not words:
+            raise argparse.ArgumentError(self, "at least one word expected")
+        try:
+            setattr(namespace, self.dest, [self._each(word) for word in words])
+        except ValueError as error:
+            raise argparse.ArgumentError(self, str(error)) from error
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a list that is separated by commas."""
+    return [word for part in text.split(",") if (word := part.strip())]
+
+
+class _Renamed(argparse.Action):
+    """An option that has another name now."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, new: str, **_: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs="*", help=argparse.SUPPRESS)
+        self._new = new
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> NoReturn:
+        parser.error(f"{option} has another name now: {self._new}")
+
+
+def renamed(parser: argparse.ArgumentParser, **names: str) -> None:
+    """Lets each old option (`names` as `names="--split"`) say the name that it has now."""
+    for old, new in names.items():
+        parser.add_argument(f"--{old.replace('_', '-')}", action=_Renamed, new=new)
+
+
+def model(parser: argparse.ArgumentParser, default: str = "road") -> None:
+    """`--model`: which model."""
+    parser.add_argument(
+        "--model", default=default, metavar="MODEL", help="name of an installed model, or its folder (%(default)s)"
+    )
+
+
+def device(parser: argparse.ArgumentParser) -> None:
+    """`--device`: where the networks run."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        choices=DEVICES,
+        help="where the networks run; auto: on a GPU where torch sees one, else on the CPU (%(default)s)",
+    )
+
+
+def threads(parser: argparse.ArgumentParser, default: int = 1) -> None:
+    """`--threads`: CPU threads of the networks of one process."""
+    parser.add_argument(
+        "--threads", type=whole(1, 1024), default=default, metavar="N", help="CPU threads of each process (%(default)s)"
+    )
+
+
+def jobs(parser: argparse.ArgumentParser) -> None:
+    """`--jobs`: processes that work side by side."""
+    parser.add_argument(
+        "--jobs",
+        type=whole(0, 1024),
+        default=0,
+        metavar="N",
+        help="processes side by side; 0: one a core (%(default)s)",
+    )
+
+
+def codecs(parser: argparse.ArgumentParser, default: Iterable[str], help: str) -> None:
+    """`--codecs`: what is compared; `help` says what there is to choose from."""
+    chosen = list(default)
+    shown = ",".join(chosen).replace("%", "%%") or "none"
+    parser.add_argument("--codecs", action=Listed, default=chosen, metavar="CODEC", help=f"{help} ({shown})")
+
+
+def images(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """`--images`, and `--split` and `--limit`, which say which of them."""
+    parser.add_argument("--images", type=Path, required=required, metavar="DIR", help="folder of pictures")
+    parser.add_argument(
+        "--split", type=Path, metavar="FILE", help="a text file with a picture's file name a line: only these are used"
+    )
+    parser.add_argument(
+        "--limit", type=whole(1, 10**9), metavar="N", help="at most so many pictures, evenly chosen (all)"
+    )
+
+
+def labels(parser: argparse.ArgumentParser, help: str, required: bool = True) -> None:
+    """`--labels`: where the truth lies."""
+    parser.add_argument("--labels", type=Path, required=required, metavar="PATH", help=help)
+
+
+def out(parser: argparse.ArgumentParser, default: str | None, help: str) -> None:
+    """`--out`: the file or folder that is written. Required where there is no default."""
+    shown = "" if default is None else f" ({default})"
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=None if default is None else Path(default),
+        required=default is None,
+        metavar="PATH",
+        help=help + shown,
+    )
+
+
+def json(parser: argparse.ArgumentParser) -> None:
+    """`--json`: the figures as a file."""
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the figures with command, machine, model and commit, for `semhier results`",
+    )
+
+
+def seed(parser: argparse.ArgumentParser) -> None:
+    """`--seed`: of everything drawn at random."""
+    parser.add_argument(
+        "--seed", type=whole(0, 2**32 - 1), default=0, metavar="N", help="of everything drawn at random (%(default)s)"
+    )
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """The type of a whole number of a range, both ends included."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r}, a whole number from {least} to {most} expected")
+        return value
+
+    return number
+
+
+def real(least: float, most: float) -> Callable[[str], float]:
+    """The type of a number of a range, both ends included; never NaN."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r}, a number from {least:g} to {most:g} expected")
+        return value
+
+    return number
