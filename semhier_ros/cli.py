@@ -47,6 +47,7 @@ ROOMS: dict[str, Room] = {
     "link": Room("semhier_ros.link.cli", "a thin link to try things on: `semhier link emulate`"),
     "replay": Room("semhier_ros.lab.replay.cli", "what a planner would have seen of a bag over a link, with a report"),
     "republish": Room("semhier_ros.lab.replay.republish", "a bag of blocks into readings and pictures"),
+    "results": Room("semhier_ros.lab.results", "the documentation's tables from measured figures"),
     "show": Room("semhier_ros.lab.show", "what each block of a picture says, in words, bytes and pictures"),
     "taxonomy": Room("semhier_ros.training.trees.cli", "build, show and compare taxonomies of classes"),
     "train": Room("semhier_ros.training.cli", "make a model of your own: `semhier train road detector`"),

@@ -1,0 +1,230 @@
+"""Makes the documentation's tables from measured figures: `semhier results`.
+
+Every study writes what it measured with `--json FILE` (see `record`): the figures, the tables made of them, and where
+they come from: command, date, commit, processor, hash of each model. This command turns a folder of such files into
+pages, one a study, and fills the marked places of other documents:
+
+    <!-- table link.coarse -->
+    <!-- end of table -->
+
+A file whose model is not the installed one any more gives no table: its page says which command measures it anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from semhier_ros import options as shared
+from semhier_ros.paths import models_dir
+from semhier_ros.whole_file import write_whole
+
+FORMAT = 1
+Cell = str | float | int | None
+PLACE = re.compile(r"(<!-- table ([\w.-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+
+class ResultsError(ValueError):
+    """A file of figures, or a marked place, that cannot be used; the text says which and why."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a study. `name` is unique within its study; a cell of None shows as a dash. `note` stands below."""
+
+    name: str
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.head):
+                raise ResultsError(f"table {self.name}: a row of {len(row)} cells under {len(self.head)} columns")
+
+    def markdown(self) -> str:
+        """The table as Markdown, with its note."""
+        lines = ["| " + " | ".join(self.head) + " |", "|" + "---|" * len(self.head)]
+        lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in self.rows]
+        return "\n".join(lines) + "\n" + (f"\n{self.note}\n" if self.note else "")
+
+
+def _cell(value: Cell) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else value
+
+
+def record(path: Path, study: str, figures: Mapping[str, Any], tables: Sequence[Table], models: Sequence[Any]) -> None:
+    """Writes figures and tables of `study` to `path`, with where they come from.
+
+    models: the codecs or models that were measured (`name`, `stream_hash` and `model_hash` are taken from each).
+    Raises OSError when the file cannot be written.
+    """
+    whole = {
+        "format": FORMAT,
+        "study": study,
+        "command": shlex.join(["semhier", *sys.argv[1:]]),
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "commit": commit(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "models": {one.name: {"stream_hash": one.stream_hash, "model_hash": one.model_hash} for one in models},
+        "tables": [asdict(table) for table in tables],
+        "figures": figures,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+
+
+def processor() -> str:
+    """The processor's name and those of its instruction sets that matter to our networks' speed."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor() or platform.machine()
+    name = re.search(r"^model name\s*:\s*(.*)$", text, re.MULTILINE)
+    flags = set(re.findall(r"avx2|avx512f|avx512_bf16|amx_bf16|asimd", text))
+    return " ".join([name.group(1).strip() if name else platform.machine(), *(f"+{flag}" for flag in sorted(flags))])
+
+
+def commit() -> str:
+    """The commit of this checkout, with a `+` where files differ from it; empty outside a checkout."""
+    here = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        try:
+            return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return ""
+
+    name = git("rev-parse", "--short=10", "HEAD")
+    return name + ("+" if name and git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A file of figures, read. `stale`: the models in it that are not the installed ones any more."""
+
+    study: str
+    source: dict[str, Any]
+    tables: dict[str, Table]
+    stale: tuple[str, ...]
+
+    def stamp(self) -> str:
+        """Where the figures come from, in a line."""
+        models = ", ".join(f"{name} {each['model_hash']}" for name, each in self.source["models"].items())
+        parts = [self.source["date"], f"commit {self.source['commit'] or 'unknown'}"]
+        parts += [f"{self.source['processor']}, {self.source['cores']} cores", f"Python {self.source['python']}"]
+        return "; ".join([*parts, f"model {models}"] if models else parts) + "."
+
+    def page(self) -> str:
+        """The study's page."""
+        lines = [f"# Results: {self.study}", "", "Written by `semhier results`; do not edit.", ""]
+        lines += [f"    {self.source['command']}", ""]
+        if self.stale:
+            lines += [f"These figures are of another {' and '.join(self.stale)}: run the command above again.", ""]
+            return "\n".join(lines)
+        lines += [self.stamp(), ""]
+        for table in self.tables.values():
+            lines += [f"## {table.title}", "", table.markdown()]
+        return "\n".join(lines)
+
+
+def installed_hashes() -> dict[str, str]:
+    """The model hash of every installed model."""
+    found = {}
+    for file in models_dir().glob("*/model.json"):
+        found[file.parent.name] = str(json.loads(file.read_text(encoding="utf-8")).get("model_hash", ""))
+    return found
+
+
+def read(path: Path, installed: Mapping[str, str]) -> Result:
+    """A file that `record` wrote. Raises ResultsError when it is none."""
+    try:
+        source = json.loads(path.read_text(encoding="utf-8"))
+        if source["format"] != FORMAT:
+            raise ResultsError(f"{path}: format {source['format']}, {FORMAT} expected")
+        tables = {each["name"]: Table(**each) for each in source["tables"]}
+        stale = tuple(name for name, each in source["models"].items() if installed.get(name) != each["model_hash"])
+        return Result(str(source["study"]), source, tables, stale)
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ResultsError(f"{path}: not a file of figures ({type(error).__name__}: {error})") from error
+
+
+def fill(text: str, results: Mapping[str, Result], where: str) -> str:
+    """`text` with its marked places filled. Raises ResultsError, naming `where`, for a place that nothing fills."""
+
+    def made(found: re.Match[str]) -> str:
+        study, _, name = found[2].partition(".")
+        result = results.get(study)
+        if result is None or name not in result.tables:
+            known = sorted(f"{one.study}.{table}" for one in results.values() for table in one.tables)
+            raise ResultsError(f"{where}: no table {found[2]!r}; there are {', '.join(known) or 'none'}")
+        if result.stale:
+            return f"{found[1]}Not measured with today's model: `{result.source['command']}`.\n{found[3]}"
+        return f"{found[1]}{result.tables[name].markdown()}{found[3]}"
+
+    return PLACE.sub(made, text)
+
+
+def write(folder: Path, out: Path, documents: Sequence[Path], check: bool = False) -> list[Path]:
+    """Writes a page a study to `out` and fills the marked places of `documents`; the files that changed, or that would
+    with `check`. Raises ResultsError."""
+    installed = installed_hashes()
+    results = {one.study: one for one in (read(path, installed) for path in sorted(folder.glob("*.json")))}
+    wanted = {out / f"{name}.md": result.page() for name, result in results.items()}
+    wanted |= {path: fill(path.read_text(encoding="utf-8"), results, str(path)) for path in documents}
+    changed = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    if not check:
+        out.mkdir(parents=True, exist_ok=True)
+        for path in changed:
+            write_whole(path, wanted[path])
+    return changed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `semhier results`."""
+    parser.add_argument(
+        "--figures",
+        type=Path,
+        default=Path("docs/results/figures"),
+        metavar="DIR",
+        help="folder of the studies' JSON files (%(default)s)",
+    )
+    shared.out(parser, "docs/results", "folder of the pages")
+    parser.add_argument(
+        "documents",
+        type=Path,
+        nargs="*",
+        default=[Path("README.md"), *sorted(Path("docs").glob("*.md"))],
+        metavar="DOCUMENT",
+        help="documents whose marked places are filled (README.md and docs/*.md)",
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where something would change")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Writes pages and places, or with --check says which are not as they should be."""
+    from semhier_ros.cli import CommandError
+
+    try:
+        changed = write(options.figures, options.out, options.documents, options.check)
+    except (ResultsError, OSError) as error:
+        raise CommandError(str(error)) from error
+    for path in changed:
+        print(f"{'differs' if options.check else 'written'}: {path}")
+    return int(options.check and bool(changed))

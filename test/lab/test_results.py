@@ -1,0 +1,77 @@
+"""Figures on their way into the documentation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from semhier_ros.lab import results
+from semhier_ros.lab.results import ResultsError, Table, fill, read, record, write
+
+TABLE = Table("main", "What arrives", ("link", "share", "bytes"), [["64kbit", 0.98765, 1234], ["16kbit", None, 7]])
+
+
+@pytest.fixture
+def figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("sys.argv", ["/somewhere/bin/semhier", "measure", "link", "--json", "a b.json"])
+    monkeypatch.setattr(results, "installed_hashes", lambda: {"road": "abc"})
+    model = SimpleNamespace(name="road", stream_hash="123", model_hash="abc")
+    record(tmp_path / "figures" / "link.json", "link", {"raw": [1, 2]}, [TABLE], [model])
+    return tmp_path / "figures"
+
+
+def test_a_record_says_where_its_figures_come_from(figures: Path) -> None:
+    written = json.loads((figures / "link.json").read_text())
+    assert written["command"] == "semhier measure link --json 'a b.json'"
+    assert written["models"] == {"road": {"stream_hash": "123", "model_hash": "abc"}}
+    assert written["processor"]
+    page = read(figures / "link.json", {"road": "abc"}).page()
+    assert "model road abc." in page
+    assert "| 64kbit | 0.9877 | 1,234 |\n| 16kbit | – | 7 |\n" in page
+
+
+def test_marked_places_are_filled_and_the_same_again_changes_nothing(figures: Path, tmp_path: Path) -> None:
+    document = tmp_path / "README.md"
+    document.write_text("before\n<!-- table link.main -->\nold\n<!-- end of table -->\nafter\n")
+    changed = write(figures, tmp_path / "out", [document])
+    assert changed == [tmp_path / "out" / "link.md", document]
+    text = document.read_text()
+    assert "old" not in text
+    assert text.startswith("before\n<!-- table link.main -->\n| link |")
+    assert text.endswith("| 16kbit | – | 7 |\n<!-- end of table -->\nafter\n")
+    assert write(figures, tmp_path / "out", [document], check=True) == []
+
+
+def test_figures_of_another_model_are_not_shown(figures: Path) -> None:
+    old = read(figures / "link.json", {"road": "other"})
+    assert old.stale == ("road",)
+    assert "64kbit" not in old.page()
+    place = "<!-- table link.main -->\n| 64kbit |\n<!-- end of table -->"
+    assert "64kbit" not in fill(place, {"link": old}, "README.md").replace("semhier measure", "")
+
+
+def test_a_place_that_nothing_fills_is_an_error(figures: Path) -> None:
+    known = {"link": read(figures / "link.json", {})}
+    place = "<!-- table link.mian -->\n<!-- end of table -->"
+    with pytest.raises(ResultsError, match=r"README\.md: no table 'link\.mian'; there are link\.main"):
+        fill(place, known, "README.md")
+
+
+def test_what_is_no_file_of_figures_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for text, words in (("{", "JSONDecodeError"), ("{}", "KeyError"), ('{"format": 9}', "format 9, 1 expected")):
+        path.write_text(text)
+        with pytest.raises(ResultsError, match=words):
+            read(path, {})
+    with pytest.raises(ResultsError, match="a row of 1 cells under 2 columns"):
+        Table("x", "x", ("a", "b"), [["1"]])
+
+
+def test_the_documents_hold_what_the_figures_say() -> None:
+    root = Path(__file__).resolve().parents[2]
+    documents = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    differing = write(root / "docs" / "results" / "figures", root / "docs" / "results", documents, check=True)
+    assert not differing, "run `semhier results`"
