@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from semhier_ros.codec.model_folder import load_model
 from semhier_ros.paths import find_model
 from semhier_ros.scene.backend import OpenVinoBackend
+from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.scene.stream import SceneStream
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.torch.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2500)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    folder = load_model(find_model(options.model))
+    folder = read_scene_folder(find_model(options.model))
     taxonomy = Taxonomy.load(folder.path / "taxonomy.yaml")
     owner = np.asarray(taxonomy.owner(1))
     layout, backend = folder.stream.layout, OpenVinoBackend(folder.path, threads=1)

@@ -33,8 +33,8 @@ import numpy as np  # noqa: E402
 
 from semhier_ros import Codec  # noqa: E402
 from semhier_ros.codec.canvas import Canvas  # noqa: E402
+from semhier_ros.codec.graphs import PRECISIONS  # noqa: E402
 from semhier_ros.lab.footage import default_video, read_video  # noqa: E402
-from semhier_ros.scene.backend import PRECISIONS  # noqa: E402
 from semhier_ros.whole_image.view import square_view  # noqa: E402
 
 QUALITY = 75

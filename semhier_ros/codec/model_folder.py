@@ -1,36 +1,41 @@
-"""A model folder: what a codec is made of, checked and known by two hashes.
+"""A model folder: what a codec is made of, checked and known by two hashes. One reader and one writer for all kinds.
 
-`model.json` (layout, thresholds, hashes), `stream.safetensors` (integer tables and networks), `heads.safetensors`
+`model.json` (kind, layout, settings, hashes), `stream.safetensors` (integer tables and networks), `heads.safetensors`
 (projections, readers, calibration), `taxonomy.yaml`, one ONNX graph per network, `weights.safetensors` (the same
 networks in half precision for CUDA) and `README.md` (the model card). Loading needs nothing outside the folder.
 
 The *stream hash* covers what turns bytes into latents: the layout and `stream.safetensors`. The *model hash* adds
 everything else that shapes a reading. Both are the first 16 hex digits of a SHA-256.
+
+The tree of classes stands in `taxonomy.yaml`, which names it, and as `parents` in the layout, which the entropy coder
+goes by. Loading refuses a folder in which the two differ.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from semhier_ros.codec.entropy import Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
-from semhier_ros.scene.backend import GRAPHS
-from semhier_ros.scene.layout import SceneLayout
-from semhier_ros.scene.objects import ObjectProjection
-from semhier_ros.scene.stream import SceneStream
+from semhier_ros.taxonomy import Taxonomy, TaxonomyError
+from semhier_ros.whole_file import write_whole
 
 FORMAT = 1
 KINDS = ("scene", "whole-image")
-MODEL_FILES = ("heads.safetensors", "taxonomy.yaml", *(f"{graph}.onnx" for graph in GRAPHS))
+HASHED = ("heads.safetensors", "taxonomy.yaml")
+"""What the model hash covers beside the stream and the graphs."""
+OWN_FIELDS = ("format", "kind", "name", "layout", "stream_hash", "model_hash")
 
 
 class ModelError(ValueError):
@@ -38,31 +43,28 @@ class ModelError(ValueError):
 
 
 @dataclass(frozen=True)
+class StreamParts:
+    """What `stream.safetensors` holds: entropy tables, integer networks, and arrays of the kind's own."""
+
+    tables: dict[str, Tables]
+    networks: dict[str, IntegerNetwork]
+    arrays: dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
 class ModelFolder:
-    """A loaded model folder. `canvas` is (width, height); `threshold` the least objectness worth sending."""
+    """A model folder as it was read. `layout` and `settings` are those of `model.json`; `heads` are float32."""
 
     path: Path
+    kind: str
     name: str
-    canvas: tuple[int, int]
-    threshold: float
-    stream: SceneStream
-    projection: ObjectProjection
+    layout: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    stream: StreamParts
     heads: Mapping[str, NDArray[np.float32]]
+    taxonomy: Taxonomy
     stream_hash: str
     model_hash: str
-
-
-def stream_hash(folder: Path, layout: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(layout, sort_keys=True, separators=(",", ":")).encode())
-    digest.update((folder / "stream.safetensors").read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def model_hash(folder: Path, stream: str, files: tuple[str, ...] = MODEL_FILES) -> str:
-    digest = hashlib.sha256(stream.encode())
-    for name in files:
-        digest.update(name.encode() + b"\0" + hashlib.sha256((folder / name).read_bytes()).digest())
-    return digest.hexdigest()[:16]
 
 
 def read_kind(folder: Path) -> str:
@@ -71,119 +73,160 @@ def read_kind(folder: Path) -> str:
     Raises:
         ModelError: there is no readable model.json, or it names another kind.
     """
-    card = _read_json(folder)
-    kind = card.get("kind", KINDS[0])
+    kind = read_card(folder).get("kind", KINDS[0])
     if kind not in KINDS:
         raise ModelError(f"{folder}/model.json: kind {kind!r}, this release knows {', '.join(KINDS)}")
     return str(kind)
 
 
-def read_card(folder: Path, files: tuple[str, ...]) -> dict[str, Any]:
-    """`model.json`, once its hashes were found to be those of the folder's files.
+def read_card(folder: Path) -> dict[str, Any]:
+    """`model.json` as it stands.
 
     Raises:
-        ModelError: a file is missing or not the one that was hashed. KeyError: a field is missing.
+        ModelError: it is missing, or not a JSON object.
     """
-    card = _read_json(folder)
-    if card["format"] != FORMAT:
-        raise ModelError(f"{folder}/model.json: format {card['format']}, this release reads format {FORMAT}")
-    found = stream_hash(folder, card["layout"])
-    for field, value in (("stream_hash", found), ("model_hash", model_hash(folder, found, files))):
-        if card[field] != value:
-            raise ModelError(f"{folder}: {field} is {value}, model.json says {card[field]}: a file was changed")
-    return card
-
-
-def _read_json(folder: Path) -> dict[str, Any]:
     try:
-        card = json.loads((folder / "model.json").read_text())
+        card = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(f"{folder}: model.json is missing; is this a model folder?") from error
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{folder}/model.json: {error}") from error
     if not isinstance(card, dict):
         raise ModelError(f"{folder}/model.json: {type(card).__name__}, expected an object")
     return card
 
 
-def load_model(folder: Path) -> ModelFolder:
-    """Read and check a scene model's folder.
-
-    Raises:
-        ModelError: a file is missing, unreadable, or not the one that the hashes in `model.json` name.
-    """
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Turns what goes wrong while a folder is read into a ModelError that names the file."""
     try:
-        card = read_card(folder, MODEL_FILES)
-        heads = {key: value.astype(np.float32) for key, value in load_file(folder / "heads.safetensors").items()}
-        return ModelFolder(
-            folder,
-            card["name"],
-            (int(card["canvas"][0]), int(card["canvas"][1])),
-            float(card["threshold"]),
-            read_stream(SceneLayout.from_dict(card["layout"]), load_file(folder / "stream.safetensors")),
-            _projection(heads),
-            heads,
-            card["stream_hash"],
-            card["model_hash"],
-        )
+        yield
+    except ModelError:
+        raise
     except FileNotFoundError as error:
         raise ModelError(f"{folder}: {Path(str(error.filename)).name} is missing; is this a model folder?") from error
+    except TaxonomyError as error:
+        raise ModelError(f"{folder}/taxonomy.yaml: {error}") from error
+    except SafetensorError as error:
+        raise ModelError(f"{folder}: a .safetensors file is damaged: {error}") from error
     except (KeyError, TypeError) as error:
         raise ModelError(f"{folder}/model.json: {type(error).__name__}: {error}") from error
 
 
-def _projection(heads: Mapping[str, NDArray[np.float32]]) -> ObjectProjection:
-    count = sum(key.startswith("project_") and key.endswith(".weight") for key in heads)
-    return ObjectProjection(
-        [heads[f"project_{group}.weight"] for group in range(count)],
-        [heads[f"project_{group}.bias"] for group in range(count)],
-        heads["feature_mean"],
-        heads["feature_scale"],
-    )
+def read_folder(folder: Path, graphs: Sequence[str]) -> ModelFolder:
+    """Read and check a model folder of any kind; `graphs` are the names of its kind's ONNX graphs.
+
+    Raises:
+        ModelError: a file is missing, unreadable, or not the one that the hashes in `model.json` name, or the tree of
+            `taxonomy.yaml` is not the layout's.
+    """
+    with reading(folder):
+        card = read_card(folder)
+        if card["format"] != FORMAT:
+            raise ModelError(f"{folder}/model.json: format {card['format']}, this release reads format {FORMAT}")
+        found = stream_hash(folder, card["layout"])
+        for field, value in (("stream_hash", found), ("model_hash", model_hash(folder, found, graphs))):
+            if card[field] != value:
+                raise ModelError(f"{folder}: {field} is {value}, model.json says {card[field]}: a file was changed")
+        taxonomy = Taxonomy.load(folder / "taxonomy.yaml")
+        check_tree(folder, taxonomy, card["layout"]["parents"])
+        heads = {key: value.astype(np.float32) for key, value in load_file(folder / "heads.safetensors").items()}
+        return ModelFolder(
+            path=folder,
+            kind=str(card.get("kind", KINDS[0])),
+            name=str(card["name"]),
+            layout=card["layout"],
+            settings={key: value for key, value in card.items() if key not in OWN_FIELDS},
+            stream=read_stream_parts(load_file(folder / "stream.safetensors")),
+            heads=heads,
+            taxonomy=taxonomy,
+            stream_hash=found,
+            model_hash=card["model_hash"],
+        )
 
 
-def read_stream(layout: SceneLayout, arrays: Mapping[str, NDArray[Any]]) -> SceneStream:
-    """The stream of `stream.safetensors`, every table and network checked as it is built."""
-    tables = {key.removeprefix("tables/"): Tables(value) for key, value in arrays.items() if key.startswith("tables/")}
+def check_tree(folder: Path, taxonomy: Taxonomy, parents: Sequence[Sequence[int]]) -> None:
+    """Compares the tree that names a stream's nodes with the one that its entropy coder goes by.
+
+    Raises:
+        ModelError: they differ; the message names the first level that does.
+    """
+    if taxonomy.depth != len(parents) + 1:
+        raise ModelError(
+            f"{folder}: taxonomy.yaml has {taxonomy.depth} levels, the layout of model.json has {len(parents) + 1}"
+        )
+    for level, own in enumerate(parents, start=1):
+        named = [int(parent) for parent in taxonomy.parent(level)]
+        if named != [int(parent) for parent in own]:
+            raise ModelError(
+                f"{folder}: level {level} of taxonomy.yaml has {len(named)} nodes below other parents than the"
+                f" {len(own)} of model.json's layout"
+            )
+
+
+def stream_hash(folder: Path, layout: Mapping[str, Any]) -> str:
+    """Of a layout and the folder's `stream.safetensors`."""
+    digest = hashlib.sha256(json.dumps(layout, sort_keys=True, separators=(",", ":")).encode())
+    digest.update((folder / "stream.safetensors").read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def model_hash(folder: Path, stream: str, graphs: Sequence[str]) -> str:
+    """Of a stream hash and the folder's files that shape a reading."""
+    digest = hashlib.sha256(stream.encode())
+    for name in (*HASHED, *(f"{graph}.onnx" for graph in graphs)):
+        digest.update(name.encode() + b"\0" + hashlib.sha256((folder / name).read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def read_stream_parts(arrays: Mapping[str, NDArray[Any]]) -> StreamParts:
+    """The parts of `stream.safetensors`, every table and network checked as it is built."""
+    tables: dict[str, Tables] = {}
     networks: dict[str, dict[str, NDArray[Any]]] = {}
+    others: dict[str, NDArray[Any]] = {}
     for key, value in arrays.items():
-        if key.startswith("networks/"):
+        if key.startswith("tables/"):
+            tables[key.removeprefix("tables/")] = Tables(value)
+        elif key.startswith("networks/"):
             _, name, part = key.split("/")
             networks.setdefault(name, {})[part] = value
-    stream = SceneStream(
-        layout,
-        tables,
-        {name: IntegerNetwork.from_arrays(parts) for name, parts in networks.items()},
-        arrays["occupancy_rows"],
-        arrays["picture_shifts"],
-    )
-    stream.pictures  # noqa: B018 - checks its parts
-    return stream
+        else:
+            others[key] = value
+    return StreamParts(tables, {name: IntegerNetwork.from_arrays(parts) for name, parts in networks.items()}, others)
 
 
-def write_stream(stream: SceneStream, path: Path) -> None:
-    """The way back from `read_stream`."""
-    arrays: dict[str, NDArray[Any]] = {f"tables/{name}": table.frequencies for name, table in stream.tables.items()}
-    for name, network in stream.networks.items():
-        arrays |= {
-            f"networks/{name}/{part}": np.ascontiguousarray(value) for part, value in network.to_arrays().items()
-        }
-    arrays["occupancy_rows"] = stream.occupancy_rows.astype(np.uint8)
-    arrays["picture_shifts"] = stream.picture_shifts.astype(np.uint8)
-    save_file(arrays, path)
+def write_stream_parts(folder: Path, parts: StreamParts) -> None:
+    """The way back from `read_stream_parts`, to the folder's `stream.safetensors`."""
+    arrays: dict[str, NDArray[Any]] = {f"tables/{name}": table.frequencies for name, table in parts.tables.items()}
+    for name, network in parts.networks.items():
+        arrays |= {f"networks/{name}/{part}": value for part, value in network.to_arrays().items()}
+    arrays |= parts.arrays
+    save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, folder / "stream.safetensors")
 
 
-def write_card(folder: Path, name: str, canvas: tuple[int, int], threshold: float, layout: Mapping[str, Any]) -> None:
-    """Write `model.json` with the hashes of what lies in the folder."""
-    known = stream_hash(folder, layout)
+def write_heads(folder: Path, heads: Mapping[str, NDArray[Any]]) -> None:
+    """Write the folder's `heads.safetensors`; the hashes of `write_card` have to follow."""
+    save_file({key: np.ascontiguousarray(value) for key, value in heads.items()}, folder / "heads.safetensors")
+
+
+def write_card(
+    folder: Path, kind: str, name: str, layout: Mapping[str, Any], settings: Mapping[str, Any], graphs: Sequence[str]
+) -> None:
+    """Write `model.json` with the hashes of what lies in the folder. `settings`: the kind's own fields.
+
+    Raises:
+        ModelError: the folder's tree is not the layout's.
+    """
+    values = json.loads(json.dumps(layout))
+    check_tree(folder, Taxonomy.load(folder / "taxonomy.yaml"), values["parents"])
+    known = stream_hash(folder, values)
     card = {
         "format": FORMAT,
-        "kind": KINDS[0],
+        "kind": kind,
         "name": name,
-        "canvas": list(canvas),
-        "threshold": threshold,
-        "layout": layout,
+        **settings,
+        "layout": values,
         "stream_hash": known,
-        "model_hash": model_hash(folder, known),
+        "model_hash": model_hash(folder, known, graphs),
     }
-    (folder / "model.json").write_text(json.dumps(card, indent=1) + "\n")
+    write_whole(folder / "model.json", json.dumps(card, indent=1) + "\n")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.cli import CommandError
-from semhier_ros.scene.backend import openvino_core
+from semhier_ros.codec.graphs import openvino_core
 
 
 @dataclass(frozen=True, slots=True)

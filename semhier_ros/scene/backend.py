@@ -1,24 +1,19 @@
-"""The networks as the codec sees them, and their CPU form: exported ONNX graphs in OpenVINO.
+"""The networks of a scene model as the codec sees them, and their CPU form: exported ONNX graphs in OpenVINO.
 
 Nothing that feeds the entropy coder comes from here on the decoding side, so backends may differ in the last bit.
 """
 
 from __future__ import annotations
 
-import functools
-import threading
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.codec.graphs import Floats, OpenVinoPictures, PictureParts
 from semhier_ros.scene.objects import DetectorMaps
 
-Floats = NDArray[np.float32]
-PictureParts = tuple[Floats, Floats, Floats]
-"""What a canvas is made from: latents, present, meaning, as `Backend.synthesise` takes them."""
 GRAPHS = ("detector", "picture_analysis", "picture_synthesis")
 
 
@@ -47,93 +42,9 @@ class Backend(Protocol):
         ...
 
 
-_CORE_LOCK = threading.Lock()
-
-
-def openvino_core() -> Any:
-    """The one OpenVINO Core of this process, kept for good.
-
-    A Core's CPU plugin gives the thread that made it a signal stack, and frees it when the Core goes (seen with
-    OpenVINO 2026.4): the next Ctrl-C would be a segmentation fault.
-    """
-    with _CORE_LOCK:  # two threads at once would make two, and one of them would go
-        return _make_core()
-
-
-@functools.cache
-def _make_core() -> Any:
-    import openvino
-
-    return openvino.Core()
-
-
-PRECISIONS = ("auto", "f32", "bf16")
-COARSE_GRAPHS = ("detector", "picture_analysis")
-"""Graphs that bfloat16 serves as well: half the time, the same accuracy. A trunk's posterior and a painted picture are
-left in float32."""
-
-
-@functools.cache
-def has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 by itself (AVX-512 BF16, AMX), by OpenVINO's word."""
-    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-class OpenVinoBackend:
-    """Runs the graphs of a model folder on the CPU; each is compiled when first used, so a decoder that shows no
-    picture holds no picture graph.
-
-    threads: how many; 0 leaves it to OpenVINO. precision: `f32`, `bf16`, or `auto`: bfloat16 for `COARSE_GRAPHS` on
-    CPUs that have it, else float32. What is decoded does not depend on it, for no float reaches the entropy coder.
-    """
-
-    batches = False
-
-    def __init__(self, folder: Path, threads: int = 0, precision: str = "auto"):
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
-        if not 0 <= threads <= 256:
-            raise ValueError(f"threads: {threads} is outside 0..256")
-        self._folder, self._threads, self._precision = folder, threads, precision
-        self._requests: dict[str, Any] = {}
-        self._lock = threading.Lock()
-
-    def _run(self, graph: str, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
-        with self._lock:
-            request = self._requests.get(graph)
-            if request is None:
-                request = self._requests[graph] = self._compile(graph)
-            results = request.infer(list(inputs), share_inputs=True)
-            return [np.array(results[output]) for output in request.model_outputs]
-
-    def precision_of(self, graph: str) -> str:
-        """`f32` or `bf16`: what `graph` is run in."""
-        if self._precision == "auto":
-            return "bf16" if graph in COARSE_GRAPHS and has_bfloat16() else "f32"
-        return self._precision
-
-    def _compile(self, graph: str) -> Any:
-        core = openvino_core()
-        options: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": self.precision_of(graph),
-            "ENABLE_CPU_PINNING": False,  # pinned, every process of one thread sits on the machine's first core
-        }
-        if self._threads:
-            options["INFERENCE_NUM_THREADS"] = self._threads
-        return core.compile_model(
-            core.read_model(self._folder / f"{graph}.onnx"), "CPU", options
-        ).create_infer_request()
+class OpenVinoBackend(OpenVinoPictures):
+    """Runs a scene model's graphs on the CPU, each compiled when first used."""
 
     def detect(self, canvas: NDArray[np.uint8]) -> DetectorMaps:
-        objectness, box, types, features = self._run("detector", canvas[None])
+        objectness, box, types, features = self.run("detector", canvas[None])
         return DetectorMaps(objectness[0, 0], box[0], types[0], features[0])
-
-    def analyse(self, canvas: NDArray[np.uint8]) -> Floats:
-        return self._run("picture_analysis", canvas[None])[0][0]
-
-    def synthesise(self, latents: Floats, present: Floats, meaning: Floats) -> NDArray[np.uint8]:
-        return self._run("picture_synthesis", latents[None], present[None], meaning[None])[0][0]
-
-    def synthesise_many(self, requests: Sequence[PictureParts]) -> list[NDArray[np.uint8]]:
-        return [self.synthesise(*parts) for parts in requests]

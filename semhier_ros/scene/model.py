@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.canvas import Canvas
+from semhier_ros.codec.graphs import PictureParts
 from semhier_ros.codec.model import EncodeOptions
-from semhier_ros.codec.model_folder import ModelFolder, load_model
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.codec.reading import Detection
-from semhier_ros.scene.backend import Backend, OpenVinoBackend, PictureParts
+from semhier_ros.scene.backend import Backend, OpenVinoBackend
 from semhier_ros.scene.budget import importance, pare
+from semhier_ros.scene.folder import SceneFolder, read_scene_folder
 from semhier_ros.scene.layout import SceneCode
 from semhier_ros.scene.objects import code_objects, code_picture, find_objects
 from semhier_ros.scene.reader import SceneReader, meaning_map
-from semhier_ros.taxonomy import Taxonomy
 
 
 class SceneModel:
@@ -26,20 +26,20 @@ class SceneModel:
 
     whole_image = False
 
-    def __init__(self, folder: ModelFolder, backend: Backend):
+    def __init__(self, folder: SceneFolder, backend: Backend):
         self.folder, self.backend, self.stream = folder, backend, folder.stream
         self.name, self.path = folder.name, folder.path
         self.stream_hash, self.model_hash = folder.stream_hash, folder.model_hash
         self.block_names = self.stream.block_names
         self.semantic_blocks = self.stream.semantic_blocks
         self.levels = self.stream.levels
-        self.taxonomy = Taxonomy.load(folder.path / "taxonomy.yaml")
+        self.taxonomy = folder.taxonomy
         self.view_size = folder.canvas
         self.reader = SceneReader(self.stream, self.taxonomy, folder.heads)
 
     @classmethod
     def load(cls, path: Path, device: str, threads: int, precision: str) -> SceneModel:
-        folder = load_model(path)
+        folder = read_scene_folder(path)
         if device == "cpu":
             return cls(folder, OpenVinoBackend(folder.path, threads, precision))
         from semhier_ros.torch.scene_backend import TorchBackend

@@ -28,7 +28,7 @@ def build_image_graphs(groups: Sequence[Sequence[int]], planes: int) -> dict[str
 
 
 class TorchImageBackend(TorchBackend):
-    """`codec.image_backend.ImageBackend` in torch.
+    """`whole_image.backend.ImageBackend` in torch.
 
     Raises:
         ValueError: `device` is `cuda` and torch sees none.

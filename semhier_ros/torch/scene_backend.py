@@ -6,7 +6,6 @@ they run in float32, which is how the two paths are held to the same reading by 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from semhier_ros.scene.backend import PictureParts
+from semhier_ros.codec.graphs import PictureParts
+from semhier_ros.codec.model_folder import read_card
 from semhier_ros.scene.objects import DetectorMaps
 from semhier_ros.torch.detector import Detector
 from semhier_ros.torch.picture import PictureAnalysis, PictureSynthesis
@@ -85,21 +85,21 @@ def load_weights(graphs: dict[str, nn.Module], path: Path) -> None:
 
 
 class HasPath(Protocol):
-    """The part of `codec.model_folder.ModelFolder` that is needed here."""
+    """The part of a folder that is needed here."""
 
     @property
     def path(self) -> Path: ...
 
 
 class TorchBackend:
-    """`codec.backend.Backend` in torch.
+    """`scene.backend.Backend` in torch.
 
     Raises:
         ValueError: `device` is `cuda` and torch sees none.
     """
 
     def __init__(self, model: HasPath, device: str):
-        layout = json.loads((model.path / "model.json").read_text())["layout"]
+        layout = read_card(model.path)["layout"]
         graphs = build_graphs(len(layout["parents"][-1]), 1 + len(layout["parents"][0]), layout["picture_groups"])
         load_weights(graphs, model.path / "weights.safetensors")
         self.place(graphs, device)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from semhier_ros.codec.model_folder import load_model, write_card
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.paths import find_model
+from semhier_ros.scene.folder import read_scene_folder, write_scene_card
 from semhier_ros.scene.layout import SceneLayout
 from semhier_ros.torch.scene_backend import build_graphs, load_weights
 
@@ -84,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """`semhier export`: make the ONNX graphs of a model folder from its weights."""
     folder = find_model(options.model)
-    model = load_model(folder)
+    model = read_scene_folder(folder)
     layout = model.stream.layout
     graphs = build_graphs(len(layout.parents[-1]), 1 + len(layout.parents[0]), layout.picture_groups)
     load_weights(graphs, folder / "weights.safetensors")
@@ -92,8 +91,7 @@ def run(options: argparse.Namespace) -> int:
     target.mkdir(parents=True, exist_ok=True)
     export_graphs(graphs, layout, model.canvas, target)
     if options.out is None:
-        card = json.loads((folder / "model.json").read_text())
-        write_card(folder, model.name, model.canvas, model.threshold, card["layout"])
+        write_scene_card(folder, model.name, model.canvas, model.threshold, layout)
     for name in graphs:
         print(target / f"{name}.onnx")
     return 0

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from semhier_ros.scene.backend import openvino_core
+from semhier_ros.codec.graphs import openvino_core
 from semhier_ros.torch.classifier import SIDE, TrunkGraph, load_classifier
 from semhier_ros.training.photos import read_manifest, read_pictures, views
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from semhier_ros.codec.entropy import Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import LATENT_BOUND, steps_of
+from semhier_ros.codec.model_folder import write_heads
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.torch.classifier import SIDE
 from semhier_ros.torch.image_semantics import MAX_SCALE, MIN_SCALE, ImageSemantics
@@ -37,7 +38,7 @@ from semhier_ros.training.integer_form import OUTPUT_BOUND, scale_table
 from semhier_ros.training.loop import load_checkpoint
 from semhier_ros.whole_image.backend import OpenVinoImageBackend, TrunkOutput
 from semhier_ros.whole_image.encoder import code_image, rounded_bits
-from semhier_ros.whole_image.folder import load_image_folder, write_image_card, write_image_stream
+from semhier_ros.whole_image.folder import read_image_folder, write_image_card, write_image_stream
 from semhier_ros.whole_image.reader import ImageReader, softmax
 from semhier_ros.whole_image.stream import ImageLayout, ImageStream
 from semhier_ros.whole_image.view import square_view
@@ -306,14 +307,14 @@ def make(options: argparse.Namespace) -> Path:
     if options.without == "search":
         heads["search_nats"] = np.zeros_like(heads["search_nats"])
     teach_tables(stream, tree, heads, Draw(photos, space), space)
-    write_image_stream(stream, folder / "stream.safetensors")
-    save_file(halved(heads), folder / "heads.safetensors")
+    write_image_stream(folder, stream)
+    write_heads(folder, halved(heads))
     rows = load_classifier_rows(out)
     reference = reference_arrays(load_features(options.data, out), *rows, options.seed)
     save_file(halved(reference), folder / "reference.safetensors")
     write_image_card(folder, options.name, stream.layout)
 
-    loaded = load_image_folder(folder)
+    loaded = read_image_folder(folder)
     backend = OpenVinoImageBackend(folder, threads=options.threads)
     names, truth = read_truth(options)
     seen = [backend.classify(view) for view in read_views(options.validation, names)]
@@ -329,7 +330,7 @@ def make(options: argparse.Namespace) -> Path:
     raw = np.stack([one.logits for one in seen])
     trunk = [best_temperature(raw, truth, tree, level) for level in range(tree.depth)]
     heads["trunk_temperature"] = np.array(trunk, np.float32)
-    save_file(halved(heads), folder / "heads.safetensors")
+    write_heads(folder, halved(heads))
     write_image_card(folder, options.name, loaded.stream.layout)
     return folder
 

@@ -3,7 +3,6 @@ and tables counted on what the codec really sends."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from semhier_ros.codec.entropy import PRECISION, Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT
-from semhier_ros.codec.model_folder import KINDS
+from semhier_ros.codec.model_folder import KINDS, read_card
 from semhier_ros.codec.picture_blocks import CodedPicture, PictureBlocks, PictureGroup, channels_of
 from semhier_ros.torch.picture import GROUPS, MAX_SCALE, MIN_SCALE, Context, PictureModel, centroid_shift
 from semhier_ros.training.integer_form import fill_linear, float_context, float_layers, integer_context, scale_table
@@ -88,7 +87,7 @@ def start_picture(model: PictureModel, planes: Mapping[str, tuple[int, int]], fo
     """
     found = {}
     for folder in folders:
-        card = json.loads((folder / "model.json").read_text())
+        card = read_card(folder)
         found[folder] = card, load_file(folder / "weights.safetensors")
     most = max(found, key=lambda folder: len(found[folder][0]["layout"]["picture_groups"]), default=None)
     if most is None or [tuple(g) for g in found[most][0]["layout"]["picture_groups"]] != [tuple(g) for g in GROUPS]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
 import shutil
 from pathlib import Path
@@ -13,9 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from semhier_ros.codec.model_folder import load_model, write_card, write_stream
+from semhier_ros.codec.model_folder import write_heads
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.scene.backend import OpenVinoBackend
+from semhier_ros.scene.folder import read_scene_folder, write_scene_card, write_scene_stream
 from semhier_ros.scene.layout import SceneLayout
 from semhier_ros.scene.objects import ObjectProjection, code_objects
 from semhier_ros.scene.reader import SceneReader
@@ -123,7 +123,6 @@ def head_arrays(codec: ObjectCodec, mean: NDArray, scale: NDArray) -> dict[str, 
 
 
 def make(options: argparse.Namespace) -> Path:
-    from safetensors.numpy import save_file
     from safetensors.torch import save_file as save_torch
 
     torch.set_num_threads(options.threads)
@@ -132,7 +131,6 @@ def make(options: argparse.Namespace) -> Path:
     shutil.copy(options.taxonomy, folder / "taxonomy.yaml")
     taxonomy = Taxonomy.load(options.taxonomy)
     layout = make_layout(taxonomy)
-    card = json.loads(json.dumps({field: getattr(layout, field) for field in layout.__dataclass_fields__}))
     leaves = len(taxonomy.levels[-1])
 
     graphs = build_graphs(leaves, 1 + len(layout.parents[0]), layout.picture_groups)
@@ -181,19 +179,19 @@ def make(options: argparse.Namespace) -> Path:
     tables |= pictures.tables
     networks = {f"latents_{k + 1}": integer_context(context, scales) for k, context in enumerate(codec.context)}
     stream = SceneStream(layout, tables, networks | pictures.networks, occupancy, pictures.shifts)
-    write_stream(stream, folder / "stream.safetensors")
+    write_scene_stream(folder, stream)
 
     heads = head_arrays(codec, mean, scale)
     flat = np.linspace(0, 1, CURVE_POINTS, dtype=np.float32)
     heads |= {f"{kind}_{level}": flat for kind in ("score", "other") for level in range(len(nodes))}
-    save_file(heads, folder / "heads.safetensors")
-    write_card(folder, options.name, CANVAS, options.threshold, card)
-    loaded = load_model(folder)
+    write_heads(folder, heads)
+    write_scene_card(folder, options.name, CANVAS, options.threshold, layout)
+    loaded = read_scene_folder(folder)
     chosen = collect(backend, scenes["choose"], layout, ((1.0, False),), options.threshold)
     reader = SceneReader(loaded.stream, taxonomy, loaded.heads)
     heads |= calibration_curves(loaded.stream, reader, taxonomy, loaded.projection, chosen)
-    save_file(heads, folder / "heads.safetensors")
-    write_card(folder, options.name, CANVAS, options.threshold, card)
+    write_heads(folder, heads)
+    write_scene_card(folder, options.name, CANVAS, options.threshold, layout)
     return folder
 
 

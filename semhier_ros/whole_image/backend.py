@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.scene.backend import OpenVinoBackend
+from semhier_ros.codec.graphs import OpenVinoPictures
 
 Floats = NDArray[np.float32]
 IMAGE_GRAPHS = ("trunk", "picture_analysis", "picture_synthesis")
@@ -36,9 +36,9 @@ class ImageBackend(Protocol):
         ...
 
 
-class OpenVinoImageBackend(OpenVinoBackend):
+class OpenVinoImageBackend(OpenVinoPictures):
     """Runs a whole-image model's graphs on the CPU, each compiled when first used."""
 
     def classify(self, view: NDArray[np.uint8]) -> TrunkOutput:
-        features, logits = self._run("trunk", view[None])
+        features, logits = self.run("trunk", view[None])
         return TrunkOutput(features[0], logits[0])

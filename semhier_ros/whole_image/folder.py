@@ -1,24 +1,26 @@
-"""The model folder of a whole-image model; `model_folder` says what both kinds share."""
+"""The model folder of a whole-image model; `codec.model_folder` says what all kinds share."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
-from semhier_ros.codec.entropy import Tables
-from semhier_ros.codec.integer_network import IntegerNetwork
-from semhier_ros.codec.model_folder import FORMAT, KINDS, ModelError, model_hash, read_card, stream_hash
+from semhier_ros.codec.model_folder import (
+    KINDS,
+    ModelError,
+    StreamParts,
+    read_folder,
+    reading,
+    write_card,
+    write_stream_parts,
+)
+from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.whole_image.backend import IMAGE_GRAPHS
 from semhier_ros.whole_image.stream import ImageLayout, ImageStream
-
-IMAGE_FILES = ("heads.safetensors", "taxonomy.yaml", *(f"{graph}.onnx" for graph in IMAGE_GRAPHS))
 
 
 @dataclass(frozen=True)
@@ -29,65 +31,37 @@ class ImageFolder:
     name: str
     stream: ImageStream
     heads: Mapping[str, NDArray[np.float32]]
+    taxonomy: Taxonomy
     stream_hash: str
     model_hash: str
 
 
-def load_image_folder(folder: Path) -> ImageFolder:
+def read_image_folder(folder: Path) -> ImageFolder:
     """Read and check a whole-image model's folder.
 
     Raises:
         ModelError: a file is missing, unreadable, or not the one that the hashes in `model.json` name.
     """
-    try:
-        card = read_card(folder, IMAGE_FILES)
-        heads = {key: value.astype(np.float32) for key, value in load_file(folder / "heads.safetensors").items()}
+    found = read_folder(folder, IMAGE_GRAPHS)
+    with reading(folder):
+        heads = found.heads
         if "search_even" not in heads or heads["project"].shape[1] != len(heads["space"]):
             raise ModelError(
                 f"{folder}/heads.safetensors: of an earlier version; make it anew with `semhier train imagenet model`"
             )
-        layout = ImageLayout.from_dict(card["layout"])
-        stream = read_image_stream(layout, load_file(folder / "stream.safetensors"))
-        return ImageFolder(folder, card["name"], stream, heads, card["stream_hash"], card["model_hash"])
-    except FileNotFoundError as error:
-        raise ModelError(f"{folder}: {Path(str(error.filename)).name} is missing; is this a model folder?") from error
-    except (KeyError, TypeError) as error:
-        raise ModelError(f"{folder}/model.json: {type(error).__name__}: {error}") from error
+        parts = found.stream
+        layout = ImageLayout.from_dict(found.layout)
+        stream = ImageStream(layout, parts.tables, parts.networks, parts.arrays["picture_shifts"])
+        stream.pictures  # noqa: B018 - checks its parts
+        return ImageFolder(folder, found.name, stream, heads, found.taxonomy, found.stream_hash, found.model_hash)
 
 
-def read_image_stream(layout: ImageLayout, arrays: Mapping[str, NDArray[Any]]) -> ImageStream:
-    """The stream of `stream.safetensors`, every table and network checked as it is built."""
-    tables = {key.removeprefix("tables/"): Tables(value) for key, value in arrays.items() if key.startswith("tables/")}
-    networks: dict[str, dict[str, NDArray[Any]]] = {}
-    for key, value in arrays.items():
-        if key.startswith("networks/"):
-            _, name, part = key.split("/")
-            networks.setdefault(name, {})[part] = value
-    built = {name: IntegerNetwork.from_arrays(parts) for name, parts in networks.items()}
-    stream = ImageStream(layout, tables, built, arrays["picture_shifts"])
-    stream.pictures  # noqa: B018 - checks its parts
-    return stream
-
-
-def write_image_stream(stream: ImageStream, path: Path) -> None:
-    """The way back from `read_image_stream`."""
-    arrays: dict[str, NDArray[Any]] = {f"tables/{name}": table.frequencies for name, table in stream.tables.items()}
-    for name, network in stream.networks.items():
-        arrays |= {f"networks/{name}/{part}": np.ascontiguousarray(v) for part, v in network.to_arrays().items()}
-    arrays["picture_shifts"] = stream.picture_shifts.astype(np.uint8)
-    save_file(arrays, path)
+def write_image_stream(folder: Path, stream: ImageStream) -> None:
+    """Write the stream's tables and networks into the folder."""
+    arrays = {"picture_shifts": stream.picture_shifts.astype(np.uint8)}
+    write_stream_parts(folder, StreamParts(dict(stream.tables), dict(stream.networks), arrays))
 
 
 def write_image_card(folder: Path, name: str, layout: ImageLayout) -> None:
     """Write `model.json` with the hashes of what lies in the folder."""
-    values = json.loads(json.dumps({field: getattr(layout, field) for field in layout.__dataclass_fields__}))
-    known = stream_hash(folder, values)
-    card = {
-        "format": FORMAT,
-        "kind": KINDS[1],
-        "name": name,
-        "layout": values,
-        "stream_hash": known,
-        "model_hash": model_hash(folder, known, IMAGE_FILES),
-    }
-    (folder / "model.json").write_text(json.dumps(card, indent=None) + "\n")
+    write_card(folder, KINDS[1], name, asdict(layout), {}, IMAGE_GRAPHS)

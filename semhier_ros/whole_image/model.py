@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.model import EncodeOptions
 from semhier_ros.codec.reading import Detection
-from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.whole_image.backend import ImageBackend, OpenVinoImageBackend
 from semhier_ros.whole_image.encoder import code_image
-from semhier_ros.whole_image.folder import ImageFolder, load_image_folder
+from semhier_ros.whole_image.folder import ImageFolder, read_image_folder
 from semhier_ros.whole_image.reader import ImageReader
 from semhier_ros.whole_image.stream import ImageCode
 from semhier_ros.whole_image.view import SHARE, square_view
@@ -34,13 +33,13 @@ class WholeImageModel:
         self.block_names = self.stream.block_names
         self.semantic_blocks = self.stream.semantic_blocks
         self.levels = self.stream.levels
-        self.taxonomy = Taxonomy.load(folder.path / "taxonomy.yaml")
+        self.taxonomy = folder.taxonomy
         self.view_size = (self.stream.layout.side,) * 2
         self.reader = ImageReader(self.stream, self.taxonomy, folder.heads)
 
     @classmethod
     def load(cls, path: Path, device: str, threads: int, precision: str) -> WholeImageModel:
-        folder = load_image_folder(path)
+        folder = read_image_folder(path)
         if device == "cpu":
             return cls(folder, OpenVinoImageBackend(folder.path, threads, precision))
         from semhier_ros.torch.image_backend import TorchImageBackend
