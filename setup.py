@@ -14,6 +14,7 @@ setup(
     packages=[*find_packages(include=["semhier_ros", "semhier_ros.*"]), *(f"semhier_ros.{name}" for name in present)],
     package_dir={f"semhier_ros.{name}": name for name in present},
     package_data={
+        "semhier_ros": ["py.typed"],
         "semhier_ros.training.trees": ["*.html"],
         "semhier_ros.lab.report": ["*.j2", "*.css", "*.js"],
         **{f"semhier_ros.{name}": patterns for name, patterns in present.items()},

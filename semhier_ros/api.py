@@ -11,21 +11,25 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.codec import model as kinds
 from semhier_ros.codec.canvas import check_picture
-from semhier_ros.codec.model import Code, EncodeOptions, Model
+from semhier_ros.codec.model import EncodeChanges, EncodeOptions, Model, Motion, PictureRequest
+from semhier_ros.codec.model_folder import read_kind
 from semhier_ros.codec.packet import Block, PacketError
 from semhier_ros.codec.reading import Detection, Reading
 from semhier_ros.paths import find_model
-from semhier_ros.scene.budget import Motion
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+GPU_NODES = ("nvidiactl", "nvhost-gpu", "nvgpu", "dxg")  # NVIDIA on PCs, on Jetson, in WSL
+DEVICES = ("auto", "cpu", "cuda", "torch")
 FRAMES = 1 << 16  # frame numbers wrap
 RESTART = 256  # a frame this far behind the newest means that the sender began anew
 
@@ -33,7 +37,7 @@ RESTART = 256  # a frame this far behind the newest means that the sender began 
 class Codec:
     """A model, ready to encode pictures and to make decoders. Safe to share between threads."""
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model[Any]):
         self.model = model
         self.name, self.stream_hash, self.model_hash = model.name, model.stream_hash, model.model_hash
         self.stream_tag = int(model.stream_hash[:4], 16)
@@ -50,83 +54,68 @@ class Codec:
         device: `cpu` (OpenVINO), `cuda` (torch, half precision), `torch` (torch on the CPU: for comparing the two
         paths) or `auto` (cuda where torch and a GPU are there, else cpu). threads: CPU threads of the networks, 0 for
         the runtime's own choice. precision: of the CPU networks, `f32`, `bf16` or `auto` (bfloat16 where the CPU has
-        it and accuracy does not suffer: `codec.backend.COARSE_GRAPHS`).
+        it and accuracy does not suffer: `codec.graphs.COARSE_GRAPHS`).
 
         Raises:
             ModelError: the folder is missing or not whole. ValueError: an argument outside its range.
         """
-        return cls(kinds.load(find_model(model), device, threads, precision))
+        return cls(load_model(find_model(model), device, threads, precision))
 
     def encode(
         self,
         image_rgb: NDArray[np.uint8],
+        options: EncodeOptions | None = None,
         *,
         frame: int = 0,
-        max_bytes: int | None = None,
-        blocks: int | None = None,
-        threshold: float | None = None,
-        quality: int | None = None,
-        motion: Motion | None = None,
+        **changes: Unpack[EncodeChanges],
     ) -> list[Block]:
         """The blocks of one picture (H,W,3 uint8 RGB), coarse first.
 
-        frame: its number, 0..65535. blocks: how many at most (None: all). max_bytes: what all blocks together may
-        take; a scene gives up the fine levels of its least important objects first (`codec.scene_budget`), then
-        objects, but block 0 always says something. threshold: least objectness worth sending (None: the
-        model's own); higher means fewer objects and fewer bytes. quality: operating point of a whole-image model, 0 the
-        fewest bytes (None: the model's own). motion: one camera's memory, kept by the caller and handed over with each
-        of its frames, so that moving objects count as important.
+        options: what is asked of the encoder (None: the model's usual). frame: its number, 0..65535. changes: single
+        fields of the options, as in `encode(image, max_bytes=60)`.
 
         Raises:
             ValueError: an argument outside its range, named with the range.
         """
-        return list(
-            self.encode_stepwise(
-                image_rgb,
-                frame=frame,
-                max_bytes=max_bytes,
-                blocks=blocks,
-                threshold=threshold,
-                quality=quality,
-                motion=motion,
-            )
-        )
+        return list(self.encode_stepwise(image_rgb, options, frame=frame, **changes))
 
     def encode_stepwise(
         self,
         image_rgb: NDArray[np.uint8],
+        options: EncodeOptions | None = None,
         *,
         frame: int = 0,
-        max_bytes: int | None = None,
-        blocks: int | None = None,
-        threshold: float | None = None,
-        quality: int | None = None,
-        motion: Motion | None = None,
+        **changes: Unpack[EncodeChanges],
     ) -> Iterator[Block]:
         """The same blocks as `encode`, each as soon as it is made: a sender that is behind can stop before the
         picture's networks run. Arguments and errors as there; errors come before the first block."""
         image = check_picture(image_rgb)
+        options = replace(options or EncodeOptions(), **changes)
         if not 0 <= frame < FRAMES:
             raise ValueError(f"frame: {frame} is outside 0..{FRAMES - 1}")
-        count = len(self.block_names) if blocks is None else blocks
+        count = len(self.block_names) if options.blocks is None else options.blocks
         if not 1 <= count <= len(self.block_names):
-            raise ValueError(f"blocks: {blocks} is outside 1..{len(self.block_names)}")
-        if max_bytes is not None and max_bytes < 1:
-            raise ValueError(f"max_bytes: {max_bytes} is below 1")
-        options = EncodeOptions(threshold, quality, max_bytes, motion)
+            raise ValueError(f"blocks: {count} is outside 1..{len(self.block_names)}")
+        most = options.max_bytes
+        if most is not None and most < 1:
+            raise ValueError(f"max_bytes: {most} is below 1")
         self.model.check(options)
         made = self.model.encode(image, count, options)
         total = 0
         for index in range(count):
-            if index == self.semantic_blocks and max_bytes is not None and total >= max_bytes:
+            if index == self.semantic_blocks and most is not None and total >= most:
                 return
             data = next(made, None)
             if data is None:
                 return
             total += len(data)
-            if index and max_bytes is not None and total > max_bytes:
+            if index and most is not None and total > most:
                 return
             yield Block(self.stream_tag, frame, index, data)
+
+    def motion(self) -> Motion | None:
+        """A new memory of one camera's objects for `EncodeOptions.motion`; None for models without objects."""
+        return self.model.motion()
 
     def decoder(self, image_size: tuple[int, int] | None = None, keep_frames: int = 8) -> Decoder:
         """A decoder for one camera's stream.
@@ -147,24 +136,20 @@ class Codec:
     @property
     def batches(self) -> bool:
         """Whether the device makes several pictures at once for less than one after another."""
-        return bool(getattr(self.model, "batches", False))
+        return self.model.batches
 
     def pictures(self, wanted: Sequence[tuple[Decoder, int]]) -> list[NDArray[np.uint8] | None]:
         """`Decoder.picture` of frames of several of this codec's decoders, made together where that saves time."""
-        if not self.batches:
-            return [decoder.picture(frame) for decoder, frame in wanted]
-        known = [(decoder._frames.get(frame), decoder._size) for decoder, frame in wanted]
-        ready = [(state.code, state.prefix, size) for state, size in known if state and state.code is not None]
-        model: Any = self.model
-        made = iter(model.pictures(ready) if ready else ())
-        return [next(made) if state and state.code is not None else None for state, _ in known]
+        requests = [decoder.picture_request(frame) for decoder, frame in wanted]
+        made = iter(self.model.pictures([request for request in requests if request is not None]))
+        return [None if request is None else next(made) for request in requests]
 
 
 @dataclass
 class _Frame:
     """A frame in the making: its code so far, and blocks that wait for an earlier one."""
 
-    code: Code | None = None
+    code: Any = None
     prefix: int = -1
     payload_bytes: int = 0
     waiting: dict[int, bytes] = field(default_factory=dict)
@@ -225,6 +210,13 @@ class Decoder:
             return None
         return self._codec.model.picture(state.code, state.prefix, self._size)
 
+    def picture_request(self, frame: int) -> PictureRequest | None:
+        """What `Codec.pictures` needs to make the picture of a kept frame; None before block 0 came."""
+        state = self._frames.get(frame)
+        if state is None or state.code is None:
+            return None
+        return PictureRequest(state.code, state.prefix, self._size)
+
     def _open(self, number: int) -> _Frame | None:
         """The state of frame `number`, a new one if it is newer than the oldest kept, None if it came too late."""
         state = self._frames.get(number)
@@ -270,3 +262,35 @@ class Decoder:
 def _newer(number: int, than: int) -> bool:
     """Whether frame `number` comes after frame `than`, wrapping at 65,536."""
     return 0 < (number - than) % FRAMES < FRAMES // 2
+
+
+def load_model(folder: Path, device: str, threads: int, precision: str) -> Model[Any]:
+    """The model in `folder`, of whatever kind its model.json says. Arguments as `Codec.load` describes them.
+
+    Raises:
+        ModelError: the folder is missing or not whole, or of a kind that this release does not know.
+        ValueError: an argument outside its range.
+    """
+    kind = read_kind(folder)
+    if device not in DEVICES:
+        raise ValueError(f"device: {device!r} is not one of {', '.join(DEVICES)}")
+    if device == "auto":
+        device = "cuda" if _cuda_usable() else "cpu"
+    if kind == "whole-image":
+        from semhier_ros.whole_image.model import WholeImageModel
+
+        return WholeImageModel.load(folder, device, threads, precision)
+    from semhier_ros.scene.model import SceneModel
+
+    return SceneModel.load(folder, device, threads, precision)
+
+
+def _cuda_usable() -> bool:
+    """Whether torch sees a GPU; torch (seconds to import) is asked only where a device node says that there is one."""
+    if not any(Path("/dev", node).exists() for node in GPU_NODES):
+        return False
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return False
+    return bool(torch.cuda.is_available())

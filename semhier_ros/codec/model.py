@@ -1,47 +1,72 @@
-"""The small protocol behind `api.Codec`: what every kind of model offers, and how a folder becomes one."""
+"""The small protocol behind `Codec`: what every kind of model offers, and what an encoder may be asked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.codec.model_folder import read_kind
 from semhier_ros.codec.reading import Detection
-from semhier_ros.scene.budget import Motion
 from semhier_ros.taxonomy import Taxonomy
 
-GPU_NODES = ("nvidiactl", "nvhost-gpu", "nvgpu", "dxg")  # NVIDIA on PCs, on Jetson, in WSL
-DEVICES = ("auto", "cpu", "cuda", "torch")
-
-Code = Any
+Code = TypeVar("Code")
 """What blocks 0..k of a frame say, decoded. Only the model's own methods look inside, and none changes it."""
+
+
+class Motion(Protocol):
+    """One camera's memory of where its objects were, on the sender's side only: blocks never refer to it."""
+
+    def update(self, boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+        """How much each of `boxes` (n,4) moved since the last call, 0..1."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class EncodeOptions:
-    """What an encoder may be asked beyond the number of blocks.
+    """What an encoder may be asked.
 
-    threshold: least objectness worth sending, of scenes (None: the model's own). quality: operating point of
-    whole-image models, 0 the least bytes (None: the model's own). max_bytes: what all blocks together may take (None:
-    as much as they need); a scene gives up fine levels of its least important objects for it. motion: this camera's
-    memory of where objects were, for what moves is important (None: nothing moves).
+    blocks: how many at most (None: all). max_bytes: what all blocks together may take (None: as much as they need); a
+    scene gives up the fine levels of its least important objects first, then objects, but block 0 always says
+    something. threshold: least objectness worth sending, of scenes, 0..1 (None: the model's own); higher means fewer
+    objects and fewer bytes. quality: operating point of whole-image models, 0 the fewest bytes (None: the model's own).
+    motion: the camera's memory, handed over with each of its frames, so that what moves counts as important (None:
+    nothing moves); `Codec.motion` makes one.
     """
 
+    blocks: int | None = None
+    max_bytes: int | None = None
     threshold: float | None = None
     quality: int | None = None
-    max_bytes: int | None = None
     motion: Motion | None = None
 
 
-class Model(Protocol):
+class EncodeChanges(TypedDict, total=False):
+    """The fields of `EncodeOptions` as keyword arguments."""
+
+    blocks: int | None
+    max_bytes: int | None
+    threshold: float | None
+    quality: int | None
+    motion: Motion | None
+
+
+class PictureRequest(NamedTuple):
+    """A picture that a model is to make: the code and prefix of a frame, and the source picture's (width, height)."""
+
+    code: Any
+    prefix: int
+    size: tuple[int, int]
+
+
+class Model(Protocol[Code]):
     """A model of any kind, loaded. Safe to share between threads.
 
     view_size: width and height of the picture that its networks see. levels: how many levels its blocks name.
+    batches: whether several pictures made together cost less than one after another.
     """
 
     name: str
@@ -54,6 +79,13 @@ class Model(Protocol):
     whole_image: bool
     taxonomy: Taxonomy
     view_size: tuple[int, int]
+
+    @property
+    def batches(self) -> bool: ...
+
+    def motion(self) -> Motion | None:
+        """A new memory of one camera's objects; None where a reading has no objects that move."""
+        ...
 
     def check(self, options: EncodeOptions) -> None:
         """Raises ValueError, naming the range, for an option that this model does not take or that is outside it."""
@@ -80,34 +112,6 @@ class Model(Protocol):
         """The picture (height,width,3) of source size after blocks 0..prefix."""
         ...
 
-
-def load(folder: Path, device: str, threads: int, precision: str) -> Model:
-    """The model in `folder`, of whatever kind its model.json says. Arguments as `Codec.load` describes them.
-
-    Raises:
-        ModelError: the folder is missing or not whole, or of a kind that this release does not know.
-        ValueError: an argument outside its range.
-    """
-    kind = read_kind(folder)
-    if device not in DEVICES:
-        raise ValueError(f"device: {device!r} is not one of {', '.join(DEVICES)}")
-    if device == "auto":
-        device = "cuda" if _cuda_usable() else "cpu"
-    if kind == "whole-image":
-        from semhier_ros.whole_image.model import WholeImageModel
-
-        return WholeImageModel.load(folder, device, threads, precision)
-    from semhier_ros.scene.model import SceneModel
-
-    return SceneModel.load(folder, device, threads, precision)
-
-
-def _cuda_usable() -> bool:
-    """Whether torch sees a GPU; torch (seconds to import) is asked only where a device node says that there is one."""
-    if not any(Path("/dev", node).exists() for node in GPU_NODES):
-        return False
-    try:
-        import torch
-    except ModuleNotFoundError:
-        return False
-    return bool(torch.cuda.is_available())
+    def pictures(self, requests: Sequence[PictureRequest]) -> list[NDArray[np.uint8]]:
+        """What `picture` gives for each of several requests, made together: the frames of many cameras at once."""
+        ...

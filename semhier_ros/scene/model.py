@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.graphs import PictureParts
-from semhier_ros.codec.model import EncodeOptions
+from semhier_ros.codec.model import EncodeOptions, PictureRequest
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.codec.reading import Detection
 from semhier_ros.scene.backend import Backend, OpenVinoBackend
-from semhier_ros.scene.budget import importance, pare
+from semhier_ros.scene.budget import Motion, importance, pare
 from semhier_ros.scene.folder import SceneFolder, read_scene_folder
 from semhier_ros.scene.layout import SceneCode
 from semhier_ros.scene.objects import code_objects, code_picture, find_objects
@@ -22,7 +22,7 @@ from semhier_ros.scene.reader import SceneReader, meaning_map
 
 
 class SceneModel:
-    """`kinds.model.Model` of scenes."""
+    """`codec.model.Model` of scenes."""
 
     whole_image = False
 
@@ -45,6 +45,9 @@ class SceneModel:
         from semhier_ros.torch.scene_backend import TorchBackend
 
         return cls(folder, TorchBackend(folder, "cpu" if device == "torch" else "cuda"))
+
+    def motion(self) -> Motion:
+        return Motion()
 
     def check(self, options: EncodeOptions) -> None:
         if options.threshold is not None and not 0 < options.threshold < 1:
@@ -80,9 +83,9 @@ class SceneModel:
     def picture(self, code: SceneCode, prefix: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         return self._picture_canvas(size).lift(self.backend.synthesise(*self._picture_parts(code, prefix)))
 
-    def pictures(self, requests: Sequence[tuple[SceneCode, int, tuple[int, int]]]) -> list[NDArray[np.uint8]]:
-        """What `picture` gives for each of several requests, made together: the frames of many cameras at once."""
-        made = self.backend.synthesise_many([self._picture_parts(code, prefix) for code, prefix, _ in requests])
+    def pictures(self, requests: Sequence[PictureRequest]) -> list[NDArray[np.uint8]]:
+        parts = [self._picture_parts(code, prefix) for code, prefix, _ in requests]
+        made = self.backend.synthesise_many(parts) if parts else []
         return [self._picture_canvas(size).lift(canvas) for canvas, (_, _, size) in zip(made, requests, strict=True)]
 
     @property

@@ -180,7 +180,7 @@ class ImageSemantics(nn.Module):
 
 
 def evidence_of(logits: Tensor, owners: Sequence[Tensor]) -> Tensor:
-    """`kinds.meaning_search.evidence_of` in torch, for leaf logits (B,C)."""
+    """`whole_image.search.evidence_of` in torch, for leaf logits (B,C)."""
     chances = torch.softmax(logits, 1)
     nodes = [_sums(chances.T, own, int(own.max()) + 1).T for own in owners]
     coarse = (nodes[0] + EVIDENCE_FLOOR).log()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.codec.model import EncodeOptions
+from semhier_ros.codec.model import EncodeOptions, PictureRequest
 from semhier_ros.codec.reading import Detection
 from semhier_ros.whole_image.backend import ImageBackend, OpenVinoImageBackend
 from semhier_ros.whole_image.encoder import code_image
@@ -22,9 +22,10 @@ GREY = 127  # of what lies outside the view
 
 
 class WholeImageModel:
-    """`kinds.model.Model` of whole images."""
+    """`codec.model.Model` of whole images."""
 
     whole_image = True
+    batches = False
 
     def __init__(self, folder: ImageFolder, backend: ImageBackend):
         self.folder, self.backend, self.stream = folder, backend, folder.stream
@@ -45,6 +46,9 @@ class WholeImageModel:
         from semhier_ros.torch.image_backend import TorchImageBackend
 
         return cls(folder, TorchImageBackend(folder, "cpu" if device == "torch" else "cuda"))
+
+    def motion(self) -> None:
+        return None
 
     def check(self, options: EncodeOptions) -> None:
         most = len(self.stream.layout.steps) - 1
@@ -78,6 +82,9 @@ class WholeImageModel:
         part = cv2.resize(self.view(code, prefix), (length, length), interpolation=cv2.INTER_CUBIC)
         whole[top : top + length, left : left + length] = part
         return whole
+
+    def pictures(self, requests: Sequence[PictureRequest]) -> list[NDArray[np.uint8]]:
+        return [self.picture(code, prefix, size) for code, prefix, size in requests]
 
     def view(self, code: ImageCode, prefix: int) -> NDArray[np.uint8]:
         """The square view (side,side,3) after blocks 0..prefix."""

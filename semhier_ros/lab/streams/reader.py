@@ -48,7 +48,7 @@ class _Prefix:
 
 
 class _Remembering:
-    """A `kinds.model.Model` that decodes nothing that it has read before; everything else is the model's own."""
+    """A `codec.model.Model` that decodes nothing that it has read before; everything else is the model's own."""
 
     def __init__(self, model: Any, known: dict[tuple[tuple[bytes, ...], tuple[int, int]], Detections]) -> None:
         self._model, self._known = model, known
