@@ -1,0 +1,395 @@
+"""From boxes to places on the ground, each with a covariance that follows from what is known.
+
+An object stands where the ray of its box's foot meets the ground. Where the picture cuts the foot off, where the foot
+is too near the horizon to say, or above it, what its kind usually measures may say more. Which of the two is surer then
+is decided by the same samples that give the covariance: boxes, tilts, heights and sizes that may be true, all carried
+to the ground.
+
+The covariance is that of these samples about the place told, scaled so that its 95 % ellipse holds 95 % of them: errors
+are no Gaussians (a quantiser's cell is flat, a range near the horizon is skewed), but who reads a covariance takes them
+for such.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.codec.reading import Detection
+from semhier_ros.ground.box_error import CAMERA_HEIGHT, DEPTH, KIND, NEARNESS, TILT, BoxError, gaussian, uniform
+from semhier_ros.ground.lens import Flags, Floats, GroundError, Lens
+from semhier_ros.ground.mount import Mount
+from semhier_ros.ground.sizes import Size, SizeTable
+
+CHI2_95 = 5.991
+"""Squared radius, in standard deviations, of the ellipse that holds 95 % of a normal distribution in the plane."""
+CUT = 0.012
+"""Share of the picture's side within which a box that ends there counts as cut off by its edge (at least 2 pixels)."""
+SLOPE, FLOATING = 0.03, 3.0
+"""How far a foot may seem to float above the plane before it stands on no ground of ours: metres per metre of distance,
+and standard deviations."""
+UNSURE = 0.2
+"""Uncertainty of the foot's ray, as a share of its range, up to which nothing else is asked."""
+RATE_STEP, MOST_SPEED, SPEED_SAMPLES = 0.1, 200.0, 32
+"""Seconds over which a speed in pixels becomes one in metres, and metres a second beyond which none is told."""
+LEAST = 1e-9
+Rows = NDArray[np.intp] | slice
+Rays = tuple[Floats, Floats, Floats]
+METHODS = ("ground", "size", "edge", "depth")
+GROUND, SIZE, EDGE = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """An object on the ground.
+
+    detection: what was read of it. x, y: its middle on the ground plane, metres in the ground frame. near: metres from
+    the ground below the camera to the side of it that we see. range, bearing: of its middle, seen from there; metres,
+    and radians from the frame's x axis to the left. covariance: xx, xy, yx, yy in square metres. length (along the line
+    of sight), width (across), height: metres. heading: direction of the line of sight, radians, along which `length`
+    lies. method: `ground` (the foot's ray), `size` (what its kind usually measures), `edge` (its foot is below the
+    picture: only known to be nearer than the picture's edge) or `depth` (measured). velocity: x, y in m/s in the
+    ground frame where a forecast told one, and its covariance.
+    """
+
+    detection: Detection
+    x: float
+    y: float
+    near: float
+    range: float
+    bearing: float
+    covariance: tuple[float, float, float, float]
+    length: float
+    width: float
+    height: float
+    heading: float
+    method: str
+    velocity: tuple[float, float] | None = None
+    velocity_covariance: tuple[float, float, float, float] | None = None
+
+    @property
+    def score(self) -> float:
+        """Calibrated probability that there is an object at all: the coarsest score; 0 where none was told."""
+        return self.detection.scores[0] if self.detection.scores else 0.0
+
+    @property
+    def name(self) -> str:
+        """The finest name known; empty where none is."""
+        return self.detection.names[-1] if self.detection.names else ""
+
+    def footprint(self) -> list[tuple[float, float]]:
+        """The four corners on the ground, counter-clockwise, the nearest side first."""
+        ahead, aside = math.cos(self.heading), math.sin(self.heading)
+        long, wide = self.length / 2, self.width / 2
+        corners = ((-long, wide), (-long, -wide), (long, -wide), (long, wide))
+        return [(self.x + a * ahead - b * aside, self.y + a * aside + b * ahead) for a, b in corners]
+
+
+def locate(
+    detections: Sequence[Detection],
+    lens: Lens,
+    mount: Mount,
+    *,
+    prefix: int = 0,
+    error: BoxError | None = None,
+    sizes: SizeTable | None = None,
+    max_range: float = 100.0,
+    forecast_sigma: Floats | None = None,
+    rates: Floats | None = None,
+    rate_sigma: Floats | None = None,
+) -> list[Located]:
+    """Where `detections` (boxes in the pixels of the lens's picture) stand, those that stand somewhere.
+
+    prefix: the reading's. error: how wrong boxes may be (None: not at all). sizes: what kinds of objects measure (None:
+    the usual). max_range: metres from the camera, 1 to 10000; what is farther is left out. forecast_sigma: n,4,
+    standard deviations of the boxes' sides (x0, y0, x1, y1) in pixels by which a forecast to now has grown. rates: n,4,
+    how fast the sides move, pixels a second; rate_sigma: n,4, standard deviations of that. Left out is also what is
+    behind the camera, what floats above the plane, and a box that is no box.
+
+    Raises:
+        GroundError: `max_range` is out of its range, or arrays are not of the detections' number.
+    """
+    if not 1 <= max_range <= 10_000:
+        raise GroundError(f"max_range: {max_range}, expected 1 to 10000 m")
+    rows = _usable(detections, lens, forecast_sigma, rates, rate_sigma)
+    if not len(rows):
+        return []
+    kept = [detections[row] for row in rows]
+    table = sizes or SizeTable()
+    boxes = np.array([item.box for item in kept], np.float64)
+    frame = _Frame(boxes, lens, mount, [table.find(item.names) for item in kept], max_range)
+    grown = None if forecast_sigma is None else np.asarray(forecast_sigma, np.float64)[rows]
+    drawn = (error or BoxError()).samples(boxes, prefix, grown)
+    frame.place(drawn - boxes[:, None])
+    speeds = None
+    if rates is not None:
+        sigma = np.zeros_like(boxes) if rate_sigma is None else np.asarray(rate_sigma, np.float64)[rows]
+        speeds = frame.speeds(np.asarray(rates, np.float64)[rows], sigma)
+    return frame.told(kept, speeds)
+
+
+def _usable(detections: Sequence[Detection], lens: Lens, *arrays: Floats | None) -> NDArray[np.intp]:
+    """Rows of the detections whose box is one; checks that each array has a row for each detection."""
+    for array in arrays:
+        if array is not None and np.shape(array) != (len(detections), 4):
+            raise GroundError(f"forecast: an array of shape {np.shape(array)}, expected {(len(detections), 4)}")
+    if not detections:
+        return np.zeros(0, np.intp)
+    boxes = np.array([item.box for item in detections], np.float64)
+    good = np.isfinite(boxes).all(axis=1)
+    boxes = np.where(good[:, None], boxes, 0.0)
+    good &= (boxes[:, 2:] - boxes[:, :2] > 1e-3).all(axis=1)
+    good &= (np.abs(boxes) <= 4 * max(lens.width, lens.height)).all(axis=1)
+    for array in arrays:
+        if array is not None:
+            good &= (np.abs(np.nan_to_num(np.asarray(array, np.float64), nan=np.inf)) < 1e5).all(axis=1)
+    return np.flatnonzero(good)
+
+
+class _Chance(NamedTuple):
+    """What else may be otherwise than told, S samples: pitch and roll S,2; the camera's height S; how large the object
+    is for its kind, in standard deviations, S."""
+
+    tilt: Floats
+    height: Floats
+    kind: Floats
+
+
+class _Frame:
+    """The boxes of one frame on their way to the ground; arrays have a row for each box, then one for each sample."""
+
+    def __init__(self, boxes: Floats, lens: Lens, mount: Mount, kinds: Sequence[Size], max_range: float) -> None:
+        self.boxes, self.lens, self.mount, self.max_range = boxes, lens, mount, max_range
+        self.far = 4 * max_range
+        self.kinds = np.array([(kind.length, kind.width, kind.height, kind.spread) for kind in kinds])
+        self.forward = mount.forward
+        across, down = max(2.0, CUT * lens.width), max(2.0, CUT * lens.height)
+        self.cut: Flags = np.stack(
+            [
+                boxes[:, 0] <= across,
+                boxes[:, 1] <= down,
+                boxes[:, 2] >= lens.width - across,
+                boxes[:, 3] >= lens.height - down,
+            ],
+            axis=1,
+        )
+        self._aim()
+
+    def _aim(self) -> None:
+        """Rays through foot, top, left and right of each box, and how they turn with the pixel, by central differences:
+        a lens is smooth, so that samples need no ray of their own."""
+        x0, y0, x1, y1 = (self.boxes - 0.5).T  # from the picture's corner to the middle of its first pixel
+        middle, waist = (x0 + x1) / 2, (y0 + y1) / 2
+        points = np.stack([[middle, y1], [middle, y0], [x0, waist], [x1, waist]]).transpose(2, 0, 1)
+        steps = np.array([[0, 0], [0.5, 0], [-0.5, 0], [0, 0.5], [0, -0.5]])
+        rays, known = self.lens.rays((points[:, :, None, :] + steps).reshape(-1, 2))
+        turned = (rays @ self.mount.rotation.T).reshape(len(self.boxes), 4, 5, 3)
+        self.seen: Flags = known.reshape(len(self.boxes), 4, 5).all(axis=2)
+        self.ray = turned[:, :, 0]
+        self.across, self.down = turned[:, :, 1] - turned[:, :, 2], turned[:, :, 3] - turned[:, :, 4]
+
+    def _side(self, side: int, rows: Rows, right: Floats, down: Floats | float, tilt: Floats) -> Rays:
+        """Directions (x, y, z, each n,S) of the ray of a side (foot, top, left, right) of the boxes `rows`, moved by
+        pixels n,S and tilted by S,2."""
+        ray, across, lower = self.ray[rows, side], self.across[rows, side], self.down[rows, side]
+        x, y, z = (ray[:, c, None] + across[:, c, None] * right + lower[:, c, None] * down for c in range(3))
+        if not tilt.any():
+            return x, y, z
+        a, b = self.forward[:2]
+        turn_x, turn_y = a * tilt[:, 1] - b * tilt[:, 0], b * tilt[:, 1] + a * tilt[:, 0]
+        return x + turn_y * z, y - turn_x * z, z + turn_x * y - turn_y * x
+
+    def _distances(self, change: Floats, chance: _Chance) -> tuple[Floats, Floats, Floats]:
+        """For boxes moved by `change` n,S,4: distances n,S by the foot's ray and by the usual size (`far` where there
+        is none), and unit directions 2,n,S."""
+        everything = slice(None)
+        left, upper, right, lower = np.moveaxis(change, 2, 0)
+        aside = (left + right) / 2
+        foot = self._side(0, everything, aside, lower, chance.tilt)
+        top = self._side(1, everything, aside, upper, chance.tilt)
+        level = _level(foot)
+        length, width, height, spread = self.kinds.T[..., None]
+        between = top[2] / _level(top) - foot[2] / level
+        by_size = _ratio(height * np.exp(spread * chance.kind), between, self.far)
+        rows = np.flatnonzero(self.cut[:, 1] | self.cut[:, 3])
+        if len(rows):  # by width, of which we do not know the side
+            start = self._side(2, rows, left[rows], 0.0, chance.tilt)
+            end = self._side(3, rows, right[rows], 0.0, chance.tilt)
+            mean = (width + length)[rows] / 2
+            turned = np.abs(length - width)[rows] / (2 * math.sqrt(3) * mean)
+            broad = mean * np.exp(np.hypot(spread[rows], turned) * chance.kind)
+            by_size[rows] = _ratio(broad, _opening(start, end), self.far)
+        on_ground = _ratio(chance.height * level, -foot[2], self.far)
+        known = level > LEAST
+        return (
+            on_ground,
+            by_size,
+            np.stack([np.where(known, foot[0] / level, 1.0), np.where(known, foot[1] / level, 0.0)]),
+        )
+
+    def place(self, change: Floats) -> None:
+        """Chooses each object's method, and finds its middle and covariance; `change` n,S,4: how its box may differ."""
+        normal, flat = gaussian(), uniform()
+        height = np.maximum(self.mount.height + normal[:, CAMERA_HEIGHT] * self.mount.height_sigma, 1e-3)
+        self.chance = _Chance(normal[:, TILT] * self.mount.tilt_sigma, height, normal[:, KIND])
+        still = _Chance(np.zeros((1, 2)), np.array([self.mount.height]), np.zeros(1))
+        ground, by_size, direction = self._distances(np.zeros((len(change), 1, 4)), still)
+        grounds, by_sizes, directions = self._distances(change, self.chance)
+        share = np.clip(0.5 + flat[None, :, NEARNESS], 0.02, 1.0)
+        self._choose(ground[:, 0], by_size[:, 0], grounds, by_sizes, share * grounds)
+        below = self.cut[:, 3]
+        by_size[below] = np.minimum(by_size[below], ground[below])
+        by_sizes[below] = np.minimum(by_sizes[below], grounds[below])
+        self.near = np.choose(self.method, [ground[:, 0], by_size[:, 0], ground[:, 0] / 2])
+        nears = np.choose(self.method[:, None], [grounds, by_sizes, share * grounds])
+        self.direction = direction[:, :, 0].T
+        self._measure()
+        self.middle = self._middles(self.near[:, None], direction, np.zeros(1))[:, :, 0].T
+        away = self._middles(nears, directions, normal[:, DEPTH]) - self.middle.T[..., None]
+        covariance = _covariance(away, 1e-8)
+        inverse = np.linalg.inv(covariance)[..., None]
+        across = 2 * inverse[:, 0, 1] * away[0] * away[1]
+        squares = inverse[:, 0, 0] * away[0] ** 2 + across + inverse[:, 1, 1] * away[1] ** 2
+        worst = round(0.95 * squares.shape[1]) - 1
+        scale = np.clip(np.partition(squares, worst, axis=1)[:, worst] / CHI2_95, 0.1, 4.0)
+        self.covariance = covariance * scale[:, None, None]
+
+    def _choose(self, ground: Floats, by_size: Floats, grounds: Floats, by_sizes: Floats, edges: Floats) -> None:
+        """The surer method of each object, and whether it stands anywhere."""
+        below, sides = self.cut[:, 3], self.cut[:, 0] | self.cut[:, 2]
+        has_foot = self.seen[:, 0] & (ground < self.far)
+        whole = ~(self.cut[:, 1] | below)
+        has_size = np.where(whole, self.seen[:, :2].all(axis=1), ~sides & self.seen[:, 2:].all(axis=1))
+        has_size = has_size & (by_size < self.far)
+        foot = _slope(self.ray[:, 0])
+        lifts = self.chance.height + by_sizes * (foot[:, None] + self.chance.tilt[:, 0])
+        lift = self.mount.height + by_size * foot
+        stands = lift <= FLOATING * lifts.std(axis=1) + SLOPE * by_size
+        sure_size = np.where(has_size & (stands | below), _uncertain(by_size, by_sizes), np.inf)
+        doubt = _uncertain(ground, grounds)
+        sure_ground = np.where(has_foot & ~below, np.where(doubt <= UNSURE, 0.0, doubt), np.inf)
+        sure_edge = np.full(len(below), np.inf)
+        if below.any():
+            sure_edge = np.where(has_foot & below, _uncertain(ground / 2, edges), np.inf)
+        sure = np.stack([sure_ground, sure_size, sure_edge], axis=1)
+        self.method = sure.argmin(axis=1)
+        self.stands: Flags = np.isfinite(sure.min(axis=1))
+
+    def _measure(self) -> None:
+        """How wide, deep and tall each object is, as far as its box says."""
+        length, width, height, _ = self.kinds.T
+        least, most = np.minimum(length, width), np.maximum(length, width)
+        opening = _opening(self.ray[:, 2].T, self.ray[:, 3].T)
+        told = self.seen[:, 2] & self.seen[:, 3] & ~(self.cut[:, 0] | self.cut[:, 2])
+        self.wide = np.clip(np.where(told, self.near * opening, width), 0.5 * least, 1.5 * most)
+        # the wider it seems, the more it turns its flank to us, and the less deep it is
+        self.deep = np.clip(length + width - self.wide, least, most)
+        told = self.seen[:, :2].all(axis=1) & ~(self.cut[:, 1] | self.cut[:, 3])
+        tall = self.near * (_slope(self.ray[:, 1]) - _slope(self.ray[:, 0]))
+        self.tall = np.where(told, np.clip(tall, 0.4 * height, 2 * height), height)
+
+    def _middles(self, near: Floats, direction: Floats, depth: Floats) -> Floats:
+        """Middles 2,n,S of objects whose near side is `near` n,S away in `direction` 2,n,S; `depth` S: how much deeper
+        they are than told, in standard deviations.
+
+        A box's lowest row is where the object is nearest along the camera's axis, so half its depth counts more the
+        farther it stands to the side.
+        """
+        length, width, _, spread = self.kinds.T
+        sigma = spread * self.deep + np.abs(length - width) / 4
+        half = np.maximum(self.deep[:, None] + sigma[:, None] * depth, 0.0) / 2
+        ahead = np.maximum(np.abs(direction[0] * self.forward[0] + direction[1] * self.forward[1]), 0.5)
+        return (near + half / ahead) * direction + self.mount.position[:2, None, None]
+
+    def speeds(self, rates: Floats, sigma: Floats) -> tuple[Floats, Floats]:
+        """Velocities n,2 in m/s and their covariances n,2,2, of sides that move at `rates` n,4 pixels a second."""
+        drawn = gaussian()[:SPEED_SAMPLES, :4]
+        still = _Chance(np.zeros((1, 2)), np.array([self.mount.height]), np.zeros(1))
+        around = np.concatenate([np.zeros((len(rates), 1, 4)), sigma[:, None] * drawn], axis=1) + rates[:, None]
+        ends = []
+        for sign in (-0.5, 0.5):
+            ground, by_size, direction = self._distances(sign * RATE_STEP * around, still)
+            near = np.choose(self.method[:, None], [ground, by_size, ground / 2])
+            ends.append(self._middles(near, direction, np.zeros(1)))
+        speed = np.clip((ends[1] - ends[0]) / RATE_STEP, -MOST_SPEED, MOST_SPEED)
+        return speed[:, :, 0].T, _covariance(speed[:, :, 1:] - speed[:, :, :1], 1e-6)
+
+    def told(self, detections: Sequence[Detection], speeds: tuple[Floats, Floats] | None) -> list[Located]:
+        """The objects that stand somewhere within range."""
+        offset = self.middle - self.mount.position[:2]
+        away = np.hypot(offset[:, 0], offset[:, 1])
+        there = self.stands & (self.near > 0) & (away <= self.max_range)
+        there &= np.isfinite(self.middle).all(axis=1) & np.isfinite(self.covariance).all(axis=(1, 2))
+        there &= np.linalg.det(self.covariance) > 0
+        result = []
+        for row in np.flatnonzero(there).tolist():
+            direction = self.direction[row]
+            velocity, spread = None, None
+            if speeds is not None:
+                velocity = (float(speeds[0][row, 0]), float(speeds[0][row, 1]))
+                spread = _four(speeds[1][row])
+            result.append(
+                Located(
+                    detections[row],
+                    float(self.middle[row, 0]),
+                    float(self.middle[row, 1]),
+                    float(self.near[row]),
+                    float(away[row]),
+                    math.atan2(offset[row, 1], offset[row, 0]),
+                    _four(self.covariance[row]),
+                    float(self.deep[row]),
+                    float(self.wide[row]),
+                    float(self.tall[row]),
+                    math.atan2(direction[1], direction[0]),
+                    METHODS[self.method[row]],
+                    velocity,
+                    spread,
+                )
+            )
+        return result
+
+
+def _four(matrix: Floats) -> tuple[float, float, float, float]:
+    cross = float(matrix[0, 1] + matrix[1, 0]) / 2
+    return float(matrix[0, 0]), cross, cross, float(matrix[1, 1])
+
+
+def _level(rays: Rays) -> Floats:
+    """Lengths of the level parts of rays (x, y, z)."""
+    return np.maximum(np.sqrt(rays[0] * rays[0] + rays[1] * rays[1]), LEAST)
+
+
+def _slope(rays: Floats) -> Floats:
+    """How far rays n,3 rise for each metre of level way."""
+    return np.asarray(rays[:, 2] / _level(tuple(rays.T)))
+
+
+def _ratio(above: Floats, below: Floats, most: float) -> Floats:
+    """above / below, at most `most`, which also stands where `below` is not above 0."""
+    return np.where(below * most > above, above / np.maximum(below, LEAST), most)
+
+
+def _opening(one: Rays, other: Rays) -> Floats:
+    """How wide what fills the level angle between two rays is, in shares of its distance: 2 tan(angle / 2), at most of
+    3 radians."""
+    turn = np.abs(one[0] * other[1] - one[1] * other[0])
+    along = one[0] * other[0] + one[1] * other[1]
+    return np.asarray(2 * np.tan(np.minimum(np.arctan2(turn, along), 3.0) / 2))
+
+
+def _covariance(away: Floats, least: float) -> Floats:
+    """Second moments n,2,2 of 2,n,S; `least` is added to the variances."""
+    xx, xy, yy = ((away[i] * away[j]).mean(axis=1) for i, j in ((0, 0), (0, 1), (1, 1)))
+    return np.moveaxis(np.array([[xx + least, xy], [xy, yy + least]]), 2, 0)
+
+
+def _uncertain(middle: Floats, drawn: Floats) -> Floats:
+    """Half the width of the middle two thirds of distances n,S, as a share of the distance told."""
+    low, high = round(0.16 * drawn.shape[1]), round(0.84 * drawn.shape[1]) - 1
+    ordered = np.partition(drawn, (low, high), axis=1)
+    return (ordered[:, high] - ordered[:, low]) / 2 / np.maximum(middle, 1e-6)
