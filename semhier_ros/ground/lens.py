@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,6 +160,21 @@ class Lens:
         known &= seen & (np.abs(back - asked).max(axis=1) <= RETURNS)
         return np.where(known[:, None], rays, (0.0, 0.0, 1.0)), known
 
+    @cached_property
+    def _reach(self) -> float:
+        """How far off the axis the distortion still spreads the picture out (radians for an equidistant lens, else
+        shares of the distance ahead); beyond it the formula folds the world back into the picture."""
+        if self.model == "equidistant":
+            steps = np.linspace(0, np.pi, 1000)
+            radius = _fisheye_radius(steps, self.coefficients or (0.0,) * 4)
+        else:
+            steps = np.concatenate([np.linspace(0, 10, 2000), np.geomspace(10, 1e3, 200)[1:]])
+            k1, k2, _, _, k3, k4, k5, k6 = (*self.coefficients, *(0.0,) * (8 - len(self.coefficients)))
+            radial = (k1, k2, 0.0, 0.0, k3, k4, k5, k6)
+            radius = _brown(np.stack([steps, np.zeros_like(steps)], axis=1), radial)[:, 0]
+        turns = np.flatnonzero(np.diff(radius) <= 0)
+        return float(steps[turns[0]]) if len(turns) else float(steps[-1])
+
     def project(self, points: Floats) -> tuple[Floats, Flags]:
         """Pixels n,2 of `points` n,3 in the optical frame, and which of them the lens sees: not what is behind it (an
         equidistant lens sees up to 180 degrees off its axis). Where it does not, the principal point stands."""
@@ -172,11 +188,13 @@ class Lens:
             scale = np.where(off_axis > 1e-12, _fisheye_radius(angle, self.coefficients or (0.0,) * 4), 1.0)
             flat = points[:, :2] * (scale / np.maximum(off_axis, 1e-12))[:, None]
             flat = np.where((off_axis > 1e-12)[:, None], flat, 0.0)
+            seen &= angle <= self._reach
         else:
             seen &= points[:, 2] > 1e-9 * np.maximum(length, 1e-12)
             safe = np.where(seen[:, None], points, (0.0, 0.0, 1.0))
             flat = safe[:, :2] / safe[:, 2:]
             if any(self.coefficients):
+                seen &= np.hypot(flat[:, 0], flat[:, 1]) <= self._reach
                 flat = _brown(flat, self.coefficients)
         pixels = flat * (self.fx, self.fy) + (self.cx, self.cy)
         seen &= np.isfinite(pixels).all(axis=1)

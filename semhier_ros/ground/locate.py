@@ -39,7 +39,7 @@ RATE_STEP, MOST_SPEED, SPEED_SAMPLES = 0.1, 200.0, 32
 """Seconds over which a speed in pixels becomes one in metres, and metres a second beyond which none is told."""
 LEAST = 1e-9
 Rows = NDArray[np.intp] | slice
-Rays = tuple[Floats, Floats, Floats]
+Rays = tuple[Floats, Floats, Floats] | Floats
 METHODS = ("ground", "size", "edge", "depth")
 GROUND, SIZE, EDGE = 0, 1, 2
 

@@ -125,7 +125,7 @@ class Mount:
             )
 
 
-def rotation_of(quaternion: Sequence[float]) -> Floats:
+def rotation_of(quaternion: Sequence[float] | Floats) -> Floats:
     """The rotation matrix 3,3 of a quaternion x, y, z, w of about unit length.
 
     Raises:

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from semhier_ros.ground.lens import Floats, Lens
+from semhier_ros.ground.lens import Flags, Floats, Lens
 from semhier_ros.ground.mount import Mount
 from semhier_ros.ground.sizes import Size
 
@@ -34,7 +34,7 @@ def outline(size: Size, x: float, y: float, yaw: float, *, round_shape: bool = F
     return np.column_stack([flat, points[:, 2]])
 
 
-def to_picture(lens: Lens, mount: Mount, points: Floats) -> tuple[Floats, Floats]:
+def to_picture(lens: Lens, mount: Mount, points: Floats) -> tuple[Floats, Flags]:
     """Pixels n,2 of `points` n,3 of the ground frame, measured from the picture's corner as boxes are, and which of
     them the lens sees (inside the picture or not)."""
     pixels, seen = lens.project((np.asarray(points, np.float64) - mount.position) @ mount.rotation)

@@ -124,3 +124,10 @@ def test_what_is_no_calibration_is_refused_in_one_line(changes: dict[str, object
     with pytest.raises(GroundError, match=said) as caught:
         calibration(**changes)
     assert "\n" not in str(caught.value)
+
+
+def test_the_world_beside_a_strong_lens_is_not_folded_into_its_picture() -> None:
+    barrel = Lens(640, 480, 300, 300, 320, 240, "plumb_bob", (-0.4, 0.0, 0.0, 0.0, 0.0))
+    pixels, seen = barrel.project(np.array([[0.5, 0.0, 1.0], [1.5, 0.0, 1.0]]))
+    assert seen.tolist() == [True, False]  # the formula alone would put the second into the picture's left half
+    assert np.isfinite(pixels).all()
