@@ -38,12 +38,12 @@ class Room(NamedTuple):
 
 
 ROOMS: dict[str, Room] = {
-    "bag": Room("semhier_ros.lab.replay.bag_tools", "look into bags, make and cut them: `semhier bag info`"),
-    "bench": Room("semhier_ros.lab.bench", "measurements of the real thing: `semhier bench link`"),
+    "bag": Room("semhier_ros.lab.footage.commands", "look into bags, make and cut them: `semhier bag info`"),
+    "bench": Room("semhier_ros.lab.studies.commands", "measurements, the same as `evaluate`: `semhier bench link`"),
     "demo": Room("semhier_ros.lab.demo", "a street video over a thin link, for real, with a report to look at"),
-    "evaluate": Room("semhier_ros.lab.cli", "accuracy after every prefix: `semhier evaluate detection`"),
+    "evaluate": Room("semhier_ros.lab.studies.commands", "measurements: `semhier evaluate detection`"),
     "export": Room("semhier_ros.training.export", "make a model folder's ONNX graphs from its weights"),
-    "gallery": Room("semhier_ros.lab.gallery", "a page of scenes at 50 to 3,000 bytes beside JPEG and WebP"),
+    "gallery": Room("semhier_ros.lab.studies.gallery", "a page of scenes at 50 to 3,000 bytes beside JPEG and WebP"),
     "link": Room("semhier_ros.link.cli", "a thin link to try things on: `semhier link emulate`"),
     "replay": Room("semhier_ros.lab.replay.cli", "what a planner would have seen of a bag over a link, with a report"),
     "republish": Room("semhier_ros.lab.replay.republish", "a bag of blocks into readings and pictures"),

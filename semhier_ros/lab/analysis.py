@@ -12,12 +12,12 @@ import numpy as np
 
 from semhier_ros.codec.packet import Block, Packet, PacketError
 from semhier_ros.codec.reading import Detection
-from semhier_ros.lab.agreement import Received, seen_at, streaming_precision
-from semhier_ros.lab.bag import read_frames
+from semhier_ros.lab.baselines.jpeg_stream import decode_jpeg
 from semhier_ros.lab.drive import JpegDrive
-from semhier_ros.lab.jpeg_stream import decode_jpeg
-from semhier_ros.lab.recording import BlockArrival, ReadingArrival, Recording
+from semhier_ros.lab.footage.bags import open_bag
+from semhier_ros.lab.footage.recording import BlockArrival, ReadingArrival, Recording
 from semhier_ros.lab.report.content import BlockKind, Moment, Step, StripFrame, TimelineRow, View
+from semhier_ros.lab.scoring.agreement import Received, seen_at, streaming_precision
 
 if TYPE_CHECKING:
     from semhier_ros.api import Codec
@@ -65,18 +65,14 @@ class CameraFrames:
         return self.stamps[0] - self.bag_times[0]
 
 
-def camera_frames(bag: Path, recording: Recording, keys: Sequence[str]) -> CameraFrames:
+def camera_frames(bag: Path, recording: Recording) -> CameraFrames:
     """The bag's frames with the stamps that they had when they were played.
 
-    `keys`: SHA-1 of each frame's message data in the bag's order. The recorder heard a subset, in order, perhaps not
-    all.
+    The recorder heard a subset, in order, perhaps not all.
     """
-    images, times = [], []
-    first = None
-    for frame in read_frames(bag):
-        first = frame.time_ns if first is None else first
-        images.append(frame.image)
-        times.append(frame.time_ns - first)
+    (camera,) = open_bag(bag).cameras
+    images, times = [camera.image(number) for number in range(len(camera))], camera.times_ns
+    keys = [camera.key(number) for number in range(len(camera))]
     stamps: list[int | None] = [None] * len(images)
     place = 0
     for stamp in recording.frames:

@@ -13,14 +13,14 @@ import numpy as np
 from semhier_ros.codec.packet import Block
 from semhier_ros.codec.reading import Detection
 from semhier_ros.lab import analysis
-from semhier_ros.lab.agreement import Measure, Received, streaming_precision
 from semhier_ros.lab.analysis import CameraFrames, Judge, Pictures
 from semhier_ros.lab.drive import BUDGET_SHARE, JpegDrive, Wire
+from semhier_ros.lab.footage.recording import Recording
 from semhier_ros.lab.jpeg_search import Search
-from semhier_ros.lab.recording import Recording
 from semhier_ros.lab.report.content import BlockFigures, BlockKind, JpegFigures, ReportContent, block_kinds
 from semhier_ros.lab.report.words import IMAGE, SCENE, Words
-from semhier_ros.lab.statistics import Delivered, delivered, percentile
+from semhier_ros.lab.scoring.agreement import Measure, Received, streaming_precision
+from semhier_ros.lab.scoring.delivery import Delivered, delivered, percentile
 
 if TYPE_CHECKING:
     from semhier_ros.api import Codec

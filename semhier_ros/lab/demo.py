@@ -146,7 +146,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 def _footage(video: Path | None, kind: str, seconds: float) -> Footage:
     """What the camera sees: a video that is named, or what suits the kind of model. Raises CommandError."""
     from semhier_ros.lab.demo_footage import Slideshow, VideoFootage, installed_photos
-    from semhier_ros.lab.footage import STREET_VIDEO_SOURCE, FootageError, default_video
+    from semhier_ros.lab.footage.video import STREET_VIDEO_SOURCE, FootageError, default_video
 
     named = bool(os.environ.get("SEMHIER_VIDEO"))
     if video is not None and not video.is_file():
@@ -162,7 +162,7 @@ def _footage(video: Path | None, kind: str, seconds: float) -> Footage:
 
 def _drive(plan: Plan) -> Any:
     """Both runs and their analysis; returns the report's content."""
-    from semhier_ros.lab.progress import Progress
+    from semhier_ros.lab.progress import Stages
 
     for name in FOLDERS:
         shutil.rmtree(plan.out / name, ignore_errors=True)
@@ -177,7 +177,7 @@ def _drive(plan: Plan) -> Any:
     if plan.jpeg:
         stages |= {"looking for JPEG's best setting": 20.0 * scale, "the same as JPEG": plan.seconds + 4.0}
     stages["the report"] = 6.0
-    with Progress(stages) as progress:
+    with Stages(stages) as progress:
         return _Demo(plan, progress).run()
 
 
@@ -186,8 +186,8 @@ class _Demo:
 
     def __init__(self, plan: Plan, progress: Any) -> None:
         from semhier_ros import Codec
-        from semhier_ros.lab.agreement import Measure, average_precision, share_named
         from semhier_ros.lab.analysis import Judge
+        from semhier_ros.lab.scoring.agreement import Measure, average_precision, share_named
 
         self.plan, self.progress = plan, progress
         self.codec = Codec.load(plan.model, plan.device, threads=THREADS)
@@ -204,11 +204,18 @@ class _Demo:
         wire = self._semhier(bag)
         reference = self._reference(bag)
         search, jpeg = self._jpeg(bag, reference) if self.plan.jpeg else (None, None)
-        self.progress.stage("the report")
+        self._stage("the report")
         return compose(Parts(self.plan, self.codec, self.judge, self.measure, reference, wire, search, jpeg))
 
+    def _stage(self, name: str) -> None:
+        self.stage = name
+        self.progress(name)
+
+    def _at(self, share: float) -> None:
+        self.progress(self.stage, share)
+
     def _bag(self) -> Path:
-        self.progress.stage("the footage becomes a bag")
+        self._stage("the footage becomes a bag")
         bag = self.plan.out / "street"
         self.footage.write_bag(bag, self.plan.fps, self.plan.seconds)
         return bag
@@ -216,16 +223,16 @@ class _Demo:
     def _semhier(self, bag: Path) -> Wire:
         from semhier_ros.lab.replay.real import drive_camera
 
-        self.progress.stage("processes start")
+        self._stage("processes start")
         name = "camera > encoder > link > decoder"
         started = False
 
         def tell(share: float) -> None:
             nonlocal started
             if not started:
-                self.progress.stage(name)
+                self._stage(name)
                 started = True
-            self.progress.at(share)
+            self._at(share)
 
         return drive_camera(
             bag,
@@ -249,12 +256,14 @@ class _Demo:
     def _reference(self, bag: Path) -> Any:
         from semhier_ros.lab.analysis import camera_frames
         from semhier_ros.lab.compose import Reference
-        from semhier_ros.lab.recording import image_keys, read_recording
+        from semhier_ros.lab.footage.bags import open_bag
+        from semhier_ros.lab.footage.recording import read_recording
 
-        self.progress.stage("reading the uncompressed frames")
+        self._stage("reading the uncompressed frames")
         recording = read_recording(self.plan.out / "recording")
-        keys = image_keys(bag, "/camera/image_raw/compressed")
-        frames = camera_frames(bag, recording, keys)
+        (camera,) = open_bag(bag).cameras
+        keys = [camera.key(number) for number in range(len(camera))]
+        frames = camera_frames(bag, recording)
         height, width = frames.images[0].shape[:2]
         distinct: dict[str, tuple[Any, tuple[Detection, ...]]] = {}
         made = {}
@@ -267,7 +276,7 @@ class _Demo:
                 costs.append(time.perf_counter() - begin)
                 distinct[key] = (blocks, self.judge.read(blocks, width, height))
             made[stamp] = distinct[key]
-            self.progress.at(place / total)
+            self._at(place / total)
         wanted = self.footage.loop_ns / 1e9 * (self.plan.fps if self.plan.short else 12.5)
         stride = max(1, -(-self.footage.count // self._affordable(round(wanted), 0.3, statistics.median(costs))))
         instants, costs = [], []
@@ -277,7 +286,7 @@ class _Demo:
             begin = time.perf_counter()
             instants.append((frame.time_ns, self.judge(frame.image)))
             costs.append(time.perf_counter() - begin)
-            self.progress.at((len(keys) + place) / total)
+            self._at((len(keys) + place) / total)
         cost_ns = round(statistics.median(costs) * 1e9)
         return Reference(recording, frames, made, instants, self.footage.loop_ns, cost_ns)
 
@@ -285,7 +294,7 @@ class _Demo:
         from semhier_ros.lab.drive import BUDGET_SHARE, drive_jpeg
         from semhier_ros.lab.jpeg_search import QUALITIES, SCALES, search
 
-        self.progress.stage("looking for JPEG's best setting")
+        self._stage("looking for JPEG's best setting")
         frames = reference.frames
         zero, cost = frames.zero_ns, reference.cost_ns / 1e9
         scales = SCALES[1:4] if self.plan.short else SCALES
@@ -307,13 +316,11 @@ class _Demo:
                 1, self._affordable(6 * len(scales) * len(qualities), 0.4, cost) // (len(scales) * len(qualities))
             ),
             finalists=2 if self.plan.short else 4,
-            progress=self.progress.at,
+            progress=self._at,
         )
-        self.progress.stage("the same as JPEG")
+        self._stage("the same as JPEG")
         setting = found.best.setting
-        drive = drive_jpeg(
-            bag, self.plan.out, self.plan.link, setting, seconds=self._length(bag), tell=self.progress.at
-        )
+        drive = drive_jpeg(bag, self.plan.out, self.plan.link, setting, seconds=self._length(bag), tell=self._at)
         return found, drive
 
     def _affordable(self, wanted: int, share: float, cost: float) -> int:

@@ -12,8 +12,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from semhier_ros.lab.bag import DEFAULT_START_NS, BagWriter, at_most, bag_from_video, camera_messages
-from semhier_ros.lab.footage import MAX_WIDTH, FootageError, VideoFrame, read_video
+from semhier_ros.lab.footage.messages import DEFAULT_START_NS, BagWriter, bag_from_video, camera_messages
+from semhier_ros.lab.footage.video import MAX_WIDTH, FootageError, VideoFrame, at_most, read_video
 
 CAMERA, FRAME_ID = "camera", "camera_optical_frame"
 SECONDS_A_PHOTO = 1.5
@@ -172,7 +172,7 @@ class Slideshow:
             for number in range(max(1, round(seconds * frames_per_second))):
                 stamp = DEFAULT_START_NS + round(number / frames_per_second * 1e9)
                 image = self.at(number / frames_per_second)
-                for topic, message in camera_messages(writer.store.types, image, stamp, CAMERA, FRAME_ID):
+                for topic, message in camera_messages(writer.store, image, stamp, CAMERA, FRAME_ID):
                     writer.write(topic, message, stamp)
 
     def telling(self, shown: Sequence[float], length: float) -> list[float]:

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from semhier_ros.codec.packet import Packet, split
-from semhier_ros.lab.jpeg_stream import PIECE_BYTES, JpegSetting
+from semhier_ros.lab.baselines.jpeg_stream import PIECE_BYTES, JpegSetting
 from semhier_ros.lab.processes import Supervisor
-from semhier_ros.lab.statistics import BudgetUse, budget_use
+from semhier_ros.lab.scoring.delivery import BudgetUse, budget_use
 from semhier_ros.link import Scheduler, default_policies
 from semhier_ros.link.emulate.emulator import LinkEmulator, LinkProfile
 from semhier_ros.link.schedule.wire import ZENOH_UDP
@@ -104,6 +104,15 @@ def node(name: str, parameters: dict[str, object]) -> list[str]:
     return command
 
 
+def ros_environment() -> dict[str, str]:
+    """Variables of node processes: a ROS domain of their own on this machine, and this process's modules."""
+    return {
+        "ROS_DOMAIN_ID": str(random.SystemRandom().randrange(1, 102)),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+
+
 def drive_semhier(
     bag: Path,
     out: Path,
@@ -120,11 +129,7 @@ def drive_semhier(
 
     `seconds`: length of the bag. `topics`: what is recorded, as `<topic> <type>`. Raises ChildError.
     """
-    environment = {
-        "ROS_DOMAIN_ID": str(random.SystemRandom().randrange(1, 102)),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-    }
+    environment = ros_environment()
     zenoh_port = free_port()
     none = [""]
     with LinkEmulator(link, forward_port=zenoh_port, keep_log=True) as emulator, Supervisor(out / "logs") as children:

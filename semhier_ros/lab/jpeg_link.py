@@ -14,8 +14,8 @@ import threading
 import time
 from pathlib import Path
 
-from semhier_ros.lab.bag import read_frames
-from semhier_ros.lab.jpeg_stream import Assembler, JpegSender, JpegSetting
+from semhier_ros.lab.baselines.jpeg_stream import Assembler, JpegSender, JpegSetting
+from semhier_ros.lab.footage.bags import open_bag
 from semhier_ros.link.transport import Datagram
 from semhier_ros.link.zenoh.config import ZenohOptions
 from semhier_ros.link.zenoh.transport import ZenohReceiver, ZenohSender
@@ -28,8 +28,8 @@ def send(bag: Path, endpoint: str, setting: JpegSetting, rate: float, report: Pa
 
     `rate`: wire bytes per second. Stamps are wall-clock times of the moment at which the camera gives the frame.
     """
-    frames = list(read_frames(bag))
-    sender = JpegSender(lambda number: setting.encode(frames[number].image), setting, rate)
+    (frames,) = open_bag(bag).cameras
+    sender = JpegSender(lambda number: setting.encode(frames.image(number)), setting, rate)
     stamps: list[int] = []
     link = ZenohSender(ZenohOptions(connect=(endpoint,)))
     with link:
@@ -39,10 +39,9 @@ def send(bag: Path, endpoint: str, setting: JpegSetting, rate: float, report: Pa
         time.sleep(1.0)  # subscriptions are on their way
         print("connected", flush=True)
         zero = time.monotonic()
-        start = frames[0].time_ns
         while True:
             now = time.monotonic() - zero
-            while len(stamps) < len(frames) and now >= (frames[len(stamps)].time_ns - start) / 1e9:
+            while len(stamps) < len(frames) and now >= frames.times_ns[len(stamps)] / 1e9:
                 stamps.append(time.time_ns())
                 sender.offer(len(stamps) - 1, stamps[-1])
             while (popped := sender.pop(now)) is not None:
@@ -50,7 +49,7 @@ def send(bag: Path, endpoint: str, setting: JpegSetting, rate: float, report: Pa
                 link.send(Datagram(CAMERA, 0, payload, wire_bytes, 5, 0, 0, (0,)))
             times = [time for time in (sender.next_departure(now),) if time is not None]
             if len(stamps) < len(frames):
-                times.append((frames[len(stamps)].time_ns - start) / 1e9)
+                times.append(frames.times_ns[len(stamps)] / 1e9)
             if not times:
                 break
             time.sleep(max(0.0002, min(times) - (time.monotonic() - zero)))

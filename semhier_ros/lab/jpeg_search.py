@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from semhier_ros.lab.agreement import Detected, Measure, Received, average_precision, streaming_precision
-from semhier_ros.lab.jpeg_stream import Assembler, JpegSender, JpegSetting, decode_jpeg, encoder_of
+from semhier_ros.lab.baselines.jpeg_stream import Assembler, JpegSender, JpegSetting, decode_jpeg, encoder_of
+from semhier_ros.lab.scoring.agreement import Detected, Measure, Received, average_precision, streaming_precision
 from semhier_ros.link.emulate.direction import LinkDirection
 from semhier_ros.link.emulate.profile import LinkProfile
 

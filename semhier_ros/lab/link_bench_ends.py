@@ -17,9 +17,9 @@ from typing import Any
 
 from semhier_ros.codec.packet import Block, Packet, PieceAssembler, restore_stamp, split
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.lab.link_bench_clip import Clip
+from semhier_ros.lab.replay.store import pack_bytes, pack_detections
 from semhier_ros.lab.streams.base import Costs, FrameStream
-from semhier_ros.lab.streams.store import pack_bytes, pack_detections
+from semhier_ros.lab.studies.link_bench_clip import Clip
 from semhier_ros.link.receiver import LinkReceiver
 from semhier_ros.link.schedule.policy import default_policies
 from semhier_ros.link.schedule.scheduler import Scheduler
@@ -214,10 +214,10 @@ def _listen(link: Any) -> None:
 
 def make_baseline(plan: dict[str, Any], cameras: list[Clip]) -> FrameStream:
     """The stream of a plan, its costs nothing: in a real run they are real."""
-    from semhier_ros.lab.streams.pictures import PictureSetting, PictureStream
-    from semhier_ros.lab.streams.reader import Reader
-    from semhier_ros.lab.streams.store import Store
-    from semhier_ros.lab.streams.video import VideoSetting, VideoStream
+    from semhier_ros.lab.baselines.pictures import PictureSetting, PictureStream
+    from semhier_ros.lab.baselines.video import VideoSetting, VideoStream
+    from semhier_ros.lab.replay.reader import Reader
+    from semhier_ros.lab.replay.store import Store
 
     reader = Reader.load(plan["model"], plan["device"], Store(Path(plan["store"])), threads=1)
     costs = Costs(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)

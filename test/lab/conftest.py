@@ -23,7 +23,7 @@ from semhier_ros.lab.report.content import (
     View,
     block_kinds,
 )
-from semhier_ros.lab.statistics import budget_use, delivered
+from semhier_ros.lab.scoring.delivery import budget_use, delivered
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; for replay_footage
 

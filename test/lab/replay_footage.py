@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from semhier_ros.lab.bag import BagWriter, camera_messages
-from semhier_ros.lab.footage import FootageError, default_video, read_video
+from semhier_ros.lab.footage.messages import BagWriter, camera_messages
+from semhier_ros.lab.footage.video import FootageError, default_video, read_video
 
 START = 1_700_000_000 * 10**9
 
@@ -50,7 +50,7 @@ def write_street(
                 bag.write(topic, types["std_msgs/msg/String"](data="x" * size), START + number)
         for number, time in enumerate(times_ns):
             picture = pictures[number % len(pictures)]
-            for topic, message in camera_messages(types, picture, START + time, camera, "optical", encoding):
+            for topic, message in camera_messages(bag.store, picture, START + time, camera, "optical", encoding):
                 bag.write(topic, message, START + time)
 
 

@@ -5,35 +5,30 @@ import numpy as np
 import pytest
 
 from semhier_ros.cli import CommandError
-from semhier_ros.lab.classification_data import (
-    calibration_error,
-    interval,
-    read_grouping,
-    read_labels,
-    read_picture,
-    summed,
-)
-from semhier_ros.lab.transfer import probe
+from semhier_ros.lab.footage.labels import read_grouping, read_photos
+from semhier_ros.lab.footage.video import read_picture
+from semhier_ros.lab.studies.classification_data import calibration_error, interval, summed
+from semhier_ros.lab.studies.transfer import probe
 
 
 def test_labels_are_checked_with_one_clear_error_each(tmp_path):
     labels = tmp_path / "labels.csv"
     with pytest.raises(CommandError, match="is not a folder"):
-        read_labels(tmp_path / "none", labels, 10)
+        read_photos(tmp_path / "none", labels, 10)
     with pytest.raises(CommandError, match="--labels"):
-        read_labels(tmp_path, labels, 10)
+        read_photos(tmp_path, labels, 10)
     labels.write_text("file,class\n")
     with pytest.raises(CommandError, match="file and label wanted"):
-        read_labels(tmp_path, labels, 10)
+        read_photos(tmp_path, labels, 10)
     labels.write_text("file,label\n")
     with pytest.raises(CommandError, match="names no photo"):
-        read_labels(tmp_path, labels, 10)
+        read_photos(tmp_path, labels, 10)
     labels.write_text("file,label\na.png,3\n")
     with pytest.raises(CommandError, match="is missing"):
-        read_labels(tmp_path, labels, 10)
+        read_photos(tmp_path, labels, 10)
     labels.write_text("file,label\na.png,10\n")
     with pytest.raises(CommandError, match=r"label '10', expected 0\.\.9"):
-        read_labels(tmp_path, labels, 10)
+        read_photos(tmp_path, labels, 10)
 
 
 def test_odd_pictures_are_read_and_damaged_ones_refused(tmp_path):

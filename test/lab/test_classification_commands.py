@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from semhier_ros.cli import main
-from semhier_ros.lab.classification import MOST_SETTINGS, worth_measuring
-from semhier_ros.lab.codecs import Setting
+from semhier_ros.lab.baselines import Setting
+from semhier_ros.lab.studies.classification import MOST_SETTINGS, worth_measuring
 from semhier_ros.paths import model_names, models_dir
 
 pytestmark = pytest.mark.skipif("imagenet" not in model_names(), reason="models/imagenet is not there")

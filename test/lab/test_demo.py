@@ -16,10 +16,10 @@ import pytest
 
 from semhier_ros.cli import CommandError
 from semhier_ros.lab import demo
-from semhier_ros.lab.bag import read_frames
-from semhier_ros.lab.demo_footage import installed_photos
-from semhier_ros.lab.footage import FootageError, default_video
-from semhier_ros.lab.recording import read_recording
+from semhier_ros.lab.footage.bags import open_bag
+from semhier_ros.lab.footage.recording import read_recording
+from semhier_ros.lab.footage.slideshow import installed_photos
+from semhier_ros.lab.footage.video import FootageError, default_video
 from semhier_ros.paths import model_names
 
 
@@ -89,7 +89,7 @@ def test_the_short_demo_for_real(tmp_path: Path) -> None:
     recording = read_recording(out / "recording")
     assert {reading.level for reading in recording.readings} == set(range(len(ours["levels"])))
     assert recording.model["name"] == "road"
-    assert len(list(read_frames(out / "street"))) == 12
+    assert len(open_bag(out / "street").cameras[0]) == 12
     assert not children_of(out)
     print(f"{time.monotonic() - began:.0f} s; {figures['verdict'][0]}")
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from semhier_ros.codec.reading import Detection
-from semhier_ros.lab import demo_footage
-from semhier_ros.lab.agreement import Received, share_named, streaming_precision
-from semhier_ros.lab.bag import read_frames
-from semhier_ros.lab.demo_footage import Photo, Slideshow, installed_photos
-from semhier_ros.lab.footage import FootageError
+from semhier_ros.lab.footage import slideshow
+from semhier_ros.lab.footage.slideshow import Photo, Slideshow, installed_photos
+from semhier_ros.lab.footage.video import FootageError, VideoCamera
+from semhier_ros.lab.scoring.agreement import Received, share_named, streaming_precision
 
 
 def photos(*shapes: tuple[int, int]) -> list[np.ndarray]:
@@ -28,12 +28,10 @@ def photos(*shapes: tuple[int, int]) -> list[np.ndarray]:
 
 
 def test_photos_follow_each_other_and_move_slowly() -> None:
-    show = Slideshow(photos((300, 400), (50, 900), (900, 60)), "drawn", seconds_each=1.0, size=(120, 90))
-    assert show.loop_ns == 3_000_000_000
-    frames = list(show.frames())
-    assert len(frames) == show.count
-    assert [frame.time_ns for frame in frames] == sorted({frame.time_ns for frame in frames})
-    assert {frame.image.shape for frame in frames} == {(90, 120, 3)}
+    show = Slideshow(photos((300, 400), (50, 900), (900, 60)), 12.5, 6.0, each=1.0, size=(120, 90))
+    assert len(show) == 75
+    assert show.times_ns == sorted(set(show.times_ns))
+    assert {show.image(number).shape for number in range(75)} == {(90, 120, 3)}
     for seconds in (0.1, 1.5, 2.9):
         image = show.at(seconds).astype(int)
         assert abs(int(np.median(image[..., 2])) - 80 * int(seconds)) <= 1, "the photo whose turn it is"
@@ -41,24 +39,29 @@ def test_photos_follow_each_other_and_move_slowly() -> None:
         np.testing.assert_array_equal(show.at(seconds + 3.0), image)
 
 
-def test_its_bag_holds_what_was_seen(tmp_path: Path) -> None:
-    show = Slideshow(photos((60, 80), (60, 80)), "drawn", seconds_each=0.5, size=(80, 60))
-    show.write_bag(tmp_path / "bag", 4.0, 2.0)
-    frames = list(read_frames(tmp_path / "bag"))
-    assert [frame.stamp_ns - frames[0].stamp_ns for frame in frames] == [250_000_000 * number for number in range(8)]
-    for number, frame in enumerate(frames):
-        assert np.abs(frame.image.astype(int) - show.at(number / 4)).mean() < 4, "but for JPEG of high quality"
+def test_what_is_seen_again_has_the_same_key() -> None:
+    show = Slideshow(photos((60, 80), (60, 80)), 4.0, 2.0, each=0.5, size=(80, 60))
+    assert [show.times_ns[number] for number in range(8)] == [250_000_000 * number for number in range(8)]
+    assert show.key(0) == show.key(4) != show.key(1)
+    np.testing.assert_array_equal(show.image(1), show.image(5))
+    other = Slideshow(photos((60, 80), (50, 80)), 4.0, 2.0, each=0.5, size=(80, 60))
+    assert other.key(0) != show.key(0)
 
 
-def test_instants_to_show_lie_shortly_after_a_change() -> None:
-    show = Slideshow(photos((60, 80), (60, 80)), "drawn", seconds_each=1.5)
-    for instant in show.telling([], 8.0):
-        assert instant % 1.5 == pytest.approx(0.4)
-        assert instant <= 8.0
+def test_a_video_is_repeated_until_its_length_is_full(tmp_path: Path) -> None:
+    path = tmp_path / "street.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48))
+    for number in range(10):
+        writer.write(np.full((48, 64, 3), 20 * number, np.uint8))
+    writer.release()
+    camera = VideoCamera(path, seconds=0.8, rate=5.0, length=2.0)
+    assert camera.times_ns == [200_000_000 * number for number in range(10)]
+    assert [round(float(camera.image(number).mean()), -1) for number in range(6)] == [0, 40, 80, 120, 0, 40]
+    assert camera.key(1) == camera.key(5) != camera.key(2)
 
 
 def test_without_any_photo_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_footage, "PHOTOS", (Photo("no_such_package", "a.png"), Photo("numpy", "no/such.png")))
+    monkeypatch.setattr(slideshow, "PHOTOS", (Photo("no_such_package", "a.png"), Photo("numpy", "no/such.png")))
     with pytest.raises(FootageError, match="pip install --no-deps scikit-image"):
         installed_photos()
 

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from semhier_ros.cli import main
 from semhier_ros.codec.reading import Detection
-from semhier_ros.lab.codecs import NAMES
-from semhier_ros.lab.detection import bytes_needed
-from semhier_ros.lab.detection_scores import Truth, read_labels, rows_of
-from semhier_ros.lab.footage import default_video, read_video
-from semhier_ros.lab.frontier import mark_frontier
+from semhier_ros.lab.baselines import NAMES
+from semhier_ros.lab.footage.labels import read_labels
+from semhier_ros.lab.footage.video import default_video, read_video
+from semhier_ros.lab.scoring.coco import Truth, rows_of
+from semhier_ros.lab.scoring.frontier import mark_frontier
+from semhier_ros.lab.studies.detection import bytes_needed
 
 OWNERS = [np.zeros(3, np.intp), np.array([0, 0, 1])]
 WORDS = [("thing",), ("round", "square")]
@@ -210,7 +211,7 @@ def test_inputs_that_cannot_be_used_are_named(scenes: Path, tmp_path: Path, caps
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "0.jpg").write_bytes(b"\xff\xd8 no picture")
-    assert "0.jpg: not a picture" in complaint(broken, labels)
+    assert "0.jpg: no picture, or damaged" in complaint(broken, labels)
     wrong = tmp_path / "wrong"
     wrong.mkdir()
     (wrong / "0.txt").write_text("77 .5 .5 .1 .1\n")

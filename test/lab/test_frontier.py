@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semhier_ros.lab.frontier import at_size, mark_frontier, undominated
+from semhier_ros.lab.scoring.frontier import at_size, mark_frontier, undominated
 
 POINTS = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=12)
 

@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 import yaml
 
-from semhier_ros.lab.bag import BagWriter, camera_messages, read_frames
-from semhier_ros.lab.streams.store import Store
+from semhier_ros.lab.footage.bags import open_bag
+from semhier_ros.lab.footage.messages import BagWriter, camera_messages
+from semhier_ros.lab.replay.store import Store
 from semhier_ros.whole_file import replacing, write_whole
 
 NOISE = np.random.default_rng(3).integers(0, 255, (240, 320, 3), np.uint8)
@@ -54,7 +55,7 @@ def test_a_file_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
 def write_frames(path: Path, count: int) -> None:
     with BagWriter(path) as bag:
         for number in range(count):
-            for topic, message in camera_messages(bag.store.types, NOISE, number * 10**8, "camera", "lens"):
+            for topic, message in camera_messages(bag.store, NOISE, number * 10**8, "camera", "lens"):
                 bag.write(topic, message, number * 10**8)
 
 
@@ -63,9 +64,9 @@ def test_a_bag_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
     with files_of_at_most(2_000_000), pytest.raises(OSError, match="street") as caught:
         write_frames(tmp_path / "street", 80)
     assert caught.value.errno == errno.EFBIG
-    assert len(list(read_frames(tmp_path / "street"))) == 3
+    assert len(open_bag(tmp_path / "street").cameras[0]) == 3
     write_frames(tmp_path / "street", 5)
-    assert len(list(read_frames(tmp_path / "street"))) == 5
+    assert len(open_bag(tmp_path / "street").cameras[0]) == 5
     assert [item.name for item in tmp_path.iterdir()] == ["street"]
     assert {item.name for item in (tmp_path / "street").iterdir()} == {"street.mcap", "metadata.yaml"}
     told = yaml.safe_load((tmp_path / "street" / "metadata.yaml").read_text())["rosbag2_bagfile_information"]

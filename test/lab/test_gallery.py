@@ -12,10 +12,10 @@ import pytest
 
 from semhier_ros.cli import main
 from semhier_ros.codec.reading import Detection
-from semhier_ros.lab.codecs import Transmitted
-from semhier_ros.lab.footage import default_video, read_video
-from semhier_ros.lab.gallery import NEAR, nearest
-from semhier_ros.lab.gallery_page import Card, Scene, page
+from semhier_ros.lab.baselines import Transmitted
+from semhier_ros.lab.footage.video import default_video, read_video
+from semhier_ros.lab.studies.gallery import NEAR, nearest
+from semhier_ros.lab.studies.gallery_page import Card, Scene, page
 
 
 class Checker(HTMLParser):
@@ -68,7 +68,7 @@ def test_what_cannot_be_shown_is_said(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "broken.png").write_bytes(b"nothing")
     arguments = ["gallery", "--images", str(tmp_path), "--out", str(tmp_path / "out")]
     assert main(arguments) == 2
-    assert "broken.png: not a picture" in capsys.readouterr().err
+    assert "broken.png: no picture, or damaged" in capsys.readouterr().err
     assert main([*arguments, "--bytes", "0"]) == 2
     assert main([*arguments, "--count", "0"]) == 2
     assert main(["gallery", "--images", str(tmp_path / "none"), "--out", str(tmp_path)]) == 2

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semhier_ros.codec.reading import Detection
-from semhier_ros.lab.jpeg_search import search, simulate
-from semhier_ros.lab.jpeg_stream import (
+from semhier_ros.lab.baselines.jpeg_stream import (
     PIECE_BYTES,
     Assembler,
     JpegSender,
@@ -22,7 +21,8 @@ from semhier_ros.lab.jpeg_stream import (
     decode_jpeg,
     encoder_of,
 )
-from semhier_ros.lab.statistics import budget_use
+from semhier_ros.lab.jpeg_search import search, simulate
+from semhier_ros.lab.scoring.delivery import budget_use
 from semhier_ros.link.emulate.profile import LinkProfile
 from semhier_ros.link.schedule.wire import ZENOH_UDP
 

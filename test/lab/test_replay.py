@@ -18,13 +18,13 @@ pytest.importorskip("jinja2", reason="the report needs Jinja2: pip install -r re
 pytest.importorskip("matplotlib", reason="the report needs matplotlib: pip install -r requirements/report.txt")
 
 from semhier_ros.cli import main
-from semhier_ros.lab.bag import BagWriter, camera_messages, message_store
-from semhier_ros.lab.replay.bag_out import Messages, vision_types
-from semhier_ros.lab.replay.footage import open_bag
-from semhier_ros.lab.replay.labels import LabelError, labelled_world
-from semhier_ros.lab.replay.page import render
+from semhier_ros.lab.footage.bags import open_bag
+from semhier_ros.lab.footage.labels import LabelError, labelled_world
+from semhier_ros.lab.footage.messages import BagWriter, camera_messages, message_store
+from semhier_ros.lab.replay.bag_out import Messages
 from semhier_ros.lab.replay.work import Result, Task, replay
-from semhier_ros.lab.streams import Answer, Costs
+from semhier_ros.lab.report.replay_page import render
+from semhier_ros.lab.streams.base import Answer, Costs
 from semhier_ros.paths import model_names
 
 pytestmark = pytest.mark.skipif("road" not in model_names(), reason="models/road is not there")
@@ -133,10 +133,8 @@ def test_labels_of_the_bag_itself(place: Path, result: Result) -> None:
     camera = result.cameras[0]
     name = result.reader.codec.taxonomy.names(0)[0]
     with BagWriter(place / "with") as bag:
-        vision_types(bag.store)
-        types: Any = bag.store.types
         for number, stamp in enumerate(camera.stamps_ns):
-            for topic, message in camera_messages(types, camera.image(number), stamp, "camera", "optical"):
+            for topic, message in camera_messages(bag.store, camera.image(number), stamp, "camera", "optical"):
                 bag.write(topic, message, stamp)
             seen = result.reader.reference(camera, number)
             item = Answer(0, number, stamp, 0.0, 0.0, 0, 0, seen, "")
@@ -158,7 +156,6 @@ def test_a_bag_of_the_run_and_its_readings_again(place: Path, result: Result) ->
     bag = place / "written"
     assert main(options(place, "w", "--no-report", "--write-bag", str(bag))) == 0
     store = message_store()
-    vision_types(store)
     found: dict[str, list[Any]] = {}
     with AnyReader([bag], default_typestore=store) as reader:
         for connection, time_ns, raw in reader.messages():

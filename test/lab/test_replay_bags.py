@@ -14,8 +14,8 @@ from replay_footage import START, write_street
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from semhier_ros.cli import main
-from semhier_ros.lab.bag import BagError, message_store
-from semhier_ros.lab.replay.footage import open_bag
+from semhier_ros.lab.footage.bags import open_bag
+from semhier_ros.lab.footage.messages import BagError, message_store
 
 STEP = 100_000_000
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from semhier_ros.lab.footage import FootageError, default_video
+from semhier_ros.lab.footage.video import FootageError, default_video
 from semhier_ros.paths import model_names
 
 

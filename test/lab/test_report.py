@@ -21,7 +21,7 @@ from semhier_ros.lab.report.content import ReportContent, block_kinds
 from semhier_ros.lab.report.page import bars, boxes, data_uri, render
 from semhier_ros.lab.report.verdict import five_lines, milliseconds, percent, summary, verdict
 from semhier_ros.lab.report.words import IMAGE
-from semhier_ros.lab.statistics import budget_use
+from semhier_ros.lab.scoring.delivery import budget_use
 
 Draw = Callable[..., ReportContent]
 VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semhier_ros.lab.agreement import Received, average_precision, overlap, seen_at, streaming_precision
-from semhier_ros.lab.statistics import budget_use, delivered, percentile
+from semhier_ros.lab.scoring.agreement import Received, average_precision, overlap, seen_at, streaming_precision
+from semhier_ros.lab.scoring.delivery import budget_use, delivered, percentile
 
 
 @dataclass(frozen=True)

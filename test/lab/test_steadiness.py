@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("norfair", reason="norfair is not installed (extra `tracker`)")
 
 from semhier_ros.cli import main
-from semhier_ros.lab.footage import default_video
+from semhier_ros.lab.footage.video import default_video
 
 
 def test_the_tracker_switches_ids_less_often(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

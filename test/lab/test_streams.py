@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 from replay_footage import Frames, street_pictures
 
-from semhier_ros.lab.agreement import Received, streaming_precision
-from semhier_ros.lab.answer import AnswerCoder
-from semhier_ros.lab.statistics import budget_use
-from semhier_ros.lab.streams import CODECS, Costs, Store, StreamError, make_stream
+from semhier_ros.lab.baselines.answer_coder import AnswerCoder
+from semhier_ros.lab.baselines.pictures import PictureSetting, PictureStream
+from semhier_ros.lab.baselines.registry import CODECS, StreamError, make_stream
+from semhier_ros.lab.baselines.search import reference_world
+from semhier_ros.lab.baselines.video import chosen, units
+from semhier_ros.lab.replay.reader import Reader
+from semhier_ros.lab.replay.store import Store, pack_detections, unpack_detections
+from semhier_ros.lab.scoring.agreement import Received, streaming_precision
+from semhier_ros.lab.scoring.delivery import budget_use
+from semhier_ros.lab.scoring.streaming import Matching, World, draws, interval
+from semhier_ros.lab.streams.base import Costs
 from semhier_ros.lab.streams.blocks import SemhierStream
-from semhier_ros.lab.streams.judging import Matching, World, draws, interval
-from semhier_ros.lab.streams.pictures import PictureSetting, PictureStream
-from semhier_ros.lab.streams.reader import Reader
-from semhier_ros.lab.streams.search import reference_world
-from semhier_ros.lab.streams.store import pack_detections, unpack_detections
-from semhier_ros.lab.streams.video import chosen, units
 from semhier_ros.lab.streams.virtual import Run, run_virtual
 from semhier_ros.link.emulate.profile import parse_link
 from semhier_ros.paths import model_names

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 pytest.importorskip("norfair")
 
 from semhier_ros.codec.reading import Detection, Reading
-from semhier_ros.lab.steadiness import Steadiness, overlap
+from semhier_ros.lab.studies.steadiness import Steadiness, overlap
 from semhier_ros.scene.tracker import REMEMBERED_FRAMES, Tracker
 
 PARENTS = [[0], [0, 0], [0, 0, 1]]

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (extra `trai
 pytest.importorskip("compressai", reason="CompressAI is not installed (extra `train`)")
 
 from semhier_ros.cli import main
-from semhier_ros.lab.codecs import Setting, make, send
+from semhier_ros.lab.baselines import Setting, make, send
 from semhier_ros.training.imagenet_picture import STORED
 from semhier_ros.training.loop import load_checkpoint
 from semhier_ros.training.reference_codec import ARCHITECTURES, float32_kept, make_network

@@ -80,10 +80,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs a replay or a sweep."""
     from semhier_ros.codec.model_folder import ModelError
-    from semhier_ros.lab.bag import BagError
-    from semhier_ros.lab.footage import FootageError
-    from semhier_ros.lab.replay.labels import LabelError
-    from semhier_ros.lab.streams.registry import StreamError
 
     try:
         if options.bags[0] == "sweep":
@@ -91,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
 
             return run_sweep(replace_bags(options))
         return _one(options)
-    except (BagError, FootageError, LabelError, StreamError, ModelError, FileNotFoundError, ValueError) as error:
+    except (ModelError, FileNotFoundError, ValueError) as error:
         raise CommandError(str(error)) from error
 
 
@@ -104,10 +100,10 @@ def replace_bags(options: argparse.Namespace) -> argparse.Namespace:
 
 def task_of(options: argparse.Namespace) -> Any:
     """The options as a Task. Raises CommandError."""
+    from semhier_ros.lab.baselines.registry import check_codecs
+    from semhier_ros.lab.replay.store import default_folder
     from semhier_ros.lab.replay.work import Task
     from semhier_ros.lab.streams.base import Costs
-    from semhier_ros.lab.streams.registry import check_codecs
-    from semhier_ros.lab.streams.store import default_folder
 
     for name in ("rate", "loss"):
         if getattr(options, name) and not getattr(options, "sweeping", False):
@@ -147,7 +143,7 @@ def _one(options: argparse.Namespace) -> int:
         from semhier_ros.lab.replay.real import replay_real
 
         return replay_real(task, options.out)
-    from semhier_ros.lab.progress import Progress
+    from semhier_ros.lab.progress import Stages
     from semhier_ros.lab.replay.work import replay
 
     began = time.monotonic()
@@ -155,22 +151,13 @@ def _one(options: argparse.Namespace) -> int:
     for name in task.codecs:
         stages |= {f"{name}: its setting": 0.5 if name in ("semhier", "answer") else 15.0, f"{name} over the link": 5.0}
     stages["the report"] = 6.0
-    with Progress(stages) as progress:
-        current = ""
-
-        def tell(stage: str, share: float) -> None:
-            nonlocal current
-            if stage != current:
-                current = stage
-                progress.stage(stage)
-            progress.at(share)
-
+    with Stages(stages) as tell:
         result = replay(task, tell)
         options.out.mkdir(parents=True, exist_ok=True)
         write_summary(result.summary, options.out / "summary.json")
-        tell("the report", 0.0)
+        tell("the report")
         if not options.no_report:
-            from semhier_ros.lab.replay.page import write_report
+            from semhier_ros.lab.report.replay_page import write_report
 
             write_report(result, options.out / "report.html", time.monotonic() - began)
         if options.write_bag:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from semhier_ros.lab.baselines.pictures import PictureSetting, decode_picture, encode_picture
+from semhier_ros.lab.replay.reader import Reader
+from semhier_ros.lab.replay.store import digest
 from semhier_ros.lab.streams.base import Costs
-from semhier_ros.lab.streams.pictures import PictureSetting, decode_picture, encode_picture
-from semhier_ros.lab.streams.reader import Reader
-from semhier_ros.lab.streams.store import digest
 
 FRAMES = 5
 

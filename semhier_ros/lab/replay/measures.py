@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from semhier_ros.lab.agreement import overlap
-from semhier_ros.lab.statistics import delays_of
+from semhier_ros.lab.scoring.agreement import overlap
+from semhier_ros.lab.scoring.delivery import delays_of
+from semhier_ros.lab.scoring.streaming import Matches, Matching, World, draws, interval, newest_at
 from semhier_ros.lab.streams.base import Answer
-from semhier_ros.lab.streams.judging import Matches, Matching, World, draws, interval, newest_at
 from semhier_ros.lab.streams.virtual import Run
 from semhier_ros.taxonomy import Taxonomy
 

@@ -40,7 +40,7 @@ def replay_real(task: Task, out: Path, report: bool = True) -> int:
         return 1
     write_summary(result.summary, out / "summary.json")
     if report:
-        from semhier_ros.lab.replay.page import write_report
+        from semhier_ros.lab.report.replay_page import write_report
 
         write_report(result, out / "report.html", time.monotonic() - began)
     print("\n".join(lines_of(result.summary)))
@@ -54,14 +54,14 @@ def run_real(task: Task, out: Path) -> Result:
     others = [name for name in task.codecs if name not in REAL_CODECS]
     if others:
         raise CommandError(f"--engine real sends {' and '.join(REAL_CODECS)}, not {', '.join(others)}: name --codecs")
+    from semhier_ros.lab.baselines.search import reference_world
+    from semhier_ros.lab.footage.bags import open_footage
+    from semhier_ros.lab.footage.labels import labelled_world
     from semhier_ros.lab.replay.costs import measured
-    from semhier_ros.lab.replay.footage import open_footage
-    from semhier_ros.lab.replay.labels import labelled_world
     from semhier_ros.lab.replay.measures import Scores
+    from semhier_ros.lab.replay.reader import Reader
+    from semhier_ros.lab.replay.store import Store
     from semhier_ros.lab.replay.work import at_once, encode_all
-    from semhier_ros.lab.streams.reader import Reader
-    from semhier_ros.lab.streams.search import reference_world
-    from semhier_ros.lab.streams.store import Store
     from semhier_ros.link.emulate.profile import parse_link
 
     link = parse_link(task.link)
@@ -98,13 +98,13 @@ def run_real(task: Task, out: Path) -> Result:
 
 def copy_for_player(camera: Any, bag: Path) -> None:
     """A bag of the camera as the player wants it: `/camera/image_raw/compressed`, JPEG of high quality, run times."""
-    from semhier_ros.lab.bag import DEFAULT_START_NS, BagWriter, camera_messages
+    from semhier_ros.lab.footage.messages import DEFAULT_START_NS, BagWriter, camera_messages
 
     with BagWriter(bag) as writer:
         for number, time_ns in enumerate(camera.times_ns):
             image = camera.image(number)
             stamp = DEFAULT_START_NS + time_ns
-            for topic, message in camera_messages(writer.store.types, image, stamp, CAMERA, "camera_optical_frame"):
+            for topic, message in camera_messages(writer.store, image, stamp, CAMERA, "camera_optical_frame"):
                 writer.write(topic, message, stamp)
 
 
@@ -159,11 +159,11 @@ def drive_camera(
 
 def _semhier(task: Task, link: Any, reader: Any, camera: Any, bag: Path, out: Path) -> Run:
     from semhier_ros.lab.analysis import camera_frames
-    from semhier_ros.lab.recording import image_keys, read_recording
+    from semhier_ros.lab.footage.recording import read_recording
 
     drive_camera(bag, out, link, reader.codec, model=task.model, device=task.device)
     recording = read_recording(out / "recording")
-    frames = camera_frames(bag, recording, image_keys(bag, f"/{CAMERA}/image_raw/compressed"))
+    frames = camera_frames(bag, recording)
     numbers = {stamp: number for number, stamp in enumerate(frames.stamps)}
     run = Run("semhier", f"{reader.codec.name}, real nodes over Zenoh", [len(camera)])
     names = list(reader.block_names)
@@ -197,10 +197,10 @@ def _semhier(task: Task, link: Any, reader: Any, camera: Any, bag: Path, out: Pa
 
 
 def _jpeg(task: Task, link: Any, reader: Any, costs: Any, camera: Any, bag: Path, out: Path) -> Run:
+    from semhier_ros.lab.baselines.jpeg_stream import JpegSetting
+    from semhier_ros.lab.baselines.pictures import PictureStream, decode_picture
+    from semhier_ros.lab.baselines.registry import make_stream
     from semhier_ros.lab.drive import drive_jpeg
-    from semhier_ros.lab.jpeg_stream import JpegSetting
-    from semhier_ros.lab.streams.pictures import PictureStream, decode_picture
-    from semhier_ros.lab.streams.registry import make_stream
 
     rate = link.rate_bps / 8 * BUDGET_SHARE
     stream = make_stream("jpeg", reader, costs, [camera], link, rate, finalists=task.finalists)

@@ -14,7 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from semhier_ros.cli import CommandError
+from semhier_ros.codec.packet import Packet, PacketError
+from semhier_ros.lab.footage.bags import raw_messages
+from semhier_ros.lab.footage.messages import BagError, BagWriter, stamp_of
+from semhier_ros.lab.options import load_codec
+from semhier_ros.lab.replay.bag_out import Messages, Readings
+from semhier_ros.lab.streams.base import Answer
 
 BLOCK, INFO = "semhier_ros/msg/SemanticBlock", "semhier_ros/msg/StreamInfo"
 
@@ -30,13 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Reads, decodes, writes; prints what was made."""
-    from semhier_ros.codec.model_folder import ModelError
-    from semhier_ros.lab.bag import BagError
-
-    try:
-        counts, notes = republish(options.bag, options.out, options.model, options.device, options.pictures)
-    except (BagError, ModelError, FileNotFoundError, ValueError) as error:
-        raise CommandError(str(error)) from error
+    counts, notes = republish(options.bag, options.out, options.model, options.device, options.pictures)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     print(", ".join(f"{count} {name}" for name, count in counts.items()))
@@ -46,68 +45,47 @@ def run(options: argparse.Namespace) -> int:
 def republish(
     source: Path, out: Path, model: str, device: str = "cpu", pictures: bool = False
 ) -> tuple[dict[str, int], list[str]]:
-    """(what was read and made, what is worth saying). Raises BagError or ModelError."""
-    from semhier_ros.api import Codec
-    from semhier_ros.codec.packet import Packet, PacketError
-    from semhier_ros.lab.bag import BagError, BagWriter, message_store
-    from semhier_ros.lab.replay.bag_out import Messages
-    from semhier_ros.lab.replay.footage import bag_files
-    from semhier_ros.lab.replay.mcap_file import McapFile
-    from semhier_ros.lab.replay.sqlite_file import SqliteFile
-    from semhier_ros.lab.streams.base import Answer
-
-    codec = Codec.load(model, device, threads=1)
-    store = message_store()
+    """(what was read and made, what is worth saying). Raises CommandError, of which BagError is one."""
+    codec = load_codec(model, device)
     counts = {"blocks": 0, "readings": 0, "pictures": 0, "damaged blocks": 0}
     notes: list[str] = []
     infos: dict[str, Any] = {}
     decoders: dict[str, Any] = {}
-    done: dict[tuple[str, int, int], int] = {}
+    readings: dict[str, Readings] = {}
     with BagWriter(out) as bag:
         messages = Messages(bag.store, codec.taxonomy)
-        for path in bag_files(source):
-            file = SqliteFile(path) if path.suffix == ".db3" else McapFile(path)
-            for channel, log_ns, _, data in file.messages(lambda one: one.kind in (BLOCK, INFO)):
-                camera = channel.topic.strip("/").rpartition("/semhier/")[0]
-                message: Any = store.deserialize_cdr(data, channel.kind)
-                if channel.kind == INFO:
-                    if camera not in infos:
-                        _check(message, codec, notes)
-                        decoders[camera] = codec.decoder((message.width, message.height), 32)
-                    infos[camera] = message
-                    continue
+        for channel, log_ns, data in raw_messages(source, lambda one: one.kind in (BLOCK, INFO), notes):
+            camera = channel.topic.strip("/").rpartition("/semhier/")[0]
+            message: Any = bag.store.deserialize_cdr(data, channel.kind)
+            if channel.kind == INFO:
                 if camera not in infos:
-                    raise BagError(f"{source}: blocks of {camera!r} before any of its StreamInfo; record its topic too")
-                counts["blocks"] += 1
-                try:
-                    block = Packet.parse(bytes(message.data)).blocks[0]
-                    reading = decoders[camera].push(block)
-                except PacketError:
-                    counts["damaged blocks"] += 1
-                    continue
-                if reading is None or not reading.fresh:
-                    continue
-                stamp = message.stamp.sec * 10**9 + message.stamp.nanosec
-                answer = Answer(
-                    0, reading.frame, stamp, 0.0, 0.0, reading.level, reading.prefix, reading.detections, ""
-                )
-                frame_id, wait = infos[camera].frame_id, log_ns - stamp
-                first = done.get((camera, reading.frame, stamp), -1) + 1
-                done[camera, reading.frame, stamp] = reading.level
-                for level in range(min(first, reading.level), reading.level + 1):
-                    made = messages.reading(answer, level, stamp, frame_id, reading.payload_bytes, wait)
-                    bag.write(f"/{camera}/detections/level_{level}", made, log_ns)
-                    counts["readings"] += 1
-                bag.write(f"/{camera}/detections/vision", messages.vision(answer, stamp, frame_id), log_ns)
-                bag.write(f"/{camera}/annotations", messages.annotations(reading.detections, stamp), log_ns)
-                if pictures and reading.prefix >= codec.semantic_blocks:
-                    picture = decoders[camera].picture(reading.frame)
-                    if picture is not None:
-                        topic = f"/{camera}/picture/compressed"
-                        bag.write(topic, messages.picture(picture, stamp, frame_id), log_ns)
-                        counts["pictures"] += 1
-            notes += file.problems
-            file.close()
+                    _check(message, codec, notes)
+                    decoders[camera] = codec.decoder((message.width, message.height), 32)
+                    readings[camera] = Readings(messages, camera, message.frame_id)
+                infos[camera] = message
+                continue
+            if camera not in infos:
+                raise BagError(f"{source}: blocks of {camera!r} before any of its StreamInfo; record its topic too")
+            counts["blocks"] += 1
+            try:
+                block = Packet.parse(bytes(message.data)).blocks[0]
+                reading = decoders[camera].push(block)
+            except PacketError:
+                counts["damaged blocks"] += 1
+                continue
+            if reading is None or not reading.fresh:
+                continue
+            stamp, frame_id = stamp_of(message), infos[camera].frame_id
+            answer = Answer(0, reading.frame, stamp, 0, 0, reading.level, reading.prefix, reading.detections, "")
+            for topic, make in readings[camera].of(answer, stamp, reading.payload_bytes, log_ns - stamp):
+                bag.write(topic, make(), log_ns)
+                counts["readings"] += "/detections/level_" in topic
+            if pictures and reading.prefix >= codec.semantic_blocks:
+                picture = decoders[camera].picture(reading.frame)
+                if picture is not None:
+                    made = messages.picture(picture, stamp, frame_id)
+                    bag.write(f"/{camera}/picture/compressed", made, log_ns)
+                    counts["pictures"] += 1
     if not counts["blocks"]:
         raise BagError(f"{source}: holds no blocks (topics of type {BLOCK})")
     return counts, notes
@@ -115,7 +93,7 @@ def republish(
 
 def _check(info: Any, codec: Any, notes: list[str]) -> None:
     if info.stream_hash != codec.stream_hash:
-        raise ValueError(
+        raise BagError(
             f"model: the blocks were made by {info.model!r} with stream hash {info.stream_hash}, {codec.name} has "
             f"{codec.stream_hash}; name that model's folder with --model"
         )

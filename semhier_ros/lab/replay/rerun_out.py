@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from semhier_ros.cli import CommandError
-from semhier_ros.lab.replay.page import small_picture
 from semhier_ros.lab.replay.work import Result
+from semhier_ros.lab.report.replay_page import small_picture
 
 
 def write_rerun(result: Result, path: Path) -> None:

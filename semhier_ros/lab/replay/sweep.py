@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 from semhier_ros.cli import CommandError
 from semhier_ros.lab.replay.cli import task_of, write_summary
+from semhier_ros.lab.replay.store import digest
 from semhier_ros.lab.replay.work import SENT_MORE_THAN_ANSWER, Task, replay
 from semhier_ros.lab.streams.base import Costs
-from semhier_ros.lab.streams.store import digest
 from semhier_ros.link.emulate.profile import parse_link
 from semhier_ros.paths import find_model
 from semhier_ros.whole_file import write_whole
@@ -145,7 +145,7 @@ def run_sweep(options: argparse.Namespace) -> int:
         write_whole(options.out / "table.json", json.dumps(rows, indent=1) + "\n")
         text = markdown(rows)
         write_whole(options.out / "table.md", text)
-        from semhier_ros.lab.replay.plots import sweep_plot
+        from semhier_ros.lab.report.plots import sweep_plot
 
         write_whole(options.out / "plot.svg", sweep_plot(rows))
         print(text)

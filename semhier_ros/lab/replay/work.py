@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from semhier_ros.lab.baselines.registry import check_codecs, make_stream
+from semhier_ros.lab.baselines.search import reference_world
+from semhier_ros.lab.footage.bags import open_footage
+from semhier_ros.lab.footage.labels import labelled_world
 from semhier_ros.lab.replay.costs import measured
-from semhier_ros.lab.replay.footage import open_footage
-from semhier_ros.lab.replay.labels import labelled_world
 from semhier_ros.lab.replay.measures import Scores, figures_of
+from semhier_ros.lab.replay.reader import Reader
+from semhier_ros.lab.replay.store import Store
+from semhier_ros.lab.scoring.streaming import World
 from semhier_ros.lab.streams.base import Answer, Costs
-from semhier_ros.lab.streams.judging import World
-from semhier_ros.lab.streams.reader import Reader
-from semhier_ros.lab.streams.registry import check_codecs, make_stream
-from semhier_ros.lab.streams.search import reference_world
-from semhier_ros.lab.streams.store import Store
 from semhier_ros.lab.streams.virtual import Run, run_virtual
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
 
@@ -114,7 +114,9 @@ def _replay(task: Task, tell: Tell | None, reader: Reader | None) -> Result:
     cameras: list[Any] = []
     problems: list[str] = []
     for bag in task.bags:
-        found, wrong = open_footage(bag, task.topics, seconds=task.seconds, rate=task.frame_rate, store=reader.store)
+        found, wrong = open_footage(
+            bag, task.topics, seconds=task.seconds, rate=task.frame_rate, remember=reader.store.made
+        )
         cameras += found
         problems += wrong
     costs = task.costs or measured(reader, cameras)

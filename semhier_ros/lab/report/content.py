@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from semhier_ros.codec.reading import Detection
 from semhier_ros.lab.report.words import SCENE, Words
-from semhier_ros.lab.statistics import BudgetUse, Delivered
+from semhier_ros.lab.scoring.delivery import BudgetUse, Delivered
 
 LEVEL_COLOURS = ("#c2410c", "#1d4ed8", "#047857", "#a16207", "#be185d", "#0e7490")
 DETAIL_COLOUR = "#64748b"

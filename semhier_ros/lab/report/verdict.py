@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from semhier_ros.lab.report.content import ReportContent
-from semhier_ros.lab.statistics import BudgetUse, Delivered
+from semhier_ros.lab.scoring.delivery import BudgetUse, Delivered
 
 
 def milliseconds(value: float | None) -> str:

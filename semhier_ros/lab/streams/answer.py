@@ -11,10 +11,10 @@ from typing import Any
 
 from semhier_ros.codec.packet import Block, PacketError
 from semhier_ros.codec.reading import Reading
-from semhier_ros.lab.answer import AnswerCoder
+from semhier_ros.lab.baselines.answer_coder import AnswerCoder
+from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.streams.base import Camera, Costs
 from semhier_ros.lab.streams.blocks import BlockReceiver, BlockSender
-from semhier_ros.lab.streams.reader import Reader
 from semhier_ros.link import LevelPolicy
 
 NAME = "answer"

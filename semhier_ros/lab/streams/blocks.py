@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from semhier_ros.codec.packet import Block, Packet, PacketError, PieceAssembler, restore_stamp, split
+from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.streams.base import Answer, Camera, Costs, Departure, Waiting
-from semhier_ros.lab.streams.reader import Reader
 from semhier_ros.link import LevelPolicy, Scheduler, default_policies
 from semhier_ros.link.schedule.wire import ZENOH_UDP, WireModel
 

@@ -17,8 +17,8 @@ from compressai import models
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from semhier_ros.lab.codecs import Setting, make, send
-from semhier_ros.lab.codecs.compressai_codec import _number, _read_number
+from semhier_ros.lab.baselines import Setting, make, send
+from semhier_ros.lab.baselines.compressai_codec import _number, _read_number
 
 pytestmark = pytest.mark.torch
 

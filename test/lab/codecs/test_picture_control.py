@@ -11,8 +11,8 @@ import pytest
 from semhier_ros.api import Codec
 from semhier_ros.codec.entropy import BlockError
 from semhier_ros.codec.packet import Block, Packet
-from semhier_ros.lab.codecs import Setting, make, send
-from semhier_ros.lab.codecs.picture_control import PictureBlocksAlone
+from semhier_ros.lab.baselines import Setting, make, send
+from semhier_ros.lab.baselines.picture_control import PictureBlocksAlone
 from semhier_ros.paths import model_names, models_dir
 from semhier_ros.whole_image.view import square_view
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from semhier_ros.lab.codecs import NAMES, CutTooShort, Setting, make, send
-from semhier_ros.lab.codecs.pillow_codecs import jpeg_segments
+from semhier_ros.lab.baselines import NAMES, CutTooShort, Setting, make, send
+from semhier_ros.lab.baselines.pillow_codecs import jpeg_segments
 
 PROGRESSIVE = tuple(name for name in NAMES if name in ("jpeg_progressive", "jpegxl_progressive", "jpeg2000"))
 

@@ -1,0 +1,150 @@
+"""JPEG, progressive JPEG, WebP and AVIF by Pillow's own encoders (libjpeg-turbo, libwebp, libavif)."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+from PIL import Image
+
+from semhier_ros.lab.baselines.still import CutTooShort, Picture, StillCodec
+
+END_OF_JPEG = b"\xff\xd9"
+
+
+def save(picture: Picture, kind: str, **options: object) -> bytes:
+    """A file of the picture by Pillow."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, kind, **options)
+    return file.getvalue()
+
+
+def load(data: bytes) -> Picture:
+    """The picture (H,W,3 uint8 RGB) of a file that Pillow reads."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"), np.uint8)
+
+
+class Jpeg(StillCodec):
+    """Baseline JPEG, 4:2:0, Huffman tables made for each picture. quality: 1..95."""
+
+    name = "jpeg"
+    qualities: tuple[float, ...] = (5, 10, 20, 35, 50, 75)
+    header = "start, JFIF, quantiser tables, frame and scan headers, end; Huffman tables made for a picture do count"
+
+    def encode(self, picture: Picture, quality: float) -> bytes:
+        return save(picture, "JPEG", quality=int(quality), optimize=True, subsampling=2)
+
+    def decode(self, data: bytes) -> Picture:
+        return load(data)
+
+    def header_bytes(self, data: bytes) -> int:
+        return sum(length for marker, length in jpeg_segments(data)[0] if marker != 0xC4)
+
+
+class ProgressiveJpeg(Jpeg):
+    """Progressive JPEG, cut after any byte; the decoder paints what the scans so far say."""
+
+    name = "jpeg_progressive"
+    qualities: tuple[float, ...] = (20, 50, 75)
+    progressive = True
+
+    def encode(self, picture: Picture, quality: float) -> bytes:
+        return save(picture, "JPEG", quality=int(quality), optimize=True, progressive=True, subsampling=2)
+
+    def decode(self, data: bytes) -> Picture:
+        segments, whole = jpeg_segments(data)
+        if 0xDA not in (marker for marker, _ in segments):
+            raise CutTooShort(f"{len(data)} bytes end before the first scan of a JPEG")
+        try:
+            return load(data if data.endswith(END_OF_JPEG) else data[:whole] + END_OF_JPEG)
+        except OSError as error:
+            raise CutTooShort(f"{len(data)} bytes of a progressive JPEG: {error}") from error
+
+
+def jpeg_segments(data: bytes) -> tuple[list[tuple[int, int]], int]:
+    """(marker, bytes that it takes, marker included) of every whole marker segment of a JPEG file or its front part,
+    entropy-coded bytes skipped; and how many bytes remain when a segment that the end cuts off is left out."""
+    found: list[tuple[int, int]] = []
+    at = 0
+    while (at := data.find(b"\xff", at)) >= 0 and at + 1 < len(data):
+        marker = data[at + 1]
+        if marker == 0 or marker == 0xFF or 0xD0 <= marker <= 0xD7:
+            at += 1 if marker == 0xFF else 2
+            continue
+        if marker in (0xD8, 0xD9):
+            length = 2
+        elif at + 4 <= len(data):
+            length = 2 + struct.unpack_from(">H", data, at + 2)[0]
+        else:
+            return found, at
+        if at + length > len(data):
+            return found, at
+        found.append((marker, length))
+        at += length
+    return found, len(data)
+
+
+class WebP(StillCodec):
+    """Lossy WebP, slowest and best method. quality: 0..100."""
+
+    name = "webp"
+    qualities = (0, 5, 15, 30, 50, 75)
+    header = "RIFF and chunk headers, start code and size of the VP8 frame: 27 bytes"
+
+    def encode(self, picture: Picture, quality: float) -> bytes:
+        return save(picture, "WEBP", quality=int(quality), method=6)
+
+    def decode(self, data: bytes) -> Picture:
+        return load(data)
+
+    def header_bytes(self, data: bytes) -> int:
+        return 27
+
+
+class Avif(StillCodec):
+    """AVIF by libaom at `speed` (0..10, 10 fastest), 4:2:0. quality: 0..100."""
+
+    name = "avif"
+    qualities = (1, 8, 18, 30, 45, 60)
+    header = "every box but the picture's data (some 270 bytes), and the sequence header in it"
+
+    def __init__(self, speed: int = 8):
+        if not 0 <= speed <= 10:
+            raise ValueError(f"speed: {speed} is outside 0..10")
+        self.speed = speed
+
+    def encode(self, picture: Picture, quality: float) -> bytes:
+        return save(picture, "AVIF", quality=int(quality), speed=self.speed, subsampling="4:2:0", max_threads=1)
+
+    def decode(self, data: bytes) -> Picture:
+        return load(data)
+
+    def header_bytes(self, data: bytes) -> int:
+        at, counted = 0, 0
+        while at + 8 <= len(data):
+            length, kind = struct.unpack_from(">I4s", data, at)
+            length = length or len(data) - at
+            counted += 8 + sequence_header_bytes(data[at + 8 : at + length]) if kind == b"mdat" else length
+            at += max(length, 8)
+        return counted
+
+
+def sequence_header_bytes(units: bytes) -> int:
+    """How many of AV1's open bitstream units' bytes are sequence headers and temporal delimiters."""
+    at, counted = 0, 0
+    while at < len(units):
+        kind, extended, sized = units[at] >> 3 & 15, units[at] >> 2 & 1, units[at] >> 1 & 1
+        start = at + 1 + extended
+        length, shift = (0, 0) if sized else (len(units) - start, 0)
+        while sized and start < len(units):
+            length |= (units[start] & 127) << shift
+            shift += 7
+            start += 1
+            if not units[start - 1] & 128:
+                break
+        if kind in (1, 2):
+            counted += start + length - at
+        at = start + length
+    return counted

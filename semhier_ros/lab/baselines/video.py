@@ -1,0 +1,289 @@
+"""H.264 as a live stream: x264 without latency and with intra refresh, each slice a datagram, losses concealed.
+
+Needs PyAV, the extra `video`. Its wheel carries libx264, which is under the GPL: PyAV is never required, and nothing
+of it is part of this package. The encoder takes at most `max_rate` frames a second, has a tight rate bound, no
+B-frames, no look-ahead and no key frames after the first: a moving column of intra blocks lets a receiver recover from
+losses (periodic intra refresh). The receiver decodes a frame when all its slices are there, or a later frame's arrive.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import cv2
+import numpy as np
+
+from semhier_ros.lab.baselines.pictures import number_of
+from semhier_ros.lab.replay.reader import Reader
+from semhier_ros.lab.replay.store import digest, pack_bytes, unpack_bytes
+from semhier_ros.lab.streams.base import Answer, Camera, Costs, Departure, Picture
+from semhier_ros.link.schedule.budget import TokenBucket
+from semhier_ros.link.schedule.wire import ZENOH_UDP
+
+SLICE_BYTES = 1000
+_HEADER = struct.Struct(">HBBQ")
+_START = b"\0\0\0\1"
+OLDEST = 2.0
+"""Seconds after which a slice that has not left is no longer worth sending."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSetting:
+    """`scale` of width and height, `max_rate` frames a second at most, `kbit` per second of the video itself."""
+
+    scale: float
+    max_rate: float
+    kbit: float
+
+    def __str__(self) -> str:
+        return f"{self.scale * 100:g} % size, at most {self.max_rate:g} frames/s, {self.kbit:.1f} kbit/s of video"
+
+
+def chosen(times_ns: Sequence[int], max_rate: float) -> list[int]:
+    """The frames that an encoder takes which is given frames at `times_ns` and takes `max_rate` a second at most."""
+    due, taken = float("-inf"), []
+    gap = 1e9 / max_rate
+    for number, time in enumerate(times_ns):
+        if time + 0.5e6 >= due:
+            taken.append(number)
+            due = max(due + gap, time + 0.5 * gap) if due > float("-inf") else time + gap
+    return taken
+
+
+def encode_video(camera: Any, numbers: Sequence[int], setting: VideoSetting) -> list[list[bytes]]:
+    """The NAL units of each of the frames `numbers`. The same input gives the same bytes (one thread)."""
+    import av
+
+    width, height = camera.size
+    size = (max(32, round(width * setting.scale / 2) * 2), max(32, round(height * setting.scale / 2) * 2))
+    context: Any = av.CodecContext.create("libx264", "w")
+    context.width, context.height = size
+    context.pix_fmt = "yuv420p"
+    rate = max(1, round(setting.max_rate))
+    context.framerate, context.time_base = rate, Fraction(1, rate)
+    bits = max(1, round(setting.kbit))
+    parameters = {
+        "bitrate": bits,
+        "vbv-maxrate": bits,
+        "vbv-bufsize": max(1, round(setting.kbit / rate * 2)),
+        "intra-refresh": 1,
+        "keyint": 2 * rate,
+        "slice-max-size": SLICE_BYTES,
+        "threads": 1,
+        "lookahead-threads": 1,
+        "annexb": 1,
+        "repeat-headers": 1,
+    }
+    context.options = {
+        "preset": "medium",
+        "tune": "zerolatency",
+        "x264-params": ":".join(f"{name}={value}" for name, value in parameters.items()),
+    }
+    made: list[list[bytes]] = []
+    for place, number in enumerate(numbers):
+        image = camera.image(number)
+        if size != (width, height):
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(format="yuv420p")
+        frame.pts, frame.time_base = place, context.time_base
+        made.append([unit for packet in context.encode(frame) for unit in units(bytes(packet))])
+    return made
+
+
+def units(data: bytes) -> list[bytes]:
+    """The NAL units of an Annex B stream, without start codes; parameter sets ride with the unit after them."""
+    parts = [part.rstrip(b"\0") for part in data.replace(_START, b"\0\0\1").split(b"\0\0\1")]
+    result: list[bytes] = []
+    held = b""
+    for part in filter(None, parts):
+        kind = part[0] & 31
+        if kind in (6, 9):  # supplemental information and delimiters: nothing that a decoder needs
+            continue
+        held += _START + part
+        if kind not in (7, 8):
+            result.append(held)
+            held = b""
+    return result
+
+
+class VideoSender:
+    """`Sender` of one or several cameras' videos under equal shares of the budget."""
+
+    def __init__(self, made: Sequence[dict[int, list[bytes]]], rate: float, seconds: float) -> None:
+        self._made, self._seconds = made, seconds
+        share = rate / len(made)
+        self._buckets = [TokenBucket(share or None, ZENOH_UDP.wire_bytes(SLICE_BYTES + 64)) for _ in made]
+        self._queues: list[list[tuple[float, bytes, int]]] = [[] for _ in made]
+        self._counts = {"offered": 0, "encoded": 0, "dropped_old": 0}
+
+    def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None:
+        """A camera took a frame; its slices are there when it is encoded."""
+        self._counts["offered"] += 1
+        slices = self._made[camera].get(number)
+        if slices is None:
+            return
+        self._counts["encoded"] += 1
+        for place, data in enumerate(slices):
+            payload = _HEADER.pack(number & 0xFFFF, place, min(len(slices), 255), stamp_ns) + data[len(_START) :]
+            self._queues[camera].append((now + self._seconds, payload, number))
+
+    def next_event(self, now: float) -> float | None:
+        """When a slice may leave."""
+        times = [
+            max(queue[0][0], bucket.ready_at(ZENOH_UDP.wire_bytes(len(queue[0][1])), now))
+            for queue, bucket in zip(self._queues, self._buckets, strict=True)
+            if queue
+        ]
+        return min(times, default=None)
+
+    def pop(self, now: float) -> Departure | None:
+        """The slice that leaves at `now`."""
+        for camera, (queue, bucket) in enumerate(zip(self._queues, self._buckets, strict=True)):
+            while queue and now - queue[0][0] > OLDEST:
+                queue.pop(0)
+                self._counts["dropped_old"] += 1
+            if not queue or queue[0][0] > now:
+                continue
+            size = ZENOH_UDP.wire_bytes(len(queue[0][1]))
+            if bucket.ready_at(size, now) > now:
+                continue
+            bucket.spend(size, now)
+            _, payload, number = queue.pop(0)
+            return Departure(camera, payload, size, number, "picture")
+        return None
+
+    def counters(self) -> dict[str, int]:
+        """Frames offered and encoded, slices too old."""
+        return dict(self._counts)
+
+
+class _Camera:
+    """What the receiver holds of one camera: its decoder, and the frame whose slices come in."""
+
+    def __init__(self) -> None:
+        import av
+
+        self.context: Any = av.CodecContext.create("h264", "r")
+        self.context.thread_count = 1
+        self.context.options = {"flags": "low_delay"}
+        self.open: tuple[int, int] | None = None
+        self.slices: dict[int, bytes] = {}
+        self.count = 0
+        self.newest = -1
+        self.history = ""
+
+    def decode(self) -> Any:
+        """The picture after the slices of the open frame, None when the decoder gives none (yet)."""
+        import av
+
+        data = b"".join(_START + self.slices[place] for place in sorted(self.slices))
+        self.history = digest(self.history, data.hex())
+        try:
+            frames = self.context.decode(av.Packet(data))
+        except av.error.FFmpegError:
+            return None
+        return frames[-1] if frames else None
+
+
+class VideoReceiver:
+    """`Receiver` of videos: every frame that the decoder gives is detected."""
+
+    def __init__(self, cameras: Sequence[Camera], reader: Reader, seconds: float, perfect: bool = False) -> None:
+        self._cameras, self._reader, self._seconds, self._perfect = cameras, reader, seconds, perfect
+        self.states = [_Camera() for _ in cameras]
+
+    def push(self, camera: int, payload: bytes, now: float) -> list[Answer]:
+        """The readings of frames that this slice completes or gives up."""
+        if len(payload) <= _HEADER.size:
+            return []
+        frame, place, count, stamp_ns = _HEADER.unpack_from(payload)
+        state = self.states[camera]
+        key = (frame, stamp_ns)
+        answers = []
+        if state.open is not None and state.open != key:
+            if stamp_ns <= state.newest:
+                return []  # of a frame that was decoded without it
+            answers += self._finish(camera, now)
+        if stamp_ns <= state.newest:
+            return []
+        state.open, state.count = key, count
+        state.slices[place] = payload[_HEADER.size :]
+        if len(state.slices) == count:
+            answers += self._finish(camera, now)
+        return answers
+
+    def _finish(self, camera: int, now: float) -> list[Answer]:
+        state, one = self.states[camera], self._cameras[camera]
+        assert state.open is not None
+        frame, stamp_ns = state.open
+        picture = state.decode()
+        state.newest, state.open = stamp_ns, None
+        state.slices.clear()
+        if picture is None:
+            return []
+        number = number_of(frame, stamp_ns, one)
+
+        if self._perfect:
+            found = self._reader.reference(one, number)
+        else:
+            found = self._reader.detected(f"h264 {state.history}", lambda: fitted(picture, one.size), one.size)
+        last = self._reader.levels - 1
+        return [Answer(camera, number, stamp_ns, now, now + self._seconds, last, last, found, "picture")]
+
+
+class VideoStream:
+    """H.264 with one setting."""
+
+    name = "h264"
+    purposes = ("picture",)
+    perfect = False
+
+    def __init__(self, reader: Reader, costs: Costs, setting: VideoSetting) -> None:
+        self._reader, self._costs, self.how = reader, costs, setting
+
+    @property
+    def setting(self) -> str:
+        """The setting in words."""
+        return str(self.how)
+
+    def made(self, camera: Any) -> dict[int, list[bytes]]:
+        """Frame number -> NAL units, of the frames that the encoder takes."""
+        numbers = chosen(camera.times_ns, self.how.max_rate)
+        key = digest(*(camera.key(number) for number in numbers), str(self.how), "x264 2")
+
+        def make() -> list[list[str]]:
+            return [[pack_bytes(unit) for unit in frame] for frame in encode_video(camera, numbers, self.how)]
+
+        frames = self._reader.store.made("video", key, make)
+        return {number: [unpack_bytes(unit) for unit in frame] for number, frame in zip(numbers, frames, strict=True)}
+
+    def sender(self, cameras: Sequence[Camera], rate: float) -> VideoSender:
+        """The robot's end."""
+        return VideoSender([self.made(camera) for camera in cameras], rate, self._costs.h264)
+
+    def receiver(self, cameras: Sequence[Camera]) -> VideoReceiver:
+        """The base's end."""
+        return VideoReceiver(cameras, self._reader, self._costs.unpack + self._costs.detect, self.perfect)
+
+    def detections(self, camera: Any, wanted: Sequence[int]) -> dict[int, tuple[Any, ...]]:
+        """What the detector reads on the frames `wanted` when nothing is lost; of those that the encoder takes."""
+        receiver = VideoReceiver([camera], self._reader, 0.0, perfect=True)
+        state, found = receiver.states[0], {}
+        for number, slices in self.made(camera).items():
+            state.slices = {place: data[len(_START) :] for place, data in enumerate(slices)}
+            picture = state.decode()
+            if picture is not None and number in wanted:
+                found[number] = self._reader.detected(
+                    f"h264 {state.history}", lambda picture=picture: fitted(picture, camera.size), camera.size
+                )
+        return found
+
+
+def fitted(picture: Any, size: tuple[int, int]) -> Picture:
+    """A decoded video frame as RGB of `size`."""
+    rgb = picture.to_ndarray(format="rgb24")
+    return rgb if rgb.shape[1::-1] == tuple(size) else cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC)

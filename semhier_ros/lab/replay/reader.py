@@ -1,0 +1,203 @@
+"""The model of a replay, with a memory: frames are encoded once, prefixes are read once, pictures detected once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from semhier_ros.api import Codec
+from semhier_ros.codec.packet import Block
+from semhier_ros.codec.reading import Detection
+from semhier_ros.lab.replay.store import (
+    Store,
+    digest,
+    pack_bytes,
+    pack_detections,
+    unpack_bytes,
+    unpack_detections,
+)
+from semhier_ros.lab.streams.base import Camera, Picture
+
+Detections = tuple[Detection, ...]
+OPEN = 4
+"""Frames whose picture blocks can still be made without running the detector again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A frame's blocks, coarse first, as bytes; and what they read to after each prefix of semantic blocks."""
+
+    blocks: tuple[bytes, ...]
+    readings: tuple[Detections, ...]
+
+    def reading(self, prefix: int) -> Detections:
+        """Detections after blocks 0..prefix."""
+        return self.readings[min(prefix, len(self.readings) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prefix:
+    """A decoded prefix of which only the bytes are known."""
+
+    blocks: tuple[bytes, ...]
+
+
+class _Remembering:
+    """A `codec.model.Model` that decodes nothing that it has read before; everything else is the model's own."""
+
+    def __init__(self, model: Any, known: dict[tuple[tuple[bytes, ...], tuple[int, int]], Detections]) -> None:
+        self._model, self._known = model, known
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def decode(self, index: int, data: bytes, code: _Prefix | None) -> _Prefix:
+        return _Prefix((*(code.blocks if code else ()), data))
+
+    def read(self, code: _Prefix, prefix: int, size: tuple[int, int]) -> Detections:
+        blocks = code.blocks[: self._model.semantic_blocks]
+        key = (blocks, size)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._model.read(self.whole(blocks), len(blocks) - 1, size)
+        return found
+
+    def picture(self, code: _Prefix, prefix: int, size: tuple[int, int]) -> Picture:
+        return np.asarray(self._model.picture(self.whole(code.blocks), prefix, size))
+
+    def whole(self, blocks: Sequence[bytes]) -> Any:
+        """The model's own code of a prefix."""
+        code = None
+        for index, data in enumerate(blocks):
+            code = self._model.decode(index, data, code)
+        return code
+
+
+class Reader:
+    """What a replay asks of a model. `store` keeps what was made; `threads` of the networks, 0 for their own choice.
+
+    `costs_ms`: name -> what each frame took, of those that were made in this process; `network_seconds`: processor time
+    of all of them together, which a full cache saves.
+    """
+
+    def __init__(self, codec: Codec, store: Store | None = None) -> None:
+        self.codec = codec
+        self.store = store or Store()
+        self.levels = codec.levels
+        self.block_names = tuple(codec.block_names)
+        self.semantic_blocks = codec.semantic_blocks
+        self.costs_ms: dict[str, list[float]] = {}
+        self.network_seconds = 0.0
+        self._encoded: dict[str, Encoded] = {}
+        self._open: dict[str, Iterator[Block]] = {}
+        self._read: dict[tuple[tuple[bytes, ...], tuple[int, int]], Detections] = {}
+        self._remembering = Codec(_Remembering(codec.model, self._read))
+
+    @classmethod
+    def load(cls, model: str, device: str = "cpu", store: Store | None = None, threads: int = 1) -> Reader:
+        """A reader of the model of that name or folder. Raises what `Codec.load` raises."""
+        return cls(Codec.load(model, device, threads=threads), store)
+
+    def encoded(self, camera: Camera, number: int, whole: bool = False) -> Encoded:
+        """The semantic blocks of a frame and their readings; with `whole` its picture blocks too.
+
+        Picture blocks that are asked for soon after the semantic ones cost nothing but themselves.
+        """
+        key = digest(camera.key(number), self.codec.model_hash, camera.size)
+        held = self._encoded.get(key)
+        wanted = len(self.block_names) if whole else self.semantic_blocks
+        if held is not None and len(held.blocks) >= wanted:
+            return held
+        stored = self.store.get("encoded", key)
+        if stored is not None and len(stored[0]) >= wanted:
+            made = Encoded(tuple(map(unpack_bytes, stored[0])), tuple(map(unpack_detections, stored[1])))
+        else:
+            spent = time.process_time()
+            made = self._encode(key, camera, number, held, whole)
+            self.network_seconds += time.process_time() - spent
+            self.store.put(
+                "encoded", key, [[pack_bytes(data) for data in made.blocks], [*map(pack_detections, made.readings)]]
+            )
+        if held is not None:
+            made = Encoded(made.blocks, held.readings)  # a truth stays the same object: matching goes by it
+        for place, reading in enumerate(made.readings):
+            self._read[made.blocks[: place + 1], camera.size] = reading
+        self._encoded[key] = made
+        return made
+
+    def blocks(self, camera: Camera, number: int, whole: bool = True) -> list[Block]:
+        """The frame's blocks as they travel: all, or the semantic ones at least."""
+        tag = self.codec.stream_tag
+        return [
+            Block(tag, number & 0xFFFF, index, data)
+            for index, data in enumerate(self.encoded(camera, number, whole).blocks)
+        ]
+
+    def decoder(self, size: tuple[int, int], keep_frames: int = 32) -> Any:
+        """The package's own decoder for pictures of `size`, which reads no prefix twice."""
+        return self._remembering.decoder(size, keep_frames)
+
+    def reference(self, camera: Camera, number: int) -> Detections:
+        """What the detector reads on the uncompressed frame: all semantic blocks."""
+        return self.encoded(camera, number).readings[-1]
+
+    def detect(self, image: Picture, size: tuple[int, int]) -> Detections:
+        """What the same detector reads on any picture, with boxes in a picture of `size`."""
+        begin, spent = time.perf_counter(), time.process_time()
+        blocks = self.codec.encode(image, blocks=self.semantic_blocks)
+        decoder = self.codec.decoder(size)
+        found: Detections = ()
+        for block in blocks:
+            reading = decoder.push(block)
+            found = reading.detections if reading else found
+        self._cost("detect", begin)
+        self.network_seconds += time.process_time() - spent
+        return found
+
+    def detected(self, key: str, image: Any, size: tuple[int, int]) -> Detections:
+        """`detect`, remembered under `key`; `image()` is called only when needed and may give None: nothing seen."""
+
+        def make() -> list[Any]:
+            picture = image()
+            return [] if picture is None else pack_detections(self.detect(picture, size))
+
+        name = digest(key, self.codec.model_hash, size)
+        return unpack_detections(self.store.made("detected", name, make))
+
+    def cost(self, name: str) -> float | None:
+        """The median of what `name` took here, in seconds; None when it was not done."""
+        values = self.costs_ms.get(name)
+        return median(values) / 1e3 if values else None
+
+    def _encode(self, key: str, camera: Camera, number: int, held: Encoded | None, whole: bool) -> Encoded:
+        steps = self._open.pop(key, None)
+        if held is None or steps is None:
+            begin = time.perf_counter()
+            steps = self.codec.encode_stepwise(camera.image(number))
+            blocks = [next(steps) for _ in range(self.semantic_blocks)]
+            self._cost("semantic", begin)
+            begin = time.perf_counter()
+            decoder = self.codec.decoder(camera.size)
+            readings = []
+            for block in blocks:
+                reading = decoder.push(block)
+                readings.append(reading.detections if reading else ())
+            self._cost("read", begin)
+            held = Encoded(tuple(block.data for block in blocks), tuple(readings))
+        if not whole:
+            self._open[key] = steps
+            while len(self._open) > OPEN:
+                del self._open[next(iter(self._open))]
+            return held
+        begin = time.perf_counter()
+        pictures = tuple(block.data for block in steps)
+        self._cost("picture", begin)
+        return Encoded((*held.blocks[: self.semantic_blocks], *pictures), held.readings)
+
+    def _cost(self, name: str, begin: float) -> None:
+        self.costs_ms.setdefault(name, []).append((time.perf_counter() - begin) * 1e3)

@@ -1,0 +1,1 @@
+"""What runs are worth: overlap, precision, names, delivery, bootstrap, frontiers."""

@@ -1,0 +1,158 @@
+"""A question asked later: types read from object latents that were trained on groups only.
+
+An object codec is trained for any vehicle and its four groups, on what the shipped detector finds in the training
+scenes; no type is ever named to it. Then a linear probe learns the 21 types from what each prefix decodes to, on those
+scenes, and is asked on the reporting scenes: beside it the same probe on the uncompressed features, on the whole answer
+that such a stream could send instead (box, score and group), and the share of the commonest type per group. The
+detector's own trunk has seen the types, so this asks what the *bytes* keep, not what the features know.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.lab.options import add_json, add_model, finish
+from semhier_ros.paths import find_model
+from semhier_ros.scene.backend import OpenVinoBackend
+from semhier_ros.scene.folder import read_scene_folder
+from semhier_ros.scene.stream import SceneStream
+from semhier_ros.taxonomy import Taxonomy
+
+if TYPE_CHECKING:  # what needs torch is loaded by the functions that use it
+    from semhier_ros.torch.object_codec import ObjectCodec
+    from semhier_ros.training.object_codec import Rows
+    from semhier_ros.training.road_objects import Matched
+
+LATENTS = (4, 12)
+RATE_WEIGHTS = (0.06, 0.01)
+
+
+def groups_only(rows: Rows, owner: NDArray[np.intp], groups: int) -> Rows:
+    """`rows` as if the taxonomy ended at the groups."""
+    member = np.eye(groups, dtype=np.float32)[owner]
+    leaves = np.log(np.maximum(np.exp(rows.leaves) @ member, 1e-9))
+    types = len(owner)
+    told = rows.told[:, : rows.told.shape[1] - types]
+    features = rows.evidence[:, : rows.features.shape[1]]
+    rest = rows.evidence[:, rows.features.shape[1] + types :]
+    truth = np.where(rows.truth >= 0, owner[np.maximum(rows.truth, 0)], -1)
+    return rows._replace(
+        told=told, evidence=np.concatenate([features, leaves / 4, rest], axis=1), leaves=leaves, truth=truth
+    )
+
+
+def surer(scene: Matched, threshold: float) -> Matched:
+    """Only the objects of at least `threshold`."""
+    rows = np.flatnonzero(scene.objects.objectness >= threshold)
+    return scene._replace(objects=scene.objects.take(rows), truth=scene.truth[rows], wanted=scene.wanted[rows])
+
+
+def decoded(codec: ObjectCodec, rows: Rows) -> tuple[list[NDArray[np.float32]], list[float]]:
+    """What each prefix decodes to (told and latents), and the mean bits an object of each latent group."""
+    import torch
+
+    from semhier_ros.torch.object_codec import MAX_SCALE, MIN_SCALE
+    from semhier_ros.torch.rate import interval_bits
+
+    told, known = torch.from_numpy(rows.told), torch.from_numpy(rows.evidence)
+    prefixes, spent, latents = [rows.told], list[float](), list[torch.Tensor]()
+    with torch.no_grad():
+        for group in range(len(codec.latents)):
+            mean, scale = codec.context[group](torch.cat([told, *latents], dim=1)).chunk(2, dim=1)
+            steps = (codec.project[group](known) - mean).round()
+            spent.append(float(interval_bits(steps, scale.exp().clamp(MIN_SCALE, MAX_SCALE)).sum(1).mean()))
+            latents.append(mean + steps)
+            prefixes.append(torch.cat([told, *latents], dim=1).numpy())
+    return prefixes, spent
+
+
+def probe(train: NDArray, truth: NDArray, test: NDArray, wanted: NDArray, classes: int) -> float:
+    """Top-1 accuracy of a linear probe."""
+    import torch
+
+    torch.manual_seed(0)
+    mean, scale = train.mean(0), train.std(0) + 1e-3
+    inputs, goals = torch.from_numpy((train - mean) / scale), torch.from_numpy(truth)
+    linear = torch.nn.Linear(train.shape[1], classes)
+    optimizer = torch.optim.Adam(linear.parameters(), lr=1e-2, weight_decay=1e-5)
+    for _ in range(400):
+        pick = torch.randint(len(inputs), (2048,))
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(linear(inputs[pick]), goals[pick]).backward()
+        optimizer.step()
+    answers = linear(torch.from_numpy((test - mean) / scale)).argmax(1).numpy()
+    return float((answers == wanted).mean())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="folder of the labelled scenes")
+    parser.add_argument("--splits", type=Path, default=Path("config/splits/road-vehicles"), help="lists of scenes")
+    parser.add_argument("--out", type=Path, default=Path("runs/road"), help="folder of caches (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=2500, help="of training (default: %(default)s)")
+    add_model(parser, device=False)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Trains the codec and the probes."""
+    import torch
+
+    from semhier_ros.training.object_codec import train_object_codec
+    from semhier_ros.training.road_data import load_scenes
+    from semhier_ros.training.road_objects import collect, make_rows, remembered
+    from semhier_ros.training.yolo_data import YoloData
+
+    torch.set_num_threads(1)
+    folder = read_scene_folder(find_model(options.model))
+    taxonomy = Taxonomy.load(folder.path / "taxonomy.yaml")
+    owner = np.asarray(taxonomy.owner(1))
+    layout, backend = folder.stream.layout, OpenVinoBackend(folder.path, threads=1)
+    data = YoloData.open(options.data, options.splits)
+    report = (options.splits / "report.txt").read_text().split()
+    data = YoloData(data.classes, {**data.images, "report": tuple(options.data / "images" / name for name in report)})
+    plain = SceneStream(layout, {}, {}, np.zeros((1, 1), np.uint8), np.zeros(1, np.uint8))
+    rows = {}
+    for split in ("train", "report"):
+        scenes = load_scenes(data, split, options.out / f"cache-{split}")
+        if split == "train":
+            version = hashlib.sha256((folder.path / "detector.onnx").read_bytes()).hexdigest()[:12]
+            seen = remembered(options.out / f"objects-{version}.npz", backend, scenes, layout, folder.threshold)
+            found = [surer(scene, folder.threshold) for scene in seen]
+            features = np.concatenate([scene.objects.features for scene in found])
+            mean, scale = features.mean(0), features.std(0) + 1e-3
+        else:
+            found = collect(backend, scenes, layout, ((1.0, False),), folder.threshold)
+        rows[split] = make_rows(plain, found, mean, scale)
+    few = {split: groups_only(own, owner, len(taxonomy.levels[1])) for split, own in rows.items()}
+    owners = [np.zeros(len(taxonomy.levels[1]), np.intp), np.arange(len(taxonomy.levels[1]))]
+    nodes = (1, len(taxonomy.levels[1]))
+    codec = train_object_codec(few["train"], nodes, owners, LATENTS, options.steps, 0, rate_weights=RATE_WEIGHTS)
+    named = {split: own.truth >= 0 for split, own in rows.items()}
+    truths = {split: own.truth[named[split]] for split, own in rows.items()}
+    prefixes, spent = decoded(codec, few["report"])
+    taught, _ = decoded(codec, few["train"])
+    classes = len(taxonomy.levels[2])
+
+    def ask(train: NDArray, test: NDArray) -> float:
+        return probe(train[named["train"]], truths["train"], test[named["report"]], truths["report"], classes)
+
+    best = np.array(
+        [np.bincount(truths["train"][owner[truths["train"]] == g]).argmax() for g in range(owner.max() + 1)]
+    )
+    result = {
+        "objects": int(named["report"].sum()),
+        "latent_bits_per_object": [round(value, 2) for value in spent],
+        "accuracy": {
+            "uncompressed_features": ask(rows["train"].features, rows["report"].features),
+            "answer_box_score_group": ask(taught[0], prefixes[0]),
+            **{f"prefix_{k}": ask(taught[k], prefixes[k]) for k in range(1, len(prefixes))},
+            "commonest_type_of_true_group": float((best[owner[truths["report"]]] == truths["report"]).mean()),
+        },
+    }
+    return finish(result, options.json)

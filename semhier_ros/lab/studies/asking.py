@@ -1,0 +1,165 @@
+"""What asking saves: bytes on the wire when finer blocks are asked for only where a reading is uncertain.
+
+Labelled scenes, each sent once. `types`: all semantic blocks at once, or blocks 0..BASE at once and the rest on request
+for one frame or, lasting, for `HOLD` frames (each scene then stands for as many, of which the first comes without);
+accuracy is AP50 at the finest level. `pictures`: every block at once, or the semantic ones at once and the picture's on
+request; they are not part of the reading, so its accuracy is the same. Bytes are those of real packets with the link's
+headers, pieces and requests included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from semhier_ros.camera.asking import AskPolicy, Seen
+from semhier_ros.whole_file import write_whole
+
+THRESHOLDS = (0.4, 0.6, 0.8, 1.01)
+ABOVE = (0.0, 0.3, 0.5)
+NEAR = (0.0, 0.1, 0.2, 0.3)
+HOLD = 20
+"""Two seconds at 10 frames/s."""
+PIECE_BYTES = 200
+"""Packets of a picture on a link of 64 kbit/s."""
+REQUEST_BYTES = 14
+EQUAL = 0.005
+"""AP50 that may be missing and still count as equal."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `semhier bench asking`."""
+    parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
+    parser.add_argument("--labels", type=Path, required=True, help="folder of their YOLO labels")
+    parser.add_argument("--names", type=Path, help="file that lists the pictures (default: all)")
+    parser.add_argument("--limit", type=int, default=0, help="so many scenes at most (default: all)")
+    parser.add_argument("--model", default="road", help="model name or folder (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"), help="(default: %(default)s)")
+    parser.add_argument("--json", type=Path, required=True, metavar="OUT", help="file of the result")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measures and writes the table."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from semhier_ros.api import Codec
+    from semhier_ros.lab.footage.labels import find_scenes, read_labels
+    from semhier_ros.lab.footage.video import read_picture
+    from semhier_ros.lab.scoring.coco import Truth, rows_of
+
+    codec = Codec.load(options.model, options.device, threads=1)
+    scenes = find_scenes(options.images, options.labels, options.names)
+    scenes = scenes[: options.limit] if options.limit else scenes
+    last = codec.levels - 1
+    labels: list[Any] = []
+    frames: list[dict[str, Any]] = []
+    for scene in tqdm(scenes, unit="scene"):
+        image = read_picture(scene.picture)
+        height, width = image.shape[:2]
+        file = scene.labels if scene.labels is not None and scene.labels.is_file() else Path("/dev/null")
+        labels.append(read_labels(file, width, height))
+        blocks = codec.encode(image)
+        decoder = codec.decoder((width, height))
+        readings = [decoder.push(block) for block in blocks[: codec.semantic_blocks]]
+        frames.append(
+            {
+                "blocks": blocks[: codec.semantic_blocks],
+                "picture": sum(pieces(block) for block in blocks[codec.semantic_blocks :]),
+                "rows": [rows_of(reading.detections, codec.levels)[last] for reading in readings if reading],
+                "seen": [seen(reading.detections, height) for reading in readings if reading],
+            }
+        )
+    owners = [np.asarray(codec.taxonomy.owner(level)) for level in range(codec.levels)]
+    truth = Truth(labels, owners, [codec.taxonomy.names(level) for level in range(codec.levels)])
+    result = measure(frames, lambda rows: float(truth.score(last, rows).ap50))
+    result |= {"scenes": len(frames), "model": codec.model_hash}
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(options.json, json.dumps(result, indent=1) + "\n")
+    print(json.dumps({key: result[key] for key in ("everything", "saved")}))
+    return 0
+
+
+def measure(frames: Sequence[dict[str, Any]], score: Any) -> dict[str, Any]:
+    """The tables; `score(rows of all frames)` gives AP50 at the finest level."""
+    last = len(frames[0]["blocks"]) - 1
+    request = envelope().wire_bytes(REQUEST_BYTES)
+    semantic = [wire(frame["blocks"]) for frame in frames]
+    best = score([frame["rows"][-1] for frame in frames])
+    full, everything = mean(semantic), mean([a + frame["picture"] for a, frame in zip(semantic, frames, strict=True)])
+    types, pictures = [], []
+    for setting in product(ABOVE, NEAR, THRESHOLDS):
+        above, near, below = setting
+        policy = AskPolicy(min(below, 1.0), 15, 20.0, above=above, near=near)
+        known = dict(zip(("above", "near", "below"), setting, strict=True))
+        asked = [policy.uncertain(frame["seen"][last]) for frame in frames]
+        wires = [a + ask * (frame["picture"] + request) for a, ask, frame in zip(semantic, asked, frames, strict=True)]
+        pictures.append({**known, "asked": mean(asked), "ap50": best, "share_saved": 1.0 - mean(wires) / everything})
+        if below < 1.0:
+            continue
+        for base in range(last):  # a finer name is not known yet: whatever is there and near is asked for
+            asked = [
+                any(item.score >= above and item.height >= near for item in frame["seen"][base]) for frame in frames
+            ]
+            first = [wire(frame["blocks"][: base + 1]) for frame in frames]
+            rest = [wire(frame["blocks"][base + 1 :]) for frame in frames]
+            once = mean([a + ask * (b + request) for a, b, ask in zip(first, rest, asked, strict=True)])
+            lasting = mean(
+                [
+                    a + ask * ((b - a) * (HOLD - 1) + request) / HOLD
+                    for a, b, ask in zip(first, semantic, asked, strict=True)
+                ]
+            )
+            entry = {"base": base, "above": above, "near": near, "asked": mean(asked)}
+            entry["ap50"] = score(
+                [frame["rows"][-1 if ask else base] for frame, ask in zip(frames, asked, strict=True)]
+            )
+            entry |= {"share_saved_once": 1.0 - once / full, "share_saved_lasting": 1.0 - lasting / full}
+            types.append(entry)
+    equal = [row for row in types if row["ap50"] >= best - EQUAL]
+    return {
+        "everything": {"ap50": best, "semantic_bytes": full, "wire_bytes": everything},
+        "saved": max(equal, key=lambda row: row["share_saved_lasting"], default=None),
+        "types": types,
+        "pictures": pictures,
+    }
+
+
+def mean(values: Sequence[float]) -> float:
+    """Their mean."""
+    return sum(values) / len(values)
+
+
+def seen(detections: Sequence[Any], height: int) -> list[Seen]:
+    """The objects of a reading as the policy sees them; `height` of the picture in pixels."""
+    return [
+        Seen(item.scores[0], item.scores[-1] / max(item.scores[0], 1e-9), (item.box[3] - item.box[1]) / height)
+        for item in detections
+        if item.scores
+    ]
+
+
+def pieces(block: Any) -> int:
+    """Bytes on IP of one block in packets of its own."""
+    from semhier_ros.codec.packet import split
+
+    return sum(int(envelope().wire_bytes(len(packet))) for packet in split(block, PIECE_BYTES))
+
+
+def envelope() -> Any:
+    """The wire model of the measured link."""
+    from semhier_ros.link.schedule.wire import ZENOH_UDP
+    from semhier_ros.link.sender import measured
+
+    return measured(ZENOH_UDP)
+
+
+def wire(blocks: Sequence[Any]) -> int:
+    """Bytes on IP of consecutive blocks in one packet, with the stamp where block 0 is among them."""
+    from semhier_ros.codec.packet import Packet
+
+    return int(envelope().wire_bytes(len(Packet.pack(blocks, stamp_ns=0 if blocks[0].index == 0 else None))))

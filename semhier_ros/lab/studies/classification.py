@@ -1,0 +1,288 @@
+"""`semhier evaluate classification`: what is right about a whole image, at every level, after every prefix.
+
+Every photo is really encoded and decoded. Ours is scored by the heads on the latents; every decoded picture, ours and
+the reference codecs', by an independent classifier (EfficientNet-Lite2, seen by no training here). `kl` is the
+divergence in nats from the trunk's own posterior to the one read from the bytes, both as the networks give them;
+`kl_calibrated` compares the calibrated ones.
+
+Codecs of pictures (JPEG, WebP, AVIF, JPEG XL, JPEG 2000, CompressAI, control) each get their best of several picture
+scales and qualities: all settings are tried on a few photos of the list, those on the frontier of bytes against the
+judge's log-probability of the true class at any level, or against PSNR, are measured on all, and `best_at` marks the
+frontier of what was measured. Choosing on the photos that are reported favours the references.
+
+`control:FOLDER` is a whole-image model's picture blocks alone: what levels of meaning cost pictures, and what they give
+them, shows against a folder painted `--untold` (docs/training.md).
+
+`at` holds what every codec's pictures reach at the sizes of --at, and `margin_of_semhier` what ours leads by there,
+both with 95 % intervals of a bootstrap over photos (`at_sizes`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from semhier_ros.cli import CommandError
+from semhier_ros.lab.baselines import Setting, make
+from semhier_ros.lab.footage.labels import Labelled, read_grouping, read_photos
+from semhier_ros.lab.scoring import at_sizes
+from semhier_ros.lab.scoring.frontier import mark_frontier, undominated
+from semhier_ros.lab.studies.classification_data import Judge, calibration_error, interval
+from semhier_ros.lab.studies.classification_worker import Plan, Row, Worker, check_codecs
+
+SIZES = (300, 600, 1200, 2400)
+"""Payload bytes at which pictures are compared by default."""
+
+MOST_SETTINGS = 14
+"""How many operating points of a codec of pictures are measured on all photos."""
+
+_worker: Worker | None = None
+
+
+def _begin(plan: Plan) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command, which ends its workers
+    cv2.setNumThreads(1)
+    _worker = Worker(plan)
+
+
+def _measure(task: tuple[Labelled, dict[str, list[Setting]]]) -> dict[str, list[Row]]:
+    assert _worker is not None
+    return _worker.measure(*task)
+
+
+def _probe(photo: Labelled) -> dict[str, list[Row]]:
+    assert _worker is not None
+    return _worker.probe(photo)
+
+
+def worth_measuring(settings: Sequence[Setting], photos: Sequence[Sequence[Row]]) -> list[Setting]:
+    """The settings of a codec that are its best for something, by the means over `photos` of a row for each of them;
+    at most `MOST_SETTINGS`, spread over the logarithm of bytes."""
+    names = [name for name in photos[0][0] if name != "payload_bytes"]
+    means = {
+        name: np.mean([[row[name] for row in rows] for rows in photos], axis=0).tolist()
+        for name in ("payload_bytes", *names)
+    }
+    sizes = means["payload_bytes"]
+    fronts = [undominated(sizes, means[name]) for name in names]
+    distinct: dict[tuple[float, ...], int] = {}  # a cut behind a file's end is no setting of its own
+    for place in range(len(settings)):
+        if any(front[place] for front in fronts):
+            distinct.setdefault(tuple(values[place] for values in means.values()), place)
+    kept = sorted(distinct.values(), key=lambda place: sizes[place])
+    while len(kept) > MOST_SETTINGS:  # of the two nearest neighbours goes the one nearer to its other neighbour
+        logs = np.log([sizes[place] + 1 for place in kept])
+        kept.pop(1 + int((logs[2:] - logs[:-2]).argmin()))
+    return [settings[place] for place in kept]
+
+
+def summary(rows: list[Row]) -> Row:
+    """The means over photos of one codec's rows at one operating point, with 95 % intervals of the accuracies."""
+    first = rows[0]
+    result: Row = {key: first[key] for key in ("prefix", "setting", "scale", "quality", "cut") if key in first}
+    for key in ("payload_bytes", "bytes"):
+        if key in first:
+            result[f"{key}_mean"] = float(np.mean([row[key] for row in rows]))
+    for key in ("accuracy", "judge_accuracy", "kl", "kl_calibrated", "nll"):
+        if key in first:
+            columns = {name: np.array([row[key][name] for row in rows], float) for name in first[key]}
+            result[key] = {name: float(values.mean()) for name, values in columns.items()}
+            if key.endswith("accuracy"):
+                result[f"{key}_interval"] = {name: interval(values) for name, values in columns.items()}
+    if "confidence" in first:
+        result["calibration_error"] = {
+            name: calibration_error(
+                np.array([row["confidence"][name] for row in rows]),
+                np.array([row["accuracy"][name] for row in rows], float),
+            )
+            for name in first["confidence"]
+        }
+    if "psnr" in first:
+        result["psnr"] = float(np.mean([row["psnr"] for row in rows]))
+    return result
+
+
+def judged(row: Row) -> dict[str, float]:
+    """What a codec of pictures is compared by: the judge's accuracies, and PSNR."""
+    return {**row.get("judge_accuracy", {}), "psnr": row["psnr"]}
+
+
+def table(result: Row) -> str:
+    """What a person reads: one line per codec and operating point (of codecs of pictures, those best at something)."""
+    lines = [
+        f"{'codec':<18} {'at':>32}{'payload':>9}{'bytes':>8}  accuracy L0 / L1 / L2 (95 %)        kl L0 L1 L2   psnr"
+    ]
+
+    def line(name: str, row: Row) -> str:
+        kind = "accuracy" if "accuracy" in row else "judge_accuracy"
+        accuracy = row.get(kind, {})
+        spread = row.get(f"{kind}_interval", {})
+        marks = [
+            f"{100 * accuracy[key]:.1f} ({100 * spread[key][0]:.1f}-{100 * spread[key][1]:.1f})"
+            for key in ("L0", "L1", "L2")
+            if key in accuracy
+        ]
+        kl = " ".join(f"{value:.3f}" for value in row.get("kl", {}).values())
+        at = f"prefix {row['prefix']}" if "prefix" in row else str(row.get("setting", ""))
+        if "scale" in row:
+            at = f"scale {row['scale']:g}, quality {row['quality']:g}"
+            at += f", cut {row['cut']}" if row["cut"] is not None else ""
+        sizes = f"{row.get('payload_bytes_mean', 0):9.1f}{row.get('bytes_mean', 0):8.1f}"
+        return f"{name:<18} {at:>32}{sizes}  {' / '.join(marks)}  {kl}  {row.get('psnr', 0):.2f}"
+
+    lines += [line(name, result[name]) for name in ("uncompressed", "judge_uncompressed")]
+    lines += [line(name, row) for name, rows in result["codecs"].items() for row in rows if row.get("best_at", True)]
+    return "\n".join([*lines, *at_sizes.table(result["at"])])
+
+
+def make_plan(options: argparse.Namespace) -> tuple[Plan, list[Labelled]]:
+    """What the command line asks for. Raises CommandError, ModuleNotFoundError."""
+    from semhier_ros import Codec
+    from semhier_ros.taxonomy import Taxonomy
+
+    try:
+        check_codecs(options.codecs)
+        codec = Codec.load(options.model, options.device, threads=1)
+    except (ValueError, OSError) as error:
+        raise CommandError(str(error)) from error
+    if not codec.whole_image:
+        raise CommandError(f"--model {options.model}: {codec.name} reads no whole images")
+    for name, value, high in (
+        ("--limit", options.limit, 10**9),
+        ("--workers", options.workers, 256),
+        ("--probe", options.probe, 10**6),
+        ("--blocks", options.blocks, len(codec.block_names)),
+    ):
+        if value is not None and not 1 <= value <= high:
+            raise CommandError(f"{name} {value}: outside 1..{high}")
+    if wrong := [size for size in options.at if size < 1]:
+        raise CommandError(f"--at {wrong[0]}: below 1")
+    model: Any = codec.model
+    steps = len(model.stream.layout.steps)
+    if options.quality is not None and not 0 <= options.quality < steps:
+        raise CommandError(f"--quality {options.quality}: outside 0..{steps - 1}")
+    tree: Taxonomy = codec.taxonomy
+    photos = read_photos(options.images, options.labels, tree.leaf_count, options.files)[: options.limit]
+    owners = {f"L{level}": np.array(tree.owner(level)) for level in range(tree.depth)}
+    owners |= {path.stem: read_grouping(path, tree.leaf_count) for path in options.groupings}
+    plan = Plan(
+        options.model,
+        options.device,
+        tuple(dict.fromkeys(options.codecs)),
+        owners,
+        options.quality,
+        options.blocks,
+        options.pictures,
+        False,
+        options.cache,
+    )
+    shows = bool(plan.stills) or (options.pictures and "semhier" in plan.codecs)
+    if options.judge and shows:
+        Judge(options.cache, 1)  # made once, before the processes share it
+        plan = dataclasses.replace(plan, judge=True)
+    return plan, photos
+
+
+def evaluate(plan: Plan, photos: Sequence[Labelled], workers: int, probes: int, sizes: Sequence[int] = SIZES) -> Row:
+    """The result file's content. Raises CommandError for a photo that cannot be read."""
+    context = multiprocessing.get_context("spawn")
+    measured: dict[str, list[list[Row]]] = defaultdict(list)
+    settings: dict[str, list[Setting]] = {}
+    with context.Pool(min(workers, len(photos)), _begin, (plan,)) as pool:
+
+        def each(work: Callable[..., Any], tasks: Sequence[Any], said: str) -> Iterable[dict[str, list[Row]]]:
+            return tqdm(pool.imap(work, tasks), total=len(tasks), unit="photo", desc=said, mininterval=2)
+
+        if plan.stills:
+            some = [photos[place] for place in sorted({round(p) for p in np.linspace(0, len(photos) - 1, probes)})]
+            probed = list(each(_probe, some, "settings"))
+            for name in plan.stills:
+                settings[name] = worth_measuring(make(name).settings(), [rows[name] for rows in probed])
+        for rows in each(_measure, [(photo, settings) for photo in photos], "evaluate"):
+            for name, points in rows.items():
+                measured[name].append(points)
+    curves = {name: [summary(list(points)) for points in zip(*rows, strict=True)] for name, rows in measured.items()}
+    result: Row = {
+        "images": len(photos),
+        "model": plan.model,
+        "uncompressed": curves.pop("uncompressed")[0],
+        "judge_uncompressed": curves.pop("judge_uncompressed")[0],
+        "codecs": curves,
+        "headers": {name: make(name).header for name in plan.stills},
+    }
+    shown = {name: measured[name] for name in curves if "psnr" in curves[name][0]} if sizes else {}
+    result["at"] = at_sizes.at_sizes(shown, judged, sorted(set(sizes)))
+    for name in plan.stills:
+        curves[name].sort(key=lambda row: row["payload_bytes_mean"])
+        mark_frontier(curves[name], judged)
+    result["uncompressed"] |= result["uncompressed"].pop("accuracy")
+    result["uncompressed"]["accuracy"] = {name: result["uncompressed"][name] for name in plan.owners}
+    return result
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, write the JSON, print the table."""
+    plan, photos = make_plan(options)
+    result = evaluate(plan, photos, options.workers or len(os.sched_getaffinity(0)), options.probe, options.at)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    print(table(result))
+    if options.plot:
+        from semhier_ros.lab.studies.classification_plot import draw
+
+        draw(result, options.plot)
+    return 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from semhier_ros.lab.baselines import CONTROL, NAMES, WITH_PATH
+    from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES
+
+    parser.add_argument("--images", type=Path, required=True, help="folder of photos")
+    parser.add_argument("--labels", type=Path, required=True, help="CSV with columns file,label (0-based classes)")
+    parser.add_argument("--model", default="imagenet", help="whole-image model, by name or folder")
+    parser.add_argument("--files", type=Path, help="list of the file names to use, e.g. a split's report.txt")
+    parser.add_argument("--groupings", type=Path, nargs="*", default=[], help="CSVs with columns label,cluster")
+    parser.add_argument(
+        "--codecs",
+        nargs="*",
+        metavar="CODEC",
+        default=["semhier", *VECTOR_NAMES, "jpeg", "webp"],
+        help=f"what to compare, of semhier, {', '.join((*VECTOR_NAMES, *NAMES, WITH_PATH, CONTROL))} "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--quality", type=int, help="operating point of ours (default: the model's own)")
+    parser.add_argument("--no-judge", dest="judge", action="store_false", help="leave the independent classifier out")
+    parser.add_argument("--blocks", type=int, help="blocks of ours to send (default: all)")
+    parser.add_argument("--no-pictures", dest="pictures", action="store_false", help="decode no picture of ours")
+    parser.add_argument(
+        "--probe", type=int, default=16, help="photos on which settings of picture codecs are tried (%(default)s)"
+    )
+    parser.add_argument(
+        "--at",
+        type=int,
+        nargs="*",
+        default=list(SIZES),
+        metavar="BYTES",
+        help="payload sizes at which pictures are compared, ours with each other codec in pairs (default: %(default)s)",
+    )
+    parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--plot", type=Path, help="an SVG of accuracy over bytes")
+    parser.add_argument("--limit", type=int, help="only the first so many photos")
+    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or torch")
+    parser.add_argument("--cache", type=Path, default=Path("runs/evaluation"), help="where the judge's network is kept")

@@ -1,0 +1,220 @@
+"""Whether what one arithmetic encodes another decodes to the very same symbols, over many pictures.
+
+A process with two threads encodes in bf16, another with one thread decodes in float32: networks, NumPy and OpenVINO
+alike. Compared is every symbol of every block (names, latents, boxes, picture latents) with what the encoder quantised.
+Encoding again in float32 on one thread (--again, every n-th picture) tells how often the two arithmetics choose other
+symbols in the first place: without such pictures the test would prove little. `--backend torch` encodes with PyTorch,
+whose bf16 is real on every CPU, and slow without AVX-512; `rounded` does what processors with bf16 do, in PyTorch:
+operands of every layer rounded to bf16, sums in float32. OpenVINO's is real only where the CPU has it
+(`bf16_in_hardware`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from semhier_ros.api import Codec
+from semhier_ros.lab.footage.bags import open_footage
+from semhier_ros.lab.footage.video import picture_files, read_picture
+from semhier_ros.lab.options import add_json, add_model, finish
+
+ENCODE_THREADS, DECODE_THREADS = 2, 1
+LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+BATCH = 25
+BACKENDS = ("openvino", "torch", "rounded")
+
+_codec: Any = None
+
+
+def pictures(options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and pixels (HxWx3 uint8 RGB) of each picture that is asked for."""
+    if options.images:
+        for path in picture_files(options.images)[options.start : options.start + options.limit]:
+            yield path.name, read_picture(path)
+        return
+    cameras = [camera for path in options.video for camera in open_footage(path)[0]]
+    frames = ((camera, number) for camera in cameras for number in range(len(camera)))
+    for camera, number in islice(frames, options.start, options.start + options.limit):
+        yield f"{camera.topic}:{number}", camera.image(number)
+
+
+def begin(model: str, backend: str, threads: int, precision: str) -> None:
+    """Loads the codec of a process."""
+    global _codec
+    cv2.setNumThreads(threads)
+    if backend != "openvino":
+        import torch
+
+        torch.set_num_threads(threads)
+        _codec = Codec.load(model, "torch")
+        if backend == "torch":
+            _codec.model.backend = Autocast(_codec.model.backend)
+        else:
+            round_layers(_codec.model.backend)
+    else:
+        _codec = Codec.load(model, "cpu", threads=threads, precision=precision)
+
+
+def round_layers(backend: Any) -> None:
+    """Makes a torch backend compute as processors with bf16 do: operands and results of its layers lose low bits."""
+    from torch import nn
+
+    for graph in backend._graphs.values():
+        for layer in graph.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                layer.weight.data = layer.weight.data.bfloat16().float()
+                layer.register_forward_pre_hook(lambda _, inputs: tuple(part.bfloat16().float() for part in inputs))
+                layer.register_forward_hook(lambda _, inputs, output: output.bfloat16().float())
+
+
+class Autocast:
+    """A torch backend whose networks run in bf16 where PyTorch may."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        import torch
+
+        work = getattr(self._backend, name)
+        if not callable(work):
+            return work
+
+        def run(*inputs: Any) -> Any:
+            with torch.autocast("cpu", torch.bfloat16):
+                return work(*inputs)
+
+        return run
+
+
+def encode(images: Sequence[np.ndarray]) -> list[tuple[Any, list[bytes]]]:
+    """What each picture is quantised to, and its blocks."""
+    return [_encode(image) for image in images]
+
+
+def _encode(image: np.ndarray) -> tuple[Any, list[bytes]]:
+    """The encoder's own code, caught on its way into the entropy coder, with the blocks."""
+    stream = _codec.model.stream
+    caught: list[Any] = []
+    real = type(stream).encode
+
+    def encode_and_keep(index: int, code: Any) -> bytes:
+        caught.append(code)
+        return real(stream, index, code)
+
+    stream.encode = encode_and_keep
+    try:
+        blocks = [block.data for block in _codec.encode(image)]
+    finally:
+        del stream.encode
+    return symbols(caught[-1]), blocks
+
+
+def symbols(code: Any) -> dict[str, list[np.ndarray]]:
+    """Every array of whole numbers in a code, by field."""
+    return {item.name: _arrays(getattr(code, item.name)) for item in fields(code) if item.compare}
+
+
+def _arrays(value: Any) -> list[np.ndarray]:
+    """All arrays of a field: one, a list of them, or a list of records of them, as picture groups are."""
+    if not isinstance(value, list | tuple) or not any(isinstance(part, list | tuple | np.ndarray) for part in value):
+        return [np.asarray(value)]
+    return [array for part in value for array in _arrays(part)]
+
+
+def decode(found: Sequence[tuple[dict[str, list[np.ndarray]], list[bytes]]]) -> list[tuple[int, int]]:
+    """Per picture: symbols compared, and those that differ."""
+    results = []
+    for sent, blocks in found:
+        code = None
+        for index, data in enumerate(blocks):
+            code = _codec.model.decode(index, data, code)
+        results.append(differences(sent, symbols(code)))
+    return results
+
+
+def differences(first: dict[str, list[np.ndarray]], second: dict[str, list[np.ndarray]]) -> tuple[int, int]:
+    """(symbols, those that differ); an array that is missing or of another shape differs as a whole."""
+    compared = different = 0
+    for name in first.keys() | second.keys():
+        ours, theirs = first.get(name, []), second.get(name, [])
+        for place in range(max(len(ours), len(theirs))):
+            one, other = (rows[place] if place < len(rows) else np.zeros(0) for rows in (ours, theirs))
+            size = max(one.size, other.size)
+            compared += size
+            different += size if one.shape != other.shape else int((one != other).sum())
+    return compared, different
+
+
+def process(threads: int, *arguments: Any) -> Any:
+    """A process of its own whose libraries have so many threads."""
+    for name in LIBRARIES:
+        os.environ[name] = str(threads)
+    return multiprocessing.get_context("spawn").Pool(1, begin, arguments)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--images", type=Path, help="folder of pictures")
+    source.add_argument("--video", type=Path, nargs="+", help="videos or bags, every frame")
+    add_model(parser, "imagenet", device=False)
+    parser.add_argument("--backend", choices=BACKENDS, default="openvino", help="of the encoder (default: %(default)s)")
+    parser.add_argument("--start", type=int, default=0, help="how many pictures to skip")
+    parser.add_argument("--limit", type=int, default=1000, help="how many to use (default: %(default)s)")
+    parser.add_argument("--again", type=int, default=10, help="encode every n-th in float32 on one thread too; 0: none")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Encodes in one process, decodes in another, compares."""
+    began = time.monotonic()
+    totals: Counter[str] = Counter()
+    failed: list[str] = []
+    encoder = process(ENCODE_THREADS, options.model, options.backend, ENCODE_THREADS, "bf16")
+    decoder = process(DECODE_THREADS, options.model, "openvino", DECODE_THREADS, "f32")
+    with encoder, decoder:
+        asked = pictures(options)
+        while batch := list(islice(asked, BATCH)):
+            names, images = [name for name, _ in batch], [image for _, image in batch]
+            found = encoder.apply(encode, (images,))
+            for name, (compared, different) in zip(names, decoder.apply(decode, (found,)), strict=True):
+                totals["pictures"] += 1
+                totals["identical"] += not different
+                totals["symbols"] += compared
+                totals["symbols_that_differ"] += different
+                if different:
+                    failed.append(name)
+            totals["bytes"] += sum(len(data) for _, blocks in found for data in blocks)
+            if options.again:
+                some = slice(-(totals["pictures"] - len(images)) % options.again, None, options.again)
+                for (own, _), (ours, _) in zip(decoder.apply(encode, (images[some],)), found[some], strict=True):
+                    totals["encoded_again"] += 1
+                    totals["chosen_otherwise_in_float32"] += differences(own, ours)[1] > 0
+    codec = Codec.load(options.model, "cpu", threads=1)
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    result = {
+        "model": codec.name,
+        "model_hash": codec.model_hash,
+        "stream_hash": codec.stream_hash,
+        "encoder": {"threads": ENCODE_THREADS, "precision": "bf16", "backend": options.backend},
+        "decoder": {"threads": DECODE_THREADS, "precision": "f32", "backend": "openvino"},
+        "bf16_in_hardware": "avx512_bf16" in flags or "amx_bf16" in flags,
+        "from": [path.name for path in options.video or [options.images]],
+        "start": options.start,
+        **totals,
+        "failed": failed[:20],
+        "seconds": round(time.monotonic() - began),
+    }
+    return finish(result, options.json)

