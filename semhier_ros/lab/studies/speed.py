@@ -26,9 +26,9 @@ import numpy as np
 
 from semhier_ros.api import Codec
 from semhier_ros.codec.canvas import Canvas
+from semhier_ros.codec.graphs import PRECISIONS
 from semhier_ros.lab.footage.video import default_video, read_video
 from semhier_ros.lab.options import add_json, add_model, finish
-from semhier_ros.codec.graphs import PRECISIONS
 from semhier_ros.whole_image.view import square_view
 
 QUALITY = 75
