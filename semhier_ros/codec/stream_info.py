@@ -7,11 +7,15 @@ import struct
 import zlib
 from dataclasses import dataclass
 
+from semhier_ros.codec.calibration import Calibration
 from semhier_ros.codec.packet import PacketError
 
 MAGIC = 0x53
-VERSION = 1
+PLAIN, EXTENDED = 1, 2
+"""Versions: without and with a calibration or a long frame id. What version 1 can say is said in version 1."""
 MAX_STRING_BYTES = 32
+MAX_FRAME_ID_BYTES = 255
+MAX_BYTES = 600
 MAX_STAMP_NS = (1 << 63) - 1
 
 _FIXED = struct.Struct(">BBHHQ8s8s")
@@ -24,8 +28,9 @@ class StreamInfo:
     """A camera stream's constants (docs/bitstream.md, "StreamInfo").
 
     `camera`, `model`: 1 to 32 characters of A-Z a-z 0-9 _ / . - without a "." or ".." path component. `frame_id`: at
-    most 32 bytes of printable UTF-8, may be empty. `width`, `height`: source pixels, 1..65535. `stream_hash`,
+    most 255 bytes of printable UTF-8, may be empty. `width`, `height`: source pixels, 1..65535. `stream_hash`,
     `model_hash`: 16 lower-case hex digits. `stamp_ns`: when this was sent, ns since the epoch, 0..2**63-1.
+    `calibration`: the camera's, None where it is not known.
     Raises ValueError naming the field that is out of its range.
     """
 
@@ -37,6 +42,7 @@ class StreamInfo:
     stream_hash: str
     model_hash: str
     stamp_ns: int = 0
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("camera", self.camera), ("model", self.model)):
@@ -48,8 +54,8 @@ class StreamInfo:
             frame_id_bytes = len(self.frame_id.encode())
         except UnicodeEncodeError:
             raise ValueError(f"frame_id: {self.frame_id!r} is not valid Unicode") from None
-        if frame_id_bytes > MAX_STRING_BYTES or not self.frame_id.isprintable():
-            raise ValueError(f"frame_id: {self.frame_id!r}, expected at most {MAX_STRING_BYTES} bytes, printable")
+        if frame_id_bytes > MAX_FRAME_ID_BYTES or not self.frame_id.isprintable():
+            raise ValueError(f"frame_id: {self.frame_id!r}, expected at most {MAX_FRAME_ID_BYTES} bytes, printable")
         for name, number, low, high in (
             ("width", self.width, 1, 0xFFFF),
             ("height", self.height, 1, 0xFFFF),
@@ -66,13 +72,22 @@ class StreamInfo:
         """The 16-bit tag that this stream's packets carry."""
         return int(self.stream_hash[:4], 16)
 
+    @property
+    def _version(self) -> int:
+        plain = self.calibration is None and len(self.frame_id.encode()) <= MAX_STRING_BYTES
+        return PLAIN if plain else EXTENDED
+
     def to_bytes(self) -> bytes:
-        """39 to 133 bytes, the only encoding of this info."""
+        """39 to 133 bytes, or to 600 with a calibration or a long frame id; the only encoding of this info."""
+        version = self._version
         hashes = bytes.fromhex(self.stream_hash), bytes.fromhex(self.model_hash)
-        parts = [_FIXED.pack(MAGIC, VERSION, self.width, self.height, self.stamp_ns, *hashes)]
+        parts = [_FIXED.pack(MAGIC, version, self.width, self.height, self.stamp_ns, *hashes)]
         for text in (self.camera, self.frame_id, self.model):
             raw = text.encode()
             parts.append(bytes((len(raw),)) + raw)
+        if version == EXTENDED:
+            told = b"" if self.calibration is None else self.calibration.to_bytes()
+            parts.append(bytes((len(told),)) + told)
         body = b"".join(parts)
         return body + zlib.crc32(body).to_bytes(4, "little")
 
@@ -80,14 +95,14 @@ class StreamInfo:
     def from_bytes(data: bytes) -> StreamInfo:
         """The info that `data` encodes. Raises PacketError, and nothing else, saying what is wrong and where."""
         data = bytes(data)
-        smallest, largest = _FIXED.size + 3 + 4 + 2, _FIXED.size + 3 * (1 + MAX_STRING_BYTES) + 4
-        if not smallest <= len(data) <= largest:
-            raise PacketError(f"stream info: {len(data)} bytes, expected {smallest} to {largest}")
+        smallest = _FIXED.size + 3 + 4 + 2
+        if not smallest <= len(data) <= MAX_BYTES:
+            raise PacketError(f"stream info: {len(data)} bytes, expected {smallest} to {MAX_BYTES}")
         magic, version, width, height, stamp_ns, stream_hash, model_hash = _FIXED.unpack_from(data)
         if magic != MAGIC:
             raise PacketError(f"byte 0: {magic:#04x}, a stream info starts with {MAGIC:#04x}")
-        if version != VERSION:
-            raise PacketError(f"byte 1: stream info version {version}, this release reads version {VERSION}")
+        if version not in (PLAIN, EXTENDED):
+            raise PacketError(f"byte 1: stream info version {version}, this release reads {PLAIN} and {EXTENDED}")
         end = len(data) - 4
         told, found = int.from_bytes(data[end:], "little"), zlib.crc32(data[:end])
         if told != found:
@@ -106,11 +121,22 @@ class StreamInfo:
             except UnicodeDecodeError as error:
                 raise PacketError(f"byte {position + 1 + error.start}: {name} is not UTF-8") from None
             position += 1 + length
+        calibration = None
+        if version == EXTENDED:
+            length = data[position] if position < end else 0
+            if position + 1 + length > end:
+                raise PacketError(f"byte {position}: the calibration ends after the stream info")
+            if length:
+                calibration = Calibration.from_bytes(data[position + 1 : position + 1 + length])
+            position += 1 + length
         if position != end:
             raise PacketError(f"byte {position}: {end - position} bytes too many")
         try:
-            return StreamInfo(
-                texts[0], texts[1], width, height, texts[2], stream_hash.hex(), model_hash.hex(), stamp_ns
+            info = StreamInfo(
+                texts[0], texts[1], width, height, texts[2], stream_hash.hex(), model_hash.hex(), stamp_ns, calibration
             )
         except ValueError as error:
             raise PacketError(f"stream info: {error}") from None
+        if info._version != version:
+            raise PacketError(f"byte 1: stream info version {version}, what it says is written as {info._version}")
+        return info

@@ -15,7 +15,7 @@ from sensor_msgs.msg import Image
 
 from semhier_ros.codec.packet import Block, Packet, PacketError
 from semhier_ros.codec.reading import Detection, Reading
-from semhier_ros.codec.stream_info import StreamInfo
+from semhier_ros.codec.stream_info import MAX_FRAME_ID_BYTES, StreamInfo
 from semhier_ros.msg import BlockRequest, SemanticBlock, SemanticDetection, SemanticDetectionArray
 from semhier_ros.msg import StreamInfo as StreamInfoMessage
 
@@ -41,9 +41,9 @@ def ns_to_duration(length_ns: int) -> Duration:
 
 
 def short_frame_id(frame_id: str) -> str:
-    """`frame_id` as a StreamInfo can carry it: printable, at most 32 bytes of UTF-8."""
+    """`frame_id` as a StreamInfo can carry it: printable, at most 255 bytes of UTF-8."""
     printable = "".join(letter for letter in frame_id if letter.isprintable())
-    return printable.encode(errors="ignore")[:32].decode(errors="ignore")
+    return printable.encode(errors="ignore")[:MAX_FRAME_ID_BYTES].decode(errors="ignore")
 
 
 def stream_info_to_message(info: StreamInfo) -> StreamInfoMessage:

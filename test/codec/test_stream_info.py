@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semhier_ros.codec import PacketError, StreamInfo
+from semhier_ros.codec.calibration import Calibration
 
 INFO = StreamInfo("front/camera", "camera_optical", 640, 360, "road", "0123456789abcdef", "fedcba9876543210", 17)
 NAMES = st.text("abzAZ09_.-", min_size=1, max_size=32).filter(lambda text: text not in {".", ".."})
@@ -55,7 +56,7 @@ def test_size_limits() -> None:
         ("camera", "a/../b"),
         ("model", ".."),
         ("model", "./road"),
-        ("frame_id", "ä" * 17),
+        ("frame_id", "ä" * 128),
         ("frame_id", "a\x1b[31m"),
         ("frame_id", "\ud800"),
         ("width", 0),
@@ -72,6 +73,101 @@ def test_fields_are_checked(field: str, value: object) -> None:
         dataclasses.replace(INFO, **{field: value})
 
 
+CALIBRATION = Calibration(1280, 720, (611.5, 612.25, 640.125, 361.0), "plumb_bob", (-0.25, 0.0625, 0.001, -0.0005, 0.0))
+
+
+def test_version_1_is_what_it_always_was() -> None:
+    """The bytes of an earlier release, written by it."""
+    assert INFO.to_bytes().hex() == (
+        "5301028001680000000000000011"
+        "0123456789abcdeffedcba9876543210"
+        "0c66726f6e742f63616d657261"
+        "0e63616d6572615f6f70746963616c"
+        "04726f6164"
+        "f4df5a61"
+    )
+
+
+def test_a_calibration_takes_a_few_dozen_bytes_once() -> None:
+    info = dataclasses.replace(INFO, calibration=CALIBRATION)
+    assert len(CALIBRATION.to_bytes()) == 43
+    assert len(info.to_bytes()) == len(INFO.to_bytes()) + 44
+    assert StreamInfo.from_bytes(info.to_bytes()) == info
+    assert CALIBRATION.to_bytes().hex() == (
+        "0100050002d0054418e000441910004420080043b48000be8000003d8000003a83126fba03126f00000000"
+    )
+
+
+def test_a_long_frame_id_travels_whole() -> None:
+    name = "robot1/front_camera_color_optical_frame"
+    info = dataclasses.replace(INFO, frame_id=name)
+    assert StreamInfo.from_bytes(info.to_bytes()).frame_id == name
+    largest = dataclasses.replace(
+        INFO,
+        camera="c" * 32,
+        frame_id="f" * 255,
+        model="m" * 32,
+        calibration=dataclasses.replace(
+            CALIBRATION, d=(0.5,) * 14, r=(0.5,) * 9, p=(1.0,) * 6, binning=(2, 2), window=(1, 2, 3, 4), rectified=True
+        ),
+    )
+    assert len(largest.to_bytes()) < 600
+    assert StreamInfo.from_bytes(largest.to_bytes()) == largest
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    st.builds(
+        Calibration,
+        width=st.integers(1, 65535),
+        height=st.integers(1, 65535),
+        k=st.tuples(*[st.floats(-1e6, 1e6)] * 4),
+        model=st.sampled_from(["", "plumb_bob", "rational_polynomial", "equidistant"]),
+        d=st.lists(st.floats(-10, 10), max_size=14).map(tuple),
+        r=st.one_of(st.just((1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)), st.tuples(*[st.floats(-1, 1)] * 9)),
+        p=st.one_of(st.none(), st.tuples(*[st.floats(-1e6, 1e6)] * 6)),
+        binning=st.tuples(st.integers(0, 255), st.integers(0, 255)),
+        window=st.tuples(*[st.integers(0, 65535)] * 4),
+        rectified=st.booleans(),
+    )
+)
+def test_any_calibration_comes_back_and_has_one_encoding(told: Calibration) -> None:
+    data = told.to_bytes()
+    assert Calibration.from_bytes(data) == told
+    assert Calibration.from_bytes(data).to_bytes() == data
+    assert 23 <= len(data) <= 153
+    info = dataclasses.replace(INFO, calibration=told)
+    assert StreamInfo.from_bytes(info.to_bytes()) == info
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(st.binary(max_size=160))
+def test_no_bytes_break_the_calibration_parser(data: bytes) -> None:
+    try:
+        found = Calibration.from_bytes(data)
+    except PacketError:
+        return
+    assert found.to_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"model": "thin_prism"}, "distortion_model: 'thin_prism', expected plumb_bob"),
+        ({"d": (0.0,) * 15}, "d: 15 coefficients"),
+        ({"k": (float("nan"), 1.0, 2.0, 3.0)}, "k: .* expected 4 finite numbers"),
+        ({"k": (1e300, 1.0, 2.0, 3.0)}, "k: .* expected 4 finite numbers"),
+        ({"width": 0}, "width, height"),
+        ({"binning": (256, 0)}, "binning"),
+    ],
+)
+def test_what_cannot_be_carried_is_named(values: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(CALIBRATION, **values)
+    with pytest.raises(ValueError, match="skew 2"):
+        Calibration.of_matrices([500, 2, 320, 0, 500, 240, 0, 0, 1], [0] * 12, width=640, height=480)
+
+
 def with_crc(body: bytes) -> bytes:
     return body + zlib.crc32(body).to_bytes(4, "little")
 
@@ -80,7 +176,10 @@ def test_parse_says_what_is_wrong_and_where() -> None:
     body = INFO.to_bytes()[:-4]
     for changed, words in (
         (b"\x10" + body[1:], "byte 0: 0x10, a stream info starts with 0x53"),
-        (b"\x53\x02" + body[2:], "byte 1: stream info version 2, this release reads version 1"),
+        (b"\x53\x03" + body[2:], "byte 1: stream info version 3, this release reads 1 and 2"),
+        (b"\x53\x02" + body[2:] + b"\0", "byte 1: stream info version 2, what it says is written as 1"),
+        (b"\x53\x02" + body[2:] + b"\7abc", "the calibration ends after the stream info"),
+        (b"\x53\x02" + body[2:] + b"\3abc", "calibration: 3 bytes, expected at least 7"),
         (body + b"\0", "1 bytes too many"),
         (body[:-1], "byte 58: model of 4 bytes ends after the stream info"),
         (body[:-5], "byte 58: model is missing"),
@@ -93,15 +192,16 @@ def test_parse_says_what_is_wrong_and_where() -> None:
             StreamInfo.from_bytes(with_crc(changed))
     with pytest.raises(PacketError, match="CRC-32"):
         StreamInfo.from_bytes(body + bytes(4))
-    for size in (0, 1, 38, 134, 100_000):
-        with pytest.raises(PacketError, match=f"{size} bytes, expected 39 to 133"):
+    for size in (0, 1, 38, 601, 100_000):
+        with pytest.raises(PacketError, match=f"{size} bytes, expected 39 to 600"):
             StreamInfo.from_bytes(bytes(size))
 
 
 def test_damage() -> None:
     rng = random.Random(2)
-    data = INFO.to_bytes()
-    for _ in range(4000):
+    whole = [INFO.to_bytes(), dataclasses.replace(INFO, calibration=CALIBRATION).to_bytes()]
+    for number in range(6000):
+        data = whole[number % 2]
         changed = bytearray(data[: rng.choice([len(data), rng.randrange(len(data))])] or b"\0")
         for _ in range(rng.randint(0, 5)):
             changed[rng.randrange(len(changed))] ^= rng.randrange(1, 256)
