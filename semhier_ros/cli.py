@@ -8,9 +8,11 @@ A command's module (a *room*) offers two functions:
     def add_arguments(parser: argparse.ArgumentParser) -> None: ...
     def run(options: argparse.Namespace) -> int: ...                # the exit status
 
-A room with commands of its own calls `parser.add_subparsers(required=True)` in `add_arguments` and gives each of them
-its function with `subparser.set_defaults(run=function)`; a `run` set like this goes before the module's. What a user
-can put right is raised as `CommandError` and comes out as one line and exit status 2; so does a missing library.
+A family of commands (`semhier link emulate`) is a `Family` of rooms, of which only the one called is imported. A room
+with commands of its own calls `parser.add_subparsers(required=True)` in `add_arguments` and gives each of them its
+function with `subparser.set_defaults(run=function)`; a `run` set like this goes before the module's. What a user can
+put right is raised as `CommandError` and comes out as one line and exit status 2; so does a missing library. A command
+that has another name now says the new one.
 """
 
 from __future__ import annotations
@@ -19,15 +21,12 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from semhier_ros import __version__
+from semhier_ros.command import CommandError
 from semhier_ros.threads import one_thread_for_small_matrices
 from semhier_ros.whole_file import NO_ROOM
-
-
-class CommandError(Exception):
-    """Something that the user can put right; its text says what and how."""
 
 
 class Room(NamedTuple):
@@ -37,14 +36,32 @@ class Room(NamedTuple):
     summary: str
 
 
-ROOMS: dict[str, Room] = {
+class Family(NamedTuple):
+    """Commands of one kind: their rooms by name, and their line in `semhier --help`."""
+
+    rooms: dict[str, Room]
+    summary: str
+
+
+ROOMS: dict[str, Room | Family] = {
     "bag": Room("semhier_ros.lab.footage.commands", "look into bags, make and cut them: `semhier bag info`"),
     "bench": Room("semhier_ros.lab.studies.commands", "measurements, the same as `evaluate`: `semhier bench link`"),
     "demo": Room("semhier_ros.lab.demo", "a street video over a thin link, for real, with a report to look at"),
     "evaluate": Room("semhier_ros.lab.studies.commands", "measurements: `semhier evaluate detection`"),
     "export": Room("semhier_ros.training.export", "make a model folder's ONNX graphs from its weights"),
     "gallery": Room("semhier_ros.lab.studies.gallery", "a page of scenes at 50 to 3,000 bytes beside JPEG and WebP"),
-    "link": Room("semhier_ros.link.cli", "a thin link to try things on: `semhier link emulate`"),
+    "link": Family(
+        {
+            "emulate": Room(
+                "semhier_ros.link.emulate.command", "a UDP relay on this machine that behaves like a thin link"
+            ),
+            "fastdds-profile": Room(
+                "semhier_ros.fastdds_command", "the Fast DDS profile that paces and prioritises level topics"
+            ),
+            "top": Room("semhier_ros.nodes.link_top", "every camera's link, live in this terminal"),
+        },
+        "a thin link to try things on, and what yours does: `semhier link emulate`",
+    ),
     "replay": Room("semhier_ros.lab.replay.cli", "what a planner would have seen of a bag over a link, with a report"),
     "republish": Room("semhier_ros.lab.replay.republish", "a bag of blocks into readings and pictures"),
     "results": Room("semhier_ros.lab.results", "the documentation's tables from measured figures"),
@@ -52,6 +69,9 @@ ROOMS: dict[str, Room] = {
     "taxonomy": Room("semhier_ros.training.trees.cli", "build, show and compare taxonomies of classes"),
     "train": Room("semhier_ros.training.cli", "make a model of your own: `semhier train road detector`"),
 }
+
+MOVED: dict[tuple[str, ...], str] = {}
+"""Commands of earlier releases, and what to type in their place."""
 
 EXTRA_OF_LIBRARY = {
     "av": "video",
@@ -78,8 +98,8 @@ EXTRA_OF_LIBRARY = {
 }
 
 
-def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """The door's parser. Only `command`, if given, gets its arguments, for which its module is imported."""
+def build_parser(command: str | None = None, member: str | None = None) -> argparse.ArgumentParser:
+    """The door's parser. Only `command`, and of a family only its `member`, gets arguments: its module is imported."""
     parser = argparse.ArgumentParser(
         prog="semhier",
         description="Sends what a camera sees over a thin link, coarse meaning first.",
@@ -88,29 +108,53 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"semhier_ros {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="<command>", required=True)
     for name, room in ROOMS.items():
-        chosen = name == command
-        module = importlib.import_module(room.module) if chosen else None
-        description = ((module.__doc__ or room.summary) if module else room.summary).strip()
-        subparser = commands.add_parser(
-            name,
-            help=room.summary,
-            description=description,
-            add_help=chosen,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        if module is not None:
-            subparser.set_defaults(run=getattr(module, "run", None))
-            module.add_arguments(subparser)
+        if isinstance(room, Room):
+            _add(commands, name, room, name == command)
+        elif name == command:
+            family = commands.add_parser(name, help=room.summary, description=room.summary)
+            members = family.add_subparsers(dest="member", metavar="<what>", required=True)
+            for each, inner in room.rooms.items():
+                _add(members, each, inner, each == member)
+        else:
+            commands.add_parser(name, help=room.summary, add_help=False)
     return parser
+
+
+def _add(commands: Any, name: str, room: Room, chosen: bool) -> None:
+    """Adds a command; its module is imported only when it is the one that was called."""
+    module = importlib.import_module(room.module) if chosen else None
+    description = ((module.__doc__ or room.summary) if module else room.summary).strip()
+    subparser = commands.add_parser(
+        name,
+        help=room.summary,
+        description=description,
+        add_help=chosen,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if module is not None:
+        subparser.set_defaults(run=getattr(module, "run", None))
+        module.add_arguments(subparser)
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line. Exits as argparse does where it is wrong.
+
+    Raises:
+        CommandError: the command has another name now.
+    """
+    for old, new in MOVED.items():
+        if tuple(words[: len(old)]) == old:
+            raise CommandError(f"`semhier {' '.join(old)}` has another name now: `{new}`")
+    command = words[0] if words and words[0] in ROOMS else None
+    return build_parser(command, words[1] if len(words) > 1 else None).parse_args(words)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 2 wrong use, 130 interrupted."""
     one_thread_for_small_matrices()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    command = words[0] if words and words[0] in ROOMS else None
     try:
-        options = build_parser(command).parse_args(words)
+        options = parse(words)
         return int(options.run(options) or 0)
     except CommandError as error:
         print(f"semhier: {error}", file=sys.stderr)
@@ -125,6 +169,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"pip install -c requirements/constraints.txt -r requirements/{extra}.txt",
             file=sys.stderr,
         )
+        return 2
+    except ImportError as error:
+        if error.name != "rclpy":
+            raise
+        print(f"semhier: `{' '.join(words[:2])}`: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         if error.errno not in NO_ROOM:

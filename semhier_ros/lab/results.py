@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from semhier_ros import options as shared
+from semhier_ros.command import CommandError
 from semhier_ros.paths import models_dir
 from semhier_ros.whole_file import write_whole
 
@@ -219,8 +220,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Writes pages and places, or with --check says which are not as they should be."""
-    from semhier_ros.cli import CommandError
-
     try:
         changed = write(options.figures, options.out, options.documents, options.check)
     except (ResultsError, OSError) as error:

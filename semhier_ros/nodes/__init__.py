@@ -10,5 +10,6 @@ except ImportError as error:
     raise ImportError(
         "semhier_ros.nodes needs ROS 2: source a ROS 2 installation (Jazzy, Kilted), or run `make` in a checkout of"
         " semhier_ros, or `pip install ros-rclpy ros-rmw-fastrtps-cpp` and the message wheels that README.md lists"
-        f" ({error})"
+        f" ({error})",
+        name="rclpy",
     ) from error

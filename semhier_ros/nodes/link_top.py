@@ -70,6 +70,12 @@ def table(cameras: dict[str, CameraLine], now: float) -> Any:
     return shown
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `semhier link top`."""
+    parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help="how long; 0: until Ctrl-C (0)")
+    parser.add_argument("--once", action="store_true", help="print one table and end")
+
+
 def run(options: argparse.Namespace) -> int:
     """Shows links until Ctrl-C, or for `options.seconds`; `options.once` prints one table.
 

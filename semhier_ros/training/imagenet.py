@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from semhier_ros.cli import CommandError
+from semhier_ros.command import CommandError
 
 STAGES = {
     "features": ("semhier_ros.training.imagenet_features", "make", "what the trunk says of every photo (an hour)"),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from semhier_ros.cli import CommandError
+from semhier_ros.command import CommandError
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.torch.image_semantics import ImageSemantics, evidence_of, evidence_size
 from semhier_ros.training.imagenet_meaning import load_classifier_rows

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from semhier_ros.cli import CommandError
+from semhier_ros.command import CommandError
 from semhier_ros.training.imagenet_picture import STORED, cache_pixels
 from semhier_ros.training.loop import (
     AveragedWeights,

@@ -12,14 +12,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def emulate(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "semhier_ros.link.cli", "emulate", *map(str, arguments)]
+    command = [sys.executable, "-m", "semhier_ros.cli", "link", "emulate", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_it_runs_for_a_while_and_writes_what_it_counted(tmp_path):
     out = tmp_path / "link.json"
     done = emulate(
-        "--link", "64kbit,50ms,5%", "--listen", 0, "--forward", 9, "--seed", 4, "--duration", 0.5, "--json", out
+        "--link", "64kbit,50ms,5%", "--listen", 0, "--forward", 9, "--seed", 4, "--seconds", 0.5, "--json", out
     )
     assert done.returncode == 0, done.stderr
     assert "0 datagrams" in done.stdout
@@ -34,6 +34,6 @@ def test_mistakes_are_explained():
     assert "rate must be bit/s in bit, kbit, Mbit or Gbit" in done.stderr
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
-        done = emulate("--listen", taken.getsockname()[1], "--duration", 0.1)
+        done = emulate("--listen", taken.getsockname()[1], "--seconds", 0.1)
     assert done.returncode == 1
     assert "cannot listen on udp" in done.stderr

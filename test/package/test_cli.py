@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import runpy
 import sys
 from pathlib import Path
@@ -13,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from semhier_ros import cli
+from semhier_ros.command import CommandError
 
 
 def room(name: str, monkeypatch: pytest.MonkeyPatch, **members: object) -> None:
@@ -23,18 +22,30 @@ def room(name: str, monkeypatch: pytest.MonkeyPatch, **members: object) -> None:
     monkeypatch.setitem(cli.ROOMS, name, cli.Room(module.__name__, "a room of the tests"))
 
 
-@pytest.mark.parametrize("name", sorted(cli.ROOMS))
-def test_every_room_exists(name: str) -> None:
-    assert importlib.util.find_spec(cli.ROOMS[name].module) is not None
-    assert len(cli.ROOMS[name].summary) > 10
+COMMANDS = [
+    (name, *member)
+    for name, room in sorted(cli.ROOMS.items())
+    for member in ([()] if isinstance(room, cli.Room) else [(), *((each,) for each in room.rooms)])
+]
+"""Every command as it is typed; a family by its name alone too."""
 
 
-@pytest.mark.parametrize("name", sorted(cli.ROOMS))
-def test_every_room_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_exists_and_has_help(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    if words == ("link", "top"):
+        pytest.importorskip("rclpy", reason="`semhier link top` needs ROS 2")
     with pytest.raises(SystemExit) as ended:
-        cli.main([name, "--help"])
+        cli.main([*words, "--help"])
     assert ended.value.code == 0
-    assert f"semhier {name}" in capsys.readouterr().out
+    assert f"semhier {' '.join(words)}" in capsys.readouterr().out
+
+
+def test_a_command_of_an_earlier_release_says_its_new_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(cli.MOVED, ("ponder", "links"), "semhier link top")
+    assert cli.main(["ponder", "links", "--all"]) == 2
+    assert capsys.readouterr().err == "semhier: `semhier ponder links` has another name now: `semhier link top`\n"
 
 
 def commands_of(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
@@ -43,9 +54,9 @@ def commands_of(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser
     return [parser, *(found for group in choices for command in group.values() for found in commands_of(command))]
 
 
-@pytest.mark.parametrize("name", sorted(cli.ROOMS))
-def test_every_command_of_a_room_has_help(name: str) -> None:
-    for parser in commands_of(cli.build_parser(name)):
+@pytest.mark.parametrize("words", [words for words in COMMANDS if words != ("link", "top")], ids=" ".join)
+def test_every_command_of_a_room_has_help(words: tuple[str, ...]) -> None:
+    for parser in commands_of(cli.build_parser(*words)):
         assert "usage:" in parser.format_help()
 
 
@@ -69,7 +80,7 @@ def test_a_room_may_have_commands_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (cli.CommandError("no camera 'left': the bag has front, rear"), "semhier: no camera 'left'"),
+        (CommandError("no camera 'left': the bag has front, rear"), "semhier: no camera 'left'"),
         (ModuleNotFoundError("No module named 'torch'", name="torch"), "semhier: `broken` needs torch: pip install"),
         (ModuleNotFoundError("No module named 'open_clip.x'", name="open_clip.x"), "'semhier_ros[taxonomy]'"),
     ],

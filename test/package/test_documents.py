@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from semhier_ros.cli import ROOMS, build_parser
+from semhier_ros.cli import ROOMS, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "models").glob("*/README.md"))]
@@ -41,7 +41,7 @@ def test_a_documented_command_can_be_typed(
         return
     assert words[0] in ROOMS, f"{path.name}: no command {words[0]!r}"
     try:
-        build_parser(words[0]).parse_args([re.sub(r"^\[|\]$", "", word) for word in words])
+        parse([re.sub(r"^\[|\]$", "", word) for word in words])
     except SystemExit as ended:
         if ended.code:
             pytest.fail(f"{path.name}: {line}\n{capsys.readouterr().err}")

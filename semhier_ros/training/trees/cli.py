@@ -92,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command that was parsed. Raises CommandError for what a user can put right."""
-    from semhier_ros.cli import CommandError
+    from semhier_ros.command import CommandError
 
     try:
         return int(_COMMANDS[options.taxonomy_command](options))
@@ -242,7 +242,7 @@ _COMMANDS = {"build": run_build, "show": run_show, "plot": run_plot, "compare": 
 
 def main() -> int:
     """`python -m semhier_ros.training.trees.cli`."""
-    from semhier_ros.cli import CommandError
+    from semhier_ros.command import CommandError
 
     parser = argparse.ArgumentParser(prog="semhier taxonomy", description=__doc__)
     add_arguments(parser)
