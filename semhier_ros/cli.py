@@ -43,13 +43,27 @@ class Family(NamedTuple):
     summary: str
 
 
+STUDIES = {
+    "appearance": "a question asked later of object latents: types, from a codec that was trained on groups only",
+    "asking": "bytes saved by asking for finer blocks only where a reading is uncertain",
+    "classification": "whole images: accuracy, divergence, pictures of every prefix, beside others",
+    "detection": "AP50 of every prefix at every level, on labelled scenes",
+    "exactness": "whether what one arithmetic encodes another decodes to the very same symbols",
+    "gallery": "a page of scenes at 50 to 3,000 bytes beside JPEG and WebP",
+    "link": "what arrives over thin links, for real, beside JPEG and H.264",
+    "memory": "peak memory of each node while it works",
+    "pictures": "what the picture blocks of a scene model are worth, beside JPEG and WebP",
+    "scheduler": "blocks a second that the link's scheduler handles",
+    "speed": "time of encode and decode on one core, beside JPEG",
+    "steadiness": "id switches and level flips a minute on videos, without and with the tracker",
+    "transfer": "a question asked later of whole images: linear probes on what every prefix decodes to",
+}
+"""What `semhier measure` can measure: the name of a module of `lab.studies`, and its line of help."""
+
 ROOMS: dict[str, Room | Family] = {
     "bag": Room("semhier_ros.lab.footage.commands", "look into bags, make and cut them: `semhier bag info`"),
-    "bench": Room("semhier_ros.lab.studies.commands", "measurements, the same as `evaluate`: `semhier bench link`"),
     "demo": Room("semhier_ros.lab.demo", "a street video over a thin link, for real, with a report to look at"),
-    "evaluate": Room("semhier_ros.lab.studies.commands", "measurements: `semhier evaluate detection`"),
     "export": Room("semhier_ros.training.export", "make a model folder's ONNX graphs from its weights"),
-    "gallery": Room("semhier_ros.lab.studies.gallery", "a page of scenes at 50 to 3,000 bytes beside JPEG and WebP"),
     "link": Family(
         {
             "emulate": Room(
@@ -62,6 +76,10 @@ ROOMS: dict[str, Room | Family] = {
         },
         "a thin link to try things on, and what yours does: `semhier link emulate`",
     ),
+    "measure": Family(
+        {name: Room(f"semhier_ros.lab.studies.{name}", summary) for name, summary in STUDIES.items()},
+        "what is right after how many bytes, what a link lets through, what it costs: `semhier measure detection`",
+    ),
     "replay": Room("semhier_ros.lab.replay.cli", "what a planner would have seen of a bag over a link, with a report"),
     "republish": Room("semhier_ros.lab.replay.republish", "a bag of blocks into readings and pictures"),
     "results": Room("semhier_ros.lab.results", "the documentation's tables from measured figures"),
@@ -70,7 +88,11 @@ ROOMS: dict[str, Room | Family] = {
     "train": Room("semhier_ros.training.cli", "make a model of your own: `semhier train road detector`"),
 }
 
-MOVED: dict[tuple[str, ...], str] = {}
+MOVED: dict[tuple[str, ...], str] = {
+    ("bench",): "semhier measure",
+    ("evaluate",): "semhier measure",
+    ("gallery",): "semhier measure gallery",
+}
 """Commands of earlier releases, and what to type in their place."""
 
 EXTRA_OF_LIBRARY = {
@@ -185,6 +207,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from semhier_ros.cli import main as door  # not this module's own: rooms raise the CommandError of the imported one
-
-    sys.exit(door())
+    sys.exit(main())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda", "torch")
 
 
 class Listed(argparse.Action):
@@ -73,7 +73,8 @@ def device(parser: argparse.ArgumentParser) -> None:
         "--device",
         default="auto",
         choices=DEVICES,
-        help="where the networks run; auto: on a GPU where torch sees one, else on the CPU (%(default)s)",
+        help="where the networks run; auto: on a GPU where torch sees one, else on the CPU; torch: by torch on a CPU, "
+        "to compare the two (%(default)s)",
     )
 
 
@@ -105,11 +106,18 @@ def codecs(parser: argparse.ArgumentParser, default: Iterable[str], help: str) -
 def images(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """`--images`, and `--split` and `--limit`, which say which of them."""
     parser.add_argument("--images", type=Path, required=required, metavar="DIR", help="folder of pictures")
+    split(parser)
+    parser.add_argument("--limit", type=whole(1, 10**9), metavar="N", help="at most so many of them (all)")
+
+
+def split(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """`--split`: which pictures of a folder."""
     parser.add_argument(
-        "--split", type=Path, metavar="FILE", help="a text file with a picture's file name a line: only these are used"
-    )
-    parser.add_argument(
-        "--limit", type=whole(1, 10**9), metavar="N", help="at most so many pictures, evenly chosen (all)"
+        "--split",
+        type=Path,
+        default=None if default is None else Path(default),
+        metavar="FILE",
+        help=f"a text file with a picture's file name a line: only these are used ({default or 'all'})",
     )
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semhier_ros.cli import CommandError
+from semhier_ros.command import CommandError
 
 if TYPE_CHECKING:
     from semhier_ros.codec.reading import Detection

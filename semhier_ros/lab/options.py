@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 from semhier_ros.api import Codec
-from semhier_ros.cli import CommandError
+from semhier_ros.command import CommandError
 from semhier_ros.whole_file import write_whole
-
-
-def add_model(parser: argparse.ArgumentParser, model: str = "road", device: bool = True) -> None:
-    """`--model`, and `--device` where the command may run elsewhere than on the CPU."""
-    parser.add_argument("--model", default=model, help="model name or folder (default: %(default)s)")
-    if device:
-        parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or torch (default: %(default)s)")
-
-
-def add_scenes(parser: argparse.ArgumentParser, labels_required: bool = True) -> None:
-    """Labelled scenes: `--images`, `--labels`, `--names`."""
-    parser.add_argument("--images", type=Path, required=True, help="folder of scenes")
-    parser.add_argument(
-        "--labels", type=Path, required=labels_required, help="folder of YOLO label files of the same names"
-    )
-    parser.add_argument("--names", type=Path, help="text file naming the scenes to use (default: all of --images)")
 
 
 def load_codec(model: str, device: str = "cpu", threads: int = 1, kind: str = "") -> Codec:
@@ -40,11 +23,6 @@ def load_codec(model: str, device: str = "cpu", threads: int = 1, kind: str = ""
     if kind and codec.whole_image != (kind == "whole images"):
         raise CommandError(f"--model {model}: {codec.name} reads no {kind}; a model of {kind} is wanted")
     return codec
-
-
-def add_json(parser: argparse.ArgumentParser) -> None:
-    """`--json FILE`."""
-    parser.add_argument("--json", type=Path, help="write the result there (default: standard output)")
 
 
 def check_range(name: str, value: float | None, low: float, high: float) -> None:

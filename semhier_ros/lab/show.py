@@ -9,16 +9,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros import options as shared
 from semhier_ros.api import Codec
-from semhier_ros.cli import CommandError
+from semhier_ros.command import CommandError
 from semhier_ros.lab.drawing import draw_boxes
 from semhier_ros.lab.footage.video import read_picture
-from semhier_ros.lab.options import add_model, load_codec
+from semhier_ros.lab.options import load_codec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files")
-    add_model(parser)
+    shared.model(parser)
+    shared.device(parser)
     parser.add_argument("--least", type=float, default=0.2, help="least score drawn or listed (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="folder for one annotated and one decoded picture per prefix")
 

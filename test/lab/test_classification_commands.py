@@ -1,4 +1,4 @@
-"""`semhier evaluate classification` and `transfer` from end to end: odd pictures work, what cannot be used is named."""
+"""`semhier measure classification` and `transfer` from end to end: odd pictures work, what cannot be used is named."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> Complaint:
 
 def test_odd_pictures_are_measured_like_others(odd: Path, tmp_path: Path) -> None:
     out, plot = tmp_path / "out.json", tmp_path / "out.svg"
-    words = ["--codecs", "semhier", "answer", "jpeg", "--no-judge", "--workers", "1", "--probe", "2"]
+    words = ["--codecs", "semhier", "answer", "jpeg", "--no-judge", "--jobs", "1", "--probe", "2"]
     words += ["--json", str(out), "--plot", str(plot)]
     labels = odd / "labels.csv"
-    assert main(["evaluate", "classification", "--images", str(odd), "--labels", str(labels), *words]) == 0
+    assert main(["measure", "classification", "--images", str(odd), "--labels", str(labels), *words]) == 0
     result = json.loads(out.read_text())
     assert result["images"] == 6
     ours = result["codecs"]["semhier"]
@@ -88,9 +88,9 @@ def test_odd_pictures_are_measured_like_others(odd: Path, tmp_path: Path) -> Non
 def test_the_control_stands_beside_ours_at_sizes(odd: Path, tmp_path: Path, complaint: Complaint) -> None:
     folder = models_dir() / "imagenet"
     control = f"control:{folder}"
-    photos = ("--images", odd, "--labels", odd / "labels.csv", "--no-judge", "--workers", 1, "--probe", 2)
+    photos = ("--images", odd, "--labels", odd / "labels.csv", "--no-judge", "--jobs", 1, "--probe", 2)
     words = [*photos, "--codecs", "semhier", control, "--at", 600, 200, "--json", tmp_path / "out.json"]
-    assert main(["evaluate", "classification", *map(str, words)]) == 0
+    assert main(["measure", "classification", *map(str, words)]) == 0
     result = json.loads((tmp_path / "out.json").read_text())
     blocks = result["codecs"][control]
     assert len(blocks) > 2
@@ -104,7 +104,7 @@ def test_the_control_stands_beside_ours_at_sizes(odd: Path, tmp_path: Path, comp
         assert row["margin_interval"]["psnr"][0] <= lead <= row["margin_interval"]["psnr"][1]
     damaged = Path(shutil.copytree(folder, tmp_path / "damaged"))
     (damaged / "picture_synthesis.onnx").write_bytes(b"nothing")
-    said = complaint("evaluate", "classification", *photos, "--codecs", f"control:{damaged}")
+    said = complaint("measure", "classification", *photos, "--codecs", f"control:{damaged}")
     assert str(damaged) in said
 
 
@@ -113,8 +113,8 @@ def test_a_damaged_photo_is_named_from_the_process_that_met_it(odd: Path, tmp_pa
     (tmp_path / "broken.jpg").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
     labels = tmp_path / "labels.csv"
     labels.write_text("file,label\ngood.jpg,1\nbroken.jpg,2\n")
-    words = ("--codecs", "semhier", "--blocks", 2, "--no-pictures", "--workers", 1)
-    said = complaint("evaluate", "classification", "--images", tmp_path, "--labels", labels, *words)
+    words = ("--codecs", "semhier", "--blocks", 2, "--no-pictures", "--jobs", 1)
+    said = complaint("measure", "classification", "--images", tmp_path, "--labels", labels, *words)
     assert "broken.jpg: no picture, or damaged" in said
 
 
@@ -122,7 +122,7 @@ def test_what_classification_cannot_use_is_named(odd: Path, tmp_path: Path, comp
     labels, bad = odd / "labels.csv", tmp_path / "bad.csv"
 
     def said(*words: object, images: Path = odd, rows: Path = labels) -> str:
-        return complaint("evaluate", "classification", "--images", images, "--labels", rows, "--no-judge", *words)
+        return complaint("measure", "classification", "--images", images, "--labels", rows, "--no-judge", *words)
 
     assert "point.png is missing" in said(images=tmp_path)
     for label in ("1000", "-1", "poodle", "", "²"):
@@ -132,13 +132,12 @@ def test_what_classification_cannot_use_is_named(odd: Path, tmp_path: Path, comp
     assert "has label ''" in said(rows=bad)
     bad.write_bytes(bytes(range(128, 256)) * 20)
     assert "bad.csv" in said(rows=bad)
-    assert "--files: " in said("--files", tmp_path / "none.txt")
+    assert "none.txt" in said("--split", tmp_path / "none.txt")
     assert "--groupings" in said("--groupings", tmp_path / "none.csv")
     assert "'bpg' is not one of jpeg," in said("--codecs", "bpg")
     assert "no model 'nosuchmodel'" in said("--model", "nosuchmodel")
     assert "road reads no whole images" in said("--model", "road")
     assert "--limit 0: outside" in said("--limit", 0)
-    assert "--workers 0: outside" in said("--workers", 0)
     assert "--blocks 99: outside" in said("--blocks", 99)
     assert "--at 0: below 1" in said("--at", 300, 0)
     assert "no model 'nosuchfolder'" in said("--codecs", "control:nosuchfolder")
@@ -149,7 +148,7 @@ def test_what_transfer_cannot_use_is_named(odd: Path, tmp_path: Path, complaint:
     labels = tmp_path / "labels.csv"
 
     def said(*words: object, images: Path = odd) -> str:
-        return complaint("evaluate", "transfer", "--images", images, *words)
+        return complaint("measure", "transfer", "--images", images, *words)
 
     assert "is not a folder" in said(images=tmp_path / "none")
     assert "has no manifest.csv" in said(images=tmp_path)

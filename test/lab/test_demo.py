@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from semhier_ros.cli import CommandError
+from semhier_ros.command import CommandError
 from semhier_ros.lab import demo
 from semhier_ros.lab.footage.bags import open_bag
 from semhier_ros.lab.footage.recording import read_recording

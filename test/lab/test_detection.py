@@ -1,4 +1,4 @@
-"""`semhier evaluate detection`: COCO's figures, the result file, and what it says of inputs that are wrong."""
+"""`semhier measure detection`: COCO's figures, the result file, and what it says of inputs that are wrong."""
 
 from __future__ import annotations
 
@@ -153,16 +153,14 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluate(folder: Path, *more: str) -> int:
-    return main(
-        ["evaluate", "detection", "--images", str(folder / "images"), "--labels", str(folder / "labels"), *more]
-    )
+    return main(["measure", "detection", "--images", str(folder / "images"), "--labels", str(folder / "labels"), *more])
 
 
 def test_the_result_file_says_what_every_system_needs(scenes: Path, tmp_path: Path) -> None:
     out, plot = tmp_path / "out.json", tmp_path / "out.svg"
     status = evaluate(
         scenes, "--codecs", "semhier,answer,webp", "--max-bytes", "40", "--threshold", ".2", "--pictures",
-        "--json", str(out), "--plot", str(plot), "--workers", "1",
+        "--json", str(out), "--plot", str(plot), "--jobs", "1",
     )  # fmt: skip
     assert status == 0
     result = json.loads(out.read_text())
@@ -191,7 +189,7 @@ def test_the_result_file_says_what_every_system_needs(scenes: Path, tmp_path: Pa
 
 def test_inputs_that_cannot_be_used_are_named(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def complaint(images: Path, labels: Path, *more: str) -> str:
-        words = ["evaluate", "detection", "--images", str(images), "--labels", str(labels), "--workers", "1", *more]
+        words = ["measure", "detection", "--images", str(images), "--labels", str(labels), "--jobs", "1", *more]
         assert main(words) == 2
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("semhier: ")]
         assert len(lines) == 1
@@ -205,7 +203,7 @@ def test_inputs_that_cannot_be_used_are_named(scenes: Path, tmp_path: Path, caps
     assert "0.txt would" in complaint(images, empty)
     names = tmp_path / "names.txt"
     names.write_text("0.jpg\nmissing.jpg\n")
-    assert "missing.jpg does not exist" in complaint(images, labels, "--names", str(names))
+    assert "missing.jpg does not exist" in complaint(images, labels, "--split", str(names))
     assert f"not one of semhier, answer, {NAMES[0]}" in complaint(images, labels, "--codecs", "bpg")
     assert "--threshold 1.5" in complaint(images, labels, "--threshold", "1.5")
     broken = tmp_path / "broken"

@@ -1,4 +1,4 @@
-"""`semhier gallery`: one self-contained page with every card that was asked for."""
+"""`semhier measure gallery`: one self-contained page with every card that was asked for."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_page_of_a_street(tmp_path: Path) -> None:
     frame = next(frame.image for number, frame in enumerate(read_video(default_video())) if number == 150)
     cv2.imwrite(str(images / "street <1>.png"), np.ascontiguousarray(frame[..., ::-1]))
     (labels / "street <1>.txt").write_text("8 .5 .6 .2 .2\n")
-    arguments = ["gallery", "--images", str(images), "--labels", str(labels), "--out", str(out)]
+    arguments = ["measure", "gallery", "--images", str(images), "--labels", str(labels), "--out", str(out)]
     assert main([*arguments, "--bytes", "60", "5000"]) == 0
     text = (out / "index.html").read_text()
     checker = Checker()
@@ -66,12 +66,13 @@ def test_the_page_of_a_street(tmp_path: Path) -> None:
 
 def test_what_cannot_be_shown_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "broken.png").write_bytes(b"nothing")
-    arguments = ["gallery", "--images", str(tmp_path), "--out", str(tmp_path / "out")]
+    arguments = ["measure", "gallery", "--images", str(tmp_path), "--out", str(tmp_path / "out")]
     assert main(arguments) == 2
     assert "broken.png: no picture, or damaged" in capsys.readouterr().err
     assert main([*arguments, "--bytes", "0"]) == 2
-    assert main([*arguments, "--count", "0"]) == 2
-    assert main(["gallery", "--images", str(tmp_path / "none"), "--out", str(tmp_path)]) == 2
+    with pytest.raises(SystemExit):
+        main([*arguments, "--limit", "0"])
+    assert main(["measure", "gallery", "--images", str(tmp_path / "none"), "--out", str(tmp_path)]) == 2
 
 
 def test_the_nearest_file_fits_and_looks_best() -> None:

@@ -1,4 +1,4 @@
-"""`semhier evaluate steadiness` on the street video, and what it says of files that are none."""
+"""`semhier measure steadiness` on the street video, and what it says of files that are none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from semhier_ros.lab.footage.video import default_video
 
 def test_the_tracker_switches_ids_less_often(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.json"
-    assert main(["evaluate", "steadiness", str(default_video()), "--every", "8", "--json", str(out)]) == 0
+    assert main(["measure", "steadiness", str(default_video()), "--every", "8", "--json", str(out)]) == 0
     assert "with tracker" in capsys.readouterr().out
     (video,) = json.loads(out.read_text())["videos"]
     assert video["frames"] == 32
@@ -28,8 +28,8 @@ def test_the_tracker_switches_ids_less_often(tmp_path: Path, capsys: pytest.Capt
 
 def test_files_that_are_no_videos_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text.mp4").write_text("no video")
-    assert main(["evaluate", "steadiness", str(tmp_path / "none.mp4")]) == 2
+    assert main(["measure", "steadiness", str(tmp_path / "none.mp4")]) == 2
     assert "none.mp4: no such file" in capsys.readouterr().err
-    assert main(["evaluate", "steadiness", str(tmp_path / "text.mp4")]) == 2
+    assert main(["measure", "steadiness", str(tmp_path / "text.mp4")]) == 2
     assert "text.mp4: not a video" in capsys.readouterr().err
-    assert main(["evaluate", "steadiness", str(default_video()), "--every", "0"]) == 2
+    assert main(["measure", "steadiness", str(default_video()), "--every", "0"]) == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 
-from semhier_ros.cli import CommandError
+from semhier_ros.command import CommandError
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.streams.base import Camera, Costs, FrameStream
 from semhier_ros.link.emulate.profile import LinkProfile

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from semhier_ros.cli import CommandError
+from semhier_ros.command import CommandError
 from semhier_ros.lab.footage.bags import cut_bag, open_bag
 from semhier_ros.lab.footage.messages import DEFAULT_START_NS, ENCODINGS, BagWriter, bag_from_video, camera_messages
 from semhier_ros.lab.footage.video import at_most, picture_files, read_picture

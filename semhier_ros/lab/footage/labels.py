@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.cli import CommandError
 from semhier_ros.codec.reading import Detection
+from semhier_ros.command import CommandError
 from semhier_ros.lab.footage.messages import message_store
 from semhier_ros.lab.footage.video import picture_files
 from semhier_ros.lab.scoring.streaming import World

@@ -15,7 +15,7 @@ from rosbags.interfaces import Nodetype
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from semhier_ros.cli import CommandError
+from semhier_ros.command import CommandError
 from semhier_ros.lab.footage.video import FootageError, VideoFrame, at_most, read_video
 from semhier_ros.lab.progress import each
 from semhier_ros.whole_file import replacing

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.cli import CommandError
+from semhier_ros.command import CommandError
 
 PICTURE_SUFFIXES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 STREET_VIDEO = Path("datasets", "data", "bikes.mp4")

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from semhier_ros.cli import CommandError
+from semhier_ros.command import CommandError
 from semhier_ros.whole_file import write_whole
 
 DEFAULT_CODECS = "semhier,answer,jpeg,webp"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from semhier_ros.cli import CommandError
+from semhier_ros.command import CommandError
 from semhier_ros.lab.replay.work import BUDGET_SHARE, Result, Task, summary_of
 from semhier_ros.lab.streams.base import Answer
 from semhier_ros.lab.streams.virtual import Run, Sent

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from semhier_ros.cli import CommandError
+from semhier_ros.command import CommandError
 from semhier_ros.lab.replay.work import Result
 from semhier_ros.lab.report.replay_page import small_picture
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from semhier_ros.cli import CommandError
+from semhier_ros.command import CommandError
 from semhier_ros.lab.replay.cli import task_of, write_summary
 from semhier_ros.lab.replay.store import digest
 from semhier_ros.lab.replay.work import SENT_MORE_THAN_ANSWER, Task, replay

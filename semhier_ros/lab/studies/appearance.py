@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.lab.options import add_json, add_model, finish
+from semhier_ros import options as shared
+from semhier_ros.lab.options import finish
 from semhier_ros.paths import find_model
 from semhier_ros.scene.backend import OpenVinoBackend
 from semhier_ros.scene.folder import read_scene_folder
@@ -95,8 +96,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--splits", type=Path, default=Path("config/splits/road-vehicles"), help="lists of scenes")
     parser.add_argument("--out", type=Path, default=Path("runs/road"), help="folder of caches (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=2500, help="of training (default: %(default)s)")
-    add_model(parser, device=False)
-    add_json(parser)
+    shared.model(parser)
+    shared.json(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from semhier_ros import options as shared
 from semhier_ros.camera.asking import AskPolicy, Seen
 from semhier_ros.whole_file import write_whole
 
@@ -32,14 +33,13 @@ EQUAL = 0.005
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `semhier bench asking`."""
-    parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("--labels", type=Path, required=True, help="folder of their YOLO labels")
-    parser.add_argument("--names", type=Path, help="file that lists the pictures (default: all)")
-    parser.add_argument("--limit", type=int, default=0, help="so many scenes at most (default: all)")
-    parser.add_argument("--model", default="road", help="model name or folder (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"), help="(default: %(default)s)")
-    parser.add_argument("--json", type=Path, required=True, metavar="OUT", help="file of the result")
+    """The options of `semhier measure asking`."""
+    shared.images(parser)
+    shared.labels(parser, "folder of their YOLO labels")
+    shared.model(parser)
+    shared.device(parser)
+    shared.json(parser)
+    shared.renamed(parser, names="--split")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     from semhier_ros.lab.scoring.coco import Truth, rows_of
 
     codec = Codec.load(options.model, options.device, threads=1)
-    scenes = find_scenes(options.images, options.labels, options.names)
+    scenes = find_scenes(options.images, options.labels, options.split)
     scenes = scenes[: options.limit] if options.limit else scenes
     last = codec.levels - 1
     labels: list[Any] = []

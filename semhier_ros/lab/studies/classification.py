@@ -1,4 +1,4 @@
-"""`semhier evaluate classification`: what is right about a whole image, at every level, after every prefix.
+"""`semhier measure classification`: what is right about a whole image, at every level, after every prefix.
 
 Every photo is really encoded and decoded. Ours is scored by the heads on the latents; every decoded picture, ours and
 the reference codecs', by an independent classifier (EfficientNet-Lite2, seen by no training here). `kl` is the
@@ -34,7 +34,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from semhier_ros.cli import CommandError
+from semhier_ros import options as shared
+from semhier_ros.command import CommandError
 from semhier_ros.lab.baselines import Setting, make
 from semhier_ros.lab.footage.labels import Labelled, read_grouping, read_photos
 from semhier_ros.lab.scoring import at_sizes
@@ -162,7 +163,6 @@ def make_plan(options: argparse.Namespace) -> tuple[Plan, list[Labelled]]:
         raise CommandError(f"--model {options.model}: {codec.name} reads no whole images")
     for name, value, high in (
         ("--limit", options.limit, 10**9),
-        ("--workers", options.workers, 256),
         ("--probe", options.probe, 10**6),
         ("--blocks", options.blocks, len(codec.block_names)),
     ):
@@ -175,7 +175,7 @@ def make_plan(options: argparse.Namespace) -> tuple[Plan, list[Labelled]]:
     if options.quality is not None and not 0 <= options.quality < steps:
         raise CommandError(f"--quality {options.quality}: outside 0..{steps - 1}")
     tree: Taxonomy = codec.taxonomy
-    photos = read_photos(options.images, options.labels, tree.leaf_count, options.files)[: options.limit]
+    photos = read_photos(options.images, options.labels, tree.leaf_count, options.split)[: options.limit]
     owners = {f"L{level}": np.array(tree.owner(level)) for level in range(tree.depth)}
     owners |= {path.stem: read_grouping(path, tree.leaf_count) for path in options.groupings}
     plan = Plan(
@@ -236,7 +236,7 @@ def evaluate(plan: Plan, photos: Sequence[Labelled], workers: int, probes: int, 
 def run(options: argparse.Namespace) -> int:
     """Measure, write the JSON, print the table."""
     plan, photos = make_plan(options)
-    result = evaluate(plan, photos, options.workers or len(os.sched_getaffinity(0)), options.probe, options.at)
+    result = evaluate(plan, photos, options.jobs or len(os.sched_getaffinity(0)), options.probe, options.at)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(result, indent=1) + "\n")
@@ -252,19 +252,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from semhier_ros.lab.baselines import CONTROL, NAMES, WITH_PATH
     from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES
 
-    parser.add_argument("--images", type=Path, required=True, help="folder of photos")
-    parser.add_argument("--labels", type=Path, required=True, help="CSV with columns file,label (0-based classes)")
-    parser.add_argument("--model", default="imagenet", help="whole-image model, by name or folder")
-    parser.add_argument("--files", type=Path, help="list of the file names to use, e.g. a split's report.txt")
-    parser.add_argument("--groupings", type=Path, nargs="*", default=[], help="CSVs with columns label,cluster")
-    parser.add_argument(
-        "--codecs",
-        nargs="*",
-        metavar="CODEC",
-        default=["semhier", *VECTOR_NAMES, "jpeg", "webp"],
-        help=f"what to compare, of semhier, {', '.join((*VECTOR_NAMES, *NAMES, WITH_PATH, CONTROL))} "
-        "(default: %(default)s)",
+    shared.images(parser)
+    shared.labels(parser, "CSV with columns file,label (0-based classes)")
+    shared.model(parser, "imagenet")
+    shared.device(parser)
+    shared.jobs(parser)
+    shared.json(parser)
+    shared.codecs(
+        parser,
+        ["semhier", *VECTOR_NAMES, "jpeg", "webp"],
+        f"what to compare, of semhier, {', '.join((*VECTOR_NAMES, *NAMES, WITH_PATH, CONTROL))}",
     )
+    parser.add_argument(
+        "--groupings",
+        action=shared.Listed,
+        each=Path,
+        default=[],
+        metavar="FILE",
+        help="CSVs with columns label,cluster",
+    )
+    shared.renamed(parser, files="--split", workers="--jobs")
     parser.add_argument("--quality", type=int, help="operating point of ours (default: the model's own)")
     parser.add_argument("--no-judge", dest="judge", action="store_false", help="leave the independent classifier out")
     parser.add_argument("--blocks", type=int, help="blocks of ours to send (default: all)")
@@ -274,15 +281,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--at",
-        type=int,
-        nargs="*",
+        action=shared.Listed,
+        each=int,
         default=list(SIZES),
         metavar="BYTES",
-        help="payload sizes at which pictures are compared, ours with each other codec in pairs (default: %(default)s)",
+        help="payload sizes at which pictures are compared, ours with each other codec in pairs "
+        f"({','.join(map(str, SIZES))})",
     )
-    parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--plot", type=Path, help="an SVG of accuracy over bytes")
-    parser.add_argument("--limit", type=int, help="only the first so many photos")
-    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
-    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or torch")
     parser.add_argument("--cache", type=Path, default=Path("runs/evaluation"), help="where the judge's network is kept")

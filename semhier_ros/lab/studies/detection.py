@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from semhier_ros import options as shared
 from semhier_ros.api import Codec
-from semhier_ros.cli import CommandError
+from semhier_ros.command import CommandError
 from semhier_ros.lab.baselines import NAMES, WITH_PATH, make
 from semhier_ros.lab.footage.labels import Scene, find_scenes, read_labels
 from semhier_ros.lab.footage.video import read_picture
@@ -204,32 +205,29 @@ def table(result: dict[str, Any]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--images", type=Path, required=True, help="folder of scenes")
-    parser.add_argument("--labels", type=Path, required=True, help="folder of YOLO label files of the same names")
-    parser.add_argument("--names", type=Path, help="text file naming the scenes to use (default: all of --images)")
-    parser.add_argument("--model", default="road", help="model name or folder (default: %(default)s)")
-    parser.add_argument(
-        "--codecs",
-        default="semhier,answer",
-        help=f"what to compare, of semhier, answer, {', '.join((*NAMES, WITH_PATH))}, or all (default: %(default)s)",
+    shared.images(parser)
+    shared.labels(parser, "folder of YOLO label files of the same names")
+    shared.model(parser)
+    shared.device(parser)
+    shared.jobs(parser)
+    shared.json(parser)
+    shared.renamed(parser, names="--split", workers="--jobs")
+    shared.codecs(
+        parser, ["semhier", "answer"], f"what to compare, of semhier, answer, {', '.join((*NAMES, WITH_PATH))}, or all"
     )
     parser.add_argument(
         "--threshold",
-        type=float,
-        action="append",
-        help="least objectness worth sending; may be repeated (default: the model's own, "
-        f"{', '.join(map(str, THRESHOLDS))})",
+        action=shared.Listed,
+        each=float,
+        help=f"least objectness worth sending (the model's own, then {','.join(map(str, THRESHOLDS))})",
     )
     parser.add_argument(
         "--max-bytes",
-        type=int,
-        action="append",
-        help=f"a frame's budget; may be repeated (default: {', '.join(map(str, BUDGETS))}; 0: none)",
+        action=shared.Listed,
+        each=int,
+        help=f"a frame's budget; 0: none ({','.join(map(str, BUDGETS))})",
     )
     parser.add_argument("--pictures", action="store_true", help="picture blocks and PSNR too")
-    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or torch (default: %(default)s)")
-    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
-    parser.add_argument("--json", type=Path, help="write the result there (default: standard output)")
     parser.add_argument("--plot", type=Path, help="draw bytes against AP50 as an SVG there")
 
 
@@ -241,7 +239,7 @@ def make_plan(options: argparse.Namespace, codec: Codec) -> Plan:
             which had better come out before the work than after it.
     """
     importlib.import_module("faster_coco_eval")
-    chosen = [*OURS, *NAMES] if options.codecs == "all" else [name.strip() for name in options.codecs.split(",")]
+    chosen = [*OURS, *NAMES] if options.codecs == ["all"] else options.codecs
     for name in chosen:
         if name not in (*OURS, *NAMES) and not name.startswith(WITH_PATH.partition(":")[0] + ":"):
             raise CommandError(f"--codecs {name}: not one of {', '.join((*OURS, *NAMES, WITH_PATH))}, all")
@@ -269,13 +267,11 @@ def make_plan(options: argparse.Namespace, codec: Codec) -> Plan:
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.workers is not None and not 1 <= options.workers <= 256:
-        raise CommandError(f"--workers {options.workers}: outside 1..256")
-    scenes = find_scenes(options.images, options.labels, options.names)
+    scenes = find_scenes(options.images, options.labels, options.split)[: options.limit]
     try:
         codec = Codec.load(options.model, options.device, threads=1)
         plan = make_plan(options, codec)
-        workers = min(options.workers or len(os.sched_getaffinity(0)), len(scenes))
+        workers = min(options.jobs or len(os.sched_getaffinity(0)), len(scenes))
         judging = judge_scenes(scenes, options.model, options.device, plan, workers)
         judged = list(tqdm(judging, total=len(scenes), desc="scenes", unit="scene", mininterval=2))
         result = summarise(judged, codec)

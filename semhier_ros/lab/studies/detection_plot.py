@@ -18,7 +18,7 @@ STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "detection", "font.family"
 
 
 def draw(result: dict[str, Any]) -> str:
-    """The plot of a result of `semhier evaluate detection`, as SVG text."""
+    """The plot of a result of `semhier measure detection`, as SVG text."""
     levels = list(result["uncompressed"]["ap50"])
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6 * len(levels), 4.2), layout="constrained")

@@ -25,10 +25,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.lab.footage.bags import open_footage
 from semhier_ros.lab.footage.video import picture_files, read_picture
-from semhier_ros.lab.options import add_json, add_model, finish
+from semhier_ros.lab.options import finish
 
 ENCODE_THREADS, DECODE_THREADS = 2, 1
 LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -169,12 +170,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--images", type=Path, help="folder of pictures")
     source.add_argument("--video", type=Path, nargs="+", help="videos or bags, every frame")
-    add_model(parser, "imagenet", device=False)
+    shared.model(parser, "imagenet")
     parser.add_argument("--backend", choices=BACKENDS, default="openvino", help="of the encoder (default: %(default)s)")
     parser.add_argument("--start", type=int, default=0, help="how many pictures to skip")
     parser.add_argument("--limit", type=int, default=1000, help="how many to use (default: %(default)s)")
     parser.add_argument("--again", type=int, default=10, help="encode every n-th in float32 on one thread too; 0: none")
-    add_json(parser)
+    shared.json(parser)
 
 
 def run(options: argparse.Namespace) -> int:

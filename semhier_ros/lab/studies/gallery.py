@@ -11,15 +11,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from semhier_ros import options as shared
 from semhier_ros.api import Codec
-from semhier_ros.cli import CommandError
 from semhier_ros.codec.reading import Detection
+from semhier_ros.command import CommandError
 from semhier_ros.lab.baselines import Picture, Setting, StillCodec, Transmitted, make, send
 from semhier_ros.lab.footage.labels import Names, find_scenes
 from semhier_ros.lab.footage.video import read_picture
@@ -115,26 +115,29 @@ def nearest(files: Sequence[Transmitted], picture: Picture, budget: int) -> Tran
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--images", type=Path, required=True, help="folder of scenes")
-    parser.add_argument("--labels", type=Path, help="folder of YOLO label files of the same names")
-    parser.add_argument("--names", type=Path, help="text file naming the scenes to use (default: all of --images)")
-    parser.add_argument("--count", type=int, default=12, help="scenes, spread evenly (default: %(default)s)")
-    parser.add_argument("--model", default="road", help="model name or folder (default: %(default)s)")
+    shared.images(parser)
+    shared.labels(parser, "folder of YOLO label files of the same names", required=False)
+    shared.model(parser)
+    shared.device(parser)
+    shared.out(parser, None, "folder for index.html")
+    shared.renamed(parser, names="--split", count="--limit")
     parser.add_argument(
-        "--bytes", type=int, nargs="+", default=list(BUDGETS), help="budgets (default: 50 150 600 3000)"
+        "--bytes",
+        action=shared.Listed,
+        each=int,
+        default=list(BUDGETS),
+        metavar="N",
+        help=f"budgets ({','.join(map(str, BUDGETS))})",
     )
+    parser.set_defaults(limit=12)
     parser.add_argument("--least", type=float, default=0.3, help="least score of a drawn box (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or torch (default: %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for index.html")
 
 
 def run(options: argparse.Namespace) -> int:
-    if not 1 <= options.count <= 1000:
-        raise CommandError(f"--count {options.count}: outside 1..1000")
     if wrong := [value for value in options.bytes if value < 1]:
         raise CommandError(f"--bytes {wrong[0]}: below 1")
-    scenes = find_scenes(options.images, options.labels, options.names)
-    chosen = [scenes[place] for place in np.linspace(0, len(scenes) - 1, min(options.count, len(scenes))).astype(int)]
+    scenes = find_scenes(options.images, options.labels, options.split)
+    chosen = [scenes[place] for place in np.linspace(0, len(scenes) - 1, min(options.limit, len(scenes))).astype(int)]
     try:
         codec = Codec.load(options.model, options.device)
         painter = Painter(codec, Looks(tuple(sorted(options.bytes)), options.least))

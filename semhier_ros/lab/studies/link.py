@@ -19,7 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from semhier_ros.cli import CommandError
+from semhier_ros import options as shared
+from semhier_ros.command import CommandError
 from semhier_ros.lab.studies.link_bench_rows import BUDGET_SHARE, CODECS, ROWS, Row, row_of
 from semhier_ros.lab.studies.link_bench_run import Run
 from semhier_ros.whole_file import write_whole
@@ -28,18 +29,21 @@ ATTEMPTS = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `semhier bench link`."""
+    """The options of `semhier measure link`."""
     names = ", ".join(row.name for row in ROWS).replace("%", "%%")
     parser.add_argument(
-        "--links", nargs="+", metavar="LINK", help=f"rows of the table, of {names}; or links of your own"
+        "--link", nargs="+", metavar="LINK", help=f"rows of the table, of {names}; or links of your own (all rows)"
     )
+    shared.renamed(parser, links="--link")
     parser.add_argument("--runs", type=int, default=5, help="runs of each, of which the median counts (default: 5)")
-    parser.add_argument("--codecs", default="", help=f"of {', '.join(CODECS)} (default: all that can run here)")
+    parser.add_argument(
+        "--codecs", action=shared.Listed, metavar="CODEC", help=f"of {', '.join(CODECS)} (all that can run here)"
+    )
     parser.add_argument("--seconds", type=float, help="length of a run (default: the row's own)")
     parser.add_argument("--video", type=Path, help="footage (default: the demo's)")
-    parser.add_argument("--model", default="road", help="model name or folder (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"), help="(default: %(default)s)")
-    parser.add_argument("--json", type=Path, required=True, metavar="OUT", help="file of the result")
+    shared.model(parser)
+    shared.device(parser)
+    shared.json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -56,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
             for row, codecs, number in jobs:
                 bench.measure_stubbornly(row, codecs, number, partial(progress, bench.title(row, codecs, number)))
     except KeyboardInterrupt:
-        print("semhier bench link: interrupted; run it again to go on", file=sys.stderr)
+        print("semhier measure link: interrupted; run it again to go on", file=sys.stderr)
         return 130
     finally:
         bench.write()
@@ -78,8 +82,8 @@ class Bench:
         except FootageError as error:
             raise CommandError(str(error)) from error
         self.options = options
-        self.rows = [row_of(text, options.seconds) for text in options.links or [row.name for row in ROWS]]
-        asked = [name.strip() for name in options.codecs.split(",") if name.strip()]
+        self.rows = [row_of(text, options.seconds) for text in options.link or [row.name for row in ROWS]]
+        asked = options.codecs or []
         self.codecs: list[str] = []
         self.left_out: dict[str, str] = {}
         for name in asked or CODECS:
@@ -150,7 +154,7 @@ class Bench:
             try:
                 return self.measure(row, codecs, number, tell)
             except CommandError as error:
-                print(f"semhier bench link: {error} (attempt {attempt} of {ATTEMPTS})", file=sys.stderr)
+                print(f"semhier measure link: {error} (attempt {attempt} of {ATTEMPTS})", file=sys.stderr)
         self.failures += 1
         return None
 
@@ -182,7 +186,7 @@ class Bench:
                 part = one.result()
             except (OSError, KeyError, ValueError, IndexError) as error:
                 self.failures += 1
-                print(f"semhier bench link: {row.name} {one.codec} run {number + 1}: {error}", file=sys.stderr)
+                print(f"semhier measure link: {row.name} {one.codec} run {number + 1}: {error}", file=sys.stderr)
                 continue
             self.known.append(part)
             with self.parts.open("a", encoding="utf-8") as stream:

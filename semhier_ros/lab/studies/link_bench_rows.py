@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from semhier_ros.cli import CommandError
+from semhier_ros.command import CommandError
 from semhier_ros.link.emulate.profile import parse_link
 
 CODECS = ("semhier", "jpeg", "h264")

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from semhier_ros.cli import CommandError
+from semhier_ros.command import CommandError
 from semhier_ros.lab.studies.link_bench_rows import BUDGET_SHARE, Row
 
 

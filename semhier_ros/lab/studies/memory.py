@@ -12,10 +12,11 @@ import time
 from functools import partial
 from pathlib import Path
 
+from semhier_ros import options as shared
 from semhier_ros.lab.drive import node, ros_environment
 from semhier_ros.lab.footage.messages import bag_from_video
 from semhier_ros.lab.footage.video import default_video
-from semhier_ros.lab.options import add_json, finish
+from semhier_ros.lab.options import finish
 from semhier_ros.lab.processes import Supervisor
 
 NODES: dict[str, dict[str, object]] = {
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of video played (default: %(default)s)")
     parser.add_argument("--size", type=int, default=640, help="width of the pictures (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=5.0, help="frames a second (default: %(default)s)")
-    add_json(parser)
+    shared.json(parser)
 
 
 def peak_megabytes(name: str, domain: str) -> float:

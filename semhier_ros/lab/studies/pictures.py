@@ -14,10 +14,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.lab.footage.labels import read_labels
 from semhier_ros.lab.footage.video import read_picture
-from semhier_ros.lab.options import add_json, add_model, finish
+from semhier_ros.lab.options import finish
 
 SCALES, QUALITIES = (0.35, 0.5, 0.7), (8, 15, 25)
 FORMATS = {
@@ -28,10 +29,11 @@ FORMATS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with images/ and labels/")
-    parser.add_argument("--names", type=Path, default=Path("config/splits/road-vehicles/choose.txt"), help="scenes")
+    shared.split(parser, "config/splits/road-vehicles/choose.txt")
+    shared.renamed(parser, names="--split")
     parser.add_argument("--every", type=int, default=8, help="use each so many-th scene (default: %(default)s)")
-    add_model(parser, device=False)
-    add_json(parser)
+    shared.model(parser)
+    shared.json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -43,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         error = ((picture.astype(float) - truth) ** 2).mean(axis=2)
         rows.setdefault(name, []).append((size, error.sum(), error[inside].sum(), error.size, int(inside.sum())))
 
-    names = options.names.read_text().split()[:: options.every]
+    names = options.split.read_text().split()[:: options.every]
     for name in names:
         image = read_picture(options.data / "images" / name)
         bgr = image[..., ::-1]

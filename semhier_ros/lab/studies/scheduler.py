@@ -10,15 +10,16 @@ import argparse
 import statistics
 import time
 
+from semhier_ros import options as shared
 from semhier_ros.codec.packet import Block, Packet, split
-from semhier_ros.lab.options import add_json, finish
+from semhier_ros.lab.options import finish
 from semhier_ros.link import Scheduler, default_policies
 
 SIZES = (40, 10, 15, 30, 400, 900, 2000)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_json(parser)
+    shared.json(parser)
 
 
 def once(blocks_wanted: int) -> tuple[float, float]:

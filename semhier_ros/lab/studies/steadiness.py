@@ -19,9 +19,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from semhier_ros import options as shared
 from semhier_ros.api import Codec
-from semhier_ros.cli import CommandError
 from semhier_ros.codec.reading import Detection, Reading
+from semhier_ros.command import CommandError
 from semhier_ros.lab.footage.video import read_video
 from semhier_ros.scene.tracker import Tracker
 
@@ -63,8 +64,8 @@ class Steadiness:
         )
         taken_now: set[int] = set()
         taken_last: set[int] = set()
-        for shared, _, place, slot in pairs:
-            if shared < SAME_BOX:
+        for common, _, place, slot in pairs:
+            if common < SAME_BOX:
                 break
             if place in taken_now or slot in taken_last:
                 continue
@@ -143,11 +144,11 @@ def evaluate(codec: Codec, video: Path, threshold: float | None, every: int) -> 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("videos", type=Path, nargs="+", help="video files")
-    parser.add_argument("--model", default="road", help="model name or folder (default: %(default)s)")
+    shared.model(parser)
+    shared.device(parser)
+    shared.json(parser)
     parser.add_argument("--threshold", type=float, help="least objectness worth sending (default: the model's own)")
     parser.add_argument("--every", type=int, default=1, help="use each so many-th frame (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or torch (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="write the result there too")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`semhier evaluate transfer`: a question asked later, of bytes that were sent without knowing it.
+"""`semhier measure transfer`: a question asked later, of bytes that were sent without knowing it.
 
 Linear probes are trained on what each prefix decodes to (the features read from the latents) for label sets that no
 training here used, and tested on photos kept out of every training by a rule on their names. Beside them stand the
@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from semhier_ros.cli import CommandError
+from semhier_ros import options as shared
+from semhier_ros.command import CommandError
 from semhier_ros.lab.footage.video import read_picture
 from semhier_ros.lab.studies.classification_data import interval
 
@@ -244,18 +245,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from semhier_ros.lab.baselines import CONTROL, NAMES, WITH_PATH
     from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES
 
-    parser.add_argument("--images", type=Path, required=True, help="folder of photos, or of tars with manifest.csv")
-    parser.add_argument("--labels", type=Path, help="CSV with columns file,label and perhaps set, split")
-    parser.add_argument("--model", default="imagenet", help="whole-image model, by name or folder")
-    parser.add_argument(
-        "--codecs",
-        nargs="*",
-        default=["answer", "name_first", "jpeg", "webp"],
-        metavar="CODEC",
-        help=f"codecs to run beside ours, of {', '.join((*VECTOR_NAMES, *NAMES, WITH_PATH, CONTROL))} "
-        "(default: %(default)s)",
+    shared.images(parser)
+    shared.labels(parser, "CSV with columns file,label and perhaps set, split", required=False)
+    shared.model(parser, "imagenet")
+    shared.threads(parser)
+    shared.json(parser)
+    shared.codecs(
+        parser,
+        ["answer", "name_first", "jpeg", "webp"],
+        f"codecs to run beside ours, of {', '.join((*VECTOR_NAMES, *NAMES, WITH_PATH, CONTROL))}",
     )
     parser.add_argument("--every", type=int, default=2, help="take every n-th step of feature codecs")
-    parser.add_argument("--json", type=Path, help="where the figures go")
-    parser.add_argument("--limit", type=int, help="only the first so many photos")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks")

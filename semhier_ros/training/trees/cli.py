@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from semhier_ros import options as shared
 from semhier_ros.taxonomy.schema import TaxonomyError
 from semhier_ros.taxonomy.tree import Node, Taxonomy
 
@@ -47,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build = commands.add_parser("build", help="make a tree from class names and embeddings")
     build.add_argument("--recipe", type=Path, help="a recipe file, or a shipped recipe's name (with --data)")
     build.add_argument("--names", type=Path, help="class names: .txt, one a line, or .csv with a column `name`")
-    build.add_argument("--sizes", help="nodes per inner level, coarse first: 10,100")
+    build.add_argument(
+        "--sizes", action=shared.Listed, each=int, metavar="N", help="nodes of the inner levels, coarse first: 10,100"
+    )
     build.add_argument("--embeddings", type=Path, help="text embeddings of the names, .npy, one row each")
     build.add_argument("--model", help="instead: embed with open_clip's model of this name (ViT-B-32)")
     build.add_argument("--checkpoint", help="its weights: a local file, or a tag that open_clip fetches")
@@ -67,14 +70,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--data", type=Path, help="shared data folder, for --recipe")
     build.add_argument("--uncorrected", action="store_true", help="leave the recipe's moves and given names out")
     build.add_argument("--name", help="the tree's name (the output's stem)")
-    build.add_argument("--output", type=Path, required=True, help="the .yaml to write")
+    shared.renamed(build, output="--out")
+    build.add_argument("--out", type=Path, required=True, help="the .yaml to write")
     show = commands.add_parser("show", help="print a tree")
     show.add_argument("tree", help="a file or a shipped tree's name")
     show.add_argument("--depth", type=int, help="levels to print (all)")
     show.add_argument("--find", metavar="TEXT", help="only paths with this text in a name")
     plot = commands.add_parser("plot", help="write an HTML page that zooms")
     plot.add_argument("tree", help="a file or a shipped tree's name")
-    plot.add_argument("--output", type=Path, required=True, help="the .html to write")
+    shared.renamed(plot, output="--out")
+    plot.add_argument("--out", type=Path, required=True, help="the .html to write")
     plot.add_argument("--counts", type=Path, help="examples: .csv with a column `label`, one row an example")
     compare = commands.add_parser("compare", help="how far two groupings agree")
     compare.add_argument("first", help="a taxonomy, or a .csv with columns label and cluster")
@@ -114,8 +119,8 @@ def run_build(options: argparse.Namespace) -> int:
         tree = build_recipe(recipe, data, corrected=not options.uncorrected)
     else:
         tree = _build_from_names(options)
-    tree.save(options.output)
-    print(f"{options.output}: {tree!r}, digest {tree.digest()[:16]}")
+    tree.save(options.out)
+    print(f"{options.out}: {tree!r}, digest {tree.digest()[:16]}")
     return 0
 
 
@@ -125,15 +130,12 @@ def _build_from_names(options: argparse.Namespace) -> Taxonomy:
 
     if options.names is None or options.sizes is None or (options.embeddings is None) == (options.model is None):
         raise TaxonomyError("without --recipe: --names, --sizes and either --embeddings or --model are needed")
-    try:
-        sizes = [int(size) for size in options.sizes.split(",")]
-    except ValueError:
-        raise TaxonomyError(f"--sizes {options.sizes!r}: whole numbers with commas between them are allowed") from None
+    sizes = options.sizes
     classes = read_classes(options.names)
     points, vocabulary = _points(options, classes.names)
     joined = None if options.images is None else with_images(points, options.images, options.image_weight)
     limits = Limits(options.smallest, options.largest)
-    name = options.name or options.output.stem
+    name = options.name or options.out.stem
     return build(name, classes, points, sizes, vocabulary, limits=limits, grouping_points=joined)
 
 
@@ -201,8 +203,8 @@ def run_plot(options: argparse.Namespace) -> int:
                 if not label.isdigit() or int(label) >= tree.leaf_count:
                     raise TaxonomyError(f"{options.counts}, line {number}: label {label!r}, 0..{tree.leaf_count - 1}")
                 counts[int(label)] += 1
-    options.output.write_text(plot(tree, counts), encoding="utf-8")
-    print(options.output)
+    options.out.write_text(plot(tree, counts), encoding="utf-8")
+    print(options.out)
     return 0
 
 
