@@ -1,4 +1,4 @@
-"""ROS 2 messages of packages that no registry ships (vision_msgs), as strict as generated ones.
+"""ROS 2 messages of packages that no registry ships (of vision, Autoware, Foxglove, tf2), as strict as generated ones.
 
 Fields come from definitions read by `rosbags`; a misspelt field, a value of the wrong type or a number outside its
 range raises, as it would with the real package. `to_cdr` proves that a message can be sent: it goes through the
@@ -7,6 +7,7 @@ serialiser of `rosbags` and back.
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -74,11 +75,27 @@ class Library:
         self._made: dict[str, type[Message]] = {}
         self.module = SimpleNamespace(**{name: self.type_of(f"{package}/msg/{name}") for name in definitions})
 
+    @classmethod
+    def of_file(cls, path: Path) -> dict[str, SimpleNamespace]:
+        """What stands for `package.msg`, by package; each definition stands under a line `=== package/msg/Name`."""
+        library = cls("", {})
+        names = []
+        for part in path.read_text(encoding="utf-8").split("=== ")[1:]:
+            name, _, text = part.partition("\n")
+            library._store.register(get_types_from_msg(text, name))
+            names.append(name)
+        found: dict[str, SimpleNamespace] = {}
+        for name in names:
+            package, _, short = name.split("/")
+            setattr(found.setdefault(package, SimpleNamespace(library=library)), short, library.type_of(name))
+        return found
+
     def type_of(self, name: str) -> type[Message]:
         """The class of a message type, `package/msg/Name`."""
         if name not in self._made:
             fields = dict(self._store.fielddefs[name][1])
-            values = {"_fields": fields, "_type": name, "_library": self, "__hash__": None}
+            values = {constant: value for constant, _, value in self._store.fielddefs[name][0]}
+            values |= {"_fields": fields, "_type": name, "_library": self, "__hash__": None}
             self._made[name] = type(name.rpartition("/")[2], (Message,), values)
         return self._made[name]
 
@@ -153,3 +170,9 @@ def _base_problem(name: str, most: int, value: Any) -> str:
 def vision_library() -> Library:
     """Stand-ins for `vision_msgs.msg`."""
     return Library("vision_msgs", VISION)
+
+
+def planner_modules() -> dict[str, SimpleNamespace]:
+    """Stand-ins for `autoware_perception_msgs.msg`, `foxglove_msgs.msg` and `tf2_msgs.msg`, by package; the attribute
+    `library` of each serialises them."""
+    return Library.of_file(Path(__file__).parent / "messages" / "planner_types.msg")

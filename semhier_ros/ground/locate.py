@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -54,7 +54,7 @@ class Located:
     of sight), width (across), height: metres. heading: direction of the line of sight, radians, along which `length`
     lies. method: `ground` (the foot's ray), `size` (what its kind usually measures), `edge` (its foot is below the
     picture: only known to be nearer than the picture's edge) or `depth` (measured). velocity: x, y in m/s in the
-    ground frame where a forecast told one, and its covariance.
+    ground frame where a forecast told one, and its covariance. z: of the ground below it, 0 in the ground frame.
     """
 
     detection: Detection
@@ -71,6 +71,30 @@ class Located:
     method: str
     velocity: tuple[float, float] | None = None
     velocity_covariance: tuple[float, float, float, float] | None = None
+    z: float = 0.0
+
+    def moved(self, rotation: Floats, translation: Floats) -> Located:
+        """The same object in another level frame: `rotation` 3,3 and `translation` 3 carry the ground frame there. Only
+        its turn about the vertical counts; range and bearing stay those seen from the camera."""
+        yaw = math.atan2(rotation[1, 0], rotation[0, 0])
+        turn = np.array([[math.cos(yaw), -math.sin(yaw)], [math.sin(yaw), math.cos(yaw)]])
+        x, y = turn @ (self.x, self.y) + translation[:2]
+        velocity, spread = None, None
+        if self.velocity is not None:
+            vx, vy = turn @ self.velocity
+            velocity = (float(vx), float(vy))
+        if self.velocity_covariance is not None:
+            spread = _four(turn @ np.array(self.velocity_covariance).reshape(2, 2) @ turn.T)
+        return replace(
+            self,
+            x=float(x),
+            y=float(y),
+            z=float(self.z + translation[2]),
+            covariance=_four(turn @ np.array(self.covariance).reshape(2, 2) @ turn.T),
+            heading=math.remainder(self.heading + yaw, 2 * math.pi),
+            velocity=velocity,
+            velocity_covariance=spread,
+        )
 
     @property
     def score(self) -> float:

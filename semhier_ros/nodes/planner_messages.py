@@ -1,0 +1,490 @@
+"""Pure functions from places on the ground to the messages that planners, maps and viewers subscribe to.
+
+Message modules that no registry ships are handed in (`vision`: vision_msgs.msg, `autoware`:
+autoware_perception_msgs.msg, `foxglove`: foxglove_msgs.msg), so that this file can be imported without them.
+`optional_messages` finds those that are installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import math
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Duration
+from geometry_msgs.msg import (
+    Point,
+    Point32,
+    Polygon,
+    PolygonInstance,
+    PolygonInstanceStamped,
+    Pose,
+    PoseStamped,
+    Quaternion,
+    Vector3,
+)
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo, PointCloud2, PointField
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from semhier_ros.camera.drawing import colour_of
+from semhier_ros.codec.calibration import Calibration
+from semhier_ros.codec.reading import Detection
+from semhier_ros.ground import Lens, Located, Mount
+from semhier_ros.ground.locate import CHI2_95
+from semhier_ros.ground.surface import DEPTH_SCALES
+from semhier_ros.nodes.conversions import class_numbers, ns_to_duration, ns_to_time
+
+OPTIONAL = ("vision_msgs", "autoware_perception_msgs", "foxglove_msgs", "tf2_msgs")
+UNKNOWN_VARIANCE = 1e6
+"""Variance of what is not known at all, such as a speed that nobody measured."""
+ELLIPSE_STEPS = 12
+PATH_SECONDS, PATH_STEP = 3.0, 0.5
+MOVING = 0.5
+"""Metres a second from which on an object's motion says which way it faces."""
+
+
+def optional_messages() -> dict[str, Any]:
+    """`package.msg` of each package of OPTIONAL that is installed."""
+    found = {}
+    for package in OPTIONAL:
+        try:
+            found[package] = importlib.import_module(f"{package}.msg")
+        except ImportError:
+            continue
+    return found
+
+
+def ground_header(stamp_ns: int, frame_id: str) -> Header:
+    """The header of everything here: the source image's stamp, the frame that places are given in."""
+    return Header(stamp=ns_to_time(stamp_ns), frame_id=frame_id)
+
+
+def _turned(yaw: float) -> Quaternion:
+    return Quaternion(z=math.sin(yaw / 2), w=math.cos(yaw / 2))
+
+
+def _pose(item: Located, z: float, yaw: float | None = None) -> Pose:
+    position = Point(x=item.x, y=item.y, z=item.z + z)
+    return Pose(position=position, orientation=_turned(item.heading if yaw is None else yaw))
+
+
+def _pose_covariance(item: Located) -> NDArray[np.float64]:
+    """The 6x6 covariance (x, y, z, and turns about them) by rows."""
+    found = np.zeros((6, 6))
+    found[:2, :2] = np.array(item.covariance).reshape(2, 2)
+    found[2, 2] = (0.05 * item.range) ** 2 + 0.01
+    found[3, 3] = found[4, 4] = 0.01
+    found[5, 5] = math.pi**2 / 3  # which way it faces is not known
+    return found.ravel()
+
+
+def _twist_covariance(item: Located, yaw: float) -> NDArray[np.float64]:
+    """The same of a speed along the axes of an object that faces `yaw`; UNKNOWN_VARIANCE where none was told."""
+    found = np.diag([UNKNOWN_VARIANCE] * 6)
+    if item.velocity_covariance is not None:
+        turn = np.array([[math.cos(yaw), math.sin(yaw)], [-math.sin(yaw), math.cos(yaw)]])
+        found[:2, :2] = turn @ np.array(item.velocity_covariance).reshape(2, 2) @ turn.T
+    return found.ravel()
+
+
+# -- planners ----------------------------------------------------------------------------------------------------------
+
+
+def detection_3d_array(
+    located: Sequence[Located], header: Header, vision: Any, sizes: Sequence[int], *, lasting: bool
+) -> Any:
+    """`vision_msgs/Detection3DArray`; `sizes`: nodes per level of the taxonomy, numbered as `label_info` does.
+
+    lasting: ids last over frames (a tracker gives them); else `id` stays empty, as vision_msgs asks for.
+    """
+    firsts = class_numbers(sizes)
+    result = vision.Detection3DArray(header=header)
+    for item in located:
+        detection = vision.Detection3D(header=header, id=str(item.detection.id) if lasting else "")
+        path, scores = item.detection.path, item.detection.scores
+        pose, covariance = _pose(item, item.height / 2), _pose_covariance(item)
+        named = [(path[-1], scores[-1]), *item.detection.others_at(len(path) - 1)]
+        for node, score in named:
+            hypothesis = vision.ObjectHypothesisWithPose()
+            hypothesis.hypothesis.class_id = str(firsts[len(path) - 1] + node)
+            hypothesis.hypothesis.score = float(score)
+            hypothesis.pose.pose = pose
+            hypothesis.pose.covariance = covariance
+            detection.results.append(hypothesis)
+        detection.bbox.center = pose
+        detection.bbox.size = Vector3(x=item.length, y=item.width, z=item.height)
+        result.detections.append(detection)
+    return result
+
+
+def polygons(located: Sequence[Located], header: Header) -> list[PolygonInstanceStamped]:
+    """One `geometry_msgs/PolygonInstanceStamped` for each object, the nearest last: Nav2's collision monitor keeps the
+    newest five of a burst that it is too busy to take."""
+    made = []
+    for item in sorted(located, key=lambda one: -one.range):
+        corners = [Point32(x=float(x), y=float(y), z=item.z) for x, y in item.footprint()]
+        instance = PolygonInstance(polygon=Polygon(points=corners), id=item.detection.id)
+        made.append(PolygonInstanceStamped(header=header, polygon=instance))
+    return made
+
+
+def _cloud(points: NDArray[np.float32], names: Sequence[str], header: Header) -> PointCloud2:
+    fields = [
+        PointField(name=name, offset=4 * number, datatype=PointField.FLOAT32, count=1)
+        for number, name in enumerate(names)
+    ]
+    message = PointCloud2(header=header, height=1, width=len(points), fields=fields, is_bigendian=False, is_dense=True)
+    message.point_step = 4 * len(names)
+    message.row_step = message.point_step * len(points)
+    message.data = array("B", np.ascontiguousarray(points, "<f4").tobytes())
+    return message
+
+
+def footprint_cloud(located: Sequence[Located], header: Header, *, height: float, step: float) -> PointCloud2:
+    """Points along the footprints, every `step` metres at most, `height` metres above the ground, for costmap layers:
+    fields x, y, z and score."""
+    rows = []
+    for item in located:
+        corners = np.array(item.footprint())
+        for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+            count = max(1, math.ceil(float(np.hypot(*(end - start))) / step))
+            along = np.arange(count)[:, None] / count
+            flat = start + along * (end - start)
+            rows.append(np.column_stack([flat, np.full((count, 2), (item.z + height, item.score))]))
+    points = np.concatenate(rows) if rows else np.zeros((0, 4))
+    return _cloud(points.astype(np.float32), ("x", "y", "z", "score"), header)
+
+
+def clearing_cloud(
+    located: Sequence[Located],
+    lens: Lens,
+    mount: Mount,
+    header: Header,
+    *,
+    height: float,
+    reach: float,
+    place: Any = None,
+) -> PointCloud2:
+    """Points `reach` metres away, one each degree of what the camera sees, none behind an object: a costmap layer of
+    its own clears along the way to them what was an object a moment ago. `place`: carries points n,2 of the ground
+    frame into the header's (None: it is the ground frame)."""
+    edges, known = lens.rays(np.array([[0.0, lens.height / 2], [lens.width - 1.0, lens.height / 2]]))
+    turned = edges @ mount.rotation.T
+    facing = math.atan2(mount.forward[1], mount.forward[0])
+    half = 0.4
+    if known.all():
+        angles = [math.remainder(math.atan2(ray[1], ray[0]) - facing, 2 * math.pi) for ray in turned]
+        half = min(max(abs(angle) for angle in angles), math.pi)
+    bearings = facing + np.linspace(-half, half, max(3, round(math.degrees(2 * half)) + 1))
+    free = np.ones(len(bearings), bool)
+    for item in located:
+        spread = math.atan2(item.width / 2, max(item.near, 0.1)) + math.radians(1.0)
+        free &= np.abs((bearings - item.bearing + math.pi) % (2 * math.pi) - math.pi) > spread
+    flat = mount.position[:2] + reach * np.stack([np.cos(bearings), np.sin(bearings)], axis=1)[free]
+    if place is not None:
+        flat = place(flat)
+    points = np.column_stack([flat, np.full(len(flat), height)])
+    return _cloud(points.astype(np.float32), ("x", "y", "z"), header)
+
+
+def target_pose(item: Located, header: Header) -> PoseStamped:
+    """`geometry_msgs/PoseStamped` of a followed object: on the ground, facing away from us."""
+    return PoseStamped(header=header, pose=_pose(item, 0.0))
+
+
+AUTOWARE_LABELS: dict[str, str] = {
+    "vehicle": "CAR", "car-like": "CAR", "car": "CAR", "suv": "CAR", "taxi": "CAR", "policecar": "CAR", "van": "CAR",
+    "minivan": "CAR", "pickup": "CAR", "ambulance": "CAR", "auto rickshaw": "CAR", "rickshaw": "CAR",
+    "three-wheeler": "CAR", "three wheelers (cng)": "CAR", "heavy": "TRUCK", "truck": "TRUCK", "garbagevan": "TRUCK",
+    "army vehicle": "TRUCK", "human hauler": "TRUCK", "bus": "BUS", "minibus": "BUS", "trailer": "TRAILER",
+    "two-wheeler": "MOTORCYCLE", "motorbike": "MOTORCYCLE", "motorcycle": "MOTORCYCLE", "scooter": "MOTORCYCLE",
+    "bicycle": "BICYCLE", "cyclist": "BICYCLE", "person": "PEDESTRIAN", "pedestrian": "PEDESTRIAN",
+    "people": "PEDESTRIAN", "rider": "PEDESTRIAN", "animal": "ANIMAL", "dog": "ANIMAL", "cat": "ANIMAL",
+    "horse": "ANIMAL", "cow": "ANIMAL", "sheep": "ANIMAL",
+}  # fmt: skip
+"""Names of nodes, case ignored, and Autoware's label for them; others are UNKNOWN."""
+
+
+def _autoware_classes(detection: Detection, autoware: Any) -> list[Any]:
+    label = next(
+        (AUTOWARE_LABELS[name.casefold()] for name in reversed(detection.names) if name.casefold() in AUTOWARE_LABELS),
+        "UNKNOWN",
+    )
+    sure = min(1.0, detection.scores[-1] / max(detection.scores[0], 1e-6)) if detection.scores else 0.0
+    known = autoware.ObjectClassification(label=getattr(autoware.ObjectClassification, label), probability=float(sure))
+    return [known]
+
+
+def _autoware_uuid(camera: str, stamp_ns: int, item: Located, lasting: bool, kind: Any) -> Any:
+    """The same 16 bytes for the same lasting id of a camera; without lasting ids, for the same object of one frame."""
+    text = f"{camera}/{item.detection.id}" if lasting else f"{camera}/{stamp_ns}/{item.detection.id}"
+    return kind(uuid=np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], np.uint8))
+
+
+def _motion(item: Located) -> tuple[float | None, float]:
+    """The direction of motion in radians where it is sure, and the speed along it."""
+    if item.velocity is None:
+        return None, 0.0
+    speed = math.hypot(*item.velocity)
+    spread = (
+        math.sqrt(max(item.velocity_covariance[0] + item.velocity_covariance[3], 0.0))
+        if (item.velocity_covariance)
+        else 0.0
+    )
+    sure = speed >= MOVING and speed > spread
+    return (math.atan2(item.velocity[1], item.velocity[0]) if sure else None), speed if sure else 0.0
+
+
+def _autoware_shape(item: Located, autoware: Any) -> Any:
+    shape = autoware.Shape(type=autoware.Shape.BOUNDING_BOX)
+    if any(AUTOWARE_LABELS.get(name.casefold()) in ("PEDESTRIAN", "ANIMAL") for name in item.detection.names):
+        shape.type = autoware.Shape.CYLINDER
+        across = max(item.length, item.width)
+        shape.dimensions = Vector3(x=across, y=across, z=item.height)
+        return shape
+    shape.dimensions = Vector3(x=item.length, y=item.width, z=item.height)
+    return shape
+
+
+def _fill_motion(pose: Any, twist: Any, item: Located) -> float | None:
+    """Fills a PoseWithCovariance and a TwistWithCovariance (in the object's own axes); returns which way it moves."""
+    yaw, speed = _motion(item)
+    pose.pose = _pose(item, item.height / 2, yaw)
+    pose.covariance = _pose_covariance(item)
+    twist.twist.linear.x = float(speed)
+    twist.covariance = _twist_covariance(item, item.heading if yaw is None else yaw)
+    return yaw
+
+
+def tracked_objects(
+    located: Sequence[Located], header: Header, autoware: Any, *, camera: str, stamp_ns: int, lasting: bool
+) -> Any:
+    """`autoware_perception_msgs/TrackedObjects`: existence probability, class, pose and twist with covariances."""
+    result = autoware.TrackedObjects(header=header)
+    for item in located:
+        made = autoware.TrackedObject(existence_probability=float(item.score))
+        made.object_id = _autoware_uuid(camera, stamp_ns, item, lasting, type(made.object_id))
+        made.classification = _autoware_classes(item.detection, autoware)
+        state = made.kinematics
+        yaw = _fill_motion(state.pose_with_covariance, state.twist_with_covariance, item)
+        kinds = autoware.TrackedObjectKinematics
+        state.orientation_availability = kinds.UNAVAILABLE if yaw is None else kinds.AVAILABLE
+        state.is_stationary = item.velocity is not None and math.hypot(*item.velocity) < MOVING
+        made.shape = _autoware_shape(item, autoware)
+        result.objects.append(made)
+    return result
+
+
+def predicted_objects(
+    located: Sequence[Located], header: Header, autoware: Any, *, camera: str, stamp_ns: int, lasting: bool
+) -> Any:
+    """`autoware_perception_msgs/PredictedObjects`: the same, with one path of constant velocity over three seconds (an
+    object whose speed nobody told stays where it is)."""
+    result = autoware.PredictedObjects(header=header)
+    for item in located:
+        made = autoware.PredictedObject(existence_probability=float(item.score))
+        made.object_id = _autoware_uuid(camera, stamp_ns, item, lasting, type(made.object_id))
+        made.classification = _autoware_classes(item.detection, autoware)
+        state = made.kinematics
+        yaw = _fill_motion(state.initial_pose_with_covariance, state.initial_twist_with_covariance, item)
+        path = autoware.PredictedPath(confidence=1.0, time_step=ns_to_duration(round(PATH_STEP * 1e9)))
+        vx, vy = item.velocity if item.velocity is not None and yaw is not None else (0.0, 0.0)
+        for number in range(round(PATH_SECONDS / PATH_STEP) + 1):
+            ahead = _pose(item, item.height / 2, yaw)
+            ahead.position.x += vx * PATH_STEP * number
+            ahead.position.y += vy * PATH_STEP * number
+            path.path.append(ahead)
+        state.predicted_paths = [path]
+        made.shape = _autoware_shape(item, autoware)
+        result.objects.append(made)
+    return result
+
+
+# -- people ------------------------------------------------------------------------------------------------------------
+
+
+def ellipse(item: Located) -> NDArray[np.float64]:
+    """Points ELLIPSE_STEPS,2 around the place, along the border of its 95 % ellipse."""
+    values, axes = np.linalg.eigh(np.array(item.covariance).reshape(2, 2))
+    turn = np.linspace(0, 2 * math.pi, ELLIPSE_STEPS, endpoint=False)
+    circle = np.stack([np.cos(turn), np.sin(turn)])
+    radii = np.sqrt(CHI2_95 * np.maximum(values, 0.0))
+    return np.asarray(np.array([item.x, item.y]) + (axes * radii @ circle).T)
+
+
+def _words(item: Located) -> str:
+    return f"{item.name} {item.score:.0%}, {item.range:.0f} m"
+
+
+def _shade(detection: Detection) -> tuple[float, float, float]:
+    red, green, blue = (value / 255 for value in colour_of(detection))
+    return red, green, blue
+
+
+def marker_array(located: Sequence[Located], header: Header, *, lifetime: float) -> MarkerArray:
+    """`visualization_msgs/MarkerArray` for RViz: a box and a name for each object, and their 95 % ellipses. The first
+    marker deletes what was there before."""
+    left = Duration(sec=int(lifetime), nanosec=int(lifetime % 1 * 1e9))
+    made = [Marker(header=header, action=Marker.DELETEALL)]
+    rims: list[Point] = []
+    for number, item in enumerate(located):
+        red, green, blue = _shade(item.detection)
+        body = Marker(header=header, ns="objects", id=number, type=Marker.CUBE, action=Marker.ADD, lifetime=left)
+        body.pose = _pose(item, item.height / 2)
+        body.scale = Vector3(x=item.length, y=item.width, z=item.height)
+        body.color = ColorRGBA(r=red, g=green, b=blue, a=0.6)
+        name = Marker(
+            header=header, ns="names", id=number, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD, lifetime=left
+        )
+        name.pose = _pose(item, item.height + 0.3)
+        name.scale.z = 0.4
+        name.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
+        name.text = _words(item)
+        made += [body, name]
+        border = [Point(x=float(x), y=float(y), z=item.z + 0.02) for x, y in ellipse(item)]
+        for start, end in zip(border, [*border[1:], border[0]], strict=True):
+            rims += [start, end]
+    if rims:
+        rim = Marker(header=header, ns="ellipses", type=Marker.LINE_LIST, action=Marker.ADD, lifetime=left, points=rims)
+        rim.scale.x = 0.04
+        rim.color = ColorRGBA(r=1.0, g=0.8, b=0.0, a=0.9)
+        rim.pose.orientation.w = 1.0
+        made.append(rim)
+    return MarkerArray(markers=made)
+
+
+def image_annotations(detections: Sequence[Detection], stamp_ns: int, foxglove: Any) -> Any:
+    """`foxglove_msgs/ImageAnnotations`: boxes and names to lay over the camera's picture."""
+    stamp = ns_to_time(stamp_ns)
+    result = foxglove.ImageAnnotations()
+    for item in detections:
+        if not item.path or not item.scores:
+            continue
+        red, green, blue = _shade(item)
+        x0, y0, x1, y1 = (float(value) for value in item.box)
+        corners = [foxglove.Point2(x=x, y=y) for x, y in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))]
+        lines = foxglove.PointsAnnotation(timestamp=stamp, type=foxglove.PointsAnnotation.LINE_LOOP, points=corners)
+        lines.thickness = 2.0
+        lines.outline_color = foxglove.Color(r=red, g=green, b=blue, a=1.0)
+        result.points.append(lines)
+        text = foxglove.TextAnnotation(timestamp=stamp, text=f"{item.names[-1]} {item.scores[-1]:.0%}", font_size=14.0)
+        text.position = foxglove.Point2(x=x0, y=max(14.0, y0 - 2))
+        text.text_color = foxglove.Color(r=1.0, g=1.0, b=1.0, a=1.0)
+        text.background_color = foxglove.Color(r=red, g=green, b=blue, a=0.9)
+        result.texts.append(text)
+    return result
+
+
+def scene_update(located: Sequence[Located], header: Header, foxglove: Any, *, lifetime: float) -> Any:
+    """`foxglove_msgs/SceneUpdate`: a box and a name for each object; what an earlier one showed is deleted first."""
+    result = foxglove.SceneUpdate()
+    gone = foxglove.SceneEntityDeletion(timestamp=header.stamp, type=foxglove.SceneEntityDeletion.ALL)
+    result.deletions = [gone]
+    left = Duration(sec=int(lifetime), nanosec=int(lifetime % 1 * 1e9))
+    for number, item in enumerate(located):
+        red, green, blue = _shade(item.detection)
+        entity = foxglove.SceneEntity(timestamp=header.stamp, frame_id=header.frame_id, id=str(number), lifetime=left)
+        size = Vector3(x=item.length, y=item.width, z=item.height)
+        body = foxglove.CubePrimitive(pose=_pose(item, item.height / 2), size=size)
+        body.color = foxglove.Color(r=red, g=green, b=blue, a=0.6)
+        name = foxglove.TextPrimitive(pose=_pose(item, item.height + 0.3), billboard=True, font_size=0.4)
+        name.text = _words(item)
+        name.color = foxglove.Color(r=1.0, g=1.0, b=1.0, a=1.0)
+        entity.cubes, entity.texts = [body], [name]
+        entity.metadata = [
+            foxglove.KeyValuePair(key=key, value=value)
+            for key, value in (("name", item.name), ("score", f"{item.score:.3f}"), ("method", item.method))
+        ]
+        result.entities.append(entity)
+    return result
+
+
+# -- in ----------------------------------------------------------------------------------------------------------------
+
+
+def calibration_of(info: CameraInfo) -> Calibration:
+    """What of a CameraInfo travels. Raises ValueError naming what cannot."""
+    return Calibration.of_matrices(
+        info.k,
+        info.p,
+        width=int(info.width),
+        height=int(info.height),
+        model=info.distortion_model,
+        d=tuple(float(value) for value in info.d),
+        r=tuple(float(value) for value in info.r) if any(info.r) else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+        binning=(int(info.binning_x), int(info.binning_y)),
+        window=(int(info.roi.x_offset), int(info.roi.y_offset), int(info.roi.width), int(info.roi.height)),
+        rectified=bool(info.roi.do_rectify),
+    )
+
+
+def camera_info_message(calibration: Calibration, header: Header) -> CameraInfo:
+    """The CameraInfo that a calibration stands for."""
+    message = CameraInfo(header=header, width=calibration.width, height=calibration.height)
+    message.distortion_model = calibration.model
+    message.k, message.p, message.r = calibration.matrix_k, calibration.matrix_p, list(calibration.r)
+    message.d = array("d", calibration.d)
+    message.binning_x, message.binning_y = calibration.binning
+    region = message.roi
+    region.x_offset, region.y_offset, region.width, region.height = calibration.window
+    region.do_rectify = calibration.rectified
+    return message
+
+
+def lens_of(info: CameraInfo, picture: tuple[int, int], *, rectified: bool) -> Lens:
+    """The lens for pictures of that width and height. Raises GroundError saying why there is none."""
+    return Lens.of_camera_info(
+        (int(info.width), int(info.height)),
+        info.k,
+        info.d,
+        info.distortion_model,
+        p=info.p,
+        rectified=rectified,
+        binning=(int(info.binning_x), int(info.binning_y)),
+        roi=(int(info.roi.x_offset), int(info.roi.y_offset), int(info.roi.width), int(info.roi.height)),
+        picture=picture,
+    )
+
+
+def depth_array(message: Any) -> tuple[NDArray[Any], str]:
+    """Pixels H,W of a depth image, as they were measured, and their encoding. Raises ValueError when bytes are missing
+    or the encoding is no depth."""
+    if message.encoding not in DEPTH_SCALES:
+        raise ValueError(f"depth image: encoding {message.encoding!r}, expected {' | '.join(DEPTH_SCALES)}")
+    kind = np.dtype("f4" if message.encoding == "32FC1" else "u2").newbyteorder(">" if message.is_bigendian else "<")
+    row = message.width * kind.itemsize
+    data = np.frombuffer(message.data, np.uint8)
+    if message.step < row or len(data) < message.step * message.height:
+        raise ValueError(
+            f"depth image: {len(data)} bytes, {message.width}x{message.height} {message.encoding} has more"
+        )
+    rows = data[: message.step * message.height].reshape(message.height, message.step)[:, :row]
+    return np.ascontiguousarray(rows).view(kind), message.encoding
+
+
+def cloud_array(message: PointCloud2) -> NDArray[np.float64]:
+    """Finite points n,3 of a cloud that has x, y and z. Raises ValueError when it has not, or bytes are missing."""
+    kinds = {PointField.FLOAT32: "f4", PointField.FLOAT64: "f8"}
+    fields = {field.name: field for field in message.fields}
+    if not all(name in fields and fields[name].datatype in kinds for name in "xyz"):
+        raise ValueError(f"point cloud: fields {', '.join(fields) or 'none'}, expected x, y and z as floats")
+    order = ">" if message.is_bigendian else "<"
+    formats = [order + kinds[fields[name].datatype] for name in "xyz"]
+    offsets = [fields[name].offset for name in "xyz"]
+    count = message.width * message.height
+    row = message.point_step * message.width
+    ends = max(offset + int(form[-1]) for offset, form in zip(offsets, formats, strict=True))
+    if message.point_step < ends or message.row_step < row or len(message.data) < message.row_step * message.height:
+        raise ValueError(f"point cloud: {len(message.data)} bytes, {count} points of {message.point_step} have more")
+    data = np.frombuffer(message.data, np.uint8)[: message.row_step * message.height]
+    packed = np.ascontiguousarray(data.reshape(message.height, message.row_step)[:, :row]).reshape(-1)
+    kind = np.dtype({"names": list("xyz"), "formats": formats, "offsets": offsets, "itemsize": message.point_step})
+    points = packed.view(kind) if count else np.zeros(0, kind)
+    flat = np.stack([points[name].astype(np.float64) for name in "xyz"], axis=1)
+    return np.asarray(flat[np.isfinite(flat).all(axis=1)])
