@@ -7,9 +7,10 @@ and a CRC-32 at its end. Every packet has exactly one encoding: `parse` refuses 
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from semhier_ros.codec.checksum import check_crc, with_crc
 
 VERSION = 1
 HEADER_BYTES = 10
@@ -100,10 +101,7 @@ class Packet:
         lead, span, stream, frame = _FIXED.unpack_from(data)
         if lead >> 4 != VERSION:
             raise PacketError(f"byte 0: packet version {lead >> 4}, this release reads version {VERSION}")
-        end = size - 4
-        told, found = int.from_bytes(data[end:], "little"), zlib.crc32(memoryview(data)[:end])
-        if told != found:
-            raise PacketError(f"byte {end}: CRC-32 {told:#010x}, the {end} bytes before it have {found:#010x}")
+        end = check_crc(data, PacketError)
         flags, first, count = lead & 0xF, span >> 4, (span & 0xF) + 1
         if flags & ~(_FLAG_STAMP | _FLAG_PIECE):
             raise PacketError(f"byte 0: unknown flags {flags:#x}")
@@ -178,7 +176,7 @@ def _packed(
     body = b"".join(parts)
     if len(body) + 4 > MAX_PACKET_BYTES:
         raise ValueError(f"packet: {len(body) + 4} bytes, at most {MAX_PACKET_BYTES}")
-    return body + zlib.crc32(body).to_bytes(4, "little")
+    return with_crc(body)
 
 
 def split(block: Block, limit: int, *, stamp_ns: int | None = None) -> list[bytes]:

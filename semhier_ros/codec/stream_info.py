@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import struct
-import zlib
 from dataclasses import dataclass
 
 from semhier_ros.codec.calibration import Calibration
+from semhier_ros.codec.checksum import check_crc, with_crc
 from semhier_ros.codec.packet import PacketError
 
 MAGIC = 0x53
@@ -88,8 +88,7 @@ class StreamInfo:
         if version == EXTENDED:
             told = b"" if self.calibration is None else self.calibration.to_bytes()
             parts.append(bytes((len(told),)) + told)
-        body = b"".join(parts)
-        return body + zlib.crc32(body).to_bytes(4, "little")
+        return with_crc(b"".join(parts))
 
     @staticmethod
     def from_bytes(data: bytes) -> StreamInfo:
@@ -103,10 +102,7 @@ class StreamInfo:
             raise PacketError(f"byte 0: {magic:#04x}, a stream info starts with {MAGIC:#04x}")
         if version not in (PLAIN, EXTENDED):
             raise PacketError(f"byte 1: stream info version {version}, this release reads {PLAIN} and {EXTENDED}")
-        end = len(data) - 4
-        told, found = int.from_bytes(data[end:], "little"), zlib.crc32(data[:end])
-        if told != found:
-            raise PacketError(f"byte {end}: CRC-32 {told:#010x}, the {end} bytes before it have {found:#010x}")
+        end = check_crc(data, PacketError)
         position = _FIXED.size
         texts = []
         for name in ("camera", "frame_id", "model"):

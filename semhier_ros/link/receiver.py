@@ -9,8 +9,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from semhier_ros.link.feedback.envelope import EnvelopeError, Opener, Sealer, is_envelope
-from semhier_ros.link.feedback.report import ArrivalTracker, ClockNote, ReportClock, ReportError
+from semhier_ros.codec.envelope import EnvelopeError, is_envelope
+from semhier_ros.codec.report import ClockNote, ReportError
+from semhier_ros.link.feedback.envelope import Opener, Sealer
+from semhier_ros.link.feedback.report import ArrivalTracker, ReportClock
 from semhier_ros.link.transport import OnDatagram, OnInfo
 from semhier_ros.link.zenoh.config import ZenohOptions
 from semhier_ros.link.zenoh.transport import ZenohReceiver

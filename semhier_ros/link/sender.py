@@ -8,8 +8,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from semhier_ros.link.feedback.envelope import OVERHEAD, OVERHEAD_KEYED, EnvelopeError, Opener, Sealer, is_envelope
-from semhier_ros.link.feedback.report import KIND, ClockNote, Report, ReportError
+from semhier_ros.codec.envelope import OVERHEAD, OVERHEAD_KEYED, EnvelopeError, is_envelope
+from semhier_ros.codec.report import KIND, ClockNote, Report, ReportError
+from semhier_ros.link.feedback.envelope import Opener, Sealer
 from semhier_ros.link.feedback.sender_control import Advice, LinkEstimate, SenderControl
 from semhier_ros.link.schedule.pacer import Pacer
 from semhier_ros.link.schedule.scheduler import BlockLike, Scheduler

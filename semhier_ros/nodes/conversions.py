@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -13,14 +11,16 @@ from builtin_interfaces.msg import Duration, Time
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 
-from semhier_ros.codec.packet import Block, Packet, PacketError
+from semhier_ros.codec.block_request import BlockRequest
+from semhier_ros.codec.packet import Block, Packet
 from semhier_ros.codec.reading import Detection, Reading
 from semhier_ros.codec.stream_info import MAX_FRAME_ID_BYTES, StreamInfo
-from semhier_ros.msg import BlockRequest, SemanticBlock, SemanticDetection, SemanticDetectionArray
+from semhier_ros.msg import BlockRequest as BlockRequestMessage
+from semhier_ros.msg import SemanticBlock, SemanticDetection, SemanticDetectionArray
 from semhier_ros.msg import StreamInfo as StreamInfoMessage
 
 SECOND = 1_000_000_000
-MAX_REQUEST_SECONDS = 3600
+MILLISECOND = 1_000_000
 
 
 def time_to_ns(stamp: Any) -> int:
@@ -132,45 +132,23 @@ def rgb_message(rgb: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Image:
     return message
 
 
-def request_problem(request: BlockRequest) -> str | None:
-    """What is wrong with a request, naming field, value and range; None when it can be honoured."""
-    if request.finest > 15:
-        return f"finest: {request.finest}, expected 0 to 15"
-    seconds = time_to_ns(request.duration) / SECOND
-    if not request.one_frame and not 0 <= seconds <= MAX_REQUEST_SECONDS:
-        return f"duration: {seconds:g} s, expected 0 (until the next request) to {MAX_REQUEST_SECONDS} s"
-    return None
+def request_from_message(message: BlockRequestMessage) -> BlockRequest:
+    """The request in `message`, its duration rounded away from zero to a millisecond; what does not count
+    (`duration` with `one_frame`, else `frame`) is left out. Raises ValueError naming field, value and range."""
+    if message.one_frame:
+        return BlockRequest(message.finest, message.frame)
+    nanoseconds = time_to_ns(message.duration)
+    away_from_zero = nanoseconds // MILLISECOND if nanoseconds < 0 else -(-nanoseconds // MILLISECOND)
+    return BlockRequest(message.finest, None, away_from_zero)
 
 
-_REQUEST = struct.Struct(">BBBBHI")
-_REQUEST_MAGIC, _REQUEST_VERSION = 0x52, 1
-
-
-def request_to_bytes(request: BlockRequest) -> bytes:
-    """A request as it travels over Zenoh (14 bytes; docs/nodes.md). Raises ValueError for one that is not allowed."""
-    if (wrong := request_problem(request)) is not None:
-        raise ValueError(wrong)
-    milliseconds = 0 if request.one_frame else -(-time_to_ns(request.duration) // 1_000_000)
-    body = _REQUEST.pack(
-        _REQUEST_MAGIC, _REQUEST_VERSION, int(request.one_frame), request.finest, request.frame, milliseconds
+def request_message(camera: str, request: BlockRequest) -> BlockRequestMessage:
+    """The ROS message of a request to the sender of `camera`."""
+    message = BlockRequestMessage(
+        camera=camera, finest=request.finest, frame=request.frame or 0, one_frame=request.frame is not None
     )
-    return body + zlib.crc32(body).to_bytes(4, "little")
-
-
-def request_from_bytes(camera: str, data: bytes) -> BlockRequest:
-    """The request for `camera` in `data`. Raises PacketError, and nothing else, saying what is wrong."""
-    if len(data) != _REQUEST.size + 4:
-        raise PacketError(f"request: {len(data)} bytes, expected {_REQUEST.size + 4}")
-    if int.from_bytes(data[-4:], "little") != zlib.crc32(data[:-4]):
-        raise PacketError(f"byte {_REQUEST.size}: the request's CRC-32 does not fit its bytes")
-    magic, version, one_frame, finest, frame, milliseconds = _REQUEST.unpack_from(data)
-    if (magic, version) != (_REQUEST_MAGIC, _REQUEST_VERSION) or one_frame > 1:
-        raise PacketError(f"request: magic {magic:#04x} version {version} flags {one_frame:#x} are not of this release")
-    request = BlockRequest(camera=camera, finest=finest, frame=frame, one_frame=bool(one_frame))
-    request.duration = ns_to_duration(milliseconds * 1_000_000)
-    if (wrong := request_problem(request)) is not None:
-        raise PacketError(wrong)
-    return request
+    message.duration = ns_to_duration(request.duration_ms * MILLISECOND)
+    return message
 
 
 def class_numbers(sizes: Sequence[int]) -> list[int]:

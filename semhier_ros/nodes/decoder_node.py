@@ -19,11 +19,13 @@ from sensor_msgs.msg import Image
 from semhier_ros.camera.asking import AskPolicy, Seen
 from semhier_ros.camera.decoder_end import CameraStream, Output
 from semhier_ros.camera.worker import DecodeWorker
+from semhier_ros.codec.block_request import BlockRequest
+from semhier_ros.codec.envelope import read_key
 from semhier_ros.codec.packet import Block, Packet, PacketError
 from semhier_ros.codec.reading import Reading
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.link.feedback.envelope import read_key
-from semhier_ros.msg import BlockRequest, SemanticBlock, SemanticDetectionArray
+from semhier_ros.msg import BlockRequest as BlockRequestMessage
+from semhier_ros.msg import SemanticBlock, SemanticDetectionArray
 from semhier_ros.msg import StreamInfo as StreamInfoMessage
 from semhier_ros.nodes import operator_words
 from semhier_ros.nodes.conversions import (
@@ -34,7 +36,8 @@ from semhier_ros.nodes.conversions import (
     detection_2d_array,
     label_info,
     reading_message,
-    request_to_bytes,
+    request_from_message,
+    request_message,
     rgb_message,
     stream_info_from_message,
     stream_info_to_message,
@@ -166,7 +169,7 @@ class DecoderNode(ManagedNode):
         names = self._block_names()
         if self._ask is not None:
             self._requests = {
-                camera: self.create_publisher(BlockRequest, f"{camera}/semhier/request", 10)
+                camera: self.create_publisher(BlockRequestMessage, f"{camera}/semhier/request", 10)
                 for camera in self.values.cameras
             }
         semantic = max(codec.semantic_blocks for codec in self._codecs.values())
@@ -190,7 +193,7 @@ class DecoderNode(ManagedNode):
         )
         for camera in values.cameras:
             forward = partial(self._forward_request, camera)
-            self._inputs.append(self.create_subscription(BlockRequest, f"{camera}/semhier/request", forward, 10))
+            self._inputs.append(self.create_subscription(BlockRequestMessage, f"{camera}/semhier/request", forward, 10))
 
     def deactivate(self) -> None:
         """Stops to listen and to decode."""
@@ -261,19 +264,24 @@ class DecoderNode(ManagedNode):
         ]
         if not self._ask.wants(camera, reading.frame, reading.prefix, objects, time.monotonic()):
             return
-        request = BlockRequest(camera=camera, finest=self.values.ask_finest, frame=reading.frame, one_frame=True)
+        request = BlockRequest(self.values.ask_finest, reading.frame)
         self.count("asked")
         if self._receiver is not None:
-            self._forward_request(camera, request)
+            self._send_request(camera, request)
         else:
-            self._requests[camera].publish(request)
+            self._requests[camera].publish(request_message(camera, request))
 
-    def _forward_request(self, camera: str, request: BlockRequest) -> None:
+    def _forward_request(self, camera: str, message: BlockRequestMessage) -> None:
         try:
-            if not self._receiver.request(camera, request_to_bytes(request)):
-                self.warn("requests_lost", f"block request for {camera} not sent: the link is not connected")
+            request = request_from_message(message)
         except ValueError as error:
             self.warn("requests_refused", f"block request for {camera}: {error}")
+        else:
+            self._send_request(camera, request)
+
+    def _send_request(self, camera: str, request: BlockRequest) -> None:
+        if not self._receiver.request(camera, request.to_bytes()):
+            self.warn("requests_lost", f"block request for {camera} not sent: the link is not connected")
 
     # -- out: called by the worker thread -----------------------------------------------------------------------------
 

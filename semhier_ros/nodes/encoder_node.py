@@ -20,21 +20,21 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from semhier_ros.camera.slots import FrameCache, NewestSlot, RateLimit
+from semhier_ros.codec.block_request import BlockRequest
+from semhier_ros.codec.envelope import read_key
 from semhier_ros.codec.packet import Block, Packet, PacketError, split
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link import Pacer, Scheduler, default_policies, wire_model
-from semhier_ros.link.feedback.envelope import read_key
 from semhier_ros.link.feedback.sender_control import Advice
 from semhier_ros.link.schedule.status import LevelStatus
 from semhier_ros.link.words import link_words
-from semhier_ros.msg import BlockRequest, LinkStatus
+from semhier_ros.msg import BlockRequest as BlockRequestMessage
+from semhier_ros.msg import LinkStatus
 from semhier_ros.msg import StreamInfo as StreamInfoMessage
 from semhier_ros.nodes import operator_words
 from semhier_ros.nodes.conversions import (
-    SECOND,
     ns_to_time,
-    request_from_bytes,
-    request_problem,
+    request_from_message,
     short_frame_id,
     stream_info_to_message,
     time_to_ns,
@@ -153,7 +153,7 @@ class EncoderNode(ManagedNode):
             self.create_subscription(
                 CameraInfo, f"{camera}/camera_info", self._on_camera_info, qos_profile_sensor_data
             ),
-            self.create_subscription(BlockRequest, request_topic, self._on_request, 10),
+            self.create_subscription(BlockRequestMessage, request_topic, self._on_request, 10),
         ]
         steady = steady_clock()
         self._timers_running = [
@@ -204,20 +204,27 @@ class EncoderNode(ManagedNode):
 
     def _on_request_bytes(self, camera: str, data: bytes) -> None:
         try:
-            self._on_request(request_from_bytes(camera, data))
+            request = BlockRequest.from_bytes(data)
         except PacketError as error:
             self.warn("requests_refused", f"request of {camera} refused: {error}")
+        else:
+            self._honour(request)
 
-    def _on_request(self, request: BlockRequest) -> None:
-        if request.camera not in ("", self._camera):
+    def _on_request(self, message: BlockRequestMessage) -> None:
+        if message.camera not in ("", self._camera):
             return
-        wrong = request_problem(request)
-        if wrong is None and not self.values.accept_requests:
-            wrong = "accept_requests is false"
-        if wrong is not None:
-            self.warn("requests_refused", f"block request refused: {wrong}")
+        try:
+            request = request_from_message(message)
+        except ValueError as error:
+            self.warn("requests_refused", f"block request refused: {error}")
+        else:
+            self._honour(request)
+
+    def _honour(self, request: BlockRequest) -> None:
+        if not self.values.accept_requests:
+            self.warn("requests_refused", "block request refused: accept_requests is false")
             return
-        if request.one_frame:
+        if request.frame is not None:
             held = self._cache.get(request.frame)
             if held is None:
                 self.count("requests_too_late")
@@ -227,8 +234,7 @@ class EncoderNode(ManagedNode):
             if len(blocks) <= min(request.finest, len(self._blocks) - 1):
                 self._asked.append((request.frame, stamp_ns, request.finest))
         else:
-            seconds = time_to_ns(request.duration) / SECOND
-            self._pacer.set_finest(self._camera, request.finest, seconds or None)
+            self._pacer.set_finest(self._camera, request.finest, request.duration_ms / 1000 or None)
         self.count("requests_honoured")
 
     # -- the worker thread --------------------------------------------------------------------------------------------

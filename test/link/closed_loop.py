@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from simulation import FakeBlock, pack, split
 
+from semhier_ros.codec.report import REPORT_BYTES, Report
 from semhier_ros.link import Scheduler, default_policies
 from semhier_ros.link.emulate.direction import VirtualLink
 from semhier_ros.link.emulate.profile import parse_link
 from semhier_ros.link.feedback.envelope import Opener, Sealer
-from semhier_ros.link.feedback.report import REPORT_BYTES, ArrivalTracker, Report, ReportClock
+from semhier_ros.link.feedback.report import ArrivalTracker, ReportClock
 from semhier_ros.link.feedback.sender_control import SenderControl
 from semhier_ros.link.schedule.wire import ZENOH_UDP
 

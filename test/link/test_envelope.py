@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from semhier_ros.link.feedback.envelope import (
-    OVERHEAD,
-    OVERHEAD_KEYED,
-    WINDOW,
-    EnvelopeError,
-    Opener,
-    Sealer,
-    is_envelope,
-    read_key,
-)
+from semhier_ros.codec.envelope import OVERHEAD, OVERHEAD_KEYED, EnvelopeError, is_envelope
+from semhier_ros.link.feedback.envelope import WINDOW, Opener, Sealer
 
 KEY = bytes(range(32))
 
@@ -31,22 +21,6 @@ def test_an_envelope_comes_back_as_it_was_and_costs_what_is_said(key, overhead):
         opened = opener.open(data)
         assert opened == (sequence, (70_000 + number) & 0xFFFF, b"\x10packet")
         assert sequence == (0xFFFF + number) & 0xFFFF
-
-
-def test_golden_envelopes():
-    assert Sealer("front", None, start=1).seal(b"\x10p", 2)[0].hex() == "200001000210" + "70"
-    keyed = Sealer("front", KEY, start=1 << 16 | 1).seal(b"\x10p", 2)[0]
-    assert keyed.hex().startswith("2100010002" + "00000001" + "1070")
-    assert len(keyed) == 5 + 4 + 2 + 8
-
-
-def test_every_changed_bit_is_noticed():
-    data, _ = Sealer("front", KEY).seal(b"\x10packet", 5)
-    for place in range(8 * len(data)):
-        forged = bytearray(data)
-        forged[place // 8] ^= 1 << place % 8
-        with pytest.raises(EnvelopeError):
-            Opener("front", KEY).open(bytes(forged))
 
 
 def test_another_camera_or_key_is_refused():
@@ -83,25 +57,3 @@ def test_a_restarted_sender_goes_on_above_its_predecessor_and_old_recordings_sta
     for data in recorded:
         with pytest.raises(EnvelopeError, match="replayed"):
             opener.open(data)
-
-
-@given(st.binary(max_size=200), st.booleans())
-def test_whatever_comes_is_opened_or_refused(data, keyed):
-    try:
-        opened = Opener("front", KEY if keyed else None).open(data)
-    except EnvelopeError:
-        return
-    assert not keyed
-    assert opened.payload == data[OVERHEAD:]
-
-
-@pytest.mark.parametrize("text", ["xyz", "00" * 15, "00" * 33, "0" * 33])
-def test_keys_that_are_none_are_refused_and_not_repeated(text):
-    with pytest.raises(ValueError, match="key must be") as caught:
-        read_key(text)
-    assert text not in str(caught.value)
-
-
-def test_keys():
-    assert read_key("") is None
-    assert read_key("00" * 16) == bytes(16)

@@ -7,11 +7,11 @@ import random
 import pytest
 from closed_loop import CLOCKS_APART, run
 
+from semhier_ros.codec.report import Report
 from semhier_ros.link.emulate.direction import LinkDirection
 from semhier_ros.link.emulate.profile import LinkProfile
 from semhier_ros.link.feedback.rate_control import LARGEST_RATE, LEAST_RATE, Feedback, RateController
 from semhier_ros.link.feedback.repair import LossMeter, plan, residual_loss
-from semhier_ros.link.feedback.report import Report
 from semhier_ros.link.feedback.sender_control import SenderControl
 from semhier_ros.link.schedule.wire import ZENOH_UDP
 

@@ -15,9 +15,9 @@ zenoh = pytest.importorskip("zenoh", reason="needs eclipse-zenoh: pip install ec
 from simulation import FakeBlock, pack, split
 from test_zenoh_sessions import free_endpoint, until
 
+from semhier_ros.codec.report import Report
 from semhier_ros.link import Scheduler, default_policies
 from semhier_ros.link.feedback.envelope import Sealer
-from semhier_ros.link.feedback.report import Report
 from semhier_ros.link.receiver import LinkReceiver
 from semhier_ros.link.schedule.wire import ZENOH_UDP
 from semhier_ros.link.sender import LinkSender, measured

@@ -1,54 +1,15 @@
-"""Receiver reports: what they hold, what is refused, what the books behind them say."""
+"""What a receiver keeps of a stream for its reports, when it reports, and what clocks make of it."""
 
 from __future__ import annotations
 
 import random
-from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from semhier_ros.link.feedback.clock_offset import ClockOffset
-from semhier_ros.link.feedback.report import (
-    CLOCK_BYTES,
-    REPORT_BYTES,
-    ArrivalTracker,
-    ClockNote,
-    Report,
-    ReportClock,
-    ReportError,
-)
-
-SHORT = st.integers(0, 0xFFFF)
-
-
-@given(st.tuples(*[SHORT] * 7, st.integers(0, 0xFFFF_FFFF), st.integers(0, (1 << 48) - 1)))
-def test_a_report_comes_back_as_it_was(fields):
-    report = Report(*fields)
-    data = report.to_bytes()
-    assert len(data) == REPORT_BYTES == 29
-    assert Report.from_bytes(data) == report
-
-
-@given(st.binary(max_size=64))
-def test_whatever_comes_is_a_report_or_refused(data):
-    for kind in (Report, ClockNote):
-        with suppress(ReportError):
-            assert kind.from_bytes(data).to_bytes() == data
-
-
-def test_a_changed_bit_is_noticed():
-    data = Report(1, 2, 3, 4, 5, 6, 7, 8, 9).to_bytes()
-    note = ClockNote(-5_000_000, 20_000).to_bytes()
-    assert len(note) == CLOCK_BYTES
-    assert ClockNote.from_bytes(note) == ClockNote(-5_000_000, 20_000)
-    for kind, whole in ((Report, data), (ClockNote, note)):
-        for place in range(8 * len(whole)):
-            forged = bytearray(whole)
-            forged[place // 8] ^= 1 << place % 8
-            with pytest.raises(ReportError):
-                kind.from_bytes(bytes(forged))
+from semhier_ros.link.feedback.report import ArrivalTracker, ReportClock
 
 
 def feed(tracker: ArrivalTracker, sequences, start=0.0):

@@ -1,24 +1,12 @@
-"""What a receiver tells a sender, in 29 bytes a few times a second: what came, what did not, how late it was.
+"""When a receiver reports and what it keeps for it: order, losses, runs of losses, delay.
 
-Big-endian: 0x41 (kind and version); newest sequence number (2); datagrams received, lost, runs of losses (2 each,
-counting up, wrapping); the newest datagram's send time (2, ms) and how long ago it came (2, ms); the least one-way
-delay since the last report (2, ms, by two clocks that need not agree); envelope bytes received (4, counting up,
-wrapping); the receiver's clock (6, microseconds since 1970, wrapping); CRC-32 of all that (4, little-endian).
+What a report's bytes are says `codec.report`.
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
-from dataclasses import dataclass
+from semhier_ros.codec.report import Report
 
-KIND = 0x41
-CLOCK_KIND = 0x42
-_BODY = struct.Struct(">BHHHHHHHI6s")
-REPORT_BYTES = _BODY.size + 4
-_CLOCK = struct.Struct(">Bqi")
-CLOCK_BYTES = _CLOCK.size + 4
-CLOCK_MODULUS = 1 << 48
 SETTLE = 8
 """Datagrams that must have come after one before it counts as lost: Zenoh's priorities reorder."""
 OUTAGE = 64
@@ -31,84 +19,6 @@ REPORT_SHARE = 0.12
 """What reports may take, as a share of what arrives."""
 REPORT_WIRE = 80
 """A report on the wire, envelope and headers included (bytes)."""
-
-
-class ReportError(ValueError):
-    """Bytes that are no report; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """See the module's text; every field is what its bytes can hold."""
-
-    newest: int
-    received: int
-    lost: int
-    runs: int
-    echo_ms: int
-    held_ms: int
-    delay_ms: int
-    payload_bytes: int
-    clock_us: int
-
-    def to_bytes(self) -> bytes:
-        """The report on the wire."""
-        body = _BODY.pack(
-            KIND,
-            self.newest & 0xFFFF,
-            self.received & 0xFFFF,
-            self.lost & 0xFFFF,
-            self.runs & 0xFFFF,
-            self.echo_ms & 0xFFFF,
-            self.held_ms & 0xFFFF,
-            self.delay_ms & 0xFFFF,
-            self.payload_bytes & 0xFFFF_FFFF,
-            (self.clock_us % CLOCK_MODULUS).to_bytes(6, "big"),
-        )
-        return body + zlib.crc32(body).to_bytes(4, "little")
-
-    @staticmethod
-    def from_bytes(data: bytes) -> Report:
-        """The report that `data` holds. Raises ReportError, and nothing else, for anything else."""
-        if len(data) != REPORT_BYTES:
-            raise ReportError(f"report: {len(data)} bytes, expected {REPORT_BYTES}")
-        if data[0] != KIND:
-            raise ReportError(f"report: first byte {data[0]:#04x}, expected {KIND:#04x}")
-        if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
-            raise ReportError("report: checksum does not match")
-        _, newest, received, lost, runs, echo_ms, held_ms, delay_ms, size, clock = _BODY.unpack_from(data)
-        return Report(newest, received, lost, runs, echo_ms, held_ms, delay_ms, size, int.from_bytes(clock, "big"))
-
-
-@dataclass(frozen=True, slots=True)
-class ClockNote:
-    """What a sender tells the receiver about their clocks.
-
-    `offset_us`: the receiver's clock minus the sender's, microseconds; `error_us`: how far off that may be at most
-    (half a round trip).
-    """
-
-    offset_us: int
-    error_us: int
-
-    def to_bytes(self) -> bytes:
-        """The note on the wire: 0x42, offset (8), error (4), CRC-32 (4, little-endian)."""
-        body = _CLOCK.pack(CLOCK_KIND, self.offset_us, min(self.error_us, 0x7FFF_FFFF))
-        return body + zlib.crc32(body).to_bytes(4, "little")
-
-    @staticmethod
-    def from_bytes(data: bytes) -> ClockNote:
-        """The note that `data` holds. Raises ReportError for anything else."""
-        if len(data) != CLOCK_BYTES or data[0] != CLOCK_KIND:
-            raise ReportError(
-                f"clock note: {len(data)} bytes, expected {CLOCK_BYTES} that begin with {CLOCK_KIND:#04x}"
-            )
-        if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
-            raise ReportError("clock note: checksum does not match")
-        _, offset, error = _CLOCK.unpack_from(data)
-        if error < 0:
-            raise ReportError(f"clock note: error {error} us, expected 0 or more")
-        return ClockNote(offset, error)
 
 
 class ReportClock:

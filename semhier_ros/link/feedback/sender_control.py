@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from semhier_ros.codec.report import Report
 from semhier_ros.link.feedback.clock_offset import ClockOffset
 from semhier_ros.link.feedback.rate_control import Feedback, RateController
 from semhier_ros.link.feedback.repair import SHARE, LossMeter, RepairPlan, plan
-from semhier_ros.link.feedback.report import Report
 from semhier_ros.link.schedule.budget import RollingSum
 from semhier_ros.link.schedule.wire import WireModel
 from semhier_ros.link.transport import Datagram
