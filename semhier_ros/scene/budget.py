@@ -91,8 +91,9 @@ def object_bits(stream: SceneStream, code: SceneCode) -> Floats:
         if block < stream.levels:
             table = stream.tables[f"name_{block}"]
             bits[:, block] += table.symbol_bits(stream.name_symbols(block, code), stream.name_rows(block, code))
-        symbols, rows = stream.latent_symbols(block, code)
-        bits[:, block] += stream.tables["latents"].symbol_bits(symbols, rows).sum(axis=1)
+        if stream.layout.latents[block - 1]:
+            symbols, rows = stream.latent_symbols(block, code)
+            bits[:, block] += stream.tables["latents"].symbol_bits(symbols, rows).sum(axis=1)
     return bits
 
 

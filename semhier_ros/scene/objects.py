@@ -161,12 +161,15 @@ def code_objects(stream: SceneStream, projection: ObjectProjection, objects: Obj
     if blocks <= 1:
         return code
     known = evidence(layout, objects, code, projection.feature_mean, projection.feature_scale)
-    half = stream.tables["latents"].alphabet // 2
     for block in range(1, min(blocks, stream.semantic_blocks)):
         code.kept.append(np.ones(len(code), bool))
         if block < stream.levels:
             code.path.append(path[block])
         means, _ = stream.latent_parameters(block, code)
+        if not means.shape[1]:
+            code.latents.append(means)
+            continue
+        half = stream.tables["latents"].alphabet // 2
         wanted = known @ projection.weights[block - 1].T + projection.biases[block - 1]
         code.latents.append(quantise(wanted, means, half))
     return code

@@ -30,6 +30,7 @@ class SceneStream:
     per semantic block after the first), `kept` (a row per class of area), `name_1`, `name_2`… (see `name_rows`),
     `latents` and `picture` (a row per scale). `occupancy_rows`: classes of counts x cells,
     the row of each cell. Networks: `latents_1`… and those of `codec.picture_blocks`, like `picture_shifts`.
+    What a layout has none of needs none: a latent group of no channels no network, no picture groups no `picture`.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class SceneStream:
 
     @cached_property
     def pictures(self) -> PictureBlocks:
-        """The coder of the picture blocks."""
+        """The coder of the picture blocks. Raises KeyError where the layout has none."""
         return PictureBlocks.assemble(self.layout.picture_groups, self.tables, self.networks, self.picture_shifts)
 
     @property
@@ -69,8 +70,9 @@ class SceneStream:
             part = code.take(code.refined(index))
             if index < self.levels:
                 encoder.put(self.name_symbols(index, part), self.tables[f"name_{index}"], self.name_rows(index, part))
-            symbols, rows = self.latent_symbols(index, part)
-            encoder.put(symbols.ravel(), self.tables["latents"], rows.ravel())
+            if self.layout.latents[index - 1]:
+                symbols, rows = self.latent_symbols(index, part)
+                encoder.put(symbols.ravel(), self.tables["latents"], rows.ravel())
         else:
             self.pictures.put(encoder, code.picture[index - self.semantic_blocks])
         return encoder.finish()
@@ -92,8 +94,10 @@ class SceneStream:
             if index < self.levels:
                 self._get_names(decoder, index, part)
                 code.path.append(spread(part.path[index], kept, UNNAMED))
-            means, rows = self.latent_parameters(index, part)
-            code.latents.append(spread(get_latents(decoder, means, rows, self.tables["latents"]), kept, 0))
+            latents, rows = self.latent_parameters(index, part)
+            if self.layout.latents[index - 1]:
+                latents = get_latents(decoder, latents, rows, self.tables["latents"])
+            code.latents.append(spread(latents, kept, 0))
         else:
             code = code.extended()
             before = code.picture[-1].latents if code.picture else None
@@ -224,10 +228,14 @@ class SceneStream:
     def latent_symbols(self, block: int, code: SceneCode) -> tuple[Ints, Ints]:
         """Symbols (n,d) and table rows (n,d) of the latent group of semantic block `block` (1..)."""
         means, rows = self.latent_parameters(block, code)
+        if not means.shape[1]:
+            return means, rows
         return steps_of(code.latents[block - 1], means, self.tables["latents"]), rows
 
     def latent_parameters(self, block: int, code: SceneCode) -> tuple[Ints, Ints]:
         """Means (n,d, units of 1/16) and scale rows (n,d) of the latent group of semantic block `block` (1..)."""
+        if not self.layout.latents[block - 1]:
+            return np.zeros((len(code), 0), np.int32), np.zeros((len(code), 0), np.int32)
         told = self.told(code, min(block, self.levels - 1))
         out = self.networks[f"latents_{block}"](np.concatenate([told, *code.latents[: block - 1]], axis=1))
         return split_parameters(out, self.tables["latents"].rows)

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from semhier_ros.scene.budget import overlaps
-from semhier_ros.scene.objects import Objects
 from semhier_ros.torch.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
 from semhier_ros.torch.rate import interval_bits
 
@@ -37,35 +35,6 @@ class Rows(NamedTuple):
     truth: NDArray[np.int64]
     features: NDArray[np.float32]
     correction: NDArray[np.float32]
-
-
-class Matched(NamedTuple):
-    """Objects of one scene and the label that each overlaps best: truth n, its leaf (-1 for none); wanted n,4, its box
-    (cx, cy, w, h in cells), the object's own where there is none."""
-
-    objects: Objects
-    truth: NDArray[np.int64]
-    wanted: NDArray[np.float32]
-
-
-def match(objects: Objects, labels: NDArray[np.float32], stride: int, overlap: float = 0.5) -> Matched:
-    """Labels of found objects: greedy by objectness, IoU of at least `overlap`.
-
-    labels n,5: class, x0, y0, x1, y1 in canvas pixels.
-    """
-    truth = np.full(len(objects), -1, np.int64)
-    wanted = objects.boxes.copy()
-    corners = labels[:, 1:] / stride
-    true_boxes = np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], axis=1)
-    shared = overlaps(objects.boxes, true_boxes)
-    for row in np.argsort(-objects.objectness):
-        if not shared.shape[1]:
-            break
-        best = int(shared[row].argmax())
-        if shared[row, best] >= overlap:
-            truth[row], wanted[row] = int(labels[best, 0]), true_boxes[best]
-            shared[:, best] = 0
-    return Matched(objects, truth, wanted.astype(np.float32))
 
 
 def lift(log_leaves: Tensor, owner: Tensor, nodes: int) -> Tensor:

@@ -17,33 +17,29 @@ from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.scene.backend import OpenVinoBackend
 from semhier_ros.scene.folder import read_scene_folder, write_scene_card, write_scene_stream
 from semhier_ros.scene.layout import SceneLayout
-from semhier_ros.scene.objects import ObjectProjection, code_objects
+from semhier_ros.scene.objects import code_objects
 from semhier_ros.scene.reader import SceneReader
 from semhier_ros.scene.stream import SceneStream
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.torch.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
 from semhier_ros.torch.picture import GROUPS
 from semhier_ros.torch.scene_backend import build_graphs
+from semhier_ros.training.calibration import CURVE_POINTS, calibration_curves, level_hits
 from semhier_ros.training.export import export_graphs, half_precision
-from semhier_ros.training.integer_form import (
-    budget_tables,
-    geometry_tables,
-    integer_context,
-    name_tables,
-    scale_table,
-)
+from semhier_ros.training.integer_form import integer_context, scale_table
 from semhier_ros.training.loop import load_checkpoint
+from semhier_ros.training.matching import named_code
 from semhier_ros.training.object_codec import train_object_codec
 from semhier_ros.training.picture_form import SCENES, count_tables, load_picture, picture_checkpoint
 from semhier_ros.training.road_data import CANVAS, PICTURE_CANVAS, load_scenes
-from semhier_ros.training.road_objects import Matched, collect, make_rows, named_code, remembered
+from semhier_ros.training.road_objects import collect, make_rows, remembered
+from semhier_ros.training.scene_tables import budget_tables, geometry_tables, name_tables
 from semhier_ros.training.yolo_data import YoloData
 
 LATENTS = (4, 6, 12)
 SCORE_EDGES = (0.1, 0.13, 0.16, 0.2, 0.24, 0.29, 0.35, 0.42, 0.5, 0.58, 0.68)
 COUNT_EDGES = (1, 2, 3, 5, 8, 12, 18, 27)
 MOST_OBJECTS = 63
-CURVE_POINTS = 65
 PICTURES = 3  # picture blocks
 COUNTED = 120  # training scenes that the tables of pictures are counted on
 
@@ -67,46 +63,6 @@ def make_layout(taxonomy: Taxonomy) -> SceneLayout:
         picture_groups=GROUPS[:PICTURES],
         picture_stride=CANVAS[0] * PATCH_SIDE // PICTURE_CANVAS[0],
     )
-
-
-def calibration_curves(
-    stream: SceneStream, reader: SceneReader, taxonomy: Taxonomy, projection: ObjectProjection, found: list[Matched]
-) -> dict[str, NDArray[np.float32]]:
-    """Per level, the chance that a named object is right (`score_<level>`) and that it is rather a certain other node
-    (`other_<level>`), as monotone functions of the raw score."""
-    raw: dict[str, list[NDArray]] = {}
-    right: dict[str, list[NDArray]] = {}
-    for objects, truth, _ in found:
-        if not len(objects):
-            continue
-        code = code_objects(stream, projection, objects, stream.semantic_blocks)
-        for level in range(stream.levels):
-            scores = reader.measure(code, level).levels[level]
-            owner = np.asarray(taxonomy.owner(level))
-            hits = (owner[np.maximum(truth, 0)][:, None] == np.arange(scores.shape[1])) & (truth >= 0)[:, None]
-            named = code.path[level][:, None] == np.arange(scores.shape[1])
-            for kind, pick in ((f"score_{level}", named), (f"other_{level}", ~named & (scores > 0.002))):
-                raw.setdefault(kind, []).append(scores[pick])
-                right.setdefault(kind, []).append(hits[pick])
-    return {kind: isotonic_curve(np.concatenate(raw[kind]), np.concatenate(right[kind])) for kind in raw}
-
-
-def isotonic_curve(scores: NDArray, hits: NDArray) -> NDArray[np.float32]:
-    """The chance of a hit over an even grid of scores 0..1, rising strictly so that equal ranks stay apart."""
-    from scipy.optimize import isotonic_regression
-
-    grid = np.linspace(0, 1, CURVE_POINTS)
-    if not len(scores):
-        return grid.astype(np.float32)
-    edges = np.unique(np.quantile(scores, np.linspace(0, 1, 25)))
-    bins = np.clip(np.digitize(scores, edges[1:-1]), 0, max(len(edges) - 2, 0))
-    weight = np.bincount(bins)
-    used = weight > 0
-    x = np.bincount(bins, scores)[used] / weight[used]
-    y = np.bincount(bins, hits.astype(float))[used] / weight[used]
-    fitted = isotonic_regression(y, weights=weight[used]).x
-    curve = np.interp(grid, np.concatenate([[0], x, [1]]), np.concatenate([[0], fitted, [max(fitted[-1], x[-1])]]))
-    return (curve + 1e-3 * grid).clip(0, 1).astype(np.float32)
 
 
 def head_arrays(codec: ObjectCodec, mean: NDArray, scale: NDArray) -> dict[str, NDArray[np.float32]]:
@@ -189,7 +145,13 @@ def make(options: argparse.Namespace) -> Path:
     loaded = read_scene_folder(folder)
     chosen = collect(backend, scenes["choose"], layout, ((1.0, False),), options.threshold)
     reader = SceneReader(loaded.stream, taxonomy, loaded.heads)
-    heads |= calibration_curves(loaded.stream, reader, taxonomy, loaded.projection, chosen)
+    heads |= calibration_curves(
+        reader,
+        (
+            (code_objects(loaded.stream, loaded.projection, objects, loaded.stream.semantic_blocks), hits)
+            for objects, hits in ((objects, level_hits(owners, truth)) for objects, truth, _ in chosen)
+        ),
+    )
     write_heads(folder, heads)
     write_scene_card(folder, options.name, CANVAS, options.threshold, layout)
     return folder
