@@ -37,9 +37,10 @@ demo: $(stamps)/built $(stamps)/demo  ## a street video over a thin link; MODEL=
 test: $(stamps)/built $(stamps)/demo $(stamps)/test lint  ## install all extras, lint, check types, run every test; ARGS="…" for pytest
 	@$(venv)/bin/python -m pytest $(ARGS)
 
-lint: $(stamps)/test  ## ruff and mypy only
+lint: $(stamps)/test  ## ruff, mypy and the arrows between rooms only
 	@$(venv)/bin/ruff check .
 	@$(venv)/bin/mypy
+	@$(venv)/bin/lint-imports --no-logo
 
 clean:  ## remove .venv, build output and caches; trained models and runs stay
 	rm -rf $(VENV) out build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

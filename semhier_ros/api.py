@@ -1,4 +1,4 @@
-"""`Codec`: the one facade that joins codec and perception.
+"""`Codec`: a model ready to encode, and `Decoder`: what blocks of one camera become.
 
 codec = Codec.load("road")
 blocks = codec.encode(image_rgb)
@@ -20,16 +20,14 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.canvas import check_picture
 from semhier_ros.codec.model import EncodeChanges, EncodeOptions, Model, Motion, PictureRequest
-from semhier_ros.codec.model_folder import read_kind
 from semhier_ros.codec.packet import Block, PacketError
 from semhier_ros.codec.reading import Detection, Reading
+from semhier_ros.loading import load_model
 from semhier_ros.paths import find_model
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-GPU_NODES = ("nvidiactl", "nvhost-gpu", "nvgpu", "dxg")  # NVIDIA on PCs, on Jetson, in WSL
-DEVICES = ("auto", "cpu", "cuda", "torch")
 FRAMES = 1 << 16  # frame numbers wrap
 RESTART = 256  # a frame this far behind the newest means that the sender began anew
 
@@ -262,35 +260,3 @@ class Decoder:
 def _newer(number: int, than: int) -> bool:
     """Whether frame `number` comes after frame `than`, wrapping at 65,536."""
     return 0 < (number - than) % FRAMES < FRAMES // 2
-
-
-def load_model(folder: Path, device: str, threads: int, precision: str) -> Model[Any]:
-    """The model in `folder`, of whatever kind its model.json says. Arguments as `Codec.load` describes them.
-
-    Raises:
-        ModelError: the folder is missing or not whole, or of a kind that this release does not know.
-        ValueError: an argument outside its range.
-    """
-    kind = read_kind(folder)
-    if device not in DEVICES:
-        raise ValueError(f"device: {device!r} is not one of {', '.join(DEVICES)}")
-    if device == "auto":
-        device = "cuda" if _cuda_usable() else "cpu"
-    if kind == "whole-image":
-        from semhier_ros.whole_image.model import WholeImageModel
-
-        return WholeImageModel.load(folder, device, threads, precision)
-    from semhier_ros.scene.model import SceneModel
-
-    return SceneModel.load(folder, device, threads, precision)
-
-
-def _cuda_usable() -> bool:
-    """Whether torch sees a GPU; torch (seconds to import) is asked only where a device node says that there is one."""
-    if not any(Path("/dev", node).exists() for node in GPU_NODES):
-        return False
-    try:
-        import torch
-    except ModuleNotFoundError:
-        return False
-    return bool(torch.cuda.is_available())

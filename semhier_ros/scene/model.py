@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +12,9 @@ from semhier_ros.codec.graphs import PictureParts
 from semhier_ros.codec.model import EncodeOptions, PictureRequest
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.codec.reading import Detection
-from semhier_ros.scene.backend import Backend, OpenVinoBackend
+from semhier_ros.scene.backend import Backend
 from semhier_ros.scene.budget import Motion, importance, pare
-from semhier_ros.scene.folder import SceneFolder, read_scene_folder
+from semhier_ros.scene.folder import SceneFolder
 from semhier_ros.scene.layout import SceneCode
 from semhier_ros.scene.objects import code_objects, code_picture, find_objects
 from semhier_ros.scene.reader import SceneReader, meaning_map
@@ -36,15 +35,6 @@ class SceneModel:
         self.taxonomy = folder.taxonomy
         self.view_size = folder.canvas
         self.reader = SceneReader(self.stream, self.taxonomy, folder.heads)
-
-    @classmethod
-    def load(cls, path: Path, device: str, threads: int, precision: str) -> SceneModel:
-        folder = read_scene_folder(path)
-        if device == "cpu":
-            return cls(folder, OpenVinoBackend(folder.path, threads, precision))
-        from semhier_ros.torch.scene_backend import TorchBackend
-
-        return cls(folder, TorchBackend(folder, "cpu" if device == "torch" else "cuda"))
 
     def motion(self) -> Motion:
         return Motion()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,9 +10,9 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.model import EncodeOptions, PictureRequest
 from semhier_ros.codec.reading import Detection
-from semhier_ros.whole_image.backend import ImageBackend, OpenVinoImageBackend
+from semhier_ros.whole_image.backend import ImageBackend
 from semhier_ros.whole_image.encoder import code_image
-from semhier_ros.whole_image.folder import ImageFolder, read_image_folder
+from semhier_ros.whole_image.folder import ImageFolder
 from semhier_ros.whole_image.reader import ImageReader
 from semhier_ros.whole_image.stream import ImageCode
 from semhier_ros.whole_image.view import SHARE, square_view
@@ -37,15 +36,6 @@ class WholeImageModel:
         self.taxonomy = folder.taxonomy
         self.view_size = (self.stream.layout.side,) * 2
         self.reader = ImageReader(self.stream, self.taxonomy, folder.heads)
-
-    @classmethod
-    def load(cls, path: Path, device: str, threads: int, precision: str) -> WholeImageModel:
-        folder = read_image_folder(path)
-        if device == "cpu":
-            return cls(folder, OpenVinoImageBackend(folder.path, threads, precision))
-        from semhier_ros.torch.image_backend import TorchImageBackend
-
-        return cls(folder, TorchImageBackend(folder, "cpu" if device == "torch" else "cuda"))
 
     def motion(self) -> None:
         return None
