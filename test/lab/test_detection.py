@@ -127,7 +127,9 @@ def test_every_level_has_a_best_row_that_nothing_beats(values: list[tuple[int, i
         ("-1 .5 .5 .1 .1", "class -1 is outside"),
         ("1.5 .5 .5 .1 .1", r"class 1\.5 is outside"),
         ("1 320 180 20 20", "not in shares"),
-        ("1 .5 .5 0 .1", "not in shares"),
+        ("1 .5 .5 -.1 .1", "not in shares"),
+        ("1 .5 .5 .1 inf", "not in shares"),
+        ("1 .1 .1 .2 .1 .2 .2 .3", "five numbers"),
         ("1 nan .5 .1 .1", "not in shares"),
     ],
 )

@@ -18,7 +18,7 @@ from typing import Any
 from semhier_ros.command import CommandError
 from semhier_ros.lab.footage.bags import cut_bag, open_bag
 from semhier_ros.lab.footage.messages import DEFAULT_START_NS, ENCODINGS, BagWriter, bag_from_video, camera_messages
-from semhier_ros.lab.footage.video import at_most, picture_files, read_picture
+from semhier_ros.lab.footage.video import at_most, natural_order, picture_files, read_picture
 from semhier_ros.lab.progress import each
 
 
@@ -119,7 +119,7 @@ def run_from_images(options: argparse.Namespace) -> int:
     if not 0.01 <= options.fps <= 1000:
         raise CommandError(f"--fps: {options.fps:g}, 0.01 to 1000 expected")
     with BagWriter(options.out) as bag:
-        for count, file in enumerate(each(sorted(files), "pictures")):
+        for count, file in enumerate(each(sorted(files, key=natural_order), "pictures")):
             picture = at_most(read_picture(file), options.max_width)
             stamp = DEFAULT_START_NS + round(count * 1e9 / options.fps)
             for topic, message in camera_messages(

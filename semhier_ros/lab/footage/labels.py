@@ -1,14 +1,17 @@
 """Labels: of scenes (YOLO text files), of a camera's frames (YOLO, COCO, a topic of the bag itself), of photos (CSV).
 
 Classes of scenes and frames are nodes of the taxonomy, by name or, in YOLO files without a `classes.txt`, by the number
-of their leaf. A camera's frame is found by its number in the run (from 0) or by its header stamp in ns, whichever the
-files' names say. Frames without a file are not judged; an empty YOLO file says that nothing is there.
+of their leaf. A camera's frame is found by the number that its file's name ends with (from 0, or from 1 where the
+numbers say so) or by its header stamp in ns. Frames without a file are not judged; an empty YOLO file says that nothing
+is there. What is left out while labels are read is counted and told: `Notes`.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +23,7 @@ from numpy.typing import NDArray
 from semhier_ros.codec.reading import Detection
 from semhier_ros.command import CommandError
 from semhier_ros.lab.footage.messages import message_store
-from semhier_ros.lab.footage.video import picture_files
+from semhier_ros.lab.footage.video import listed, picture_files, shown
 from semhier_ros.lab.scoring.streaming import World
 from semhier_ros.taxonomy import Taxonomy
 
@@ -29,6 +32,14 @@ ARRAY = "vision_msgs/msg/Detection2DArray"
 
 class LabelError(CommandError, ValueError):
     """Labels that cannot be used; the message names the file and what is wrong."""
+
+
+class Notes(Counter[str]):
+    """What was left out while labels were read: counts by reason."""
+
+    def lines(self) -> list[str]:
+        """The counts in words."""
+        return [f"labels: {number} {reason}" for reason, number in self.items() if number]
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,7 @@ class Labelled:
     label: int
 
 
-def find_scenes(images: Path, labels: Path | None, names: Path | None) -> list[Scene]:
+def find_scenes(images: Path, labels: Path | None, split: Path | None) -> list[Scene]:
     """The scenes of a folder in order of their names, or those that a text file lists; without `labels` if None.
 
     Raises LabelError or FootageError when a folder or a listed picture is missing, there are no pictures, or none of
@@ -56,44 +67,68 @@ def find_scenes(images: Path, labels: Path | None, names: Path | None) -> list[S
     for option, folder in (("--images", images), ("--labels", labels)):
         if folder is not None and not folder.is_dir():
             raise LabelError(f"{option} {folder}: no such folder")
-    if names is None:
-        pictures = picture_files(images)
-    elif not names.is_file():
-        raise LabelError(f"--names {names}: no such file")
-    else:
-        pictures = [images / name for name in names.read_text().split()]
-        if missing := [path for path in pictures if not path.is_file()]:
-            raise LabelError(f"--names {names}: {missing[0]} does not exist ({len(missing)} of {len(pictures)})")
-        if not pictures:
-            raise LabelError(f"--names {names}: names no picture")
+    pictures = picture_files(images) if split is None else listed(split, images)
     if labels is None:
         return [Scene(path, None) for path in pictures]
     if not any((labels / f"{path.stem}.txt").is_file() for path in pictures):
-        raise LabelError(f"--labels {labels}: no file there belongs to a picture; {pictures[0].stem}.txt would")
+        raise LabelError(
+            f"--labels {labels}: no file there belongs to a picture; {shown(Path(pictures[0].stem))}.txt would"
+        )
     return [Scene(path, labels / f"{path.stem}.txt") for path in pictures]
 
 
-def read_labels(path: Path, width: int, height: int, classes: int | None = None) -> NDArray[np.float64]:
+def read_text(path: Path) -> str:
+    """A text file as people write them: UTF-8, with or without a byte order mark. Raises LabelError."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LabelError(f"{shown(path)}: no UTF-8 text ({error.reason} at byte {error.start})") from error
+    except OSError as error:
+        raise LabelError(f"{shown(path)}: {error.strerror}") from error
+
+
+def read_labels(
+    path: Path, width: int, height: int, classes: int | None = None, notes: Notes | None = None
+) -> NDArray[np.float64]:
     """Rows (class, x0, y0, w, h) in pixels of a YOLO label file; none where there is no file, as YOLO has it.
 
-    Raises LabelError when a row is not five numbers, a box has no area, or the class is outside 0..classes-1; the
-    message names file and line.
+    A row is `class cx cy w h`, with a score behind it or not, or a polygon `class x y x y x y …`, of which the box
+    around it is taken; all but the class in shares of the picture's sides. What follows a # is a comment. Rows without
+    area are left out and counted in `notes`, as YOLO tools do.
+
+    Raises LabelError when a row is none of these, a box lies outside the picture, or the class is outside
+    0..classes-1; the message names file and line.
     """
     rows = []
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
-        if not line.strip():
+    for number, line in enumerate(read_text(path).splitlines() if path.exists() else [], 1):
+        words = line.partition("#")[0].split()
+        if not words:
             continue
+        where = f"{shown(path)}:{number}"
         try:
-            kind, cx, cy, w, h = map(float, line.split())
+            kind, *values = map(float, words)
         except ValueError:
-            raise LabelError(f"{path}:{number}: five numbers `class cx cy w h` wanted, found {line!r}") from None
+            values = []
+        if len(values) not in (4, 5) and (len(values) < 6 or len(values) % 2):
+            raise LabelError(f"{where}: five numbers `class cx cy w h` wanted, found {line!r}")
         if not kind.is_integer() or kind < 0 or (classes is not None and kind >= classes):
             most = "" if classes is None else f"..{classes - 1}"
-            raise LabelError(f"{path}:{number}: class {kind:g} is outside 0{most}, the leaves of the taxonomy")
-        if not (0 < w <= 2 and 0 < h <= 2 and -1 <= cx <= 2 and -1 <= cy <= 2):
-            raise LabelError(f"{path}:{number}: box {cx:g} {cy:g} {w:g} {h:g} is not in shares of the picture's sides")
+            raise LabelError(f"{where}: class {kind:g} is outside 0{most}, the leaves of the taxonomy")
+        cx, cy, w, h = values[:4] if len(values) < 6 else _around(values)
+        if not (0 <= w <= 2 and 0 <= h <= 2 and -1 <= cx <= 2 and -1 <= cy <= 2):
+            raise LabelError(f"{where}: box {cx:g} {cy:g} {w:g} {h:g} is not in shares of the picture's sides")
+        if not (w and h):
+            if notes is not None:
+                notes["boxes without area, left out"] += 1
+            continue
         rows.append((kind, (cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height))
     return np.asarray(rows, float).reshape(-1, 5)
+
+
+def _around(points: Sequence[float]) -> tuple[float, float, float, float]:
+    """The box (cx, cy, w, h) around a polygon x, y, x, y …"""
+    x, y = np.asarray(points[0::2]), np.asarray(points[1::2])
+    return float(x.min() + x.max()) / 2, float(y.min() + y.max()) / 2, float(np.ptp(x)), float(np.ptp(y))
 
 
 class Names:
@@ -117,74 +152,118 @@ class Names:
         names = tuple(self.taxonomy.names(level)[node] for level, node in enumerate(path))
         return Detection(number, (box[0], box[1], box[2], box[3]), path, names, (1.0,) * len(path))
 
-    def yolo(self, file: Path, size: tuple[int, int], classes: Sequence[str] | None = None) -> tuple[Detection, ...]:
+    def yolo(
+        self, file: Path, size: tuple[int, int], classes: Sequence[str] | None = None, notes: Notes | None = None
+    ) -> tuple[Detection, ...]:
         """The objects of a YOLO file of a picture of `size`. Raises LabelError for a class that is no node."""
         classes, items = classes or self.leaves, []
-        for number, (kind, x0, y0, width, height) in enumerate(read_labels(file, *size).tolist()):
+        for number, (kind, x0, y0, width, height) in enumerate(read_labels(file, *size, notes=notes).tolist()):
             name = classes[int(kind)] if int(kind) < len(classes) else ""
             item = self.detection(number, (x0, y0, x0 + width, y0 + height), name)
             if item is None:
                 raise LabelError(
-                    f"{file}: class {int(kind)} is no node of the taxonomy; add a classes.txt of its names"
+                    f"{shown(file)}: class {int(kind)} is no node of the taxonomy; add a classes.txt of its names"
                 )
             items.append(item)
         return tuple(items)
 
 
-def labelled_world(path: Path, camera: Any, taxonomy: Taxonomy) -> World:
+def labelled_world(path: Path, camera: Any, taxonomy: Taxonomy, notes: Notes | None = None) -> World:
     """The truth of a camera from a folder of YOLO files (with a `classes.txt`, or the taxonomy's leaves in order), a
     COCO .json file, or a topic of its own bag (`/labels`) whose arrays carry the frames' stamps.
 
-    Raises LabelError when no frame has labels or a class is unknown.
+    `notes` counts what was left out. Raises LabelError when no frame has labels, none of the labels can be used, or a
+    class is unknown.
     """
     names = Names(taxonomy)
+    notes = Notes() if notes is None else notes
     if not path.exists() and str(path).startswith("/") and hasattr(camera, "bag"):
-        by_frame = _topic(str(path), camera, names)
+        by_frame = _topic(str(path), camera, names, notes)
+    elif path.suffix == ".json":
+        by_frame = _coco(path, camera.size, names, notes)
     else:
-        by_frame = _coco(path, names) if path.suffix == ".json" else _yolo(path, camera.size, names)
-    numbers = {str(stamp): number for number, stamp in enumerate(camera.stamps_ns)}
+        by_frame = _yolo(path, camera.size, names, notes)
+    stamps = {str(stamp): number for number, stamp in enumerate(camera.stamps_ns)}
+    numbers = {name: end for name in by_frame if name not in stamps and (end := _ending(name)) is not None}
+    first = 1 if numbers and min(numbers.values()) >= 1 and max(numbers.values()) == len(camera) else 0
+    if first:
+        notes["files numbered from 1, taken so"] = len(numbers)
     truths: dict[int, tuple[Detection, ...]] = {}
     for name, found in by_frame.items():
-        number = numbers.get(name)
-        if number is None and name.isdigit() and int(name) < len(camera):
-            number = int(name)
-        if number is not None:
+        number = stamps.get(name)
+        if number is None and name in numbers and 0 <= numbers[name] - first < len(camera):
+            number = numbers[name] - first
+        if number is None:
+            notes["files that belong to no frame, left out"] += 1
+        else:
             truths[number] = found
     if not truths:
         raise LabelError(f"{path}: no file is named after a frame number (0 to {len(camera) - 1}) or a stamp in ns")
+    dropped = sum(number for reason, number in notes.items() if reason.startswith("objects"))
+    if dropped and not any(truths.values()):
+        raise LabelError(f"{path}: no label is left: {'; '.join(notes.lines())}")
     order = sorted(truths)
     instants = np.array([camera.times_ns[number] / 1e9 for number in order])
     return World(instants, [truths[number] for number in order], "labels")
 
 
-def _yolo(folder: Path, size: tuple[int, int], names: Names) -> dict[str, tuple[Detection, ...]]:
+def _ending(name: str) -> int | None:
+    """The number that a file's name ends with."""
+    found = re.search(r"(\d{1,9})$", name)
+    return int(found[1]) if found else None
+
+
+def _yolo(folder: Path, size: tuple[int, int], names: Names, notes: Notes) -> dict[str, tuple[Detection, ...]]:
     if not folder.is_dir():
         raise LabelError(f"{folder}: a folder of YOLO files or a COCO .json file expected")
-    listed = next((file for file in (folder / "classes.txt", folder.parent / "classes.txt") if file.is_file()), None)
-    classes = [line.strip() for line in listed.read_text().splitlines()] if listed else None
+    file = next((each for each in (folder / "classes.txt", folder.parent / "classes.txt") if each.is_file()), None)
+    classes = [line.strip() for line in read_text(file).splitlines()] if file else None
     files = (file for file in sorted(folder.glob("*.txt")) if file.name != "classes.txt")
-    return {_number(file.stem): names.yolo(file, size, classes) for file in files}
+    return {file.stem: names.yolo(file, size, classes, notes) for file in files}
 
 
-def _coco(file: Path, names: Names) -> dict[str, tuple[Detection, ...]]:
+def _coco(file: Path, size: tuple[int, int], names: Names, notes: Notes) -> dict[str, tuple[Detection, ...]]:
+    """Objects by the stem of their picture's name. Boxes are scaled from the size that the file says its pictures have
+    to the camera's `size`. Crowd regions, and objects of pictures or classes that there are not, are counted."""
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        images = {item["id"]: _number(Path(item["file_name"]).stem) for item in data["images"]}
+        data = json.loads(read_text(file))
+        images = {item["id"]: (Path(str(item["file_name"])).stem, item) for item in data["images"]}
         categories = {item["id"]: str(item["name"]) for item in data["categories"]}
-        annotations = data["annotations"]
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        annotations = list(data["annotations"])
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise LabelError(f"{file}: no COCO file ({type(error).__name__}: {error})") from error
-    found: dict[str, list[Detection]] = {name: [] for name in images.values()}
+    found: dict[str, list[Detection]] = {name: [] for name, _ in images.values()}
     for note in annotations:
-        x0, y0, width, height = note["bbox"]
-        kept = found[images[note["image_id"]]]
-        item = names.detection(len(kept), (x0, y0, x0 + width, y0 + height), categories.get(note["category_id"], ""))
-        if item is not None:  # classes that the taxonomy does not know are not asked of it
-            kept.append(item)
+        try:
+            x0, y0, width, height = map(float, note["bbox"])
+            picture, category = images.get(note["image_id"]), categories.get(note["category_id"], "")
+            crowd = bool(note.get("iscrowd", 0))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            name = note.get("id", "?") if isinstance(note, dict) else note
+            raise LabelError(
+                f"{file}: annotation {name}: bbox of four numbers, image_id and category_id wanted"
+                f" ({type(error).__name__}: {error})"
+            ) from error
+        if picture is None:
+            notes["objects of pictures that the file does not list, left out"] += 1
+        elif crowd:
+            notes["objects that are crowd regions, left out"] += 1
+        elif not (width > 0 and height > 0):
+            notes["objects whose boxes have no area, left out"] += 1
+        else:
+            name, item = picture
+            across = size[0] / item["width"] if item.get("width") else 1.0
+            down = size[1] / item["height"] if item.get("height") else 1.0
+            box = (x0 * across, y0 * down, (x0 + width) * across, (y0 + height) * down)
+            made = names.detection(len(found[name]), box, category)
+            if made is None:  # classes that the taxonomy does not know are not asked of it
+                notes[f"objects of class {category!r}, which the taxonomy does not have, left out"] += 1
+            else:
+                found[name].append(made)
     return {name: tuple(items) for name, items in found.items()}
 
 
-def _topic(topic: str, camera: Any, names: Names) -> dict[str, tuple[Detection, ...]]:
+def _topic(topic: str, camera: Any, names: Names, notes: Notes) -> dict[str, tuple[Detection, ...]]:
     if camera.bag.topics.get(topic) != ARRAY:
         held = [name for name, found in camera.bag.topics.items() if found == ARRAY]
         raise LabelError(f"{topic}: no file and no {ARRAY} topic of the bag; of that type it has {held or 'none'}")
@@ -204,14 +283,13 @@ def _topic(topic: str, camera: Any, names: Names) -> dict[str, tuple[Detection, 
                 )
                 box = (x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)
                 item = names.detection(len(items), box, name)
-                items += [item] if item is not None else []
+                if item is None:
+                    notes[f"objects of class {name!r}, which the taxonomy does not have, left out"] += 1
+                else:
+                    items.append(item)
             stamp = message.header.stamp
             found[str(stamp.sec * 10**9 + stamp.nanosec)] = tuple(items)
     return found
-
-
-def _number(stem: str) -> str:
-    return str(int(stem)) if stem.isdigit() else stem
 
 
 def read_photos(images: Path, labels: Path, classes: int, only: Path | None = None) -> list[Labelled]:
@@ -222,9 +300,9 @@ def read_photos(images: Path, labels: Path, classes: int, only: Path | None = No
     if not images.is_dir():
         raise LabelError(f"--images: {images} is not a folder")
     try:
-        kept = set(only.read_text(encoding="utf-8").split()) if only else None
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelError(f"--files: {only}: {error}") from error
+        kept = {line.strip() for line in read_text(only).splitlines()} if only else None
+    except LabelError as error:
+        raise LabelError(f"--split: {error}") from error
     found = []
     try:
         with labels.open(encoding="utf-8", newline="") as file:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -39,31 +42,77 @@ class VideoFrame:
     image: np.ndarray
 
 
+def natural_order(path: Path) -> list[tuple[int, int | str]]:
+    """A key that sorts names as people count: `shot2` before `shot12`."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
+
+
+def listed(path: Path, folder: Path) -> list[Path]:
+    """The files that a text file names, one a line, in `folder` (or, where a line holds a path, beside the list).
+
+    Raises FootageError when the list cannot be read, names nothing, or names what there is not.
+    """
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FootageError(f"{path}: a list of file names cannot be read ({error})") from error
+    names = [name for line in lines if (name := line.strip())]
+    if not names:
+        raise FootageError(f"{path}: names no picture")
+    found: list[Path] = []
+    missing: list[Path] = []
+    for name in names:
+        places = [folder / name, path.parent / name]
+        place = next((each for each in places if each.is_file()), None)
+        (missing if place is None else found).append(place or places[0])
+    if missing:
+        raise FootageError(f"{path}: {missing[0]} does not exist ({len(missing)} of {len(names)})")
+    return found
+
+
 def picture_files(folder: Path) -> list[Path]:
-    """The pictures of a folder in order of their names. Raises FootageError when there is no folder or no picture."""
+    """The pictures of a folder in order of their names, numbers counted.
+
+    Raises FootageError when there is no folder or no picture.
+    """
     if not folder.is_dir():
         raise FootageError(f"{folder}: no such folder")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+    found = sorted((path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES), key=natural_order)
     if not found:
         raise FootageError(f"{folder}: no pictures ({', '.join(PICTURE_SUFFIXES)} are looked for)")
     return found
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """A picture file as H,W,3 uint8 RGB; 16-bit and grey ones are brought to that.
+    """A picture file as H,W,3 uint8 RGB, turned as its Exif says; 16-bit and grey ones are brought to that.
 
-    Raises FootageError when the file cannot be read, is no picture that OpenCV knows, or damaged.
+    The file's name never reaches OpenCV, which cannot take names that are not UTF-8. Raises FootageError when the file
+    cannot be read, is no picture that OpenCV knows, or is damaged (a JPEG or PNG that was cut off too).
     """
     try:
         data = path.read_bytes()
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except OSError as error:
-        raise FootageError(f"{path}: {error.strerror}") from error
+        raise FootageError(f"{shown(path)}: {error.strerror}") from error
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error as error:  # more pixels than OpenCV allows
-        raise FootageError(f"{path}: {error.err}") from error
-    if picture is None:
-        raise FootageError(f"{path}: no picture, or damaged")
+        raise FootageError(f"{shown(path)}: {str(error.err).strip() or 'no picture that OpenCV reads'}") from error
+    if picture is None or _cut_off(data):
+        raise FootageError(f"{shown(path)}: no picture, or damaged")
     return np.ascontiguousarray(picture[..., ::-1], dtype=np.uint8)
+
+
+def shown(path: Path) -> str:
+    """A path for messages, whatever bytes are in its name."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def _cut_off(data: bytes) -> bool:
+    """Whether a JPEG or PNG ends before its end mark; OpenCV decodes what there is and says nothing."""
+    if data.startswith(b"\xff\xd8"):
+        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")  # the end mark of a thumbnail comes before the scan
+    return data.startswith(b"\x89PNG") and b"IEND" not in data
 
 
 def default_video() -> Path:
@@ -95,8 +144,28 @@ def read_video(path: Path) -> Iterator[VideoFrame]:
     missing too. Raises FootageError when the file is missing, unreadable or has no frame.
     """
     if not path.is_file():
-        raise FootageError(f"{path}: no such video file")
-    capture = cv2.VideoCapture(str(path))
+        raise FootageError(f"{shown(path)}: no such video file")
+    with named_for_opencv(path) as name:
+        yield from _frames(name, path)
+
+
+@contextmanager
+def named_for_opencv(path: Path) -> Iterator[str]:
+    """The file under a name that OpenCV takes: its own, or where that is no UTF-8 a link's, for as long as needed."""
+    try:
+        os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        with TemporaryDirectory() as folder:
+            link = Path(folder) / f"video{path.suffix}"
+            link.symlink_to(path.resolve())
+            yield str(link)
+    else:
+        yield str(path)
+
+
+def _frames(name: str, path: Path) -> Iterator[VideoFrame]:
+    capture = cv2.VideoCapture(name)
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # as every player shows it: phones write portrait as a turn
     try:
         rate = capture.get(cv2.CAP_PROP_FPS)
         step_ns = round(1e9 / rate) if 1.0 <= rate <= 1000.0 else 40_000_000
@@ -113,7 +182,7 @@ def read_video(path: Path) -> Iterator[VideoFrame]:
     finally:
         capture.release()
     if previous < 0:
-        raise FootageError(f"{path}: OpenCV finds no video frame in it")
+        raise FootageError(f"{shown(path)}: OpenCV finds no video frame in it")
 
 
 def at_most(image: np.ndarray, max_width: int | None) -> np.ndarray:
@@ -148,7 +217,7 @@ class VideoCamera:
     ) -> None:
         self.path, self._width = path, width
         self.topic, self.name, self.kind, self.frame_id = str(path.name), "camera", "video", "camera_optical_frame"
-        digest = hashlib.sha1(path.read_bytes(), usedforsecurity=False).hexdigest()[:20]
+        digest = _digest(path)
         size, times = (remember or _once)("video", f"{digest} {width}", lambda: _index_of(path, width))
         self.size = (int(size[0]), int(size[1]))
         times = [time for time in times if seconds is None or time < seconds * 1e9]
@@ -190,6 +259,18 @@ class VideoCamera:
             if len(self._held) > HELD_IMAGES:
                 self._held.popitem(last=False)
         return self._held[place]
+
+
+def _digest(path: Path) -> str:
+    """SHA-1 of a file, read in pieces: a drive of hours has gigabytes. Raises FootageError."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    except OSError as error:
+        raise FootageError(f"{shown(path)}: {error.strerror}") from error
+    return digest.hexdigest()[:20]
 
 
 def _once(kind: str, key: str, make: Callable[[], Any]) -> Any:

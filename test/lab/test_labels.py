@@ -1,0 +1,159 @@
+"""Labels as people have them: what is right is read, what is left out is told, and the rest is one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from semhier_ros.lab.footage.labels import LabelError, Notes, find_scenes, labelled_world, read_labels
+from semhier_ros.lab.footage.video import FootageError, picture_files, read_picture
+from semhier_ros.paths import config_dir
+from semhier_ros.taxonomy import Taxonomy
+
+TREE = Taxonomy.load(config_dir() / "taxonomies" / "road21.yaml")
+CAR = TREE.names(2).index("car")
+ROW = "0 0.5 0.5 0.2 0.2\n"
+BOX = [0.0, 256.0, 108.8, 128.0, 54.4]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ROW.encode(),
+        b"0 0.5 0.5 0.2 0.2\r\n\r\n",
+        b"\xef\xbb\xbf0 0.5 0.5 0.2 0.2\n",
+        b"0 0.4 0.4 0.6 0.4 0.6 0.6 0.4 0.6\n",
+        b"0 0.5 0.5 0.2 0.2 0.91\n",
+        b"0.0 0.5 0.5 0.2 0.2",
+        b"0\t0.5\t0.5\t0.2\t0.2",
+        b"# made by hand\n0 0.5 0.5 0.2 0.2 # here\n",
+    ],
+)
+def test_what_yolo_tools_write_is_read(tmp_path: Path, text: bytes) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes(text)
+    assert read_labels(file, 640, 272).tolist() == [pytest.approx(BOX)]
+
+
+def test_boxes_without_area_are_left_out_and_counted(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("0 0.5 0.5 0 0.2\n" + ROW)
+    notes = Notes()
+    assert len(read_labels(file, 640, 272, notes=notes)) == 1
+    assert notes.lines() == ["labels: 1 boxes without area, left out"]
+
+
+@pytest.mark.parametrize("text", [ROW.encode("utf-16"), b"0 0.5 0.5 0.2 0.2 # caf\xe9\n", b"0 0,5 0,5 0,2 0,2\n"])
+def test_other_texts_are_one_line_that_names_the_file(tmp_path: Path, text: bytes) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes(text)
+    with pytest.raises(LabelError, match=r"a\.txt"):
+        read_labels(file, 640, 272)
+
+
+def pictures(folder: Path, *names: str) -> None:
+    folder.mkdir()
+    for name in names:
+        cv2.imwrite(str(folder / name), np.full((8, 8, 3), 90, np.uint8))
+
+
+def test_names_are_counted_and_lists_may_hold_spaces_and_marks(tmp_path: Path) -> None:
+    pictures(tmp_path / "pics", *(f"shot{number}.png" for number in range(1, 13)), "street corner (1).png")
+    order = [path.stem for path in picture_files(tmp_path / "pics")]
+    assert order == [*(f"shot{number}" for number in range(1, 13)), "street corner (1)"]
+    split = tmp_path / "list.txt"
+    split.write_bytes(b"\xef\xbb\xbfstreet corner (1).png\r\n./pics/shot2.png\r\n\r\n")
+    assert [scene.picture.name for scene in find_scenes(tmp_path / "pics", None, split)] == [
+        "street corner (1).png",
+        "shot2.png",
+    ]
+    split.write_text("nothing.png\n")
+    with pytest.raises(FootageError, match=r"nothing\.png does not exist \(1 of 1\)"):
+        find_scenes(tmp_path / "pics", None, split)
+
+
+def test_pictures_under_any_name_are_read_and_half_ones_refused(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    for kind in ("jpg", "png"):
+        data = cv2.imencode(f".{kind}", image)[1].tobytes()
+        whole = Path(str(tmp_path).encode().decode() + "/caf\udce9." + kind)
+        whole.write_bytes(data)
+        assert read_picture(whole).shape == (64, 64, 3)
+        whole.write_bytes(data[: len(data) // 2])
+        with pytest.raises(FootageError, match="no picture, or damaged"):
+            read_picture(whole)
+
+
+def camera(count: int = 8, size: tuple[int, int] = (640, 272)) -> Any:
+    class Frames(SimpleNamespace):
+        def __len__(self) -> int:
+            return count
+
+    return Frames(
+        size=size, times_ns=[n * 100_000_000 for n in range(count)], stamps_ns=[n + 10**18 for n in range(count)]
+    )
+
+
+def coco(file: Path, **changes: Any) -> Path:
+    whole = {
+        "images": [{"id": n, "file_name": f"images/drive/frame_{n:06}.png"} for n in range(8)],
+        "categories": [{"id": 3, "name": "Car"}],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": 3, "bbox": [100, 100, 80, 60], "iscrowd": 0} for n in range(8)
+        ],
+    }
+    file.write_text(json.dumps(whole | changes))
+    return file
+
+
+def test_coco_files_are_matched_by_the_numbers_of_their_names(tmp_path: Path) -> None:
+    world = labelled_world(coco(tmp_path / "a.json"), camera(), TREE)
+    assert [len(found) for found in world.truths] == [1] * 8
+    assert world.truths[0][0].box == (100, 100, 180, 160)
+    assert world.truths[0][0].path[-1] == CAR
+
+
+def test_coco_pixels_of_another_size_are_scaled(tmp_path: Path) -> None:
+    images = [{"id": n, "file_name": f"{n}.png", "width": 1280, "height": 544} for n in range(8)]
+    world = labelled_world(coco(tmp_path / "a.json", images=images), camera(), TREE)
+    assert world.truths[3][0].box == (50, 50, 90, 80)
+
+
+def test_what_coco_says_of_others_is_counted(tmp_path: Path) -> None:
+    def note(**changes: Any) -> dict[str, Any]:
+        return {"id": 1, "image_id": 0, "category_id": 3, "bbox": [1, 1, 9, 9]} | changes
+
+    notes = Notes()
+    annotations = [note(), note(image_id=999), note(iscrowd=1), note(category_id=77), note(bbox=[1, 1, 0, 9])]
+    world = labelled_world(coco(tmp_path / "a.json", annotations=annotations), camera(), TREE, notes)
+    assert sum(map(len, world.truths)) == 1
+    assert sorted(notes.values()) == [1, 1, 1, 1]
+    for bad in ({"bbox": []}, {"bbox": None}, {"bbox": "here"}):
+        with pytest.raises(LabelError, match="annotation 1: bbox of four numbers"):
+            labelled_world(coco(tmp_path / "a.json", annotations=[note(**bad)]), camera(), TREE)
+    (tmp_path / "list.json").write_text("[1, 2]")
+    with pytest.raises(LabelError, match="no COCO file"):
+        labelled_world(tmp_path / "list.json", camera(), TREE)
+
+
+def test_labels_of_which_nothing_is_left_are_an_error(tmp_path: Path) -> None:
+    file = coco(tmp_path / "a.json", categories=[{"id": 3, "name": "automobile"}])
+    with pytest.raises(LabelError, match="no label is left: labels: 8 objects of class 'automobile'"):
+        labelled_world(file, camera(), TREE)
+
+
+@pytest.mark.parametrize(
+    "names", [range(8), range(1, 9), [f"{n:06}" for n in range(1, 9)], [f"frame_{n}" for n in range(8)]]
+)
+def test_yolo_files_may_be_numbered_from_nought_or_one(tmp_path: Path, names: Any) -> None:
+    for place, name in enumerate(names):
+        (tmp_path / f"{name}.txt").write_text(f"{CAR} {0.1 + place / 20} 0.5 0.1 0.1\n")
+    world = labelled_world(tmp_path, camera(), TREE)
+    assert len(world.truths) == 8
+    assert [found[0].box[0] for found in world.truths] == pytest.approx([(0.05 + n / 20) * 640 for n in range(8)])
