@@ -77,6 +77,7 @@ class VideoFootage:
         bag_from_video(
             self.path,
             out,
+            force=True,
             frames_per_second=frames_per_second,
             seconds=min(seconds, self.loop_ns / 1e9),
             loops=max(1, -(-round(seconds * 1e9) // self.loop_ns)),
@@ -168,7 +169,7 @@ class Slideshow:
         return cv2.warpAffine(self._photos[number], place, self._size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
     def write_bag(self, out: Path, frames_per_second: float, seconds: float) -> None:
-        with BagWriter(out) as writer:
+        with BagWriter(out, force=True) as writer:
             for number in range(max(1, round(seconds * frames_per_second))):
                 stamp = DEFAULT_START_NS + round(number / frames_per_second * 1e9)
                 image = self.at(number / frames_per_second)

@@ -18,11 +18,23 @@ from typing import Any
 
 import cv2
 import numpy as np
+import yaml
 
-from semhier_ros.lab.footage.messages import IMAGE_TYPES, BagError, BagWriter, image_of, message_store, stamp_of
-from semhier_ros.lab.footage.storage import BagDamage, Channel, McapFile, Place, SqliteFile, Wants
+from semhier_ros.lab.footage.messages import (
+    IMAGE_TYPES,
+    BagError,
+    BagWriter,
+    image_of,
+    is_latched,
+    message_store,
+    stamp_of,
+)
+from semhier_ros.lab.footage.storage import BagDamage, BagFile, Channel, Place, Wants, open_file
 from semhier_ros.lab.footage.video import VIDEO_SUFFIXES, Remember, VideoCamera
 
+MOST_LATCHED = 1000
+"""Messages of latched topics that are carried over a cut."""
+STORAGE = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 JUMP_SECONDS = 60.0
 HELD_IMAGES = 8
 
@@ -112,7 +124,7 @@ class Bag:
     cameras: list[BagCamera] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     topics: dict[str, str] = field(default_factory=dict)
-    files: list[McapFile | SqliteFile] = field(default_factory=list)
+    files: list[BagFile] = field(default_factory=list)
     store: Any = None
 
     def close(self) -> None:
@@ -121,7 +133,7 @@ class Bag:
             file.close()
 
 
-def bag_files(path: Path, problems: list[str]) -> Iterator[McapFile | SqliteFile]:
+def bag_files(path: Path, problems: list[str]) -> Iterator[BagFile]:
     """The storage files of a bag, opened, in order; those that are none are named in `problems`. Raises BagError."""
     if path.is_file():
         if path.suffix == ".bag":
@@ -130,19 +142,35 @@ def bag_files(path: Path, problems: list[str]) -> Iterator[McapFile | SqliteFile
     elif not path.is_dir():
         raise BagError(f"{path}: no such bag; an MCAP or SQLite3 file, or the folder of one, expected")
     else:
-        found = sorted([*path.glob("*.mcap"), *path.glob("*.db3")], key=_natural)
+        found = [file for ending in STORAGE for file in path.glob(f"*{ending}")]
+        plain = {file.with_suffix("") for file in found if file.suffix == ".zstd"} & set(found)
+        found = sorted((file for file in found if file.with_suffix("") not in plain), key=_natural)
     if not found:
-        raise BagError(f"{path}: holds no .mcap and no .db3 file")
+        raise BagError(f"{path}: holds no {' or '.join(STORAGE[:2])} file")
+    packed = path.is_dir() and _packs_messages(path / "metadata.yaml", problems)
     for file in found:
         try:
-            yield SqliteFile(file) if file.suffix == ".db3" else McapFile(file)
+            yield open_file(file, packed)
         except (BagDamage, OSError) as error:
             problems.append(str(error))
 
 
 def _natural(path: Path) -> tuple[str, int]:
-    head, _, number = path.stem.rpartition("_")
-    return (head, int(number)) if number.isdigit() else (path.stem, -1)
+    stem = path.name.partition(".")[0]
+    head, _, number = stem.rpartition("_")
+    return (head, int(number)) if number.isdigit() else (stem, -1)
+
+
+def _packs_messages(metadata: Path, problems: list[str]) -> bool:
+    """Whether a bag's metadata says that each of its messages is compressed by itself."""
+    try:
+        said = yaml.safe_load(metadata.read_text(encoding="utf-8"))["rosbag2_bagfile_information"]
+        mode, kind = str(said.get("compression_mode", "")), str(said.get("compression_format", ""))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return False
+    if mode and kind not in ("", "zstd"):
+        problems.append(f"{metadata.name}: compression {kind!r}, only zstd can be read")
+    return mode.lower() == "message"
 
 
 def raw_messages(path: Path, wants: Wants, problems: list[str]) -> Iterator[tuple[Channel, int, bytes]]:
@@ -235,8 +263,13 @@ def open_footage(
     return list(bag.cameras), bag.problems
 
 
-def cut_bag(source: Path, out: Path, begin: float, seconds: float, topics: Sequence[str]) -> tuple[int, list[str]]:
+def cut_bag(
+    source: Path, out: Path, begin: float, seconds: float, topics: Sequence[str], force: bool = False
+) -> tuple[int, list[str]]:
     """Writes the messages of `source` from `begin` s after its first on, for `seconds`, byte for byte to a new bag.
+
+    Qualities of service stay. Messages of latched topics (transient local: static transforms, maps) from before the
+    part come first in it. force: an older bag at `out` is replaced.
 
     Topics of types that neither ROS 2 nor this package knows are left out and named. Returns (messages, what is worth
     saying). Raises BagError.
@@ -248,7 +281,10 @@ def cut_bag(source: Path, out: Path, begin: float, seconds: float, topics: Seque
     unknown: set[str] = set()
     start: int | None = None
     count = 0
-    with BagWriter(out) as bag:
+    if out.resolve() == source.resolve() or source.resolve() in out.resolve().parents:
+        raise BagError(f"{out}: is the bag that is cut; name another path")
+    latched: list[tuple[Channel, bytes]] = []
+    with BagWriter(out, force=force) as bag:
 
         def wants(channel: Channel) -> bool:
             if asked and channel.topic not in asked:
@@ -260,9 +296,17 @@ def cut_bag(source: Path, out: Path, begin: float, seconds: float, topics: Seque
 
         for channel, time, data in raw_messages(source, wants, problems):
             start = time if start is None else start
-            if begin <= (time - start) / 1e9 < begin + seconds:
-                bag.write_raw(channel.topic, channel.kind, data, time)
-                count += 1
+            if (time - start) / 1e9 < begin:
+                if is_latched(channel.qos):  # whoever joins late still gets it: a static transform, a map
+                    latched = [*latched[-MOST_LATCHED:], (channel, data)]
+                continue
+            if (time - start) / 1e9 >= begin + seconds:
+                continue
+            for earlier, held in latched:
+                bag.write_raw(earlier.topic, earlier.kind, held, time, earlier.qos)
+            count += len(latched) + 1
+            latched = []
+            bag.write_raw(channel.topic, channel.kind, data, time, channel.qos)
         if not count:
             raise BagError(f"{source}: no message from {begin:g} s on for {seconds:g} s")
     return count, [*problems, *sorted(unknown)]

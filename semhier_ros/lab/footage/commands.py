@@ -46,12 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cut.add_argument("--out", type=Path, required=True, help="folder of the new bag")
     cut.add_argument("--from", dest="begin", type=float, default=0.0, help="seconds after its start (default: 0)")
     cut.add_argument("--seconds", type=float, default=1e9, help="how much (default: to its end)")
+    cut.add_argument("--force", action="store_true", help="replace an older recording at --out")
     cut.add_argument("--topics", nargs="+", default=[], help="only these (default: all)")
     cut.set_defaults(run=run_cut)
 
 
 def _writing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the new bag")
+    parser.add_argument("--force", action="store_true", help="replace an older recording at --out")
     parser.add_argument("--camera", default="camera", help="name of the camera's topics (default: %(default)s)")
     parser.add_argument("--frame-id", default="camera_optical_frame", help="(default: %(default)s)")
     parser.add_argument("--encoding", default="jpeg", choices=ENCODINGS)
@@ -106,6 +108,7 @@ def run_from_video(options: argparse.Namespace) -> int:
         seconds=options.seconds,
         loops=options.loops,
         max_width=options.max_width,
+        force=options.force,
     )
     print(f"{made.path}: {made.frames} frames of {made.width}x{made.height} on {made.topic}")
     return 0
@@ -118,7 +121,7 @@ def run_from_images(options: argparse.Namespace) -> int:
         files = picture_files(files[0])
     if not 0.01 <= options.fps <= 1000:
         raise CommandError(f"--fps: {options.fps:g}, 0.01 to 1000 expected")
-    with BagWriter(options.out) as bag:
+    with BagWriter(options.out, options.force) as bag:
         for count, file in enumerate(each(sorted(files, key=natural_order), "pictures")):
             picture = at_most(read_picture(file), options.max_width)
             stamp = DEFAULT_START_NS + round(count * 1e9 / options.fps)
@@ -132,7 +135,7 @@ def run_from_images(options: argparse.Namespace) -> int:
 
 def run_cut(options: argparse.Namespace) -> int:
     """`semhier bag cut`: messages as they are, byte for byte, in the order of the source."""
-    count, problems = cut_bag(options.bag, options.out, options.begin, options.seconds, options.topics)
+    count, problems = cut_bag(options.bag, options.out, options.begin, options.seconds, options.topics, options.force)
     for text in problems:
         print(f"note: {text}", file=sys.stderr)
     print(f"{options.out}: {count} messages")

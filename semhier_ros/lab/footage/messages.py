@@ -11,8 +11,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from rosbags.interfaces import Nodetype
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.interfaces import Nodetype, Qos, QosDurability
+from rosbags.rosbag2 import ReaderError, StoragePlugin, Writer
+from rosbags.rosbag2.metadata import parse_qos
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from semhier_ros.command import CommandError
@@ -173,15 +174,48 @@ def camera_messages(
     return [(topic, picture), (f"/{name}/camera_info", info)]
 
 
-@contextmanager
-def whole_bag(out: Path) -> Iterator[Writer]:
-    """A new MCAP bag, which is at `out` once it is whole; an old one stays until then.
+def qualities(text: str) -> list[Qos]:
+    """The qualities of service that a bag says of a topic; none where it says nothing that can be read."""
+    try:
+        return parse_qos(text) if text else []
+    except (ReaderError, KeyError, TypeError, ValueError):
+        return []
 
-    Raises BagError when something else is at `out`, and OSError (with `out` as its file) when the disk is full.
+
+def is_latched(text: str) -> bool:
+    """Whether a topic's writers kept messages for those who join late (transient local)."""
+    return any(one.durability is QosDurability.TRANSIENT_LOCAL for one in qualities(text))
+
+
+def check_new_bag(out: Path, force: bool) -> None:
+    """Raises BagError when a bag cannot be written to `out`.
+
+    What lies there stays unless `force` is given, and even then only a bag is replaced that holds nothing of others: no
+    notes, no calibration, no second recording. A folder that cannot be made is said before any work.
     """
-    if out.exists() and not (out / "metadata.yaml").is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise BagError(f"{out}: exists and is no bag, so it is not replaced; name another path")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.is_file() or (out.is_symlink() and not out.exists()):
+        raise BagError(f"{out}: is a file; a bag is a folder, name another path")
+    if out.is_dir() and (held := sorted(path.name for path in out.iterdir())):
+        own = {"metadata.yaml", f"{out.name}.mcap", f"{out.name}_0.mcap"}
+        if "metadata.yaml" not in held:
+            raise BagError(f"{out}: exists and is no bag, so it is not replaced; name another path")
+        if not force:
+            raise BagError(f"{out}: there is a recording already; name another path, or give --force to replace it")
+        if others := [name for name in held if name not in own]:
+            raise BagError(f"{out}: holds {', '.join(others[:3])} beside the recording, so it is not replaced")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BagError(f"{out}: its folder cannot be made: {error.strerror}") from error
+
+
+@contextmanager
+def whole_bag(out: Path, force: bool = False) -> Iterator[Writer]:
+    """A new MCAP bag, which is at `out` once it is whole; an old one stays until then, and for good unless `force`.
+
+    Raises BagError as `check_new_bag` says, and OSError (with `out` as its file) when the disk is full.
+    """
+    check_new_bag(out, force)
     with replacing(out) as part:
         with Writer(part / out.name, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
             yield writer
@@ -196,9 +230,9 @@ class BagWriter:
     What `whole_bag` says of the bag holds here.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, force: bool = False) -> None:
         self.store = message_store()
-        self._whole = whole_bag(path)
+        self._whole = whole_bag(path, force)
         self._connections: dict[str, Any] = {}
 
     def __enter__(self) -> BagWriter:
@@ -215,10 +249,12 @@ class BagWriter:
         kind = message.__msgtype__
         self.write_raw(topic, kind, self.store.serialize_cdr(message, kind), time_ns)
 
-    def write_raw(self, topic: str, kind: str, data: Any, time_ns: int) -> None:
-        """Store the bytes of a message of type `kind`."""
+    def write_raw(self, topic: str, kind: str, data: Any, time_ns: int, qos: str = "") -> None:
+        """Store the bytes of a message of type `kind`; `qos` as another bag said them of this topic."""
         if topic not in self._connections:
-            self._connections[topic] = self._writer.add_connection(topic, kind, typestore=self.store)
+            self._connections[topic] = self._writer.add_connection(
+                topic, kind, typestore=self.store, offered_qos_profiles=qualities(qos)
+            )
         self._writer.write(self._connections[topic], time_ns, data)
 
 
@@ -247,8 +283,9 @@ def bag_from_video(
     loops: int = 1,
     max_width: int | None = None,
     start_ns: int = DEFAULT_START_NS,
+    force: bool = False,
 ) -> BagSummary:
-    """Write the frames of `video` as an MCAP bag of one camera; an existing bag at `out` is replaced.
+    """Write the frames of `video` as an MCAP bag of one camera; an existing bag at `out` is replaced with `force` only.
 
     Topics are `/<camera>/image_raw/compressed` (encoding jpeg or png) or `/<camera>/image_raw` (rgb8 or bgr8), and
     `/<camera>/camera_info`. jpeg_quality: 1 to 100. frames_per_second: frames are left out so that at most this many
@@ -271,7 +308,7 @@ def bag_from_video(
         if value is not None and not low <= value <= high:
             raise BagError(f"{name}: {value}, {low:g} to {high:g} expected")
     count, topic, picture, last_ns = 0, "", np.zeros((0, 0, 3)), 0
-    with BagWriter(out) as bag:
+    with BagWriter(out, force) as bag:
         for frame in each(_repeat(video, loops, seconds, frames_per_second), "frames"):
             picture, stamp_ns = at_most(frame.image, max_width), start_ns + frame.time_ns
             made = camera_messages(bag.store, picture, stamp_ns, camera, frame_id, encoding, jpeg_quality)

@@ -8,12 +8,15 @@ says so, so that a camera among many gigabytes of other topics is found without 
 from __future__ import annotations
 
 import io
+import shutil
 import sqlite3
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import lz4.frame
 import zstandard
@@ -37,12 +40,14 @@ class BagDamage(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A topic of a bag: `kind` is its message type, `encoding` that of its messages."""
+    """A topic of a bag: `kind` is its message type, `encoding` that of its messages, `qos` the qualities of service
+    that its writers offered, as rosbag2 writes them (YAML; empty: not said)."""
 
     number: int
     topic: str
     kind: str
     encoding: str
+    qos: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +180,8 @@ class McapFile:
             self._schemas[record.id] = record.name
         elif isinstance(record, ChannelRecord):
             kind = self._schemas.get(record.schema_id, "")
-            self.channels[record.id] = Channel(record.id, record.topic, kind, record.message_encoding)
+            qos = record.metadata.get("offered_qos_profiles", "")
+            self.channels[record.id] = Channel(record.id, record.topic, kind, record.message_encoding, qos)
         elif isinstance(record, Message):
             channel = self.channels.get(record.channel_id)
             if channel is not None and wants(channel):
@@ -227,16 +233,41 @@ class SqliteFile:
 
     def __init__(self, path: Path) -> None:
         self.path, self.problems = path, list[str]()
+        self._copy: TemporaryDirectory[str] | None = None
         try:
-            self._file = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
-            rows = self._file.execute("SELECT id, name, type, serialization_format FROM topics").fetchall()
+            self._file = sqlite3.connect(f"{self._with_its_log(path).as_uri()}?mode=ro&immutable=1", uri=True)
+            columns = {str(row[1]) for row in self._file.execute("PRAGMA table_info(topics)")}
+            qos = "offered_qos_profiles" if "offered_qos_profiles" in columns else "''"
+            rows = self._file.execute(f"SELECT id, name, type, serialization_format, {qos} FROM topics").fetchall()
         except sqlite3.Error as error:
+            self.close()
             raise BagDamage(f"{path}: no SQLite bag that can be read ({error})") from error
-        self.channels = {int(row[0]): Channel(int(row[0]), str(row[1]), str(row[2]), str(row[3])) for row in rows}
+        self.channels = {int(row[0]): Channel(int(row[0]), *(str(part or "") for part in row[1:])) for row in rows}
+
+    def _with_its_log(self, path: Path) -> Path:
+        """The database to open. A recorder that was killed, or still runs, leaves rows in a log beside it (`-wal`):
+        then it is a copy into which SQLite itself has put them, so that nothing is written beside the user's file."""
+        log = path.with_name(path.name + "-wal")
+        try:
+            if not log.stat().st_size:
+                return path.resolve()
+        except OSError:
+            return path.resolve()
+        self._copy = TemporaryDirectory(prefix="semhier_ros-bag-")
+        copied = Path(self._copy.name) / path.name
+        shutil.copyfile(path, copied)
+        shutil.copyfile(log, copied.with_name(log.name))
+        with closing(sqlite3.connect(copied)) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.problems.append("the recorder did not close it; the rows in its log are read too")
+        return copied
 
     def close(self) -> None:
         """Lets go of the file."""
-        self._file.close()
+        if hasattr(self, "_file"):
+            self._file.close()
+        if self._copy is not None:
+            self._copy.cleanup()
 
     def messages(self, wants: Wants) -> Iterator[Found]:
         """Every message of the wanted channels, in file order."""
@@ -261,3 +292,88 @@ class SqliteFile:
         if row is None:
             raise BagDamage(f"{self.path}: message {place.offset} is gone")
         return bytes(row[0])
+
+
+class PackedFile:
+    """A file that rosbag2 compressed as a whole (`--compression-mode file`), with the interface of `McapFile`: unpacked
+    to a temporary folder for as long as it is open. Raises BagDamage when it cannot be unpacked."""
+
+    def __init__(self, path: Path) -> None:
+        self._folder = TemporaryDirectory(prefix="semhier_ros-bag-")
+        plain = Path(self._folder.name) / path.stem
+        try:
+            with path.open("rb") as source, plain.open("wb") as target:
+                zstandard.ZstdDecompressor().copy_stream(source, target)
+            self._inner: BagFile = open_file(plain)
+        except (zstandard.ZstdError, BagDamage) as error:
+            self._folder.cleanup()
+            raise BagDamage(f"{path}: cannot be unpacked ({error})") from error
+        except OSError:
+            self._folder.cleanup()
+            raise
+        self.path: Path = path
+        self.problems: list[str] = self._inner.problems
+        self.channels: dict[int, Channel] = self._inner.channels
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._inner.close()
+        self._folder.cleanup()
+
+    def messages(self, wants: Wants) -> Iterator[Found]:
+        """Every message of the wanted channels, in file order."""
+        return self._inner.messages(wants)
+
+    def at(self, place: Place) -> bytes:
+        """The data of the message at `place`. Raises BagDamage when it is not there any more."""
+        return self._inner.at(place)
+
+
+class PackedMessages:
+    """A file whose messages rosbag2 compressed one by one (`--compression-mode message`), with the interface of
+    `McapFile`."""
+
+    def __init__(self, inner: BagFile) -> None:
+        self._inner = inner
+        self.path: Path = inner.path
+        self.problems: list[str] = inner.problems
+        self.channels: dict[int, Channel] = inner.channels
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._inner.close()
+
+    def messages(self, wants: Wants) -> Iterator[Found]:
+        """Every message of the wanted channels, in file order; one that cannot be unpacked is noted."""
+        for channel, time, place, data in self._inner.messages(wants):
+            try:
+                yield channel, time, place, _unpacked_message(data)
+            except BagDamage as error:
+                if len(self.problems) < 20:
+                    self.problems.append(f"{channel.topic}: a message that cannot be unpacked ({error})")
+
+    def at(self, place: Place) -> bytes:
+        """The data of the message at `place`. Raises BagDamage when it is not there any more."""
+        return _unpacked_message(self._inner.at(place))
+
+
+def _unpacked_message(data: bytes) -> bytes:
+    try:
+        if zstandard.frame_content_size(data) > MOST_RECORD:
+            raise BagDamage(f"it claims to hold over {MOST_RECORD} bytes")
+        unpacker = zstandard.ZstdDecompressor(max_window_size=MOST_RECORD)
+        return bytes(unpacker.decompress(data, max_output_size=MOST_RECORD))
+    except zstandard.ZstdError as error:
+        raise BagDamage(str(error)) from error
+
+
+BagFile = McapFile | SqliteFile | PackedFile | PackedMessages
+
+
+def open_file(path: Path, packed_messages: bool = False) -> BagFile:
+    """A storage file of a bag by its name's ending. packed_messages: `metadata.yaml` says that each message is
+    compressed by itself. Raises BagDamage when it is none."""
+    if path.suffix == ".zstd":
+        return PackedFile(path)
+    plain = SqliteFile(path) if path.suffix == ".db3" else McapFile(path)
+    return PackedMessages(plain) if packed_messages else plain

@@ -100,7 +100,7 @@ def copy_for_player(camera: Any, bag: Path) -> None:
     """A bag of the camera as the player wants it: `/camera/image_raw/compressed`, JPEG of high quality, run times."""
     from semhier_ros.lab.footage.messages import DEFAULT_START_NS, BagWriter, camera_messages
 
-    with BagWriter(bag) as writer:
+    with BagWriter(bag, force=True) as writer:
         for number, time_ns in enumerate(camera.times_ns):
             image = camera.image(number)
             stamp = DEFAULT_START_NS + time_ns

@@ -1,0 +1,157 @@
+"""Bags as recorders leave them: compressed, killed in mid-recording, latched topics; and what is never overwritten."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+
+from semhier_ros.cli import main
+from semhier_ros.lab.footage.bags import open_bag
+from semhier_ros.lab.footage.messages import BagError, BagWriter, check_new_bag, make_message, message_store
+
+SECOND = 10**9
+START = 1_700_000_000 * SECOND
+IMAGE = "sensor_msgs/msg/CompressedImage"
+TOPIC = "/cam/image_raw/compressed"
+
+
+def image(store: Any, number: int) -> bytes:
+    stamp = {"sec": START // SECOND, "nanosec": number}
+    data = cv2.imencode(".png", np.full((8, 12, 3), 10 * number, np.uint8))[1].reshape(-1)
+    message = make_message(store, IMAGE, header={"stamp": stamp, "frame_id": "cam"}, format="png", data=data)
+    return bytes(store.serialize_cdr(message, IMAGE))
+
+
+@pytest.mark.parametrize("mode", [CompressionMode.FILE, CompressionMode.MESSAGE])
+@pytest.mark.parametrize("storage", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
+def test_bags_that_rosbag2_compressed_are_read(tmp_path: Path, mode: CompressionMode, storage: StoragePlugin) -> None:
+    store = message_store()
+    writer = Writer(tmp_path / "bag", version=8, storage_plugin=storage)
+    writer.set_compression(mode, CompressionFormat.ZSTD)
+    try:
+        with writer:
+            connection = writer.add_connection(TOPIC, IMAGE, typestore=store)
+            for number in range(5):
+                writer.write(connection, START + number * SECOND // 10, image(store, number))
+    except Exception as error:
+        pytest.skip(f"rosbags cannot write this kind of bag: {error}")
+    bag = open_bag(tmp_path / "bag")
+    assert not bag.problems
+    (camera,) = bag.cameras
+    assert [int(camera.image(number)[0, 0, 0]) for number in range(5)] == [0, 10, 20, 30, 40]
+    bag.close()
+
+
+@pytest.mark.parametrize("checkpointed", [0, 5])
+def test_rows_of_a_killed_recorder_are_read_from_its_log(tmp_path: Path, checkpointed: int) -> None:
+    store = message_store()
+    (tmp_path / "live").mkdir()
+    with closing(sqlite3.connect(tmp_path / "live" / "live_0.db3")) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA wal_autocheckpoint=0")
+        database.execute(
+            "CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL,"
+            " serialization_format TEXT NOT NULL, offered_qos_profiles TEXT NOT NULL)"
+        )
+        database.execute(
+            "CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER NOT NULL, timestamp INTEGER NOT NULL,"
+            " data BLOB NOT NULL)"
+        )
+        database.execute("INSERT INTO topics VALUES (1, ?, ?, 'cdr', '')", (TOPIC, IMAGE))
+        for number in range(20):
+            database.execute(
+                "INSERT INTO messages(topic_id, timestamp, data) VALUES (1, ?, ?)",
+                (START + number * SECOND // 10, image(store, number)),
+            )
+            if number + 1 == checkpointed:
+                database.commit()
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        database.commit()
+        shutil.copytree(tmp_path / "live", tmp_path / "killed")  # what is on the disk at that moment
+    before = sorted(path.name for path in (tmp_path / "killed").iterdir())
+    bag = open_bag(tmp_path / "killed")
+    assert len(bag.cameras[0]) == 20
+    assert any("did not close it" in text for text in bag.problems)
+    bag.close()
+    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == before, "nothing is written beside it"
+
+
+def latched() -> Qos:
+    never = QosTime(2_147_483_647, 4_294_967_295)
+    return Qos(
+        QosHistory.KEEP_LAST,
+        1,
+        QosReliability.RELIABLE,
+        QosDurability.TRANSIENT_LOCAL,
+        never,
+        never,
+        QosLiveliness.AUTOMATIC,
+        never,
+        False,
+    )
+
+
+def test_a_part_of_a_bag_keeps_its_latched_messages_and_qualities(tmp_path: Path) -> None:
+    store = message_store()
+    with Writer(tmp_path / "src", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        text = "std_msgs/msg/String"
+        static = writer.add_connection("/map_name", text, typestore=store, offered_qos_profiles=[latched()])
+        camera = writer.add_connection(TOPIC, IMAGE, typestore=store)
+        writer.write(static, START, store.serialize_cdr(make_message(store, text, data="hall"), text))
+        for number in range(40):
+            writer.write(camera, START + number * SECOND // 10, image(store, number % 20))
+    assert (
+        main(["bag", "cut", str(tmp_path / "src"), "--from", "2", "--seconds", "1", "--out", str(tmp_path / "mid")])
+        == 0
+    )
+    with AnyReader([tmp_path / "mid"]) as reader:
+        counts = {one.topic: one.msgcount for one in reader.connections}
+        kept = {one.topic: one.ext.offered_qos_profiles for one in reader.connections}  # type: ignore[union-attr]
+    assert counts == {"/map_name": 1, TOPIC: 10}
+    assert kept["/map_name"] == [latched()]
+
+
+def test_no_recording_is_replaced_unless_asked_and_nothing_of_others_ever(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    cv2.imwrite(str(pictures / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    drive = tmp_path / "drive"
+    make = ["bag", "from-images", str(pictures), "--out", str(drive)]
+    assert main(make) == 0
+    assert main(make) == 2
+    assert "give --force to replace it" in capsys.readouterr().err
+    assert main([*make, "--force"]) == 0
+    (drive / "notes.txt").write_text("lens changed at noon")
+    assert main([*make, "--force"]) == 2
+    assert "holds notes.txt beside the recording" in capsys.readouterr().err
+    assert main(["bag", "cut", str(drive), "--out", str(drive), "--force"]) == 2
+    assert "is the bag that is cut" in capsys.readouterr().err
+    assert (drive / "notes.txt").is_file()
+    assert len(open_bag(drive).cameras[0]) == 1
+
+
+def test_a_place_that_cannot_be_written_is_said_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("hello")
+    (tmp_path / "dangling").symlink_to("/nowhere/at/all")
+    for place in ("file", "file/sub", "dangling", "dangling/x"):
+        with pytest.raises(BagError, match=place.partition("/")[0]):
+            check_new_bag(tmp_path / place, force=True)
+    assert (tmp_path / "file").read_text() == "hello"
+
+
+def test_what_was_there_stays_when_a_bag_cannot_be_finished(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="in mid-writing"), BagWriter(tmp_path / "bag"):
+        raise RuntimeError("in mid-writing")
+    assert not (tmp_path / "bag").exists()
