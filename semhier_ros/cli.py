@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from semhier_ros import __version__
 from semhier_ros.command import CommandError
+from semhier_ros.options import check_outputs
 from semhier_ros.threads import one_thread_for_small_matrices
 from semhier_ros.whole_file import NO_ROOM
 
@@ -177,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = parse(words)
+        check_outputs(options)
         return int(options.run(options) or 0)
     except CommandError as error:
         print(f"semhier: {error}", file=sys.stderr)

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     shared.model(parser)
     parser.add_argument("--budget-kbit", type=float, default=1000.0, metavar="K", help="kbit/s of one process (1000)")
-    shared.out(parser, None, "file to write")
+    shared.out(parser, None, "file to write", folder=False)
 
 
 def run(options: argparse.Namespace) -> int:

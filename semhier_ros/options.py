@@ -7,9 +7,12 @@ spaces or both. An option or a command that had another name says the new one in
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+
+from semhier_ros.command import CommandError
 
 DEVICES = ("auto", "cpu", "cuda", "torch")
 
@@ -126,8 +129,9 @@ def labels(parser: argparse.ArgumentParser, help: str, required: bool = True) ->
     parser.add_argument("--labels", type=Path, required=required, metavar="PATH", help=help)
 
 
-def out(parser: argparse.ArgumentParser, default: str | None, help: str) -> None:
-    """`--out`: the file or folder that is written. Required where there is no default."""
+def out(parser: argparse.ArgumentParser, default: str | None, help: str, folder: bool = True) -> None:
+    """`--out`: the folder or file that is written, checked before the work. Required where there is no default."""
+    _written(parser, "out", folder)
     shown = "" if default is None else f" ({default})"
     parser.add_argument(
         "--out",
@@ -141,12 +145,43 @@ def out(parser: argparse.ArgumentParser, default: str | None, help: str) -> None
 
 def json(parser: argparse.ArgumentParser) -> None:
     """`--json`: the figures as a file."""
+    _written(parser, "json", False)
     parser.add_argument(
         "--json",
         type=Path,
         metavar="FILE",
         help="write the figures with command, machine, model and commit, for `semhier results`",
     )
+
+
+def _written(parser: argparse.ArgumentParser, name: str, folder: bool) -> None:
+    """Notes that option `name` names a folder or a file that the command writes."""
+    parser.set_defaults(outputs={**(parser.get_default("outputs") or {}), name: folder})
+
+
+def check_outputs(options: argparse.Namespace) -> None:
+    """Makes the folders that the command is to write to, or to whose files, so that what cannot be written is said
+    before the work.
+
+    Raises:
+        CommandError: a place is taken by something else, or cannot be made.
+    """
+    for name, folder in getattr(options, "outputs", {}).items():
+        path: Path | None = getattr(options, name)
+        if path is None:
+            continue
+        place = f"--{name} {path}"
+        if folder and path.exists() and not path.is_dir():
+            raise CommandError(f"{place}: is a file; a folder is written")
+        if not folder and path.is_dir():
+            raise CommandError(f"{place}: is a folder; a file is written")
+        made = path if folder else path.parent
+        try:
+            made.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(f"{place}: {made} cannot be made ({error.strerror})") from error
+        if not os.access(made, os.W_OK | os.X_OK):
+            raise CommandError(f"{place}: {made} cannot be written")
 
 
 def seed(parser: argparse.ArgumentParser) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import pytest
 
 from semhier_ros import options
+from semhier_ros.command import CommandError
 
 
 def parsed(parser: argparse.ArgumentParser, *words: str) -> argparse.Namespace:
@@ -65,3 +67,37 @@ def test_every_command_has_the_same_default_device() -> None:
     parser = argparse.ArgumentParser()
     options.device(parser)
     assert parsed(parser).device == "auto"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--out", "file"), "--out file: is a file; a folder is written"),
+        (("--out", "file/sub"), "--out file/sub: file/sub cannot be made (Not a directory)"),
+        (("--json", "folder"), "--json folder: is a folder; a file is written"),
+        (("--json", "/proc/nowhere/x.json"), "--json /proc/nowhere/x.json: /proc/nowhere cannot be made"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, str], line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("hello")
+    (tmp_path / "folder").mkdir()
+    parser = argparse.ArgumentParser()
+    options.out(parser, "made/here", "a folder")
+    options.json(parser)
+    with pytest.raises(CommandError) as raised:
+        options.check_outputs(parsed(parser, *words))
+    assert str(raised.value).startswith(line)
+    assert (tmp_path / "file").read_text() == "hello"
+
+
+def test_folders_for_what_is_written_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    parser = argparse.ArgumentParser()
+    options.out(parser, "made/here", "a folder")
+    options.json(parser)
+    options.check_outputs(parsed(parser, "--json", "other/figures.json"))
+    assert (tmp_path / "made" / "here").is_dir()
+    assert (tmp_path / "other").is_dir()

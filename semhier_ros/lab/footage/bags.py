@@ -106,13 +106,17 @@ class BagCamera:
             return str(error)
         except Exception as error:  # whatever a damaged message makes of the deserialiser
             return f"{self.topic}: a message that cannot be read ({type(error).__name__})"
-        self.entries.append(_Entry(file, place, log_ns, stamp_ns, image_key(raw)))
+        self.entries.append(_Entry(file, place, log_ns, stamp_ns, image_key(message)))
         return ""
 
 
-def image_key(data: Any) -> str:
-    """SHA-1 of an image message's data: what stays the same when a player rewrites the stamp."""
-    return hashlib.sha1(np.ascontiguousarray(data).data, usedforsecurity=False).hexdigest()
+def image_key(message: Any) -> str:
+    """SHA-1 of all of an image message that its pixels depend on: data, and how they are to be read. It stays the same
+    when a player rewrites the stamp."""
+    digest = hashlib.sha1(np.ascontiguousarray(message.data).data, usedforsecurity=False)
+    fields = ("encoding", "width", "height", "step", "is_bigendian")
+    digest.update(repr([getattr(message, name, None) for name in fields]).encode())
+    return digest.hexdigest()
 
 
 @dataclass(slots=True)

@@ -141,7 +141,7 @@ def _take(result: Recording, name: str, kind: str, message: Any, time_ns: int) -
             result.pictures.append((stamp_of(message), time_ns))
         elif name.startswith("image"):
             result.frames.append(stamp_of(message))
-            result.frame_keys[stamp_of(message)] = image_key(message.data)
+            result.frame_keys[stamp_of(message)] = image_key(message)
 
 
 def _detection(item: Any) -> Detection:
