@@ -15,7 +15,7 @@ zenoh = pytest.importorskip("zenoh", reason="needs eclipse-zenoh: pip install ec
 from simulation import FakeBlock, pack, split
 from test_zenoh_sessions import free_endpoint, until
 
-from semhier_ros.codec.report import Report
+from semhier_ros.codec import BlockRequest, Report
 from semhier_ros.link import Scheduler, default_policies
 from semhier_ros.link.feedback.envelope import Sealer
 from semhier_ros.link.receiver import LinkReceiver
@@ -80,8 +80,10 @@ def test_reports_flow_and_both_ends_know_their_clocks(key):
         assert books.received >= 30
         assert books.refused == 0
         assert ends.infos[0] == ("front", b"hello")
-        assert until(lambda: ends.receiver.request("front", b"more please") and ends.requests)
-        assert ends.requests[0] == ("front", b"more please")
+        asked = BlockRequest(finest=6, frame=513)
+        assert until(lambda: ends.receiver.request("front", asked.to_bytes()) and ends.requests)
+        camera, data = ends.requests[0]
+        assert (camera, BlockRequest.from_bytes(data)) == ("front", asked)
 
 
 def test_without_the_key_nothing_gets_in_or_out():
