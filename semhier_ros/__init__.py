@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from semhier_ros.api import Codec, Decoder
+    from semhier_ros.codec.block_request import BlockRequest
     from semhier_ros.codec.model import EncodeOptions
     from semhier_ros.codec.packet import Block, Packet
     from semhier_ros.codec.reading import Detection, Reading
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Block",
+    "BlockRequest",
     "Codec",
     "Decoder",
     "Detection",
@@ -35,6 +37,7 @@ __all__ = [
 
 _HOMES = {
     "Block": "codec.packet",
+    "BlockRequest": "codec.block_request",
     "Codec": "api",
     "Decoder": "api",
     "Detection": "codec.reading",

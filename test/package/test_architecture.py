@@ -62,6 +62,15 @@ def test_arrows_between_rooms_are_those_of_the_contracts() -> None:
     assert " 0 broken" in done.stdout
 
 
+def test_the_picture_in_the_documents_is_the_contract() -> None:
+    """Both are lines of rooms, the picture's with a word on each."""
+    contract = (ROOT / ".importlinter").read_text().partition("layers =\n")[2].partition("\nexhaustive")[0]
+    rooms = (ROOT / "docs" / "architecture.md").read_text().partition("## Rooms")[2]
+    picture = rooms.partition("```\n")[2].partition("```")[0]
+    drawn = [line.partition("  ")[0].strip() for line in picture.splitlines()]
+    assert drawn == [line.strip() for line in contract.splitlines()]
+
+
 def test_every_module_outside_nodes_imports_without_torch_and_ros() -> None:
     names = [name for name in MODULES if name.split(".")[1:2] not in ([], *([n] for n in NOT_ALONE))]
     names = [name for name in names if not name.endswith("__main__")]

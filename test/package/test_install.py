@@ -55,10 +55,11 @@ def run(python: Path, site: Path, *arguments: str) -> subprocess.CompletedProces
     )
 
 
-def test_every_python_file_is_in_the_wheel(site: Path) -> None:
+def test_every_python_file_is_in_the_wheel_and_the_mark_of_a_typed_package(site: Path) -> None:
     want = {path.relative_to(ROOT) for path in (ROOT / "semhier_ros").rglob("*.py")}
     got = {path.relative_to(site) for path in (site / "semhier_ros").rglob("*.py")}
     assert want <= got
+    assert (site / "semhier_ros" / "py.typed").is_file()
 
 
 @pytest.mark.parametrize("folder", ["models", "config"])
