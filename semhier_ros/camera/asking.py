@@ -44,6 +44,11 @@ class AskPolicy:
         self.asked = 0
         self.held_back = 0
 
+    @property
+    def finest(self) -> int:
+        """The block up to which frames are asked for."""
+        return self._finest
+
     def uncertain(self, objects: Sequence[Seen]) -> bool:
         """Whether some object is worth a question."""
         above, near, below = self._above, self._near, self._below

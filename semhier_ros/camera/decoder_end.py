@@ -1,24 +1,25 @@
-"""What the decoder knows of one camera: its stream's description, its decoder, its stamps. No ROS in here.
+"""The base's end of a camera: from packets to readings, and what to ask for more of. No ROS, no thread, no clock.
 
-Packets and blocks go in, in any order and condition; what comes out is what shall be published. Nothing is raised for
-what a network may bring: it is counted and reported.
+Packets and blocks go in, in any order and condition; what comes out is what shall be published: a reading for each
+level that is new or changed, never the same one twice. Nothing is raised for what a network may bring: it is counted
+and reported.
 """
 
 from __future__ import annotations
 
-import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.camera.asking import AskPolicy, Seen
+from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.packet import Block, Packet, PacketError, PieceAssembler, restore_stamp
-from semhier_ros.codec.reading import Reading
+from semhier_ros.codec.reading import Detection, Reading
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.scene.tracker import Tracker
 
 EARLY = 64
 """Packets that are kept while a stream's description has not arrived yet: about a second of a thin link."""
@@ -27,13 +28,25 @@ Report = Callable[[str, str], None]
 """(kind, text): something that the operator may want to know; counted by kind, logged now and then."""
 
 
+class Follower(Protocol):
+    """What gives the objects of readings lasting ids and steady names (`scene.tracker.Tracker`)."""
+
+    def follow(self, stamp_ns: int, reading: Reading) -> Reading: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A reading to publish: on the topic of `reading.level`, with the source's stamp and coordinate frame."""
+    """What became known: `reading`, with the source's stamp and coordinate frame.
+
+    `changed`: it is to be published, on the topic of `reading.level`; else only the frame's picture got better.
+    `asks`: what the encoder is to be asked for because of it, None for nothing.
+    """
 
     reading: Reading
     stamp_ns: int
     frame_id: str
+    changed: bool = True
+    asks: BlockRequest | None = None
 
 
 def at_level(reading: Reading, level: int) -> Reading:
@@ -46,12 +59,22 @@ def at_level(reading: Reading, level: int) -> Reading:
     return replace(reading, level=level, detections=detections)
 
 
-class CameraStream:
-    """One camera's way from bytes to readings.
+@dataclass(slots=True)
+class _Known:
+    """A frame's stamp, and what was published of it: the deepest level (-1: none) and the detections there."""
+
+    stamp_ns: int
+    level: int = -1
+    detections: tuple[Detection, ...] = ()
+
+
+class DecoderEnd:
+    """One camera's receiving end.
 
     `codecs`: by stream hash. `keep_frames`: frames that late blocks may still refine (1..256). `report` hears of what
     goes wrong; `tap(camera, block, stamp in ns)` of every whole block whose stamp is known. `make_tracker(codec)`: what
-    gives readings lasting ids and steady names (None: nothing does). Use from one thread.
+    gives readings lasting ids and steady names (None: nothing does). `ask`: when to ask for more, shared by all cameras
+    that it bounds (None: never). `now`: seconds of one clock that never decreases. Use from one thread.
     `counters` counts: packets, blocks, damaged, other_stream, no_description (dropped for want of it), no_stamp,
     unknown_model, readings, pictures …; `all_counters` adds those of decoder and pieces.
     """
@@ -62,38 +85,38 @@ class CameraStream:
         codecs: Mapping[str, Any],
         keep_frames: int,
         report: Report,
-        clock_ns: Callable[[], int] = time.monotonic_ns,
+        *,
         tap: Callable[[str, Block, int], None] | None = None,
-        make_tracker: Callable[[Any], Tracker] | None = None,
+        make_tracker: Callable[[Any], Follower] | None = None,
+        ask: AskPolicy | None = None,
     ) -> None:
         self.camera, self._codecs, self._keep, self._report = camera, codecs, keep_frames, report
-        self._clock_ns, self._tap, self._make_tracker = clock_ns, tap, make_tracker
-        self._tracker: Tracker | None = None
+        self._tap, self._make_tracker, self._ask = tap, make_tracker, ask
+        self._tracker: Follower | None = None
         self.info: StreamInfo | None = None
         self.codec: Any = None
         self._decoder: Any = None
         self._assembler = PieceAssembler()
-        self._stamps: OrderedDict[int, int] = OrderedDict()
-        self._published: OrderedDict[int, int] = OrderedDict()
-        self._anchor = (0, 0)
+        self._frames: OrderedDict[int, _Known] = OrderedDict()
+        self._anchor = (0, 0.0)
         self._early: deque[bytes | tuple[Block, int]] = deque(maxlen=EARLY)
         self.counters: Counter[str] = Counter()
 
-    def describe(self, info: StreamInfo) -> list[Output]:
+    def describe(self, info: StreamInfo, now: float) -> list[Output]:
         """Takes the stream's description; returns the readings of what came before it.
 
         A changed one (model, image size) starts a new decoder.
         """
-        self._take(info)
+        self._take(info, now)
         outputs: list[Output] = []
         while self._early:
             early = self._early.popleft()
-            outputs += self.datagram(early) if isinstance(early, bytes) else self.block(*early)
+            outputs += self.datagram(early, now) if isinstance(early, bytes) else self.block(*early, now)
         return outputs
 
-    def _take(self, info: StreamInfo) -> None:
+    def _take(self, info: StreamInfo, now: float) -> None:
         old, self.info = self.info, info
-        self._anchor = (info.stamp_ns, self._clock_ns())
+        self._anchor = (info.stamp_ns, now)
         codec = self._codecs.get(info.stream_hash)
         if codec is None:
             self.codec = self._decoder = None
@@ -117,11 +140,10 @@ class CameraStream:
         self.codec = codec
         self._decoder = codec.decoder(image_size=(info.width, info.height), keep_frames=self._keep)
         self._tracker = self._make_tracker(codec) if self._make_tracker else None
-        self._stamps.clear()
-        self._published.clear()
+        self._frames.clear()
 
-    def datagram(self, data: bytes) -> list[Output]:
-        """Takes a packet of the Zenoh link; returns the readings that it made."""
+    def datagram(self, data: bytes, now: float) -> list[Output]:
+        """Takes a packet of the link, out of its envelope; returns what it made known."""
         if self.info is None:
             return self._wait_for_description(data)
         try:
@@ -132,7 +154,7 @@ class CameraStream:
         self.counters["packets"] += 1
         if packet.stamp is not None:
             stamp_ns, taken = self._anchor
-            near = stamp_ns + self._clock_ns() - taken
+            near = stamp_ns + round((now - taken) * 1e9)
             self._note_stamp(packet.frame, restore_stamp(packet.stamp, near))
         if packet.piece is None:
             blocks = list(packet.blocks)
@@ -141,15 +163,15 @@ class CameraStream:
             blocks = [] if whole is None else [whole]
         outputs = []
         for block in blocks:
-            outputs += self._push(block)
+            outputs += self._push(block, now)
         return outputs
 
-    def block(self, block: Block, stamp_ns: int) -> list[Output]:
-        """Takes a block of a level topic, whose message carries the full stamp; returns the readings that it made."""
+    def block(self, block: Block, stamp_ns: int, now: float) -> list[Output]:
+        """Takes a block of a level topic, whose message carries the full stamp; returns what it made known."""
         if self.info is None:
             return self._wait_for_description((block, stamp_ns))
         self._note_stamp(block.frame, stamp_ns)
-        return self._push(block)
+        return self._push(block, now)
 
     def damaged(self, error: Exception) -> None:
         """Counts a message that holds no block."""
@@ -188,10 +210,11 @@ class CameraStream:
             result |= {f"decoder_{name}": number for name, number in dict(self._decoder.counters).items()}
         return result | {f"pieces_{name}": number for name, number in dict(self._assembler.counters).items() if number}
 
-    def _push(self, block: Block) -> list[Output]:
+    def _push(self, block: Block, now: float) -> list[Output]:
         self.counters["blocks"] += 1
-        if self._tap is not None and (stamp_ns := self._stamps.get(block.frame)) is not None:
-            self._tap(self.camera, block, stamp_ns)
+        known = self._frames.get(block.frame)
+        if self._tap is not None and known is not None:
+            self._tap(self.camera, block, known.stamp_ns)
         info = self.info
         if self._decoder is None or info is None:
             self.counters["unknown_model_blocks"] += 1
@@ -204,17 +227,30 @@ class CameraStream:
             return []
         if reading is None or not reading.fresh:
             return []
-        stamp_ns = self._stamps.get(reading.frame)
-        if stamp_ns is None:
+        if known is None:
             self._problem("no_stamp", f"camera {self.camera}, frame {reading.frame}: no packet with its stamp arrived")
             return []
+        if reading.level <= known.level and reading.detections == known.detections:
+            return [Output(reading, known.stamp_ns, info.frame_id, changed=False)]
+        done, known.level, known.detections = known.level, max(known.level, reading.level), reading.detections
         if self._tracker is not None:
-            reading = self._tracker.follow(stamp_ns, reading)
+            reading = self._tracker.follow(known.stamp_ns, reading)
         self.counters["readings"] += 1
-        done = self._published.get(reading.frame, -1)
-        self._remember(self._published, reading.frame, max(done, reading.level))
         levels = [*range(done + 1, reading.level), reading.level]
-        return [Output(at_level(reading, level), stamp_ns, info.frame_id) for level in levels]
+        readings = [at_level(reading, level) for level in levels]
+        return [Output(item, known.stamp_ns, info.frame_id, asks=self._asks(item, info, now)) for item in readings]
+
+    def _asks(self, reading: Reading, info: StreamInfo, now: float) -> BlockRequest | None:
+        """What to ask for of the reading's frame, if the policy says so."""
+        if self._ask is None:
+            return None
+        objects = [
+            Seen(item.scores[0], item.scores[-1] / max(item.scores[0], 1e-9), (item.box[3] - item.box[1]) / info.height)
+            for item in reading.detections
+            if item.scores
+        ]
+        wanted = self._ask.wants(self.camera, reading.frame, reading.prefix, objects, now)
+        return BlockRequest(self._ask.finest, reading.frame) if wanted else None
 
     def _wait_for_description(self, early: bytes | tuple[Block, int]) -> list[Output]:
         if len(self._early) == EARLY:
@@ -223,24 +259,22 @@ class CameraStream:
         return []
 
     def _note_stamp(self, frame: int, stamp_ns: int) -> None:
-        known = self._stamps.get(frame)
-        if known is not None and known != stamp_ns:
-            self._published.pop(frame, None)  # the number is used again: a restarted encoder
-        self._remember(self._stamps, frame, stamp_ns)
-
-    def _remember(self, table: OrderedDict[int, int], frame: int, value: int) -> None:
-        table.pop(frame, None)
-        table[frame] = value
-        while len(table) > 2 * self._keep:
-            table.popitem(last=False)
+        known = self._frames.pop(frame, None)
+        if (
+            known is None or known.stamp_ns != stamp_ns
+        ):  # a new frame, or a restarted encoder that uses its number again
+            known = _Known(stamp_ns)
+        self._frames[frame] = known
+        while len(self._frames) > 2 * self._keep:
+            self._frames.popitem(last=False)
 
     def _problem(self, kind: str, text: str) -> None:
         self.counters[kind] += 1
         self._report(kind, text)
 
 
-def pictures_together(wanted: Sequence[tuple[CameraStream, int]]) -> list[NDArray[np.uint8] | None]:
-    """What `CameraStream.picture` gives for each (stream, frame), made together for streams of the same codec. If that
+def pictures_together(wanted: Sequence[tuple[DecoderEnd, int]]) -> list[NDArray[np.uint8] | None]:
+    """What `DecoderEnd.picture` gives for each (stream, frame), made together for streams of the same codec. If that
     fails, each is made on its own, so that one bad frame costs no other camera its picture."""
     codec = wanted[0][0].codec
     together = len(wanted) > 1 and all(stream.codec is codec and stream._decoder is not None for stream, _ in wanted)

@@ -1,90 +1,57 @@
-"""Between the camera callback and the encoder: the newest frame only, at no more than a given rate. No ROS in here."""
+"""What lies between the camera and the encoder: the rate of frames, and the frames that somebody may still ask for."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from semhier_ros.codec.packet import Block
 
-Item = TypeVar("Item")
-
-
-class NewestSlot(Generic[Item]):
-    """Holds one item: `put` never waits and replaces what was not taken; `take` waits for an item."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._item: Item | None = None
-        self.put_count = 0
-        self.replaced = 0
-
-    def put(self, item: Item) -> None:
-        """Leaves `item`; one that nobody took is dropped and counted in `replaced`."""
-        with self._condition:
-            self.put_count += 1
-            if self._item is not None:
-                self.replaced += 1
-            self._item = item
-            self._condition.notify()
-
-    def take(self, timeout: float) -> Item | None:
-        """The newest item, or None when none came within `timeout` seconds."""
-        with self._condition:
-            if self._item is None:
-                self._condition.wait(timeout)
-            item, self._item = self._item, None
-            return item
-
-    @property
-    def waiting(self) -> bool:
-        """Whether an item lies here that nobody took yet."""
-        return self._item is not None
-
-    def clear(self) -> None:
-        """Forgets what nobody took, without counting it."""
-        with self._condition:
-            self._item = None
-
 
 class RateLimit:
-    """Lets at most `rate` events a second pass (0: all); an event that comes late does not delay the ones after it."""
+    """Lets at most `rate` events a second pass (0: all); an event that comes late does not delay the ones after it.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._due = -float("inf")
+    `now`: seconds of any clock that never decreases.
+    """
 
-    def wait_time(self) -> float:
-        """Seconds until the next event may pass, 0 when it may now."""
-        return max(0.0, self._due - self._clock())
+    def __init__(self) -> None:
+        self.due = -float("inf")
 
-    def passed(self, rate: float) -> None:
+    def waits(self, now: float) -> bool:
+        """Whether the next event must wait still."""
+        return now < self.due
+
+    def passed(self, rate: float, now: float) -> None:
         """Notes an event; the next may pass 1/rate later, a little sooner if this one was late by less than that."""
-        now = self._clock()
         period = 0.0 if rate <= 0 else 1.0 / rate
-        self._due = max(now, self._due + period) if now - self._due < period else now + period
+        self.due = max(now, self.due + period) if now - self.due < period else now + period
+
+
+@dataclass(slots=True)
+class KeptFrame:
+    """A frame as far as its blocks are made. `steps` makes the others, None where none are left."""
+
+    number: int
+    stamp_ns: int
+    blocks: list[Block]
+    steps: Iterator[Block] | None
 
 
 class FrameCache:
-    """The blocks of the last frames, for requests of one frame."""
+    """The last frames, for requests of one frame. `frames`: how many (0: none)."""
 
     def __init__(self, frames: int) -> None:
-        self._frames = frames
-        self._lock = threading.Lock()
-        self._blocks: OrderedDict[int, tuple[int, list[Block]]] = OrderedDict()
+        self.frames = frames
+        self._kept: OrderedDict[int, KeptFrame] = OrderedDict()
 
-    def put(self, frame: int, stamp_ns: int, blocks: list[Block]) -> None:
+    def put(self, frame: KeptFrame) -> None:
         """Keeps a frame; the oldest goes when there are too many."""
-        with self._lock:
-            self._blocks.pop(frame, None)
-            self._blocks[frame] = (stamp_ns, blocks)
-            while len(self._blocks) > self._frames:
-                self._blocks.popitem(last=False)
+        self._kept.pop(frame.number, None)
+        self._kept[frame.number] = frame
+        while len(self._kept) > self.frames:
+            self._kept.popitem(last=False)
 
-    def get(self, frame: int) -> tuple[int, list[Block]] | None:
-        """(stamp in ns, blocks) of a frame that is still kept."""
-        with self._lock:
-            return self._blocks.get(frame)
+    def get(self, number: int) -> KeptFrame | None:
+        """A frame that is still kept."""
+        return self._kept.get(number)

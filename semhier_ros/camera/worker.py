@@ -1,48 +1,118 @@
-"""The decoder's thread: bounded queues per camera in, readings and pictures out. No ROS in here.
+"""The threads of the two ends: one that encodes, one that decodes. Everything else of `camera/` waits for nobody.
 
-Readings come first: a picture is made only when no packet waits, and then only the newest that is wanted of a camera.
+Readings come before pictures: a picture is made only when no packet waits, and then only the newest that is wanted of a
+camera.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.camera.decoder_end import CameraStream, Output, pictures_together
+from semhier_ros.camera.decoder_end import DecoderEnd, Output, pictures_together
+from semhier_ros.camera.encoder_end import EncoderEnd, Job
 from semhier_ros.codec.packet import Block
 from semhier_ros.codec.stream_info import StreamInfo
+from semhier_ros.link.clock import MACHINE, Clock
 
 Task = StreamInfo | bytes | tuple[Block, int]
-"""A stream's description, a packet of the Zenoh link, or a block with its stamp in ns."""
+"""A stream's description, a packet of the link, or a block with its stamp in ns."""
 
 
-class DecodeWorker:
-    """Owns the streams and their thread.
+class EncodeWorker:
+    """Owns sending ends and their thread, which runs one job at a time: of the end whose turn has waited longest.
 
-    `on_reading(camera, output)` and `on_picture(camera, rgb, output)` are called in that thread, as is
-    `wants_picture(stream, output)`. What they raise goes to `on_error` and ends nothing. `queue`: packets per camera
-    that may wait (>= 1); beyond it the oldest is dropped and counted in `counters` as overflow.
+    `on_error(end, job, error)`: called in that thread with what a job raised; its frame is given up. `on_job(end,
+    job)`: called after each job that did not.
     """
 
     def __init__(
         self,
-        streams: Mapping[str, CameraStream],
+        ends: Sequence[EncoderEnd],
+        on_error: Callable[[EncoderEnd, Job, Exception], None],
+        *,
+        on_job: Callable[[EncoderEnd, Job], None] | None = None,
+        clock: Clock = MACHINE,
+    ) -> None:
+        self._ends, self._on_error, self._on_job, self._clock = list(ends), on_error, on_job, clock
+        self._bell = clock.bell()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="encode", daemon=True)
+        self._thread.start()
+
+    def offer(self, end: EncoderEnd, source: Any, stamp_ns: int, frame_id: str) -> None:
+        """`EncoderEnd.offer` now; returns at once."""
+        end.offer(source, stamp_ns, frame_id, self._clock.now())
+        self._bell.ring()
+
+    def wake(self) -> None:
+        """Says that an end may have something to do: after `EncoderEnd.request`."""
+        self._bell.ring()
+
+    def close(self) -> None:
+        """Ends the thread after its current job; what waits is forgotten."""
+        self._closing = True
+        self._bell.ring()
+        self._thread.join()
+        for end in self._ends:
+            end.forget()
+
+    def _run(self) -> None:
+        while not self._closing:
+            now = self._clock.now()
+            due = [(when, place) for place, end in enumerate(self._ends) if (when := end.next_event(now)) is not None]
+            if not due or min(due)[0] > now:
+                self._bell.wait_until(min(due)[0] if due else None)
+                continue
+            end = self._ends.pop(min(due)[1])
+            self._ends.append(end)  # the others come first next time
+            job = end.begin(now)
+            if job is not None:
+                self._do(end, job)
+
+    def _do(self, end: EncoderEnd, job: Job) -> None:
+        try:
+            job.run()
+            end.finish(job, self._clock.now())
+        except Exception as error:  # one frame must not end the stream
+            end.failed(job)
+            self._on_error(end, job, error)
+            return
+        if self._on_job is not None:
+            self._on_job(end, job)
+
+
+class DecodeWorker:
+    """Owns receiving ends and their thread.
+
+    `on_reading(camera, output)` and `on_picture(camera, rgb, output)` are called in that thread, as is
+    `wants_picture(stream, output)`. What they raise goes to `on_error` and ends nothing. `queue`: packets per camera
+    that may wait (>= 1); beyond it the oldest is dropped and counted in `counters` as overflow. Only changed readings
+    are handed on.
+    """
+
+    def __init__(
+        self,
+        streams: Mapping[str, DecoderEnd],
         queue: int,
         *,
         on_reading: Callable[[str, Output], None],
         on_picture: Callable[[str, NDArray[np.uint8], Output], None],
-        wants_picture: Callable[[CameraStream, Output], bool],
+        wants_picture: Callable[[DecoderEnd, Output], bool],
         on_error: Callable[[Exception], None],
+        clock: Clock = MACHINE,
     ) -> None:
         self._streams = dict(streams)
         self._on_reading, self._on_picture, self._wants = on_reading, on_picture, wants_picture
         self._on_error = on_error
-        self._condition = threading.Condition()
+        self._clock = clock
+        self._bell = clock.bell()
+        self._lock = threading.Lock()
         self._queue = queue
         self._waiting: dict[str, deque[Task]] = {camera: deque() for camera in self._streams}
         self._pictures: dict[str, Output] = {}
@@ -53,7 +123,7 @@ class DecodeWorker:
 
     def put(self, camera: str, task: Task) -> None:
         """Queues a task, without waiting; a camera that is not decoded here is counted."""
-        with self._condition:
+        with self._lock:
             waiting = self._waiting.get(camera)
             if waiting is None:
                 self.counters["other_camera"] += 1
@@ -61,7 +131,7 @@ class DecodeWorker:
             if len(waiting) >= self._queue:
                 self._drop_oldest(waiting)
             waiting.append(task)
-            self._condition.notify()
+        self._bell.ring()
 
     def _drop_oldest(self, waiting: deque[Task]) -> None:
         """Drops the oldest packet; descriptions are replaced by newer ones only."""
@@ -73,26 +143,25 @@ class DecodeWorker:
 
     def close(self) -> None:
         """Ends the thread after its current task; what waits is forgotten."""
-        with self._condition:
-            self._closing = True
-            self._condition.notify()
+        self._closing = True
+        self._bell.ring()
         self._thread.join()
 
     def _next(self) -> tuple[str, Task | None] | None:
-        """(camera, task), or (camera, None) when its picture is due; None when the worker ends."""
-        with self._condition:
-            while not self._closing:
-                ready = [camera for camera, waiting in self._waiting.items() if waiting]
-                if ready:
-                    camera = max(ready, key=lambda name: len(self._waiting[name]))
-                    return camera, self._waiting[camera].popleft()
-                if self._pictures:
-                    return next(iter(self._pictures)), None
-                self._condition.wait()
-            return None
+        """(camera, task), or (camera, None) when its picture is due; None when nothing is."""
+        with self._lock:
+            ready = [camera for camera, waiting in self._waiting.items() if waiting]
+            if ready:
+                camera = max(ready, key=lambda name: len(self._waiting[name]))
+                return camera, self._waiting[camera].popleft()
+            return (next(iter(self._pictures)), None) if self._pictures else None
 
     def _run(self) -> None:
-        while (work := self._next()) is not None:
+        while not self._closing:
+            work = self._next()
+            if work is None:
+                self._bell.wait_until(None)
+                continue
             try:
                 if work[1] is None:
                     self._picture(work[0])
@@ -103,15 +172,17 @@ class DecodeWorker:
                 self._on_error(error)
 
     def _task(self, camera: str, task: Any) -> None:
-        stream = self._streams[camera]
+        stream, now = self._streams[camera], self._clock.now()
         if isinstance(task, StreamInfo):
-            outputs = stream.describe(task)
+            outputs = stream.describe(task, now)
         elif isinstance(task, bytes):
-            outputs = stream.datagram(task)
+            outputs = stream.datagram(task, now)
         else:
-            outputs = stream.block(*task)
+            block, stamp_ns = task
+            outputs = stream.block(block, stamp_ns, now)
         for output in outputs:
-            self._on_reading(camera, output)
+            if output.changed:
+                self._on_reading(camera, output)
         if outputs and self._wants(stream, outputs[-1]):
             if camera in self._pictures:
                 self.counters["pictures_skipped"] += 1

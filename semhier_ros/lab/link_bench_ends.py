@@ -15,7 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from semhier_ros.codec.packet import Block, Packet, PieceAssembler, restore_stamp, split
+from semhier_ros.camera.decoder_end import DecoderEnd, Output
+from semhier_ros.camera.encoder_end import EncoderEnd, EncoderSettings, Job, Opened, PictureMaker
+from semhier_ros.camera.worker import DecodeWorker, EncodeWorker
+from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.lab.replay.store import pack_bytes, pack_detections
 from semhier_ros.lab.streams.base import Costs, FrameStream
@@ -27,7 +30,7 @@ from semhier_ros.link.schedule.wire import ZENOH_UDP
 from semhier_ros.link.sender import LinkSender, measured
 from semhier_ros.link.transport import Datagram
 from semhier_ros.link.zenoh.config import ZenohOptions
-from semhier_ros.link.zenoh.transport import ZenohReceiver, ZenohSender
+from semhier_ros.link.zenoh.transport import ZenohReceiver, ZenohSender, receiving, sending
 
 CONNECT_SECONDS = 30.0
 SETTLE_SECONDS = 1.2
@@ -43,7 +46,7 @@ def clips(plan: dict[str, Any]) -> list[Clip]:
     ]
 
 
-def wait_for_go() -> float:
+def wait_for_go() -> int:
     """Prints "ready" and waits; the wall-clock time (ns) at which the run began."""
     print("ready", flush=True)
     line = sys.stdin.readline()
@@ -52,10 +55,23 @@ def wait_for_go() -> float:
     return time.time_ns()
 
 
+class _ClipMaker(PictureMaker):
+    """Blocks of a clip's frames, by number; of those in `made` as they were encoded before."""
+
+    def __init__(self, codec: Any, camera: Clip, made: dict[str, list[Block]]) -> None:
+        super().__init__(codec, camera.image)
+        self._camera, self._made = camera, made
+
+    def open(self, source: int, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
+        known = self._made.get(self._camera.key(source))
+        if known is None:
+            return super().open(source, frame, stamp_ns, max_bytes)
+        return Opened(self._camera.size, (Block(block.stream, frame, block.index, block.data) for block in known))
+
+
 def send(plan: dict[str, Any]) -> None:
-    """Encodes each camera's newest frame as the link advises, and sends it."""
+    """Encodes and sends each camera's frames as the encoder node does."""
     from semhier_ros.api import Codec
-    from semhier_ros.scene.budget import Motion
 
     codec = Codec.load(plan["model"], plan["device"], threads=1)
     cameras = clips(plan)
@@ -68,45 +84,35 @@ def send(plan: dict[str, Any]) -> None:
     policies = default_policies(len(codec.block_names), codec.semantic_blocks)
     budget = plan["budget"]
     scheduler = Scheduler(Packet.pack, split, policies, wire=measured(ZENOH_UDP), rate=budget)
-    options = ZenohOptions(connect=(plan["endpoint"],))
-    with LinkSender(scheduler, options, budget=budget) as link, Path(plan["log"]).open("w", encoding="utf-8") as log:
-        for place, camera in enumerate(cameras):
-            info = StreamInfo(
-                camera=camera.name,
-                frame_id="",
-                width=camera.size[0],
-                height=camera.size[1],
-                model=codec.name,
-                stream_hash=codec.stream_hash,
-                model_hash=codec.model_hash,
-                stamp_ns=time.time_ns(),
+    zenoh = sending(ZenohOptions(connect=(plan["endpoint"],)))
+    with LinkSender(scheduler, zenoh, budget=budget) as link, Path(plan["log"]).open("w", encoding="utf-8") as log:
+        settings = EncoderSettings(max_rate=plan["frames_per_second"], keep_frames=0)
+        ends = [
+            EncoderEnd(
+                camera.name,
+                _ClipMaker(codec, camera, made),
+                link,
+                lambda info, changed: link.set_info(info.camera, info.to_bytes(), changed),
+                settings,
             )
-            link.set_info(camera.name, info.to_bytes())
+            for camera in cameras
+        ]
+        for place, camera in enumerate(cameras):
             link.set_weight(camera.name, plan["weights"][place])
         if not link.wait_connected(CONNECT_SECONDS):
             sys.exit("no receiver answered")
         time.sleep(SETTLE_SECONDS)
         start = wait_for_go()
-        period = 1e9 / plan["frames_per_second"]
-        due = [start + place * period / len(cameras) for place in range(len(cameras))]
-        taken = [-1] * len(cameras)
-        motions = [Motion() for _ in cameras]
-        end = start + plan["seconds"] * 1e9
-        while (now := time.time_ns()) < end:
-            place = min(range(len(cameras)), key=lambda each: max(due[each], start + (taken[each] + 1) * period))
-            when = max(due[place], start + (taken[place] + 1) * period)
-            if when > now:
-                time.sleep(min((when - now) / 1e9, 0.05))
-                continue
-            camera = cameras[place]
-            number = min(int((now - start) / period), len(camera) - 1)
-            if number <= taken[place]:
-                break
-            taken[place] = number
-            advice = link.advice(camera.name, plan["frames_per_second"])
-            due[place] = max(due[place] + 1e9 / advice.frames_per_second, now - 0.5e9 / advice.frames_per_second)
-            stamp = round(start + number * period)
-            _encode(codec, link, camera, number, stamp, advice.semantic_bytes, motions[place], made, period, log)
+        with _Log(log, start, cameras) as notes:
+            worker = EncodeWorker(ends, notes.failed, on_job=notes.done)
+            period = 1e9 / plan["frames_per_second"]
+            for number in range(len(cameras[0])):
+                for place, end in enumerate(ends):
+                    due = start + (number + place / len(ends)) * period
+                    time.sleep(max(0.0, (due - time.time_ns()) / 1e9))
+                    worker.offer(end, number, round(start + number * period), "")
+            time.sleep(max(0.0, (start + plan["seconds"] * 1e9 - time.time_ns()) / 1e9))
+            worker.close()
         time.sleep(DRAIN_SECONDS)
         status, estimate = link.status(), link.estimate()
         summary = {
@@ -120,83 +126,96 @@ def send(plan: dict[str, Any]) -> None:
         log.write(json.dumps({"summary": summary}) + "\n")
 
 
-def _encode(
-    codec: Any,
-    link: LinkSender,
-    camera: Clip,
-    number: int,
-    stamp: int,
-    most: int | None,
-    motion: Any,
-    made: dict[str, list[Block]],
-    period: float,
-    log: Any,
-) -> None:
-    begin = time.time_ns()
-    known = made.get(camera.key(number))
-    if known is not None:
-        blocks = [Block(block.stream, number & 0xFFFF, block.index, block.data) for block in known]
-        semantic, steps = blocks[: codec.semantic_blocks], iter(blocks[codec.semantic_blocks :])
-    else:
-        steps = codec.encode_stepwise(camera.image(number), frame=number & 0xFFFF, max_bytes=most, motion=motion)
-        semantic = [block for _, block in zip(range(codec.semantic_blocks), steps, strict=False)]
-    done = time.time_ns()
-    link.offered(camera.name, semantic)
-    link.pacer.submit(camera.name, number & 0xFFFF, stamp, semantic)
-    # The picture's networks run only while the next frame is not due yet.
-    picture = list(steps) if known is not None or time.time_ns() < stamp + period else []
-    if picture:
-        link.pacer.submit(camera.name, number & 0xFFFF, stamp, picture)
-    entry = {
-        "camera": camera.name,
-        "frame": number,
-        "stamp": stamp,
-        "begun": begin,
-        "encoded": done,
-        "bytes": [len(block.data) for block in [*semantic, *picture]],
-    }
-    log.write(json.dumps(entry) + "\n")
+class _Log:
+    """What became of every frame: a line once its last block is made."""
+
+    def __init__(self, log: Any, start: int, cameras: list[Clip]) -> None:
+        self._log, self._apart = log, time.time_ns() / 1e9 - time.monotonic()
+        self._numbers = {
+            camera.name: {round(start + time_ns): number for number, time_ns in enumerate(camera.times_ns)}
+            for camera in cameras
+        }
+        self._open: dict[str, dict[str, Any]] = {}
+
+    def done(self, end: EncoderEnd, job: Job) -> None:
+        """An encoder's job is done."""
+        if job.kind == "meaning":
+            self._write(end.camera)
+            begun = round((job.begun + self._apart) * 1e9)
+            self._open[end.camera] = {
+                "camera": end.camera,
+                "frame": self._numbers[end.camera][job.frame.stamp_ns],
+                "stamp": job.frame.stamp_ns,
+                "begun": begun,
+                "encoded": begun + round(end.encode_seconds * 1e9),
+                "bytes": [],
+            }
+        self._open[end.camera]["bytes"] += [len(block.data) for block in job.blocks]
+
+    def failed(self, end: EncoderEnd, job: Job, error: Exception) -> None:
+        """A frame could not be encoded: no run of the bench goes on after that."""
+        print(f"{end.camera}, frame {job.frame.number}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+
+    def _write(self, camera: str) -> None:
+        entry = self._open.pop(camera, None)
+        if entry is not None:
+            self._log.write(json.dumps(entry) + "\n")
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for camera in list(self._open):
+            self._write(camera)
 
 
 def receive(plan: dict[str, Any]) -> None:
-    """Decodes what comes and writes a line for every reading that got better."""
+    """Decodes what comes as the decoder node does, and writes a line for every reading that got better."""
     from semhier_ros.api import Codec
 
     codec = Codec.load(plan["model"], plan["device"], threads=1)
-    size = tuple(plan["size"])
-    decoders = {name: codec.decoder(size, keep_frames=32) for name in plan["cameras"]}
-    pieces = {name: PieceAssembler() for name in plan["cameras"]}
-    stamps: dict[tuple[str, int], int] = {}
-    lock = threading.Lock()
+    seen: set[tuple[str, int, int]] = set()
     useful = 0
     with Path(plan["log"]).open("w", encoding="utf-8") as log:
 
-        def take(camera: str, level: int, payload: bytes) -> None:
+        def tap(camera: str, block: Block, stamp_ns: int) -> None:
             nonlocal useful
-            packet = Packet.parse(payload)
-            with lock:
-                if packet.stamp is not None:
-                    stamps[camera, packet.frame] = restore_stamp(packet.stamp, time.time_ns())
-                whole = None if packet.piece is None else pieces[camera].add(packet)
-                if packet.piece is not None:
-                    useful += len(payload)
-                for block in packet.blocks if packet.piece is None else [whole] if whole is not None else []:
-                    reading = decoders[camera].push(block)
-                    if reading is None or not reading.fresh:
-                        continue
-                    useful += 0 if packet.piece is not None else len(block.data)
-                    entry = {
-                        "camera": camera,
-                        "frame": packet.frame,
-                        "stamp": stamps.get((camera, packet.frame)),
-                        "at": time.time_ns(),
-                        "prefix": reading.prefix,
-                        "detections": pack_detections(reading.detections),
-                    }
-                    log.write(json.dumps(entry) + "\n")
+            if (camera, stamp_ns, block.index) not in seen:
+                seen.add((camera, stamp_ns, block.index))
+                useful += len(block.data)
 
-        with LinkReceiver(ZenohOptions(listen=(plan["endpoint"],)), take) as link:
+        def write(camera: str, output: Output) -> None:
+            reading = output.reading
+            entry = {
+                "camera": camera,
+                "stamp": output.stamp_ns,
+                "at": time.time_ns(),
+                "prefix": reading.prefix,
+                "detections": pack_detections(reading.detections),
+            }
+            log.write(json.dumps(entry) + "\n")
+
+        ends = {
+            name: DecoderEnd(name, {codec.stream_hash: codec}, 32, lambda kind, text: None, tap=tap)
+            for name in plan["cameras"]
+        }
+        worker = DecodeWorker(
+            ends,
+            64,
+            on_reading=write,
+            on_picture=lambda camera, rgb, output: None,
+            wants_picture=lambda end, output: False,
+            on_error=lambda error: print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True),
+        )
+        zenoh = receiving(ZenohOptions(listen=(plan["endpoint"],)))
+        with LinkReceiver(
+            zenoh,
+            lambda camera, level, packet: worker.put(camera, packet),
+            lambda camera, info: worker.put(camera, StreamInfo.from_bytes(info)),
+            cameras=plan["cameras"],
+        ) as link:
             _listen(link)
+            worker.close()
             log.write(json.dumps({"summary": {"useful_bytes": useful, "counters": dict(link.counters)}}) + "\n")
 
 

@@ -1,21 +1,21 @@
-"""The receiving end of a measured link: opens envelopes, keeps the books of every stream, reports to its sender."""
+"""The receiving end of a measured link: opens envelopes, keeps the books of every stream, reports to its sender.
+
+Transport and clock are handed in: everything happens in the transport's calls, whatever carries the datagrams.
+"""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from semhier_ros.codec.envelope import EnvelopeError, is_envelope
-from semhier_ros.codec.report import ClockNote, ReportError
-from semhier_ros.link.feedback.envelope import Opener, Sealer
+from semhier_ros.codec.report import ClockNote, Report, ReportError
+from semhier_ros.link.clock import MACHINE, Clock
+from semhier_ros.link.feedback.envelope import Opener, Sealer, start_of
 from semhier_ros.link.feedback.report import ArrivalTracker, ReportClock
-from semhier_ros.link.transport import OnDatagram, OnInfo
-from semhier_ros.link.zenoh.config import ZenohOptions
-from semhier_ros.link.zenoh.transport import ZenohReceiver
+from semhier_ros.link.transport import OnDatagram, OnInfo, OpenReceiving, ReceiverHooks
 
 REPORT_AFTER = 3.0
 """Seconds after the last arrival for which reports go on."""
@@ -46,10 +46,10 @@ class _Stream:
         "tracker",
     )
 
-    def __init__(self, camera: str, key: bytes | None) -> None:
+    def __init__(self, camera: str, key: bytes | None, start: int) -> None:
         self.opener = Opener(f"{camera}/packets", key)
         self.note = Opener(f"{camera}/note", key)
-        self.sealer = Sealer(f"{camera}/request", key)
+        self.sealer = Sealer(f"{camera}/request", key, start)
         self.tracker = ArrivalTracker()
         self.clock: ClockNote | None = None
         self.refused = 0
@@ -57,10 +57,11 @@ class _Stream:
 
 
 class LinkReceiver:
-    """`ZenohReceiver` for senders of `LinkSender`'s kind, and for those without envelopes too (unless there is a key).
+    """Hears senders of `LinkSender`'s kind, and those without envelopes too (unless there is a key).
 
-    `on_datagram(camera, level, packet)`, `on_info(camera, info)`: as there, out of their envelopes; a datagram that
-    came before is counted and not handed on. `key`: shared with the senders; what it does not vouch for is refused.
+    `open_transport`: makes the transport (`link.zenoh.transport.receiving(options)`). `on_datagram(camera, level,
+    packet)`, `on_info(camera, info)`: what came, out of its envelope; a datagram that came before is counted and not
+    handed on. `key`: shared with the senders; what it does not vouch for is refused.
     `report`: whether to tell senders what arrives. `cameras`: names of those that are waited for, None for all.
     With a key a camera gets one of the 256 places with the first message that the key vouches for. `counters` adds:
     refused_envelopes, refused_notes, duplicates, reports.
@@ -68,28 +69,28 @@ class LinkReceiver:
 
     def __init__(
         self,
-        options: ZenohOptions,
+        open_transport: OpenReceiving,
         on_datagram: OnDatagram,
         on_info: OnInfo | None = None,
         *,
         key: bytes | None = None,
         report: bool = True,
         cameras: Collection[str] | None = None,
+        clock: Clock = MACHINE,
     ) -> None:
         self._key = key
         self._report = report
+        self._clock = clock
         self._on_datagram = on_datagram
         self._on_info = on_info
         self._lock = threading.Lock()
         self._streams: dict[str, _Stream] = {}
         self._infos: dict[str, Opener] = {}
         self._counts: Counter[str] = Counter()
-        self._inner = ZenohReceiver(
-            options, self._datagram, self._info, on_note=self._note, on_tick=self._tick, cameras=cameras
-        )
+        self._inner = open_transport(ReceiverHooks(self._datagram, self._info, self._note, self._tick, cameras))
 
     def request(self, camera: str, data: bytes) -> bool:
-        """Asks the sender of `camera` for something (`ZenohReceiver.request`)."""
+        """Asks the sender of `camera` for something (`ReceivingTransport.request`)."""
         return self._inner.request(camera, self._sealed(camera, data))
 
     def books(self, camera: str) -> StreamBooks | None:
@@ -105,7 +106,7 @@ class LinkReceiver:
 
     @property
     def cameras(self) -> dict[str, bytes | None]:
-        """Every camera that has a place (`ZenohReceiver.cameras`)."""
+        """Every camera that has a place (`ReceivingTransport.cameras`)."""
         return self._inner.cameras
 
     @property
@@ -142,10 +143,10 @@ class LinkReceiver:
 
     def _stream(self, camera: str) -> _Stream:
         """The stream's books, or new ones that are kept once something of the stream is to be believed."""
-        return self._streams.get(camera) or _Stream(camera, self._key)
+        return self._streams.get(camera) or _Stream(camera, self._key, start_of(self._clock.wall()))
 
     def _datagram(self, camera: str, level: int, data: bytes) -> bool:
-        now, wall_us = time.monotonic(), time.time_ns() // 1000
+        now, wall_us = self._clock.now(), self._wall_us()
         if self._key is None and not is_envelope(data):
             self._on_datagram(camera, level, data)
             return True
@@ -195,20 +196,23 @@ class LinkReceiver:
             return data
         with self._lock:
             stream = self._streams.setdefault(camera, self._stream(camera))
-            return stream.sealer.seal(data, time.time_ns() // 1_000_000)[0]
+            return stream.sealer.seal(data, self._wall_us() // 1000)[0]
 
     def _tick(self, now: float) -> None:
         if not self._report:
             return
-        due: list[tuple[str, Any]] = []
+        due: list[tuple[str, Report]] = []
         with self._lock:
             for camera, stream in self._streams.items():
                 tracker = stream.tracker
                 if not tracker.heard or not stream.reports.due(now) or tracker.silence(now) > REPORT_AFTER:
                     continue
                 stream.reports.reported(tracker.payload_bytes, now)
-                due.append((camera, tracker.report(now, time.time_ns() // 1000)))
+                due.append((camera, tracker.report(now, self._wall_us())))
         for camera, report in due:
             if self._inner.request(camera, self._sealed(camera, report.to_bytes())):
                 with self._lock:
                     self._counts["reports"] += 1
+
+    def _wall_us(self) -> int:
+        return int(self._clock.wall() * 1e6)

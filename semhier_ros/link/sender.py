@@ -1,27 +1,28 @@
-"""The sending end of a measured link: scheduler, pacer, transport, and what the receiver's reports make of them."""
+"""The sending end of a link: scheduler, pacer, transport, and what the receiver's reports make of them.
+
+`LinkSender` is the measured link; `PlainSender` the same face for a transport that says nothing back. Neither knows
+what carries the datagrams nor what time it is: transport and clock are handed in, and with `threaded` False nothing
+happens but in `step` and in the transport's calls, so that the very objects of a robot run in virtual time.
+"""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from semhier_ros.codec.envelope import OVERHEAD, OVERHEAD_KEYED, EnvelopeError, is_envelope
 from semhier_ros.codec.report import KIND, ClockNote, Report, ReportError
-from semhier_ros.link.feedback.envelope import Opener, Sealer
+from semhier_ros.link.clock import MACHINE, Clock
+from semhier_ros.link.feedback.envelope import Opener, Sealer, start_of
 from semhier_ros.link.feedback.sender_control import Advice, LinkEstimate, SenderControl
 from semhier_ros.link.schedule.pacer import Pacer
 from semhier_ros.link.schedule.scheduler import BlockLike, Scheduler
 from semhier_ros.link.schedule.status import SchedulerStatus
 from semhier_ros.link.schedule.wire import WireModel
-from semhier_ros.link.transport import Datagram, OnRequest
-from semhier_ros.link.zenoh.config import ZenohOptions
+from semhier_ros.link.transport import Datagram, OnRequest, OpenSending, SenderHooks, Transport
 
 REQUESTS_PER_SECOND = 20
-MESSAGES_PER_SECOND = 400
-"""Reports and requests together that are looked at."""
 _NOTE_SECONDS = (1.0, 10.0)
 _APPLY_SECONDS = 0.2
 _RATE_STEP = 0.02
@@ -32,33 +33,109 @@ def measured(wire: WireModel, key: bytes | None = None) -> WireModel:
     return wire.with_overhead(OVERHEAD if key is None else OVERHEAD_KEYED)
 
 
-class LinkSender:
+class PlainSender:
+    """What an encoder gives its blocks to where nothing comes back: order, packets and budget, no envelopes, no advice.
+
+    `scheduler`: what leaves when. `transport`: closed with this object. `clock`, `threaded`: see `Pacer`.
+    """
+
+    def __init__(
+        self, scheduler: Scheduler, transport: Transport, *, clock: Clock = MACHINE, threaded: bool = True
+    ) -> None:
+        self._clock = clock
+        self._transport = transport
+        self.pacer = Pacer(scheduler, transport, clock=clock, threaded=threaded)
+
+    def offered(self, camera: str, semantic: Sequence[BlockLike]) -> None:
+        """Tells how large the semantic blocks of a new frame are, block 0 among them, before they are submitted."""
+
+    def submit(
+        self, camera: str, frame: int, stamp_ns: int, blocks: Sequence[BlockLike], *, asked: bool = False
+    ) -> int:
+        """Queues a frame's blocks and returns at once (`Pacer.submit`)."""
+        return self.pacer.submit(camera, frame, stamp_ns, blocks, asked=asked)
+
+    def advice(self, camera: str, wanted: float) -> Advice:
+        """Frames a second and bytes a frame that fit the link now; `wanted` frames a second are asked for."""
+        return Advice(wanted, None)
+
+    def set_finest(self, camera: str, index: int | None, seconds: float | None = None) -> None:
+        """Sends only blocks 0 to `index` of `camera` (`Pacer.set_finest`)."""
+        self.pacer.set_finest(camera, index, seconds)
+
+    def finest(self, camera: str) -> int:
+        """The finest block index wanted of `camera` now."""
+        return self.pacer.finest(camera)
+
+    def set_weight(self, camera: str, weight: float) -> None:
+        """The share of `camera` among the cameras (0.001 to 1000)."""
+        self.pacer.set_weight(camera, weight)
+
+    def set_budget(self, budget: float | None) -> None:
+        """Changes the upper bound (wire bytes per second, None or 0 for none)."""
+        self.pacer.set_rate(budget)
+
+    def estimate(self) -> LinkEstimate | None:
+        """What is known of the link now, None where it is not measured."""
+        return None
+
+    def status(self, camera: str | None = None) -> SchedulerStatus:
+        """What is queued, sent and dropped."""
+        return self.pacer.status(camera)
+
+    def step(self) -> float | None:
+        """Without threads: sends what may leave now; when to call again (`Pacer.step`)."""
+        return self.pacer.step()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a receiver is there, as far as that can be known."""
+        return True
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What happened since the start."""
+        return self._transport.counters
+
+    def close(self) -> None:
+        """Stops sending and closes the transport; a second call does nothing."""
+        self.pacer.close()
+        self._transport.close()
+
+    def __enter__(self) -> PlainSender:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class LinkSender(PlainSender):
     """What an encoder gives its blocks to: they leave in envelopes, at the rate and with the repair that the receiver's
     reports ask for, never above the budget.
 
-    `scheduler`: with the wire model that `measured` gives and `joint` packets. `options`: of the Zenoh session.
-    `budget`: wire bytes per second, None or 0 for none. `adapt`: whether the rate follows the link. `repeats`: -1 for
-    repair by measured loss, else so many repeats. `key`: shared with the receiver; then nothing unauthenticated is
-    heard. `on_request(camera, data)`: a receiver's requests, at most 20 a second. `counters` adds to the transport's:
-    reports, reports_refused, requests_refused.
+    `scheduler`: with the wire model that `measured` gives and `joint` packets. `open_transport`: makes the transport
+    (`link.zenoh.transport.sending(options)`). `budget`: wire bytes per second, None or 0 for none. `adapt`: whether the
+    rate follows the link. `repeats`: -1 for repair by measured loss, else so many repeats. `key`: shared with the
+    receiver; then nothing unauthenticated is heard. `on_request(camera, data)`: a receiver's requests, at most 20 a
+    second. `counters` adds to the transport's: reports, reports_refused, requests_refused.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
-        options: ZenohOptions,
+        open_transport: OpenSending,
         *,
         budget: float | None = None,
         adapt: bool = True,
         repeats: int = -1,
         key: bytes | None = None,
         on_request: OnRequest | None = None,
-        transport: Callable[..., Any] | None = None,
+        clock: Clock = MACHINE,
+        threaded: bool = True,
     ) -> None:
-        from semhier_ros.link.zenoh.transport import ZenohSender
-
         self._key = key
         self._on_request = on_request
+        self._clock = clock
         self._lock = threading.RLock()
         self._control = SenderControl(budget, scheduler.wire, adapt=adapt, repeats=repeats)
         self._sealers: dict[tuple[str, str], Sealer] = {}
@@ -69,63 +146,52 @@ class LinkSender:
         self._next_note: dict[str, float] = {}
         self._next_apply = 0.0
         self._applied_rate = scheduler.rate
-        self._inner = (transport or ZenohSender)(
-            options,
-            on_request=self._on_message,
-            requests_per_second=MESSAGES_PER_SECOND,
-            wrap=self._wrap_info,
-            on_tick=self._tick,
-        )
-        self.pacer = Pacer(scheduler, self)
-        self._apply(time.monotonic())
+        self.pacer = Pacer(scheduler, self, clock=clock, threaded=threaded)
+        self._apply(clock.now())
+        self._inner = open_transport(SenderHooks(self._on_message, self._wrap_info, self._tick))
+        self._transport = self._inner
+
+    def __enter__(self) -> LinkSender:
+        return self
 
     # -- for the encoder ----------------------------------------------------------------------------------------------
 
     def offered(self, camera: str, semantic: Sequence[BlockLike]) -> None:
-        """Tells how large the semantic blocks of a new frame are, block 0 among them; the pacer takes them."""
         with self._lock:
             size = sum(len(block.data) for block in semantic)
-            self._control.submitted(camera, len(semantic[0].data), size, time.monotonic())
+            self._control.submitted(camera, len(semantic[0].data), size, self._clock.now())
 
     def advice(self, camera: str, wanted: float) -> Advice:
-        """Frames a second and bytes a frame that fit the link now; `wanted` frames a second are asked for."""
         with self._lock:
             total = sum(self._weights.values()) or 1.0
             return self._control.advice(camera, wanted, self._weights.get(camera, 1.0) / total)
 
-    def set_info(self, camera: str, info: bytes) -> None:
-        """Announces a camera (`ZenohSender.set_info`)."""
+    def set_info(self, camera: str, info: bytes, anew: bool = True) -> None:
+        """Announces a camera (`SendingTransport.set_info`)."""
         self._weights.setdefault(camera, 1.0)
-        self._inner.set_info(camera, info)
+        self._inner.set_info(camera, info, anew)
 
     def set_weight(self, camera: str, weight: float) -> None:
-        """The share of `camera` among the cameras (0.001 to 1000)."""
         self.pacer.set_weight(camera, weight)
         self._weights[camera] = weight
 
     def set_budget(self, budget: float | None) -> None:
-        """Changes the upper bound (wire bytes per second, None or 0 for none)."""
         with self._lock:
             self._control.set_budget(budget)
-            self._apply(time.monotonic())
+            self._apply(self._clock.now())
 
     def estimate(self) -> LinkEstimate:
-        """What is known of the link now."""
         with self._lock:
-            return self._control.estimate(time.monotonic())
-
-    def status(self, camera: str | None = None) -> SchedulerStatus:
-        """What is queued, sent and dropped."""
-        return self.pacer.status(camera)
+            return self._control.estimate(self._clock.now())
 
     @property
     def connected(self) -> bool:
         """Whether a receiver is there."""
-        return bool(self._inner.connected)
+        return self._inner.connected
 
     def wait_connected(self, timeout: float) -> bool:
         """Waits up to `timeout` seconds for a receiver; for tests and tools."""
-        return bool(self._inner.wait_connected(timeout))
+        return self._inner.wait_connected(timeout)
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -133,45 +199,34 @@ class LinkSender:
         with self._lock:
             return {**self._inner.counters, **self._counts}
 
-    def close(self) -> None:
-        """Stops sending and closes the session; a second call does nothing."""
-        self.pacer.close()
-        self._inner.close()
-
-    def __enter__(self) -> LinkSender:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
     # -- for the pacer ------------------------------------------------------------------------------------------------
 
     def send(self, datagram: Datagram) -> bool:
         """Puts one datagram into its envelope and hands it to the session."""
         if not self._inner.connected:
-            return bool(self._inner.send(datagram))  # counts it as dropped
-        clock = time.time()
+            return self._inner.send(datagram)  # counts it as dropped
+        clock = self._clock.wall()
         with self._lock:
             payload, sequence = self._sealer(datagram.camera, "packets").seal(datagram.payload, int(clock * 1000))
-            self._control.sent(datagram, sequence, clock, time.monotonic())
-        return bool(self._inner.send(datagram._replace(payload=payload)))
+            self._control.sent(datagram, sequence, clock, self._clock.now())
+        return self._inner.send(datagram._replace(payload=payload))
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _sealer(self, camera: str, kind: str) -> Sealer:
         sealer = self._sealers.get((camera, kind))
         if sealer is None:
-            sealer = self._sealers[camera, kind] = Sealer(f"{camera}/{kind}", self._key)
+            sealer = self._sealers[camera, kind] = Sealer(f"{camera}/{kind}", self._key, start_of(self._clock.wall()))
         return sealer
 
     def _wrap_info(self, camera: str, info: bytes) -> bytes:
         if self._key is None:
             return info
         with self._lock:
-            return self._sealer(camera, "info").seal(info, int(time.time() * 1000))[0]
+            return self._sealer(camera, "info").seal(info, int(self._clock.wall() * 1000))[0]
 
     def _on_message(self, camera: str, data: bytes) -> None:
-        clock, now = time.time(), time.monotonic()
+        clock, now = self._clock.wall(), self._clock.now()
         with self._lock:
             if self._key is not None or is_envelope(data):
                 opener = self._openers.get(camera)
@@ -217,7 +272,7 @@ class LinkSender:
         self._next_note[camera] = now + _NOTE_SECONDS[not first]
         note = ClockNote(round(estimate.clock_offset * 1e6), round(estimate.clock_error * 1e6)).to_bytes()
         if self._key is not None:
-            note, _ = self._sealer(camera, "note").seal(note, int(time.time() * 1000))
+            note, _ = self._sealer(camera, "note").seal(note, int(self._clock.wall() * 1000))
         self._inner.note(camera, note)
 
     def _tick(self, now: float) -> None:

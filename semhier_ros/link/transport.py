@@ -1,8 +1,14 @@
-"""What a transport is: something that takes datagrams at once and never holds its caller up."""
+"""What a transport is: something that takes datagrams at once and never holds its caller up.
+
+`Transport` is all that a pacer needs. `SendingTransport` and `ReceivingTransport` are what the two ends of a measured
+link need besides: descriptions, requests and notes. Zenoh is one (`link.zenoh`), two emulated directions in the
+caller's time another (`link.emulate.hop`); whatever carries datagrams can be a third. Each end makes its own, by a
+function that takes the end's `SenderHooks` or `ReceiverHooks`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 MAX_PAYLOAD = 65_000
@@ -63,6 +69,93 @@ class Transport(Protocol):
     def counters(self) -> Mapping[str, int]:
         """What happened since the start: sent, dropped, errors …"""
         ...
+
+
+class SenderHooks(NamedTuple):
+    """What a sending end wants called, from any thread of its transport, one call at a time each.
+
+    `on_request(camera, data)`: for what a receiver says (1 to 1,024 bytes). `wrap(camera, information)`: gives what is
+    sent in the information's place. `on_tick(now)`: some twenty times a second.
+    """
+
+    on_request: OnRequest
+    wrap: Callable[[str, bytes], bytes]
+    on_tick: Callable[[float], None]
+
+
+class ReceiverHooks(NamedTuple):
+    """What a receiving end wants called: `on_datagram`, `on_info`, `on_note(camera, data)`, `on_tick(now)`; and the
+    `cameras` that it waits for, None for all."""
+
+    on_datagram: OnDatagram
+    on_info: OnInfo
+    on_note: OnInfo
+    on_tick: Callable[[float], None]
+    cameras: Collection[str] | None
+
+
+class SendingTransport(Transport, Protocol):
+    """The sending half of a measured link's transport."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether a receiver is there now; until then what is sent is dropped."""
+        ...
+
+    def wait_connected(self, timeout: float) -> bool:
+        """Waits up to `timeout` seconds for a receiver."""
+        ...
+
+    def set_info(self, camera: str, info: bytes, anew: bool = True) -> None:
+        """Announces a camera (1 to 1,024 bytes) now and then; `anew`: at once, or only when it is due anyway."""
+        ...
+
+    def note(self, camera: str, data: bytes) -> bool:
+        """Tells receivers something beside the packets (1 to 1,024 bytes); False when it could not be sent."""
+        ...
+
+
+class ReceivingTransport(Protocol):
+    """The receiving half."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether a sender is there now."""
+        ...
+
+    @property
+    def open(self) -> bool:
+        """Whether it can receive."""
+        ...
+
+    @property
+    def cameras(self) -> dict[str, bytes | None]:
+        """Every camera that has a place, with its information once known."""
+        ...
+
+    def wait_connected(self, timeout: float) -> bool:
+        """Waits up to `timeout` seconds for a sender."""
+        ...
+
+    def request(self, camera: str, data: bytes) -> bool:
+        """Says something to the sender of `camera` (1 to 1,024 bytes); False when it could not be sent."""
+        ...
+
+    def close(self) -> None:
+        """Ends the transport; a second call does nothing."""
+        ...
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What happened since the start."""
+        ...
+
+
+OpenSending = Callable[[SenderHooks], SendingTransport]
+"""Makes the transport of a sending end."""
+
+OpenReceiving = Callable[[ReceiverHooks], ReceivingTransport]
+"""Makes the transport of a receiving end."""
 
 
 class MemoryTransport:

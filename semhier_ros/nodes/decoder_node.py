@@ -1,6 +1,7 @@
 """decoder_node: blocks of one or more cameras in; out come readings that get finer while blocks arrive, and pictures.
 
-Callbacks only queue what arrives; one worker thread decodes and publishes.
+What a packet means, `camera.decoder_end` knows; here are its parameters, topics and messages. Callbacks only queue what
+arrives; one worker thread decodes and publishes.
 """
 
 from __future__ import annotations
@@ -16,13 +17,12 @@ from numpy.typing import NDArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from semhier_ros.camera.asking import AskPolicy, Seen
-from semhier_ros.camera.decoder_end import CameraStream, Output
+from semhier_ros.camera.asking import AskPolicy
+from semhier_ros.camera.decoder_end import DecoderEnd, Output
 from semhier_ros.camera.worker import DecodeWorker
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.envelope import read_key
 from semhier_ros.codec.packet import Block, Packet, PacketError
-from semhier_ros.codec.reading import Reading
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.msg import BlockRequest as BlockRequestMessage
 from semhier_ros.msg import SemanticBlock, SemanticDetectionArray
@@ -132,9 +132,18 @@ class DecoderNode(ManagedNode):
         """Starts to decode and to listen."""
         values = self.values
         tap = self._republish_block if self._republish else None
+        ask: AskPolicy | None = None
+        if values.ask == "uncertain":
+            ask = AskPolicy(
+                values.ask_below,
+                values.ask_finest,
+                values.ask_per_second,
+                above=values.ask_above,
+                near=values.ask_near,
+            )
         self._streams = {
-            camera: CameraStream(
-                camera, self._codecs, values.keep_frames, self.warn, tap=tap, make_tracker=self._make_tracker
+            camera: DecoderEnd(
+                camera, self._codecs, values.keep_frames, self.warn, tap=tap, make_tracker=self._make_tracker, ask=ask
             )
             for camera in values.cameras
         }
@@ -147,27 +156,17 @@ class DecoderNode(ManagedNode):
             on_error=lambda error: self.warn("errors", f"{type(error).__name__}: {error}", error=True),
         )
         self._started = time.monotonic()
-        asks = values.ask == "uncertain"
-        self._ask: AskPolicy | None = None
-        if asks:
-            self._ask = AskPolicy(
-                values.ask_below,
-                values.ask_finest,
-                values.ask_per_second,
-                above=values.ask_above,
-                near=values.ask_near,
-            )
         self._inputs: list[Any] = []
         self._receiver: Any = None
         if self._zenoh:
             self._open_zenoh()
         else:
-            self._subscribe()
+            self._subscribe(asks=ask is not None)
         self._report_timer = self.create_timer(1.0, self._report, clock=steady_clock())
 
-    def _subscribe(self) -> None:
+    def _subscribe(self, asks: bool) -> None:
         names = self._block_names()
-        if self._ask is not None:
+        if asks:
             self._requests = {
                 camera: self.create_publisher(BlockRequestMessage, f"{camera}/semhier/request", 10)
                 for camera in self.values.cameras
@@ -184,12 +183,13 @@ class DecoderNode(ManagedNode):
 
     def _open_zenoh(self) -> None:
         from semhier_ros.link.receiver import LinkReceiver
+        from semhier_ros.link.zenoh.transport import receiving
         from semhier_ros.nodes.zenoh_parameters import zenoh_options
 
         values = self.values
         key = read_key(values.link_key)
         self._receiver = LinkReceiver(
-            zenoh_options(values), self._on_datagram, self._on_info_bytes, key=key, cameras=values.cameras
+            receiving(zenoh_options(values)), self._on_datagram, self._on_info_bytes, key=key, cameras=values.cameras
         )
         for camera in values.cameras:
             forward = partial(self._forward_request, camera)
@@ -252,19 +252,8 @@ class DecoderNode(ManagedNode):
         del level  # the packet itself says which blocks it carries
         self._put(camera, payload)
 
-    def _ask_for_more(self, camera: str, reading: Reading) -> None:
-        """Asks the encoder for the finer blocks of a frame whose reading is uncertain, if the policy says so."""
-        info = self._cameras[camera].info
-        if self._ask is None or info is None:
-            return
-        objects = [
-            Seen(item.scores[0], item.scores[-1] / max(item.scores[0], 1e-9), (item.box[3] - item.box[1]) / info.height)
-            for item in reading.detections
-            if item.scores
-        ]
-        if not self._ask.wants(camera, reading.frame, reading.prefix, objects, time.monotonic()):
-            return
-        request = BlockRequest(self.values.ask_finest, reading.frame)
+    def _ask_for_more(self, camera: str, request: BlockRequest) -> None:
+        """Asks the encoder for the finer blocks of a frame."""
         self.count("asked")
         if self._receiver is not None:
             self._send_request(camera, request)
@@ -285,7 +274,7 @@ class DecoderNode(ManagedNode):
 
     # -- out: called by the worker thread -----------------------------------------------------------------------------
 
-    def _wants_picture(self, stream: CameraStream, output: Output) -> bool:
+    def _wants_picture(self, stream: DecoderEnd, output: Output) -> bool:
         choice = self.values.picture
         if choice == "picture_blocks":
             return stream.has_picture(output.reading)
@@ -301,7 +290,8 @@ class DecoderNode(ManagedNode):
         state.readings += 1
         state.reading_time = time.monotonic()
         state.latency = (now_ns - offset_ns - output.stamp_ns) / SECOND
-        self._ask_for_more(camera, reading)
+        if output.asks is not None:
+            self._ask_for_more(camera, output.asks)
         if vision is not None:
             self._publish_vision(camera, state, message)
 

@@ -22,7 +22,7 @@ from semhier_ros.link.receiver import LinkReceiver
 from semhier_ros.link.schedule.wire import ZENOH_UDP
 from semhier_ros.link.sender import LinkSender, measured
 from semhier_ros.link.zenoh.config import ZenohOptions
-from semhier_ros.link.zenoh.transport import ZenohSender
+from semhier_ros.link.zenoh.transport import ZenohSender, receiving, sending
 
 KEY = bytes(range(16))
 
@@ -34,7 +34,7 @@ class Ends:
         self.endpoint = free_endpoint()
         self.received, self.infos, self.requests = [], [], []
         self.receiver = LinkReceiver(
-            ZenohOptions(listen=(self.endpoint,)),
+            receiving(ZenohOptions(listen=(self.endpoint,))),
             lambda *event: self.received.append(event),
             lambda *event: self.infos.append(event),
             key=receiver_key,
@@ -42,7 +42,7 @@ class Ends:
         scheduler = Scheduler(pack, split, default_policies(7, 4), wire=measured(ZENOH_UDP, key), rate=budget)
         self.sender = LinkSender(
             scheduler,
-            ZenohOptions(connect=(self.endpoint,)),
+            sending(ZenohOptions(connect=(self.endpoint,))),
             budget=budget,
             key=key,
             on_request=lambda *event: self.requests.append(event),
@@ -116,7 +116,10 @@ def test_a_stranger_and_the_places_for_cameras(key, waited_for, places):
     endpoint = free_endpoint()
     received = []
     with LinkReceiver(
-        ZenohOptions(listen=(endpoint,)), lambda *event: received.append(event[0]), key=key, cameras=waited_for
+        receiving(ZenohOptions(listen=(endpoint,))),
+        lambda *event: received.append(event[0]),
+        key=key,
+        cameras=waited_for,
     ) as receiver:
         assert until(lambda: receiver.open)
         counters = lambda: receiver.counters  # noqa: E731
@@ -165,7 +168,7 @@ def test_ends_without_envelopes_are_understood():
     endpoint = free_endpoint()
     received = []
     with (
-        LinkReceiver(ZenohOptions(listen=(endpoint,)), lambda *event: received.append(event)),
+        LinkReceiver(receiving(ZenohOptions(listen=(endpoint,))), lambda *event: received.append(event)),
         ZenohSender(ZenohOptions(connect=(endpoint,))) as sender,
     ):
         assert sender.wait_connected(10.0)

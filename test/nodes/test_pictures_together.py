@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semhier_ros.camera.decoder_end import CameraStream, Output
+from semhier_ros.camera.decoder_end import DecoderEnd, Output
 from semhier_ros.camera.worker import DecodeWorker
 from semhier_ros.codec.reading import Reading
 from semhier_ros.codec.stream_info import StreamInfo
@@ -46,9 +46,9 @@ def test_pictures_that_are_due(batches: bool, fails: bool, passes: list[int]) ->
     codec = Painted(batches, fails)
     streams = {}
     for number, name in enumerate(("front", "rear")):
-        streams[name] = CameraStream(name, {codec.stream_hash: codec}, 4, lambda kind, text: None)
+        streams[name] = DecoderEnd(name, {codec.stream_hash: codec}, 4, lambda kind, text: None)
         streams[name].describe(
-            StreamInfo(name, "lens", 64 + number, 48, "painted", codec.stream_hash, codec.model_hash, 0)
+            StreamInfo(name, "lens", 64 + number, 48, "painted", codec.stream_hash, codec.model_hash, 0), 0.0
         )
     got: dict[str, np.ndarray] = {}
     both = threading.Event()
@@ -66,10 +66,10 @@ def test_pictures_that_are_due(batches: bool, fails: bool, passes: list[int]) ->
         wants_picture=lambda stream, output: True,
         on_error=lambda error: pytest.fail(str(error)),
     )
-    with worker._condition:
+    with worker._lock:
         for number, name in enumerate(streams):
             worker._pictures[name] = Output(Reading(10 + number, 6, 2, (), 9, True), 0, "lens")
-        worker._condition.notify()
+    worker._bell.ring()
     assert both.wait(10)
     worker.close()
     assert codec.passes == passes

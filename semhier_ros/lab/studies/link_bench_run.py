@@ -154,7 +154,8 @@ class Run:
         sent = score.read_lines(Path(f"{self.base}.send.jsonl"))
         frames = {(entry["camera"], entry["frame"]): entry for entry in sent if "frame" in entry}
         told: dict[str, Any] = next((entry["summary"] for entry in sent if "summary" in entry), {})
-        seen, received = score.blocks_seen(Path(f"{self.base}.receive.jsonl"))
+        numbers = {(entry["camera"], entry["stamp"]): entry["frame"] for entry in frames.values()}
+        seen, received = score.blocks_seen(Path(f"{self.base}.receive.jsonl"), numbers)
         link_ms = [(seen.at_ns[key] - entry["encoded"]) / 1e6 for key, entry in frames.items() if key in seen.at_ns]
         encode = [(entry["encoded"] - entry["begun"]) / 1e6 for entry in frames.values()]
         offered = round(self.row.seconds * self.row.frames_per_second) * len(self.cameras)

@@ -50,16 +50,14 @@ class Seen:
         self.best[key] = detections
 
 
-def blocks_seen(log: Path) -> tuple[Seen, dict[str, Any]]:
-    """Of a semhier run's receiver: what was seen, and its summary."""
+def blocks_seen(log: Path, numbers: dict[tuple[str, int], int]) -> tuple[Seen, dict[str, Any]]:
+    """Of a semhier run's receiver: what was seen, and its summary. `numbers`: the frame of each (camera, stamp)."""
     seen, summary = Seen(), {}
     for entry in read_lines(log):
         if "summary" in entry:
             summary = entry["summary"]
-        elif entry["stamp"] is not None:
-            seen.add(
-                entry["camera"], entry["frame"], entry["stamp"], entry["at"], unpack_detections(entry["detections"])
-            )
+        elif (number := numbers.get((entry["camera"], entry["stamp"]))) is not None:
+            seen.add(entry["camera"], number, entry["stamp"], entry["at"], unpack_detections(entry["detections"]))
     return seen, summary
 
 

@@ -1,11 +1,12 @@
-"""The thread that lets datagrams leave when the scheduler says so."""
+"""Lets datagrams leave when the scheduler says so: in a thread of its own, or step by step in the caller's time."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from semhier_ros.link.clock import MACHINE, Clock
 from semhier_ros.link.schedule.scheduler import BlockLike, Scheduler
 from semhier_ros.link.schedule.status import SchedulerStatus
 from semhier_ros.link.transport import Transport
@@ -14,72 +15,76 @@ from semhier_ros.link.transport import Transport
 class Pacer:
     """Owns a scheduler and a transport: `submit` from any thread returns at once, one thread paces and sends.
 
-    `clock`: seconds, monotonic. Exceptions of the transport are counted in `errors`, never raised into the thread.
-    `close` ends the thread and leaves the transport open (its owner closes it).
+    `threaded` False makes no thread: the caller calls `step` at every time that `next_departure` names. Exceptions of
+    the transport are counted in `errors`, never raised. `close` ends the thread and leaves the transport open (its
+    owner closes it).
     """
 
     def __init__(
-        self, scheduler: Scheduler, transport: Transport, *, clock: Callable[[], float] = time.monotonic
+        self, scheduler: Scheduler, transport: Transport, *, clock: Clock = MACHINE, threaded: bool = True
     ) -> None:
         self._scheduler = scheduler
         self._transport = transport
         self._clock = clock
-        self._condition = threading.Condition()
+        self._lock = threading.RLock()
+        self._bell = clock.bell()
         self._closed = False
         self.errors = 0
         self.last_error = ""
-        self._thread = threading.Thread(target=self._run, name="semhier-pacer", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        if threaded:
+            self._thread = threading.Thread(target=self._run, name="semhier-pacer", daemon=True)
+            self._thread.start()
 
     def submit(
         self, camera: str, frame: int, stamp_ns: int, blocks: Sequence[BlockLike], *, asked: bool = False
     ) -> int:
         """Queues a frame's blocks (`Scheduler.submit`); returns how many were taken, 0 after `close`."""
-        with self._condition:
+        with self._lock:
             if self._closed:
                 return 0
-            taken = self._scheduler.submit(camera, frame, stamp_ns, blocks, self._clock(), asked=asked)
-            self._condition.notify()
+            taken = self._scheduler.submit(camera, frame, stamp_ns, blocks, self._clock.now(), asked=asked)
+        self._bell.ring()
         return taken
 
     def set_rate(self, rate: float | None) -> None:
         """Changes the budget at once (wire bytes per second, None or 0 for unlimited)."""
-        with self._condition:
-            self._scheduler.set_rate(rate, self._clock())
-            self._condition.notify()
+        with self._lock:
+            self._scheduler.set_rate(rate, self._clock.now())
+        self._bell.ring()
 
     def set_repair(self, repeats: int, gap: float) -> None:
         """`Scheduler.set_repair`: further copies of coarse blocks, and the seconds between them."""
-        with self._condition:
+        with self._lock:
             self._scheduler.set_repair(repeats, gap)
 
     def set_finest(self, camera: str, index: int | None, seconds: float | None = None) -> None:
         """Sends only blocks 0 to `index` of `camera`, for `seconds` from now or, with None, until changed."""
-        with self._condition:
-            until = None if seconds is None else self._clock() + seconds
+        with self._lock:
+            until = None if seconds is None else self._clock.now() + seconds
             self._scheduler.set_finest(camera, index, until)
-            self._condition.notify()
+        self._bell.ring()
 
     def set_weight(self, camera: str, weight: float) -> None:
         """The share of `camera` among the cameras (0.001 to 1000)."""
-        with self._condition:
+        with self._lock:
             self._scheduler.set_weight(camera, weight)
 
     def finest(self, camera: str) -> int:
         """The finest block index wanted of `camera` now."""
-        with self._condition:
-            return self._scheduler.finest(camera, self._clock())
+        with self._lock:
+            return self._scheduler.finest(camera, self._clock.now())
 
     def status(self, camera: str | None = None) -> SchedulerStatus:
         """`Scheduler.status` now."""
-        with self._condition:
-            return self._scheduler.status(self._clock(), camera)
+        with self._lock:
+            return self._scheduler.status(self._clock.now(), camera)
 
     def flush(self, timeout: float) -> bool:
         """Waits until nothing is left to send, at most `timeout` seconds; whether that was reached."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
-            with self._condition:
+            with self._lock:
                 if not any(units for units, _ in self._scheduler.memory().values()):
                     return True
             time.sleep(0.005)
@@ -87,10 +92,9 @@ class Pacer:
 
     def close(self) -> None:
         """Stops sending; what waits is forgotten. A second call does nothing."""
-        with self._condition:
-            self._closed = True
-            self._condition.notify_all()
-        if threading.current_thread() is not self._thread:
+        self._closed = True
+        self._bell.ring()
+        if self._thread is not None and threading.current_thread() is not self._thread:
             self._thread.join(timeout=5.0)
 
     def __enter__(self) -> Pacer:
@@ -99,20 +103,26 @@ class Pacer:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _run(self) -> None:
-        while True:
-            with self._condition:
-                datagram = None
-                while datagram is None:
-                    if self._closed:
-                        return
-                    now = self._clock()
-                    datagram = self._scheduler.pop(now)
-                    if datagram is None:
-                        departure = self._scheduler.next_departure(now)
-                        self._condition.wait(None if departure is None else max(departure - now, 0.0001))
+    def next_departure(self) -> float | None:
+        """When `step` should be called next, None while nothing waits."""
+        with self._lock:
+            return self._scheduler.next_departure(self._clock.now())
+
+    def step(self) -> float | None:
+        """Sends everything that may leave now; when to call again (None: once something was submitted)."""
+        while not self._closed:
+            with self._lock:
+                now = self._clock.now()
+                datagram = self._scheduler.pop(now)
+                if datagram is None:
+                    return self._scheduler.next_departure(now)
             try:
                 self._transport.send(datagram)
             except Exception as error:  # a transport's fault must not end the pacing
                 self.errors += 1
                 self.last_error = f"{type(error).__name__}: {error}"
+        return None
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._bell.wait_until(self.step())

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any
 
+from semhier_ros.link.announce import Announcements, QueryTimes
 from semhier_ros.link.transport import (
     MAX_INFO,
     MAX_PAYLOAD,
@@ -21,15 +22,17 @@ from semhier_ros.link.transport import (
     OnDatagram,
     OnInfo,
     OnRequest,
+    OpenReceiving,
+    OpenSending,
+    ReceiverHooks,
+    SenderHooks,
 )
 from semhier_ros.link.zenoh.config import ZenohOptions, check_name
 from semhier_ros.link.zenoh.session import ZenohEnd
 
-INFO_SECONDS = 10.0
 MAX_CAMERAS = 256
-_INFO_FIRST = (0.5, 1.5)
-_QUERY_FIRST = 0.3
-_QUERY_LAST = 5.0
+MESSAGES_PER_SECOND = 400
+"""Reports and requests together that a measured link looks at."""
 _QUERY_TIMEOUT = 2.0
 _REPLIES = 16
 _REQUESTS_PER_SECOND = 20
@@ -64,28 +67,25 @@ class ZenohSender(ZenohEnd):
         self._on_request = on_request
         self._wrap = wrap or (lambda _camera, data: data)
         self._on_tick = on_tick
-        self._infos: dict[str, bytes] = {}
-        self._next_info: dict[str, float] = {}
+        self._announcements = Announcements()
         self._publishers: dict[tuple[str, int], Any] = {}
         self._publisher_lock = threading.Lock()
-        self._info_step: dict[str, int] = {}
         self._listening: set[str] = set()
         self._request_times: deque[float] = deque(maxlen=requests_per_second)
         self._thread.start()
 
-    def set_info(self, camera: str, info: bytes) -> None:
-        """Announces `camera` with its stream information (1 to 1,024 bytes); again to replace it. Needed for requests
-        too.
+    def set_info(self, camera: str, info: bytes, anew: bool = True) -> None:
+        """Announces `camera` with its stream information (1 to 1,024 bytes); again to replace it, told at once if
+        `anew`. Needed for requests too.
 
         Raises ValueError for a name that cannot be part of a key, or too long information.
         """
         check_name("camera", camera)
         if not 1 <= len(info) <= MAX_INFO:
             raise ValueError(f"info must be 1 to {MAX_INFO} bytes, not {len(info)}")
-        self._infos[camera] = bytes(info)
-        self._info_step[camera] = 0
-        self._next_info[camera] = 0.0
-        self._wake.set()
+        self._announcements.set(camera, bytes(info), anew)
+        if anew or camera not in self._listening:
+            self._wake.set()
 
     def send(self, datagram: Datagram) -> bool:
         """Puts one datagram under the key and priority of its coarsest block; False when dropped. Never raises."""
@@ -129,9 +129,7 @@ class ZenohSender(ZenohEnd):
         return
 
     def _peer_arrived(self) -> None:
-        for camera in list(self._infos):
-            self._info_step[camera] = 0
-            self._next_info[camera] = 0.0
+        self._announcements.restart()
 
     def note(self, camera: str, data: bytes) -> bool:
         """Tells the receivers of `camera` something beside its packets (1 to 1,024 bytes); False when it could not be
@@ -142,22 +140,19 @@ class ZenohSender(ZenohEnd):
     def _duties(self, session: Any, now: float) -> None:
         if self._on_tick is not None:
             self._on_tick(now)
-        for camera, info in list(self._infos.items()):
+        for camera in self._announcements.cameras:
             if camera not in self._listening:
                 self._listening.add(camera)
                 self._listen(session, camera)
-            if self._peers and now >= self._next_info.get(camera, 0.0):
-                step = self._info_step.get(camera, 0)
-                self._info_step[camera] = step + 1
-                self._next_info[camera] = now + (_INFO_FIRST[step] if step < len(_INFO_FIRST) else INFO_SECONDS)
-                session.put(
-                    f"{self.options.prefix}/{camera}/info",
-                    self._wrap(camera, info),
-                    congestion_control=self._zenoh.CongestionControl.DROP,
-                    priority=self._zenoh.Priority.INTERACTIVE_HIGH,
-                    express=True,
-                )
-                self._count("info_puts")
+        for camera, info in self._announcements.due(now) if self._peers else ():
+            session.put(
+                f"{self.options.prefix}/{camera}/info",
+                self._wrap(camera, info),
+                congestion_control=self._zenoh.CongestionControl.DROP,
+                priority=self._zenoh.Priority.INTERACTIVE_HIGH,
+                express=True,
+            )
+            self._count("info_puts")
 
     def _listen(self, session: Any, camera: str) -> None:
         base = f"{self.options.prefix}/{camera}"
@@ -166,7 +161,7 @@ class ZenohSender(ZenohEnd):
 
     def _answer(self, camera: str, query: Any) -> None:
         with query:
-            info = self._infos.get(camera)
+            info = self._announcements.get(camera)
             if info is not None:
                 query.reply(
                     f"{self.options.prefix}/{camera}/info",
@@ -192,13 +187,12 @@ class ZenohSender(ZenohEnd):
 class _Known:
     """What a receiver knows of one camera: its information, when it asks next, whether its keys were shortened."""
 
-    __slots__ = ("info", "next_query", "shortened", "wait")
+    __slots__ = ("info", "queries", "shortened")
 
     def __init__(self, now: float) -> None:
         self.info: bytes | None = None
         self.shortened = False
-        self.wait = _QUERY_FIRST
-        self.next_query = now
+        self.queries = QueryTimes(now)
 
 
 class ZenohReceiver(ZenohEnd):
@@ -262,9 +256,7 @@ class ZenohReceiver(ZenohEnd):
             if not known.shortened:
                 known.shortened = True
                 self._shorten(session, camera)
-            if known.info is None and now >= known.next_query:
-                known.next_query = now + known.wait
-                known.wait = min(2.0 * known.wait, _QUERY_LAST)
+            if known.info is None and known.queries.due(now):
                 self._count("queries")
                 # A ring forgets what it holds when the query ends, a FIFO does not.
                 channel = self._zenoh.handlers.FifoChannel(_REPLIES)
@@ -343,3 +335,34 @@ def _next_reply(replies: Any) -> Any:
         return replies.try_recv()
     except Exception:  # Zenoh's word for a query that is over
         return None
+
+
+def sending(options: ZenohOptions) -> OpenSending:
+    """Makes the Zenoh transport of a `LinkSender`."""
+
+    def make(hooks: SenderHooks) -> ZenohSender:
+        return ZenohSender(
+            options,
+            on_request=hooks.on_request,
+            requests_per_second=MESSAGES_PER_SECOND,
+            wrap=hooks.wrap,
+            on_tick=hooks.on_tick,
+        )
+
+    return make
+
+
+def receiving(options: ZenohOptions) -> OpenReceiving:
+    """Makes the Zenoh transport of a `LinkReceiver`."""
+
+    def make(hooks: ReceiverHooks) -> ZenohReceiver:
+        return ZenohReceiver(
+            options,
+            hooks.on_datagram,
+            hooks.on_info,
+            on_note=hooks.on_note,
+            on_tick=hooks.on_tick,
+            cameras=hooks.cameras,
+        )
+
+    return make

@@ -1,0 +1,365 @@
+"""The robot's end of a camera: from what the camera gives to blocks at the link's door. No ROS, no thread, no clock.
+
+The end decides *what* is to be made next; whoever drives it decides how long that takes. Frames are offered when the
+camera gives them; `begin` names the next job, if there is one; the job is run; `finish` takes what it made and hands it
+to the link. A thread does that in real time (`worker.EncodeWorker`), an event loop with imagined costs in virtual time:
+
+    end.offer(picture, stamp_ns, "lens", now)
+    job = end.begin(now)                  # None: nothing to do before end.next_event(now)
+    job.run()                             # takes as long as it takes, and touches nothing that others use
+    end.finish(job, later)
+
+**Policy.** The newest frame wins; at most `max_rate` a second, and fewer where the link advises so. A frame's semantic
+blocks are made first, in as many bytes as the link advises. Its picture follows block by block, as long as no next
+frame waits and all meaning fits the link; but after ten seconds without any, one is made although a frame waits. Blocks
+that a receiver asked for come in between, oldest request first.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.camera.slots import FrameCache, KeptFrame, RateLimit
+from semhier_ros.codec.block_request import BlockRequest
+from semhier_ros.codec.calibration import Calibration
+from semhier_ros.codec.packet import Block
+from semhier_ros.codec.stream_info import StreamInfo
+from semhier_ros.link.feedback.sender_control import Advice
+from semhier_ros.link.schedule.scheduler import BlockLike
+
+ASKED_FRAMES = 4
+"""Frames of which finer blocks are still to be made because somebody asked; beyond it the oldest request goes."""
+PICTURE_PATIENCE = 10.0
+"""Seconds after which a frame's picture is made although the next frame waits: a busy machine would never make one."""
+FRAMES = 0x10000
+
+
+class Opened(NamedTuple):
+    """A source that is being turned into blocks: `size` (width, height) of the picture whose pixels boxes are in;
+    `blocks`, coarse first, each made when it is asked for. May be shorter than the stream's blocks."""
+
+    size: tuple[int, int]
+    blocks: Iterator[Block]
+
+
+class BlocksMaker(Protocol):
+    """What turns one camera's sources into blocks: pictures by a codec (`PictureMaker`), or whatever else can.
+
+    `name`, `stream_hash`, `model_hash`, `block_names`, `semantic_blocks`: of the stream, as a receiver must know them.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def stream_hash(self) -> str: ...
+    @property
+    def model_hash(self) -> str: ...
+    @property
+    def block_names(self) -> Sequence[str]: ...
+    @property
+    def semantic_blocks(self) -> int: ...
+
+    def open(self, source: Any, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
+        """Begins frame number `frame`, of `stamp_ns`. `max_bytes`: what all its blocks may take, None for no bound.
+
+        What it raises costs this frame only. Called once for each frame that is sent, in order.
+        """
+        ...
+
+
+class Uplink(Protocol):
+    """The link as the end sees it: `link.sender.LinkSender`, or `PlainSender`. All methods return at once."""
+
+    def offered(self, camera: str, semantic: Sequence[BlockLike]) -> None: ...
+    def submit(
+        self, camera: str, frame: int, stamp_ns: int, blocks: Sequence[BlockLike], *, asked: bool = False
+    ) -> int: ...
+    def advice(self, camera: str, wanted: float) -> Advice: ...
+    def finest(self, camera: str) -> int: ...
+    def set_finest(self, camera: str, index: int | None, seconds: float | None = None) -> None: ...
+
+
+class PictureMaker:
+    """Blocks of one camera's pictures by a codec, with a memory of motion, for what moves is important. `to_rgb`:
+    gives H,W,3 uint8 RGB of a source; the source itself if left out."""
+
+    def __init__(self, codec: Any, to_rgb: Callable[[Any], NDArray[np.uint8]] = lambda picture: picture) -> None:
+        self._codec, self._motion, self._to_rgb = codec, codec.motion(), to_rgb
+        self.name, self.stream_hash, self.model_hash = codec.name, codec.stream_hash, codec.model_hash
+        self.block_names, self.semantic_blocks = tuple(codec.block_names), codec.semantic_blocks
+
+    def open(self, source: Any, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
+        rgb = self._to_rgb(source)
+        steps = self._codec.encode_stepwise(rgb, frame=frame, max_bytes=max_bytes, motion=self._motion)
+        return Opened((rgb.shape[1], rgb.shape[0]), steps)
+
+
+@dataclass(slots=True)
+class EncoderSettings:
+    """What may change while an end runs. `max_rate`: frames a second at most, 0 for all. `keep_frames`: frames of which
+    a receiver may ask for more (0: none). `accept_requests`: whether it may at all."""
+
+    max_rate: float = 0.0
+    keep_frames: int = 8
+    accept_requests: bool = True
+
+
+@dataclass(slots=True)
+class _Current(KeptFrame):
+    """The frame in the making: `wanted` blocks of it, `pictures` made so far, and when it was begun."""
+
+    wanted: int = 0
+    pictures: int = 0
+    begun: float = 0.0
+
+
+class _Waiting(NamedTuple):
+    source: Any
+    stamp_ns: int
+    frame_id: str
+
+
+class Job:
+    """One thing to be made: `kind` is "meaning" (a new frame's semantic blocks), "picture" (one more block of the frame
+    in the making) or "asked" (blocks of an older frame). `run` makes `blocks`; it may raise whatever a maker raises.
+
+    `first`: whether the picture's networks run in it. `begun`: when it was handed out (s).
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        frame: KeptFrame,
+        count: int,
+        begun: float,
+        opens: Callable[[], Opened] | None = None,
+        waiting: _Waiting | None = None,
+        first: bool = False,
+    ) -> None:
+        self.kind, self.frame, self.begun, self.first = kind, frame, begun, first
+        self._count, self._opens, self.waiting = count, opens, waiting
+        self.blocks: list[Block] = []
+        self.size = (0, 0)
+
+    def run(self) -> None:
+        """Makes the blocks."""
+        if self._opens is not None:
+            opened = self._opens()
+            self.size, self.frame.steps = opened.size, opened.blocks
+        steps = self.frame.steps
+        self.blocks = [] if steps is None else list(islice(steps, self._count))
+
+
+class EncoderEnd:
+    """One camera's sending end; see the module's text for how it is driven and what it decides.
+
+    `camera`: its name. `maker`: what makes blocks. `link`: where they go. `announce(info, changed)`: called with the
+    stream's description after each frame; `changed` when it says something new besides its stamp. `first_frame`: number
+    of the first frame (0..65535): a restarted encoder must not look like late frames of the old one. `count(name)`
+    hears of what happens: images, images_skipped, encoded, pictures_skipped, requests_too_late, requests_honoured;
+    `report(kind, text)` of what the operator may want to know, to be counted under its kind: requests_refused.
+
+    `offer` and `request` may be called from any thread; `begin`, `finish`, `failed` from one. `now`: seconds of one
+    clock that never decreases. `info`: the description last announced; `calibration`: what it says of the lens from the
+    next frame on, None for nothing; `encode_seconds`: what the last frame's meaning
+    took; `next_frame`: number of the next frame.
+    """
+
+    def __init__(
+        self,
+        camera: str,
+        maker: BlocksMaker,
+        link: Uplink,
+        announce: Callable[[StreamInfo, bool], None],
+        settings: EncoderSettings | None = None,
+        *,
+        first_frame: int = 0,
+        count: Callable[[str], None] | None = None,
+        report: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self.camera, self.maker, self.settings = camera, maker, settings or EncoderSettings()
+        self._link, self._announce = link, announce
+        self.counters: Counter[str] = Counter()
+        self._count = count or self._own_count
+        self._report = report or (lambda kind, text: self._count(kind))
+        self._lock = threading.Lock()
+        self._waiting: _Waiting | None = None
+        self._current: _Current | None = None
+        self._cache = FrameCache(self.settings.keep_frames)
+        self._asked: deque[tuple[int, int, int]] = deque(maxlen=ASKED_FRAMES)
+        self._limit = RateLimit()
+        self._picture_made: float | None = None
+        self.next_frame = first_frame % FRAMES
+        self.info: StreamInfo | None = None
+        self.calibration: Calibration | None = None
+        self.encode_seconds = 0.0
+
+    # -- in -----------------------------------------------------------------------------------------------------------
+
+    def offer(self, source: Any, stamp_ns: int, frame_id: str, now: float) -> None:
+        """The camera gave `source` (what the maker understands); one that waits is replaced.
+
+        `frame_id`: of its coordinates, as `StreamInfo` takes it.
+        """
+        self._count("images")
+        with self._lock:
+            if self._waiting is not None:
+                self._count("images_skipped")
+            self._waiting = _Waiting(source, stamp_ns, frame_id)
+            if self._picture_made is None:
+                self._picture_made = now
+
+    def forget(self) -> None:
+        """Drops the frame that waits and the one in the making: a stop, or a camera that begins anew."""
+        with self._lock:
+            self._waiting = self._current = self._picture_made = None
+
+    def request(self, request: BlockRequest) -> None:
+        """A receiver asks for more, or less."""
+        if not self.settings.accept_requests:
+            self._report("requests_refused", "block request refused: accept_requests is false")
+            return
+        number, finest = request.frame, request.finest
+        if number is None:
+            self._link.set_finest(self.camera, finest, request.duration_ms / 1000 or None)
+            self._count("requests_honoured")
+            return
+        with self._lock:
+            kept = self._cache.get(number)
+            held = [] if kept is None else list(kept.blocks)
+            if kept is not None and len(held) <= min(finest, len(self.maker.block_names) - 1):
+                self._asked.append((number, kept.stamp_ns, finest))
+        if kept is None:
+            self._count("requests_too_late")
+            return
+        self._link.submit(self.camera, number, kept.stamp_ns, held[: finest + 1], asked=True)
+        self._count("requests_honoured")
+
+    # -- what to do next ----------------------------------------------------------------------------------------------
+
+    def next_event(self, now: float) -> float | None:
+        """When `begin` may have a job (not before `now`), None until something is offered or asked for.
+
+        To be asked while no job runs.
+        """
+        with self._lock:
+            if self._current is not None or self._asked:
+                return now
+            return None if self._waiting is None else max(now, self._limit.due)
+
+    def begin(self, now: float) -> Job | None:
+        """The next thing to make, None when there is none at `now`."""
+        with self._lock:
+            job = self._go_on(now) or self._answer(now)
+            if job is not None or self._waiting is None or self._limit.waits(now):
+                return job
+            waiting, self._waiting = self._waiting, None
+        settings, semantic = self.settings, self.maker.semantic_blocks
+        advice = self._link.advice(self.camera, settings.max_rate)
+        self._limit.passed(advice.frames_per_second, now)
+        number, most = self.next_frame, advice.semantic_bytes
+        room = len(self.maker.block_names) if most is None else semantic  # no picture where meaning hardly fits
+        wanted = min(self._link.finest(self.camera) + 1, room)
+        kept = settings.keep_frames and settings.accept_requests
+        frame = _Current(number, waiting.stamp_ns, [], None, wanted=wanted, begun=now)
+        opens = lambda: self.maker.open(waiting.source, number, waiting.stamp_ns, most)  # noqa: E731
+        return Job("meaning", frame, semantic if kept else min(wanted, semantic), now, opens, waiting)
+
+    def finish(self, job: Job, now: float) -> None:
+        """Takes what `job`, which was run, has made by `now`."""
+        frame = job.frame
+        if job.kind == "meaning":
+            self._finish_meaning(job, now)
+            return
+        with self._lock:
+            frame.blocks += job.blocks
+            if isinstance(frame, _Current) and job.kind == "picture":
+                self._picture_made = now
+                frame.pictures += 1
+                if not job.blocks or frame.pictures >= frame.wanted - self.maker.semantic_blocks:
+                    self._current = None
+        self._link.submit(self.camera, frame.number, frame.stamp_ns, job.blocks, asked=job.kind == "asked")
+
+    def failed(self, job: Job) -> None:
+        """`job` raised: its frame is given up."""
+        with self._lock:
+            job.frame.steps = None
+            if job.frame is self._current:
+                self._current = None
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _own_count(self, name: str) -> None:
+        self.counters[name] += 1
+
+    def _go_on(self, now: float) -> Job | None:
+        """More of the picture of the frame in the making, unless the next frame's meaning comes before it."""
+        frame = self._current
+        if frame is None:
+            return None
+        made = now if self._picture_made is None else self._picture_made
+        patient = frame.pictures > 0 or frame.begun - made < PICTURE_PATIENCE
+        if self._waiting is not None and not self._limit.waits(now) and patient:
+            if frame.pictures == 0:
+                self._count("pictures_skipped")
+            self._current = None
+            return None
+        return Job("picture", frame, 1, now, first=frame.pictures == 0)
+
+    def _answer(self, now: float) -> Job | None:
+        """Blocks that somebody asked for and that no frame had a use for."""
+        while self._asked:
+            number, stamp_ns, finest = self._asked.popleft()
+            frame = self._cache.get(number)
+            if frame is None or frame.steps is None or frame.stamp_ns != stamp_ns:
+                self._count("requests_too_late")
+                continue
+            missing = finest + 1 - len(frame.blocks)
+            if missing > 0:
+                return Job("asked", frame, missing, now, first=len(frame.blocks) <= self.maker.semantic_blocks)
+        return None
+
+    def _finish_meaning(self, job: Job, now: float) -> None:
+        frame = job.frame
+        assert isinstance(frame, _Current)
+        assert job.waiting is not None
+        self.encode_seconds = now - job.begun
+        self._describe(job.size, job.waiting.frame_id, frame.stamp_ns)
+        wanted = job.blocks[: frame.wanted]
+        self._link.offered(self.camera, wanted)
+        self._link.submit(self.camera, frame.number, frame.stamp_ns, wanted)
+        settings = self.settings
+        with self._lock:
+            frame.blocks = job.blocks
+            self._cache.frames = settings.keep_frames
+            if settings.accept_requests:
+                self._cache.put(frame)
+            self.next_frame = (frame.number + 1) % FRAMES
+            more = frame.wanted > self.maker.semantic_blocks
+            self._current = frame if more else None
+        self._count("encoded")
+
+    def _describe(self, size: tuple[int, int], frame_id: str, stamp_ns: int) -> None:
+        """Announces the stream; as changed with its first frame and whenever anything but its stamp changes."""
+        old, maker = self.info, self.maker
+        self.info = info = StreamInfo(
+            camera=self.camera,
+            frame_id=frame_id,
+            width=size[0],
+            height=size[1],
+            model=maker.name,
+            stream_hash=maker.stream_hash,
+            model_hash=maker.model_hash,
+            stamp_ns=max(0, stamp_ns),
+            calibration=self.calibration,
+        )
+        changed = old is None or replace(old, stamp_ns=info.stamp_ns) != info
+        self._announce(info, changed)
