@@ -98,18 +98,19 @@ class Codec:
         if most is not None and most < 1:
             raise ValueError(f"max_bytes: {most} is below 1")
         self.model.check(options)
-        made = self.model.encode(image, count, options)
-        total = 0
-        for index in range(count):
-            if index == self.semantic_blocks and most is not None and total >= most:
-                return
+        yield from self.bounded(self.model.encode(image, count, options), frame, most)
+
+    def bounded(self, made: Iterator[bytes], frame: int, max_bytes: int | None) -> Iterator[Block]:
+        """`made` (the bytes of blocks 0, 1, … of frame number `frame`) as Blocks, as far as `max_bytes` reaches; block
+        0 always."""
+        total = index = 0
+        while not (index == self.semantic_blocks and max_bytes is not None and total >= max_bytes):
             data = next(made, None)
-            if data is None:
-                return
-            total += len(data)
-            if index and most is not None and total > most:
+            total += 0 if data is None else len(data)
+            if data is None or (index and max_bytes is not None and total > max_bytes):
                 return
             yield Block(self.stream_tag, frame, index, data)
+            index += 1
 
     def motion(self) -> Motion | None:
         """A new memory of one camera's objects for `EncodeOptions.motion`; None for models without objects."""

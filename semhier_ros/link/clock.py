@@ -63,11 +63,14 @@ class MachineClock:
 MACHINE = MachineClock()
 
 
-class _NoBell:
-    """The bell of a clock by which nobody may sleep."""
+class ManualBell:
+    """The bell of a clock that is set by hand: nobody may sleep on it, but whether it was `rung` can be asked."""
+
+    def __init__(self) -> None:
+        self.rung = False
 
     def ring(self) -> None:
-        return
+        self.rung = True
 
     def wait_until(self, when: float | None) -> None:
         raise RuntimeError("nobody may wait by a clock that is set by hand: use `step`, not a thread")
@@ -89,5 +92,5 @@ class ManualClock:
     def wall(self) -> float:
         return self._epoch + self._now
 
-    def bell(self) -> Bell:
-        return _NoBell()
+    def bell(self) -> ManualBell:
+        return ManualBell()

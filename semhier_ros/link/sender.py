@@ -1,8 +1,8 @@
 """The sending end of a link: scheduler, pacer, transport, and what the receiver's reports make of them.
 
 `LinkSender` is the measured link; `PlainSender` the same face for a transport that says nothing back. Neither knows
-what carries the datagrams nor what time it is: transport and clock are handed in, and with `threaded` False nothing
-happens but in `step` and in the transport's calls, so that the very objects of a robot run in virtual time.
+what carries the datagrams nor what time it is: transport and clock are handed in, and by a `ManualClock` nothing
+happens but in `advance` and in the transport's calls, so that the very objects of a robot run in virtual time.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 
 from semhier_ros.codec.envelope import OVERHEAD, OVERHEAD_KEYED, EnvelopeError, is_envelope
 from semhier_ros.codec.report import KIND, ClockNote, Report, ReportError
-from semhier_ros.link.clock import MACHINE, Clock
+from semhier_ros.link.clock import MACHINE, Clock, ManualClock
 from semhier_ros.link.feedback.envelope import Opener, Sealer, start_of
 from semhier_ros.link.feedback.sender_control import Advice, LinkEstimate, SenderControl
-from semhier_ros.link.schedule.pacer import Pacer
+from semhier_ros.link.schedule.pacer import Pacer, SteppedPacer
 from semhier_ros.link.schedule.scheduler import BlockLike, Scheduler
 from semhier_ros.link.schedule.status import SchedulerStatus
 from semhier_ros.link.schedule.wire import WireModel
@@ -33,18 +33,23 @@ def measured(wire: WireModel, key: bytes | None = None) -> WireModel:
     return wire.with_overhead(OVERHEAD if key is None else OVERHEAD_KEYED)
 
 
+def _pacer(scheduler: Scheduler, transport: Transport, clock: Clock) -> Pacer:
+    if isinstance(clock, ManualClock):
+        return SteppedPacer(scheduler, transport, clock)
+    return Pacer(scheduler, transport, clock=clock)
+
+
 class PlainSender:
     """What an encoder gives its blocks to where nothing comes back: order, packets and budget, no envelopes, no advice.
 
-    `scheduler`: what leaves when. `transport`: closed with this object. `clock`, `threaded`: see `Pacer`.
+    `scheduler`: what leaves when. `transport`: closed with this object. `clock`: a `ManualClock` makes no thread, and
+    the caller calls `advance` at every time that `due` names.
     """
 
-    def __init__(
-        self, scheduler: Scheduler, transport: Transport, *, clock: Clock = MACHINE, threaded: bool = True
-    ) -> None:
+    def __init__(self, scheduler: Scheduler, transport: Transport, *, clock: Clock = MACHINE) -> None:
         self._clock = clock
         self._transport = transport
-        self.pacer = Pacer(scheduler, transport, clock=clock, threaded=threaded)
+        self.pacer = _pacer(scheduler, transport, clock)
 
     def offered(self, camera: str, semantic: Sequence[BlockLike]) -> None:
         """Tells how large the semantic blocks of a new frame are, block 0 among them, before they are submitted."""
@@ -83,9 +88,15 @@ class PlainSender:
         """What is queued, sent and dropped."""
         return self.pacer.status(camera)
 
-    def step(self) -> float | None:
-        """Without threads: sends what may leave now; when to call again (`Pacer.step`)."""
-        return self.pacer.step()
+    @property
+    def due(self) -> float | None:
+        """By a `ManualClock`: when to call `advance` next, None while nothing waits."""
+        return self.pacer.due if isinstance(self.pacer, SteppedPacer) else None
+
+    def advance(self) -> None:
+        """By a `ManualClock`: sends what may leave now."""
+        if isinstance(self.pacer, SteppedPacer):
+            self.pacer.advance()
 
     @property
     def connected(self) -> bool:
@@ -131,7 +142,6 @@ class LinkSender(PlainSender):
         key: bytes | None = None,
         on_request: OnRequest | None = None,
         clock: Clock = MACHINE,
-        threaded: bool = True,
     ) -> None:
         self._key = key
         self._on_request = on_request
@@ -146,7 +156,7 @@ class LinkSender(PlainSender):
         self._next_note: dict[str, float] = {}
         self._next_apply = 0.0
         self._applied_rate = scheduler.rate
-        self.pacer = Pacer(scheduler, self, clock=clock, threaded=threaded)
+        self.pacer = _pacer(scheduler, self, clock)
         self._apply(clock.now())
         self._inner = open_transport(SenderHooks(self._on_message, self._wrap_info, self._tick))
         self._transport = self._inner

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from semhier_ros.scene.backend import Backend
 from semhier_ros.scene.budget import Motion, importance, pare
 from semhier_ros.scene.folder import SceneFolder
 from semhier_ros.scene.layout import SceneCode
-from semhier_ros.scene.objects import code_objects, code_picture, find_objects
+from semhier_ros.scene.objects import Objects, code_objects, code_picture, find_objects
 from semhier_ros.scene.reader import SceneReader, meaning_map
 
 
@@ -46,22 +46,43 @@ class SceneModel:
             raise ValueError(f"quality: {options.quality}, but model {self.name} has one operating point")
 
     def encode(self, image: NDArray[np.uint8], blocks: int, options: EncodeOptions) -> Iterator[bytes]:
-        threshold = self.folder.threshold if options.threshold is None else options.threshold
-        size = (image.shape[1], image.shape[0])
-        objects = find_objects(
-            self.backend.detect(self._canvas(size).place(image)), threshold, self.stream.layout.max_objects
-        )
-        code = code_objects(self.stream, self.folder.projection, objects, blocks)
+        objects = self.find(image, options.threshold)
         moved = options.motion.update(objects.boxes) if options.motion is not None else None
-        if options.max_bytes is not None:
-            code = pare(self.stream, code, importance(self.stream.layout, objects, moved), options.max_bytes)
+        yield from self.encode_objects(objects, blocks, options.max_bytes, moved, lambda: self.analyse(image))
+
+    def find(self, image: NDArray[np.uint8], threshold: float | None = None) -> Objects:
+        """The objects of a picture (H,W,3 uint8 RGB) that are worth sending."""
+        least = self.folder.threshold if threshold is None else threshold
+        maps = self.backend.detect(self._canvas((image.shape[1], image.shape[0])).place(image))
+        return find_objects(maps, least, self.stream.layout.max_objects)
+
+    def analyse(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The picture latents of a picture (H,W,3 uint8 RGB)."""
+        return self.backend.analyse(self._picture_canvas((image.shape[1], image.shape[0])).place(image))
+
+    def encode_objects(
+        self,
+        objects: Objects,
+        blocks: int,
+        max_bytes: int | None,
+        moved: NDArray[np.float64] | None,
+        latents: Callable[[], NDArray[np.float32]],
+    ) -> Iterator[bytes]:
+        """The first `blocks` blocks of a scene with these objects, each made when it is asked for.
+
+        max_bytes: as in EncodeOptions. moved: how much each object moved (`Motion.update`), None: not at all. latents:
+        gives the picture's latents (`analyse`), called when the first picture block is asked for.
+        """
+        code = code_objects(self.stream, self.folder.projection, objects, blocks)
+        if max_bytes is not None:
+            code = pare(self.stream, code, importance(self.stream.layout, objects, moved), max_bytes)
         for index in range(blocks):
             if len(code) and 0 < index < self.semantic_blocks and not code.refined(index).any():
                 return
             if index == self.semantic_blocks:
-                latents = self.backend.analyse(self._picture_canvas(size).place(image))
+                picture = latents()
             if index >= self.semantic_blocks:
-                code_picture(self.stream, latents, code, index - self.semantic_blocks + 1)
+                code_picture(self.stream, picture, code, index - self.semantic_blocks + 1)
             yield self.stream.encode(index, code)
 
     def decode(self, index: int, data: bytes, code: SceneCode | None) -> SceneCode:

@@ -222,3 +222,27 @@ def test_a_packet_capture_agrees_with_the_wire_model():
     assert sum(ours[-departures:]) == pytest.approx(modelled, rel=0.05)
     bare = ZENOH_UDP.with_overhead(5).wire_bytes(15 + 20) - 20
     assert bare <= 75, f"a coarse message costs {bare} bytes besides its payload"
+
+
+def test_a_packet_of_30_bytes_costs_79_on_the_wire_and_is_charged_so():
+    """44 bytes of Zenoh, UDP and IP, 5 of the envelope; virtual replay: test/camera/test_same_bytes.py."""
+    from semhier_ros.link.emulate.emulator import LinkEmulator, parse_link
+
+    endpoint = free_endpoint()
+    with LinkEmulator(parse_link("1mbit"), forward_port=int(endpoint.rpartition(":")[2]), keep_log=True) as relay:
+        relayed = f"udp/127.0.0.1:{relay.listen_port}"
+        scheduler = Scheduler(pack, split, default_policies(2, 2), wire=measured(ZENOH_UDP))
+        with (
+            LinkReceiver(receiving(ZenohOptions(listen=(endpoint,))), lambda *event: None, report=False) as receiver,
+            LinkSender(scheduler, sending(ZenohOptions(connect=(relayed,))), repeats=0) as sender,
+        ):
+            assert until(lambda: receiver.open)
+            sender.set_info("front", b"hello")
+            assert sender.wait_connected(10.0)
+            for frame in range(60):  # the first ones name their key by its text
+                before = sender.status().wire_bytes
+                sender.submit("front", frame, frame, [FakeBlock(1, bytes(30 - 12))])
+                time.sleep(0.05)
+                assert sender.status().wire_bytes - before == 79
+            sizes = [entry[3] for entry in relay.log if entry[0] == "up"][-30:]
+    assert sizes.count(79) >= 25, f"the last datagrams took {sizes} bytes on IP"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from semhier_ros.command import CommandError
 from semhier_ros.lab.replay.reader import Reader
-from semhier_ros.lab.streams.base import Camera, Costs, FrameStream
+from semhier_ros.lab.streams.base import Camera, Costs, Stream
 from semhier_ros.link.emulate.profile import LinkProfile
 
 CODECS = ("semhier", "answer", "jpeg", "webp", "h264")
@@ -44,7 +44,7 @@ def make_stream(
     finest: int | None = None,
     finalists: int = 3,
     progress: Callable[[float], None] | None = None,
-) -> FrameStream:
+) -> Stream:
     """The stream `name` for `cameras` over `link` with a budget of `rate` wire bytes per second.
 
     semhier and answer have nothing to choose; for jpeg, webp and h264 a search in virtual time finds the setting with

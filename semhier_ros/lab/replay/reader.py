@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from semhier_ros.lab.replay.store import (
 from semhier_ros.lab.streams.base import Camera, Picture
 
 Detections = tuple[Detection, ...]
+Made = TypeVar("Made")
 OPEN = 4
 """Frames whose picture blocks can still be made without running the detector again."""
 
@@ -82,7 +83,7 @@ class Reader:
     """What a replay asks of a model. `store` keeps what was made; `threads` of the networks, 0 for their own choice.
 
     `costs_ms`: name -> what each frame took, of those that were made in this process; `network_seconds`: processor time
-    of all of them together, which a full cache saves.
+    of all of them together, which a full cache saves. `remembering`: the codec, whose decoders read no prefix twice.
     """
 
     def __init__(self, codec: Codec, store: Store | None = None) -> None:
@@ -96,7 +97,7 @@ class Reader:
         self._encoded: dict[str, Encoded] = {}
         self._open: dict[str, Iterator[Block]] = {}
         self._read: dict[tuple[tuple[bytes, ...], tuple[int, int]], Detections] = {}
-        self._remembering = Codec(_Remembering(codec.model, self._read))
+        self.remembering = Codec(_Remembering(codec.model, self._read))
 
     @classmethod
     def load(cls, model: str, device: str = "cpu", store: Store | None = None, threads: int = 1) -> Reader:
@@ -117,9 +118,7 @@ class Reader:
         if stored is not None and len(stored[0]) >= wanted:
             made = Encoded(tuple(map(unpack_bytes, stored[0])), tuple(map(unpack_detections, stored[1])))
         else:
-            spent = time.process_time()
-            made = self._encode(key, camera, number, held, whole)
-            self.network_seconds += time.process_time() - spent
+            made = self.timed(lambda: self._encode(key, camera, number, held, whole))
             self.store.put(
                 "encoded", key, [[pack_bytes(data) for data in made.blocks], [*map(pack_detections, made.readings)]]
             )
@@ -128,6 +127,13 @@ class Reader:
         for place, reading in enumerate(made.readings):
             self._read[made.blocks[: place + 1], camera.size] = reading
         self._encoded[key] = made
+        return made
+
+    def timed(self, make: Callable[[], Made]) -> Made:
+        """What `make` makes, its processor time counted as the networks'."""
+        spent = time.process_time()
+        made = make()
+        self.network_seconds += time.process_time() - spent
         return made
 
     def blocks(self, camera: Camera, number: int, whole: bool = True) -> list[Block]:
@@ -140,7 +146,7 @@ class Reader:
 
     def decoder(self, size: tuple[int, int], keep_frames: int = 32) -> Any:
         """The package's own decoder for pictures of `size`, which reads no prefix twice."""
-        return self._remembering.decoder(size, keep_frames)
+        return self.remembering.decoder(size, keep_frames)
 
     def reference(self, camera: Camera, number: int) -> Detections:
         """What the detector reads on the uncompressed frame: all semantic blocks."""

@@ -1,41 +1,71 @@
 """`answer`: the encoder's own object list, sent as it is: what a robot that trusts its detector would send.
 
-One packet a frame (`evaluation/answer.py` codes it), in the same kind of packets, under the same scheduler and with the
-same repeats as our coarse block. It carries no latents, no calibrated reading and no picture.
+One packet a frame (`lab.answer` codes it), over the same two ends and the same measured link as our blocks: envelopes,
+reports, rate, advice, and the repeats of our coarse block. It carries no latents, no calibrated reading and no picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
+from semhier_ros.camera.encoder_end import Opened
 from semhier_ros.codec.packet import Block, PacketError
 from semhier_ros.codec.reading import Reading
 from semhier_ros.lab.baselines.answer_coder import AnswerCoder
 from semhier_ros.lab.replay.reader import Reader
-from semhier_ros.lab.streams.base import Camera, Costs
-from semhier_ros.lab.streams.blocks import BlockReceiver, BlockSender
-from semhier_ros.link import LevelPolicy
+from semhier_ros.lab.streams.base import Camera, Costs, Tap, TimedCamera
+from semhier_ros.lab.streams.blocks import BlockSession, Ends, SceneObjects
+from semhier_ros.link import default_policies
+from semhier_ros.link.emulate.profile import LinkProfile
+from semhier_ros.scene.budget import importance
+from semhier_ros.scene.objects import code_objects
 
 NAME = "answer"
 
 
-class _Source:
-    """Object lists as blocks 0 of frames that have no other."""
+class _Maker:
+    """`BlocksMaker` of object lists as blocks 0 of frames that have no other; where the link is too small for all
+    objects, the least important ones stay behind."""
 
-    names: tuple[str, ...] = (NAME,)
-    early, late_seconds = 1, 0.0
+    block_names: tuple[str, ...] = (NAME,)
+    semantic_blocks = 1
 
-    def __init__(self, reader: Reader, coder: AnswerCoder, costs: Costs) -> None:
-        self._reader, self._coder, self.early_seconds = reader, coder, costs.semantic
-        self._made: dict[tuple[bytes, ...], bytes] = {}
+    def __init__(self, reader: Reader, coder: AnswerCoder, camera: Camera) -> None:
+        codec = reader.codec
+        self._reader, self._coder, self._camera = reader, coder, camera
+        self.name, self.stream_hash, self.model_hash = NAME, codec.stream_hash, codec.model_hash
+        self._objects = SceneObjects(reader, camera)
+        self._before: int | None = None
 
-    def made(self, camera: Camera, number: int, late: bool) -> Sequence[Block]:
-        blocks = self._reader.encoded(camera, number).blocks[: self._reader.levels]
-        data = self._made.get(blocks)
-        if data is None:
-            data = self._made[blocks] = self._coder.encode(blocks)
-        return [Block(self._reader.codec.stream_tag, number & 0xFFFF, 0, data)]
+    def open(self, source: int, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
+        before, self._before = self._before, source
+        return Opened(self._camera.size, self._made(source, frame, max_bytes, before))
+
+    def _made(self, number: int, frame: int, max_bytes: int | None, before: int | None) -> Iterator[Block]:
+        reader = self._reader
+        data = self._coder.encode(reader.encoded(self._camera, number).blocks[: reader.levels])
+        if max_bytes is not None and len(data) > max_bytes:
+            data = self._pared(number, max_bytes, before)
+        yield Block(reader.codec.stream_tag, frame, 0, data)
+
+    def _pared(self, number: int, max_bytes: int, before: int | None) -> bytes:
+        """The longest list of the most important objects that takes at most `max_bytes`; one object always stays."""
+        model: Any = self._reader.codec.model
+        objects = self._objects(number)
+        code = code_objects(model.stream, model.folder.projection, objects, self._reader.levels)
+        order = np.argsort(
+            -importance(model.stream.layout, objects, self._objects.moved(number, before)), kind="stable"
+        )
+        data = b""
+        for count in range(1, len(order) + 1):
+            longer = self._coder.encode_code(code.take(np.isin(np.arange(len(order)), order[:count])))
+            if data and len(longer) > max_bytes:
+                break
+            data = longer
+        return data
 
 
 class _Decoder:
@@ -60,28 +90,51 @@ class _Decoder:
         return Reading(block.frame, last, last, found, len(block.data), fresh)
 
 
+class _Codec:
+    """What a decoding end asks of a codec, for object lists."""
+
+    block_names: tuple[str, ...] = (NAME,)
+    semantic_blocks = 1
+
+    def __init__(self, reader: Reader, coder: AnswerCoder) -> None:
+        codec = reader.codec
+        self._reader, self._coder = reader, coder
+        self.name, self.stream_tag = NAME, codec.stream_tag
+        self.stream_hash, self.model_hash = codec.stream_hash, codec.model_hash
+
+    def decoder(self, image_size: tuple[int, int], keep_frames: int) -> _Decoder:
+        return _Decoder(self._reader, self._coder, image_size)
+
+
 class AnswerStream:
     """The bare answer as a stream."""
 
     name = NAME
     purposes = (NAME,)
 
-    def __init__(self, reader: Reader, costs: Costs, *, max_rate: float = 0.0, repeats: int = 1) -> None:
+    def __init__(self, reader: Reader, costs: Costs, *, max_rate: float = 0.0) -> None:
         self._reader, self._costs, self._max_rate = reader, costs, max_rate
         self._coder = AnswerCoder(reader.codec)
-        self._policies = (LevelPolicy(1.0, repeats, 1, superseded=False),)
 
     @property
     def setting(self) -> str:
         """What is sent, in words."""
         return "object lists: box, score and name of every object, entropy-coded by the model's own tables"
 
-    def sender(self, cameras: Sequence[Camera], rate: float) -> BlockSender:
-        """The robot's end."""
-        source = _Source(self._reader, self._coder, self._costs)
-        return BlockSender(cameras, source, self._policies, rate, max_rate=self._max_rate)
-
-    def receiver(self, cameras: Sequence[Camera]) -> BlockReceiver:
-        """The base's end."""
-        decoders = [_Decoder(self._reader, self._coder, camera.size) for camera in cameras]
-        return BlockReceiver(cameras, decoders, (NAME,), self._costs.read, self._reader.levels)
+    def session(
+        self, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None = None
+    ) -> BlockSession:
+        """Both ends of all cameras, and the link between them."""
+        reader, costs = self._reader, self._costs
+        ends = Ends(
+            [_Maker(reader, self._coder, camera) for camera in cameras],
+            _Codec(reader, self._coder),
+            default_policies(1, 1),
+            costs.semantic,
+            0.0,
+            costs.read,
+            (NAME,),
+            reader.levels,
+            self._max_rate,
+        )
+        return BlockSession(ends, cameras, rate, link)

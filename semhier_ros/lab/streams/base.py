@@ -1,7 +1,8 @@
 """What a frame stream is: the interface that every codec of a replay or a link bench offers.
 
-A stream makes a sender for the cameras' end and a receiver for the base's. Both are driven by a clock of the caller's,
-in seconds since the run began, that never decreases; neither waits, sleeps or looks at a clock of its own.
+A stream that talks back (ours) makes a `Session`: both ends and the link between them. One that only sends (pictures,
+video) makes a sender for the cameras' end and a receiver for the base's. All are driven by a clock of the caller's, in
+seconds since the run began, that never decreases; none waits, sleeps or looks at a clock of its own.
 
     sender, receiver = stream.sender(cameras, rate), stream.receiver(cameras)
     sender.offer(camera, number, stamp_ns, now)          # the camera took frame `number`
@@ -14,14 +15,16 @@ in seconds since the run began, that never decreases; neither waits, sleeps or l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.reading import Detection
+from semhier_ros.link.emulate.direction import DirectionCounters
+from semhier_ros.link.emulate.profile import LinkProfile
 
 Picture = NDArray[np.uint8]
 
@@ -37,6 +40,13 @@ class Camera(Protocol):
     def __len__(self) -> int: ...
     def key(self, number: int) -> str: ...
     def image(self, number: int) -> Picture: ...
+
+
+class TimedCamera(Camera, Protocol):
+    """A camera whose frames have times: ns since the run began, strictly increasing."""
+
+    @property
+    def times_ns(self) -> Sequence[int]: ...
 
 
 class Departure(NamedTuple):
@@ -71,6 +81,23 @@ class Answer(NamedTuple):
     purpose: str
 
 
+class Sent(NamedTuple):
+    """One datagram: when it left (s), its camera, frame, wire bytes and purpose, whether it repeats, and why it was
+    lost on the way ("": it was not). `number` -1 and purpose "description" or "note" for what belongs to no frame."""
+
+    time: float
+    camera: int
+    number: int
+    wire_bytes: int
+    purpose: str
+    repeat: bool
+    cause: str
+
+
+Tap = Callable[[int, int, int, bytes, float], None]
+"""(camera, frame, block index, bytes, time) of a block that arrived."""
+
+
 class Sender(Protocol):
     """The robot's end of all cameras of a run, under one budget."""
 
@@ -99,8 +126,34 @@ class Receiver(Protocol):
         ...
 
 
-class FrameStream(Protocol):
-    """A codec with its setting. `name` as in `--codecs`, `setting` in words, `levels` of the taxonomy that it answers.
+class Session(Protocol):
+    """A run of a stream over a link: both ends and what lies between them.
+
+    At each time the caller calls `arrive`, then `offer` for every frame that a camera took, then `work`. `sent`: what
+    left the cameras' end; `answers`: what the base knew. `next_event`: when to come again because something is on its
+    way or in the making, None when nothing is; `next_duty`: when to come again besides, for what goes on for ever.
+    """
+
+    sent: list[Sent]
+    answers: list[Answer]
+
+    def arrive(self, now: float) -> None: ...
+    def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None: ...
+    def work(self, now: float) -> None: ...
+    def next_event(self, now: float) -> float | None: ...
+    def next_duty(self, now: float) -> float | None: ...
+
+    def counters(self) -> dict[str, int]:
+        """What was made and what was left out."""
+        ...
+
+    def link(self) -> dict[str, int]:
+        """What the link did."""
+        ...
+
+
+class Stream(Protocol):
+    """A codec with its setting. `name` as in `--codecs`, `setting` in words.
 
     `purposes`: what datagrams can be for, in order of urgency, as in Departure.
     """
@@ -111,6 +164,20 @@ class FrameStream(Protocol):
     def setting(self) -> str: ...
     @property
     def purposes(self) -> tuple[str, ...]: ...
+
+
+@runtime_checkable
+class LinkedStream(Stream, Protocol):
+    """A stream whose ends talk to each other."""
+
+    def session(
+        self, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None = None
+    ) -> Session: ...
+
+
+class FrameStream(Stream, Protocol):
+    """A stream that only sends."""
+
     def sender(self, cameras: Sequence[Camera], rate: float) -> Sender: ...
     def receiver(self, cameras: Sequence[Camera]) -> Receiver: ...
 
@@ -176,3 +243,14 @@ class Waiting:
         """The moment at which it is done; the processor is taken until then."""
         self._free = max(now, self._free) + seconds
         return self._free
+
+
+def link_counts(up: DirectionCounters) -> dict[str, int]:
+    """What a direction did, in a report's words."""
+    return {
+        "datagrams": up.offered,
+        "bytes": up.offered_bytes,
+        "lost": up.dropped_loss,
+        "dropped at the full queue": up.dropped_queue,
+        "lost in outages": up.dropped_outage,
+    }

@@ -1,248 +1,287 @@
-"""Blocks through our own scheduler: `semhier`, and `answer` in packets of the same kind.
+"""Blocks over the measured link: `semhier`, and `answer` in packets of the same kind.
 
-The sender does what `encoder_node` does, in the caller's time: the newest frame waits in a slot, its meaning is encoded
-and queued, then its picture unless the next frame waits already; the scheduler orders, packs and paces. The receiver
-parses packets, assembles pieces and pushes blocks into the package's own decoder.
+Both ends are the nodes' own: `camera.encoder_end` and `camera.decoder_end` with `LinkSender` and `LinkReceiver` between
+them, over a hop in virtual time. So envelopes, reports, repeats by measured loss, rate control and the link's advice
+are sent, followed and charged here as on a robot. What is imagined is what computing takes, and that no frame is
+encoded twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from semhier_ros.codec.packet import Block, Packet, PacketError, PieceAssembler, restore_stamp, split
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.camera.decoder_end import DecoderEnd, Output
+from semhier_ros.camera.encoder_end import BlocksMaker, EncoderEnd, EncoderSettings, Job, Opened
+from semhier_ros.codec.packet import Block, Packet, split
+from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.lab.replay.reader import Reader
-from semhier_ros.lab.streams.base import Answer, Camera, Costs, Departure, Waiting
+from semhier_ros.lab.replay.store import digest, pack_bytes, unpack_bytes
+from semhier_ros.lab.streams.base import Answer, Camera, Costs, Sent, Tap, TimedCamera, Waiting, link_counts
 from semhier_ros.link import LevelPolicy, Scheduler, default_policies
-from semhier_ros.link.schedule.wire import ZENOH_UDP, WireModel
+from semhier_ros.link.clock import ManualClock
+from semhier_ros.link.emulate.hop import Message, VirtualHop, earliest
+from semhier_ros.link.emulate.profile import LinkProfile
+from semhier_ros.link.receiver import LinkReceiver
+from semhier_ros.link.schedule.wire import ZENOH_UDP
+from semhier_ros.link.sender import LinkSender, measured
+from semhier_ros.scene.budget import Motion
+from semhier_ros.scene.objects import Objects
 
 KEEP_FRAMES = 32
+_PURPOSES = {"info": "description", "note": "note"}
 
 
-class BlockSource(Protocol):
-    """Where a sender's blocks come from: `made(camera, number, late)` gives a frame's first `early` blocks, which are
-    ready after `early_seconds`, or the others, which are ready `late_seconds` later. `names` of all blocks."""
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What a session's two ends are made of. `makers`: of each camera, whose sources are frame numbers. `codec`: what
+    the decoder reads with (`decoder`, hashes, `block_names` …). `early`, `late`, `read`: seconds that a frame's
+    semantic blocks, its picture blocks and a reading take. `names`: what blocks are called; `levels` of the taxonomy.
+    """
 
-    names: tuple[str, ...]
-    early: int
-    early_seconds: float
-    late_seconds: float
-
-    def made(self, camera: Camera, number: int, late: bool) -> Sequence[Block]: ...
-
-
-@dataclass(slots=True)
-class _Encoder:
-    """One camera's encoder: the newest frame that waits, what it works on and until when."""
-
-    slot: tuple[int, int] | None = None
-    busy_until: float | None = None
-    number: int = 0
-    stamp_ns: int = 0
-    late: bool = False
-    next_start: float = 0.0
+    makers: Sequence[BlocksMaker]
+    codec: Any
+    policies: Sequence[LevelPolicy]
+    early: float
+    late: float
+    read: float
+    names: Sequence[str]
+    levels: int
+    max_rate: float = 0.0
+    finest: int = 15
 
 
-class BlockSender:
-    """`Sender` of blocks. `rate` in wire bytes per second (0: unlimited), `max_rate` frames a second at most (0: all),
-    `finest` the last block that is sent."""
+def camera_name(place: int) -> str:
+    """What a session calls the camera at that place among its cameras."""
+    return f"camera_{place}"
+
+
+class _Processor:
+    """What one camera's encoder works on, and until when."""
+
+    def __init__(self, end: EncoderEnd) -> None:
+        self.end = end
+        self.job: Job | None = None
+        self.until = 0.0
+
+
+class BlockSession:
+    """`Session` of blocks. `rate`: the budget in wire bytes per second (0: none); `link`: of both directions."""
 
     def __init__(
-        self,
-        cameras: Sequence[Camera],
-        source: BlockSource,
-        policies: Sequence[LevelPolicy],
-        rate: float,
-        *,
-        wire: WireModel = ZENOH_UDP,
-        max_rate: float = 0.0,
-        finest: int = 15,
+        self, ends: Ends, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None = None
     ) -> None:
-        self._cameras, self._source, self._finest = cameras, source, finest
-        self._scheduler = Scheduler(Packet.pack, split, policies, wire=wire, rate=rate or None)
-        self._places = {str(place): place for place in range(len(cameras))}
-        self._encoders = [_Encoder() for _ in cameras]
-        self._numbers: list[dict[int, int]] = [{} for _ in cameras]
-        self._gap = 1.0 / max_rate if max_rate else 0.0
-        self._counts = {"offered": 0, "encoded": 0, "pictures_skipped": 0}
+        self._ends, self._cameras, self._tap = ends, cameras, tap
+        self._clock = ManualClock()
+        self._hop = VirtualHop(link, self._clock, on_message=self._message)
+        self._counts: Counter[str] = Counter()
+        self._places = {camera_name(place): place for place in range(len(cameras))}
+        self._numbers = [{time: number for number, time in enumerate(camera.times_ns)} for camera in cameras]
+        self._reading = Waiting()
+        self.outputs: list[tuple[str, Output]] = []
+        self.sent: list[Sent] = []
+        self.answers: list[Answer] = []
+        wire = measured(ZENOH_UDP)
+        scheduler = Scheduler(Packet.pack, split, ends.policies, wire=wire, rate=rate or None)
+        self._sender = LinkSender(scheduler, self._hop.sending, budget=rate or None, clock=self._clock)
+        settings = EncoderSettings(ends.max_rate)
+        self._processors = []
+        for name, maker in zip(self._places, ends.makers, strict=True):
+            end = EncoderEnd(name, maker, self._sender, self._announce, settings, count=self._count)
+            self._sender.set_finest(name, ends.finest)
+            self._processors.append(_Processor(end))
+        codecs = {ends.codec.stream_hash: ends.codec}
+        self._decoders = {
+            name: DecoderEnd(
+                name, codecs, KEEP_FRAMES, lambda kind, text: self._count(f"decoder_{kind}"), tap=self._block
+            )
+            for name in self._places
+        }
+        self._receiver = LinkReceiver(self._hop.receiving, self._datagram, self._info, clock=self._clock)
+
+    # -- in the caller's time -----------------------------------------------------------------------------------------
+
+    def arrive(self, now: float) -> None:
+        self._clock.set(now)
+        self._hop.deliver()
 
     def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None:
-        """A camera took a frame; one that waits is replaced."""
-        self._counts["offered"] += 1
-        self._encoders[camera].slot = (number, stamp_ns)
-        self._work(now)
+        self._processors[camera].end.offer(number, stamp_ns, "", now)
+
+    def work(self, now: float) -> None:
+        for processor in self._processors:
+            self._encode(processor, now)
+        self._hop.tick()
+        self._sender.advance()
 
     def next_event(self, now: float) -> float | None:
-        """When an encoder is done or a datagram may leave."""
-        times = [encoder.busy_until for encoder in self._encoders if encoder.busy_until is not None]
-        times += [max(now, encoder.next_start) for encoder in self._encoders if _ready(encoder)]
-        departure = self._scheduler.next_departure(now)
-        if departure is not None:
-            times.append(departure)
-        return min(times, default=None)
+        times = [one.end.next_event(now) if one.job is None else one.until for one in self._processors]
+        return earliest(*times, self._sender.due, self._hop.up.next_arrival)
 
-    def pop(self, now: float) -> Departure | None:
-        """The datagram that leaves at `now`."""
-        self._work(now)
-        datagram = self._scheduler.pop(now)
-        if datagram is None:
-            return None
-        place = self._places[datagram.camera]
-        names = self._source.names
-        return Departure(
-            place,
-            datagram.payload,
-            datagram.wire_bytes,
-            self._numbers[place][datagram.frame],
-            names[datagram.level],
-            datagram.copy > 0,
-        )
+    def next_duty(self, now: float) -> float | None:
+        return earliest(self._hop.next_tick, self._hop.down.next_arrival)
 
     def counters(self) -> dict[str, int]:
-        """Frames offered and encoded, pictures skipped, and per block `made_`, `sent_` and `dropped_`."""
-        status = self._scheduler.status(0.0)
-        result = dict(self._counts)
-        for name, level in zip(self._source.names, status.levels, strict=False):
+        """Frames offered and encoded, pictures skipped, what the ends of the link counted, and per block `sent_` and
+        `dropped_`."""
+        result = {"offered": 0, "encoded": 0, "pictures_skipped": 0} | self._counts
+        result["offered"] = result.pop("images", 0)
+        for name, level in zip(self._ends.names, self._sender.status().levels, strict=False):
             result |= {f"sent_{name}": level.sent, f"dropped_{name}": level.dropped}
-        return result
+        heard = self._sender.counters
+        return result | {name: heard.get(name, 0) for name in ("reports", "info_puts")}
 
-    def _work(self, now: float) -> None:
-        """Lets every encoder do what it has done by `now`."""
-        for place, encoder in enumerate(self._encoders):
-            while True:
-                if encoder.busy_until is not None:
-                    if encoder.busy_until > now:
-                        break
-                    self._finish(place, encoder, encoder.busy_until)
-                elif _ready(encoder) and encoder.next_start <= now:
-                    self._begin(encoder, now)
-                else:
-                    break
+    def link(self) -> dict[str, int]:
+        """What the link did towards the base, and what came back."""
+        down = self._hop.down.counters
+        return link_counts(self._hop.up.counters) | {
+            "datagrams back": down.offered,
+            "bytes back": down.offered_bytes,
+        }
 
-    def _begin(self, encoder: _Encoder, now: float) -> None:
-        assert encoder.slot is not None
-        encoder.number, encoder.stamp_ns = encoder.slot
-        encoder.slot, encoder.late = None, False
-        encoder.next_start = now + self._gap - 1e-3 if self._gap else now
-        encoder.busy_until = now + self._source.early_seconds
+    # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _finish(self, place: int, encoder: _Encoder, now: float) -> None:
-        number = encoder.number
-        blocks = self._source.made(self._cameras[place], number, encoder.late)
-        wanted = [block for block in blocks if block.index <= self._finest]
-        self._numbers[place][number & 0xFFFF] = number
-        self._submit(place, number, encoder.stamp_ns, wanted, now)
-        encoder.busy_until = None
-        if encoder.late:
-            encoder.late = False
+    def _count(self, name: str) -> None:
+        self._counts[name] += 1
+
+    def _announce(self, info: StreamInfo, changed: bool) -> None:
+        self._sender.set_info(info.camera, info.to_bytes(), changed)
+
+    def _encode(self, processor: _Processor, now: float) -> None:
+        """Lets an encoder do what it has done by `now`."""
+        end = processor.end
+        while True:
+            if processor.job is not None:
+                if processor.until > now:
+                    return
+                processor.job.run()
+                end.finish(processor.job, processor.until)
+            processor.job = job = end.begin(now)
+            if job is None:
+                return
+            processor.until = now + job_seconds(job, self._ends.early, self._ends.late)
+
+    def _message(self, message: Message) -> None:
+        if message.kind in ("request", "query"):
             return
-        self._counts["encoded"] += 1
-        if min(self._finest + 1, len(self._source.names)) <= self._source.early:
+        place, datagram = self._places[message.camera], message.datagram
+        number, purpose, repeat = -1, _PURPOSES.get(message.kind, ""), False
+        if datagram is not None:
+            number = self._numbers[place][datagram.stamp_ns]
+            purpose, repeat = self._ends.names[datagram.level], datagram.copy > 0
+        self.sent.append(Sent(message.time, place, number, message.wire_bytes, purpose, repeat, message.cause))
+
+    def _datagram(self, camera: str, level: int, packet: bytes) -> None:
+        now = self._clock.now()
+        self._outputs(camera, self._decoders[camera].datagram(packet, now), now)
+
+    def _info(self, camera: str, data: bytes) -> None:
+        now = self._clock.now()
+        self._outputs(camera, self._decoders[camera].describe(StreamInfo.from_bytes(data), now), now)
+
+    def _outputs(self, camera: str, outputs: Sequence[Output], now: float) -> None:
+        changed = [output for output in outputs if output.changed]
+        if not changed:
             return
-        if encoder.slot is not None and encoder.next_start <= now:
-            self._counts["pictures_skipped"] += 1
-        else:
-            encoder.late, encoder.busy_until = True, now + self._source.late_seconds
-
-    def _submit(self, place: int, number: int, stamp_ns: int, blocks: Sequence[Block], now: float) -> None:
-        self._scheduler.submit(str(place), number & 0xFFFF, stamp_ns, blocks, now)
-
-
-def _ready(encoder: _Encoder) -> bool:
-    return encoder.busy_until is None and encoder.slot is not None
-
-
-class BlockReceiver:
-    """`Receiver` of packets: pieces are assembled, blocks go through `decoders`, one for each camera, and every fresh
-    reading is an answer `seconds` later."""
-
-    def __init__(
-        self,
-        cameras: Sequence[Camera],
-        decoders: Sequence[Any],
-        names: Sequence[str],
-        seconds: float,
-        levels: int,
-        tap: Callable[[int, int, int, bytes, float], None] | None = None,
-    ) -> None:
-        self._cameras, self._decoders, self._names = cameras, decoders, names
-        self._seconds, self._levels, self._tap = seconds, levels, tap
-        self._assemblers = [PieceAssembler() for _ in cameras]
-        self._stamps: list[dict[int, int]] = [{} for _ in cameras]
-        self._numbers: list[int] = [0 for _ in cameras]
-        self._near = [0 for _ in cameras]
-        self._worker = Waiting()
-
-    def push(self, camera: int, payload: bytes, now: float) -> list[Answer]:
-        """The readings that a packet makes."""
-        try:
-            packet = Packet.parse(payload)
-        except PacketError:
-            return []
-        number = self._number(camera, packet.frame)
-        if packet.stamp is not None:
-            stamp = restore_stamp(packet.stamp, self._near[camera])
-            self._stamps[camera][number] = self._near[camera] = stamp
-        if packet.piece is None:
-            blocks = packet.blocks
-        else:
-            whole = self._assemblers[camera].add(packet)
-            blocks = () if whole is None else (whole,)
-        answers = []
-        for block in blocks:
-            if self._tap is not None:
-                self._tap(camera, number, block.index, block.data, now)
-            try:
-                reading = self._decoders[camera].push(block)
-            except PacketError:
-                continue
-            stamp_ns = self._stamps[camera].get(number)
-            if reading is None or not reading.fresh or stamp_ns is None:
-                continue
-            answers.append((reading, stamp_ns, block.index))
-        if not answers:
-            return []
-        ready = self._worker.done(now, self._seconds)
-        return [
-            Answer(
-                camera,
-                number,
-                stamp_ns,
-                now,
-                ready,
-                min(reading.level, self._levels - 1),
-                reading.prefix,
-                reading.detections,
-                self._names[index],
+        self.outputs += [(camera, output) for output in changed]
+        place, ends = self._places[camera], self._ends
+        ready = self._reading.done(now, ends.read)
+        for output in changed:
+            reading = output.reading
+            if reading.level < min(reading.prefix, ends.levels - 1):
+                continue  # the same reading, cut for the topic of a coarser level
+            self.answers.append(
+                Answer(
+                    place,
+                    self._numbers[place][output.stamp_ns],
+                    output.stamp_ns,
+                    now,
+                    ready,
+                    reading.level,
+                    reading.prefix,
+                    reading.detections,
+                    ends.names[min(reading.prefix, len(ends.names) - 1)],
+                )
             )
-            for reading, stamp_ns, index in answers
-        ]
 
-    def anchor(self, camera: int, stamp_ns: int) -> None:
-        """What the stream's description tells of the source's clock."""
-        self._near[camera] = stamp_ns
-
-    def _number(self, camera: int, frame: int) -> int:
-        """The frame's whole number: the one nearest to the newest that ends in these 16 bits."""
-        newest = self._numbers[camera]
-        number = newest + (frame - newest + 0x8000) % 0x10000 - 0x8000
-        self._numbers[camera] = max(newest, number)
-        return number
+    def _block(self, camera: str, block: Block, stamp_ns: int) -> None:
+        if self._tap is not None:
+            place = self._places[camera]
+            self._tap(place, self._numbers[place][stamp_ns], block.index, block.data, self._clock.now())
 
 
-class SemhierSource:
-    """Blocks of the model."""
+def job_seconds(job: Job, early: float, late: float) -> float:
+    """What a job takes: `early` for a frame's meaning, `late` for the first block of its picture, in which the
+    picture's networks run, and nothing for the others."""
+    if job.kind == "meaning":
+        return early
+    return late if job.first else 0.0
 
-    def __init__(self, reader: Reader, costs: Costs) -> None:
-        self._reader = reader
-        self.names, self.early = reader.block_names, reader.semantic_blocks
-        self.early_seconds, self.late_seconds = costs.semantic, costs.picture
 
-    def made(self, camera: Camera, number: int, late: bool) -> Sequence[Block]:
-        """A frame's semantic blocks, or with `late` those of its picture."""
-        blocks = self._reader.blocks(camera, number, whole=late)
-        return blocks[self.early :] if late else blocks[: self.early]
+class SceneObjects:
+    """The objects that the detector finds in a camera's frames, found once and kept in the reader's store."""
+
+    def __init__(self, reader: Reader, camera: Camera) -> None:
+        self._reader, self._camera = reader, camera
+
+    def __call__(self, number: int) -> Objects:
+        reader, camera = self._reader, self._camera
+        key = digest(camera.key(number), reader.codec.model_hash, camera.size)
+        return _unpack_objects(reader.store.made("objects", key, lambda: _pack_objects(self._find(number))))
+
+    def _find(self, number: int) -> Objects:
+        return self._reader.timed(lambda: self._model.find(self._camera.image(number)))
+
+    def moved(self, number: int, before: int | None) -> NDArray[np.float64] | None:
+        """How much each object of a frame moved since frame `before` (`Motion.update`)."""
+        motion = Motion()
+        if before is not None:
+            motion.update(self(before).boxes)
+        return motion.update(self(number).boxes)
+
+    @property
+    def _model(self) -> Any:
+        return self._reader.codec.model
+
+
+class StoredMaker:
+    """`BlocksMaker` whose sources are a camera's frame numbers: the blocks that `PictureMaker` with a memory of motion
+    makes, of frames that are encoded once."""
+
+    def __init__(self, reader: Reader, camera: Camera) -> None:
+        codec = reader.codec
+        self._reader, self._camera = reader, camera
+        self.name, self.stream_hash, self.model_hash = codec.name, codec.stream_hash, codec.model_hash
+        self.block_names, self.semantic_blocks = reader.block_names, reader.semantic_blocks
+        self._objects = SceneObjects(reader, camera)
+        self._before: int | None = None
+
+    def open(self, source: int, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
+        before, self._before = self._before, source
+        if max_bytes is None:
+            return Opened(self._camera.size, self._whole(source, frame))
+        return Opened(self._camera.size, self._pared(source, frame, max_bytes, before))
+
+    def _whole(self, number: int, frame: int) -> Iterator[Block]:
+        for index in range(len(self.block_names)):
+            data = self._reader.encoded(self._camera, number, index >= self.semantic_blocks).blocks[index]
+            yield Block(self._reader.codec.stream_tag, frame, index, data)
+
+    def _pared(self, number: int, frame: int, max_bytes: int, before: int | None) -> Iterator[Block]:
+        codec, image = self._reader.codec, lambda: self._camera.image(number)
+        if not hasattr(codec.model, "encode_objects"):
+            yield from codec.encode_stepwise(image(), frame=frame, max_bytes=max_bytes)
+            return
+        model: Any = codec.model
+        objects = self._objects(number)
+        moved = self._objects.moved(number, before)
+        made = model.encode_objects(objects, len(self.block_names), max_bytes, moved, lambda: model.analyse(image()))
+        yield from codec.bounded(made, frame, max_bytes)
 
 
 class SemhierStream:
@@ -257,28 +296,55 @@ class SemhierStream:
         *,
         max_rate: float = 0.0,
         finest: int | None = None,
-        repeats: int = 1,
     ) -> None:
         self._reader, self._costs, self._max_rate = reader, costs, max_rate
         self._finest = len(reader.block_names) - 1 if finest is None else finest
-        self._policies = default_policies(len(reader.block_names), reader.semantic_blocks, repeats=repeats)
         self.purposes = reader.block_names
-        self.tap: Callable[[int, int, int, bytes, float], None] | None = None
 
     @property
     def setting(self) -> str:
         """What is sent, in words."""
-        most = f"at most {self._max_rate:g} frames/s" if self._max_rate else "every frame that the encoder can take"
+        most = (
+            f"at most {self._max_rate:g} frames/s" if self._max_rate else "every frame that encoder and link can take"
+        )
         return f"{self._reader.codec.name}, blocks to {self._reader.block_names[self._finest]}, {most}"
 
-    def sender(self, cameras: Sequence[Camera], rate: float) -> BlockSender:
-        """The robot's end."""
-        source = SemhierSource(self._reader, self._costs)
-        return BlockSender(cameras, source, self._policies, rate, max_rate=self._max_rate, finest=self._finest)
-
-    def receiver(self, cameras: Sequence[Camera]) -> BlockReceiver:
-        """The base's end."""
-        decoders = [self._reader.decoder(camera.size, KEEP_FRAMES) for camera in cameras]
-        return BlockReceiver(
-            cameras, decoders, self._reader.block_names, self._costs.read, self._reader.levels, self.tap
+    def session(
+        self, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None = None
+    ) -> BlockSession:
+        """Both ends of all cameras, and the link between them."""
+        reader, costs = self._reader, self._costs
+        ends = Ends(
+            [StoredMaker(reader, camera) for camera in cameras],
+            reader.remembering,
+            default_policies(len(reader.block_names), reader.semantic_blocks),
+            costs.semantic,
+            costs.picture,
+            costs.read,
+            reader.block_names,
+            reader.levels,
+            self._max_rate,
+            self._finest,
         )
+        return BlockSession(ends, cameras, rate, link, tap)
+
+
+def _pack_objects(objects: Objects) -> list[Any]:
+    return [
+        len(objects),
+        pack_bytes(objects.cells.astype("<i4").tobytes()),
+        *(pack_bytes(np.ascontiguousarray(part, "<f4").tobytes()) for part in _floats_of(objects)),
+    ]
+
+
+def _unpack_objects(values: Sequence[Any]) -> Objects:
+    count, cells, *floats = values
+    boxes, objectness, leaves, features = (
+        np.frombuffer(unpack_bytes(part), "<f4").reshape(count, -1) if count else np.zeros((0, width), np.float32)
+        for part, width in zip(floats, (4, 1, 1, 1), strict=True)
+    )
+    return Objects(np.frombuffer(unpack_bytes(cells), "<i4"), boxes, objectness.ravel(), leaves, features)
+
+
+def _floats_of(objects: Objects) -> tuple[NDArray[np.float32], ...]:
+    return objects.boxes, objects.objectness, objects.leaves, objects.features

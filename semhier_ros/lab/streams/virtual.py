@@ -1,38 +1,28 @@
-"""A run in virtual time: cameras, a stream, one direction of a link, and a clock that jumps from event to event.
+"""A run in virtual time: cameras, a stream, a link, and a clock that jumps from event to event.
 
-Sender, scheduler, link and receiver are the very code of real runs; nothing waits. The same footage, stream, link and
-costs give the same run, event for event.
+The ends are the very objects of real runs, the link back to the cameras included (`blocks.BlockSession`); nothing
+waits. The same footage, stream, link and costs give the same run, event for event.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
 
-from semhier_ros.lab.streams.base import Answer, Camera, FrameStream
+from semhier_ros.lab.streams.base import (
+    Answer,
+    FrameStream,
+    LinkedStream,
+    Sent,
+    Session,
+    Stream,
+    Tap,
+    TimedCamera,
+    link_counts,
+)
 from semhier_ros.link.emulate.direction import VirtualLink
+from semhier_ros.link.emulate.hop import earliest
 from semhier_ros.link.emulate.profile import LinkProfile
-
-
-class TimedCamera(Camera, Protocol):
-    """A camera whose frames have times: ns since the run began, strictly increasing."""
-
-    @property
-    def times_ns(self) -> Sequence[int]: ...
-
-
-class Sent(NamedTuple):
-    """One datagram: when it left (s), its camera, frame, wire bytes and purpose, whether it repeats, and why it was
-    lost on the way ("": it was not)."""
-
-    time: float
-    camera: int
-    number: int
-    wire_bytes: int
-    purpose: str
-    repeat: bool
-    cause: str
 
 
 @dataclass(slots=True)
@@ -51,18 +41,52 @@ class Run:
     """(camera, frame, block index, arrival) of every block that came, repeats included; semhier only."""
 
 
+class OneWaySession:
+    """`Session` of a stream that only sends."""
+
+    def __init__(self, stream: FrameStream, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile) -> None:
+        self._sender, self._receiver = stream.sender(cameras, rate), stream.receiver(cameras)
+        self._way = VirtualLink(link)
+        self.sent: list[Sent] = []
+        self.answers: list[Answer] = []
+
+    def arrive(self, now: float) -> None:
+        for time, (camera, payload) in self._way.arrivals(now):
+            self.answers += self._receiver.push(camera, payload, time)
+
+    def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None:
+        self._sender.offer(camera, number, stamp_ns, now)
+
+    def work(self, now: float) -> None:
+        while (one := self._sender.pop(now)) is not None:
+            cause = self._way.send((one.camera, one.payload), one.wire_bytes, now)
+            self.sent.append(Sent(now, one.camera, one.number, one.wire_bytes, one.purpose, one.repeat, cause))
+
+    def next_event(self, now: float) -> float | None:
+        return earliest(self._sender.next_event(now), self._way.next_arrival)
+
+    def next_duty(self, now: float) -> float | None:
+        return None
+
+    def counters(self) -> dict[str, int]:
+        return self._sender.counters()
+
+    def link(self) -> dict[str, int]:
+        return link_counts(self._way.counters)
+
+
 def run_virtual(
-    stream: FrameStream,
+    stream: Stream,
     cameras: Sequence[TimedCamera],
     link: LinkProfile,
     rate: float,
     *,
     progress: Callable[[float], None] | None = None,
-    tap: Callable[[int, int, int, bytes, float], None] | None = None,
+    tap: Tap | None = None,
 ) -> Run:
     """Sends all frames of `cameras` over `link` with a budget of `rate` wire bytes per second (0: unlimited).
 
-    `progress` is given the share done; `tap` sees every block that arrives as (camera, frame, index, bytes, time).
+    `progress` is given the share done; `tap` sees every block that arrives, of streams that have blocks.
     """
     run = Run(stream.name, stream.setting, [len(camera) for camera in cameras])
 
@@ -71,54 +95,29 @@ def run_virtual(
         if tap is not None:
             tap(camera, number, index, data, now)
 
-    if hasattr(stream, "tap"):
-        stream.tap = note
-    sender, receiver = stream.sender(cameras, rate), stream.receiver(cameras)
-    way = VirtualLink(link)
+    session: Session
+    if isinstance(stream, LinkedStream):
+        session = stream.session(cameras, rate, link, note)
+    else:
+        session = OneWaySession(stream, cameras, rate, link)  # type: ignore[arg-type]
     frames = sorted(
         (time, place, number) for place, camera in enumerate(cameras) for number, time in enumerate(camera.times_ns)
     )
     place, now, total = 0, 0.0, max(len(frames), 1)
     while True:
-        times = [frames[place][0] / 1e9] if place < len(frames) else []
-        event = sender.next_event(now)
-        times += [event] if event is not None else []
-        arrival = way.next_arrival
-        times += [arrival] if arrival is not None else []
-        if not times:
+        event = earliest(frames[place][0] / 1e9 if place < len(frames) else None, session.next_event(now))
+        if event is None:
             break
-        now = max(now, min(times))
-        for time, (camera, payload) in way.arrivals(now):
-            run.answers += receiver.push(camera, payload, time)
+        now = max(now, earliest(event, session.next_duty(now)) or 0.0)
+        session.arrive(now)
         while place < len(frames) and frames[place][0] / 1e9 <= now:
             time_ns, camera, number = frames[place]
-            sender.offer(camera, number, time_ns, now)
+            session.offer(camera, number, time_ns, now)
             place += 1
             if progress and place % 16 == 0:
                 progress(place / total)
-        while (departure := sender.pop(now)) is not None:
-            cause = way.send((departure.camera, departure.payload), departure.wire_bytes, now)
-            run.sent.append(
-                Sent(
-                    now,
-                    departure.camera,
-                    departure.number,
-                    departure.wire_bytes,
-                    departure.purpose,
-                    departure.repeat,
-                    cause,
-                )
-            )
+        session.work(now)
     run.seconds = now
-    run.counters = sender.counters()
-    counters = way.counters
-    run.link = {
-        "datagrams": counters.offered,
-        "bytes": counters.offered_bytes,
-        "lost": counters.dropped_loss,
-        "dropped at the full queue": counters.dropped_queue,
-        "lost in outages": counters.dropped_outage,
-    }
-    if hasattr(stream, "tap"):
-        stream.tap = None
+    run.sent, run.answers = session.sent, session.answers
+    run.counters, run.link = session.counters(), session.link()
     return run

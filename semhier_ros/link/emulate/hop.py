@@ -7,7 +7,7 @@ or `tick`.
 
     clock = ManualClock()
     hop = VirtualHop(parse_link("64kbit,50ms,5%"), clock)
-    sender = LinkSender(scheduler, hop.sending, clock=clock, threaded=False)
+    sender = LinkSender(scheduler, hop.sending, clock=clock)
     receiver = LinkReceiver(hop.receiving, on_datagram, clock=clock)
 """
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from semhier_ros.link.clock import MACHINE, Clock
+from semhier_ros.link.clock import MACHINE, Bell, Clock, ManualClock
 from semhier_ros.link.schedule.scheduler import BlockLike, Scheduler
 from semhier_ros.link.schedule.status import SchedulerStatus
 from semhier_ros.link.transport import Transport
@@ -15,9 +15,8 @@ from semhier_ros.link.transport import Transport
 class Pacer:
     """Owns a scheduler and a transport: `submit` from any thread returns at once, one thread paces and sends.
 
-    `threaded` False makes no thread: the caller calls `step` at every time that `next_departure` names. Exceptions of
-    the transport are counted in `errors`, never raised. `close` ends the thread and leaves the transport open (its
-    owner closes it).
+    `threaded` False makes no thread (`SteppedPacer`). Exceptions of the transport are counted in `errors`, never
+    raised. `close` ends the thread and leaves the transport open (its owner closes it).
     """
 
     def __init__(
@@ -27,7 +26,7 @@ class Pacer:
         self._transport = transport
         self._clock = clock
         self._lock = threading.RLock()
-        self._bell = clock.bell()
+        self._bell: Bell = clock.bell()
         self._closed = False
         self.errors = 0
         self.last_error = ""
@@ -103,13 +102,8 @@ class Pacer:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def next_departure(self) -> float | None:
-        """When `step` should be called next, None while nothing waits."""
-        with self._lock:
-            return self._scheduler.next_departure(self._clock.now())
-
     def step(self) -> float | None:
-        """Sends everything that may leave now; when to call again (None: once something was submitted)."""
+        """Sends everything that may leave now; when to call again (None: once something was submitted or changed)."""
         while not self._closed:
             with self._lock:
                 now = self._clock.now()
@@ -126,3 +120,24 @@ class Pacer:
     def _run(self) -> None:
         while not self._closed:
             self._bell.wait_until(self.step())
+
+
+class SteppedPacer(Pacer):
+    """A pacer without a thread, for a `ManualClock`: the caller calls `advance` at every time that `due` names."""
+
+    def __init__(self, scheduler: Scheduler, transport: Transport, clock: ManualClock) -> None:
+        super().__init__(scheduler, transport, clock=clock, threaded=False)
+        self._manual = clock.bell()
+        self._bell = self._manual
+        self._due: float | None = None
+
+    @property
+    def due(self) -> float | None:
+        """When to call `advance` next, None while nothing waits."""
+        return self._clock.now() if self._manual.rung else self._due
+
+    def advance(self) -> None:
+        """Does what the thread would do now: nothing, unless something changed or is due."""
+        if self._manual.rung or (self._due is not None and self._due <= self._clock.now()):
+            self._manual.rung = False
+            self._due = self.step()

@@ -217,7 +217,7 @@ class Scheduler:
         units, size, wake = self._select(now)
         if not units:
             return None if wake == NEVER else wake
-        return self._bucket.ready_at(size, now)
+        return min(self._bucket.ready_at(size, now), wake)  # a repeat that falls due meanwhile goes first
 
     def pop(self, now: float) -> Datagram | None:
         """The datagram that leaves at `now`, None while the budget or the queue has none."""
