@@ -26,10 +26,10 @@ from semhier_ros.camera.encoder_end import EncoderEnd, EncoderSettings, Opened, 
 from semhier_ros.camera.worker import DecodeWorker, EncodeWorker
 from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.lab.footage import FootageError, default_video, read_video
-from semhier_ros.lab.streams import Costs
-from semhier_ros.lab.streams.blocks import KEEP_FRAMES, BlockSession, SemhierStream, camera_name
+from semhier_ros.lab.footage.video import FootageError, default_video, read_video
 from semhier_ros.lab.replay.reader import Reader
+from semhier_ros.lab.streams.base import Costs
+from semhier_ros.lab.streams.blocks import KEEP_FRAMES, BlockSession, SemhierStream, camera_name
 from semhier_ros.lab.streams.virtual import run_virtual
 from semhier_ros.link import Scheduler, default_policies
 from semhier_ros.link.emulate.hop import Message, VirtualHop
