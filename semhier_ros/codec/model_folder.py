@@ -7,8 +7,9 @@ networks in half precision for CUDA) and `README.md` (the model card). Loading n
 The *stream hash* covers what turns bytes into latents: the layout and `stream.safetensors`. The *model hash* adds
 everything else that shapes a reading. Both are the first 16 hex digits of a SHA-256.
 
-The tree of classes stands in `taxonomy.yaml`, which names it, and as `parents` in the layout, which the entropy coder
-goes by. Loading refuses a folder in which the two differ.
+The tree of classes stands in `taxonomy.yaml`, which names it, as `parents` in the layout, which the entropy coder goes
+by, and in the shape of the tables `name_<level>`, which code a node among the children of the one above. Loading
+refuses a folder in which they differ.
 """
 
 from __future__ import annotations
@@ -111,6 +112,8 @@ def reading(folder: Path) -> Iterator[None]:
         raise ModelError(f"{folder}: a .safetensors file is damaged: {error}") from error
     except (KeyError, TypeError) as error:
         raise ModelError(f"{folder}/model.json: {type(error).__name__}: {error}") from error
+    except ValueError as error:  # of a table, a network, a layout: each names itself
+        raise ModelError(f"{folder}: {error}") from error
 
 
 def read_folder(folder: Path, graphs: Sequence[str]) -> ModelFolder:
@@ -118,7 +121,7 @@ def read_folder(folder: Path, graphs: Sequence[str]) -> ModelFolder:
 
     Raises:
         ModelError: a file is missing, unreadable, or not the one that the hashes in `model.json` name, or the tree of
-            `taxonomy.yaml` is not the layout's.
+            `taxonomy.yaml` is not that of layout and tables.
     """
     with reading(folder):
         card = read_card(folder)
@@ -130,6 +133,8 @@ def read_folder(folder: Path, graphs: Sequence[str]) -> ModelFolder:
                 raise ModelError(f"{folder}: {field} is {value}, model.json says {card[field]}: a file was changed")
         taxonomy = Taxonomy.load(folder / "taxonomy.yaml")
         check_tree(folder, taxonomy, card["layout"]["parents"])
+        stream = read_stream_parts(load_file(folder / "stream.safetensors"))
+        check_names(folder, taxonomy, stream.tables)
         heads = {key: value.astype(np.float32) for key, value in load_file(folder / "heads.safetensors").items()}
         return ModelFolder(
             path=folder,
@@ -137,7 +142,7 @@ def read_folder(folder: Path, graphs: Sequence[str]) -> ModelFolder:
             name=str(card["name"]),
             layout=card["layout"],
             settings={key: value for key, value in card.items() if key not in OWN_FIELDS},
-            stream=read_stream_parts(load_file(folder / "stream.safetensors")),
+            stream=stream,
             heads=heads,
             taxonomy=taxonomy,
             stream_hash=found,
@@ -161,6 +166,28 @@ def check_tree(folder: Path, taxonomy: Taxonomy, parents: Sequence[Sequence[int]
             raise ModelError(
                 f"{folder}: level {level} of taxonomy.yaml has {len(named)} nodes below other parents than the"
                 f" {len(own)} of model.json's layout"
+            )
+
+
+def check_names(folder: Path, taxonomy: Taxonomy, tables: Mapping[str, Tables]) -> None:
+    """Compares a tree with the tables that code its names: a symbol for every child of any node, and as many rows for
+    every parent. The coarsest level has a table unless it has one node only.
+
+    Raises:
+        ModelError: a table is missing or of another shape; the message names it and what the tree asks for.
+    """
+    for level, size in enumerate(taxonomy.sizes):
+        if level == 0 and size == 1:
+            continue
+        table = tables.get(f"name_{level}")
+        if table is None:
+            raise ModelError(f"{folder}/stream.safetensors: no table name_{level}, but level {level} has {size} nodes")
+        parents = 1 if level == 0 else taxonomy.sizes[level - 1]
+        most = size if level == 0 else int(np.bincount(taxonomy.parent(level)).max())
+        if table.alphabet != most or table.rows % parents:
+            raise ModelError(
+                f"{folder}/stream.safetensors: table name_{level} has {table.rows} rows of {table.alphabet} symbols,"
+                f" taxonomy.yaml asks for rows of {most} for each of {parents} parents"
             )
 
 

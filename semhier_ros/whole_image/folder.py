@@ -51,6 +51,11 @@ def read_image_folder(folder: Path) -> ImageFolder:
             )
         parts = found.stream
         layout = ImageLayout.from_dict(found.layout)
+        if layout.nodes != found.taxonomy.sizes:
+            raise ModelError(
+                f"{folder}: taxonomy.yaml has levels of {found.taxonomy.sizes} nodes, the layout of model.json"
+                f" {layout.nodes}"
+            )
         stream = ImageStream(layout, parts.tables, parts.networks, parts.arrays["picture_shifts"])
         stream.pictures  # noqa: B018 - checks its parts
         return ImageFolder(folder, found.name, stream, heads, found.taxonomy, found.stream_hash, found.model_hash)
