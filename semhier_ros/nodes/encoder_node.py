@@ -17,6 +17,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from semhier_ros.camera.encoder_end import EncoderEnd, EncoderSettings, Job, PictureMaker
+from semhier_ros.camera.images import ImageError, compressed_to_rgb, image_to_rgb
 from semhier_ros.camera.worker import EncodeWorker
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.envelope import read_key
@@ -37,7 +38,6 @@ from semhier_ros.nodes.conversions import (
     stream_info_to_message,
     time_to_ns,
 )
-from semhier_ros.nodes.images import ImageError, compressed_to_rgb, image_to_rgb
 from semhier_ros.nodes.managed import ManagedNode, spin, steady_clock
 from semhier_ros.nodes.models import load_codec
 from semhier_ros.nodes.parameter_tables import ENCODER

@@ -105,7 +105,7 @@ def test_grey_and_bayer_cameras_see_the_same_vehicle(codec: Any, encoding: str) 
     pytest.importorskip("sensor_msgs.msg", reason="the messages of cameras come with ROS 2")
     from sensor_msgs.msg import Image
 
-    from semhier_ros.nodes.images import image_to_rgb
+    from semhier_ros.camera.images import image_to_rgb
 
     street = street_frame()
     plainest = max(read(codec, street), key=lambda item: item.scores[0])

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import yaml
 
+from semhier_ros.camera.images import is_dim
 from semhier_ros.lab.footage.messages import (
     IMAGE_TYPES,
     BagError,
@@ -59,6 +60,7 @@ class BagCamera:
         self.entries: list[_Entry] = []
         self.times_ns: list[int] = []
         self._held: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._dim = False
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -106,6 +108,9 @@ class BagCamera:
             return str(error)
         except Exception as error:  # whatever a damaged message makes of the deserialiser
             return f"{self.topic}: a message that cannot be read ({type(error).__name__})"
+        if self.kind == IMAGE_TYPES[0] and is_dim(message) and not self._dim:
+            self._dim = True
+            self.bag.problems.append(f"{self.topic}: {message.encoding} uses its low 12 bits only: nearly black")
         self.entries.append(_Entry(file, place, log_ns, stamp_ns, image_key(message)))
         return ""
 

@@ -16,6 +16,7 @@ from rosbags.rosbag2 import ReaderError, StoragePlugin, Writer
 from rosbags.rosbag2.metadata import parse_qos
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from semhier_ros.camera.images import ImageError, compressed_to_rgb, image_to_rgb
 from semhier_ros.command import CommandError
 from semhier_ros.lab.footage.video import FootageError, VideoFrame, at_most, read_video
 from semhier_ros.lab.progress import each
@@ -102,25 +103,12 @@ def stamp_of(message: Any) -> int:
 
 
 def image_of(message: Any, where: str = "image") -> np.ndarray:
-    """HxWx3 uint8 RGB pixels of a deserialised Image or CompressedImage. Raises BagError, naming `where`."""
-    if not hasattr(message, "encoding"):
-        bgr = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
-        if bgr is None:
-            raise BagError(f"{where}: {len(message.data)} bytes of format {message.format!r} that OpenCV cannot decode")
-        return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-    channels = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}.get(message.encoding)
-    if channels is None:
-        raise BagError(f"{where}: encoding {message.encoding!r}, one of rgb8, bgr8, rgba8, bgra8, mono8 expected")
-    height, width, step = int(message.height), int(message.width), int(message.step)
-    data = np.frombuffer(message.data, np.uint8)
-    if step < width * channels or data.size < step * height or not width or not height:
-        raise BagError(f"{where}: {width}x{height} {message.encoding}, step {step}, does not fit {data.size} bytes")
-    rows = data[: step * height].reshape(height, step)[:, : width * channels]
-    pixels = rows.reshape(height, width, channels)
-    if channels == 1:
-        return np.repeat(pixels, 3, axis=2)
-    rgb = pixels[..., :3]
-    return np.ascontiguousarray(rgb[..., ::-1] if message.encoding.startswith("bgr") else rgb)
+    """HxWx3 uint8 RGB pixels of a deserialised Image or CompressedImage, read as the nodes read them. Raises BagError,
+    naming `where`."""
+    try:
+        return image_to_rgb(message) if hasattr(message, "encoding") else compressed_to_rgb(message)
+    except ImageError as error:
+        raise BagError(f"{where}: {error}") from error
 
 
 def image_file(image: np.ndarray, kind: str, quality: int) -> bytes:

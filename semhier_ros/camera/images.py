@@ -59,8 +59,25 @@ for _ros, _opencv in (
     _LAYOUTS[f"bayer_{_ros}8"] = _Layout(1, False, _opencv)
     _LAYOUTS[f"bayer_{_ros}16"] = _Layout(1, True, _opencv)
 
-ENCODINGS = tuple(_LAYOUTS)
+_PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
+"""4:2:0: a plane of luma, then one of half the height with the chroma pairs. Both sides are even."""
+
+ENCODINGS = (*_LAYOUTS, *_PLANAR)
 """The encodings that `image_to_rgb` reads."""
+
+TWELVE_BITS = 1 << 12
+
+
+def is_dim(message: Any) -> bool:
+    """Whether a 16-bit image uses its low 12 bits only, as drivers of 10- and 12-bit cameras write them.
+
+    Read as 16 bits it is nearly black. Nothing is scaled, for a dark night looks the same; who reads it should be told.
+    """
+    layout = _LAYOUTS.get(message.encoding)
+    if layout is None or not layout.wide:
+        return False
+    values = np.frombuffer(message.data, ">u2" if message.is_bigendian else "<u2", len(message.data) // 2)
+    return bool(values.size) and 0 < int(values.max()) < TWELVE_BITS
 
 
 def image_to_rgb(message: Any) -> NDArray[np.uint8]:
@@ -70,12 +87,14 @@ def image_to_rgb(message: Any) -> NDArray[np.uint8]:
     has no chroma of its own and takes its neighbour's). Raises ImageError naming the field that is wrong.
     """
     layout = _LAYOUTS.get(message.encoding)
-    if layout is None:
+    if layout is None and message.encoding not in _PLANAR:
         raise ImageError(f"encoding: {message.encoding!r}, expected one of {', '.join(ENCODINGS)}")
     height, width = int(message.height), int(message.width)
     for name, value in (("height", height), ("width", width)):
         if not 1 <= value <= MAX_SIDE:
             raise ImageError(f"{name}: {value}, expected 1 to {MAX_SIDE}")
+    if layout is None:
+        return _planar(message, height, width)
     row = width * layout.channels * (2 if layout.wide else 1)
     step = int(message.step) or row
     if step < row:
@@ -93,6 +112,20 @@ def image_to_rgb(message: Any) -> NDArray[np.uint8]:
         pixels = _even_width(pixels.reshape(height, width, 2))
     shape = (height, -1) if layout.channels == 1 else (height, -1, layout.channels)
     return _convert(pixels.reshape(shape), layout.conversion, message.encoding)[:, :width]
+
+
+def _planar(message: Any, height: int, width: int) -> NDArray[np.uint8]:
+    """An image of luma and half-size chroma; `step` is that of both planes."""
+    if height % 2 or width % 2:
+        raise ImageError(f"height x width: {height} x {width}, expected even sides for {message.encoding}")
+    step = int(message.step) or width
+    if step < width:
+        raise ImageError(f"step: {step}, expected at least {width} ({width} pixels of {message.encoding})")
+    data, rows = np.frombuffer(message.data, np.uint8), height * 3 // 2
+    if data.size < step * (rows - 1) + width:
+        raise ImageError(f"data: {data.size} bytes, expected {step * rows} ({rows} rows of {step})")
+    planes = np.lib.stride_tricks.as_strided(data, (rows, width), (step, 1), writeable=False)
+    return _convert(np.ascontiguousarray(planes), _PLANAR[message.encoding], message.encoding)
 
 
 def _even_width(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ pytest.importorskip("rclpy", reason="the nodes need ROS 2")
 
 from sensor_msgs.msg import CompressedImage, Image
 
-from semhier_ros.nodes.images import ENCODINGS, ImageError, compressed_to_rgb, image_to_rgb
+from semhier_ros.camera.images import ENCODINGS, ImageError, compressed_to_rgb, image_to_rgb, is_dim
 
 SIZES = [(6, 8), (5, 8), (7, 9), (3, 3)]
 
@@ -175,3 +175,28 @@ def test_compressed_images(extension: str) -> None:
 def test_broken_compressed_images_are_named(data: bytes) -> None:
     with pytest.raises(ImageError, match="data: "):
         compressed_to_rgb(CompressedImage(format="jpeg", data=array.array("B", data)))
+
+
+@pytest.mark.parametrize("encoding", ["nv12", "nv21"])
+@pytest.mark.parametrize("padding", [0, 6])
+def test_planar_chroma_comes_close(encoding: str, padding: int) -> None:
+    rgb = smooth(40, 32)
+    planes = cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420)
+    luma, u, v = planes[:40], planes[40:50].reshape(20, 16), planes[50:].reshape(20, 16)
+    pairs = np.stack([u, v] if encoding == "nv12" else [v, u], axis=-1).reshape(20, 32)
+    picture = message(np.concatenate([luma, pairs]), encoding, padding=padding)
+    picture.height, picture.width = 40, 32
+    inside = (rgb < 255).all(axis=2) & (rgb > 0).all(axis=2)
+    assert np.abs(image_to_rgb(picture).astype(int) - rgb)[inside].max() <= 16
+    picture.height = 39
+    with pytest.raises(ImageError, match=f"expected even sides for {encoding}"):
+        image_to_rgb(picture)
+
+
+def test_sixteen_bits_of_which_twelve_are_used_are_noticed() -> None:
+    wide = smooth(6, 8).astype(np.uint16)[..., 0]
+    assert is_dim(message(wide * 15, "mono16"))
+    assert is_dim(message(wide * 15, "mono16", big=True))
+    assert not is_dim(message(wide * 256, "mono16"))
+    assert not is_dim(message(np.zeros((6, 8), np.uint16), "mono16"))
+    assert not is_dim(message(smooth(6, 8), "rgb8"))
