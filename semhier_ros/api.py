@@ -137,11 +137,10 @@ class Codec:
         """Whether the device makes several pictures at once for less than one after another."""
         return self.model.batches
 
-    def pictures(self, wanted: Sequence[tuple[Decoder, int]]) -> list[NDArray[np.uint8] | None]:
-        """`Decoder.picture` of frames of several of this codec's decoders, made together where that saves time."""
-        requests = [decoder.picture_request(frame) for decoder, frame in wanted]
-        made = iter(self.model.pictures([request for request in requests if request is not None]))
-        return [None if request is None else next(made) for request in requests]
+    def pictures(self, requests: Sequence[PictureRequest]) -> list[NDArray[np.uint8]]:
+        """`Decoder.picture` of frames of several of this codec's decoders (their `picture_request`), made together
+        where that saves time."""
+        return self.model.pictures(requests)
 
 
 @dataclass

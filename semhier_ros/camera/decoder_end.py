@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.camera.asking import AskPolicy, Seen
 from semhier_ros.codec.block_request import BlockRequest
+from semhier_ros.codec.model import PictureRequest
 from semhier_ros.codec.packet import Block, Packet, PacketError, PieceAssembler, restore_stamp
 from semhier_ros.codec.reading import Detection, Reading
 from semhier_ros.codec.stream_info import StreamInfo
@@ -26,6 +27,39 @@ EARLY = 64
 
 Report = Callable[[str, str], None]
 """(kind, text): something that the operator may want to know; counted by kind, logged now and then."""
+
+
+class FrameDecoder(Protocol):
+    """The part of a `Decoder` that an end needs."""
+
+    @property
+    def counters(self) -> Mapping[str, int]: ...
+    def push(self, block: Block) -> Reading | None: ...
+    def picture(self, frame: int) -> NDArray[np.uint8] | None: ...
+    def picture_request(self, frame: int) -> PictureRequest | None: ...
+
+
+class ReadingCodec(Protocol):
+    """The part of a `Codec` that an end needs."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def stream_tag(self) -> int: ...
+    @property
+    def model_hash(self) -> str: ...
+    @property
+    def block_names(self) -> Sequence[str]: ...
+    @property
+    def semantic_blocks(self) -> int: ...
+    @property
+    def batches(self) -> bool: ...
+    def decoder(self, image_size: tuple[int, int], keep_frames: int) -> FrameDecoder: ...
+    def pictures(self, requests: Sequence[PictureRequest]) -> list[NDArray[np.uint8]]: ...
+
+
+C = TypeVar("C", bound=ReadingCodec)
+"""The codecs of an end, as its maker knows them."""
 
 
 class Follower(Protocol):
@@ -68,7 +102,7 @@ class _Known:
     detections: tuple[Detection, ...] = ()
 
 
-class DecoderEnd:
+class DecoderEnd(Generic[C]):
     """One camera's receiving end.
 
     `codecs`: by stream hash. `keep_frames`: frames that late blocks may still refine (1..256). `report` hears of what
@@ -82,20 +116,20 @@ class DecoderEnd:
     def __init__(
         self,
         camera: str,
-        codecs: Mapping[str, Any],
+        codecs: Mapping[str, C],
         keep_frames: int,
         report: Report,
         *,
         tap: Callable[[str, Block, int], None] | None = None,
-        make_tracker: Callable[[Any], Follower] | None = None,
+        make_tracker: Callable[[C], Follower] | None = None,
         ask: AskPolicy | None = None,
     ) -> None:
         self.camera, self._codecs, self._keep, self._report = camera, codecs, keep_frames, report
         self._tap, self._make_tracker, self._ask = tap, make_tracker, ask
         self._tracker: Follower | None = None
         self.info: StreamInfo | None = None
-        self.codec: Any = None
-        self._decoder: Any = None
+        self.codec: C | None = None
+        self._decoder: FrameDecoder | None = None
         self._assembler = PieceAssembler()
         self._frames: OrderedDict[int, _Known] = OrderedDict()
         self._anchor = (0, 0.0)
@@ -198,10 +232,14 @@ class DecoderEnd:
             self.counters["pictures"] += 1
         return picture
 
+    def picture_request(self, frame: int) -> PictureRequest | None:
+        """What `ReadingCodec.pictures` needs to make the picture of a frame, None when it is no longer kept."""
+        return None if self._decoder is None else self._decoder.picture_request(frame)
+
     @property
     def batches(self) -> bool:
         """Whether this stream's pictures are best made together with those of others."""
-        return bool(getattr(self.codec, "batches", False))
+        return self.codec is not None and self.codec.batches
 
     def all_counters(self) -> dict[str, int]:
         """The counters of stream, decoder and piece assembly; may be called from another thread."""
@@ -216,7 +254,7 @@ class DecoderEnd:
         if self._tap is not None and known is not None:
             self._tap(self.camera, block, known.stamp_ns)
         info = self.info
-        if self._decoder is None or info is None:
+        if self._decoder is None or self.codec is None or info is None:
             self.counters["unknown_model_blocks"] += 1
             return []
         try:
@@ -277,13 +315,13 @@ def pictures_together(wanted: Sequence[tuple[DecoderEnd, int]]) -> list[NDArray[
     """What `DecoderEnd.picture` gives for each (stream, frame), made together for streams of the same codec. If that
     fails, each is made on its own, so that one bad frame costs no other camera its picture."""
     codec = wanted[0][0].codec
-    together = len(wanted) > 1 and all(stream.codec is codec and stream._decoder is not None for stream, _ in wanted)
-    if together:
-        try:
-            made = codec.pictures([(stream._decoder, frame) for stream, frame in wanted])
-        except (PacketError, ValueError):
-            return [stream.picture(frame) for stream, frame in wanted]
-        for (stream, _), picture in zip(wanted, made, strict=True):
-            stream.counters["pictures"] += picture is not None
-        return list(made)
-    return [stream.picture(frame) for stream, frame in wanted]
+    if codec is None or len(wanted) < 2 or any(stream.codec is not codec for stream, _ in wanted):
+        return [stream.picture(frame) for stream, frame in wanted]
+    requests = [stream.picture_request(frame) for stream, frame in wanted]
+    try:
+        made = iter(codec.pictures([request for request in requests if request is not None]))
+    except (PacketError, ValueError):
+        return [stream.picture(frame) for stream, frame in wanted]
+    for (stream, _), request in zip(wanted, requests, strict=True):
+        stream.counters["pictures"] += request is not None
+    return [None if request is None else next(made) for request in requests]

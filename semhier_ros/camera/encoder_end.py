@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from semhier_ros.camera.slots import FrameCache, KeptFrame, RateLimit
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.calibration import Calibration
+from semhier_ros.codec.model import Motion
 from semhier_ros.codec.packet import Block
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.feedback.sender_control import Advice
@@ -87,11 +88,32 @@ class Uplink(Protocol):
     def set_finest(self, camera: str, index: int | None, seconds: float | None = None) -> None: ...
 
 
+class PictureCodec(Protocol):
+    """The part of a `Codec` that makes blocks of pictures."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def stream_hash(self) -> str: ...
+    @property
+    def model_hash(self) -> str: ...
+    @property
+    def block_names(self) -> Sequence[str]: ...
+    @property
+    def semantic_blocks(self) -> int: ...
+    def motion(self) -> Motion | None: ...
+    def encode_stepwise(
+        self, image_rgb: NDArray[np.uint8], *, frame: int, max_bytes: int | None, motion: Motion | None
+    ) -> Iterator[Block]: ...
+
+
 class PictureMaker:
     """Blocks of one camera's pictures by a codec, with a memory of motion, for what moves is important. `to_rgb`:
     gives H,W,3 uint8 RGB of a source; the source itself if left out."""
 
-    def __init__(self, codec: Any, to_rgb: Callable[[Any], NDArray[np.uint8]] = lambda picture: picture) -> None:
+    def __init__(
+        self, codec: PictureCodec, to_rgb: Callable[[Any], NDArray[np.uint8]] = lambda picture: picture
+    ) -> None:
         self._codec, self._motion, self._to_rgb = codec, codec.motion(), to_rgb
         self.name, self.stream_hash, self.model_hash = codec.name, codec.stream_hash, codec.model_hash
         self.block_names, self.semantic_blocks = tuple(codec.block_names), codec.semantic_blocks

@@ -297,6 +297,8 @@ class DecoderNode(ManagedNode):
 
     def _publish_vision(self, camera: str, state: _Camera, message: SemanticDetectionArray) -> None:
         codec = self._streams[camera].codec
+        if codec is None:
+            return
         if state.labels_of != codec.model_hash:
             state.labels_of = codec.model_hash
             names = [codec.taxonomy.names(level) for level in range(codec.taxonomy.depth)]
@@ -313,7 +315,8 @@ class DecoderNode(ManagedNode):
         self._outputs[f"{camera}/picture"].publish(message)
 
     def _republish_block(self, camera: str, block: Block, stamp_ns: int) -> None:
-        names = self._streams[camera].codec.block_names if self._streams[camera].codec else ()
+        codec = self._streams[camera].codec
+        names = () if codec is None else codec.block_names
         if block.index < len(names):
             message = block_message(stamp_ns, block.frame, Packet.pack([block]))
             self._outputs[block_topic(camera, names[block.index])].publish(message)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from semhier_ros import Codec
+    from semhier_ros.scene.tracker import Tracker
 
 
-def load_codec(name: str, device: str, threads: int = 0, precision: str = "f32") -> Any:
+def load_codec(name: str, device: str, threads: int = 0, precision: str = "f32") -> Codec:
     """`Codec.load(name)` for the nodes. Raises ValueError naming the model when it cannot be loaded."""
     from semhier_ros import Codec
 
@@ -17,7 +21,7 @@ def load_codec(name: str, device: str, threads: int = 0, precision: str = "f32")
         raise ValueError(f"model: {name!r} cannot be loaded on device {device!r}: {error}") from error
 
 
-def tracker_maker(name: str) -> Callable[[Any], Any] | None:
+def tracker_maker(name: str) -> Callable[[Codec], Tracker] | None:
     """What makes a camera's tracker for a codec, or None for `none`. Raises ValueError when its library is missing."""
     if name == "none":
         return None

@@ -68,6 +68,7 @@ CODEC = SimpleNamespace(
     stream_tag=TAG,
     block_names=("level_0", "level_1", "level_2", "detail", "picture_0"),
     semantic_blocks=4,
+    batches=False,
     decoder=lambda image_size, keep_frames: PlainDecoder(image_size),
 )
 

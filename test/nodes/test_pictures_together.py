@@ -11,6 +11,7 @@ import pytest
 
 from semhier_ros.camera.decoder_end import DecoderEnd, Output
 from semhier_ros.camera.worker import DecodeWorker
+from semhier_ros.codec.model import PictureRequest
 from semhier_ros.codec.reading import Reading
 from semhier_ros.codec.stream_info import StreamInfo
 
@@ -30,13 +31,14 @@ class Painted:
             self.passes.append(1)
             return np.full((image_size[1], image_size[0], 3), frame, np.uint8)
 
-        return SimpleNamespace(size=image_size, picture=picture, counters={})
+        request = lambda frame: PictureRequest(None, frame, image_size)  # noqa: E731
+        return SimpleNamespace(picture=picture, picture_request=request, counters={})
 
-    def pictures(self, wanted: list[tuple[Any, int]]) -> list[np.ndarray]:
+    def pictures(self, requests: list[PictureRequest]) -> list[np.ndarray]:
         if self.fails:
             raise ValueError("a bad frame")
-        self.passes.append(len(wanted))
-        return [np.full((decoder.size[1], decoder.size[0], 3), frame, np.uint8) for decoder, frame in wanted]
+        self.passes.append(len(requests))
+        return [np.full((height, width, 3), frame, np.uint8) for _, frame, (width, height) in requests]
 
 
 @pytest.mark.parametrize(
