@@ -1,37 +1,36 @@
-"""First stage of the road model: train the detector (`networks.detector`) on a YOLO folder of road scenes."""
+"""First stage of the road model: train the detector (`torch.detector`) on a YOLO folder of road scenes."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
-from tqdm import tqdm
+from torch import Tensor
 
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.torch.detector import Detector, load_imagenet_trunk
 from semhier_ros.torch.scene_backend import as_input
-from semhier_ros.training.detector_loss import detector_loss, make_targets
-from semhier_ros.training.loop import (
-    AveragedWeights,
-    Schedule,
-    depthwise_in_float32,
-    load_checkpoint,
-    pick_device,
-    prefetch,
-    save_checkpoint,
-    to_device,
-)
-from semhier_ros.training.road_data import SceneAugmenter, load_scenes
+from semhier_ros.training.checkpoint import Checkpoint
+from semhier_ros.training.detector_loss import detector_loss
+from semhier_ros.training.device import adamw, autocast, depthwise_in_float32, pick_device
+from semhier_ros.training.errors import MissingFile, TrainingError
+from semhier_ros.training.fit import Course, Loss, fit
+from semhier_ros.training.loader import Loader, workers_for
+from semhier_ros.training.road_data import CANVAS, Scenes, load_scenes, on_canvas
+from semhier_ros.training.scene_samples import SceneSamples, draw_shares, make_targets
+from semhier_ros.training.settings import Option
 from semhier_ros.training.yolo_data import YoloData
 
-REPEAT_THRESHOLD = 0.15  # a type in fewer scenes than this is drawn more often
-REPEAT_LIMIT = 4.0
 FROZEN = ("conv_stem", "bn1", "blocks.0", "blocks.1")  # generic edges; backward through them doubles the step's cost
+TRUNK_SHARE = 0.4  # of the learning rate, for what ImageNet has taught already
+CHOSEN = 64  # choosing scenes that a score looks at
 
 
 def imagenet_weights() -> dict[str, torch.Tensor]:
@@ -47,36 +46,62 @@ def start_from(detector: Detector, folder: Path) -> None:
     """Begin with the detector of a model folder; layers that name types stay new where the types are others.
 
     Raises:
-        FileNotFoundError: the folder has no weights. ValueError: they are of another network.
+        MissingFile: the folder has no weights. TrainingError: they are of another network.
     """
     path = folder / "weights.safetensors"
     if not path.exists():
-        raise FileNotFoundError(f"start: {path} is missing; name a model folder of kind scene")
+        raise MissingFile(f"start: {path} is missing; name a model folder of kind scene")
     own, prefix = detector.state_dict(), "detector.detector."
     given = {key.removeprefix(prefix): value for key, value in load_file(path).items() if key.startswith(prefix)}
     if missing := sorted(own.keys() - given.keys()):
-        raise ValueError(f"start: {path} has no {missing[0]} for the detector")
+        raise TrainingError(f"start: {path} has no {missing[0]} for the detector")
     fits = {key: given[key].to(value.dtype) for key, value in own.items() if given[key].shape == value.shape}
     if other := sorted(key for key in own.keys() - fits.keys() if not key.startswith("types.")):
-        raise ValueError(
+        raise TrainingError(
             f"start: {path}: {other[0]} is {tuple(given[other[0]].shape)}, not {tuple(own[other[0]].shape)}"
         )
     detector.load_state_dict(own | fits)
 
 
-def draw_shares(boxes: list[np.ndarray], classes: int) -> np.ndarray:
-    """How often each scene is drawn, summing to 1: repeat factor sampling (Gupta, Dollar and Girshick, "LVIS", arXiv
-    1908.03195). A scene repeats as often as its rarest type asks for, at most `REPEAT_LIMIT` times."""
-    present = np.zeros((len(boxes), classes), bool)
-    for row, found in enumerate(boxes):
-        present[row, found[:, 0].astype(int)] = True
-    frequency = present.mean(0).clip(min=1 / len(boxes))
-    repeats = np.sqrt(REPEAT_THRESHOLD / frequency).clip(1.0, REPEAT_LIMIT)
-    shares = np.where(present, repeats, 1.0).max(1)
-    return shares / shares.sum()
+def parameter_groups(detector: Detector, lr: float) -> list[dict[str, Any]]:
+    """What is trained, at which learning rate; freezes the trunk's first layers, weights and statistics."""
+    for name, parameter in detector.trunk.named_parameters():
+        parameter.requires_grad = not name.startswith(FROZEN)
+    for name, module in detector.trunk.named_modules():
+        if name.startswith(FROZEN):
+            module.eval()
+    trunk = [own for own in detector.trunk.parameters() if own.requires_grad]
+    rest = [own for name, own in detector.named_parameters() if not name.startswith("trunk.")]
+    return [{"params": trunk, "lr": lr * TRUNK_SHARE}, {"params": rest, "lr": lr}]
+
+
+class BatchLoss:
+    """The detector's loss of a batch (`fit.StepLoss`): pixels B,H,W,3 uint8 and the parts of `Targets`."""
+
+    def __init__(self, detector: Detector, groups: Tensor, rarity: Tensor):
+        self.detector, self.groups, self.rarity = detector, groups, rarity
+
+    def __call__(self, batch: Sequence[Tensor], random: np.random.Generator | None = None) -> Loss:
+        images, *targets = batch
+        pixels = as_input(images, torch.float32).contiguous(memory_format=torch.channels_last)
+        output = self.detector(pixels)
+        with autocast(images.device, False):
+            output = type(output)(*(part.float() for part in output))
+            parts = detector_loss(output, *targets, self.groups, self.rarity)
+            return Loss(torch.stack(list(parts.values())).sum(), parts)
+
+
+def whole_scenes(scenes: Scenes, count: int) -> list[tuple[NDArray, ...]]:
+    """Up to `count` scenes, evenly taken, on the full canvas, each as a batch of one with its targets."""
+    rows = np.unique(np.linspace(0, len(scenes) - 1, count).astype(int))
+    batches = []
+    for canvas, labels in (on_canvas(scenes, int(row)) for row in rows):
+        batches.append(tuple(part[None] for part in (canvas, *make_targets(labels, *CANVAS))))
+    return batches
 
 
 def train(options: argparse.Namespace) -> Path:
+    """Train until the steps or minutes are used up; returns the checkpoint."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     device = pick_device(options.device)
@@ -84,92 +109,50 @@ def train(options: argparse.Namespace) -> Path:
     classes = data.classes
     taxonomy = Taxonomy.load(options.taxonomy)
     data.check_taxonomy(taxonomy.names(len(taxonomy.levels) - 1), options.taxonomy)
-    groups = torch.tensor(np.asarray(taxonomy.owner(1), np.int64)).to(device)
-    scenes = load_scenes(data, "train", options.out / "cache-train")
+    scenes, choosing = (load_scenes(data, split, options.out / f"cache-{split}") for split in ("train", "choose"))
     counts = np.bincount(np.concatenate([b[:, 0] for b in scenes.boxes]).astype(int), minlength=len(classes))
     rarity = torch.tensor((np.median(counts) / np.maximum(counts, 10)) ** 0.25, dtype=torch.float32).to(device)
+    groups = torch.tensor(np.asarray(taxonomy.owner(1), np.int64)).to(device)
 
-    shares = draw_shares(scenes.boxes, len(classes))
+    checkpoint = Checkpoint(options.out / "detector.pt", {"classes": list(classes)})
     detector = Detector(len(classes))
-    if options.start is None:
-        load_imagenet_trunk(detector, imagenet_weights())
-    else:
-        start_from(detector, options.start)
+    if not checkpoint.path.exists():
+        if options.start is None:
+            load_imagenet_trunk(detector, imagenet_weights())
+        else:
+            start_from(detector, options.start)
     detector.to(device).to(memory_format=torch.channels_last)
-    for name, parameter in detector.trunk.named_parameters():
-        parameter.requires_grad = not name.startswith(FROZEN)
-    trunk = [p for p in detector.trunk.parameters() if p.requires_grad]
-    rest = [p for name, p in detector.named_parameters() if not name.startswith("trunk.")]
-    optimizer = torch.optim.AdamW(
-        [{"params": trunk, "lr": options.lr * 0.4}, {"params": rest, "lr": options.lr}], weight_decay=0.02
-    )
-    base = [group["lr"] for group in optimizer.param_groups]
-    average = AveragedWeights(detector)
     depthwise_in_float32(detector)
-    schedule = Schedule(options.steps, options.minutes)
-    step = 0
-    checkpoint_path = options.out / "detector.pt"
-    if (saved := load_checkpoint(checkpoint_path)) is not None:
-        detector.load_state_dict(saved["network"])
-        average.network.load_state_dict(saved["average"])
-        if "optimizer" in saved:
-            optimizer.load_state_dict(saved["optimizer"])
-        schedule.spent, step = saved["minutes"], saved["step"]
+    optimizer = adamw(parameter_groups(detector, options.lr), options.lr, weight_decay=0.02)
+    chosen = whole_scenes(choosing, CHOSEN)
 
-    def batch(index: int) -> list[np.ndarray]:
-        augmenter = SceneAugmenter(scenes, options.crop, seed=options.seed * 1_000_003 + index)
-        rows = np.random.default_rng([options.seed, index]).choice(len(scenes), size=options.batch, p=shares)
-        pairs = [augmenter.sample(int(row)) for row in rows]
-        targets = [make_targets(boxes, *options.crop) for _, boxes in pairs]
-        return [np.stack([image for image, _ in pairs]), *(np.stack(part) for part in zip(*targets, strict=True))]
+    def choose(network: Detector) -> dict[str, float]:
+        loss = BatchLoss(network, groups, rarity)
+        found = [loss([torch.from_numpy(part).to(device) for part in batch]).shown for batch in chosen]
+        return {name: sum(float(one[name]) for one in found) / len(found) for name in found[0]}
 
-    def state() -> dict:
-        return {
-            "network": detector.state_dict(),
-            "average": average.network.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "minutes": schedule.elapsed(),
-            "step": step,
-        }
-
-    saved_at = time.monotonic()
-    means: dict[str, float] = {}
-    bar = tqdm(prefetch(batch, step), initial=step, total=options.steps, unit="step", mininterval=10)
-    for arrays in bar:
-        if schedule.done(step):
-            break
-        images, *targets = to_device(arrays, device)
-        detector.train()
-        for name, module in detector.trunk.named_modules():
-            if name.startswith(FROZEN):
-                module.eval()
-        for group, lr in zip(optimizer.param_groups, base, strict=True):
-            group["lr"] = lr * schedule.factor(step)
-        with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
-            output = detector(as_input(images, torch.float32).contiguous(memory_format=torch.channels_last))
-        output = type(output)(*(part.float() for part in output))
-        losses = detector_loss(output, *targets, groups, rarity)
-        optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
-        torch.nn.utils.clip_grad_norm_(detector.parameters(), 10.0)
-        optimizer.step()
-        average.update(detector, step)
-        step += 1
-        for name, loss in losses.items():
-            value = float(loss.detach())
-            means[name] = 0.98 * means.get(name, value) + 0.02 * value
-        bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
-        if time.monotonic() - saved_at > 180:
-            save_checkpoint(checkpoint_path, state())
-            saved_at = time.monotonic()
-    save_checkpoint(checkpoint_path, state())
-    return checkpoint_path
+    samples = SceneSamples(scenes, tuple(options.crop), options.seed, draw_shares(scenes.boxes, len(classes)))
+    workers = workers_for(device, options.threads) if options.workers is None else options.workers
+    course = Course(
+        options.steps,
+        options.minutes,
+        clip=10.0,
+        bf16=options.bf16,
+        seed=options.seed,
+        name="detector",
+        choose_every=options.choose_every,
+    )
+    loader = Loader(samples, options.batch, workers, device)
+    fit(detector, optimizer, loader, BatchLoss(detector, groups, rarity), course, checkpoint, choose)
+    return checkpoint.path
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--minutes", type=float, default=80.0, help="anneal to this much time if steps take longer")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--crop", type=int, nargs=2, default=(512, 320), metavar=("W", "H"))
-    parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--start", type=Path, help="model folder to begin with (default: ImageNet weights)")
+OPTIONS = (
+    Option("steps", int, 6000, "of training", least=0),
+    Option("minutes", float, 80.0, "anneal to this much time if steps take longer", above=0),
+    Option("batch", int, 8, "crops in a step", least=1),
+    Option("crop", int, (512, 320), "pixels of a crop, multiples of 32", count=2, least=32, metavar=("W", "H")),
+    Option("lr", float, 1.5e-3, "at its greatest", above=0),
+    Option("start", Path, None, "model folder to begin with (default: ImageNet weights)"),
+    Option("choose_every", int, 1000, "steps between scores on the choosing split; 0: at the end alone", least=0),
+)

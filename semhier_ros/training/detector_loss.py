@@ -1,4 +1,4 @@
-"""Targets and losses of the road detector.
+"""Losses of the road detector; what they are measured against is in `scene_samples`.
 
 Centres: penalty-reduced focal loss on Gaussian heatmaps (Law and Deng, "CornerNet", arXiv 1808.01244). Boxes: GIoU,
 and types: hierarchical cross entropy, both weighted by a Gaussian inside each object rather than at its centre cell
@@ -7,52 +7,10 @@ alone (Liu et al., "Training-Time-Friendly Network", arXiv 1909.00700), which is
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import numpy as np
 import torch
 from torch import Tensor
 
-from semhier_ros.torch.detector import STRIDE, DetectorOutput
-
-
-class Targets(NamedTuple):
-    """Per picture, over the stride-8 grid: `heat` 1,H,W; `weight` H,W (0 where no object teaches); `box` 4,H,W
-    (x0, y0, x1, y1 in cells); `types` H,W int64."""
-
-    heat: np.ndarray
-    weight: np.ndarray
-    box: np.ndarray
-    types: np.ndarray
-
-
-def make_targets(boxes: np.ndarray, width: int, height: int, spread: float = 0.54) -> Targets:
-    """Targets of one picture of `width` x `height` pixels for its `boxes` (class, x0, y0, x1, y1).
-
-    `spread` is TTFNet's alpha: the Gaussian's extent relative to the box. Small objects win where objects overlap.
-    """
-    columns, rows = width // STRIDE, height // STRIDE
-    heat = np.zeros((1, rows, columns), np.float32)
-    weight = np.zeros((rows, columns), np.float32)
-    box_map = np.zeros((4, rows, columns), np.float32)
-    types = np.zeros((rows, columns), np.int64)
-    grid_x = np.arange(columns, dtype=np.float32)[None]
-    grid_y = np.arange(rows, dtype=np.float32)[:, None]
-    area = (boxes[:, 3] - boxes[:, 1]) * (boxes[:, 4] - boxes[:, 2])
-    for kind, x0, y0, x1, y1 in boxes[np.argsort(-area)]:
-        cell_x = int(np.clip((x0 + x1) / 2 / STRIDE, 0, columns - 1))
-        cell_y = int(np.clip((y0 + y1) / 2 / STRIDE, 0, rows - 1))
-        sigma_x = max(spread * (x1 - x0) / STRIDE / 6, 0.35)
-        sigma_y = max(spread * (y1 - y0) / STRIDE / 6, 0.35)
-        bump = np.exp(-((grid_x - cell_x) ** 2) / (2 * sigma_x**2) - (grid_y - cell_y) ** 2 / (2 * sigma_y**2))
-        bump[bump < 0.02] = 0.0
-        bump[cell_y, cell_x] = 1.0
-        heat[0] = np.maximum(heat[0], bump)
-        teach = bump > 0.05
-        weight[teach] = (bump / bump.sum())[teach]
-        box_map[:, teach] = (np.array([x0, y0, x1, y1], np.float32) / STRIDE)[:, None]
-        types[teach] = int(kind)
-    return Targets(heat, weight, box_map, types)
+from semhier_ros.torch.detector import DetectorOutput
 
 
 def focal_loss(logits: Tensor, heat: Tensor) -> Tensor:

@@ -7,8 +7,10 @@ rounded without the encoder's search, and nothing is calibrated: compare them wi
 from __future__ import annotations
 
 import csv
+import hashlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,19 +21,29 @@ from semhier_ros.training.imagenet_features import compiled
 from semhier_ros.training.imagenet_model import read_views
 from semhier_ros.training.imagenet_semantic import Posteriors, divergence
 from semhier_ros.training.imagenet_space import Space
+from semhier_ros.training.packed import packed, states
 
 
 def choosing_features(out: Path, validation: Path, splits: Path, threads: int) -> Tensor:
     """The trunk's features (n,F) of the choosing half of `validation`, kept in `out`."""
-    path = out / "choosing.npy"
-    if not path.exists():
-        chosen = set((splits / "choose.txt").read_text().split())
-        with (validation / "labels.csv").open(encoding="utf-8", newline="") as file:
-            names = [row["file"] for row in csv.DictReader(file) if row["file"] in chosen]
-        request = compiled(out / "trunk.onnx", threads)
+    chosen = set((splits / "choose.txt").read_text().split())
+    with (validation / "labels.csv").open(encoding="utf-8", newline="") as file:
+        names = [row["file"] for row in csv.DictReader(file) if row["file"] in chosen]
+    trunk = out / "trunk.onnx"
+
+    def run_trunk(path: Path) -> dict[str, int]:
+        request = compiled(trunk, threads)
         found = [request.infer([view[None]])["features"][0] for view in read_views(validation, names)]
-        np.save(path, np.stack(found))
-    return torch.from_numpy(np.load(path))
+        with path.open("wb") as file:
+            np.save(file, np.stack(found))
+        return {"photos": len(found)}
+
+    made_of = {
+        "photos": states(validation / name for name in names),
+        "trunk": hashlib.sha256(trunk.read_bytes()).hexdigest(),
+        "opencv": cv2.__version__,
+    }
+    return torch.from_numpy(packed(out, "choosing", made_of, run_trunk)[0][:].copy())
 
 
 @torch.no_grad()

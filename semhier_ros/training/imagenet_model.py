@@ -23,6 +23,8 @@ from semhier_ros.codec.model_folder import write_heads
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.torch.classifier import SIDE
 from semhier_ros.torch.image_semantics import MAX_SCALE, MIN_SCALE, ImageSemantics
+from semhier_ros.training.checkpoint import load_checkpoint
+from semhier_ros.training.errors import MissingFile
 from semhier_ros.training.imagenet_meaning import load_classifier_rows
 from semhier_ros.training.imagenet_picture_form import PictureForm, load_picture_form, write_graphs
 from semhier_ros.training.imagenet_semantic import (
@@ -35,7 +37,7 @@ from semhier_ros.training.imagenet_semantic import (
 )
 from semhier_ros.training.imagenet_space import Space, fit_space
 from semhier_ros.training.integer_form import OUTPUT_BOUND, scale_table
-from semhier_ros.training.loop import load_checkpoint
+from semhier_ros.training.settings import Option
 from semhier_ros.whole_image.backend import OpenVinoImageBackend, TrunkOutput
 from semhier_ros.whole_image.encoder import code_image, rounded_bits
 from semhier_ros.whole_image.folder import read_image_folder, write_image_card, write_image_stream
@@ -297,7 +299,7 @@ def make(options: argparse.Namespace) -> Path:
     space, photos = load_photos(options.data, out, options.seed)
     semantics = build(space, tree)
     if (semantic := load_checkpoint(out / "semantic.pt")) is None:
-        raise FileNotFoundError(f"{out}: no semantic.pt; run `semhier train imagenet semantic` first")
+        raise MissingFile(f"{out}: no semantic.pt; run `semhier train imagenet semantic` first")
     semantics.load_state_dict(semantic["network"])
     picture, graphs = load_picture_form(out)
     write_graphs(graphs, picture.groups, folder)
@@ -335,11 +337,11 @@ def make(options: argparse.Namespace) -> Path:
     return folder
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, default=Path("models/imagenet"), help="folder to write")
-    parser.add_argument("--name", default="imagenet")
-    parser.add_argument("--without", default="", help="`search`: latents are rounded, to see what the search is worth")
-    parser.add_argument("--validation", type=Path, help="folder of labelled photos with labels.csv")
-    parser.add_argument(
-        "--splits", type=Path, default=Path("config/splits/imagenet-validation"), help="folder with choose.txt"
-    )
+OPTIONS = (
+    Option("model", Path, Path("models/imagenet"), "folder to write"),
+    Option("name", str, "imagenet", "of the model"),
+    Option(
+        "without", str, "", "`search`: latents are rounded, to see what the search is worth", choices=("", "search")
+    ),
+    Option("splits", Path, Path("config/splits/imagenet-validation"), "folder with choose.txt"),
+)

@@ -8,24 +8,25 @@ with the deviation of a real photo of another class, for the photos cover few cl
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from semhier_ros.command import CommandError
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.torch.image_semantics import ImageSemantics, evidence_of, evidence_size
+from semhier_ros.training.checkpoint import Checkpoint
+from semhier_ros.training.device import adamw
+from semhier_ros.training.fit import Course, Loss, Made, fit
+from semhier_ros.training.imagenet_features import load_views
 from semhier_ros.training.imagenet_meaning import load_classifier_rows
 from semhier_ros.training.imagenet_space import Space, fit_space
-from semhier_ros.training.loop import load_checkpoint, save_checkpoint
 from semhier_ros.training.photos import read_manifest
+from semhier_ros.training.settings import Option
 
 DIMENSIONS = (11, 6, 128, 220)
 NATS_PER_BIT = (0.028, 0.028, 0.02, 0.02)
@@ -42,6 +43,7 @@ ABLATIONS = {
     "task": "no prefix is trained for its posterior",
     "autoregression": "no block's means follow from the blocks before",
 }
+WITHOUT = ("", *ABLATIONS)
 
 
 class Photos(NamedTuple):
@@ -56,10 +58,7 @@ class Photos(NamedTuple):
 def load_features(data: Path, out: Path) -> NDArray[np.float32]:
     """Every finished view of every photo that may be trained on."""
     keep = np.array([not photo.test for photo in read_manifest(data)])
-    views = sorted(path for path in out.glob("features-*.npy") if ".part" not in path.name)
-    if not views:
-        raise FileNotFoundError(f"{out}: no features-0.npy; run `semhier train imagenet features` first")
-    return np.concatenate([np.load(path)[keep] for path in views]).astype(np.float32)
+    return np.concatenate([view[keep] for view in load_views(data, out)]).astype(np.float32)
 
 
 def load_photos(data: Path, out: Path, seed: int) -> tuple[Space, Photos]:
@@ -114,13 +113,14 @@ class Draw:
         count = torch.bincount(photos.leaf, minlength=len(self.rows)).float()
         self.weight = 1 / count[photos.leaf].sqrt()
 
-    def batch(self, size: int) -> tuple[Tensor, Tensor]:
-        """Points (size,K) and leaf logits (size,C)."""
-        rows = torch.multinomial(self.weight, size, replacement=True)
+    def batch(self, size: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Points (size,K) and leaf logits (size,C), drawn from `generator` or torch's own."""
+        rows = torch.multinomial(self.weight, size, replacement=True, generator=generator)
         points, logits = self.photos.points[rows].clone(), self.photos.logits[rows].clone()
         made = size // 2
-        classes = torch.randint(len(self.rows), (made,))
-        points[:made] = self.centres[classes] + self.about[rows[:made]] * (0.7 + 0.6 * torch.rand(made, 1))
+        classes = torch.randint(len(self.rows), (made,), generator=generator)
+        farther = 0.7 + 0.6 * torch.rand(made, 1, generator=generator)
+        points[:made] = self.centres[classes] + self.about[rows[:made]] * farther
         logits[:made] = points[:made] @ self.rows.T + self.bias + 0.5 * self.photos.lost[rows[:made]]
         return points, logits
 
@@ -149,8 +149,6 @@ def train(options: argparse.Namespace) -> Path:
     """Train, or go on training, until the steps are used up; returns the checkpoint."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    if options.without and options.without not in ABLATIONS:
-        raise CommandError(f"without: {options.without!r} is none of {', '.join(ABLATIONS)}")
     tree = Taxonomy.load(options.taxonomy)
     space, photos = load_photos(options.data, options.out, options.seed)
     network = build(space, tree, options.without)
@@ -158,38 +156,26 @@ def train(options: argparse.Namespace) -> Path:
     owners = [torch.from_numpy(np.array(tree.owner(level))) for level in range(tree.depth)]
     quick = [p for name, p in network.named_parameters() if name.startswith("scale")]
     steady = [p for name, p in network.named_parameters() if not name.startswith("scale")]
-    optimizer = torch.optim.Adam([{"params": steady, "lr": options.lr}, {"params": quick, "lr": 5 * options.lr}])
-    rates = [group["lr"] for group in optimizer.param_groups]
-    path, step = options.out / "semantic.pt", 0
-    if (saved := load_checkpoint(path)) is not None:
-        network.load_state_dict(saved["network"])
-        optimizer.load_state_dict(saved["optimizer"])
-        step = saved["step"]
-        torch.manual_seed(options.seed + step)
-    else:
+    optimizer = adamw([{"params": steady, "lr": options.lr}, {"params": quick, "lr": 5 * options.lr}], options.lr)
+    checkpoint = Checkpoint(options.out / "semantic.pt", {"without": options.without})
+    if not checkpoint.path.exists():
         points, logits = draw.batch(STARTED_ON)
         network.start(points, evidence_of(logits, owners), logits.argmax(1), tree.depth, tree.sizes[0])
     nodes = Posteriors(owners)
 
-    def state() -> dict[str, Any]:
-        return {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+    def make(random: np.random.Generator) -> Sequence[Tensor]:
+        return draw.batch(BATCH, torch.Generator().manual_seed(int(random.integers(1 << 62))))
 
-    bar = tqdm(range(step, options.steps), initial=step, total=options.steps, unit="step", mininterval=5)
-    for number in bar:
-        factor = min(1, (number + 1) / 30) * (0.02 + 0.49 * (1 + math.cos(math.pi * number / options.steps)))
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * factor
-        points, logits = draw.batch(BATCH)
-        loss = batch_loss(network, points, logits, owners, nodes, options.without)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
-        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-        step = number + 1
-        if step % 100 == 0:
-            save_checkpoint(path, state())
-    save_checkpoint(path, state())
+    def loss(batch: Sequence[Tensor], random: np.random.Generator) -> Loss:
+        points, logits = batch
+        total = batch_loss(network, points, logits, owners, nodes, options.without)
+        return Loss(total, {"loss": total})
+
+    course = Course(
+        options.steps, warm_up=30, floor=0.02, clip=5.0, seed=options.seed, name="semantic", save_every=60.0
+    )
+    fit(network, optimizer, Made(make, options.seed), loss, course, checkpoint)
+    path = checkpoint.path
     if options.measure:
         from semhier_ros.training.imagenet_ablation import choosing_features, measure
 
@@ -199,13 +185,10 @@ def train(options: argparse.Namespace) -> Path:
     return path
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--without", default="", help=f"leave a part of the method out: one of {', '.join(ABLATIONS)}")
-    parser.add_argument(
-        "--measure", action="store_true", help="print what the choosing half of --validation says of it"
-    )
-    parser.add_argument(
-        "--splits", type=Path, default=Path("config/splits/imagenet-validation"), help="folder with choose.txt"
-    )
+OPTIONS = (
+    Option("steps", int, 1500, "of training", least=0),
+    Option("lr", float, 1e-3, "at its greatest", above=0),
+    Option("without", str, "", f"leave a part of the method out: one of {', '.join(ABLATIONS)}", choices=WITHOUT),
+    Option("measure", bool, False, "print what the choosing half of --validation says of it"),
+    Option("splits", Path, Path("config/splits/imagenet-validation"), "folder with choose.txt"),
+)

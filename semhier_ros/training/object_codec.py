@@ -8,16 +8,18 @@ last group, the object's features (so that questions can be asked later).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from semhier_ros.torch.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
 from semhier_ros.torch.rate import interval_bits
+from semhier_ros.training.device import adamw
+from semhier_ros.training.fit import Course, Loss, Made, fit
 
 RATE_WEIGHTS = (0.06, 0.05, 0.01)  # nats of task loss that a bit of latent group 1, 2, 3 must save
 BOX_WEIGHT = 2.0
@@ -45,13 +47,13 @@ def lift(log_leaves: Tensor, owner: Tensor, nodes: int) -> Tensor:
 
 def loss_of_batch(
     codec: ObjectCodec, batch: list[Tensor], owners: list[Tensor], rate_weights: tuple[float, ...]
-) -> tuple[Tensor, list[float]]:
+) -> tuple[Tensor, list[Tensor]]:
     """Loss of all prefixes of one batch, and mean bits per object of each latent group."""
     told, evidence, leaves, truth, features, correction = batch
     named = truth >= 0
     teacher = leaves.log_softmax(-1)
     total = told.new_zeros(())
-    rates: list[float] = []
+    rates: list[Tensor] = []
     decoded: list[Tensor] = []
     geometry = codec.reader[0][0].in_features
     for prefix in range(len(codec.latents) + 1):
@@ -64,7 +66,7 @@ def loss_of_batch(
             spread = scale.exp().clamp(MIN_SCALE, MAX_SCALE)
             spent = interval_bits(residual + torch.empty_like(residual).uniform_(-0.5, 0.5), spread).sum(1).mean()
             total = total + rate_weights[group] * spent
-            rates.append(float(spent.detach()))
+            rates.append(spent.detach())
             decoded.append(mean + residual + (residual.round() - residual).detach())
         read = codec.read(prefix, known, torch.cat(decoded, dim=1) if decoded else known[:, :0])
         log_read = read.leaves.log_softmax(-1)
@@ -92,25 +94,23 @@ def train_object_codec(
     batch: int = 512,
     rate_weights: tuple[float, ...] = RATE_WEIGHTS,
 ) -> ObjectCodec:
-    """Train on rows for `steps` steps; prints a progress bar with bits per object of each group.
+    """Train on rows for `steps` steps; progress shows bits per object of each group.
 
     rate_weights: nats of task loss that a bit of each latent group must save.
     """
     torch.manual_seed(seed)
-    random = np.random.default_rng(seed)
     codec = ObjectCodec(rows.evidence.shape[1], nodes, rows.features.shape[1], latents)
-    optimizer = torch.optim.AdamW(codec.parameters(), lr=2e-3, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     tensors = [torch.from_numpy(array) for array in rows]
     torch_owners = [torch.from_numpy(np.array(owner, np.int64)) for owner in owners]
-    bar = tqdm(range(steps), unit="step", mininterval=5)
-    for _ in bar:
+
+    def make(random: np.random.Generator) -> list[Tensor]:
         pick = torch.from_numpy(random.integers(len(rows.told), size=batch))
-        loss, rates = loss_of_batch(codec, [tensor[pick] for tensor in tensors], torch_owners, rate_weights)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(codec.parameters(), 5.0)
-        optimizer.step()
-        schedule.step()
-        bar.set_postfix(loss=f"{float(loss.detach()):.3f}", bits=[round(rate, 1) for rate in rates], refresh=False)
+        return [tensor[pick] for tensor in tensors]
+
+    def loss(batch: Sequence[Tensor], random: np.random.Generator) -> Loss:
+        total, rates = loss_of_batch(codec, list(batch), torch_owners, rate_weights)
+        return Loss(total, {"loss": total} | {f"bits{group}": rate for group, rate in enumerate(rates, 1)})
+
+    course = Course(steps, warm_up=0, floor=0.0, clip=5.0, seed=seed, name="objects")
+    fit(codec, adamw(codec.parameters(), 2e-3, weight_decay=1e-3), Made(make, seed), loss, course)
     return codec.eval()

@@ -12,11 +12,15 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
+from semhier_ros.training.errors import MissingFile, TrainingError
+from semhier_ros.training.packed import PackedArray, packed, states
 from semhier_ros.whole_image.view import scaled, square_view
 
 PROBES = {
@@ -25,6 +29,7 @@ PROBES = {
     "clothing": "alexeygrigorev/clothing-dataset-small",
 }
 TEST_TENTHS = 3
+STORED = 192  # side of the squares that are kept decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,10 @@ def read_manifest(folder: Path) -> list[Photo]:
     """All photos of `folder` in the manifest's order.
 
     Raises:
-        OSError: there is no manifest.csv.
+        MissingFile: there is no manifest.csv.
     """
+    if not (folder / "manifest.csv").is_file():
+        raise MissingFile(f"photos: {folder}/manifest.csv is missing; a folder of tars with their manifest wanted")
     probe_of = {source: probe for probe, source in PROBES.items()}
     photos = []
     with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
@@ -69,6 +76,45 @@ def read_pictures(folder: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
                 picture = cv2.imdecode(np.frombuffer(handle.read(), np.uint8), cv2.IMREAD_COLOR)
                 if picture is not None:
                     yield f"{archive.stem}/{Path(member.name).stem}", np.ascontiguousarray(picture[..., ::-1])
+
+
+def states_of_photos(folder: Path) -> list[tuple[str, int, int]]:
+    """What an array made of these photos depends on (`packed.states` of manifest and tars, by name alone, so that a
+    folder may move)."""
+    files = [folder / "manifest.csv", *sorted(folder.glob("*.tar"))]
+    return [(Path(name).name, size, changed) for name, size, changed in states(files)]
+
+
+def cache_pixels(data: Path, out: Path) -> tuple[PackedArray, NDArray[np.intp]]:
+    """The centre squares of all photos that may be trained on, decoded once: pixels n,192,192,3 and their rows in the
+    manifest.
+
+    Raises:
+        MissingFile: there is no manifest. TrainingError: no photo is large enough.
+    """
+    photos = read_manifest(data)
+
+    def decode(path: Path) -> dict[str, Any]:
+        row_of = {photo.name: row for row, photo in enumerate(photos) if not photo.test}
+        shape = (max(len(row_of), 1), STORED, STORED, 3)
+        store = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+        rows: list[int] = []
+        for name, picture in tqdm(read_pictures(data), total=len(photos), desc="decode photos", mininterval=5):
+            height, width = picture.shape[:2]
+            if name in row_of and min(height, width) >= STORED:
+                top, left = (height - STORED) // 2, (width - STORED) // 2
+                store[len(rows)] = picture[top : top + STORED, left : left + STORED]
+                rows.append(row_of[name])
+        store.flush()
+        if not rows:
+            raise TrainingError(
+                f"photos: {data}: none of {len(row_of)} photos to train on is {STORED} pixels high and wide"
+            )
+        return {"rows": rows}
+
+    made_of = {"photos": states_of_photos(data), "side": STORED, "opencv": cv2.__version__}
+    pixels, notes = packed(out, "pixels", made_of, decode)
+    return pixels, np.array(notes["rows"], np.intp)
 
 
 def augmented_view(picture: NDArray[np.uint8], side: int, random: np.random.Generator) -> NDArray[np.uint8]:

@@ -12,39 +12,30 @@ both are given: they share all weights but those of the planes that tell their m
 from __future__ import annotations
 
 import argparse
-import io
-import math
-import tarfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from semhier_ros.codec.latent_groups import UNIT
 from semhier_ros.codec.picture_blocks import BITS_PER_SQUARE
-from semhier_ros.scene.reader import meaning_map
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.torch.picture import GROUPS, STRIDE, UNIT_IN_PIXELS, PictureModel, principal_start
 from semhier_ros.torch.scene_backend import as_input
-from semhier_ros.training.loop import (
-    AveragedWeights,
-    Schedule,
-    depthwise_in_float32,
-    load_checkpoint,
-    pick_device,
-    prefetch,
-    save_checkpoint,
-    to_device,
-)
-from semhier_ros.training.picture_form import PAINTED, SCENES, WHOLE_IMAGES, start_picture
+from semhier_ros.training.checkpoint import Checkpoint
+from semhier_ros.training.device import adamw, depthwise_in_float32, pick_device
+from semhier_ros.training.errors import MissingFile, TrainingError
+from semhier_ros.training.fit import Course, Loss, fit
+from semhier_ros.training.loader import Loader, workers_for
+from semhier_ros.training.photos import STORED, cache_pixels
+from semhier_ros.training.picture_form import PAINTED, start_picture
+from semhier_ros.training.picture_samples import WHOLE_IMAGES, CropSource, PhotoCrops, PictureSamples, SceneCrops
 from semhier_ros.training.picture_task import TaskLoss
 from semhier_ros.training.road_data import Scenes, load_scenes
+from semhier_ros.training.settings import Option
 from semhier_ros.training.yolo_data import YoloData
 
 STEPS_IN_PIXELS = tuple(
@@ -54,136 +45,21 @@ STEPS_IN_PIXELS = tuple(
 LAMBDAS = tuple(BITS_PER_SQUARE / step**2 for step in STEPS_IN_PIXELS)
 EMPTY_SHARE = 0.06  # how often a step trains the empty prefix
 PATCHES = 20_000  # that the principal directions are taken from
+FAR = 1 << 40  # number of the first sample that they come from
+CHOSEN_BATCH, CHOSEN_BATCHES = 8, 6  # crops of choosing scenes that a score looks at
 TASK_BITS = (0.012, 0.015, 0.02, 0.02, 0.02)
 """Bits per pixel that a nat of the task loss is worth after each block: a tenth to a half of what the squared error
 weighs."""
 
 
-def read_photos(folder: Path, count: int) -> list[np.ndarray]:
-    """The first `count` photos of the folder's tars as RGB arrays."""
-    photos: list[np.ndarray] = []
-    for archive in sorted(folder.glob("photos-*.tar")):
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                if len(photos) >= count:
-                    return photos
-                handle = tar.extractfile(member)
-                if handle is None:
-                    continue
-                image = cv2.imdecode(np.frombuffer(io.BytesIO(handle.read()).read(), np.uint8), cv2.IMREAD_COLOR)
-                if image is not None and min(image.shape[:2]) >= 192:
-                    photos.append(np.ascontiguousarray(image[..., ::-1]))
-    return photos
-
-
-def meanings_of(type_groups: np.ndarray) -> int:
-    """Planes of the meaning map: any object, then each group."""
-    return 2 + int(type_groups.max())
-
-
-class Crop(NamedTuple):
-    """A square piece of a picture (size,size,3 uint8) and its meaning after a random semantic prefix (planes,h,w)."""
-
-    pixels: NDArray[np.uint8]
-    meaning: NDArray[np.float32]
-
-
-class CropSource(Protocol):
-    """Where crops come from. `planes`: of their meaning; `name`: which meaning that is, empty for none."""
-
-    name: str
-    planes: int
-
-    def crop(self, random: np.random.Generator, size: int) -> Crop: ...
-
-
-class PhotoCrops:
-    """Crops of photos without any meaning, for variety."""
-
-    name, planes = "", 0
-
-    def __init__(self, photos: list[np.ndarray]):
-        self.photos = photos
-
-    def crop(self, random: np.random.Generator, size: int) -> Crop:
-        photo = self.photos[random.integers(len(self.photos))]
-        top = random.integers(photo.shape[0] - size + 1)
-        left = random.integers(photo.shape[1] - size + 1)
-        return Crop(photo[top : top + size, left : left + size], np.zeros((0, size // STRIDE, size // STRIDE)))
-
-
-class SceneCrops:
-    """Crops of road scenes at random scale; their meaning is the map of objects by group."""
-
-    name = SCENES
-
-    def __init__(self, scenes: Scenes, type_groups: np.ndarray):
-        self.scenes, self.type_groups = scenes, type_groups
-        self.planes = meanings_of(type_groups)
-
-    def crop(self, random: np.random.Generator, size: int) -> Crop:
-        row = int(random.integers(len(self.scenes)))
-        width, height = self.scenes.sizes[row]
-        scale = max(size / min(width, height), math.exp(random.uniform(math.log(0.7), math.log(1.1))))
-        left = random.uniform(0, max(0, width * scale - size))
-        top = random.uniform(0, max(0, height * scale - size))
-        matrix = np.array([[scale, 0, -left], [0, scale, -top]], np.float32)
-        pixels = cv2.warpAffine(
-            self.scenes.pixels[row, :height, :width],
-            matrix,
-            (size, size),
-            flags=cv2.INTER_AREA,
-            borderMode=cv2.BORDER_REFLECT,
-        )
-        boxes = self.scenes.boxes[row]
-        corners = boxes[:, 1:] * scale - (left, top, left, top)
-        groups = self.type_groups[boxes[:, 0].astype(int)]
-        cells = size // STRIDE
-        meaning = meaning_map(corners, groups, (cells, cells), self.planes, STRIDE)
-        if random.random() < 0.5:
-            pixels, meaning = pixels[:, ::-1], meaning[..., ::-1]
-        return Crop(pixels, meaning)
-
-
-class PictureSampler:
-    """Batches of crops from several sources, each taken with its share."""
-
-    def __init__(self, sources: dict[CropSource, float], size: int, seed: int):
-        self.sources, self.size, self.seed = list(sources), size, seed
-        shares = np.array(list(sources.values()), np.float64)
-        self.shares = shares / shares.sum()
-        self.planes: dict[str, tuple[int, int]] = {}
-        start = 0
-        for source in self.sources:
-            if source.planes:
-                self.planes[source.name] = (start, start + source.planes)
-                start += source.planes
-        self.meanings = start
-
-    def batch(self, index: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pixels (count,size,size,3), meaning (count,meanings,size/16,size/16) and which are of whole images (count)
-        of batch number `index`; those come first."""
-        random = np.random.default_rng([self.seed, index])
-        cells = self.size // STRIDE
-        pixels = np.empty((count, self.size, self.size, 3), np.uint8)
-        meaning = np.zeros((count, self.meanings, cells, cells), np.float32)
-        chosen = [self.sources[n] for n in random.choice(len(self.sources), size=count, p=self.shares)]
-        chosen.sort(key=lambda source: source.name != WHOLE_IMAGES)
-        for number, source in enumerate(chosen):
-            crop = source.crop(random, self.size)
-            pixels[number] = crop.pixels
-            if source.planes:
-                meaning[number, slice(*self.planes[source.name])] = crop.meaning
-        return pixels, meaning, np.array([source.name == WHOLE_IMAGES for source in chosen])
-
-
 class PrefixLoss(NamedTuple):
-    """loss: to be minimised. bits: per pixel, of each block. mse: in squared steps of 0..255. task: nats."""
+    """loss: to be minimised. Without gradient: bits per pixel, of each block; mse, in squared steps of 0..255; task,
+    nats."""
 
     loss: Tensor
-    bits: list[float]
-    mse: float
-    task: float
+    bits: list[Tensor]
+    mse: Tensor
+    task: Tensor
 
 
 def prefix_loss(
@@ -216,48 +92,62 @@ def prefix_loss(
     if task is not None and judged and prefix >= 0:
         nats = task(picture[:judged], image[:judged])
         loss = loss + TASK_BITS[prefix] * judged / len(image) * nats
-    bits = [float(rate.detach()) for rate in rates]
-    return PrefixLoss(loss * (LAMBDAS[0] / weight) ** 0.5, bits, float(mse.detach()), float(nats.detach()))
+    bits = [rate.detach() for rate in rates]
+    return PrefixLoss(loss * (LAMBDAS[0] / weight) ** 0.5, bits, mse.detach(), nats.detach())
 
 
-def make_sources(options: argparse.Namespace) -> dict[CropSource, float]:
+def make_sources(options: argparse.Namespace, scenes: Scenes) -> dict[CropSource, float]:
     """Scenes of the training split; photos if given; whole images if an imagenet run is given."""
     type_groups = np.asarray(Taxonomy.load(options.taxonomy).owner(1))
-    scenes = load_scenes(YoloData.open(options.data, options.splits), "train", options.out / "cache-train")
     sources: dict[CropSource, float] = {SceneCrops(scenes, type_groups): 0.5}
     if options.whole_images:
         from semhier_ros.training.imagenet_picture import whole_image_crops
 
+        if options.photos is None:
+            raise TrainingError("photos: nothing given; --whole-images wants --photos, those that its features are of")
         sources[whole_image_crops(options.photos, options.whole_images)] = 0.5
     elif options.photos:
-        sources[PhotoCrops(read_photos(options.photos, options.photo_count))] = 0.2
+        sources[PhotoCrops(cache_pixels(options.photos, options.out)[0], options.photo_count)] = 0.2
     return sources
 
 
-def first_patches(sampler: PictureSampler) -> Tensor:
+def first_patches(samples: PictureSamples) -> Tensor:
     """Patches (PATCHES,3,16,16 in -1..1) of crops that training never sees in this order."""
-    pixels = np.concatenate([sampler.batch((1 << 40) + number, 8)[0] for number in range(PATCHES // 800 + 1)])
-    blocks = pixels.reshape(len(pixels), sampler.size // STRIDE, STRIDE, sampler.size // STRIDE, STRIDE, 3)
+    cells = samples.size // STRIDE
+    pixels = np.stack([samples.sample(FAR + number)[0] for number in range(PATCHES // 100 + 1)])
+    blocks = pixels.reshape(len(pixels), cells, STRIDE, cells, STRIDE, 3)
     blocks = blocks.transpose(0, 1, 3, 5, 2, 4).reshape(-1, 3, STRIDE, STRIDE)[:PATCHES]
     return torch.from_numpy(blocks.astype(np.float32) / 127.5 - 1)
 
 
 def train(options: argparse.Namespace) -> Path:
+    """Train a codec on road scenes and what else the options name; returns the last checkpoint."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    sampler = PictureSampler(make_sources(options), options.crop, options.seed)
-    return optimise(options, sampler)
+    check_crop(options.crop)
+    data = YoloData.open(options.data, options.splits)
+    scenes, choosing = (load_scenes(data, split, options.out / f"cache-{split}") for split in ("train", "choose"))
+    samples = PictureSamples(make_sources(options, scenes), options.crop, options.seed)
+    groups = np.asarray(Taxonomy.load(options.taxonomy).owner(1))
+    chosen = PictureSamples({SceneCrops(choosing, groups): 1.0}, options.crop, options.seed, samples.planes)
+    return optimise(options, samples, chosen)
 
 
-def classifier_task(options: argparse.Namespace, sampler: PictureSampler, device: torch.device) -> TaskLoss | None:
+def check_crop(side: int) -> None:
+    """Raises TrainingError unless crops of that side can be made and coded."""
+    if side % STRIDE or not STRIDE <= side <= STORED:
+        raise TrainingError(f"crop: {side}: a multiple of {STRIDE} from {STRIDE} to {STORED} wanted")
+
+
+def classifier_task(options: argparse.Namespace, samples: PictureSamples, device: torch.device) -> TaskLoss | None:
     """The task loss at the levels of --classes, where there are whole images to judge."""
-    if options.untold or not options.classes or WHOLE_IMAGES not in sampler.planes:
+    if options.untold or not options.classes or WHOLE_IMAGES not in samples.planes:
         return None
     tree = Taxonomy.load(options.classes)
     return TaskLoss([torch.from_numpy(np.array(tree.owner(level))) for level in range(tree.depth)]).to(device)
 
 
-class Course(NamedTuple):
+class Plan(NamedTuple):
     """How long one of the two trainings takes, and where it leaves its checkpoint."""
 
     checkpoint: Path
@@ -266,128 +156,134 @@ class Course(NamedTuple):
     lr: float
 
 
-def optimise(options: argparse.Namespace, sampler: PictureSampler) -> Path:
-    """Train a picture codec on what the sampler gives, then how it paints; returns the last checkpoint, which also
-    tells the planes of each kind of meaning."""
+def optimise(options: argparse.Namespace, samples: PictureSamples, chosen: PictureSamples | None = None) -> Path:
+    """Train a picture codec on `samples`, then how it paints; returns the last checkpoint, which also tells the planes
+    of each kind of meaning. chosen: what scores are taken on."""
     sent = options.out / "picture.pt"
-    run_course(options, sampler, Course(sent, options.steps, options.minutes, options.lr))
+    run_course(options, samples, Plan(sent, options.steps, options.minutes, options.lr), chosen)
     if not options.painting_steps:
         return sent
-    course = Course(options.out / PAINTED, options.painting_steps, options.painting_minutes, options.painting_lr)
-    run_course(options, sampler, course, sent)
-    return course.checkpoint
+    plan = Plan(options.out / PAINTED, options.painting_steps, options.painting_minutes, options.painting_lr)
+    run_course(options, samples, plan, chosen, sent)
+    return plan.checkpoint
 
 
-def run_course(options: argparse.Namespace, sampler: PictureSampler, course: Course, sent: Path | None = None) -> None:
-    """Train until the steps or minutes of `course` are used up. sent: the codec whose synthesis learns to paint."""
+class PictureLoss:
+    """The loss of one prefix, drawn for each step, of a batch of `PictureSamples` (`fit.StepLoss`). told: whether the
+    synthesis hears what the pictures mean."""
+
+    def __init__(self, model: PictureModel, told: bool, task: TaskLoss | None = None):
+        self.model, self.told, self.task = model, told, task
+
+    def __call__(self, batch: Sequence[Tensor], random: np.random.Generator) -> Loss:
+        prefix = -1 if random.random() < EMPTY_SHARE else int(random.integers(len(GROUPS)))
+        found = self.prefix(batch, prefix)
+        zero = found.loss.new_zeros(())
+        shown = {f"bpp{prefix}": sum(found.bits, zero), f"mse{prefix}": found.mse}
+        return Loss(found.loss, shown if self.task is None else shown | {f"task{prefix}": found.task})
+
+    def prefix(self, batch: Sequence[Tensor], prefix: int) -> PrefixLoss:
+        """The loss of that prefix of the batch."""
+        images, meaning, whole = batch
+        judged = int(whole.sum()) if self.task is not None else 0
+        if judged:  # the classifier looks at the first ones
+            order = torch.argsort(whole.int(), descending=True, stable=True)
+            images, meaning = images[order], meaning[order]
+        if not self.told:
+            meaning = torch.zeros_like(meaning)
+        image = as_input(images, torch.float32).contiguous(memory_format=torch.channels_last)
+        return prefix_loss(self.model, image, meaning, prefix, self.task, judged)
+
+
+def run_course(
+    options: argparse.Namespace,
+    samples: PictureSamples,
+    plan: Plan,
+    chosen: PictureSamples | None = None,
+    sent: Path | None = None,
+) -> None:
+    """Train until the steps or minutes of `plan` are used up. sent: the codec whose synthesis learns to paint."""
     device = pick_device(options.device)
-    model = PictureModel(sampler.meanings)
-    saved, step = load_checkpoint(course.checkpoint), 0
-    if saved is None and sent is not None:
-        first = load_checkpoint(sent)
-        if first is None or first["planes"] != sampler.planes:
-            raise ValueError(f"{sent}: made for other kinds of pictures than {', '.join(sampler.planes) or 'none'}")
+    model = PictureModel(samples.meanings)
+    checkpoint = Checkpoint(plan.checkpoint, {"planes": samples.planes})
+    if checkpoint.path.exists():
+        pass  # it goes on from there
+    elif sent is not None:
+        first = Checkpoint(sent, {"planes": samples.planes}).read()
+        if first is None:
+            raise MissingFile(f"{sent}: missing; painting begins with what it codes")
         model.load_state_dict(first["average"])
-    elif saved is None and options.start:
-        start_picture(model, sampler.planes, options.start)
-    elif saved is None:
-        principal_start(model.analysis, model.synthesis, first_patches(sampler))
+    elif options.start:
+        start_picture(model, samples.planes, options.start)
+    else:
+        principal_start(model.analysis, model.synthesis, first_patches(samples))
     model = model.to(device).to(memory_format=torch.channels_last)
     depthwise_in_float32(model)
     if sent is not None:
         model.keep_code()
-    task = classifier_task(options, sampler, device) if sent is not None else None
-    optimizer = torch.optim.Adam([own for own in model.parameters() if own.requires_grad], lr=course.lr)
-    average = AveragedWeights(model)
-    schedule = Schedule(course.steps, course.minutes)
-    if saved is not None:
-        model.load_state_dict(saved["network"])
-        average.network.load_state_dict(saved["average"])
-        optimizer.load_state_dict(saved["optimizer"])
-        schedule.spent, step = saved["minutes"], saved["step"]
-    draw = np.random.default_rng([options.seed, 1, step])
+    told = sent is not None and not options.untold
+    loss = PictureLoss(model, told, classifier_task(options, samples, device) if sent is not None else None)
+    batches = [] if chosen is None else list(Loader(chosen, CHOSEN_BATCH, 0).batches(0, CHOSEN_BATCHES))
 
-    def state() -> dict:
-        return {
-            "network": model.state_dict(),
-            "average": average.network.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "minutes": schedule.elapsed(),
-            "step": step,
-            "planes": sampler.planes,
-        }
+    def choose(network: PictureModel) -> dict[str, float]:
+        judged, scores = PictureLoss(network, told), {}
+        for prefix in range(len(GROUPS)):
+            found = [judged.prefix([part.to(device) for part in batch], prefix) for batch in batches]
+            scores[f"bpp{prefix}"] = sum(float(sum(one.bits)) for one in found) / len(found)
+            scores[f"mse{prefix}"] = sum(float(one.mse) for one in found) / len(found)
+        return scores
 
-    if sent is None and not schedule.done(step):
+    if sent is None and not finished(checkpoint, plan):
         (options.out / PAINTED).unlink(missing_ok=True)  # painted for a codec that is no more
-    saved_at = time.monotonic()
-    shown: dict[str, float] = {}
-    bar = tqdm(
-        prefetch(lambda i: sampler.batch(i, options.batch), step),
-        initial=step,
-        total=course.steps,
-        unit="step",
-        mininterval=10,
-        desc="paint" if sent is not None else "code",
+    workers = workers_for(device, options.threads) if options.workers is None else options.workers
+    course = Course(
+        plan.steps,
+        plan.minutes,
+        bf16=options.bf16,
+        seed=options.seed,
+        name="paint" if sent is not None else "code",
+        choose_every=options.choose_every,
     )
-    for arrays in bar:
-        if schedule.done(step):
-            break
-        images, meaning = to_device(list(arrays[:2]), device)
-        if sent is None or options.untold:
-            meaning.zero_()
-        image = as_input(images, torch.float32).contiguous(memory_format=torch.channels_last)
-        prefix = -1 if draw.random() < EMPTY_SHARE else int(draw.integers(len(GROUPS)))
-        for group in optimizer.param_groups:
-            group["lr"] = course.lr * schedule.factor(step)
-        with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
-            found = prefix_loss(model, image, meaning, prefix, task, int(arrays[2].sum()))
-        optimizer.zero_grad(set_to_none=True)
-        found.loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        average.update(model, step)
-        step += 1
-        for name, value in ((f"bpp{prefix}", sum(found.bits)), (f"mse{prefix}", found.mse), (f"t{prefix}", found.task)):
-            shown[name] = 0.97 * shown.get(name, value) + 0.03 * value
-        bar.set_postfix({name: f"{value:.3g}" for name, value in sorted(shown.items())}, refresh=False)
-        if time.monotonic() - saved_at > 180:
-            save_checkpoint(course.checkpoint, state())
-            saved_at = time.monotonic()
-    save_checkpoint(course.checkpoint, state())
+    optimizer = adamw([own for own in model.parameters() if own.requires_grad], plan.lr)
+    loader = Loader(samples, options.batch, workers, device)
+    fit(model, optimizer, loader, loss, course, checkpoint, choose if batches else None)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--photos", type=Path, help="folder of photos-NN.tar for variety")
-    parser.add_argument("--photo-count", type=int, default=4000)
-    parser.add_argument("--whole-images", type=Path, help="imagenet run: train one codec for both models")
-    parser.add_argument("--steps", type=int, default=12_000)
-    parser.add_argument("--minutes", type=float, default=60.0, help="anneal to this much time if steps take longer")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--crop", type=int, default=160)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    add_form(parser)
+def finished(checkpoint: Checkpoint, plan: Plan) -> bool:
+    """Whether the checkpoint has had all of its plan."""
+    saved = checkpoint.read()
+    return saved is not None and (saved["step"] >= plan.steps or saved["minutes"] >= plan.minutes)
 
 
-def add_form(parser: argparse.ArgumentParser) -> None:
-    """Options of every training of pictures beside its length."""
-    parser.add_argument(
-        "--start", type=Path, nargs="*", default=[], help="model folders to begin with (default: principal directions)"
-    )
-    parser.add_argument(
-        "--classes",
-        type=Path,
-        default=Path("config/taxonomies/imagenet1k.yaml"),
-        help="tree at whose levels a frozen classifier should see the same in decoded whole images (that of ImageNet)",
-    )
-    parser.add_argument(
-        "--painting-steps", type=int, default=20_000, help="of the synthesis alone, afterwards; 0: leave it out"
-    )
-    parser.add_argument(
-        "--painting-minutes", type=float, default=30.0, help="anneal to this much time if they take longer"
-    )
-    parser.add_argument("--painting-lr", type=float, default=5e-5)
-    parser.add_argument(
-        "--untold",
-        action="store_true",
-        help="paint with no word of meaning and no classifier: a control of what levels of meaning are worth",
-    )
+FORM = (
+    Option("start", Path, [], "model folders to begin with (default: principal directions)", count=0),
+    Option(
+        "classes",
+        Path,
+        Path("config/taxonomies/imagenet1k.yaml"),
+        "tree at whose levels a frozen classifier should see the same in decoded whole images",
+    ),
+    Option("painting_steps", int, 20_000, "of the synthesis alone, afterwards; 0: leave it out", least=0),
+    Option("painting_minutes", float, 30.0, "anneal to this much time if they take longer", above=0),
+    Option("painting_lr", float, 5e-5, "of painting", above=0),
+    Option(
+        "untold",
+        bool,
+        False,
+        "paint with no word of meaning and no classifier: a control of what levels of meaning are worth",
+    ),
+    Option("choose_every", int, 1000, "steps between scores on the choosing split; 0: at the end alone", least=0),
+    Option("batch", int, 8, "crops in a step", least=1),
+    Option("crop", int, 160, f"side of the crops, a multiple of {STRIDE} up to {STORED}", least=STRIDE),
+    Option("lr", float, 1e-3, "at its greatest", above=0),
+)
+"""Options of every training of pictures beside its length."""
+
+OPTIONS = (
+    Option("photos", Path, None, "folder of photos for variety: tars and manifest.csv"),
+    Option("photo_count", int, 4000, "how many of them", least=1),
+    Option("whole_images", Path, None, "imagenet run: train one codec for both models"),
+    Option("steps", int, 12_000, "of what is sent", least=0),
+    Option("minutes", float, 60.0, "anneal to this much time if steps take longer", above=0),
+    *FORM,
+)

@@ -21,10 +21,11 @@ from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT
 from semhier_ros.codec.model_folder import KINDS, read_card
 from semhier_ros.codec.picture_blocks import CodedPicture, PictureBlocks, PictureGroup, channels_of
 from semhier_ros.torch.picture import GROUPS, MAX_SCALE, MIN_SCALE, Context, PictureModel, centroid_shift
+from semhier_ros.training.checkpoint import load_checkpoint
+from semhier_ros.training.errors import MissingFile, TrainingError
 from semhier_ros.training.integer_form import fill_linear, float_context, float_layers, integer_context, scale_table
-from semhier_ros.training.loop import load_checkpoint
+from semhier_ros.training.picture_samples import SCENES, WHOLE_IMAGES
 
-SCENES, WHOLE_IMAGES = "scenes", "whole_images"  # names of meanings
 MEANING_OF_KIND = dict(zip(KINDS, (SCENES, WHOLE_IMAGES), strict=True))
 PAINTED = "painted.pt"  # beside `picture.pt`: the same codec with a synthesis that was trained on
 TABLE_ROWS, TABLE_HALF = 64, 127
@@ -60,9 +61,9 @@ def load_picture(path: Path, meaning: str, groups: int = len(GROUPS)) -> Picture
     """
     saved = load_checkpoint(path)
     if saved is None:
-        raise FileNotFoundError(f"{path}: missing; train the picture stage first")
+        raise MissingFile(f"{path}: missing; train the picture stage first")
     if meaning not in saved["planes"]:
-        raise ValueError(f"{path}: made for {', '.join(saved['planes'])}, not for {meaning}")
+        raise TrainingError(f"{path}: made for {', '.join(saved['planes'])}, not for {meaning}")
     kept = GROUPS[:groups]
     planes = slice(*saved["planes"][meaning])
     model = PictureModel(planes.stop - planes.start, kept)
@@ -91,7 +92,7 @@ def start_picture(model: PictureModel, planes: Mapping[str, tuple[int, int]], fo
         found[folder] = card, load_file(folder / "weights.safetensors")
     most = max(found, key=lambda folder: len(found[folder][0]["layout"]["picture_groups"]), default=None)
     if most is None or [tuple(g) for g in found[most][0]["layout"]["picture_groups"]] != [tuple(g) for g in GROUPS]:
-        raise ValueError(f"start: none of {', '.join(map(str, found))} has the picture blocks {GROUPS}")
+        raise TrainingError(f"start: none of {', '.join(map(str, found))} has the picture blocks {GROUPS}")
     weights = {name.partition(".")[2]: v.float() for name, v in found[most][1].items() if name.startswith("picture_")}
     own = model.state_dict()
     channels, start = channels_of(GROUPS), own["synthesis.start.weight"]

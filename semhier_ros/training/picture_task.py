@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from semhier_ros.torch.classifier import load_classifier
-from semhier_ros.training.loop import depthwise_in_float32
+from semhier_ros.training.device import depthwise_in_float32
 
 STAGES = (2, 3, 4)  # of the classifier: maps at strides 8, 16, 32
 MAPS_SHARE = 2.0  # nats that the mean distance of the maps is worth

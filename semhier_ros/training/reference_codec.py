@@ -12,27 +12,21 @@ rate-distortion loss and the loss of the quantiles are CompressAI's own.
 from __future__ import annotations
 
 import argparse
-import copy
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
 from semhier_ros.command import CommandError
-from semhier_ros.training.imagenet_picture import STORED, cache_pixels
-from semhier_ros.training.loop import (
-    AveragedWeights,
-    Schedule,
-    load_checkpoint,
-    pick_device,
-    prefetch,
-    save_checkpoint,
-)
-from semhier_ros.training.picture import PhotoCrops, PictureSampler
+from semhier_ros.training.checkpoint import Checkpoint
+from semhier_ros.training.device import adamw, autocast, in_float32, pick_device
+from semhier_ros.training.fit import APART, Course, Loss, fit
+from semhier_ros.training.loader import Loader, workers_for
+from semhier_ros.training.photos import STORED, cache_pixels
+from semhier_ros.training.picture_samples import PhotoCrops, PictureSamples
 
 ARCHITECTURES = {"bmshj2018-hyperprior": torch.channels_last, "cheng2020-anchor": torch.contiguous_format}
 """CompressAI's names, and the memory format that suits each. In channels_last torch 2.14's backward pass of the second
@@ -40,22 +34,6 @@ writes outside its memory on CPUs ("double free or corruption", every time in fl
 SMALLEST = 64  # pixels that the networks halve down to one
 QUALITY = 1  # CompressAI's number of the narrow form: 128 channels, 192 of them latents in bmshj2018-hyperprior
 AUXILIARY_RATE = 1e-3  # learning rate of the quantiles, CompressAI's own
-SAVED_EVERY = 180  # seconds
-
-
-def float32_kept(module: nn.Module) -> None:
-    """Keep a module out of autocast: likelihoods are differences of near probabilities, which bfloat16 cannot tell."""
-
-    def kept(forward: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*values: Any, **named: Any) -> Any:
-            plain = [value.float() if isinstance(value, Tensor) else value for value in values]
-            others = {name: value.float() if isinstance(value, Tensor) else value for name, value in named.items()}
-            with torch.autocast(plain[0].device.type, enabled=False):
-                return forward(*plain, **others)
-
-        return run
-
-    module.forward = kept(module.forward)  # type: ignore[method-assign]
 
 
 def make_network(architecture: str) -> Any:
@@ -63,13 +41,6 @@ def make_network(architecture: str) -> Any:
     from compressai.zoo import image_models
 
     return image_models[architecture](quality=QUALITY, pretrained=False)
-
-
-def shipped(network: Any) -> dict[str, Tensor]:
-    """The state dict of a network whose entropy models are ready to code."""
-    ready = copy.deepcopy(network)
-    ready.update(force=True)
-    return {name: value.detach().cpu() for name, value in ready.state_dict().items()}
 
 
 def train(options: argparse.Namespace) -> Path:
@@ -80,100 +51,55 @@ def train(options: argparse.Namespace) -> Path:
         CommandError: an option outside its range, or a file that is not of this training.
     """
     from compressai.losses import RateDistortionLoss
-    from compressai.optimizers import net_aux_optimizer
 
     check(options)
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    try:
-        device = pick_device(options.device)
-        pixels = cache_pixels(options.photos, options.cache)[0]
-    except (ValueError, OSError) as error:
-        raise CommandError(str(error)) from error
-    sampler = PictureSampler({PhotoCrops(pixels): 1.0}, options.crop, options.seed)  # type: ignore[arg-type]
+    device = pick_device(options.device)
+    checkpoint = ReferenceCheckpoint(options.out, options.architecture, options.lmbda)
+    checkpoint.read()
+    pixels = cache_pixels(options.photos, options.cache)[0]
+    samples = PictureSamples({PhotoCrops(pixels): 1.0}, options.crop, options.seed)
     layout = ARCHITECTURES[options.architecture]
     network = make_network(options.architecture).to(device).to(memory_format=layout)
     criterion = RateDistortionLoss(lmbda=options.lmbda)
-    kinds = {"net": {"type": "Adam", "lr": options.lr}, "aux": {"type": "Adam", "lr": AUXILIARY_RATE}}
-    optimizers = net_aux_optimizer(network, kinds)
-    average = AveragedWeights(network)
     for module in (network.entropy_bottleneck, network.gaussian_conditional):
-        float32_kept(module)
-    schedule = Schedule(options.steps, options.minutes)
-    made_of = {"architecture": options.architecture, "lambda": options.lmbda}
-    step = 0
-    if (saved := read_checkpoint(options.out, made_of)) is not None:
-        network.load_state_dict(saved["network"])
-        average.network.load_state_dict(saved["average"])
-        for name, optimizer in optimizers.items():
-            optimizer.load_state_dict(saved["optimizers"][name])
-        schedule.spent, step = saved["minutes"], saved["step"]
+        in_float32(module)  # likelihoods are differences of near probabilities, which bfloat16 cannot tell
+    quantiles = [own for name, own in network.named_parameters() if name.endswith(".quantiles")]
+    coding = [own for name, own in network.named_parameters() if not name.endswith(".quantiles")]
+    groups = [{"params": coding, "lr": options.lr}, {"params": quantiles, "lr": AUXILIARY_RATE, APART: True}]
 
-    def state() -> dict[str, Any]:
-        return {
-            "state_dict": shipped(average.network),
-            "training": made_of
-            | {
-                "network": network.state_dict(),
-                "average": average.network.state_dict(),
-                "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
-                "minutes": schedule.elapsed(),
-                "step": step,
-            },
-        }
+    def loss(batch: Sequence[Tensor], random: np.random.Generator) -> Loss:
+        image = batch[0].permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=layout)
+        out = network(image)
+        with autocast(device, False):
+            found = criterion({"x_hat": out["x_hat"].float(), "likelihoods": out["likelihoods"]}, image)
+            auxiliary = network.aux_loss()  # of parameters apart: the quantiles are this loss's alone
+        shown = {"bpp": found["bpp_loss"], "mse": found["mse_loss"] * 255**2, "aux": auxiliary}
+        return Loss(found["loss"] + auxiliary, shown)
 
-    shown: dict[str, float] = {}
-    saved_at = time.monotonic()
-    bar = tqdm(
-        prefetch(lambda index: sampler.batch(index, options.batch)[0], step),
-        initial=step,
-        total=options.steps,
-        unit="step",
-        mininterval=10,
-    )
-    for batch in bar:
-        if schedule.done(step):
-            break
-        image = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=layout)
-        for group in optimizers["net"].param_groups:
-            group["lr"] = options.lr * schedule.factor(step)
-        with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
-            out = network(image)
-        found = criterion({"x_hat": out["x_hat"].float(), "likelihoods": out["likelihoods"]}, image)
-        auxiliary = network.aux_loss()
-        for optimizer in optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
-        (found["loss"] + auxiliary).backward()  # of parameters apart: the quantiles are the auxiliary loss's alone
-        nn.utils.clip_grad_norm_(optimizers["net"].param_groups[0]["params"], 1.0)
-        for optimizer in optimizers.values():
-            optimizer.step()
-        average.update(network, step)
-        step += 1
-        values = {"bpp": found["bpp_loss"], "mse": found["mse_loss"] * 255**2, "aux": auxiliary}
-        for name, value in values.items():
-            shown[name] = 0.97 * shown.get(name, float(value.detach())) + 0.03 * float(value.detach())
-        bar.set_postfix({name: f"{value:.3g}" for name, value in shown.items()}, refresh=False)
-        if time.monotonic() - saved_at > SAVED_EVERY:
-            save_checkpoint(options.out, state())
-            saved_at = time.monotonic()
-    save_checkpoint(options.out, state())
+    workers = workers_for(device, options.threads) if options.workers is None else options.workers
+    loader = Loader(samples, options.batch, workers, device)
+    course = Course(options.steps, options.minutes, bf16=options.bf16, seed=options.seed, name="reference")
+    fit(network, adamw(groups, options.lr), loader, loss, course, checkpoint)
     return Path(options.out)
 
 
-def read_checkpoint(path: Path, made_of: dict[str, Any]) -> dict[str, Any] | None:
-    """What a training left at `path`, None where there is nothing.
+class ReferenceCheckpoint(Checkpoint):
+    """A file to go on from (`training`) as well as one that CompressAI codes with (`state_dict`)."""
 
-    Raises:
-        CommandError: the file is another's, or of another architecture or lambda.
-    """
-    try:
-        saved = load_checkpoint(path)
-        training = None if saved is None else saved["training"]
-    except Exception as error:  # torch raises errors of many kinds for a damaged file
-        raise CommandError(f"--out: {path} is there, and no checkpoint of this command; name another file") from error
-    if training is not None and (found := {name: training.get(name) for name in made_of}) != made_of:
-        raise CommandError(f"--out: {path} was trained with {found}, not {made_of}; name another file")
-    return training
+    def __init__(self, path: Path, architecture: str, lmbda: float):
+        super().__init__(path, {"architecture": architecture, "lambda": lmbda})
+        self.architecture = architecture
+
+    def wrap(self, state: dict[str, Any]) -> dict[str, Any]:
+        ready = make_network(self.architecture)
+        ready.load_state_dict(state["average"])
+        ready.update(force=True)
+        return {"state_dict": {name: value.cpu() for name, value in ready.state_dict().items()}, "training": state}
+
+    def unwrap(self, saved: dict[str, Any]) -> dict[str, Any]:
+        return saved["training"]
 
 
 def check(options: argparse.Namespace) -> None:
@@ -183,6 +109,8 @@ def check(options: argparse.Namespace) -> None:
     for name in ("lmbda", "minutes", "lr", "steps", "batch", "threads"):
         if not getattr(options, name) > 0:
             raise CommandError(f"--{name.replace('lmbda', 'lambda')} {getattr(options, name)}: above 0 wanted")
+    if options.workers is not None and options.workers < 0:
+        raise CommandError(f"--workers {options.workers}: 0 or more wanted")
     if not options.photos.is_dir():
         raise CommandError(f"--photos: {options.photos} is not a folder")
 
@@ -207,6 +135,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of everything drawn at random (0)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (auto)")
+    parser.add_argument("--workers", type=int, help="processes that load photos (default: what the machine can spare)")
     parser.add_argument("--bf16", action="store_true", help="bfloat16: worth it on AVX-512 bf16 and CUDA")
 
 

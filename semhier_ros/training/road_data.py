@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from semhier_ros.training.errors import MissingFile, TrainingError
+from semhier_ros.training.packed import PackedArray, packed, states
 from semhier_ros.training.yolo_data import YoloData, label_file
 
 CACHE_SIZE = (640, 360)  # width, height of a cached scene, letterboxed to its top left corner
@@ -16,17 +19,19 @@ CANVAS = (800, 480)  # width, height of the detector's full input: larger than m
 PICTURE_CANVAS = (640, 384)  # of the picture blocks: for people, who need no more
 ENLARGED = CANVAS[0] / CACHE_SIZE[0]  # how much larger a cached scene is on the canvas
 PADDING = 114
+CACHE_FORM = 2  # of the memory map; grows when what is decoded changes
 
 
 @dataclass(frozen=True)
 class Scenes:
     """Decoded scenes: `pixels` N,360,640,3 uint8 RGB; `sizes` N,2 (w, h) of the valid part; `boxes` per scene n,5
-    float32 rows (class, x0, y0, x1, y1) in cached pixels."""
+    float32 rows (class, x0, y0, x1, y1) in cached pixels; `key`: a hash of what `pixels` were made of."""
 
     names: list[str]
-    pixels: np.ndarray
+    pixels: np.ndarray | PackedArray
     sizes: np.ndarray
     boxes: list[np.ndarray]
+    key: str = ""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -46,9 +51,9 @@ def read_yolo(path: Path, width: int, height: int, classes: int) -> np.ndarray:
         try:
             kind, cx, cy, w, h = (float(field) for field in line.split())
         except ValueError:
-            raise ValueError(f"{path}:{number}: five numbers `class cx cy w h` wanted, found {line!r}") from None
+            raise TrainingError(f"{path}:{number}: five numbers `class cx cy w h` wanted, found {line!r}") from None
         if not 0 <= kind < classes:
-            raise ValueError(f"{path}:{number}: class {kind:g} is outside 0..{classes - 1}")
+            raise TrainingError(f"{path}:{number}: class {kind:g} is outside 0..{classes - 1}")
         x0, y0 = max(0.0, (cx - w / 2) * width), max(0.0, (cy - h / 2) * height)
         x1, y1 = min(float(width), (cx + w / 2) * width), min(float(height), (cy + h / 2) * height)
         if x1 > x0 and y1 > y0:
@@ -57,25 +62,25 @@ def read_yolo(path: Path, width: int, height: int, classes: int) -> np.ndarray:
 
 
 def load_scenes(data: YoloData, split: str, cache: Path) -> Scenes:
-    """Decode the scenes of a split once into a memory map under `cache`.
+    """Decode the scenes of a split once into a memory map under `cache`; a picture that changes is decoded anew.
+
+    Says on stderr how many pictures have no label file: they count as scenes without any object.
 
     Raises:
         FileNotFoundError: an image does not exist or cannot be decoded.
-        ValueError: a label row is damaged or names a class that the data does not have.
+        ValueError: a label row is damaged or names a class that the data does not have; no picture of the split has a
+            label file, or none of them names an object.
     """
     files = data.images[split]
-    names = [str(file) for file in files]
-    cache.mkdir(parents=True, exist_ok=True)
     width, height = CACHE_SIZE
-    index = cache / "index.json"
-    shape = (len(names), height, width, 3)
-    if not index.exists() or json.loads(index.read_text())["names"] != names:
-        pixels = np.lib.format.open_memmap(cache / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
+
+    def decode(path: Path) -> dict[str, list[tuple[int, int]]]:
+        pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(files), height, width, 3))
         sizes = []
-        for row, name in enumerate(names):
-            image = cv2.imread(name, cv2.IMREAD_COLOR)
+        for row, file in enumerate(files):
+            image = cv2.imread(str(file), cv2.IMREAD_COLOR)
             if image is None:
-                raise FileNotFoundError(f"{name}: missing or not an image OpenCV can decode")
+                raise MissingFile(f"{file}: missing or not an image OpenCV can decode")
             scale = min(width / image.shape[1], height / image.shape[0])
             size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
             if scale != 1.0:
@@ -84,31 +89,71 @@ def load_scenes(data: YoloData, split: str, cache: Path) -> Scenes:
             pixels[row, : size[1], : size[0]] = image[..., ::-1]
             sizes.append(size)
         pixels.flush()
-        index.write_text(json.dumps({"names": names, "sizes": sizes}))
-    valid = np.asarray(json.loads(index.read_text())["sizes"])
-    boxes = [
-        read_yolo(label_file(file), int(w), int(h), len(data.classes))
-        for file, (w, h) in zip(files, valid, strict=True)
-    ]
-    return Scenes(names, np.load(cache / "pixels.npy", mmap_mode="r"), valid, boxes)
+        return {"sizes": sizes}
+
+    made_of = {"form": CACHE_FORM, "size": CACHE_SIZE, "padding": PADDING, "opencv": cv2.__version__}
+    pixels, notes = packed(cache, "pixels", made_of | {"files": states(files)}, decode)
+    valid = np.asarray(notes["sizes"])
+    boxes = read_boxes(files, valid, len(data.classes), split)
+    return Scenes([str(file) for file in files], pixels, valid, boxes, pixels.path.stem)
+
+
+def read_boxes(files: Sequence[Path], sizes: np.ndarray, classes: int, split: str) -> list[np.ndarray]:
+    """Labels of pictures of `sizes` (w, h), as `load_scenes` gives them and with what it says and raises."""
+    labels = [label_file(file) for file in files]
+    missing = [label for label in labels if not label.exists()]
+    if len(missing) == len(labels):
+        raise TrainingError(
+            f"split {split}: none of {len(labels)} images has a label file; the first should be {missing[0]}"
+        )
+    boxes = [read_yolo(label, int(w), int(h), classes) for label, (w, h) in zip(labels, sizes, strict=True)]
+    if not any(len(found) for found in boxes):
+        raise TrainingError(f"split {split}: no object in any of {len(labels) - len(missing)} label files")
+    if missing:
+        share = f"{len(missing)} of {len(labels)} images ({len(missing) / len(labels):.0%})"
+        print(
+            f"split {split}: {share} have no label file and count as empty; the first is {missing[0]}", file=sys.stderr
+        )
+    return boxes
+
+
+def on_canvas(scenes: Scenes, row: int, scale: float = 1.0, flip: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Scene `row` at `scale` on the detector's whole canvas (h,w,3), and its labels in canvas pixels."""
+    scale *= ENLARGED
+    width, height = scenes.sizes[row]
+    picture = scenes.pixels[row, :height, :width]
+    labels = scenes.boxes[row].copy()
+    if flip:
+        picture = picture[:, ::-1]
+        labels[:, [1, 3]] = width - labels[:, [3, 1]]
+    if scale != 1.0:
+        size = (int(width * scale), int(height * scale))
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        picture = cv2.resize(np.ascontiguousarray(picture), size, interpolation=method)
+        labels[:, 1:] *= scale
+    canvas = np.full((CANVAS[1], CANVAS[0], 3), PADDING, np.uint8)
+    canvas[: picture.shape[0], : picture.shape[1]] = picture
+    return canvas, labels
 
 
 class SceneAugmenter:
     """Random crops of `size` (w, h): scale, flip, colour, night, blur and JPEG, and now and then a mosaic of four."""
 
-    def __init__(self, scenes: Scenes, size: tuple[int, int], seed: int, mosaic: float = 0.25):
+    def __init__(self, scenes: Scenes, size: tuple[int, int], mosaic: float = 0.25):
         self.scenes, self.size, self.mosaic = scenes, size, mosaic
-        self.random = np.random.default_rng(seed)
+        self.random = np.random.default_rng()
 
-    def sample(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """One training picture (h,w,3 uint8 RGB) around scene `row`, and its boxes (class, x0, y0, x1, y1)."""
+    def sample(self, row: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """One training picture (h,w,3 uint8 RGB) around scene `row`, and its boxes (class, x0, y0, x1, y1); all that is
+        drawn comes from `random`."""
         width, height = self.size
+        self.random = random
         if self.random.random() < self.mosaic:
             image, boxes = self._mosaic(row)
         else:
             image, boxes = self._crop(row, width, height)
         if self.random.random() < 0.5:
-            image = image[:, ::-1]
+            image = cv2.flip(image, 1)
             boxes[:, [1, 3]] = width - boxes[:, [3, 1]]
         return self._photometric(image), boxes
 
@@ -163,14 +208,12 @@ class SceneAugmenter:
 
     def _photometric(self, image: np.ndarray) -> np.ndarray:
         draw = self.random.random
-        image = np.ascontiguousarray(image)
         if draw() < 0.5:
             hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
             gains = self.random.uniform((-8, 0.6, 0.6), (8, 1.4, 1.4))
-            hue = (np.arange(256) + gains[0]) % 180
-            ramps = [hue, *(np.clip(np.arange(256) * gain, 0, 255) for gain in gains[1:])]
-            hsv = cv2.merge([cv2.LUT(hsv[..., c], ramp.astype(np.uint8)) for c, ramp in enumerate(ramps)])
-            image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+            ramps = np.clip(np.arange(256)[:, None] * gains, 0, 255)
+            ramps[:, 0] = (np.arange(256) + gains[0]) % 180
+            image = cv2.cvtColor(cv2.LUT(hsv, ramps.astype(np.uint8)[None]), cv2.COLOR_HSV2RGB)
         if draw() < 0.3:
             gamma = float(np.exp(self.random.uniform(-0.5, 0.9)))
             contrast = self.random.uniform(0.6, 1.0)
@@ -184,6 +227,8 @@ class SceneAugmenter:
             quality = int(self.random.integers(15, 80))
             image = cv2.imdecode(cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))[1], 1)
         if draw() < 0.1:
-            noise = self.random.normal(0, self.random.uniform(2, 10), image.shape)
-            image = np.clip(image + noise, 0, 255).astype(np.uint8)
+            noise = np.empty(image.shape, np.int16)
+            cv2.setRNGSeed(int(self.random.integers(1 << 31)))  # of this thread's generator; several times numpy's pace
+            cv2.randn(noise, np.zeros(3), np.full(3, self.random.uniform(2, 10)))
+            image = cv2.add(image, noise, dtype=cv2.CV_8U)
         return image

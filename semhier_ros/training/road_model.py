@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import shutil
 from pathlib import Path
@@ -25,15 +24,17 @@ from semhier_ros.torch.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
 from semhier_ros.torch.picture import GROUPS
 from semhier_ros.torch.scene_backend import build_graphs
 from semhier_ros.training.calibration import CURVE_POINTS, calibration_curves, level_hits
+from semhier_ros.training.checkpoint import load_checkpoint
+from semhier_ros.training.errors import MissingFile, TrainingError
 from semhier_ros.training.export import export_graphs, half_precision
 from semhier_ros.training.integer_form import integer_context, scale_table
-from semhier_ros.training.loop import load_checkpoint
 from semhier_ros.training.matching import named_code
 from semhier_ros.training.object_codec import train_object_codec
 from semhier_ros.training.picture_form import SCENES, count_tables, load_picture, picture_checkpoint
 from semhier_ros.training.road_data import CANVAS, PICTURE_CANVAS, load_scenes
 from semhier_ros.training.road_objects import collect, make_rows, remembered
 from semhier_ros.training.scene_tables import budget_tables, geometry_tables, name_tables
+from semhier_ros.training.settings import Option
 from semhier_ros.training.yolo_data import YoloData
 
 LATENTS = (4, 6, 12)
@@ -92,7 +93,7 @@ def make(options: argparse.Namespace) -> Path:
     graphs = build_graphs(leaves, 1 + len(layout.parents[0]), layout.picture_groups)
     detector = load_checkpoint(options.out / "detector.pt")
     if detector is None:
-        raise FileNotFoundError(f"{options.out}/detector.pt: missing; train the detector stage first")
+        raise MissingFile(f"{options.out}/detector.pt: missing; train the detector stage first")
     pictures = load_picture(picture_checkpoint(options.out), SCENES, PICTURES)
     graphs["detector"].detector.load_state_dict(detector["average"])
     graphs["picture_analysis"].analysis = pictures.model.analysis
@@ -112,11 +113,10 @@ def make(options: argparse.Namespace) -> Path:
     data = YoloData.open(options.data, options.splits)
     data.check_taxonomy(taxonomy.names(len(taxonomy.levels) - 1), options.taxonomy)
     scenes = {split: load_scenes(data, split, options.out / f"cache-{split}") for split in data.images}
-    version = hashlib.sha256((folder / "detector.onnx").read_bytes()).hexdigest()[:12]
     least = min(SCORE_EDGES[0] / 2, options.threshold)
-    found = remembered(options.out / f"objects-{version}.npz", backend, scenes["train"], layout, least)
+    found = remembered(options.out, folder / "detector.onnx", backend, scenes["train"], layout, least)
     if not sum(len(objects) for objects, _, _ in found):
-        raise ValueError(f"detector: no object above {least:g} in any training scene; train it longer")
+        raise TrainingError(f"detector: no object above {least:g} in any training scene; train it longer")
     features = np.concatenate([objects.features for objects, _, _ in found])
     mean, scale = features.mean(0), features.std(0) + 1e-3
     plain = SceneStream(layout, {}, {}, np.zeros((1, 1), np.uint8), np.zeros(1, np.uint8))
@@ -157,8 +157,9 @@ def make(options: argparse.Namespace) -> Path:
     return folder
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, default=Path("models/road"), help="folder to write")
-    parser.add_argument("--name", default="road")
-    parser.add_argument("--threshold", type=float, default=0.16, help="least objectness worth sending")
-    parser.add_argument("--steps", type=int, default=4000, help="of the object codec")
+OPTIONS = (
+    Option("model", Path, Path("models/road"), "folder to write"),
+    Option("name", str, "road", "of the model"),
+    Option("threshold", float, 0.16, "least objectness worth sending", above=0),
+    Option("steps", int, 4000, "of the object codec", least=1),
+)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -16,31 +15,13 @@ from semhier_ros.scene.objects import Objects, evidence, find_objects
 from semhier_ros.scene.stream import SceneStream
 from semhier_ros.training.matching import Matched, match, named_code
 from semhier_ros.training.object_codec import Rows
-from semhier_ros.training.road_data import CANVAS, ENLARGED, PADDING, Scenes
+from semhier_ros.training.packed import fingerprint
+from semhier_ros.training.road_data import Scenes, on_canvas
+from semhier_ros.whole_file import replacing
 
 VARIANTS = ((1.0, False), (1.0, True), (0.75, False))  # scale and flip of the scenes that teach the object codec
 OBJECT_FIELDS = ("cells", "boxes", "objectness", "leaves", "features")
 LABEL_FIELDS = ("truth", "wanted")
-
-
-def canvases(scenes: Scenes, scale: float, flip: bool) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-    """Each scene at `scale` on the network's canvas, and its labels in canvas pixels."""
-    scale *= ENLARGED
-    for row in range(len(scenes)):
-        width, height = scenes.sizes[row]
-        picture = scenes.pixels[row, :height, :width]
-        labels = scenes.boxes[row].copy()
-        if flip:
-            picture = picture[:, ::-1]
-            labels[:, [1, 3]] = width - labels[:, [3, 1]]
-        if scale != 1.0:
-            size = (int(width * scale), int(height * scale))
-            method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-            picture = cv2.resize(np.ascontiguousarray(picture), size, interpolation=method)
-            labels[:, 1:] *= scale
-        canvas = np.full((CANVAS[1], CANVAS[0], 3), PADDING, np.uint8)
-        canvas[: picture.shape[0], : picture.shape[1]] = picture
-        yield canvas, labels
 
 
 def collect(
@@ -53,24 +34,35 @@ def collect(
     """Objects found in every scene and variant, each with its label."""
     found = []
     for scale, flip in variants:
-        for canvas, labels in tqdm(
-            canvases(scenes, scale, flip), total=len(scenes), desc=f"detect x{scale} {flip=}", mininterval=5
-        ):
+        for row in tqdm(range(len(scenes)), desc=f"detect x{scale} {flip=}", mininterval=5):
+            canvas, labels = on_canvas(scenes, row, scale, flip)
             objects = find_objects(backend.detect(canvas), least, layout.max_objects)
             found.append(match(objects, labels, layout.stride))
     return found
 
 
 def remembered(
-    path: Path, backend: OpenVinoBackend, scenes: Scenes, layout: SceneLayout, least: float
+    folder: Path, graph: Path, backend: OpenVinoBackend, scenes: Scenes, layout: SceneLayout, least: float
 ) -> list[Matched]:
-    """`collect` over all VARIANTS, kept in `path`, whose name has to change with the detector."""
+    """`collect` over all VARIANTS, kept in `folder` under a key of all that it depends on: the detector's `graph`, the
+    scenes and their labels, the variants, the least objectness, the layout."""
+    made_of = {
+        "detector": hashlib.sha256(graph.read_bytes()).hexdigest(),
+        "scenes": scenes.key,
+        "labels": [boxes.tolist() for boxes in scenes.boxes],
+        "variants": VARIANTS,
+        "least": least,
+        "most": layout.max_objects,
+        "stride": layout.stride,
+    }
+    path = folder / f"objects-{fingerprint(made_of)}.npz"
     if not path.exists():
         found = collect(backend, scenes, layout, VARIANTS, least)
         columns = {field: [getattr(scene.objects, field) for scene in found] for field in OBJECT_FIELDS}
         columns |= {field: [getattr(scene, field) for scene in found] for field in LABEL_FIELDS}
         counts = [len(scene.objects) for scene in found]
-        np.savez(path, counts=counts, **{field: np.concatenate(parts) for field, parts in columns.items()})
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez(file, counts=counts, **{field: np.concatenate(parts) for field, parts in columns.items()})
     with np.load(path, allow_pickle=False) as stored:
         ends = np.cumsum(stored["counts"])[:-1]
         parts = [np.split(stored[field], ends) for field in (*OBJECT_FIELDS, *LABEL_FIELDS)]

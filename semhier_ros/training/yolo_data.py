@@ -1,9 +1,9 @@
 """Labelled scenes in the two forms that people have them in: a folder with splits, or an Ultralytics-style data.yaml.
 
 Folder: `images/`, `labels/` (YOLO: class cx cy w h, relative) and `classes.txt`; the splits' folder has `train.txt` and
-`choose.txt`, image file names line by line. data.yaml: `path`, `train` and `val` (folders of images, or text files
-listing them) and `names`; labels lie where `images` in an image's path becomes `labels`, as everywhere in that world.
-`val` is what chooses and calibrates; what is reported on stays out of both.
+`choose.txt`, image file names line by line. data.yaml: `path`, `train` and `val` (folders of images, text files listing
+them, or lists of either) and `names`; labels lie where `images` in an image's path becomes `labels`, as everywhere in
+that world. `val` is what chooses and calibrates; what is reported on stays out of both.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from semhier_ros.training.errors import MissingFile, TrainingError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 SPLITS = {"train": "train", "choose": "val"}
@@ -37,42 +39,45 @@ class YoloData:
         found = cls._of_yaml(data) if data.suffix in (".yaml", ".yml") else cls._of_folder(data, splits)
         for split, images in found.images.items():
             if not images:
-                raise ValueError(f"{data}: split {split} has no images")
+                raise TrainingError(f"{data}: split {split} has no images")
         return found
 
     @classmethod
     def _of_folder(cls, data: Path, splits: Path) -> YoloData:
-        classes = [name.strip() for name in (data / "classes.txt").read_text().splitlines()]
-        images = {
-            split: tuple(data / "images" / name for name in (splits / f"{split}.txt").read_text().split())
-            for split in SPLITS
-        }
+        for place, what in ((data, "a folder with images/, labels/ and classes.txt, or a data.yaml"), (splits, "")):
+            if not place.is_dir():
+                raise MissingFile(f"{place}: no such folder" + (f"; {what} wanted" if what else ""))
+        classes = [name.strip() for name in _text(data / "classes.txt").splitlines()]
+        images = {split: tuple(data / "images" / name for name in _lines(splits / f"{split}.txt")) for split in SPLITS}
         return cls(tuple(name for name in classes if name), images)
 
     @classmethod
     def _of_yaml(cls, path: Path) -> YoloData:
-        card: Any = yaml.safe_load(path.read_text())
+        card: Any = yaml.safe_load(_text(path))
         if not isinstance(card, dict):
-            raise ValueError(f"{path}: a mapping with train, val and names wanted")
+            raise TrainingError(f"{path}: a mapping with train, val and names wanted")
         for field in ("train", "val", "names"):
             if field not in card:
-                raise ValueError(f"{path}: {field} is missing")
+                raise TrainingError(f"{path}: {field} is missing")
         names = card["names"]
         if isinstance(names, dict):
             names = [names[number] for number in sorted(names)]
         if not isinstance(names, list) or not names:
-            raise ValueError(f"{path}: names: {card['names']!r} is neither a list nor a mapping from number to name")
+            raise TrainingError(f"{path}: names: {card['names']!r} is neither a list nor a mapping from number to name")
         root = (path.parent / str(card.get("path", "."))).resolve()
-        images = {split: tuple(_images(root, str(card[field]), path)) for split, field in SPLITS.items()}
+        images = {
+            split: tuple(file for where in _listed(card[field]) for file in _images(root, where, path))
+            for split, field in SPLITS.items()
+        }
         return cls(tuple(str(name) for name in names), images)
 
     def check_taxonomy(self, leaves: tuple[str, ...], source: Path) -> None:
         """Raises ValueError, naming the first that differs, unless a taxonomy's leaves are the classes, in order."""
         for number, (leaf, name) in enumerate(zip(leaves, self.classes, strict=False)):
             if leaf != name:
-                raise ValueError(f"{source}: leaf {number} is {leaf!r}, the data's class {number} is {name!r}")
+                raise TrainingError(f"{source}: leaf {number} is {leaf!r}, the data's class {number} is {name!r}")
         if len(leaves) != len(self.classes):
-            raise ValueError(f"{source}: {len(leaves)} leaves, the data has {len(self.classes)} classes")
+            raise TrainingError(f"{source}: {len(leaves)} leaves, the data has {len(self.classes)} classes")
 
 
 def label_file(image: Path) -> Path:
@@ -84,10 +89,30 @@ def label_file(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
+def _text(file: Path) -> str:
+    """A text file as people write them: UTF-8, with or without a byte order mark."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise MissingFile(f"{file}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise TrainingError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines that say something; names may hold spaces."""
+    return [line.strip() for line in _text(file).splitlines() if line.strip()]
+
+
+def _listed(places: Any) -> list[str]:
+    """What a split names: one place or a list of them."""
+    return [str(place) for place in places] if isinstance(places, list) else [str(places)]
+
+
 def _images(root: Path, where: str, source: Path) -> list[Path]:
     place = root / where
     if place.is_dir():
         return sorted(file for file in place.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
     if place.suffix == ".txt" and place.exists():
-        return [root / line.strip() for line in place.read_text().splitlines() if line.strip()]
-    raise FileNotFoundError(f"{source}: {place} is neither a folder of images nor a text file listing them")
+        return [root / line for line in _lines(place)]
+    raise MissingFile(f"{source}: {place} is neither a folder of images nor a text file listing them")

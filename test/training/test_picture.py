@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (extra `trai
 from semhier_ros.codec.latent_groups import UNIT
 from semhier_ros.codec.picture_blocks import channels_of, phases_of
 from semhier_ros.torch.picture import GROUPS, MAX_SCALE, MIN_SCALE, PictureModel, principal_start
-from semhier_ros.training.loop import save_checkpoint
+from semhier_ros.training.checkpoint import save_checkpoint
 from semhier_ros.training.picture_form import TABLE_ROWS, analyse, load_picture
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -12,47 +15,56 @@ pytest.importorskip("compressai", reason="CompressAI is not installed (extra `tr
 
 from semhier_ros.cli import main
 from semhier_ros.lab.baselines import Setting, make, send
-from semhier_ros.training.imagenet_picture import STORED
-from semhier_ros.training.loop import load_checkpoint
-from semhier_ros.training.reference_codec import ARCHITECTURES, float32_kept, make_network
+from semhier_ros.training.checkpoint import load_checkpoint
+from semhier_ros.training.device import in_float32
+from semhier_ros.training.photos import STORED, cache_pixels
+from semhier_ros.training.reference_codec import ARCHITECTURES, make_network
 
 pytestmark = pytest.mark.torch
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four photos as the trainings keep them decoded."""
+    """Four photos in a tar with their manifest, in the folder that keeps them decoded as well."""
     folder = tmp_path_factory.mktemp("cache")
     y, x = np.mgrid[:STORED, :STORED]
     waves = [np.stack([np.sin(x / n + y / 13), np.cos(x / 5 - y / 31), np.sin(y / n)], -1) for n in (5, 7, 11, 17)]
-    np.save(folder / "pixels.npy", (127 + 90 * np.stack(waves)).astype(np.uint8))
-    np.save(folder / "pixels-rows.npy", np.arange(4))
+    rows = ["shard,key,label,source"]
+    with tarfile.open(folder / "photos-00.tar", "w") as tar:
+        for number, picture in enumerate((127 + 90 * np.stack(waves)).astype(np.uint8)):
+            data = cv2.imencode(".png", picture)[1].tobytes()
+            about = tarfile.TarInfo(f"{number}.png")
+            about.size = len(data)
+            tar.addfile(about, io.BytesIO(data))
+            rows.append(f"photos-00.tar,{number}.png,wave,waves")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
     return folder
 
 
 def words(cache: Path, out: Path, architecture: str, *more: object) -> list[str]:
     places = ["--photos", cache, "--cache", cache, "--out", out, "--threads", 1, "--device", "cpu"]
-    size = ["--batch", 2, "--crop", 64]
+    size = ["--batch", 2, "--crop", 64, "--workers", 0]
     return [str(word) for word in ("train", "reference", "--architecture", architecture, *places, *size, *more)]
 
 
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
-def test_what_twenty_steps_leave_codes_pictures(architecture: str, cache: Path, tmp_path: Path) -> None:
+def test_what_a_few_steps_leave_codes_pictures(architecture: str, cache: Path, tmp_path: Path) -> None:
     out = tmp_path / "one.pth.tar"
-    assert main(words(cache, out, architecture, "--steps", 12, "--bf16")) == 0
+    precision = ["--bf16"] if architecture.startswith("bmshj") else []  # emulated, so slow, on many a processor
+    assert main(words(cache, out, architecture, "--steps", 4, *precision)) == 0
     first = load_checkpoint(out)
     assert first is not None
-    assert first["training"]["step"] == 12
-    assert main(words(cache, out, architecture, "--steps", 20)) == 0
+    assert first["training"]["step"] == 4
+    assert main(words(cache, out, architecture, "--steps", 6)) == 0
     saved = load_checkpoint(out)
     assert saved is not None
-    assert saved["training"]["step"] == 20
+    assert saved["training"]["step"] == 6
     assert saved["training"]["minutes"] > first["training"]["minutes"]
     moved = {name: value for name, value in saved["training"]["network"].items() if name.endswith("weight")}
     assert all(not torch.equal(value, first["training"]["network"][name]) for name, value in moved.items())
     codec = make(f"compressai:{out}")
     assert type(codec.networks[0]) is type(make_network(architecture))
-    picture = np.asarray(np.load(cache / "pixels.npy")[0])
+    picture = np.asarray(cache_pixels(cache, cache)[0][0])
     ((_, arrived),) = send(codec, picture, [Setting(0.5, 0)])
     assert arrived.picture.shape == picture.shape
     assert arrived.payload_bytes > 20
@@ -61,7 +73,7 @@ def test_what_twenty_steps_leave_codes_pictures(architecture: str, cache: Path, 
 def test_likelihoods_stay_in_float32() -> None:
     network = make_network("bmshj2018-hyperprior")
     for module in (network.entropy_bottleneck, network.gaussian_conditional):
-        float32_kept(module)
+        in_float32(module)
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         out = network(torch.rand(1, 3, 64, 64))
     assert out["x_hat"].dtype == torch.bfloat16
@@ -83,7 +95,7 @@ def test_what_cannot_be_used_is_one_line(cache: Path, tmp_path: Path, capsys: py
     assert "manifest.csv" in said(photos=tmp_path, kept=tmp_path)
     assert "device: 'tpu'" in said("--device", "tpu")
     assert main(words(cache, out, "bmshj2018-hyperprior", "--steps", 1)) == 0
-    assert "was trained with {'architecture': 'bmshj2018-hyperprior', 'lambda': 0.0018}" in said("--lambda", 0.5)
+    assert "was trained with lambda 0.0018, not 0.5" in said("--lambda", 0.5)
     for data in (b"", b"nonsense"):
         out.write_bytes(data)
         assert "no checkpoint of this command" in said()

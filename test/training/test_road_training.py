@@ -64,6 +64,7 @@ def test_own_data_becomes_a_model_that_encodes_and_decodes(own_data, capsys):
         "taxonomy": str(own_data / "tree.yaml"),
         "out": str(own_data / "runs"),
         "threads": 1,
+        "workers": 0,
         "detector": {"steps": 2, "batch": 2, "crop": [128, 96]},
         "picture": {"steps": 2, "batch": 2, "crop": 64, "painting_steps": 2},
         "model": {"steps": 3, "threshold": 0.002, "name": "mine"},

@@ -10,7 +10,6 @@ detector's own trunk has seen the types, so this asks what the *bytes* keep, not
 from __future__ import annotations
 
 import argparse
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,8 +121,8 @@ def run(options: argparse.Namespace) -> int:
     for split in ("train", "report"):
         scenes = load_scenes(data, split, options.out / f"cache-{split}")
         if split == "train":
-            version = hashlib.sha256((folder.path / "detector.onnx").read_bytes()).hexdigest()[:12]
-            seen = remembered(options.out / f"objects-{version}.npz", backend, scenes, layout, folder.threshold)
+            graph = folder.path / "detector.onnx"
+            seen = remembered(options.out, graph, backend, scenes, layout, folder.threshold)
             found = [surer(scene, folder.threshold) for scene in seen]
             features = np.concatenate([scene.objects.features for scene in found])
             mean, scale = features.mean(0), features.std(0) + 1e-3
