@@ -1,0 +1,179 @@
+"""Labelled scenes as they are found: labels that are not where they should be, pictures that change, targets."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from semhier_ros.training import packed as packed_module
+from semhier_ros.training.errors import MissingFile, TrainingError
+from semhier_ros.training.packed import PackedArray, fingerprint, last_packed, packed, states
+from semhier_ros.training.road_data import load_scenes
+from semhier_ros.training.scene_samples import STRIDE, make_targets
+from semhier_ros.training.yolo_data import YoloData
+
+
+def make_data(root: Path, labels: str = "labels", images: str = "images", box: str = "0 0.3 0.4 0.2 0.2\n") -> YoloData:
+    """Four pictures a split with labels under `labels`."""
+    for split in ("train", "val"):
+        for place in (images, labels):
+            (root / place / split).mkdir(parents=True, exist_ok=True)
+        for number in range(4):
+            cv2.imwrite(str(root / images / split / f"{number}.png"), np.full((90, 160, 3), 40 * number, np.uint8))
+            (root / labels / split / f"{number}.txt").write_text(box)
+    (root / "data.yaml").write_text(f"train: {images}/train\nval: {images}/val\nnames: [car]\n")
+    return YoloData.open(root / "data.yaml", root)
+
+
+def test_a_split_whose_labels_are_not_found_is_an_error(tmp_path: Path) -> None:
+    data = make_data(tmp_path, labels="Annotations", images="JPEGImages")
+    with pytest.raises(
+        TrainingError, match=r"split train: none of 4 images has a label file; the first should be .*0\.txt"
+    ):
+        load_scenes(data, "train", tmp_path / "cache")
+
+
+def test_a_split_without_any_object_is_an_error(tmp_path: Path) -> None:
+    data = make_data(tmp_path, box="\n")
+    with pytest.raises(TrainingError, match="split choose: no object in any of 4 label files"):
+        load_scenes(data, "choose", tmp_path / "cache")
+
+
+def test_missing_labels_are_told_with_their_share_and_empty_files_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_data(tmp_path)
+    (tmp_path / "labels" / "train" / "2.txt").write_text("")
+    assert len(load_scenes(data, "train", tmp_path / "cache").boxes[2]) == 0
+    assert capsys.readouterr().err == ""
+    (tmp_path / "labels" / "train" / "1.txt").unlink()
+    scenes = load_scenes(data, "train", tmp_path / "cache")
+    assert [len(boxes) for boxes in scenes.boxes] == [1, 0, 0, 1]
+    assert "split train: 1 of 4 images (25%) have no label file and count as empty" in capsys.readouterr().err
+
+
+def test_a_split_may_be_a_list_of_places(tmp_path: Path) -> None:
+    make_data(tmp_path)
+    (tmp_path / "list.txt").write_text("\ufeffimages/val/3.png\n\n", encoding="utf-8")
+    (tmp_path / "own.yaml").write_text("train: [images/train, list.txt]\nval: images/val\nnames: {0: car}\n")
+    data = YoloData.open(tmp_path / "own.yaml", tmp_path)
+    assert [file.name for file in data.images["train"]] == ["0.png", "1.png", "2.png", "3.png", "3.png"]
+
+
+def test_a_folder_or_list_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    for data, splits in ((tmp_path / "none", tmp_path), (tmp_path, tmp_path / "none"), (tmp_path, tmp_path)):
+        with pytest.raises(MissingFile, match=r"no such (folder|file)") as caught:
+            YoloData.open(data, splits)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_picture_that_was_put_right_is_decoded_anew(tmp_path: Path) -> None:
+    data = make_data(tmp_path)
+    first = load_scenes(data, "train", tmp_path / "cache")
+    assert int(first.pixels[3, 0, 0, 0]) == 120
+    again = load_scenes(data, "train", tmp_path / "cache")
+    assert again.key == first.key
+    file = tmp_path / "images" / "train" / "3.png"
+    about = file.stat()
+    cv2.imwrite(str(file), np.full((90, 160, 3), 121, np.uint8))
+    os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns + 1))
+    changed = load_scenes(data, "train", tmp_path / "cache")
+    assert int(changed.pixels[3, 0, 0, 0]) == 121
+    assert changed.key != first.key
+    assert len(list((tmp_path / "cache").glob("pixels-*.npy"))) == 1
+
+
+def test_an_array_that_was_cut_short_is_never_taken_for_whole(tmp_path: Path) -> None:
+    def cut(path: Path) -> dict[str, int]:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        packed(tmp_path, "rows", {"of": 1}, cut)
+    assert list(tmp_path.iterdir()) == []
+    assert last_packed(tmp_path, "rows") is None
+
+    def whole(path: Path) -> dict[str, int]:
+        with path.open("wb") as file:
+            np.save(file, np.arange(3))
+        return {"count": 3}
+
+    array, notes = packed(tmp_path, "rows", {"of": 1}, whole)
+    assert (array[:].tolist(), notes) == ([0, 1, 2], {"count": 3})
+    with pytest.raises(KeyboardInterrupt):
+        packed(tmp_path, "rows", {"of": 2}, cut)
+    assert packed(tmp_path, "rows", {"of": 1}, cut)[1] == {"count": 3}, "the old one stays until a new one is whole"
+    (tmp_path / "rows.json").write_text("{")
+    assert packed(tmp_path, "rows", {"of": 1}, whole)[1] == {"count": 3}
+
+
+def test_a_packed_array_travels_as_its_name(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros(1_000_000))
+    sent = pickle.dumps(PackedArray(tmp_path / "a.npy"))
+    assert len(sent) < 1000
+    assert pickle.loads(sent).shape == (1_000_000,)
+
+
+def test_a_fingerprint_changes_with_every_part(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("1")
+    parts = [
+        {"a": 1},
+        {"a": 2},
+        {"b": 1},
+        {"a": [1]},
+        {"a": "1"},
+        states([tmp_path / "f"]),
+        states([tmp_path / "none"]),
+    ]
+    assert len({fingerprint(part) for part in parts}) == len(parts)
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert packed_module.states([tmp_path / "none"])[0][1:] == (-1, -1)
+
+
+@st.composite
+def some_boxes(draw: st.DrawFn) -> np.ndarray:
+    rows = draw(
+        st.lists(
+            st.tuples(st.integers(0, 3), st.floats(0, 120), st.floats(0, 90), st.floats(3, 128), st.floats(3, 96)),
+            max_size=6,
+        )
+    )
+    return np.array([(k, x, y, min(x + w, 128), min(y + h, 96)) for k, x, y, w, h in rows], np.float32).reshape(-1, 5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(some_boxes())
+def test_targets_are_the_gaussians_of_the_papers(boxes: np.ndarray) -> None:
+    """The whole-grid formula of TTFNet, object by object, from large to small."""
+    found = make_targets(boxes, 128, 96)
+    heat, weight = np.zeros((12, 16)), np.zeros((12, 16))
+    box_map, types = np.zeros((4, 12, 16)), np.zeros((12, 16))
+    y, x = np.mgrid[:12, :16].astype(np.float64)
+    areas = (boxes[:, 3] - boxes[:, 1]) * (boxes[:, 4] - boxes[:, 2])
+    for kind, x0, y0, x1, y1 in boxes[np.argsort(-areas)].astype(np.float64):
+        cell_x, cell_y = min(int((x0 + x1) / 2 / STRIDE), 15), min(int((y0 + y1) / 2 / STRIDE), 11)
+        sigma_x, sigma_y = (max(0.54 * side / STRIDE / 6, 0.35) for side in (x1 - x0, y1 - y0))
+        bump = np.exp(-((x - cell_x) ** 2) / (2 * sigma_x**2) - (y - cell_y) ** 2 / (2 * sigma_y**2))
+        assume(np.abs(bump[..., None] - (0.02, 0.05)).min() > 1e-4)  # float32 may see the edge otherwise
+        bump[bump < 0.02] = 0
+        teach = bump > 0.05
+        heat = np.maximum(heat, bump)
+        weight[teach] = (bump / bump.sum())[teach]
+        box_map[:, teach] = np.array([x0, y0, x1, y1])[:, None] / STRIDE
+        types[teach] = kind
+    np.testing.assert_allclose(found.heat[0], heat, atol=1e-5)
+    np.testing.assert_allclose(found.weight, weight, atol=1e-5)
+    np.testing.assert_allclose(found.box, box_map, atol=1e-5)
+    np.testing.assert_array_equal(found.types, types)
+
+
+def test_targets_have_the_cells_of_the_detector() -> None:
+    detector = pytest.importorskip("semhier_ros.torch.detector", reason="torch is not installed (extra `train`)")
+    assert STRIDE == detector.STRIDE
