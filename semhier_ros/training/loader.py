@@ -155,6 +155,10 @@ class Loader:
             if not workers:
                 cv2.setNumThreads(0)
             yield from loader
+        except (ConnectionError, EOFError) as error:
+            if str(error).startswith("Caught"):  # by a worker, from its source
+                raise
+            raise RuntimeError(f"DataLoader worker ended while a batch of its was fetched ({error})") from error
         finally:
             cv2.setNumThreads(threads)
 

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,15 @@ from semhier_ros.training.fit import APART, AveragedWeights, Course, Log, Loss, 
 
 pytestmark = pytest.mark.torch
 COURSE = Course(12, warm_up=4, seed=3, name="tiny", choose_every=5)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks as small as these only wait for a second thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def tiny() -> nn.Sequential:
