@@ -47,10 +47,12 @@ class Family(NamedTuple):
 STUDIES = {
     "appearance": "a question asked later of object latents: types, from a codec that was trained on groups only",
     "asking": "bytes saved by asking for finer blocks only where a reading is uncertain",
+    "box_errors": "how wrong received boxes are at each side, after each prefix, on labelled scenes",
     "classification": "whole images: accuracy, divergence, pictures of every prefix, beside others",
     "detection": "AP50 of every prefix at every level, on labelled scenes",
     "exactness": "whether what one arithmetic encodes another decodes to the very same symbols",
     "gallery": "a page of scenes at 50 to 3,000 bytes beside JPEG and WebP",
+    "ground": "range and bearing in metres, and how often ellipses hold, against exact ground truth",
     "link": "what arrives over thin links, for real, beside JPEG and H.264",
     "memory": "peak memory of each node while it works",
     "pictures": "what the picture blocks of a scene model are worth, beside JPEG and WebP",

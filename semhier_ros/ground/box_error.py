@@ -6,7 +6,7 @@ hypercube whose dimensions are made uncorrelated (Iman and Conover 1982), each p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import NormalDist
 
@@ -18,11 +18,12 @@ from semhier_ros.ground.lens import GroundError
 Floats = NDArray[np.float64]
 
 SAMPLES = 128
-DIMENSIONS = 18
+DIMENSIONS = 19
 QUANTISER, DETECTOR, FORECAST, TILT = slice(0, 4), slice(4, 8), slice(8, 12), slice(12, 14)
-CAMERA_HEIGHT, KIND, DEPTH, NEARNESS = 14, 15, 16, 17
+CAMERA_HEIGHT, KIND, DEPTH, ASIDE, NEARNESS = 14, 15, 16, 17, 18
 """Which of the DIMENSIONS serve what: of the box; pitch and roll; the camera's height; how large the object is for its
-kind; how deep it is; where a foot is that the picture cuts off."""
+kind; how deep it is; how far its
+middle is beside that of its box; where a foot is that the picture cuts off."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,11 @@ class BoxError:
     """What is known of the error of a box's sides before anyone looks at a particular box.
 
     size_step: step of the quantised natural logarithms of width and height; 0: not quantised. offset_step: step of the
-    quantised centre, in shares of the box's side. kept: by prefix, the share of the quantiser's error that is left when
-    blocks 0..prefix were read (the last counts for all later ones). share, floor: the detector's own error at a side of
-    the box, a standard deviation in shares of the box's extent across that side, and in source pixels; the two add up
-    in squares. Foot (lower side), top and flanks (left and right) each have their own.
+    quantised centre, in shares of the box's side. read: by prefix, what is left of the quantiser's error at a side once
+    blocks 0..prefix were read (the last counts for all later ones; none: the quantiser's whole cell). across: the same
+    for a box's middle from left to right. foot (lower side), top, middle (from left to right), half (of its width): the
+    detector's own errors. Each is a share of the box's height or width, and a floor in source pixels; the two add up in
+    squares to a standard deviation.
 
     Raises:
         GroundError: a value is out of its range.
@@ -41,21 +43,38 @@ class BoxError:
 
     size_step: float = 0.0
     offset_step: float = 0.0
-    kept: tuple[float, ...] = (1.0,)
+    read: tuple[tuple[float, float], ...] = ()
+    across: tuple[tuple[float, float], ...] = ()
     foot: tuple[float, float] = (0.0, 0.0)
     top: tuple[float, float] = (0.0, 0.0)
-    flank: tuple[float, float] = (0.0, 0.0)
+    middle: tuple[float, float] = (0.0, 0.0)
+    half: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         for name, value in (("size_step", self.size_step), ("offset_step", self.offset_step)):
             if not 0 <= value <= 2:
                 raise GroundError(f"{name}: {value}, expected 0 to 2")
-        if not self.kept or not all(0 <= value <= 1 for value in self.kept):
-            raise GroundError(f"kept: {self.kept}, expected one share of 0 to 1 for each prefix")
-        for name in ("foot", "top", "flank"):
-            share, floor = getattr(self, name)
+        named = [(name, getattr(self, name)) for name in ("foot", "top", "middle", "half")]
+        named += [*(("read", pair) for pair in self.read), *(("across", pair) for pair in self.across)]
+        if len(self.across) != len(self.read):
+            raise GroundError(f"across: {len(self.across)} prefixes, read has {len(self.read)}")
+        for name, (share, floor) in named:
             if not (0 <= share <= 1 and 0 <= floor <= 100):
                 raise GroundError(f"{name}: {(share, floor)}, expected a share of 0 to 1 and 0 to 100 pixels")
+
+    def scaled(self, factor: float) -> BoxError:
+        """The same for pictures whose pixels are `factor` times as many across."""
+        own = ((share, floor * factor) for share, floor in (self.foot, self.top, self.middle, self.half))
+        foot, top, middle, half = own
+        return replace(
+            self,
+            read=tuple((share, floor * factor) for share, floor in self.read),
+            across=tuple((share, floor * factor) for share, floor in self.across),
+            foot=foot,
+            top=top,
+            middle=middle,
+            half=half,
+        )
 
     def samples(self, boxes: Floats, prefix: int, forecast: Floats | None = None) -> Floats:
         """Boxes n,SAMPLES,4 (x0, y0, x1, y1) that the true ones may be, for `boxes` n,4 read after blocks 0..prefix.
@@ -63,26 +82,36 @@ class BoxError:
         forecast: n,4, standard deviations of the four sides in pixels by which a forecast has grown (None: none).
         """
         chance, normal = uniform().T, gaussian().T
-        kept = self.kept[min(max(prefix, 0), len(self.kept) - 1)]
         x0, y0, x1, y1 = boxes.T[..., None]
         width, height = x1 - x0, y1 - y0
-        forecast = np.zeros_like(boxes) if forecast is None else np.asarray(forecast, np.float64)
-        sides: list[Floats] = []
-        for axis, (low, high, extent) in enumerate(((x0, x1, width), (y0, y1, height))):
-            half, middle = extent / 2, (low + high) / 2
-            if self.size_step:
-                half = half * np.exp(kept * self.size_step * chance[QUANTISER][axis])
-            if self.offset_step:
-                middle = middle + kept * self.offset_step * 2 * half * chance[QUANTISER][2 + axis]
-            sides += [middle - half, middle + half]
-        found = [sides[number] for number in (0, 2, 1, 3)]
-        own = ((self.flank, width), (self.top, height), (self.flank, width), (self.foot, height))
-        for number, ((share, floor), extent) in enumerate(own):
-            sigma = np.hypot(share * extent, floor)
-            found[number] = found[number] + sigma * normal[DETECTOR][number]
-            if forecast[:, number].any():
-                found[number] = found[number] + forecast[:, number, None] * normal[FORECAST][number]
-        return np.stack(np.broadcast_arrays(*found), axis=2)
+
+        def spread(pair: tuple[float, float], extent: Floats, drawn: Floats) -> Floats:
+            return np.asarray(np.hypot(pair[0] * extent, pair[1]) * drawn)
+
+        if self.read:
+            step = min(max(prefix, 0), len(self.read) - 1)
+            cell = normal[QUANTISER]
+            middle, half = spread(self.across[step], width, cell[0]), spread(self.read[step], width, cell[1])
+            x0, x1 = x0 + middle - half, x1 + middle + half
+            y0, y1 = y0 + spread(self.read[step], height, cell[2]), y1 + spread(self.read[step], height, cell[3])
+        elif self.size_step or self.offset_step:
+            cell = chance[QUANTISER]
+            x0, x1 = self._in_cell(x0, x1, cell[0], cell[1])
+            y0, y1 = self._in_cell(y0, y1, cell[2], cell[3])
+        own = normal[DETECTOR]
+        middle, half = spread(self.middle, width, own[0]), spread(self.half, width, own[1])
+        found = [x0 + middle - half, y0 + spread(self.top, height, own[2]), x1 + middle + half]
+        found.append(y1 + spread(self.foot, height, own[3]))
+        if forecast is not None:
+            grown = np.asarray(forecast, np.float64)
+            found = [side + grown[:, n, None] * normal[FORECAST][n] for n, side in enumerate(found)]
+        return np.stack(found, axis=2)
+
+    def _in_cell(self, low: Floats, high: Floats, size: Floats, offset: Floats) -> tuple[Floats, Floats]:
+        """Sides that the quantiser may have had; size, offset: where in its cell, -0.5..0.5."""
+        half = (high - low) / 2 * np.exp(self.size_step * size)
+        middle = (low + high) / 2 + self.offset_step * 2 * half * offset
+        return middle - half, middle + half
 
 
 @lru_cache(maxsize=1)

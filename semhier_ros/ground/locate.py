@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.reading import Detection
-from semhier_ros.ground.box_error import CAMERA_HEIGHT, DEPTH, KIND, NEARNESS, TILT, BoxError, gaussian, uniform
+from semhier_ros.ground.box_error import ASIDE, CAMERA_HEIGHT, DEPTH, KIND, NEARNESS, TILT, BoxError, gaussian, uniform
 from semhier_ros.ground.lens import Flags, Floats, GroundError, Lens
 from semhier_ros.ground.mount import Mount
 from semhier_ros.ground.sizes import Size, SizeTable
@@ -38,6 +38,8 @@ UNSURE = 0.2
 RATE_STEP, MOST_SPEED, SPEED_SAMPLES = 0.1, 200.0, 32
 """Seconds over which a speed in pixels becomes one in metres, and metres a second beyond which none is told."""
 LEAST = 1e-9
+TURNS = 13
+NONE = (np.zeros(1), np.zeros(1))
 Rows = NDArray[np.intp] | slice
 Rays = tuple[Floats, Floats, Floats] | Floats
 METHODS = ("ground", "size", "edge", "depth")
@@ -273,8 +275,8 @@ class _Frame:
         nears = np.choose(self.method[:, None], [grounds, by_sizes, share * grounds])
         self.direction = direction[:, :, 0].T
         self._measure()
-        self.middle = self._middles(self.near[:, None], direction, np.zeros(1))[:, :, 0].T
-        away = self._middles(nears, directions, normal[:, DEPTH]) - self.middle.T[..., None]
+        self.middle = self._middles(self.near[:, None], direction, *NONE)[:, :, 0].T
+        away = self._middles(nears, directions, normal[:, DEPTH], normal[:, ASIDE]) - self.middle.T[..., None]
         covariance = _covariance(away, 1e-8)
         inverse = np.linalg.inv(covariance)[..., None]
         across = 2 * inverse[:, 0, 1] * away[0] * away[1]
@@ -311,24 +313,40 @@ class _Frame:
         opening = _opening(self.ray[:, 2].T, self.ray[:, 3].T)
         told = self.seen[:, 2] & self.seen[:, 3] & ~(self.cut[:, 0] | self.cut[:, 2])
         self.wide = np.clip(np.where(told, self.near * opening, width), 0.5 * least, 1.5 * most)
-        # the wider it seems, the more it turns its flank to us, and the less deep it is
-        self.deep = np.clip(length + width - self.wide, least, most)
+        self._turn(length, width)
         told = self.seen[:, :2].all(axis=1) & ~(self.cut[:, 1] | self.cut[:, 3])
         tall = self.near * (_slope(self.ray[:, 1]) - _slope(self.ray[:, 0]))
         self.tall = np.where(told, np.clip(tall, 0.4 * height, 2 * height), height)
 
-    def _middles(self, near: Floats, direction: Floats, depth: Floats) -> Floats:
-        """Middles 2,n,S of objects whose near side is `near` n,S away in `direction` 2,n,S; `depth` S: how much deeper
-        they are than told, in standard deviations.
+    def _turn(self, length: Floats, width: Floats) -> None:
+        """How deep each object is along the line of sight, and how far its middle may be beside that of its box: what
+        the turns about the vertical say that make it seem as wide as it does, each as likely as the others before."""
+        turn = np.linspace(0, math.pi / 2, TURNS)
+        c, s = np.cos(turn), np.sin(turn)
+        broad = length[:, None] * s + width[:, None] * c
+        deep = length[:, None] * c + width[:, None] * s
+        sigma = (self.kinds[:, 3:] + 0.05) * broad
+        likely = np.exp(-0.5 * np.minimum(((self.wide[:, None] - broad) / sigma) ** 2, 600.0)) + 1e-12
+        likely /= likely.sum(axis=1, keepdims=True)
+        self.deep = (likely * deep).sum(axis=1)
+        spread = (likely * (deep - self.deep[:, None]) ** 2).sum(axis=1)
+        self.deep_sigma = np.sqrt(spread + (self.kinds[:, 3] * self.deep) ** 2)
+        slant = (length[:, None] * c - width[:, None] * s) * broad / 4  # its outermost corners are not equally far away
+        self.slant = np.sqrt((likely * slant**2).sum(axis=1))
+
+    def _middles(self, near: Floats, direction: Floats, depth: Floats, aside: Floats) -> Floats:
+        """Middles 2,n,S of objects whose near side is `near` n,S away in `direction` 2,n,S; depth, aside, S: how much
+        deeper they are than told, and how far to the left of their box's middle, in standard deviations.
 
         A box's lowest row is where the object is nearest along the camera's axis, so half its depth counts more the
         farther it stands to the side.
         """
-        length, width, _, spread = self.kinds.T
-        sigma = spread * self.deep + np.abs(length - width) / 4
-        half = np.maximum(self.deep[:, None] + sigma[:, None] * depth, 0.0) / 2
+        half = np.maximum(self.deep[:, None] + self.deep_sigma[:, None] * depth, 0.0) / 2
         ahead = np.maximum(np.abs(direction[0] * self.forward[0] + direction[1] * self.forward[1]), 0.5)
-        return (near + half / ahead) * direction + self.mount.position[:2, None, None]
+        away = near + half / ahead
+        left = np.stack([-direction[1], direction[0]])
+        beside = self.slant[:, None] * aside / np.maximum(away, 0.5)
+        return away * direction + beside * left + self.mount.position[:2, None, None]
 
     def speeds(self, rates: Floats, sigma: Floats) -> tuple[Floats, Floats]:
         """Velocities n,2 in m/s and their covariances n,2,2, of sides that move at `rates` n,4 pixels a second."""
@@ -339,7 +357,7 @@ class _Frame:
         for sign in (-0.5, 0.5):
             ground, by_size, direction = self._distances(sign * RATE_STEP * around, still)
             near = np.choose(self.method[:, None], [ground, by_size, ground / 2])
-            ends.append(self._middles(near, direction, np.zeros(1)))
+            ends.append(self._middles(near, direction, *NONE))
         speed = np.clip((ends[1] - ends[0]) / RATE_STEP, -MOST_SPEED, MOST_SPEED)
         return speed[:, :, 0].T, _covariance(speed[:, :, 1:] - speed[:, :, :1], 1e-6)
 

@@ -1,0 +1,180 @@
+"""How wrong received boxes are at each side: what quantising leaves after each prefix, and the detector's own error.
+
+On labelled scenes, objects that the detector finds are coded and read again as a receiver would. Read: by prefix, what
+reading and detection differ by at upper and lower sides. Across: the same of boxes' middles. Foot, top, middle and half
+(of the width): the detector's boxes against labels (overlap of at least one half, sides that the picture does not cut).
+Each as the standard deviation of a normal distribution whose middle 95 % holds 95 % of the errors, fitted as a share of
+the box's extent and a floor, in pixels of the model's canvas. `--out` writes the file that `ground` reads
+(config/ground/<model>.yaml).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros import options as shared
+from semhier_ros.api import Codec
+from semhier_ros.codec.canvas import Canvas
+from semhier_ros.lab.footage.labels import find_scenes, read_labels
+from semhier_ros.lab.footage.video import read_picture
+from semhier_ros.lab.options import load_codec
+from semhier_ros.lab.results import Table, record
+from semhier_ros.scene.objects import code_objects, find_objects
+from semhier_ros.whole_file import write_whole
+
+Floats = NDArray[np.float64]
+OVERLAP, EDGE, LEAST_BIN = 0.5, 0.015, 25
+SIDES = ("foot", "top", "middle", "half")
+NORMAL_95 = 1.96
+
+
+def overlaps(one: Floats, other: Floats) -> Floats:
+    """Intersection over union of corner boxes n,4 and m,4."""
+    low, high = np.maximum(one[:, None, :2], other[None, :, :2]), np.minimum(one[:, None, 2:], other[None, :, 2:])
+    inner = np.clip(high - low, 0, None).prod(axis=2)
+    areas = [(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (one, other)]
+    return np.asarray(inner / np.maximum(areas[0][:, None] + areas[1][None] - inner, 1e-9))
+
+
+def corners(boxes: Floats) -> Floats:
+    """x0, y0, x1, y1 of boxes n,4 given as cx, cy, w, h."""
+    return np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1)
+
+
+def measure_picture(codec: Codec, picture: NDArray[np.uint8], truth: Floats) -> tuple[list[Floats], list[Floats]]:
+    """Of one picture, rows (extent, error) in canvas pixels: by prefix, of upper and lower sides as read against those
+    detected, then of middles; and by SIDES, of detected boxes against labels."""
+    model: Any = codec.model
+    canvas = Canvas(model.view_size[0], model.view_size[1], (picture.shape[1], picture.shape[0]))
+    maps = model.backend.detect(canvas.place(picture))
+    objects = find_objects(maps, model.folder.threshold, model.stream.layout.max_objects)
+    moved: list[Floats] = [np.zeros((0, 2)) for _ in range(2 * model.semantic_blocks)]
+    errors: list[Floats] = [np.zeros((0, 2)) for _ in SIDES]
+    if not len(objects):
+        return moved, errors
+    detected = corners(objects.boxes.astype(np.float64))
+    width, height = (objects.boxes[:, side].astype(np.float64) for side in (2, 3))
+    code = code_objects(model.stream, model.folder.projection, objects, model.semantic_blocks)
+    for prefix in range(model.semantic_blocks):
+        read = model.reader.measure(code, prefix).boxes.astype(np.float64)
+        away = read - detected
+        upright = np.concatenate([np.stack([height, away[:, side]], axis=1) for side in (1, 3)])
+        moved[prefix] = upright * model.stream.layout.stride
+        middle = np.stack([width, (away[:, 0] + away[:, 2]) / 2], axis=1)
+        moved[model.semantic_blocks + prefix] = middle * model.stream.layout.stride
+    if not len(truth):
+        return moved, errors
+    found = detected * model.stream.layout.stride / canvas.scale
+    labels = np.concatenate([truth[:, 1:3], truth[:, 1:3] + truth[:, 3:]], axis=1)
+    matched = overlaps(found, labels)
+    rows = [(row, int(matched[row].argmax())) for row in range(len(found)) if matched[row].max() >= OVERLAP]
+    across, down = picture.shape[1], picture.shape[0]
+    limits = (EDGE * across, EDGE * down, (1 - EDGE) * across, (1 - EDGE) * down)
+    sides: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
+    for row, column in rows:
+        box, label = found[row], labels[column]
+        wide, tall = label[2] - label[0], label[3] - label[1]
+        if label[3] < limits[3]:
+            sides["foot"].append((tall, box[3] - label[3]))
+        if label[1] > limits[1]:
+            sides["top"].append((tall, box[1] - label[1]))
+        if label[0] > limits[0] and label[2] < limits[2]:
+            left, right = box[0] - label[0], box[2] - label[2]
+            sides["middle"].append((wide, (left + right) / 2))
+            sides["half"].append((wide, (right - left) / 2))
+    return moved, [np.array(sides[side]).reshape(-1, 2) * canvas.scale for side in SIDES]
+
+
+def fit(rows: Floats) -> tuple[float, float, list[tuple[float, float, int]]]:
+    """Share and floor (pixels) of the standard deviation that holds for errors of rows (extent, error), and the bins
+    that they were fitted to: middle extent, standard deviation, number."""
+    order = np.argsort(rows[:, 0])
+    count = max(1, min(8, len(rows) // LEAST_BIN))
+    bins = []
+    for part in np.array_split(order, count):
+        spread = float(np.quantile(np.abs(rows[part, 1]), 0.95)) / NORMAL_95
+        bins.append((float(np.median(rows[part, 0])), spread, len(part)))
+    sizes, spreads = np.array([one[0] for one in bins]), np.array([one[1] for one in bins])
+    weights = 1 / np.maximum(spreads, 0.1) ** 2  # relative errors of the bins count alike
+    design = np.stack([sizes**2, np.ones_like(sizes)], axis=1) * weights[:, None]
+    found = np.linalg.lstsq(design, spreads**2 * weights, rcond=None)[0]
+    if found.min() < 0:
+        keep = int(found.argmax())
+        single = design[:, keep] @ (spreads**2 * weights) / (design[:, keep] @ design[:, keep])
+        found = np.array([0.0, 0.0])
+        found[keep] = max(single, 0.0)
+    return math.sqrt(found[0]), math.sqrt(found[1]), bins
+
+
+def parameters(model: str, model_hash: str, fitted: dict[str, tuple[float, float]], blocks: Sequence[str]) -> str:
+    """The file that `ground` reads."""
+    lines = [
+        "# How wrong the boxes of this model are (docs/planners.md). Written by `semhier measure box_errors --out`.",
+        f"model: {model}",
+        f'model_hash: "{model_hash}"',
+        "# standard deviations: share of the box's height or width, and pixels of the model's canvas",
+        f"# what reading leaves of the quantiser's error, after {', '.join(blocks)}: upper and lower sides; middles",
+        "read:",
+        *(f"- [{fitted[name][0]:.4f}, {fitted[name][1]:.3f}]" for name in blocks),
+        "across:",
+        *(f"- [{fitted[f'{name}, middle'][0]:.4f}, {fitted[f'{name}, middle'][1]:.3f}]" for name in blocks),
+        "# the detector's own error",
+        *(f"{side}: [{fitted[side][0]:.4f}, {fitted[side][1]:.3f}]" for side in SIDES),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `semhier measure box_errors`."""
+    shared.model(parser)
+    shared.images(parser)
+    shared.labels(parser, "folder of YOLO labels")
+    shared.threads(parser)
+    shared.out(parser, "", "also write the parameters of this model to this YAML file")
+    shared.json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measures, and prints a table."""
+    codec = load_codec(options.model, "cpu", options.threads, "scenes")
+    model: Any = codec.model
+    scenes = find_scenes(options.images, options.labels, options.split)[: options.limit]
+    moved: list[list[Floats]] = [[] for _ in range(2 * model.semantic_blocks)]
+    errors: list[list[Floats]] = [[] for _ in SIDES]
+    for scene in scenes:
+        picture = read_picture(scene.picture)
+        truth = read_labels(scene.labels or Path(), picture.shape[1], picture.shape[0])
+        by_prefix, by_side = measure_picture(codec, picture, truth)
+        for kept_rows, new in zip(moved, by_prefix, strict=True):
+            kept_rows.append(new)
+        for rows, new in zip(errors, by_side, strict=True):
+            rows.append(new)
+    blocks = model.block_names[: model.semantic_blocks]
+    measured = dict(zip((*blocks, *(f"{name}, middle" for name in blocks), *SIDES), (*moved, *errors), strict=True))
+    fits = {name: fit(np.concatenate(rows)) for name, rows in measured.items()}
+    fitted = {name: (share, floor) for name, (share, floor, _) in fits.items()}
+    table = Table(
+        "sides",
+        "Errors at the sides of boxes",
+        ("of", "extent, px", "sigma, px", "fitted, px", "sides"),
+        [
+            (name, round(extent, 1), round(spread, 2), round(math.hypot(share * extent, floor), 2), number)
+            for name, (share, floor, bins) in fits.items()
+            for extent, spread, number in bins
+        ],
+        f"Scenes: {len(scenes)}. {', '.join(blocks)}: what reading leaves of the quantiser's error; "
+        f"{', '.join(SIDES)}: the detector against labels. Pixels of the model's canvas.",
+    )
+    if str(options.out) != ".":
+        write_whole(options.out, parameters(codec.name, codec.model_hash, fitted, blocks))
+    if options.json is not None:
+        record(options.json, "box_errors", {"fitted": fitted, "scenes": len(scenes)}, [table], [codec])
+    print(table.markdown())
+    return 0

@@ -1,0 +1,258 @@
+"""From box to ground in metres, against exact ground truth: range and bearing error, and how often ellipses hold.
+
+Objects of known size stand on a plane at known places; a real camera model shows what boxes they fill. These boxes are
+located as they are (exact), after the model's own quantiser (as sent), as read after each semantic block (with the
+features of objects that the detector found in a video), and with the detector's own error as it was measured on labels
+before all that (received). Range errors are those of the side that we see; ellipses
+are asked whether they hold the object's middle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros import options as shared
+from semhier_ros.api import Codec
+from semhier_ros.codec.canvas import Canvas
+from semhier_ros.codec.reading import Detection
+from semhier_ros.ground import BoxError, Lens, Located, Mount, Size, SizeTable, locate
+from semhier_ros.ground.errors_file import box_error_of
+from semhier_ros.ground.locate import CHI2_95
+from semhier_ros.ground.render import box_of, outline
+from semhier_ros.ground.sizes import SIZES
+from semhier_ros.lab.footage.video import default_video, read_video
+from semhier_ros.lab.options import load_codec
+from semhier_ros.lab.results import Table, record
+from semhier_ros.lab.studies.box_errors import corners
+from semhier_ros.scene.layout import restore_boxes
+from semhier_ros.scene.objects import Objects, code_objects, find_objects
+
+Floats = NDArray[np.float64]
+LENS = Lens(640, 480, 500.0, 500.0, 319.5, 239.5)
+HEIGHT = 1.2
+KINDS = ("person", "car", "bicycle", "van")
+ROUND = ("person",)
+DISTANCES = (10.0, 20.0, 30.0)
+ASIDE = math.radians(25.0)
+FRAMES = range(100, 240, 20)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An object of the truth: its kind, its middle on the ground, the distance of the side that we see, its box."""
+
+    kind: str
+    middle: tuple[float, float]
+    near: float
+    box: tuple[float, float, float, float]
+
+
+def stand(kind: str, distance: float, rng: np.random.Generator, lens: Lens, mount: Mount) -> Standing | None:
+    """An object of `kind`, its size drawn around the usual, turned at random, its nearest side about so far away."""
+    usual = SIZES[kind]
+    grown = math.exp(usual.spread * rng.normal())
+    size = Size(usual.length * grown, usual.width * grown, usual.height * grown, usual.spread)
+    aside = rng.uniform(-ASIDE, ASIDE)
+    yaw = rng.uniform(0, 2 * math.pi)
+    away = distance * rng.uniform(0.95, 1.05) + size.length / 2
+    x, y = away * math.cos(aside), away * math.sin(aside)
+    points = outline(size, x, y, yaw, round_shape=kind in ROUND)
+    box = box_of(lens, mount, points)
+    if box is None or box[0] <= 8 or box[2] >= lens.width - 8 or box[3] >= lens.height - 8:
+        return None
+    ahead = points[points[:, 2] == 0, :2] @ mount.forward[:2]
+    near = float(ahead.min()) / math.cos(math.atan2(y, x))  # along the line of sight, as deep as its nearest corner
+    return Standing(kind, (x, y), near, box)
+
+
+def donors(codec: Codec) -> Objects:
+    """Objects that the detector finds in the street video: whose features lend what a detector knows to drawn boxes."""
+    model: Any = codec.model
+    found = []
+    for number, frame in enumerate(read_video(default_video())):
+        if number in FRAMES:
+            size = (frame.image.shape[1], frame.image.shape[0])
+            canvas = Canvas(model.view_size[0], model.view_size[1], size)
+            maps = model.backend.detect(canvas.place(frame.image))
+            found.append(find_objects(maps, model.folder.threshold, model.stream.layout.max_objects))
+        if number >= max(FRAMES):
+            break
+    return Objects(*(np.concatenate([getattr(one, name) for one in found]) for name in Objects.__dataclass_fields__))
+
+
+def received(codec: Codec, boxes: Floats, lent: Objects, rng: np.random.Generator) -> list[Floats]:
+    """`boxes` n,4 (corners in pixels of LENS's picture) as they are sent, then as they are read after each semantic
+    block."""
+    model: Any = codec.model
+    layout = model.stream.layout
+    canvas = Canvas(model.view_size[0], model.view_size[1], (LENS.width, LENS.height))
+    cells = boxes * canvas.scale / layout.stride
+    centred = np.concatenate([(cells[:, :2] + cells[:, 2:]) / 2, cells[:, 2:] - cells[:, :2]], axis=1)
+    read = [np.zeros_like(boxes) for _ in range(1 + model.semantic_blocks)]
+    for rows in np.array_split(np.arange(len(boxes)), max(1, len(boxes) // 40)):
+        at = np.floor(centred[rows, :2]).astype(np.int32)
+        cell = np.clip(at[:, 1], 0, layout.rows - 1) * layout.columns + np.clip(at[:, 0], 0, layout.columns - 1)
+        order = np.argsort(cell, kind="stable")
+        chosen = rng.integers(0, len(lent), len(rows))
+        objects = Objects(
+            cell[order].astype(np.int32),
+            centred[rows][order].astype(np.float32),
+            lent.objectness[chosen],
+            lent.leaves[chosen],
+            lent.features[chosen],
+        )
+        code = code_objects(model.stream, model.folder.projection, objects, model.semantic_blocks)
+        sent = corners(restore_boxes(layout, code.cells, code.sizes, code.offsets)).astype(np.float32)
+        for step, seen in enumerate([sent, *(model.reader.measure(code, k).boxes for k in range(len(read) - 1))]):
+            read[step][rows[order]] = canvas.to_source(seen * np.float32(layout.stride))
+    return read
+
+
+def spoil(boxes: Floats, error: BoxError, rng: np.random.Generator) -> Floats:
+    """Boxes with the detector's own error."""
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    kinds = ((error.middle, width), (error.half, width), (error.top, height), (error.foot, height))
+    middle, half, top, foot = (np.hypot(p[0] * extent, p[1]) * rng.normal(size=len(boxes)) for p, extent in kinds)
+    half = np.maximum(half, 1.0 - width / 2)
+    top = np.minimum(top, height + foot - 1.0)
+    return boxes + np.stack([middle - half, top, middle + half, foot], axis=1)
+
+
+def located(
+    truth: list[Standing], boxes: Floats, prefix: int, error: BoxError, mount: Mount
+) -> Iterator[tuple[Standing, Located | None]]:
+    """Each object with where its box says that it is."""
+    detections = [
+        Detection(number, (float(box[0]), float(box[1]), float(box[2]), float(box[3])), (0,), (one.kind,), (0.9,))
+        for number, (one, box) in enumerate(zip(truth, boxes, strict=True))
+    ]
+    table = SizeTable()
+    for start in range(0, len(detections), 50):
+        part = detections[start : start + 50]
+        there = locate(part, LENS, mount, prefix=prefix, error=error, sizes=table)
+        by_id = {item.detection.id: item for item in there}
+        yield from ((truth[item.id], by_id.get(item.id)) for item in part)
+
+
+def scores(pairs: list[tuple[Standing, Located | None]]) -> dict[str, float]:
+    """Range error (share of the range) and bearing error (degrees) of what was placed, share placed, and share of 95 %
+    ellipses that hold the middle."""
+    there = [(truth, found) for truth, found in pairs if found is not None]
+    ranges = np.array([abs(found.near / truth.near - 1) for truth, found in there])
+    bearings = [found.bearing - math.atan2(truth.middle[1], truth.middle[0]) for truth, found in there]
+    inside = []
+    for truth, found in there:
+        away = np.array([found.x, found.y]) - truth.middle
+        inside.append(away @ np.linalg.inv(np.array(found.covariance).reshape(2, 2)) @ away <= CHI2_95)
+    return {
+        "median": float(np.median(ranges)),
+        "p90": float(np.quantile(ranges, 0.9)),
+        "bearing": math.degrees(float(np.median(np.abs(bearings)))),
+        "inside": float(np.mean(inside)),
+        "placed": len(there) / len(pairs),
+    }
+
+
+def exact_boards(mount: Mount) -> float:
+    """The largest range error of boards that face the camera, 3 to 80 m away, where nothing is quantised."""
+    worst = 0.0
+    for distance in np.geomspace(3, 80, 40):
+        for aside in (-0.4, 0.0, 0.3):
+            box = box_of(LENS, mount, outline(Size(0.01, 0.5, 1.7, 0.1), distance + 0.005, distance * aside, 0.0))
+            if box is not None:
+                (found,) = locate([Detection(0, box, (0,), ("board",), (1.0,))], LENS, mount)
+                worst = max(worst, abs(found.near / math.hypot(distance, distance * aside) - 1))
+    return worst
+
+
+def milliseconds(error: BoxError, mount: Mount, objects: int = 20) -> float:
+    """Time of one thread for one frame of so many objects; the median of 50."""
+    rng = np.random.default_rng(1)
+    detections = [
+        Detection(number, (x, 150.0, x + 40, rng.uniform(255, 320)), (0,), ("car",), (0.9,))
+        for number, x in enumerate(rng.uniform(20, 580, objects))
+    ]
+    taken = []
+    for _ in range(50):
+        begin = time.thread_time()
+        locate(detections, LENS, mount, error=error)
+        taken.append(time.thread_time() - begin)
+    return float(np.median(taken)) * 1000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `semhier measure ground`."""
+    shared.model(parser)
+    parser.add_argument(
+        "--objects", type=shared.whole(40, 100_000), default=1500, metavar="N", help="at each distance (%(default)s)"
+    )
+    shared.seed(parser)
+    shared.threads(parser)
+    shared.json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measures, and prints tables."""
+    codec = load_codec(options.model, "cpu", options.threads, "scenes")
+    rng = np.random.default_rng(options.seed)
+    mount = Mount.level(HEIGHT)
+    error = box_error_of(codec, (LENS.width, LENS.height))
+    lent = donors(codec)
+    bare = BoxError(error.size_step, error.offset_step, error.read, error.across)
+    names: tuple[str, ...] = codec.block_names[: codec.semantic_blocks]
+    figures: dict[str, Any] = {"exact_boards": exact_boards(mount), "milliseconds_20": milliseconds(error, mount)}
+    rows = []
+    for distance in DISTANCES:
+        truth: list[Standing] = []
+        while len(truth) < options.objects:
+            one = stand(KINDS[len(truth) % len(KINDS)], distance, rng, LENS, mount)
+            if one is not None:
+                truth.append(one)
+        boxes = np.array([one.box for one in truth])
+        spoilt = spoil(boxes, error, rng)
+        systems: list[tuple[str, Floats, int, BoxError]] = [("exact", boxes, 0, BoxError())]
+        quantised, both = received(codec, boxes, lent, rng), received(codec, spoilt, lent, rng)
+        systems.append(("quantised, as sent", quantised[0], 0, BoxError(error.size_step, error.offset_step)))
+        systems += [(f"quantised, read after {name}", quantised[1 + at], at, bare) for at, name in enumerate(names)]
+        systems += [(f"received, read after {name}", both[1 + at], at, error) for at, name in enumerate(names)]
+        for name, seen, prefix, known in systems:
+            score = scores(list(located(truth, seen, prefix, known, mount)))
+            figures[f"{distance:g} m, {name}"] = score
+            rows.append(
+                (
+                    f"{distance:g}",
+                    name,
+                    round(100 * score["median"], 2),
+                    round(100 * score["p90"], 1),
+                    round(score["bearing"], 2),
+                    round(100 * score["inside"], 1),
+                    round(100 * score["placed"], 1),
+                )
+            )
+    head = (
+        "m",
+        "boxes",
+        "range error, median %",
+        "90 % below, %",
+        "bearing, median deg",
+        "ellipses hold, %",
+        "placed, %",
+    )
+    note = (
+        f"Focal length {LENS.fx:g} px, camera {HEIGHT} m high, {options.objects} objects a distance"
+        f" ({', '.join(KINDS)}). Boards that face the camera, 3 to 80 m: largest range error"
+        f" {100 * figures['exact_boards']:.4f} %. {figures['milliseconds_20']:.1f} ms for 20 objects on one thread."
+    )
+    table = Table("metres", "Range and bearing in metres", head, rows, note)
+    if options.json is not None:
+        record(options.json, "ground", figures, [table], [codec])
+    print(table.markdown())
+    return 0
