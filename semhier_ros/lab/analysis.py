@@ -120,15 +120,27 @@ def received_jpeg(
 
 
 def timeline(recording: Recording, frames: CameraFrames, kinds: Sequence[BlockKind]) -> list[TimelineRow]:
-    """Every frame's arrivals: the moment at which a reading had the block in it, ms after the camera's stamp."""
+    """Every frame's arrivals: the moment at which a reading had the block in it, ms after the camera's stamp. Blocks
+    that name nothing count from the moment at which they and all before them were there: they may change no reading.
+    """
     rows = []
     by_stamp = _by_stamp(recording.readings)
+    blocks: dict[int, dict[str, int]] = {}
+    for block in recording.blocks:
+        blocks.setdefault(block.stamp_ns, {}).setdefault(block.name, block.arrival_ns)
     for stamp in frames.stamps:
         arrivals: dict[str, float] = {}
         for reading in by_stamp.get(stamp, ()):
             for kind in kinds[: reading.prefix + 1]:
                 if kind.level is None or kind.level <= reading.level:
                     arrivals.setdefault(kind.name, (reading.arrival_ns - stamp) / 1e6)
+        came, whole = blocks.get(stamp, {}), 0
+        for kind in kinds if arrivals else ():
+            if kind.name not in came:
+                break
+            whole = max(whole, came[kind.name])
+            if kind.level is None:
+                arrivals.setdefault(kind.name, (whole - stamp) / 1e6)
         rows.append(TimelineRow((stamp - frames.zero_ns) / 1e9, arrivals))
     return rows
 
@@ -171,6 +183,10 @@ class Pictures:
                 break
             result.append((block, picture))
         return result
+
+    def whole_at(self, stamp: int, index: int) -> int:
+        """When blocks 0..`index` of a frame, all of which arrived, were there (ns)."""
+        return max(self._blocks[stamp][earlier].arrival_ns for earlier in range(index + 1))
 
     def newest(self, now_ns: int) -> tuple[int, np.ndarray] | None:
         """(stamp, picture) of the newest frame of which a picture block had arrived by `now_ns`."""
@@ -240,11 +256,13 @@ def _strip_frame(
         ]
         if kind.level is not None:
             wanted = [item for item in wanted if item.level == kind.level] or wanted
-        if not wanted:
-            break
+            if not wanted:
+                break
+        # A block that names nothing may change no reading: then the one before it stands.
+        found, at = (wanted or readings[-1:])[0], pictures.whole_at(stamp, index)
         total += len(block.data)
-        ms = (wanted[0].arrival_ns - stamp) / 1e6
-        steps.append(Step(kind, ms, len(block.data), total, wanted[0].detections, webp(picture)))
+        ms = ((found.arrival_ns if wanted else at) - stamp) / 1e6
+        steps.append(Step(kind, ms, len(block.data), total, found.detections, webp(picture)))
     height, width = image.shape[:2]
     missing = tuple(kind.title for kind in kinds[len(steps) :])
     return StripFrame((stamp - frames.zero_ns) / 1e9, width, height, webp(image), tuple(steps), missing)

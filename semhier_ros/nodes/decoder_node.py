@@ -157,6 +157,7 @@ class DecoderNode(ManagedNode):
         )
         self._started = time.monotonic()
         self._inputs: list[Any] = []
+        self._requests: dict[str, Any] = {}
         self._receiver: Any = None
         if self._zenoh:
             self._open_zenoh()
@@ -199,6 +200,8 @@ class DecoderNode(ManagedNode):
         """Stops to listen and to decode."""
         for item in self._inputs:
             self.destroy_subscription(item)
+        for publisher in self._requests.values():
+            self.destroy_publisher(publisher)
         if self._receiver is not None:
             self._receiver.close()
         self.destroy_timer(self._report_timer)

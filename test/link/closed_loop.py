@@ -1,4 +1,4 @@
-"""A whole measured link over virtual time: scheduler, envelopes, both directions, reports, rate and repair."""
+"""A whole measured link over virtual time: the two ends that nodes use, a hop both ways, frames of made-up blocks."""
 
 from __future__ import annotations
 
@@ -7,18 +7,33 @@ from dataclasses import dataclass, field
 
 from simulation import FakeBlock, pack, split
 
-from semhier_ros.codec.report import REPORT_BYTES, Report
 from semhier_ros.link import Scheduler, default_policies
-from semhier_ros.link.emulate.direction import VirtualLink
+from semhier_ros.link.clock import EPOCH, ManualClock
+from semhier_ros.link.emulate.hop import VirtualHop, earliest
 from semhier_ros.link.emulate.profile import parse_link
-from semhier_ros.link.feedback.envelope import Opener, Sealer
-from semhier_ros.link.feedback.report import ArrivalTracker, ReportClock
 from semhier_ros.link.feedback.sender_control import SenderControl
+from semhier_ros.link.receiver import LinkReceiver
 from semhier_ros.link.schedule.wire import ZENOH_UDP
+from semhier_ros.link.sender import LinkSender, measured
 
-WIRE = ZENOH_UDP.with_overhead(5)
-STEP = 0.002
+WIRE = measured(ZENOH_UDP)
 CLOCKS_APART = 4321.5
+_NUMBER = slice(17, 21)
+"""Where a packet of a coarse block tells the frame's number: behind the head and the block's."""
+
+
+class _Apart(ManualClock):
+    """The receiver's clock: it goes with the sender's, and tells another time of day."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(EPOCH + CLOCKS_APART)
+        self._clock = clock
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    def wall(self) -> float:
+        return EPOCH + CLOCKS_APART + self._clock.now()
 
 
 @dataclass
@@ -30,7 +45,6 @@ class Run:
     rates: list[tuple[float, float]] = field(default_factory=list)
     bytes_in: list[tuple[float, int]] = field(default_factory=list)
     control: SenderControl | None = None
-    reports: int = 0
 
     def share(self, since: float = 0.0) -> float:
         frames = [frame for frame, born in self.born.items() if born >= since]
@@ -53,57 +67,38 @@ def run(
     sizes=(30, 10, 15, 30, 400, 900, 2000),
     adapt: bool = True,
     repeats: int = -1,
-    encode: float = 0.0,
     seed: int = 1,
 ) -> Run:
     """`seconds` of `frames` a second over `link`, the same profile back, the receiver's clock far from the sender's."""
-    profile = parse_link(f"{link},seed{seed}")
-    up, down = VirtualLink(profile, "up"), VirtualLink(profile, "down")
-    control = SenderControl(budget, WIRE, adapt=adapt, repeats=repeats)
-    scheduler = Scheduler(pack, split, default_policies(7, 4), wire=WIRE, rate=control.rate)
-    sealer, opener, tracker = Sealer("c", start=5), Opener("c"), ArrivalTracker()
-    result = Run(control=control)
+    clock = ManualClock()
+    hop = VirtualHop(parse_link(f"{link},seed{seed}"), clock)
+    scheduler = Scheduler(pack, split, default_policies(7, 4), wire=WIRE, rate=budget)
+    sender = LinkSender(scheduler, hop.sending, budget=budget, adapt=adapt, repeats=repeats, clock=clock)
+    result = Run(control=sender._control)
+
+    def arrived(camera: str, level: int, payload: bytes) -> None:
+        result.bytes_in.append((clock.now(), WIRE.wire_bytes(len(payload))))
+        if level == 0:
+            frame = int.from_bytes(payload[_NUMBER], "big")
+            result.coarse.setdefault(frame, clock.now() - result.born[frame])
+
+    LinkReceiver(hop.receiving, arrived, clock=_Apart(clock))
     draw = random.Random(seed)
-    now, frame, next_frame, reports = 0.0, 0, 0.0, ReportClock()
-    wall = 1.7e9
-    while now < seconds:
+    frame, next_frame = 0, 0.0
+    while (now := earliest(next_frame, sender.due, hop.next_arrival, hop.next_tick) or 0.0) < seconds:
+        clock.set(now)
+        hop.deliver()
         if now >= next_frame:
-            control.submitted("c", sizes[0], sum(sizes[:4]), now)
             blocks = [
-                FakeBlock(index, bytes(max(1, int(size * (0.7 + 0.6 * draw.random())))))
+                FakeBlock(index, frame.to_bytes(4, "big") + bytes(max(0, int(size * (0.7 + 0.6 * draw.random())) - 4)))
                 for index, size in enumerate(sizes)
             ]
-            scheduler.submit("c", frame & 0xFFFF, frame, blocks, now + encode)
             result.born[frame] = now
+            sender.offered("c", blocks[:4])
+            sender.submit("c", frame & 0xFFFF, frame, blocks)
             frame += 1
             next_frame += 1.0 / frames
-        while (datagram := scheduler.pop(now)) is not None:
-            clock = wall + now
-            payload, sequence = sealer.seal(datagram.payload, int(clock * 1000))
-            control.sent(datagram, sequence, clock, now)
-            up.send((datagram, payload), datagram.wire_bytes, now)
-        for at, (datagram, payload) in up.arrivals(now):
-            opened = opener.open(payload)
-            fresh = tracker.arrived(
-                opened.sequence, opened.sent_ms, len(payload), at, int((wall + at + CLOCKS_APART) * 1e6)
-            )
-            if fresh:
-                result.bytes_in.append((at, datagram.wire_bytes))
-                if datagram.level == 0:
-                    result.coarse.setdefault(datagram.stamp_ns, at - result.born[datagram.stamp_ns])
-        if tracker.heard and reports.due(now) and tracker.silence(now) < 3.0:
-            reports.reported(tracker.payload_bytes, now)
-            data = tracker.report(now, int((wall + now + CLOCKS_APART) * 1e6)).to_bytes()
-            down.send(data, 44 + REPORT_BYTES, now)
-            result.reports += 1
-        for at, data in down.arrivals(now):
-            control.report("c", Report.from_bytes(data), wall + at, at)
-        control.tick(now)
-        rate = control.rate
-        if rate is not None and (scheduler.rate is None or abs(rate / scheduler.rate - 1.0) > 0.02):
-            scheduler.set_rate(rate, now)
-        plan = control.repair(now)
-        scheduler.set_repair(plan.repeats, plan.gap)
-        result.rates.append((now, rate or 0.0))
-        now += STEP
+        hop.tick()
+        sender.advance()
+        result.rates.append((now, result.control.rate or 0.0))
     return result

@@ -21,13 +21,14 @@ from semhier_ros.link.schedule.wire import ZENOH_UDP
     [("64kbit,50ms,5%", 0.99, 0.4), ("64kbit,50ms,20%", 0.97, 1.0), ("64kbit,50ms,20%,burst4", 0.95, 1.0)],
 )
 def test_coarse_comes_through_what_the_link_loses(link, share, latest):
-    result = run(link, 40.0, budget=7760.0)
-    assert result.share(since=2.0) >= share
-    assert result.late(1.0) <= latest
-    estimate = result.control.estimate(40.0)
-    assert estimate.refused == 0
-    assert estimate.rate == 7760.0, "losses alone were taken for congestion"
-    assert estimate.clock_offset == pytest.approx(CLOCKS_APART, abs=estimate.clock_error)
+    results = [run(link, 40.0, budget=7760.0, seed=seed) for seed in range(1, 5)]
+    assert sum(result.share(since=2.0) for result in results) / len(results) >= share
+    for result in results:
+        assert result.late(1.0) <= latest
+        estimate = result.control.estimate(40.0)
+        assert estimate.refused == 0
+        assert estimate.rate == 7760.0, "losses alone were taken for congestion"
+        assert estimate.clock_offset == pytest.approx(CLOCKS_APART, abs=estimate.clock_error)
 
 
 def test_a_step_of_the_link_is_followed_down_and_up():
