@@ -39,6 +39,7 @@ class _Maker:
         self.name, self.stream_hash, self.model_hash = NAME, codec.stream_hash, codec.model_hash
         self._objects = SceneObjects(reader, camera)
         self._before: int | None = None
+        self._known: dict[tuple[bytes, ...], bytes] = {}
 
     def open(self, source: int, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
         before, self._before = self._before, source
@@ -46,7 +47,10 @@ class _Maker:
 
     def _made(self, number: int, frame: int, max_bytes: int | None, before: int | None) -> Iterator[Block]:
         reader = self._reader
-        data = self._coder.encode(reader.encoded(self._camera, number).blocks[: reader.levels])
+        blocks = reader.encoded(self._camera, number).blocks[: reader.levels]
+        data = self._known.get(blocks)
+        if data is None:
+            data = self._known[blocks] = self._coder.encode(blocks)
         if max_bytes is not None and len(data) > max_bytes:
             data = self._pared(number, max_bytes, before)
         yield Block(reader.codec.stream_tag, frame, 0, data)
