@@ -42,3 +42,39 @@ class Reading:
     detections: tuple[Detection, ...]
     payload_bytes: int
     fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedObject:
+    """One object of a `Scene`. `id` is the same for as long as the object is followed.
+
+    box: x0, y0, x1, y1, where it is at the scene's time, in pixels of the source picture and within it. velocity: of
+    its centre, pixels/s. covariance: of its centre, xx, xy, yy in pixels², growing while nothing is heard of it. age:
+    seconds since a frame last showed it; since: seconds since one first did. path, names: as in `Detection`, as deep as
+    any reading of it told. scores: probability that an object of each of these names is there, within an overlap of one
+    half.
+    """
+
+    id: int
+    box: tuple[float, float, float, float]
+    velocity: tuple[float, float]
+    covariance: tuple[float, float, float]
+    age: float
+    since: float
+    path: tuple[int, ...]
+    names: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a camera sees at one instant, foretold from all readings that came.
+
+    stamp_ns: the instant, on the clock of the frames' stamps. read_ns: stamp of the newest frame that was read, None
+    before the first. camera_velocity: pixels/s that the camera's own turning gives to the whole picture.
+    """
+
+    stamp_ns: int
+    read_ns: int | None
+    objects: tuple[TrackedObject, ...]
+    camera_velocity: tuple[float, float]

@@ -1,0 +1,273 @@
+"""The living scene: the objects of one camera as they are *now*, from readings that are always a little old.
+
+Readings go in as they come (`LivingScene.follow`), the scene can be asked for at any instant (`LivingScene.at`). Objects
+keep their id from reading to reading, their names do not flicker (`scene.names`), and where they are is foretold by
+`scene.forecast`. Nothing of this costs a byte on the wire, and every stream of readings can be given it.
+
+**The same object?** What is seen is assigned to what was foretold so that the likelihood of all pairs together is
+largest (scipy's `linear_sum_assignment`), over centre and sides, with pairs beyond `GATE` forbidden and pairs of
+another group dearer.
+
+**How sure?** A detector flickers: what it sees for the first time is there again a moment later in one case of three,
+what it has seen ten times and misses once is seen again in one of four. `Confidence` turns an object's history and the
+spread of its forecast into the probability that the object is there and overlaps its foretold box by half. An object
+whose probability has fallen below `LEAST_SHOWN`, be it unseen for long or too uncertain, is shown no more.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.codec.reading import Detection, Reading, Scene, TrackedObject
+from semhier_ros.scene.forecast import MODELS, Forecast, MotionBank, MotionModel, Seen
+from semhier_ros.scene.names import SteadyNames, Tree
+
+Floats = NDArray[np.float64]
+REMEMBERED_FRAMES = 32  # whose late blocks still find their ids
+MOST_OBJECTS = 128  # tracks that are kept; the least likely go first
+MOST_SECONDS = 2.0  # a forecast reaches no further, and a gap of more makes everything new
+GATE = 25.0  # squared standard deviations of centre and sides together, of four degrees of freedom
+NEW_OBJECTS = 0.5  # expected in a frame, anywhere in the picture and over four e-folds of each side
+ANOTHER_GROUP = 6.0  # twice the nats that a pair of different groups costs
+JITTER, JITTER_PIXELS = 0.04, 0.5  # standard deviation of a detected centre, in shares of its side and in pixels
+SIDE_JITTER = 0.07  # standard deviation of the logarithm of a detected side
+CORRELATED_SECONDS = 0.05  # readings closer than this share their jitter
+LEAST_SHOWN = 0.03  # probability below which an object is not shown, and forgotten at the next reading
+NEW_WEIGHT = 0.5  # of the newest reading in an object's averaged score
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """The probability that an object is seen again, by logistic regression on its history: weights of 1, the logit of
+    its averaged score, whether it was missed by the newest reading, by how many readings in a row (up to 6), the
+    logarithm of how many saw it (up to 10), and the logarithm of the chance that the foretold box overlaps by half."""
+
+    one: float = 0.40
+    score: float = 0.42
+    unseen: float = -1.92
+    misses: float = -0.20
+    hits: float = 0.48
+    overlap: float = 1.15
+
+    def of(self, scores: Floats, misses: Floats, hits: Floats, overlaps: Floats) -> Floats:
+        """Probabilities n of n objects."""
+        odds = np.clip(scores, 0.02, 0.98)
+        total = (
+            self.one
+            + self.score * np.log(odds / (1 - odds))
+            + self.unseen * (misses > 0)
+            + self.misses * np.minimum(misses, 6)
+            + self.hits * np.log(np.minimum(np.maximum(hits, 1), 10))
+            + self.overlap * np.log(np.maximum(overlaps, 1e-3))
+        )
+        return np.asarray(1 / (1 + np.exp(-total)))
+
+
+@dataclass
+class _Object:
+    """One track beside its row in the bank. `seen_ns`, `born_ns`: stamps of the newest and the first frame that showed
+    it; `there`: averaged score of level 0; `shown`: its newest detection under its steady names."""
+
+    number: int
+    born_ns: int
+    seen_ns: int
+    there: float
+    shown: Detection
+    names: SteadyNames = field(default_factory=SteadyNames)
+    hits: int = 1
+    misses: int = 0
+
+
+class LivingScene:
+    """The objects of one camera over time. Use from one thread.
+
+    size: width and height of the pictures, in whose pixels boxes are. tree: of the taxonomy that names objects.
+    models: how restless the scene may be, see `scene.forecast`; `forecast.STILL` alone shows readings as they came.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        tree: Tree,
+        *,
+        models: Sequence[MotionModel] = MODELS,
+        confidence: Confidence | None = None,
+    ):
+        self._size, self._tree, self._models = size, tree, models
+        self._confidence = confidence or Confidence()
+        self._number = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._bank = MotionBank(self._models, width=self._size[0])
+        self._objects: list[_Object] = []
+        self._frames: OrderedDict[int, dict[int, int]] = OrderedDict()
+        self._now_ns: int | None = None
+
+    @classmethod
+    def of(cls, codec: Any, size: tuple[int, int]) -> LivingScene:
+        """The scene for the readings of an `api.Codec`, of pictures of `size`."""
+        tree = codec.taxonomy
+        parents = [tree.parent(level).tolist() if level else [0] * tree.sizes[0] for level in range(codec.levels)]
+        return cls(size, Tree(parents, [tree.names(level) for level in range(codec.levels)]))
+
+    def follow(self, stamp_ns: int, reading: Reading) -> Reading:
+        """Takes a reading of the frame stamped `stamp_ns`; returns it with lasting ids and steady names.
+
+        Coarse and fine readings of a frame come with the same stamp, the coarsest first: the first places the objects,
+        the others name them. A frame older than the newest still finds the ids it had, and moves nothing; one more than
+        two seconds away, forwards or backwards, begins a new scene.
+        """
+        if self._now_ns is not None and abs(stamp_ns - self._now_ns) > MOST_SECONDS * 1e9:
+            self._clear()
+        if stamp_ns not in self._frames:
+            if self._now_ns is not None and stamp_ns < self._now_ns:
+                return reading
+            self._frames[stamp_ns] = self._take(stamp_ns, reading.detections)
+            while len(self._frames) > REMEMBERED_FRAMES:
+                self._frames.popitem(last=False)
+        ids = self._frames[stamp_ns]
+        known = {item.number: item for item in self._objects}
+        return replace(
+            reading,
+            detections=tuple(
+                self._named(known.get(ids[item.id]), ids[item.id], item, stamp_ns) if item.id in ids else item
+                for item in reading.detections
+            ),
+        )
+
+    def _named(self, known: _Object | None, number: int, item: Detection, stamp_ns: int) -> Detection:
+        if known is None:
+            return replace(item, id=number)
+        newest = known.seen_ns == stamp_ns
+        named = replace(known.names.steady(self._tree, item, stamp_ns, newest), id=number)
+        if newest and (len(named.path) >= len(known.shown.path) or named.path != known.shown.path[: len(named.path)]):
+            known.shown = named
+        return named
+
+    def _take(self, stamp_ns: int, detections: Sequence[Detection]) -> dict[int, int]:
+        """Follows the objects into a new frame; the lasting id of each of its detections."""
+        seconds = 0.0 if self._now_ns is None else (stamp_ns - self._now_ns) / 1e9
+        self._now_ns = stamp_ns
+        self._bank.predict(seconds)
+        seen = self._seen(detections, seconds)
+        rows, places = self._assign(detections, seen)
+        part = seen.take(places)
+        self._bank.update(rows, part)
+        ids: dict[int, int] = {}
+        for item in self._objects:
+            item.misses += 1
+        for row, place in zip(rows.tolist(), places.tolist(), strict=True):
+            item, found = self._objects[row], detections[place]
+            item.seen_ns, item.misses, item.hits = stamp_ns, 0, item.hits + 1
+            item.there += NEW_WEIGHT * (found.scores[0] - item.there)
+            ids[found.id] = item.number
+        fresh = np.setdiff1d(np.arange(len(detections)), places)
+        self._forget(len(fresh))
+        self._bank.add(seen.take(fresh), list(range(self._number, self._number + len(fresh))))
+        for place in fresh.tolist():
+            found = detections[place]
+            shown = replace(found, id=self._number)
+            self._objects.append(_Object(self._number, stamp_ns, stamp_ns, found.scores[0], shown))
+            ids[found.id] = self._number
+            self._number += 1
+        return ids
+
+    def _seen(self, detections: Sequence[Detection], seconds: float) -> Seen:
+        """Detections as measurements with their variances."""
+        boxes = np.array([item.box for item in detections], float).reshape(-1, 4)
+        sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1.0)
+        close = max(1.0, CORRELATED_SECONDS / seconds) if seconds > 0 else 1.0
+        place = ((JITTER * sides) ** 2 + JITTER_PIXELS**2) * close
+        return Seen(
+            (boxes[:, :2] + boxes[:, 2:]) / 2, place, np.log(sides), np.full_like(sides, SIDE_JITTER**2 * close)
+        )
+
+    def _assign(self, detections: Sequence[Detection], seen: Seen) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Which object (rows) each of the detections (places) is; both ascending in rows."""
+        none = np.zeros(0, np.intp)
+        if not self._objects or not detections:
+            return none, none
+        from scipy.optimize import linear_sum_assignment  # loads slowly
+
+        far, cost = self._bank.distances(seen)
+        mine = np.array([item.shown.path[1] if len(item.shown.path) > 1 else -1 for item in self._objects])
+        theirs = np.array([item.path[1] if len(item.path) > 1 else -1 for item in detections])
+        cost += ANOTHER_GROUP * ((mine[:, None] != theirs) & (mine[:, None] >= 0) & (theirs >= 0))
+        width, height = self._size
+        afresh = 2 * np.log(16 * width * height / NEW_OBJECTS) - 4 * np.log(2 * np.pi)
+        chance = self._chances(np.ones(len(self._objects)))
+        allowed = (far < GATE) & (cost - 2 * np.log(chance)[:, None] < afresh)
+        if not allowed.any():
+            return none, none
+        worst = float(cost[allowed].max()) + 100.0
+        rows, places = linear_sum_assignment(np.where(allowed, cost, worst))
+        good = allowed[rows, places]
+        return rows[good], places[good]
+
+    def _forget(self, coming: int) -> None:
+        """Drops objects that are hardly there any more, and the least likely while there are too many."""
+        if not self._objects:
+            return
+        chance = self._chances(np.ones(len(self._objects)))
+        kept = np.flatnonzero(chance >= LEAST_SHOWN)
+        most = max(0, MOST_OBJECTS - coming)
+        if len(kept) > most:
+            kept = np.sort(kept[np.argsort(-chance[kept], kind="stable")[:most]])
+        if len(kept) < len(self._objects):
+            self._bank.keep(kept)
+            self._objects = [self._objects[row] for row in kept]
+
+    def _chances(self, overlaps: Floats) -> Floats:
+        history = np.array([(item.there, item.misses, item.hits) for item in self._objects], float)
+        return self._confidence.of(history[:, 0], history[:, 1], history[:, 2], overlaps)
+
+    def at(self, stamp_ns: int) -> Scene:
+        """The scene as it is at `stamp_ns`, on the clock of the frames' stamps; at the newest reading's own time at the
+        earliest, and at most `MOST_SECONDS` after it."""
+        if self._now_ns is None:
+            return Scene(stamp_ns, None, (), (0.0, 0.0))
+        age = max(0.0, (stamp_ns - self._now_ns) / 1e9)
+        if age > MOST_SECONDS or not self._objects:
+            return Scene(stamp_ns, self._now_ns, (), (0.0, 0.0))
+        told = self._bank.forecast(age)
+        chances = self._chances(overlap_chance(told))
+        width, height = self._size
+        objects = []
+        for row in np.flatnonzero(chances >= LEAST_SHOWN).tolist():
+            item, chance = self._objects[row], float(chances[row])
+            (cx, cy), (w, h) = told.centre[row].tolist(), told.sides[row].tolist()
+            box = (max(0.0, cx - w / 2), max(0.0, cy - h / 2), min(width, cx + w / 2), min(height, cy + h / 2))
+            if box[2] - box[0] < 1 or box[3] - box[1] < 1:
+                continue  # it has left the picture
+            shown, top = item.shown, max(item.shown.scores[0], 1e-6)
+            (xx, xy), (_, yy) = told.covariance[row].tolist()
+            objects.append(
+                TrackedObject(
+                    id=item.number,
+                    box=box,
+                    velocity=(float(told.velocity[row, 0]), float(told.velocity[row, 1])),
+                    covariance=(xx, xy, yy),
+                    age=(stamp_ns - item.seen_ns) / 1e9,
+                    since=(stamp_ns - item.born_ns) / 1e9,
+                    path=shown.path,
+                    names=shown.names,
+                    scores=tuple(min(1.0, chance * score / top) for score in shown.scores),
+                )
+            )
+        camera = (float(told.camera[0]), float(told.camera[1]))
+        return Scene(stamp_ns, self._now_ns, tuple(objects), camera)
+
+
+def overlap_chance(told: Forecast) -> Floats:
+    """About how likely each foretold box overlaps the true one by half: both centres within 0.4 sides."""
+    from scipy.special import erf
+
+    spread = np.sqrt(np.maximum(told.covariance[:, [0, 1], [0, 1]], 1e-9))
+    return np.asarray(erf(0.4 * told.sides / (spread * np.sqrt(2))).prod(axis=1))

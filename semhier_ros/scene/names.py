@@ -1,0 +1,92 @@
+"""Names that do not flicker: what each level says of an object, averaged over its readings.
+
+A name changes only when the average clearly prefers another; readings that came later of the same frame, and finer,
+replace what the earlier ones of that frame said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from semhier_ros.codec.reading import Detection
+
+MEMORY = 0.9  # weight of the past in an object's averaged names, a frame
+CLEARLY = 1.5  # how many times likelier another name must be on average before it is taken
+
+Shares = dict[int, float]
+"""Nodes of a level and their probabilities, of an object that is there."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """parents: per level of the taxonomy, the node of the level above that each node lies under (zeros for level 0).
+    names: per level, the nodes' names."""
+
+    parents: Sequence[Sequence[int]]
+    names: Sequence[Sequence[str]]
+
+
+@dataclass
+class SteadyNames:
+    """What is known of one object's names: per level the averaged shares up to the frame before, those with the present
+    frame, and the name shown; and which frame, by its stamp in ns, is the present."""
+
+    past: dict[int, Shares] = field(default_factory=dict)
+    present: dict[int, Shares] = field(default_factory=dict)
+    shown: dict[int, int] = field(default_factory=dict)
+    moment: int | None = None
+
+    def steady(self, tree: Tree, item: Detection, moment: int, newest: bool) -> Detection:
+        """`item` under the names known so far, its path as deep as it was or, while the name shown has none there yet,
+        less deep. newest: whether `moment` is the object's newest frame, whose word is kept."""
+        if newest and self.moment != moment:
+            self.past, self.present, self.moment = self.past | self.present, {}, moment
+        path: list[int] = []
+        scores: list[float] = []
+        others = []
+        there = item.scores[0]
+        for level in range(len(item.path)):
+            shares = self._average(level, _shares(item, level), keep=newest)
+            above = tree.parents[level]
+            below = {node: share for node, share in shares.items() if not path or above[node] == path[-1]}
+            if not below:
+                break
+            node = self._choose(level, below, keep=newest)
+            path.append(node)
+            chances = {other: there * share for other, share in shares.items()} if level else {node: there}
+            scores.append(min(chances.get(node, 0.0), scores[-1] if scores else 1.0))
+            said = {other for other, _ in item.others[level]} if level < len(item.others) else set()
+            rest = sorted(((chance, other) for other, chance in chances.items() if other != node), reverse=True)
+            others.append(tuple((other, chance) for chance, other in rest if other in said or other in item.path))
+        names = tuple(tree.names[level][node] for level, node in enumerate(path))
+        return replace(item, path=tuple(path), names=names, scores=tuple(scores), others=tuple(others))
+
+    def _average(self, level: int, shares: Shares, keep: bool) -> Shares:
+        """The object's shares of a level with this frame's, whose later readings replace its earlier ones."""
+        past = self.past.get(level)
+        if past is not None:
+            nodes = past.keys() | shares.keys()
+            shares = {n: MEMORY * past.get(n, 0.0) + (1 - MEMORY) * shares.get(n, 0.0) for n in nodes}
+        if keep:
+            self.present[level] = shares
+        return shares
+
+    def _choose(self, level: int, shares: Shares, keep: bool) -> int:
+        """The likeliest node, or the one shown so far while no other is clearly likelier."""
+        best = max(shares, key=lambda node: shares[node])
+        before = self.shown.get(level)
+        if before in shares and shares[best] < CLEARLY * shares[before]:
+            best = before
+        if keep:
+            self.shown[level] = best
+        return best
+
+
+def _shares(item: Detection, level: int) -> Shares:
+    """What a detection says of its node at a level, as shares that sum to 1."""
+    chances = {item.path[level]: max(item.scores[level], 1e-6)}
+    for node, chance in item.others[level] if level < len(item.others) else ():
+        chances[node] = chances.get(node, 0.0) + chance
+    total = sum(chances.values())
+    return {node: chance / total for node, chance in chances.items()}
