@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from semhier_ros.codec.canvas import check_picture
 from semhier_ros.codec.model import EncodeChanges, EncodeOptions, Model, Motion, PictureRequest
 from semhier_ros.codec.packet import Block, PacketError
-from semhier_ros.codec.reading import Detection, Reading
+from semhier_ros.codec.reading import Detection, Reading, Scene
 from semhier_ros.loading import load_model
 from semhier_ros.paths import find_model
+from semhier_ros.scene.living import LivingScene
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -116,21 +117,26 @@ class Codec:
         """A new memory of one camera's objects for `EncodeOptions.motion`; None for models without objects."""
         return self.model.motion()
 
-    def decoder(self, image_size: tuple[int, int] | None = None, keep_frames: int = 8) -> Decoder:
+    def decoder(
+        self, image_size: tuple[int, int] | None = None, keep_frames: int = 8, *, follow: bool = False
+    ) -> Decoder:
         """A decoder for one camera's stream.
 
         image_size: width and height of the source pictures, in whose pixels boxes are given (None: those of the
-        model's own view). keep_frames: how many frames stay open for late blocks (1..256).
+        model's own view). keep_frames: how many frames stay open for late blocks (1..256). follow: objects keep their
+        ids and names from frame to frame, and `Decoder.scene` tells where they are now; `push` then wants stamps.
 
         Raises:
-            ValueError: an argument outside its range.
+            ValueError: an argument outside its range, or `follow` of a model that reads no objects.
         """
         if not 1 <= keep_frames <= 256:
             raise ValueError(f"keep_frames: {keep_frames} is outside 1..256")
         size = self.model.view_size if image_size is None else image_size
         if not all(1 <= side <= 16_384 for side in size):
             raise ValueError(f"image_size: {size} has a side outside 1..16384")
-        return Decoder(self, (int(size[0]), int(size[1])), keep_frames)
+        if follow and self.whole_image:
+            raise ValueError(f"follow: model {self.name} reads whole pictures, so there are no objects to follow")
+        return Decoder(self, (int(size[0]), int(size[1])), keep_frames, follow)
 
     @property
     def batches(self) -> bool:
@@ -152,6 +158,7 @@ class _Frame:
     payload_bytes: int = 0
     waiting: dict[int, bytes] = field(default_factory=dict)
     detections: tuple[Detection, ...] = ()
+    stamp_ns: int | None = None
 
 
 class Decoder:
@@ -162,16 +169,19 @@ class Decoder:
     (an index the model does not have). Use from one thread.
     """
 
-    def __init__(self, codec: Codec, size: tuple[int, int], keep_frames: int):
+    def __init__(self, codec: Codec, size: tuple[int, int], keep_frames: int, follow: bool = False):
         self._codec, self._size, self._keep = codec, size, keep_frames
+        self._living = LivingScene.of(codec.taxonomy, size) if follow else None
         self._frames: OrderedDict[int, _Frame] = OrderedDict()
         self._newest: int | None = None
         self.counters: Counter[str] = Counter()
 
-    def push(self, block: Block) -> Reading | None:
+    def push(self, block: Block, stamp_ns: int | None = None) -> Reading | None:
         """Take one block; the frame's reading from its last complete prefix, or None while block 0 is missing.
 
-        A block of a frame that is no longer kept, or that came before, is counted and changes nothing.
+        A block of a frame that is no longer kept, or that came before, is counted and changes nothing. stamp_ns: when
+        the frame was taken, where the decoder follows objects; one of the frame's blocks must say it, or its reading
+        stands alone.
 
         Raises:
             PacketError: the block is of another stream, unknown to the model, or damaged. The decoder stays usable,
@@ -187,6 +197,8 @@ class Decoder:
         if frame is None:
             self.counters["late"] += 1
             return None
+        if stamp_ns is not None:
+            frame.stamp_ns = stamp_ns
         if block.index <= frame.prefix or block.index in frame.waiting:
             self.counters["duplicate"] += 1
             return self._reading(block.frame, frame, fresh=False)
@@ -254,7 +266,21 @@ class Decoder:
         if frame.prefix < 0:
             return None
         level = min(frame.prefix, self._codec.levels - 1)
-        return Reading(number, frame.prefix, level, frame.detections, frame.payload_bytes, fresh)
+        reading = Reading(number, frame.prefix, level, frame.detections, frame.payload_bytes, fresh)
+        if self._living is None or frame.stamp_ns is None:
+            return reading
+        return self._living.follow(frame.stamp_ns, reading)
+
+    def scene(self, at: int) -> Scene:
+        """The objects as they are at the instant `at` (ns, on the clock of the frames' stamps), foretold from all
+        readings so far: boxes, velocities, how sure; empty before the first reading and when all is too old.
+
+        Raises:
+            ValueError: the decoder was not made with `follow`.
+        """
+        if self._living is None:
+            raise ValueError("scene: this decoder follows no objects, make it with codec.decoder(follow=True)")
+        return self._living.at(at)
 
 
 def _newer(number: int, than: int) -> bool:

@@ -58,7 +58,7 @@ STUDIES = {
     "pictures": "what the picture blocks of a scene model are worth, beside JPEG and WebP",
     "scheduler": "blocks a second that the link's scheduler handles",
     "speed": "time of encode and decode on one core, beside JPEG",
-    "steadiness": "id switches and level flips a minute on videos, without and with the tracker",
+    "steadiness": "id switches and level flips a minute on videos, each frame alone and followed",
     "transfer": "a question asked later of whole images: linear probes on what every prefix decodes to",
 }
 """What `semhier measure` can measure: the name of a module of `lab.studies`, and its line of help."""
@@ -109,7 +109,6 @@ EXTRA_OF_LIBRARY = {
     "jxlpy": "codecs",
     "matplotlib": "demo",
     "onnx": "train",
-    "norfair": "tracker",
     "open_clip": "taxonomy",
     "pycocotools": "train",
     "rerun": "rerun",

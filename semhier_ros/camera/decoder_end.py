@@ -19,7 +19,7 @@ from semhier_ros.camera.asking import AskPolicy, Seen
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.model import PictureRequest
 from semhier_ros.codec.packet import Block, Packet, PacketError, PieceAssembler, restore_stamp
-from semhier_ros.codec.reading import Detection, Reading
+from semhier_ros.codec.reading import Detection, Reading, Scene
 from semhier_ros.codec.stream_info import StreamInfo
 
 EARLY = 64
@@ -34,7 +34,8 @@ class FrameDecoder(Protocol):
 
     @property
     def counters(self) -> Mapping[str, int]: ...
-    def push(self, block: Block) -> Reading | None: ...
+    def push(self, block: Block, stamp_ns: int | None = None) -> Reading | None: ...
+    def scene(self, at: int) -> Scene: ...
     def picture(self, frame: int) -> NDArray[np.uint8] | None: ...
     def picture_request(self, frame: int) -> PictureRequest | None: ...
 
@@ -54,18 +55,14 @@ class ReadingCodec(Protocol):
     def semantic_blocks(self) -> int: ...
     @property
     def batches(self) -> bool: ...
-    def decoder(self, image_size: tuple[int, int], keep_frames: int) -> FrameDecoder: ...
+    @property
+    def whole_image(self) -> bool: ...
+    def decoder(self, image_size: tuple[int, int], keep_frames: int, *, follow: bool) -> FrameDecoder: ...
     def pictures(self, requests: Sequence[PictureRequest]) -> list[NDArray[np.uint8]]: ...
 
 
 C = TypeVar("C", bound=ReadingCodec)
 """The codecs of an end, as its maker knows them."""
-
-
-class Follower(Protocol):
-    """What gives the objects of readings lasting ids and steady names (`scene.tracker.Tracker`)."""
-
-    def follow(self, stamp_ns: int, reading: Reading) -> Reading: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +103,10 @@ class DecoderEnd(Generic[C]):
     """One camera's receiving end.
 
     `codecs`: by stream hash. `keep_frames`: frames that late blocks may still refine (1..256). `report` hears of what
-    goes wrong; `tap(camera, block, stamp in ns)` of every whole block whose stamp is known. `make_tracker(codec)`: what
-    gives readings lasting ids and steady names (None: nothing does). `ask`: when to ask for more, shared by all cameras
-    that it bounds (None: never). `now`: seconds of one clock that never decreases. Use from one thread.
+    goes wrong; `tap(camera, block, stamp in ns)` of every whole block whose stamp is known. `follow`: objects keep ids
+    and names over frames, and `scene` tells where they are now (models that read objects). `ask`: when to ask for more,
+    shared by all cameras that it bounds (None: never). `now`: seconds of one clock that never decreases. Use from one
+    thread.
     `counters` counts: packets, blocks, damaged, other_stream, no_description (dropped for want of it), no_stamp,
     unknown_model, readings, pictures …; `all_counters` adds those of decoder and pieces.
     """
@@ -121,12 +119,11 @@ class DecoderEnd(Generic[C]):
         report: Report,
         *,
         tap: Callable[[str, Block, int], None] | None = None,
-        make_tracker: Callable[[C], Follower] | None = None,
+        follow: bool = False,
         ask: AskPolicy | None = None,
     ) -> None:
         self.camera, self._codecs, self._keep, self._report = camera, codecs, keep_frames, report
-        self._tap, self._make_tracker, self._ask = tap, make_tracker, ask
-        self._tracker: Follower | None = None
+        self._tap, self._follow, self._ask = tap, follow, ask
         self.info: StreamInfo | None = None
         self.codec: C | None = None
         self._decoder: FrameDecoder | None = None
@@ -172,8 +169,8 @@ class DecoderEnd(Generic[C]):
         if same and old is not None and (old.width, old.height) == (info.width, info.height):
             return
         self.codec = codec
-        self._decoder = codec.decoder(image_size=(info.width, info.height), keep_frames=self._keep)
-        self._tracker = self._make_tracker(codec) if self._make_tracker else None
+        follow = self._follow and not codec.whole_image
+        self._decoder = codec.decoder((info.width, info.height), self._keep, follow=follow)
         self._frames.clear()
 
     def datagram(self, data: bytes, now: float) -> list[Output]:
@@ -248,6 +245,12 @@ class DecoderEnd(Generic[C]):
             result |= {f"decoder_{name}": number for name, number in dict(self._decoder.counters).items()}
         return result | {f"pieces_{name}": number for name, number in dict(self._assembler.counters).items() if number}
 
+    def scene(self, at_ns: int) -> Scene | None:
+        """The objects as they are at `at_ns`, on the clock of the frames' stamps; None before a description came and
+        where nothing is followed."""
+        following = self._follow and self.codec is not None and not self.codec.whole_image
+        return self._decoder.scene(at_ns) if following and self._decoder is not None else None
+
     def _push(self, block: Block, now: float) -> list[Output]:
         self.counters["blocks"] += 1
         known = self._frames.get(block.frame)
@@ -258,7 +261,7 @@ class DecoderEnd(Generic[C]):
             self.counters["unknown_model_blocks"] += 1
             return []
         try:
-            reading = self._decoder.push(block)
+            reading = self._decoder.push(block, None if known is None else known.stamp_ns)
         except PacketError as error:
             kind = "damaged" if block.stream == self.codec.stream_tag else "other_stream"
             self._problem(kind, f"camera {self.camera}, frame {block.frame}: {error}")
@@ -271,8 +274,6 @@ class DecoderEnd(Generic[C]):
         if reading.level <= known.level and reading.detections == known.detections:
             return [Output(reading, known.stamp_ns, info.frame_id, changed=False)]
         done, known.level, known.detections = known.level, max(known.level, reading.level), reading.detections
-        if self._tracker is not None:
-            reading = self._tracker.follow(known.stamp_ns, reading)
         self.counters["readings"] += 1
         levels = [*range(done + 1, reading.level), reading.level]
         readings = [at_level(reading, level) for level in levels]

@@ -44,7 +44,7 @@ from semhier_ros.nodes.conversions import (
     time_to_ns,
 )
 from semhier_ros.nodes.managed import ManagedNode, spin, steady_clock
-from semhier_ros.nodes.models import load_codec, tracker_maker
+from semhier_ros.nodes.models import load_codec
 from semhier_ros.nodes.parameter_tables import DECODER
 from semhier_ros.nodes.ros_link import LATCHED, block_topic, subscribe_blocks
 
@@ -87,7 +87,6 @@ class DecoderNode(ManagedNode):
         loaded = [load_codec(name, values.device, values.threads) for name in values.models]
         self._codecs = {codec.stream_hash: codec for codec in loaded}
         self._levels = max(codec.taxonomy.depth for codec in loaded)
-        self._make_tracker = tracker_maker(values.tracker)
         self._cameras = {camera: _Camera() for camera in values.cameras}
         self._outputs: dict[str, Any] = {}
         for camera in values.cameras:
@@ -143,7 +142,7 @@ class DecoderNode(ManagedNode):
             )
         self._streams = {
             camera: DecoderEnd(
-                camera, self._codecs, values.keep_frames, self.warn, tap=tap, make_tracker=self._make_tracker, ask=ask
+                camera, self._codecs, values.keep_frames, self.warn, tap=tap, follow=values.follow, ask=ask
             )
             for camera in values.cameras
         }

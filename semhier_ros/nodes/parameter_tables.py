@@ -219,11 +219,9 @@ DECODER = ParameterTable(
             high=256,
         ),
         Parameter(
-            "tracker",
-            "none",
-            "What gives objects ids that last over frames and names that do not flicker; norfair: pip install "
-            "'semhier_ros[tracker]'.",
-            choices=("none", "norfair"),
+            "follow",
+            False,
+            "Objects keep their ids over frames, and their names do not flicker.",
         ),
         Parameter(
             "queue",

@@ -1,8 +1,8 @@
 """The living scene: the objects of one camera as they are *now*, from readings that are always a little old.
 
-Readings go in as they come (`LivingScene.follow`), the scene can be asked for at any instant (`LivingScene.at`). Objects
-keep their id from reading to reading, their names do not flicker (`scene.names`), and where they are is foretold by
-`scene.forecast`. Nothing of this costs a byte on the wire, and every stream of readings can be given it.
+Readings go in as they come (`LivingScene.follow`), the scene can be asked for at any instant (`LivingScene.at`).
+Objects keep their id from reading to reading, their names do not flicker (`scene.names`), and where they are is
+foretold by `scene.forecast`. Nothing of this costs a byte on the wire, and every stream of readings can be given it.
 
 **The same object?** What is seen is assigned to what was foretold so that the likelihood of all pairs together is
 largest (scipy's `linear_sum_assignment`), over centre and sides, with pairs beyond `GATE` forbidden and pairs of
@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +26,13 @@ from numpy.typing import NDArray
 from semhier_ros.codec.reading import Detection, Reading, Scene, TrackedObject
 from semhier_ros.scene.forecast import MODELS, Forecast, MotionBank, MotionModel, Seen
 from semhier_ros.scene.names import SteadyNames, Tree
+from semhier_ros.taxonomy import Taxonomy
 
 Floats = NDArray[np.float64]
 REMEMBERED_FRAMES = 32  # whose late blocks still find their ids
 MOST_OBJECTS = 128  # tracks that are kept; the least likely go first
 MOST_SECONDS = 2.0  # a forecast reaches no further, and a gap of more makes everything new
+UNSEEN_SECONDS = 1.0  # an object unseen for longer is forgotten
 GATE = 25.0  # squared standard deviations of centre and sides together, of four degrees of freedom
 NEW_OBJECTS = 0.5  # expected in a frame, anywhere in the picture and over four e-folds of each side
 ANOTHER_GROUP = 6.0  # twice the nats that a pair of different groups costs
@@ -111,11 +112,11 @@ class LivingScene:
         self._now_ns: int | None = None
 
     @classmethod
-    def of(cls, codec: Any, size: tuple[int, int]) -> LivingScene:
-        """The scene for the readings of an `api.Codec`, of pictures of `size`."""
-        tree = codec.taxonomy
-        parents = [tree.parent(level).tolist() if level else [0] * tree.sizes[0] for level in range(codec.levels)]
-        return cls(size, Tree(parents, [tree.names(level) for level in range(codec.levels)]))
+    def of(cls, taxonomy: Taxonomy, size: tuple[int, int]) -> LivingScene:
+        """The scene for readings whose objects `taxonomy` names, of pictures of `size`."""
+        levels = range(taxonomy.depth)
+        parents = [taxonomy.parent(level).tolist() if level else [0] * taxonomy.sizes[0] for level in levels]
+        return cls(size, Tree(parents, [taxonomy.names(level) for level in levels]))
 
     def follow(self, stamp_ns: int, reading: Reading) -> Reading:
         """Takes a reading of the frame stamped `stamp_ns`; returns it with lasting ids and steady names.
@@ -169,7 +170,7 @@ class LivingScene:
             item.there += NEW_WEIGHT * (found.scores[0] - item.there)
             ids[found.id] = item.number
         fresh = np.setdiff1d(np.arange(len(detections)), places)
-        self._forget(len(fresh))
+        self._forget(len(fresh), stamp_ns)
         self._bank.add(seen.take(fresh), list(range(self._number, self._number + len(fresh))))
         for place in fresh.tolist():
             found = detections[place]
@@ -211,12 +212,13 @@ class LivingScene:
         good = allowed[rows, places]
         return rows[good], places[good]
 
-    def _forget(self, coming: int) -> None:
+    def _forget(self, coming: int, now_ns: int) -> None:
         """Drops objects that are hardly there any more, and the least likely while there are too many."""
         if not self._objects:
             return
         chance = self._chances(np.ones(len(self._objects)))
-        kept = np.flatnonzero(chance >= LEAST_SHOWN)
+        unseen = np.array([now_ns - item.seen_ns for item in self._objects])
+        kept = np.flatnonzero((chance >= LEAST_SHOWN) & (unseen <= UNSEEN_SECONDS * 1e9))
         most = max(0, MOST_OBJECTS - coming)
         if len(kept) > most:
             kept = np.sort(kept[np.argsort(-chance[kept], kind="stable")[:most]])

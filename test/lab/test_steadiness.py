@@ -7,23 +7,21 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("norfair", reason="norfair is not installed (extra `tracker`)")
-
 from semhier_ros.cli import main
 from semhier_ros.lab.footage.video import default_video
 
 
-def test_the_tracker_switches_ids_less_often(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_followed_objects_switch_ids_less_often(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.json"
     assert main(["measure", "steadiness", str(default_video()), "--every", "8", "--json", str(out)]) == 0
-    assert "with tracker" in capsys.readouterr().out
+    assert "followed" in capsys.readouterr().out
     (video,) = json.loads(out.read_text())["videos"]
     assert video["frames"] == 32
     assert video["frames_per_second"] == pytest.approx(25 / 8)
-    without, with_tracker = video["without_tracker"], video["with_tracker"]
-    assert without["links"] == with_tracker["links"] > 5, "boxes are the same"
-    assert with_tracker["id_switches"] < without["id_switches"]
-    assert set(with_tracker["level_flips_per_minute"]) == {"L0", "L1", "L2"}
+    without, followed = video["each_alone"], video["followed"]
+    assert without["links"] == followed["links"] > 5, "boxes are the same"
+    assert followed["id_switches"] < without["id_switches"]
+    assert set(followed["level_flips_per_minute"]) == {"L0", "L1", "L2"}
 
 
 def test_files_that_are_no_videos_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,16 +30,14 @@ RATE, SECONDS = 5.0, 6
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 
 
-@pytest.mark.parametrize("tracker", ["none", "norfair"])
+@pytest.mark.parametrize("follow", [False, True])
 def test_no_reading_of_two_cameras_is_lost(
-    tracker: str, probe: Any, start: Callable[..., Any], codec: Any, street: list[np.ndarray]
+    follow: bool, probe: Any, start: Callable[..., Any], codec: Any, street: list[np.ndarray]
 ) -> None:
-    if tracker == "norfair":
-        pytest.importorskip("norfair")
     blocks = {camera: codec.encode(street[number % len(street)]) for number, camera in enumerate(CAMERAS)}
     levels = range(codec.levels)
     height, width = street[0].shape[:2]
-    decoder = start("decoder_node", {"cameras": list(CAMERAS), "picture": "on_complete", "tracker": tracker})
+    decoder = start("decoder_node", {"cameras": list(CAMERAS), "picture": "on_complete", "follow": follow})
     heard = {
         (camera, level): probe.listen(SemanticDetectionArray, f"{camera}/detections/level_{level}", RELIABLE)
         for camera in CAMERAS

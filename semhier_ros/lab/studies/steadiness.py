@@ -1,4 +1,4 @@
-"""How steady the readings of a video are: id switches and level flips a minute, without and with the tracker.
+"""How steady the readings of a video are: id switches and level flips a minute, each frame alone and followed over frames.
 
 No labels are needed. A reading's objects are linked to those of the frames before by their boxes alone (greedily, by
 intersection over union of at least .5, over gaps of up to five frames), with no regard to ids or names. A link whose
@@ -24,7 +24,7 @@ from semhier_ros.api import Codec
 from semhier_ros.codec.reading import Detection, Reading
 from semhier_ros.command import CommandError
 from semhier_ros.lab.footage.video import read_video
-from semhier_ros.scene.tracker import Tracker
+from semhier_ros.scene.living import LivingScene
 
 SAME_BOX = 0.5
 LONGEST_GAP = 5
@@ -121,24 +121,26 @@ def frames_per_second(video: Path) -> float:
 
 
 def evaluate(codec: Codec, video: Path, threshold: float | None, every: int) -> dict[str, Any]:
-    """Steadiness of a video's final readings without and with the tracker. every: each so many-th frame counts."""
+    """Steadiness of a video's final readings each frame alone and followed over frames. every: each so many-th frame counts."""
     rate = frames_per_second(video) / every
-    without, with_tracker = Steadiness(), Steadiness()
-    tracker = Tracker.of(codec)
+    alone, followed = Steadiness(), Steadiness()
+    living: LivingScene | None = None
     for number, frame in enumerate(tqdm(read_video(video), desc=video.name, unit="frame", mininterval=2)):
         if number % every:
             continue
         readings = final_reading(codec, np.ascontiguousarray(frame.image), threshold)
-        followed = [tracker.follow(number, reading) for reading in readings]
-        without.add(readings[-1].detections if readings else ())
-        with_tracker.add(followed[-1].detections if followed else ())
-    minutes = without.frames / rate / 60
+        if living is None:
+            living = LivingScene.of(codec.taxonomy, (frame.image.shape[1], frame.image.shape[0]))
+        steady = [living.follow(round(number * 1e9 / (rate * every)), reading) for reading in readings]
+        alone.add(readings[-1].detections if readings else ())
+        followed.add(steady[-1].detections if steady else ())
+    minutes = alone.frames / rate / 60
     return {
         "video": video.name,
-        "frames": without.frames,
+        "frames": alone.frames,
         "frames_per_second": rate,
-        "without_tracker": without.as_dict(minutes, codec.levels),
-        "with_tracker": with_tracker.as_dict(minutes, codec.levels),
+        "each_alone": alone.as_dict(minutes, codec.levels),
+        "followed": followed.as_dict(minutes, codec.levels),
     }
 
 
@@ -164,7 +166,7 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(str(error)) from error
     for result in results:
         print(f"{result['video']}: {result['frames']} frames at {result['frames_per_second']:g}/s")
-        for kind in ("without_tracker", "with_tracker"):
+        for kind in ("each_alone", "followed"):
             part = result[kind]
             flips = ", ".join(f"{level} {value:.0f}" for level, value in part["level_flips_per_minute"].items())
             print(

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("norfair")
-
 from semhier_ros.codec.reading import Detection, Reading
 from semhier_ros.lab.studies.steadiness import Steadiness, overlap
-from semhier_ros.scene.tracker import REMEMBERED_FRAMES, Tracker
+from semhier_ros.scene.living import REMEMBERED_FRAMES, LivingScene
+from semhier_ros.scene.names import Tree
 
 PARENTS = [[0], [0, 0], [0, 0, 1]]
+STEP = 80_000_000  # ns from frame to frame
 NAMES = [("thing",), ("round", "square"), ("ball", "ring", "box")]
 
 
@@ -36,11 +36,13 @@ def box(x: float, y: float, side: float = 40.0) -> tuple[float, float, float, fl
 
 
 def test_ids_last_while_objects_cross_and_change_their_order() -> None:
-    tracker = Tracker(PARENTS, NAMES)
+    scene = LivingScene((640, 480), Tree(PARENTS, NAMES))
     seen: dict[int, set[int]] = {0: set(), 1: set()}
     for frame in range(20):
         near, far = detection(0, box(10 + 6 * frame, 100), 2), detection(1, box(300 - 6 * frame, 20), 0)
-        found = tracker.follow(frame, reading(frame, near, far) if frame % 2 else reading(frame, *swapped(far, near)))
+        found = scene.follow(
+            frame * STEP, reading(frame, near, far) if frame % 2 else reading(frame, *swapped(far, near))
+        )
         for item in found.detections:
             seen[0 if item.path[1] == 1 else 1].add(item.id)
     assert [len(ids) for ids in seen.values()] == [1, 1]
@@ -55,12 +57,12 @@ def swapped(first: Detection, second: Detection) -> tuple[Detection, Detection]:
 
 
 def test_coarse_and_fine_readings_of_a_frame_share_ids() -> None:
-    tracker = Tracker(PARENTS, NAMES)
+    scene = LivingScene((640, 480), Tree(PARENTS, NAMES))
     for frame in range(5):
         ids = []
         for depth in (1, 2, 3):
             parts = [detection(n, box(80 * n + frame, 50), n, depth=depth) for n in range(3)]
-            found = tracker.follow(frame, reading(frame, *parts, level=depth - 1)).detections
+            found = scene.follow(frame * STEP, reading(frame, *parts, level=depth - 1)).detections
             assert [len(item.path) for item in found] == [depth] * 3
             ids.append([item.id for item in found])
         assert ids[0] == ids[1] == ids[2]
@@ -68,31 +70,31 @@ def test_coarse_and_fine_readings_of_a_frame_share_ids() -> None:
 
 
 def test_late_fine_blocks_of_an_older_frame_find_its_ids_and_move_nothing() -> None:
-    tracker = Tracker(PARENTS, NAMES)
-    first = tracker.follow(0, reading(0, detection(0, box(10, 10), 0, depth=1), level=0)).detections[0].id
-    tracker.follow(1, reading(1, detection(0, box(12, 10), 0)))
-    late = tracker.follow(0, reading(0, detection(0, box(10, 10), 2))).detections[0]
+    scene = LivingScene((640, 480), Tree(PARENTS, NAMES))
+    first = scene.follow(0 * STEP, reading(0, detection(0, box(10, 10), 0, depth=1), level=0)).detections[0].id
+    scene.follow(1 * STEP, reading(1, detection(0, box(12, 10), 0)))
+    late = scene.follow(0 * STEP, reading(0, detection(0, box(10, 10), 2))).detections[0]
     assert late.id == first
-    assert tracker.follow(2, reading(2, detection(0, box(14, 10), 0))).detections[0].names[-1] == "ball"
+    assert scene.follow(2 * STEP, reading(2, detection(0, box(14, 10), 0))).detections[0].names[-1] == "ball"
 
 
 def test_an_object_keeps_its_id_over_a_short_gap_and_loses_it_over_a_long_one() -> None:
-    tracker = Tracker(PARENTS, NAMES)
+    scene = LivingScene((640, 480), Tree(PARENTS, NAMES))
     for frame in range(6):
-        before = tracker.follow(frame, reading(frame, detection(0, box(50, 50), 1))).detections[0].id
+        before = scene.follow(frame * STEP, reading(frame, detection(0, box(50, 50), 1))).detections[0].id
     for frame in range(6, 9):
-        tracker.follow(frame, reading(frame))
-    assert tracker.follow(9, reading(9, detection(0, box(50, 50), 1))).detections[0].id == before
+        scene.follow(frame * STEP, reading(frame))
+    assert scene.follow(9 * STEP, reading(9, detection(0, box(50, 50), 1))).detections[0].id == before
     for frame in range(10, 40):
-        tracker.follow(frame, reading(frame))
-    assert tracker.follow(40, reading(40, detection(0, box(50, 50), 1))).detections[0].id != before
+        scene.follow(frame * STEP, reading(frame))
+    assert scene.follow(40 * STEP, reading(40, detection(0, box(50, 50), 1))).detections[0].id != before
 
 
 def test_a_name_that_flickers_is_steadied_and_a_lasting_change_is_taken() -> None:
-    tracker, shown = Tracker(PARENTS, NAMES), []
+    scene, shown = LivingScene((640, 480), Tree(PARENTS, NAMES)), []
     leaves = [0] * 6 + [2, 0, 0, 1, 0, 0, 2, 0] + [2] * 15
     for frame, leaf in enumerate(leaves):
-        shown.append(tracker.follow(frame, reading(frame, detection(0, box(50, 50), leaf))).detections[0])
+        shown.append(scene.follow(frame * STEP, reading(frame, detection(0, box(50, 50), leaf))).detections[0])
     assert {item.names[-1] for item in shown[:14]} == {"ball"}
     assert shown[-1].names == ("thing", "square", "box")
     for item in shown:
@@ -105,17 +107,17 @@ def test_a_name_that_flickers_is_steadied_and_a_lasting_change_is_taken() -> Non
     st.lists(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 2), st.integers(1, 3)), max_size=5), max_size=15)
 )
 def test_any_video_keeps_boxes_depth_and_unique_ids(frames: list[list[tuple[int, int, int]]]) -> None:
-    tracker = Tracker(PARENTS, NAMES)
+    scene = LivingScene((640, 480), Tree(PARENTS, NAMES))
     for frame, objects in enumerate(frames):
         given_ = reading(frame, *(detection(n, box(x, x), leaf, depth=d) for n, (x, leaf, d) in enumerate(objects)))
-        found = tracker.follow(frame, given_)
+        found = scene.follow(frame * STEP, given_)
         assert [item.box for item in found.detections] == [item.box for item in given_.detections]
         assert len({item.id for item in found.detections}) == len(objects)
         for before, after in zip(given_.detections, found.detections, strict=True):
             assert 1 <= len(after.path) <= len(before.path)
             assert len(after.names) == len(after.scores) == len(after.path)
             assert 0 <= min(after.scores) <= max(after.scores) <= 1
-    assert len(tracker._frames) <= REMEMBERED_FRAMES
+    assert len(scene._frames) <= REMEMBERED_FRAMES
 
 
 def test_steadiness_counts_switches_and_flips_by_boxes_alone() -> None:
