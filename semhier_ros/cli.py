@@ -54,6 +54,7 @@ STUDIES = {
     "gallery": "a page of scenes at 50 to 3,000 bytes beside JPEG and WebP",
     "ground": "range and bearing in metres, and how often ellipses hold, against exact ground truth",
     "link": "what arrives over thin links, for real, beside JPEG and H.264",
+    "living": "how far off the living scene is a moment after its newest reading, on videos",
     "memory": "peak memory of each node while it works",
     "pictures": "what the picture blocks of a scene model are worth, beside JPEG and WebP",
     "scheduler": "blocks a second that the link's scheduler handles",

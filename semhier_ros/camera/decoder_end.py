@@ -170,7 +170,7 @@ class DecoderEnd(Generic[C]):
             return
         self.codec = codec
         follow = self._follow and not codec.whole_image
-        self._decoder = codec.decoder((info.width, info.height), self._keep, follow=follow)
+        self._decoder = codec.decoder(image_size=(info.width, info.height), keep_frames=self._keep, follow=follow)
         self._frames.clear()
 
     def datagram(self, data: bytes, now: float) -> list[Output]:

@@ -36,7 +36,7 @@ class PlainDecoder:
         self.size, self.counters = size, Counter[str]()
         self.frames: dict[int, set[int]] = {}
 
-    def push(self, block: Block) -> Reading | None:
+    def push(self, block: Block, stamp_ns: int | None = None) -> Reading | None:
         if block.stream != TAG:
             raise PacketError("another stream")
         if block.data != bytes([block.index]) * 8:
@@ -69,7 +69,7 @@ CODEC = SimpleNamespace(
     block_names=("level_0", "level_1", "level_2", "detail", "picture_0"),
     semantic_blocks=4,
     batches=False,
-    decoder=lambda image_size, keep_frames: PlainDecoder(image_size),
+    decoder=lambda image_size, keep_frames, follow: PlainDecoder(image_size),
 )
 
 
@@ -142,11 +142,11 @@ def test_a_frame_is_published_again_only_when_its_reading_changed(end: DecoderEn
 
 def test_an_empty_reading_is_published_once_for_each_level() -> None:
     class Empty(PlainDecoder):
-        def push(self, block: Block) -> Reading | None:
+        def push(self, block: Block, stamp_ns: int | None = None) -> Reading | None:
             reading = super().push(block)
             return None if reading is None else replace(reading, detections=())
 
-    codec = SimpleNamespace(**vars(CODEC) | {"decoder": lambda image_size, keep_frames: Empty(image_size)})
+    codec = SimpleNamespace(**vars(CODEC) | {"decoder": lambda image_size, keep_frames, follow: Empty(image_size)})
     end = DecoderEnd("front", {HASH: codec}, 4, lambda kind, text: None)
     end.describe(info(), 0.0)
     outputs = [output for index in range(5) for output in end.datagram(packet(5, index, index, OLD), 0.0)]
@@ -154,7 +154,9 @@ def test_an_empty_reading_is_published_once_for_each_level() -> None:
 
 
 def test_uncertain_frames_are_asked_for_once(reports: list[tuple[str, str]]) -> None:
-    codec = SimpleNamespace(**vars(CODEC) | {"decoder": lambda image_size, keep_frames: PlainDecoder(image_size)})
+    codec = SimpleNamespace(
+        **vars(CODEC) | {"decoder": lambda image_size, keep_frames, follow: PlainDecoder(image_size)}
+    )
     end = DecoderEnd("front", {HASH: codec}, 4, lambda kind, text: None, ask=AskPolicy(1.0, 4, 20.0))
     end.describe(info(), 0.0)
     unsure = end.datagram(packet(5, 0, 3, OLD), 0.0)

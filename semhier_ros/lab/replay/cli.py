@@ -66,6 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--finalists", type=int, default=3, help="picture settings judged in full (default: %(default)s)"
     )
     parser.add_argument("--cache", type=Path, help="folder of what was computed before (default: ~/.cache/semhier_ros)")
+    parser.add_argument(
+        "--forecast",
+        choices=("on", "off"),
+        default="on",
+        help="score every codec's readings foretold to each instant too (docs/living.md; default: %(default)s)",
+    )
     parser.add_argument("--no-cache", action="store_true", help="remember nothing beyond this run")
     parser.add_argument("--no-report", action="store_true", help="summary.json alone")
     parser.add_argument("--write-bag", type=Path, metavar="BAG", help="blocks, readings and pictures as MCAP")
@@ -127,6 +133,7 @@ def task_of(options: argparse.Namespace) -> Any:
         costs=costs,
         max_rate=options.max_rate,
         finest=options.finest,
+        forecast=options.forecast == "on",
         seconds=options.seconds,
         frame_rate=options.fps,
         finalists=options.finalists,

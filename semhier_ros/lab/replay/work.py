@@ -14,13 +14,15 @@ from semhier_ros.lab.baselines.search import reference_world
 from semhier_ros.lab.footage.bags import open_footage
 from semhier_ros.lab.footage.labels import labelled_world
 from semhier_ros.lab.replay.costs import measured
-from semhier_ros.lab.replay.measures import Scores, figures_of
+from semhier_ros.lab.replay.measures import Scores, figures_of, split_cameras
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store
+from semhier_ros.lab.scoring.living import foretold
 from semhier_ros.lab.scoring.streaming import World
 from semhier_ros.lab.streams.base import Answer, Costs
 from semhier_ros.lab.streams.virtual import Run, run_virtual
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
+from semhier_ros.taxonomy import Taxonomy
 
 BUDGET_SHARE = 0.97
 """What of the link's rate a sender plans with: the rest is for the transport's own messages, which no budget counts."""
@@ -35,7 +37,8 @@ Tell = Callable[[str, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is asked for. `link` in words; `costs` None: measured here; `labels` None: agreement."""
+    """What is asked for. `link` in words; `costs` None: measured here; `labels` None: agreement.
+    `forecast`: every codec's readings are also foretold to each instant, and scored."""
 
     bags: tuple[Path, ...]
     link: str
@@ -50,6 +53,7 @@ class Task:
     seconds: float | None = None
     frame_rate: float | None = None
     finalists: int = 3
+    forecast: bool = True
     cache: Path | None = None
 
 
@@ -155,6 +159,10 @@ def _replay(task: Task, tell: Tell | None, reader: Reader | None) -> Result:
         stage = f"{name} over the link"
         runs[name] = run_virtual(stream, cameras, link, rate, progress=lambda share, stage=stage: say(stage, share))  # type: ignore[misc]
         scores.add(name, runs[name])
+    if task.forecast:
+        say("foretelling", 0.0)
+        for name in codecs:
+            scores.add_answers(forecast_of(name), foretell(runs[name], worlds, cameras, reader.codec.taxonomy))
     scores.add_answers("no link", at_once(reader, cameras), drawn=False)
     runs = {name: runs[name] for name in codecs}
     if own:
@@ -182,6 +190,22 @@ def encode_all(reader: Reader, cameras: Sequence[Any], say: Tell) -> None:
     reader.store.flush()
 
 
+def forecast_of(name: str) -> str:
+    """What a codec's foretold answers are scored under."""
+    return f"{name} foretold"
+
+
+def foretell(run: Run, worlds: Sequence[World], cameras: Sequence[Any], taxonomy: Taxonomy) -> list[Answer]:
+    """The living scene of every camera at every instant, from a run's answers."""
+    apart = split_cameras(run.answers, len(cameras))
+    parts = zip(apart, worlds, cameras, strict=True)
+    return [
+        answer
+        for place, (given, world, camera) in enumerate(parts)
+        for answer in foretold(given, world.instants, camera.size, taxonomy, place)
+    ]
+
+
 def at_once(reader: Reader, cameras: Sequence[Any]) -> list[Answer]:
     """Every frame read and there at once: the ceiling that no link can pass."""
     last = reader.levels - 1
@@ -205,6 +229,13 @@ def summary_of(result: Result) -> dict[str, Any]:
             "streaming_ap50_ci95": scores.intervals(name),
             **figures,
         }
+        if task.forecast:
+            told = forecast_of(name)
+            codecs[name]["forecast"] = {
+                "streaming_ap50": scores.precision(told),
+                "streaming_ap50_ci95": scores.intervals(told),
+                "margin_of_forecast": scores.margin(told, name),
+            }
     margins = {name: scores.margin("semhier", name) for name in names if name != "semhier" and "semhier" in result.runs}
     return {
         "link": task.link,

@@ -80,7 +80,7 @@ class _Decoder:
         self._seen: dict[int, None] = {}
         self._known: dict[bytes, Any] = {}
 
-    def push(self, block: Block) -> Reading:
+    def push(self, block: Block, stamp_ns: int | None = None) -> Reading:
         if block.index != 0:
             raise PacketError(f"block: index {block.index}, an answer has only block 0")
         fresh = block.frame not in self._seen
@@ -106,7 +106,7 @@ class _Codec:
         self.name, self.stream_tag = NAME, codec.stream_tag
         self.stream_hash, self.model_hash = codec.stream_hash, codec.model_hash
 
-    def decoder(self, image_size: tuple[int, int], keep_frames: int) -> _Decoder:
+    def decoder(self, image_size: tuple[int, int], keep_frames: int, follow: bool = False) -> _Decoder:
         return _Decoder(self._reader, self._coder, image_size)
 
 

@@ -1,4 +1,4 @@
-"""How steady the readings of a video are: id switches and level flips a minute, each frame alone and followed over frames.
+"""How steady the readings of a video are: id switches and level flips a minute, of frames alone and followed.
 
 No labels are needed. A reading's objects are linked to those of the frames before by their boxes alone (greedily, by
 intersection over union of at least .5, over gaps of up to five frames), with no regard to ids or names. A link whose
@@ -121,7 +121,7 @@ def frames_per_second(video: Path) -> float:
 
 
 def evaluate(codec: Codec, video: Path, threshold: float | None, every: int) -> dict[str, Any]:
-    """Steadiness of a video's final readings each frame alone and followed over frames. every: each so many-th frame counts."""
+    """Steadiness of a video's final readings, frames alone and followed. every: each so many-th frame counts."""
     rate = frames_per_second(video) / every
     alone, followed = Steadiness(), Steadiness()
     living: LivingScene | None = None

@@ -1,0 +1,114 @@
+"""How far off the living scene is when it is asked about a moment after its newest reading, on videos.
+
+No link: every `--every`-th frame's reading is known at once, and the scene is asked for 100 and 300 ms later. Truth is
+what the same detector reads on the frame of that later moment. Printed for each delay: the share of truths inside the
+95 % ellipse, the error of the centre in sides, the error of velocity beside the velocity itself (which is the error of
+saying that nothing moves), id switches a minute, and what the scene costs at either call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semhier_ros import options as shared
+from semhier_ros.api import Codec
+from semhier_ros.codec.reading import Reading
+from semhier_ros.command import CommandError
+from semhier_ros.lab.footage.video import VideoCamera
+from semhier_ros.lab.replay.reader import Reader
+from semhier_ros.lab.replay.store import Store, default_folder
+from semhier_ros.lab.results import Table, record
+from semhier_ros.lab.scoring.living import Errors, detections_of, velocities
+from semhier_ros.lab.studies.steadiness import Steadiness
+from semhier_ros.scene.living import LivingScene
+
+DELAYS = (0.1, 0.3)
+
+
+def evaluate(reader: Reader, path: Path, every: int) -> dict[str, Any]:
+    """The figures of one video."""
+    camera = VideoCamera(path, remember=reader.store.made)
+    taxonomy = reader.codec.taxonomy
+    times = [stamp / 1e9 for stamp in camera.times_ns]
+    readings = [reader.reference(camera, number) for number in range(len(camera))]
+    reader.store.flush()
+    speeds = velocities(readings, times, camera.size, taxonomy)
+    living = LivingScene.of(taxonomy, camera.size)
+    errors = {delay: Errors() for delay in DELAYS}
+    steady, costs = Steadiness(), {"follow": [], "at": []}  # type: ignore[var-annotated]
+    for number in range(0, len(camera), every):
+        began = time.perf_counter()
+        living.follow(camera.times_ns[number], Reading(number, 0, 0, readings[number], 0, True))
+        costs["follow"].append(time.perf_counter() - began)
+        for delay in DELAYS:
+            later = int(np.argmin(np.abs(np.array(times) - times[number] - delay)))
+            if abs(times[later] - times[number] - delay) > 0.03:
+                continue
+            began = time.perf_counter()
+            scene = living.at(camera.times_ns[later])
+            costs["at"].append(time.perf_counter() - began)
+            errors[delay].add(scene, readings[later], speeds[later])
+            if delay == DELAYS[0]:
+                steady.add(detections_of(scene))
+    seconds = times[-1] - times[0]
+    return {
+        "video": path.name,
+        "frames": len(camera),
+        "readings_per_second": round((len(camera) - 1) / seconds / every, 2),
+        "delays": {f"{round(delay * 1e3)} ms": one.as_dict() for delay, one in errors.items()},
+        "id_switches_per_minute": round(steady.switches / max(seconds / 60, 1e-9), 1),
+        "ms": {name: round(float(np.median(values)) * 1e3, 3) for name, values in costs.items() if values},
+    }
+
+
+def table_of(results: list[dict[str, Any]]) -> Table:
+    """The figures as rows of video and delay."""
+    rows = []
+    for result in results:
+        for delay, one in result["delays"].items():
+            centre, wrong, true = (one[key] for key in ("centre_error_sides", "velocity_error_px_s", "velocity_px_s"))
+            rows.append(
+                [
+                    result["video"],
+                    delay,
+                    one["inside_ellipse95"],
+                    centre["median"] if centre else None,
+                    wrong["mean"] if wrong else None,
+                    true["mean"] if true else None,
+                ]
+            )
+    head = ["video", "asked after", "inside the 95 % ellipse", "centre off (sides)", "velocity off (px/s)", "velocity"]
+    return Table("living.errors", "How far off the living scene is", head, rows)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("videos", type=Path, nargs="+", help="video files")
+    shared.model(parser)
+    shared.device(parser)
+    shared.json(parser)
+    parser.add_argument("--every", type=int, default=1, help="read each so many-th frame (default: %(default)s)")
+    parser.add_argument("--cache", type=Path, help="folder of what was computed before (default: replay's)")
+
+
+def run(options: argparse.Namespace) -> int:
+    if not 1 <= options.every <= 1000:
+        raise CommandError(f"--every {options.every}: outside 1..1000")
+    for video in options.videos:
+        if not video.is_file():
+            raise CommandError(f"{video}: no such file")
+    try:
+        codec = Codec.load(options.model, options.device, threads=1)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    reader = Reader(codec, Store((options.cache or default_folder()) / "replay.sqlite"))
+    results = [evaluate(reader, video, options.every) for video in options.videos]
+    print(json.dumps(results, indent=1))
+    if options.json:
+        record(options.json, "living", {"videos": results}, [table_of(results)], [codec])
+    return 0
