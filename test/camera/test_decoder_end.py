@@ -157,8 +157,6 @@ def test_uncertain_frames_are_asked_for_once(reports: list[tuple[str, str]]) -> 
     codec = SimpleNamespace(
         **vars(CODEC) | {"decoder": lambda image_size, keep_frames, follow: PlainDecoder(image_size)}
     )
-        **vars(CODEC) | {"decoder": lambda image_size, keep_frames, follow: PlainDecoder(image_size)}
-    )
     end = DecoderEnd("front", {HASH: codec}, 4, lambda kind, text: None, ask=AskPolicy(1.0, 4, 20.0))
     end.describe(info(), 0.0)
     unsure = end.datagram(packet(5, 0, 3, OLD), 0.0)

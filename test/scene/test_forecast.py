@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -100,7 +102,7 @@ def test_uncertainty_grows_with_time_and_an_unseen_object_fades_and_is_forgotten
     for frame in range(10, 30):
         read(scene, frame)
         chances.append(sum(item.scores[0] for item in scene.at(frame * STEP).objects))
-    assert all(later <= earlier for earlier, later in zip(chances, chances[1:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(chances))
     assert chances[0] < 0.6
     assert chances[-1] == 0, "a second unseen"
 
