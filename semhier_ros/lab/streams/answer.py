@@ -32,6 +32,7 @@ class _Maker:
 
     block_names: tuple[str, ...] = (NAME,)
     semantic_blocks = 1
+    whole_image = False
 
     def __init__(self, reader: Reader, coder: AnswerCoder, camera: Camera) -> None:
         codec = reader.codec
@@ -99,6 +100,7 @@ class _Codec:
 
     block_names: tuple[str, ...] = (NAME,)
     semantic_blocks = 1
+    whole_image = False
 
     def __init__(self, reader: Reader, coder: AnswerCoder) -> None:
         codec = reader.codec
