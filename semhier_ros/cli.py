@@ -55,6 +55,7 @@ STUDIES = {
     "ground": "range and bearing in metres, and how often ellipses hold, against exact ground truth",
     "link": "what arrives over thin links, for real, beside JPEG and H.264",
     "living": "how far off the living scene is a moment after its newest reading, on videos",
+    "loading": "augmented pictures a second that the trainings' loader gives, by number of workers",
     "memory": "peak memory of each node while it works",
     "pictures": "what the picture blocks of a scene model are worth, beside JPEG and WebP",
     "scheduler": "blocks a second that the link's scheduler handles",

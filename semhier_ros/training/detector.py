@@ -30,6 +30,7 @@ from semhier_ros.training.yolo_data import YoloData
 
 FROZEN = ("conv_stem", "bn1", "blocks.0", "blocks.1")  # generic edges; backward through them doubles the step's cost
 TRUNK_SHARE = 0.4  # of the learning rate, for what ImageNet has taught already
+COARSEST = 32  # pixels of a cell of the trunk's last map
 CHOSEN = 64  # choosing scenes that a score looks at
 
 
@@ -104,6 +105,8 @@ def train(options: argparse.Namespace) -> Path:
     """Train until the steps or minutes are used up; returns the checkpoint."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
+    if any(side % COARSEST for side in options.crop):
+        raise TrainingError(f"crop: {options.crop[0]} {options.crop[1]}: multiples of {COARSEST} wanted")
     device = pick_device(options.device)
     data = YoloData.open(options.data, options.splits)
     classes = data.classes

@@ -5,25 +5,18 @@ the same seed whatever the number of workers, and goes on exactly where it was. 
 server*: they inherit neither threads nor CUDA from the training, and get their source by pickling, in which packed
 arrays (`packed.PackedArray`) are file names. Batches travel through shared memory.
 
-    python -m semhier_ros.training.loader --data DATA --workers 0 1 2 4
-
-measures how many augmented crops of road scenes a second come out, as JSON: a row for each number of workers, with the
-processor time that a picture costs, which holds on a busy machine too.
+`semhier measure loading` says how many augmented crops of road scenes a second come out.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import multiprocessing
 import os
 import resource
 import signal
-import tempfile
 import time
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
@@ -193,8 +186,7 @@ def _processor_seconds(kind: int) -> float:
 
 
 def measure(samples: Samples, size: int, workers: int, batches: int) -> dict[str, float]:
-    """Samples a second over `batches` batches, after one from each worker that is not counted; and the processor time
-    a sample takes where it is made, in ms (of workers: measured by themselves, in a row of samples alone)."""
+    """Samples a second over `batches` batches, after those that the workers make in advance."""
     first = max(1, workers * AHEAD)
     with contextlib.closing(Loader(samples, size, workers).batches(0, first + batches)) as rows:
         started = time.monotonic()
@@ -222,38 +214,3 @@ def processor_time(samples: Samples, count: int) -> float:
     spent = _processor_seconds(resource.RUSAGE_SELF) - before
     cv2.setNumThreads(threads)
     return 1000 * spent / count
-
-
-def main(words: list[str] | None = None) -> int:
-    """Measure and print JSON; see the module's docstring."""
-    from semhier_ros.training.road_data import load_scenes
-    from semhier_ros.training.scene_samples import SceneSamples
-    from semhier_ros.training.yolo_data import YoloData
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="as of `semhier train road`")
-    parser.add_argument("--splits", type=Path, default=Path("config/splits/road-vehicles"), help="as there")
-    parser.add_argument("--cache", type=Path, help="where decoded scenes are kept (default: thrown away)")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="numbers of workers to try")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--batches", type=int, default=40, help="of each measurement")
-    parser.add_argument("--crop", type=int, nargs=2, default=(512, 320), metavar=("W", "H"))
-    options = parser.parse_args(words)
-    with tempfile.TemporaryDirectory() as folder:
-        scenes = load_scenes(YoloData.open(options.data, options.splits), "train", options.cache or Path(folder))
-        samples = SceneSamples(scenes, tuple(options.crop), seed=0)
-        rows = [measure(samples, options.batch, workers, options.batches) for workers in options.workers]
-        found = {
-            "pictures": len(scenes),
-            "crop": list(options.crop),
-            "batch": options.batch,
-            "processors": len(os.sched_getaffinity(0)),
-            "processor_ms_per_sample": round(processor_time(samples, 200), 2),
-            "rows": rows,
-        }
-    print(json.dumps(found, indent=1))
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

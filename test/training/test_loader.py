@@ -13,6 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra `train`)")
 
+from semhier_ros.cli import main
 from semhier_ros.training import loader as loader_module
 from semhier_ros.training.loader import Draws, Loader, workers_for
 from semhier_ros.training.packed import PackedArray
@@ -157,8 +158,8 @@ def test_the_measuring_command_prints_json(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "classes.txt").write_text("car\n")
     (tmp_path / "splits" / "train.txt").write_text("0.png\n1.png\n")
     (tmp_path / "splits" / "choose.txt").write_text("2.png\n")
-    words = ["--data", tmp_path, "--splits", tmp_path / "splits", "--workers", 0, 1, "--batch", 2, "--batches", 2]
-    assert loader_module.main([str(word) for word in [*words, "--crop", *CROP]]) == 0
+    words = ["--data", tmp_path, "--splits", tmp_path / "splits", "--workers", "0,1", "--batch", 2, "--batches", 2]
+    assert main([str(word) for word in ["measure", "loading", *words, "--crop", *CROP]]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [row["workers"] for row in found["rows"]] == [0, 1]
     assert all(row["samples_per_second"] > 0 for row in found["rows"])
