@@ -9,21 +9,22 @@ from launch import LaunchContext, LaunchDescription
 from launch.actions import OpaqueFunction
 from launch_ros.actions import LifecycleNode
 
-from semhier_ros.launching import Argument, boolean, common, declare, node, words
+from semhier_ros.launching import Argument, boolean, common, declare, node, texts, words
 
 ARGUMENTS = [
     Argument(
         "cameras",
-        "Camera streams that are decoded, between commas; wins over the parameter file.",
-        "camera",
-        "cameras",
-        words,
+        "Camera streams that are decoded, between commas.",
+        parameter="cameras",
+        kind=words,
+        also="camera",
     ),
     Argument(
         "models",
         "Models that may decode, between commas: installed names or model folders.",
         parameter="models",
         kind=words,
+        also="model",
     ),
     Argument("device", "Where the decoder runs.", parameter="device", choices=("", "auto", "cpu", "cuda")),
     Argument(
@@ -62,7 +63,7 @@ ARGUMENTS = [
 
 
 def _decoder(context: LaunchContext) -> list[LifecycleNode]:
-    return [node(context, "decoder_node", ARGUMENTS, {})]
+    return [node(texts(context, ARGUMENTS), "decoder_node", ARGUMENTS, {})]
 
 
 def generate_launch_description() -> LaunchDescription:

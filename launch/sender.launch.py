@@ -9,22 +9,31 @@ from launch import LaunchContext, LaunchDescription
 from launch.actions import OpaqueFunction
 from launch_ros.actions import LifecycleNode
 
-from semhier_ros.launching import Argument, common, declare, node, value, words
+from semhier_ros.launching import (
+    Argument,
+    camera_info_beside,
+    common,
+    declare,
+    in_file,
+    node,
+    params_file,
+    texts,
+    words,
+)
 
 ARGUMENTS = [
-    Argument(
-        "camera", "Name of the camera stream and of its topics; wins over the parameter file.", "camera", "camera"
-    ),
+    Argument("camera", "Name of the camera stream and of its topics.", parameter="camera", also="cameras"),
     Argument("image", "Topic of the images, instead of `<camera>/image_raw` (or `<camera>/image_raw/compressed`)."),
-    Argument("camera_info", "Topic of the CameraInfo, instead of `<camera>/camera_info`."),
+    Argument(
+        "camera_info", "Topic of the CameraInfo; with `image` its sibling `camera_info`, else `<camera>/camera_info`."
+    ),
     Argument(
         "input",
         "Kind of the images: raw (Image) or compressed (CompressedImage).",
-        "raw",
-        "input",
-        choices=("raw", "compressed"),
+        parameter="input",
+        choices=("", "raw", "compressed"),
     ),
-    Argument("model", "Model that encodes: an installed name, or a model folder.", parameter="model"),
+    Argument("model", "Model that encodes: an installed name, or a model folder.", parameter="model", also="models"),
     Argument("device", "Where the encoder runs.", parameter="device", choices=("", "auto", "cpu", "cuda")),
     Argument("max_rate", "Most frames per second that are encoded; 0.0: no limit.", parameter="max_rate", kind=float),
     Argument("finest_block", "Index of the finest block that is sent.", parameter="finest_block", kind=int),
@@ -57,10 +66,14 @@ ARGUMENTS = [
 
 
 def _encoder(context: LaunchContext) -> list[LifecycleNode]:
-    camera = value(context, "camera")
-    image = f"{camera}/image_raw" + ("/compressed" if value(context, "input") == "compressed" else "")
-    remappings = {image: value(context, "image"), f"{camera}/camera_info": value(context, "camera_info")}
-    return [node(context, "encoder_node", ARGUMENTS, remappings)]
+    given = texts(context, ARGUMENTS)
+    file = params_file(given)
+    camera = given["camera"] or in_file(file, given["name"], "camera", "camera")
+    compressed = (given["input"] or in_file(file, given["name"], "input", "raw")) == "compressed"
+    image = f"{camera}/image_raw" + ("/compressed" if compressed else "")
+    info = given["camera_info"] or camera_info_beside(given["image"], compressed)
+    remappings = {image: given["image"], f"{camera}/camera_info": info}
+    return [node(given, "encoder_node", ARGUMENTS, remappings)]
 
 
 def generate_launch_description() -> LaunchDescription:

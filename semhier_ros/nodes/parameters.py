@@ -118,8 +118,12 @@ class ParameterTable:
         return self._parameters[name]
 
     def declare(self, node: Node) -> None:
-        """Declares every parameter on `node`. Raises ParameterError when a file or the command line says nonsense."""
-        node.add_on_set_parameters_callback(lambda changed: self._checked(changed))
+        """Declares every parameter on `node`. Raises ParameterError when a file or the command line says nonsense.
+
+        Each keeps the type of its default: an integer becomes a float where a float is meant.
+        """
+        node.add_on_set_parameters_callback(lambda changed: self._checked(node, changed))
+        node.add_pre_set_parameters_callback(self._typed)
         for parameter in self:
             try:
                 node.declare_parameter(parameter.name, parameter.default, parameter.descriptor())
@@ -127,26 +131,41 @@ class ParameterTable:
                 override = node._parameter_overrides.get(parameter.name)  # rclpy has no public way to ask
                 value = override.value if override is not None else parameter.default
                 raise ParameterError(parameter.problem(value) or str(error)) from None
+        node.set_parameters([node.get_parameter(parameter.name) for parameter in self if _is_float(parameter)])
 
     def guard(self, node: Node, is_active: Callable[[], bool]) -> None:
-        """From now on refuses what is not live-changeable while `is_active()`."""
-        node.add_on_set_parameters_callback(lambda changed: self._allowed_now(changed, is_active()))
+        """From now on refuses what is not live-changeable while `is_active()`, unless it stays as it is."""
+        node.add_on_set_parameters_callback(lambda changed: self._allowed_now(node, changed, is_active()))
 
     def values(self, node: Node) -> SimpleNamespace:
         """The current values; `link.transport` becomes the attribute `link_transport`."""
         return SimpleNamespace(**{p.name.replace(".", "_"): p.clean(node.get_parameter(p.name).value) for p in self})
 
-    def _checked(self, changed: Iterable[RosParameter]) -> SetParametersResult:
+    def _typed(self, changed: list[RosParameter]) -> list[RosParameter]:
+        """`changed` with floats where integers were given for them."""
+        return [
+            RosParameter(item.name, value=float(item.value))
+            if item.type_ == RosParameter.Type.INTEGER and _is_float(self._parameters.get(item.name))
+            else item
+            for item in changed
+        ]
+
+    def _checked(self, node: Node, changed: Iterable[RosParameter]) -> SetParametersResult:
         for item in changed:
             parameter = self._parameters.get(item.name)
             if parameter is not None and (wrong := parameter.problem(item.value)) is not None:
+                if node.has_parameter(item.name):  # rclpy has noted the refused value's type as the parameter's
+                    kept = RosParameter.Type.from_parameter_value(parameter.default).value
+                    node.describe_parameter(item.name).type = kept
                 return SetParametersResult(successful=False, reason=wrong)
         return SetParametersResult(successful=True)
 
-    def _allowed_now(self, changed: Iterable[RosParameter], active: bool) -> SetParametersResult:
+    def _allowed_now(self, node: Node, changed: Iterable[RosParameter], active: bool) -> SetParametersResult:
         for item in changed:
             parameter = self._parameters.get(item.name)
-            if active and parameter is not None and not parameter.live:
+            if not active or parameter is None or parameter.live or parameter.problem(item.value) is not None:
+                continue  # what is wrong in itself, `_checked` refuses
+            if parameter.clean(item.value) != parameter.clean(node.get_parameter(item.name).value):
                 reason = (
                     f"{item.name}: cannot change while {self.node} is active, it is read when the node is configured"
                     " (deactivate, clean up, set, configure, activate)"
@@ -192,6 +211,10 @@ class ParameterTable:
             )
             lines.append("| " + " | ".join(cells) + " |")
         return "\n".join(lines) + "\n"
+
+
+def _is_float(parameter: Parameter | None) -> bool:
+    return parameter is not None and isinstance(parameter.default, float)
 
 
 def _yaml_value(value: Value) -> str:

@@ -132,6 +132,31 @@ def test_set_parameters_refuses_bad_values_and_says_the_range(context: Any) -> N
     node.destroy_node()
 
 
+def test_a_value_that_stays_as_it_is_is_taken_while_active(context: Any) -> None:
+    """`ros2 param load` of a node's own file on a running node."""
+    node = small_node(context)
+    assert node.start()
+    same = [RosParameter(item.name, value=item.default) for item in SMALL]
+    assert [result.reason for result in node.set_parameters(same) if not result.successful] == []
+    (refused,) = node.set_parameters([RosParameter("names", value=["b"])])
+    assert "names: cannot change while small_node is active" in refused.reason
+    node.destroy_node()
+
+
+def test_a_parameter_keeps_its_type_whatever_is_set(context: Any) -> None:
+    """Others read it with a type: `get_parameter<double>` in C++, rqt."""
+    node = small_node(context, link__rate=64)
+    double = RosParameter.Type.DOUBLE
+    assert node.get_parameter("link.rate").type_ == double
+    for value, taken in ((7, True), ("fast", False), (-1, False), (True, False)):
+        (result,) = node.set_parameters([RosParameter("link.rate", value=value)])
+        assert result.successful == taken
+        assert node.get_parameter("link.rate").type_ == double
+        assert node.describe_parameter("link.rate").type == double.value
+    assert node.values.link_rate == 7.0
+    node.destroy_node()
+
+
 def test_only_live_parameters_change_while_active(context: Any) -> None:
     changes: list[set[str]] = []
 
