@@ -79,12 +79,11 @@ class EncodeWorker:
         try:
             job.run()
             end.finish(job, self._clock.now())
+            if self._on_job is not None:
+                self._on_job(end, job)
         except Exception as error:  # one frame must not end the stream
             end.failed(job)
             self._on_error(end, job, error)
-            return
-        if self._on_job is not None:
-            self._on_job(end, job)
 
 
 class DecodeWorker:

@@ -110,7 +110,7 @@ def send(plan: dict[str, Any]) -> None:
                 for place, end in enumerate(ends):
                     due = start + (number + place / len(ends)) * period
                     time.sleep(max(0.0, (due - time.time_ns()) / 1e9))
-                    worker.offer(end, number, round(start + number * period), "")
+                    worker.offer(end, number, start + cameras[place].times_ns[number], "")
             time.sleep(max(0.0, (start + plan["seconds"] * 1e9 - time.time_ns()) / 1e9))
             worker.close()
         time.sleep(DRAIN_SECONDS)
@@ -132,7 +132,7 @@ class _Log:
     def __init__(self, log: Any, start: int, cameras: list[Clip]) -> None:
         self._log, self._apart = log, time.time_ns() / 1e9 - time.monotonic()
         self._numbers = {
-            camera.name: {round(start + time_ns): number for number, time_ns in enumerate(camera.times_ns)}
+            camera.name: {start + time_ns: number for number, time_ns in enumerate(camera.times_ns)}
             for camera in cameras
         }
         self._open: dict[str, dict[str, Any]] = {}

@@ -2,9 +2,9 @@
 
 Stated bounds: share of frames with a coarse reading within 0.2 of each other, medians of the coarse delay within 100 ms
 or half of the real one, whichever is more (the real run pays for ROS hops and a busy machine, which virtual time knows
-only through the costs measured before). The real sender also measures its link, begins low and probes, which virtual
-time does not play: in a run of six seconds it sends fewer picture blocks, so its bytes a second lie between 0.3 and
-1.3 times virtual time's.
+only through the costs measured before). Both follow the link by its reports; the real run's see a busy processor's
+delays too, and in six seconds it sends fewer picture blocks, so its bytes a second lie between 0.3 and 1.3 times
+virtual time's.
 """
 
 from __future__ import annotations
