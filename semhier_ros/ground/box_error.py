@@ -76,6 +76,20 @@ class BoxError:
             half=half,
         )
 
+    def beyond(self, boxes: Floats, prefix: int, variance: Floats) -> Floats:
+        """By how much a forecast is less sure than a box that was just read: standard deviations n,4 of its sides, for
+        `boxes` n,4 whose centres were foretold with variances n,2 (across, down) in square pixels."""
+        width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+        known = np.stack(
+            [np.hypot(self.middle[0] * width, self.middle[1]), np.hypot(self.foot[0] * height, self.foot[1])]
+        )
+        if self.read:
+            step = min(max(prefix, 0), len(self.read) - 1)
+            (across, floor), (down, low) = self.across[step], self.read[step]
+            known = np.hypot(known, [np.hypot(across * width, floor), np.hypot(down * height, low)])
+        grown = np.sqrt(np.maximum(np.asarray(variance, np.float64) - known.T**2, 0.0))
+        return np.concatenate([grown, grown], axis=1)
+
     def samples(self, boxes: Floats, prefix: int, forecast: Floats | None = None) -> Floats:
         """Boxes n,SAMPLES,4 (x0, y0, x1, y1) that the true ones may be, for `boxes` n,4 read after blocks 0..prefix.
 

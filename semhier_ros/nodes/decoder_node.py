@@ -46,6 +46,7 @@ from semhier_ros.nodes.conversions import (
 from semhier_ros.nodes.managed import ManagedNode, spin, steady_clock
 from semhier_ros.nodes.models import load_codec
 from semhier_ros.nodes.parameter_tables import DECODER
+from semhier_ros.nodes.planner_outputs import PlannerOutputs
 from semhier_ros.nodes.ros_link import LATCHED, block_topic, subscribe_blocks
 
 try:
@@ -74,6 +75,7 @@ class DecoderNode(ManagedNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("decoder_node", DECODER, **kwargs)
         self._worker: DecodeWorker | None = None
+        self._planner: PlannerOutputs | None = None
         if vision is None:
             self.get_logger().info(
                 "vision_msgs is not installed: no detections_2d, classification and label_info topics"
@@ -101,6 +103,7 @@ class DecoderNode(ManagedNode):
                 self._outputs[topic] = self.create_publisher(vision.LabelInfo, topic, LATCHED)
             self._outputs[f"{camera}/picture"] = self.create_publisher(Image, f"{camera}/picture", 2)
         self._zenoh = values.link_transport == "zenoh"
+        self._planner = PlannerOutputs(self, levels=self._levels, lasting=values.tracker != "none", zenoh=self._zenoh)
         self._republish = self._zenoh and values.republish_blocks
         if self._republish:
             self._make_block_publishers()
@@ -162,6 +165,8 @@ class DecoderNode(ManagedNode):
             self._open_zenoh()
         else:
             self._subscribe(asks=ask is not None)
+        assert self._planner is not None
+        self._planner.activate()
         self._report_timer = self.create_timer(1.0, self._report, clock=steady_clock())
 
     def _subscribe(self, asks: bool) -> None:
@@ -207,6 +212,8 @@ class DecoderNode(ManagedNode):
         if self._worker is not None:
             self._worker.close()
             self._worker = None
+        if self._planner is not None:
+            self._planner.deactivate()
 
     def cleanup(self) -> None:
         """Ends the output topics and forgets the models."""
@@ -214,6 +221,9 @@ class DecoderNode(ManagedNode):
             self.destroy_publisher(publisher)
         self._outputs = {}
         self._codecs = {}
+        if self._planner is not None:
+            self._planner.close()
+            self._planner = None
 
     # -- in: called by the executor or by Zenoh's threads; only queues ------------------------------------------------
 
@@ -248,6 +258,8 @@ class DecoderNode(ManagedNode):
 
     def _take_info(self, camera: str, info: StreamInfo) -> None:
         self._cameras[camera].info = info
+        if self._planner is not None:
+            self._planner.info(camera, info)
         self._put(camera, info)
 
     def _on_datagram(self, camera: str, level: int, payload: bytes) -> None:
@@ -289,6 +301,9 @@ class DecoderNode(ManagedNode):
         offset_ns = books.clock.offset_us * 1000 if books is not None and books.clock is not None else 0
         message = reading_message(reading, output.stamp_ns, output.frame_id, now_ns - offset_ns)
         self._outputs[f"{camera}/detections/level_{reading.level}"].publish(message)
+        if self._planner is not None:
+            codec = self._streams[camera].codec
+            self._planner.reading(camera, codec, reading, output.stamp_ns, output.frame_id)
         state.readings += 1
         state.reading_time = time.monotonic()
         state.latency = (now_ns - offset_ns - output.stamp_ns) / SECOND
@@ -315,6 +330,8 @@ class DecoderNode(ManagedNode):
     def _publish_picture(self, camera: str, rgb: NDArray[np.uint8], output: Output) -> None:
         message = rgb_message(rgb, output.stamp_ns, output.frame_id)
         self._outputs[f"{camera}/picture"].publish(message)
+        if self._planner is not None:
+            self._planner.picture(camera, rgb, output.stamp_ns)
 
     def _republish_block(self, camera: str, block: Block, stamp_ns: int) -> None:
         codec = self._streams[camera].codec
@@ -331,6 +348,8 @@ class DecoderNode(ManagedNode):
         shared = {} if worker is None else {f"worker_{name}": number for name, number in dict(worker.counters).items()}
         if self._receiver is not None:
             shared |= {f"link {name}": number for name, number in self._receiver.counters.items()}
+        if self._planner is not None:
+            shared |= self._planner.counts()
         for camera, state in self._cameras.items():
             stream, info = self._streams[camera], state.info
             unknown = info is not None and info.stream_hash not in self._codecs

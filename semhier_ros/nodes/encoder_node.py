@@ -41,6 +41,7 @@ from semhier_ros.nodes.conversions import (
 from semhier_ros.nodes.managed import ManagedNode, spin, steady_clock
 from semhier_ros.nodes.models import load_codec
 from semhier_ros.nodes.parameter_tables import ENCODER
+from semhier_ros.nodes.planner_messages import calibration_of
 from semhier_ros.nodes.ros_link import LATCHED, RosTransport
 
 INFO_SECONDS = 10.0
@@ -55,6 +56,7 @@ class EncoderNode(ManagedNode):
         self._next_frame = random.randrange(0x10000)
         self._end: EncoderEnd | None = None
         self._worker: EncodeWorker | None = None
+        self._camera_info: CameraInfo | None = None
 
     # -- transitions --------------------------------------------------------------------------------------------------
 
@@ -82,6 +84,7 @@ class EncoderNode(ManagedNode):
         budget = values.link_budget_kbit * BYTES_PER_KBIT
         scheduler = Scheduler(Packet.pack, split, self._policies, wire=wire, rate=budget, joint=zenoh)
         base = f"{self._camera}/semhier"
+        self._camera_info = None
         self._status_publisher = self.create_publisher(LinkStatus, f"{base}/link_status", 10)
         self._camera_info_publisher = self.create_publisher(CameraInfo, f"{base}/camera_info", LATCHED)
         self._info_publisher = None if zenoh else self.create_publisher(StreamInfoMessage, f"{base}/info", LATCHED)
@@ -193,9 +196,21 @@ class EncoderNode(ManagedNode):
             self._worker.offer(self._end, message, time_to_ns(message.header.stamp), short)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
-        if message != getattr(self, "_camera_info", None):
-            self._camera_info = message
-            self._camera_info_publisher.publish(message)
+        before = self._camera_info
+        if before is not None:
+            message.header.stamp, stamp = before.header.stamp, message.header.stamp
+            if message == before:  # but for its stamp
+                return
+            message.header.stamp = stamp
+        self._camera_info = message
+        self._camera_info_publisher.publish(message)
+        if self._end is None:
+            return
+        try:
+            self._end.calibration = calibration_of(message) if self.values.link_calibration else None
+        except ValueError as error:
+            self._end.calibration = None
+            self.warn("calibration_left_out", f"{self._camera}/camera_info: {error}; the link carries none")
 
     def _on_request_bytes(self, camera: str, data: bytes) -> None:
         try:

@@ -18,6 +18,7 @@ from semhier_ros.nodes.parameter_checks import (
     prefix_problem,
 )
 from semhier_ros.nodes.parameters import Parameter, ParameterTable
+from semhier_ros.nodes.planner_parameters import planner_parameters
 
 
 def _autostart() -> Parameter:
@@ -184,6 +185,12 @@ ENCODER = ParameterTable(
             high=60.0,
         ),
         Parameter("link.picture_lifespan", 2.0, "The same for picture blocks.", low=0.05, high=60.0),
+        Parameter(
+            "link.calibration",
+            True,
+            "On zenoh: what `<camera>/camera_info` says travels with the stream's description (some 45 bytes every ten"
+            " seconds), so that a base can place objects; false: for receivers of a release before it.",
+        ),
         _reliable("offered"),
         *_zenoh("", "udp/0.0.0.0:7447"),
     ],
@@ -272,6 +279,7 @@ DECODER = ParameterTable(
         ),
         _reliable("asked for; the encoder must offer as much"),
         *_zenoh("udp/127.0.0.1:7447", ""),
+        *planner_parameters(),
     ],
 )
 

@@ -1,0 +1,587 @@
+"""What the decoder node says to planners, maps and people beside its readings: places on the ground, on many topics.
+
+`PlannerOutputs` owns their publishers, listens to what it needs (CameraInfo, TF, depth, a fix) and turns each reading
+into messages. Whatever is missing or wrong costs one throttled line; the node's own topics go on. `reading` and
+`picture` are called by the decoder's worker thread, the callbacks by the executor.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import yaml
+from geometry_msgs.msg import PolygonInstanceStamped, PoseStamped
+from numpy.typing import NDArray
+from rclpy.qos import (
+    DurabilityPolicy,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_profile_sensor_data,
+)
+from sensor_msgs.msg import CameraInfo, Image, Imu, NavSatFix, PointCloud2
+from visualization_msgs.msg import MarkerArray
+
+from semhier_ros.camera.overlay import draw_overlay
+from semhier_ros.codec.calibration import Calibration
+from semhier_ros.codec.reading import Detection, Reading
+from semhier_ros.codec.stream_info import StreamInfo
+from semhier_ros.ground import BoxError, GroundError, Lens, Located, Mount, SizeTable, locate
+from semhier_ros.ground.doors.cursor_on_target import events
+from semhier_ros.ground.doors.geojson import feature
+from semhier_ros.ground.doors.mavlink import MavlinkDoor
+from semhier_ros.ground.doors.outlet import Outlet, Pace
+from semhier_ros.ground.earth import Fix
+from semhier_ros.ground.errors_file import box_error_of
+from semhier_ros.ground.frames import TransformTree
+from semhier_ros.ground.mount import rotation_of
+from semhier_ros.ground.surface import cloud_points, depth_points, measured
+from semhier_ros.nodes import planner_messages as make
+from semhier_ros.nodes.conversions import SECOND, rgb_message, time_to_ns
+from semhier_ros.nodes.managed import ManagedNode
+from semhier_ros.nodes.ros_link import LATCHED, block_topic
+
+PLAIN = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+BURST = QoSProfile(depth=64, reliability=ReliabilityPolicy.RELIABLE)
+"""For polygons: a frame's come all at once, one message each."""
+STATIC = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+OVERLAY_SECONDS = 0.1
+NEEDS = {
+    "detections_3d": "vision_msgs",
+    "tracked_objects": "autoware_perception_msgs",
+    "predicted_objects": "autoware_perception_msgs",
+    "annotations": "foxglove_msgs",
+    "scene": "foxglove_msgs",
+}
+"""Topics whose message package no registry ships."""
+
+
+@dataclass
+class _View:
+    """What is known of one camera."""
+
+    info: StreamInfo | None = None
+    camera_info: CameraInfo | None = None
+    told: Calibration | None = None
+    lens: tuple[tuple[int, int], Lens] | None = None
+    error: tuple[Any, tuple[int, int], BoxError] | None = None
+    surface: Any = None
+    picture: NDArray[np.uint8] | None = None
+    picture_ns: int = 0
+    drawn: float = -math.inf
+    followed: int | None = None
+    followed_at: tuple[float, float] = (0.0, 0.0)
+    publishers: dict[str, Any] = field(default_factory=dict)
+
+
+class PlannerOutputs:
+    """The planner topics of a decoder node. Make it when the node is configured, and end it with `close`.
+
+    levels: of the deepest taxonomy. lasting: whether ids last over frames. zenoh: CameraInfo comes with the streams'
+    descriptions and is published here, instead of being heard from `<camera>/semhier/camera_info`.
+
+    Raises:
+        GroundError: a parameter or a file that it names cannot be used.
+    """
+
+    def __init__(self, node: ManagedNode, *, levels: int, lasting: bool, zenoh: bool) -> None:
+        self._node, self._lasting, self._zenoh = node, lasting, zenoh
+        values = node.values
+        self._lock = threading.Lock()
+        self._found = make.optional_messages()
+        self._topics = [name for name in values.planner_topics if name]
+        for name in list(self._topics):
+            if NEEDS.get(name, "vision_msgs") not in self._found and name in NEEDS:
+                self._node.get_logger().warning(f"planner.topics: {name} needs {NEEDS[name]}, which is not installed")
+                self._topics.remove(name)
+        self._views = {camera: _View() for camera in values.cameras}
+        self._outlets: dict[str, Outlet] = {}
+        self._mavlink: MavlinkDoor | None = None
+        self._sizes = SizeTable()
+        if values.ground_sizes:
+            with open(values.ground_sizes, encoding="utf-8") as file:
+                self._sizes = SizeTable.of_dict(yaml.safe_load(file))
+        if values.people_mavlink:
+            self._mavlink = MavlinkDoor(values.people_mavlink_system)
+        self._pace = Pace(values.people_rate)
+        self._tree = TransformTree()
+        self._fix: tuple[NavSatFix, float] | None = None
+        self._heading: tuple[float, float] | None = None
+        self._inputs: list[Any] = []
+        self._begun = time.monotonic()
+        self.places = bool(self._topics) and self._topics != ["annotations"]
+        for name in ("cot", "geojson", "mavlink"):
+            if target := getattr(values, f"people_{name}"):
+                self._outlets[name] = Outlet(target)
+                self.places = True
+        for camera, view in self._views.items():
+            for name, kind, qos in self._kinds(levels):
+                view.publishers[name] = node.create_publisher(kind, f"{camera}/{name}", qos)
+            if zenoh:
+                topic = block_topic(camera, "camera_info")
+                view.publishers["camera_info"] = node.create_publisher(CameraInfo, topic, LATCHED)
+
+    def _kinds(self, levels: int) -> list[tuple[str, Any, QoSProfile]]:
+        """Name, message type and quality of service of each topic that is wanted."""
+        found: dict[str, Any] = {
+            "polygons": (PolygonInstanceStamped, BURST),
+            "obstacles": (PointCloud2, PLAIN),
+            "target": (PoseStamped, PLAIN),
+            "markers": (MarkerArray, PLAIN),
+            "overlay": (Image, QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)),
+        }
+        if (autoware := self._found.get("autoware_perception_msgs")) is not None:
+            found["tracked_objects"] = (autoware.TrackedObjects, PLAIN)
+            found["predicted_objects"] = (autoware.PredictedObjects, PLAIN)
+        if (foxglove := self._found.get("foxglove_msgs")) is not None:
+            found["annotations"] = (foxglove.ImageAnnotations, PLAIN)
+            found["scene"] = (foxglove.SceneUpdate, PLAIN)
+        kinds = [(name, *found[name]) for name in self._topics if name in found]
+        if "detections_3d" in self._topics:
+            vision = self._found["vision_msgs"]
+            kinds += [(f"detections_3d/level_{level}", vision.Detection3DArray, PLAIN) for level in range(levels)]
+        if "obstacles" in self._topics and self._node.values.planner_clear_range > 0:
+            kinds.append(("obstacles_clearing", PointCloud2, PLAIN))
+        return kinds
+
+    # -- what is listened to ------------------------------------------------------------------------------------------
+
+    def activate(self) -> None:
+        """Starts to listen to CameraInfo, TF, depth and fixes, as far as they are wanted."""
+        node, values = self._node, self._node.values
+        self._begun = time.monotonic()
+        if not self.places:
+            return
+        listen = node.create_subscription
+        for camera in self._views:
+            if not self._zenoh:
+                heard = partial(self._on_camera_info, camera)
+                self._inputs.append(listen(CameraInfo, block_topic(camera, "camera_info"), heard, LATCHED))
+            on_surface = partial(self._on_surface, camera)
+            if values.ground_surface == "depth":
+                self._inputs.append(listen(Image, f"{camera}/depth/image_raw", on_surface, qos_profile_sensor_data))
+            elif values.ground_surface == "cloud":
+                self._inputs.append(listen(PointCloud2, f"{camera}/points", on_surface, qos_profile_sensor_data))
+        if self._needs_tf():
+            tf = self._found.get("tf2_msgs")
+            if tf is None:
+                self._warn("tf_missing", "tf2_msgs is not installed: set ground.mount to fixed, and ground.height")
+            else:
+                self._inputs.append(listen(tf.TFMessage, "/tf", self._on_tf, QoSProfile(depth=100)))
+                self._inputs.append(listen(tf.TFMessage, "/tf_static", partial(self._on_tf, fixed=True), STATIC))
+        if self._outlets:
+            self._inputs.append(listen(NavSatFix, values.people_fix, self._on_fix, qos_profile_sensor_data))
+            self._inputs.append(listen(Imu, values.people_heading, self._on_heading, qos_profile_sensor_data))
+
+    def _needs_tf(self) -> bool:
+        values = self._node.values
+        other = values.planner_frame not in ("", values.ground_frame)
+        return values.ground_mount == "tf" or other or values.ground_surface == "cloud"
+
+    def deactivate(self) -> None:
+        """Stops to listen."""
+        for item in self._inputs:
+            self._node.destroy_subscription(item)
+        self._inputs = []
+
+    def close(self) -> None:
+        """Ends publishers and wires."""
+        self.deactivate()
+        for view in self._views.values():
+            for publisher in view.publishers.values():
+                self._node.destroy_publisher(publisher)
+            view.publishers = {}
+        for outlet in self._outlets.values():
+            outlet.close()
+        self._outlets = {}
+
+    def counts(self) -> dict[str, int]:
+        """What the doors sent and dropped, for the diagnostics."""
+        return {
+            f"{name} {what}": number
+            for name, outlet in self._outlets.items()
+            for what, number in dict(outlet.counters).items()
+        }
+
+    def info(self, camera: str, info: StreamInfo) -> None:
+        """A stream's description; with a calibration, it is published as CameraInfo too."""
+        view = self._views[camera]
+        view.info = info
+        if not self._zenoh or info.calibration is None or info.calibration == view.told:
+            return
+        view.told = info.calibration
+        message = make.camera_info_message(info.calibration, make.ground_header(info.stamp_ns, info.frame_id))
+        self._on_camera_info(camera, message)
+        if (publisher := view.publishers.get("camera_info")) is not None:
+            publisher.publish(message)
+
+    def _on_camera_info(self, camera: str, message: CameraInfo) -> None:
+        view = self._views[camera]
+        with self._lock:
+            view.camera_info, view.lens = message, None
+
+    def _on_surface(self, camera: str, message: Any) -> None:
+        self._views[camera].surface = message
+
+    def _on_tf(self, message: Any, fixed: bool = False) -> None:
+        for item in message.transforms:
+            place, turn = item.transform.translation, item.transform.rotation
+            try:
+                with self._lock:
+                    self._tree.put(
+                        item.header.frame_id,
+                        item.child_frame_id,
+                        time_to_ns(item.header.stamp),
+                        (place.x, place.y, place.z),
+                        (turn.x, turn.y, turn.z, turn.w),
+                        fixed=fixed,
+                    )
+            except GroundError as error:
+                self._warn("bad_transforms", str(error))
+
+    def _on_fix(self, message: NavSatFix) -> None:
+        if message.status.status >= 0:  # STATUS_FIX and better
+            self._fix = (message, time.monotonic())
+
+    def _on_heading(self, message: Imu) -> None:
+        turn = message.orientation
+        try:
+            rotation = rotation_of((turn.x, turn.y, turn.z, turn.w))
+        except GroundError as error:
+            self._warn("bad_heading", f"{self._node.values.people_heading}: {error}")
+            return
+        self._heading = (math.atan2(rotation[1, 0], rotation[0, 0]), time.monotonic())
+
+    def _warn(self, kind: str, text: str) -> None:
+        self._node.warn(kind, text)
+
+    # -- what is needed to place an object ----------------------------------------------------------------------------
+
+    def _lens(self, view: _View, size: tuple[int, int]) -> Lens:
+        with self._lock:
+            if view.lens is not None and view.lens[0] == size:
+                return view.lens[1]
+            info = view.camera_info
+        if info is None:
+            where = "its stream's description" if self._zenoh else "semhier/camera_info"
+            raise GroundError(f"no CameraInfo came with {where}, so nothing can be placed")
+        lens = make.lens_of(info, size, rectified=self._node.values.ground_rectified)
+        with self._lock:
+            view.lens = (size, lens)
+        return lens
+
+    def _mount(self, frame_id: str, stamp_ns: int) -> Mount:
+        values = self._node.values
+        sigmas = {"tilt_sigma": values.ground_tilt_sigma, "height_sigma": values.ground_height_sigma}
+        if values.ground_mount == "fixed":
+            return Mount.level(
+                values.ground_height,
+                values.ground_pitch,
+                values.ground_roll,
+                values.ground_yaw,
+                values.ground_x,
+                values.ground_y,
+                **sigmas,
+            )
+        with self._lock:
+            rotation, place = self._tree.look_up(values.ground_frame, frame_id, stamp_ns)
+        return Mount(rotation, place, **sigmas)
+
+    def _box_error(self, view: _View, codec: Any, size: tuple[int, int]) -> BoxError:
+        if view.error is None or view.error[0] is not codec or view.error[1] != size:
+            view.error = (codec, size, box_error_of(codec, size))
+        return view.error[2]
+
+    # -- out: called by the worker thread -----------------------------------------------------------------------------
+
+    def reading(
+        self, camera: str, codec: Any, reading: Reading, stamp_ns: int, frame_id: str, scene: Any = None
+    ) -> None:
+        """Publishes what a reading says of places; never raises.
+
+        codec: that read it. scene: the same objects foretold to now (`codec.reading.Scene`), None where nothing is
+        followed.
+        """
+        view = self._views[camera]
+        if codec is None or codec.whole_image or view.info is None or not (self._topics or self._outlets):
+            return
+        values = self._node.values
+        if reading.level < values.planner_from_level:
+            return
+        try:
+            self._say(camera, view, codec, reading, stamp_ns, frame_id, scene)
+        except Exception as error:  # what planners get must never cost the node's own topics
+            self._warn("planner_errors", f"camera {camera}: {type(error).__name__}: {error}")
+
+    def _say(
+        self, camera: str, view: _View, codec: Any, reading: Reading, stamp_ns: int, frame_id: str, scene: Any
+    ) -> None:
+        values = self._node.values
+        least = values.planner_least_score
+        assert view.info is not None
+        size = (view.info.width, view.info.height)
+        motion: dict[str, Any] = {}
+        detections: Sequence[Detection] = reading.detections
+        if scene is not None:
+            stamp_ns, detections, motion = self._foretold(view, codec, reading, scene, size, least)
+        else:
+            detections = [item for item in detections if item.scores and item.scores[0] >= least]
+        located: list[Located] | None = None
+        if self.places:
+            try:
+                located = self._place(view, codec, reading, detections, stamp_ns, frame_id, size, motion)
+            except GroundError as error:
+                kind = getattr(error, "kind", "")
+                self._warn(f"not_placed {kind}".strip(), f"camera {camera}: {error}")
+        if located is not None:
+            self._publish_places(camera, view, codec, reading, located, stamp_ns)
+            self._through_doors(camera, view, located, stamp_ns, size)
+        if self._wanted(view, "annotations"):
+            self._send(view, "annotations", make.image_annotations(detections, stamp_ns, self._found["foxglove_msgs"]))
+        self._overlay(view, detections, located, stamp_ns, frame_id, size)
+
+    def _foretold(
+        self, view: _View, codec: Any, reading: Reading, scene: Any, size: tuple[int, int], least: float
+    ) -> tuple[int, list[Detection], dict[str, Any]]:
+        """Stamp, detections and their motion of a scene that was foretold to now."""
+        objects = [item for item in scene.objects if item.scores and item.scores[0] >= least]
+        others = {item.id: item.others for item in reading.detections}
+        detections = [
+            Detection(item.id, item.box, item.path, item.names, item.scores, others.get(item.id, ()))
+            for item in objects
+        ]
+        if not objects:
+            return scene.stamp_ns, [], {}
+        boxes = np.array([item.box for item in objects], np.float64)
+        spread = np.array([(item.covariance[0], item.covariance[2]) for item in objects], np.float64)
+        rates = np.array([(*item.velocity, *item.velocity) for item in objects], np.float64)
+        error = self._box_error(view, codec, size)
+        motion = {"forecast_sigma": error.beyond(boxes, reading.prefix, spread), "rates": rates}
+        return scene.stamp_ns, detections, motion
+
+    def _place(
+        self,
+        view: _View,
+        codec: Any,
+        reading: Reading,
+        detections: Sequence[Detection],
+        stamp_ns: int,
+        frame_id: str,
+        size: tuple[int, int],
+        motion: Mapping[str, Any],
+    ) -> list[Located]:
+        values = self._node.values
+        lens, mount = self._lens(view, size), self._mount(frame_id, stamp_ns)
+        located = locate(
+            detections,
+            lens,
+            mount,
+            prefix=reading.prefix,
+            error=self._box_error(view, codec, size),
+            sizes=self._sizes,
+            max_range=values.ground_max_range,
+            **motion,
+        )
+        if detections and not located:
+            mount.check_sees_ground(lens)
+        if values.ground_surface != "plane":
+            located = self._measured(view, located, lens, mount, stamp_ns)
+        if values.planner_frame not in ("", values.ground_frame):
+            with self._lock:
+                rotation, place = self._tree.look_up(values.planner_frame, values.ground_frame, stamp_ns)
+            located = [item.moved(rotation, place) for item in located]
+        return located
+
+    def _measured(self, view: _View, located: list[Located], lens: Lens, mount: Mount, stamp_ns: int) -> list[Located]:
+        """Objects where depth or cloud say that they are; as they were where these say nothing."""
+        values, message = self._node.values, view.surface
+        topic = "depth/image_raw" if values.ground_surface == "depth" else "points"
+        try:
+            if message is None:
+                raise GroundError(f"nothing came on {topic}")
+            apart = abs(time_to_ns(message.header.stamp) - stamp_ns) / SECOND
+            if apart > values.ground_max_apart:
+                raise GroundError(
+                    f"{topic}: its stamp is {apart:.2f} s from the frame's, ground.max_apart is"
+                    f" {values.ground_max_apart:g} s"
+                )
+            if values.ground_surface == "depth":
+                depth, encoding = make.depth_array(message)
+                points = [depth_points(depth, encoding, lens, item.detection.box) for item in located]
+            else:
+                with self._lock:
+                    rotation, place = self._tree.look_up(values.ground_frame, message.header.frame_id, stamp_ns)
+                cloud = make.cloud_array(message) @ rotation.T + place
+                points = [cloud_points(cloud, lens, mount, item.detection.box) for item in located]
+        except ValueError as error:  # GroundError among them
+            self._warn("surface", f"{error}; objects are placed on the plane")
+            return located
+        return [measured(item, near, mount) or item for item, near in zip(located, points, strict=True)]
+
+    def _wanted(self, view: _View, name: str) -> bool:
+        publisher = view.publishers.get(name)
+        return publisher is not None and publisher.get_subscription_count() > 0
+
+    @staticmethod
+    def _send(view: _View, name: str, message: Any) -> None:
+        view.publishers[name].publish(message)
+
+    def _publish_places(
+        self, camera: str, view: _View, codec: Any, reading: Reading, located: list[Located], stamp_ns: int
+    ) -> None:
+        """Planners' topics first, then those of viewers; none is made that nobody hears."""
+        values = self._node.values
+        header = make.ground_header(stamp_ns, values.planner_frame or values.ground_frame)
+        if self._wanted(view, "polygons"):
+            for polygon in make.polygons(located, header):
+                self._send(view, "polygons", polygon)
+        if self._wanted(view, "obstacles_clearing"):
+            self._send(view, "obstacles_clearing", self._clearing(view, located, header, stamp_ns))
+        if self._wanted(view, "obstacles"):
+            cloud = make.footprint_cloud(
+                located, header, height=values.planner_cloud_height, step=values.planner_cloud_step
+            )
+            self._send(view, "obstacles", cloud)
+        level = f"detections_3d/level_{reading.level}"
+        if self._wanted(view, level):
+            array = make.detection_3d_array(
+                located, header, self._found["vision_msgs"], codec.taxonomy.sizes, lasting=self._lasting
+            )
+            self._send(view, level, array)
+        options: dict[str, Any] = {"camera": camera, "stamp_ns": stamp_ns, "lasting": self._lasting}
+        for name, maker in (("tracked_objects", make.tracked_objects), ("predicted_objects", make.predicted_objects)):
+            if self._wanted(view, name):
+                self._send(view, name, maker(located, header, self._found["autoware_perception_msgs"], **options))
+        target = self._followed(view, located)
+        if target is not None and self._wanted(view, "target"):
+            self._send(view, "target", make.target_pose(target, header))
+        if self._wanted(view, "markers"):
+            self._send(view, "markers", make.marker_array(located, header, lifetime=values.planner_lifetime))
+        if self._wanted(view, "scene"):
+            scene = make.scene_update(located, header, self._found["foxglove_msgs"], lifetime=values.planner_lifetime)
+            self._send(view, "scene", scene)
+
+    def _clearing(self, view: _View, located: list[Located], header: Any, stamp_ns: int) -> PointCloud2:
+        values = self._node.values
+        assert view.info is not None
+        lens = self._lens(view, (view.info.width, view.info.height))
+        mount = self._mount(view.info.frame_id, stamp_ns)
+        place = None
+        if values.planner_frame not in ("", values.ground_frame):
+            with self._lock:
+                rotation, offset = self._tree.look_up(values.planner_frame, values.ground_frame, stamp_ns)
+
+            def place(flat: NDArray[np.float64]) -> NDArray[np.float64]:
+                return np.asarray(flat @ rotation[:2, :2].T + offset[:2])
+
+        return make.clearing_cloud(
+            located,
+            lens,
+            mount,
+            header,
+            height=values.planner_cloud_height,
+            reach=values.planner_clear_range,
+            place=place,
+        )
+
+    def _followed(self, view: _View, located: list[Located]) -> Located | None:
+        """The object that `target` follows: the one it followed before, if its id lasts or it is still about there;
+        else the nearest of that name."""
+        wanted = self._node.values.planner_follow.casefold()
+        fitting = [item for item in located if not wanted or wanted in (n.casefold() for n in item.detection.names)]
+        if not fitting:
+            return None
+        same = [item for item in fitting if self._lasting and item.detection.id == view.followed]
+        if not same and view.followed is not None:
+            x, y = view.followed_at
+            near = [item for item in fitting if math.hypot(item.x - x, item.y - y) < 2.0]
+            same = sorted(near, key=lambda item: math.hypot(item.x - x, item.y - y))
+        chosen = (same or sorted(fitting, key=lambda item: item.range))[0]
+        view.followed, view.followed_at = chosen.detection.id, (chosen.x, chosen.y)
+        return chosen
+
+    # -- people -------------------------------------------------------------------------------------------------------
+
+    def _ego(self) -> Fix | None:
+        """Where the robot is on the earth, if it is known now."""
+        oldest = time.monotonic() - self._node.values.people_fix_age
+        if self._fix is None or self._heading is None or min(self._fix[1], self._heading[1]) < oldest:
+            return None
+        fix = self._fix[0]
+        accuracy = 0.0
+        if fix.position_covariance_type != NavSatFix.COVARIANCE_TYPE_UNKNOWN:
+            accuracy = math.sqrt(max(0.0, (fix.position_covariance[0] + fix.position_covariance[4]) / 2))
+        altitude = fix.altitude if math.isfinite(fix.altitude) else 0.0
+        return Fix(fix.latitude, fix.longitude, altitude, self._heading[0], accuracy)
+
+    def _through_doors(
+        self, camera: str, view: _View, located: list[Located], stamp_ns: int, size: tuple[int, int]
+    ) -> None:
+        if not self._outlets:
+            return
+        values = self._node.values
+        for outlet in self._outlets.values():
+            if outlet.last_error:
+                self._warn("doors", outlet.last_error)
+                outlet.last_error = ""
+        if self._outlets.keys() & {"mavlink"} and self._mavlink is not None and self._pace.due((camera, "image")):
+            self._outlets["mavlink"].put(self._mavlink.image_status(self._followed(view, located), size))
+        if values.planner_frame not in ("", values.ground_frame):
+            self._warn("doors_frame", "people.*: positions on the earth need planner.frame to be ground.frame")
+            return
+        fix = self._ego()
+        if fix is None:
+            self._warn("no_fix", f"people.*: no fix on {values.people_fix} with a heading on {values.people_heading}")
+            return
+        due = [item for item in located if self._pace.due((camera, item.detection.id))]
+        if "cot" in self._outlets:
+            now_ns = time.time_ns()
+            for event in events(due, fix, camera=camera, now_ns=now_ns, stale_seconds=values.people_stale).values():
+                self._outlets["cot"].put(event)
+        if "geojson" in self._outlets:
+            for item in due:
+                line = feature(item, fix, camera=camera, stamp_ns=stamp_ns, stale_seconds=values.people_stale)
+                self._outlets["geojson"].put(line)
+        target = self._followed(view, located)
+        if self._mavlink is not None and target is not None and self._pace.due((camera, "geo")):
+            boot_ms = round((time.monotonic() - self._begun) * 1000)
+            outlet = self._outlets["mavlink"]
+            outlet.put(self._mavlink.geo_status(target, fix))
+            outlet.put(self._mavlink.follow_target(target, fix, boot_ms))
+
+    def picture(self, camera: str, rgb: NDArray[np.uint8], stamp_ns: int) -> None:
+        """The newest picture of a camera, for overlays."""
+        if "overlay" in self._topics:
+            view = self._views[camera]
+            view.picture, view.picture_ns = rgb, stamp_ns
+
+    def _overlay(
+        self,
+        view: _View,
+        detections: Sequence[Detection],
+        located: list[Located] | None,
+        stamp_ns: int,
+        frame_id: str,
+        size: tuple[int, int],
+    ) -> None:
+        now = time.monotonic()
+        if not self._wanted(view, "overlay") or now - view.drawn < OVERLAY_SECONDS:
+            return
+        view.drawn = now
+        now_ns = self._node.now_ns()
+        notes = {item.detection.id: f"{item.range:.0f} m" for item in located or ()}
+        drawn = draw_overlay(
+            size,
+            detections,
+            picture=view.picture,
+            picture_age=None if view.picture is None else (now_ns - view.picture_ns) / SECOND,
+            age=(now_ns - stamp_ns) / SECOND,
+            notes=notes,
+        )
+        self._send(view, "overlay", rgb_message(drawn, stamp_ns, frame_id))
