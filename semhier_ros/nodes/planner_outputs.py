@@ -84,7 +84,8 @@ class PlannerOutputs:
     """The planner topics of a decoder node. Make it when the node is configured, and end it with `close`.
 
     levels: of the deepest taxonomy. lasting: whether ids last over frames. zenoh: CameraInfo comes with the streams'
-    descriptions and is published here, instead of being heard from `<camera>/semhier/camera_info`.
+    descriptions, and is published here unless the robot is in the same ROS graph; else it is heard from
+    `<camera>/semhier/camera_info`.
 
     Raises:
         GroundError: a parameter or a file that it names cannot be used.
@@ -218,8 +219,9 @@ class PlannerOutputs:
         view.told = info.calibration
         message = make.camera_info_message(info.calibration, make.ground_header(info.stamp_ns, info.frame_id))
         self._on_camera_info(camera, message)
-        if (publisher := view.publishers.get("camera_info")) is not None:
-            publisher.publish(message)
+        publisher = view.publishers.get("camera_info")
+        if publisher is not None and self._node.count_publishers(publisher.topic_name) == 1:
+            publisher.publish(message)  # else the robot itself is in this ROS graph, and says it
 
     def _on_camera_info(self, camera: str, message: CameraInfo) -> None:
         view = self._views[camera]
