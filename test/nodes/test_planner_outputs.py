@@ -323,7 +323,7 @@ def test_the_camera_info_of_the_robot_is_published_at_the_base(host: Any, probe:
     assert not node.said
 
 
-def test_doors_open_with_a_fix_and_say_so_without(host: Any, tmp_path: Path) -> None:
+def test_doors_open_with_a_fix_and_say_so_without(host: Any, probe: Any, tmp_path: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as base:
         base.bind(("127.0.0.1", 0))
         base.settimeout(10)
@@ -352,7 +352,7 @@ def test_doors_open_with_a_fix_and_say_so_without(host: Any, tmp_path: Path) -> 
         longitude, latitude = made["geometry"]["coordinates"]
         assert latitude == pytest.approx(48.0, abs=1e-6)
         assert longitude == pytest.approx(11.0 + 10 / 74_600, abs=3e-6)  # ten metres to the east
-        assert node.planner.counts()["cot sent"] == 1
+        probe.wait(lambda: node.planner.counts().get("cot sent") == 1, what="the count of what was sent")
 
 
 def test_whatever_happens_in_here_stays_in_here(host: Any) -> None:
