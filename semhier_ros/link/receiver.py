@@ -119,6 +119,11 @@ class LinkReceiver:
         """Whether the session is open."""
         return self._inner.open
 
+    @property
+    def trouble(self) -> str:
+        """Why the session cannot open now and what to do, in a line; empty when nothing is wrong."""
+        return self._inner.trouble
+
     def wait_connected(self, timeout: float) -> bool:
         """Waits up to `timeout` seconds for a sender; for tests and tools."""
         return self._inner.wait_connected(timeout)

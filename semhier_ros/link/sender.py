@@ -100,8 +100,13 @@ class PlainSender:
 
     @property
     def connected(self) -> bool:
-        """Whether a receiver is there, as far as that can be known."""
-        return True
+        """Whether a receiver is there, as far as that can be known: a transport may have a word on it."""
+        return bool(getattr(self._transport, "connected", True))
+
+    @property
+    def trouble(self) -> str:
+        """Why the transport cannot open now and what to do, in a line; empty when nothing is wrong."""
+        return ""
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -198,6 +203,10 @@ class LinkSender(PlainSender):
     def connected(self) -> bool:
         """Whether a receiver is there."""
         return self._inner.connected
+
+    @property
+    def trouble(self) -> str:
+        return self._inner.trouble
 
     def wait_connected(self, timeout: float) -> bool:
         """Waits up to `timeout` seconds for a receiver; for tests and tools."""

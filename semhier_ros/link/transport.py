@@ -102,6 +102,11 @@ class SendingTransport(Transport, Protocol):
         """Whether a receiver is there now; until then what is sent is dropped."""
         ...
 
+    @property
+    def trouble(self) -> str:
+        """Why it cannot open now and what to do, in a line; empty when nothing is wrong."""
+        ...
+
     def wait_connected(self, timeout: float) -> bool:
         """Waits up to `timeout` seconds for a receiver."""
         ...
@@ -131,6 +136,11 @@ class ReceivingTransport(Protocol):
     @property
     def cameras(self) -> dict[str, bytes | None]:
         """Every camera that has a place, with its information once known."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot open now and what to do, in a line; empty when nothing is wrong."""
         ...
 
     def wait_connected(self, timeout: float) -> bool:

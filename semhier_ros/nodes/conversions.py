@@ -107,15 +107,20 @@ def detection_message(detection: Detection) -> SemanticDetection:
     )
 
 
-def reading_message(reading: Reading, stamp_ns: int, frame_id: str, now_ns: int) -> SemanticDetectionArray:
-    """The message of a reading; `now_ns` (the receiver's clock) less the stamp is its latency."""
+def reading_message(
+    reading: Reading, stamp_ns: int, frame_id: str, now_ns: int, least_score: float = 0.0
+) -> SemanticDetectionArray:
+    """The message of a reading; `now_ns` (the receiver's clock) less the stamp is its latency.
+
+    Objects whose coarsest score, the surest of their path, is below `least_score` are left out.
+    """
     message = SemanticDetectionArray(
         frame=reading.frame,
         level=reading.level,
         prefix=reading.prefix,
         bytes_received=reading.payload_bytes,
         latency=ns_to_duration(now_ns - stamp_ns),
-        detections=[detection_message(detection) for detection in reading.detections],
+        detections=[detection_message(item) for item in reading.detections if item.scores[0] >= least_score],
     )
     message.header.stamp = ns_to_time(stamp_ns)
     message.header.frame_id = frame_id
@@ -156,17 +161,19 @@ def class_numbers(sizes: Sequence[int]) -> list[int]:
     return [sum(sizes[:level]) for level in range(len(sizes))]
 
 
-def detection_2d_array(message: SemanticDetectionArray, sizes: Sequence[int], vision: Any) -> Any:
+def detection_2d_array(
+    message: SemanticDetectionArray, sizes: Sequence[int], vision: Any, *, lasting: bool = False
+) -> Any:
     """`message` as `vision_msgs/Detection2DArray`; `vision` is the module vision_msgs.msg, `sizes` the nodes per level.
 
     Each object's hypotheses are the finest node known, then what else it may be at that level, as the numbers that
     `label_info` names; the label path itself travels only in our own message, for a vision_msgs hypothesis has no
-    parent.
+    parent. `lasting`: whether ids are of objects over many frames; else `id` is left empty, as vision_msgs wants it.
     """
     firsts = class_numbers(sizes)
     result = vision.Detection2DArray(header=message.header)
     for item in message.detections:
-        detection = vision.Detection2D(header=message.header, id=str(item.id))
+        detection = vision.Detection2D(header=message.header, id=str(item.id) if lasting else "")
         first = firsts[len(item.path) - 1]
         named = [(item.path[-1], item.scores[-1]), *zip(item.other_nodes, item.other_scores, strict=True)]
         for node, score in named:

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 from semhier_ros.camera.asking import AskPolicy
 from semhier_ros.camera.decoder_end import DecoderEnd, Output
 from semhier_ros.camera.worker import DecodeWorker
 from semhier_ros.codec.block_request import BlockRequest
-from semhier_ros.codec.envelope import read_key
 from semhier_ros.codec.packet import Block, Packet, PacketError
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.msg import BlockRequest as BlockRequestMessage
@@ -35,6 +35,7 @@ from semhier_ros.nodes.conversions import (
     classification,
     detection_2d_array,
     label_info,
+    ns_to_time,
     reading_message,
     request_from_message,
     request_message,
@@ -80,6 +81,13 @@ class DecoderNode(ManagedNode):
             self.get_logger().info(
                 "vision_msgs is not installed: no detections_2d, classification and label_info topics"
             )
+
+    def subjects(self) -> tuple[str, ...]:
+        return tuple(self.values.cameras)
+
+    def link_trouble(self) -> str:
+        receiver = getattr(self, "_receiver", None)
+        return "" if receiver is None else receiver.trouble
 
     # -- transitions --------------------------------------------------------------------------------------------------
 
@@ -145,7 +153,7 @@ class DecoderNode(ManagedNode):
             )
         self._streams = {
             camera: DecoderEnd(
-                camera, self._codecs, values.keep_frames, self.warn, tap=tap, follow=values.follow, ask=ask
+                camera, self._codecs, values.keep_frames, self._hear, tap=tap, follow=values.follow, ask=ask
             )
             for camera in values.cameras
         }
@@ -167,6 +175,10 @@ class DecoderNode(ManagedNode):
             self._subscribe(asks=ask is not None)
         assert self._planner is not None
         self._planner.activate()
+        if vision is not None and len(self._codecs) == 1:  # no reading has to come first
+            (codec,) = self._codecs.values()
+            for camera in values.cameras:
+                self._publish_labels(camera, codec, Header(stamp=ns_to_time(self.now_ns())))
         self._report_timer = self.create_timer(1.0, self._report, clock=steady_clock())
 
     def _subscribe(self, asks: bool) -> None:
@@ -189,10 +201,10 @@ class DecoderNode(ManagedNode):
     def _open_zenoh(self) -> None:
         from semhier_ros.link.receiver import LinkReceiver
         from semhier_ros.link.zenoh.transport import receiving
-        from semhier_ros.nodes.zenoh_parameters import zenoh_options
+        from semhier_ros.nodes.zenoh_parameters import shared_key, zenoh_options
 
         values = self.values
-        key = read_key(values.link_key)
+        key = shared_key(values)
         self._receiver = LinkReceiver(
             receiving(zenoh_options(values)), self._on_datagram, self._on_info_bytes, key=key, cameras=values.cameras
         )
@@ -208,6 +220,7 @@ class DecoderNode(ManagedNode):
             self.destroy_publisher(publisher)
         if self._receiver is not None:
             self._receiver.close()
+            self._receiver = None
         self.destroy_timer(self._report_timer)
         if self._worker is not None:
             self._worker.close()
@@ -224,6 +237,9 @@ class DecoderNode(ManagedNode):
         if self._planner is not None:
             self._planner.close()
             self._planner = None
+
+    def _hear(self, kind: str, text: str) -> None:
+        self.warn(kind, text, error=kind == "unknown_model")  # nothing of that camera can be read
 
     # -- in: called by the executor or by Zenoh's threads; only queues ------------------------------------------------
 
@@ -299,7 +315,9 @@ class DecoderNode(ManagedNode):
         reading, now_ns = output.reading, self.now_ns()
         books = None if self._receiver is None else self._receiver.books(camera)
         offset_ns = books.clock.offset_us * 1000 if books is not None and books.clock is not None else 0
-        message = reading_message(reading, output.stamp_ns, output.frame_id, now_ns - offset_ns)
+        message = reading_message(
+            reading, output.stamp_ns, output.frame_id, now_ns - offset_ns, self.values.least_score
+        )
         self._outputs[f"{camera}/detections/level_{reading.level}"].publish(message)
         if self._planner is not None:
             codec = self._streams[camera].codec
@@ -310,22 +328,27 @@ class DecoderNode(ManagedNode):
         if output.asks is not None:
             self._ask_for_more(camera, output.asks)
         if vision is not None:
-            self._publish_vision(camera, state, message)
+            self._publish_vision(camera, message)
 
-    def _publish_vision(self, camera: str, state: _Camera, message: SemanticDetectionArray) -> None:
+    def _publish_vision(self, camera: str, message: SemanticDetectionArray) -> None:
         codec = self._streams[camera].codec
         if codec is None:
             return
-        if state.labels_of != codec.model_hash:
-            state.labels_of = codec.model_hash
-            names = [codec.taxonomy.names(level) for level in range(codec.taxonomy.depth)]
-            self._outputs[f"{camera}/label_info"].publish(label_info(names, message.header, vision))
+        self._publish_labels(camera, codec, message.header)
         if codec.whole_image:
             found = classification(message, codec.taxonomy.sizes, vision)
             self._outputs[f"{camera}/classification/level_{message.level}"].publish(found)
             return
-        array = detection_2d_array(message, codec.taxonomy.sizes, vision)
+        array = detection_2d_array(message, codec.taxonomy.sizes, vision, lasting=self.values.follow)
         self._outputs[f"{camera}/detections_2d/level_{message.level}"].publish(array)
+
+    def _publish_labels(self, camera: str, codec: Any, header: Header) -> None:
+        """What class numbers mean, once for each model: a late joiner gets it too."""
+        state = self._cameras[camera]
+        if state.labels_of != codec.model_hash:
+            state.labels_of = codec.model_hash
+            names = [codec.taxonomy.names(level) for level in range(codec.taxonomy.depth)]
+            self._outputs[f"{camera}/label_info"].publish(label_info(names, header, vision))
 
     def _publish_picture(self, camera: str, rgb: NDArray[np.uint8], output: Output) -> None:
         message = rgb_message(rgb, output.stamp_ns, output.frame_id)
@@ -363,6 +386,7 @@ class DecoderNode(ManagedNode):
                 known=info is not None,
                 unknown_hash=info.stream_hash if info is not None and unknown else None,
                 connected=None if self._receiver is None else self._receiver.connected,
+                trouble=self.link_trouble(),
                 books=None if self._receiver is None else self._receiver.books(camera),
                 counts=stream.all_counters() | shared | self.counts(),
             )

@@ -17,10 +17,9 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from semhier_ros.camera.encoder_end import EncoderEnd, EncoderSettings, Job, PictureMaker
-from semhier_ros.camera.images import ImageError, compressed_to_rgb, image_to_rgb
+from semhier_ros.camera.images import ImageError, compressed_to_rgb, image_to_rgb, is_dim
 from semhier_ros.camera.worker import EncodeWorker
 from semhier_ros.codec.block_request import BlockRequest
-from semhier_ros.codec.envelope import read_key
 from semhier_ros.codec.packet import Packet, PacketError, split
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link import Scheduler, default_policies, wire_model
@@ -43,6 +42,7 @@ from semhier_ros.nodes.models import load_codec
 from semhier_ros.nodes.parameter_tables import ENCODER
 from semhier_ros.nodes.planner_messages import calibration_of
 from semhier_ros.nodes.ros_link import LATCHED, RosTransport
+from semhier_ros.nodes.zenoh_parameters import shared_key
 
 INFO_SECONDS = 10.0
 BYTES_PER_KBIT = 125.0
@@ -57,6 +57,12 @@ class EncoderNode(ManagedNode):
         self._end: EncoderEnd | None = None
         self._worker: EncodeWorker | None = None
         self._camera_info: CameraInfo | None = None
+
+    def subjects(self) -> tuple[str, ...]:
+        return (self.values.camera,)
+
+    def link_trouble(self) -> str:
+        return "" if self._end is None else self._link.trouble
 
     # -- transitions --------------------------------------------------------------------------------------------------
 
@@ -77,7 +83,7 @@ class EncoderNode(ManagedNode):
             semantic_lifespan=values.link_semantic_lifespan,
             picture_lifespan=values.link_picture_lifespan,
         )
-        self._key = read_key(values.link_key) if zenoh else None
+        self._key = shared_key(values) if zenoh else None
         endpoints = [item for item in (*values.link_zenoh_connect, *values.link_zenoh_listen) if item]
         wire = wire_model(values.link_transport, endpoints)
         wire = measured(wire, self._key) if zenoh else wire
@@ -92,7 +98,7 @@ class EncoderNode(ManagedNode):
         self._link.set_finest(self._camera, values.finest_block)
         self._end = EncoderEnd(
             self._camera,
-            PictureMaker(self._codec, _rgb_of),
+            PictureMaker(self._codec, self._rgb_of),
             self._link,
             self._announce,
             EncoderSettings(values.max_rate, values.keep_frames, values.accept_requests),
@@ -236,6 +242,19 @@ class EncoderNode(ManagedNode):
         if self._worker is not None:
             self._worker.wake()
 
+    def _rgb_of(self, message: Any) -> np.ndarray:
+        """The picture of an Image or CompressedImage; called by the worker thread. Raises ImageError."""
+        if not isinstance(message, Image):
+            return compressed_to_rgb(message)
+        picture = image_to_rgb(message)
+        if is_dim(message):
+            self.warn(
+                "dim_images",
+                f"{message.encoding} image on {self._topic} uses its low 12 bits only and is read as nearly black:"
+                " let the driver give 8 bits or shift its values up",
+            )
+        return picture
+
     # -- out: called by the worker thread -----------------------------------------------------------------------------
 
     def _failed(self, end: EncoderEnd, job: Job, error: Exception) -> None:
@@ -295,11 +314,6 @@ class EncoderNode(ManagedNode):
         )
         self._encoded_before = encoded
         self.publish_diagnostics(self._camera, level, text, details)
-
-
-def _rgb_of(message: Any) -> np.ndarray:
-    """The picture of an Image or CompressedImage. Raises ImageError."""
-    return image_to_rgb(message) if isinstance(message, Image) else compressed_to_rgb(message)
 
 
 def main(arguments: list[str] | None = None) -> int:

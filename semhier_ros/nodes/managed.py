@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,6 +53,8 @@ class ManagedNode(LifecycleNode):
         table.guard(self, lambda: self._active)
         self.add_post_set_parameters_callback(self._after_change)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=5))
+        self._failure = ""
+        self._watch_timer = self.create_timer(1.0, self._watch, clock=steady_clock())
 
     # what subclasses fill in
     def configure(self) -> None:
@@ -69,6 +71,27 @@ class ManagedNode(LifecycleNode):
 
     def parameters_changed(self, names: set[str]) -> None:
         """Called after live parameters took a new value in `values`."""
+
+    def subjects(self) -> Sequence[str]:
+        """What this node has a diagnostic status for: cameras."""
+        return ()
+
+    def link_trouble(self) -> str:
+        """Why the node's link cannot open now and what to do, in a line; empty when nothing is wrong."""
+        return ""
+
+    def _watch(self) -> None:
+        """Once a second: the log hears of a link that cannot open, the diagnostics of a node that does not work."""
+        trouble = self.link_trouble()
+        if trouble:
+            self.warn("link_not_open", trouble, error=True)
+        if self._active:
+            return
+        state = self._state_machine.current_state[1]
+        text = self._failure or trouble or f"the node is {state}: it works once it is active (`ros2 lifecycle set`)"
+        for name in self.subjects():
+            level = DiagnosticStatus.ERROR if self._failure or trouble else DiagnosticStatus.WARN
+            self.publish_diagnostics(name, level, text, {"state": state})
 
     # transitions
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -106,12 +129,26 @@ class ManagedNode(LifecycleNode):
         base: Callable[[LifecycleState], TransitionCallbackReturn],
         state: LifecycleState,
     ) -> TransitionCallbackReturn:
+        before = {id(entity) for kind in (self.publishers, self.subscriptions, self.timers) for entity in kind}
         try:
             step()
         except Exception as error:  # whatever it is, it must reach the operator as one line, not end the executor
-            self.get_logger().error(f"cannot {name}: {type(error).__name__}: {error}")
+            self._failure = f"cannot {name}: {type(error).__name__}: {error}"
+            self.get_logger().error(self._failure)
+            self._take_back(before)
             return TransitionCallbackReturn.FAILURE
+        self._failure = ""
         return base(state)
+
+    def _take_back(self, before: set[int]) -> None:
+        """Ends the topics and timers of this node that were not there `before`: a failed step leaves nothing."""
+        for entities, end in (
+            (self.publishers, self.destroy_publisher),
+            (self.subscriptions, self.destroy_subscription),
+            (self.timers, self.destroy_timer),
+        ):
+            for entity in [entity for entity in entities if id(entity) not in before]:
+                end(entity)
 
     def start(self) -> bool:
         """Configures and activates, as the `autostart` parameter wishes; False when that failed."""
@@ -185,7 +222,11 @@ def spin(make_node: Callable[[], ManagedNode], arguments: list[str] | None = Non
     for number in _STOP_SIGNALS:
         signal.signal(number, lambda *_: stopping.set())
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # rclpy has several kinds: an unknown severity, a file that is not there
+        print(f"cannot start: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
     node: ManagedNode | None = None
     try:
         try:

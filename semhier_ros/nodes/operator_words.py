@@ -14,6 +14,9 @@ from semhier_ros.link.schedule.status import SchedulerStatus
 CLOCK_SECONDS = 10.0
 """After so many seconds a clock offset that is still unknown is worth a warning."""
 
+FUTURE_SECONDS = 60.0
+"""Stamps so far ahead of the clock are no clock's drift, but a clock that does not run."""
+
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 Verdict = tuple[bytes, str, dict[str, object]]
 """(level, sentence, figures)."""
@@ -54,6 +57,8 @@ def encoder(
     if estimate is not None:
         details |= _estimated(estimate)
     details |= counts
+    if transport.trouble:
+        return ERROR, transport.trouble, details
     if image_age is None:
         waiting = f"no image on {topic} since {running:.0f} s"
         return (ERROR if running > 10 else WARN), waiting, details
@@ -61,7 +66,7 @@ def encoder(
         return (ERROR if image_age > 20 else WARN), f"the last image on {topic} came {image_age:.0f} s ago", details
     if frames_per_second == 0 and counts.get("bad_images"):
         return ERROR, f"images on {topic} cannot be read ({counts['bad_images']} so far; the log says why)", details
-    if getattr(transport, "connected", True) is False:
+    if not transport.connected:
         return WARN, "no receiver is connected", details
     sending = f"{frames_per_second} frames/s; {words}"
     coarse = status.levels[0]
@@ -101,12 +106,14 @@ def decoder(
     known: bool,
     unknown_hash: str | None,
     connected: bool | None,
+    trouble: str,
     books: StreamBooks | None,
     counts: Mapping[str, int],
 ) -> Verdict:
     """One camera's state at the decoder: silence shows as age. Ages and latency in seconds.
 
-    `books`: what the link received, None with `ros` or before the first packet.
+    `trouble`: why the link cannot open, else empty. `books`: what the link
+    received, None with `ros` or before the first packet.
     """
     age = running if reading_age is None else reading_age
     details: dict[str, object] = {
@@ -126,11 +133,17 @@ def decoder(
     details |= counts
     if unknown_hash is not None:
         return ERROR, f"no model for stream hash {unknown_hash}: add it to `models`", details
+    if trouble:
+        return ERROR, trouble, details
     level = ERROR if age > 10 * stale_seconds else WARN
     if connected is False:
         return level, f"the link is not connected; newest reading {_since(reading_age, running)}", details
+    if not known and counts.get("link refused_envelopes"):
+        return ERROR, f"what arrives of camera {camera} is not proven by this end's key: give both ends one", details
     if not known:
         return level, f"nothing is known of camera {camera} yet, after {running:.0f} s", details
+    if latency is not None and latency < -FUTURE_SECONDS:
+        return WARN, f"readings are stamped {-latency:.0f} s ahead of this node's clock: does /clock run?", details
     if age > stale_seconds:
         return level, f"newest reading {_since(reading_age, running)}", details
     if connected and running > CLOCK_SECONDS and (books is None or books.clock is None):

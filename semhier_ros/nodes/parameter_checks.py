@@ -12,7 +12,7 @@ _ENDPOINT = re.compile(r"(udp|tcp|tls|quic|ws|unixsock-stream|serial)/\S+", re.A
 def camera_problem(name: str) -> str | None:
     if len(name) <= 32 and _CAMERA.fullmatch(name):
         return None
-    return "expected 1 to 32 letters, digits, `_`, and `/` between names"
+    return "expected 1 to 32 letters, digits, `_`, and `/` between names (none before the first or after the last)"
 
 
 def cameras_problem(names: list[str]) -> str | None:

@@ -58,6 +58,11 @@ def _zenoh(connect: str, listen: str) -> list[Parameter]:
             check=key_problem,
         ),
         Parameter(
+            "link.key_file",
+            "",
+            "File with the key's digits, instead of `link.key`, which `ros2 param dump` shows to everybody.",
+        ),
+        Parameter(
             "link.zenoh.mode",
             "peer",
             "peer: this end connects to the other; client: both connect to a Zenoh router.",
@@ -71,7 +76,8 @@ def _zenoh(connect: str, listen: str) -> list[Parameter]:
             "PEM file of its private key; with root_ca and certificate on both ends, each checks the other.",
         ),
         Parameter("link.zenoh.user", "", "User name for Zenoh's user and password check."),
-        Parameter("link.zenoh.password", "", "Its password."),
+        Parameter("link.zenoh.password", "", "Its password; `ros2 param dump` shows it, so better in a file."),
+        Parameter("link.zenoh.password_file", "", "File with the password, instead of `link.zenoh.password`."),
         Parameter(
             "link.zenoh.dictionary",
             "",
@@ -229,6 +235,14 @@ DECODER = ParameterTable(
             "follow",
             False,
             "Objects keep their ids over frames, and their names do not flicker.",
+        ),
+        Parameter(
+            "least_score",
+            0.0,
+            "Objects whose coarsest score, the surest of their path, is lower are not published; 0: all are.",
+            low=0.0,
+            high=1.0,
+            live=True,
         ),
         Parameter(
             "queue",

@@ -93,6 +93,12 @@ class RosTransport:
             self._counters["sent"] += 1
             return True
 
+    @property
+    def connected(self) -> bool:
+        """Whether anybody subscribes to the coarsest block as it is offered."""
+        with self._lock:
+            return not self._closed and self._publishers[0].get_subscription_count() > 0
+
     def close(self) -> None:
         """Ends the topics; a second call does nothing."""
         with self._lock:

@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
+from semhier_ros.codec.envelope import read_key
 from semhier_ros.link.zenoh.config import ZenohOptions
+
+MOST_SECRET_BYTES = 4096
+"""The longest file that a secret is read from."""
+
+
+def secret(field: str, value: str, file: str) -> str:
+    """What a secret parameter `field` is: `value`, or the text of `file`, which `ros2 param dump` does not show.
+
+    Raises ValueError when both are given, OSError naming the field when the file cannot be read.
+    """
+    if not file:
+        return value
+    if value:
+        raise ValueError(f"{field} and {field}_file: both are given, expected only one of them")
+    try:
+        with Path(file).open("rb") as opened:
+            data = opened.read(MOST_SECRET_BYTES + 1)
+        if len(data) > MOST_SECRET_BYTES:
+            raise ValueError(f"{field}_file: {file!r} is longer than {MOST_SECRET_BYTES} bytes")
+        return data.decode().strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"{field}_file: {file!r} is not UTF-8 text") from None
+    except OSError as error:
+        raise OSError(f"{field}_file: {file!r} cannot be read: {error.strerror}") from None
+
+
+def shared_key(values: SimpleNamespace) -> bytes | None:
+    """The key of `link.key` or `link.key_file`, None without one. Raises ValueError or OSError naming the field."""
+    return read_key(secret("link.key", values.link_key, values.link_key_file))
 
 
 def zenoh_options(values: SimpleNamespace) -> ZenohOptions:
-    """The session that the parameters ask for. Raises ValueError naming the field that is wrong."""
+    """The session that the parameters ask for. Raises ValueError or OSError naming the field that is wrong."""
     return ZenohOptions(
         connect=tuple(item for item in values.link_zenoh_connect if item),
         listen=tuple(item for item in values.link_zenoh_listen if item),
@@ -18,6 +49,6 @@ def zenoh_options(values: SimpleNamespace) -> ZenohOptions:
         certificate=values.link_zenoh_certificate,
         private_key=values.link_zenoh_private_key,
         user=values.link_zenoh_user,
-        password=values.link_zenoh_password,
+        password=secret("link.zenoh.password", values.link_zenoh_password, values.link_zenoh_password_file),
         dictionary=values.link_zenoh_dictionary,
     )

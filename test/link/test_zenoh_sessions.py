@@ -159,3 +159,36 @@ def test_names_and_lengths_are_checked():
             sender.set_info("camera", b"")
         with pytest.raises(ValueError, match="request must be 1 to 1024 bytes, not 2000"):
             receiver.request("camera", bytes(2000))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"listen": ("udp/nohost.invalid:7447",)}, "a host name of these is not known here: listen udp/nohost.invalid"),
+        ({"connect": ("udp/nohost.invalid:7447",)}, "connect udp/nohost.invalid:7447"),
+        ({"connect": ("udp/127.0.0.1",)}, "an endpoint looks like udp/host:port"),
+        ({"connect": ("tls/127.0.0.1:9",), "root_ca": "/nowhere.pem"}, "root_ca: '/nowhere.pem' cannot be read"),
+        ({"listen": ("tls/127.0.0.1:0",), "certificate": "/nowhere.pem", "private_key": "/no"}, "certificate: '/nowh"),
+        ({"listen": ("udp/127.0.0.1:0",), "dictionary": "/nowhere"}, "dictionary: '/nowhere' cannot be read"),
+        ({"connect": ("udp/127.0.0.1:9",), "mode": "client"}, "no Zenoh router answers at udp/127.0.0.1:9"),
+    ],
+)
+def test_why_a_session_cannot_open_is_told_within_seconds(wrong, says):
+    with ZenohSender(ZenohOptions(**wrong)) as sender:
+        assert until(lambda: sender.trouble)
+        assert says in sender.trouble
+        assert ".rs:" not in sender.trouble, "no place in somebody's source"
+        assert not sender.open
+
+
+def test_a_second_end_on_a_port_says_so_and_opens_once_the_port_is_free():
+    options = ZenohOptions(listen=(free_endpoint(),))
+    with ZenohSender(options) as first:
+        assert until(lambda: first.open)
+        with ZenohSender(options) as second:
+            assert until(lambda: second.trouble)
+            assert "Address already in use" in second.trouble
+            assert "give `listen` another port" in second.trouble
+            first.close()
+            assert until(lambda: second.open)
+            assert second.trouble == ""

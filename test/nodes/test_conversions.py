@@ -100,6 +100,16 @@ def test_readings_become_messages() -> None:
     assert len(message.detections[1].other_nodes) == 0
 
 
+def test_objects_below_the_least_score_are_left_out_by_their_surest_level() -> None:
+    """A sure vehicle of an unsure kind stays."""
+    read = reading()
+    scores = sorted(item.scores[0] for item in read.detections)
+    assert len(scores) > 1 > scores[0]
+    for least, left in ((0.0, len(scores)), (scores[0], len(scores)), (scores[0] + 1e-6, None), (1.1, 0)):
+        kept = convert.reading_message(read, 0, "camera", 0, least).detections
+        assert len(kept) == (sum(score >= least for score in scores) if left is None else left)
+
+
 def test_latency_may_be_negative_when_clocks_disagree() -> None:
     message = convert.reading_message(reading(), 10 * SECOND, "camera", 10 * SECOND - 1)
     assert message.latency == Duration(sec=-1, nanosec=SECOND - 1)
@@ -172,7 +182,9 @@ def test_vision_msgs_carry_the_finest_class_by_number(vision: Any) -> None:
     result = convert.detection_2d_array(message, (1, 4, 21), vision)
     assert result.header == message.header
     first, second = result.detections
-    assert (first.id, second.id) == ("4", "9")
+    assert (first.id, second.id) == ("", ""), "an id is the same object over frames"
+    lasting = convert.detection_2d_array(message, (1, 4, 21), vision, lasting=True)
+    assert [item.id for item in lasting.detections] == ["4", "9"]
     assert first.results[0].hypothesis.class_id == str(1 + 2)
     assert first.results[0].hypothesis.score == 0.5
     assert [(other.hypothesis.class_id, other.hypothesis.score) for other in first.results[1:]] == [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,12 +12,15 @@ import yaml
 
 rclpy = pytest.importorskip("rclpy", reason="the nodes need ROS 2")
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecycleState
 from rclpy.parameter import Parameter as RosParameter
+from sensor_msgs.msg import CameraInfo
 
 from semhier_ros.nodes.managed import ManagedNode
 from semhier_ros.nodes.parameter_tables import DECODER, ENCODER, TABLES, config_file, generated
 from semhier_ros.nodes.parameters import Parameter, ParameterError, ParameterTable
+from semhier_ros.nodes.zenoh_parameters import secret, shared_key
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -192,4 +196,59 @@ def test_what_configure_raises_becomes_a_failed_transition(context: Any) -> None
     assert LifecycleState(*reversed(node._state_machine.current_state)).label == "unconfigured"
     node.stop()
     assert node.done.is_set()
+    node.destroy_node()
+
+
+def test_secrets_come_from_a_file_or_a_parameter_but_not_both(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("ab" * 16 + "\n", encoding="utf-8")
+    assert secret("link.key", "", str(file)) == "ab" * 16
+    assert secret("link.key", "cd" * 16, "") == "cd" * 16
+    with pytest.raises(ValueError, match=r"link.key and link.key_file: both are given"):
+        secret("link.key", "cd" * 16, str(file))
+    with pytest.raises(OSError, match=r"link.key_file: '.*missing' cannot be read: No such file"):
+        secret("link.key", "", str(tmp_path / "missing"))
+    file.write_bytes(bytes(5000))
+    with pytest.raises(ValueError, match="longer than 4096 bytes"):
+        secret("link.key", "", str(file))
+    file.write_text("no digits", encoding="utf-8")
+    with pytest.raises(ValueError, match="key must be hexadecimal digits"):
+        shared_key(SimpleNamespace(link_key="", link_key_file=str(file)))
+
+
+class Failing(ManagedNode):
+    """A node whose configuration fails half-way; what it says on /diagnostics is kept."""
+
+    trouble = ""
+
+    def configure(self) -> None:
+        self.create_publisher(CameraInfo, "half", 1)
+        self.create_timer(1.0, lambda: None)
+        raise ValueError("model: 'nothing' cannot be loaded")
+
+    def subjects(self) -> tuple[str, ...]:
+        return ("front",)
+
+    def link_trouble(self) -> str:
+        return self.trouble
+
+    def publish_diagnostics(self, name: str, level: bytes, message: str, values: dict[str, object]) -> None:
+        self.said = (name, level, message)
+
+
+def test_a_failed_transition_takes_back_what_it_made_and_inactive_nodes_say_what_they_are(context: Any) -> None:
+    node = Failing("small_node", SMALL, context=context)
+    publishers, timers = len(list(node.publishers)), len(list(node.timers))
+    node._watch()
+    assert node.said[:2] == ("front", DiagnosticStatus.WARN)
+    assert "the node is unconfigured" in node.said[2]
+    for _ in range(3):
+        assert not node.start()
+    assert (len(list(node.publishers)), len(list(node.timers))) == (publishers, timers)
+    node._watch()
+    assert node.said[1:] == (DiagnosticStatus.ERROR, "cannot configure: ValueError: model: 'nothing' cannot be loaded")
+    node._failure, node.trouble = "", "the session cannot open"
+    node._watch()
+    assert node.said[1:] == (DiagnosticStatus.ERROR, "the session cannot open")
+    assert node.counts()["link_not_open"] == 1
     node.destroy_node()

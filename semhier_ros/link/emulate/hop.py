@@ -155,6 +155,10 @@ class _Sending:
     def connected(self) -> bool:
         return True
 
+    @property
+    def trouble(self) -> str:
+        return ""
+
     def wait_connected(self, timeout: float) -> bool:
         return True
 
@@ -222,6 +226,10 @@ class _Receiving:
     @property
     def open(self) -> bool:
         return True
+
+    @property
+    def trouble(self) -> str:
+        return ""
 
     def wait_connected(self, timeout: float) -> bool:
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 _ENDPOINT = re.compile(r"^(udp|tcp|tls|quic|ws|unixsock-stream)/\S{1,200}$")
@@ -33,6 +34,30 @@ def check_name(field: str, value: str) -> str:
             f"{field} must be 1 to 8 chunks of letters, digits, '_', '-' or '.', separated by '/', not {value!r}"
         )
     return value
+
+
+_REMEDIES = (
+    ("Address already in use", "give `listen` another port, and `connect` of the other end too, or end the other one"),
+    ("Cannot assign requested address", "no interface of this machine has an address of `listen`: {listen}"),
+    ("lookup address", "a host name of these is not known here: {both}"),
+    ("invalid socket address", "an endpoint looks like udp/host:port: {both}"),
+    ("Permission denied", "this user may not use an endpoint or a file of the session: {both}"),
+    ("Unable to connect", "no Zenoh router answers at {connect}; it is tried again and again"),
+    ("TLS", "look at root_ca, certificate and private_key: PEM files that belong together"),
+)
+_SOURCE = re.compile(r"\s+at /\S+\.rs:\d+\.?")
+
+
+def opening_trouble(error: Exception, options: ZenohOptions) -> str:
+    """Why a session cannot open, in one line: what Zenoh or the system says, and what to do about it."""
+    said = " ".join(_SOURCE.sub("", str(error)).split())
+    listen, connect = ", ".join(options.listen) or "nowhere", ", ".join(options.connect) or "nowhere"
+    both = f"listen {listen}; connect {connect}"
+    for sign, remedy in _REMEDIES:
+        if sign in said:
+            said += f": {remedy.format(listen=listen, connect=connect, both=both)}"
+            break
+    return f"the Zenoh session cannot open ({both.replace(';', ',')}): {said}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +109,17 @@ class ZenohOptions:
         ):
             if not low <= value <= high:
                 raise ValueError(f"{name} must be {low} to {high}, not {value}")
+
+    def check_files(self) -> None:
+        """Raises OSError naming the field and the file that cannot be read: Zenoh says nothing of some of them."""
+        for field in ("root_ca", "certificate", "private_key", "dictionary"):
+            name = getattr(self, field)
+            if name:
+                try:
+                    with Path(name).open("rb"):
+                        pass
+                except OSError as error:
+                    raise OSError(f"{field}: {name!r} cannot be read: {error.strerror}") from None
 
     def config(self) -> Any:
         """The `zenoh.Config` for these options."""

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from semhier_ros.link.zenoh.config import ZenohOptions, zenoh_module
+from semhier_ros.link.zenoh.config import ZenohOptions, opening_trouble, zenoh_module
 
 _TICK = 0.05
 _RING = 256
@@ -67,6 +67,7 @@ class ZenohEnd:
 
     Subclasses give `_declare(session)` (once, after opening) and `_duties(session, now)` (about twenty times a second).
     Both run in that thread; their exceptions are counted (`errors`, text in `last_error`) and never end it.
+    `trouble`: why the session cannot open now and what to do, as `opening_trouble` says; empty when nothing is wrong.
     """
 
     def __init__(self, options: ZenohOptions, name: str) -> None:
@@ -81,6 +82,7 @@ class ZenohEnd:
         self._wake = threading.Event()
         self._closing = threading.Event()
         self.last_error = ""
+        self.trouble = ""
         self._name = name
         self._servers: list[threading.Thread] = []
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -205,9 +207,12 @@ class ZenohEnd:
         session = None
         while session is None and not self._closing.is_set():
             try:
+                self.options.check_files()
                 session = self._zenoh.open(self.options.config())
+                self.trouble = ""
             except Exception as error:
                 self._failed(error)
+                self.trouble = opening_trouble(error, self.options)
                 self._closing.wait(self.options.retry)
         if session is None:
             return
@@ -217,6 +222,7 @@ class ZenohEnd:
             self._serve(events, self._transport_event)
         except Exception as error:
             self._failed(error)
+            self.trouble = opening_trouble(error, self.options)
         self._session = session
         while not self._closing.is_set():
             self._wake.wait(_TICK)
