@@ -111,7 +111,7 @@ class DecoderNode(ManagedNode):
                 self._outputs[topic] = self.create_publisher(vision.LabelInfo, topic, LATCHED)
             self._outputs[f"{camera}/picture"] = self.create_publisher(Image, f"{camera}/picture", 2)
         self._zenoh = values.link_transport == "zenoh"
-        self._planner = PlannerOutputs(self, levels=self._levels, lasting=values.tracker != "none", zenoh=self._zenoh)
+        self._planner = PlannerOutputs(self, levels=self._levels, lasting=values.follow, zenoh=self._zenoh)
         self._republish = self._zenoh and values.republish_blocks
         if self._republish:
             self._make_block_publishers()

@@ -142,13 +142,12 @@ class ManagedNode(LifecycleNode):
 
     def _take_back(self, before: set[int]) -> None:
         """Ends the topics and timers of this node that were not there `before`: a failed step leaves nothing."""
-        for entities, end in (
-            (self.publishers, self.destroy_publisher),
-            (self.subscriptions, self.destroy_subscription),
-            (self.timers, self.destroy_timer),
-        ):
-            for entity in [entity for entity in entities if id(entity) not in before]:
-                end(entity)
+        for publisher in [item for item in self.publishers if id(item) not in before]:
+            self.destroy_publisher(publisher)
+        for subscription in [item for item in self.subscriptions if id(item) not in before]:
+            self.destroy_subscription(subscription)
+        for timer in [item for item in self.timers if id(item) not in before]:
+            self.destroy_timer(timer)
 
     def start(self) -> bool:
         """Configures and activates, as the `autostart` parameter wishes; False when that failed."""
