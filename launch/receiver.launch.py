@@ -11,6 +11,18 @@ from launch_ros.actions import LifecycleNode
 
 from semhier_ros.launching import Argument, boolean, common, declare, node, texts, words
 
+PLANNERS = {
+    "none": [""],
+    "nav2": ["polygons", "obstacles", "detections_3d", "target", "markers"],
+    "autoware": ["tracked_objects", "predicted_objects", "detections_3d", "markers"],
+}
+
+
+def planner_topics(name: str) -> list[str]:
+    """The topics of a planner's set."""
+    return PLANNERS[name]
+
+
 ARGUMENTS = [
     Argument(
         "cameras",
@@ -57,6 +69,14 @@ ARGUMENTS = [
         parameter="republish_blocks",
         kind=boolean,
         choices=("", "true", "false"),
+    ),
+    Argument(
+        "planner",
+        "Topics for a planner (docs/planners.md): nav2 (polygons, obstacles, detections_3d, target, markers), autoware"
+        " (tracked_objects, predicted_objects, detections_3d, markers), or none.",
+        parameter="planner.topics",
+        kind=planner_topics,
+        choices=("", "none", "nav2", "autoware"),
     ),
     *common("decoder_node", "decoder.yaml"),
 ]
