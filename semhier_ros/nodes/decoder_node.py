@@ -320,8 +320,9 @@ class DecoderNode(ManagedNode):
         )
         self._outputs[f"{camera}/detections/level_{reading.level}"].publish(message)
         if self._planner is not None:
-            codec = self._streams[camera].codec
-            self._planner.reading(camera, codec, reading, output.stamp_ns, output.frame_id)
+            stream = self._streams[camera]
+            scene = stream.scene(now_ns - offset_ns)
+            self._planner.reading(camera, stream.codec, reading, output.stamp_ns, output.frame_id, scene)
         state.readings += 1
         state.reading_time = time.monotonic()
         state.latency = (now_ns - offset_ns - output.stamp_ns) / SECOND

@@ -30,7 +30,7 @@ from visualization_msgs.msg import MarkerArray
 
 from semhier_ros.camera.overlay import draw_overlay
 from semhier_ros.codec.calibration import Calibration
-from semhier_ros.codec.reading import Detection, Reading
+from semhier_ros.codec.reading import Detection, Reading, Scene
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.ground import BoxError, GroundError, Lens, Located, Mount, SizeTable, locate
 from semhier_ros.ground.doors.cursor_on_target import events
@@ -52,12 +52,14 @@ BURST = QoSProfile(depth=64, reliability=ReliabilityPolicy.RELIABLE)
 """For polygons: a frame's come all at once, one message each."""
 STATIC = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 OVERLAY_SECONDS = 0.1
+EARLIEST_SECONDS, LATEST_SECONDS = 1.0, 5.0
+"""How long before and after its frame's stamp a scene may be foretold to."""
 NEEDS = {
     "detections_3d": "vision_msgs",
     "tracked_objects": "autoware_perception_msgs",
     "predicted_objects": "autoware_perception_msgs",
     "annotations": "foxglove_msgs",
-    "scene": "foxglove_msgs",
+    "scene_update": "foxglove_msgs",
 }
 """Topics whose message package no registry ships."""
 
@@ -142,7 +144,7 @@ class PlannerOutputs:
             found["predicted_objects"] = (autoware.PredictedObjects, PLAIN)
         if (foxglove := self._found.get("foxglove_msgs")) is not None:
             found["annotations"] = (foxglove.ImageAnnotations, PLAIN)
-            found["scene"] = (foxglove.SceneUpdate, PLAIN)
+            found["scene_update"] = (foxglove.SceneUpdate, PLAIN)
         kinds = [(name, *found[name]) for name in self._topics if name in found]
         if "detections_3d" in self._topics:
             vision = self._found["vision_msgs"]
@@ -303,26 +305,27 @@ class PlannerOutputs:
     # -- out: called by the worker thread -----------------------------------------------------------------------------
 
     def reading(
-        self, camera: str, codec: Any, reading: Reading, stamp_ns: int, frame_id: str, scene: Any = None
+        self, camera: str, codec: Any, reading: Reading, stamp_ns: int, frame_id: str, scene: Scene | None = None
     ) -> None:
         """Publishes what a reading says of places; never raises.
 
-        codec: that read it. scene: the same objects foretold to now (`codec.reading.Scene`), None where nothing is
+        codec: that read it. scene: the same objects foretold to now, None where nothing is
         followed.
         """
         view = self._views[camera]
         if codec is None or codec.whole_image or view.info is None or not (self._topics or self._outlets):
             return
-        values = self._node.values
-        if reading.level < values.planner_from_level:
+        if reading.level < self._node.values.planner_from_level:
             return
+        if scene is not None and not -EARLIEST_SECONDS <= (scene.stamp_ns - stamp_ns) / SECOND <= LATEST_SECONDS:
+            scene = None  # stamps of another time than the node's, such as a bag's
         try:
             self._say(camera, view, codec, reading, stamp_ns, frame_id, scene)
         except Exception as error:  # what planners get must never cost the node's own topics
             self._warn("planner_errors", f"camera {camera}: {type(error).__name__}: {error}")
 
     def _say(
-        self, camera: str, view: _View, codec: Any, reading: Reading, stamp_ns: int, frame_id: str, scene: Any
+        self, camera: str, view: _View, codec: Any, reading: Reading, stamp_ns: int, frame_id: str, scene: Scene | None
     ) -> None:
         values = self._node.values
         least = values.planner_least_score
@@ -349,7 +352,7 @@ class PlannerOutputs:
         self._overlay(view, detections, located, stamp_ns, frame_id, size)
 
     def _foretold(
-        self, view: _View, codec: Any, reading: Reading, scene: Any, size: tuple[int, int], least: float
+        self, view: _View, codec: Any, reading: Reading, scene: Scene, size: tuple[int, int], least: float
     ) -> tuple[int, list[Detection], dict[str, Any]]:
         """Stamp, detections and their motion of a scene that was foretold to now."""
         objects = [item for item in scene.objects if item.scores and item.scores[0] >= least]
@@ -465,9 +468,9 @@ class PlannerOutputs:
             self._send(view, "target", make.target_pose(target, header))
         if self._wanted(view, "markers"):
             self._send(view, "markers", make.marker_array(located, header, lifetime=values.planner_lifetime))
-        if self._wanted(view, "scene"):
-            scene = make.scene_update(located, header, self._found["foxglove_msgs"], lifetime=values.planner_lifetime)
-            self._send(view, "scene", scene)
+        if self._wanted(view, "scene_update"):
+            update = make.scene_update(located, header, self._found["foxglove_msgs"], lifetime=values.planner_lifetime)
+            self._send(view, "scene_update", update)
 
     def _clearing(self, view: _View, located: list[Located], header: Any, stamp_ns: int) -> PointCloud2:
         values = self._node.values

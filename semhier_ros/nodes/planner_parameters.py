@@ -16,7 +16,7 @@ PLANNER_TOPICS = (
     "predicted_objects",
     "markers",
     "annotations",
-    "scene",
+    "scene_update",
     "overlay",
 )
 """What `planner.topics` may name; each is the last part of its topic's name."""

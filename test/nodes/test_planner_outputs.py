@@ -193,6 +193,10 @@ def test_a_scene_foretold_to_now_moves_and_keeps_its_stamp(host: Any, probe: Any
     node.planner.reading("camera", CODEC, reading(person(11.0)), 4_900_000_000, "lens", scene)
     probe.wait(lambda: messages, what="the polygon")
     assert (messages[0].header.stamp.sec, messages[0].polygon.id) == (5, 77)
+    scene.stamp_ns = 10**18  # the clock of today, the stamps of a bag
+    node.planner.reading("camera", CODEC, reading(person(11.0)), 4_900_000_000, "lens", scene)
+    probe.wait(lambda: len(messages) == 2, what="the reading as it came")
+    assert (messages[1].header.stamp.sec, messages[1].polygon.id) == (4, 0)
     assert not node.said
 
 
