@@ -13,10 +13,10 @@ from sensor_msgs.msg import Image
 
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.packet import Block, Packet
-from semhier_ros.codec.reading import Detection, Reading
+from semhier_ros.codec.reading import Detection, Reading, Scene
 from semhier_ros.codec.stream_info import MAX_FRAME_ID_BYTES, StreamInfo
 from semhier_ros.msg import BlockRequest as BlockRequestMessage
-from semhier_ros.msg import SemanticBlock, SemanticDetection, SemanticDetectionArray
+from semhier_ros.msg import SemanticBlock, SemanticDetection, SemanticDetectionArray, SemanticScene, SemanticTrack
 from semhier_ros.msg import StreamInfo as StreamInfoMessage
 
 SECOND = 1_000_000_000
@@ -212,3 +212,31 @@ def label_info(names: Sequence[Sequence[str]], header: Any, vision: Any) -> Any:
     flat = [name for level in names for name in level]
     result.class_map = [vision.VisionClass(class_id=number, class_name=name) for number, name in enumerate(flat)]
     return result
+
+
+def scene_message(scene: Scene, frame_id: str) -> SemanticScene:
+    """The ROS message of a living scene; `frame_id`: the source pictures' coordinate frame."""
+    message = SemanticScene(read_stamp=ns_to_time(scene.read_ns or 0))
+    message.header.stamp, message.header.frame_id = ns_to_time(scene.stamp_ns), frame_id
+    message.camera_velocity_x, message.camera_velocity_y = scene.camera_velocity
+    message.objects = [
+        SemanticTrack(
+            id=item.id % 2**32,
+            x_min=item.box[0],
+            y_min=item.box[1],
+            x_max=item.box[2],
+            y_max=item.box[3],
+            velocity_x=item.velocity[0],
+            velocity_y=item.velocity[1],
+            covariance_xx=item.covariance[0],
+            covariance_xy=item.covariance[1],
+            covariance_yy=item.covariance[2],
+            age=item.age,
+            since=item.since,
+            path=list(item.path),
+            names=list(item.names),
+            scores=list(item.scores),
+        )
+        for item in scene.objects
+    ]
+    return message

@@ -25,7 +25,7 @@ from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.packet import Block, Packet, PacketError
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.msg import BlockRequest as BlockRequestMessage
-from semhier_ros.msg import SemanticBlock, SemanticDetectionArray
+from semhier_ros.msg import SemanticBlock, SemanticDetectionArray, SemanticScene
 from semhier_ros.msg import StreamInfo as StreamInfoMessage
 from semhier_ros.nodes import operator_words
 from semhier_ros.nodes.conversions import (
@@ -40,6 +40,7 @@ from semhier_ros.nodes.conversions import (
     request_from_message,
     request_message,
     rgb_message,
+    scene_message,
     stream_info_from_message,
     stream_info_to_message,
     time_to_ns,
@@ -109,9 +110,13 @@ class DecoderNode(ManagedNode):
             if vision is not None:
                 topic = f"{camera}/label_info"
                 self._outputs[topic] = self.create_publisher(vision.LabelInfo, topic, LATCHED)
+            if values.scene_rate > 0 and not all(codec.whole_image for codec in loaded):
+                self._outputs[f"{camera}/scene"] = self.create_publisher(SemanticScene, f"{camera}/scene", READINGS)
             self._outputs[f"{camera}/picture"] = self.create_publisher(Image, f"{camera}/picture", 2)
         self._zenoh = values.link_transport == "zenoh"
-        self._planner = PlannerOutputs(self, levels=self._levels, lasting=values.follow, zenoh=self._zenoh)
+        self._planner = PlannerOutputs(
+            self, levels=self._levels, lasting=values.follow or values.scene_rate > 0, zenoh=self._zenoh
+        )
         self._republish = self._zenoh and values.republish_blocks
         if self._republish:
             self._make_block_publishers()
@@ -151,10 +156,9 @@ class DecoderNode(ManagedNode):
                 above=values.ask_above,
                 near=values.ask_near,
             )
+        follow = values.follow or values.scene_rate > 0
         self._streams = {
-            camera: DecoderEnd(
-                camera, self._codecs, values.keep_frames, self._hear, tap=tap, follow=values.follow, ask=ask
-            )
+            camera: DecoderEnd(camera, self._codecs, values.keep_frames, self._hear, tap=tap, follow=follow, ask=ask)
             for camera in values.cameras
         }
         self._worker = DecodeWorker(
@@ -180,6 +184,9 @@ class DecoderNode(ManagedNode):
             for camera in values.cameras:
                 self._publish_labels(camera, codec, Header(stamp=ns_to_time(self.now_ns())))
         self._report_timer = self.create_timer(1.0, self._report, clock=steady_clock())
+        self._scene_timer: Any = None
+        if values.scene_rate > 0:
+            self._scene_timer = self.create_timer(1.0 / values.scene_rate, self._publish_scenes, clock=steady_clock())
 
     def _subscribe(self, asks: bool) -> None:
         names = self._block_names()
@@ -222,6 +229,8 @@ class DecoderNode(ManagedNode):
             self._receiver.close()
             self._receiver = None
         self.destroy_timer(self._report_timer)
+        if self._scene_timer is not None:
+            self.destroy_timer(self._scene_timer)
         if self._worker is not None:
             self._worker.close()
             self._worker = None
@@ -310,11 +319,23 @@ class DecoderNode(ManagedNode):
             return stream.has_picture(output.reading)
         return choice == "every_block" or (choice == "on_complete" and stream.is_complete(output.reading))
 
+    def _offset_ns(self, camera: str) -> int:
+        """By how much this clock is ahead of the encoder's, as far as the link has measured it."""
+        books = None if self._receiver is None else self._receiver.books(camera)
+        return int(books.clock.offset_us * 1000) if books is not None and books.clock is not None else 0
+
+    def _publish_scenes(self) -> None:
+        """Every camera's objects as they are now, on the clock of the frames' stamps."""
+        for camera, end in self._streams.items():
+            scene = end.scene(self.now_ns() - self._offset_ns(camera))
+            publisher = self._outputs.get(f"{camera}/scene")
+            if scene is not None and publisher is not None and end.info is not None:
+                publisher.publish(scene_message(scene, end.info.frame_id))
+
     def _publish_reading(self, camera: str, output: Output) -> None:
         state = self._cameras[camera]
         reading, now_ns = output.reading, self.now_ns()
-        books = None if self._receiver is None else self._receiver.books(camera)
-        offset_ns = books.clock.offset_us * 1000 if books is not None and books.clock is not None else 0
+        offset_ns = self._offset_ns(camera)
         message = reading_message(
             reading, output.stamp_ns, output.frame_id, now_ns - offset_ns, self.values.least_score
         )

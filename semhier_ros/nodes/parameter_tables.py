@@ -245,6 +245,13 @@ DECODER = ParameterTable(
             live=True,
         ),
         Parameter(
+            "scene_rate",
+            0.0,
+            "Scenes a second on <camera>/scene: the objects foretold to now (0: none); above 0, `follow` is on.",
+            low=0.0,
+            high=50.0,
+        ),
+        Parameter(
             "queue",
             128,
             "Packets per camera that may wait for decoding; beyond it the oldest goes and is counted.",

@@ -16,6 +16,7 @@ whose probability has fallen below `LEAST_SHOWN`, be it unseen for long or too u
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -86,7 +87,7 @@ class _Object:
 
 
 class LivingScene:
-    """The objects of one camera over time. Use from one thread.
+    """The objects of one camera over time. One thread may follow while others ask.
 
     size: width and height of the pictures, in whose pixels boxes are. tree: of the taxonomy that names objects.
     models: how restless the scene may be, see `scene.forecast`; `forecast.STILL` alone shows readings as they came.
@@ -103,6 +104,7 @@ class LivingScene:
         self._size, self._tree, self._models = size, tree, models
         self._confidence = confidence or Confidence()
         self._number = 0
+        self._lock = threading.Lock()
         self._clear()
 
     def _clear(self) -> None:
@@ -125,6 +127,10 @@ class LivingScene:
         the others name them. A frame older than the newest still finds the ids it had, and moves nothing; one more than
         two seconds away, forwards or backwards, begins a new scene.
         """
+        with self._lock:
+            return self._follow(stamp_ns, reading)
+
+    def _follow(self, stamp_ns: int, reading: Reading) -> Reading:
         if self._now_ns is not None and abs(stamp_ns - self._now_ns) > MOST_SECONDS * 1e9:
             self._clear()
         if stamp_ns not in self._frames:
@@ -233,6 +239,10 @@ class LivingScene:
     def at(self, stamp_ns: int) -> Scene:
         """The scene as it is at `stamp_ns`, on the clock of the frames' stamps; at the newest reading's own time at the
         earliest, and at most `MOST_SECONDS` after it."""
+        with self._lock:
+            return self._at(stamp_ns)
+
+    def _at(self, stamp_ns: int) -> Scene:
         if self._now_ns is None:
             return Scene(stamp_ns, None, (), (0.0, 0.0))
         age = max(0.0, (stamp_ns - self._now_ns) / 1e9)

@@ -18,7 +18,7 @@ from semhier_ros.msg import BlockRequest as BlockRequestMessage
 
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.packet import Block, Packet, PacketError, split
-from semhier_ros.codec.reading import Detection, Reading
+from semhier_ros.codec.reading import Detection, Reading, Scene, TrackedObject
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.nodes import conversions as convert
 
@@ -210,3 +210,24 @@ def test_a_whole_image_becomes_a_classification_finest_level_first(vision: Any) 
     assert named[0] == (str((0, 1, 5)[depth - 1] + item.path[-1]), item.scores[-1])
     assert named[depth - 1] == (str(item.path[0]), item.scores[0])
     assert len(named) == depth + len(item.other_nodes)
+
+
+def test_a_scene_becomes_a_message_with_all_that_is_known_of_its_objects() -> None:
+    item = TrackedObject(
+        2**32 + 5, (1.0, 2.0, 30.0, 40.0), (12.0, -3.0), (4.0, 1.0, 5.0), 0.25, 2.5, (0, 1), ("car", "bus"), (0.75, 0.5)
+    )
+    message = convert.scene_message(
+        Scene(1_700_000_000_123_456_789, 1_700_000_000_000_000_000, (item,), (7.0, 8.0)), "lens"
+    )
+    assert convert.time_to_ns(message.header.stamp) == 1_700_000_000_123_456_789
+    assert convert.time_to_ns(message.read_stamp) == 1_700_000_000_000_000_000
+    assert message.header.frame_id == "lens"
+    assert (message.camera_velocity_x, message.camera_velocity_y) == (7.0, 8.0)
+    (track,) = message.objects
+    assert track.id == 5, "ids wrap as the field does"
+    assert (track.x_min, track.y_min, track.x_max, track.y_max) == item.box
+    assert (track.velocity_x, track.velocity_y) == item.velocity
+    assert (track.covariance_xx, track.covariance_xy, track.covariance_yy) == item.covariance
+    assert (track.age, track.since) == (item.age, item.since)
+    assert (tuple(track.path), tuple(track.names), tuple(track.scores)) == (item.path, item.names, item.scores)
+    assert convert.time_to_ns(convert.scene_message(Scene(5, None, (), (0.0, 0.0)), "").read_stamp) == 0
