@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.canvas import check_picture
-from semhier_ros.codec.model import EncodeChanges, EncodeOptions, Model, Motion, PictureRequest
+from semhier_ros.codec.model import Detected, EncodeChanges, EncodeOptions, Model, Motion, PictureRequest
 from semhier_ros.codec.packet import Block, PacketError
 from semhier_ros.codec.reading import Detection, Reading, Scene
 from semhier_ros.loading import load_model
@@ -47,28 +47,55 @@ class Codec:
         self.whole_image = model.whole_image
 
     @classmethod
-    def load(cls, model: str | Path, device: str = "auto", *, threads: int = 0, precision: str = "auto") -> Codec:
-        """Load a model by name (`road`, `imagenet`) or by the path of its folder.
+    def load(
+        cls,
+        model: str | Path,
+        device: str = "auto",
+        *,
+        threads: int = 0,
+        precision: str = "auto",
+        detector: str | Path | None = None,
+        detector_layout: str | None = None,
+        detector_names: str | Path | Sequence[str] | None = None,
+        detector_size: tuple[int, int] | None = None,
+        detector_engine: str = "auto",
+    ) -> Codec:
+        """Load a model by name (`road`, `coco80`, `imagenet`) or by the path of its folder.
 
         device: `cpu` (OpenVINO), `cuda` (torch, half precision), `torch` (torch on the CPU: for comparing the two
         paths) or `auto` (cuda where torch and a GPU are there, else cpu). threads: CPU threads of the networks, 0 for
         the runtime's own choice. precision: of the CPU networks, `f32`, `bf16` or `auto` (bfloat16 where the CPU has
         it and accuracy does not suffer: `codec.graphs.COARSE_GRAPHS`).
 
+        For models whose detector is not ours (docs/adopt.md): detector: an ONNX file to use instead of the model's.
+        detector_layout: how it is read, a name of `scene.detectors.layouts.LAYOUTS` or a YAML file (None: as the model
+        has it, or as its tensors suggest). detector_names: its classes: `coco80`, `coco91`, a text file or the names
+        themselves (None: as the model has them). detector_size: width and height of its input. detector_engine: `auto`,
+        `openvino`, `onnxruntime`, `cuda` or `tensorrt`.
+
         Raises:
-            ModelError: the folder is missing or not whole. ValueError: an argument outside its range.
+            ModelError: the folder is missing or not whole. ValueError: an argument outside its range, or a detector
+            that does not fit (`DetectorError`).
         """
-        return cls(load_model(find_model(model), device, threads, precision))
+        choice = None
+        if detector_engine != "auto" or any(
+            given is not None for given in (detector, detector_layout, detector_names, detector_size)
+        ):
+            from semhier_ros.scene.detectors.choice import DetectorChoice
+
+            choice = DetectorChoice.of(detector, detector_layout, detector_names, detector_size, detector_engine)
+        return cls(load_model(find_model(model), device, threads, precision, choice))
 
     def encode(
         self,
-        image_rgb: NDArray[np.uint8],
+        image_rgb: NDArray[np.uint8] | None,
         options: EncodeOptions | None = None,
         *,
         frame: int = 0,
         **changes: Unpack[EncodeChanges],
     ) -> list[Block]:
-        """The blocks of one picture (H,W,3 uint8 RGB), coarse first.
+        """The blocks of one picture (H,W,3 uint8 RGB), coarse first. Where `detected` says what is in it, the picture
+        may be None: there are no picture blocks then.
 
         options: what is asked of the encoder (None: the model's usual). frame: its number, 0..65535. changes: single
         fields of the options, as in `encode(image, max_bytes=60)`.
@@ -80,7 +107,7 @@ class Codec:
 
     def encode_stepwise(
         self,
-        image_rgb: NDArray[np.uint8],
+        image_rgb: NDArray[np.uint8] | None,
         options: EncodeOptions | None = None,
         *,
         frame: int = 0,
@@ -88,8 +115,15 @@ class Codec:
     ) -> Iterator[Block]:
         """The same blocks as `encode`, each as soon as it is made: a sender that is behind can stop before the
         picture's networks run. Arguments and errors as there; errors come before the first block."""
-        image = check_picture(image_rgb)
         options = replace(options or EncodeOptions(), **changes)
+        if image_rgb is None and options.detected is None:
+            raise ValueError("image: none, and nothing was detected in it either")
+        image = None if image_rgb is None else check_picture(image_rgb)
+        if image is not None and options.detected is not None and options.detected.size != image.shape[1::-1]:
+            width, height = options.detected.size
+            raise ValueError(
+                f"detected: in a picture of {width}x{height}, but this is {image.shape[1]}x{image.shape[0]}"
+            )
         if not 0 <= frame < FRAMES:
             raise ValueError(f"frame: {frame} is outside 0..{FRAMES - 1}")
         count = len(self.block_names) if options.blocks is None else options.blocks
@@ -112,6 +146,29 @@ class Codec:
                 return
             yield Block(self.stream_tag, frame, index, data)
             index += 1
+
+    def detected(
+        self,
+        size: tuple[int, int],
+        boxes: NDArray[np.floating],
+        classes: Sequence[str | int],
+        scores: Sequence[float] | NDArray[np.floating],
+    ) -> Detected:
+        """What a detector of your own found in a picture of `size` (width, height), for `encode(image, detected=…)`.
+
+        boxes n,4: corners x0, y0, x1, y1 in pixels. classes n: names of the model's leaves, or numbers in the order of
+        its detector's classes. scores n: 0..1.
+
+        Raises:
+            ValueError: the model finds objects by itself, or its tree lacks a class.
+        """
+        made = getattr(self.model, "detected", None)
+        if made is None:
+            raise ValueError(f"detected: model {self.name} has no objects")
+        found, lacking = made(size, boxes, classes, scores)
+        if lacking:
+            raise ValueError(f"detected: class {lacking[0]!r} is no leaf of model {self.name}'s tree")
+        return found
 
     def motion(self) -> Motion | None:
         """A new memory of one camera's objects for `EncodeOptions.motion`; None for models without objects."""
@@ -212,18 +269,18 @@ class Decoder:
         return self._reading(block.frame, frame, fresh=frame.prefix > before)
 
     def picture(self, frame: int) -> NDArray[np.uint8] | None:
-        """The picture (H,W,3 uint8 RGB, source size) of a kept frame from its last complete prefix, or None before
-        block 0 came. From semantic blocks alone it shows what the model learned to paint from meaning, a blur at
-        best."""
+        """The picture (H,W,3 uint8 RGB, source size) of a kept frame from its last complete prefix; None before
+        block 0 came, and from a model without pictures. From semantic blocks alone it shows what the model learned to
+        paint from meaning, a blur at best."""
         state = self._frames.get(frame)
-        if state is None or state.code is None:
+        if state is None or state.code is None or not self._codec.model.paints:
             return None
         return self._codec.model.picture(state.code, state.prefix, self._size)
 
     def picture_request(self, frame: int) -> PictureRequest | None:
-        """What `Codec.pictures` needs to make the picture of a kept frame; None before block 0 came."""
+        """What `Codec.pictures` needs to make the picture of a kept frame; None where `picture` gives None."""
         state = self._frames.get(frame)
-        if state is None or state.code is None:
+        if state is None or state.code is None or not self._codec.model.paints:
             return None
         return PictureRequest(state.code, state.prefix, self._size)
 

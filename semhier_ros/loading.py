@@ -7,42 +7,77 @@ no torch, and the other way round.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from semhier_ros.codec.model import Model
 from semhier_ros.codec.model_folder import read_kind
+
+if TYPE_CHECKING:
+    from semhier_ros.scene.detectors.choice import DetectorChoice
+    from semhier_ros.scene.folder import SceneFolder
 
 GPU_NODES = ("nvidiactl", "nvhost-gpu", "nvgpu", "dxg")  # NVIDIA on PCs, on Jetson, in WSL
 DEVICES = ("auto", "cpu", "cuda", "torch")
 
 
-def load_model(folder: Path, device: str, threads: int, precision: str) -> Model[Any]:
-    """The model in `folder`, of whatever kind its model.json says. Arguments as `Codec.load` describes them.
+def load_model(
+    folder: Path, device: str, threads: int, precision: str, choice: DetectorChoice | None = None
+) -> Model[Any]:
+    """The model in `folder`, of whatever kind its model.json says. Arguments as `Codec.load` describes them; choice: of
+    the detector, for models whose detector is not ours.
 
     Raises:
         ModelError: the folder is missing or not whole, or of a kind that this release does not know.
-        ValueError: an argument outside its range.
+        ValueError: an argument outside its range, or a detector that does not fit.
     """
     kind = read_kind(folder)
     if device not in DEVICES:
         raise ValueError(f"device: {device!r} is not one of {', '.join(DEVICES)}")
     if device == "auto":
         device = "cuda" if cuda_usable() else "cpu"
-    load = _whole_image if kind == "whole-image" else _scene
-    return load(folder, device, threads, precision)
+    if kind == "scene":
+        return _scene(folder, device, threads, precision, choice)
+    if choice is not None:
+        raise ValueError(f"detector: {folder.name} names whole images; it has none")
+    return _whole_image(folder, device, threads, precision)
 
 
-def _scene(path: Path, device: str, threads: int, precision: str) -> Model[Any]:
+def _scene(path: Path, device: str, threads: int, precision: str, choice: DetectorChoice | None) -> Model[Any]:
     from semhier_ros.scene.backend import OpenVinoBackend
     from semhier_ros.scene.folder import read_scene_folder
     from semhier_ros.scene.model import SceneModel
 
     folder = read_scene_folder(path)
+    if not folder.own_detector:
+        return _with_detector(folder, device, threads, precision, choice)
+    if choice is not None:
+        raise ValueError(f"detector: model {folder.name} has a detector of its own design; it takes no other")
     if device == "cpu":
         return SceneModel(folder, OpenVinoBackend(folder.path, threads, precision))
     from semhier_ros.torch.scene_backend import TorchBackend
 
     return SceneModel(folder, TorchBackend(folder, "cpu" if device == "torch" else "cuda"))
+
+
+def _with_detector(
+    folder: SceneFolder, device: str, threads: int, precision: str, choice: DetectorChoice | None
+) -> Model[Any]:
+    """A scene model whose detector is not ours. Pictures, where it has any, are made by OpenVINO on every device."""
+    from semhier_ros.scene.backend import OpenVinoBackend
+    from semhier_ros.scene.detectors.choice import DetectorChoice, has_cuda_engine, open_detector
+    from semhier_ros.scene.model import SceneModel
+
+    chosen = choice or DetectorChoice()
+    engine = "cuda" if chosen.engine == "auto" and device == "cuda" and has_cuda_engine() else chosen.engine
+    known = chosen.path is not None or folder.detector is not None
+    model = SceneModel(
+        folder,
+        OpenVinoBackend(folder.path, threads, precision),
+        (lambda: open_detector(folder, chosen, engine, threads)) if known else None,
+    )
+    if chosen.path is not None:
+        model.open_detector()  # what does not fit is told when it is brought, not when the first picture comes
+    return model
 
 
 def _whole_image(path: Path, device: str, threads: int, precision: str) -> Model[Any]:

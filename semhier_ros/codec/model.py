@@ -26,6 +26,18 @@ class Motion(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Detected:
+    """What a detector of the sender's own found in one picture, for models that take it (`Codec.detected` makes one).
+
+    size: width and height of the picture. boxes n,4: corners x0, y0, x1, y1 in its pixels. scores n,leaves: 0..1.
+    """
+
+    size: tuple[int, int]
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
 class EncodeOptions:
     """What an encoder may be asked.
 
@@ -34,7 +46,7 @@ class EncodeOptions:
     something. threshold: least objectness worth sending, of scenes, 0..1 (None: the model's own); higher means fewer
     objects and fewer bytes. quality: operating point of whole-image models, 0 the fewest bytes (None: the model's own).
     motion: the camera's memory, handed over with each of its frames, so that what moves counts as important (None:
-    nothing moves); `Codec.motion` makes one.
+    nothing moves); `Codec.motion` makes one. detected: what was found in the picture already, so that no detector runs.
     """
 
     blocks: int | None = None
@@ -42,6 +54,7 @@ class EncodeOptions:
     threshold: float | None = None
     quality: int | None = None
     motion: Motion | None = None
+    detected: Detected | None = None
 
 
 class EncodeChanges(TypedDict, total=False):
@@ -52,6 +65,7 @@ class EncodeChanges(TypedDict, total=False):
     threshold: float | None
     quality: int | None
     motion: Motion | None
+    detected: Detected | None
 
 
 class PictureRequest(NamedTuple):
@@ -66,7 +80,8 @@ class Model(Protocol[Code]):
     """A model of any kind, loaded. Safe to share between threads.
 
     view_size: width and height of the picture that its networks see. levels: how many levels its blocks name.
-    batches: whether several pictures made together cost less than one after another.
+    batches: whether several pictures made together cost less than one after another. paints: whether it has pictures at
+    all; where not, `picture` is never asked.
     """
 
     name: str
@@ -79,6 +94,7 @@ class Model(Protocol[Code]):
     whole_image: bool
     taxonomy: Taxonomy
     view_size: tuple[int, int]
+    paints: bool
 
     @property
     def batches(self) -> bool: ...
@@ -91,9 +107,10 @@ class Model(Protocol[Code]):
         """Raises ValueError, naming the range, for an option that this model does not take or that is outside it."""
         ...
 
-    def encode(self, image: NDArray[np.uint8], blocks: int, options: EncodeOptions) -> Iterator[bytes]:
+    def encode(self, image: NDArray[np.uint8] | None, blocks: int, options: EncodeOptions) -> Iterator[bytes]:
         """The first `blocks` blocks of a picture (H,W,3 uint8 RGB), each made when it is asked for; fewer where
-        `max_bytes` leaves nothing to say in the next."""
+        `max_bytes` leaves nothing to say in the next. Without a picture, `options.detected` says what is in it, and
+        there are no picture blocks."""
         ...
 
     def decode(self, index: int, data: bytes, code: Code | None) -> Code:

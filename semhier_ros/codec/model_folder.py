@@ -116,8 +116,9 @@ def reading(folder: Path) -> Iterator[None]:
         raise ModelError(f"{folder}: {error}") from error
 
 
-def read_folder(folder: Path, graphs: Sequence[str]) -> ModelFolder:
-    """Read and check a model folder of any kind; `graphs` are the names of its kind's ONNX graphs.
+def read_folder(folder: Path, graphs: Sequence[str], others: Sequence[str] = ()) -> ModelFolder:
+    """Read and check a model folder of any kind; `graphs` are the names of its kind's ONNX graphs, `others` the names
+    of further files that shape a reading.
 
     Raises:
         ModelError: a file is missing, unreadable, or not the one that the hashes in `model.json` name, or the tree of
@@ -128,7 +129,7 @@ def read_folder(folder: Path, graphs: Sequence[str]) -> ModelFolder:
         if card["format"] != FORMAT:
             raise ModelError(f"{folder}/model.json: format {card['format']}, this release reads format {FORMAT}")
         found = stream_hash(folder, card["layout"])
-        for field, value in (("stream_hash", found), ("model_hash", model_hash(folder, found, graphs))):
+        for field, value in (("stream_hash", found), ("model_hash", model_hash(folder, found, graphs, others))):
             if card[field] != value:
                 raise ModelError(f"{folder}: {field} is {value}, model.json says {card[field]}: a file was changed")
         taxonomy = Taxonomy.load(folder / "taxonomy.yaml")
@@ -198,10 +199,10 @@ def stream_hash(folder: Path, layout: Mapping[str, Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def model_hash(folder: Path, stream: str, graphs: Sequence[str]) -> str:
+def model_hash(folder: Path, stream: str, graphs: Sequence[str], others: Sequence[str] = ()) -> str:
     """Of a stream hash and the folder's files that shape a reading."""
     digest = hashlib.sha256(stream.encode())
-    for name in (*HASHED, *(f"{graph}.onnx" for graph in graphs)):
+    for name in (*HASHED, *(f"{graph}.onnx" for graph in graphs), *others):
         digest.update(name.encode() + b"\0" + hashlib.sha256((folder / name).read_bytes()).digest())
     return digest.hexdigest()[:16]
 
@@ -237,9 +238,16 @@ def write_heads(folder: Path, heads: Mapping[str, NDArray[Any]]) -> None:
 
 
 def write_card(
-    folder: Path, kind: str, name: str, layout: Mapping[str, Any], settings: Mapping[str, Any], graphs: Sequence[str]
+    folder: Path,
+    kind: str,
+    name: str,
+    layout: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    graphs: Sequence[str],
+    others: Sequence[str] = (),
 ) -> None:
-    """Write `model.json` with the hashes of what lies in the folder. `settings`: the kind's own fields.
+    """Write `model.json` with the hashes of what lies in the folder. `settings`: the kind's own fields; graphs, others:
+    as `read_folder` has them.
 
     Raises:
         ModelError: the folder's tree is not the layout's.
@@ -254,6 +262,6 @@ def write_card(
         **settings,
         "layout": values,
         "stream_hash": known,
-        "model_hash": model_hash(folder, known, graphs),
+        "model_hash": model_hash(folder, known, graphs, others),
     }
     write_whole(folder / "model.json", json.dumps(card, indent=1) + "\n")

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.model_folder import (
     KINDS,
+    ModelError,
     StreamParts,
+    read_card,
     read_folder,
     reading,
     write_card,
     write_stream_parts,
 )
 from semhier_ros.scene.backend import GRAPHS
+from semhier_ros.scene.detectors.layouts import DetectorError
+from semhier_ros.scene.detectors.runtime import DetectorSpec
 from semhier_ros.scene.layout import SceneLayout
 from semhier_ros.scene.objects import ObjectProjection
 from semhier_ros.scene.stream import SceneStream
 from semhier_ros.taxonomy import Taxonomy
+from semhier_ros.whole_file import write_whole
+
+OWN, DESCRIBED, NONE = "own", "described", "none"
+"""Where a folder's detector is: `detector.onnx` of our own design; another one, described in DETECTOR_CARD; nowhere,
+for whoever loads the folder brings one."""
+DETECTOR_CARD = "detector.json"
+PICTURE_GRAPHS = GRAPHS[1:]
 
 
 @dataclass(frozen=True)
 class SceneFolder:
-    """A loaded folder. `canvas` is (width, height); `threshold` the least objectness worth sending."""
+    """A loaded folder. `canvas` is (width, height); `threshold` the least objectness worth sending. `detector`: of
+    those that are not ours; `own_detector`: whether it is ours. `picture_planes`: how many planes of meaning the
+    synthesis is told, of which one that is not ours knows the first (None: as many as the tree's groups need).
+    """
 
     path: Path
     name: str
@@ -38,6 +54,9 @@ class SceneFolder:
     taxonomy: Taxonomy
     stream_hash: str
     model_hash: str
+    own_detector: bool = True
+    detector: DetectorSpec | None = None
+    picture_planes: int | None = None
 
 
 def read_scene_folder(folder: Path) -> SceneFolder:
@@ -46,7 +65,10 @@ def read_scene_folder(folder: Path) -> SceneFolder:
     Raises:
         ModelError: a file is missing, unreadable, or not the one that the hashes in `model.json` name.
     """
-    found = read_folder(folder, GRAPHS)
+    with reading(folder):
+        card = read_card(folder)
+        graphs, others = _files(folder, card.get("detector", OWN), card["layout"].get("picture_groups"))
+    found = read_folder(folder, graphs, others)
     with reading(folder):
         return SceneFolder(
             path=folder,
@@ -59,7 +81,28 @@ def read_scene_folder(folder: Path) -> SceneFolder:
             taxonomy=found.taxonomy,
             stream_hash=found.stream_hash,
             model_hash=found.model_hash,
+            own_detector=found.settings.get("detector", OWN) == OWN,
+            detector=_read_detector(folder, found.settings) if others else None,
+            picture_planes=found.settings.get("picture_planes"),
         )
+
+
+def _files(folder: Path, detector: Any, picture_groups: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The graphs and other files that a folder's hash covers."""
+    if detector not in (OWN, DESCRIBED, NONE):
+        raise ModelError(f"{folder}/model.json: detector {detector!r} is not one of {OWN}, {DESCRIBED}, {NONE}")
+    if detector == OWN:
+        return GRAPHS, ()
+    return PICTURE_GRAPHS if picture_groups else (), (DETECTOR_CARD,) if detector == DESCRIBED else ()
+
+
+def _read_detector(folder: Path, settings: Mapping[str, Any]) -> DetectorSpec:
+    """What DETECTOR_CARD says; where the file lies stands in model.json, so that a file may move."""
+    try:
+        values = json.loads((folder / DETECTOR_CARD).read_text(encoding="utf-8"))
+        return DetectorSpec.from_dict(values | {"file": settings["detector_file"]}, f"{folder}/{DETECTOR_CARD}")
+    except (json.JSONDecodeError, UnicodeDecodeError, DetectorError) as error:
+        raise ModelError(f"{folder}/{DETECTOR_CARD}: {error}") from error
 
 
 def _projection(heads: Mapping[str, NDArray[np.float32]]) -> ObjectProjection:
@@ -75,7 +118,8 @@ def _projection(heads: Mapping[str, NDArray[np.float32]]) -> ObjectProjection:
 def _stream(layout: SceneLayout, parts: StreamParts) -> SceneStream:
     arrays = parts.arrays
     stream = SceneStream(layout, parts.tables, parts.networks, arrays["occupancy_rows"], arrays["picture_shifts"])
-    stream.pictures  # noqa: B018 - checks its parts
+    if layout.picture_groups:
+        stream.pictures  # noqa: B018 - checks its parts
     return stream
 
 
@@ -88,7 +132,32 @@ def write_scene_stream(folder: Path, stream: SceneStream) -> None:
     write_stream_parts(folder, StreamParts(dict(stream.tables), dict(stream.networks), arrays))
 
 
-def write_scene_card(folder: Path, name: str, canvas: tuple[int, int], threshold: float, layout: SceneLayout) -> None:
-    """Write `model.json` with the hashes of what lies in the folder."""
-    settings = {"canvas": list(canvas), "threshold": threshold}
-    write_card(folder, KINDS[0], name, asdict(layout), settings, GRAPHS)
+def write_scene_card(
+    folder: Path,
+    name: str,
+    canvas: tuple[int, int],
+    threshold: float,
+    layout: SceneLayout,
+    *,
+    own_detector: bool = True,
+    detector: DetectorSpec | None = None,
+    picture_planes: int | None = None,
+) -> None:
+    """Write `model.json` with the hashes of what lies in the folder, and DETECTOR_CARD for a detector that is not ours.
+
+    own_detector: whether the folder has `detector.onnx` of our own design; where not, `detector` describes another
+    (None: whoever loads the folder brings one).
+    """
+    settings: dict[str, Any] = {"canvas": list(canvas), "threshold": threshold}
+    if own_detector:
+        write_card(folder, KINDS[0], name, asdict(layout), settings, GRAPHS)
+        return
+    settings["detector"] = DESCRIBED if detector is not None else NONE
+    if detector is not None:
+        values = detector.to_dict()
+        settings["detector_file"] = values.pop("file")
+        write_whole(folder / DETECTOR_CARD, json.dumps(values, indent=1) + "\n")
+    if picture_planes is not None:
+        settings["picture_planes"] = picture_planes
+    graphs, others = _files(folder, settings["detector"], layout.picture_groups)
+    write_card(folder, KINDS[0], name, asdict(layout), settings, graphs, others)

@@ -9,23 +9,31 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.graphs import PictureParts
-from semhier_ros.codec.model import EncodeOptions, PictureRequest
+from semhier_ros.codec.model import Detected, EncodeOptions, PictureRequest
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.codec.reading import Detection
 from semhier_ros.scene.backend import Backend
 from semhier_ros.scene.budget import Motion, importance, pare
+from semhier_ros.scene.detectors.layouts import DetectorError
+from semhier_ros.scene.detectors.names import LeafIndex
+from semhier_ros.scene.detectors.runtime import Detector
+from semhier_ros.scene.finders import DetectorFinder, Finder, OwnFinder
 from semhier_ros.scene.folder import SceneFolder
 from semhier_ros.scene.layout import SceneCode
-from semhier_ros.scene.objects import Objects, code_objects, code_picture, find_objects
+from semhier_ros.scene.objects import Objects, code_objects, code_picture
 from semhier_ros.scene.reader import SceneReader, meaning_map
 
 
 class SceneModel:
-    """`codec.model.Model` of scenes."""
+    """`codec.model.Model` of scenes. finder: where a picture's objects come from.
+
+    open_detector: opens a detector that is not ours, when it is first needed (None: there is none).
+    """
 
     whole_image = False
+    finder: Finder
 
-    def __init__(self, folder: SceneFolder, backend: Backend):
+    def __init__(self, folder: SceneFolder, backend: Backend, open_detector: Callable[[], Detector] | None = None):
         self.folder, self.backend, self.stream = folder, backend, folder.stream
         self.name, self.path = folder.name, folder.path
         self.stream_hash, self.model_hash = folder.stream_hash, folder.model_hash
@@ -35,6 +43,63 @@ class SceneModel:
         self.taxonomy = folder.taxonomy
         self.view_size = folder.canvas
         self.reader = SceneReader(self.stream, self.taxonomy, folder.heads)
+        self.paints = bool(self.stream.layout.picture_groups)
+        if folder.own_detector:
+            self.finder = OwnFinder(lambda canvas: self.backend.detect(canvas), folder.canvas, self.stream.layout)
+        else:
+            features = len(folder.projection.feature_mean)
+            self.finder = DetectorFinder(
+                open_detector or self._no_detector, folder.canvas, self.stream.layout, features
+            )
+
+    def open_detector(self) -> None:
+        """Opens a detector that is not ours, where it is not open yet: what an encoder does before its first picture.
+
+        Raises:
+            DetectorError: there is none, or it does not fit.
+        """
+        if isinstance(self.finder, DetectorFinder):
+            _ = self.finder.detector
+
+    def _no_detector(self) -> Detector:
+        raise DetectorError(
+            f"detector: model {self.name} has none; bring one, as in Codec.load({self.name!r}, detector='yolox_s.onnx')"
+        )
+
+    def detected(
+        self,
+        size: tuple[int, int],
+        boxes: NDArray[np.floating],
+        classes: Sequence[str | int],
+        scores: Sequence[float] | NDArray[np.floating],
+    ) -> tuple[Detected, tuple[str, ...]]:
+        """What a detector outside found in a picture of `size` (width, height), and the classes that the tree lacks.
+
+        boxes n,4: corners in pixels. classes n: names of leaves, or numbers in the order of the names of the model's
+        detector (else of the leaves). scores n: 0..1. Boxes of classes that the tree lacks, or whose numbers are not
+        finite, are left out.
+
+        Raises:
+            DetectorError: the model finds objects itself.
+        """
+        if not isinstance(self.finder, DetectorFinder):
+            raise DetectorError(f"detected: model {self.name} finds objects by itself; take an adopted one, or coco80")
+        leaves = tuple(self.taxonomy.names(self.levels - 1))
+        spec = self.folder.detector
+        index = LeafIndex(leaves, spec.names if spec is not None else leaves)
+        found = [index.find(str(word)) for word in classes]
+        lacking = tuple(dict.fromkeys(str(w) for w, leaf in zip(classes, found, strict=True) if leaf is None))
+        corners = np.asarray(boxes, np.float32).reshape(-1, 4)
+        values = np.asarray(scores, np.float32).reshape(-1)
+        kept = [
+            number
+            for number, leaf in enumerate(found)
+            if leaf is not None and np.isfinite(corners[number]).all() and np.isfinite(values[number])
+        ]
+        table = np.zeros((len(kept), len(leaves)), np.float32)
+        for row, number in enumerate(kept):
+            table[row, found[number]] = np.clip(values[number], 0.0, 1.0)  # type: ignore[index]
+        return Detected(size, corners[kept], table), lacking
 
     def motion(self) -> Motion:
         return Motion()
@@ -44,20 +109,40 @@ class SceneModel:
             raise ValueError(f"threshold: {options.threshold} is outside 0..1")
         if options.quality is not None:
             raise ValueError(f"quality: {options.quality}, but model {self.name} has one operating point")
+        if options.detected is not None:
+            if not isinstance(self.finder, DetectorFinder):
+                raise ValueError(f"detected: model {self.name} finds objects by itself")
+            rows, leaves = len(options.detected.boxes), len(self.taxonomy.levels[-1])
+            if options.detected.boxes.shape != (rows, 4) or options.detected.scores.shape != (rows, leaves):
+                raise ValueError(f"detected: boxes n,4 and scores n,{leaves} wanted")
 
-    def encode(self, image: NDArray[np.uint8], blocks: int, options: EncodeOptions) -> Iterator[bytes]:
-        objects = self.find(image, options.threshold)
+    def encode(self, image: NDArray[np.uint8] | None, blocks: int, options: EncodeOptions) -> Iterator[bytes]:
+        objects = self.find(image, options.threshold, options.detected)
         moved = options.motion.update(objects.boxes) if options.motion is not None else None
+        if image is None:
+            blocks = min(blocks, self.semantic_blocks)
         yield from self.encode_objects(objects, blocks, options.max_bytes, moved, lambda: self.analyse(image))
 
-    def find(self, image: NDArray[np.uint8], threshold: float | None = None) -> Objects:
-        """The objects of a picture (H,W,3 uint8 RGB) that are worth sending."""
-        least = self.folder.threshold if threshold is None else threshold
-        maps = self.backend.detect(self._canvas((image.shape[1], image.shape[0])).place(image))
-        return find_objects(maps, least, self.stream.layout.max_objects)
+    def find(
+        self, image: NDArray[np.uint8] | None, threshold: float | None = None, detected: Detected | None = None
+    ) -> Objects:
+        """The objects of a picture (H,W,3 uint8 RGB) that are worth sending.
 
-    def analyse(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        detected: what was found in it already, so that no detector runs and the picture may be None.
+        """
+        least = self.folder.threshold if threshold is None else threshold
+        if detected is not None and isinstance(self.finder, DetectorFinder):
+            size, seen = detected.size, self.finder.told(detected)
+        elif image is not None:
+            size, seen = (image.shape[1], image.shape[0]), self.finder.look(image)
+        else:
+            raise ValueError("image: none, and nothing was detected in it either")
+        return self.finder.objects(seen, size, least, self.stream.layout.max_objects)
+
+    def analyse(self, image: NDArray[np.uint8] | None) -> NDArray[np.float32]:
         """The picture latents of a picture (H,W,3 uint8 RGB)."""
+        if image is None:
+            raise ValueError("image: none, and picture blocks are made of one")
         return self.backend.analyse(self._picture_canvas((image.shape[1], image.shape[0])).place(image))
 
     def encode_objects(
@@ -110,6 +195,8 @@ class SceneModel:
         boxes = self.reader.measure(code, prefix).boxes
         groups = code.path[1] if len(code.path) > 1 else None
         planes = 1 + len(layout.parents[0])
+        if self.folder.picture_planes is not None:  # a synthesis that was taught other groups
+            groups, planes = None, self.folder.picture_planes
         meaning = meaning_map(boxes * np.float32(layout.stride), groups, shape, planes, layout.picture_stride)
         return *self.stream.pictures.synthesis_inputs(code.picture, shape), meaning
 

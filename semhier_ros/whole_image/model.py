@@ -24,6 +24,7 @@ class WholeImageModel:
     """`codec.model.Model` of whole images."""
 
     whole_image = True
+    paints = True
     batches = False
 
     def __init__(self, folder: ImageFolder, backend: ImageBackend):
@@ -46,8 +47,11 @@ class WholeImageModel:
             raise ValueError(f"quality: {options.quality} is outside 0..{most}")
         if options.threshold is not None and not 0 < options.threshold < 1:
             raise ValueError(f"threshold: {options.threshold} is outside 0..1")
+        if options.detected is not None:
+            raise ValueError(f"detected: model {self.name} names whole images; it takes no objects")
 
-    def encode(self, image: NDArray[np.uint8], blocks: int, options: EncodeOptions) -> Iterator[bytes]:
+    def encode(self, image: NDArray[np.uint8] | None, blocks: int, options: EncodeOptions) -> Iterator[bytes]:
+        assert image is not None  # `check` has refused what stands in for a picture
         view = square_view(image, self.stream.layout.side)
         quality = self.stream.layout.quality if options.quality is None else options.quality
         code = code_image(self.reader, self.backend.classify(view), quality, min(blocks, self.semantic_blocks))

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.api import Codec
-from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.packet import Packet
 from semhier_ros.lab.baselines import Picture, Setting, StillCodec, make, send
 from semhier_ros.lab.baselines.answer_coder import AnswerCoder
 from semhier_ros.lab.scoring.coco import MOST_PER_NODE, Rows, rows_of
-from semhier_ros.scene.objects import DetectorMaps, find_objects
+from semhier_ros.scene.finders import Finder, Listed
+from semhier_ros.scene.objects import Objects
 
 DENSE_THRESHOLD = 0.05  # objectness from which the uncompressed detector's own list goes on
 LEAST_CHANCE = 0.01  # probability below which a node isn't listed
@@ -56,21 +56,25 @@ class Outcome:
     psnr: float | None = None
 
 
-class OnceDetector:
-    """A backend whose detector runs once per picture: operating points of one scene share its maps."""
+class OnceFinder:
+    """A finder whose detector runs once per picture: operating points of one scene share its look."""
 
-    def __init__(self, backend: Any):
-        self._backend = backend
-        self._canvas: NDArray[np.uint8] | None = None
-        self._maps: DetectorMaps | None = None
+    def __init__(self, finder: Finder):
+        self._finder = finder
+        self._image: NDArray[np.uint8] | None = None
+        self._seen: Any = None
 
-    def detect(self, canvas: NDArray[np.uint8]) -> DetectorMaps:
-        if self._maps is None or self._canvas is None or not np.array_equal(canvas, self._canvas):
-            self._canvas, self._maps = canvas.copy(), self._backend.detect(canvas)
-        return self._maps
+    def look(self, image: NDArray[np.uint8]) -> Any:
+        if self._image is None or not np.array_equal(image, self._image):
+            self._seen = self._finder.look(image)
+            self._image = image.copy()
+        return self._seen
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
+    def objects(self, seen: Any, size: tuple[int, int], threshold: float, most: int) -> Objects:
+        return self._finder.objects(seen, size, threshold, most)
+
+    def listed(self, seen: Any, size: tuple[int, int], least: float, most: int) -> Listed:
+        return self._finder.listed(seen, size, least, most)
 
 
 def still_settings(codec: StillCodec) -> list[Setting]:
@@ -89,9 +93,9 @@ class SceneJudge:
 
     def __init__(self, codec: Codec, plan: Plan):
         model: Any = codec.model
-        if not hasattr(model, "backend") or not hasattr(model, "stream"):
+        if not hasattr(model, "finder") or not hasattr(model, "stream"):
             raise ValueError(f"model: {codec.name} finds no objects; a model of scenes, such as road, is wanted")
-        model.backend = OnceDetector(model.backend)
+        model.finder = OnceFinder(model.finder)
         self.codec, self.plan, self._model = codec, plan, model
         self._answer = AnswerCoder(codec) if plan.answers else None
         self._stills = [make(name) for name in plan.stills]
@@ -114,25 +118,17 @@ class SceneJudge:
     def dense(self, picture: Picture) -> list[Rows]:
         """The detector's own list with nothing coded: every node of every object with its share of the posterior."""
         size = (picture.shape[1], picture.shape[0])
-        width, height = self._model.view_size
-        canvas = Canvas(width, height, size)
-        objects = find_objects(self._model.backend.detect(canvas.place(picture)), DENSE_THRESHOLD, MOST_PER_NODE)
-        centre, half = objects.boxes[:, :2], objects.boxes[:, 2:] / 2
-        corners = canvas.to_source(np.concatenate([centre - half, centre + half], axis=1) * self._stride)
-        leaves = np.exp(objects.leaves.astype(np.float64))
+        finder: Finder = self._model.finder
+        listed = finder.listed(finder.look(picture), size, DENSE_THRESHOLD, MOST_PER_NODE)
         result = []
         for owner in self._owners:
-            chances = np.zeros((len(objects), int(owner.max()) + 1))
-            np.add.at(chances.T, owner, leaves.T)
-            chances *= objects.objectness[:, None]
+            chances = np.zeros((len(listed.boxes), int(owner.max()) + 1))
+            np.add.at(chances.T, owner, listed.chances.T)
             which, nodes = np.nonzero(chances >= LEAST_CHANCE)
-            rows = np.concatenate([nodes[:, None], chances[which, nodes][:, None], corners[which]], axis=1)
+            shown = np.minimum(chances[which, nodes], 1.0)
+            rows = np.concatenate([nodes[:, None], shown[:, None], listed.boxes[which]], axis=1)
             result.append(rows.astype(np.float32))
         return result
-
-    @property
-    def _stride(self) -> np.float32:
-        return np.float32(self._model.stream.layout.stride)
 
     def _ours(self, picture: Picture, point: OperatingPoint) -> list[Outcome]:
         """Every prefix of ours; one that the budget left out says and costs what the one before did."""

@@ -23,7 +23,7 @@ from semhier_ros.command import CommandError
 from semhier_ros.lab.baselines import Picture, Setting, StillCodec, Transmitted, make, send
 from semhier_ros.lab.footage.labels import Names, find_scenes
 from semhier_ros.lab.footage.video import read_picture
-from semhier_ros.lab.studies.detection_scene import OnceDetector, psnr
+from semhier_ros.lab.studies.detection_scene import OnceFinder, psnr
 from semhier_ros.lab.studies.gallery_page import Card, Scene, page
 
 BUDGETS = (50, 150, 600, 3000)
@@ -53,7 +53,7 @@ class Painter:
         model: Any = codec.model
         if not hasattr(model, "backend") or not hasattr(model, "stream"):
             raise ValueError(f"model: {codec.name} finds no objects; a model of scenes, such as road, is wanted")
-        model.backend = OnceDetector(model.backend)
+        model.finder = OnceFinder(model.finder)
         self.codec, self.looks = codec, looks
         self._others: list[StillCodec] = [make(name) for name in looks.others]
 

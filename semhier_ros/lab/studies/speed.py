@@ -68,9 +68,11 @@ def run(options: argparse.Namespace) -> int:
         if codec.whole_image:
             view = square_view(frame, model.view_size[0])
             return lambda: model.backend.classify(view)
-        width, height = model.view_size
-        canvas = Canvas(width, height, source=size).place(frame)
-        return lambda: model.backend.detect(canvas)
+        if model.folder.own_detector:
+            width, height = model.view_size
+            canvas = Canvas(width, height, source=size).place(frame)
+            return lambda: model.backend.detect(canvas)
+        return lambda: model.finder.look(frame)
 
     frames = [
         np.ascontiguousarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), np.uint8)
