@@ -72,6 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--name", help="the tree's name (the output's stem)")
     shared.renamed(build, output="--out")
     build.add_argument("--out", type=Path, required=True, help="the .yaml to write")
+    words = commands.add_parser("vocabulary", help="make the shipped words again from the shared data")
+    words.add_argument("--data", type=Path, help="shared data folder (SEMHIER_DATA, else ../shared/data)")
+    words.add_argument("--out", type=Path, required=True, help="the folder to write: config/taxonomies/vocabulary")
     show = commands.add_parser("show", help="print a tree")
     show.add_argument("tree", help="a file or a shipped tree's name")
     show.add_argument("--depth", type=int, help="levels to print (all)")
@@ -128,8 +131,14 @@ def _build_from_names(options: argparse.Namespace) -> Taxonomy:
     from semhier_ros.training.trees.cluster import Limits
     from semhier_ros.training.trees.recipe import build, read_classes, with_images
 
+    if options.names is not None and options.sizes is options.embeddings is options.model is None:
+        from semhier_ros.training.trees.shipped import tree_for
+
+        return tree_for(options.name or options.out.stem, read_classes(options.names).names)
     if options.names is None or options.sizes is None or (options.embeddings is None) == (options.model is None):
-        raise TaxonomyError("without --recipe: --names, --sizes and either --embeddings or --model are needed")
+        raise TaxonomyError(
+            "without --recipe: --names alone (for shipped words), or --names, --sizes and either --embeddings or --model"
+        )
     sizes = options.sizes
     classes = read_classes(options.names)
     points, vocabulary = _points(options, classes.names)
@@ -159,6 +168,17 @@ def _points(options: argparse.Namespace, names: list[str]) -> tuple[FloatArray, 
     if not general:
         return grid_points(rows), Vocabulary.empty(rows)
     return grid_points(rows), Vocabulary.of(general, embed(general, options.model, options.checkpoint, prompts))
+
+
+def run_vocabulary(options: argparse.Namespace) -> int:
+    """`vocabulary`: the files of `config/taxonomies/vocabulary`."""
+    from semhier_ros.training.trees.shipped import pack
+
+    data = data_folder(options.data)
+    if data is None:
+        raise TaxonomyError("the words need the shared data folder: --data, or the variable SEMHIER_DATA")
+    print(f"{options.out}: {pack(data, options.out)} words")
+    return 0
 
 
 def run_show(options: argparse.Namespace) -> int:
@@ -239,7 +259,14 @@ def run_report(options: argparse.Namespace) -> int:
     return 0 if met else 1
 
 
-_COMMANDS = {"build": run_build, "show": run_show, "plot": run_plot, "compare": run_compare, "report": run_report}
+_COMMANDS = {
+    "build": run_build,
+    "show": run_show,
+    "plot": run_plot,
+    "compare": run_compare,
+    "report": run_report,
+    "vocabulary": run_vocabulary,
+}
 
 
 def main() -> int:
