@@ -14,6 +14,7 @@ from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.entropy import Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import LATENT_BOUND
+from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.scene.detectors.layouts import DetectorError
 from semhier_ros.scene.detectors.objects import LEAST_CHANCE, objects_of
 from semhier_ros.scene.detectors.runtime import Found
@@ -32,18 +33,31 @@ STRIDE = 8
 CANVAS_SIDE = 640  # of the longer side, unless objects are too small for it
 LARGEST_CANVAS = 1280
 SMALL_SHARE = 0.02  # of the boxes may be smaller than half a cell
-SIZE_LOW, SIZE_STEP = math.log(0.5), 0.16
-OFFSET_STEP, OFFSET_LEVELS = 0.1, 21
+SIZE_LOW = math.log(0.5)
 SCORES = 18  # classes of score
 COUNT_EDGES = (1, 2, 3, 5, 8, 12, 18, 27)
 MOST_OBJECTS = 63
-LEAST_THRESHOLD, MOST_THRESHOLD = 0.05, 0.5
+MOST_THRESHOLD = 0.5
 FRAME_BYTES = 60.0
 SIZED = 200  # pictures that sizes are measured on
 START_SYMBOLS, START_PICTURES = 40.0, 60.0  # what a stream to start from counts as: symbols a table row, pictures
 SCALES, LATENT_HALF = np.geomspace(0.11, 32.0, 48), 63
 APPEARANCE_LEVELS = 2.0  # standard deviation, in steps, of the appearance latent that varies most
 RIDGE = 1.0
+
+
+class Steps(NamedTuple):
+    """How finely boxes are said, and down to which score it is worth it: size and offset steps as `SceneLayout` has
+    them."""
+
+    size: float
+    offset: float
+    offset_levels: int
+    least_score: float
+
+
+COARSE, FINE = Steps(0.16, 0.1, 21, 0.05), Steps(0.06, 0.04, 51, 0.03)
+FINE_FROM = 75.0  # bytes a frame from which boxes are said finely
 
 
 class Observed(NamedTuple):
@@ -85,21 +99,24 @@ def choose_canvas(observed: Sequence[Observed]) -> tuple[int, int]:
 
 
 def make_layout(
-    taxonomy: Taxonomy, canvas: tuple[int, int], threshold: float, highest: float, latents: Sequence[int]
+    taxonomy: Taxonomy,
+    canvas: tuple[int, int],
+    scores: tuple[float, float],
+    latents: Sequence[int],
+    steps: Steps = COARSE,
 ) -> SceneLayout:
-    """The layout of an adopted stream. highest: score that few objects are above."""
-    levels = math.ceil((math.log(max(canvas) / STRIDE) - SIZE_LOW) / SIZE_STEP) + 1
-    edges = np.geomspace(threshold, max(highest, 1.5 * threshold), SCORES)[:-1]
+    """The layout of an adopted stream. scores: the lowest that is sent, and one that few objects are above."""
+    levels = math.ceil((math.log(max(canvas) / STRIDE) - SIZE_LOW) / steps.size) + 1
     return SceneLayout(
         columns=canvas[0] // STRIDE,
         rows=canvas[1] // STRIDE,
         stride=STRIDE,
         size_low=SIZE_LOW,
-        size_step=SIZE_STEP,
+        size_step=steps.size,
         size_levels=levels,
-        offset_step=OFFSET_STEP,
-        offset_levels=OFFSET_LEVELS,
-        score_edges=tuple(round(float(edge), 4) for edge in edges),
+        offset_step=steps.offset,
+        offset_levels=steps.offset_levels,
+        score_edges=score_edges(*scores),
         count_edges=COUNT_EDGES,
         max_objects=MOST_OBJECTS,
         parents=tuple(tuple(int(p) for p in taxonomy.parent(level)) for level in range(1, len(taxonomy.levels))),
@@ -109,13 +126,21 @@ def make_layout(
     )
 
 
+def score_edges(lowest: float, highest: float) -> tuple[float, ...]:
+    """The edges between classes of score, in equal ratios."""
+    edges = np.geomspace(lowest, max(highest, 1.5 * lowest), SCORES)[:-1]
+    return tuple(round(float(edge), 4) for edge in edges)
+
+
 class Row(NamedTuple):
     """One picture on the way to a stream: its objects, and per level of the tree n,nodes: how likely each node is for
-    each object. wanted n,4: boxes (cx, cy, w, h in cells) that a receiver should read."""
+    each object. wanted n,4: boxes (cx, cy, w, h in cells) that a receiver should read. labelled: whether people said
+    so."""
 
     objects: Objects
     chances: list[NDArray[np.float64]]
     wanted: Floats
+    labelled: bool
 
 
 def fit(
@@ -124,29 +149,37 @@ def fit(
     *,
     frame_bytes: float = FRAME_BYTES,
     threshold: float | None = None,
+    lowest_score: float | None = None,
     canvas: tuple[int, int] | None = None,
     appearance: int = 0,
+    pictures: SceneStream | None = None,
     start: SceneStream | None = None,
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> Fitted:
     """A stream for what was observed.
 
-    frame_bytes: what a frame's semantic blocks take on average; the threshold is the lowest that keeps to it (within
-    LEAST_THRESHOLD..MOST_THRESHOLD), unless `threshold` is given. canvas: what boxes are coded on (None: chosen).
-    appearance: channels of the appearance latents (0: none; the detector must have given features). start: a stream
-    whose tables count as a few pictures more where they fit.
+    frame_bytes: what a frame's semantic blocks take on average; the threshold is the lowest that keeps to it (at most
+    MOST_THRESHOLD), unless `threshold` is given. From FINE_FROM bytes on boxes are said more finely. lowest_score: the
+    tables are made for objects down to it, though the model sends those from `threshold` on. canvas: what boxes are
+    coded on (None: chosen). appearance: channels of the appearance latents (0: none; the detector must have given
+    features). pictures: a stream whose picture blocks this one has, too; it fixes the canvas. start: a stream whose
+    tables count as a few pictures more where they fit.
 
     Raises:
         DetectorError: nothing was found in any picture.
     """
     if not any(len(item.found) for item in observed):
         raise DetectorError(f"detector: no object in any of {len(observed)} pictures; is the layout right?")
+    if pictures is not None:
+        shape = pictures.picture_shape()
+        canvas = shape[1] * PATCH_SIDE, shape[0] * PATCH_SIDE
     canvas = choose_canvas(observed) if canvas is None else canvas
     levels = len(taxonomy.levels)
     latents = (*[0] * (levels - 1), *([appearance] if appearance else []))
     best = np.concatenate([item.found.scores.max(axis=1) for item in observed if len(item.found)])
-    lowest = LEAST_THRESHOLD if threshold is None else threshold
+    steps = FINE if frame_bytes >= FINE_FROM else COARSE
+    lowest = lowest_score or (steps.least_score if threshold is None else threshold)
     above = best[best >= lowest]
     if not len(above):
         raise DetectorError(
@@ -154,13 +187,14 @@ def fit(
             f"{best.max():.3f}; is the layout right?"
         )
     highest = float(np.quantile(above, 0.97))
-    layout = make_layout(taxonomy, canvas, lowest, highest, latents)
+    layout = make_layout(taxonomy, canvas, (lowest, highest), latents, steps)
     rows = [_row(layout, canvas, item, taxonomy, lowest) for item in observed]
     if threshold is None:
         threshold = _choose_threshold(layout, rows, frame_bytes, start, highest, lowest)
-        layout = replace(layout, score_edges=make_layout(taxonomy, canvas, threshold, highest, latents).score_edges)
+        layout = replace(layout, score_edges=score_edges(threshold, highest))
         rows = [_above(row, threshold) for row in rows]
-    say(f"{sum(len(row.objects) for row in rows)} objects of {threshold:.3g} or more in {len(rows)} pictures")
+    least = threshold if lowest_score is None else lowest_score
+    say(f"{sum(len(row.objects) for row in rows)} objects of {least:.3g} or more in {len(rows)} pictures")
 
     projection, networks = _appearance(layout, rows, appearance)
     plain = SceneStream(layout, {}, {}, np.zeros((1, 1), np.uint8), np.zeros(0, np.uint8))
@@ -168,7 +202,12 @@ def fit(
     tables, occupancy = _tables(layout, codes, start)
     if appearance:
         tables["latents"] = Tables.gaussian(SCALES, LATENT_HALF)
-    stream = SceneStream(layout, tables, networks, occupancy, np.zeros(0, np.uint8))
+    shifts = np.zeros(0, np.uint8)
+    if pictures is not None:
+        layout = replace(layout, picture_groups=pictures.layout.picture_groups, picture_stride=PATCH_SIDE)
+        tables["picture"], shifts = pictures.tables["picture"], pictures.picture_shifts
+        networks |= {key: value for key, value in pictures.networks.items() if key.startswith("picture_")}
+    stream = SceneStream(layout, tables, networks, occupancy, shifts)
     coded = [code_objects(stream, projection, row.objects, stream.semantic_blocks) for row in rows]
     heads = _readers(plain, coded, rows, taxonomy, seed)
     heads |= {
@@ -200,16 +239,16 @@ def _row(layout: SceneLayout, canvas: tuple[int, int], item: Observed, taxonomy:
             level = np.zeros((len(objects), int(owner.max()) + 1))
             np.add.at(level.T, owner, scores.T)
             chances.append(np.minimum(level, 1.0))
-        return Row(objects, chances, objects.boxes)
+        return Row(objects, chances, objects.boxes, False)
     labels = item.labels.astype(np.float32)
     labels[:, 1:] *= own.scale
     matched = match(objects, labels, layout.stride)
-    return Row(objects, [hit.astype(np.float64) for hit in level_hits(owners, matched.truth)], matched.wanted)
+    return Row(objects, [hit.astype(np.float64) for hit in level_hits(owners, matched.truth)], matched.wanted, True)
 
 
 def _above(row: Row, threshold: float) -> Row:
     kept = np.flatnonzero(row.objects.objectness >= threshold)
-    return Row(row.objects.take(kept), [level[kept] for level in row.chances], row.wanted[kept])
+    return Row(row.objects.take(kept), [level[kept] for level in row.chances], row.wanted[kept], row.labelled)
 
 
 def _choose_threshold(
@@ -221,8 +260,7 @@ def _choose_threshold(
     tried = rows[::5][:SIZED]
 
     def size(threshold: float) -> float:
-        edges = np.geomspace(threshold, max(highest, 1.5 * threshold), SCORES)[:-1]
-        own = replace(layout, score_edges=tuple(float(edge) for edge in edges), latents=(0,) * (levels - 1))
+        own = replace(layout, score_edges=score_edges(threshold, highest), latents=(0,) * (levels - 1))
         codes = [named_code(own, _above(row, threshold).objects, levels) for row in counted]
         if not any(len(code) for code in codes):
             return 0.0
@@ -372,7 +410,9 @@ def _readers(
     total = scores.sum(axis=1)
     shares = scores / np.maximum(total, 1e-9)[:, None]
     correction = np.concatenate([_correction(stream.layout, code, row.wanted) for code, row in filled])
-    targets = Targets(told, shares, np.minimum(total, 1.0), correction)
+    labelled = any(row.labelled for row in rows)
+    present = total if labelled else np.concatenate([row.objects.objectness for _, row in filled])
+    targets = Targets(told, shares, np.minimum(present, 1.0), correction, labelled)
     heads: dict[str, NDArray[np.float32]] = {}
     for prefix in range(stream.semantic_blocks):
         level = min(prefix, deepest)

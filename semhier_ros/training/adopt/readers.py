@@ -1,10 +1,11 @@
 """What a receiver reads after every prefix: counted where counting does, and a small perceptron for the rest.
 
-A reader (`scene.reader`) is a perceptron of one hidden layer. Part of its hidden units pass what was told straight on:
-the name that stands for the deepest level so far, and the score. What a name says of the leaves is counted
-(`confusion`), with a prior that holds where a name was never seen; the other hidden units learn, by Adam, how that
-depends on the box and the score. The objectness that is read makes objectness times a leaf's share that leaf's own
-score.
+A reader (`scene.reader`) is a perceptron of one hidden layer. Part of its hidden units pass on what was told: the name
+that stands for the deepest level so far. What a name says of the leaves is counted (`confusion`), with a prior that
+holds where a name was never seen. Other hidden units learn, by Adam, what the box says of the leaves where they are
+not named yet, and how the box that was sent is best read; the last ones what the score says of the object's being
+there. Where nobody labelled the pictures, these are told the score alone: it is the detector's own, and boxes would
+only blur it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 GEOMETRY = 6  # inputs before the names: see `SceneStream.told`
-LEARNED = 24  # hidden units that learn
+OF_BOX, OF_SCORE = 24, 12  # hidden units that learn: what boxes say, and what scores say
 STEPS, BATCH, RATE, DECAY = 600, 256, 6e-3, 1e-3
 COUNTED_AS = 6.0  # objects that the prior of a name counts as
 BOX_WEIGHT = 1.0
@@ -31,6 +32,7 @@ class Targets(NamedTuple):
     shares: Floats
     present: Floats
     correction: Floats
+    labelled: bool
 
 
 def confusion(named: NDArray[np.intp], owner: NDArray[np.intp], targets: Targets, nodes: int) -> Floats:
@@ -61,7 +63,12 @@ def _share_right(named: NDArray[np.intp], owner: NDArray[np.intp], weight: Float
 
 
 def fit_reader(
-    targets: Targets, told: int, named: NDArray[np.intp], chances: Floats, latents: int, seed: int
+    targets: Targets,
+    told: int,
+    named: NDArray[np.intp],
+    chances: Floats,
+    latents: int,
+    seed: int,
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """The layers (weight out,in and bias) of the reader of one prefix.
 
@@ -71,36 +78,53 @@ def fit_reader(
     """
     nodes, leaves = chances.shape
     random = np.random.default_rng(seed)
+    scored = slice(None) if targets.labelled else slice(GEOMETRY - 1, GEOMETRY)
+    in_score = np.zeros((GEOMETRY, OF_SCORE))
+    in_score[scored] = random.normal(0, 1.0, in_score[scored].shape)
     parts = {
-        "in": random.normal(0, 0.7, (GEOMETRY, LEARNED)),
-        "in_bias": random.normal(0, 0.5, LEARNED),
-        "leaves": np.zeros((LEARNED, leaves)),
-        "rest": np.zeros((LEARNED, 5)),
-        "of_name": np.zeros((nodes, 5)),
-        "of_score": np.zeros((1, 5)),
-        "rest_bias": np.zeros(5),
+        "in_box": random.normal(0, 0.7, (GEOMETRY, OF_BOX)),
+        "box_bias": random.normal(0, 0.5, OF_BOX),
+        "in_score": in_score,
+        "score_bias": random.normal(0, 0.7, OF_SCORE),
+        "leaves": np.zeros((OF_BOX, leaves)),
+        "shift": np.zeros((OF_BOX, 4)),
+        "shift_bias": np.zeros(4),
+        "there": np.zeros((OF_SCORE, 1)),
+        "there_bias": np.zeros(1),
+        "there_of_name": np.zeros((nodes, 1)),
     }
     mean = float(np.clip(targets.present.mean(), 0.02, 0.98)) if len(named) else 0.5
-    parts["rest_bias"][4] = np.log(mean / (1 - mean))
+    parts["there_bias"][0] = np.log(mean / (1 - mean))
     parts = {key: part.astype(np.float32) for key, part in parts.items()}
+    fixed = set() if nodes < leaves else {"leaves"}  # once a leaf is named, what its name says of others is counted
+    if not targets.labelled:
+        fixed.add("there_of_name")
     if len(named):
-        _learn(targets, named, np.log(chances).astype(np.float32), parts, random)
-    first = told - nodes if nodes > 1 else told  # of one node there is no name to be told
-    passed = nodes if nodes > 1 else 0
-    weight = np.zeros((told + latents, LEARNED + passed + 1), np.float32)
+        _learn(targets, named, np.log(chances).astype(np.float32), parts, fixed, scored, random)
+    return _assembled(parts, chances, told, latents)
+
+
+def _assembled(
+    parts: dict[str, NDArray[np.float32]], chances: Floats, told: int, latents: int
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """The two layers of a reader from its parts."""
+    nodes, leaves = chances.shape
+    passed = nodes if nodes > 1 else 0  # of one node there is no name to be told
+    hidden = OF_BOX + OF_SCORE
+    weight = np.zeros((told + latents, hidden + passed), np.float32)
     bias = np.zeros(weight.shape[1], np.float32)
-    weight[:GEOMETRY, :LEARNED], bias[:LEARNED] = parts["in"], parts["in_bias"]
-    weight[first : first + passed, LEARNED : LEARNED + passed] = np.eye(passed)
-    weight[GEOMETRY - 1, -1] = bias[-1] = 1  # the score, lifted to above 0
+    weight[:GEOMETRY, :OF_BOX], bias[:OF_BOX] = parts["in_box"], parts["box_bias"]
+    weight[:GEOMETRY, OF_BOX:hidden], bias[OF_BOX:hidden] = parts["in_score"], parts["score_bias"]
+    weight[told - passed : told, hidden:] = np.eye(passed)
     out = np.zeros((weight.shape[1], leaves + 5), np.float32)
-    out[:LEARNED, :leaves], out[:LEARNED, leaves:], out[-1, leaves:] = parts["leaves"], parts["rest"], parts["of_score"]
-    out_bias = np.concatenate([np.zeros(leaves, np.float32), parts["rest_bias"]])
+    out[:OF_BOX, :leaves], out[:OF_BOX, leaves : leaves + 4] = parts["leaves"], parts["shift"]
+    out[OF_BOX:hidden, leaves + 4 :] = parts["there"]
+    out_bias = np.concatenate([np.zeros(leaves, np.float32), parts["shift_bias"], parts["there_bias"]])
     if passed:
-        out[LEARNED : LEARNED + passed, :leaves] = np.log(chances)
-        out[LEARNED : LEARNED + passed, leaves:] = parts["of_name"]
+        out[hidden:, :leaves], out[hidden:, leaves + 4 :] = np.log(chances), parts["there_of_name"]
     else:
         out_bias[:leaves] = np.log(chances[0])
-        out_bias[leaves:] += parts["of_name"][0]
+        out_bias[leaves + 4] += parts["there_of_name"][0, 0]
     return [(weight.T.copy(), bias), (out.T.copy(), out_bias.astype(np.float32))]
 
 
@@ -109,43 +133,52 @@ def _learn(
     named: NDArray[np.intp],
     counted: NDArray[np.float32],
     parts: dict[str, NDArray[np.float32]],
+    fixed: set[str],
+    scored: slice,
     random: np.random.Generator,
 ) -> None:
-    """Adam on the parts in place: cross entropy of shares (weighted by presence) and of presence, and the smooth
-    absolute error of the correction."""
+    """Adam on the parts that are not `fixed`, in place: cross entropy of shares (weighted by presence) and of presence,
+    and the smooth absolute error of the correction. scored: the inputs that presence is read from."""
     geometry = targets.told[:, :GEOMETRY].astype(np.float32)
-    shares, present = targets.shares.astype(np.float32), targets.present.astype(np.float32)
+    shares, present = targets.shares.astype(np.float32), targets.present.astype(np.float32)[:, None]
     wanted = targets.correction.astype(np.float32)
     names = np.eye(len(counted), dtype=np.float32)
     moments = {key: (np.zeros_like(part), np.zeros_like(part)) for key, part in parts.items()}
     for step in range(1, STEPS + 1):
         pick = random.integers(len(geometry), size=BATCH)
         x, name, there = geometry[pick], names[named[pick]], present[pick]
-        before = x @ parts["in"] + parts["in_bias"]
-        hidden = np.maximum(before, 0)
-        score = x[:, GEOMETRY - 1 :] + 1
-        said = counted[named[pick]] + hidden @ parts["leaves"]
+        box_before = x @ parts["in_box"] + parts["box_bias"]
+        of_box = np.maximum(box_before, 0)
+        score_before = x @ parts["in_score"] + parts["score_bias"]
+        of_score = np.maximum(score_before, 0)
+        said = counted[named[pick]] + of_box @ parts["leaves"]
         said = np.exp(said - said.max(axis=1, keepdims=True))
-        of_leaves = (said / said.sum(axis=1, keepdims=True) - shares[pick]) * there[:, None] / BATCH
-        rest = hidden @ parts["rest"] + name @ parts["of_name"] + score @ parts["of_score"] + parts["rest_bias"]
-        of_rest = np.empty_like(rest)
-        of_rest[:, :4] = BOX_WEIGHT * np.clip(rest[:, :4] - wanted[pick], -1, 1)
-        of_rest[:, 4] = 1 / (1 + np.exp(-np.clip(rest[:, 4], -30, 30))) - there
-        of_rest /= BATCH
-        back = (of_leaves @ parts["leaves"].T + of_rest @ parts["rest"].T) * (before > 0)
+        leaf = (said / said.sum(axis=1, keepdims=True) - shares[pick]) * there / BATCH
+        shift = np.clip(of_box @ parts["shift"] + parts["shift_bias"] - wanted[pick], -1, 1) * BOX_WEIGHT / BATCH
+        logit = of_score @ parts["there"] + name @ parts["there_of_name"] + parts["there_bias"]
+        miss = (1 / (1 + np.exp(-np.clip(logit, -30, 30))) - there) / BATCH
+        box_back = (leaf @ parts["leaves"].T + shift @ parts["shift"].T) * (box_before > 0)
+        score_back = (miss @ parts["there"].T) * (score_before > 0)
+        told = np.zeros_like(parts["in_score"])
+        told[scored] = (x.T @ score_back)[scored]
         slopes = {
-            "in": x.T @ back,
-            "in_bias": back.sum(axis=0),
-            "leaves": hidden.T @ of_leaves,
-            "rest": hidden.T @ of_rest,
-            "of_name": name.T @ of_rest,
-            "of_score": score.T @ of_rest,
-            "rest_bias": of_rest.sum(axis=0),
+            "in_box": x.T @ box_back,
+            "box_bias": box_back.sum(axis=0),
+            "in_score": told,
+            "score_bias": score_back.sum(axis=0),
+            "leaves": of_box.T @ leaf,
+            "shift": of_box.T @ shift,
+            "shift_bias": shift.sum(axis=0),
+            "there": of_score.T @ miss,
+            "there_bias": miss.sum(axis=0),
+            "there_of_name": name.T @ miss,
         }
         rate = RATE * 0.5 * (1 + np.cos(np.pi * step / STEPS))
         for key, part in parts.items():
+            if key in fixed:
+                continue
             mean, square = moments[key]
             mean += 0.1 * (slopes[key] - mean)
             square += 0.01 * (slopes[key] ** 2 - square)
             move = (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.99**step)) + 1e-8)
-            part -= rate * (move + DECAY * part if key in ("leaves", "rest", "of_name") else move)
+            part -= rate * (move + DECAY * part if key in ("leaves", "shift", "there_of_name") else move)

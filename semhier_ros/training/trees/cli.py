@@ -137,7 +137,7 @@ def _build_from_names(options: argparse.Namespace) -> Taxonomy:
         return tree_for(options.name or options.out.stem, read_classes(options.names).names)
     if options.names is None or options.sizes is None or (options.embeddings is None) == (options.model is None):
         raise TaxonomyError(
-            "without --recipe: --names alone (for shipped words), or --names, --sizes and either --embeddings or --model"
+            "without --recipe: --names alone (shipped words), or --names, --sizes and either --embeddings or --model"
         )
     sizes = options.sizes
     classes = read_classes(options.names)

@@ -1,8 +1,9 @@
-"""The words that the package can place without any network: class names of five public lists with their CLIP embeddings.
+"""The words that the package can place without any network: class names of five public lists with their CLIP
+embeddings.
 
-`config/taxonomies/vocabulary/` holds the names of COCO-80, Objects365, Open Images (500), LVIS and ImageNet-1K, a name a
-line, and their CLIP ViT-B/32 text embeddings: each list centred on its own mean, all projected onto the directions in
-which they differ most, in half precision. `semhier taxonomy vocabulary` makes the files again from the data folder.
+`config/taxonomies/vocabulary/` holds the names of COCO-80, Objects365, Open Images (500), LVIS and ImageNet-1K, a name
+a line, and their CLIP ViT-B/32 text embeddings: each list centred on its own mean, all projected onto the directions
+in which they differ most, in half precision. `semhier taxonomy vocabulary` makes the files again from the data folder.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def pack(data: Path, out: Path) -> int:
             if names.setdefault(key_of(word), word) is word:
                 rows.append(row / np.linalg.norm(row))
     points = np.array(rows)
-    values, directions = np.linalg.eigh(points.T @ points)
+    _, directions = np.linalg.eigh(points.T @ points)
     kept = points @ directions[:, ::-1][:, :DIRECTIONS]
     out.mkdir(parents=True, exist_ok=True)
     save_file({"points": kept.astype(np.float16), "general": np.array([general], np.int32)}, out / "words.safetensors")
@@ -134,9 +135,7 @@ def tree_for(name: str, classes: Sequence[str], rows: NDArray[np.floating] | Non
     levels = ["any", *(["kind", "group"] if count > MANY else ["group"] if count > FEW else []), "class"]
     if len(sizes) == 1:
         return Taxonomy.from_parents(name, [[ROOT], list(classes)], [np.zeros(count, np.int64)], level_names=levels)
-    inner = build(
-        name, ClassList(list(classes), [""] * count), points, sizes[1:], vocabulary, level_names=levels[1:]
-    )
+    inner = build(name, ClassList(list(classes), [""] * count), points, sizes[1:], vocabulary, level_names=levels[1:])
     return rooted(inner)
 
 
