@@ -8,6 +8,7 @@ nodes take by `--model`. Minutes on two cores, without torch. docs/adopt.md has 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -88,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--embed", action="store_true", help="copy the detector into the folder")
     parser.add_argument("--engine", default="auto", help="openvino, onnxruntime, cuda or tensorrt (%(default)s)")
     shared.threads(parser, 2)
-    shared.out(parser, None, "the model folder to write")
+    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="the model folder to write")
     parser.add_argument("--force", action="store_true", help="write it in the place of what is there")
 
 
@@ -190,6 +191,9 @@ def _evened(observed: list[Observed], most: float) -> list[Observed]:
 def _check(options: argparse.Namespace) -> None:
     if options.out.exists() and not options.force:
         raise CommandError(f"--out {options.out}: is there already; --force writes in its place")
+    above = next(path for path in options.out.absolute().parents if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise CommandError(f"--out {options.out}: {above} cannot be written")
     for path in options.images:
         if not path.exists():
             raise CommandError(f"--images {path}: no such folder or file")

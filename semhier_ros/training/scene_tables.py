@@ -64,7 +64,7 @@ def name_tables(stream: SceneStream, codes: list[SceneCode]) -> dict[str, Tables
     tables = {}
     for level in range(1, stream.levels):
         parents = 1 if level == 1 else len(stream.layout.parents[level - 2])
-        most = max(len(stream.layout.children(level, parent)) for parent in range(parents))
+        most = max(2, *(len(stream.layout.children(level, parent)) for parent in range(parents)))  # a table has two
         counts = np.zeros((parents, ASPECTS * AREAS, most))
         for code in codes:
             above, context = np.divmod(stream.name_rows(level, code), ASPECTS * AREAS)

@@ -127,8 +127,9 @@ def make_layout(
 
 
 def score_edges(lowest: float, highest: float) -> tuple[float, ...]:
-    """The edges between classes of score, in equal ratios."""
-    edges = np.geomspace(lowest, max(highest, 1.5 * lowest), SCORES)[:-1]
+    """The edges between classes of score, in even steps of the fourth root: finer where scores are low and many."""
+    root = 0.25
+    edges = np.linspace(lowest**root, max(highest, 1.5 * lowest) ** root, SCORES)[:-1] ** (1 / root)
     return tuple(round(float(edge), 4) for edge in edges)
 
 
