@@ -184,7 +184,7 @@ def check_names(folder: Path, taxonomy: Taxonomy, tables: Mapping[str, Tables]) 
         if table is None:
             raise ModelError(f"{folder}/stream.safetensors: no table name_{level}, but level {level} has {size} nodes")
         parents = 1 if level == 0 else taxonomy.sizes[level - 1]
-        most = size if level == 0 else int(np.bincount(taxonomy.parent(level)).max())
+        most = max(2, size if level == 0 else int(np.bincount(taxonomy.parent(level)).max()))  # a table has two
         if table.alphabet != most or table.rows % parents:
             raise ModelError(
                 f"{folder}/stream.safetensors: table name_{level} has {table.rows} rows of {table.alphabet} symbols,"
