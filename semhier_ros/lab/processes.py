@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import random
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -46,15 +50,20 @@ class Supervisor:
     ) -> None:
         self.stop()
 
-    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-        """Starts `command` under `name`; `environment` is added to this process's own. Raises ChildError."""
+    def start(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None, ask: bool = False
+    ) -> None:
+        """Starts `command` under `name`; `environment` is added to this process's own. ask: it hears what `tell` says.
+
+        Raises ChildError.
+        """
         log = self._logs / f"{name}.log"
         # Held: an interrupt in a hook of the fork is lost, and one before the entry below leaves a child nobody ends.
         with log.open("wb") as stream, interrupts.held():
             try:
                 child = subprocess.Popen(
                     list(command),
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE if ask else subprocess.DEVNULL,
                     stdout=stream,
                     stderr=subprocess.STDOUT,
                     env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
@@ -64,6 +73,13 @@ class Supervisor:
             except OSError as error:
                 raise ChildError(f"{name}: cannot start {command[0]}: {error.strerror}") from error
             self._children[name] = child
+
+    def tell(self, name: str, words: str) -> None:
+        """Writes `words` to the child's input."""
+        stream = self._children[name].stdin
+        assert stream is not None
+        stream.write(words.encode())
+        stream.flush()
 
     def check(self, finished: Sequence[str] = ()) -> None:
         """Raises ChildError when a child has died; those in `finished` may have ended with exit code 0.
@@ -143,3 +159,27 @@ class Supervisor:
     def _obituary(self, name: str, code: int) -> str:
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return f"the {name} process {how}; its log ({self._logs / (name + '.log')}) ends:\n{self.tail(name)}"
+
+
+def free_port() -> int:
+    """A UDP port of 127.0.0.1 that is free now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def node(name: str, parameters: Mapping[str, object]) -> list[str]:
+    """The command that runs a node of this package with `parameters`."""
+    command = [sys.executable, "-m", f"semhier_ros.nodes.{name}", "--ros-args"]
+    for key, value in parameters.items():
+        command += ["-p", f"{key}:={json.dumps(value)}"]
+    return command
+
+
+def ros_environment() -> dict[str, str]:
+    """Variables of node processes: a ROS domain of their own on this machine, and this process's modules."""
+    return {
+        "ROS_DOMAIN_ID": str(random.SystemRandom().randrange(1, 102)),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }

@@ -27,10 +27,10 @@ from semhier_ros.camera.worker import DecodeWorker, EncodeWorker
 from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.lab.footage.video import FootageError, default_video, read_video
+from semhier_ros.lab.replay.base import Costs
+from semhier_ros.lab.replay.blocks import KEEP_FRAMES, BlockSession, SemhierStream, camera_name
 from semhier_ros.lab.replay.reader import Reader
-from semhier_ros.lab.streams.base import Costs
-from semhier_ros.lab.streams.blocks import KEEP_FRAMES, BlockSession, SemhierStream, camera_name
-from semhier_ros.lab.streams.virtual import run_virtual
+from semhier_ros.lab.replay.virtual import run_virtual
 from semhier_ros.link import Scheduler, default_policies
 from semhier_ros.link.emulate.hop import Message, VirtualHop
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
@@ -213,7 +213,7 @@ def replay_run(
         made.append(one)
         return one
 
-    monkeypatch.setattr("semhier_ros.lab.streams.blocks.BlockSession", session)
+    monkeypatch.setattr("semhier_ros.lab.replay.blocks.BlockSession", session)
     run = run_virtual(SemhierStream(reader, COSTS, max_rate=max_rate), cameras, link, rate)
     readings = [(camera, output.stamp_ns, output.reading) for camera, output in made[0].outputs]
     return made[0].log, readings, run.seconds, run
@@ -289,7 +289,7 @@ def test_a_packet_of_30_bytes_is_charged_79(reader: Reader, cameras: list[Frames
 
 
 def _tiny_ends(reader: Reader, camera: Frames) -> Any:
-    from semhier_ros.lab.streams.blocks import Ends
+    from semhier_ros.lab.replay.blocks import Ends
 
     class Tiny(PictureMaker):
         block_names, semantic_blocks = ("level_0",), 1

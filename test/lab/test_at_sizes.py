@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semhier_ros.lab.scoring.at_sizes import at_sizes, table
-from semhier_ros.lab.scoring.frontier import at_size
+from semhier_ros.lab.scoring.frontier import at_size, at_sizes, table
 
 PHOTOS = 80
 

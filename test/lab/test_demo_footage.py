@@ -14,7 +14,8 @@ from semhier_ros.codec.reading import Detection
 from semhier_ros.lab.footage import slideshow
 from semhier_ros.lab.footage.slideshow import Photo, Slideshow, installed_photos
 from semhier_ros.lab.footage.video import FootageError, VideoCamera
-from semhier_ros.lab.scoring.agreement import Received, share_named, streaming_precision
+from semhier_ros.lab.replay.base import Answer
+from semhier_ros.lab.scoring.streaming import Matching, World
 
 
 def photos(*shapes: tuple[int, int]) -> list[np.ndarray]:
@@ -75,18 +76,25 @@ def named(*path: int) -> tuple[Detection, ...]:
 def test_the_share_of_right_names(pairs: list[tuple[int, int]]) -> None:
     answers = [named(0, answer) for answer, _ in pairs]
     truths = [named(0, truth) for _, truth in pairs]
-    assert share_named(answers, truths, 0) == 1
-    assert share_named(answers, truths, 1) == sum(a == b for a, b in pairs) / len(pairs)
-    assert share_named(answers, truths, 2) is None
-    assert share_named([()] * len(pairs), truths, 1) == 0
-    assert share_named([named(0)] * len(pairs), truths, 1) == 0, "not known down to that level"
+
+    def share(found: list[tuple[Detection, ...]], level: int) -> float | None:
+        return Matching(named=True).paired(list(zip(found, truths, strict=True)), level).value()
+
+    assert share(answers, 0) == 1
+    assert share(answers, 1) == pytest.approx(sum(a == b for a, b in pairs) / len(pairs))
+    assert share(answers, 2) is None
+    assert share([()] * len(pairs), 1) == 0
+    assert share([named(0)] * len(pairs), 1) == 0, "not known down to that level"
 
 
 def test_an_old_name_is_wrong_once_the_photo_has_changed() -> None:
-    world = [(now, named(0, now // 5)) for now in range(10)]
-    at_once = [Received(now, now, 1, truth) for now, truth in world]
-    late = [Received(now, now + 2, 1, truth) for now, truth in world]
-    assert streaming_precision(at_once, world, 2, share_named) == [1.0, 1.0]
-    assert streaming_precision(late, world, 2, share_named) == [0.8, 0.6]
-    with pytest.raises(ValueError, match="3 instants, 2 expected"):
-        share_named([(), (), ()], [(), ()], 0)
+    world = World(np.arange(10.0), [named(0, now // 5) for now in range(10)], "agreement")
+
+    def shares(delay: float) -> list[float | None]:
+        seen = [
+            Answer(0, now, now * 10**9, now, now + delay, 1, 1, truth, "") for now, truth in enumerate(world.truths)
+        ]
+        return [Matching(named=True).matches([world], [seen], level).value() for level in range(2)]
+
+    assert shares(0) == [1.0, 1.0]
+    assert shares(2) == [pytest.approx(0.8), pytest.approx(0.6)]

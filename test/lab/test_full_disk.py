@@ -53,7 +53,7 @@ def test_a_file_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
 
 
 def write_frames(path: Path, count: int) -> None:
-    with BagWriter(path) as bag:
+    with BagWriter(path, force=True) as bag:
         for number in range(count):
             for topic, message in camera_messages(bag.store, NOISE, number * 10**8, "camera", "lens"):
                 bag.write(topic, message, number * 10**8)

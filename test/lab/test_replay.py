@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from replay_footage import write_street
 from rosbags.highlevel import AnyReader
 
 pytest.importorskip("jinja2", reason="the report needs Jinja2: pip install -r requirements/report.txt")
@@ -22,28 +18,12 @@ from semhier_ros.lab.footage.bags import open_bag
 from semhier_ros.lab.footage.labels import LabelError, labelled_world
 from semhier_ros.lab.footage.messages import BagWriter, camera_messages, message_store
 from semhier_ros.lab.replay.bag_out import Messages
+from semhier_ros.lab.replay.base import Answer, Costs
 from semhier_ros.lab.replay.work import Result, Task, replay
-from semhier_ros.lab.report.replay_page import render
-from semhier_ros.lab.streams.base import Answer, Costs
 from semhier_ros.paths import model_names
 
 pytestmark = pytest.mark.skipif("road" not in model_names(), reason="models/road is not there")
 FRAMES = 24
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a bag of a street, 10 frames a second, and a cache that its tests share."""
-    folder = tmp_path_factory.mktemp("replay")
-    write_street(folder / "bag", [number * 100_000_000 for number in range(FRAMES)])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def result(place: Path) -> Result:
-    codecs = ("semhier", "answer", "jpeg")
-    task = Task((place / "bag",), "64kbit,50ms,5%,seed3", codecs, costs=Costs(), cache=place / "c" / "replay.sqlite")
-    return replay(task)
 
 
 def options(place: Path, out: str, *more: str) -> list[str]:
@@ -224,54 +204,6 @@ def test_a_sweep_on_a_cluster_of_two_workers(place: Path, result: Result) -> Non
         scheduler = ["--scheduler", cluster.scheduler_address]
         assert main([*command, "--out", str(place / "there"), *scheduler]) == 0
     assert (place / "there" / "table.md").read_text() == (place / "here" / "table.md").read_text()
-
-
-@pytest.mark.parametrize("width", [1280, 500])
-def test_a_browser_shows_ten_minutes_quickly(result: Result, tmp_path: Path, width: int) -> None:
-    browser = next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-    )
-    if browser is None:
-        pytest.skip("no Chromium on this machine (apt-get install chromium)")
-    text = render(result)
-    table = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL).group(1))  # type: ignore[union-attr]
-    table["rows"] = (table["rows"] * (15_000 // FRAMES + 1))[:15_000]
-    text = re.sub(
-        r'(id="data">).*?(</script>)',
-        lambda found: found.group(1) + json.dumps(table, separators=(",", ":")) + found.group(2),
-        text,
-        flags=re.DOTALL,
-    )
-    assert len(text) < 15_000_000
-    assert not re.search(r"(src|href)=\"(https?:)?//", text)
-    probe = (
-        "<script>addEventListener('load', () => document.title = JSON.stringify({"
-        "wide: document.documentElement.scrollWidth, view: innerWidth, ms: Math.round(performance.now()),"
-        "where: document.getElementById('where').textContent,"
-        "drawn: document.getElementById('canvas').height, cards: document.querySelectorAll('.card').length,"
-        "first: document.querySelector('.verdict').getBoundingClientRect().bottom}))</script>"
-    )
-    page = tmp_path / "report.html"
-    page.write_text(text.replace("</body>", probe + "</body>"), encoding="utf-8")
-    done = subprocess.run(
-        [
-            *(browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"),
-            *(f"--window-size={width},900", "--virtual-time-budget=3000", "--dump-dom", page.as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    title = re.search(r"<title>(\{.*?\})</title>", done.stdout)
-    assert title, done.stderr[-500:]
-    seen = json.loads(title.group(1).replace("&quot;", '"'))
-    print(seen)
-    assert seen["where"] == "frames 1 to 70 of 15000"
-    assert seen["drawn"] > 400
-    assert seen["cards"] >= 3
-    assert seen["wide"] <= seen["view"] + 1, "the page scrolls sideways"
-    assert seen["first"] < (900 if width > 600 else 1400), "the verdict is on the first screen"
 
 
 def test_wrong_use_is_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

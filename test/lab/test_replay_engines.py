@@ -46,7 +46,7 @@ def test_both_engines_agree_on_the_demo(tmp_path: Path) -> None:
         frame_rate=2.0,
         cache=tmp_path / "replay.sqlite",
     )
-    real = run_real(task, tmp_path / "real").summary
+    real = run_real(task, tmp_path / "real", lambda stage, share: None).summary
     virtual = replay(replace(task, bags=(tmp_path / "real" / "street",), frame_rate=None)).summary
     assert real["engine"] == "real"
     assert virtual["engine"] == "virtual"

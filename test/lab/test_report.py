@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("jinja2", reason="the report needs Jinja2: pip install -r requirements/report.txt")
 pytest.importorskip("matplotlib", reason="the report needs matplotlib: pip install -r requirements/report.txt")
 
+from conftest import FRAMES
 from semhier_ros.codec.reading import Detection
-from semhier_ros.lab.report.content import ReportContent, block_kinds
-from semhier_ros.lab.report.page import bars, boxes, data_uri, render
-from semhier_ros.lab.report.verdict import five_lines, milliseconds, percent, summary, verdict
-from semhier_ros.lab.report.words import IMAGE
-from semhier_ros.lab.scoring.delivery import budget_use
+from semhier_ros.lab.replay.work import Result
+from semhier_ros.lab.report.page import boxes, data_uri, milliseconds, percent
+from semhier_ros.lab.report.replay_page import bars, kinds_of, render, strip, verdict
+from semhier_ros.lab.report.words import block_kinds
 
-Draw = Callable[..., ReportContent]
 VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
 
 
@@ -63,8 +63,15 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
-def test_the_page_is_whole_and_loads_nothing(drawn: Draw) -> None:
-    text = render(drawn())
+@pytest.fixture
+def own(result: Result) -> Result:
+    """The replay, of which a test may change runs and summary."""
+    summary = copy.deepcopy(result.summary)
+    return replace(result, runs={name: copy.copy(run) for name, run in result.runs.items()}, summary=summary)
+
+
+def test_the_page_is_whole_and_loads_nothing(result: Result) -> None:
+    text = render(result)
     page = Page(text)
     assert len(page.ids) == len(set(page.ids))
     assert all(address.startswith(("data:image/", "#")) for address in page.addresses)
@@ -75,79 +82,78 @@ def test_the_page_is_whole_and_loads_nothing(drawn: Draw) -> None:
     assert "{%" not in text
     assert "None" not in " ".join(page.words)
     assert "nan" not in " ".join(page.words).lower().split()
-    assert page.tags.count("article") == 6
     assert page.tags.count("svg") == 4
     assert "default-src 'none'" in text
     assert len(text) < 5_000_000
+    words = " ".join(page.words)
+    for name in ("semhier", "answer", "jpeg", "budget", "kept", "The settings of jpeg that reached the final"):
+        assert name in words, name
 
 
-def test_names_and_footage_are_escaped(drawn: Draw) -> None:
+def test_a_frame_refines_block_by_block(result: Result) -> None:
+    """What plays on the page: coarse boxes first, then finer names, then pictures, in the order of arrival."""
+    frames = strip(result, kinds_of(result))
+    assert frames
+    page = Page(render(result))
+    assert page.tags.count("article") >= len(frames) + 1
+    for frame in frames:
+        steps = frame["steps"]
+        depths = [max((len(item.path) for item in step.detections), default=0) for step in steps]
+        assert depths == sorted(depths)
+        assert all(len(item.path) == 1 for item in steps[0].detections)
+        assert [step.total_bytes for step in steps] == sorted(step.total_bytes for step in steps)
+        assert [step.ms for step in steps] == sorted(step.ms for step in steps)
+        assert len(frame["missing"]) + len(steps) == len(result.reader.block_names)
+
+
+def test_names_and_footage_are_escaped(own: Result) -> None:
     evil = '<script>alert("x")</script>&amp;\''
-    content = drawn(frames=40, footage=evil, titles=(evil, "group", "type"))
-    first = content.strip[0]
-    step = first.steps[0]
-    named = replace(step.detections[0], names=(evil,))
-    content.strip = [replace(first, steps=(replace(step, detections=(named,)), *first.steps[1:])), *content.strip[1:]]
-    text = render(content)
+    own.summary["bags"] = [evil]
+    run = own.runs["semhier"]
+    run.answers = [
+        item._replace(detections=tuple(replace(one, names=(evil,) * len(one.path)) for one in item.detections))
+        for item in run.answers
+    ]
+    text = render(own)
     assert "<script>alert" not in text
-    assert Page(text).tags.count("script") == 1
+    assert Page(text).tags.count("script") == Page(render(own)).tags.count("script") == 3
     assert evil in " ".join(Page(text).words)
 
 
-def test_a_run_without_jpeg_and_a_run_in_which_nothing_came(drawn: Draw) -> None:
-    assert "JPEG was not sent" in render(drawn(jpeg=False))
-    content = drawn(frames=40)
-    for row in content.timeline:
-        row.arrivals.clear()
-    empty = replace(content.levels[0], arrived=0, delays=replace(content.levels[0].delays, p50=None, p95=None))
-    content.levels = (empty,) * 3
-    content.pictures = empty
-    content.strip, content.moments = [], []
-    text = render(content)
-    assert "0 of 40 camera frames" in text
+def test_a_run_beside_nothing_and_a_run_in_which_nothing_came(own: Result) -> None:
+    own.runs = {"semhier": own.runs["semhier"]}
+    own.streams = {"semhier": own.streams["semhier"]}
+    own.summary["codecs"] = {"semhier": own.summary["codecs"]["semhier"]}
+    assert "No other codec that sends more" in render(own)
+    own.runs["semhier"].answers, own.runs["semhier"].blocks = [], []
+    one = own.summary["codecs"]["semhier"]
+    one["delivered"], one["coarse_ms"], one["fine_ms"] = 0.0, *[{"p50": None, "p95": None, "p99": None}] * 2
+    text = render(own)
+    assert "0 % had a coarse reading" in text
     assert "–" in text
+    assert 'id="stage"' not in text
 
 
-def test_words_and_figures_agree(drawn: Draw) -> None:
-    content = drawn()
-    figures = summary(content)
-    sentences = verdict(content)
+def test_words_and_figures_agree(own: Result) -> None:
+    sentences = verdict(own.summary)
     assert len(sentences) == 3
-    coarse = content.levels[0]
-    assert f"{coarse.arrived} of {coarse.sent} camera frames" in sentences[0]
-    assert figures["codecs"]["semhier"]["delivered"] == pytest.approx(coarse.share, abs=1e-4)
-    assert figures["codecs"]["semhier"]["budget_kept"] is True
-    assert set(figures["codecs"]["semhier"]["streaming_ap50"]) == {"L0", "L1", "L2"}
-    assert figures["codecs"]["jpeg"]["delivered"] == pytest.approx(content.jpeg.pictures.share, abs=1e-4)
-    assert json.loads(json.dumps(figures)) == figures
-    lines = five_lines(content, "out/demo/report.html")
-    assert len(lines) == 5
-    assert not any("\n" in line for line in lines)
-    content.wire = budget_use([(0.0, 900), (0.0, 900)], 8000.0)
-    assert "NOT kept" in verdict(content)[1]
+    ours = own.summary["codecs"]["semhier"]
+    assert f"Of {FRAMES} frames {percent(ours['delivered'])} had a coarse reading" in sentences[0]
+    assert "The budget was kept" in sentences[0]
+    assert json.loads(json.dumps(own.summary)) == own.summary
+    ours["budget_use"]["kept"] = False
+    assert "NOT kept" in verdict(own.summary)[0]
+    assert "the bare answer" in sentences[2]
 
 
-def test_whole_images_are_shown_as_paths_with_growing_bars(drawn: Draw) -> None:
-    content = drawn(frames=40)
-    content.words = IMAGE
-    content.node_names = (("vehicle", "other <thing>"), ("car", "heavy"), ("hatchback", "bus"))
-    first, *more = content.strip
-    step = first.steps[0]
-    unsure = replace(step.detections[0], others=(((1, 0.07),),))
-    content.strip = [replace(first, steps=(replace(step, detections=(unsure,)), *first.steps[1:])), *more]
-    text = render(content)
-    page = Page(text)
-    cards = sum(len(frame.steps) for frame in content.strip) + 3 * len(content.moments)
-    assert text.count('<ol class="path">') == cards
-    assert 'class="box' not in text
-    assert "or other &lt;thing&gt; 7 %" in text
-    words = " ".join(page.words)
-    assert "street" not in words.replace(content.footage, "")
-    rows = bars(step.detections[:1], content)
-    assert [(row.name, row.score) for row in rows] == [("vehicle", 0.93), ("", 0.0), ("", 0.0)]
-    assert [bar.name for bar in bars((), content)] == ["", "", ""]
-    assert set(summary(content)["codecs"]["semhier"]["streaming_accuracy"]) == {"L0", "L1", "L2"}
-    assert "right name" in five_lines(content, "report.html")[3]
+def test_whole_images_are_shown_as_bars_that_grow(result: Result) -> None:
+    kinds = kinds_of(result)
+    names = result.reader.codec.taxonomy.names(0)
+    known = Detection(0, (0, 0, 9, 9), (0,), (names[0],), (0.93,), (((0, 0.07),),))
+    rows = bars(result, kinds, [known])
+    assert [(row["name"], row["score"]) for row in rows] == [(names[0], 0.93), ("", 0.0), ("", 0.0)]
+    assert rows[0]["others"] == f"or {names[0]} 7 %"
+    assert [row["name"] for row in bars(result, kinds, ())] == ["", "", ""]
 
 
 def test_numbers_for_people() -> None:
@@ -182,30 +188,41 @@ def test_block_kinds_follow_the_codec() -> None:
     ]
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_a_real_browser_shows_it(drawn: Draw, tmp_path: Path, width: int) -> None:
-    browser = next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+def chromium() -> str:
+    """A browser, or a skip that says what is missing."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if (found := shutil.which(name)) is not None:
+            return found
+    pytest.skip("no Chromium on this machine (apt-get install chromium)")
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+def test_a_browser_shows_ten_minutes_quickly(result: Result, tmp_path: Path, width: int) -> None:
+    text = render(result)
+    table = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL).group(1))  # type: ignore[union-attr]
+    table["rows"] = (table["rows"] * (15_000 // FRAMES + 1))[:15_000]
+    text = re.sub(
+        r'(id="data">).*?(</script>)',
+        lambda found: found.group(1) + json.dumps(table, separators=(",", ":")) + found.group(2),
+        text,
+        flags=re.DOTALL,
     )
-    if browser is None:
-        pytest.skip("no Chromium on this machine (apt-get install chromium)")
-    page = tmp_path / "report.html"
+    assert len(text) < 15_000_000
     probe = (
         "<script>addEventListener('load', () => document.title = JSON.stringify({"
-        "wide: document.documentElement.scrollWidth, view: innerWidth, stage: !document.getElementById('stage').hidden,"
+        "wide: document.documentElement.scrollWidth, view: innerWidth, ms: Math.round(performance.now()),"
+        "where: document.getElementById('where').textContent, stage: !document.getElementById('stage').hidden,"
         "broken: [...document.images].filter((image) => image.complete && !image.naturalWidth).length,"
-        "screens: document.querySelectorAll('.screens .shot').length, marks: document.querySelectorAll('.track "
-        "button').length}))</script>"
+        "screens: document.querySelectorAll('.screens .shot').length,"
+        "drawn: document.getElementById('canvas').height, cards: document.querySelectorAll('.card').length,"
+        "first: document.querySelector('.verdict').getBoundingClientRect().bottom}))</script>"
     )
-    page.write_text(render(drawn()).replace("</body>", probe + "</body>"), encoding="utf-8")
+    page = tmp_path / "report.html"
+    page.write_text(text.replace("</body>", probe + "</body>"), encoding="utf-8")
     done = subprocess.run(
         [
-            *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--force-prefers-reduced-motion"),
-            *(
-                f"--user-data-dir={tmp_path / 'profile'}",
-                f"--window-size={max(width, 500)},900",
-                "--virtual-time-budget=3000",
-            ),
+            *(chromium(), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"),
+            *("--force-prefers-reduced-motion", f"--window-size={width},900", "--virtual-time-budget=3000"),
             *("--dump-dom", page.as_uri()),
         ],
         capture_output=True,
@@ -215,9 +232,12 @@ def test_a_real_browser_shows_it(drawn: Draw, tmp_path: Path, width: int) -> Non
     )
     title = re.search(r"<title>(\{.*?\})</title>", done.stdout)
     assert title, done.stderr[-500:]
-    seen = json.loads(title.group(1).replace("&quot;", '"'))
+    seen: dict[str, Any] = json.loads(title.group(1).replace("&quot;", '"'))
+    assert seen["where"] == "frames 1 to 70 of 15000"
+    assert seen["drawn"] > 400
+    assert seen["cards"] >= 3
     assert seen["stage"]
-    assert seen["broken"] == 0
     assert seen["screens"] == 2
-    assert seen["marks"] == 6
+    assert seen["broken"] == 0
     assert seen["wide"] <= seen["view"] + 1, "the page scrolls sideways"
+    assert seen["first"] < (900 if width > 600 else 1400), "the verdict is on the first screen"

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semhier_ros.lab.scoring.agreement import Received, average_precision, overlap, seen_at, streaming_precision
+from semhier_ros.codec.reading import Detection
+from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.scoring.delivery import budget_use, delivered, percentile
+from semhier_ros.lab.scoring.streaming import Matching, World, newest_at, overlap
 
 
-@dataclass(frozen=True)
-class Thing:
+def thing(
+    box: tuple[float, float, float, float], path: tuple[int, ...] = (0,), scores: tuple[float, ...] = (0.9,)
+) -> Detection:
     """A drawn detection."""
-
-    box: tuple[float, float, float, float]
-    path: tuple[int, ...] = (0,)
-    scores: tuple[float, ...] = (0.9,)
+    return Detection(0, box, path, ("x",) * len(path), scores)
 
 
-CAR = Thing((0, 0, 10, 10), (0, 1), (0.9, 0.8))
-BUS = Thing((50, 50, 90, 90), (0, 2), (0.7, 0.6))
+CAR = thing((0, 0, 10, 10), (0, 1), (0.9, 0.8))
+BUS = thing((50, 50, 90, 90), (0, 2), (0.7, 0.6))
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60), st.floats(0, 1))
@@ -67,42 +65,51 @@ def test_overlap() -> None:
     assert overlap(boxes, boxes) == pytest.approx(np.array([[1, 1 / 3, 0], [1 / 3, 1, 0], [0, 0, 0]]))
 
 
+def precision(answers: list[list[Detection]], truths: list[list[Detection]], level: int) -> float | None:
+    """AP50 of answers at as many instants."""
+    pairs = [(tuple(found), tuple(truth)) for found, truth in zip(answers, truths, strict=True)]
+    return Matching().paired(pairs, level).value()
+
+
 def test_average_precision_by_hand() -> None:
-    assert average_precision([[CAR], [BUS]], [[CAR], [BUS]], 1) == pytest.approx(1.0)
-    assert average_precision([[CAR], []], [[CAR], [BUS]], 1) == pytest.approx(51 / 101)
-    assert average_precision([[], []], [[CAR], [BUS]], 1) == 0.0
-    assert average_precision([[CAR]], [[]], 1) is None
-    wrong_name = Thing(CAR.box, (0, 2), (0.9, 0.8))
-    assert average_precision([[wrong_name]], [[CAR]], 1) == 0.0
-    assert average_precision([[wrong_name]], [[CAR]], 0) == pytest.approx(1.0)
-    assert average_precision([[Thing(CAR.box)]], [[CAR]], 1) == 0.0, "not known down to that level"
-    twice = [CAR, Thing((0, 0, 10, 10), (0, 1), (0.95, 0.95))]
-    assert average_precision([twice], [[CAR]], 0) == pytest.approx(1.0), "the better-scored one is right"
-    assert average_precision([[CAR, Thing((30, 0, 40, 10), (0,), (0.99,))]], [[CAR]], 0) == pytest.approx(0.5)
+    assert precision([[CAR], [BUS]], [[CAR], [BUS]], 1) == pytest.approx(1.0)
+    assert precision([[CAR], []], [[CAR], [BUS]], 1) == pytest.approx(51 / 101)
+    assert precision([[], []], [[CAR], [BUS]], 1) == 0.0
+    assert precision([[CAR]], [[]], 1) is None
+    wrong_name = thing(CAR.box, (0, 2), (0.9, 0.8))
+    assert precision([[wrong_name]], [[CAR]], 1) == 0.0
+    assert precision([[wrong_name]], [[CAR]], 0) == pytest.approx(1.0)
+    assert precision([[thing(CAR.box)]], [[CAR]], 1) == 0.0, "not known down to that level"
+    twice = [CAR, thing((0, 0, 10, 10), (0, 1), (0.95, 0.95))]
+    assert precision([twice], [[CAR]], 0) == pytest.approx(1.0), "the better-scored one is right"
+    assert precision([[CAR, thing((30, 0, 40, 10), (0,), (0.99,))]], [[CAR]], 0) == pytest.approx(0.5)
+
+
+def reading(stamp: int, ready: float, level: int, *found: Detection) -> Answer:
+    """A reading of the frame stamped `stamp`, there since `ready`."""
+    return Answer(0, 0, stamp, ready, ready, level, level, found, "")
 
 
 def test_the_newest_frame_that_had_arrived_is_seen() -> None:
     readings = [
-        Received(100, 160, 0, (CAR,)),
-        Received(100, 190, 1, (BUS,)),
-        Received(200, 400, 0, ()),
-        Received(300, 350, 0, (CAR,)),
+        reading(100, 160, 0, CAR),
+        reading(100, 190, 1, BUS),
+        reading(200, 400, 0),
+        reading(300, 350, 0, CAR),
     ]
-    seen = seen_at(readings, [150, 160, 200, 360, 500], 0)
+    seen = newest_at(readings, np.array([150.0, 160, 200, 360, 500]), 0)
     assert [item and item.stamp_ns for item in seen] == [None, 100, 100, 300, 300]
-    assert seen[2] is not None
     assert seen[2].level == 1
-    assert [item and item.stamp_ns for item in seen_at(readings, [170, 500], 1)] == [None, 100]
+    assert [item and item.stamp_ns for item in newest_at(readings, np.array([170.0, 500]), 1)] == [None, 100]
 
 
 def test_lateness_costs_streaming_precision() -> None:
-    world = [(index * 100, [Thing((20.0 * index, 0, 20.0 * index + 10, 10))]) for index in range(10)]
+    truths = [(thing((20.0 * index, 0, 20.0 * index + 10, 10)),) for index in range(10)]
+    world = World(np.arange(10.0), truths, "labels")
 
-    def drive(delay: int) -> float:
-        readings = [Received(now, now + delay, 0, truth) for now, truth in world]
-        result = streaming_precision(readings, world, 1)[0]
-        assert result is not None
-        return result
+    def drive(delay: float) -> float | None:
+        readings = [reading(now * 10**9, now + delay, 0, *truth) for now, truth in enumerate(truths)]
+        return Matching().matches([world], [readings], 0).value()
 
     assert drive(0) == pytest.approx(1.0)
-    assert drive(150) == 0.0
+    assert drive(1.5) == 0.0

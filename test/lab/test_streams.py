@@ -13,18 +13,18 @@ import pytest
 from replay_footage import Frames, street_pictures
 
 from semhier_ros.lab.baselines.answer_coder import AnswerCoder
-from semhier_ros.lab.baselines.pictures import PictureSetting, PictureStream
-from semhier_ros.lab.baselines.registry import CODECS, StreamError, make_stream
-from semhier_ros.lab.baselines.search import reference_world
+from semhier_ros.lab.baselines.picture_files import PictureSetting
+from semhier_ros.lab.baselines.pictures import PictureStream
+from semhier_ros.lab.baselines.search import CODECS, StreamError, make_stream
 from semhier_ros.lab.baselines.video import chosen, units
+from semhier_ros.lab.replay.base import Costs
+from semhier_ros.lab.replay.blocks import SemhierStream
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store, pack_detections, unpack_detections
-from semhier_ros.lab.scoring.agreement import Received, streaming_precision
+from semhier_ros.lab.replay.virtual import Run, run_virtual
 from semhier_ros.lab.scoring.delivery import budget_use
-from semhier_ros.lab.scoring.streaming import Matching, World, draws, interval
-from semhier_ros.lab.streams.base import Costs
-from semhier_ros.lab.streams.blocks import SemhierStream
-from semhier_ros.lab.streams.virtual import Run, run_virtual
+from semhier_ros.lab.scoring.figures import middle
+from semhier_ros.lab.scoring.streaming import Matching, World, draws
 from semhier_ros.link.emulate.profile import parse_link
 from semhier_ros.paths import model_names
 
@@ -121,27 +121,13 @@ def test_answers_survive_their_coder(reader: Reader, camera: Frames) -> None:
     assert np.mean(sizes) < 12, "an object costs a handful of bytes"
 
 
-def test_precision_is_that_of_the_agreement_module(reader: Reader, camera: Frames) -> None:
-    """The quick scoring of sweeps equals the plain one that the demo uses."""
-    run = run_virtual(SemhierStream(reader, Costs()), [camera], LINK, RATE)
-    world = reference_world(reader, camera)
-    plain = streaming_precision(
-        [Received(item.stamp_ns, round(item.ready * 1e9), item.level, item.detections) for item in run.answers],
-        [(round(now * 1e9), truth) for now, truth in zip(world.instants.tolist(), world.truths, strict=True)],
-        reader.levels,
-    )
-    for level in range(reader.levels):
-        quick = Matching().matches([world], [run.answers], level).value()
-        assert quick == (None if plain[level] is None else pytest.approx(plain[level], abs=1e-9))
-
-
 def test_intervals_hold_the_value_and_shrink_with_more_instants(reader: Reader, camera: Frames) -> None:
     run = run_virtual(SemhierStream(reader, Costs()), [camera], LINK, RATE)
-    world = reference_world(reader, camera)
+    world = reader.world(camera)
     if not any(world.truths):
         pytest.skip("the detector sees nothing in this footage")
     matches = Matching().matches([world], [run.answers], 0)
-    span = interval(matches.precision(draws([world], 200)))
+    span = middle(matches.precision(draws([world], 200)))
     value = matches.value()
     assert span is not None
     assert value is not None

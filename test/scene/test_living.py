@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semhier_ros.codec.reading import Detection, Reading
-from semhier_ros.lab.studies.steadiness import Steadiness, overlap
+from semhier_ros.lab.studies.steadiness import Steadiness
 from semhier_ros.scene.living import REMEMBERED_FRAMES, LivingScene
 from semhier_ros.scene.names import Tree
 
@@ -135,9 +133,3 @@ def test_steadiness_counts_switches_and_flips_by_boxes_alone() -> None:
         counted.add([])
     counted.add([detection(7, box(14, 10), 2)])
     assert counted.links == 3, "after a long gap it is another object"
-
-
-def test_overlap_is_that_of_areas() -> None:
-    assert overlap((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3)
-    assert overlap((0, 0, 1, 1), (2, 2, 3, 3)) == 0
-    assert np.isclose(overlap((1, 2, 3, 4), (1, 2, 3, 4)), 1)

@@ -8,76 +8,23 @@ decodes each complete picture and runs the very detector that our encoder runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
-import cv2
 import numpy as np
 
-from semhier_ros.lab.baselines.jpeg_stream import PIECE_BYTES, Assembler, cut
+from semhier_ros.lab.baselines.picture_files import (
+    PIECE_BYTES,
+    Assembler,
+    PictureSetting,
+    cut,
+    decode_picture,
+    encode_picture,
+)
+from semhier_ros.lab.replay.base import Answer, Camera, Costs, Departure
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import pack_bytes, unpack_bytes
-from semhier_ros.lab.streams.base import Answer, Camera, Costs, Departure, Picture
 from semhier_ros.link.schedule.budget import TokenBucket
 from semhier_ros.link.schedule.wire import ZENOH_UDP, WireModel
-
-KINDS = ("jpeg", "webp")
-
-
-@dataclass(frozen=True, slots=True)
-class PictureSetting:
-    """How pictures are made: `kind` "jpeg" or "webp", `scale` of width and height (0.05 to 1), `quality` (1 to 100),
-    `max_rate` pictures a second at most, and whether each gets a `parity` piece."""
-
-    kind: str
-    scale: float
-    quality: int
-    max_rate: float
-    parity: bool
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"kind: {self.kind!r}, one of {', '.join(KINDS)} expected")
-        if not 0.05 <= self.scale <= 1.0:
-            raise ValueError(f"scale: {self.scale}, 0.05 to 1 expected")
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f"quality: {self.quality}, 1 to 100 expected")
-        if not self.max_rate > 0:
-            raise ValueError(f"max_rate: {self.max_rate}, more than 0 expected")
-
-    @property
-    def look(self) -> str:
-        """What the pictures look like depends on this alone."""
-        return f"{self.kind} {self.scale:g} {self.quality}"
-
-    def __str__(self) -> str:
-        repair = "with a parity piece" if self.parity else "without parity"
-        return f"{self.scale * 100:g} % size, quality {self.quality}, at most {self.max_rate:g} pictures/s, {repair}"
-
-
-def encode_picture(image: Picture, setting: PictureSetting) -> bytes:
-    """The JPEG (4:2:0, optimised Huffman tables) or WebP file of an H,W,3 RGB picture."""
-    height, width = image.shape[:2]
-    size = (max(8, round(width * setting.scale)), max(8, round(height * setting.scale)))
-    small = image if setting.scale == 1.0 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    if setting.kind == "jpeg":
-        options = [cv2.IMWRITE_JPEG_QUALITY, setting.quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
-        options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
-    else:
-        options = [cv2.IMWRITE_WEBP_QUALITY, setting.quality]
-    good, data = cv2.imencode(f".{setting.kind}", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), options)
-    if not good:
-        raise ValueError(f"OpenCV could not encode {size[0]}x{size[1]} pixels as {setting.kind}")
-    return data.tobytes()
-
-
-def decode_picture(data: bytes, size: tuple[int, int]) -> Picture | None:
-    """The picture in a JPEG or WebP file, brought to `size` (RGB); None when it cannot be decoded."""
-    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if bgr is None:
-        return None
-    if bgr.shape[1::-1] != tuple(size):
-        bgr = cv2.resize(bgr, size, interpolation=cv2.INTER_CUBIC)
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 class PictureSender:
@@ -209,6 +156,8 @@ class PictureStream:
     def __init__(self, reader: Reader, costs: Costs, setting: PictureSetting) -> None:
         self._reader, self._costs, self.how = reader, costs, setting
         self.name = setting.kind
+        self.tried: list[dict[str, Any]] = []
+        """Setting, mean bytes and score of those that the search judged in full, the best first."""
 
     @property
     def setting(self) -> str:

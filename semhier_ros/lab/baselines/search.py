@@ -1,32 +1,36 @@
-"""The setting with which JPEG, WebP or H.264 does best over a link: tried in virtual time, judged by the same detector.
+"""Which streams there are, and the one search for the setting with which JPEG, WebP or H.264 does best over a link.
 
-Every size x quality x parity x rate is sent in virtual time with pictures of their mean size; what a perfect detector
-would make of those that arrive, times how well the detector does on a few pictures of that look, ranks them; the first
-few are then sent with their real bytes and judged on every picture that arrives. H.264's settings are few and all real.
+Tried in virtual time, judged by the same detector: every size x quality x parity x rate is sent with pictures of their
+mean size; what a perfect detector would make of those that arrive, times how well the detector does on a few pictures
+of that look, ranks them; the first few are then sent with their real bytes and judged on every picture that arrives.
+H.264's settings are few and all real. Nothing in it looks at a clock: the same footage, link and costs give the same
+setting on every machine.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from semhier_ros.lab.baselines.pictures import (
-    PictureReceiver,
-    PictureSender,
-    PictureSetting,
-    PictureStream,
-    SharedSender,
-    decode_picture,
-)
+from semhier_ros.command import CommandError
+from semhier_ros.lab.baselines.answer import AnswerStream
+from semhier_ros.lab.baselines.picture_files import PictureSetting, decode_picture
+from semhier_ros.lab.baselines.pictures import PictureReceiver, PictureSender, PictureStream, SharedSender
+from semhier_ros.lab.baselines.video import SLICE_BYTES, VideoSetting, VideoStream
+from semhier_ros.lab.replay.base import Answer, Camera, Costs, FrameStream, Stream
+from semhier_ros.lab.replay.blocks import SemhierStream
 from semhier_ros.lab.replay.reader import Reader
-from semhier_ros.lab.scoring.streaming import Matching, World
-from semhier_ros.lab.streams.base import Answer, Camera, Costs, FrameStream
-from semhier_ros.lab.streams.virtual import run_virtual
+from semhier_ros.lab.replay.virtual import run_virtual
+from semhier_ros.lab.scoring.streaming import Matching, mean_precision
 from semhier_ros.link.emulate.profile import LinkProfile
+from semhier_ros.link.schedule.wire import ZENOH_UDP
 
+CODECS = ("semhier", "answer", "jpeg", "webp", "h264")
+"""What `--codecs` may name."""
 SCALES = (1.0, 0.6, 0.4, 0.25)
 QUALITIES = {"jpeg": (10, 25, 50), "webp": (5, 25, 60)}
 RATES = (1.25, 2.5, 5.0, 30.0)
@@ -36,6 +40,24 @@ VIDEO_SCALES = (1.0, 0.6, 0.4)
 VIDEO_RATES = (5.0, 12.5)
 TRIAL_SECONDS = 12.0
 """A search looks at so much of the footage."""
+
+
+class StreamError(CommandError, ValueError):
+    """A codec that is not known or cannot run here; the message says why and what to do."""
+
+
+def check_codecs(names: Sequence[str]) -> tuple[str, ...]:
+    """`names`, each known and able to run here. Raises StreamError."""
+    for name in names:
+        if name not in CODECS:
+            raise StreamError(f"codecs: {name!r}, one of {', '.join(CODECS)} expected")
+        if name == "h264" and importlib.util.find_spec("av") is None:
+            raise StreamError(
+                "codecs: h264 needs PyAV, whose wheel carries libx264 (GPL): pip install 'semhier_ros[video]'"
+            )
+    if not names:
+        raise StreamError(f"codecs: none, one or more of {', '.join(CODECS)} expected")
+    return tuple(dict.fromkeys(names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,149 +118,150 @@ class _Perfect(PictureReceiver):
         return [Answer(camera, number, stamp_ns, now, now + self._seconds, last, last, found, "picture")]
 
 
-def best_stream(
+def make_stream(
     name: str,
     reader: Reader,
     costs: Costs,
-    cameras: Sequence[Any],
+    cameras: Sequence[Camera],
     link: LinkProfile,
     rate: float,
     *,
     max_rate: float = 0.0,
+    finest: int | None = None,
     finalists: int = FINALISTS,
+    search_costs: Costs | None = None,
     progress: Callable[[float], None] | None = None,
-) -> FrameStream:
-    """The stream `name` ("jpeg", "webp" or "h264") with its best setting for `link` and a budget of `rate`.
+) -> Stream:
+    """The stream `name` for `cameras` over `link` with a budget of `rate` wire bytes per second.
 
-    `finalists`: how many picture settings are judged on every picture that arrives (1 to 20).
+    semhier and answer have nothing to choose; for jpeg, webp and h264 the best setting is searched for. finalists: how
+    many picture settings are judged on every picture that arrives (1 to 20). search_costs: those of the search (None:
+    `costs`), where what is measured on this machine must not decide. Raises StreamError.
     """
-    parts = [
-        _Part(camera, int(np.searchsorted(camera.times_ns, TRIAL_SECONDS * 1e9, side="right"))) for camera in cameras
-    ]
-    parts = [part if part.count else _Part(part.camera, len(part.camera)) for part in parts]
-    worlds = [reference_world(reader, part) for part in parts]
-    matching = Matching()
-
-    def score(stream: FrameStream) -> float:
-        run = run_virtual(stream, parts, link, rate)
-        answers = [[item for item in run.answers if item.camera == place] for place in range(len(parts))]
-        return _mean([matching.matches(worlds, answers, level).value() for level in range(reader.levels)])
-
+    check_codecs([name])
+    if name == "semhier":
+        return SemhierStream(reader, costs, max_rate=max_rate, finest=finest)
+    if name == "answer":
+        return AnswerStream(reader, costs, max_rate=max_rate)
+    search = _Search(reader, search_costs or costs, cameras, link, rate, max_rate, progress or (lambda share: None))
     if name == "h264":
-        return _best_video(reader, costs, parts, rate, max_rate, score, progress)
-    candidates: list[tuple[float, PictureSetting]] = []
-    looks = [(scale, quality) for scale in SCALES for quality in QUALITIES[name]]
-    rates = sorted({min(value, max_rate) if max_rate else value for value in RATES})
-    for done, (scale, quality) in enumerate(looks):
-        look = PictureSetting(name, scale, quality, 1.0, False)
-        size, kept = _probe(reader, costs, parts, look, matching)
-        for parity in (False, True) if link.loss > 0 else (False,):
-            for most in rates:
-                setting = replace(look, max_rate=most, parity=parity)
-                candidates.append((kept * score(_Sized(reader, costs, setting, size)), setting))
-        if progress:
-            progress(0.6 * (done + 1) / len(looks))
-    candidates.sort(key=lambda item: -item[0])
-    finals: list[tuple[float, PictureStream]] = []
-    for setting in _distinct([setting for _, setting in candidates], finalists):
+        return VideoStream(reader, costs, search.video())
+    setting, tried = search.pictures(name, finalists)
+    stream = PictureStream(reader, costs, setting)
+    stream.tried = tried
+    return stream
+
+
+class _Search:
+    """What a search holds on to."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        costs: Costs,
+        cameras: Sequence[Any],
+        link: LinkProfile,
+        rate: float,
+        max_rate: float,
+        progress: Callable[[float], None],
+    ) -> None:
+        self._reader, self._costs, self._link, self._rate = reader, costs, link, rate
+        self._max_rate, self._progress = max_rate, progress
+        counts = [int(np.searchsorted(one.times_ns, TRIAL_SECONDS * 1e9, side="right")) for one in cameras]
+        self._parts = [_Part(camera, count or len(camera)) for camera, count in zip(cameras, counts, strict=True)]
+        self._worlds = [reader.world(part) for part in self._parts]
+        self._matching = Matching(reader.codec.whole_image)
+
+    def score(self, stream: FrameStream) -> float:
+        """Streaming precision of a stream over the link, mean of the levels."""
+        run = run_virtual(stream, self._parts, self._link, self._rate)
+        answers = [[item for item in run.answers if item.camera == place] for place in range(len(self._parts))]
+        return mean_precision(self._matching, self._worlds, answers, self._reader.levels)
+
+    def pictures(self, kind: str, finalists: int) -> tuple[PictureSetting, list[dict[str, Any]]]:
+        """The best setting of JPEG or WebP, and the finalists."""
+        candidates: list[tuple[float, PictureSetting]] = []
+        sizes: dict[str, int] = {}
+        looks = [PictureSetting(kind, scale, quality) for scale in SCALES for quality in QUALITIES[kind]]
+        for done, look in enumerate(looks):
+            sizes[look.look], kept = self._probe(look)
+            for parity in (False, True) if self._link.loss > 0 else (False,):
+                for most in self._rates(RATES):
+                    setting = replace(look, max_rate=most, parity=parity)
+                    sized = _Sized(self._reader, self._costs, setting, sizes[look.look])
+                    candidates.append((kept * self.score(sized), setting))
+            self._progress(0.6 * (done + 1) / len(looks))
+        candidates.sort(key=lambda item: -item[0])
+        first: dict[str, PictureSetting] = {}
+        for _, setting in candidates:
+            if len(first) < finalists:
+                first.setdefault(setting.look, setting)
         if finalists == 1:
-            return PictureStream(reader, costs, setting)
-        stream = PictureStream(reader, costs, setting)
-        finals.append((score(stream), stream))
-        if progress:
-            progress(0.6 + 0.4 * len(finals) / finalists)
-    return max(finals, key=lambda item: item[0])[1]
+            return candidates[0][1], []
+        finals: list[tuple[float, PictureSetting]] = []
+        for setting in first.values():
+            finals.append((self.score(PictureStream(self._reader, self._costs, setting)), setting))
+            self._progress(0.6 + 0.4 * len(finals) / len(first))
+        finals.sort(key=lambda item: -item[0])
+        tried = [
+            {"setting": str(setting), "mean_bytes": sizes[setting.look], "score": round(score, 4)}
+            for score, setting in finals
+        ]
+        return finals[0][1], tried
 
+    def video(self) -> VideoSetting:
+        """The best setting of H.264."""
+        overhead = ZENOH_UDP.wire_bytes(SLICE_BYTES) - SLICE_BYTES + 12
+        tried: list[tuple[float, VideoSetting]] = []
+        rates = self._rates(VIDEO_RATES)
+        for most in rates:
+            for scale in VIDEO_SCALES:
+                share = self._rate / len(self._parts) - overhead * most  # every frame is one datagram at least
+                share *= SLICE_BYTES / (SLICE_BYTES + overhead)
+                if share < 300:
+                    continue
+                how = VideoSetting(scale, most, round(share * 0.92 * 8 / 1000, 1))
+                stream = VideoStream(self._reader, self._costs, how)
+                stream.perfect = True
+                kept = self._kept({part: self._video_frames(stream, part) for part in self._parts})
+                tried.append((self.score(stream) * kept, how))
+                self._progress(len(tried) / (len(rates) * len(VIDEO_SCALES)))
+        slowest = VideoSetting(VIDEO_SCALES[-1], 1.0, max(1.0, round(self._rate / len(self._parts) * 0.004, 1)))
+        return max(tried, key=lambda item: item[0], default=(0.0, slowest))[1]
 
-def reference_world(reader: Reader, camera: Any) -> World:
-    """Agreement's truth: at every frame's time what the detector reads on it, uncompressed."""
-    truths = [reader.reference(camera, number) for number in range(len(camera))]
-    return World(np.asarray(camera.times_ns, float) / 1e9, truths, "agreement")
+    def _rates(self, rates: Sequence[float]) -> list[float]:
+        return sorted({min(value, self._max_rate) if self._max_rate else value for value in rates})
 
+    def _probe(self, look: PictureSetting) -> tuple[int, float]:
+        """(mean bytes, precision at its best possible 1) of a few pictures of this look."""
+        stream, reader = PictureStream(self._reader, self._costs, look), self._reader
+        sizes: list[int] = []
+        found: dict[_Part, dict[int, Any]] = {part: {} for part in self._parts}
+        for part in self._parts:
+            for number in sorted({round(place) for place in np.linspace(0, len(part) - 1, PROBES)}):
+                data = stream.file(part, number)
+                sizes.append(len(data))
+                found[part][number] = reader.detected(
+                    f"{part.key(number)} {look.look}",
+                    lambda data=data, part=part: decode_picture(data, part.size),
+                    part.size,
+                )
+        return round(float(np.mean(sizes))), self._kept(found)
 
-def _distinct(settings: Sequence[PictureSetting], count: int) -> list[PictureSetting]:
-    """The first few of different looks."""
-    chosen: dict[str, PictureSetting] = {}
-    for setting in settings:
-        if len(chosen) < count:
-            chosen.setdefault(setting.look, setting)
-    return list(chosen.values())
-
-
-def _probe(
-    reader: Reader, costs: Costs, parts: Sequence[_Part], look: PictureSetting, matching: Matching
-) -> tuple[int, float]:
-    """(mean bytes, precision at its best possible 1) of a few pictures of this look."""
-    stream = PictureStream(reader, costs, look)
-    sizes: list[int] = []
-    answers: list[Answer] = []
-    truths: list[Any] = []
-    for part in parts:
-        for number in sorted({round(place) for place in np.linspace(0, len(part) - 1, PROBES)}):
-            data = stream.file(part, number)
-            sizes.append(len(data))
-            found = reader.detected(
-                f"{part.key(number)} {look.look}",
-                lambda data=data, part=part: decode_picture(data, part.size),
-                part.size,
-            )
-            last = reader.levels - 1
-            place = len(truths)
-            answers.append(Answer(0, place, place, float(place), float(place), last, last, found, ""))
-            truths.append(reader.reference(part, number))
-    world = World(np.arange(len(truths), dtype=float), truths, "agreement")
-    kept = _mean([matching.matches([world], [answers], level).value() for level in range(reader.levels)])
-    return round(float(np.mean(sizes))), kept
-
-
-def _best_video(
-    reader: Reader,
-    costs: Costs,
-    parts: Sequence[_Part],
-    rate: float,
-    max_rate: float,
-    score: Callable[[FrameStream], float],
-    progress: Callable[[float], None] | None,
-) -> FrameStream:
-    from semhier_ros.lab.baselines.video import SLICE_BYTES, VideoSetting, VideoStream
-    from semhier_ros.link.schedule.wire import ZENOH_UDP
-
-    overhead = ZENOH_UDP.wire_bytes(SLICE_BYTES) - SLICE_BYTES + 12
-    tried: list[tuple[float, VideoSetting]] = []
-    matching = Matching()
-    rates = sorted({min(value, max_rate) if max_rate else value for value in VIDEO_RATES})
-    for most in rates:
-        for scale in VIDEO_SCALES:
-            share = rate / len(parts) - overhead * most  # every frame is one datagram at least
-            share *= SLICE_BYTES / (SLICE_BYTES + overhead)
-            if share < 300:
-                continue
-            stream = VideoStream(reader, costs, VideoSetting(scale, most, round(share * 0.92 * 8 / 1000, 1)))
-            stream.perfect = True
-            tried.append((score(stream) * _video_kept(stream, reader, parts, matching), stream.how))
-            if progress:
-                progress(len(tried) / (len(rates) * len(VIDEO_SCALES)))
-    if not tried:
-        tried = [(0.0, VideoSetting(VIDEO_SCALES[-1], 1.0, max(1.0, round(rate / len(parts) * 0.004, 1))))]
-    return VideoStream(reader, costs, max(tried, key=lambda item: item[0])[1])
-
-
-def _video_kept(stream: Any, reader: Reader, parts: Sequence[_Part], matching: Matching) -> float:
-    """Precision, at its best possible 1, on a few frames of the video as nobody lost it."""
-    answers: list[Answer] = []
-    truths: list[Any] = []
-    last = reader.levels - 1
-    for part in parts:
+    @staticmethod
+    def _video_frames(stream: VideoStream, part: _Part) -> dict[int, Any]:
+        """What the detector reads on a few frames of a video as nobody lost it."""
         numbers = sorted(stream.made(part))
-        wanted = {numbers[round(place)] for place in np.linspace(len(numbers) // 4, len(numbers) - 1, 2 * PROBES)}
-        for number, found in stream.detections(part, sorted(wanted)).items():
-            place = len(truths)
-            answers.append(Answer(0, place, place, float(place), float(place), last, last, found, ""))
-            truths.append(reader.reference(part, number))
-    world = World(np.arange(len(truths), dtype=float), truths, "agreement")
-    return _mean([matching.matches([world], [answers], level).value() for level in range(reader.levels)])
+        places = np.linspace(len(numbers) // 4, len(numbers) - 1, 2 * PROBES)
+        return stream.detections(part, sorted({numbers[round(place)] for place in places}))
 
-
-def _mean(values: Sequence[float | None]) -> float:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else 0.0
+    def _kept(self, found: dict[_Part, dict[int, Any]]) -> float:
+        """Precision of detections on single frames (by part and number), mean of the levels."""
+        pairs = [
+            (seen, self._reader.reference(part, number))
+            for part, frames in found.items()
+            for number, seen in frames.items()
+        ]
+        values = [self._matching.paired(pairs, level).value() for level in range(self._reader.levels)]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else 0.0

@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 
 from semhier_ros.lab.baselines.pictures import number_of
+from semhier_ros.lab.replay.base import Answer, Camera, Costs, Departure, Picture
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import digest, pack_bytes, unpack_bytes
-from semhier_ros.lab.streams.base import Answer, Camera, Costs, Departure, Picture
 from semhier_ros.link.schedule.budget import TokenBucket
 from semhier_ros.link.schedule.wire import ZENOH_UDP
 

@@ -20,8 +20,8 @@ from semhier_ros.codec.packet import Block, Packet
 from semhier_ros.codec.reading import Detection
 from semhier_ros.lab.footage.messages import BagWriter, compressed_image, header_of, make_message, time_of
 from semhier_ros.lab.footage.video import at_most
+from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.replay.work import Result
-from semhier_ros.lab.streams.base import Answer
 
 ANNOTATED_WIDTH = 640
 CLEAR = dict.fromkeys("rgba", 0.0)

@@ -12,11 +12,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from semhier_ros.codec.model_folder import ModelError
 from semhier_ros.command import CommandError
+from semhier_ros.lab.baselines.search import check_codecs
+from semhier_ros.lab.interrupts import stop_signals
+from semhier_ros.lab.processes import ChildError
+from semhier_ros.lab.progress import Stages
+from semhier_ros.lab.replay.base import Costs
+from semhier_ros.lab.replay.real import STAGES, run_real
+from semhier_ros.lab.replay.store import default_folder
+from semhier_ros.lab.replay.work import Result, Task, ceiling_of, replay
 from semhier_ros.whole_file import write_whole
 
 DEFAULT_CODECS = "semhier,answer,jpeg,webp"
@@ -85,8 +96,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs a replay or a sweep."""
-    from semhier_ros.codec.model_folder import ModelError
-
     try:
         if options.bags[0] == "sweep":
             from semhier_ros.lab.replay.sweep import run_sweep
@@ -104,13 +113,8 @@ def replace_bags(options: argparse.Namespace) -> argparse.Namespace:
     return argparse.Namespace(**{**vars(options), "bags": options.bags[1:]})
 
 
-def task_of(options: argparse.Namespace) -> Any:
+def task_of(options: argparse.Namespace) -> Task:
     """The options as a Task. Raises CommandError."""
-    from semhier_ros.lab.baselines.registry import check_codecs
-    from semhier_ros.lab.replay.store import default_folder
-    from semhier_ros.lab.replay.work import Task
-    from semhier_ros.lab.streams.base import Costs
-
     for name in ("rate", "loss"):
         if getattr(options, name) and not getattr(options, "sweeping", False):
             raise CommandError(f"--{name}: only with `semhier replay sweep`; --link names the link of one replay")
@@ -147,26 +151,15 @@ def _one(options: argparse.Namespace) -> int:
             raise CommandError(f"--{name}: several are for `semhier replay sweep …`; name one")
     task = task_of(options)
     if options.engine == "real":
-        from semhier_ros.lab.replay.real import replay_real
-
         return replay_real(task, options.out)
-    from semhier_ros.lab.progress import Stages
-    from semhier_ros.lab.replay.work import replay
-
     began = time.monotonic()
     stages = {"reading the bag": 2.0, "encoding the frames": 20.0}
     for name in task.codecs:
         stages |= {f"{name}: its setting": 0.5 if name in ("semhier", "answer") else 15.0, f"{name} over the link": 5.0}
-    stages["the report"] = 6.0
-    with Stages(stages) as tell:
+    with Stages({**stages, "the report": 6.0}) as tell:
         result = replay(task, tell)
-        options.out.mkdir(parents=True, exist_ok=True)
-        write_summary(result.summary, options.out / "summary.json")
         tell("the report")
-        if not options.no_report:
-            from semhier_ros.lab.report.replay_page import write_report
-
-            write_report(result, options.out / "report.html", time.monotonic() - began)
+        write_result(result, options.out, began, report=not options.no_report)
         if options.write_bag:
             from semhier_ros.lab.replay.bag_out import write_bag
 
@@ -176,11 +169,51 @@ def _one(options: argparse.Namespace) -> int:
 
             write_rerun(result, options.rerun)
         result.reader.store.close()
-    print("\n".join(lines_of(result.summary)))
-    print(f"speed: {result.speed}")
+    print("\n".join([*lines_of(result.summary), f"speed: {result.speed}"]))
     if not options.no_report:
         print(f"report: {options.out / 'report.html'}")
     return 0
+
+
+def replay_real(
+    task: Task,
+    out: Path,
+    command: str = "replay",
+    camera: Any = None,
+    judged: Any = None,
+    lines: Callable[[Result, Path], list[str]] = lambda result, report: [
+        *lines_of(result.summary),
+        f"report: {report}",
+    ],
+) -> int:
+    """Runs `task` for real and writes its results to `out`; prints `lines`. The exit status: 1 when a process died, 130
+    when interrupted. Raises CommandError."""
+    began = time.monotonic()
+    try:
+        with stop_signals(), Stages({**STAGES, "the report": 8.0}) as tell:
+            result = run_real(task, out, tell, camera, judged)
+            tell("the report")
+            write_result(result, out, began, command)
+            result.reader.store.close()
+    except ChildError as error:
+        print(f"semhier {command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"semhier {command}: interrupted; all processes are ended", file=sys.stderr)
+        return 130
+    report = out / "report.html"
+    print("\n".join(lines(result, report) if lines is not None else [*lines_of(result.summary), f"report: {report}"]))
+    return 0
+
+
+def write_result(result: Result, out: Path, began: float, command: str = "replay", report: bool = True) -> None:
+    """Writes summary.json and the report. began: when the run did, for what it took."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_summary(result.summary, out / "summary.json")
+    if report:
+        from semhier_ros.lab.report.replay_page import write_report
+
+        write_report(result, out / "report.html", time.monotonic() - began, command)
 
 
 def write_summary(summary: dict[str, Any], path: Path) -> None:
@@ -191,10 +224,11 @@ def write_summary(summary: dict[str, Any], path: Path) -> None:
 def lines_of(summary: dict[str, Any]) -> list[str]:
     """A summary for a terminal: what is wrong first, then a line a codec."""
     lines = [f"note: {text}" for text in summary["problems"]]
-    levels = list(next(iter(summary["codecs"].values()))["streaming_ap50"])
-    lines.append(f"{'':9} {'streaming AP50 ' + '/'.join(levels):28} {'coarse p50/p95':>18} {'delivered':>9} {'B/s':>7}")
+    measure, levels = summary["measure"], list(ceiling_of(summary))
+    words = f"{measure.replace('_', ' ')} {'/'.join(levels)}"
+    lines.append(f"{'':9} {words:28} {'coarse p50/p95':>18} {'delivered':>9} {'B/s':>7}")
     for name, figures in summary["codecs"].items():
-        values = " / ".join("–" if value is None else f"{value:.3f}" for value in figures["streaming_ap50"].values())
+        values = " / ".join("–" if value is None else f"{value:.3f}" for value in figures[measure].values())
         coarse = figures["coarse_ms"]
         delay = " / ".join("–" if coarse[key] is None else f"{coarse[key]:.0f} ms" for key in ("p50", "p95"))
         share = f"{100 * figures['delivered']:.0f} %"

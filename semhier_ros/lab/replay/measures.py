@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from semhier_ros.lab.scoring.agreement import overlap
-from semhier_ros.lab.scoring.delivery import delays_of
-from semhier_ros.lab.scoring.streaming import Matches, Matching, World, draws, interval, newest_at
-from semhier_ros.lab.streams.base import Answer
-from semhier_ros.lab.streams.virtual import Run
+from semhier_ros.lab.replay.base import Answer
+from semhier_ros.lab.replay.virtual import Run
+from semhier_ros.lab.scoring.delivery import BudgetUse, delays_of
+from semhier_ros.lab.scoring.figures import middle
+from semhier_ros.lab.scoring.streaming import SAME, Matches, Matching, World, draws, newest_at, overlaps
 from semhier_ros.taxonomy import Taxonomy
 
 DRAWS = 200
@@ -23,11 +23,14 @@ DRAWS = 200
 
 
 class Scores:
-    """Streaming precision of several runs over the same worlds, each level, with paired intervals of the margins."""
+    """Streaming precision of several runs over the same worlds, each level, with paired intervals of the margins.
 
-    def __init__(self, worlds: Sequence[World], levels: int, seed: int = 0) -> None:
+    named: readings are of whole images, and what counts is the share of right names.
+    """
+
+    def __init__(self, worlds: Sequence[World], levels: int, seed: int = 0, named: bool = False) -> None:
         self.worlds, self.levels = worlds, levels
-        self._matching = Matching()
+        self._matching = Matching(named)
         self._weights = draws(worlds, DRAWS, seed)
         self._matches: dict[str, list[Matches]] = {}
         self._drawn: dict[str, list[Any]] = {}
@@ -45,12 +48,12 @@ class Scores:
             self._drawn[name] = [one.precision(self._weights) for one in matches]
 
     def precision(self, name: str) -> dict[str, float | None]:
-        """AP50 per level, four digits."""
+        """The measure per level, four digits."""
         return {f"L{level}": _round(one.value()) for level, one in enumerate(self._matches[name])}
 
     def intervals(self, name: str) -> dict[str, list[float] | None]:
-        """The middle 95 % of bootstrapped AP50 per level."""
-        return {f"L{level}": _pair(interval(values)) for level, values in enumerate(self._drawn[name])}
+        """The middle 95 % of its bootstrap per level."""
+        return {f"L{level}": _pair(middle(values)) for level, values in enumerate(self._drawn[name])}
 
     def margin(self, name: str, other: str) -> dict[str, dict[str, Any]]:
         """AP50 of `name` less that of `other`, per level, with the interval of the paired difference."""
@@ -58,7 +61,7 @@ class Scores:
         for level in range(self.levels):
             mine, theirs = self._matches[name][level].value(), self._matches[other][level].value()
             known = mine is not None and theirs is not None
-            span = interval(self._drawn[name][level] - self._drawn[other][level])
+            span = middle(self._drawn[name][level] - self._drawn[other][level])
             result[f"L{level}"] = {
                 "margin": _round(mine - theirs) if known and mine is not None and theirs is not None else None,
                 "ci95": _pair(span),
@@ -74,8 +77,10 @@ def split_cameras(answers: Sequence[Answer], count: int) -> list[list[Answer]]:
     return apart
 
 
-def figures_of(run: Run, worlds: Sequence[World], cameras: Sequence[Any], taxonomy: Taxonomy) -> dict[str, Any]:
-    """Everything about one run but its precision, ready for summary.json."""
+def figures_of(
+    run: Run, worlds: Sequence[World], cameras: Sequence[Any], taxonomy: Taxonomy, use: BudgetUse
+) -> dict[str, Any]:
+    """Everything about one run but its precision, ready for summary.json. use: what it did with its budget."""
     levels = len(taxonomy.levels)
     apart = split_cameras(run.answers, len(cameras))
     offered = sum(run.offered)
@@ -103,6 +108,7 @@ def figures_of(run: Run, worlds: Sequence[World], cameras: Sequence[Any], taxono
         "wire_bytes_per_frame": round(wire / offered, 1) if offered else 0.0,
         "levels": per_level,
         "budget": budget_of(run),
+        "budget_use": {"kept": use.kept, "busiest_second": use.busiest_second, "excess": round(use.excess, 1)},
         "hierarchical": hierarchical(apart, worlds, taxonomy),
         "link": run.link,
         "counters": dict(sorted(run.counters.items())),
@@ -156,10 +162,10 @@ def hierarchical(
             known = [item for item in truth if len(item.path) > last]
             if not found or not known:
                 continue
-            hits = overlap(np.array([item.box for item in found]), np.array([item.box for item in known]))
+            hits = overlaps(found, known)
             for column, wanted in enumerate(known):
                 row = int(hits[:, column].argmax())
-                if hits[row, column] < 0.5:
+                if hits[row, column] < SAME:
                     continue
                 guesses.append(found[row].path[last])
                 truths.append(wanted.path[last])

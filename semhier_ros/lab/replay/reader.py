@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from statistics import median
 from typing import Any, TypeVar
 
@@ -13,6 +16,8 @@ import numpy as np
 from semhier_ros.api import Codec
 from semhier_ros.codec.packet import Block
 from semhier_ros.codec.reading import Detection
+from semhier_ros.lab.baselines.picture_files import KINDS, PictureSetting, decode_picture, encode_picture
+from semhier_ros.lab.replay.base import Camera, Costs, Picture
 from semhier_ros.lab.replay.store import (
     Store,
     digest,
@@ -21,10 +26,12 @@ from semhier_ros.lab.replay.store import (
     unpack_bytes,
     unpack_detections,
 )
-from semhier_ros.lab.streams.base import Camera, Picture
+from semhier_ros.lab.scoring.streaming import World
 
 Detections = tuple[Detection, ...]
 Made = TypeVar("Made")
+T = TypeVar("T")
+COST_FRAMES = 5
 OPEN = 4
 """Frames whose picture blocks can still be made without running the detector again."""
 
@@ -152,6 +159,11 @@ class Reader:
         """What the detector reads on the uncompressed frame: all semantic blocks."""
         return self.encoded(camera, number).readings[-1]
 
+    def world(self, camera: Any) -> World:
+        """Agreement's truth: at every frame's time what the network reads on it, uncompressed."""
+        truths = [self.reference(camera, number) for number in range(len(camera))]
+        return World(np.asarray(camera.times_ns, float) / 1e9, truths, "agreement")
+
     def detect(self, image: Picture, size: tuple[int, int]) -> Detections:
         """What the same detector reads on any picture, with boxes in a picture of `size`."""
         begin, spent = time.perf_counter(), time.process_time()
@@ -180,6 +192,13 @@ class Reader:
         values = self.costs_ms.get(name)
         return median(values) / 1e3 if values else None
 
+    def measured_costs(self, camera: Camera) -> Costs:
+        """What encoding and decoding take on this machine: medians over a few frames, remembered for this model and
+        picture size."""
+        model = self.codec.model
+        key = digest("1", platform.node(), self.codec.model_hash, camera.size, type(model).__name__)
+        return Costs(**self.store.made("costs", key, lambda: _measured(self.codec, camera)))
+
     def _encode(self, key: str, camera: Camera, number: int, held: Encoded | None, whole: bool) -> Encoded:
         steps = self._open.pop(key, None)
         if held is None or steps is None:
@@ -207,3 +226,27 @@ class Reader:
 
     def _cost(self, name: str, begin: float) -> None:
         self.costs_ms.setdefault(name, []).append((time.perf_counter() - begin) * 1e3)
+
+
+def _measured(codec: Codec, camera: Camera) -> dict[str, float]:
+    spent: dict[str, list[float]] = {name: [] for name in ("semantic", "picture", "read", "jpeg", "webp", "unpack")}
+
+    def timed(name: str, work: Callable[[], T]) -> T:
+        begin = time.perf_counter()
+        made = work()
+        spent[name].append(time.perf_counter() - begin)
+        return made
+
+    count = min(COST_FRAMES, len(camera))
+    for place in range(count + 1):
+        image = camera.image(place * (len(camera) - 1) // max(1, count))
+        steps = codec.encode_stepwise(image)
+        blocks = timed("semantic", lambda steps=steps: list(islice(steps, codec.semantic_blocks)))  # type: ignore[misc]
+        timed("picture", partial(list, steps))
+        decoder = codec.decoder(camera.size)
+        timed("read", lambda decoder=decoder, blocks=blocks: [decoder.push(block) for block in blocks])  # type: ignore[misc]
+        files = [timed(kind, partial(encode_picture, image, PictureSetting(kind, 0.6, 25))) for kind in KINDS]
+        timed("unpack", partial(decode_picture, files[0], camera.size))
+    values = {name: median(laps[1:] or laps) for name, laps in spent.items()}  # the first includes compiling
+    h264 = values["jpeg"] * 2  # x264 at such sizes takes about two JPEGs; not measured frame by frame
+    return {**values, "detect": values["semantic"] + values["read"], "h264": h264}

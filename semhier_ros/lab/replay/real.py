@@ -1,237 +1,325 @@
-"""The real engine of a replay: camera, encoder, thin link, decoder and recorder as processes, over real datagrams.
+"""The real engine of a replay: processes, Zenoh sessions and datagrams through the link emulator, in real time.
 
-`semhier demo` calls `drive_camera` for its run; what the recorder wrote down becomes a `Run`, so that
-measures and report are those of virtual time. One camera; semhier, and JPEG with the setting that the search in virtual
-time finds best.
+semhier runs as real nodes: camera, encoder, thin link, decoder and recorder as processes; what the recorder wrote down
+becomes a `Run`, so that measures and report are those of virtual time. The other codecs run as pairs of processes over
+the same kind of link, each on one of its own, with the setting that the search in virtual time finds best. One camera.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
-import sys
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from semhier_ros.codec.packet import Packet
 from semhier_ros.command import CommandError
-from semhier_ros.lab.replay.work import BUDGET_SHARE, Result, Task, summary_of
-from semhier_ros.lab.streams.base import Answer
-from semhier_ros.lab.streams.virtual import Run, Sent
-from semhier_ros.link.emulate.profile import LinkProfile
+from semhier_ros.lab.baselines.search import check_codecs
+from semhier_ros.lab.footage.bags import open_bag
+from semhier_ros.lab.footage.messages import DEFAULT_START_NS, BagWriter, camera_messages
+from semhier_ros.lab.footage.recording import Recording, read_recording
+from semhier_ros.lab.processes import Supervisor, free_port, node, ros_environment
+from semhier_ros.lab.replay.base import Answer
+from semhier_ros.lab.replay.ends import BLOCKS, answers_of, read_log
+from semhier_ros.lab.replay.pair import Pair
+from semhier_ros.lab.replay.reader import Reader
+from semhier_ros.lab.replay.store import Store
+from semhier_ros.lab.replay.virtual import Run, Sent
+from semhier_ros.lab.replay.work import (
+    OWN_BYTES,
+    Result,
+    Task,
+    Tell,
+    encode_all,
+    judge,
+    largest_datagram,
+    open_cameras,
+    search_stream,
+)
+from semhier_ros.lab.scoring.delivery import budget_use
+from semhier_ros.link.emulate.emulator import LinkEmulator
 
-REAL_CODECS = ("semhier", "jpeg")
-CAMERA = "camera"
+CAMERA, FRAME_ID = "camera", "camera_optical_frame"
+FOLDERS = ("street", "recording", "logs")
+THREADS = 1
+"""CPU threads of each network: encoder and decoder run at the same time, and more of them only wait for each other."""
+START_SECONDS = 60.0
+DISCOVERY_SECONDS = 2.5
+DRAIN_SECONDS = 2.5
+"""Payload bytes of the largest datagram that any of the others sends."""
+STAGES = {
+    "the footage becomes a bag": 2.0,
+    "processes start": 5.0,
+    "camera > encoder > link > decoder": 26.0,
+    "encoding the frames": 15.0,
+    "settings of the others": 15.0,
+    "the others over the link": 27.0,
+}
+"""What a run of 20 s does, and for about how many seconds."""
 
 
-def replay_real(task: Task, out: Path, report: bool = True) -> int:
-    """Runs `task` for real and writes summary.json and report.html to `out`. Raises CommandError."""
-    from semhier_ros.lab.interrupts import stop_signals
-    from semhier_ros.lab.processes import ChildError
-    from semhier_ros.lab.replay.cli import lines_of, write_summary
-
-    began = time.monotonic()
-    try:
-        with stop_signals():
-            result = run_real(task, out)
-    except ChildError as error:
-        print(f"semhier replay: {error}", file=sys.stderr)
-        return 1
-    write_summary(result.summary, out / "summary.json")
-    if report:
-        from semhier_ros.lab.report.replay_page import write_report
-
-        write_report(result, out / "report.html", time.monotonic() - began)
-    print("\n".join(lines_of(result.summary)))
-    return 0
-
-
-def run_real(task: Task, out: Path) -> Result:
-    """Plays the footage through real processes. Raises CommandError, BagError or ChildError."""
+def check_real(task: Task) -> None:
+    """Raises CommandError where the real engine cannot run here, or not so."""
     if importlib.util.find_spec("rclpy") is None:
-        raise CommandError("--engine real runs real ROS 2 nodes and rclpy is not installed here: run `make` in a clone")
-    others = [name for name in task.codecs if name not in REAL_CODECS]
-    if others:
-        raise CommandError(f"--engine real sends {' and '.join(REAL_CODECS)}, not {', '.join(others)}: name --codecs")
-    from semhier_ros.lab.baselines.search import reference_world
-    from semhier_ros.lab.footage.bags import open_footage
-    from semhier_ros.lab.footage.labels import labelled_world
-    from semhier_ros.lab.replay.costs import measured
-    from semhier_ros.lab.replay.measures import Scores
-    from semhier_ros.lab.replay.reader import Reader
-    from semhier_ros.lab.replay.store import Store
-    from semhier_ros.lab.replay.work import at_once, encode_all
-    from semhier_ros.link.emulate.profile import parse_link
-
-    link = parse_link(task.link)
-    if not link.rate_bps:
+        raise CommandError(
+            "the real engine runs ROS 2 nodes and rclpy is not installed here: run `make demo` in a clone"
+        )
+    check_codecs(task.codecs)
+    if not task.budget:
         raise CommandError("--link: the real engine wants a link with a rate, as in 64kbit,50ms,5%")
-    cameras, problems = open_footage(task.bags[0], task.topics, seconds=task.seconds, rate=task.frame_rate)
-    if len(cameras) != 1 or len(task.bags) != 1:
-        raise CommandError(f"--engine real plays one camera, found {len(cameras)}: name one with --topics")
-    camera = cameras[0]
+
+
+def run_real(task: Task, out: Path, tell: Tell, camera: Any = None, judged: Any = None) -> Result:
+    """Plays the footage through real processes. camera: the footage (None: of the task's bag). judged: the same footage
+    at the instants at which readings are judged (None: those of the camera's frames).
+
+    Raises CommandError, BagError or ChildError.
+    """
+    check_real(task)
+    for name in FOLDERS:
+        shutil.rmtree(out / name, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
-    bag = out / "street"
-    copy_for_player(camera, bag)
-    reader = Reader.load(task.model, task.device, Store(task.cache))
-    runs: dict[str, Run] = {}
+    task = replace(task, cache=task.cache or out / "made.sqlite")  # the processes of other codecs read it too
+    reader = Reader.load(task.model, task.device, Store(task.cache), THREADS)
+    problems: list[str] = []
+    if camera is None:
+        cameras, problems = open_cameras(task, reader)
+        if len(cameras) != 1:
+            raise CommandError(f"--engine real plays one camera, found {len(cameras)}: name one with --topics")
+        camera = cameras[0]
+    tell("the footage becomes a bag", 0.0)
+    street = write_street(camera, out / "street")
+    result = Result(task, [street], reader, task.costs or reader.measured_costs(street), "real", problems, judged)
     if "semhier" in task.codecs:
-        runs["semhier"] = _semhier(task, link, reader, camera, bag, out)
-    encode_all(reader, cameras, lambda stage, share: None)
-    costs = task.costs or measured(reader, cameras)
-    if "jpeg" in task.codecs:
-        runs["jpeg"] = _jpeg(task, link, reader, costs, camera, bag, out)
-    worlds = [
-        labelled_world(task.labels, camera, reader.codec.taxonomy) if task.labels else reference_world(reader, camera)
-    ]
-    scores = Scores(worlds, reader.levels, link.seed)
-    for name, run in runs.items():
-        scores.add(name, run)
-    scores.add_answers("no link", at_once(reader, cameras), drawn=False)
-    rate = link.rate_bps / 8 * BUDGET_SHARE
-    result = Result(task, link, rate, cameras, worlds, reader, costs, runs, scores, problems)
-    result.summary = {**summary_of(result), "engine": "real"}
-    reader.store.close()
+        recording = _drive_nodes(result, out, tell)
+        _take_recording(result, recording, out)
+    encode_all(reader, [street], tell)
+    others = [name for name in task.codecs if name != "semhier"]
+    for place, name in enumerate(others):
+        tell("settings of the others", place / len(others))
+        result.streams[name] = search_stream(result, name, lambda share: None)
+    if others:
+        _drive_others(result, out, tell)
+    result.runs = {name: result.runs[name] for name in task.codecs}
+    judge(result, tell)
     return result
 
 
-def copy_for_player(camera: Any, bag: Path) -> None:
-    """A bag of the camera as the player wants it: `/camera/image_raw/compressed`, JPEG of high quality, run times."""
-    from semhier_ros.lab.footage.messages import DEFAULT_START_NS, BagWriter, camera_messages
-
+def write_street(camera: Any, bag: Path) -> Any:
+    """A bag of a camera as the player wants it: `/camera/image_raw/compressed`, JPEG of high quality, run times; and
+    the camera that is in it."""
     with BagWriter(bag, force=True) as writer:
         for number, time_ns in enumerate(camera.times_ns):
-            image = camera.image(number)
             stamp = DEFAULT_START_NS + time_ns
-            for topic, message in camera_messages(writer.store, image, stamp, CAMERA, "camera_optical_frame"):
+            for topic, message in camera_messages(writer.store, camera.image(number), stamp, CAMERA, FRAME_ID):
                 writer.write(topic, message, stamp)
+    return open_bag(bag).cameras[0]
 
 
-def topics_of(codec: Any, pictures: bool = False) -> list[str]:
-    """What the recorder writes down, as `<topic> <type>`; with `pictures` those that the decoder paints too."""
+def _drive_nodes(result: Result, out: Path, tell: Tell) -> Recording:
+    """Plays the street through encoder, link and decoder into the recorder's bag. Raises ChildError."""
+    task, link, seconds = result.task, result.link, result.cameras[0].times_ns[-1] / 1e9
+    codec, environment, port = result.reader.codec, ros_environment(), free_port()
+    model = {"device": task.device, "threads": THREADS}
     array, block = "semhier_ros/msg/SemanticDetectionArray", "semhier_ros/msg/SemanticBlock"
     topics = [f"{CAMERA}/detections/level_{level} {array}" for level in range(codec.levels)]
     topics += [f"{CAMERA}/semhier/{name} {block}" for name in codec.block_names]
-    topics += [f"{CAMERA}/picture sensor_msgs/msg/Image"] if pictures else []
-    return [
-        *topics,
-        f"{CAMERA}/semhier/info semhier_ros/msg/StreamInfo",
-        f"{CAMERA}/semhier/link_status semhier_ros/msg/LinkStatus",
-        f"{CAMERA}/image_raw/compressed sensor_msgs/msg/CompressedImage",
-    ]
+    topics += [f"{CAMERA}/semhier/info semhier_ros/msg/StreamInfo"]
+    topics += [f"{CAMERA}/semhier/link_status semhier_ros/msg/LinkStatus"]
+    topics += [f"{CAMERA}/image_raw/compressed sensor_msgs/msg/CompressedImage"]
+    nodes: dict[str, tuple[str, dict[str, object]]] = {
+        "decoder": (
+            "models",
+            {
+                "cameras": [CAMERA],
+                "models": [task.model],
+                **model,
+                "picture": "picture_blocks",
+                "keep_frames": 32,
+                "republish_blocks": True,
+                "link.transport": "zenoh",
+                "link.zenoh.listen": [f"udp/127.0.0.1:{port}"],
+                "link.zenoh.connect": [""],
+            },
+        ),
+        "recorder": ("recording", {"bag": str(out / "recording"), "topics": topics}),
+        "encoder": (
+            "model",
+            {
+                "camera": CAMERA,
+                "input": "compressed",
+                "model": task.model,
+                **model,
+                "max_rate": task.max_rate,
+                "link.transport": "zenoh",
+                "link.budget_kbit": result.rate * 8 / 1000,
+                "link.zenoh.listen": [""],
+            },
+        ),
+    }
+    tell("processes start", 0.0)
+    with LinkEmulator(link, forward_port=port, keep_log=True) as emulator, Supervisor(out / "logs") as children:
+        nodes["encoder"][1]["link.zenoh.connect"] = [f"udp/127.0.0.1:{emulator.listen_port}"]
+        for name, (_, parameters) in nodes.items():
+            children.start(name, node(f"{name}_node", parameters), environment)
+        for name, (ready, _) in nodes.items():
+            children.wait_until(partial(children.says, name, ready), START_SECONDS, f"{name} ready", blame=name)
+        children.wait_until(
+            lambda: emulator.up.delivered >= 3 and emulator.down.delivered >= 2, 30.0, "encoder and decoder connected"
+        )
+        player = {"bag": str(out / "street"), "stamps": "now", "delay_seconds": DISCOVERY_SECONDS, "wait_seconds": 20.0}
+        children.start("player", node("player_node", player), environment)
+        began, expected = time.monotonic(), DISCOVERY_SECONDS + 1.5 + seconds
+
+        def played() -> bool:
+            tell("camera > encoder > link > decoder", (time.monotonic() - began) / (expected + DRAIN_SECONDS))
+            return not children.running("player")
+
+        children.wait_until(played, expected + 40.0, "playing the bag", finished=("player",), blame="player")
+        children.check(finished=("player",))
+        ended = time.monotonic()
+        children.wait_until(
+            lambda: time.monotonic() - ended > DRAIN_SECONDS, 60.0, "the last blocks", finished=("player",)
+        )
+        since = emulator.elapsed - seconds - DRAIN_SECONDS - 0.5
+        emulator.write_json(out / "logs" / "link.json")
+        datagrams = [entry for entry in emulator.log if entry[0] == "up" and entry[1] >= since]
+        for name in ("recorder", "encoder", "decoder"):
+            children.end(name)
+    run = Run("semhier", f"{codec.name}, real nodes over Zenoh", [len(result.cameras[0])], seconds=seconds)
+    _take_log(result, run, datagrams)
+    return read_recording(out / "recording")
 
 
-def drive_camera(
-    bag: Path,
-    out: Path,
-    link: LinkProfile,
-    codec: Any,
-    *,
-    model: str,
-    device: str,
-    threads: int = 1,
-    pictures: bool = False,
-    tell: Callable[[float], None] = lambda share: None,
-) -> Any:
-    """Plays a bag of the camera `camera` through the processes of both ends and the link into `out`/recording.
+def _take_log(result: Result, run: Run, entries: Sequence[Sequence[Any]]) -> None:
+    """What the emulator logged of a run towards the receiver.
 
-    Returns what the link saw (drive.Wire). Raises ChildError.
+    The budget is judged from a second after the first datagram on: before, Zenoh declares its publishers.
     """
-    from rosbags.highlevel import AnyReader
-
-    from semhier_ros.lab.drive import drive_semhier
-
-    with AnyReader([bag]) as reader:
-        seconds = reader.duration / 1e9
-    return drive_semhier(
-        bag,
-        out,
-        link,
-        model=model,
-        device=device,
-        threads=threads,
-        seconds=seconds,
-        topics=topics_of(codec, pictures),
-        tell=tell,
-    )
+    zero = entries[0][1] if entries else 0.0
+    run.sent = [Sent(entry[1] - zero, 0, 0, entry[3], "datagram", False, entry[4]) for entry in entries]
+    causes = [item.cause for item in run.sent]
+    run.link = {
+        "datagrams": len(run.sent),
+        "bytes": sum(item.wire_bytes for item in run.sent),
+        "lost": causes.count("loss"),
+        "dropped at the full queue": causes.count("queue"),
+        "lost in outages": causes.count("outage"),
+    }
+    settled = [(item.time, item.wire_bytes) for item in run.sent if item.time >= 1.0]
+    result.uses[run.codec] = budget_use(settled, result.rate, largest_datagram(run.codec, result.rate), OWN_BYTES)
+    result.runs[run.codec] = run
 
 
-def _semhier(task: Task, link: Any, reader: Any, camera: Any, bag: Path, out: Path) -> Run:
-    from semhier_ros.lab.analysis import camera_frames
-    from semhier_ros.lab.footage.recording import read_recording
-
-    drive_camera(bag, out, link, reader.codec, model=task.model, device=task.device)
-    recording = read_recording(out / "recording")
-    frames = camera_frames(bag, recording)
-    numbers = {stamp: number for number, stamp in enumerate(frames.stamps)}
-    run = Run("semhier", f"{reader.codec.name}, real nodes over Zenoh", [len(camera)])
+def _take_recording(result: Result, recording: Recording, out: Path) -> None:
+    """Readings and blocks of semhier's run, by the run's time; and whether blocks came as they are encoded here."""
+    camera, reader, run = result.cameras[0], result.reader, result.runs["semhier"]
+    stamps, heard = stamps_of(camera, recording)
+    numbers = {stamp: number for number, stamp in enumerate(stamps)}
     names = list(reader.block_names)
     for item in recording.readings:
         number = numbers.get(item.stamp_ns)
-        if number is None:
-            continue
-        ready = (item.arrival_ns - item.stamp_ns + camera.times_ns[number]) / 1e9
-        index = min(item.prefix, len(names) - 1)
-        run.answers.append(
-            Answer(
-                0,
-                number,
-                camera.times_ns[number],
-                ready,
-                ready,
-                item.level,
-                item.prefix,
-                item.detections,
-                names[index],
-            )
-        )
+        if number is not None:
+            ready = (item.arrival_ns - item.stamp_ns + camera.times_ns[number]) / 1e9
+            purpose = names[min(item.prefix, len(names) - 1)]
+            found = (item.level, item.prefix, item.detections, purpose)
+            run.answers.append(Answer(0, number, camera.times_ns[number], ready, ready, *found))
+    same = compared = 0
     for block in recording.blocks:
         number = numbers.get(block.stamp_ns)
-        if number is not None and block.name in names:
-            late = (block.arrival_ns - block.stamp_ns + camera.times_ns[number]) / 1e9
-            run.blocks.append((0, number, names.index(block.name), late))
-    run.sent, run.link = _sent(out / "logs" / "link.json")
-    run.seconds = camera.times_ns[-1] / 1e9
-    return run
+        if number is None or block.name not in names:
+            continue
+        index = names.index(block.name)
+        run.blocks.append((0, number, index, (block.arrival_ns - block.stamp_ns + camera.times_ns[number]) / 1e9))
+        own = reader.encoded(camera, number, whole=index >= reader.semantic_blocks).blocks
+        compared += 1
+        same += index < len(own) and Packet.parse(block.packet).blocks[0].data == own[index]
+    if recording.link is not None:
+        run.counters = {f"sent_{name}": count for name, count in recording.link.sent.items()}
+        run.counters |= {f"dropped_{name}": count for name, count in recording.link.dropped.items()}
+    result.checks["bytes, checked"] = (
+        f"{same} of {compared} blocks that arrived are byte for byte those of a second encoding in another process"
+    )
+    result.checks["frames heard by the recorder"] = f"{heard} of {len(camera)}"
 
 
-def _jpeg(task: Task, link: Any, reader: Any, costs: Any, camera: Any, bag: Path, out: Path) -> Run:
-    from semhier_ros.lab.baselines.jpeg_stream import JpegSetting
-    from semhier_ros.lab.baselines.pictures import PictureStream, decode_picture
-    from semhier_ros.lab.baselines.registry import make_stream
-    from semhier_ros.lab.drive import drive_jpeg
-
-    rate = link.rate_bps / 8 * BUDGET_SHARE
-    stream = make_stream("jpeg", reader, costs, [camera], link, rate, finalists=task.finalists)
-    assert isinstance(stream, PictureStream)
-    how = stream.how
-    setting = JpegSetting(how.scale, how.quality, how.max_rate, how.parity)
-    drive = drive_jpeg(bag, out, link, setting, seconds=camera.times_ns[-1] / 1e9, tell=lambda share: None)
-    run = Run("jpeg", str(setting), [len(camera)])
-    last = reader.levels - 1
-    for item in drive.arrivals:
-        arrival = (item.arrival_ns - item.stamp_ns + camera.times_ns[item.number]) / 1e9
-        picture = decode_picture(item.data, camera.size)
-        found = () if picture is None else reader.detect(picture, camera.size)
-        stamp = camera.times_ns[item.number]
-        ready = arrival + costs.unpack + costs.detect
-        run.answers.append(Answer(0, item.number, stamp, arrival, ready, last, last, found, "picture"))
-    run.sent, run.link = _sent(out / "logs" / "jpeg-link.json")
-    run.seconds = camera.times_ns[-1] / 1e9
-    return run
+def stamps_of(camera: Any, recording: Recording) -> tuple[list[int], int]:
+    """The stamps (ns, wall clock) that a camera's frames had when they were played, and how many of them the recorder
+    heard itself, in order, perhaps not all; those of the others follow from the bag's timing and from readings."""
+    keys = [camera.key(number) for number in range(len(camera))]
+    stamps: list[int | None] = [None] * len(keys)
+    place = 0
+    for stamp in recording.frames:
+        following = [index for index in range(place, len(keys)) if keys[index] == recording.frame_keys.get(stamp)]
+        if following:
+            stamps[following[0]] = stamp
+            place = following[0] + 1
+    known = sorted(stamp - at for stamp, at in zip(stamps, camera.times_ns, strict=True) if stamp is not None)
+    if not known:
+        raise CommandError("the recorder saw none of the camera's frames")
+    offset = known[len(known) // 2]
+    filled = [at + offset if stamp is None else stamp for stamp, at in zip(stamps, camera.times_ns, strict=True)]
+    correct_stamps(filled, [stamp is None for stamp in stamps], {item.stamp_ns for item in recording.readings})
+    return filled, len(known)
 
 
-def _sent(path: Path) -> tuple[list[Sent], dict[str, int]]:
-    """What the emulator saw on its way to the receiver, and its counts."""
-    log = json.loads(path.read_text(encoding="utf-8"))
-    entries: Sequence[Sequence[Any]] = [entry for entry in log["datagrams"] if entry[0] == "up"]
-    zero = entries[0][1] if entries else 0.0
-    sent = [Sent(entry[1] - zero, 0, 0, entry[3], "datagram", False, entry[4]) for entry in entries]
-    return sent, {
-        "datagrams": len(sent),
-        "bytes": sum(item.wire_bytes for item in sent),
-        "lost": sum(item.cause == "loss" for item in sent),
-        "dropped at the full queue": sum(item.cause == "queue" for item in sent),
-        "lost in outages": sum(item.cause == "outage" for item in sent),
-    }
+def correct_stamps(stamps: list[int], guessed: list[bool], read: set[int]) -> None:
+    """Puts what readings tell of stamps in the place of guesses: a busy player is late, and a reading whose frame
+    nobody knows would count for nothing. A stamp is of the guess that is nearest, if within half a frame distance."""
+    if len(stamps) < 2:
+        return
+    near = (stamps[-1] - stamps[0]) / (len(stamps) - 1) / 2
+    for stamp in sorted(read - set(stamps)):
+        index = min(range(len(stamps)), key=lambda place: abs(stamps[place] - stamp))
+        if guessed[index] and abs(stamps[index] - stamp) < near:
+            stamps[index], guessed[index] = stamp, False
+
+
+def _drive_others(result: Result, out: Path, tell: Tell) -> None:
+    """Sends the street by all codecs but semhier at the same time, each over a link of its own. Raises ChildError."""
+    task, camera, seconds, logs = result.task, result.cameras[0], result.cameras[0].times_ns[-1] / 1e9, out / "logs"
+    result.reader.store.flush()
+    pairs: dict[str, Pair] = {}
+    with ExitStack() as stack, Supervisor(logs) as children:
+        for name, stream in result.streams.items():
+            how = getattr(stream, "how", None)
+            plan = {
+                "codec": name,
+                "setting": asdict(how) if how is not None else {},
+                "bag": str(out / "street"),
+                "model": task.model,
+                "device": task.device,
+                "store": str(task.cache),
+                "costs": asdict(replace(result.costs, jpeg=0.0, webp=0.0)),  # of pictures they are real
+                "budget": result.rate,
+                "frames_per_second": task.max_rate,
+            }
+            pairs[name] = Pair(children, logs, name, plan, result.link)
+            stack.callback(pairs[name].close)
+            pairs[name].start()
+        for pair in pairs.values():
+            pair.ready()
+        for pair in pairs.values():
+            pair.go()
+        began, senders = time.monotonic(), [pair.sender for pair in pairs.values()]
+
+        def sent() -> bool:
+            tell("the others over the link", (time.monotonic() - began) / (seconds + 4.0))
+            return not any(pair.running() for pair in pairs.values())
+
+        children.wait_until(sent, seconds + 60.0, "sending the other codecs", finished=senders)
+        children.check(finished=senders)
+        time.sleep(2 * result.link.delay_s + 0.7)
+        for pair in pairs.values():
+            pair.end()
+    for name, pair in pairs.items():
+        stream, told = result.streams[name], read_log(pair.log["send"])[1]
+        run = Run(name, stream.setting, [len(camera)], seconds=seconds, counters=told["counters"])
+        pictures = None if name in BLOCKS else stream
+        run.answers = list(answers_of(pair.log["receive"], [camera], told["start"], pictures))
+        _take_log(result, run, pair.datagrams)

@@ -19,7 +19,7 @@ from semhier_ros.lab.footage.bags import raw_messages
 from semhier_ros.lab.footage.messages import BagError, BagWriter, stamp_of
 from semhier_ros.lab.options import load_codec
 from semhier_ros.lab.replay.bag_out import Messages, Readings
-from semhier_ros.lab.streams.base import Answer
+from semhier_ros.lab.replay.base import Answer
 
 BLOCK, INFO = "semhier_ros/msg/SemanticBlock", "semhier_ros/msg/StreamInfo"
 

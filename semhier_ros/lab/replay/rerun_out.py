@@ -8,7 +8,9 @@ import numpy as np
 
 from semhier_ros.command import CommandError
 from semhier_ros.lab.replay.work import Result
-from semhier_ros.lab.report.replay_page import small_picture
+from semhier_ros.lab.report.page import webp
+
+WIDTH = 560
 
 
 def write_rerun(result: Result, path: Path) -> None:
@@ -20,10 +22,10 @@ def write_rerun(result: Result, path: Path) -> None:
     recording = rr.RecordingStream("semhier_replay")
     recording.save(str(path))
     for camera in result.cameras:
-        scale = min(1.0, 560 / camera.size[0])
+        scale = min(1.0, WIDTH / camera.size[0])
         for number, time in enumerate(camera.times_ns):
             recording.set_time("run", duration=time / 1e9)
-            picture = rr.EncodedImage(contents=small_picture(camera.image(number)), media_type="image/webp")
+            picture = rr.EncodedImage(contents=webp(camera.image(number), WIDTH), media_type="image/webp")
             recording.log(f"{camera.name}/street", picture)
         for name, run in result.runs.items():
             for item in sorted(run.answers, key=lambda one: one.ready):

@@ -18,13 +18,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from semhier_ros.command import CommandError
+from semhier_ros.lab.progress import each
+from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.cli import task_of, write_summary
 from semhier_ros.lab.replay.store import digest
 from semhier_ros.lab.replay.work import SENT_MORE_THAN_ANSWER, Task, replay
-from semhier_ros.lab.streams.base import Costs
 from semhier_ros.link.emulate.profile import parse_link
 from semhier_ros.paths import find_model
 from semhier_ros.whole_file import write_whole
@@ -128,17 +127,14 @@ def run_sweep(options: argparse.Namespace) -> int:
     if len(waiting) < len(cells):
         print(f"{len(cells) - len(waiting)} of {len(cells)} runs were done before", file=sys.stderr)
     failed: list[str] = []
-    bar = tqdm(total=len(cells), initial=len(cells) - len(waiting), unit="run", disable=not sys.stderr.isatty())
     runner = _on_cluster(options.scheduler) if options.scheduler else _here(options.jobs)
-    with bar:
-        for cell, summary, error in runner(waiting):
-            bar.update()
-            if error is not None:
-                failed.append(f"{cell.bag} {cell.link}: {error}")
-                continue
-            write_summary(summary, folder / f"{cell.name}.json")
-            if not sys.stderr.isatty():
-                print(f"done: {cell.bag} {cell.link}", file=sys.stderr, flush=True)
+    for cell, summary, error in each(runner(waiting), "runs", len(waiting)):
+        if error is not None:
+            failed.append(f"{cell.bag} {cell.link}: {error}")
+            continue
+        write_summary(summary, folder / f"{cell.name}.json")
+        if not sys.stderr.isatty():
+            print(f"done: {cell.bag} {cell.link}", file=sys.stderr, flush=True)
     done = [(cell, found) for cell in cells if (found := _done(folder, cell)) is not None]
     if done:
         rows = rows_of(done)

@@ -1,4 +1,5 @@
-"""One replay in virtual time: footage, a link and codecs in; runs, scores and the summary out."""
+"""One replay: footage, a link and codecs in; runs, scores and the summary out. Here in virtual time; `real.py` has the
+other engine, which shares all but the runs."""
 
 from __future__ import annotations
 
@@ -9,19 +10,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from semhier_ros.lab.baselines.registry import check_codecs, make_stream
-from semhier_ros.lab.baselines.search import reference_world
+import numpy as np
+
+from semhier_ros.codec.packet import Packet, split
+from semhier_ros.lab.baselines.pictures import PictureStream, decode_picture
+from semhier_ros.lab.baselines.search import check_codecs, make_stream
 from semhier_ros.lab.footage.bags import open_footage
 from semhier_ros.lab.footage.labels import labelled_world
-from semhier_ros.lab.replay.costs import measured
+from semhier_ros.lab.replay.base import Answer, Costs
+from semhier_ros.lab.replay.blocks import UNPACED
 from semhier_ros.lab.replay.measures import Scores, figures_of, split_cameras
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store
+from semhier_ros.lab.replay.virtual import Run, run_virtual
+from semhier_ros.lab.scoring.delivery import BudgetUse, budget_use
 from semhier_ros.lab.scoring.living import foretold
 from semhier_ros.lab.scoring.streaming import World
-from semhier_ros.lab.streams.base import Answer, Costs
-from semhier_ros.lab.streams.virtual import Run, run_virtual
+from semhier_ros.link import Scheduler, default_policies
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
+from semhier_ros.link.schedule.wire import ZENOH_UDP
 from semhier_ros.taxonomy import Taxonomy
 
 BUDGET_SHARE = 0.97
@@ -30,6 +37,10 @@ COLLECT_AFTER = 100_000
 """Objects between two searches for garbage in circles (Python's own choice is 700): a replay makes hundreds of
 thousands of small ones that all stay, and looking through them took a tenth of its time."""
 SENT_MORE_THAN_ANSWER = ("semhier", "jpeg", "webp", "h264")
+LINKED = ("semhier", "answer")
+LARGEST_PAYLOAD = 1200
+OWN_BYTES = ZENOH_UDP.wire_bytes(150)
+"""A stream description, which goes out every 10 s beside the budget: the most that Zenoh adds to one short window."""
 
 Tell = Callable[[str, float], None]
 """(stage, share of it that is done)."""
@@ -56,23 +67,73 @@ class Task:
     forecast: bool = True
     cache: Path | None = None
 
+    @property
+    def budget(self) -> float:
+        """Wire bytes per second that a sender plans with."""
+        return parse_link(self.link).rate_at(0.0) / 8 * BUDGET_SHARE
+
 
 @dataclass(slots=True)
 class Result:
-    """What came of it. `worlds` and `cameras` stand side by side; `runs` by codec."""
+    """What came of it. `worlds` and `cameras` stand side by side; `runs` and `streams` by codec.
+
+    `judged_camera`: the footage at the instants that are judged, where those are not the camera's frames. `uses`: what
+    each run did with its budget. `checks`: what was verified on the way, in words.
+    """
 
     task: Task
-    link: LinkProfile
-    rate: float
     cameras: list[Any]
-    worlds: list[World]
     reader: Reader
     costs: Costs
-    runs: dict[str, Run]
-    scores: Scores
-    problems: list[str]
+    engine: str = "virtual"
+    problems: list[str] = field(default_factory=list)
+    judged_camera: Any = None
+    runs: dict[str, Run] = field(default_factory=dict)
+    streams: dict[str, Any] = field(default_factory=dict)
+    uses: dict[str, BudgetUse] = field(default_factory=dict)
+    checks: dict[str, str] = field(default_factory=dict)
+    worlds: list[World] = field(default_factory=list)
+    scores: Any = None
     summary: dict[str, Any] = field(default_factory=dict)
     speed: Speed | None = None
+
+    @property
+    def link(self) -> LinkProfile:
+        """The link."""
+        return parse_link(self.task.link)
+
+    @property
+    def rate(self) -> float:
+        """The budget in wire bytes per second."""
+        return self.task.budget
+
+    @property
+    def tried(self) -> dict[str, list[dict[str, Any]]]:
+        """The finalists of each codec whose setting was searched for."""
+        return {name: getattr(stream, "tried", []) for name, stream in self.streams.items()}
+
+    def picture_at(self, name: str, now: float) -> np.ndarray | None:
+        """The newest picture of the first camera that the receiver of codec `name` has at `now` (s)."""
+        run, camera, stream = self.runs[name], self.cameras[0], self.streams.get(name)
+        if name == "semhier":
+            first = self.reader.semantic_blocks
+            came: dict[int, set[int]] = {}
+            for place, number, index, arrival in run.blocks:
+                if place == 0 and arrival <= now:
+                    came.setdefault(number, set()).add(index)
+            whole = [number for number, found in came.items() if found >= set(range(first + 1))]
+            if not whole:
+                return None
+            decoder = self.reader.codec.decoder(camera.size)
+            for block in self.reader.blocks(camera, max(whole)):
+                if not came[max(whole)] >= set(range(block.index + 1)):
+                    break
+                decoder.push(block)
+            return decoder.picture(max(whole) & 0xFFFF)
+        if not isinstance(stream, PictureStream):
+            return None
+        numbers = [item.number for item in run.answers if item.camera == 0 and item.arrival <= now]
+        return decode_picture(stream.file(camera, max(numbers)), camera.size) if numbers else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,83 +162,107 @@ def replay(task: Task, tell: Tell | None = None, reader: Reader | None = None) -
     often = gc.get_threshold()
     gc.set_threshold(COLLECT_AFTER, *often[1:])
     try:
-        return _replay(task, tell, reader)
+        return _replay(task, tell or (lambda stage, share: None), reader)
     finally:
         gc.set_threshold(*often)
 
 
-def _replay(task: Task, tell: Tell | None, reader: Reader | None) -> Result:
+def _replay(task: Task, tell: Tell, reader: Reader | None) -> Result:
     began = time.process_time()
-    say = tell or (lambda stage, share: None)
-    link = parse_link(task.link)
-    codecs = check_codecs(task.codecs)
+    codecs, link = check_codecs(task.codecs), parse_link(task.link)
     own = reader is None
-    if reader is None:
-        reader = Reader.load(task.model, task.device, Store(task.cache))
-    say("reading the bag", 0.0)
-    cameras: list[Any] = []
-    problems: list[str] = []
-    for bag in task.bags:
-        found, wrong = open_footage(
-            bag, task.topics, seconds=task.seconds, rate=task.frame_rate, remember=reader.store.made
-        )
-        cameras += found
-        problems += wrong
-    costs = task.costs or measured(reader, cameras)
+    reader = reader or Reader.load(task.model, task.device, Store(task.cache))
+    tell("reading the bag", 0.0)
+    cameras, problems = open_cameras(task, reader)
+    result = Result(task, cameras, reader, task.costs or reader.measured_costs(cameras[0]), problems=problems)
     networks = reader.network_seconds
-    rate = link.rate_at(0.0) / 8 * BUDGET_SHARE
-    runs: dict[str, Run] = {}
-    if "semhier" in codecs:  # first: pictures are cheapest right after their frame's meaning
-        own_stream = make_stream(
-            "semhier", reader, costs, cameras, link, rate, max_rate=task.max_rate, finest=task.finest
-        )
-        stage = "semhier over the link"
-        runs["semhier"] = run_virtual(own_stream, cameras, link, rate, progress=lambda share: say(stage, share))
-    encode_all(reader, cameras, say)
-    worlds = [
-        labelled_world(task.labels, camera, reader.codec.taxonomy) if task.labels else reference_world(reader, camera)
-        for camera in cameras
-    ]
-    scores = Scores(worlds, reader.levels, link.seed)
-    for name in codecs:
-        if name == "semhier":
-            scores.add(name, runs[name])
-            continue
-        say(f"{name}: its setting", 0.0)
-        stream = make_stream(
-            name,
-            reader,
-            costs,
+    for name in sorted(codecs, key=lambda one: one != "semhier"):  # pictures are cheapest right after a frame's meaning
+        stage = f"{name}: its setting"
+        result.streams[name] = search_stream(result, name, lambda share, stage=stage: tell(stage, share))  # type: ignore[misc]
+        stage = f"{name} over the link"
+        result.runs[name] = run_virtual(
+            result.streams[name],
             cameras,
             link,
-            rate,
-            max_rate=task.max_rate,
-            finest=task.finest,
-            finalists=task.finalists,
-            progress=lambda share, name=name: say(f"{name}: its setting", share),  # type: ignore[misc]
+            result.rate,
+            progress=lambda share, stage=stage: tell(stage, share),  # type: ignore[misc]
         )
-        stage = f"{name} over the link"
-        runs[name] = run_virtual(stream, cameras, link, rate, progress=lambda share, stage=stage: say(stage, share))  # type: ignore[misc]
-        scores.add(name, runs[name])
-    if task.forecast:
-        say("foretelling", 0.0)
-        for name in codecs:
-            scores.add_answers(forecast_of(name), foretell(runs[name], worlds, cameras, reader.codec.taxonomy))
-    scores.add_answers("no link", at_once(reader, cameras), drawn=False)
-    runs = {name: runs[name] for name in codecs}
+        encode_all(reader, cameras, tell)
+    result.runs = {name: result.runs[name] for name in codecs}
+    judge(result, tell)
     if own:
         reader.store.flush()
-    if reader.store.problem:
-        problems.append(reader.store.problem)
-    result = Result(task, link, rate, cameras, worlds, reader, costs, runs, scores, problems)
-    result.summary = summary_of(result)
     networks = reader.network_seconds - networks
     footage = sum(camera.times_ns[-1] for camera in cameras) / 1e9
     result.speed = Speed(footage, networks, max(time.process_time() - began - networks, 1e-3))
     return result
 
 
-def encode_all(reader: Reader, cameras: Sequence[Any], say: Tell) -> None:
+def open_cameras(task: Task, reader: Reader) -> tuple[list[Any], list[str]]:
+    """The cameras of all bags, and what is wrong with those."""
+    cameras: list[Any] = []
+    problems: list[str] = []
+    for bag in task.bags:
+        remember = reader.store.made
+        found, wrong = open_footage(bag, task.topics, seconds=task.seconds, rate=task.frame_rate, remember=remember)
+        cameras += found
+        problems += wrong
+    return cameras, problems
+
+
+def largest_datagram(codec: str, rate: float) -> int:
+    """Wire bytes of the largest datagram that a sender may make with that budget: what it may be ahead of it."""
+    if codec not in LINKED:
+        return ZENOH_UDP.wire_bytes(LARGEST_PAYLOAD)
+    return ZENOH_UDP.wire_bytes(Scheduler(Packet.pack, split, default_policies(1, 1), rate=rate).packet_limit)
+
+
+def search_stream(result: Result, name: str, progress: Callable[[float], None]) -> Any:
+    """The stream of a codec, with its best setting for the link."""
+    task = result.task
+    return make_stream(
+        name,
+        result.reader,
+        result.costs,
+        result.cameras,
+        result.link,
+        result.rate,
+        max_rate=task.max_rate,
+        finest=task.finest,
+        finalists=task.finalists,
+        search_costs=task.costs or Costs(),
+        progress=progress,
+    )
+
+
+def judge(result: Result, tell: Tell) -> None:
+    """Scores the runs of `result`, and writes its summary."""
+    reader, cameras, task = result.reader, result.cameras, result.task
+    encode_all(reader, cameras, tell)
+    if task.labels:
+        result.worlds = [labelled_world(task.labels, camera, reader.codec.taxonomy) for camera in cameras]
+    else:
+        judged = [result.judged_camera] if result.judged_camera is not None else cameras
+        encode_all(reader, judged, tell)
+        result.worlds = [reader.world(camera) for camera in judged]
+    result.scores = Scores(result.worlds, reader.levels, result.link.seed, reader.codec.whole_image)
+    for name, run in result.runs.items():
+        result.scores.add(name, run)
+        if name not in result.uses:
+            paced = [(item.time, item.wire_bytes) for item in run.sent if item.purpose not in UNPACED]
+            result.uses[name] = budget_use(paced, result.rate, largest_datagram(name, result.rate))
+    if result.task.forecast:
+        tell("foretelling", 0.0)
+        for name, run in result.runs.items():
+            told = foretell(run, result.worlds, result.cameras, reader.codec.taxonomy)
+            result.scores.add_answers(forecast_of(name), told)
+    result.scores.add_answers("no link", at_once(reader, cameras), drawn=False)
+    if reader.store.problem:
+        result.problems.append(reader.store.problem)
+    result.summary = summary_of(result)
+
+
+def encode_all(reader: Reader, cameras: Sequence[Any], tell: Tell) -> None:
     """Encodes and reads every frame once, so that what follows finds it made."""
     total = sum(len(camera) for camera in cameras)
     done = 0
@@ -186,7 +271,7 @@ def encode_all(reader: Reader, cameras: Sequence[Any], say: Tell) -> None:
             reader.encoded(camera, number)
             done += 1
             if done % 8 == 0:
-                say("encoding the frames", done / total)
+                tell("encoding the frames", done / total)
     reader.store.flush()
 
 
@@ -217,31 +302,29 @@ def at_once(reader: Reader, cameras: Sequence[Any]) -> list[Answer]:
 
 
 def summary_of(result: Result) -> dict[str, Any]:
-    """summary.json."""
+    """summary.json. `measure` is the key of the streaming precision: `streaming_ap50`, or for models of whole images
+    `streaming_accuracy`."""
     task, reader, scores = result.task, result.reader, result.scores
     names = list(result.runs)
     kind = result.worlds[0].kind
+    measure = "streaming_accuracy" if reader.codec.whole_image else "streaming_ap50"
     codecs = {}
-    for name in names:
-        figures = figures_of(result.runs[name], result.worlds, result.cameras, reader.codec.taxonomy)
-        codecs[name] = {
-            "streaming_ap50": scores.precision(name),
-            "streaming_ap50_ci95": scores.intervals(name),
-            **figures,
-        }
+    for name, run in result.runs.items():
+        figures = figures_of(run, result.worlds, result.cameras, reader.codec.taxonomy, result.uses[name])
+        codecs[name] = {measure: scores.precision(name), f"{measure}_ci95": scores.intervals(name), **figures}
         if task.forecast:
             told = forecast_of(name)
             codecs[name]["forecast"] = {
-                "streaming_ap50": scores.precision(told),
-                "streaming_ap50_ci95": scores.intervals(told),
+                measure: scores.precision(told),
+                f"{measure}_ci95": scores.intervals(told),
                 "margin_of_forecast": scores.margin(told, name),
             }
     margins = {name: scores.margin("semhier", name) for name in names if name != "semhier" and "semhier" in result.runs}
     return {
         "link": task.link,
         "budget_bytes_per_s": round(result.rate, 1),
-        "engine": "virtual",
-        "bags": [str(bag.name) for bag in task.bags],
+        "engine": result.engine,
+        "bags": [str(bag.name) for bag in task.bags] or [camera.topic for camera in result.cameras],
         "cameras": [
             {
                 "topic": camera.topic,
@@ -258,20 +341,28 @@ def summary_of(result: Result) -> dict[str, Any]:
         },
         "truth": kind,
         "truth_in_words": TRUTH[kind],
+        "measure": measure,
         "instants": sum(len(world.instants) for world in result.worlds),
         "costs_ms": result.costs.as_ms(),
         "costs": "given" if task.costs else "measured on this machine",
         "level_names": list(reader.codec.taxonomy.level_names),
-        "ceiling_ap50": scores.precision("no link"),
+        f"ceiling_{measure.removeprefix('streaming_')}": scores.precision("no link"),
         "codecs": codecs,
         "margin_of_semhier": margins,
         "problems": result.problems,
+        **({"checks": result.checks} if result.checks else {}),
     }
+
+
+def ceiling_of(summary: dict[str, Any]) -> dict[str, float | None]:
+    """What no link at all would give, per level, of a summary."""
+    found: dict[str, float | None] = summary[f"ceiling_{summary['measure'].removeprefix('streaming_')}"]
+    return found
 
 
 TRUTH = {
     "labels": "Accuracy: readings are scored against labels.",
-    "agreement": "Agreement, not accuracy: there are no labels, so readings are scored against what the same detector "
-    "reads on the uncompressed frame of that instant. It says how much of what the detector knows survives the link, "
-    "not how good the detector is.",
+    "agreement": "Agreement, not accuracy: there are no labels, so readings are scored against what the same network "
+    "reads on the uncompressed frame of that instant. It says how much of what the network knows survives the link, "
+    "not how good the network is.",
 }

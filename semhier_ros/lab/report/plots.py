@@ -1,15 +1,73 @@
-"""Plots of replays and sweeps as SVG text, in the style of the demo's report."""
+"""Plots as SVG text (matplotlib, without a display): of replays, sweeps and the studies of bytes against accuracy."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from typing import Any
 
+import matplotlib
+
+matplotlib.use("svg")
+
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from semhier_ros.lab.report.content import LOST_COLOUR
-from semhier_ros.lab.report.figures import FAINT, GRID, INK, svg_plot
+LOST_COLOUR = "#dc2626"
+INK, FAINT, GRID = "#1c1917", "#57534e", "#e7e5e4"
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10.5,
+    "text.color": INK,
+    "axes.edgecolor": "#a8a29e",
+    "axes.labelcolor": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+}
 
+
+def svg_plot(
+    name: str, size: tuple[float, float], draw: Callable[..., None], label: str, panels: int = 1, alone: bool = False
+) -> str:
+    """One plot as an inline <svg> that scales with its column. `label` is what a screen reader says. panels: how many
+    axes side by side `draw` is given. alone: it is a file of its own."""
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(*figure.subplots(1, panels, squeeze=False)[0])
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    if alone:
+        return text
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\s(xmlns(:xlink)?|version)="[^"]*"', "", text)
+    text = text.replace("xlink:href=", "href=")
+    text = re.sub(r'font: ([\d.]+px) [^;"]*', r"font-size: \1; font-family: inherit", text)
+    text = re.sub(r'<svg([^>]*?) width="[^"]*"', r"<svg\1", text, count=1)
+    text = re.sub(r'<svg([^>]*?) height="[^"]*"', r"<svg\1", text, count=1)
+    text = _unique_ids(text, name)
+    return text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
+
+
+def _unique_ids(text: str, name: str) -> str:
+    """Several plots share one page: every id and reference gets the plot's name."""
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+    return re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
+
+
+UNITS = {"streaming_ap50": "% streaming AP50", "streaming_accuracy": "% of instants with the right name"}
 COLOURS = {
     "semhier": "#1d4ed8",
     "answer": "#78716c",
@@ -56,32 +114,30 @@ def sweep_plot(rows: Sequence[dict[str, Any]]) -> str:
         )
         axes.set_title(words, fontsize=9.5, color=FAINT, loc="left")
 
-    text = svg_plot("sweep", (7.6, 4.2), draw, "Streaming precision over the rate of the link")
-    return text.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1) + "\n"
+    return svg_plot("sweep", (7.6, 4.2), draw, "Streaming precision over the rate of the link", alone=True)
 
 
-def precision_plot(summary: dict[str, Any]) -> str:
+def precision_plot(summary: dict[str, Any], ceilings: Mapping[str, float | None]) -> str:
     """The first picture: streaming precision per level and codec, with intervals, the ceiling as a line."""
-    levels = list(summary["ceiling_ap50"])
-    names = list(summary["codecs"])
+    names, levels, measure = list(summary["codecs"]), list(ceilings), summary["measure"]
 
     def draw(axes: Axes) -> None:
         width = 0.8 / len(names)
         for order, name in enumerate(names):
             one = summary["codecs"][name]
             for place, level in enumerate(levels):
-                value = one["streaming_ap50"][level]
+                value = one[measure][level]
                 x = place - 0.4 + width * (order + 0.5)
                 height = 100 * (value or 0.0)
                 axes.bar(x, height, width * 0.92, color=COLOURS.get(name, INK), label=name if place == 0 else None)
-                span = one["streaming_ap50_ci95"][level]
+                span = one[f"{measure}_ci95"][level]
                 if span:
                     axes.vlines(x, 100 * span[0], 100 * span[1], color=INK, linewidth=1.1)
                 axes.text(
                     x, max(height, 100 * (span[1] if span else 0)) + 1.2, f"{height:.0f}", ha="center", fontsize=9
                 )
         for place, level in enumerate(levels):
-            ceiling = summary["ceiling_ap50"][level]
+            ceiling = ceilings[level]
             if ceiling is not None:
                 axes.hlines(
                     100 * ceiling, place - 0.44, place + 0.44, color=FAINT, linewidth=1.2, linestyle=(0, (3, 2))
@@ -90,7 +146,7 @@ def precision_plot(summary: dict[str, Any]) -> str:
         axes.set_xticks(range(len(levels)), [f"{level} · {titles[k]}" for k, level in enumerate(levels)])
         axes.tick_params(axis="x", labelcolor=INK)
         axes.set_ylim(0, 108)
-        axes.set_ylabel("% streaming AP50")
+        axes.set_ylabel(UNITS[measure])
         axes.yaxis.grid(True, color=GRID, linewidth=0.7)
         axes.legend(frameon=False, fontsize=9.5, ncols=5, loc="lower left", bbox_to_anchor=(-0.02, 1.0), labelcolor=INK)
 
@@ -99,13 +155,14 @@ def precision_plot(summary: dict[str, Any]) -> str:
 
 def rate_accuracy_plot(summary: dict[str, Any]) -> str:
     """Where every codec stands: wire bytes a second across, precision up; a mark a level."""
-    levels = list(summary["ceiling_ap50"])
+    measure = summary["measure"]
+    levels = list(next(iter(summary["codecs"].values()))[measure])
 
     def draw(axes: Axes) -> None:
         shapes = ("o", "s", "^", "D")
         for name, one in summary["codecs"].items():
             for place, level in enumerate(levels):
-                value = one["streaming_ap50"][level]
+                value = one[measure][level]
                 if value is None:
                     continue
                 label = name if place == 0 else None
@@ -121,7 +178,7 @@ def rate_accuracy_plot(summary: dict[str, Any]) -> str:
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("bytes a second on the wire, headers included; red: the budget")
-        axes.set_ylabel("% streaming AP50")
+        axes.set_ylabel(UNITS[measure])
         axes.grid(True, color=GRID, linewidth=0.7)
         axes.legend(frameon=False, fontsize=9.5, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=5, labelcolor=INK)
         words = "   ".join(f"{['round', 'square', 'triangle', 'diamond'][p % 4]}: {v}" for p, v in enumerate(levels))
@@ -180,3 +237,35 @@ def budget_plot(summary: dict[str, Any]) -> str:
         axes.spines["left"].set_visible(False)
 
     return svg_plot("budget", (5.4, 0.9 + 0.45 * len(names)), draw, "What the budget went to")
+
+
+def bytes_plot(result: dict[str, Any], measure: str, words: str, titles: Sequence[str] = ()) -> str:
+    """Payload bytes against a measure, a panel for every level: each codec's best operating points, pictures that an
+    independent judge read with dashes, and what no coding gives. `result`: of a study; a stand-alone SVG."""
+    levels = [name for name in result["uncompressed"][measure] if name.startswith("L")]
+
+    def draw(*panels: Axes) -> None:
+        for number, (panel, level) in enumerate(zip(panels, levels, strict=True)):
+            panel.axhline(result["uncompressed"][measure][level], color=FAINT, linewidth=1, linestyle="--")
+            for place, (name, rows) in enumerate(result["codecs"].items()):
+                for key, style in ((measure, "-"), (f"judge_{measure}", "--")):
+                    points = sorted(
+                        (row["payload_bytes_mean"], row[key][level])
+                        for row in rows
+                        if level in row.get(key, {}) and level in row.get("best_at", levels)
+                    )
+                    if points:
+                        label = name if key == measure else f"{name}, picture judged"
+                        colour = COLOURS.get(name, f"C{place}")
+                        panel.plot(
+                            *zip(*points, strict=True), style, marker="o", markersize=4, color=colour, label=label
+                        )
+            title = f"{level}: {titles[min(number, len(titles) - 1)]}" if titles else level
+            panel.set(xscale="log", xlabel="payload bytes, mean", title=title, ylim=(0, None))
+            panel.grid(True, color=GRID, linewidth=0.7)
+        panels[0].set_ylabel(words)
+        if result["codecs"]:
+            panels[-1].legend(fontsize=8, loc="lower right")
+
+    size = (4.6 * len(levels), 4.2)
+    return svg_plot("bytes", size, draw, f"Bytes against {words} at every level", len(levels), alone=True)

@@ -1,117 +1,171 @@
 """The report of a replay: one HTML file that needs no network, on a phone and on paper too.
 
-First the verdict in three sentences and one picture; then every frame's refinement, delays, rate and accuracy, what the
-budget went to, and a film strip of what each receiver knew at a moment. Long runs keep every frame in the timeline,
-which is drawn from a compact table as it is looked at, so that ten minutes stay small and open fast.
+First the verdict in three sentences and one picture; then frames refining block by block, every frame's arrivals,
+delays, rate and accuracy, what the budget went to, and a film strip of what each receiver knew at a moment. Long runs
+keep every frame in the timeline, which is drawn from a compact table as it is looked at, so that ten minutes stay small
+and open fast.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from semhier_ros.lab import report
+from semhier_ros.codec.packet import Block
+from semhier_ros.codec.reading import Detection
+from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.replay.measures import first_ready, split_cameras
-from semhier_ros.lab.replay.work import SENT_MORE_THAN_ANSWER, Result
+from semhier_ros.lab.replay.work import SENT_MORE_THAN_ANSWER, Result, ceiling_of
 from semhier_ros.lab.report import plots
-from semhier_ros.lab.report.page import boxes, data_uri
-from semhier_ros.lab.report.verdict import milliseconds, percent
-from semhier_ros.lab.report.words import link_words
+from semhier_ros.lab.report.page import link_words, milliseconds, percent, render_page, webp
+from semhier_ros.lab.report.words import IMAGE, SCENE, BlockKind, block_kinds
+from semhier_ros.lab.results import processor
+from semhier_ros.lab.scoring.delivery import percentile
 from semhier_ros.lab.scoring.streaming import newest_at
 from semhier_ros.whole_file import write_whole
 
-_HERE = Path(report.__file__).parent
-MOMENTS = 5
+MOMENTS, STRIP_FRAMES = 4, 3
 STRIP_WIDTH = 560
 MOST_ROWS = 60_000
+VERDICT = ("What arrived", "How right it was", "Beside it")
 
 
-def write_report(result: Result, path: Path, seconds: float = 0.0) -> None:
-    """Writes the report of a virtual replay. `seconds`: what the run took, for the facts."""
-    write_whole(path, render(result, seconds))
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A frame after one more block: `ms` from stamp to arrival, `block_bytes` of this block and `total_bytes` of the
+    frame's payload so far, what is read now with its boxes' `colour`, and the picture of this prefix (a WebP file)."""
+
+    block: BlockKind
+    ms: float
+    block_bytes: int
+    total_bytes: int
+    detections: tuple[Detection, ...]
+    colour: str
+    picture: bytes
 
 
-def render(result: Result, seconds: float = 0.0) -> str:
+def write_report(result: Result, path: Path, seconds: float = 0.0, command: str = "replay") -> None:
+    """Writes the report of a replay. `seconds`: what the run took, for the facts; `command` that ran."""
+    write_whole(path, render(result, seconds, command))
+
+
+def render(result: Result, seconds: float = 0.0, command: str = "replay") -> str:
     """The page as text."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(data_uri=data_uri, boxes=boxes, percent=percent, ms=milliseconds)
-    summary = result.summary
-    table = timeline_table(result)
+    summary, table = result.summary, timeline_table(result)
+    words = IMAGE if result.reader.codec.whole_image else SCENE
+    kinds = kinds_of(result)
     drawn = {
-        "precision": plots.precision_plot(summary),
+        "precision": plots.precision_plot(summary, ceiling_of(summary)),
         "rate": plots.rate_accuracy_plot(summary),
         "waiting": plots.waiting_plot(curves(result)),
         "budget": plots.budget_plot(summary),
     }
-    data = json.dumps(table, separators=(",", ":")).replace("<", "\\u003c")
-    return environment.get_template("replay.html.j2").render(
-        title=link_words(result.link),
+    return render_page(
+        "replay.html.j2",
+        command=command,
+        link=link_words(result.link),
         footage=", ".join(summary["bags"]),
-        verdict=list(zip(("What arrived", "How right it was", "Beside it"), verdict(summary), strict=True)),
+        verdict=list(zip(VERDICT, verdict(summary), strict=True)),
         summary=summary,
-        kinds=table["blocks"],
+        ceiling=ceiling_of(summary),
+        words=words,
         plots={name: Markup(text) for name, text in drawn.items()},
+        strip=strip(result, kinds),
+        blocks=blocks(result, kinds),
         moments=moments(result),
-        table=Markup(data),
+        path=partial(bars, result, kinds),
+        tried={name: rows for name, rows in result.tried.items() if rows},
+        table=Markup(json.dumps(table, separators=(",", ":")).replace("<", "\\u003c")),
         facts=facts(result, seconds),
-        notes=NOTES,
+        notes=(words.note, *NOTES),
         colours=plots.COLOURS,
-        style=Markup((_HERE / "page.css").read_text(encoding="utf-8") + (_HERE / "replay.css").read_text("utf-8")),
-        script=Markup((_HERE / "replay.js").read_text(encoding="utf-8")),
     )
 
 
+def kinds_of(result: Result) -> tuple[BlockKind, ...]:
+    """The kinds of the model's blocks. Levels are called by the name of their only node, else by their own."""
+    codec = result.reader.codec
+    levels = zip(codec.taxonomy.level_names, codec.taxonomy.levels, strict=True)
+    titles = [f"any {nodes[0].name}" if len(nodes) == 1 else name for name, nodes in levels]
+    return block_kinds(codec.block_names, codec.semantic_blocks, titles)
+
+
+def blocks(result: Result, kinds: Sequence[BlockKind]) -> list[dict[str, Any]]:
+    """Of each block of semhier's run: frames of which it was sent and arrived, the median delay of its arrival in ms,
+    and payload bytes of those that arrived (mean, 95th percentile)."""
+    run = result.runs.get("semhier")
+    if run is None:
+        return []
+    rows = []
+    for index, kind in enumerate(kinds):
+        first: dict[tuple[int, int], float] = {}
+        for camera, number, found, arrival in run.blocks:
+            if found == index:
+                first.setdefault((camera, number), arrival)
+        waits = [(at - result.cameras[place].times_ns[number] / 1e9) * 1e3 for (place, number), at in first.items()]
+        whole = index >= result.reader.semantic_blocks
+        sizes = [
+            float(len(result.reader.encoded(result.cameras[place], number, whole).blocks[index]))
+            for place, number in first
+        ]
+        rows.append(
+            {
+                "kind": kind,
+                "sent": run.counters.get(f"sent_{kind.name}"),
+                "arrived": len(first),
+                "p50": percentile(waits, 0.5),
+                "mean_bytes": float(np.mean(sizes)) if sizes else None,
+                "p95_bytes": percentile(sizes, 0.95),
+            }
+        )
+    return rows
+
+
 def verdict(summary: dict[str, Any]) -> tuple[str, str, str]:
-    """Three sentences: what arrived and when, how right it was, and what stands beside it."""
-    names = list(summary["codecs"])
+    """Three sentences: what arrived, when and at what cost, how right it was, and what stands beside it."""
+    names, measure, ceilings = list(summary["codecs"]), summary["measure"], ceiling_of(summary)
     own = "semhier" if "semhier" in names else names[0]
     one = summary["codecs"][own]
     frames = sum(camera["frames"] for camera in summary["cameras"])
     coarse, fine = one["coarse_ms"], one["fine_ms"]
+    kept = "kept" if one["budget_use"]["kept"] else "NOT kept"
     first = (
         f"Of {frames} frames {percent(one['delivered'])} had a coarse reading by {own}, half of them within "
         f"{milliseconds(coarse['p50'])} and 95 % within {milliseconds(coarse['p95'])} of the camera's stamp; the "
-        f"finest names came after {milliseconds(fine['p50'])} (median)."
+        f"finest names came after {milliseconds(fine['p50'])} (median). The budget was {kept}."
     )
-    levels = list(summary["ceiling_ap50"])
-    values = ", ".join(f"{level} {_number(one['streaming_ap50'][level])}" for level in levels)
-    ceiling = ", ".join(f"{level} {_number(summary['ceiling_ap50'][level])}" for level in levels)
-    against = "labels" if summary["truth"] == "labels" else "the same detector on the uncompressed frame (agreement)"
+    levels = list(ceilings)
+    values = ", ".join(f"{level} {_number(one[measure][level])}" for level in levels)
+    ceiling = ", ".join(f"{level} {_number(ceilings[level])}" for level in levels)
+    against = "labels" if summary["truth"] == "labels" else "the same network on the uncompressed frame (agreement)"
+    named = "a streaming AP50" if measure == "streaming_ap50" else "a share of right names"
     second = (
-        f"At any instant the newest reading scored a streaming AP50 of {values} against {against}; with no link at all "
-        f"it would be {ceiling}."
+        f"At any instant the newest reading scored {named} of {values} against {against}; with no link at all it would "
+        f"be {ceiling}."
     )
     rivals = [name for name in SENT_MORE_THAN_ANSWER if name in names and name != own]
     if own != "semhier" or not rivals:
         return first, second, "No other codec that sends more than the bare answer was run beside it."
-    best = max(rivals, key=lambda name: summary["codecs"][name]["streaming_ap50"][levels[0]] or 0.0)
+    coarsest = {name: summary["codecs"][name][measure][levels[0]] for name in names}
+    best = max(rivals, key=lambda name: coarsest[name] or 0.0)
     margin = summary["margin_of_semhier"][best][levels[0]]
     span = margin["ci95"]
     told = f" (95 % interval {span[0]:+.2f} to {span[1]:+.2f})" if span else ""
     third = (
-        f"The best of the others, {best}, reached {_number(summary['codecs'][best]['streaming_ap50'][levels[0]])} at "
-        f"{levels[0]}: semhier is {margin['margin'] or 0:+.2f} above it{told}"
+        f"The best of the others, {best}, reached {_number(coarsest[best])} at {levels[0]}: semhier is "
+        f"{margin['margin'] or 0:+.2f} above it{told}"
     )
     if "answer" in names:
-        third += f"; the bare answer, which carries no picture, stands at {_number(_ap(summary, 'answer', levels[0]))}"
+        third += f"; the bare answer, which carries no picture, stands at {_number(coarsest['answer'])}"
     return first, second, third + "."
-
-
-def _ap(summary: dict[str, Any], name: str, level: str) -> float | None:
-    value: float | None = summary["codecs"][name]["streaming_ap50"][level]
-    return value
 
 
 def _number(value: float | None) -> str:
@@ -137,26 +191,19 @@ def timeline_table(result: Result) -> dict[str, Any]:
     name = "semhier" if "semhier" in result.runs else next(iter(result.runs))
     run = result.runs[name]
     blocks = list(result.reader.block_names) if name == "semhier" else ["reading"]
-    arrivals: dict[tuple[int, int], list[float]] = {}
+    named = result.reader.levels if name == "semhier" else 1
+    ready = ready_times(run.answers, run.blocks, len(blocks), named)
     words: dict[tuple[int, int], tuple[int, str]] = {}
     for item in run.answers:
         key = (item.camera, item.number)
-        row = arrivals.setdefault(key, [-1.0] * len(blocks))
-        for index in range(min(item.prefix, len(blocks) - 1) + 1):
-            if row[index] < 0:
-                row[index] = round((item.ready - item.stamp_ns / 1e9) * 1e3)
         if item.prefix >= words.get(key, (-1, ""))[0]:
             words[key] = (item.prefix, in_words([found.names[-1] for found in item.detections]))
-    for camera, number, index, arrival in run.blocks:  # a picture block makes no new reading
-        found = arrivals.get((camera, number))
-        if found is not None and index >= result.reader.semantic_blocks and found[index] < 0:
-            found[index] = round((arrival - result.cameras[camera].times_ns[number] / 1e9) * 1e3)
     rows = []
     for place, camera in enumerate(result.cameras):
         for number, time in enumerate(camera.times_ns):
-            row = arrivals.get((place, number), [-1] * len(blocks))
-            text = words.get((place, number), (0, ""))[1]
-            rows.append([place, round(time / 1e9, 2), [int(value) for value in row], text])
+            moments = ready.get((place, number), [None] * len(blocks))
+            row = [-1 if at is None else round((at - time / 1e9) * 1e3) for at in moments]
+            rows.append([place, round(time / 1e9, 2), row, words.get((place, number), (0, ""))[1]])
     return {
         "codec": name,
         "blocks": blocks,
@@ -167,10 +214,125 @@ def timeline_table(result: Result) -> dict[str, Any]:
     }
 
 
+def ready_times(
+    answers: Sequence[Answer], blocks: Sequence[tuple[int, int, int, float]], count: int, named: int
+) -> dict[tuple[int, int], list[float | None]]:
+    """(camera, frame) -> when a reading had each of its `count` blocks in it; None: never.
+
+    Blocks from `named` on name nothing and may change no reading: they count once they and all before them are there.
+    """
+    ready: dict[tuple[int, int], list[float | None]] = {}
+    for item in sorted(answers, key=lambda one: one.ready):
+        row = ready.setdefault((item.camera, item.number), [None] * count)
+        for index in range(min(item.prefix + 1, count)):
+            if row[index] is None:
+                row[index] = item.ready
+    for key, came in first_arrivals(blocks).items():
+        for index in range(named, count if key in ready else 0):
+            if any(before not in came for before in range(index + 1)):
+                break
+            if ready[key][index] is None:
+                ready[key][index] = max(came[before] for before in range(index + 1))
+    return ready
+
+
+def first_arrivals(blocks: Sequence[tuple[int, int, int, float]]) -> dict[tuple[int, int], dict[int, float]]:
+    """(camera, frame) -> block's index -> when it first arrived."""
+    came: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
+    for camera, number, index, arrival in blocks:
+        came[camera, number].setdefault(index, arrival)
+    return came
+
+
 def in_words(names: Sequence[str]) -> str:
     """`3 car, 1 van` of the names of what was found; "nothing" for none."""
     counts = Counter(names).most_common(4)
     return ", ".join(f"{count} {name}" for name, count in counts) or "nothing"
+
+
+def strip(result: Result, kinds: Sequence[BlockKind]) -> list[dict[str, Any]]:
+    """Frames of semhier's run that show best how a reading refines: objects, all levels, as many blocks as possible,
+    spread over the footage."""
+    run = result.runs.get("semhier")
+    if run is None:
+        return []
+    answers: dict[tuple[int, int], list[Any]] = defaultdict(list)
+    for item in sorted(run.answers, key=lambda one: one.ready):
+        answers[item.camera, item.number].append(item)
+    arrived = first_arrivals(run.blocks)
+    last = result.reader.levels - 1
+
+    def worth(key: tuple[int, int]) -> float:
+        fine = [item for item in answers[key] if item.level == last]
+        found = fine[-1].detections if fine else ()
+        sure = sorted((float(np.prod(item.scores)) for item in found), reverse=True)[:4]
+        large = sum(1 for item in found if item.box[2] - item.box[0] > 40)
+        return sum(sure) + 0.15 * min(large, 4) + 0.3 * len(arrived[key]) + (2.0 if fine else 0.0)
+
+    chosen: list[tuple[int, int]] = []
+    seen: set[str] = set()
+    for key in sorted(answers, key=worth, reverse=True):
+        camera, number = result.cameras[key[0]], key[1]
+        apart = 0.12 * camera.times_ns[-1]
+        near = any(abs(camera.times_ns[number] - camera.times_ns[other]) < apart for _, other in chosen)
+        if not near and camera.key(number) not in seen:
+            chosen.append(key)
+            seen.add(camera.key(number))
+        if len(chosen) == STRIP_FRAMES:
+            break
+    return [_strip_frame(result, kinds, key, answers[key], arrived[key]) for key in chosen]
+
+
+def _strip_frame(
+    result: Result, kinds: Sequence[BlockKind], key: tuple[int, int], answers: Sequence[Any], arrived: dict[int, float]
+) -> dict[str, Any]:
+    camera, number = result.cameras[key[0]], key[1]
+    shown = [kind for index, kind in enumerate(kinds) if all(before in arrived for before in range(index + 1))]
+    blocks, pictures = pictures_of(result, camera, number, len(shown))
+    deepest = [kind.colour for kind in kinds if kind.level is not None][-1]
+    steps, total = [], 0
+    for index, (kind, block, picture) in enumerate(zip(shown, blocks, pictures, strict=True)):
+        level = len([one for one in kinds[: index + 1] if one.level is not None]) - 1
+        known = [item for item in answers if item.level >= level and item.prefix >= index]
+        if not known and kind.level is not None:
+            break
+        reading = known[0] if known else answers[-1]  # a block that names nothing may change no reading
+        total += len(block.data)
+        ready = known[0].ready if known else max(arrived[before] for before in range(index + 1))
+        ms = (ready - camera.times_ns[number] / 1e9) * 1e3
+        colour = kind.colour if kind.level is not None else deepest
+        found = tuple(_cut(item, level) for item in reading.detections)
+        steps.append(Step(kind, ms, len(block.data), total, found, colour, webp(picture, STRIP_WIDTH)))
+    return {
+        "seconds": camera.times_ns[number] / 1e9,
+        "width": camera.size[0],
+        "height": camera.size[1],
+        "image": webp(camera.image(number), STRIP_WIDTH),
+        "steps": steps,
+        "missing": [kind.title for kind in kinds[len(steps) :]],
+    }
+
+
+def _cut(item: Detection, level: int) -> Detection:
+    """A detection as far as it is known down to `level`."""
+    if len(item.path) <= level + 1:
+        return item
+    end = level + 1
+    return Detection(item.id, item.box, item.path[:end], item.names[:end], item.scores[:end], item.others[:end])
+
+
+def pictures_of(result: Result, camera: Any, number: int, count: int) -> tuple[list[Block], list[np.ndarray]]:
+    """The first `count` blocks of a frame of semhier's, and the picture decoded after each of them."""
+    reader = result.reader
+    decoder = reader.codec.decoder(camera.size)
+    blocks = reader.blocks(camera, number, whole=count > reader.semantic_blocks)[:count]
+    pictures = []
+    for block in blocks:
+        decoder.push(block)
+        picture = decoder.picture(block.frame)
+        assert picture is not None
+        pictures.append(picture)
+    return blocks, pictures
 
 
 def moments(result: Result) -> list[dict[str, Any]]:
@@ -188,21 +350,27 @@ def moments(result: Result) -> list[dict[str, Any]]:
     shown = []
     for place in sorted(chosen):
         now = float(world.instants[place])
-        number = min(int(np.searchsorted(camera.times_ns, round(now * 1e9))), len(camera) - 1)
-        image = camera.image(number)
+        seen_by = result.judged_camera or camera
+        number = min(int(np.searchsorted(seen_by.times_ns, round(now * 1e9))), len(seen_by) - 1)
         views = []
         for name, run in result.runs.items():
-            apart_answers = split_cameras(run.answers, len(result.cameras))[0]
-            (seen,) = newest_at(apart_answers, np.array([now]), 0)
-            age = None if seen is None else (now - seen.stamp_ns / 1e9) * 1e3
-            found = () if seen is None else seen.detections
-            views.append({"name": name, "age": age, "detections": found, "colour": plots.COLOURS.get(name, plots.INK)})
+            (seen,) = newest_at(split_cameras(run.answers, len(result.cameras))[0], np.array([now]), 0)
+            picture = result.picture_at(name, now)
+            views.append(
+                {
+                    "name": name,
+                    "age": None if seen is None else (now - seen.stamp_ns / 1e9) * 1e3,
+                    "detections": () if seen is None else seen.detections,
+                    "colour": plots.COLOURS.get(name, plots.INK),
+                    "picture": None if picture is None else webp(picture, STRIP_WIDTH),
+                }
+            )
         shown.append(
             {
                 "seconds": now,
                 "width": camera.size[0],
                 "height": camera.size[1],
-                "image": small_picture(image),
+                "image": webp(seen_by.image(number), STRIP_WIDTH),
                 "truth": world.truths[place],
                 "views": views,
             }
@@ -210,15 +378,20 @@ def moments(result: Result) -> list[dict[str, Any]]:
     return shown
 
 
-def small_picture(image: np.ndarray) -> bytes:
-    """A WebP file of at most 560 pixels' width."""
-    height, width = image.shape[:2]
-    if width > STRIP_WIDTH:
-        image = cv2.resize(image, (STRIP_WIDTH, round(height * STRIP_WIDTH / width)), interpolation=cv2.INTER_AREA)
-    good, data = cv2.imencode(".webp", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, 62])
-    if not good:
-        raise ValueError(f"OpenCV could not encode {image.shape} as WebP")
-    return data.tobytes()
+def bars(result: Result, kinds: Sequence[BlockKind], detections: Sequence[Detection]) -> list[dict[str, Any]]:
+    """A whole image's reading as one bar a level; names are missing below the level that is known."""
+    found = detections[0] if detections else None
+    rows = []
+    for level, kind in enumerate(one for one in kinds if one.level is not None):
+        row: dict[str, Any] = {"title": kind.title, "name": "", "score": 0.0, "colour": kind.colour, "others": ""}
+        if found is not None and level < len(found.path):
+            row |= {"name": found.names[level], "score": found.scores[level]}
+            if level == len(found.path) - 1 and found.others_at(level):
+                names = result.reader.codec.taxonomy.names(level)
+                others = [f"{names[node]} {percent(score)}" for node, score in found.others_at(level)[:2]]
+                row["others"] = "or " + ", ".join(others)
+        rows.append(row)
+    return rows
 
 
 def facts(result: Result, seconds: float) -> dict[str, str]:
@@ -237,7 +410,8 @@ def facts(result: Result, seconds: float) -> dict[str, str]:
         "model": f"{model['name']}, stream hash {model['stream_hash']}, model hash {model['model_hash']}",
         "computing, ms": f"{costs} ({summary['costs']})",
         "truth": summary["truth_in_words"],
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        **summary.get("checks", {}),
+        "machine": processor(),
     }
     if seconds:
         found["this run took"] = f"{seconds:.1f} s"
@@ -254,12 +428,12 @@ ENGINES = {
 }
 
 NOTES = (
-    "Streaming average precision (Li, Wang, Ramanan 2020): at every instant, here every frame's time, the newest "
-    "reading that is there is scored against the world as it is at that instant, with an overlap of 0.5, all classes "
-    "of a level together; so bytes, losses, waiting and computing all count. Intervals are the middle 95 % of a "
-    "moving-block bootstrap over instants (blocks of one second); margins are paired.",
+    "Intervals are the middle 95 % of a moving-block bootstrap over instants (blocks of one second); margins are "
+    "paired. Without labels the reference is what the same network reads on the uncompressed frame of that instant: it "
+    "says how much of what the network knows survives the link, not how good the network is.",
     "A delay counts from the camera's stamp to the moment at which the reading is there: encoding, waiting for the "
-    "budget, the link, decoding. Pictures of JPEG, WebP and H.264 are read at the receiver by the very detector that "
-    "semhier's encoder runs, and their settings are the best that a search in virtual time found for this link.",
+    "budget, the link, decoding; in the real engine also two hops over ROS 2 topics, all by one machine's clock. "
+    "Pictures of JPEG, WebP and H.264 are read at the receiver by the very network that semhier's encoder runs, and "
+    "their settings are the best that a search in virtual time found for this link.",
     "All figures are in summary.json beside this file; docs/evaluation.md says how each is measured.",
 )

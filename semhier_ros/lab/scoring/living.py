@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from semhier_ros.codec.reading import Detection, Reading, Scene, TrackedObject
-from semhier_ros.lab.scoring.agreement import overlap
-from semhier_ros.lab.streams.base import Answer
+from semhier_ros.lab.replay.base import Answer
+from semhier_ros.lab.scoring.streaming import overlap
 from semhier_ros.scene.forecast import ELLIPSE
 from semhier_ros.scene.living import JITTER, JITTER_PIXELS, LivingScene
 from semhier_ros.taxonomy import Taxonomy

@@ -1,27 +1,43 @@
-"""Streaming average precision of runs, at every level, with confidence intervals, quick enough for sweeps.
+"""Streaming average precision at every level of the taxonomy, and the share of right names, with confidence intervals.
 
-After Li, Wang and Ramanan 2020: at every instant the newest received reading is scored against the world as it is then.
-Matching is done once for every pair of reading and truth that meet; confidence intervals come from a moving-block
+*Streaming* follows Li, Wang and Ramanan, "Towards Streaming Perception" (2020): at every instant the newest reading
+that has been received is scored against the world as it is then, so bytes, losses and waiting all count. The measure is
+average precision at an overlap of 0.5, all classes of a level together; for whole images the share of instants with the
+right name. Matching is done once for every pair of reading and truth that meet; intervals come from a moving-block
 bootstrap over instants (Künsch 1989), because neighbouring instants of a drive are alike.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.reading import Detection
-from semhier_ros.lab.scoring.agreement import RECALL_POINTS, overlap
-from semhier_ros.lab.streams.base import Answer
 
 Detections = tuple[Detection, ...]
+RECALL_POINTS = np.linspace(0.0, 1.0, 101)
+SAME = 0.5
+"""Overlap from which two boxes are of the same object."""
 BLOCK_SECONDS = 1.0
 """Length of the bootstrap's blocks of instants."""
+
+
+class Known(Protocol):
+    """What a receiver knows of a frame stamped `stamp_ns` (ns) from `ready` (s) on, down to `level`."""
+
+    @property
+    def stamp_ns(self) -> int: ...
+    @property
+    def ready(self) -> float: ...
+    @property
+    def level(self) -> int: ...
+    @property
+    def detections(self) -> Detections: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,35 +50,53 @@ class World:
     kind: str
 
 
+def overlap(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
+    """Intersection over union (n, m) of boxes (n, 4) and (m, 4) as x0, y0, x1, y1; 0 where both are empty."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    sides = np.maximum(np.minimum(first[:, None, 2:], second[None, :, 2:]) - low, 0.0)
+    shared = sides[..., 0] * sides[..., 1]
+    areas = [np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0), axis=1) for boxes in (first, second)]
+    union = areas[0][:, None] + areas[1][None, :] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def overlaps(first: Sequence[Detection], second: Sequence[Detection]) -> NDArray[np.float64]:
+    """`overlap` of the boxes of detections."""
+    boxes = [np.array([item.box for item in items], float).reshape(-1, 4) for items in (first, second)]
+    return overlap(boxes[0], boxes[1])
+
+
 @dataclass(frozen=True, slots=True)
 class Matches:
     """Of one level over all instants: each answer's `score`, whether it is `right`, and the number of its `instant`;
-    and how many objects were `wanted` at each instant."""
+    and how many objects were `wanted` at each instant. named: what counts is the share of wanted names that are right,
+    in place of average precision."""
 
     score: NDArray[np.float64]
     right: NDArray[np.bool_]
     instant: NDArray[np.intp]
     wanted: NDArray[np.intp]
+    named: bool = False
 
     def precision(self, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-        """AP50 for each row of `weights` (draws, instants): how often each instant counts. NaN where nothing was
+        """The measure for each row of `weights` (draws, instants): how often each instant counts. NaN where nothing was
         wanted."""
         if weights is None:
             weights = np.ones((1, len(self.wanted)))
         order = np.argsort(-self.score, kind="stable")
-        right = self.right[order].astype(float)
         share = weights[:, self.instant[order]]
-        hits = np.cumsum(share * right, axis=1)
+        hits = np.cumsum(share * self.right[order], axis=1)
         seen = np.cumsum(share, axis=1)
         wanted = weights @ self.wanted
         result = np.full(len(weights), np.nan)
-        for draw in range(len(weights)):
-            if wanted[draw] <= 0:
-                continue
+        for draw in np.flatnonzero(wanted > 0):
             if not len(order):
                 result[draw] = 0.0
                 continue
             recall = hits[draw] / wanted[draw]
+            if self.named:
+                result[draw] = recall[-1]
+                continue
             exact = np.divide(hits[draw], seen[draw], out=np.zeros(len(order)), where=seen[draw] > 0)
             exact = np.maximum.accumulate(exact[::-1])[::-1]
             places = np.searchsorted(recall, RECALL_POINTS - 1e-12, side="left")
@@ -70,15 +104,17 @@ class Matches:
         return result
 
     def value(self) -> float | None:
-        """AP50 over all instants, None when nothing was wanted."""
+        """The measure over all instants, None when nothing was wanted."""
         found = float(self.precision()[0])
         return None if np.isnan(found) else found
 
 
 class Matching:
-    """Matches readings with truths; remembers every pair that it has matched."""
+    """Matches readings with truths; remembers every pair that it has matched. named: readings are of whole images: the
+    first detection's name counts, not its box."""
 
-    def __init__(self) -> None:
+    def __init__(self, named: bool = False) -> None:
+        self.named = named
         self._known: dict[tuple[int, int, int], tuple[list[float], list[bool]]] = {}
         self._kept: dict[int, Any] = {}
         self._overlaps: dict[tuple[int, int], list[list[float]]] = {}
@@ -89,87 +125,92 @@ class Matching:
         known = self._known.get(key)
         if known is None:
             self._kept[id(found)], self._kept[id(truth)] = found, truth
-            known = self._known[key] = _matched(found, truth, level, self._overlap)
+            known = self._known[key] = self._matched(found, truth, level)
         return known
 
-    def _overlap(self, found: Detections, truth: Detections) -> list[list[float]]:
-        """Overlaps of all boxes, made once for all levels."""
-        key = (id(found), id(truth))
-        known = self._overlaps.get(key)
-        if known is None:
-            known = self._overlaps[key] = overlap(_boxes(found), _boxes(truth)).tolist()
-        return known
-
-    def matches(self, worlds: Sequence[World], answers: Sequence[Sequence[Answer]], level: int) -> Matches:
+    def matches(self, worlds: Sequence[World], answers: Sequence[Sequence[Known]], level: int) -> Matches:
         """All cameras together: `answers` of each camera at the instants of its world."""
+        pairs = [
+            (seen.detections if seen is not None else (), truth)
+            for world, given in zip(worlds, answers, strict=True)
+            for truth, seen in zip(world.truths, newest_at(given, world.instants, level), strict=True)
+        ]
+        return self.paired(pairs, level)
+
+    def paired(self, pairs: Sequence[tuple[Detections, Detections]], level: int) -> Matches:
+        """The same of (reading, truth) at each instant."""
         scores: list[float] = []
         right: list[bool] = []
         instant: list[int] = []
         wanted: list[int] = []
-        for world, given in zip(worlds, answers, strict=True):
-            for truth, seen in zip(world.truths, newest_at(given, world.instants, level), strict=True):
-                place = len(wanted)
-                wanted.append(sum(len(item.path) > level for item in truth))
-                if seen is None:
-                    continue
-                one, hit = self.pair(seen.detections, truth, level)
-                scores += one
-                right += hit
-                instant += [place] * len(one)
-        return Matches(np.array(scores), np.array(right, bool), np.array(instant, np.intp), np.array(wanted, np.intp))
+        for place, (found, truth) in enumerate(pairs):
+            known = sum(len(item.path) > level for item in truth)
+            wanted.append(min(known, 1) if self.named else known)
+            one, hit = self.pair(found, truth, level)
+            scores += one
+            right += hit
+            instant += [place] * len(one)
+        return Matches(
+            np.array(scores),
+            np.array(right, bool),
+            np.array(instant, np.intp),
+            np.array(wanted, np.intp),
+            self.named,
+        )
 
-
-def _matched(
-    found: Detections,
-    truth: Detections,
-    level: int,
-    overlaps: Callable[[Detections, Detections], list[list[float]]],
-) -> tuple[list[float], list[bool]]:
-    if found is truth:  # the newest frame's own reading, judged by itself
-        same = [item.scores[level] for item in found if len(item.path) > level]
-        return same, [True] * len(same)
-    rows = [row for row, item in enumerate(found) if len(item.path) > level]
-    rows.sort(key=lambda row: -found[row].scores[level])
-    scores = [found[row].scores[level] for row in rows]
-    free: dict[int, list[int]] = {}
-    for column, item in enumerate(truth):
-        if len(item.path) > level:
-            free.setdefault(item.path[level], []).append(column)
-    if not rows or not free:
-        return scores, [False] * len(rows)
-    hits = overlaps(found, truth)
-    right = []
-    for row in rows:
-        columns = free.get(found[row].path[level])
-        hit = False
-        if columns:
-            best = max(columns, key=hits[row].__getitem__)
-            hit = hits[row][best] >= 0.5
+    def _matched(self, found: Detections, truth: Detections, level: int) -> tuple[list[float], list[bool]]:
+        if self.named:
+            same = bool(found and truth) and found[0].path[level : level + 1] == truth[0].path[level : level + 1] != ()
+            return [1.0], [same]
+        if found is truth:  # the newest frame's own reading, judged by itself
+            scores = [item.scores[level] for item in found if len(item.path) > level]
+            return scores, [True] * len(scores)
+        rows = [row for row, item in enumerate(found) if len(item.path) > level]
+        rows.sort(key=lambda row: -found[row].scores[level])
+        scores = [found[row].scores[level] for row in rows]
+        free: dict[int, list[int]] = {}
+        for column, item in enumerate(truth):
+            if len(item.path) > level:
+                free.setdefault(item.path[level], []).append(column)
+        if not rows or not free:
+            return scores, [False] * len(rows)
+        key = (id(found), id(truth))
+        hits = self._overlaps.get(key)  # of all boxes, made once for all levels
+        if hits is None:
+            hits = self._overlaps[key] = overlaps(found, truth).tolist()
+        right = []
+        for row in rows:
+            columns = free.get(found[row].path[level], [])
+            best = max(columns, key=hits[row].__getitem__, default=None)
+            hit = best is not None and hits[row][best] >= SAME
             if hit:
-                columns.remove(best)
-        right.append(hit)
-    return scores, right
+                columns.remove(best)  # type: ignore[arg-type]
+            right.append(hit)
+        return scores, right
 
 
-def _boxes(items: Sequence[Detection]) -> NDArray[np.float64]:
-    return np.array([item.box for item in items], float).reshape(-1, 4)
-
-
-def newest_at(answers: Sequence[Answer], instants: NDArray[np.float64], level: int) -> list[Answer | None]:
-    """For each instant the answer about the newest frame that was ready by then and reaches `level`.
-
-    Of several about that frame the one that was ready last counts.
-    """
+def newest_at(answers: Sequence[Known], instants: NDArray[np.float64], level: int) -> list[Any]:
+    """For each instant the answer about the newest frame that was ready by then and reaches `level`, None before the
+    first. Of several about that frame the one that was ready last counts."""
     ordered = sorted((item for item in answers if item.level >= level), key=lambda item: item.ready)
     times: list[float] = []
-    newest: list[Answer] = []
-    best: Answer | None = None
+    newest: list[Known] = []
+    best: Known | None = None
     for item in ordered:
         if best is None or item.stamp_ns >= best.stamp_ns:
             best = item
         times.append(item.ready)
         newest.append(best)
     return [newest[place - 1] if (place := bisect_right(times, now)) else None for now in instants.tolist()]
+
+
+def mean_precision(
+    matching: Matching, worlds: Sequence[World], answers: Sequence[Sequence[Known]], levels: int
+) -> float:
+    """The measure's mean over all levels that have a truth; 0 when none has."""
+    values = [matching.matches(worlds, answers, level).value() for level in range(levels)]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else 0.0
 
 
 def draws(worlds: Sequence[World], count: int, seed: int = 0) -> NDArray[np.float64]:
@@ -187,12 +228,3 @@ def draws(worlds: Sequence[World], count: int, seed: int = 0) -> NDArray[np.floa
             weights[draw] = np.bincount(places, minlength=size)[:size]
         parts.append(weights)
     return np.concatenate(parts, axis=1)
-
-
-def interval(values: NDArray[np.float64], share: float = 0.95) -> tuple[float, float] | None:
-    """The middle `share` of bootstrap values; None when there are none."""
-    good = values[~np.isnan(values)]
-    if not len(good):
-        return None
-    low, high = np.quantile(good, [(1 - share) / 2, (1 + share) / 2])
-    return float(low), float(high)

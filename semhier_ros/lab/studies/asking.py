@@ -10,15 +10,23 @@ headers, pieces and requests included.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
+from statistics import mean
 from typing import Any
+
+import numpy as np
 
 from semhier_ros import options as shared
 from semhier_ros.camera.asking import AskPolicy, Seen
-from semhier_ros.whole_file import write_whole
+from semhier_ros.codec.packet import Packet, split
+from semhier_ros.lab.footage.labels import find_scenes, read_labels
+from semhier_ros.lab.footage.video import read_picture
+from semhier_ros.lab.options import finish, load_codec
+from semhier_ros.lab.progress import each
+from semhier_ros.lab.scoring.coco import Truth, rows_of
+from semhier_ros.link.schedule.wire import ZENOH_UDP
+from semhier_ros.link.sender import measured
 
 THRESHOLDS = (0.4, 0.6, 0.8, 1.01)
 ABOVE = (0.0, 0.3, 0.5)
@@ -28,6 +36,8 @@ HOLD = 20
 PIECE_BYTES = 200
 """Packets of a picture on a link of 64 kbit/s."""
 REQUEST_BYTES = 14
+ENVELOPE = measured(ZENOH_UDP)
+"""The wire model of the measured link."""
 EQUAL = 0.005
 """AP50 that may be missing and still count as equal."""
 
@@ -43,26 +53,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measures and writes the table."""
-    import numpy as np
-    from tqdm import tqdm
-
-    from semhier_ros.api import Codec
-    from semhier_ros.lab.footage.labels import find_scenes, read_labels
-    from semhier_ros.lab.footage.video import read_picture
-    from semhier_ros.lab.scoring.coco import Truth, rows_of
-
-    codec = Codec.load(options.model, options.device, threads=1)
+    """Encodes every scene, and reads it after every block."""
+    codec = load_codec(options.model, options.device, kind="scenes")
     scenes = find_scenes(options.images, options.labels, options.split)
     scenes = scenes[: options.limit] if options.limit else scenes
     last = codec.levels - 1
     labels: list[Any] = []
     frames: list[dict[str, Any]] = []
-    for scene in tqdm(scenes, unit="scene"):
+    for scene in each(scenes, "scenes"):
         image = read_picture(scene.picture)
         height, width = image.shape[:2]
-        file = scene.labels if scene.labels is not None and scene.labels.is_file() else Path("/dev/null")
-        labels.append(read_labels(file, width, height))
+        assert scene.labels is not None
+        labels.append(read_labels(scene.labels, width, height))
         blocks = codec.encode(image)
         decoder = codec.decoder((width, height))
         readings = [decoder.push(block) for block in blocks[: codec.semantic_blocks]]
@@ -78,16 +80,13 @@ def run(options: argparse.Namespace) -> int:
     truth = Truth(labels, owners, [codec.taxonomy.names(level) for level in range(codec.levels)])
     result = measure(frames, lambda rows: float(truth.score(last, rows).ap50))
     result |= {"scenes": len(frames), "model": codec.model_hash}
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(options.json, json.dumps(result, indent=1) + "\n")
-    print(json.dumps({key: result[key] for key in ("everything", "saved")}))
-    return 0
+    return finish(result, options.json, str({key: result[key] for key in ("everything", "saved")}))
 
 
 def measure(frames: Sequence[dict[str, Any]], score: Any) -> dict[str, Any]:
     """The tables; `score(rows of all frames)` gives AP50 at the finest level."""
     last = len(frames[0]["blocks"]) - 1
-    request = envelope().wire_bytes(REQUEST_BYTES)
+    request = ENVELOPE.wire_bytes(REQUEST_BYTES)
     semantic = [wire(frame["blocks"]) for frame in frames]
     best = score([frame["rows"][-1] for frame in frames])
     full, everything = mean(semantic), mean([a + frame["picture"] for a, frame in zip(semantic, frames, strict=True)])
@@ -129,11 +128,6 @@ def measure(frames: Sequence[dict[str, Any]], score: Any) -> dict[str, Any]:
     }
 
 
-def mean(values: Sequence[float]) -> float:
-    """Their mean."""
-    return sum(values) / len(values)
-
-
 def seen(detections: Sequence[Any], height: int) -> list[Seen]:
     """The objects of a reading as the policy sees them; `height` of the picture in pixels."""
     return [
@@ -145,21 +139,9 @@ def seen(detections: Sequence[Any], height: int) -> list[Seen]:
 
 def pieces(block: Any) -> int:
     """Bytes on IP of one block in packets of its own."""
-    from semhier_ros.codec.packet import split
-
-    return sum(int(envelope().wire_bytes(len(packet))) for packet in split(block, PIECE_BYTES))
-
-
-def envelope() -> Any:
-    """The wire model of the measured link."""
-    from semhier_ros.link.schedule.wire import ZENOH_UDP
-    from semhier_ros.link.sender import measured
-
-    return measured(ZENOH_UDP)
+    return sum(int(ENVELOPE.wire_bytes(len(packet))) for packet in split(block, PIECE_BYTES))
 
 
 def wire(blocks: Sequence[Any]) -> int:
     """Bytes on IP of consecutive blocks in one packet, with the stamp where block 0 is among them."""
-    from semhier_ros.codec.packet import Packet
-
-    return int(envelope().wire_bytes(len(Packet.pack(blocks, stamp_ns=0 if blocks[0].index == 0 else None))))
+    return int(ENVELOPE.wire_bytes(len(Packet.pack(blocks, stamp_ns=0 if blocks[0].index == 0 else None))))

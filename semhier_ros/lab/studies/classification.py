@@ -14,59 +14,38 @@ frontier of what was measured. Choosing on the photos that are reported favours 
 them, shows against a folder painted `--untold` (docs/training.md).
 
 `at` holds what every codec's pictures reach at the sizes of --at, and `margin_of_semhier` what ours leads by there,
-both with 95 % intervals of a bootstrap over photos (`at_sizes`).
+both with 95 % intervals of a bootstrap over photos (`scoring.frontier`).
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import multiprocessing
-import os
-import signal
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from tqdm import tqdm
 
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError
-from semhier_ros.lab.baselines import Setting, make
+from semhier_ros.lab.baselines import CONTROL, NAMES, WITH_PATH, Setting, make
+from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES
 from semhier_ros.lab.footage.labels import Labelled, read_grouping, read_photos
-from semhier_ros.lab.scoring import at_sizes
-from semhier_ros.lab.scoring.frontier import mark_frontier, undominated
-from semhier_ros.lab.studies.classification_data import Judge, calibration_error, interval
-from semhier_ros.lab.studies.classification_worker import Plan, Row, Worker, check_codecs
+from semhier_ros.lab.options import check_range, finish, load_codec
+from semhier_ros.lab.progress import each
+from semhier_ros.lab.scoring import frontier
+from semhier_ros.lab.scoring.figures import calibration_error, interval
+from semhier_ros.lab.studies.photo_judging import Judge, PhotoJudge, Plan, Row, check_codecs
+from semhier_ros.lab.workers import Workers
+from semhier_ros.taxonomy import Taxonomy
 
 SIZES = (300, 600, 1200, 2400)
 """Payload bytes at which pictures are compared by default."""
 
 MOST_SETTINGS = 14
 """How many operating points of a codec of pictures are measured on all photos."""
-
-_worker: Worker | None = None
-
-
-def _begin(plan: Plan) -> None:
-    global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command, which ends its workers
-    cv2.setNumThreads(1)
-    _worker = Worker(plan)
-
-
-def _measure(task: tuple[Labelled, dict[str, list[Setting]]]) -> dict[str, list[Row]]:
-    assert _worker is not None
-    return _worker.measure(*task)
-
-
-def _probe(photo: Labelled) -> dict[str, list[Row]]:
-    assert _worker is not None
-    return _worker.probe(photo)
 
 
 def worth_measuring(settings: Sequence[Setting], photos: Sequence[Sequence[Row]]) -> list[Setting]:
@@ -78,7 +57,7 @@ def worth_measuring(settings: Sequence[Setting], photos: Sequence[Sequence[Row]]
         for name in ("payload_bytes", *names)
     }
     sizes = means["payload_bytes"]
-    fronts = [undominated(sizes, means[name]) for name in names]
+    fronts = [frontier.undominated(sizes, means[name]) for name in names]
     distinct: dict[tuple[float, ...], int] = {}  # a cut behind a file's end is no setting of its own
     for place in range(len(settings)):
         if any(front[place] for front in fronts):
@@ -146,34 +125,22 @@ def table(result: Row) -> str:
 
     lines += [line(name, result[name]) for name in ("uncompressed", "judge_uncompressed")]
     lines += [line(name, row) for name, rows in result["codecs"].items() for row in rows if row.get("best_at", True)]
-    return "\n".join([*lines, *at_sizes.table(result["at"])])
+    return "\n".join([*lines, *frontier.table(result["at"])])
 
 
 def make_plan(options: argparse.Namespace) -> tuple[Plan, list[Labelled]]:
     """What the command line asks for. Raises CommandError, ModuleNotFoundError."""
-    from semhier_ros import Codec
-    from semhier_ros.taxonomy import Taxonomy
-
     try:
         check_codecs(options.codecs)
-        codec = Codec.load(options.model, options.device, threads=1)
     except (ValueError, OSError) as error:
         raise CommandError(str(error)) from error
-    if not codec.whole_image:
-        raise CommandError(f"--model {options.model}: {codec.name} reads no whole images")
-    for name, value, high in (
-        ("--limit", options.limit, 10**9),
-        ("--probe", options.probe, 10**6),
-        ("--blocks", options.blocks, len(codec.block_names)),
-    ):
-        if value is not None and not 1 <= value <= high:
-            raise CommandError(f"{name} {value}: outside 1..{high}")
-    if wrong := [size for size in options.at if size < 1]:
-        raise CommandError(f"--at {wrong[0]}: below 1")
+    codec = load_codec(options.model, options.device, kind="whole images")
     model: Any = codec.model
-    steps = len(model.stream.layout.steps)
-    if options.quality is not None and not 0 <= options.quality < steps:
-        raise CommandError(f"--quality {options.quality}: outside 0..{steps - 1}")
+    check_range("probe", options.probe, 1, 1e6)
+    check_range("blocks", options.blocks, 1, len(codec.block_names))
+    check_range("quality", options.quality, 0, len(model.stream.layout.steps) - 1)
+    for size in options.at:
+        check_range("at", size, 1, 1e9)
     tree: Taxonomy = codec.taxonomy
     photos = read_photos(options.images, options.labels, tree.leaf_count, options.split)[: options.limit]
     owners = {f"L{level}": np.array(tree.owner(level)) for level in range(tree.depth)}
@@ -196,22 +163,20 @@ def make_plan(options: argparse.Namespace) -> tuple[Plan, list[Labelled]]:
     return plan, photos
 
 
-def evaluate(plan: Plan, photos: Sequence[Labelled], workers: int, probes: int, sizes: Sequence[int] = SIZES) -> Row:
+def evaluate(
+    plan: Plan, photos: Sequence[Labelled], workers: int | None, probes: int, sizes: Sequence[int] = SIZES
+) -> Row:
     """The result file's content. Raises CommandError for a photo that cannot be read."""
-    context = multiprocessing.get_context("spawn")
     measured: dict[str, list[list[Row]]] = defaultdict(list)
     settings: dict[str, list[Setting]] = {}
-    with context.Pool(min(workers, len(photos)), _begin, (plan,)) as pool:
-
-        def each(work: Callable[..., Any], tasks: Sequence[Any], said: str) -> Iterable[dict[str, list[Row]]]:
-            return tqdm(pool.imap(work, tasks), total=len(tasks), unit="photo", desc=said, mininterval=2)
-
+    with Workers(workers, len(photos), PhotoJudge, plan) as pool:
         if plan.stills:
             some = [photos[place] for place in sorted({round(p) for p in np.linspace(0, len(photos) - 1, probes)})]
-            probed = list(each(_probe, some, "settings"))
+            probed = list(each(pool.map("probe", [(photo,) for photo in some]), "settings", len(some)))
             for name in plan.stills:
                 settings[name] = worth_measuring(make(name).settings(), [rows[name] for rows in probed])
-        for rows in each(_measure, [(photo, settings) for photo in photos], "evaluate"):
+        tasks = [(photo, settings) for photo in photos]
+        for rows in each(pool.map("measure", tasks), "photos", len(photos)):
             for name, points in rows.items():
                 measured[name].append(points)
     curves = {name: [summary(list(points)) for points in zip(*rows, strict=True)] for name, rows in measured.items()}
@@ -224,10 +189,10 @@ def evaluate(plan: Plan, photos: Sequence[Labelled], workers: int, probes: int, 
         "headers": {name: make(name).header for name in plan.stills},
     }
     shown = {name: measured[name] for name in curves if "psnr" in curves[name][0]} if sizes else {}
-    result["at"] = at_sizes.at_sizes(shown, judged, sorted(set(sizes)))
+    result["at"] = frontier.at_sizes(shown, judged, sorted(set(sizes)))
     for name in plan.stills:
         curves[name].sort(key=lambda row: row["payload_bytes_mean"])
-        mark_frontier(curves[name], judged)
+        frontier.mark_frontier(curves[name], judged)
     result["uncompressed"] |= result["uncompressed"].pop("accuracy")
     result["uncompressed"]["accuracy"] = {name: result["uncompressed"][name] for name in plan.owners}
     return result
@@ -236,22 +201,16 @@ def evaluate(plan: Plan, photos: Sequence[Labelled], workers: int, probes: int, 
 def run(options: argparse.Namespace) -> int:
     """Measure, write the JSON, print the table."""
     plan, photos = make_plan(options)
-    result = evaluate(plan, photos, options.jobs or len(os.sched_getaffinity(0)), options.probe, options.at)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(table(result))
+    result = evaluate(plan, photos, options.jobs, options.probe, options.at)
     if options.plot:
-        from semhier_ros.lab.studies.classification_plot import draw
+        from semhier_ros.lab.report.plots import bytes_plot
 
-        draw(result, options.plot)
-    return 0
+        options.plot.parent.mkdir(parents=True, exist_ok=True)
+        options.plot.write_text(bytes_plot(result, "accuracy", "share right"))
+    return finish(result, options.json, table(result))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from semhier_ros.lab.baselines import CONTROL, NAMES, WITH_PATH
-    from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES
-
     shared.images(parser)
     shared.labels(parser, "CSV with columns file,label (0-based classes)")
     shared.model(parser, "imagenet")

@@ -10,33 +10,70 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
-import multiprocessing
-import os
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
+from semhier_ros.codec.packet import Packet
 from semhier_ros.command import CommandError
-from semhier_ros.lab.baselines import NAMES, WITH_PATH, make
+from semhier_ros.lab.baselines import NAMES, WITH_PATH, Picture, Setting, StillCodec, make, send
+from semhier_ros.lab.baselines.answer_coder import AnswerCoder
 from semhier_ros.lab.footage.labels import Scene, find_scenes, read_labels
 from semhier_ros.lab.footage.video import read_picture
-from semhier_ros.lab.scoring.coco import LevelScore, Rows, Truth
+from semhier_ros.lab.options import check_range, finish, load_codec
+from semhier_ros.lab.progress import each
+from semhier_ros.lab.scoring.coco import MOST_PER_NODE, Rows, Truth, rows_of
+from semhier_ros.lab.scoring.figures import psnr, summed
 from semhier_ros.lab.scoring.frontier import mark_frontier
-from semhier_ros.lab.studies.detection_scene import Outcome, Plan, SceneJudge, choose_points
+from semhier_ros.lab.workers import Workers
+from semhier_ros.scene.finders import Finder, Listed
+from semhier_ros.scene.objects import Objects
 
 OURS = ("semhier", "answer")
 BUDGETS = (60, 100, 160, 240)
 THRESHOLDS = (0.3, 0.5)
+DENSE_THRESHOLD = 0.05  # objectness from which the uncompressed detector's own list goes on
+LEAST_CHANCE = 0.01  # probability below which a node isn't listed
+STILL_SCALES = (1.0, 0.65, 0.4)
+
+
+@dataclass(frozen=True, order=True)
+class OperatingPoint:
+    """How ours is asked to encode: threshold is the least objectness sent, max_bytes what a frame may take."""
+
+    threshold: float
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to compare. blocks: how many of ours at the first operating point; at the others, the semantic ones.
+    answers: thresholds of the bare answer. stills: names of reference codecs. pictures: whether PSNR is wanted."""
+
+    points: tuple[OperatingPoint, ...]
+    blocks: int
+    answers: tuple[float, ...] = ()
+    stills: tuple[str, ...] = ()
+    pictures: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one system says of one scene. key: system, then what tells its operating points apart. payload: bytes
+    without headers; total: with them. objects: how many are known. psnr: None where no picture was asked for."""
+
+    key: tuple[Any, ...]
+    rows: list[Rows]
+    payload: int
+    total: int
+    objects: int
+    psnr: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,42 +84,132 @@ class Judged:
     outcomes: list[Outcome]
 
 
-_judge: SceneJudge | None = None
+class OnceFinder:
+    """A finder whose detector runs once per picture: operating points of one scene share its look."""
+
+    def __init__(self, finder: Finder):
+        self._finder = finder
+        self._image: NDArray[np.uint8] | None = None
+        self._seen: Any = None
+
+    def look(self, image: NDArray[np.uint8]) -> Any:
+        if self._image is None or not np.array_equal(image, self._image):
+            self._seen = self._finder.look(image)
+            self._image = image.copy()
+        return self._seen
+
+    def objects(self, seen: Any, size: tuple[int, int], threshold: float, most: int) -> Objects:
+        return self._finder.objects(seen, size, threshold, most)
+
+    def listed(self, seen: Any, size: tuple[int, int], least: float, most: int) -> Listed:
+        return self._finder.listed(seen, size, least, most)
 
 
-def _start_worker(cores: Any, model: str, device: str, plan: Plan) -> None:
-    """Each worker keeps to a core of its own."""
-    global _judge
-    core = cores.get()
-    if core is not None:
-        os.sched_setaffinity(0, {core})
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command, which ends its workers
-    cv2.setNumThreads(1)
-    _judge = SceneJudge(Codec.load(model, device, threads=1), plan)
+def still_settings(codec: StillCodec) -> list[Setting]:
+    """The operating points of a reference codec that are tried on scenes."""
+    cuts: tuple[int | None, ...] = codec.cuts[3::2] if codec.progressive else (None,)
+    qualities = codec.qualities[:4] if not codec.progressive else codec.qualities[:1]
+    return [Setting(scale, quality, cut) for scale in STILL_SCALES for quality in qualities for cut in cuts]
 
 
-def _judge_scene(scene: Scene) -> Judged:
-    assert _judge is not None
-    picture = read_picture(scene.picture)
-    leaves = _judge.codec.taxonomy.sizes[-1]
-    assert scene.labels is not None
-    labels = read_labels(scene.labels, picture.shape[1], picture.shape[0], leaves)
-    return Judged(labels, _judge.outcomes(picture))
+class SceneJudge:
+    """Holds a scene model and runs every system of a plan on one scene after another.
 
-
-def judge_scenes(scenes: Sequence[Scene], model: str, device: str, plan: Plan, workers: int) -> Iterator[Judged]:
-    """Every scene under every system of the plan, in order, by so many processes.
-
-    Raises:
-        ValueError: a picture or a label file cannot be read; the message names it.
+    Raises CommandError when the model is not one of scenes, ValueError when a codec of the plan is unknown.
     """
-    context = multiprocessing.get_context("spawn")
-    cores = context.Queue()
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    for number in range(workers):
-        cores.put(allowed[-1 - number % len(allowed)] if allowed and device == "cpu" else None)
-    with context.Pool(workers, _start_worker, (cores, model, device, plan)) as pool:
-        yield from pool.imap(_judge_scene, scenes)
+
+    def __init__(self, model_name: str, device: str, plan: Plan):
+        codec = load_codec(model_name, device, kind="scenes")
+        model: Any = codec.model
+        model.finder = OnceFinder(model.finder)
+        self.codec, self.plan, self._model = codec, plan, model
+        self._answer = AnswerCoder(codec) if plan.answers else None
+        self._stills = [make(name) for name in plan.stills]
+        self._owners = [np.asarray(codec.taxonomy.owner(level)) for level in range(codec.levels)]
+
+    def judge(self, scene: Scene) -> Judged:
+        """A scene's labels and outcomes. Raises FootageError or LabelError, naming the file that cannot be read."""
+        picture = read_picture(scene.picture)
+        assert scene.labels is not None
+        leaves = self.codec.taxonomy.sizes[-1]
+        labels = read_labels(scene.labels, picture.shape[1], picture.shape[0], leaves)
+        return Judged(labels, self.outcomes(picture))
+
+    def outcomes(self, picture: Picture) -> list[Outcome]:
+        """What every system of the plan says of a picture (H,W,3 uint8 RGB)."""
+        found = [Outcome(("uncompressed",), self.dense(picture), 0, 0, 0)]
+        for point in self.plan.points:
+            found += self._ours(picture, point)
+        for threshold in self.plan.answers:
+            found += self._answers(picture, threshold)
+        for codec in self._stills:
+            for setting, sent in send(codec, picture, still_settings(codec)):
+                error = psnr(sent.picture, picture) if self.plan.pictures else None
+                rows = self.dense(sent.picture)
+                found.append(Outcome((codec.name, setting), rows, sent.payload_bytes, sent.total_bytes, 0, error))
+        return found
+
+    def dense(self, picture: Picture) -> list[Rows]:
+        """The detector's own list with nothing coded: every node of every object with its share of the posterior."""
+        size = (picture.shape[1], picture.shape[0])
+        finder: Finder = self._model.finder
+        listed = finder.listed(finder.look(picture), size, DENSE_THRESHOLD, MOST_PER_NODE)
+        result = []
+        for owner in self._owners:
+            chances = summed(listed.chances, owner)
+            which, nodes = np.nonzero(chances >= LEAST_CHANCE)
+            shown = np.minimum(chances[which, nodes], 1.0)
+            rows = np.concatenate([nodes[:, None], shown[:, None], listed.boxes[which]], axis=1)
+            result.append(rows.astype(np.float32))
+        return result
+
+    def _ours(self, picture: Picture, point: OperatingPoint) -> list[Outcome]:
+        """Every prefix of ours; one that the budget left out says and costs what the one before did."""
+        codec, size = self.codec, (picture.shape[1], picture.shape[0])
+        decoder = codec.decoder(size)
+        first = point == self.plan.points[0]
+        count = self.plan.blocks if first else codec.semantic_blocks
+        blocks = codec.encode(picture, blocks=count, threshold=point.threshold, max_bytes=point.max_bytes)
+        found: list[Outcome] = []
+        for block in blocks:
+            reading = decoder.push(block)
+            assert reading is not None
+            painted = decoder.picture(block.frame) if self.plan.pictures and first else None
+            found.append(
+                Outcome(
+                    ("semhier", point, block.index),
+                    rows_of(reading.detections, codec.levels),
+                    reading.payload_bytes,
+                    len(Packet.pack(blocks[: block.index + 1])),
+                    len(reading.detections),
+                    None if painted is None else psnr(painted, picture),
+                )
+            )
+        while len(found) < count:
+            last = found[-1]
+            key = ("semhier", point, len(found))
+            found.append(Outcome(key, last.rows, last.payload, last.total, last.objects, last.psnr))
+        return found
+
+    def _answers(self, picture: Picture, threshold: float) -> list[Outcome]:
+        """The encoder's own list, named down to each level; each depth is a message of its own."""
+        assert self._answer is not None
+        codec, size = self.codec, (picture.shape[1], picture.shape[0])
+        blocks = [block.data for block in codec.encode(picture, blocks=codec.levels, threshold=threshold)]
+        found = []
+        for depth in range(1, codec.levels + 1):
+            data = self._answer.encode(blocks[:depth])
+            detections = self._answer.read(data, size, levels=min(depth, len(blocks)))
+            rows = rows_of(detections, codec.levels)
+            found.append(Outcome(("answer", threshold, depth - 1), rows, len(data), len(data), len(detections)))
+        return found
+
+
+def choose_points(threshold: float, thresholds: Sequence[float], budgets: Sequence[int]) -> tuple[OperatingPoint, ...]:
+    """The operating points: the model's own threshold or those given, and each budget at the lowest of them."""
+    chosen = [OperatingPoint(value) for value in (thresholds or [threshold])]
+    least = min(point.threshold for point in chosen)
+    return tuple(dict.fromkeys([*chosen, *(OperatingPoint(least, budget) for budget in budgets)]))
 
 
 @dataclass
@@ -114,9 +241,7 @@ def gather(judged: Sequence[Judged]) -> list[_System]:
 
 def score_row(truth: Truth, system: _System, depth: int) -> dict[str, Any]:
     """AP of one system at levels 0..depth-1, in the words of the result file."""
-    scores: dict[str, LevelScore] = {
-        f"L{level}": truth.score(level, [rows[level] for rows in system.found]) for level in range(depth)
-    }
+    scores = {f"L{level}": truth.score(level, [rows[level] for rows in system.found]) for level in range(depth)}
     row: dict[str, Any] = {
         "ap50": {level: score.ap50 for level, score in scores.items()},
         "ap": {level: score.ap for level, score in scores.items()},
@@ -142,7 +267,7 @@ def summarise(judged: Sequence[Judged], codec: Codec) -> dict[str, Any]:
     }
     codecs: dict[str, list[dict[str, Any]]] = {}
     systems = gather(judged)
-    for system in tqdm(systems, desc="scoring", unit="system", mininterval=2):
+    for system in each(systems, "scoring"):
         kind = system.key[0]
         depth = codec.levels
         if kind == "uncompressed":
@@ -246,15 +371,11 @@ def make_plan(options: argparse.Namespace, codec: Codec) -> Plan:
         if name not in OURS:
             make(name)
     for value in options.threshold or ():
-        if not 0 < value < 1:
-            raise CommandError(f"--threshold {value}: outside 0..1")
+        check_range("threshold", value, 1e-6, 1 - 1e-6)
     for value in options.max_bytes or ():
-        if value < 0:
-            raise CommandError(f"--max-bytes {value}: below 0")
+        check_range("max-bytes", value, 0, 1e9)
     model: Any = codec.model
-    own = getattr(getattr(model, "folder", None), "threshold", None)
-    if own is None:
-        raise CommandError(f"--model {options.model}: {codec.name} finds no objects; a model of scenes is wanted")
+    own = model.folder.threshold
     thresholds = options.threshold or [own, *(value for value in THRESHOLDS if value > own)]
     budgets = [value for value in (BUDGETS if options.max_bytes is None else options.max_bytes) if value]
     return Plan(
@@ -267,24 +388,19 @@ def make_plan(options: argparse.Namespace, codec: Codec) -> Plan:
 
 
 def run(options: argparse.Namespace) -> int:
-    scenes = find_scenes(options.images, options.labels, options.split)[: options.limit]
+    """Judges every scene, scores every system."""
+    scenes = find_scenes(options.images, options.labels, options.split)
+    codec = load_codec(options.model, options.device, kind="scenes")
     try:
-        codec = Codec.load(options.model, options.device, threads=1)
         plan = make_plan(options, codec)
-        workers = min(options.jobs or len(os.sched_getaffinity(0)), len(scenes))
-        judging = judge_scenes(scenes, options.model, options.device, plan, workers)
-        judged = list(tqdm(judging, total=len(scenes), desc="scenes", unit="scene", mininterval=2))
-        result = summarise(judged, codec)
     except (ValueError, FileNotFoundError) as error:
         raise CommandError(str(error)) from error
-    text = json.dumps(result, indent=1)
+    with Workers(options.jobs, len(scenes), SceneJudge, options.model, options.device, plan) as pool:
+        judged = list(each(pool.map("judge", [(scene,) for scene in scenes]), "scenes", len(scenes)))
+    result = summarise(judged, codec)
     if options.plot:
-        from semhier_ros.lab.studies.detection_plot import draw
+        from semhier_ros.lab.report.plots import bytes_plot
 
-        options.plot.write_text(draw(result))
-    if options.json:
-        options.json.write_text(text + "\n")
-        print(table(result))
-    else:
-        print(text)
-    return 0
+        titles = ("coarsest level", "groups", "types")
+        options.plot.write_text(bytes_plot(result, "ap50", "AP50", titles))
+    return finish(result, options.json, table(result))

@@ -14,17 +14,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.reading import Detection
-from semhier_ros.command import CommandError
 from semhier_ros.lab.baselines import Picture, Setting, StillCodec, Transmitted, make, send
 from semhier_ros.lab.footage.labels import Names, find_scenes
 from semhier_ros.lab.footage.video import read_picture
-from semhier_ros.lab.studies.detection_scene import OnceFinder, psnr
-from semhier_ros.lab.studies.gallery_page import Card, Scene, page
+from semhier_ros.lab.options import check_range, load_codec
+from semhier_ros.lab.progress import each
+from semhier_ros.lab.report.page import render_page
+from semhier_ros.lab.scoring.figures import psnr
+from semhier_ros.lab.studies.detection import OnceFinder
+from semhier_ros.whole_file import write_whole
 
 BUDGETS = (50, 150, 600, 3000)
 OTHERS = ("jpeg", "webp")
@@ -42,17 +44,32 @@ class Looks:
     others: tuple[str, ...] = OTHERS
 
 
-class Painter:
-    """Makes the cards of one scene after another.
+@dataclass(frozen=True)
+class Card:
+    """One way to see a scene. picture: None where none came. size: its bytes; over: more than the budget."""
 
-    Raises:
-        ValueError: the model is not one of scenes, or a codec is unknown.
-    """
+    said: str
+    picture: Picture | None
+    detections: Sequence[Detection]
+    size: int | None
+    over: bool = False
+
+
+@dataclass(frozen=True)
+class Scene:
+    """size: width and height in pixels. rows: heading and cards of each budget."""
+
+    name: str
+    size: tuple[int, int]
+    original: Card
+    rows: Sequence[tuple[str, Sequence[Card]]]
+
+
+class Painter:
+    """Makes the cards of one scene after another. Raises ValueError when a codec is unknown."""
 
     def __init__(self, codec: Codec, looks: Looks):
         model: Any = codec.model
-        if not hasattr(model, "backend") or not hasattr(model, "stream"):
-            raise ValueError(f"model: {codec.name} finds no objects; a model of scenes, such as road, is wanted")
         model.finder = OnceFinder(model.finder)
         self.codec, self.looks = codec, looks
         self._others: list[StillCodec] = [make(name) for name in looks.others]
@@ -114,6 +131,12 @@ def nearest(files: Sequence[Transmitted], picture: Picture, budget: int) -> Tran
     return max(fitting, key=lambda sent: psnr(sent.picture, picture))
 
 
+def page(codec: Any, scenes: Sequence[Scene]) -> str:
+    """The page as HTML text."""
+    groups = codec.taxonomy.names(1) if codec.levels > 1 else ()
+    return render_page("gallery.html.j2", codec=codec, scenes=scenes, groups=groups)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.images(parser)
     shared.labels(parser, "folder of YOLO label files of the same names", required=False)
@@ -134,23 +157,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    if wrong := [value for value in options.bytes if value < 1]:
-        raise CommandError(f"--bytes {wrong[0]}: below 1")
+    """Makes the page."""
+    for value in options.bytes:
+        check_range("bytes", value, 1, 1e9)
     scenes = find_scenes(options.images, options.labels, options.split)
     chosen = [scenes[place] for place in np.linspace(0, len(scenes) - 1, min(options.limit, len(scenes))).astype(int)]
-    try:
-        codec = Codec.load(options.model, options.device)
-        painter = Painter(codec, Looks(tuple(sorted(options.bytes)), options.least))
-        names, made = Names(codec.taxonomy), []
-        for scene in tqdm(chosen, unit="scene", mininterval=2):
-            picture = read_picture(scene.picture)
-            size = (picture.shape[1], picture.shape[0])
-            truth = names.yolo(scene.labels, size) if scene.labels is not None else ()
-            made.append(painter.scene(scene.picture.name, picture, truth))
-    except ValueError as error:
-        raise CommandError(str(error)) from error
+    codec = load_codec(options.model, options.device, kind="scenes")
+    painter, names = Painter(codec, Looks(tuple(sorted(options.bytes)), options.least)), Names(codec.taxonomy)
+    made = []
+    for scene in each(chosen, "scenes"):
+        picture = read_picture(scene.picture)
+        size = (picture.shape[1], picture.shape[0])
+        truth = names.yolo(scene.labels, size) if scene.labels is not None else ()
+        made.append(painter.scene(scene.picture.name, picture, truth))
     options.out.mkdir(parents=True, exist_ok=True)
     target = options.out / "index.html"
-    target.write_text(page(codec, made), encoding="utf-8")
+    write_whole(target, page(codec, made))
     print(target)
     return 0

@@ -1,31 +1,90 @@
 """What arrives over a thin link, for real: processes, Zenoh sessions and datagrams through the emulator.
 
-Every row is a link; on each the model's blocks are sent, and beside them what one would use instead: JPEG and H.264 at
-the setting that a search finds best for that link. JSON out; what was measured before is not measured again (delete
-the `.parts` file beside the output, or name another output, to begin anew).
+Every row is a link; on each the model's blocks are sent, and beside them what one would use instead: the bare answer,
+JPEG and H.264, pictures at the setting that a search finds best for that link. JSON out; what was measured before is
+not measured again (delete the `.parts` file beside the output, or name another output, to begin anew).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError
-from semhier_ros.lab.studies.link_bench_rows import BUDGET_SHARE, CODECS, ROWS, Row, row_of
-from semhier_ros.lab.studies.link_bench_run import Run
+from semhier_ros.lab.baselines.search import StreamError, check_codecs, make_stream
+from semhier_ros.lab.footage.clip import clips, make_clip
+from semhier_ros.lab.footage.video import default_video
+from semhier_ros.lab.interrupts import stop_signals
+from semhier_ros.lab.options import check_range, finish
+from semhier_ros.lab.processes import ChildError, Supervisor
+from semhier_ros.lab.progress import Stages
+from semhier_ros.lab.replay.base import Answer, Costs
+from semhier_ros.lab.replay.ends import BLOCKS, answers_of, pictures_of, read_log
+from semhier_ros.lab.replay.pair import Pair
+from semhier_ros.lab.replay.reader import Reader
+from semhier_ros.lab.replay.store import Store
+from semhier_ros.lab.replay.work import BUDGET_SHARE
+from semhier_ros.lab.results import processor
+from semhier_ros.lab.scoring.streaming import Matching
+from semhier_ros.link.emulate.profile import LinkProfile, parse_link
 from semhier_ros.whole_file import write_whole
 
 ATTEMPTS = 3
+CODECS = ("semhier", "answer", "jpeg", "h264")
+FREE = Costs(*[0.0] * 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table. `link` as `parse_link` reads it; `weights`: one for each camera; `encoded_before`: whether
+    encoding takes no time; `changes` of the link and the end of its outage, in s."""
+
+    name: str
+    link: str
+    seconds: float = 12.0
+    frames_per_second: float = 10.0
+    weights: tuple[float, ...] = (1.0,)
+    encoded_before: bool = False
+    changes: tuple[float, ...] = ()
+    outage_end: float | None = None
+
+
+ROWS = (
+    Row("64kbit,50ms,5%", "64kbit,50ms,5%"),
+    Row("64kbit,50ms,20%", "64kbit,50ms,20%"),
+    Row("64kbit,50ms,20%,burst4", "64kbit,50ms,20%,burst4", seconds=20.0),
+    Row("16kbit,150ms", "16kbit,150ms"),
+    Row("512-32-512kbit,50ms", "512kbit,50ms,step32kbit@10s,step512kbit@20s", seconds=30.0, changes=(10.0, 20.0)),
+    Row("64kbit,50ms,outage20s", "64kbit,50ms,outage20s@4s", seconds=29.0, outage_end=24.0),
+    Row("128kbit,50ms,4cameras", "128kbit,50ms", 12.0, 80.0, (1.0, 1.0, 2.0, 2.0), encoded_before=True),
+)
+
+
+def row_of(text: str, seconds: float | None) -> Row:
+    """The row of that name, or one for a link of that description. Raises CommandError."""
+    row = next((row for row in ROWS if row.name == text), None)
+    if row is None:
+        try:
+            if not parse_link(text).rate_bps:
+                raise ValueError("a link with a rate is wanted, as in 64kbit,50ms,5%")
+        except ValueError as error:
+            raise CommandError(f"--link: {error}") from error
+        row = Row(text, text)
+    return row if seconds is None else replace(row, seconds=seconds)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,23 +107,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measures what is missing and writes the table; 0, or 1 when a process failed."""
-    from semhier_ros.lab.interrupts import stop_signals
-    from semhier_ros.lab.progress import Stages
-
+    check_range("runs", options.runs, 1, 100)
     bench = Bench(options)
     jobs = bench.jobs()
     stages = {bench.title(row, codecs, number): row.seconds + 9.0 for row, codecs, number in jobs}
-    total = {"the footage": 5.0, **stages} if jobs else {"nothing is left to measure": 1.0}
     try:
-        with stop_signals(), Stages(total) as progress:
+        with stop_signals(), Stages(stages or {"nothing is left to measure": 1.0}) as tell:
             for row, codecs, number in jobs:
-                bench.measure_stubbornly(row, codecs, number, partial(progress, bench.title(row, codecs, number)))
+                bench.measure_stubbornly(row, codecs, number, partial(tell, bench.title(row, codecs, number)))
     except KeyboardInterrupt:
         print("semhier measure link: interrupted; run it again to go on", file=sys.stderr)
         return 130
     finally:
-        bench.write()
-    print(bench.table())
+        result = bench.result()
+        finish(result, options.json, bench.table(result))
     return 1 if bench.failures else 0
 
 
@@ -72,54 +128,48 @@ class Bench:
     """A table in the making."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        from semhier_ros.lab.baselines.registry import StreamError, check_codecs
-        from semhier_ros.lab.footage.video import FootageError, default_video
-
-        if not 1 <= options.runs <= 100:
-            raise CommandError(f"--runs: {options.runs}, 1 to 100 expected")
-        try:
-            self.video = options.video or default_video()
-        except FootageError as error:
-            raise CommandError(str(error)) from error
         self.options = options
+        self.video = options.video or default_video()
         self.rows = [row_of(text, options.seconds) for text in options.link or [row.name for row in ROWS]]
-        asked = options.codecs or []
         self.codecs: list[str] = []
         self.left_out: dict[str, str] = {}
-        for name in asked or CODECS:
+        for name in options.codecs or CODECS:
             if name not in CODECS:
                 raise CommandError(f"--codecs: {name!r}, of {', '.join(CODECS)} expected")
             try:
-                check_codecs([name])
+                self.codecs += check_codecs([name])
             except StreamError as error:
-                if asked:
-                    raise CommandError(str(error)) from error
+                if options.codecs:
+                    raise
                 self.left_out[name] = str(error)
-            else:
-                self.codecs.append(name)
-        self.out: Path = options.json
-        self.folder = self.out.with_suffix(".work")
-        self.parts = self.out.with_suffix(".parts")
+        out: Path = options.json or Path("out/link.json")
+        self.folder, self.parts = out.with_suffix(".work"), out.with_suffix(".parts")
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.known: list[dict[str, Any]] = []
         if self.parts.is_file():
             lines = self.parts.read_text(encoding="utf-8").splitlines()
             self.known = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
         self.failures = 0
-        self._reader: Any = None
-        self._settings: dict[tuple[str, str], tuple[dict[str, Any], str]] = {}
 
-    # -- what to do ---------------------------------------------------------------------------------------------------
+    @cached_property
+    def reader(self) -> Reader:
+        """The model, loaded at its first use."""
+        return Reader.load(self.options.model, self.options.device, Store(self.store), threads=1)
+
+    @property
+    def store(self) -> Path:
+        """The cache of the bench's model."""
+        return self.folder / "made.sqlite"
 
     def jobs(self) -> list[tuple[Row, tuple[str, ...], int]]:
         """(row, codecs that run at the same time, run number) of everything not measured yet; the model runs alone."""
+        done = {(part["link"], part["seconds"], part["codec"], part["run"]) for part in self.known}
         jobs: list[tuple[Row, tuple[str, ...], int]] = []
         for number in range(self.options.runs):
             for row in self.rows:
-                missing = [name for name in self.codecs if not self._measured(row, name, number)]
-                if "semhier" in missing:
-                    jobs.append((row, ("semhier",), number))
-                if others := tuple(name for name in missing if name != "semhier"):
-                    jobs.append((row, others, number))
+                missing = [name for name in self.codecs if (row.name, row.seconds, name, number) not in done]
+                others = tuple(name for name in missing if name != "semhier")
+                jobs += [(row, group, number) for group in (("semhier",) * ("semhier" in missing), others) if group]
         return jobs
 
     @staticmethod
@@ -127,129 +177,103 @@ class Bench:
         """A job in words."""
         return f"{row.name} {'+'.join(codecs)} run {number + 1}"
 
-    def _measured(self, row: Row, codec: str, number: int) -> bool:
-        wanted = (row.name, row.seconds, codec, number)
-        return any((part["link"], part["seconds"], part["codec"], part["run"]) == wanted for part in self.known)
-
-    @property
-    def reader(self) -> Any:
-        """The model, loaded at its first use."""
-        if self._reader is None:
-            from semhier_ros.lab.replay.reader import Reader
-            from semhier_ros.lab.replay.store import Store
-
-            self._reader = Reader.load(self.options.model, self.options.device, Store(self.store), threads=1)
-        return self._reader
-
-    @property
-    def store(self) -> Path:
-        """The cache of the bench's model."""
-        return self.folder / "made.sqlite"
-
-    # -- doing it -----------------------------------------------------------------------------------------------------
-
     def measure_stubbornly(self, row: Row, codecs: Sequence[str], number: int, tell: Callable[[float], None]) -> None:
         """`measure`, begun again where its sessions did not find each other: at 20 % loss a handshake may fail."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self.measure(row, codecs, number, tell)
-            except CommandError as error:
+            except ChildError as error:
                 print(f"semhier measure link: {error} (attempt {attempt} of {ATTEMPTS})", file=sys.stderr)
         self.failures += 1
         return None
 
     def measure(self, row: Row, codecs: Sequence[str], number: int, tell: Callable[[float], None]) -> None:
-        """One run of one or several codecs, each on a link of its own."""
-        from semhier_ros.lab.studies.link_bench_clip import make_clip
-
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """One run of one or several codecs, each on a link of its own. Raises ChildError."""
         clip = self.folder / f"clip-{row.frames_per_second:g}.npy"
         if not clip.is_file():
             make_clip(self.video, row.frames_per_second, 10.0 if row.frames_per_second <= 10 else 2.0, clip)
-        runs = [Run(self, row, codec, number, clip) for codec in codecs]
-        try:
-            for one in runs:
-                one.prepare()
-            for one in runs:
-                one.start()
-            began = time.monotonic()
-            for one in runs:
-                one.go()
-            while any(one.running() for one in runs) and time.monotonic() - began < row.seconds + 30.0:
+        link = replace(parse_link(row.link), seed=number + 1)
+        plans = {codec: self.plan(row, codec, clip) for codec in codecs}
+        with ExitStack() as stack, Supervisor(self.folder) as children:
+            pairs = []
+            for codec, plan in plans.items():
+                pairs.append(Pair(children, self.folder, f"{codec}-{number}", plan, link))
+                stack.callback(pairs[-1].close)
+                pairs[-1].start()
+            for pair in pairs:
+                pair.ready()
+            for pair in pairs:
+                pair.go()
+            began, senders = time.monotonic(), [pair.sender for pair in pairs]
+
+            def sent() -> bool:
                 tell((time.monotonic() - began) / (row.seconds + 6.0))
-                time.sleep(0.1)
-        finally:
-            for one in runs:
-                one.stop()
-        for one in runs:
-            try:
-                part = one.result()
-            except (OSError, KeyError, ValueError, IndexError) as error:
-                self.failures += 1
-                print(f"semhier measure link: {row.name} {one.codec} run {number + 1}: {error}", file=sys.stderr)
-                continue
+                return not any(pair.running() for pair in pairs)
+
+            children.wait_until(sent, row.seconds + 30.0, self.title(row, codecs, number), finished=senders)
+            for pair in pairs:
+                pair.end()
+        for codec, pair in zip(codecs, pairs, strict=True):
+            part = {"link": row.name, "codec": codec, "run": number, "seconds": row.seconds}
+            part |= Figures(self.reader, row, pair, link).all()
             self.known.append(part)
             with self.parts.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(part) + "\n")
 
-    def setting(self, row: Row, codec: str, cameras: Sequence[Any]) -> tuple[dict[str, Any], str]:
-        """The best setting of JPEG or H.264 for a row, found once and kept."""
-        from dataclasses import asdict
-
-        from semhier_ros.lab.baselines.search import best_stream
-        from semhier_ros.lab.streams.base import Costs
-        from semhier_ros.link.emulate.profile import parse_link
-
-        file = self.folder / f"setting-{codec}-{row.name.replace('/', '_')}.json"
-        if file.is_file():
-            kept = json.loads(file.read_text(encoding="utf-8"))
-            return kept["setting"], kept["words"]
-        link = parse_link(row.link)
-        stream: Any = best_stream(
-            codec,
-            self.reader,
-            Costs(),
-            cameras,
-            link,
-            BUDGET_SHARE * link.rate_bps / 8,
-            max_rate=row.frames_per_second,
-            finalists=1,
-        )
-        made = {"setting": asdict(stream.how), "words": stream.setting}
-        write_whole(file, json.dumps(made) + "\n")
-        return made["setting"], made["words"]
-
-    # -- what comes out -----------------------------------------------------------------------------------------------
+    def plan(self, row: Row, codec: str, clip: Path) -> dict[str, Any]:
+        """What the processes of a codec are to do; a baseline's setting is searched for once and kept."""
+        plan: dict[str, Any] = {
+            "codec": codec,
+            "setting": {},
+            "clip": str(clip),
+            "seconds": row.seconds,
+            "frames_per_second": row.frames_per_second,
+            "cameras": [f"cam{place}" for place in range(len(row.weights))],
+            "weights": list(row.weights),
+            "encoded_before": row.encoded_before,
+            "model": str(self.options.model),
+            "device": self.options.device,
+            "budget": BUDGET_SHARE * parse_link(row.link).rate_bps / 8,
+            "store": str(self.store),
+            "costs": asdict(FREE),  # in a real run they are real
+        }
+        cameras = clips(plan)
+        if codec == "answer":  # its process sends what was encoded here, after as long as that took
+            for camera in cameras:
+                for number in range(min(len(camera), camera.distinct)):
+                    self.reader.encoded(camera, number)
+            self.reader.store.flush()
+            costs = FREE if row.encoded_before else self.reader.measured_costs(cameras[0])
+            plan["costs"] = asdict(costs)
+        elif codec not in BLOCKS:
+            file = self.folder / f"setting-{codec}-{row.name.replace('/', '_')}.json"
+            if not file.is_file():
+                link, most = parse_link(row.link), row.frames_per_second
+                found: Any = make_stream(
+                    codec, self.reader, Costs(), cameras, link, plan["budget"], max_rate=most, finalists=1
+                )
+                write_whole(file, json.dumps({"setting": asdict(found.how), "words": found.setting}) + "\n")
+            plan |= json.loads(file.read_text(encoding="utf-8"))
+        return plan
 
     def result(self) -> dict[str, Any]:
         """The table: for each link and codec the medians over its runs."""
         rows = []
         for row in self.rows:
             for codec in CODECS:
-                parts = [
-                    part
-                    for part in self.known
-                    if (part["link"], part["seconds"], part["codec"]) == (row.name, row.seconds, codec)
-                ]
+                wanted = (row.name, row.seconds, codec)
+                parts = [part for part in self.known if (part["link"], part["seconds"], part["codec"]) == wanted]
                 if parts:
                     rows.append({"link": row.name, "codec": codec, "runs": len(parts), **_medians(parts)})
-        return {
-            "rows": rows,
-            "model": self.options.model,
-            "video": self.video.name,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-            "left_out": self.left_out,
-        }
+        machine = f"{processor()}, Python {platform.python_version()}"
+        about = {"model": self.options.model, "video": self.video.name, "machine": machine, "left_out": self.left_out}
+        return {"rows": rows, **about}
 
-    def write(self) -> None:
-        """Writes the table."""
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.out, json.dumps(self.result(), indent=1) + "\n")
-
-    def table(self) -> str:
+    @staticmethod
+    def table(result: dict[str, Any]) -> str:
         """The table for people."""
         lines = ["link | codec | coarse share | p50 / p95 / max ms | bytes/s on the wire | coarse AP50"]
-        for row in self.result()["rows"]:
+        for row in result["rows"]:
             late = " / ".join(str(row["coarse_ms"][name]) for name in ("p50", "p95", "max"))
             lines.append(
                 f"{row['link']} | {row['codec']} | {row['coarse_share']} | {late}"
@@ -258,22 +282,135 @@ class Bench:
         return "\n".join(lines)
 
 
+class Figures:
+    """The figures of one codec's run."""
+
+    def __init__(self, reader: Reader, row: Row, pair: Pair, link: LinkProfile) -> None:
+        self.reader, self.row, self.pair, self.link = reader, row, pair, link
+        self.cameras = clips(pair.plan)
+        self.sent, self.told = read_log(pair.log["send"])
+        blocks = pair.plan["codec"] in BLOCKS
+        self.detector = 0.0 if blocks else reader.cost("semantic") or reader.cost("detect") or 0.03
+        stream = None if blocks else pictures_of(pair.plan)
+        answers = answers_of(pair.log["receive"], self.cameras, self.told["start"], stream)
+        self.first: dict[tuple[int, int], Answer] = {}
+        self.best: dict[tuple[int, int], Answer] = {}
+        for item in answers:
+            self.first.setdefault((item.camera, item.number), item)
+            self.best[item.camera, item.number] = item
+
+    def all(self) -> dict[str, Any]:
+        """All that the row says of the codec."""
+        row, offered = self.row, sum(map(len, self.cameras))
+        late = {key: self._ms(item) for key, item in self.first.items()}
+        part: dict[str, Any] = {
+            "coarse_share": round(len(late) / max(1, offered), 4),
+            "coarse_share_within_1s": round(sum(ms <= 1000.0 for ms in late.values()) / max(1, offered), 4),
+            "coarse_ms": quantiles(list(late.values())),
+            "coarse_per_s": [
+                round(sum(key[0] == place for key in late) / row.seconds, 2) for place in range(len(self.cameras))
+            ],
+            "coarse_ap50": self._agreement(),
+        }
+        if row.changes:
+            part["phases"] = self._phases()
+        if row.outage_end is not None:
+            part["after_outage"] = self._after_outage(row.outage_end)
+        if self.pair.plan["codec"] in BLOCKS:
+            part |= self._blocks()
+        else:
+            part |= {"setting": self.pair.plan["words"], "detector_ms": round(1e3 * self.detector, 1)}
+        wire = sum(entry[3] for entry in self.pair.datagrams)
+        return part | {"wire_bytes_per_s": round(wire / row.seconds)}
+
+    def _ms(self, item: Answer) -> float:
+        """From a frame's stamp to its reading."""
+        return (item.ready + self.detector) * 1e3 - item.stamp_ns / 1e6
+
+    def _agreement(self) -> float | None:
+        """Coarse AP50 of the frames that arrived, against the detector on the same frames uncompressed."""
+        pairs = [
+            (item.detections, self.reader.reference(self.cameras[place], number))
+            for (place, number), item in self.best.items()
+        ]
+        found = Matching().paired(pairs, 0).value() if pairs else None
+        return None if found is None else round(found, 4)
+
+    def _blocks(self) -> dict[str, Any]:
+        """What the ends of the measured link told."""
+        start, seconds = self.told["start"], self.row.seconds
+        encoded = {(self._place(entry["camera"]), entry["frame"]): entry for entry in self.sent}
+        link_ms = [
+            self.first[key].arrival * 1e3 - (entry["encoded"] - start) / 1e6
+            for key, entry in encoded.items()
+            if key in self.first
+        ]
+        lost = sum(self._in_outage((entry["encoded"] - start) / 1e9) for entry in encoded.values())
+        useful = read_log(self.pair.log["receive"])[1].get("useful_bytes", 0) / seconds
+        times = [seconds * (step + 0.5) / 1000 for step in range(1000)]
+        rate = sum(self.link.rate_at(at) for at in times if not self._in_outage(at)) / 8 / 1000
+        came = sum(one[3] for one in self.pair.datagrams if one[2] is not None and 0 <= one[1] < seconds) / seconds
+        offset = self.told["clock_offset"]
+        return {
+            "coarse_share_of_sent": round(len(self.first) / max(1, len(encoded) - lost), 4),
+            "sent_frames_per_s": round(len(encoded) / seconds, 2),
+            "coarse_ms_after_encode": quantiles(link_ms),
+            "encode_ms": quantiles([(entry["encoded"] - entry["begun"]) / 1e6 for entry in encoded.values()]),
+            "useful_bytes_per_s": round(useful),
+            "useful_share_of_rate": round(useful / rate, 4),
+            "delivered_share_of_rate": round(came / rate, 4),
+            "loss_reported": round(self.told["loss"] or 0.0, 4),
+            "clock_error_ms": None if offset is None else round(offset * 1e3, 2),
+        }
+
+    def _place(self, name: str) -> int:
+        return int(name.removeprefix("cam"))
+
+    def _in_outage(self, at: float) -> bool:
+        return any(begin <= at < end for begin, end in self.link.outages)
+
+    def _phases(self) -> list[dict[str, float | None]]:
+        """Of each part of a run between changes of the link: the latest coarse reading, in all and of frames stamped
+        after the part's first second."""
+        result = []
+        for begin, until in pairwise([0.0, *self.row.changes, self.row.seconds]):
+            latest = [
+                max(
+                    (self._ms(one) for one in self.first.values() if begin + settle <= one.stamp_ns / 1e9 < until),
+                    default=None,
+                )
+                for settle in (0.0, 1.0)
+            ]
+            result.append({"from_s": begin, "latest_ms": latest[0], "latest_ms_after_1s": latest[1]})
+        return result
+
+    def _after_outage(self, end: float) -> dict[str, float | None]:
+        """Seconds from an outage's end to the first reading of a frame, and the oldest that showed after it (s)."""
+        later = [item for item in self.first.values() if item.ready + self.detector >= end]
+        if not later:
+            return {"first_s": None, "oldest_s": None}
+        first = min(item.ready for item in later) + self.detector - end
+        return {"first_s": round(first, 3), "oldest_s": round(max(map(self._ms, later)) / 1e3, 3)}
+
+
+def quantiles(values: Sequence[float]) -> dict[str, float | None]:
+    """Median, 95th percentile and maximum."""
+    shares = {"p50": 0.5, "p95": 0.95, "max": 1.0}
+    return {
+        name: round(float(np.quantile(values, share)), 1) if len(values) else None for name, share in shares.items()
+    }
+
+
 def _medians(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Medians of numbers, also inside dictionaries and lists; of anything else the first."""
-    first = parts[0]
-    return {
-        key: _median([part.get(key) for part in parts])
-        for key in first
-        if key not in ("link", "codec", "run", "seconds")
-    }
+    keys = [key for key in parts[0] if key not in ("link", "codec", "run", "seconds")]
+    return {key: _median([part.get(key) for part in parts]) for key in keys}
 
 
 def _median(values: list[Any]) -> Any:
     known = [value for value in values if value is not None]
-    if not known:
-        return None
-    if isinstance(known[0], (bool, str)):
-        return known[0]
+    if not known or isinstance(known[0], (bool, str)):
+        return known[0] if known else None
     if isinstance(known[0], (int, float)):
         return round(statistics.median(known), 4)
     if isinstance(known[0], dict):

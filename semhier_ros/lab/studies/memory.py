@@ -13,11 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from semhier_ros import options as shared
-from semhier_ros.lab.drive import node, ros_environment
 from semhier_ros.lab.footage.messages import bag_from_video
 from semhier_ros.lab.footage.video import default_video
 from semhier_ros.lab.options import finish
-from semhier_ros.lab.processes import Supervisor
+from semhier_ros.lab.processes import Supervisor, node, ros_environment
 
 NODES: dict[str, dict[str, object]] = {
     "encoder": {"device": "cpu", "input": "compressed", "max_rate": 0.0, "link.budget_kbit": 0.0},

@@ -8,36 +8,25 @@ ends have different ids is an id switch; a link whose ends have different names 
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
-
-import cv2
-import numpy as np
-from tqdm import tqdm
 
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
-from semhier_ros.codec.reading import Detection, Reading
+from semhier_ros.codec.reading import Detection
 from semhier_ros.command import CommandError
-from semhier_ros.lab.footage.video import read_video
+from semhier_ros.lab.footage.video import VideoCamera
+from semhier_ros.lab.options import check_range, finish, load_codec
+from semhier_ros.lab.progress import each
+from semhier_ros.lab.scoring.streaming import SAME, overlaps
 from semhier_ros.scene.living import LivingScene
 
-SAME_BOX = 0.5
 LONGEST_GAP = 5
-
-
-def overlap(one: Sequence[float], other: Sequence[float]) -> float:
-    """Intersection over union of two boxes x0, y0, x1, y1."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = (one[2] - one[0]) * (one[3] - one[1]) + (other[2] - other[0]) * (other[3] - other[1])
-    return width * height / (areas - width * height)
 
 
 @dataclass
@@ -54,18 +43,19 @@ class Steadiness:
     def add(self, detections: Iterable[Detection]) -> None:
         """The final reading of the next frame."""
         now = list(detections)
+        shares = overlaps(now, [old for _, old in self._last])
         pairs = sorted(
             (
-                (overlap(item.box, old.box), -when, place, slot)
-                for place, item in enumerate(now)
-                for slot, (when, old) in enumerate(self._last)
+                (shares[place, slot], -when, place, slot)
+                for place in range(len(now))
+                for slot, (when, _) in enumerate(self._last)
             ),
             key=lambda pair: (-pair[0], pair[1]),
         )
         taken_now: set[int] = set()
         taken_last: set[int] = set()
-        for common, _, place, slot in pairs:
-            if common < SAME_BOX:
+        for share, _, place, slot in pairs:
+            if share < SAME:
                 break
             if place in taken_now or slot in taken_last:
                 continue
@@ -101,37 +91,17 @@ class Steadiness:
         }
 
 
-def final_reading(codec: Codec, image: np.ndarray, threshold: float | None) -> list[Reading]:
-    """The readings of a picture from block to block, coarsest first."""
-    decoder = codec.decoder((image.shape[1], image.shape[0]))
-    blocks = codec.encode(image, blocks=codec.semantic_blocks, threshold=threshold)
-    return [reading for block in blocks if (reading := decoder.push(block)) is not None]
-
-
-def frames_per_second(video: Path) -> float:
-    """Raises CommandError when the file is no video."""
-    capture = cv2.VideoCapture(str(video))
-    try:
-        rate = float(capture.get(cv2.CAP_PROP_FPS)) if capture.isOpened() else 0.0
-    finally:
-        capture.release()
-    if not 0 < rate < 1000:
-        raise CommandError(f"{video}: not a video that OpenCV can read")
-    return rate
-
-
 def evaluate(codec: Codec, video: Path, threshold: float | None, every: int) -> dict[str, Any]:
     """Steadiness of a video's final readings, frames alone and followed. every: each so many-th frame counts."""
-    rate = frames_per_second(video) / every
+    camera = VideoCamera(video, width=1 << 15)
+    rate = 1e9 / median(b - a for a, b in pairwise(camera.times_ns)) / every
     alone, followed = Steadiness(), Steadiness()
-    living: LivingScene | None = None
-    for number, frame in enumerate(tqdm(read_video(video), desc=video.name, unit="frame", mininterval=2)):
-        if number % every:
-            continue
-        readings = final_reading(codec, np.ascontiguousarray(frame.image), threshold)
-        if living is None:
-            living = LivingScene.of(codec.taxonomy, (frame.image.shape[1], frame.image.shape[0]))
-        steady = [living.follow(round(number * 1e9 / (rate * every)), reading) for reading in readings]
+    living = LivingScene.of(codec.taxonomy, camera.size)
+    for number in each(range(0, len(camera), every), video.name):
+        decoder = codec.decoder(camera.size)
+        blocks = codec.encode(camera.image(number), blocks=codec.semantic_blocks, threshold=threshold)
+        readings = [reading for block in blocks if (reading := decoder.push(block)) is not None]
+        steady = [living.follow(camera.times_ns[number], reading) for reading in readings]
         alone.add(readings[-1].detections if readings else ())
         followed.add(steady[-1].detections if steady else ())
     minutes = alone.frames / rate / 60
@@ -154,25 +124,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    if not 1 <= options.every <= 1000:
-        raise CommandError(f"--every {options.every}: outside 1..1000")
+    """Follows the objects of every video."""
+    check_range("every", options.every, 1, 1000)
     for video in options.videos:
         if not video.is_file():
             raise CommandError(f"{video}: no such file")
-    try:
-        codec = Codec.load(options.model, options.device, threads=1)
-        results = [evaluate(codec, video, options.threshold, options.every) for video in options.videos]
-    except ValueError as error:
-        raise CommandError(str(error)) from error
+    codec = load_codec(options.model, options.device, kind="scenes")
+    results = [evaluate(codec, video, options.threshold, options.every) for video in options.videos]
+    lines = []
     for result in results:
-        print(f"{result['video']}: {result['frames']} frames at {result['frames_per_second']:g}/s")
+        lines.append(f"{result['video']}: {result['frames']} frames at {result['frames_per_second']:g}/s")
         for kind in ("each_alone", "followed"):
             part = result[kind]
             flips = ", ".join(f"{level} {value:.0f}" for level, value in part["level_flips_per_minute"].items())
-            print(
+            lines.append(
                 f"  {kind.replace('_', ' '):>15}: {part['id_switches_per_minute']:.0f} id switches a minute "
                 f"({100 * part['id_switch_share']:.1f} % of links), level flips a minute: {flips}"
             )
-    if options.json:
-        options.json.write_text(json.dumps({"model": options.model, "videos": results}, indent=1) + "\n")
-    return 0
+    return finish({"model": options.model, "videos": results}, options.json, "\n".join(lines))

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -24,12 +23,19 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
+from safetensors.numpy import load_file
 
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError
+from semhier_ros.lab.baselines import CONTROL, NAMES, WITH_PATH, make, send
+from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES, make_vector_codec
 from semhier_ros.lab.footage.video import read_picture
-from semhier_ros.lab.studies.classification_data import interval
+from semhier_ros.lab.options import check_range, finish, load_codec
+from semhier_ros.lab.progress import each
+from semhier_ros.lab.scoring.figures import interval
+from semhier_ros.lab.studies.photo_judging import check_codecs
+from semhier_ros.training.photos import is_probe_test, read_manifest, read_pictures
+from semhier_ros.whole_image.view import square_view
 
 T = TypeVar("T")
 STRENGTHS = (0.03, 0.3, 1.0)  # of the data against the probe's penalty (scikit-learn's C)
@@ -47,8 +53,6 @@ class Asked(NamedTuple):
 
 def read_sets(images: Path, labels: Path | None) -> dict[str, Asked]:
     """Photos by name. Raises CommandError where there are none or a file does not fit."""
-    from semhier_ros.training.photos import is_probe_test, read_manifest
-
     if not images.is_dir():
         raise CommandError(f"--images: {images} is not a folder")
     if labels is None and not (images / "manifest.csv").is_file():
@@ -88,8 +92,6 @@ def check_sets(asked: dict[str, Asked]) -> list[str]:
 
 def pictures_of(images: Path, asked: dict[str, Asked], tars: bool) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """The photos asked about, by name."""
-    from semhier_ros.training.photos import read_pictures
-
     if tars:
         yield from ((name, picture) for name, picture in read_pictures(images) if name in asked)
     else:
@@ -145,18 +147,11 @@ def decoded(codec: Any, picture: NDArray[np.uint8], quality: int) -> list[tuple[
 
 def collect(options: argparse.Namespace, asked: dict[str, Asked]) -> dict[str, dict[str, list]]:
     """Per codec's operating point: names, features and bytes."""
-    from safetensors.numpy import load_file
-
-    from semhier_ros import Codec
-    from semhier_ros.lab import baselines as still
-    from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES, make_vector_codec
-    from semhier_ros.whole_image.view import square_view
-
-    codec = Codec.load(options.model, "cpu", threads=options.threads)
+    codec = load_codec(options.model, threads=options.threads, kind="whole images")
     model: Any = codec.model
     reference = {k: v.astype(np.float32) for k, v in load_file(model.path / "reference.safetensors").items()}
     vectors = [make_vector_codec(n, model.reader, reference) for n in options.codecs if n in VECTOR_NAMES]
-    stills = [still.make(n) for n in options.codecs if n not in VECTOR_NAMES]
+    stills = [make(n) for n in options.codecs if n not in VECTOR_NAMES]
     qualities, usual = range(len(model.stream.layout.steps)), model.stream.layout.quality
     points: dict[str, dict[str, list]] = defaultdict(lambda: {"name": [], "features": [], "again": [], "bytes": []})
 
@@ -170,7 +165,7 @@ def collect(options: argparse.Namespace, asked: dict[str, Asked]) -> dict[str, d
         return settings[min(number + 1, len(settings) - 1)]
 
     found = pictures_of(options.images, asked, options.labels is None)
-    for name, picture in tqdm(found, total=len(asked), unit="photo", desc="encode", mininterval=5):
+    for name, picture in each(found, "encode", len(asked)):
         view = square_view(picture, model.view_size[0])
         seen = model.backend.classify(view)
         keep("uncompressed", name, seen.features, 2.0 * len(seen.features))
@@ -190,7 +185,7 @@ def collect(options: argparse.Namespace, asked: dict[str, Asked]) -> dict[str, d
             for number in range(0, len(settings), max(1, len(settings) // 4)):
                 setting, other = settings[number], finer(settings, number)
                 tried = [setting, other] if train and other.scale == setting.scale else [setting]
-                arrived = [one for _, one in still.send(own, view, tried)]
+                arrived = [one for _, one in send(own, view, tried)]
                 read = [model.backend.classify(one.picture).features for one in arrived]
                 point = f"{own.name}|{setting.scale:g}/{setting.quality:g}"
                 keep(point, name, read[0], arrived[0].payload_bytes, read[-1])
@@ -199,11 +194,7 @@ def collect(options: argparse.Namespace, asked: dict[str, Asked]) -> dict[str, d
 
 def run(options: argparse.Namespace) -> int:
     """Encode, train the probes, write the JSON, print the table."""
-    from semhier_ros.lab.studies.classification_worker import check_codecs
-
-    for option, value in (("--limit", options.limit), ("--every", options.every)):
-        if value is not None and value < 1:
-            raise CommandError(f"{option} {value}: below 1")
+    check_range("every", options.every, 1, 1e9)
     asked = read_sets(options.images, options.labels)
     if options.limit:
         asked = dict(list(asked.items())[: options.limit])
@@ -214,8 +205,8 @@ def run(options: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         raise CommandError(str(error)) from error
     result: dict[str, Any] = {"model": options.model, "sets": sets, "codecs": defaultdict(list)}
-    print(f"{'codec':<24}{'payload':>9}  " + "  ".join(f"{name:>24}" for name in sets))
-    for point, columns in points.items():
+    lines = [f"{'codec':<24}{'payload':>9}  " + "  ".join(f"{name:>24}" for name in sets)]
+    for point, columns in each(list(points.items()), "probes"):
         features = np.stack(columns["features"]).astype(np.float32)
         again = None if columns["again"][0] is None else np.stack(columns["again"]).astype(np.float32)
         rows = [asked[name] for name in columns["name"]]
@@ -226,25 +217,19 @@ def run(options: argparse.Namespace) -> int:
             test = np.array([row.test for row in rows])[mine]
             right = probe(features[mine], labels, test, None if again is None else again[mine])
             accuracy[name], spread[name] = float(right.mean()), interval(right.astype(float))
-        row = {"payload_bytes_mean": float(np.mean(columns["bytes"])), "accuracy": accuracy}
-        row["accuracy_interval"] = spread
+        size = float(np.mean(columns["bytes"]))
+        row = {"payload_bytes_mean": size, "accuracy": accuracy, "accuracy_interval": spread}
         kind, _, setting = point.partition("|")
         if kind == "uncompressed":
             result["uncompressed"] = row
         else:
             result["codecs"][kind].append({("prefix" if kind == "semhier" else "setting"): setting} | row)
         marks = [f"{100 * accuracy[n]:.1f} ({100 * spread[n][0]:.1f}-{100 * spread[n][1]:.1f})" for n in sets]
-        print(f"{point:<24}{row['payload_bytes_mean']:9.1f}  " + "  ".join(f"{mark:>24}" for mark in marks), flush=True)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-    return 0
+        lines.append(f"{point:<24}{size:9.1f}  " + "  ".join(f"{mark:>24}" for mark in marks))
+    return finish(result, options.json, "\n".join(lines))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from semhier_ros.lab.baselines import CONTROL, NAMES, WITH_PATH
-    from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES
-
     shared.images(parser)
     shared.labels(parser, "CSV with columns file,label and perhaps set, split", required=False)
     shared.model(parser, "imagenet")

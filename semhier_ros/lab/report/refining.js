@@ -1,6 +1,7 @@
 "use strict";
 (() => {
   const stage = document.getElementById("stage");
+  if (!stage) return;
   const strips = [...document.querySelectorAll(".strip")].filter((strip) => strip.querySelector("[data-ms]"));
   if (!strips.length) return;
   const [screens, track, play, picks, time, state, bytes] =

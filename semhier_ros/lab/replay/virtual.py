@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from semhier_ros.lab.streams.base import (
+from semhier_ros.lab.replay.base import (
     Answer,
     FrameStream,
     LinkedStream,

@@ -20,9 +20,9 @@ from semhier_ros.camera.decoder_end import DecoderEnd, Output
 from semhier_ros.camera.encoder_end import BlocksMaker, EncoderEnd, EncoderSettings, Job, Opened
 from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.codec.stream_info import StreamInfo
+from semhier_ros.lab.replay.base import Answer, Camera, Costs, Sent, Tap, TimedCamera, Waiting, link_counts
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import digest, pack_bytes, unpack_bytes
-from semhier_ros.lab.streams.base import Answer, Camera, Costs, Sent, Tap, TimedCamera, Waiting, link_counts
 from semhier_ros.link import LevelPolicy, Scheduler, default_policies
 from semhier_ros.link.clock import ManualClock
 from semhier_ros.link.emulate.hop import Message, VirtualHop, earliest
@@ -35,6 +35,8 @@ from semhier_ros.scene.objects import Objects
 
 KEEP_FRAMES = 32
 _PURPOSES = {"info": "description", "note": "note"}
+UNPACED = frozenset(_PURPOSES.values())
+"""What leaves beside the budget: a link's last per cents are for them (`BUDGET_SHARE`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,32 @@
-"""What one process of `evaluate classification` measures of one photo: ours, codecs of features, codecs of pictures."""
+"""What one process of `measure classification` measures of one photo: ours, codecs of features, codecs of pictures.
+
+The heads read latents and features, an independent classifier reads pictures.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
+from semhier_ros.codec.graphs import openvino_core
+from semhier_ros.codec.packet import Packet
 from semhier_ros.lab.baselines import Setting, send
 from semhier_ros.lab.baselines import make as make_still
 from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES, make_vector_codec
 from semhier_ros.lab.footage.labels import Labelled
 from semhier_ros.lab.footage.video import read_picture
-from semhier_ros.lab.studies.classification_data import Judge, decibels, summed
+from semhier_ros.lab.options import load_codec
+from semhier_ros.lab.scoring.figures import psnr, summed
+from semhier_ros.whole_image.reader import softmax
+from semhier_ros.whole_image.view import square_view
 
 Row = dict[str, Any]
 LEAST_CHANCE = 1e-6
@@ -42,16 +53,57 @@ class Plan:
         return tuple(name for name in self.codecs if name != "semhier" and name not in VECTOR_NAMES)
 
 
-class Worker:
+class Judge:
+    """An independent classifier, EfficientNet-Lite2, which no training here has seen: leaf probabilities of views."""
+
+    SIDE = 260
+
+    def __init__(self, cache: Path, threads: int):
+        path = cache / "judge-lite2.onnx"
+        if not path.exists():
+            export_judge(path, self.SIDE)
+        options: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
+        core = openvino_core()
+        self._request = core.compile_model(core.read_model(path), "CPU", options).create_infer_request()
+
+    def __call__(self, views: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
+        """Leaf probabilities (n,C) of views (S,S,3)."""
+        size = (self.SIDE, self.SIDE)
+        chances = []
+        for view in views:
+            scaled = np.asarray(cv2.resize(view, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+            logits = np.array(self._request.infer([scaled[None]])["logits"][0], np.float64)
+            exponentials = np.exp(logits - logits.max())
+            chances.append(exponentials / exponentials.sum())
+        return np.stack(chances)
+
+
+def export_judge(path: Path, side: int) -> None:
+    """Write the judge as an ONNX graph. Needs torch, timm and the weights' package."""
+    import torch
+
+    from semhier_ros.torch.classifier import TrunkGraph, load_classifier
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    torch.onnx.export(
+        TrunkGraph(load_classifier(2)).eval(),
+        (torch.zeros(1, side, side, 3, dtype=torch.uint8),),
+        str(part),
+        opset_version=17,
+        dynamo=False,
+        input_names=["view"],
+        output_names=["features", "logits"],
+    )
+    part.rename(path)
+
+
+class PhotoJudge:
     """One process's codec, judge and reference codecs."""
 
     def __init__(self, plan: Plan):
-        from safetensors.numpy import load_file
-
-        from semhier_ros import Codec
-
         self.plan, self.owners = plan, plan.owners
-        self.codec = Codec.load(plan.model, plan.device, threads=1)
+        self.codec = load_codec(plan.model, plan.device, kind="whole images")
         model: Any = self.codec.model
         self.model = model
         self.judge = Judge(plan.cache, 1) if plan.judge else None
@@ -63,8 +115,6 @@ class Worker:
 
     def measure(self, photo: Labelled, settings: dict[str, list[Setting]]) -> dict[str, list[Row]]:
         """Rows per codec, in the order of its operating points; `settings`: those of each codec of pictures."""
-        from semhier_ros.whole_image.view import square_view
-
         picture = read_picture(photo.path)
         view = square_view(picture, self.model.view_size[0])
         seen = self.model.backend.classify(view)
@@ -90,13 +140,11 @@ class Worker:
     def probe(self, photo: Labelled) -> dict[str, list[Row]]:
         """Per codec of pictures, at every setting that it offers: bytes, PSNR, and the log-probability that the judge
         gives the true cluster at each level, which tells settings apart on far fewer photos than hits do."""
-        from semhier_ros.whole_image.view import square_view
-
         view = square_view(read_picture(photo.path), self.model.view_size[0])
         result: dict[str, list[Row]] = defaultdict(list)
         for name, still in self.stills.items():
             for _, arrived in send(still, view, still.settings()):
-                row: Row = {"payload_bytes": arrived.payload_bytes, "psnr": decibels(arrived.picture, view)}
+                row: Row = {"payload_bytes": arrived.payload_bytes, "psnr": psnr(arrived.picture, view)}
                 if self.judge is not None:
                     chances = self.judge([arrived.picture])[0]
                     for level, owner in self.owners.items():
@@ -105,8 +153,6 @@ class Worker:
         return dict(result)
 
     def _ours(self, picture: NDArray[np.uint8], view: NDArray[np.uint8], seen: Any, label: int) -> list[Row]:
-        from semhier_ros.codec.packet import Packet
-
         rows: list[Row] = []
         heads = self.model.folder.heads
         blocks = self.codec.encode(picture, quality=self.plan.quality, blocks=self.plan.blocks)
@@ -127,15 +173,13 @@ class Worker:
         return {name: bool(summed(chances, owner).argmax() == owner[label]) for name, owner in self.owners.items()}
 
     def _judged(self, view: NDArray[np.uint8], original: NDArray[np.uint8], label: int) -> Row:
-        row: Row = {"psnr": decibels(view, original)}
+        row: Row = {"psnr": psnr(view, original)}
         if self.judge is not None:
             row["judge_accuracy"] = self._hits(self.judge([view])[0], label)
         return row
 
     def _read(self, logits: NDArray, seen: NDArray, label: int, temperatures: list[float]) -> Row:
         """Accuracy, divergences and calibration of leaf logits against the trunk's own."""
-        from semhier_ros.whole_image.reader import softmax
-
         row: Row = {"accuracy": {}, "kl": {}, "kl_calibrated": {}, "confidence": {}, "nll": {}}
         trunk = self.model.folder.heads["trunk_temperature"]
         levels = [f"L{level}" for level in range(len(trunk))]

@@ -1,6 +1,6 @@
 """`answer`: the encoder's own object list, sent as it is: what a robot that trusts its detector would send.
 
-One packet a frame (`lab.answer` codes it), over the same two ends and the same measured link as our blocks: envelopes,
+One packet a frame (`answer_coder` codes it), over the ends and the measured link of our blocks: envelopes,
 reports, rate, advice, and the repeats of our coarse block. It carries no latents, no calibrated reading and no picture.
 """
 
@@ -15,9 +15,9 @@ from semhier_ros.camera.encoder_end import Opened
 from semhier_ros.codec.packet import Block, PacketError
 from semhier_ros.codec.reading import Reading
 from semhier_ros.lab.baselines.answer_coder import AnswerCoder
+from semhier_ros.lab.replay.base import Camera, Costs, Tap, TimedCamera
+from semhier_ros.lab.replay.blocks import BlockSession, Ends, SceneObjects
 from semhier_ros.lab.replay.reader import Reader
-from semhier_ros.lab.streams.base import Camera, Costs, Tap, TimedCamera
-from semhier_ros.lab.streams.blocks import BlockSession, Ends, SceneObjects
 from semhier_ros.link import default_policies
 from semhier_ros.link.emulate.profile import LinkProfile
 from semhier_ros.scene.budget import importance
@@ -121,6 +121,12 @@ class AnswerStream:
     def __init__(self, reader: Reader, costs: Costs, *, max_rate: float = 0.0) -> None:
         self._reader, self._costs, self._max_rate = reader, costs, max_rate
         self._coder = AnswerCoder(reader.codec)
+        self.codec = _Codec(reader, self._coder)
+        """What a decoding end reads answers with."""
+
+    def maker(self, camera: Camera) -> _Maker:
+        """What turns a camera's frames, by number, into answers."""
+        return _Maker(self._reader, self._coder, camera)
 
     @property
     def setting(self) -> str:
@@ -133,8 +139,8 @@ class AnswerStream:
         """Both ends of all cameras, and the link between them."""
         reader, costs = self._reader, self._costs
         ends = Ends(
-            [_Maker(reader, self._coder, camera) for camera in cameras],
-            _Codec(reader, self._coder),
+            [self.maker(camera) for camera in cameras],
+            self.codec,
             default_policies(1, 1),
             costs.semantic,
             0.0,

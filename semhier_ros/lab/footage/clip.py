@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -65,3 +66,12 @@ class Clip:
     def image(self, number: int) -> np.ndarray:
         """The pixels of a frame (360,640,3 RGB)."""
         return np.ascontiguousarray(self._images[self.place(number)])
+
+
+def clips(plan: dict[str, Any]) -> list[Clip]:
+    """The cameras of a plan: `clip` (its file), `seconds`, `frames_per_second`, `cameras` (their names)."""
+    count = round(plan["seconds"] * plan["frames_per_second"])
+    return [
+        Clip(Path(plan["clip"]), plan["frames_per_second"], count, name, 17 * place)
+        for place, name in enumerate(plan["cameras"])
+    ]

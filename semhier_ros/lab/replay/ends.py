@@ -1,0 +1,353 @@
+"""The two ends of a codec's stream as processes, over Zenoh: python -m semhier_ros.lab.replay.ends send|receive PLAN
+
+A plan, a JSON file, says which codec with which setting, its footage, its budget and where to connect. Blocks (semhier,
+answer) go through the very ends that the nodes drive, whole pictures and video through a `Sender` and `Receiver`. Each
+process prints "ready"; the sender then waits for "go" on its input. What happened goes to a file of JSON lines. Stamps
+and arrivals are wall-clock nanoseconds of one machine.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from semhier_ros.api import Codec
+from semhier_ros.camera.decoder_end import DecoderEnd, Output
+from semhier_ros.camera.encoder_end import BlocksMaker, EncoderEnd, EncoderSettings, Job, Opened, PictureMaker
+from semhier_ros.camera.worker import DecodeWorker, EncodeWorker
+from semhier_ros.codec.packet import Block, Packet, split
+from semhier_ros.codec.stream_info import StreamInfo
+from semhier_ros.lab.baselines.answer import AnswerStream
+from semhier_ros.lab.baselines.picture_files import PictureSetting
+from semhier_ros.lab.baselines.pictures import PictureStream
+from semhier_ros.lab.baselines.video import VideoSetting, VideoStream
+from semhier_ros.lab.footage.bags import open_bag
+from semhier_ros.lab.footage.clip import clips
+from semhier_ros.lab.replay.base import Answer, Costs, FrameStream
+from semhier_ros.lab.replay.reader import Reader
+from semhier_ros.lab.replay.store import Store, pack_bytes, pack_detections, unpack_bytes, unpack_detections
+from semhier_ros.link.receiver import LinkReceiver
+from semhier_ros.link.schedule.policy import default_policies
+from semhier_ros.link.schedule.scheduler import Scheduler
+from semhier_ros.link.schedule.wire import ZENOH_UDP
+from semhier_ros.link.sender import LinkSender, measured
+from semhier_ros.link.transport import Datagram
+from semhier_ros.link.zenoh.config import ZenohOptions
+from semhier_ros.link.zenoh.transport import ZenohReceiver, ZenohSender, receiving, sending
+
+BLOCKS = ("semhier", "answer")
+"""Codecs that send blocks."""
+CONNECT_SECONDS = 30.0
+SETTLE_SECONDS = 1.2
+DRAIN_SECONDS = 1.0
+
+
+def cameras_of(plan: dict[str, Any]) -> list[Any]:
+    """The footage of a plan: the cameras of its bag, or looks at its clip."""
+    return list(open_bag(Path(plan["bag"])).cameras) if "bag" in plan else clips(plan)
+
+
+def reader_of(plan: dict[str, Any]) -> Reader:
+    """The plan's model and what is remembered of it."""
+    return Reader.load(plan["model"], plan["device"], Store(Path(plan["store"])), threads=1)
+
+
+def pictures_of(plan: dict[str, Any]) -> FrameStream:
+    """The stream of a plan's pictures or video."""
+    reader, costs = reader_of(plan), Costs(**plan["costs"])
+    if plan["codec"] == "h264":
+        return VideoStream(reader, costs, VideoSetting(**plan["setting"]))
+    return PictureStream(reader, costs, PictureSetting(**plan["setting"]))
+
+
+# -- the robot's end --------------------------------------------------------------------------------------------------
+
+
+class _Maker(PictureMaker):
+    """Blocks of a camera's frames, by number; of those in `made` as they were encoded before."""
+
+    def __init__(self, codec: Any, camera: Any, made: dict[str, list[Block]]) -> None:
+        super().__init__(codec, camera.image)
+        self._camera, self._made = camera, made
+
+    def open(self, source: int, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
+        known = self._made.get(self._camera.key(source))
+        if known is None:
+            return super().open(source, frame, stamp_ns, max_bytes)
+        return Opened(self._camera.size, (Block(block.stream, frame, block.index, block.data) for block in known))
+
+
+class _Slow:
+    """A maker whose frames were made before, and take `seconds` as if they had not been."""
+
+    def __init__(self, maker: BlocksMaker, seconds: float) -> None:
+        self._maker, self._seconds = maker, seconds
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._maker, name)
+
+    def open(self, source: int, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
+        time.sleep(self._seconds)
+        return self._maker.open(source, frame, stamp_ns, max_bytes)
+
+
+def makers_of(plan: dict[str, Any], cameras: Sequence[Any]) -> list[Any]:
+    """What turns each camera's frames into blocks."""
+    if plan["codec"] == "answer":
+        stream = AnswerStream(reader_of(plan), Costs())
+        return [_Slow(stream.maker(camera), plan["costs"]["semantic"]) for camera in cameras]
+    codec = Codec.load(plan["model"], plan["device"], threads=1)
+    codec.encode(cameras[0].image(0))
+    made: dict[str, list[Block]] = {}
+    if plan.get("encoded_before"):
+        for camera in cameras:
+            for number in range(min(len(camera), camera.distinct)):
+                made.setdefault(camera.key(number), codec.encode(camera.image(number)))
+    return [_Maker(codec, camera, made) for camera in cameras]
+
+
+def send_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
+    """Encodes and sends each camera's frames as the encoder node does."""
+    makers, budget = makers_of(plan, cameras), plan["budget"]
+    policies = default_policies(len(makers[0].block_names), makers[0].semantic_blocks)
+    scheduler = Scheduler(Packet.pack, split, policies, wire=measured(ZENOH_UDP), rate=budget)
+    with LinkSender(scheduler, sending(ZenohOptions(connect=(plan["endpoint"],))), budget=budget) as link:
+        settings = EncoderSettings(max_rate=plan.get("frames_per_second", 0.0), keep_frames=0)
+        ends = [
+            EncoderEnd(
+                camera.name,
+                maker,
+                link,
+                lambda info, changed: link.set_info(info.camera, info.to_bytes(), changed),
+                settings,
+            )
+            for camera, maker in zip(cameras, makers, strict=True)
+        ]
+        for camera, weight in zip(cameras, plan.get("weights", [1.0] * len(cameras)), strict=True):
+            link.set_weight(camera.name, weight)
+        start = _connected(link)
+        notes = _Notes(log, start, cameras)
+        worker = EncodeWorker(ends, notes.failed, on_job=notes.done)
+        apart = cameras[0].times_ns[1] / len(ends) if len(cameras[0]) > 1 else 0.0  # cameras take turns
+        for number, time_ns in enumerate(cameras[0].times_ns):
+            for place, end in enumerate(ends):
+                time.sleep(max(0.0, (start + time_ns + place * apart - time.time_ns()) / 1e9))
+                worker.offer(end, number, start + time_ns, "")
+        end_ns = start + (plan["seconds"] * 1e9 if "seconds" in plan else cameras[0].times_ns[-1] + 1e9)
+        time.sleep(max(0.0, (end_ns - time.time_ns()) / 1e9))
+        worker.close()
+        notes.close()
+        time.sleep(DRAIN_SECONDS)
+        status, estimate = link.status(), link.estimate()
+        told = {name: getattr(estimate, name) for name in ("rate", "loss", "burst", "clock_offset")}
+        counters = dict(link.counters)
+        for name, level in zip(makers[0].block_names, status.levels, strict=False):
+            counters |= {f"sent_{name}": level.sent, f"dropped_{name}": level.dropped}
+        _summary(log, start=start, wire_bytes=status.wire_bytes, counters=counters, **told)
+
+
+class _Notes:
+    """What became of every frame: a line once its last block is made."""
+
+    def __init__(self, log: Any, start: int, cameras: Sequence[Any]) -> None:
+        self._log, self._apart = log, time.time_ns() / 1e9 - time.monotonic()
+        self._numbers = {
+            camera.name: {start + time_ns: number for number, time_ns in enumerate(camera.times_ns)}
+            for camera in cameras
+        }
+        self._open: dict[str, dict[str, Any]] = {}
+
+    def done(self, end: EncoderEnd, job: Job) -> None:
+        """An encoder's job is done."""
+        if job.kind == "meaning":
+            self._write(end.camera)
+            begun = round((job.begun + self._apart) * 1e9)
+            self._open[end.camera] = {
+                "camera": end.camera,
+                "frame": self._numbers[end.camera][job.frame.stamp_ns],
+                "stamp": job.frame.stamp_ns,
+                "begun": begun,
+                "encoded": begun + round(end.encode_seconds * 1e9),
+                "bytes": [],
+            }
+        self._open[end.camera]["bytes"] += [len(block.data) for block in job.blocks]
+
+    def failed(self, end: EncoderEnd, job: Job, error: Exception) -> None:
+        """A frame could not be encoded: no run goes on after that."""
+        print(f"{end.camera}, frame {job.frame.number}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Writes what is open."""
+        for camera in list(self._open):
+            self._write(camera)
+
+    def _write(self, camera: str) -> None:
+        entry = self._open.pop(camera, None)
+        if entry is not None:
+            self._log.write(json.dumps(entry) + "\n")
+
+
+def send_pictures(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
+    """Sends a stream's datagrams when they are due."""
+    sender = pictures_of(plan).sender(cameras, plan["budget"])
+    link = ZenohSender(ZenohOptions(connect=(plan["endpoint"],)))
+    with link:
+        start = _connected(link)
+        frames = sorted(
+            (at, place, number) for place, one in enumerate(cameras) for number, at in enumerate(one.times_ns)
+        )
+        last, place, sent = frames[-1][0] / 1e9, 0, 0
+        while True:
+            now = (time.time_ns() - start) / 1e9
+            while place < len(frames) and frames[place][0] / 1e9 <= now:
+                at, camera, number = frames[place]
+                sender.offer(camera, number, start + at, now)
+                place += 1
+            while (departure := sender.pop((time.time_ns() - start) / 1e9)) is not None:
+                name = cameras[departure.camera].name
+                link.send(Datagram(name, 0, departure.payload, departure.wire_bytes, 5, 0, 0, (0,)))
+                sent += departure.wire_bytes
+            now = (time.time_ns() - start) / 1e9
+            times = [frames[place][0] / 1e9] if place < len(frames) else []
+            event = sender.next_event(now)
+            times += [] if event is None else [event]
+            if not times or now > last + 5.0:
+                break
+            time.sleep(min(max(min(times) - now, 0.0005), 0.5))
+        time.sleep(DRAIN_SECONDS)
+        _summary(log, start=start, wire_bytes=sent, counters=sender.counters())
+
+
+def _connected(link: Any) -> int:
+    """Waits for the receiver, says "ready" and waits for "go"; the wall-clock time (ns) at which the run began."""
+    if not link.wait_connected(CONNECT_SECONDS):
+        sys.exit("no receiver answered")
+    time.sleep(SETTLE_SECONDS)
+    print("ready", flush=True)
+    if not sys.stdin.readline().startswith("go"):
+        sys.exit(3)
+    return time.time_ns()
+
+
+# -- the base's end ---------------------------------------------------------------------------------------------------
+
+
+def receive_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
+    """Decodes what comes as the decoder node does, and writes a line for every reading that got better."""
+    if plan["codec"] == "answer":
+        codec: Any = AnswerStream(reader_of(plan), Costs()).codec
+    else:
+        codec = Codec.load(plan["model"], plan["device"], threads=1)
+    seen: set[tuple[str, int, int]] = set()
+    useful = 0
+
+    def tap(camera: str, block: Block, stamp_ns: int) -> None:
+        nonlocal useful
+        if (camera, stamp_ns, block.index) not in seen:
+            seen.add((camera, stamp_ns, block.index))
+            useful += len(block.data)
+
+    def write(camera: str, output: Output) -> None:
+        reading = output.reading
+        entry = {"camera": camera, "stamp": output.stamp_ns, "at": time.time_ns(), "level": reading.level}
+        entry |= {"prefix": reading.prefix, "detections": pack_detections(reading.detections)}
+        log.write(json.dumps(entry) + "\n")
+
+    names = [camera.name for camera in cameras]
+    worker = DecodeWorker(
+        {name: DecoderEnd(name, {codec.stream_hash: codec}, 32, lambda kind, text: None, tap=tap) for name in names},
+        64,
+        on_reading=write,
+        on_picture=lambda camera, rgb, output: None,
+        wants_picture=lambda end, output: False,
+        on_error=lambda error: print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True),
+    )
+    with LinkReceiver(
+        receiving(ZenohOptions(listen=(plan["endpoint"],))),
+        lambda camera, level, packet: worker.put(camera, packet),
+        lambda camera, info: worker.put(camera, StreamInfo.from_bytes(info)),
+        cameras=names,
+    ) as link:
+        _listen(link)
+        worker.close()
+        _summary(log, useful_bytes=useful, counters=dict(link.counters))
+
+
+def receive_pictures(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
+    """Writes every payload with its arrival."""
+    lock = threading.Lock()
+
+    def take(camera: str, level: int, payload: bytes) -> None:
+        entry = json.dumps({"camera": camera, "at": time.time_ns(), "payload": pack_bytes(payload)})
+        with lock:
+            log.write(entry + "\n")
+
+    with ZenohReceiver(ZenohOptions(listen=(plan["endpoint"],)), take) as link:
+        _listen(link)
+
+
+def _listen(link: Any) -> None:
+    """Says "ready" once the session is open, and waits for the end."""
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    end = time.monotonic() + CONNECT_SECONDS
+    while not link.open and time.monotonic() < end:
+        time.sleep(0.01)
+    print("ready", flush=True)
+    stopping.wait()
+
+
+def _summary(log: Any, **values: Any) -> None:
+    log.write(json.dumps({"summary": values}) + "\n")
+
+
+# -- what came of it --------------------------------------------------------------------------------------------------
+
+
+def read_log(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The entries of an end's log and its summary; a last line that was cut off is left out."""
+    found: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return [one for one in found if "summary" not in one], next(
+        (one["summary"] for one in found if "summary" in one), {}
+    )
+
+
+def answers_of(log: Path, cameras: Sequence[Any], start_ns: int, stream: Any = None) -> Iterator[Answer]:
+    """What the base knew, by the run's time, from the log of a receiving end. stream: that of pictures or video, whose
+    payloads are decoded and detected now, for as long as its costs say."""
+    names = [camera.name for camera in cameras]
+    numbers = [{start_ns + time: number for number, time in enumerate(one.times_ns)} for one in cameras]
+    receiver = None if stream is None else stream.receiver(cameras)
+    for entry in read_log(log)[0]:
+        place, at = names.index(entry["camera"]), (entry["at"] - start_ns) / 1e9
+        if receiver is not None:
+            for item in receiver.push(place, unpack_bytes(entry["payload"]), at):
+                yield item._replace(stamp_ns=cameras[place].times_ns[item.number])
+        elif (number := numbers[place].get(entry["stamp"])) is not None:
+            found = unpack_detections(entry["detections"])
+            stamp = cameras[place].times_ns[number]
+            yield Answer(place, number, stamp, at, at, entry["level"], entry["prefix"], found, "")
+
+
+def main(role: str, file: str) -> None:
+    """Entry point of both ends."""
+    plan = json.loads(Path(file).read_text(encoding="utf-8"))
+    works = (send_blocks, send_pictures) if role == "send" else (receive_blocks, receive_pictures)
+    with Path(plan["log"]).open("w", encoding="utf-8") as log:
+        works[plan["codec"] not in BLOCKS](plan, cameras_of(plan), log)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])

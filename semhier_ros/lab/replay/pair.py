@@ -1,0 +1,84 @@
+"""A codec's two ends as processes (`ends.py`), with a link emulator of their own between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from semhier_ros.lab.processes import Supervisor, free_port
+from semhier_ros.link.emulate.emulator import LinkEmulator
+from semhier_ros.link.emulate.profile import LinkProfile
+
+START_SECONDS = 90.0
+
+
+class Pair:
+    """`name`: of its processes, logs and plans. `link`: its steps and outages count from `go` on. Call in order: start,
+    ready, go, end. They raise ChildError."""
+
+    def __init__(self, children: Supervisor, logs: Path, name: str, plan: dict[str, Any], link: LinkProfile) -> None:
+        self._children, self._link, self.name, self.plan = children, link, name, plan
+        self._files = {role: logs / f"{name}-{role}.json" for role in ("receive", "send")}
+        self.log = {role: file.with_suffix(".jsonl") for role, file in self._files.items()}
+        port = free_port()
+        quiet = replace(link, steps=(), outages=())
+        self.emulator = LinkEmulator(quiet, forward_port=port, keep_log=True).start()
+        self._endpoints = {"receive": port, "send": self.emulator.listen_port}
+        self.start_ns, self._logged = 0, 0
+        self.datagrams: list[Any] = []
+
+    def start(self) -> None:
+        """Starts both ends; the receiving one listens when it returns."""
+        environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
+        for role, file in self._files.items():
+            where = {"endpoint": f"udp/127.0.0.1:{self._endpoints[role]}", "log": str(self.log[role])}
+            file.write_text(json.dumps({**self.plan, **where}), encoding="utf-8")
+            command = [sys.executable, "-m", "semhier_ros.lab.replay.ends", role, str(file)]
+            self._children.start(self._end(role), command, environment, ask=True)
+            if role == "receive":
+                self._wait(role)
+
+    def ready(self) -> None:
+        """Waits until the ends are connected."""
+        self._wait("send")
+
+    def go(self) -> None:
+        """The run begins."""
+        self._logged = len(self.emulator.log)
+        self.emulator.set_profile(self._link, self._link)
+        self.emulator.rewind()
+        self.start_ns = time.time_ns()
+        self._children.tell(self._end("send"), "go\n")
+
+    def running(self) -> bool:
+        """Whether the sender still runs."""
+        return self._children.running(self._end("send"))
+
+    @property
+    def sender(self) -> str:
+        """The sending process's name."""
+        return self._end("send")
+
+    def end(self) -> None:
+        """Ends the receiving end; what the emulator logged since `go` is in `datagrams`."""
+        self._children.end(self._end("receive"))
+        self.datagrams = [entry for entry in self.emulator.log[self._logged :] if entry[0] == "up"]
+
+    def close(self) -> None:
+        """Lets go of the link."""
+        self.emulator.stop()
+
+    def _end(self, role: str) -> str:
+        return f"{self.name}-{role}"
+
+    def _wait(self, role: str) -> None:
+        name = self._end(role)
+        self._children.wait_until(
+            partial(self._children.says, name, "ready"), START_SECONDS, f"{name} ready", blame=name
+        )

@@ -1,1 +1,0 @@
-"""Codecs as frame streams over a link."""
