@@ -278,9 +278,8 @@ class _Frame:
         self.middle = self._middles(self.near[:, None], direction, *NONE)[:, :, 0].T
         away = self._middles(nears, directions, normal[:, DEPTH], normal[:, ASIDE]) - self.middle.T[..., None]
         covariance = _covariance(away, 1e-8)
-        inverse = np.linalg.inv(covariance)[..., None]
-        across = 2 * inverse[:, 0, 1] * away[0] * away[1]
-        squares = inverse[:, 0, 0] * away[0] ** 2 + across + inverse[:, 1, 1] * away[1] ** 2
+        xx, xy, yy = (covariance[:, i, j, None] for i, j in ((0, 0), (0, 1), (1, 1)))
+        squares = (yy * away[0] ** 2 - 2 * xy * away[0] * away[1] + xx * away[1] ** 2) / (xx * yy - xy * xy)
         worst = round(0.95 * squares.shape[1]) - 1
         scale = np.clip(np.partition(squares, worst, axis=1)[:, worst] / CHI2_95, 0.1, 4.0)
         self.covariance = covariance * scale[:, None, None]
@@ -367,7 +366,7 @@ class _Frame:
         away = np.hypot(offset[:, 0], offset[:, 1])
         there = self.stands & (self.near > 0) & (away <= self.max_range)
         there &= np.isfinite(self.middle).all(axis=1) & np.isfinite(self.covariance).all(axis=(1, 2))
-        there &= np.linalg.det(self.covariance) > 0
+        there &= self.covariance[:, 0, 0] * self.covariance[:, 1, 1] > self.covariance[:, 0, 1] ** 2
         result = []
         for row in np.flatnonzero(there).tolist():
             direction = self.direction[row]

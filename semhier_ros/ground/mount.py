@@ -43,7 +43,7 @@ class Mount:
     def __post_init__(self) -> None:
         rotation = np.asarray(self.rotation, np.float64)
         position = np.asarray(self.position, np.float64)
-        if rotation.shape != (3, 3) or not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-6):
+        if rotation.shape != (3, 3) or not np.abs(rotation @ rotation.T - np.eye(3)).max() <= 1e-6:
             raise GroundError("mount: its rotation is no rotation")
         if position.shape != (3,) or not np.isfinite(position).all():
             raise GroundError(f"mount: its position is {self.position}, expected three finite numbers")

@@ -149,16 +149,17 @@ def _cloud(points: NDArray[np.float32], names: Sequence[str], header: Header) ->
 def footprint_cloud(located: Sequence[Located], header: Header, *, height: float, step: float) -> PointCloud2:
     """Points along the footprints, every `step` metres at most, `height` metres above the ground, for costmap layers:
     fields x, y, z and score."""
-    rows = []
-    for item in located:
-        corners = np.array(item.footprint())
-        for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-            count = max(1, math.ceil(float(np.hypot(*(end - start))) / step))
-            along = np.arange(count)[:, None] / count
-            flat = start + along * (end - start)
-            rows.append(np.column_stack([flat, np.full((count, 2), (item.z + height, item.score))]))
-    points = np.concatenate(rows) if rows else np.zeros((0, 4))
-    return _cloud(points.astype(np.float32), ("x", "y", "z", "score"), header)
+    if not located:
+        return _cloud(np.zeros((0, 4), np.float32), ("x", "y", "z", "score"), header)
+    corners = np.array([item.footprint() for item in located])
+    starts, edges = corners.reshape(-1, 2), (np.roll(corners, -1, axis=1) - corners).reshape(-1, 2)
+    counts = np.maximum(1, np.ceil(np.sqrt((edges**2).sum(axis=1)) / step)).astype(np.intp)
+    edge = np.repeat(np.arange(len(counts)), counts)
+    along = (np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts)) / counts[edge]
+    points = np.empty((len(edge), 4), np.float32)
+    points[:, :2] = starts[edge] + along[:, None] * edges[edge]
+    points[:, 2:] = np.array([(item.z + height, item.score) for item in located])[edge // 4]
+    return _cloud(points, ("x", "y", "z", "score"), header)
 
 
 def clearing_cloud(

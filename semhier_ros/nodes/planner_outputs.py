@@ -348,7 +348,7 @@ class PlannerOutputs:
             self._publish_places(camera, view, codec, reading, located, stamp_ns)
             self._through_doors(camera, view, located, stamp_ns, size)
         if self._wanted(view, "annotations"):
-            self._send(view, "annotations", make.image_annotations(detections, stamp_ns, self._found["foxglove_msgs"]))
+            self.send(view, "annotations", make.image_annotations(detections, stamp_ns, self._found["foxglove_msgs"]))
         self._overlay(view, detections, located, stamp_ns, frame_id, size)
 
     def _foretold(
@@ -433,9 +433,13 @@ class PlannerOutputs:
         publisher = view.publishers.get(name)
         return publisher is not None and publisher.get_subscription_count() > 0
 
-    @staticmethod
-    def _send(view: _View, name: str, message: Any) -> None:
+    def send(self, view: _View, name: str, message: Any) -> None:
+        """Publishes a message on one of a camera's topics."""
         view.publishers[name].publish(message)
+
+    def publishers(self, camera: str) -> dict[str, Any]:
+        """A camera's publishers by the last part of their topics."""
+        return dict(self._views[camera].publishers)
 
     def _publish_places(
         self, camera: str, view: _View, codec: Any, reading: Reading, located: list[Located], stamp_ns: int
@@ -445,32 +449,32 @@ class PlannerOutputs:
         header = make.ground_header(stamp_ns, values.planner_frame or values.ground_frame)
         if self._wanted(view, "polygons"):
             for polygon in make.polygons(located, header):
-                self._send(view, "polygons", polygon)
+                self.send(view, "polygons", polygon)
         if self._wanted(view, "obstacles_clearing"):
-            self._send(view, "obstacles_clearing", self._clearing(view, located, header, stamp_ns))
+            self.send(view, "obstacles_clearing", self._clearing(view, located, header, stamp_ns))
         if self._wanted(view, "obstacles"):
             cloud = make.footprint_cloud(
                 located, header, height=values.planner_cloud_height, step=values.planner_cloud_step
             )
-            self._send(view, "obstacles", cloud)
+            self.send(view, "obstacles", cloud)
         level = f"detections_3d/level_{reading.level}"
         if self._wanted(view, level):
             array = make.detection_3d_array(
                 located, header, self._found["vision_msgs"], codec.taxonomy.sizes, lasting=self._lasting
             )
-            self._send(view, level, array)
+            self.send(view, level, array)
         options: dict[str, Any] = {"camera": camera, "stamp_ns": stamp_ns, "lasting": self._lasting}
         for name, maker in (("tracked_objects", make.tracked_objects), ("predicted_objects", make.predicted_objects)):
             if self._wanted(view, name):
-                self._send(view, name, maker(located, header, self._found["autoware_perception_msgs"], **options))
+                self.send(view, name, maker(located, header, self._found["autoware_perception_msgs"], **options))
         target = self._followed(view, located)
         if target is not None and self._wanted(view, "target"):
-            self._send(view, "target", make.target_pose(target, header))
+            self.send(view, "target", make.target_pose(target, header))
         if self._wanted(view, "markers"):
-            self._send(view, "markers", make.marker_array(located, header, lifetime=values.planner_lifetime))
+            self.send(view, "markers", make.marker_array(located, header, lifetime=values.planner_lifetime))
         if self._wanted(view, "scene_update"):
             update = make.scene_update(located, header, self._found["foxglove_msgs"], lifetime=values.planner_lifetime)
-            self._send(view, "scene_update", update)
+            self.send(view, "scene_update", update)
 
     def _clearing(self, view: _View, located: list[Located], header: Any, stamp_ns: int) -> PointCloud2:
         values = self._node.values
@@ -589,4 +593,4 @@ class PlannerOutputs:
             age=(now_ns - stamp_ns) / SECOND,
             notes=notes,
         )
-        self._send(view, "overlay", rgb_message(drawn, stamp_ns, frame_id))
+        self.send(view, "overlay", rgb_message(drawn, stamp_ns, frame_id))
