@@ -36,7 +36,7 @@ from semhier_ros.camera.drawing import colour_of
 from semhier_ros.codec.calibration import Calibration
 from semhier_ros.codec.reading import Detection
 from semhier_ros.ground import Lens, Located, Mount
-from semhier_ros.ground.locate import CHI2_95
+from semhier_ros.ground.outlines import ellipse, footprint_points, free_points
 from semhier_ros.ground.surface import DEPTH_SCALES
 from semhier_ros.nodes.conversions import class_numbers, ns_to_duration, ns_to_time
 
@@ -149,16 +149,10 @@ def _cloud(points: NDArray[np.float32], names: Sequence[str], header: Header) ->
 def footprint_cloud(located: Sequence[Located], header: Header, *, height: float, step: float) -> PointCloud2:
     """Points along the footprints, every `step` metres at most, `height` metres above the ground, for costmap layers:
     fields x, y, z and score."""
-    if not located:
-        return _cloud(np.zeros((0, 4), np.float32), ("x", "y", "z", "score"), header)
-    corners = np.array([item.footprint() for item in located])
-    starts, edges = corners.reshape(-1, 2), (np.roll(corners, -1, axis=1) - corners).reshape(-1, 2)
-    counts = np.maximum(1, np.ceil(np.sqrt((edges**2).sum(axis=1)) / step)).astype(np.intp)
-    edge = np.repeat(np.arange(len(counts)), counts)
-    along = (np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts)) / counts[edge]
-    points = np.empty((len(edge), 4), np.float32)
-    points[:, :2] = starts[edge] + along[:, None] * edges[edge]
-    points[:, 2:] = np.array([(item.z + height, item.score) for item in located])[edge // 4]
+    flat, rows = footprint_points(located, step)
+    points = np.empty((len(flat), 4), np.float32)
+    points[:, :2] = flat
+    points[:, 2:] = np.array([(item.z + height, item.score) for item in located]).reshape(-1, 2)[rows]
     return _cloud(points, ("x", "y", "z", "score"), header)
 
 
@@ -175,19 +169,7 @@ def clearing_cloud(
     """Points `reach` metres away, one each degree of what the camera sees, none behind an object: a costmap layer of
     its own clears along the way to them what was an object a moment ago. `place`: carries points n,2 of the ground
     frame into the header's (None: it is the ground frame)."""
-    edges, known = lens.rays(np.array([[0.0, lens.height / 2], [lens.width - 1.0, lens.height / 2]]))
-    turned = edges @ mount.rotation.T
-    facing = math.atan2(mount.forward[1], mount.forward[0])
-    half = 0.4
-    if known.all():
-        angles = [math.remainder(math.atan2(ray[1], ray[0]) - facing, 2 * math.pi) for ray in turned]
-        half = min(max(abs(angle) for angle in angles), math.pi)
-    bearings = facing + np.linspace(-half, half, max(3, round(math.degrees(2 * half)) + 1))
-    free = np.ones(len(bearings), bool)
-    for item in located:
-        spread = math.atan2(item.width / 2, max(item.near, 0.1)) + math.radians(1.0)
-        free &= np.abs((bearings - item.bearing + math.pi) % (2 * math.pi) - math.pi) > spread
-    flat = mount.position[:2] + reach * np.stack([np.cos(bearings), np.sin(bearings)], axis=1)[free]
+    flat = free_points(located, lens, mount, reach)
     if place is not None:
         flat = place(flat)
     points = np.column_stack([flat, np.full(len(flat), height)])
@@ -310,15 +292,6 @@ def predicted_objects(
 # -- people ------------------------------------------------------------------------------------------------------------
 
 
-def ellipse(item: Located) -> NDArray[np.float64]:
-    """Points ELLIPSE_STEPS,2 around the place, along the border of its 95 % ellipse."""
-    values, axes = np.linalg.eigh(np.array(item.covariance).reshape(2, 2))
-    turn = np.linspace(0, 2 * math.pi, ELLIPSE_STEPS, endpoint=False)
-    circle = np.stack([np.cos(turn), np.sin(turn)])
-    radii = np.sqrt(CHI2_95 * np.maximum(values, 0.0))
-    return np.asarray(np.array([item.x, item.y]) + (axes * radii @ circle).T)
-
-
 def _words(item: Located) -> str:
     return f"{item.name} {item.score:.0%}, {item.range:.0f} m"
 
@@ -348,7 +321,7 @@ def marker_array(located: Sequence[Located], header: Header, *, lifetime: float)
         name.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
         name.text = _words(item)
         made += [body, name]
-        border = [Point(x=float(x), y=float(y), z=item.z + 0.02) for x, y in ellipse(item)]
+        border = [Point(x=float(x), y=float(y), z=item.z + 0.02) for x, y in ellipse(item, ELLIPSE_STEPS).tolist()]
         for start, end in zip(border, [*border[1:], border[0]], strict=True):
             rims += [start, end]
     if rims:

@@ -19,6 +19,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from semhier_ros.codec.reading import Detection
 from semhier_ros.ground import GroundError, Lens, Located, Mount
 from semhier_ros.ground.locate import CHI2_95
+from semhier_ros.ground.outlines import ellipse
 from semhier_ros.nodes import planner_messages as make
 
 STAMP = 12_345_678_901
@@ -183,7 +184,7 @@ def test_markers_show_boxes_names_and_ellipses_after_clearing() -> None:
 
 
 def test_the_ellipse_is_that_of_95_percent() -> None:
-    border = make.ellipse(LOCATED[0]) - (10.0, 1.0)
+    border = ellipse(LOCATED[0]) - (10.0, 1.0)
     inverse = np.linalg.inv(np.array(LOCATED[0].covariance).reshape(2, 2))
     assert np.einsum("ni,ij,nj->n", border, inverse, border) == pytest.approx(np.full(len(border), CHI2_95))
 

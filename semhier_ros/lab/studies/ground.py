@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from semhier_ros.lab.footage.video import default_video, read_video
 from semhier_ros.lab.options import load_codec
 from semhier_ros.lab.results import Table, record
 from semhier_ros.lab.studies.box_errors import corners
+from semhier_ros.lab.studies.ground_pictures import draw
 from semhier_ros.scene.layout import restore_boxes
 from semhier_ros.scene.objects import Objects, code_objects, find_objects
 
@@ -194,6 +196,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--objects", type=shared.whole(40, 100_000), default=1500, metavar="N", help="at each distance (%(default)s)"
     )
+    parser.add_argument(
+        "--draw", type=Path, metavar="DIR", help="draw the pictures of docs/planners.md there, and stop"
+    )
     shared.seed(parser)
     shared.threads(parser)
     shared.json(parser)
@@ -202,6 +207,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measures, and prints tables."""
     codec = load_codec(options.model, "cpu", options.threads, "scenes")
+    if options.draw is not None:
+        print(*draw(codec, options.draw), sep="\n")
+        return 0
     rng = np.random.default_rng(options.seed)
     mount = Mount.level(HEIGHT)
     error = box_error_of(codec, (LENS.width, LENS.height))
