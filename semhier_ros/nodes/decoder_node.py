@@ -114,9 +114,8 @@ class DecoderNode(ManagedNode):
                 self._outputs[f"{camera}/scene"] = self.create_publisher(SemanticScene, f"{camera}/scene", READINGS)
             self._outputs[f"{camera}/picture"] = self.create_publisher(Image, f"{camera}/picture", 2)
         self._zenoh = values.link_transport == "zenoh"
-        self._planner = PlannerOutputs(
-            self, levels=self._levels, lasting=values.follow or values.scene_rate > 0, zenoh=self._zenoh
-        )
+        self._follows = values.follow or values.scene_rate > 0
+        self._planner = PlannerOutputs(self, levels=self._levels, lasting=self._follows, zenoh=self._zenoh)
         self._republish = self._zenoh and values.republish_blocks
         if self._republish:
             self._make_block_publishers()
@@ -156,7 +155,7 @@ class DecoderNode(ManagedNode):
                 above=values.ask_above,
                 near=values.ask_near,
             )
-        follow = values.follow or values.scene_rate > 0
+        follow = self._follows
         self._streams = {
             camera: DecoderEnd(camera, self._codecs, values.keep_frames, self._hear, tap=tap, follow=follow, ask=ask)
             for camera in values.cameras
@@ -361,7 +360,7 @@ class DecoderNode(ManagedNode):
             found = classification(message, codec.taxonomy.sizes, vision)
             self._outputs[f"{camera}/classification/level_{message.level}"].publish(found)
             return
-        array = detection_2d_array(message, codec.taxonomy.sizes, vision, lasting=self.values.follow)
+        array = detection_2d_array(message, codec.taxonomy.sizes, vision, lasting=self._follows)
         self._outputs[f"{camera}/detections_2d/level_{message.level}"].publish(array)
 
     def _publish_labels(self, camera: str, codec: Any, header: Header) -> None:

@@ -26,7 +26,7 @@ class Painted:
         self.stream_hash = self.model_hash = "1234" + "0" * 12
         self.name = "painted"
 
-    def decoder(self, image_size: tuple[int, int], keep_frames: int) -> Any:
+    def decoder(self, image_size: tuple[int, int], keep_frames: int, follow: bool = False) -> Any:
         def picture(frame: int) -> np.ndarray:
             self.passes.append(1)
             return np.full((image_size[1], image_size[0], 3), frame, np.uint8)

@@ -154,7 +154,7 @@ def test_with_vision_msgs_whole_images_are_classifications_and_scenes_are_boxes(
     try:
         node = module.DecoderNode(context=context, parameter_overrides=overrides)
         node.trigger_configure()
-        node._streams = {"camera": SimpleNamespace(codec=imagenet)}
+        node._streams = {"camera": SimpleNamespace(codec=imagenet, scene=lambda at_ns: None)}
         node._receiver = node._ask = None
         own = imagenet.decoder(image_size=(WIDTH, HEIGHT))
         read = [own.push(block) for block in imagenet.encode(drawn(1), blocks=imagenet.levels)]
