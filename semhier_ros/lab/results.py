@@ -1,8 +1,8 @@
 """Makes the documentation's tables from measured figures: `semhier results`.
 
-Every study writes what it measured with `--json FILE` (see `record`): the figures, the tables made of them, and where
-they come from: command, date, commit, processor, hash of each model. This command turns a folder of such files into
-pages, one a study, and fills the marked places of other documents:
+Every study writes what it measured with `--json FILE`. `semhier results --add STUDY=FILE` takes such a file in, with
+the tables made of it and where it comes from: command, date, commit, processor, hash of the model. Then the folder of
+what was taken in becomes pages, one a study, and the marked places of other documents are filled:
 
     <!-- table link.coarse -->
     <!-- end of table -->
@@ -28,62 +28,41 @@ from typing import Any
 
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError
+from semhier_ros.lab.studies.tables import TABLES, ResultsError, Table
 from semhier_ros.paths import models_dir
 from semhier_ros.whole_file import write_whole
 
 FORMAT = 1
-Cell = str | float | int | None
 PLACE = re.compile(r"(<!-- table ([\w.-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
-class ResultsError(ValueError):
-    """A file of figures, or a marked place, that cannot be used; the text says which and why."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of a study. `name` is unique within its study; a cell of None shows as a dash. `note` stands below."""
-
-    name: str
-    title: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if len(row) != len(self.head):
-                raise ResultsError(f"table {self.name}: a row of {len(row)} cells under {len(self.head)} columns")
-
-    def markdown(self) -> str:
-        """The table as Markdown, with its note."""
-        lines = ["| " + " | ".join(self.head) + " |", "|" + "---|" * len(self.head)]
-        lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in self.rows]
-        return "\n".join(lines) + "\n" + (f"\n{self.note}\n" if self.note else "")
-
-
-def _cell(value: Cell) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else value
-
-
 def record(path: Path, study: str, figures: Mapping[str, Any], tables: Sequence[Table], models: Sequence[Any]) -> None:
+    """Writes figures and tables of `study` to `path` with the present command line; `models` are the codecs measured.
+
+    Raises OSError when the file cannot be written.
+    """
+    command = shlex.join(["semhier", *sys.argv[1:]])
+    keep(path, study, command, figures, tables, {one.name: one.model_hash for one in models})
+
+
+def keep(
+    path: Path, study: str, command: str, figures: Any, tables: Sequence[Table], models: Mapping[str, str]
+) -> None:
     """Writes figures and tables of `study` to `path`, with where they come from.
 
-    models: the codecs or models that were measured (`name`, `stream_hash` and `model_hash` are taken from each).
-    Raises OSError when the file cannot be written.
+    command: what measured them. models: the model hash of each model that was measured, by name. Raises OSError when
+    the file cannot be written.
     """
     whole = {
         "format": FORMAT,
         "study": study,
-        "command": shlex.join(["semhier", *sys.argv[1:]]),
+        "command": command,
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "commit": commit(),
         "processor": processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "models": {one.name: {"stream_hash": one.stream_hash, "model_hash": one.model_hash} for one in models},
+        "models": {name: {"model_hash": value} for name, value in models.items()},
         "tables": [asdict(table) for table in tables],
         "figures": figures,
     }
@@ -197,6 +176,25 @@ def write(folder: Path, out: Path, documents: Sequence[Path], check: bool = Fals
     return changed
 
 
+def add(text: str, command: str, folder: Path) -> None:
+    """Takes a study's result into `folder`. text: `STUDY=FILE`. Raises ResultsError."""
+    name, _, file = text.partition("=")
+    study = name.partition("-")[0]  # speed-road and speed-imagenet are two results of one study
+    if study not in TABLES:
+        raise ResultsError(f"--add {text}: no study {study!r}; one of {', '.join(TABLES)} expected")
+    if not command:
+        raise ResultsError(f"--add {text}: --command has to say what measured it")
+    try:
+        result = json.loads(Path(file).read_text(encoding="utf-8"))
+        tables = TABLES[study](result)
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ResultsError(f"--add {text}: no result of {study} ({type(error).__name__}: {error})") from error
+    rows = result if isinstance(result, list) else [result]
+    known = installed_hashes()
+    models = {str(row["model"]): known.get(str(row["model"]), "") for row in rows if isinstance(row.get("model"), str)}
+    keep(folder / f"{name}.json", name, command, result, tables, models)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `semhier results`."""
     parser.add_argument(
@@ -215,12 +213,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DOCUMENT",
         help="documents whose marked places are filled (README.md and docs/*.md)",
     )
+    parser.add_argument(
+        "--add",
+        action="append",
+        default=[],
+        metavar="STUDY=FILE",
+        help="take in what `semhier measure STUDY --json FILE` wrote here and now, or a sweep's table.json as `replay`",
+    )
+    parser.add_argument("--command", dest="measured_by", default="", metavar="TEXT", help="what measured it")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where something would change")
 
 
 def run(options: argparse.Namespace) -> int:
     """Writes pages and places, or with --check says which are not as they should be."""
     try:
+        for text in options.add:
+            add(text, options.measured_by, options.figures)
         changed = write(options.figures, options.out, options.documents, options.check)
     except (ResultsError, OSError) as error:
         raise CommandError(str(error)) from error

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from semhier_ros.lab import results
-from semhier_ros.lab.results import ResultsError, Table, fill, read, record, write
+from semhier_ros.lab.results import add, fill, keep, read, write
+from semhier_ros.lab.studies.tables import ResultsError, Table
 
 TABLE = Table("main", "What arrives", ("link", "share", "bytes"), [["64kbit", 0.98765, 1234], ["16kbit", None, 7]])
 
 
 @pytest.fixture
 def figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("sys.argv", ["/somewhere/bin/semhier", "measure", "link", "--json", "a b.json"])
     monkeypatch.setattr(results, "installed_hashes", lambda: {"road": "abc"})
-    model = SimpleNamespace(name="road", stream_hash="123", model_hash="abc")
-    record(tmp_path / "figures" / "link.json", "link", {"raw": [1, 2]}, [TABLE], [model])
+    command = "semhier measure link --json 'a b.json'"
+    keep(tmp_path / "figures" / "link.json", "link", command, {"raw": [1, 2]}, [TABLE], {"road": "abc"})
     return tmp_path / "figures"
 
 
 def test_a_record_says_where_its_figures_come_from(figures: Path) -> None:
     written = json.loads((figures / "link.json").read_text())
     assert written["command"] == "semhier measure link --json 'a b.json'"
-    assert written["models"] == {"road": {"stream_hash": "123", "model_hash": "abc"}}
+    assert written["models"] == {"road": {"model_hash": "abc"}}
     assert written["processor"]
     page = read(figures / "link.json", {"road": "abc"}).page()
     assert "model road abc." in page
@@ -68,6 +67,20 @@ def test_what_is_no_file_of_figures_is_refused(tmp_path: Path) -> None:
             read(path, {})
     with pytest.raises(ResultsError, match="a row of 1 cells under 2 columns"):
         Table("x", "x", ("a", "b"), [["1"]])
+
+
+def test_a_studys_result_is_taken_in_with_its_tables(figures: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('{"blocks_per_s": 31000.4, "datagrams_per_s": 9000}')
+    add(f"scheduler={tmp_path / 's.json'}", "semhier measure scheduler", figures)
+    page = read(figures / "scheduler.json", {}).page()
+    assert "| 31,000 | 9,000 |" in page
+    for text, command, words in (
+        ("nothing=x", "c", "no study 'nothing'"),
+        (f"scheduler={tmp_path / 's.json'}", "", "--command has to say"),
+        (f"memory={tmp_path / 's.json'}", "c", "no result of memory"),
+    ):
+        with pytest.raises(ResultsError, match=words):
+            add(text, command, figures)
 
 
 def test_the_documents_hold_what_the_figures_say() -> None:

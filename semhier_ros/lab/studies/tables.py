@@ -7,11 +7,43 @@ holds it, and gives tables in which every codec that was compared has its rows, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from semhier_ros.lab.results import Cell, Table
-
 Result = Mapping[str, Any]
+Cell = str | float | int | None
+
+
+class ResultsError(ValueError):
+    """A file of figures, or a marked place, that cannot be used; the text says which and why."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a study. `name` is unique within its study; a cell of None shows as a dash. `note` stands below."""
+
+    name: str
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.head):
+                raise ResultsError(f"table {self.name}: a row of {len(row)} cells under {len(self.head)} columns")
+
+    def markdown(self) -> str:
+        """The table as Markdown, with its note."""
+        lines = ["| " + " | ".join(self.head) + " |", "|" + "---|" * len(self.head)]
+        lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in self.rows]
+        return "\n".join(lines) + "\n" + (f"\n{self.note}\n" if self.note else "")
+
+
+def _cell(value: Cell) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else value
 
 
 def detection(result: Result) -> list[Table]:
@@ -126,8 +158,8 @@ def link(result: Result) -> list[Table]:
     note = (
         "Medians over the runs. Agreement: AP50 of what arrived with the detector's reading of the uncompressed frame."
     )
-    head = (*head, "bytes/s on the wire", "agreement")
-    return [Table("coarse", "Over thin links, real processes", head, rows, note)]
+    columns = (*head, "bytes/s on the wire", "agreement")
+    return [Table("coarse", "Over thin links, real processes", columns, rows, note)]
 
 
 def replay(rows: Sequence[Result]) -> list[Table]:
