@@ -20,7 +20,7 @@ def test_what_the_recorder_saw_stays() -> None:
 
 
 def test_a_picture_block_that_changes_no_reading_is_in_the_timeline_once_all_before_it_are_there() -> None:
-    answers = [Answer(0, 7, 0, 0.005, 0.005, 0, 0, ())]
+    answers = [Answer(0, 7, 0, 0.005, 0.005, 0, 0, (), "level_0")]
     level, detail, picture = 0, 1, 2
     blocks = [(0, 7, level, 0.004), (0, 7, picture, 0.006), (0, 7, detail, 0.009), (0, 8, level, 0.01)]
     assert ready_times(answers, blocks, 3, 1) == {(0, 7): [0.005, 0.009, 0.009]}

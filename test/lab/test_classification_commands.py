@@ -137,7 +137,6 @@ def test_what_classification_cannot_use_is_named(odd: Path, tmp_path: Path, comp
     assert "'bpg' is not one of jpeg," in said("--codecs", "bpg")
     assert "no model 'nosuchmodel'" in said("--model", "nosuchmodel")
     assert "road reads no whole images" in said("--model", "road")
-    assert "--limit 0: outside" in said("--limit", 0)
     assert "--blocks 99: outside" in said("--blocks", 99)
     assert "--at 0: outside" in said("--at", 300, 0)
     assert "no model 'nosuchfolder'" in said("--codecs", "control:nosuchfolder")
