@@ -6,9 +6,13 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import cv2
+
+from semhier_ros.command import CommandError
 
 _own: Any = None
 
@@ -44,14 +48,25 @@ class Workers:
         count = min(count or len(allowed), tasks)
         for number in range(count):
             cores.put(allowed[-1 - number % len(allowed)] if keep_cores else None)
-        self._pool = context.Pool(count, _begin, (cores, make, arguments))
+        self._pool = ProcessPoolExecutor(count, context, _begin, (cores, make, arguments))
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.terminate()
+        running = list((self._pool._processes or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in running:
+            process.terminate()
 
     def map(self, method: str, tasks: Sequence[Sequence[Any]]) -> Iterator[Any]:
-        """What the objects' `method` gives for each of `tasks` (its arguments), in order."""
-        return self._pool.imap(_call, [(method, task) for task in tasks])
+        """What the objects' `method` gives for each of `tasks` (its arguments), in order.
+
+        Raises CommandError when a process is killed, as a system short of memory does it; what the method raises too.
+        """
+        waiting = [self._pool.submit(_call, (method, task)) for task in tasks]
+        try:
+            for one in waiting:
+                yield one.result()
+        except BrokenProcessPool as error:
+            raise CommandError("a worker process was killed (out of memory?); try fewer with --jobs") from error
