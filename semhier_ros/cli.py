@@ -47,6 +47,7 @@ class Family(NamedTuple):
 STUDIES = {
     "appearance": "a question asked later of object latents: types, from a codec that was trained on groups only",
     "asking": "bytes saved by asking for finer blocks only where a reading is uncertain",
+    "beside": "a detector of others on the same labelled scenes, by the same measure",
     "box_errors": "how wrong received boxes are at each side, after each prefix, on labelled scenes",
     "classification": "whole images: accuracy, divergence, pictures of every prefix, beside others",
     "detection": "AP50 of every prefix at every level, on labelled scenes",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import runpy
 from pathlib import Path
 
 import cv2
@@ -93,6 +94,19 @@ def test_perfect_detections_score_one_and_none_score_nothing() -> None:
     assert score.ap50 == pytest.approx(1)
     assert score.ap == pytest.approx(1)
     assert truth.score(1, [np.empty((0, 6), np.float32)] * len(labels)).ap50 == 0
+
+
+def test_what_is_found_in_an_ignored_region_counts_neither_way() -> None:
+    labels = [np.array([[0, 10, 10, 20, 20.0]])]
+    right, wrong = (0, 0.5, 10, 10, 30, 30), (0, 0.9, 60, 60, 80, 80)
+    found = [np.array([right, wrong], np.float32)]
+    assert Truth(labels, OWNERS, WORDS).score(0, found).ap50 == pytest.approx(0.5, abs=0.01)
+    inside = [np.array([[50, 50, 50, 50.0]])]
+    truth = Truth(labels, OWNERS, WORDS, inside)
+    assert truth.score(0, found).ap50 == pytest.approx(1)
+    assert truth.score(0, found).nodes.keys() == {WORDS[0][0]}
+    beside = [np.array([[75, 75, 50, 50.0]])]
+    assert Truth(labels, OWNERS, WORDS, beside).score(0, found).ap50 == pytest.approx(0.5, abs=0.01)
 
 
 def test_rows_carry_the_path_and_what_else_an_object_may_be() -> None:
@@ -187,6 +201,52 @@ def test_the_result_file_says_what_every_system_needs(scenes: Path, tmp_path: Pa
     assert {row["scale"] for row in webp} == {1.0, 0.65, 0.4}
     assert "<svg" in plot.read_text()
     assert "webp" in plot.read_text()
+
+
+def test_ignored_regions_are_read_and_told(scenes: Path, tmp_path: Path) -> None:
+    (tmp_path / "ignored").mkdir()
+    (tmp_path / "ignored" / "1.txt").write_text("0 .5 .5 1 1\n")
+    out = tmp_path / "out.json"
+    words = ("--codecs", "answer", "--threshold", ".3", "--jobs", "1", "--json", str(out))
+    assert evaluate(scenes, *words) == 0
+    plain = json.loads(out.read_text())
+    assert evaluate(scenes, *words, "--ignored", str(tmp_path / "ignored")) == 0
+    result = json.loads(out.read_text())
+    assert (plain["ignored_boxes"], result["ignored_boxes"]) == (0, 1)
+    assert result["uncompressed"]["ap50"]["L0"] >= plain["uncompressed"]["ap50"]["L0"]
+
+
+def test_a_detector_of_others_is_judged_by_the_same_labels(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = runpy.run_path(str(Path(__file__).parents[1] / "scene" / "tiny_onnx.py"))
+    box = np.array([[[0.4, 0.5, 0.6, 0.7]]]) * [*tiny["SIZE"], *tiny["SIZE"]]
+    outputs = {"labels": np.array([[5]]), "boxes": box, "scores": np.array([[0.8]])}
+    file = tiny["write_detector"](tmp_path / "bus.onnx", outputs, extra={"orig_target_sizes": (1, 2)})
+    out = tmp_path / "out.json"
+
+    def beside(*more: str) -> int:
+        folders = ["--images", str(scenes / "images"), "--labels", str(scenes / "labels"), "--json", str(out)]
+        return main(["measure", "beside", *folders, "--detector", str(file), "--layout", "detr-labels", *more])
+
+    assert beside("--as", "bus=vehicle", "--alone") == 0
+    result = json.loads(out.read_text())
+    assert result["detector"]["ap50_by_class"] == {"vehicle": pytest.approx(0.5, abs=0.2)}
+    assert "model" not in result
+    assert beside("--as", "bus=heavy") == 0
+    result = json.loads(out.read_text())
+    assert result["level"] == 1
+    assert result["model"]["name"] == "road"
+    assert set(result["model"]["ap50_by_class"]) == {"heavy", "car-like", "two-wheeler", "three-wheeler"} & set(
+        result["detector"]["ap50_by_class"]
+    )
+    for words, complaint in (
+        (("bus=lorry",), "'lorry' is no node of road21"),
+        (("tram=vehicle",), "'tram' is no class"),
+        (("bus=vehicle", "car=car-like"), "one level wanted"),
+    ):
+        assert beside("--as", *words) == 2
+        assert complaint in capsys.readouterr().err
 
 
 def test_inputs_that_cannot_be_used_are_named(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,10 +44,12 @@ class Notes(Counter[str]):
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and the file of its labels, which need not exist where nothing is in the picture."""
+    """A picture, the file of its labels, which need not exist where nothing is in the picture, and that of its ignored
+    regions."""
 
     picture: Path
     labels: Path | None
+    ignored: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +60,14 @@ class Labelled:
     label: int
 
 
-def find_scenes(images: Path, labels: Path | None, split: Path | None) -> list[Scene]:
+def find_scenes(images: Path, labels: Path | None, split: Path | None, ignored: Path | None = None) -> list[Scene]:
     """The scenes of a folder in order of their names, or those that a text file lists; without `labels` if None.
+    ignored: a folder of YOLO files, as of the labels, of regions that count neither way.
 
     Raises LabelError or FootageError when a folder or a listed picture is missing, there are no pictures, or none of
     them has labels.
     """
-    for option, folder in (("--images", images), ("--labels", labels)):
+    for option, folder in (("--images", images), ("--labels", labels), ("--ignored", ignored)):
         if folder is not None and not folder.is_dir():
             raise LabelError(f"{option} {folder}: no such folder")
     pictures = picture_files(images) if split is None else listed(split, images)
@@ -74,7 +77,9 @@ def find_scenes(images: Path, labels: Path | None, split: Path | None) -> list[S
         raise LabelError(
             f"--labels {labels}: no file there belongs to a picture; {shown(Path(pictures[0].stem))}.txt would"
         )
-    return [Scene(path, labels / f"{path.stem}.txt") for path in pictures]
+    return [
+        Scene(path, labels / f"{path.stem}.txt", ignored / f"{path.stem}.txt" if ignored else None) for path in pictures
+    ]
 
 
 def read_text(path: Path) -> str:

@@ -39,22 +39,36 @@ class LevelScore(NamedTuple):
 
 
 class Truth:
-    """The labels of a set of scenes at every level. owners: per level, the node above each leaf. names: per level."""
+    """The labels of a set of scenes at every level.
+
+    labels: per scene rows (leaf, x0, y0, w, h). owners: per level, the node above each leaf. names: per level.
+    ignored: per scene boxes n,4 (x0, y0, w, h) where something unlabelled may be: what is found mostly inside one is
+    neither right nor wrong (COCO's crowds, of every node that occurs).
+    """
 
     def __init__(
         self,
         labels: Sequence[NDArray[np.float64]],
         owners: Sequence[NDArray[np.intp]],
         names: Sequence[Sequence[str]],
+        ignored: Sequence[NDArray[np.float64]] = (),
     ):
         self.names, self.scenes = names, len(labels)
         self.levels = len(owners)
-        self._truth = [self._level(labels, owner, len(names[level])) for level, owner in enumerate(owners)]
+        self._truth = [self._level(labels, owner, len(names[level]), ignored) for level, owner in enumerate(owners)]
 
-    def _level(self, labels: Sequence[NDArray[np.float64]], owner: NDArray[np.intp], nodes: int) -> Any:
+    def _level(
+        self,
+        labels: Sequence[NDArray[np.float64]],
+        owner: NDArray[np.intp],
+        nodes: int,
+        ignored: Sequence[NDArray[np.float64]],
+    ) -> Any:
         from faster_coco_eval import COCO
 
-        boxes = [(scene, int(owner[int(row[0])]), row[1:]) for scene, rows in enumerate(labels) for row in rows]
+        boxes = [(scene, int(owner[int(row[0])]), row[1:], 0) for scene, rows in enumerate(labels) for row in rows]
+        occurring = sorted({node for _, node, _, _ in boxes})
+        boxes += [(scene, node, box, 1) for scene, rows in enumerate(ignored) for box in rows for node in occurring]
         return COCO(
             {
                 "images": [{"id": scene + 1} for scene in range(len(labels))],
@@ -66,9 +80,9 @@ class Truth:
                         "category_id": node + 1,
                         "bbox": box.tolist(),
                         "area": float(box[2] * box[3]),
-                        "iscrowd": 0,
+                        "iscrowd": crowd,
                     }
-                    for number, (scene, node, box) in enumerate(boxes)
+                    for number, (scene, node, box, crowd) in enumerate(boxes)
                 ],
             }
         )

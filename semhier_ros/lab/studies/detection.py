@@ -78,9 +78,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Judged:
-    """One scene: its labels and what every system said of it."""
+    """One scene: its labels (class, x0, y0, w, h), what is ignored (x0, y0, w, h), and what all systems said."""
 
     labels: NDArray[np.float64]
+    ignored: NDArray[np.float64]
     outcomes: list[Outcome]
 
 
@@ -133,7 +134,10 @@ class SceneJudge:
         assert scene.labels is not None
         leaves = self.codec.taxonomy.sizes[-1]
         labels = read_labels(scene.labels, picture.shape[1], picture.shape[0], leaves)
-        return Judged(labels, self.outcomes(picture))
+        ignored = np.zeros((0, 4))
+        if scene.ignored is not None:
+            ignored = read_labels(scene.ignored, picture.shape[1], picture.shape[0])[:, 1:]
+        return Judged(labels, ignored, self.outcomes(picture))
 
     def outcomes(self, picture: Picture) -> list[Outcome]:
         """What every system of the plan says of a picture (H,W,3 uint8 RGB)."""
@@ -257,12 +261,13 @@ def summarise(judged: Sequence[Judged], codec: Codec) -> dict[str, Any]:
     """The result file's content: `uncompressed` and the rows of every codec, fewest bytes first."""
     names = [codec.taxonomy.names(level) for level in range(codec.levels)]
     owners = [np.asarray(codec.taxonomy.owner(level)) for level in range(codec.levels)]
-    truth = Truth([scene.labels for scene in judged], owners, names)
+    truth = Truth([scene.labels for scene in judged], owners, names, [scene.ignored for scene in judged])
     result: dict[str, Any] = {
         "model": codec.name,
         "model_hash": codec.model_hash,
         "scenes": len(judged),
         "boxes": int(sum(len(scene.labels) for scene in judged)),
+        "ignored_boxes": int(sum(len(scene.ignored) for scene in judged)),
         "levels": {f"L{level}": list(words) for level, words in enumerate(names)},
     }
     codecs: dict[str, list[dict[str, Any]]] = {}
@@ -332,6 +337,11 @@ def table(result: dict[str, Any]) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.images(parser)
     shared.labels(parser, "folder of YOLO label files of the same names")
+    parser.add_argument(
+        "--ignored",
+        type=Path,
+        help="folder of YOLO files of regions that count neither way, since something unlabelled may be there",
+    )
     shared.model(parser)
     shared.device(parser)
     shared.jobs(parser)
@@ -388,9 +398,13 @@ def make_plan(options: argparse.Namespace, codec: Codec) -> Plan:
 
 
 def run(options: argparse.Namespace) -> int:
+<<<<<<< HEAD
     """Judges every scene, scores every system."""
     scenes = find_scenes(options.images, options.labels, options.split)
     codec = load_codec(options.model, options.device, kind="scenes")
+=======
+    scenes = find_scenes(options.images, options.labels, options.split, options.ignored)[: options.limit]
+>>>>>>> dfeaa6a (Ignored regions in AP; a detector of others judged beside ours)
     try:
         plan = make_plan(options, codec)
     except (ValueError, FileNotFoundError) as error:

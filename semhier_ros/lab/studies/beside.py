@@ -1,0 +1,132 @@
+"""`semhier measure beside`: a detector of others on the same labelled scenes, judged by the same labels and ignored
+regions.
+
+    semhier measure beside --images S/images --labels S/labels --ignored S/ignored --model road \\
+        --detector yolox_nano.onnx --names coco80 --size 736 416 --as person=vulnerable car=vehicle
+
+What the detector calls `person` is compared with the labels of the tree's node `vulnerable`; classes that are not named
+are left out. Beside it stands, unless --alone, what the model's own detector finds, with nothing coded.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from semhier_ros import options as shared
+from semhier_ros.command import CommandError
+from semhier_ros.lab.footage.labels import find_scenes, read_labels
+from semhier_ros.lab.footage.video import read_picture
+from semhier_ros.lab.options import finish, load_codec
+from semhier_ros.lab.scoring.coco import LevelScore, Rows, Truth
+from semhier_ros.scene.detectors.layouts import DetectorError, find_layout
+from semhier_ros.scene.detectors.names import read_names
+from semhier_ros.scene.detectors.runtime import Detector, Found
+from semhier_ros.taxonomy import Taxonomy
+
+LEAST = 0.01  # score from which a detector's list goes on
+
+
+def read_meanings(pairs: Sequence[str], taxonomy: Taxonomy, names: Sequence[str]) -> tuple[int, dict[int, int]]:
+    """The level that all nodes of `name=node` belong to, and the node of each class.
+
+    Raises CommandError for a class or node that there is not, and nodes of several levels.
+    """
+    found: dict[int, int] = {}
+    levels = set()
+    for pair in pairs:
+        name, equals, node = pair.partition("=")
+        if not equals or name not in names:
+            raise CommandError(f"--as {pair}: a class of the detector = a node of the tree; {name!r} is no class")
+        held = [level for level in range(len(taxonomy.levels)) if node in taxonomy.names(level)]
+        if not held:
+            raise CommandError(f"--as {pair}: {node!r} is no node of {taxonomy.name}")
+        levels.add(held[0])
+        found[list(names).index(name)] = taxonomy.names(held[0]).index(node)
+    if len(levels) != 1:
+        raise CommandError(f"--as: nodes of levels {sorted(levels)}; one level wanted")
+    return levels.pop(), found
+
+
+def rows_of_found(found: Found, nodes: dict[int, int]) -> Rows:
+    """Detections (node, score, corners) of one scene: each box under every node that its classes mean, with the best of
+    their scores."""
+    rows: list[NDArray[np.float32]] = []
+    for node in sorted(set(nodes.values())):
+        kinds = [kind for kind, own in nodes.items() if own == node]
+        score = found.scores[:, kinds].max(axis=1) if len(found) else np.zeros(0, np.float32)
+        said = np.flatnonzero(score >= LEAST)
+        first = np.full((len(said), 1), node, np.float32)
+        rows.append(np.concatenate([first, score[said, None], found.boxes[said]], axis=1, dtype=np.float32))
+    return np.concatenate(rows)
+
+
+def in_words(score: LevelScore) -> dict[str, Any]:
+    return {"ap50": score.ap50, "ap": score.ap, "ap50_by_size": score.sizes, "ap50_by_class": score.nodes}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    shared.images(parser)
+    shared.labels(parser, "folder of YOLO label files of the same names")
+    shared.model(parser)
+    shared.json(parser)
+    parser.add_argument("--ignored", type=Path, help="folder of YOLO files of regions that count neither way")
+    parser.add_argument("--detector", type=Path, required=True, help="ONNX file")
+    parser.add_argument("--layout", help="how to read it (default: as its tensors suggest)")
+    parser.add_argument("--names", default="coco80", help="its classes, a list's name or a file (%(default)s)")
+    parser.add_argument("--size", type=int, nargs=2, metavar=("W", "H"), help="of its input (default: the file's own)")
+    parser.add_argument("--as", dest="meanings", nargs="+", required=True, metavar="CLASS=NODE", help="what it means")
+    parser.add_argument("--alone", action="store_true", help="without the model's own detector")
+
+
+def run(options: argparse.Namespace) -> int:
+    from semhier_ros.lab.studies.detection_scene import Plan, SceneJudge
+
+    codec = load_codec(options.model, kind="scenes")
+    try:
+        names = read_names(options.names)
+        level, nodes = read_meanings(options.meanings, codec.taxonomy, names)
+        layout = find_layout(options.layout) if options.layout else None
+        size = (options.size[0], options.size[1]) if options.size else None
+        detector = Detector.open(options.detector, names, layout=layout, names=names, size=size, threads=1)
+    except DetectorError as error:
+        raise CommandError(str(error)) from error
+    scenes = find_scenes(options.images, options.labels, options.split, options.ignored)[: options.limit]
+    judge = None if options.alone else SceneJudge(codec, Plan((), 1))
+    labels, ignored, theirs, ours = [], [], [], []
+    for scene in tqdm(scenes, desc="scenes", unit="scene", mininterval=2):
+        picture = read_picture(scene.picture)
+        assert scene.labels is not None
+        sides = (picture.shape[1], picture.shape[0])
+        labels.append(read_labels(scene.labels, *sides, codec.taxonomy.sizes[-1]))
+        ignored.append(read_labels(scene.ignored, *sides)[:, 1:] if scene.ignored else np.zeros((0, 4)))
+        theirs.append(rows_of_found(detector.detect(picture, LEAST), nodes))
+        if judge:
+            ours.append(judge.dense(picture)[level])
+    owners = [np.asarray(codec.taxonomy.owner(depth)) for depth in range(codec.levels)]
+    truth = Truth(labels, owners, [codec.taxonomy.names(depth) for depth in range(codec.levels)], ignored)
+    result: dict[str, Any] = {
+        "scenes": len(scenes),
+        "boxes": int(sum(map(len, labels))),
+        "ignored_boxes": int(sum(map(len, ignored))),
+        "level": level,
+        "detector": {"file": options.detector.name, "sha256": detector.spec.sha256, "size": list(detector.size)}
+        | in_words(truth.score(level, theirs)),
+    }
+    lines = [_line(options.detector.name, result["detector"])]
+    if judge:
+        result["model"] = {"name": codec.name, "hash": codec.model_hash} | in_words(truth.score(level, ours))
+        lines.append(_line(codec.name, result["model"]))
+    return finish(result, options.json, "\n".join(lines))
+
+
+def _line(name: str, row: dict[str, Any]) -> str:
+    nodes = "  ".join(f"{node} {value:.3f}" for node, value in row["ap50_by_class"].items())
+    sizes = "  ".join(f"{size} {value:.3f}" for size, value in row["ap50_by_size"].items() if value is not None)
+    return f"{name:>24}  AP50 {nodes}; over these nodes {sizes}"
