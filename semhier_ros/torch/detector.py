@@ -74,19 +74,25 @@ class Detector(nn.Module):
         nn.init.constant_(self.geometry[-1].bias[:1], -float(torch.tensor(1 / PRIOR_OBJECTNESS - 1).log()))
 
     def forward(self, image: Tensor) -> DetectorOutput:
-        edges, *levels = self.trunk(image)
+        return self.look(*self.trunk(image))
+
+    def look(self, edges: Tensor, *levels: Tensor) -> DetectorOutput:
+        """The trunk's four maps (strides 4, 8, 16, 32) to `DetectorOutput`."""
+        shared = self.tower(self.neck(edges, *levels))
+        geometry = self.geometry(shared)
+        features = self.meaning(shared)
+        return DetectorOutput(geometry[:, :1], box_of_sides(geometry[:, 1:]), self.types(features), features)
+
+    def neck(self, edges: Tensor, *levels: Tensor) -> Tensor:
+        """The trunk's four maps in one, of stride 8."""
         fine, middle, coarse = (lateral(level) for lateral, level in zip(self.lateral, levels, strict=True))
         fine = fine + self.edges(edges)
         coarse = coarse + self.context(coarse)
         middle = self.merge[1](middle + nn.functional.interpolate(coarse, scale_factor=2.0, mode="nearest"))
-        fine = self.merge[0](fine + nn.functional.interpolate(middle, scale_factor=2.0, mode="nearest"))
-        shared = self.tower(fine)
-        geometry = self.geometry(shared)
-        features = self.meaning(shared)
-        return DetectorOutput(geometry[:, :1], _box_of_sides(geometry[:, 1:]), self.types(features), features)
+        return self.merge[0](fine + nn.functional.interpolate(middle, scale_factor=2.0, mode="nearest"))
 
 
-def _box_of_sides(raw: Tensor) -> Tensor:
+def box_of_sides(raw: Tensor) -> Tensor:
     """Predicted log distances to the left, top, right and bottom side to (dx, dy, log w, log h), all in cells."""
     left, top, right, bottom = raw.clamp(-4.0, 5.0).exp().split(1, dim=1)
     width, height = left + right, top + bottom

@@ -60,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     road.set_defaults(trainer=run_road)
     whole = kinds.add_parser("imagenet", help="one answer per picture, along a tree of the ImageNet classes")
     importlib.import_module("semhier_ros.training.imagenet").add_arguments(whole)
+    street_module = importlib.import_module("semhier_ros.training.street")
+    street = kinds.add_parser(
+        "street", help="people and more for a detector of vehicles", description=street_module.__doc__
+    )
+    street.formatter_class = argparse.RawDescriptionHelpFormatter
+    street_module.add_arguments(street)
     reference_codec = importlib.import_module("semhier_ros.training.reference_codec")
     summary = "weights of a learned codec to compare with: CompressAI's, for `compressai:PATH`"
     reference = kinds.add_parser("reference", help=summary, description=reference_codec.__doc__)

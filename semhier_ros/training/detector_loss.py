@@ -7,18 +7,21 @@ alone (Liu et al., "Training-Time-Friendly Network", arXiv 1909.00700), which is
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from semhier_ros.torch.detector import DetectorOutput
 
 
-def focal_loss(logits: Tensor, heat: Tensor) -> Tensor:
-    """CornerNet's focal loss, per object."""
+def focal_loss(logits: Tensor, heat: Tensor, trust: Tensor | None = None) -> Tensor:
+    """CornerNet's focal loss, per object. trust: of heat's shape, how much each cell's background counts (1)."""
     probability = logits.sigmoid().clamp(1e-5, 1 - 1e-5)
     positive = heat.eq(1.0)
     found = (probability.log() * (1 - probability) ** 2)[positive].sum()
-    background = ((1 - probability).log() * probability**2 * (1 - heat) ** 4)[~positive].sum()
+    background = (1 - probability).log() * probability**2 * (1 - heat) ** 4
+    background = (background if trust is None else background * trust)[~positive].sum()
     return -(found + background) / positive.sum().clamp(min=1)
 
 
@@ -70,3 +73,74 @@ def detector_loss(
         "box": 3.0 * (giou_loss(predicted, wanted) * share).sum() / total,
         "type": (naming * share).sum() / total,
     }
+
+
+class CellTargets(NamedTuple):
+    """What cells teach, from pictures whose sets do not all label the same: heat n (1: an object's centre); background
+    n, how much the cell counts as background (0 in ignored regions); weight n, as part of an object; box n,4 corners in
+    cells; words n, what the label says; seen n,T: false for leaves that the cell's set does not label."""
+
+    heat: Tensor
+    background: Tensor
+    weight: Tensor
+    box: Tensor
+    words: Tensor
+    seen: Tensor
+
+
+def cell_loss(
+    objectness: Tensor, box: Tensor, types: Tensor, targets: CellTargets, members: list[Tensor], rarity: Tensor
+) -> dict[str, Tensor]:
+    """The three parts of the loss of some cells: objectness n logits, box n,4 corners in cells, types n,T logits.
+
+    members: per level, finest first, words x leaves: the leaves that a word leaves open there; rarity: per word.
+
+    A word that several leaves share teaches their sum. Background teaches only what would have been labelled: it is
+    weighed by the chance that an object in the cell would be of a type that its set labels.
+    """
+    teach = targets.weight > 0
+    share = targets.weight[teach]
+    total = share.sum().clamp(min=1e-4)
+    log_types = types.log_softmax(1)
+    rows, said = log_types[teach], targets.words[teach]
+    naming = torch.zeros_like(share)
+    for level, member in enumerate(members):
+        open_to = member[said]
+        value = -rows.masked_fill(~open_to, -torch.inf).logsumexp(-1)
+        if level == 0:
+            value = rarity[said] * (0.95 * value - 0.05 * (rows * open_to).sum(-1) / open_to.sum(-1))
+        naming = naming + value
+    trust = targets.background * (log_types.detach().exp() * targets.seen).sum(1)
+    return {
+        "centre": focal_loss(objectness, targets.heat, trust),
+        "box": 3.0 * (giou_loss(box[teach].T, targets.box[teach].T) * share).sum() / total,
+        "type": (naming * share).sum() / total,
+    }
+
+
+def street_loss(
+    output: DetectorOutput,
+    heat: Tensor,
+    weight: Tensor,
+    box: Tensor,
+    words: Tensor,
+    known: Tensor,
+    seen: Tensor,
+    members: list[Tensor],
+    rarity: Tensor,
+) -> dict[str, Tensor]:
+    """`cell_loss` of every cell of a batch. words: B,H,W, what a label says; known: B,H,W, false in ignored regions;
+    seen: B,T, false for leaves that a picture's set does not label."""
+    cells = weight.numel()
+    every = seen[:, None, None].expand(-1, *weight.shape[1:], -1).reshape(cells, -1)
+    targets = CellTargets(
+        heat.reshape(cells),
+        known.reshape(cells).float(),
+        weight.reshape(cells),
+        box.permute(0, 2, 3, 1).reshape(cells, 4),
+        words.reshape(cells),
+        every,
+    )
+    corners = boxes_of(output.box).permute(0, 2, 3, 1).reshape(cells, 4)
+    types = output.types.permute(0, 2, 3, 1).reshape(cells, -1)
+    return cell_loss(output.objectness.reshape(cells), corners, types, targets, members, rarity)

@@ -1,0 +1,377 @@
+"""The stages of `semhier train street`: catalogue, teacher's word, the detector widened, labels settled, pictures told.
+
+Each goes on where it was stopped. `training.street` holds their options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from semhier_ros.codec.picture_blocks import channels_of
+from semhier_ros.scene.detectors.layouts import DetectorError
+from semhier_ros.scene.detectors.names import read_names
+from semhier_ros.scene.objects import DetectorMaps, Objects, find_objects
+from semhier_ros.taxonomy import Taxonomy
+from semhier_ros.torch.detector import STRIDE, Detector
+from semhier_ros.torch.picture import GROUPS, PictureModel
+from semhier_ros.torch.scene_backend import DetectorGraph, as_input
+from semhier_ros.training import adapt as adapting
+from semhier_ros.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from semhier_ros.training.detector import parameter_groups, start_from
+from semhier_ros.training.detector_loss import street_loss
+from semhier_ros.training.device import adamw, autocast, depthwise_in_float32, pick_device
+from semhier_ros.training.errors import MissingFile, TrainingError
+from semhier_ros.training.fit import Course, Loss, fit
+from semhier_ros.training.loader import Loader, workers_for
+from semhier_ros.training.picture_form import PAINTED, SCENES, start_picture
+from semhier_ros.training.road_data import CANVAS
+from semhier_ros.training.street_data import IGNORED, READERS, Recipe, StreetSet, read_picture
+from semhier_ros.training.street_scenes import StreetSamples, StreetScenes, load_street, read_catalogue
+from semhier_ros.training.teachers import VIEWS, Teacher, ask, intersection_over_union
+
+Floats = NDArray[np.float32]
+AGREED = 0.5  # intersection over union from which a found object and a label are the same
+SURE = 0.35  # objectness from which an object that is found where the teacher doubts is settled as one
+
+
+class Street:
+    """Recipe, tree and teacher's names of a run, from its options."""
+
+    def __init__(self, options: argparse.Namespace):
+        self.taxonomy = Taxonomy.load(options.taxonomy)
+        self.recipe = Recipe.load(options.sources, self.taxonomy, options.data)
+        self.kinds = read_names(options.names)
+        self.out: Path = options.out
+        self.splits: Path = options.splits
+
+    def scenes(self, split: str) -> StreetScenes:
+        return load_street(self.out, self.splits, split, self.recipe, self.kinds)
+
+    def members(self) -> list[Tensor]:
+        """Per level, finest first: words x leaves, which leaves a word leaves open there."""
+        own = self.recipe.members
+        made = [own]
+        for level in range(len(self.taxonomy.levels) - 2, -1, -1):
+            owner = np.asarray(self.taxonomy.owner(level))
+            above = np.eye(int(owner.max()) + 1, dtype=bool)[owner]  # leaves x nodes
+            made.append((own @ above) @ above.T)
+        return [torch.from_numpy(member > 0) for member in made]
+
+
+def gather(options: argparse.Namespace) -> Path:
+    """Write `catalogue.jsonl`: every picture of the splits with what its set labels."""
+    street = Street(options)
+    path = street.out / "catalogue.jsonl"
+    street.out.mkdir(parents=True, exist_ok=True)
+    wanted = {
+        key for split in ("train", "choose") for key in (options.splits / f"{split}.txt").read_text().splitlines()
+    }
+    with path.open("w") as file:
+        for part in street.recipe.sets:
+            only = {part.folder / key.split("/", 1)[1] for key in wanted if key.startswith(f"{part.name}/")}
+            for picture, labels in READERS[part.reader](part, names_of(part), only).items():
+                card = {
+                    "key": f"{part.name}/{picture.relative_to(part.folder)}",
+                    "file": str(picture),
+                    "words": labels.words,
+                    "boxes": np.round(labels.boxes.astype(float), 2).tolist(),
+                    "ignored": np.round(labels.ignored.astype(float), 2).tolist(),
+                }
+                file.write(json.dumps(card) + "\n")
+    return path
+
+
+def names_of(part: StreetSet) -> tuple[str, ...]:
+    """The classes of a set: of a file in its folder, or a list's name; none where its labels are words.
+
+    Raises:
+        TrainingError: there is no such file or list.
+    """
+    if part.names is None:
+        return ()
+    own = part.folder / part.names
+    try:
+        return read_names(own if own.exists() else part.names)
+    except DetectorError as error:
+        raise TrainingError(f"sets.{part.name}: {own}: {error}") from error
+
+
+def teach(options: argparse.Namespace) -> Path:
+    """Ask the teacher about every picture of the catalogue, one view after the other."""
+    if options.teacher is None:
+        raise TrainingError("teacher: nobody to ask; give --teacher detector.onnx")
+    cv2.setNumThreads(1)
+    street = Street(options)
+    entries = read_catalogue(street.out / "catalogue.jsonl")
+    teacher = Teacher(options.teacher, street.kinds, options.layout, options.threads)
+    folder = street.out / "said" / options.teacher.stem
+    for view in VIEWS[: options.views]:
+        ask(
+            teacher,
+            {key: entry.file for key, entry in entries.items()},
+            view,
+            folder / f"{view.name}.jsonl",
+            read_picture,
+        )
+    return folder
+
+
+def start_wider(detector: Detector, folder: Path, classes: tuple[str, ...]) -> None:
+    """Begin with the detector of a model folder; types that it knows by name keep what names them there, others begin
+    as improbable."""
+    from safetensors.torch import load_file
+
+    start_from(detector, folder)
+    old = Taxonomy.load(folder / "taxonomy.yaml")
+    given = load_file(folder / "weights.safetensors")
+    with torch.no_grad():
+        detector.types.weight.normal_(0, 0.02)
+        detector.types.bias.fill_(-1.0)
+        for row, name in enumerate(old.names(len(old.levels) - 1)):
+            if name in classes:
+                detector.types.weight[classes.index(name)] = given["detector.detector.types.weight"][row].float()
+                detector.types.bias[classes.index(name)] = given["detector.detector.types.bias"][row].float()
+
+
+def word_weights(scenes: StreetScenes, words: int) -> NDArray[np.float32]:
+    """Rarer words weigh a little more, as in `training.detector`; counted as often as they are drawn."""
+    counts = np.zeros(words)
+    for rows, chance in zip(scenes.boxes, scenes.draw, strict=True):
+        counts += np.bincount(rows[rows[:, 0] >= 0, 0].astype(int), minlength=words) * chance * len(scenes)
+    middle = np.median(counts[counts > 0]) if (counts > 0).any() else 1.0
+    return ((middle / np.maximum(counts, 10)) ** 0.25).clip(0.3, 2.5).astype(np.float32)
+
+
+def adapt(options: argparse.Namespace) -> Path:
+    """Widen the detector of the model folder `start`, its trunk and neck fixed: `adapted.pt`."""
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(1)
+    torch.manual_seed(options.seed)
+    street = Street(options)
+    scenes = street.scenes("train")
+    network = Detector(len(street.recipe.leaves))
+    start_wider(network, options.start, street.recipe.leaves)
+    network.eval()
+    blank = torch.zeros(1, CANVAS[1], CANVAS[0], 3, dtype=torch.uint8)
+    fixed = adapting.compiled(adapting.Fixed(network), blank, street.out / "fixed.onnx", options.threads)
+    looks = adapting.choose_looks(scenes, options.looks, options.seed)
+    maps = adapting.look(scenes, looks, fixed, street.out / "looks" / "maps.npy")
+    path = street.out / "adapted.pt"
+    saved = load_checkpoint(path)
+    done = 0
+    if saved is not None:
+        network.load_state_dict(saved["average"])
+        done = int(saved["step"])
+    learning = adapting.Learning(network)
+    weights = torch.from_numpy(word_weights(scenes, len(street.recipe.words)))
+    for number in range(done // max(1, options.steps // options.rounds), options.rounds):
+        cells = adapting.choose_cells(scenes, looks, maps, learning, options.seed + number)
+        steps = options.steps // options.rounds
+        rate = options.lr * 0.5**number
+        adapting.learn(
+            scenes, looks, maps, cells, learning, street.members(), weights, steps, rate, seed=options.seed + number
+        )
+        save_checkpoint(path, {"average": network.state_dict(), "step": steps * (number + 1)})
+    return path
+
+
+class StreetLoss:
+    """The loss of a batch of `StreetSamples` (`fit.StepLoss`)."""
+
+    def __init__(self, detector: Detector, members: list[Tensor], weights: Tensor):
+        self.detector, self.members, self.weights = detector, members, weights
+
+    def __call__(self, batch: Sequence[Tensor], random: np.random.Generator | None = None) -> Loss:
+        images, *targets = batch
+        output = self.detector(as_input(images, torch.float32).contiguous(memory_format=torch.channels_last))
+        with autocast(images.device, False):
+            output = type(output)(*(part.float() for part in output))
+            parts = street_loss(output, *targets, self.members, self.weights)
+            return Loss(torch.stack(list(parts.values())).sum(), parts)
+
+
+def detector(options: argparse.Namespace) -> Path:
+    """Train the whole detector, from `adapted.pt` or else the model folder `start`: `detector.pt`. With 0 minutes it is
+    what it begins with."""
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    street = Street(options)
+    device = pick_device(options.device)
+    scenes = street.scenes("train")
+    checkpoint = Checkpoint(street.out / "detector.pt", {"classes": list(street.recipe.leaves)})
+    network = Detector(len(street.recipe.leaves))
+    if not checkpoint.path.exists():
+        adapted = load_checkpoint(street.out / "adapted.pt")
+        if adapted is None:
+            start_wider(network, options.start, street.recipe.leaves)
+        else:
+            network.load_state_dict(adapted["average"])
+    network.to(device).to(memory_format=torch.channels_last)
+    depthwise_in_float32(network)
+    optimizer = adamw(parameter_groups(network, options.rate), options.rate, weight_decay=0.02)
+    members = [member.to(device) for member in street.members()]
+    weights = torch.from_numpy(word_weights(scenes, len(street.recipe.words))).to(device)
+    samples = StreetSamples(scenes, tuple(options.crop), options.seed)
+    workers = workers_for(device, options.threads) if options.workers is None else options.workers
+    course = Course(
+        options.detector_steps,
+        options.minutes,
+        clip=10.0,
+        bf16=options.bf16,
+        seed=options.seed,
+        name="detector",
+    )
+    loader = Loader(samples, options.batch, workers, device)
+    fit(network, optimizer, loader, StreetLoss(network, members, weights), course, checkpoint)
+    return checkpoint.path
+
+
+def found_by(graph: Any, canvas: NDArray[np.uint8], least: float, most: int = 63) -> Objects:
+    """What a compiled detector graph finds on a canvas."""
+    objectness, box, types, features = (part[0] for part in graph.infer([canvas[None]]).values())
+    return find_objects(DetectorMaps(objectness[0], box, types, features), least, most)
+
+
+def settle_rows(rows: Floats, found: Objects, members: NDArray[np.bool_], leaf_of: NDArray[np.intp]) -> Floats:
+    """Rows (leaf, box) out of rows (word or IGNORED, box) on a canvas and what the adapted detector finds there.
+
+    A word that several leaves share becomes the one that the detector thinks likeliest, `leaf_of` the word where it
+    sees nothing. An ignored region where the detector surely sees one object of the same box is that object.
+    """
+    middle, half = found.boxes[:, :2] * STRIDE, found.boxes[:, 2:] * STRIDE / 2
+    boxes = np.concatenate([middle - half, middle + half], 1)
+    overlap = intersection_over_union(rows[:, 1:], boxes)
+    settled = []
+    taken = rows[rows[:, 0] >= 0, 1:]
+    for row, shared in zip(rows, overlap, strict=True):
+        best = int(shared.argmax()) if len(found) else -1
+        agreed = best >= 0 and shared[best] >= AGREED
+        word = int(row[0])
+        if word != IGNORED:
+            open_to = members[word]
+            leaf = int(np.where(open_to, found.leaves[best], -np.inf).argmax()) if agreed else int(leaf_of[word])
+            settled.append((leaf, *row[1:]))
+        elif agreed and found.objectness[best] >= SURE:
+            own = boxes[best : best + 1]
+            if not len(taken) or intersection_over_union(own, taken).max() < AGREED:
+                settled.append((int(found.leaves[best].argmax()), *own[0]))
+                taken = np.concatenate([taken, own])
+    return np.asarray(settled, np.float32).reshape(-1, 5)
+
+
+def settle(options: argparse.Namespace) -> Path:
+    """Write scenes with one leaf for each object, `settled/data.yaml`, from which `semhier train road model` takes
+    object codec, tables and calibration."""
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(1)
+    street = Street(options)
+    leaves = street.recipe.leaves
+    network = Detector(len(leaves))
+    saved = load_checkpoint(street.out / "detector.pt")
+    if saved is None:
+        raise MissingFile(f"{street.out}/detector.pt: missing; run the adapt and detector stages first")
+    network.load_state_dict(saved["average"])
+    blank = torch.zeros(1, CANVAS[1], CANVAS[0], 3, dtype=torch.uint8)
+    graph = adapting.compiled(DetectorGraph(network), blank, street.out / "adapted.onnx", options.threads)
+    folder = street.out / "settled"
+    first = street.recipe.members.argmax(1)
+    random = np.random.default_rng(options.seed)
+    for split, name in (("train", "train"), ("choose", "val")):
+        scenes = street.scenes(split)
+        count = min(len(scenes), options.settled if split == "train" else len(scenes))
+        chosen = random.choice(len(scenes), size=count, replace=False, p=scenes.draw if split == "train" else None)
+        for kind in ("images", "labels"):
+            (folder / kind / name).mkdir(parents=True, exist_ok=True)
+        for row in tqdm(sorted(int(own) for own in chosen), desc=f"settle {split}", mininterval=20):
+            canvas, rows = adapting.on_canvas(scenes, row, 1.0, False)
+            settled = settle_rows(rows, found_by(graph, canvas, 0.1), street.recipe.members, first)
+            width, height = adapting.shown_size(*(int(side) for side in scenes.sizes[row]), 1.0)
+            cv2.imwrite(str(folder / "images" / name / f"{row:05d}.png"), canvas[:height, :width, ::-1])
+            text = yolo_lines([(int(own[0]), own[1:]) for own in settled], width, height)
+            (folder / "labels" / name / f"{row:05d}.txt").write_text(text)
+    card = {"path": str(folder.resolve()), "train": "images/train", "val": "images/val", "names": list(leaves)}
+    (folder / "data.yaml").write_text(yaml.safe_dump(card, sort_keys=False))
+    return folder / "data.yaml"
+
+
+def report(options: argparse.Namespace) -> Path:
+    """Write what the recipe keeps for reporting as folders for `semhier evaluate detection`: `report/<set>/images`,
+    `labels` and `ignored`."""
+    street = Street(options)
+    folder = street.out / "report"
+    wanted = (options.splits / "report.txt").read_text().splitlines()
+    for part in street.recipe.reporting:
+        only = {part.folder / key.split("/", 1)[1] for key in wanted if key.startswith(f"{part.name}/")}
+        for kind in ("images", "labels", "ignored"):
+            (folder / part.name / kind).mkdir(parents=True, exist_ok=True)
+        for picture, labels in READERS[part.reader](part, names_of(part), only).items():
+            height, width = read_picture(picture).shape[:2]
+            leaves = [street.recipe.leaf_of(word) for word in labels.words]
+            told = [(leaf, box) for leaf, box in zip(leaves, labels.boxes, strict=True) if leaf is not None]
+            own = folder / part.name
+            (own / "labels" / f"{picture.stem}.txt").write_text(yolo_lines(told, width, height))
+            (own / "ignored" / f"{picture.stem}.txt").write_text(
+                yolo_lines([(0, box) for box in labels.ignored], width, height)
+            )
+            link = own / "images" / picture.name
+            link.unlink(missing_ok=True)
+            link.symlink_to(picture.resolve())
+    return folder
+
+
+def yolo_lines(rows: Iterable[tuple[int, Floats]], width: int, height: int) -> str:
+    """A YOLO label file's text: rows (leaf, corners in pixels) of a picture of that size."""
+    sides = np.array([width, height, width, height])
+    lines = []
+    for leaf, box in rows:
+        x0, y0, x1, y1 = np.asarray(box, float) / sides
+        lines.append(f"{leaf} {(x0 + x1) / 2:.6f} {(y0 + y1) / 2:.6f} {x1 - x0:.6f} {y1 - y0:.6f}\n")
+    return "".join(lines)
+
+
+def planes_of(old: Taxonomy, new: Taxonomy) -> list[int]:
+    """For each group of `new` the group of `old` that holds most of its leaves, by name; -1 where none is held."""
+    last, group = len(new.levels) - 1, np.asarray(new.owner(1))
+    old_group = dict(zip(old.names(len(old.levels) - 1), np.asarray(old.owner(1)), strict=True))
+    planes = []
+    for number in range(len(new.levels[1])):
+        held = [
+            old_group[name] for leaf, name in enumerate(new.names(last)) if group[leaf] == number and name in old_group
+        ]
+        planes.append(int(np.bincount(held).argmax()) if held else -1)
+    return planes
+
+
+def pictures(options: argparse.Namespace) -> Path:
+    """Write `painted.pt`: the picture codec that the model folders `picture_start` ship, told of the new tree's groups.
+
+    A plane of a group begins as the plane of the old group that holds most of its leaves; groups of leaves that the old
+    tree lacks say nothing to the painter, beyond that an object is there.
+    """
+    street = Street(options)
+    old = Taxonomy.load(options.start / "taxonomy.yaml")
+    model = PictureModel(1 + len(old.levels[1]))
+    start_picture(model, {SCENES: (0, 1 + len(old.levels[1]))}, options.picture_start)
+    state = model.state_dict()
+    channels, weight = channels_of(GROUPS), state["synthesis.start.weight"]
+    any_object = weight[:, channels : channels + 1]
+    told = [any_object]
+    for plane in planes_of(old, street.taxonomy):
+        own = weight[:, channels + 1 + plane : channels + 2 + plane]
+        told.append(own if plane >= 0 else torch.zeros_like(any_object))
+    start = torch.cat([weight[:, :channels], *told, weight[:, -len(GROUPS) :]], dim=1)
+    path = street.out / PAINTED
+    save_checkpoint(path, {"average": state | {"synthesis.start.weight": start}, "planes": {SCENES: (0, len(told))}})
+    return path

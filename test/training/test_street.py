@@ -1,0 +1,372 @@
+"""Street pictures out of sets that label different things: votes, doubts, words, and what the loss makes of them."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from semhier_ros.cli import main
+from semhier_ros.taxonomy import Taxonomy
+
+torch = pytest.importorskip("torch", reason="training needs torch")
+
+from safetensors.torch import load_file
+
+from semhier_ros.torch.detector import DetectorOutput
+from semhier_ros.training.detector_loss import street_loss
+from semhier_ros.training.scene_samples import make_targets
+from semhier_ros.training.street_data import IGNORED, Labels, Recipe, boxes_of_mask, join_riders, merge
+from semhier_ros.training.street_scenes import cut, known_cells, read_catalogue
+from semhier_ros.training.street_stages import planes_of
+from semhier_ros.training.teachers import VIEWS, Notebook, Opinion, Teacher, View, vote
+from semhier_ros.training.yolo_data import YoloData, label_file
+
+ROOT = Path(__file__).parents[2]
+TREE = ROOT / "config/taxonomies/street.yaml"
+SOURCES = ROOT / "config/training/street-sources.yaml"
+KINDS = ("person", "bicycle", "car", "truck", "kite")
+PERSON, BICYCLE, CAR, TRUCK, KITE = range(5)
+FAMILIES = np.array([0, 1, 2, 2, -1])
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return Recipe.load(SOURCES, Taxonomy.load(TREE), Path("data"))
+
+
+def box(*corners: float) -> np.ndarray:
+    return np.array(corners, np.float32)
+
+
+def seen(*rows: tuple[float, ...]) -> np.ndarray:
+    return np.array(rows, np.float32).reshape(-1, 6)
+
+
+def opinion(*rows: tuple[int, float, tuple[float, ...]]) -> Opinion:
+    kinds, scores, boxes = zip(*rows, strict=True)
+    return Opinion(np.array(kinds), np.array(scores, np.float32), np.array(boxes, np.float32))
+
+
+def labels(*rows: tuple[str, tuple[float, ...]]) -> Labels:
+    boxes = np.array([corners for _, corners in rows], np.float32).reshape(-1, 4)
+    return Labels(tuple(word for word, _ in rows), boxes, np.zeros((0, 4), np.float32))
+
+
+def part(recipe: Recipe, name: str):
+    return next(own for own in recipe.sets if own.name == name)
+
+
+def told(rows: np.ndarray, recipe: Recipe) -> list[str]:
+    return ["ignored" if word == IGNORED else recipe.words[int(word)] for word in rows[:, 0]]
+
+
+def test_views_that_agree_make_one_object_of_their_mean_score_and_box():
+    views = [seen((PERSON, 0.8, 0, 0, 10, 20)), seen((PERSON, 0.4, 2, 0, 12, 20))]
+    found = vote(views, FAMILIES)
+    assert found.kinds.tolist() == [PERSON]
+    assert found.scores[0] == pytest.approx(0.8)  # the better half of two views is one
+    assert found.boxes[0] == pytest.approx([2 / 3, 0, 10 + 2 / 3, 20], abs=1e-4)
+
+
+def test_what_only_one_of_four_views_sees_counts_for_half():
+    views = [seen((PERSON, 0.8, 0, 0, 10, 20)), seen(), seen(), seen()]
+    assert vote(views, FAMILIES).scores.tolist() == pytest.approx([0.4])
+
+
+def test_views_may_disagree_about_the_class_within_a_family_only():
+    views = [seen((CAR, 0.6, 0, 0, 20, 20), (PERSON, 0.5, 0, 0, 20, 20)), seen((TRUCK, 0.7, 1, 0, 20, 20))]
+    assert sorted(vote(views, FAMILIES).kinds.tolist()) == [PERSON, TRUCK]
+
+
+def test_classes_outside_every_family_are_dropped():
+    assert len(vote([seen((KITE, 0.9, 0, 0, 9, 9))], FAMILIES).kinds) == 0
+
+
+def test_a_notebook_reads_what_it_wrote(tmp_path: Path):
+    book = Notebook(tmp_path / "said" / "view.jsonl")
+    book.said["a/b.png"] = seen((PERSON, 0.5, 0, 1, 2, 3))
+    book.said["a/c.png"] = seen()
+    book.save()
+    again = Notebook(book.path).said
+    assert again["a/b.png"] == pytest.approx(book.said["a/b.png"])
+    assert again["a/c.png"].shape == (0, 6)
+
+
+def test_the_teacher_adds_what_a_set_does_not_label_and_doubts_are_ignored(recipe: Recipe):
+    given = labels(("car", (0, 0, 50, 40)))
+    said = opinion(
+        (PERSON, 0.7, (100, 0, 110, 30)), (PERSON, 0.3, (200, 0, 210, 30)), (PERSON, 0.05, (300, 0, 310, 30))
+    )
+    assert told(merge(given, said, part(recipe, "road-vehicles"), recipe, KINDS), recipe) == [
+        "car",
+        "person",
+        "ignored",
+    ]
+
+
+def test_a_label_stands_where_the_teacher_calls_it_something_else(recipe: Recipe):
+    given = labels(("suv", (0, 0, 50, 40)))
+    rows = merge(given, opinion((TRUCK, 0.9, (1, 0, 50, 40))), part(recipe, "road-vehicles"), recipe, KINDS)
+    assert told(rows, recipe) == ["suv"]
+
+
+def test_a_sure_find_in_a_set_that_labels_the_word_wholly_is_a_doubt(recipe: Recipe):
+    rows = merge(
+        labels(),
+        opinion((CAR, 0.9, (0, 0, 50, 40)), (CAR, 0.3, (80, 0, 120, 40))),
+        part(recipe, "road-vehicles"),
+        recipe,
+        KINDS,
+    )
+    assert told(rows, recipe) == ["ignored"]
+
+
+def test_a_person_inside_a_labelled_vehicle_is_a_doubt(recipe: Recipe):
+    given = labels(("rickshaw", (0, 0, 60, 60)))
+    rows = merge(given, opinion((PERSON, 0.9, (20, 5, 35, 50))), part(recipe, "road-vehicles"), recipe, KINDS)
+    assert told(rows, recipe) == ["rickshaw", "ignored"]
+
+
+def test_boxes_that_are_hints_only_count_where_the_teacher_agrees(recipe: Recipe):
+    given = labels(("automobile", (0, 0, 60, 60)), ("automobile", (100, 0, 160, 60)))
+    rows = merge(given, opinion((CAR, 0.9, (1, 1, 60, 60))), part(recipe, "camvid"), recipe, KINDS)
+    assert told(rows, recipe) == ["automobile", "ignored", "ignored"]
+    assert rows[0, 1:].tolist() == [1, 1, 60, 60]
+
+
+def test_a_person_above_a_bicycle_becomes_one_rider_with_it():
+    rows = [("person", box(10, 0, 30, 40)), ("bicycle", box(0, 20, 40, 50)), ("person", box(100, 0, 110, 40))]
+    joined = join_riders(rows, keep=())
+    assert [word for word, _ in joined] == ["person", "rider"]
+    assert joined[1][1].tolist() == [0, 0, 40, 50]
+
+
+def test_a_person_beside_a_bicycle_does_not_ride_it():
+    rows = [("person", box(60, 0, 80, 50)), ("bicycle", box(0, 20, 40, 50))]
+    assert [word for word, _ in join_riders(rows, keep=())] == ["person", "bicycle"]
+
+
+def test_two_wheelers_that_a_set_labels_with_their_riders_stay():
+    rows = [("person", box(10, 0, 30, 40)), ("bicycle", box(0, 20, 40, 50))]
+    assert [word for word, _ in join_riders(rows, keep=("bicycle",))] == ["person", "bicycle"]
+
+
+def test_parts_of_a_mask_become_boxes_and_what_may_be_several_is_ignored():
+    mask = np.zeros((100, 200), np.uint8)
+    mask[10:40, 10:20] = 9  # a person
+    mask[10:40, 50:90] = 9  # several, side by side
+    mask[60:64, 10:14] = 9  # dust: 16 pixels
+    mask[60:66, 30:36] = 9  # too low for a box of its own
+    mask[50:90, 100:140] = 8  # a car
+    found = boxes_of_mask(mask)
+    assert dict(zip(found.words, found.boxes.tolist(), strict=True)) == {
+        "person": [10, 10, 20, 40],
+        "automobile": [100, 50, 140, 90],
+    }
+    assert sorted(found.ignored.tolist()) == [[30, 60, 36, 66], [50, 10, 90, 40]]
+
+
+def test_what_a_crop_cuts_off_becomes_ignored_and_what_lies_outside_goes():
+    rows = np.array(
+        [[3, 0, 0, 10, 10], [3, 15, 0, 35, 10], [3, 18.5, 0, 30, 10], [IGNORED, 5, 5, 6, 6], [3, 40, 0, 50, 10]]
+    )
+    found = cut(rows.astype(np.float32), (1, 1), (0, 0), (25, 20))
+    assert found[:, 0].tolist() == [3, 3, 3, IGNORED]
+    found = cut(rows.astype(np.float32), (1, 1), (0, 0), (20, 20))
+    assert found[:, 0].tolist() == [3, IGNORED, IGNORED, IGNORED]
+    assert found[1, 1:].tolist() == [15, 0, 20, 10]
+
+
+def test_every_word_of_the_recipe_stays_within_one_role_but_the_ones_that_may_be_ridden(recipe: Recipe):
+    owner = np.asarray(Taxonomy.load(TREE).owner(0))
+    split = [word for word, of in zip(recipe.words, recipe.members, strict=True) if len(set(owner[of])) > 1]
+    assert split == ["motorcyclist"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"words": {"lorry": ["tank"]}}, "words.lorry: 'tank' is no leaf of street"),
+        ({"doubtful": 0.6}, "doubtful 0.6 and sure 0.45"),
+        ({"teacher": {"person": "human"}}, "teacher: 'human' is neither"),
+        ({"sets": {"mine": {"reader": "tfrecord", "folder": "x", "share": 1}}}, "sets.mine.reader: 'tfrecord'"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_refused_by_field(tmp_path: Path, change: dict, message: str):
+    card = yaml.safe_load(SOURCES.read_text()) | change
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(card))
+    with pytest.raises(ValueError, match=message):
+        Recipe.load(tmp_path / "mine.yaml", Taxonomy.load(TREE), tmp_path)
+
+
+def loss_parts(output: DetectorOutput, rows: np.ndarray, seen_leaves: list[bool], members: list[list[bool]]):
+    targets = make_targets(rows[rows[:, 0] >= 0], 64, 64)
+    known = known_cells(rows[rows[:, 0] < 0, 1:], 64, 64)
+    tensors = [torch.as_tensor(array)[None] for array in (*targets, known, np.array(seen_leaves))]
+    return street_loss(output, *tensors, [torch.tensor(members)], torch.ones(len(members)))
+
+
+def maps(types: np.ndarray) -> DetectorOutput:
+    objectness = torch.zeros(1, 1, 8, 8, requires_grad=True)
+    logits = torch.tensor(np.broadcast_to(types[:, None, None], (len(types), 8, 8)).copy(), dtype=torch.float32)
+    return DetectorOutput(objectness, torch.zeros(1, 4, 8, 8), logits[None].requires_grad_(), torch.zeros(1, 1, 8, 8))
+
+
+def test_ignored_regions_teach_no_background():
+    output = maps(np.array([0.0, 0.0]))
+    rows = np.array([[0, 0, 0, 16, 16], [IGNORED, 32, 32, 64, 64]], np.float32)
+    loss_parts(output, rows, [True, True], [[True, False], [False, True]])["centre"].backward()
+    slope = output.objectness.grad[0, 0]
+    assert (slope[4:, 4:] == 0).all()
+    assert (slope[:4, 4:] > 0).all()
+
+
+def test_background_teaches_only_types_that_the_set_labels():
+    rows = np.array([[0, 0, 0, 16, 16]], np.float32)
+    slopes = []
+    for seen_leaves in ([True, True], [True, False]):
+        output = maps(np.array([0.0, 3.0]))
+        loss_parts(output, rows, seen_leaves, [[True, False], [False, True]])["centre"].backward()
+        slopes.append(float(output.objectness.grad[0, 0, 7, 7]))
+    share = 1 / (1 + np.exp(3))
+    assert slopes[1] == pytest.approx(slopes[0] * share, rel=1e-4)
+
+
+def test_a_word_of_several_leaves_teaches_their_sum_and_prefers_none():
+    output = maps(np.array([0.3, 0.3, 0.0]))
+    members = [[True, False, False], [False, True, False], [False, False, True], [True, True, False]]
+    rows = np.array([[3, 8, 8, 40, 40]], np.float32)
+    loss_parts(output, rows, [True] * 3, members)["type"].backward()
+    slope = output.types.grad[0].sum((1, 2))
+    assert slope[0] < 0
+    assert slope[1] == pytest.approx(float(slope[0]))
+    assert slope[2] > 0
+
+
+def test_a_teacher_that_looks_in_a_mirror_says_where_things_are_in_the_picture(tmp_path: Path):
+    sys_path = Path(__file__).parents[1] / "scene"
+    tiny = runpy.run_path(str(sys_path / "tiny_onnx.py"))
+    outputs = {
+        "labels": np.array([[1, 0]]),
+        "boxes": np.array([[[16.0, 8, 48, 40], [16, 8, 48, 40]]]),
+        "scores": np.array([[0.8, 0.001]]),
+    }
+    path = tiny["write_detector"](tmp_path / "one.onnx", outputs, extra={"orig_target_sizes": (1, 2)})
+    teacher = Teacher(path, KINDS, "detr-labels", threads=1)
+    picture = np.zeros((128, 192, 3), np.uint8)
+    plain, mirrored = (teacher.detect(picture, View(96, 64, flip)) for flip in (False, True))
+    assert plain[0, :2] == pytest.approx([BICYCLE, 0.8])
+    width = plain[0, 4] - plain[0, 2]
+    assert mirrored[0, 2:] == pytest.approx([192 - plain[0, 4], plain[0, 3], 192 - plain[0, 2], plain[0, 5]])
+    assert width > 1
+
+
+RECIPE = """
+words: {machine: [car, truck]}
+teacher: {person: person, car: machine, train: doubt}
+sure: 0.45
+doubtful: 0.12
+sets:
+  mine: {reader: yolo, folder: mine, names: classes.txt, whole: [car, machine], share: 0.7}
+  bare: {reader: bare, folder: bare, unseen: [truck], share: 0.3, scale: 0.8}
+reporting:
+  kept: {reader: yolo, folder: kept, names: classes.txt}
+"""
+TINY_TREE = {
+    "format": 1,
+    "name": "tiny",
+    "description": "a person, a car, a truck",
+    "levels": ["role", "group", "type"],
+    "leaves": ["car", "truck", "person"],
+    "tree": {"vehicle": {"small": ["car"], "large": ["truck"]}, "vulnerable": {"on foot": ["person"]}},
+}
+
+
+def draw_set(folder: Path, images: str, count: int, labelled: bool) -> list[str]:
+    """Grey pictures with one bright car each, of which half is told; their keys."""
+    random = np.random.default_rng(len(folder.name))
+    (folder / images).mkdir(parents=True)
+    (folder / "labels").mkdir(exist_ok=True)
+    (folder / "classes.txt").write_text("car\ntruck\nperson\n")
+    keys = []
+    for number in range(count):
+        picture = random.integers(90, 120, (192, 320, 3)).astype(np.uint8)
+        picture[100:150, 40:120] = (30, 60, 220)
+        file = folder / images / f"{number:03d}.png"
+        cv2.imwrite(str(file), picture)
+        if labelled:
+            (folder / "labels" / f"{number:03d}.txt").write_text("0 0.25 0.651 0.25 0.26\n")
+        keys.append(f"{folder.name}/{file.relative_to(folder)}")
+    return keys
+
+
+def test_from_sets_to_scenes_that_a_model_folder_is_made_of(tmp_path: Path):
+    pytest.importorskip("timm", reason="training needs timm")
+    mine, bare = draw_set(tmp_path / "mine", "images", 4, True), draw_set(tmp_path / "bare", "pictures", 2, False)
+    kept = draw_set(tmp_path / "kept", "images", 1, True)
+    splits = tmp_path / "splits"
+    splits.mkdir()
+    for split, keys in (("train", [*mine[:3], bare[0]]), ("choose", [mine[3], bare[1]]), ("report", kept)):
+        (splits / f"{split}.txt").write_text("\n".join(keys) + "\n")
+    (tmp_path / "sources.yaml").write_text(RECIPE)
+    (tmp_path / "tree.yaml").write_text(yaml.safe_dump(TINY_TREE))
+    outputs = {  # a car where it is, and a person; in pixels of the view
+        "labels": np.array([[2, 0]]),
+        "boxes": np.array([[[87.0, 217, 260, 325], [500, 100, 540, 220]]]),
+        "scores": np.array([[0.8, 0.6]]),
+    }
+    tiny = runpy.run_path(str(Path(__file__).parents[1] / "scene" / "tiny_onnx.py"))
+    shape = (1, 3, VIEWS[0].height, VIEWS[0].width)
+    extra = {"orig_target_sizes": (1, 2)}
+    teacher = tiny["write_detector"](tmp_path / "teacher.onnx", outputs, shape=shape, extra=extra)
+    out = tmp_path / "out"
+    options = [
+        "--data", str(tmp_path), "--sources", str(tmp_path / "sources.yaml"), "--taxonomy", str(tmp_path / "tree.yaml"),
+        "--splits", str(splits), "--out", str(out), "--teacher", str(teacher), "--layout", "detr-labels",
+        "--views", "1", "--looks", "4", "--steps", "2", "--rounds", "1", "--detector-steps", "1", "--batch", "2",
+        "--workers", "0", "--crop", "128", "96", "--settled", "4", "--threads", "1", "--device", "cpu",
+    ]  # fmt: skip
+    assert main(["train", "street", *options]) == 0
+
+    catalogue = read_catalogue(out / "catalogue.jsonl")
+    assert sorted(catalogue) == sorted([*mine, *bare])
+    assert catalogue[mine[0]].labels.words == ("car",)
+    assert len(list((out / "said" / "teacher").glob("*.jsonl"))) == 1
+    adapted = torch.load(out / "adapted.pt", weights_only=True)
+    start = load_file(ROOT / "models/road/weights.safetensors")
+    names = [key for key in adapted["average"] if key.startswith("trunk.") and key.endswith(".weight")]
+    assert names
+    assert all(torch.equal(adapted["average"][key], start[f"detector.detector.{key}"].float()) for key in names)
+    assert adapted["average"]["types.weight"].shape[0] == 3
+    assert not torch.equal(adapted["average"]["tower.1.2.weight"], start["detector.detector.tower.1.2.weight"].float())
+    trained = torch.load(out / "detector.pt", weights_only=True)
+    assert trained["step"] == 1
+    assert trained["classes"] == ["car", "truck", "person"]
+
+    data = YoloData.open(out / "settled" / "data.yaml", Path("unused"))
+    assert data.classes == ("car", "truck", "person")
+    assert {split: len(files) for split, files in data.images.items()} == {"train": 4, "choose": 2}
+    for file in data.images["train"]:
+        rows = [line.split()[0] for line in label_file(file).read_text().splitlines()]
+        assert "0" in rows or "1" in rows
+        assert "2" in rows  # the teacher's person, whom no set labels
+    painted = torch.load(out / "painted.pt", weights_only=True)
+    assert painted["planes"] == {"scenes": (0, 4)}
+    report = out / "report" / "kept"
+    assert (report / "labels" / "000.txt").read_text().split() == ["0", "0.250000", "0.651000", "0.250000", "0.260000"]
+    assert (report / "images" / "000.png").is_file()
+    assert main(["train", "street", "gather", "--data", str(tmp_path / "nowhere"), *options[2:]]) == 2
+
+
+def test_planes_of_new_groups_begin_as_those_that_held_their_leaves():
+    old, new = Taxonomy.load(ROOT / "config/taxonomies/road21.yaml"), Taxonomy.load(TREE)
+    held = dict(zip(new.names(1), planes_of(old, new), strict=True))
+    names = old.names(1)
+    assert held["bus-like"] == held["truck-like"] == names.index("heavy")
+    assert held["car-like"] == names.index("car-like")
+    assert held["on foot"] == held["light"] == -1
