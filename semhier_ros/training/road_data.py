@@ -157,13 +157,17 @@ class SceneAugmenter:
             boxes[:, [1, 3]] = width - boxes[:, [3, 1]]
         return self._photometric(image), boxes
 
+    def _partners(self, row: int) -> np.ndarray:
+        """The three other scenes of a mosaic around scene `row`."""
+        return self.random.integers(len(self.scenes), size=3)
+
     def _mosaic(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         width, height = self.size
         split_x = int(width * self.random.uniform(0.35, 0.65))
         split_y = int(height * self.random.uniform(0.35, 0.65))
         image = np.empty((height, width, 3), np.uint8)
         boxes = []
-        rows = [row, *self.random.integers(len(self.scenes), size=3)]
+        rows = [row, *self._partners(row)]
         corners = [(0, 0), (split_x, 0), (0, split_y), (split_x, split_y)]
         for source, (left, top) in zip(rows, corners, strict=True):
             w = split_x if left == 0 else width - split_x

@@ -154,23 +154,9 @@ class StreetAugmenter(SceneAugmenter):
         super().__init__(scenes, size, mosaic)  # type: ignore[arg-type]
         self.street = scenes
 
-    def _mosaic(self, row: int) -> tuple[NDArray[np.uint8], Floats]:
-        width, height = self.size
-        split_x = int(width * self.random.uniform(0.35, 0.65))
-        split_y = int(height * self.random.uniform(0.35, 0.65))
-        image = np.empty((height, width, 3), np.uint8)
-        boxes = []
+    def _partners(self, row: int) -> NDArray[np.int64]:
         like = np.flatnonzero(self.street.sets == self.street.sets[row])
-        rows = [row, *self.random.choice(like, size=3)]
-        corners = [(0, 0), (split_x, 0), (0, split_y), (split_x, split_y)]
-        for source, (left, top) in zip(rows, corners, strict=True):
-            w = split_x if left == 0 else width - split_x
-            h = split_y if top == 0 else height - split_y
-            part, found = self._crop(int(source), w, h, smaller=0.75)
-            image[top : top + h, left : left + w] = part
-            found[:, 1:] += (left, top, left, top)
-            boxes.append(found)
-        return image, np.concatenate(boxes)
+        return self.random.choice(like, size=3)
 
     def _crop(self, row: int, width: int, height: int, smaller: float = 1.0) -> tuple[NDArray[np.uint8], Floats]:
         picture = self.street.picture(row)
