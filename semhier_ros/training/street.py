@@ -7,7 +7,7 @@ different things.
 `gather` writes one catalogue of all pictures and their labels; `teach` asks a teacher about each, view by view; `adapt`
 widens the detector of a model folder by what they say, its trunk and neck fixed; `detector` trains the whole of it;
 `settle` writes labelled scenes, with one leaf for each object, and `pictures` the start model's picture codec, told of
-the new groups: from both `semhier train road model` makes the folder. `report` writes what is kept for reporting. Each
+the new roles: from both `semhier train road model` makes the folder. `report` writes what is kept for reporting. Each
 goes on where it was stopped.
 """
 

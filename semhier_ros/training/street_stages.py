@@ -342,7 +342,7 @@ def yolo_lines(rows: Iterable[tuple[int, Floats]], width: int, height: int) -> s
 
 
 def planes_of(old: Taxonomy, new: Taxonomy) -> list[int]:
-    """For each group of `new` the group of `old` that holds most of its leaves, by name; -1 where none is held."""
+    """For each node of level 1 of `new` that of `old` which holds most of its leaves, by name; -1 for none."""
     last, group = len(new.levels) - 1, np.asarray(new.owner(1))
     old_group = dict(zip(old.names(len(old.levels) - 1), np.asarray(old.owner(1)), strict=True))
     planes = []
@@ -355,9 +355,9 @@ def planes_of(old: Taxonomy, new: Taxonomy) -> list[int]:
 
 
 def pictures(options: argparse.Namespace) -> Path:
-    """Write `painted.pt`: the picture codec that the model folders `picture_start` ship, told of the new tree's groups.
+    """Write `painted.pt`: the picture codec that the folders `picture_start` ship, told of the new level 1.
 
-    A plane of a group begins as the plane of the old group that holds most of its leaves; groups of leaves that the old
+    A plane of a node begins as the plane of the old node that holds most of its leaves; nodes of leaves that the old
     tree lacks say nothing to the painter, beyond that an object is there.
     """
     street = Street(options)
