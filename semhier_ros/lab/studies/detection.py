@@ -398,13 +398,9 @@ def make_plan(options: argparse.Namespace, codec: Codec) -> Plan:
 
 
 def run(options: argparse.Namespace) -> int:
-<<<<<<< HEAD
     """Judges every scene, scores every system."""
-    scenes = find_scenes(options.images, options.labels, options.split)
-    codec = load_codec(options.model, options.device, kind="scenes")
-=======
     scenes = find_scenes(options.images, options.labels, options.split, options.ignored)[: options.limit]
->>>>>>> dfeaa6a (Ignored regions in AP; a detector of others judged beside ours)
+    codec = load_codec(options.model, options.device, kind="scenes")
     try:
         plan = make_plan(options, codec)
     except (ValueError, FileNotFoundError) as error:
