@@ -232,7 +232,8 @@ def ready_times(
             if any(before not in came for before in range(index + 1)):
                 break
             if ready[key][index] is None:
-                ready[key][index] = max(came[before] for before in range(index + 1))
+                arrived = max(came[before] for before in range(index + 1))
+                ready[key][index] = max(arrived, (ready[key][index - 1] or 0.0) if index else 0.0)
     return ready
 
 
