@@ -27,7 +27,7 @@ from semhier_ros.lab.baselines.search import make_stream
 from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.store import Store
 from semhier_ros.lab.replay.virtual import run_virtual
-from semhier_ros.lab.scoring.delivery import budget_use
+from semhier_ros.lab.scoring.figures import budget_use
 from semhier_ros.lab.scoring.streaming import World
 from semhier_ros.link.emulate.profile import LinkProfile
 from semhier_ros.link.schedule.wire import ZENOH_UDP

@@ -21,8 +21,7 @@ from conftest import FRAMES
 from semhier_ros.codec.reading import Detection
 from semhier_ros.lab.replay.work import Result
 from semhier_ros.lab.report.page import boxes, data_uri, milliseconds, percent
-from semhier_ros.lab.report.replay_page import bars, kinds_of, render, strip, verdict
-from semhier_ros.lab.report.words import block_kinds
+from semhier_ros.lab.report.replay_page import bars, block_kinds, kinds_of, render, strip, verdict
 
 VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
 

@@ -1,4 +1,4 @@
-"""Shares, percentiles, budgets and agreement."""
+"""Percentiles, budgets and agreement."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from semhier_ros.codec.reading import Detection
 from semhier_ros.lab.replay.base import Answer
-from semhier_ros.lab.scoring.delivery import budget_use, delivered, percentile
+from semhier_ros.lab.scoring.figures import budget_use, percentile
 from semhier_ros.lab.scoring.streaming import Matching, World, newest_at, overlap
 
 
@@ -31,16 +31,6 @@ def test_a_percentile_is_the_smallest_value_with_enough_below(values: list[float
     assert sum(value <= found for value in values) >= share * len(values) - 1e-6
     below = [value for value in values if value < found]
     assert not below or len(below) < share * len(values) + 1e-6
-
-
-def test_delivered_counts_only_what_was_sent() -> None:
-    result = delivered([0, 10**9, 2 * 10**9, 3 * 10**9], {0: 60_000_000, 10**9: 10**9 + 80_000_000, 55: 99})
-    assert (result.sent, result.arrived, result.share) == (4, 2, 0.5)
-    assert (result.delays.p50, result.delays.p95, result.delays.greatest) == (60.0, 80.0, 80.0)
-    empty = delivered([1], {})
-    assert empty.share == 0
-    assert empty.delays.p50 is None
-    assert empty.as_dict()["ms"]["p95"] is None
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.integers(1, 1200)), min_size=1, max_size=40))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from replay_footage import Frames, street_pictures
 
-from semhier_ros.lab.baselines.answer_coder import AnswerCoder
+from semhier_ros.lab.baselines.answer import AnswerCoder
 from semhier_ros.lab.baselines.picture_files import PictureSetting
 from semhier_ros.lab.baselines.pictures import PictureStream
 from semhier_ros.lab.baselines.search import CODECS, StreamError, make_stream
@@ -22,8 +22,7 @@ from semhier_ros.lab.replay.blocks import SemhierStream
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store, pack_detections, unpack_detections
 from semhier_ros.lab.replay.virtual import Run, run_virtual
-from semhier_ros.lab.scoring.delivery import budget_use
-from semhier_ros.lab.scoring.figures import middle
+from semhier_ros.lab.scoring.figures import budget_use, middle
 from semhier_ros.lab.scoring.streaming import Matching, World, draws
 from semhier_ros.link.emulate.profile import parse_link
 from semhier_ros.paths import model_names

@@ -151,8 +151,6 @@ def number_of(frame: int, stamp_ns: int, camera: Camera) -> int:
 class PictureStream:
     """JPEG or WebP pictures with one setting."""
 
-    purposes = ("picture", "parity")
-
     def __init__(self, reader: Reader, costs: Costs, setting: PictureSetting) -> None:
         self._reader, self._costs, self.how = reader, costs, setting
         self.name = setting.kind

@@ -239,7 +239,6 @@ class VideoStream:
     """H.264 with one setting."""
 
     name = "h264"
-    purposes = ("picture",)
     perfect = False
 
     def __init__(self, reader: Reader, costs: Costs, setting: VideoSetting) -> None:

@@ -153,17 +153,12 @@ class Session(Protocol):
 
 
 class Stream(Protocol):
-    """A codec with its setting. `name` as in `--codecs`, `setting` in words.
-
-    `purposes`: what datagrams can be for, in order of urgency, as in Departure.
-    """
+    """A codec with its setting. `name` as in `--codecs`, `setting` in words."""
 
     @property
     def name(self) -> str: ...
     @property
     def setting(self) -> str: ...
-    @property
-    def purposes(self) -> tuple[str, ...]: ...
 
 
 @runtime_checkable
@@ -189,7 +184,7 @@ class Costs:
     `semantic`: a picture to its semantic blocks (the detector runs in it); `picture`: the picture blocks on top;
     `read`: one or more blocks that came to a reading; `detect`: a received picture to detections; `jpeg`, `webp`,
     `h264`: encoding one picture; `unpack`: decoding one picture of any of the three. Each 0 to 60 s. The defaults
-    stand for a small robot's core and a station's; `measured` figures replace them (replay.costs).
+    stand for a small robot's core and a station's; `measured` figures replace them (`Reader.measured_costs`).
     """
 
     semantic: float = 0.030

@@ -301,7 +301,6 @@ class SemhierStream:
     ) -> None:
         self._reader, self._costs, self._max_rate = reader, costs, max_rate
         self._finest = len(reader.block_names) - 1 if finest is None else finest
-        self.purposes = reader.block_names
 
     @property
     def setting(self) -> str:

@@ -181,10 +181,7 @@ def replay_real(
     command: str = "replay",
     camera: Any = None,
     judged: Any = None,
-    lines: Callable[[Result, Path], list[str]] = lambda result, report: [
-        *lines_of(result.summary),
-        f"report: {report}",
-    ],
+    lines: Callable[[Result, Path], list[str]] | None = None,
 ) -> int:
     """Runs `task` for real and writes its results to `out`; prints `lines`. The exit status: 1 when a process died, 130
     when interrupted. Raises CommandError."""

@@ -13,8 +13,7 @@ import numpy as np
 
 from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.replay.virtual import Run
-from semhier_ros.lab.scoring.delivery import BudgetUse, delays_of
-from semhier_ros.lab.scoring.figures import middle
+from semhier_ros.lab.scoring.figures import BudgetUse, middle, percentile
 from semhier_ros.lab.scoring.streaming import SAME, Matches, Matching, World, draws, newest_at, overlaps
 from semhier_ros.taxonomy import Taxonomy
 
@@ -183,11 +182,8 @@ def hierarchical(
 
 
 def _delays(values: Sequence[float]) -> dict[str, float | None]:
-    found = delays_of(values)
-    return {
-        name: None if value is None else round(value, 1)
-        for name, value in (("p50", found.p50), ("p95", found.p95), ("p99", found.p99))
-    }
+    found = {f"p{share}": percentile(values, share / 100) for share in (50, 95, 99)}
+    return {name: None if value is None else round(value, 1) for name, value in found.items()}
 
 
 def _round(value: float | None) -> float | None:

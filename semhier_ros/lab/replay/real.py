@@ -41,7 +41,7 @@ from semhier_ros.lab.replay.work import (
     open_cameras,
     search_stream,
 )
-from semhier_ros.lab.scoring.delivery import budget_use
+from semhier_ros.lab.scoring.figures import budget_use
 from semhier_ros.link.emulate.emulator import LinkEmulator
 
 CAMERA, FRAME_ID = "camera", "camera_optical_frame"
@@ -51,7 +51,6 @@ THREADS = 1
 START_SECONDS = 60.0
 DISCOVERY_SECONDS = 2.5
 DRAIN_SECONDS = 2.5
-"""Payload bytes of the largest datagram that any of the others sends."""
 STAGES = {
     "the footage becomes a bag": 2.0,
     "processes start": 5.0,

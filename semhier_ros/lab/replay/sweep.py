@@ -20,10 +20,9 @@ from typing import Any
 
 from semhier_ros.command import CommandError
 from semhier_ros.lab.progress import each
-from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.cli import task_of, write_summary
 from semhier_ros.lab.replay.store import digest
-from semhier_ros.lab.replay.work import SENT_MORE_THAN_ANSWER, Task, replay
+from semhier_ros.lab.replay.work import SENT_MORE_THAN_ANSWER, Task, ceiling_of, replay
 from semhier_ros.link.emulate.profile import parse_link
 from semhier_ros.paths import find_model
 from semhier_ros.whole_file import write_whole
@@ -89,33 +88,11 @@ def _model_hash(model: str) -> str:
         raise CommandError(f"--model: {model}: {error}") from error
 
 
-def run_cell(packed: dict[str, Any]) -> dict[str, Any]:
-    """One run, in a process of its own or on a cluster's worker: plain values in, the summary out."""
-    task = unpack_task(packed)
+def run_cell(task: Task) -> dict[str, Any]:
+    """One run's summary, in a process of its own or on a cluster's worker."""
     result = replay(task)
     result.reader.store.close()
     return result.summary
-
-
-def pack_task(task: Task) -> dict[str, Any]:
-    """A task as JSON knows it."""
-    values = asdict(task)
-    values["bags"] = [str(bag) for bag in task.bags]
-    for name in ("labels", "cache"):
-        values[name] = None if values[name] is None else str(values[name])
-    return values
-
-
-def unpack_task(values: dict[str, Any]) -> Task:
-    """The way back from `pack_task`."""
-    values = dict(values)
-    values["bags"] = tuple(Path(bag) for bag in values["bags"])
-    for name in ("labels", "cache"):
-        values[name] = None if values[name] is None else Path(values[name])
-    for name in ("codecs", "topics"):
-        values[name] = tuple(values[name])
-    values["costs"] = None if values["costs"] is None else Costs(**values["costs"])
-    return Task(**values)
 
 
 def run_sweep(options: argparse.Namespace) -> int:
@@ -168,10 +145,10 @@ def _here(jobs: int) -> Runner:
     def run(cells: Sequence[Cell]) -> Iterable[Outcome]:
         if count == 1 or len(cells) <= 1:
             for cell in cells:
-                yield _outcome(cell, lambda cell=cell: run_cell(pack_task(cell.task)))  # type: ignore[misc]
+                yield _outcome(cell, lambda cell=cell: run_cell(cell.task))  # type: ignore[misc]
             return
         with ProcessPoolExecutor(min(count, len(cells)), mp_context=get_context("spawn")) as pool:
-            futures = {pool.submit(run_cell, pack_task(cell.task)): cell for cell in cells}
+            futures = {pool.submit(run_cell, cell.task): cell for cell in cells}
             for future in as_completed(futures):
                 yield _outcome(futures[future], future.result)
 
@@ -191,7 +168,7 @@ def _on_cluster(address: str) -> Runner:
         except OSError as error:
             raise CommandError(f"--scheduler: {address} does not answer ({error})") from error
         with client:
-            tasks = {client.submit(run_cell, pack_task(cell.task), key=cell.name, pure=False): cell for cell in cells}
+            tasks = {client.submit(run_cell, cell.task, key=cell.name, pure=False): cell for cell in cells}
             for future in next_done(list(tasks), loop=client.loop):
                 yield _outcome(tasks[future], future.result)
 
@@ -211,7 +188,7 @@ def rows_of(done: Sequence[tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]
     rows = []
     for cell, summary in done:
         link = parse_link(cell.link)
-        codecs = summary["codecs"]
+        codecs, measure = summary["codecs"], summary["measure"]
         row: dict[str, Any] = {
             "bag": cell.bag,
             "model": summary["model"]["name"],
@@ -219,10 +196,11 @@ def rows_of(done: Sequence[tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]
             "rate_kbit": link.rate_at(0.0) / 1000,
             "loss": link.loss,
             "truth": summary["truth"],
+            "measure": measure.removeprefix("streaming_"),
             "codecs": {
                 name: {
-                    "ap50": one["streaming_ap50"],
-                    "ci95": one["streaming_ap50_ci95"],
+                    measure.removeprefix("streaming_"): one[measure],
+                    "ci95": one[f"{measure}_ci95"],
                     "coarse_ms": one["coarse_ms"],
                     "delivered": one["delivered"],
                     "wire_bytes_per_s": one["wire_bytes_per_s"],
@@ -230,12 +208,12 @@ def rows_of(done: Sequence[tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]
                 }
                 for name, one in codecs.items()
             },
-            "ceiling": summary["ceiling_ap50"],
+            "ceiling": ceiling_of(summary),
             "margin": {},
         }
-        for level in summary["ceiling_ap50"]:
+        for level in row["ceiling"]:
             rivals = {
-                name: codecs[name]["streaming_ap50"][level] or 0.0
+                name: codecs[name][measure][level] or 0.0
                 for name in SENT_MORE_THAN_ANSWER
                 if name in codecs and name != "semhier"
             }
@@ -256,7 +234,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         for level, ceiling in row["ceiling"].items():
             values = []
             for name in names:
-                found = row["codecs"].get(name, {}).get("ap50", {}).get(level)
+                found = row["codecs"].get(name, {}).get(row["measure"], {}).get(level)
                 values.append("–" if found is None else f"{found:.3f}")
             margin = row["margin"].get(level)
             told = "–"

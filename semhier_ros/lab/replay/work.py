@@ -23,7 +23,7 @@ from semhier_ros.lab.replay.measures import Scores, figures_of, split_cameras
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store
 from semhier_ros.lab.replay.virtual import Run, run_virtual
-from semhier_ros.lab.scoring.delivery import BudgetUse, budget_use
+from semhier_ros.lab.scoring.figures import BudgetUse, budget_use
 from semhier_ros.lab.scoring.living import foretold
 from semhier_ros.lab.scoring.streaming import World
 from semhier_ros.link import Scheduler, default_policies

@@ -91,7 +91,7 @@ def sweep_plot(rows: Sequence[dict[str, Any]]) -> str:
             for place, loss in enumerate(losses):
                 points: dict[float, list[float]] = {}
                 for row in rows:
-                    value = row["codecs"].get(name, {}).get("ap50", {}).get(level)
+                    value = row["codecs"].get(name, {}).get(row["measure"], {}).get(level)
                     if row["loss"] == loss and value is not None:
                         points.setdefault(row["rate_kbit"], []).append(value)
                 xs = sorted(points)
@@ -105,7 +105,7 @@ def sweep_plot(rows: Sequence[dict[str, Any]]) -> str:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
         axes.set_xlabel("link, kbit/s")
-        axes.set_ylabel(f"% streaming AP50, {level}, mean over bags")
+        axes.set_ylabel(f"{UNITS['streaming_' + rows[0]['measure']]}, {level}, mean over bags")
         axes.set_ylim(bottom=0)
         axes.grid(True, color=GRID, linewidth=0.7)
         axes.legend(frameon=False, fontsize=9.5, loc="upper left", bbox_to_anchor=(1.0, 1.0), labelcolor=INK)

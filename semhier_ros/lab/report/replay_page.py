@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from semhier_ros.camera.drawing import LEVEL_COLOURS
 from semhier_ros.codec.packet import Block
 from semhier_ros.codec.reading import Detection
 from semhier_ros.lab.replay.base import Answer
@@ -26,16 +27,69 @@ from semhier_ros.lab.replay.measures import first_ready, split_cameras
 from semhier_ros.lab.replay.work import SENT_MORE_THAN_ANSWER, Result, ceiling_of
 from semhier_ros.lab.report import plots
 from semhier_ros.lab.report.page import link_words, milliseconds, percent, render_page, webp
-from semhier_ros.lab.report.words import IMAGE, SCENE, BlockKind, block_kinds
 from semhier_ros.lab.results import processor
-from semhier_ros.lab.scoring.delivery import percentile
+from semhier_ros.lab.scoring.figures import percentile
 from semhier_ros.lab.scoring.streaming import newest_at
 from semhier_ros.whole_file import write_whole
 
 MOMENTS, STRIP_FRAMES = 4, 3
 STRIP_WIDTH = 560
 MOST_ROWS = 60_000
+DETAIL_COLOUR = "#64748b"
+PICTURE_COLOURS = ("#7e22ce", "#9d4edd", "#c084fc")
 VERDICT = ("What arrived", "How right it was", "Beside it")
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """`boxes`: whether readings are boxes on the frame. `shown`: what the camera sees. `judge`: the network that reads.
+    `title`: of the measure, `note`: how it is made."""
+
+    boxes: bool
+    shown: str
+    judge: str
+    title: str
+    refining: str
+    moments: str
+    note: str
+
+
+SCENE = Words(
+    boxes=True,
+    shown="the street",
+    judge="detector",
+    title="Streaming AP50 of the newest reading at any instant",
+    refining="that something is there and where, then what kind it is, then its name; then a picture grows for people. "
+    "Boxes are drawn on a pale camera frame for orientation only: that frame was never sent.",
+    moments="drawn on the street as it is at that very instant: a box beside its vehicle is old news.",
+    note="Streaming average precision (Li, Wang, Ramanan 2020): at every instant the newest reading that is there is "
+    "scored against the world as it is at that instant, with an overlap of 0.5, all classes of a level together; so "
+    "bytes, losses, waiting and computing all count.",
+)
+IMAGE = Words(
+    boxes=False,
+    shown="what the camera sees",
+    judge="classifier",
+    title="Share of instants at which the newest reading has the right name",
+    refining="what kind it is, then which of some hundred, then its class, each with a calibrated probability; then a "
+    "picture grows for people.",
+    moments="beside what the camera sees at that very instant.",
+    note="The right name: at every instant the newest reading that has arrived is compared with what the same "
+    "classifier reads on the uncompressed frame of that instant; counted is the share of instants at which the name is "
+    "the same at a level.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockKind:
+    """One block of the stream: its `name`, what people call it (`title`), its `colour`, the `level` of the taxonomy
+    that it names (None for detail and pictures) and whether it refines the `picture` only."""
+
+    name: str
+    title: str
+    colour: str
+    level: int | None = None
+    picture: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +150,25 @@ def kinds_of(result: Result) -> tuple[BlockKind, ...]:
     levels = zip(codec.taxonomy.level_names, codec.taxonomy.levels, strict=True)
     titles = [f"any {nodes[0].name}" if len(nodes) == 1 else name for name, nodes in levels]
     return block_kinds(codec.block_names, codec.semantic_blocks, titles)
+
+
+def block_kinds(names: Sequence[str], semantic: int, level_names: Sequence[str]) -> tuple[BlockKind, ...]:
+    """The kinds of a codec's blocks with their colours.
+
+    `names`: `codec.block_names`; the first `semantic` of them are not pictures; the first len(level_names) of these
+    name the levels.
+    """
+    kinds = []
+    for index, name in enumerate(names):
+        if index < min(semantic, len(level_names)):
+            kinds.append(BlockKind(name, level_names[index], LEVEL_COLOURS[index % len(LEVEL_COLOURS)], level=index))
+        elif index < semantic:
+            kinds.append(BlockKind(name, name.replace("_", " "), DETAIL_COLOUR))
+        else:
+            number = index - semantic
+            colour = PICTURE_COLOURS[min(number, len(PICTURE_COLOURS) - 1)]
+            kinds.append(BlockKind(name, f"picture {number + 1}", colour, picture=True))
+    return tuple(kinds)
 
 
 def blocks(result: Result, kinds: Sequence[BlockKind]) -> list[dict[str, Any]]:
@@ -228,12 +301,13 @@ def ready_times(
             if row[index] is None:
                 row[index] = item.ready
     for key, came in first_arrivals(blocks).items():
-        for index in range(named, count if key in ready else 0):
-            if any(before not in came for before in range(index + 1)):
-                break
-            if ready[key][index] is None:
-                arrived = max(came[before] for before in range(index + 1))
-                ready[key][index] = max(arrived, (ready[key][index - 1] or 0.0) if index else 0.0)
+        row = ready.get(key, [])
+        for index in range(named, len(row)):
+            last = row[index - 1]
+            if row[index] is None:
+                if last is None or index not in came:
+                    break
+                row[index] = max(last, came[index])
     return ready
 
 
@@ -291,7 +365,7 @@ def _strip_frame(
     shown = [kind for index, kind in enumerate(kinds) if all(before in arrived for before in range(index + 1))]
     blocks, pictures = pictures_of(result, camera, number, len(shown))
     deepest = [kind.colour for kind in kinds if kind.level is not None][-1]
-    steps, total = [], 0
+    steps, total, ready = [], 0, 0.0
     for index, (kind, block, picture) in enumerate(zip(shown, blocks, pictures, strict=True)):
         level = len([one for one in kinds[: index + 1] if one.level is not None]) - 1
         known = [item for item in answers if item.level >= level and item.prefix >= index]
@@ -299,7 +373,7 @@ def _strip_frame(
             break
         reading = known[0] if known else answers[-1]  # a block that names nothing may change no reading
         total += len(block.data)
-        ready = known[0].ready if known else max(arrived[before] for before in range(index + 1))
+        ready = known[0].ready if known else max(ready, arrived[index])
         ms = (ready - camera.times_ns[number] / 1e9) * 1e3
         colour = kind.colour if kind.level is not None else deepest
         found = tuple(_cut(item, level) for item in reading.detections)

@@ -1,6 +1,9 @@
-"""Small figures: intervals of a bootstrap, PSNR, calibration."""
+"""Small figures: percentiles, intervals of a bootstrap, PSNR, calibration, and what a sender did with its budget."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,3 +48,60 @@ def calibration_error(chance: NDArray, right: NDArray, bins: int = 15) -> float:
     place = np.minimum((chance * bins).astype(int), bins - 1)
     gap = np.abs(np.bincount(place, chance - right, bins))
     return float(gap.sum() / len(chance))
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """The smallest of the values that at least `share` (0..1) of them do not exceed; None for no values."""
+    return float(np.quantile(values, share, method="inverted_cdf")) if len(values) else None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetUse:
+    """Wire bytes of one direction against a budget of `rate` bytes per second.
+
+    `total` bytes in `seconds`; `mean` and `busiest_second` in bytes per second; `excess`: the most bytes by which any
+    window of T seconds went over rate * T; `largest`: the largest datagram that the sender made or may make; `apart`:
+    bytes of the transport's own that no budget counts and that may fall into that window.
+    """
+
+    rate: float
+    total: int
+    seconds: float
+    mean: float
+    busiest_second: int
+    excess: float
+    largest: int
+    apart: int = 0
+
+    @property
+    def kept(self) -> bool:
+        """Whether every window of T seconds had at most rate * T plus one datagram plus what is stated apart."""
+        return self.excess <= self.largest + self.apart + 1e-6
+
+
+def budget_use(departures: Sequence[tuple[float, int]], rate: float, datagram: int = 0, apart: int = 0) -> BudgetUse:
+    """What `departures` (time in s, wire bytes; any order) did with a budget of `rate` bytes per second.
+
+    `datagram`: wire bytes of the largest datagram that the sender may make, whether or not it did. `apart`: see
+    BudgetUse.
+    `excess` is the greatest of sum(bytes from i to j) - rate * (t_j - t_i) over all windows, found in one pass.
+    """
+    ordered = sorted(departures)
+    excess = running = 0.0
+    previous = ordered[0][0] if ordered else 0.0
+    for time, size in ordered:
+        running = max(0.0, running - rate * (time - previous)) + size
+        excess = max(excess, running)
+        previous = time
+    busiest, first, inside = 0, 0, 0
+    for time, size in ordered:
+        inside += size
+        while ordered[first][0] <= time - 1.0:
+            inside -= ordered[first][1]
+            first += 1
+        busiest = max(busiest, inside)
+    total = sum(size for _, size in ordered)
+    seconds = ordered[-1][0] - ordered[0][0] if ordered else 0.0
+    largest = max((size for _, size in ordered), default=0)
+    largest = max(largest, datagram)
+    return BudgetUse(rate, total, seconds, total / seconds if seconds > 0 else 0.0, busiest, excess, largest, apart)

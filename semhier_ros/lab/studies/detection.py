@@ -23,7 +23,7 @@ from semhier_ros.api import Codec
 from semhier_ros.codec.packet import Packet
 from semhier_ros.command import CommandError
 from semhier_ros.lab.baselines import NAMES, WITH_PATH, Picture, Setting, StillCodec, make, send
-from semhier_ros.lab.baselines.answer_coder import AnswerCoder
+from semhier_ros.lab.baselines.answer import AnswerCoder
 from semhier_ros.lab.footage.labels import Scene, find_scenes, read_labels
 from semhier_ros.lab.footage.video import read_picture
 from semhier_ros.lab.options import check_range, finish, load_codec
