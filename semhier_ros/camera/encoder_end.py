@@ -127,11 +127,13 @@ class PictureMaker:
 @dataclass(slots=True)
 class EncoderSettings:
     """What may change while an end runs. `max_rate`: frames a second at most, 0 for all. `keep_frames`: frames of which
-    a receiver may ask for more (0: none). `accept_requests`: whether it may at all."""
+    a receiver may ask for more (0: none). `accept_requests`: whether it may at all. `waiting`: frames that may wait,
+    the oldest of which goes for a newer one; more than 1 only where making one takes next to nothing."""
 
     max_rate: float = 0.0
     keep_frames: int = 8
     accept_requests: bool = True
+    waiting: int = 1
 
 
 @dataclass(slots=True)
@@ -213,7 +215,7 @@ class EncoderEnd:
         self._count = count or self._own_count
         self._report = report or (lambda kind, text: self._count(kind))
         self._lock = threading.Lock()
-        self._waiting: _Waiting | None = None
+        self._waiting: deque[_Waiting] = deque()
         self._current: _Current | None = None
         self._cache = FrameCache(self.settings.keep_frames)
         self._asked: deque[tuple[int, int, int]] = deque(maxlen=ASKED_FRAMES)
@@ -233,16 +235,18 @@ class EncoderEnd:
         """
         self._count("images")
         with self._lock:
-            if self._waiting is not None:
+            while len(self._waiting) >= max(1, self.settings.waiting):
+                self._waiting.popleft()
                 self._count("images_skipped")
-            self._waiting = _Waiting(source, stamp_ns, frame_id)
+            self._waiting.append(_Waiting(source, stamp_ns, frame_id))
             if self._picture_made is None:
                 self._picture_made = now
 
     def forget(self) -> None:
         """Drops the frame that waits and the one in the making: a stop, or a camera that begins anew."""
         with self._lock:
-            self._waiting = self._current = self._picture_made = None
+            self._waiting.clear()
+            self._current = self._picture_made = None
 
     def request(self, request: BlockRequest) -> None:
         """A receiver asks for more, or less."""
@@ -275,15 +279,15 @@ class EncoderEnd:
         with self._lock:
             if self._current is not None or self._asked:
                 return now
-            return None if self._waiting is None else max(now, self._limit.due)
+            return max(now, self._limit.due) if self._waiting else None
 
     def begin(self, now: float) -> Job | None:
         """The next thing to make, None when there is none at `now`."""
         with self._lock:
             job = self._go_on(now) or self._answer(now)
-            if job is not None or self._waiting is None or self._limit.waits(now):
+            if job is not None or not self._waiting or self._limit.waits(now):
                 return job
-            waiting, self._waiting = self._waiting, None
+            waiting = self._waiting.popleft()
         settings, semantic = self.settings, self.maker.semantic_blocks
         advice = self._link.advice(self.camera, settings.max_rate)
         self._limit.passed(advice.frames_per_second, now)
@@ -329,7 +333,7 @@ class EncoderEnd:
             return None
         made = now if self._picture_made is None else self._picture_made
         patient = frame.pictures > 0 or frame.begun - made < PICTURE_PATIENCE
-        if self._waiting is not None and not self._limit.waits(now) and patient:
+        if self._waiting and not self._limit.waits(now) and patient:
             if frame.pictures == 0:
                 self._count("pictures_skipped")
             self._current = None

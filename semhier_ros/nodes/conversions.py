@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from builtin_interfaces.msg import Duration, Time
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 
+from semhier_ros.camera.detections import Sighting
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.packet import Block, Packet
 from semhier_ros.codec.reading import Detection, Reading, Scene
@@ -240,3 +241,31 @@ def scene_message(scene: Scene, frame_id: str) -> SemanticScene:
         for item in scene.objects
     ]
     return message
+
+
+def sighting_from_message(message: Any, names: Mapping[str, str], size: tuple[int, int] | None) -> Sighting:
+    """What a `vision_msgs/Detection2DArray` says, of interfaces 4 (Humble and later) and before.
+
+    names: what a `LabelInfo` calls the numbers; ids that it has not are taken as they are. size: of the picture.
+    """
+    boxes, classes, scores = [], [], []
+    for detection in message.detections:
+        centre = getattr(detection.bbox.center, "position", detection.bbox.center)
+        half = detection.bbox.size_x / 2, detection.bbox.size_y / 2
+        corners = (centre.x - half[0], centre.y - half[1], centre.x + half[0], centre.y + half[1])
+        for result in detection.results:
+            thought = result.hypothesis
+            boxes.append(corners)
+            classes.append(names.get(str(thought.class_id), str(thought.class_id)))
+            scores.append(thought.score)
+    return Sighting(
+        size,
+        np.array(boxes, np.float32).reshape(-1, 4),
+        tuple(classes),
+        np.array(scores, np.float32),
+    )
+
+
+def names_from_label_info(message: Any) -> dict[str, str]:
+    """The names of a `vision_msgs/LabelInfo`, by the number as class ids have it."""
+    return {str(item.class_id): item.class_name for item in message.class_map}

@@ -13,10 +13,11 @@ import time
 from typing import Any
 
 import numpy as np
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from semhier_ros.camera.encoder_end import EncoderEnd, EncoderSettings, Job, PictureMaker
+from semhier_ros.camera.detections import DetectionMaker, PicturesByStamp
+from semhier_ros.camera.encoder_end import BlocksMaker, EncoderEnd, EncoderSettings, Job, PictureMaker
 from semhier_ros.camera.images import ImageError, compressed_to_rgb, image_to_rgb, is_dim
 from semhier_ros.camera.worker import EncodeWorker
 from semhier_ros.codec.block_request import BlockRequest
@@ -31,9 +32,11 @@ from semhier_ros.msg import LinkStatus
 from semhier_ros.msg import StreamInfo as StreamInfoMessage
 from semhier_ros.nodes import operator_words
 from semhier_ros.nodes.conversions import (
+    names_from_label_info,
     ns_to_time,
     request_from_message,
     short_frame_id,
+    sighting_from_message,
     stream_info_to_message,
     time_to_ns,
 )
@@ -44,8 +47,16 @@ from semhier_ros.nodes.planner_messages import calibration_of
 from semhier_ros.nodes.ros_link import LATCHED, RosTransport
 from semhier_ros.nodes.zenoh_parameters import shared_key
 
+try:
+    import vision_msgs.msg as vision
+except ImportError:
+    vision = None
+
 INFO_SECONDS = 10.0
 BYTES_PER_KBIT = 125.0
+WAITING_DETECTIONS = 15
+"""Frames of detections that may wait: they cost next to nothing, so none need go while the machine is held up."""
+DETECTIONS = QoSProfile(depth=30, reliability=ReliabilityPolicy.BEST_EFFORT)  # takes what any publisher offers
 
 
 class EncoderNode(ManagedNode):
@@ -57,6 +68,8 @@ class EncoderNode(ManagedNode):
         self._end: EncoderEnd | None = None
         self._worker: EncodeWorker | None = None
         self._camera_info: CameraInfo | None = None
+        self._pictures: PicturesByStamp | None = None
+        self._class_names: dict[str, str] = {}
 
     def subjects(self) -> tuple[str, ...]:
         return (self.values.camera,)
@@ -70,8 +83,9 @@ class EncoderNode(ManagedNode):
         """Loads the model, opens the link and makes the publishers."""
         values = self.values
         self._camera: str = values.camera
-        self._codec = load_codec(values.model, values.device, values.threads, values.precision)
-        self._codec.encode(np.zeros((64, 64, 3), np.uint8))  # networks are compiled at their first use
+        self._codec = load_codec(
+            values.model, values.device, values.threads, values.precision, **self._detector_options()
+        )
         self._blocks = tuple(self._codec.block_names)
         zenoh = values.link_transport == "zenoh"
         repeats = values.link_coarse_repeats if values.link_coarse_repeats >= 0 else int(zenoh)
@@ -91,6 +105,7 @@ class EncoderNode(ManagedNode):
         scheduler = Scheduler(Packet.pack, split, self._policies, wire=wire, rate=budget, joint=zenoh)
         base = f"{self._camera}/semhier"
         self._camera_info = None
+        maker = self._make_maker()
         self._status_publisher = self.create_publisher(LinkStatus, f"{base}/link_status", 10)
         self._camera_info_publisher = self.create_publisher(CameraInfo, f"{base}/camera_info", LATCHED)
         self._info_publisher = None if zenoh else self.create_publisher(StreamInfoMessage, f"{base}/info", LATCHED)
@@ -98,10 +113,10 @@ class EncoderNode(ManagedNode):
         self._link.set_finest(self._camera, values.finest_block)
         self._end = EncoderEnd(
             self._camera,
-            PictureMaker(self._codec, self._rgb_of),
+            maker,
             self._link,
             self._announce,
-            EncoderSettings(values.max_rate, values.keep_frames, values.accept_requests),
+            self._settings(),
             first_frame=self._next_frame,
             count=self.count,
             report=self.warn,
@@ -110,6 +125,36 @@ class EncoderNode(ManagedNode):
             f"model {self._codec.name} (stream {self._codec.stream_hash}) for {self._camera}, blocks"
             f" {', '.join(self._blocks)}, over {values.link_transport}, budget {values.link_budget_kbit:g} kbit/s"
         )
+
+    def _detector_options(self) -> dict[str, Any]:
+        """The detector's arguments of `Codec.load`."""
+        values = self.values
+        return {
+            "detector": values.detector_file or None,
+            "detector_layout": values.detector_layout or None,
+            "detector_names": values.detector_names or None,
+            "detector_engine": values.detector_engine,
+        }
+
+    def _make_maker(self) -> BlocksMaker:
+        """What turns the source into blocks, ready for its first frame."""
+        if self.values.source == "images":
+            self._pictures = None
+            self._codec.encode(np.zeros((64, 64, 3), np.uint8))  # networks are compiled at their first use
+            return PictureMaker(self._codec, self._rgb_of)
+        if vision is None:
+            raise ValueError("source: detections needs vision_msgs: apt install ros-$ROS_DISTRO-vision-msgs")
+        if (self.values.detections_width > 0) != (self.values.detections_height > 0):
+            raise ValueError("detections.width, detections.height: both or neither are given")
+        wants_pictures = len(self._codec.block_names) > self._codec.semantic_blocks
+        self._pictures = PicturesByStamp() if wants_pictures else None
+        self._class_names = {}
+        return DetectionMaker(self._codec, self.warn, self._pictures, self._rgb_of)
+
+    def _settings(self) -> EncoderSettings:
+        values = self.values
+        waiting = 1 if values.source == "images" else WAITING_DETECTIONS
+        return EncoderSettings(values.max_rate, values.keep_frames, values.accept_requests, waiting)
 
     def _open_topics(self, scheduler: Scheduler) -> PlainSender:
         reliable = self.values.link_ros_reliable
@@ -136,15 +181,26 @@ class EncoderNode(ManagedNode):
     def activate(self) -> None:
         """Subscribes to the camera and starts to encode."""
         camera, compressed = self._camera, self.values.input == "compressed"
-        self._topic = f"{camera}/image_raw/compressed" if compressed else f"{camera}/image_raw"
+        images = f"{camera}/image_raw/compressed" if compressed else f"{camera}/image_raw"
+        detections = self.values.source == "detections"
+        self._topic = self._below_camera(self.values.detections_topic) if detections else images
         self._started = time.monotonic()
         self._last_image: float | None = None
         self._encoded_before = self.counts().get("encoded", 0)
         self._levels_before: tuple[LevelStatus, ...] | None = None
         kind = CompressedImage if compressed else Image
         request_topic = f"{camera}/semhier/request"
-        self._inputs: list[Any] = [
-            self.create_subscription(kind, self._topic, self._on_image, qos_profile_sensor_data),
+        self._inputs: list[Any] = []
+        if detections:
+            labels = self._below_camera(self.values.detections_label_info)
+            self._inputs += [
+                self.create_subscription(vision.Detection2DArray, self._topic, self._on_detections, DETECTIONS),
+                self.create_subscription(vision.LabelInfo, labels, self._on_label_info, LATCHED),
+                self.create_subscription(vision.LabelInfo, labels, self._on_label_info, DETECTIONS),
+            ]
+        if not detections or self._pictures is not None:
+            self._inputs.append(self.create_subscription(kind, images, self._on_image, qos_profile_sensor_data))
+        self._inputs += [
             self.create_subscription(
                 CameraInfo, f"{camera}/camera_info", self._on_camera_info, qos_profile_sensor_data
             ),
@@ -188,18 +244,40 @@ class EncoderNode(ManagedNode):
         if "finest_block" in names:
             self._link.set_finest(self._camera, values.finest_block)
         assert self._end is not None
-        self._end.settings = EncoderSettings(values.max_rate, values.keep_frames, values.accept_requests)
+        self._end.settings = self._settings()
 
     # -- in -----------------------------------------------------------------------------------------------------------
 
+    def _below_camera(self, topic: str) -> str:
+        return topic if topic.startswith("/") else f"{self._camera}/{topic}"
+
     def _on_image(self, message: Any) -> None:
+        if self._pictures is not None:
+            self._pictures.put(time_to_ns(message.header.stamp), message)
+        else:
+            self._offer(message, message.header)
+
+    def _on_detections(self, message: Any) -> None:
+        values, info = self.values, self._camera_info
+        size = None
+        if values.detections_width:
+            size = (values.detections_width, values.detections_height)
+        elif info is not None and info.width and info.height:
+            size = (int(info.width), int(info.height))
+        self._offer(sighting_from_message(message, self._class_names, size), message.header)
+
+    def _on_label_info(self, message: Any) -> None:
+        self._class_names = names_from_label_info(message)
+
+    def _offer(self, source: Any, header: Any) -> None:
+        """Hands a frame to the worker."""
         self._last_image = time.monotonic()
-        frame_id = message.header.frame_id
+        frame_id = header.frame_id
         short = short_frame_id(frame_id)
         if short != frame_id:
             self.warn("frame_id_cut", f"frame_id {frame_id!r} is too long for the link, sent as {short!r}")
         if self._worker is not None and self._end is not None:
-            self._worker.offer(self._end, message, time_to_ns(message.header.stamp), short)
+            self._worker.offer(self._end, source, time_to_ns(header.stamp), short)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         before = self._camera_info

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from semhier_ros import Codec
 
 
-def load_codec(name: str, device: str, threads: int = 0, precision: str = "f32") -> Codec:
-    """`Codec.load(name)` for the nodes. Raises ValueError naming the model when it cannot be loaded."""
+def load_codec(name: str, device: str, threads: int = 0, precision: str = "f32", **detector: Any) -> Codec:
+    """`Codec.load(name)` for the nodes; `detector`: its arguments of that name. Raises ValueError naming the model when
+    it cannot be loaded."""
     from semhier_ros import Codec
 
     try:
-        return Codec.load(name, device=device, threads=threads, precision=precision)
+        return Codec.load(name, device=device, threads=threads, precision=precision, **detector)
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise ValueError(f"model: {name!r} cannot be loaded on device {device!r}: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _CAMERA = re.compile(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*", re.ASCII)
+_TOPIC = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*", re.ASCII)
 _KEY = re.compile(r"[A-Za-z0-9_\-]+(/[A-Za-z0-9_\-]+)*", re.ASCII)
 _ENDPOINT = re.compile(r"(udp|tcp|tls|quic|ws|unixsock-stream|serial)/\S+", re.ASCII)
 
@@ -13,6 +14,12 @@ def camera_problem(name: str) -> str | None:
     if len(name) <= 32 and _CAMERA.fullmatch(name):
         return None
     return "expected 1 to 32 letters, digits, `_`, and `/` between names (none before the first or after the last)"
+
+
+def topic_problem(name: str) -> str | None:
+    if len(name) <= 200 and _TOPIC.fullmatch(name):
+        return None
+    return "expected letters, digits, `_`, and `/` between names, with or without one before the first"
 
 
 def cameras_problem(names: list[str]) -> str | None:

@@ -16,6 +16,7 @@ from semhier_ros.nodes.parameter_checks import (
     key_problem,
     models_problem,
     prefix_problem,
+    topic_problem,
 )
 from semhier_ros.nodes.parameters import Parameter, ParameterTable
 from semhier_ros.nodes.planner_parameters import planner_parameters
@@ -33,6 +34,59 @@ def _device(who: str) -> Parameter:
     return Parameter(
         "device", "auto", f"Where {who} runs; auto: CUDA where there is one.", choices=("auto", "cpu", "cuda")
     )
+
+
+def _detector() -> list[Parameter]:
+    return [
+        Parameter(
+            "detector.file",
+            "",
+            "ONNX file of a detector to use instead of the model's, as models/coco80 needs one; \"\": the model's own.",
+        ),
+        Parameter(
+            "detector.layout",
+            "",
+            "How its tensors are read: a layout of docs/adopt.md or a YAML file;"
+            ' "": as the model says, or as they suggest.',
+        ),
+        Parameter(
+            "detector.names",
+            "",
+            'Its classes: coco80, coco91 or a text file, one a line; "": as the model says.',
+        ),
+        Parameter(
+            "detector.engine",
+            "auto",
+            "What runs a detector that is not ours; auto: OpenVINO, or CUDA by ONNX Runtime on `device: cuda`.",
+            choices=("auto", "openvino", "onnxruntime", "cuda", "tensorrt"),
+        ),
+    ]
+
+
+def _detections() -> list[Parameter]:
+    return [
+        Parameter(
+            "detections.topic",
+            "detections",
+            "Topic of the vision_msgs/Detection2DArray messages, below the camera's name unless it begins with `/`.",
+            check=topic_problem,
+        ),
+        Parameter(
+            "detections.label_info",
+            "detections/label_info",
+            "Topic of the vision_msgs/LabelInfo that says which number is which class, named in the same way (not"
+            " `<camera>/label_info`, where our decoder numbers the nodes of its tree).",
+            check=topic_problem,
+        ),
+        Parameter(
+            "detections.width",
+            0,
+            "Width of the pictures that boxes are in; 0: as `<camera>/camera_info` or the picture says.",
+            low=0,
+            high=16384,
+        ),
+        Parameter("detections.height", 0, "Their height, with `detections.width`.", low=0, high=16384),
+    ]
 
 
 def _threads() -> Parameter:
@@ -117,6 +171,15 @@ ENCODER = ParameterTable(
             choices=("raw", "compressed"),
         ),
         Parameter("model", "road", "Model that encodes: a name under models/, or a model folder."),
+        Parameter(
+            "source",
+            "images",
+            "images: the model's detector runs here; detections: another node's does, and its Detection2DArray comes in"
+            " (docs/adopt.md).",
+            choices=("images", "detections"),
+        ),
+        *_detector(),
+        *_detections(),
         _device("the encoder"),
         _threads(),
         Parameter(

@@ -284,3 +284,17 @@ def test_the_thread_runs_the_jobs_of_its_ends_and_survives_what_they_raise() -> 
     worker.close()
     assert errors == ["no picture", "nobody listens"]
     assert robots[1].link.sent[0] == (0xFFFF, (0, 1, 2, 3), False)
+
+
+def test_frames_that_cost_next_to_nothing_may_wait_and_none_is_lost() -> None:
+    robot = Robot(waiting=3)
+    for number in range(3):
+        robot.offer(f"seen {number}")
+    robot.drain()
+    assert robot.counts["encoded"] == 3
+    assert robot.counts["images_skipped"] == 0
+    for number in range(5):
+        robot.offer(f"seen {number}")
+    robot.drain()
+    assert robot.counts["encoded"] == 6
+    assert robot.counts["images_skipped"] == 2
