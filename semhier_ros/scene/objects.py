@@ -160,13 +160,15 @@ def code_objects(stream: SceneStream, projection: ObjectProjection, objects: Obj
     code = SceneCode(objects.cells, sizes, offsets, scores, path=path[:1])
     if blocks <= 1:
         return code
-    known = evidence(layout, objects, code, projection.feature_mean, projection.feature_scale)
+    known = None
+    if any(layout.latents[: blocks - 1]):
+        known = evidence(layout, objects, code, projection.feature_mean, projection.feature_scale)
     for block in range(1, min(blocks, stream.semantic_blocks)):
         code.kept.append(np.ones(len(code), bool))
         if block < stream.levels:
             code.path.append(path[block])
         means, _ = stream.latent_parameters(block, code)
-        if not means.shape[1]:
+        if known is None or not means.shape[1]:
             code.latents.append(means)
             continue
         half = stream.tables["latents"].alphabet // 2

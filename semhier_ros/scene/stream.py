@@ -185,11 +185,19 @@ class SceneStream:
 
     def name_symbols(self, level: int, code: SceneCode) -> Ints:
         """Each object's name as its position among its parent's children."""
-        symbols = np.zeros(len(code), np.int32)
-        for parent in range(self._width(level - 1)):
-            below = code.path[level - 1] == parent
-            symbols[below] = np.searchsorted(self.layout.children(level, parent), code.path[level][below])
-        return symbols
+        return self._places[level][code.path[level]]
+
+    @cached_property
+    def _places(self) -> list[Ints]:
+        """Per level each node's position among the children of its parent; one table more before the first level."""
+        places = [np.zeros(1, np.int32)]
+        for level, parents in enumerate(self.layout.parents, 1):
+            own = np.zeros(len(parents), np.int32)
+            for parent in set(parents):
+                children = self.layout.children(level, parent)
+                own[children] = np.arange(len(children))
+            places.append(own)
+        return places
 
     def _get_names(self, decoder: BlockDecoder, level: int, code: SceneCode) -> None:
         symbols = decoder.get(self.tables[f"name_{level}"], self.name_rows(level, code))
