@@ -321,3 +321,26 @@ def test_the_shipped_coco_model_takes_any_detector_of_its_classes(tmp_path: Path
         Codec.load("road", "cpu", detector=path)
     with pytest.raises(ValueError, match="layout ultralytics wants"):
         Codec.load("coco80", "cpu", detector=path, detector_layout="ultralytics")
+
+
+def test_classes_of_score_reach_the_scores_that_are_sent_however_many_lower_ones_there_are() -> None:
+    random = np.random.default_rng(0)
+    noisy = []
+    for item in street(60):
+        boxes = random.uniform(0, 400, (60, 4)).astype(np.float32)
+        boxes[:, 2:] = boxes[:, :2] + 30
+        scores = np.zeros((60, 4), np.float32)
+        scores[:, 2] = random.uniform(0.05, 0.12, 60)
+        found = item.found
+        noisy.append(
+            item._replace(
+                found=Found(
+                    np.concatenate([found.boxes, boxes]),
+                    np.concatenate([found.scores, scores]),
+                    np.zeros((len(found) + 60, 0), np.float32),
+                )
+            )
+        )
+    fitted = fit(noisy, TREE, frame_bytes=16, say=lambda _: None)
+    assert fitted.threshold > 0.1
+    assert fitted.stream.layout.score_edges[-1] > 0.6

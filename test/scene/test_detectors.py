@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from tiny_onnx import SIZE, grid_rows, write_detector
 
 from semhier_ros.codec.canvas import Canvas
+from semhier_ros.paths import config_dir
 from semhier_ros.scene.detectors.layouts import LAYOUTS, DetectorError, Layout, find_layout
 from semhier_ros.scene.detectors.names import COCO80, COCO91, LeafIndex, check_names, read_names
 from semhier_ros.scene.detectors.objects import objects_of, place
 from semhier_ros.scene.detectors.runtime import Detector, DetectorSpec, Found
 from semhier_ros.scene.layout import SceneLayout, quantise_boxes, restore_boxes
+from semhier_ros.scene.objects import name as name_path
+from semhier_ros.taxonomy import Taxonomy
 
 pytest.importorskip("onnx", reason="the files that these tests read are made with onnx (extra `train`)")
 
@@ -283,6 +286,19 @@ def test_two_words_for_one_thing_are_one_object() -> None:
     first = int(objects.boxes[:, 1].argmin())
     assert objects.objectness[first] == pytest.approx(0.6)
     assert np.allclose(np.exp(objects.leaves[first]), [1e-4, 2 / 3, 1 / 3], atol=1e-3)
+
+
+def test_names_lead_to_the_detectors_own_best_class_however_many_others_it_thinks_of() -> None:
+    scores = np.zeros((1, 80), np.float32)
+    scores[0, COCO80.index("person")] = 0.40
+    for name in ("car", "bus", "truck", "train"):
+        scores[0, COCO80.index(name)] = 0.35
+    found = Found(np.array([[100, 100, 200, 180]], np.float32), scores, np.zeros((1, 0), np.float32))
+    objects = objects_of(LAYOUT, Canvas(640, 480, (640, 480)), found, 0.1, 63)
+    tree = Taxonomy.load(config_dir() / "taxonomies" / "coco80-street.yaml")
+    path = name_path(objects.leaves, [tree.parent(level).tolist() for level in range(1, 4)])
+    assert int(path[-1][0]) == COCO80.index("person")
+    assert objects.objectness[0] == pytest.approx(0.4)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="ONNX Runtime is not installed")

@@ -14,6 +14,7 @@ from semhier_ros.scene.objects import Objects
 Floats = NDArray[np.float32]
 SAME_THING = 0.85  # intersection over union from which two boxes of different classes are two words for one thing
 DOUBT = 0.05  # share of its best class's score below which another class of a box is not heard
+OTHERS = 0.95  # what all other classes' scores may come to beside the best one's, so that names lead to the best class
 LEAST_CHANCE = 1e-4  # chance that a leaf keeps however little its score is: names have no zero
 
 
@@ -21,9 +22,11 @@ def objects_of(layout: SceneLayout, canvas: Canvas, found: Found, threshold: flo
     """The objects in what a detector found: those of at least `threshold`, at most `most` of the best.
 
     An object's objectness is its best class's score; its leaves are the shares of its classes' scores, those below
-    DOUBT of the best left out. Boxes of different classes that cover each other are one object with both their scores.
-    Objects of which two would lie in one cell are moved to a cell beside it from which their box can still be said;
-    where there is none, the weaker one goes.
+    DOUBT of the best left out. However many there are, together they count less than the best, so that the path that is
+    named from level to level ends at the detector's own answer: scores of classes are no shares of one whole. Boxes of
+    different classes that cover each other are one object with both their scores. Objects of which two would lie in
+    one cell are moved to a cell beside it from which their box can still be said; where there is none, the weaker one
+    goes.
     """
     best = found.scores.max(axis=1) if len(found) else np.zeros(0, np.float32)
     order = np.argsort(-best, kind="stable")
@@ -32,6 +35,12 @@ def objects_of(layout: SceneLayout, canvas: Canvas, found: Found, threshold: flo
     kept = np.array([row for row, own in enumerate(scores) if own is not None][: 2 * most], np.intp)
     heard = np.stack([scores[row] for row in kept]) if len(kept) else np.zeros((0, found.scores.shape[1]), np.float32)
     heard = np.where(heard < DOUBT * heard.max(axis=1, keepdims=True), 0, heard) if len(kept) else heard
+    if len(kept):
+        top = heard.argmax(axis=1)
+        best_score = heard[np.arange(len(heard)), top]
+        others = heard.sum(axis=1) - best_score
+        heard *= np.minimum(1.0, OTHERS * best_score / np.maximum(others, 1e-9))[:, None]
+        heard[np.arange(len(heard)), top] = best_score
     total = heard.sum(axis=1)
     in_cells = _in_cells(boxes[kept], canvas, layout.stride)
     cells = place(layout, in_cells)

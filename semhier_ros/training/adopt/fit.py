@@ -133,6 +133,12 @@ def score_edges(lowest: float, highest: float) -> tuple[float, ...]:
     return tuple(round(float(edge), 4) for edge in edges)
 
 
+def _highest(best: Floats, lowest: float) -> float:
+    """A score that few of those of at least `lowest` are above."""
+    above = best[best >= lowest]
+    return float(np.quantile(above, 0.97)) if len(above) else 1.5 * lowest
+
+
 class Row(NamedTuple):
     """One picture on the way to a stream: its objects, and per level of the tree n,nodes: how likely each node is for
     each object. wanted n,4: boxes (cx, cy, w, h in cells) that a receiver should read. labelled: whether people said
@@ -187,12 +193,11 @@ def fit(
             f"detector: no object of {lowest:g} or more in any of {len(observed)} pictures, the best has "
             f"{best.max():.3f}; is the layout right?"
         )
-    highest = float(np.quantile(above, 0.97))
-    layout = make_layout(taxonomy, canvas, (lowest, highest), latents, steps)
+    layout = make_layout(taxonomy, canvas, (lowest, _highest(best, lowest)), latents, steps)
     rows = [_row(layout, canvas, item, taxonomy, lowest) for item in observed]
     if threshold is None:
-        threshold = _choose_threshold(layout, rows, frame_bytes, start, highest, lowest)
-        layout = replace(layout, score_edges=score_edges(threshold, highest))
+        threshold = _choose_threshold(layout, rows, frame_bytes, start, best, lowest)
+        layout = replace(layout, score_edges=score_edges(threshold, _highest(best, threshold)))
         rows = [_above(row, threshold) for row in rows]
     least = threshold if lowest_score is None else lowest_score
     say(f"{sum(len(row.objects) for row in rows)} objects of {least:.3g} or more in {len(rows)} pictures")
@@ -253,7 +258,12 @@ def _above(row: Row, threshold: float) -> Row:
 
 
 def _choose_threshold(
-    layout: SceneLayout, rows: list[Row], frame_bytes: float, start: SceneStream | None, highest: float, lowest: float
+    layout: SceneLayout,
+    rows: list[Row],
+    frame_bytes: float,
+    start: SceneStream | None,
+    best: Floats,
+    lowest: float,
 ) -> float:
     """The lowest threshold at which frames take `frame_bytes` on average, on pictures that no table was counted on."""
     levels = len(layout.parents) + 1
@@ -261,7 +271,8 @@ def _choose_threshold(
     tried = rows[::5][:SIZED]
 
     def size(threshold: float) -> float:
-        own = replace(layout, score_edges=score_edges(threshold, highest), latents=(0,) * (levels - 1))
+        edges = score_edges(threshold, _highest(best, threshold))
+        own = replace(layout, score_edges=edges, latents=(0,) * (levels - 1))
         codes = [named_code(own, _above(row, threshold).objects, levels) for row in counted]
         if not any(len(code) for code in codes):
             return 0.0
