@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError
+from semhier_ros.lab.progress import each
 from semhier_ros.scene.detectors.layouts import LAYOUTS
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def _observe(options: argparse.Namespace, detector: Detector) -> Iterator[Observ
     from semhier_ros.scene.detectors.layouts import DetectorError
     from semhier_ros.training.adopt.fit import Observed
 
-    for where, image, labels in tqdm(_pictures(options, detector), unit="picture", desc="detect", mininterval=2):
+    for where, image, labels in each(_pictures(options, detector), "detect"):
         try:
             found = detector.detect(image)
         except DetectorError as error:

@@ -69,7 +69,11 @@ def check_real(task: Task) -> None:
             "the real engine runs ROS 2 nodes and rclpy is not installed here: run `make demo` in a clone"
         )
     check_codecs(task.codecs)
-    if not task.budget:
+    try:
+        rate = task.budget
+    except ValueError as error:
+        raise CommandError(f"--link: {error}") from error
+    if not rate:
         raise CommandError("--link: the real engine wants a link with a rate, as in 64kbit,50ms,5%")
 
 

@@ -17,14 +17,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError
 from semhier_ros.lab.footage.labels import find_scenes, read_labels
 from semhier_ros.lab.footage.video import read_picture
 from semhier_ros.lab.options import finish, load_codec
+from semhier_ros.lab.progress import each
 from semhier_ros.lab.scoring.coco import LevelScore, Rows, Truth
+from semhier_ros.lab.studies.detection import Plan, SceneJudge
 from semhier_ros.scene.detectors.layouts import DetectorError, find_layout
 from semhier_ros.scene.detectors.names import read_names
 from semhier_ros.scene.detectors.runtime import Detector, Found
@@ -86,8 +87,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from semhier_ros.lab.studies.detection_scene import Plan, SceneJudge
-
     codec = load_codec(options.model, kind="scenes")
     try:
         names = read_names(options.names)
@@ -98,9 +97,9 @@ def run(options: argparse.Namespace) -> int:
     except DetectorError as error:
         raise CommandError(str(error)) from error
     scenes = find_scenes(options.images, options.labels, options.split, options.ignored)[: options.limit]
-    judge = None if options.alone else SceneJudge(codec, Plan((), 1))
+    judge = None if options.alone else SceneJudge(options.model, "cpu", Plan((), 1))
     labels, ignored, theirs, ours = [], [], [], []
-    for scene in tqdm(scenes, desc="scenes", unit="scene", mininterval=2):
+    for scene in each(scenes, "scenes"):
         picture = read_picture(scene.picture)
         assert scene.labels is not None
         sides = (picture.shape[1], picture.shape[0])
