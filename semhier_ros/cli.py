@@ -91,6 +91,7 @@ ROOMS: dict[str, Room | Family] = {
     "republish": Room("semhier_ros.lab.replay.republish", "a bag of blocks into readings and pictures"),
     "results": Room("semhier_ros.lab.results", "the documentation's tables from measured figures"),
     "show": Room("semhier_ros.lab.show", "what each block of a picture says, in words, bytes and pictures"),
+    "sweep": Room("semhier_ros.lab.replay.sweep", "replays over many links, models and bags, with one table"),
     "taxonomy": Room("semhier_ros.training.trees.cli", "build, show and compare taxonomies of classes"),
     "train": Room("semhier_ros.training.cli", "make a model of your own: `semhier train road detector`"),
 }
@@ -99,6 +100,7 @@ MOVED: dict[tuple[str, ...], str] = {
     ("bench",): "semhier measure",
     ("evaluate",): "semhier measure",
     ("gallery",): "semhier measure gallery",
+    ("replay", "sweep"): "semhier sweep",
 }
 """Commands of earlier releases, and what to type in their place."""
 

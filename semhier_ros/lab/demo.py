@@ -21,7 +21,8 @@ from semhier_ros.lab.footage.video import VideoCamera, default_video
 from semhier_ros.lab.options import check_range
 from semhier_ros.lab.replay.cli import replay_real
 from semhier_ros.lab.replay.real import check_real
-from semhier_ros.lab.replay.work import Result, Task
+from semhier_ros.lab.replay.task import Task
+from semhier_ros.lab.replay.work import Result
 from semhier_ros.lab.report.page import link_words, milliseconds, percent
 from semhier_ros.paths import find_model
 

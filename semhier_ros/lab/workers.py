@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Any
 
 import cv2
@@ -33,10 +34,11 @@ def _call(task: tuple[str, Sequence[Any]]) -> Any:
 
 
 class Workers:
-    """Processes, each with the object that `make(*arguments)` gives; a context manager. count: how many (None: one a
-    core), but no more than there are `tasks`.
+    """Processes, each with the object that `make(*arguments)` gives; a context manager. count: how many (0: one
+    a core), but no more than there are `tasks`.
 
-    keep_cores: whether each stays on a core of its own (on a GPU they share, there is no sense in it).
+    keep_cores: whether each stays on a core of its own where there is one for each core (on a GPU they share, there is
+    no sense in it).
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Workers:
         cores = context.Queue()
         count = min(count or len(allowed), tasks)
         for number in range(count):
-            cores.put(allowed[-1 - number % len(allowed)] if keep_cores else None)
+            cores.put(allowed[number] if keep_cores and count == len(allowed) else None)
         self._pool = ProcessPoolExecutor(count, context, _begin, (cores, make, arguments))
 
     def __enter__(self) -> Workers:
@@ -64,9 +66,18 @@ class Workers:
 
         Raises CommandError when a process is killed, as a system short of memory does it; what the method raises too.
         """
-        waiting = [self._pool.submit(_call, (method, task)) for task in tasks]
-        try:
-            for one in waiting:
-                yield one.result()
-        except BrokenProcessPool as error:
-            raise CommandError("a worker process was killed (out of memory?); try fewer with --jobs") from error
+        for one in [self._pool.submit(_call, (method, task)) for task in tasks]:
+            yield _result(one)
+
+    def finished(self, method: str, tasks: Sequence[Sequence[Any]]) -> Iterator[tuple[int, Callable[[], Any]]]:
+        """(place among `tasks`, what gives its result or raises as `map` does) of each task as it is done."""
+        waiting = {self._pool.submit(_call, (method, task)): place for place, task in enumerate(tasks)}
+        for one in as_completed(waiting):
+            yield waiting[one], partial(_result, one)
+
+
+def _result(done: Future[Any]) -> Any:
+    try:
+        return done.result()
+    except BrokenProcessPool as error:
+        raise CommandError("a worker process was killed (out of memory?); try fewer with --jobs") from error

@@ -30,7 +30,8 @@ def result(place: Path) -> object:
     if "road" not in model_names():
         pytest.skip("models/road is not there")
     from semhier_ros.lab.replay.base import Costs
-    from semhier_ros.lab.replay.work import Task, replay
+    from semhier_ros.lab.replay.task import Task
+    from semhier_ros.lab.replay.work import replay
 
     codecs, cache = ("semhier", "answer", "jpeg"), place / "c" / "replay.sqlite"
     return replay(Task((place / "bag",), "64kbit,50ms,5%,seed3", codecs, costs=Costs(), finalists=2, cache=cache))

@@ -19,7 +19,8 @@ from semhier_ros.lab.footage.labels import LabelError, labelled_world
 from semhier_ros.lab.footage.messages import BagWriter, camera_messages, message_store
 from semhier_ros.lab.replay.bag_out import Messages
 from semhier_ros.lab.replay.base import Answer, Costs
-from semhier_ros.lab.replay.work import Result, Task, replay
+from semhier_ros.lab.replay.task import Task
+from semhier_ros.lab.replay.work import Result, replay
 from semhier_ros.paths import model_names
 
 pytestmark = pytest.mark.skipif("road" not in model_names(), reason="models/road is not there")
@@ -169,7 +170,7 @@ def test_a_rerun_recording(place: Path, result: Result) -> None:
 
 def test_a_sweep_goes_on_where_it_was(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [
-        *("replay", "sweep", str(place / "bag"), "--link", "64kbit,50ms,0%", "--rate", "16kbit", "64kbit"),
+        *("sweep", str(place / "bag"), "--link", "64kbit,50ms,0%", "--rate", "16kbit", "64kbit"),
         *("--loss", "0", "20", "--costs", "given", "--codecs", "semhier,answer,jpeg", "--finalists", "1"),
         *("--out", str(place / "sweep"), "--cache", str(place / "c"), "--jobs", "1"),
     ]
@@ -196,7 +197,7 @@ def test_a_sweep_on_a_cluster_of_two_workers(place: Path, result: Result) -> Non
     from distributed import LocalCluster
 
     command = [
-        *("replay", "sweep", str(place / "bag"), "--link", "64kbit,50ms,0%", "--rate", "16kbit", "64kbit"),
+        *("sweep", str(place / "bag"), "--link", "64kbit,50ms,0%", "--rate", "16kbit", "64kbit"),
         *("--costs", "given", "--codecs", "semhier,answer", "--cache", str(place / "c")),
     ]
     assert main([*command, "--out", str(place / "here"), "--jobs", "1"]) == 0
@@ -210,10 +211,19 @@ def test_wrong_use_is_one_line(place: Path, capsys: pytest.CaptureFixture[str]) 
     for words, told in (
         (["--codecs", "semhier,av2"], "'av2', one of semhier"),
         (["--link", "fast"], "rate"),
-        (["--seconds", "-1"], "--seconds: -1, more than 0 expected"),
-        (["--rate", "16kbit"], "only with `semhier replay sweep`"),
+        (["--seconds", "-1"], "'-1', a number from 0.001"),
+        (["--rate", "16kbit"], "unrecognized arguments: --rate"),
         (["--costs", "detect"], "`name=milliseconds` expected"),
     ):
-        assert main(["replay", str(place / "bag"), "--out", str(place / "never"), *words]) == 2
+        try:
+            status: Any = main(["replay", str(place / "bag"), "--out", str(place / "never"), *words])
+        except SystemExit as ended:
+            status = ended.code
+        assert status == 2
         line = capsys.readouterr().err.strip().splitlines()[-1]
         assert told in line, line
+
+
+def test_the_sweep_that_was_part_of_replay_says_its_new_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", "sweep", "drive.mcap"]) == 2
+    assert capsys.readouterr().err == "semhier: `semhier replay sweep` has another name now: `semhier sweep`\n"

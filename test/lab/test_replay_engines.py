@@ -36,7 +36,8 @@ def missing() -> str:
 @pytest.mark.skipif(bool(missing()), reason=missing() or "all is there")
 def test_both_engines_agree_on_the_demo(tmp_path: Path) -> None:
     from semhier_ros.lab.replay.real import run_real
-    from semhier_ros.lab.replay.work import Task, replay
+    from semhier_ros.lab.replay.task import Task
+    from semhier_ros.lab.replay.work import replay
 
     task = Task(
         (default_video(),),

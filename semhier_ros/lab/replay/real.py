@@ -29,11 +29,11 @@ from semhier_ros.lab.replay.ends import BLOCKS, answers_of, read_log
 from semhier_ros.lab.replay.pair import Pair
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store
+from semhier_ros.lab.replay.task import Task
 from semhier_ros.lab.replay.virtual import Run, Sent
 from semhier_ros.lab.replay.work import (
     OWN_BYTES,
     Result,
-    Task,
     Tell,
     encode_all,
     judge,

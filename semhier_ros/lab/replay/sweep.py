@@ -1,28 +1,30 @@
 """Many replays: links x rates x losses x models x bags, in parallel, resumable, with one table and one plot at the end.
 
+    semhier sweep drive.mcap street --link 64kbit,50ms,5% --rate 16kbit 64kbit --loss 0 20 --out out/sweep
+
 Every run leaves a file `runs/<name>.json` when it is done; a sweep that was ended goes on with those that are missing.
-Confidence intervals of the margins are bootstrapped over the instants of each run (measures.Scores).
+Confidence intervals of the margins are bootstrapped over the instants of each run (docs/evaluation.md).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from multiprocessing import get_context
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from semhier_ros import options as shared
 from semhier_ros.command import CommandError
 from semhier_ros.lab.progress import each
-from semhier_ros.lab.replay.cli import task_of, write_summary
 from semhier_ros.lab.replay.store import digest
-from semhier_ros.lab.replay.work import SENT_MORE_THAN_ANSWER, Task, ceiling_of, replay
+from semhier_ros.lab.replay.task import LINK, LINK_HELP, Task, add_task_arguments, task_of
+from semhier_ros.lab.replay.work import SENT_MORE_THAN_ANSWER, ceiling_of, replay, write_summary
+from semhier_ros.lab.workers import Workers
 from semhier_ros.link.emulate.profile import parse_link
 from semhier_ros.paths import find_model
 from semhier_ros.whole_file import write_whole
@@ -40,23 +42,29 @@ class Cell:
     link: str
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `semhier sweep`."""
+    add_task_arguments(parser)
+    parser.add_argument(
+        "--model", action=shared.Listed, default=["road"], metavar="MODEL", help="names or folders (road)"
+    )
+    parser.add_argument(
+        "--link", nargs="+", default=[LINK], metavar="LINK", help=f"{LINK_HELP} ({LINK})".replace("%", "%%")
+    )
+    parser.add_argument("--rate", action=shared.Listed, default=[], help="in place of each link's, as 16kbit 64kbit")
+    parser.add_argument("--loss", action=shared.Listed, default=[], help="in place of each link's, as 0%% 5%% 20%%")
+    shared.out(parser, "out/sweep", "folder of runs, table and plot")
+    shared.jobs(parser)
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler to send the runs to (extra `cluster`)")
+
+
 def cells_of(options: argparse.Namespace) -> list[Cell]:
     """All combinations, in the order in which they were named. Raises CommandError."""
-    options = argparse.Namespace(**vars(options), sweeping=True)
-    base = task_of(options)
-    links: list[str] = []
-    for link in options.link:
-        for rate in options.rate or [None]:
-            for loss in options.loss or [None]:
-                links.append(_with(link, rate, loss))
-    cells = []
-    for bag in options.bags:
-        for model in options.model:
-            for link in dict.fromkeys(links):
-                parse_link(link)
-                task = replace(base, bags=(Path(bag),), link=link, model=model)
-                cells.append(_cell(task))
-    return cells
+    links = [_with(*each) for each in product(options.link, options.rate or [None], options.loss or [None])]
+    return [
+        _cell(replace(task_of(options, link, model), bags=(bag,)))
+        for bag, model, link in product(options.bags, options.model, dict.fromkeys(links))
+    ]
 
 
 def _with(link: str, rate: str | None, loss: str | None) -> str:
@@ -95,7 +103,7 @@ def run_cell(task: Task) -> dict[str, Any]:
     return result.summary
 
 
-def run_sweep(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Runs what is missing, then writes table.md, table.json and plot.svg; 1 when a run failed."""
     cells = cells_of(options)
     folder = options.out / "runs"
@@ -139,18 +147,19 @@ Outcome = tuple[Cell, dict[str, Any], str | None]
 Runner = Callable[[Sequence[Cell]], Iterable[Outcome]]
 
 
-def _here(jobs: int) -> Runner:
-    count = jobs or len(os.sched_getaffinity(0))
+class _Replays:
+    """What a worker process runs."""
 
+    run = staticmethod(run_cell)
+
+
+def _here(jobs: int) -> Runner:
     def run(cells: Sequence[Cell]) -> Iterable[Outcome]:
-        if count == 1 or len(cells) <= 1:
-            for cell in cells:
-                yield _outcome(cell, lambda cell=cell: run_cell(cell.task))  # type: ignore[misc]
+        if not cells:
             return
-        with ProcessPoolExecutor(min(count, len(cells)), mp_context=get_context("spawn")) as pool:
-            futures = {pool.submit(run_cell, cell.task): cell for cell in cells}
-            for future in as_completed(futures):
-                yield _outcome(futures[future], future.result)
+        with Workers(jobs, len(cells), _Replays) as workers:
+            for place, result in workers.finished("run", [(cell.task,) for cell in cells]):
+                yield _outcome(cells[place], result)
 
     return run
 

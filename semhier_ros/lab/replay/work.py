@@ -4,6 +4,7 @@ other engine, which shares all but the runs."""
 from __future__ import annotations
 
 import gc
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from semhier_ros.lab.replay.blocks import UNPACED
 from semhier_ros.lab.replay.measures import Scores, figures_of, split_cameras
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store
+from semhier_ros.lab.replay.task import Task
 from semhier_ros.lab.replay.virtual import Run, run_virtual
 from semhier_ros.lab.scoring.figures import BudgetUse, budget_use
 from semhier_ros.lab.scoring.living import foretold
@@ -30,9 +32,8 @@ from semhier_ros.link import Scheduler, default_policies
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
 from semhier_ros.link.schedule.wire import ZENOH_UDP
 from semhier_ros.taxonomy import Taxonomy
+from semhier_ros.whole_file import write_whole
 
-BUDGET_SHARE = 0.97
-"""What of the link's rate a sender plans with: the rest is for the transport's own messages, which no budget counts."""
 COLLECT_AFTER = 100_000
 """Objects between two searches for garbage in circles (Python's own choice is 700): a replay makes hundreds of
 thousands of small ones that all stay, and looking through them took a tenth of its time."""
@@ -44,33 +45,6 @@ OWN_BYTES = ZENOH_UDP.wire_bytes(150)
 
 Tell = Callable[[str, float], None]
 """(stage, share of it that is done)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is asked for. `link` in words; `costs` None: measured here; `labels` None: agreement.
-    `forecast`: every codec's readings are also foretold to each instant, and scored."""
-
-    bags: tuple[Path, ...]
-    link: str
-    codecs: tuple[str, ...]
-    model: str = "road"
-    device: str = "cpu"
-    topics: tuple[str, ...] = ()
-    labels: Path | None = None
-    costs: Costs | None = None
-    max_rate: float = 0.0
-    finest: int | None = None
-    seconds: float | None = None
-    frame_rate: float | None = None
-    finalists: int = 3
-    forecast: bool = True
-    cache: Path | None = None
-
-    @property
-    def budget(self) -> float:
-        """Wire bytes per second that a sender plans with."""
-        return parse_link(self.link).rate_at(0.0) / 8 * BUDGET_SHARE
 
 
 @dataclass(slots=True)
@@ -352,6 +326,11 @@ def summary_of(result: Result) -> dict[str, Any]:
         "problems": result.problems,
         **({"checks": result.checks} if result.checks else {}),
     }
+
+
+def write_summary(summary: dict[str, Any], path: Path) -> None:
+    """The summary as JSON, keys as they stand, the same bytes for the same figures."""
+    write_whole(path, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
 
 
 def ceiling_of(summary: dict[str, Any]) -> dict[str, float | None]:

@@ -37,7 +37,7 @@ from semhier_ros.lab.replay.ends import BLOCKS, answers_of, pictures_of, read_lo
 from semhier_ros.lab.replay.pair import Pair
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store
-from semhier_ros.lab.replay.work import BUDGET_SHARE
+from semhier_ros.lab.replay.task import BUDGET_SHARE
 from semhier_ros.lab.results import processor
 from semhier_ros.lab.scoring.streaming import Matching
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link

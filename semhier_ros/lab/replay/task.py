@@ -1,0 +1,123 @@
+"""What a replay is asked for, and the options that say so: those of `semhier replay` and `semhier sweep` alike."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from semhier_ros import options as shared
+from semhier_ros.command import CommandError
+from semhier_ros.lab.baselines.search import CODECS, FINALISTS, check_codecs
+from semhier_ros.lab.replay.base import Costs
+from semhier_ros.lab.replay.store import default_folder
+from semhier_ros.link.emulate.profile import parse_link
+
+BUDGET_SHARE = 0.97
+"""What of the link's rate a sender plans with: the rest is for the transport's own messages, which no budget counts."""
+LINK = "64kbit,50ms,5%"
+LINK_HELP = "rate, one-way delay, loss, then burst4, jitter10ms, queue8kB, outage20s@30s, step32kbit@10s, seed3"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is asked for. `link` in words; `costs` None: measured here; `labels` None: agreement.
+    `forecast`: every codec's readings are also foretold to each instant, and scored."""
+
+    bags: tuple[Path, ...]
+    link: str
+    codecs: tuple[str, ...]
+    model: str = "road"
+    device: str = "cpu"
+    topics: tuple[str, ...] = ()
+    labels: Path | None = None
+    costs: Costs | None = None
+    max_rate: float = 0.0
+    finest: int | None = None
+    seconds: float | None = None
+    frame_rate: float | None = None
+    finalists: int = FINALISTS
+    forecast: bool = True
+    cache: Path | None = None
+
+    @property
+    def budget(self) -> float:
+        """Wire bytes per second that a sender plans with."""
+        return parse_link(self.link).rate_at(0.0) / 8 * BUDGET_SHARE
+
+
+def add_task_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `task_of` reads, but for link and model."""
+    parser.add_argument("bags", nargs="+", type=Path, metavar="BAG", help="MCAP or SQLite3 bags, or videos")
+    parser.add_argument("--topics", action=shared.Listed, default=[], metavar="TOPIC", help="image topics (all)")
+    shared.device(parser)
+    shared.codecs(parser, CODECS[:-1], f"of {', '.join(CODECS)}; h264 needs PyAV")
+    shared.labels(parser, "a folder of YOLO files, a COCO file, or a topic of the bag (none: agreement)", False)
+    parser.add_argument(
+        "--costs",
+        type=_costs,
+        metavar="NAME=MS,…",
+        help="what computing takes, in ms: semantic, picture, read, detect, jpeg, webp, h264, unpack; `given` for the "
+        "documented figures; then the same seed gives the same summary.json (measured here)",
+    )
+    parser.add_argument("--seconds", type=shared.real(1e-3, 1e6), metavar="S", help="only so much of each camera (all)")
+    parser.add_argument(
+        "--fps", type=shared.real(1e-3, 1e3), metavar="HZ", help="of a video: at most so many frames a second (all)"
+    )
+    parser.add_argument(
+        "--max-rate",
+        type=shared.real(0, 1000),
+        default=0.0,
+        metavar="HZ",
+        help="frames a second that are encoded; 0: all (0)",
+    )
+    parser.add_argument(
+        "--finest", type=shared.whole(0, 15), metavar="BLOCK", help="last block that is sent (the model's last)"
+    )
+    parser.add_argument(
+        "--finalists",
+        type=shared.whole(1, 20),
+        default=FINALISTS,
+        metavar="N",
+        help="picture settings judged in full (%(default)s)",
+    )
+    parser.add_argument(
+        "--forecast",
+        choices=("on", "off"),
+        default="on",
+        help="score every codec's readings foretold to each instant too, see docs/living.md (%(default)s)",
+    )
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="what was computed before (~/.cache/semhier_ros)")
+    parser.add_argument("--no-cache", action="store_true", help="remember nothing beyond this run")
+
+
+def _costs(text: str) -> Costs | None:
+    try:
+        return None if text == "measured" else Costs.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def task_of(options: argparse.Namespace, link: str, model: str) -> Task:
+    """The task that the options name, over that link with that model. Raises CommandError."""
+    try:
+        parse_link(link)
+    except ValueError as error:
+        raise CommandError(f"--link: {error}") from error
+    return Task(
+        bags=tuple(options.bags),
+        link=link,
+        codecs=check_codecs(options.codecs),
+        model=model,
+        device=options.device,
+        topics=tuple(options.topics),
+        labels=options.labels,
+        costs=options.costs,
+        max_rate=options.max_rate,
+        finest=options.finest,
+        forecast=options.forecast == "on",
+        seconds=options.seconds,
+        frame_rate=options.fps,
+        finalists=options.finalists,
+        cache=None if options.no_cache else (options.cache or default_folder()) / "replay.sqlite",
+    )
