@@ -1,4 +1,5 @@
-"""Entropy coding of integer symbols with integer tables, by constriction's range coder (docs/bitstream.md).
+"""Entropy coding of integer symbols with integer tables, by constriction's range coder (docs/bitstream.md), or where it
+cannot be installed by our own in plain Python.
 
 Nothing here depends on rounding: tables are integers that sum to 2**PRECISION, and constriction is handed
 probabilities that make its own 24-bit fixed-point tables equal to ours, entry for entry (see `Tables`). The bytes are
@@ -10,11 +11,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import constriction
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from semhier_ros.codec import plain_coder
 from semhier_ros.codec.packet import PacketError
+
+try:
+    from constriction.stream import model as _models
+    from constriction.stream import queue as _coders
+except ImportError:  # no wheel for this machine
+    _models = _coders = plain_coder
 
 PRECISION = 20
 """Binary logarithm of the sum of every row of a table."""
@@ -27,7 +34,7 @@ _TOTAL = 1 << PRECISION
 _RENORMALISATION_LOSS_BITS = -math.log2(1 - 2.0**-8)
 _GROUP_COST = 1200  # one call per group costs as much as this many table entries scanned symbol by symbol
 
-_Categorical: Any = constriction.stream.model.Categorical
+_Categorical: Any = _models.Categorical
 _FAMILY: Any = _Categorical(perfect=False)
 
 
@@ -156,7 +163,7 @@ class BlockEncoder:
     """Collects symbols and makes a block's bytes: `put` as often as needed, then `finish` once."""
 
     def __init__(self) -> None:
-        self._coder: Any = constriction.stream.queue.RangeEncoder()
+        self._coder: Any = _coders.RangeEncoder()
 
     def put(self, symbols: ArrayLike, tables: Tables, rows: ArrayLike | int) -> None:
         """Append `symbols` (n,), integers in 0..alphabet-1, coded by `tables`.
@@ -213,7 +220,7 @@ class BlockDecoder:
     def __init__(self, data: bytes, *, exact: bool = False) -> None:
         self._data = bytes(data)
         padded = self._data + bytes(-len(self._data) % 4)
-        self._coder: Any = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
+        self._coder: Any = _coders.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
         self._bits = 0.0
         self._encoder = BlockEncoder() if exact else None
 

@@ -11,10 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_coder import ReferenceDecoder, ReferenceEncoder
 
-from semhier_ros.codec import PacketError, entropy
+from semhier_ros.codec import PacketError, entropy, plain_coder
 from semhier_ros.codec.entropy import PRECISION, BlockDecoder, BlockEncoder, BlockError, Tables
 
 TOTAL = 1 << PRECISION
+
+
+@pytest.fixture(autouse=True, params=["constriction", "plain"])
+def coder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test by both coders: constriction's, and ours for machines that it has no wheel for."""
+    if request.param == "constriction":
+        pytest.importorskip("constriction", reason="it has no wheel for this machine")
+    else:
+        monkeypatch.setattr(entropy, "_coders", plain_coder)
+        monkeypatch.setattr(entropy, "_Categorical", plain_coder.Categorical)
+        monkeypatch.setattr(entropy, "_FAMILY", plain_coder.Categorical(perfect=False))
 
 
 def random_tables(rng: np.random.Generator, rows: int, alphabet: int) -> Tables:

@@ -1,0 +1,120 @@
+"""The range coder of docs/bitstream.md in plain Python: for machines that constriction has no wheel for (ARM's Linux).
+
+It stands in for the few names of constriction that `codec.entropy` uses, with the same arguments and the very same
+bytes. Where constriction is installed (it can be built from its repository), it is taken instead.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_WORD, _STATE = (1 << 32) - 1, 1 << 64
+_PRECISION = 24
+
+
+class Categorical:
+    """A distribution over symbols: of one row of probabilities, or (without any) of those that come with each call."""
+
+    def __init__(self, probabilities: NDArray[np.float64] | None = None, *, perfect: bool = False) -> None:
+        del perfect  # as constriction's: tables are exact already
+        self.cumulative = [] if probabilities is None else _cumulative(probabilities).tolist()
+
+
+def _cumulative(probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Whole cumulatives of 2**24, from 0 on, of probabilities of f * 16 - 1 (see `entropy.Tables`)."""
+    found = np.zeros((*probabilities.shape[:-1], probabilities.shape[-1] + 1), np.int64)
+    np.cumsum(probabilities.astype(np.int64) + 1, axis=-1, out=found[..., 1:])
+    return found
+
+
+class RangeEncoder:
+    """Codes symbols into 32-bit words."""
+
+    def __init__(self) -> None:
+        self._words: list[int] = []
+        self._low, self._range = 0, _STATE - 1
+
+    def encode(
+        self, symbols: NDArray[np.int32], model: Categorical, probabilities: NDArray[np.float64] | None = None
+    ) -> None:
+        """Codes symbols by one model, or each by its own row of probabilities (n, alphabet)."""
+        if probabilities is None:
+            table = np.asarray(model.cumulative)
+            left, right = table[symbols], table[symbols + 1]
+        else:
+            rows, every = _cumulative(probabilities), np.arange(len(symbols))
+            left, right = rows[every, symbols], rows[every, symbols + 1]
+        low, span, words = self._low, self._range, self._words
+        for start, width in zip(left.tolist(), (right - left).tolist(), strict=True):
+            scale = span >> _PRECISION
+            low += scale * start
+            span = scale * width
+            if low >= _STATE:
+                low -= _STATE
+                self._carry()
+            if span <= _WORD:
+                words.append(low >> 32)
+                low = (low & _WORD) << 32
+                span <<= 32
+        self._low, self._range = low, span
+
+    def _carry(self) -> None:
+        place = len(self._words) - 1
+        while self._words[place] == _WORD:
+            self._words[place] = 0
+            place -= 1
+        self._words[place] += 1
+
+    def pos(self) -> tuple[int, tuple[int, int]]:
+        """How many words stand before the state, and the state: the interval's lower end and its width."""
+        return len(self._words), (self._low, self._range)
+
+    def get_compressed(self) -> NDArray[np.uint32]:
+        """The words of the point that constriction would send, `lower` + 2**32 - 1: those before the state."""
+        whole = 0
+        if self._words:
+            whole = int.from_bytes(np.array(self._words, ">u4").tobytes(), "big")
+        whole += (self._low + _WORD) // _STATE
+        return np.frombuffer(whole.to_bytes(4 * len(self._words), "big"), ">u4").astype(np.uint32)
+
+
+class RangeDecoder:
+    """Reads symbols back from 32-bit words; behind their end stand zeros."""
+
+    def __init__(self, words: NDArray[np.uint32]) -> None:
+        self._words = words.tolist()
+        self._next = 2
+        first, second = [*self._words[:2], 0, 0][:2]
+        self._above, self._range = first << 32 | second, _STATE - 1
+
+    def decode(self, model: Categorical, more: Any) -> NDArray[np.int32]:
+        """The next symbols: `more` of them by one model, or one for each of its rows of probabilities (n, alphabet).
+
+        Raises:
+            ValueError: no symbol fits.
+        """
+        if isinstance(more, int):
+            tables: Any = [model.cumulative] * more
+        else:
+            tables = _cumulative(more).tolist()
+        found = np.empty(len(tables), np.int32)
+        above, span, words, place = self._above, self._range, self._words, self._next
+        for number, table in enumerate(tables):
+            scale = span >> _PRECISION
+            symbol = bisect_right(table, above // scale) - 1
+            if symbol >= len(table) - 1:
+                raise ValueError("no symbol fits")
+            start = table[symbol]
+            above -= scale * start
+            span = scale * (table[symbol + 1] - start)
+            if span <= _WORD:
+                above = above << 32 | (words[place] if place < len(words) else 0)
+                span <<= 32
+                place += 1
+            found[number] = symbol
+        self._above, self._range, self._next = above, span, place
+        return found
