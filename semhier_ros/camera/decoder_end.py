@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.camera.asking import AskPolicy, Seen
+from semhier_ros.camera.one_sender import OneSender, alike
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.model import PictureRequest
 from semhier_ros.codec.packet import Block, Packet, PacketError, PieceAssembler, restore_stamp
@@ -24,6 +25,10 @@ from semhier_ros.codec.stream_info import StreamInfo
 
 EARLY = 64
 """Packets that are kept while a stream's description has not arrived yet: about a second of a thin link."""
+
+STAMP_SECONDS = (-15.0, 6.0)
+"""How much older or newer a new frame's stamp may be than the last description lets expect. Of a stamp only the bits of
+the last 18 minutes travel: one that is farther off waits for the description that tells which 18 minutes they are."""
 
 Report = Callable[[str, str], None]
 """(kind, text): something that the operator may want to know; counted by kind, logged now and then."""
@@ -107,7 +112,8 @@ class DecoderEnd(Generic[C]):
     and names over frames, and `scene` tells where they are now (models that read objects). `ask`: when to ask for more,
     shared by all cameras that it bounds (None: never). `now`: seconds of one clock that never decreases. Use from one
     thread.
-    `counters` counts: packets, blocks, damaged, other_stream, no_description (dropped for want of it), no_stamp,
+    `counters` counts: packets, blocks, damaged, other_stream, other_sender, no_description (dropped for want of it),
+    waited_for_stamp and unsure_stamps (dropped after all), no_stamp,
     unknown_model, readings, pictures …; `all_counters` adds those of decoder and pieces.
     """
 
@@ -131,6 +137,7 @@ class DecoderEnd(Generic[C]):
         self._frames: OrderedDict[int, _Known] = OrderedDict()
         self._anchor = (0, 0.0)
         self._early: deque[bytes | tuple[Block, int]] = deque(maxlen=EARLY)
+        self._sender = OneSender()
         self.counters: Counter[str] = Counter()
 
     def describe(self, info: StreamInfo, now: float) -> list[Output]:
@@ -138,12 +145,41 @@ class DecoderEnd(Generic[C]):
 
         A changed one (model, image size) starts a new decoder.
         """
+        if not self._sender.describes(info, self.info):
+            self._refuse()
+            return []
         self._take(info, now)
         outputs: list[Output] = []
-        while self._early:
-            early = self._early.popleft()
-            outputs += self.datagram(early, now) if isinstance(early, bytes) else self.block(*early, now)
+        waiting, self._early = self._early, deque(maxlen=EARLY)
+        for early in waiting:
+            found = self._datagram(early, now, waited=True) if isinstance(early, bytes) else self.block(*early, now)
+            outputs += found
         return outputs
+
+    @property
+    def clash(self) -> bool:
+        """Whether a second sender uses this camera's name now; it is not read."""
+        return self._sender.clash
+
+    def _refuse(self) -> None:
+        self._problem(
+            "other_sender",
+            f"camera {self.camera}: two senders use this name; the first is read, the other is not: give each its own"
+            " `camera`",
+        )
+
+    def _heard(self, frame: int, stamp: int | None, now: float) -> bool:
+        """Whether a packet is of the sender that is read; when a second one is noticed, the first one's description is
+        in force again."""
+        before = self._sender.clash
+        taken = self._sender.takes(frame, stamp, now)
+        theirs = self._sender.info
+        begun = self._sender.clash and not before
+        if begun and theirs is not None and self.info is not None and not alike(theirs, self.info):
+            self._take(theirs, now)
+        if not taken:
+            self._refuse()
+        return taken
 
     def _take(self, info: StreamInfo, now: float) -> None:
         old, self.info = self.info, info
@@ -174,7 +210,13 @@ class DecoderEnd(Generic[C]):
         self._frames.clear()
 
     def datagram(self, data: bytes, now: float) -> list[Output]:
-        """Takes a packet of the link, out of its envelope; returns what it made known."""
+        """Takes a packet of the link, out of its envelope; returns what it made known.
+
+        One whose stamp lies outside `STAMP_SECONDS` of where it is expected waits for the next description.
+        """
+        return self._datagram(data, now, waited=False)
+
+    def _datagram(self, data: bytes, now: float, *, waited: bool) -> list[Output]:
         if self.info is None:
             return self._wait_for_description(data)
         try:
@@ -182,11 +224,20 @@ class DecoderEnd(Generic[C]):
         except PacketError as error:
             self._problem("damaged", f"packet of camera {self.camera}: {error}")
             return []
-        self.counters["packets"] += 1
+        if not self._heard(packet.frame, packet.stamp, now):
+            return []
         if packet.stamp is not None:
             stamp_ns, taken = self._anchor
             near = stamp_ns + round((now - taken) * 1e9)
-            self._note_stamp(packet.frame, restore_stamp(packet.stamp, near))
+            restored = restore_stamp(packet.stamp, near)
+            known, (late, early) = self._frames.get(packet.frame), STAMP_SECONDS
+            if not late <= (restored - near) / 1e9 <= early and (known is None or known.stamp_ns != restored):
+                return self._doubt(data, packet.frame, waited)
+            self._note_stamp(packet.frame, restored)
+        elif self._early and packet.frame not in self._frames:  # its frame's stamp may be among what waits
+            self._early.append(data)
+            return []
+        self.counters["packets"] += 1
         if packet.piece is None:
             blocks = list(packet.blocks)
         else:
@@ -201,6 +252,8 @@ class DecoderEnd(Generic[C]):
         """Takes a block of a level topic, whose message carries the full stamp; returns what it made known."""
         if self.info is None:
             return self._wait_for_description((block, stamp_ns))
+        if not self._heard(block.frame, stamp_ns, now):
+            return []
         self._note_stamp(block.frame, stamp_ns)
         return self._push(block, now)
 
@@ -295,6 +348,17 @@ class DecoderEnd(Generic[C]):
         if len(self._early) == EARLY:
             self._problem("no_description", f"camera {self.camera}: blocks arrive, but no StreamInfo with them")
         self._early.append(early)
+        return []
+
+    def _doubt(self, data: bytes, frame: int, waited: bool) -> list[Output]:
+        """The stamp of a packet is not to be told yet, or at all."""
+        if waited or len(self._early) == EARLY:
+            self._problem(
+                "unsure_stamps", f"camera {self.camera}, frame {frame}: its stamp fits no description; dropped"
+            )
+        if not waited:
+            self.counters["waited_for_stamp"] += 1
+            self._early.append(data)
         return []
 
     def _note_stamp(self, frame: int, stamp_ns: int) -> None:

@@ -41,6 +41,9 @@ ASKED_FRAMES = 4
 PICTURE_PATIENCE = 10.0
 """Seconds after which a frame's picture is made although the next frame waits: a busy machine would never make one."""
 FRAMES = 0x10000
+STAMP_SECONDS = 3.0
+"""A clock that steps by more, or runs so much faster or slower than ours, is told at once with a new description: of a
+stamp only the bits of the last 18 minutes travel with packets. Half of what a `DecoderEnd` allows."""
 
 
 class Opened(NamedTuple):
@@ -186,7 +189,7 @@ class EncoderEnd:
     """One camera's sending end; see the module's text for how it is driven and what it decides.
 
     `camera`: its name. `maker`: what makes blocks. `link`: where they go. `announce(info, changed)`: called with the
-    stream's description after each frame; `changed` when it says something new besides its stamp. `first_frame`: number
+    stream's description after each frame; `changed` when it is to be told at once. `first_frame`: number
     of the first frame (0..65535): a restarted encoder must not look like late frames of the old one. `count(name)`
     hears of what happens: images, images_skipped, encoded, pictures_skipped, requests_too_late, requests_honoured;
     `report(kind, text)` of what the operator may want to know, to be counted under its kind: requests_refused.
@@ -223,6 +226,7 @@ class EncoderEnd:
         self._picture_made: float | None = None
         self.next_frame = first_frame % FRAMES
         self.info: StreamInfo | None = None
+        self._told = (0, 0.0)
         self.calibration: Calibration | None = None
         self.encode_seconds = 0.0
 
@@ -358,7 +362,7 @@ class EncoderEnd:
         assert isinstance(frame, _Current)
         assert job.waiting is not None
         self.encode_seconds = now - job.begun
-        self._describe(job.size, job.waiting.frame_id, frame.stamp_ns)
+        self._describe(job.size, job.waiting.frame_id, frame.stamp_ns, now)
         wanted = job.blocks[: frame.wanted]
         self._link.offered(self.camera, wanted)
         self._link.submit(self.camera, frame.number, frame.stamp_ns, wanted)
@@ -373,8 +377,9 @@ class EncoderEnd:
             self._current = frame if more else None
         self._count("encoded")
 
-    def _describe(self, size: tuple[int, int], frame_id: str, stamp_ns: int) -> None:
-        """Announces the stream; as changed with its first frame and whenever anything but its stamp changes."""
+    def _describe(self, size: tuple[int, int], frame_id: str, stamp_ns: int, now: float) -> None:
+        """Announces the stream; as changed with its first frame, whenever anything but its stamp changes, and when
+        stamps leave our clock's pace."""
         old, maker = self.info, self.maker
         self.info = info = StreamInfo(
             camera=self.camera,
@@ -388,4 +393,8 @@ class EncoderEnd:
             calibration=self.calibration,
         )
         changed = old is None or replace(old, stamp_ns=info.stamp_ns) != info
+        stamp, at = self._told
+        changed |= abs((stamp_ns - stamp) / 1e9 - (now - at)) > STAMP_SECONDS
+        if changed:
+            self._told = (stamp_ns, now)
         self._announce(info, changed)

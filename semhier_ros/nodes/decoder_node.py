@@ -408,6 +408,7 @@ class DecoderNode(ManagedNode):
                 unknown_hash=info.stream_hash if info is not None and unknown else None,
                 connected=None if self._receiver is None else self._receiver.connected,
                 trouble=self.link_trouble(),
+                clash=stream.clash,
                 books=None if self._receiver is None else self._receiver.books(camera),
                 counts=stream.all_counters() | shared | self.counts(),
             )

@@ -107,13 +107,14 @@ def decoder(
     unknown_hash: str | None,
     connected: bool | None,
     trouble: str,
+    clash: bool,
     books: StreamBooks | None,
     counts: Mapping[str, int],
 ) -> Verdict:
     """One camera's state at the decoder: silence shows as age. Ages and latency in seconds.
 
-    `trouble`: why the link cannot open, else empty. `books`: what the link
-    received, None with `ros` or before the first packet.
+    `trouble`: why the link cannot open, else empty. `clash`: whether two senders use the camera's name. `books`: what
+    the link received, None with `ros` or before the first packet.
     """
     age = running if reading_age is None else reading_age
     details: dict[str, object] = {
@@ -135,6 +136,8 @@ def decoder(
         return ERROR, f"no model for stream hash {unknown_hash}: add it to `models`", details
     if trouble:
         return ERROR, trouble, details
+    if clash:
+        return ERROR, f"two senders use the name {camera}: one is not read; give each its own `camera`", details
     level = ERROR if age > 10 * stale_seconds else WARN
     if connected is False:
         return level, f"the link is not connected; newest reading {_since(reading_age, running)}", details
