@@ -26,6 +26,7 @@ from semhier_ros.training.packed import fingerprint
 from semhier_ros.training.photos import read_manifest, read_pictures, states_of_photos, views
 from semhier_ros.training.settings import Option
 from semhier_ros.whole_file import write_whole
+from semhier_ros.whole_image.view import square_view
 
 BATCH = 16
 
@@ -50,6 +51,12 @@ def export_trunk(path: Path) -> None:
     )
     last = network.classifier
     np.savez(path.with_name("classifier.npz"), weight=last.weight.detach().numpy(), bias=last.bias.detach().numpy())
+
+
+def read_views(folder: Path, names: list[str]) -> list[NDArray[np.uint8]]:
+    """The square views of photos by file name."""
+    pictures = [cv2.imread(str(folder / name), cv2.IMREAD_COLOR) for name in names]
+    return [square_view(np.ascontiguousarray(picture[..., ::-1]), SIDE) for picture in pictures]
 
 
 def compiled(path: Path, threads: int, precision: str = "f32") -> Any:

@@ -10,7 +10,6 @@ import csv
 import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from semhier_ros.torch.classifier import SIDE
 from semhier_ros.torch.image_semantics import MAX_SCALE, MIN_SCALE, ImageSemantics
 from semhier_ros.training.checkpoint import load_checkpoint
 from semhier_ros.training.errors import MissingFile
+from semhier_ros.training.imagenet_features import read_views
 from semhier_ros.training.imagenet_meaning import load_classifier_rows
 from semhier_ros.training.imagenet_picture_form import PictureForm, load_picture_form, write_graphs
 from semhier_ros.training.imagenet_semantic import (
@@ -43,7 +43,6 @@ from semhier_ros.whole_image.encoder import code_image, rounded_bits
 from semhier_ros.whole_image.folder import read_image_folder, write_image_card, write_image_stream
 from semhier_ros.whole_image.reader import ImageReader, softmax
 from semhier_ros.whole_image.stream import ImageLayout, ImageStream
-from semhier_ros.whole_image.view import square_view
 
 LATENT_ROWS, LATENT_HALF = 48, 63
 STEP_ROWS = (6, 3, 0, -3, -6)  # how many table rows coarser than the middle one each quality quantises
@@ -200,12 +199,6 @@ def counted_latents(reader: ImageReader, seen: list[TrunkOutput]) -> Tables:
     share = old.frequencies / old.frequencies.sum(1, keepdims=True)
     counts = counts + counts[:, ::-1]
     return Tables.from_counts(counts + PRIOR_WEIGHT * share, smoothing=1e-6)
-
-
-def read_views(folder: Path, names: list[str]) -> list[NDArray[np.uint8]]:
-    """The square views of photos by file name."""
-    pictures = [cv2.imread(str(folder / name), cv2.IMREAD_COLOR) for name in names]
-    return [square_view(np.ascontiguousarray(picture[..., ::-1]), SIDE) for picture in pictures]
 
 
 def best_temperature(logits: NDArray, truth: NDArray, tree: Taxonomy, level: int) -> float:

@@ -29,6 +29,7 @@ from semhier_ros.training.checkpoint import Checkpoint
 from semhier_ros.training.device import adamw, depthwise_in_float32, pick_device
 from semhier_ros.training.errors import MissingFile, TrainingError
 from semhier_ros.training.fit import Course, Loss, fit
+from semhier_ros.training.imagenet_crops import whole_image_crops
 from semhier_ros.training.loader import Loader, workers_for
 from semhier_ros.training.photos import STORED, cache_pixels
 from semhier_ros.training.picture_form import PAINTED, start_picture
@@ -101,8 +102,6 @@ def make_sources(options: argparse.Namespace, scenes: Scenes) -> dict[CropSource
     type_groups = np.asarray(Taxonomy.load(options.taxonomy).owner(1))
     sources: dict[CropSource, float] = {SceneCrops(scenes, type_groups): 0.5}
     if options.whole_images:
-        from semhier_ros.training.imagenet_picture import whole_image_crops
-
         if options.photos is None:
             raise TrainingError("photos: nothing given; --whole-images wants --photos, those that its features are of")
         sources[whole_image_crops(options.photos, options.whole_images)] = 0.5
