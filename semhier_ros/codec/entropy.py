@@ -18,10 +18,12 @@ from semhier_ros.codec import plain_coder
 from semhier_ros.codec.packet import PacketError
 
 try:
-    from constriction.stream import model as _models
-    from constriction.stream import queue as _coders
+    import constriction
 except ImportError:  # no wheel for this machine
-    _models = _coders = plain_coder
+    _models: Any = plain_coder
+    _coders: Any = plain_coder
+else:
+    _models, _coders = constriction.stream.model, constriction.stream.queue
 
 PRECISION = 20
 """Binary logarithm of the sum of every row of a table."""

@@ -22,6 +22,7 @@ def coder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     """Every test by both coders: constriction's, and ours for machines that it has no wheel for."""
     if request.param == "constriction":
         pytest.importorskip("constriction", reason="it has no wheel for this machine")
+        assert entropy._coders is not plain_coder, "what is installed is taken"
     else:
         monkeypatch.setattr(entropy, "_coders", plain_coder)
         monkeypatch.setattr(entropy, "_Categorical", plain_coder.Categorical)
