@@ -167,19 +167,17 @@ def detection_2d_array(
 ) -> Any:
     """`message` as `vision_msgs/Detection2DArray`; `vision` is the module vision_msgs.msg, `sizes` the nodes per level.
 
-    Each object's hypotheses are the finest node known, then what else it may be at that level, as the numbers that
-    `label_info` names; the label path itself travels only in our own message, for a vision_msgs hypothesis has no
-    parent. `lasting`: whether ids are of objects over many frames; else `id` is left empty, as vision_msgs wants it.
+    Each object's hypotheses are those of its label path, the finest node first, then what else it may be at the finest
+    level, as the numbers that `label_info` names. A node's score is the chance of all that lies below it, so a vehicle
+    that is sure and a truck that is not both say so. `lasting`: whether ids are of objects over many frames; else `id` is left empty, as vision_msgs wants it.
     """
     firsts = class_numbers(sizes)
     result = vision.Detection2DArray(header=message.header)
     for item in message.detections:
         detection = vision.Detection2D(header=message.header, id=str(item.id) if lasting else "")
-        first = firsts[len(item.path) - 1]
-        named = [(item.path[-1], item.scores[-1]), *zip(item.other_nodes, item.other_scores, strict=True)]
-        for node, score in named:
+        for number, score in _hypotheses(item, firsts):
             hypothesis = vision.ObjectHypothesisWithPose()
-            hypothesis.hypothesis.class_id = str(first + node)
+            hypothesis.hypothesis.class_id = str(number)
             hypothesis.hypothesis.score = float(score)
             detection.results.append(hypothesis)
         detection.bbox.center.position.x = (item.x_min + item.x_max) / 2
@@ -196,15 +194,19 @@ def classification(message: SemanticDetectionArray, sizes: Sequence[int], vision
     firsts = class_numbers(sizes)
     result = vision.Classification(header=message.header)
     for item in message.detections:
-        path = list(enumerate(zip(item.path, item.scores, strict=True)))
-        named = [(firsts[level] + node, score) for level, (node, score) in reversed(path)]
-        first = firsts[len(item.path) - 1]
-        named += [(first + node, score) for node, score in zip(item.other_nodes, item.other_scores, strict=True)]
-        for number, score in named:
+        for number, score in _hypotheses(item, firsts):
             hypothesis = vision.ObjectHypothesis()
             hypothesis.class_id, hypothesis.score = str(number), float(score)
             result.results.append(hypothesis)
     return result
+
+
+def _hypotheses(item: SemanticDetection, firsts: Sequence[int]) -> list[tuple[int, float]]:
+    """Class numbers and scores of a label path, the finest first, then of what else it may be at the finest level."""
+    path = list(enumerate(zip(item.path, item.scores, strict=True)))
+    named = [(firsts[level] + node, score) for level, (node, score) in reversed(path)]
+    first = firsts[len(item.path) - 1]
+    return named + [(first + node, score) for node, score in zip(item.other_nodes, item.other_scores, strict=True)]
 
 
 def label_info(names: Sequence[Sequence[str]], header: Any, vision: Any) -> Any:

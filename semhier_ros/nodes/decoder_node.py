@@ -282,6 +282,9 @@ class DecoderNode(ManagedNode):
 
     def _take_info(self, camera: str, info: StreamInfo) -> None:
         self._cameras[camera].info = info
+        codec = self._codecs.get(info.stream_hash)
+        if vision is not None and codec is not None:
+            self._publish_labels(camera, codec, Header(stamp=ns_to_time(info.stamp_ns), frame_id=info.frame_id))
         if self._planner is not None:
             self._planner.info(camera, info)
         self._put(camera, info)

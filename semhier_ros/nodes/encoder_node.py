@@ -305,7 +305,8 @@ class EncoderNode(ManagedNode):
             self._honour(request)
 
     def _on_request(self, message: BlockRequestMessage) -> None:
-        if message.camera not in ("", self._camera):
+        if message.camera.rpartition("/")[2] not in ("", self._camera.rpartition("/")[2]):
+            self.warn("requests_refused", f"block request for camera {message.camera!r}, this is {self._camera!r}")
             return
         try:
             request = request_from_message(message)

@@ -163,14 +163,16 @@ ENCODER = ParameterTable(
     "encoder_node: camera images in, blocks out, coarse meaning first, under a byte budget.",
     [
         _autostart(),
-        Parameter("camera", "camera", "Name of the camera stream and of its topics.", check=camera_problem),
+        Parameter(
+            "camera", "camera", "Name of the camera stream and of its topics.", check=camera_problem, also="cameras"
+        ),
         Parameter(
             "input",
             "raw",
             "raw: `<camera>/image_raw` (Image); compressed: `<camera>/image_raw/compressed` (CompressedImage).",
             choices=("raw", "compressed"),
         ),
-        Parameter("model", "road", "Model that encodes: a name under models/, or a model folder."),
+        Parameter("model", "road", "Model that encodes: a name under models/, or a model folder.", also="models"),
         Parameter(
             "source",
             "images",
@@ -270,12 +272,15 @@ DECODER = ParameterTable(
     "decoder_node: blocks in, readings out that get finer while blocks arrive, and a picture if wanted.",
     [
         _autostart(),
-        Parameter("cameras", ["camera"], "Camera streams that are decoded, by name.", check=cameras_problem),
+        Parameter(
+            "cameras", ["camera"], "Camera streams that are decoded, by name.", check=cameras_problem, also="camera"
+        ),
         Parameter(
             "models",
             ["road"],
             "Models that may decode, names under models/ or folders; a stream's hash picks one of them.",
             check=models_problem,
+            also="model",
         ),
         _device("the decoder"),
         _threads(),

@@ -13,6 +13,9 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
+ROS_PARAMETERS = frozenset({"use_sim_time", "start_type_description_service"})
+"""What rclpy declares itself."""
+
 Value = bool | int | float | str | list[str]
 
 
@@ -26,7 +29,8 @@ class Parameter:
 
     `low`, `high`: inclusive range of a number. `choices`: allowed strings. `live`: may be set while the node is active;
     the others are read when the node is configured. `check` returns what is wrong with a value of the right type and
-    range, or None.
+    range, or None. `also`: what the other end of the link calls it, taken as a second name of it in files and on the
+    command line.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
     live: bool = False
     check: Callable[[Any], str | None] | None = field(default=None, compare=False)
+    also: str = ""
 
     @property
     def kind(self) -> str:
@@ -124,6 +129,7 @@ class ParameterTable:
         """
         node.add_on_set_parameters_callback(lambda changed: self._checked(node, changed))
         node.add_pre_set_parameters_callback(self._typed)
+        self._mind_other_names(node)
         for parameter in self:
             try:
                 node.declare_parameter(parameter.name, parameter.default, parameter.descriptor())
@@ -132,6 +138,24 @@ class ParameterTable:
                 value = override.value if override is not None else parameter.default
                 raise ParameterError(parameter.problem(value) or str(error)) from None
         node.set_parameters([node.get_parameter(parameter.name) for parameter in self if _is_float(parameter)])
+
+    def _mind_other_names(self, node: Node) -> None:
+        """What is given under the other end's name counts under ours; what no parameter is called is told in a line."""
+        given = node._parameter_overrides
+        for parameter in self:
+            other = given.get(parameter.also)
+            if other is None or parameter.name in given:
+                continue
+            value: Any = other.value
+            if isinstance(parameter.default, list):
+                value = [value] if isinstance(value, str) else value
+            elif isinstance(value, (list, tuple)) and len(value) == 1:
+                value = value[0]
+            given[parameter.name] = RosParameter(parameter.name, value=value)
+        known = {name for parameter in self for name in (parameter.name, parameter.also)} | ROS_PARAMETERS
+        for name in sorted(given):
+            if name not in known and not name.startswith("qos_overrides."):
+                node.get_logger().warning(f"{name}: {self.node} has no parameter of this name; it changes nothing")
 
     def guard(self, node: Node, is_active: Callable[[], bool]) -> None:
         """From now on refuses what is not live-changeable while `is_active()`, unless it stays as it is."""

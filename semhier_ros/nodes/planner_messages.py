@@ -109,10 +109,11 @@ def detection_3d_array(
         detection = vision.Detection3D(header=header, id=str(item.detection.id) if lasting else "")
         path, scores = item.detection.path, item.detection.scores
         pose, covariance = _pose(item, item.height / 2), _pose_covariance(item)
-        named = [(path[-1], scores[-1]), *item.detection.others_at(len(path) - 1)]
-        for node, score in named:
+        named = [(firsts[level] + path[level], scores[level]) for level in reversed(range(len(path)))]
+        named += [(firsts[len(path) - 1] + node, score) for node, score in item.detection.others_at(len(path) - 1)]
+        for number, score in named:
             hypothesis = vision.ObjectHypothesisWithPose()
-            hypothesis.hypothesis.class_id = str(firsts[len(path) - 1] + node)
+            hypothesis.hypothesis.class_id = str(number)
             hypothesis.hypothesis.score = float(score)
             hypothesis.pose.pose = pose
             hypothesis.pose.covariance = covariance

@@ -177,7 +177,7 @@ def test_the_stand_ins_for_vision_msgs_refuse_what_generated_messages_refuse() -
         vision_library().to_cdr(array)
 
 
-def test_vision_msgs_carry_the_finest_class_by_number(vision: Any) -> None:
+def test_vision_msgs_carry_the_finest_class_by_number_and_those_that_are_surer(vision: Any) -> None:
     message = convert.reading_message(reading(), 10 * SECOND, "camera", 0)
     result = convert.detection_2d_array(message, (1, 4, 21), vision)
     assert result.header == message.header
@@ -188,10 +188,11 @@ def test_vision_msgs_carry_the_finest_class_by_number(vision: Any) -> None:
     assert first.results[0].hypothesis.class_id == str(1 + 2)
     assert first.results[0].hypothesis.score == 0.5
     assert [(other.hypothesis.class_id, other.hypothesis.score) for other in first.results[1:]] == [
+        ("0", message.detections[0].scores[0]),
         (str(1 + 1), 0.25),
         (str(1 + 0), 0.125),
     ]
-    assert len(second.results) == 1
+    assert [item.hypothesis.score for item in second.results] == list(reversed(message.detections[1].scores))
     assert (first.bbox.center.position.x, first.bbox.size_x) == (15.875, 28.75)
     names = [["vehicle"], ["a", "b", "two wheels", "large"]]
     labels = convert.label_info(names, message.header, vision)

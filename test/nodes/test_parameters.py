@@ -112,6 +112,39 @@ def test_a_bad_override_stops_the_node_with_field_value_and_range(context: Any) 
         small_node(context, mode="best")
 
 
+@pytest.mark.parametrize(
+    ("table", "given", "attribute", "value"),
+    [
+        (DECODER, {"camera": "front"}, "cameras", ["front"]),
+        (DECODER, {"camera": "front", "cameras": ["rear"]}, "cameras", ["rear"]),
+        (DECODER, {"model": "coco80"}, "models", ["coco80"]),
+        (ENCODER, {"cameras": ["front"]}, "camera", "front"),
+        (ENCODER, {"models": ["coco80"]}, "model", "coco80"),
+    ],
+)
+def test_the_other_ends_name_of_a_parameter_is_taken(
+    context: Any, table: ParameterTable, given: dict[str, Any], attribute: str, value: Any
+) -> None:
+    overrides = [RosParameter(name, value=one) for name, one in given.items()]
+    node = ManagedNode(table.node, table, context=context, parameter_overrides=overrides)
+    assert getattr(node.values, attribute) == value
+    node.destroy_node()
+
+
+def test_two_cameras_for_a_node_of_one_are_refused(context: Any) -> None:
+    overrides = [RosParameter("cameras", value=["front", "rear"])]
+    with pytest.raises(ParameterError, match=r"camera: \['front', 'rear'\], expected a string"):
+        ManagedNode("encoder_node", ENCODER, context=context, parameter_overrides=overrides)
+
+
+def test_a_name_that_no_parameter_has_is_told(context: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    overrides = [RosParameter("budget_kbit", value=64.0), RosParameter("use_sim_time", value=True)]
+    ManagedNode("encoder_node", ENCODER, context=context, parameter_overrides=overrides).destroy_node()
+    told = [line for line in capfd.readouterr().err.splitlines() if "no parameter of this name" in line]
+    assert len(told) == 1
+    assert "budget_kbit: encoder_node has no parameter" in told[0]
+
+
 def test_an_integer_is_welcome_where_a_number_is_meant(context: Any) -> None:
     node = small_node(context, link__rate=64)
     assert node.values.link_rate == 64.0

@@ -75,7 +75,7 @@ def test_detections_3d_carry_place_size_covariance_and_classes(others: dict[str,
     assert (first.bbox.size.x, first.bbox.size.y, first.bbox.size.z) == (0.4, 0.5, 1.7)
     assert 2 * math.atan2(centre.orientation.z, centre.orientation.w) == pytest.approx(0.1)
     named = [(item.hypothesis.class_id, item.hypothesis.score) for item in first.results]
-    assert named == [("3", 0.8), ("2", 0.1)]  # level 1 is numbered from 1 on
+    assert named == [("3", 0.8), ("0", 0.9), ("2", 0.1)]  # level 1 is numbered from 1 on
     assert xy_covariance(first.results[0].pose.covariance) == [0.4, 0.05, 0.05, 0.02]
     assert np.linalg.eigvalsh(np.asarray(first.results[0].pose.covariance).reshape(6, 6)).min() > 0
     without = make.detection_3d_array(LOCATED, HEADER, others["vision_msgs"], (1, 4, 9), lasting=False)
