@@ -169,7 +169,8 @@ def detection_2d_array(
 
     Each object's hypotheses are those of its label path, the finest node first, then what else it may be at the finest
     level, as the numbers that `label_info` names. A node's score is the chance of all that lies below it, so a vehicle
-    that is sure and a truck that is not both say so. `lasting`: whether ids are of objects over many frames; else `id` is left empty, as vision_msgs wants it.
+    that is sure and a truck that is not both say so.
+    `lasting`: whether ids are of objects over many frames; else `id` is left empty, as vision_msgs wants it.
     """
     firsts = class_numbers(sizes)
     result = vision.Detection2DArray(header=message.header)
