@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
+import sys
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -25,6 +28,8 @@ from semhier_ros.paths import model_names
 
 pytestmark = pytest.mark.skipif("road" not in model_names(), reason="models/road is not there")
 FRAMES = 24
+MOST_FILES = 25
+"""Files of the laboratory that one reads to follow a replay from the command line to its report."""
 
 
 def options(place: Path, out: str, *more: str) -> list[str]:
@@ -67,6 +72,26 @@ def test_the_summary_has_what_was_promised(result: Result) -> None:
     assert "Agreement, not accuracy" in summary["truth_in_words"]
     assert summary["codecs"]["semhier"]["coarse_ms"]["p50"] >= 50 + 30
     assert set(summary["margin_of_semhier"]) == {"jpeg", "answer"}
+
+
+def test_from_the_command_line_to_the_report_a_replay_enters_few_files(place: Path) -> None:
+    """Files of the laboratory of which a function runs (class bodies and what is only imported enter nothing)."""
+    folder = Path(replay.__code__.co_filename).parents[1]
+    entered: set[str] = set()
+
+    def look(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_flags & inspect.CO_OPTIMIZED and code.co_filename.startswith(str(folder)):
+            entered.add(code.co_filename)
+
+    command = options(place, "walk")
+    sys.setprofile(look)
+    try:
+        assert main(command) == 0
+    finally:
+        sys.setprofile(None)
+    files = sorted(str(Path(name).relative_to(folder)) for name in entered if name.endswith(".py"))
+    assert len(files) <= MOST_FILES, files
 
 
 def test_a_second_run_over_another_link_encodes_no_frame_again(
