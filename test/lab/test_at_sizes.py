@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semhier_ros.lab.scoring.frontier import at_size, at_sizes, table
+from semhier_ros.lab.scoring.frontier import at_size, at_sizes
+from semhier_ros.lab.studies.tables import sizes
 
 PHOTOS = 80
 
@@ -64,15 +65,15 @@ def test_a_lead_is_told_from_chance_on_the_same_photos() -> None:
     assert at_sizes(measured, psnr, [300]) == found
 
 
-def test_the_table_has_a_line_for_every_codec_and_size() -> None:
+def test_the_tables_have_a_line_for_every_codec_and_size() -> None:
     def measures(row: dict[str, Any]) -> dict[str, float]:
         return {"L0": row["psnr"] > 20, "psnr": row["psnr"]}
 
     found = at_sizes({"semhier": photos(0.2), "webp": photos(0, seed=2)}, measures, [100, 300])
-    lines = table(found)
-    assert len(lines) == 2 + 4 + 2 + 2
-    assert lines[1].endswith("L0 / psnr")
-    assert lines[2].split() == ["semhier", "100", "-", "/", "-"]
-    assert lines[-1].startswith("webp ")
-    assert " / +0.2" in lines[-1]
-    assert table({}) == []
+    reached, leads = sizes(found)
+    assert reached.head == ("codec", "bytes", "L0, %", "psnr, dB")
+    assert [row[:2] for row in reached.rows] == [["semhier", 100], ["webp", 100], ["semhier", 300], ["webp", 300]]
+    assert reached.rows[0][2:] == [None, None]
+    assert [row[:2] for row in leads.rows] == [["webp", 100], ["webp", 300]]
+    assert str(leads.rows[1][3]).startswith("0.2")
+    assert sizes({}) == []

@@ -21,7 +21,7 @@ from semhier_ros.lab.footage.labels import read_labels
 from semhier_ros.lab.footage.video import default_video, read_video
 from semhier_ros.lab.scoring.coco import Truth, rows_of
 from semhier_ros.lab.scoring.frontier import mark_frontier
-from semhier_ros.lab.studies.detection import bytes_needed
+from semhier_ros.lab.studies.tables import bytes_needed
 
 OWNERS = [np.zeros(3, np.intp), np.array([0, 0, 1])]
 WORDS = [("thing",), ("round", "square")]

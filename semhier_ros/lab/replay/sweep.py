@@ -24,6 +24,7 @@ from semhier_ros.lab.progress import each
 from semhier_ros.lab.replay.store import digest
 from semhier_ros.lab.replay.task import LINK, LINK_HELP, Task, add_task_arguments, task_of
 from semhier_ros.lab.replay.work import SENT_MORE_THAN_ANSWER, ceiling_of, replay, write_summary
+from semhier_ros.lab.studies.tables import replay as replay_table
 from semhier_ros.lab.workers import Workers
 from semhier_ros.link.emulate.profile import parse_link
 from semhier_ros.paths import find_model
@@ -124,12 +125,12 @@ def run(options: argparse.Namespace) -> int:
     if done:
         rows = rows_of(done)
         write_whole(options.out / "table.json", json.dumps(rows, indent=1) + "\n")
-        text = markdown(rows)
-        write_whole(options.out / "table.md", text)
+        (table,) = replay_table(rows)
+        write_whole(options.out / "table.md", table.markdown())
         from semhier_ros.lab.report.plots import sweep_plot
 
         write_whole(options.out / "plot.svg", sweep_plot(rows))
-        print(text)
+        print(table.text())
     for line in failed:
         print(f"failed: {line}", file=sys.stderr)
     return 1 if failed else 0
@@ -231,25 +232,3 @@ def rows_of(done: Sequence[tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]
                 row["margin"][level] = {"over": best, **summary["margin_of_semhier"][best][level]}
         rows.append(row)
     return rows
-
-
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The table: a line a run and level; the margin with its 95 % interval."""
-    names = list(dict.fromkeys(name for row in rows for name in row["codecs"]))
-    models = {row["model"] for row in rows}
-    head = ["footage", *(["model"] if len(models) > 1 else []), "link", "level", *names, "no link", "semhier's margin"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for row in rows:
-        for level, ceiling in row["ceiling"].items():
-            values = []
-            for name in names:
-                found = row["codecs"].get(name, {}).get(row["measure"], {}).get(level)
-                values.append("–" if found is None else f"{found:.3f}")
-            margin = row["margin"].get(level)
-            told = "–"
-            if margin and margin["margin"] is not None and margin["ci95"] is not None:
-                low, high = margin["ci95"]
-                told = f"{margin['margin']:+.3f} [{low:+.3f}, {high:+.3f}] over {margin['over']}"
-            place = [row["bag"], *([row["model"]] if len(models) > 1 else []), row["link"], level]
-            lines.append("| " + " | ".join([*place, *values, f"{ceiling or 0:.3f}", told]) + " |")
-    return "\n".join(lines) + "\n"

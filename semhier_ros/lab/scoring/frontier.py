@@ -127,38 +127,3 @@ def _spread(values: Floats) -> tuple[float | None, tuple[float, float] | None]:
     """The first of `values`, which is of all photos, and the middle 95 % of the others; None if it is not a number."""
     span = middle(values[1:])
     return (None, None) if np.isnan(values[0]) or span is None else (float(values[0]), span)
-
-
-def table(found: Mapping[str, Sequence[Row]]) -> list[str]:
-    """What a person reads: values and intervals, shares in percent and PSNR in dB, then by how much ours leads."""
-    if not found:
-        return []
-    names = list(next(iter(found.values()))[0]["value"])
-    wide = max(18, *(len(name) for name in found))
-    lines = ["", f"pictures at so many payload bytes, between neighbouring settings (95 %): {' / '.join(names)}"]
-
-    def cells(row: Row, value: str, interval: str, sign: str) -> str:
-        words = []
-        for name in names:
-            if row[value][name] is None:
-                words.append("-")
-                continue
-            low, high = row[interval][name]
-            middle, low, high = (figure * (1 if name == "psnr" else 100) for figure in (row[value][name], low, high))
-            places = 2 if name == "psnr" else 1
-            words.append(f"{middle:{sign}.{places}f} ({low:{sign}.{places}f} to {high:{sign}.{places}f})")
-        return " / ".join(words)
-
-    lines += [
-        f"{name:<{wide}} {row['payload_bytes']:>6}  {cells(row, 'value', 'interval', '')}"
-        for name, rows in found.items()
-        for row in rows
-    ]
-    leads = [(name, row) for name, rows in found.items() for row in rows if "margin_of_semhier" in row]
-    if leads:
-        lines += ["", f"ours less each other codec, on the same photos (95 %): {' / '.join(names)}"]
-        lines += [
-            f"{name:<{wide}} {row['payload_bytes']:>6}  {cells(row, 'margin_of_semhier', 'margin_interval', '+')}"
-            for name, row in leads
-        ]
-    return lines

@@ -38,6 +38,7 @@ from semhier_ros.lab.progress import each
 from semhier_ros.lab.scoring import frontier
 from semhier_ros.lab.scoring.figures import calibration_error, interval
 from semhier_ros.lab.studies.photo_judging import Judge, PhotoJudge, Plan, Row, check_codecs
+from semhier_ros.lab.studies.tables import shown
 from semhier_ros.lab.workers import Workers
 from semhier_ros.taxonomy import Taxonomy
 
@@ -98,34 +99,6 @@ def summary(rows: list[Row]) -> Row:
 def judged(row: Row) -> dict[str, float]:
     """What a codec of pictures is compared by: the judge's accuracies, and PSNR."""
     return {**row.get("judge_accuracy", {}), "psnr": row["psnr"]}
-
-
-def table(result: Row) -> str:
-    """What a person reads: one line per codec and operating point (of codecs of pictures, those best at something)."""
-    lines = [
-        f"{'codec':<18} {'at':>32}{'payload':>9}{'bytes':>8}  accuracy L0 / L1 / L2 (95 %)        kl L0 L1 L2   psnr"
-    ]
-
-    def line(name: str, row: Row) -> str:
-        kind = "accuracy" if "accuracy" in row else "judge_accuracy"
-        accuracy = row.get(kind, {})
-        spread = row.get(f"{kind}_interval", {})
-        marks = [
-            f"{100 * accuracy[key]:.1f} ({100 * spread[key][0]:.1f}-{100 * spread[key][1]:.1f})"
-            for key in ("L0", "L1", "L2")
-            if key in accuracy
-        ]
-        kl = " ".join(f"{value:.3f}" for value in row.get("kl", {}).values())
-        at = f"prefix {row['prefix']}" if "prefix" in row else str(row.get("setting", ""))
-        if "scale" in row:
-            at = f"scale {row['scale']:g}, quality {row['quality']:g}"
-            at += f", cut {row['cut']}" if row["cut"] is not None else ""
-        sizes = f"{row.get('payload_bytes_mean', 0):9.1f}{row.get('bytes_mean', 0):8.1f}"
-        return f"{name:<18} {at:>32}{sizes}  {' / '.join(marks)}  {kl}  {row.get('psnr', 0):.2f}"
-
-    lines += [line(name, result[name]) for name in ("uncompressed", "judge_uncompressed")]
-    lines += [line(name, row) for name, rows in result["codecs"].items() for row in rows if row.get("best_at", True)]
-    return "\n".join([*lines, *frontier.table(result["at"])])
 
 
 def make_plan(options: argparse.Namespace) -> tuple[Plan, list[Labelled]]:
@@ -207,7 +180,7 @@ def run(options: argparse.Namespace) -> int:
 
         options.plot.parent.mkdir(parents=True, exist_ok=True)
         options.plot.write_text(bytes_plot(result, "accuracy", "share right"))
-    return finish(result, options.json, table(result))
+    return finish(result, options.json, shown("classification", result))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -31,6 +31,7 @@ from semhier_ros.lab.progress import each
 from semhier_ros.lab.scoring.coco import MOST_PER_NODE, Rows, Truth, rows_of
 from semhier_ros.lab.scoring.figures import psnr, summed
 from semhier_ros.lab.scoring.frontier import mark_frontier
+from semhier_ros.lab.studies.tables import shown
 from semhier_ros.lab.workers import Workers
 from semhier_ros.scene.finders import Finder, Listed
 from semhier_ros.scene.objects import Objects
@@ -304,36 +305,6 @@ def summarise(judged: Sequence[Judged], codec: Codec) -> dict[str, Any]:
     return result
 
 
-def bytes_needed(rows: Sequence[dict[str, Any]], level: str, ap50: float) -> float | None:
-    """The fewest mean payload bytes at which a codec reaches `ap50` at `level`; None when it never does."""
-    enough = [row["payload_bytes_mean"] for row in rows if row["ap50"].get(level, -1.0) >= ap50]
-    return min(enough, default=None)
-
-
-def table(result: dict[str, Any]) -> str:
-    """What the terminal shows: uncompressed, ours, and the bytes that everyone needs for nearly that."""
-    levels = list(result["uncompressed"]["ap50"])
-    words = "  ".join(f"{level} {result['uncompressed']['ap50'][level]:.3f}" for level in levels)
-    lines = [f"{result['scenes']} scenes, {result['boxes']} boxes; AP50 uncompressed: {words}"]
-    for kind, rows in result["codecs"].items():
-        for row in rows:
-            if not row["best_at"]:
-                continue
-            scores = "  ".join(f"{level} {value:.3f}" for level, value in row["ap50"].items())
-            what = row.get("operating_point") or {"scale": row["scale"], "quality": row["quality"], "cut": row["cut"]}
-            said = " ".join(f"{name} {value:g}" for name, value in what.items() if value is not None)
-            place = row.get("block", "")
-            lines.append(f"{kind:>18} {row['payload_bytes_mean']:9.1f} B  {scores:<32} {place} {said}")
-    lines.append("bytes for AP50 within 2 points of uncompressed:")
-    for kind, rows in result["codecs"].items():
-        needed = [bytes_needed(rows, level, result["uncompressed"]["ap50"][level] - 0.02) for level in levels]
-        shown = "  ".join(
-            f"{level} {'never' if n is None else format(n, '.0f')}" for level, n in zip(levels, needed, strict=True)
-        )
-        lines.append(f"{kind:>18}  {shown}")
-    return "\n".join(lines)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.images(parser)
     shared.labels(parser, "folder of YOLO label files of the same names")
@@ -413,4 +384,4 @@ def run(options: argparse.Namespace) -> int:
 
         titles = ("coarsest level", "groups", "types")
         options.plot.write_text(bytes_plot(result, "ap50", "AP50", titles))
-    return finish(result, options.json, table(result))
+    return finish(result, options.json, shown("detection", result))

@@ -30,6 +30,7 @@ from semhier_ros.api import Codec
 from semhier_ros.lab.footage.bags import open_footage
 from semhier_ros.lab.footage.video import picture_files, read_picture
 from semhier_ros.lab.options import finish
+from semhier_ros.lab.studies.tables import shown
 
 ENCODE_THREADS, DECODE_THREADS = 2, 1
 LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -218,4 +219,4 @@ def run(options: argparse.Namespace) -> int:
         "failed": failed[:20],
         "seconds": round(time.monotonic() - began),
     }
-    return finish(result, options.json)
+    return finish(result, options.json, shown("exactness", result))

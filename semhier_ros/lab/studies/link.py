@@ -40,6 +40,7 @@ from semhier_ros.lab.replay.store import Store
 from semhier_ros.lab.replay.task import BUDGET_SHARE
 from semhier_ros.lab.results import processor
 from semhier_ros.lab.scoring.streaming import Matching
+from semhier_ros.lab.studies.tables import shown
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
 from semhier_ros.whole_file import write_whole
 
@@ -120,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
         return 130
     finally:
         result = bench.result()
-        finish(result, options.json, bench.table(result))
+        finish(result, options.json, shown("link", result))
     return 1 if bench.failures else 0
 
 
@@ -268,18 +269,6 @@ class Bench:
         machine = f"{processor()}, Python {platform.python_version()}"
         about = {"model": self.options.model, "video": self.video.name, "machine": machine, "left_out": self.left_out}
         return {"rows": rows, **about}
-
-    @staticmethod
-    def table(result: dict[str, Any]) -> str:
-        """The table for people."""
-        lines = ["link | codec | coarse share | p50 / p95 / max ms | bytes/s on the wire | coarse AP50"]
-        for row in result["rows"]:
-            late = " / ".join(str(row["coarse_ms"][name]) for name in ("p50", "p95", "max"))
-            lines.append(
-                f"{row['link']} | {row['codec']} | {row['coarse_share']} | {late}"
-                f" | {row['wire_bytes_per_s']} | {row['coarse_ap50']}"
-            )
-        return "\n".join(lines)
 
 
 class Figures:

@@ -17,6 +17,7 @@ from semhier_ros.lab.footage.messages import bag_from_video
 from semhier_ros.lab.footage.video import default_video
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.processes import Supervisor, node, ros_environment
+from semhier_ros.lab.studies.tables import shown
 
 NODES: dict[str, dict[str, object]] = {
     "encoder": {"device": "cpu", "input": "compressed", "max_rate": 0.0, "link.budget_kbit": 0.0},
@@ -61,4 +62,4 @@ def run(options: argparse.Namespace) -> int:
         time.sleep(2.0)
         peaks = {name: round(peak_megabytes(name, environment["ROS_DOMAIN_ID"]), 1) for name in NODES}
     result = {"frames": "street video", "width": options.size, "rate": options.rate, "peak_memory_mb": peaks}
-    return finish(result, options.json)
+    return finish(result, options.json, shown("memory", result))

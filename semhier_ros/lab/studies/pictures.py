@@ -19,6 +19,7 @@ from semhier_ros.api import Codec
 from semhier_ros.lab.footage.labels import read_labels
 from semhier_ros.lab.footage.video import read_picture
 from semhier_ros.lab.options import finish
+from semhier_ros.lab.studies.tables import shown
 
 SCALES, QUALITIES = (0.35, 0.5, 0.7), (8, 15, 25)
 FORMATS = {
@@ -73,4 +74,5 @@ def run(options: argparse.Namespace) -> int:
         size, whole, boxes, pixels, covered = np.sum(found, axis=0)
         psnr, psnr_boxes = (round(10 * math.log10(255**2 * n / e), 2) for e, n in ((whole, pixels), (boxes, covered)))
         figures[name] = {"bytes": round(size / len(found)), "psnr": psnr, "psnr_in_boxes": psnr_boxes}
-    return finish({"scenes": len(names), "figures": figures}, options.json)
+    result = {"scenes": len(names), "figures": figures}
+    return finish(result, options.json, shown("pictures", result))

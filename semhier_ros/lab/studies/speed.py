@@ -30,6 +30,7 @@ from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.graphs import PRECISIONS
 from semhier_ros.lab.footage.video import default_video, read_video
 from semhier_ros.lab.options import finish
+from semhier_ros.lab.studies.tables import shown
 from semhier_ros.whole_image.view import square_view
 
 QUALITY = 75
@@ -124,7 +125,7 @@ def run(options: argparse.Namespace) -> int:
         "jpeg_quality": QUALITY,
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
-    return finish(result, options.json)
+    return finish(result, options.json, shown("speed", result))
 
 
 def processor() -> str:

@@ -24,6 +24,7 @@ from semhier_ros.lab.footage.video import VideoCamera
 from semhier_ros.lab.options import check_range, finish, load_codec
 from semhier_ros.lab.progress import each
 from semhier_ros.lab.scoring.streaming import SAME, overlaps
+from semhier_ros.lab.studies.tables import shown
 from semhier_ros.scene.living import LivingScene
 
 LONGEST_GAP = 5
@@ -131,14 +132,5 @@ def run(options: argparse.Namespace) -> int:
             raise CommandError(f"{video}: no such file")
     codec = load_codec(options.model, options.device, kind="scenes")
     results = [evaluate(codec, video, options.threshold, options.every) for video in options.videos]
-    lines = []
-    for result in results:
-        lines.append(f"{result['video']}: {result['frames']} frames at {result['frames_per_second']:g}/s")
-        for kind in ("each_alone", "followed"):
-            part = result[kind]
-            flips = ", ".join(f"{level} {value:.0f}" for level, value in part["level_flips_per_minute"].items())
-            lines.append(
-                f"  {kind.replace('_', ' '):>15}: {part['id_switches_per_minute']:.0f} id switches a minute "
-                f"({100 * part['id_switch_share']:.1f} % of links), level flips a minute: {flips}"
-            )
-    return finish({"model": options.model, "videos": results}, options.json, "\n".join(lines))
+    result = {"model": options.model, "videos": results}
+    return finish(result, options.json, shown("steadiness", result))

@@ -1,4 +1,4 @@
-"""The tables that the documentation shows of each study, made from the study's own result.
+"""The tables of each study, made from the study's own result: for the documentation, and for the terminal alike.
 
 `TABLES` names a function for each study whose result is worth a page. Each takes the result as the study's `--json`
 holds it, and gives tables in which every codec that was compared has its rows, `answer` among them.
@@ -12,6 +12,10 @@ from typing import Any
 
 Result = Mapping[str, Any]
 Cell = str | float | int | None
+OWN = ("semhier", "answer")
+NEARLY = 0.02
+"""AP50 that a codec may miss and still count as having reached the detector's own."""
+BRACKETS = "In brackets: 95 % intervals."
 
 
 class ResultsError(ValueError):
@@ -39,6 +43,16 @@ class Table:
         lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in self.rows]
         return "\n".join(lines) + "\n" + (f"\n{self.note}\n" if self.note else "")
 
+    def text(self) -> str:
+        """The table for a terminal: title, aligned columns, note."""
+        rows = [tuple(self.head), *(tuple(_cell(cell) for cell in row) for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(cell.rjust(wide) if place else cell.ljust(wide) for place, (cell, wide) in enumerate(cells))
+            for cells in (list(zip(row, widths, strict=True)) for row in rows)
+        ]
+        return "\n".join([self.title, *(line.rstrip() for line in lines), *([self.note] if self.note else []), ""])
+
 
 def _cell(value: Cell) -> str:
     if value is None:
@@ -47,95 +61,121 @@ def _cell(value: Cell) -> str:
 
 
 def detection(result: Result) -> list[Table]:
-    """Accuracy after each prefix, and what others need for as much."""
-    levels = list(result["uncompressed"]["ap50"])
-    rows: list[list[Cell]] = []
-    first = _first_point(result["codecs"].get("semhier", ()))
-    for row in first:
-        rows.append([f"after {row['block']}", row["payload_bytes_mean"], *_scores(row, levels)])
-    for row in _first_point(result["codecs"].get("answer", ())):
-        rows.append([f"answer, {row['block']}", row["payload_bytes_mean"], *_scores(row, levels)])
+    """Accuracy after each prefix, what others need for as much, and what the other operating points give."""
+    whole = result["uncompressed"]
+    levels = list(whole["ap50"])
+    shown: list[list[Cell]] = []
+    more: list[list[Cell]] = []
+    needed: list[list[Cell]] = []
     for name, points in result["codecs"].items():
-        if name in ("semhier", "answer"):
-            continue
         for row in points:
-            if row["best_at"]:
-                rows.append([_picture_setting(name, row), row["payload_bytes_mean"], *_scores(row, levels)])
-    rows.append(["the detector, nothing coded", None, *_scores(result["uncompressed"], levels)])
+            scores = [_three(row["ap50"].get(level)) for level in levels]
+            line = [f"{name}, {_setting(row)}", row["payload_bytes_mean"], *scores]
+            if name not in OWN:
+                if row["best_at"]:
+                    shown.append(line)
+            elif _asked(row) == _asked(points[0]):
+                if not str(row.get("block", "")).startswith("picture"):
+                    shown.append([f"{name}, prefix {row['prefix']}", *line[1:]])
+            elif row["best_at"]:
+                more.append([f"{name}, prefix {row['prefix']}, {_setting(row)}", *line[1:]])
+        found = [bytes_needed(points, level, whole["ap50"][level] - NEARLY) for level in levels]
+        needed.append([name, *("never" if each is None else f"{each:.0f}" for each in found)])
+    shown.append(["the detector, nothing coded", None, *(_three(whole["ap50"][level]) for level in levels)])
     note = f"{result['scenes']} labelled scenes, {result['boxes']} boxes; COCO AP50; mean payload bytes a frame. "
     note += "Pictures are read by the very same detector."
-    return [Table("prefixes", "Accuracy after each prefix, scenes", ("", "bytes", *levels), rows, note)]
+    head = ("", "bytes", *levels)
+    tables = [Table("prefixes", "Accuracy after each prefix, scenes", head, shown, note)]
+    if more:
+        tables.append(Table("points", "Other operating points, those best at something", head, more))
+    title = f"Bytes for AP50 within {NEARLY:g} of the detector's own"
+    return [*tables, Table("needed", title, ("", *levels), needed)]
 
 
-def _first_point(rows: Sequence[Result]) -> list[Result]:
-    """The rows of a codec's first operating point, which is the model's own; blocks that name nothing are left out."""
-    if not rows:
-        return []
-    own = rows[0].get("operating_point")
-    return [row for row in rows if row.get("operating_point") == own and not str(row["block"]).startswith("picture")]
+def _asked(row: Result) -> tuple[Any, ...]:
+    """What tells a codec's operating points apart, whatever the prefix."""
+    point = row["operating_point"]
+    return point["threshold"], point.get("max_bytes")
 
 
-def _scores(row: Result, levels: Sequence[str]) -> list[Cell]:
-    return [_three(row["ap50"].get(level)) for level in levels]
+def _setting(row: Result) -> str:
+    """An operating point in words: of ours, of a picture, or of anything else."""
+    if "operating_point" in row:
+        threshold, most = _asked(row)
+        return f"objectness from {threshold:g}" + (f", at most {most} B" if most else "")
+    if "scale" in row:
+        cut = f", cut at {row['cut']} B" if row.get("cut") else ""
+        return f"{100 * row['scale']:g} % size, quality {row['quality']:g}{cut}"
+    return f"prefix {row['prefix']}" if "prefix" in row else str(row.get("setting", ""))
+
+
+def bytes_needed(rows: Sequence[Result], level: str, ap50: float) -> float | None:
+    """The fewest mean payload bytes at which a codec reaches `ap50` at `level`; None when it never does."""
+    enough = [row["payload_bytes_mean"] for row in rows if row["ap50"].get(level, -1.0) >= ap50]
+    return min(enough, default=None)
 
 
 def _three(value: float | None) -> Cell:
     return None if value is None else f"{value:.3f}"
 
 
-def _picture_setting(name: str, row: Result) -> str:
-    cut = f", cut at {row['cut']} B" if row.get("cut") else ""
-    return f"{name}, {100 * row['scale']:g} % size, quality {row['quality']:g}{cut}"
-
-
 def classification(result: Result) -> list[Table]:
-    """Whole images: what each prefix says, and pictures at equal payload."""
-    whole = result["uncompressed"]["accuracy"]
-    levels = [name for name in whole if name.startswith("L")]
-    rows: list[list[Cell]] = []
-    for name in ("semhier", "answer", *(each for each in result["codecs"] if each not in ("semhier", "answer"))):
-        for row in result["codecs"].get(name, ()):
-            if "accuracy" not in row or row.get("picture"):
-                continue
-            where = f"prefix {row['prefix']}" if "prefix" in row else str(row.get("setting", ""))
+    """Whole images: what each prefix says, how pictures are judged, and pictures at equal payload."""
+    whole = result["uncompressed"]
+    levels = [name for name in whole["accuracy"] if name.startswith("L")]
+    told: list[list[Cell]] = []
+    seen: list[list[Cell]] = []
+    everything = [(name, row) for name, rows in result["codecs"].items() for row in rows]
+    for name, row in [*everything, ("uncompressed", whole), ("uncompressed", result["judge_uncompressed"])]:
+        size = f"{row['payload_bytes_mean']:.1f}" if "payload_bytes_mean" in row else None
+        line: list[Cell] = [f"{name}, {_setting(row)}".rstrip(", "), size]
+        if "accuracy" in row:
             divergence = row.get("kl", {})
-            rows.append(
-                [
-                    f"{name}, {where}".rstrip(", "),
-                    f"{row['payload_bytes_mean']:.1f}",
-                    *(_percent(row["accuracy"].get(level)) for level in levels),
-                    *(_three(divergence.get(level)) for level in levels),
-                ]
-            )
-    rows.append(["uncompressed", None, *(_percent(whole[level]) for level in levels), *([None] * len(levels))])
-    head = ("", "bytes", *(f"right at {level}, %" for level in levels), *(f"KL at {level}, nats" for level in levels))
-    tables = [Table("prefixes", "What each prefix says, whole images", head, rows)]
-    sized: list[list[Cell]] = []
-    measures: list[str] = []
-    for name, points in result.get("at", {}).items():
-        for row in points:
-            values = {key: value for key, value in row["value"].items() if value is not None}
-            measures = measures or list(row["value"])
-            if values:
-                sized.append([name, row["payload_bytes"], *(_measure(key, values.get(key)) for key in measures)])
-    if sized:
-        order = {row[1]: None for row in sized}
-        ranked = [row for size in order for row in sized if row[1] == size]
-        note = (
-            "Pictures judged by a classifier that no training saw; each codec at the best of its scales and qualities."
-        )
-        tables.append(Table("sizes", "Pictures at equal payload", ("codec", "bytes", *measures), ranked, note))
+            told.append(line + _shares(row, "accuracy", levels) + [_three(divergence.get(level)) for level in levels])
+        if "psnr" in row and row.get("best_at", True):
+            seen.append([*line, *_shares(row, "judge_accuracy", levels), f"{row['psnr']:.2f}"])
+    right = tuple(f"right at {level}, %" for level in levels)
+    head = ("", "bytes", *right, *(f"KL at {level}, nats" for level in levels))
+    tables = [Table("prefixes", "What each prefix says, whole images", head, told, BRACKETS)]
+    if len(seen) > 1:
+        note = f"Judged by a classifier that no training saw; settings that are best at something. {BRACKETS}"
+        tables.append(Table("pictures", "Pictures, judged", ("", "bytes", *right, "PSNR, dB"), seen, note))
+    return tables + sizes(result.get("at", {}))
+
+
+def sizes(found: Mapping[str, Sequence[Result]]) -> list[Table]:
+    """What codecs of pictures reach at equal payload, and by how much ours leads (`frontier.at_sizes`)."""
+    tables = []
+    for name, title, value, spread in (
+        ("sizes", "Pictures at equal payload", "value", "interval"),
+        ("leads", "What ours leads by, on the same photos", "margin_of_semhier", "margin_interval"),
+    ):
+        rows = [(codec, row) for codec, points in found.items() for row in points if value in row]
+        if rows:
+            rows.sort(key=lambda item: item[1]["payload_bytes"])
+            measures = list(rows[0][1][value])
+            cells: list[list[Cell]] = [
+                [codec, row["payload_bytes"], *(_measure(key, row[value][key], row[spread][key]) for key in measures)]
+                for codec, row in rows
+            ]
+            note = f"Each codec along the frontier of its scales and qualities. {BRACKETS}"
+            head = ("codec", "bytes", *(f"{key}, dB" if key == "psnr" else f"{key}, %" for key in measures))
+            tables.append(Table(name, title, head, cells, note))
     return tables
 
 
-def _percent(value: float | None) -> Cell:
-    return None if value is None else f"{100 * value:.1f}"
-
-
-def _measure(name: str, value: float | None) -> Cell:
-    if value is None:
+def _measure(name: str, value: float | None, span: Sequence[float] | None) -> Cell:
+    """A share in percent or a PSNR in dB, with its interval."""
+    if value is None or span is None:
         return None
-    return f"{value:.1f} dB" if name == "psnr" else f"{100 * value:.1f} %"
+    factor, places = (1, 2) if name == "psnr" else (100, 1)
+    return f"{factor * value:.{places}f} ({factor * span[0]:.{places}f} to {factor * span[1]:.{places}f})"
+
+
+def _shares(row: Result, key: str, names: Sequence[str]) -> list[Cell]:
+    """Shares of right answers in percent, with their intervals."""
+    shares, spans = row.get(key, {}), row.get(f"{key}_interval", {})
+    return [_measure("", shares.get(name), spans.get(name)) for name in names]
 
 
 def link(result: Result) -> list[Table]:
@@ -163,17 +203,27 @@ def link(result: Result) -> list[Table]:
 
 
 def replay(rows: Sequence[Result]) -> list[Table]:
-    """The table of a sweep: streaming AP50 of every codec in every cell."""
+    """The table of a sweep: the streaming measure of every codec in every cell."""
     names = list(dict.fromkeys(name for row in rows for name in row["codecs"]))
+    several = len({row["model"] for row in rows}) > 1
     cells: list[list[Cell]] = []
     for row in rows:
         for level, ceiling in row["ceiling"].items():
-            found = [_three(row["codecs"].get(name, {}).get("ap50", {}).get(level)) for name in names]
-            cells.append([row["bag"], row["link"], level, *found, _three(ceiling), _margin(row["margin"].get(level))])
-    head = ("footage", "link", "level", *names, "no link", "semhier's margin")
-    note = "Streaming AP50: at every instant the newest reading is scored against the street as it is then. "
-    note += "The margin, with its 95 % interval, is over the best of those that send more than the bare answer."
+            found = [_three(row["codecs"].get(name, {}).get(row["measure"], {}).get(level)) for name in names]
+            place = [row["bag"], *([row["model"]] if several else []), row["link"], level]
+            cells.append([*place, *found, _three(ceiling), _margin(row["margin"].get(level))])
+    head = ("footage", *(["model"] if several else []), "link", "level", *names, "no link", "semhier's margin")
+    measure = "AP50" if rows[0]["measure"] == "ap50" else "accuracy"
+    note = (
+        f"Streaming {measure}: at every instant the newest reading is scored against the world as it is then. The "
+        "margin, with its 95 % interval, is over the best of those that send more than the bare answer."
+    )
     return [Table("streaming", "What a planner had at every instant", head, cells, note)]
+
+
+def shown(study: str, result: Any) -> str:
+    """A study's tables as a terminal shows them."""
+    return "\n".join(table.text() for table in TABLES[study](result))
 
 
 def _margin(found: Result | None) -> Cell:
@@ -229,7 +279,7 @@ def steadiness(result: Result) -> list[Table]:
     rows: list[list[Cell]] = []
     levels: list[str] = []
     for video in result["videos"]:
-        for kind in ("without_tracker", "with_tracker"):
+        for kind in ("each_alone", "followed"):
             part = video[kind]
             levels = levels or list(part["level_flips_per_minute"])
             flips = [round(part["level_flips_per_minute"][level]) for level in levels]
@@ -241,22 +291,13 @@ def steadiness(result: Result) -> list[Table]:
 def transfer(result: Result) -> list[Table]:
     """Linear probes on what each prefix decodes to."""
     sets = list(result["sets"])
-
-    def marks(row: Result) -> list[Cell]:
-        low_high = row["accuracy_interval"]
-        return [
-            f"{100 * row['accuracy'][name]:.1f} ({100 * low_high[name][0]:.1f}-{100 * low_high[name][1]:.1f})"
-            for name in sets
-        ]
-
-    rows: list[list[Cell]] = [["uncompressed", f"{result['uncompressed']['payload_bytes_mean']:.1f}"]]
-    rows[0] += marks(result["uncompressed"])
-    for name, points in result["codecs"].items():
-        for row in points:
-            where = row.get("prefix", row.get("setting", ""))
-            rows.append([f"{name} {where}".strip(), f"{row['payload_bytes_mean']:.1f}", *marks(row)])
+    everything = [(name, row) for name, points in result["codecs"].items() for row in points]
+    rows: list[list[Cell]] = [
+        [f"{name} {_setting(row)}".strip(), f"{row['payload_bytes_mean']:.1f}", *_shares(row, "accuracy", sets)]
+        for name, row in [("uncompressed", result["uncompressed"]), *everything]
+    ]
     head = ("features from", "bytes", *(f"{name}, %" for name in sets))
-    return [Table("probes", "A question asked later", head, rows, "In brackets: 95 % intervals.")]
+    return [Table("probes", "A question asked later", head, rows, BRACKETS)]
 
 
 def pictures(result: Result) -> list[Table]:

@@ -34,6 +34,7 @@ from semhier_ros.lab.options import check_range, finish, load_codec
 from semhier_ros.lab.progress import each
 from semhier_ros.lab.scoring.figures import interval
 from semhier_ros.lab.studies.photo_judging import check_codecs
+from semhier_ros.lab.studies.tables import shown
 from semhier_ros.training.photos import is_probe_test, read_manifest, read_pictures
 from semhier_ros.whole_image.view import square_view
 
@@ -205,7 +206,6 @@ def run(options: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         raise CommandError(str(error)) from error
     result: dict[str, Any] = {"model": options.model, "sets": sets, "codecs": defaultdict(list)}
-    lines = [f"{'codec':<24}{'payload':>9}  " + "  ".join(f"{name:>24}" for name in sets)]
     for point, columns in each(list(points.items()), "probes"):
         features = np.stack(columns["features"]).astype(np.float32)
         again = None if columns["again"][0] is None else np.stack(columns["again"]).astype(np.float32)
@@ -224,9 +224,7 @@ def run(options: argparse.Namespace) -> int:
             result["uncompressed"] = row
         else:
             result["codecs"][kind].append({("prefix" if kind == "semhier" else "setting"): setting} | row)
-        marks = [f"{100 * accuracy[n]:.1f} ({100 * spread[n][0]:.1f}-{100 * spread[n][1]:.1f})" for n in sets]
-        lines.append(f"{point:<24}{size:9.1f}  " + "  ".join(f"{mark:>24}" for mark in marks))
-    return finish(result, options.json, "\n".join(lines))
+    return finish(result, options.json, shown("transfer", result))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
