@@ -6,10 +6,16 @@ holds all centres, so that what is seen of one object tells of the others, and a
 the picture has.
 
 **Which noise.** How restless objects and camera are differs between a highway and a turn, and is not known beforehand.
-`MotionBank` therefore runs several filters side by side, among them one that says "nothing moves", and believes them by
-how well each has lately foretold the readings over the very time for which it is asked (multiple model adaptive
-estimation: Magill, "Optimal adaptive estimation of sampled stochastic processes", 1965; here with forgetting). Where
-motion cannot be told from the detector's jitter, "nothing moves" wins, and the forecast is the last reading.
+`MotionBank` therefore runs several filters side by side: one says "nothing moves", one "only the camera does". Which
+object a detection is, all of them say together, each believed by the likelihood of its record (multiple model adaptive
+estimation: Magill, "Optimal adaptive estimation of sampled stochastic processes", 1965; here with forgetting).
+
+**How far to follow them.** A forecast is "nothing moves" plus shares of what the others say beyond that. The shares are
+those that would have been nearest to the readings of the last second, had they been used a horizon before each
+(`Shares`: stacking with non-negative weights). They begin at none and are fitted apart for places and for sizes, so a
+velocity is used as far as it has paid.
+
+**How sure.** Covariances are scaled, at each of `ELLIPSE_SECONDS` apart, until one in twenty readings lies outside.
 
 Lengths are pixels, times seconds. Noise is given in shares of an object's own side, for the jitter and the acceleration
 of a near object are more pixels than a far one's; for the camera, in shares of the picture's width.
@@ -35,9 +41,21 @@ LEAST_BELIEF = 12.0
 in the turn."""
 ELLIPSE = 5.991
 """Squared standard deviations within which 95 % of a Gaussian of two dimensions lie."""
-ELLIPSE_STEP = 0.05
+ELLIPSE_SECONDS = (0.05, 0.1, 0.3)
+"""How long after a reading ellipses are held to their word; between them the scale is interpolated."""
+ELLIPSE_STEP = 0.15
+SAME_BOX = 0.1
+"""Overlap from which a foretold box and one that is seen may be the same object's."""
+ELLIPSE_SCALES = (0.25, 25.0)
+"""The least and the most that a covariance is multiplied with."""
 KEPT_STATES = 24
 """Earlier states that are kept to judge the models by."""
+MOST_LATE = 0.2
+"""Seconds by which a state may be older than asked and still be judged: readings may come seldom."""
+PLACE_WORTH, SIZE_WORTH = 16.0, 2.0
+"""How much must speak for following a motion before half of it is followed, see `Shares`."""
+LEAST_STEP = 0.05
+"""Error of a forecast, in sides, that does no harm: what is nearer counts as as near."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +87,10 @@ MODELS = (
     STILL,
     MotionModel(0.03, 0.2, 0.15, 0.08, 0.25, 0.15),
     MotionModel(0.3, 0.25, 0.2, 0.08, 0.3, 0.2),
-    MotionModel(0.6, 1.0, 0.4, 0.08, 0.6, 0.3),
+    MotionModel(0.3, 0.02, 0.0, 0.25, 0.02, 0.0),
 )
+"""What `MotionBank` runs, the one that the others are held against first: nothing moves, objects move calmly in a calm
+picture, objects move in a turning one, only the camera moves."""
 
 
 class Seen(NamedTuple):
@@ -109,11 +129,69 @@ class _State(NamedTuple):
     side: Floats
 
 
+class Shares:
+    """How much of each of several rival forecasts to follow: never negative, 1 in all, and 1 of the first at the start.
+
+    Those that would have been nearest to what was seen, by least squares with forgetting; what the others say beyond
+    the first must earn its share against `worth`. (Stacking: Wolpert, "Stacked generalization", 1992, with non-negative
+    weights as in Breiman, "Stacked regressions", 1996.) count: of the rivals. worth: how much nearer to what was seen
+    another must have been before half of it is followed, in squared standard deviations. memory: seconds after which
+    what was seen counts for 1/e.
+    """
+
+    def __init__(self, count: int, worth: float, memory: float):
+        self._worth, self._memory, self._first = worth, memory, 0
+        self._both, self._gain = np.zeros((count, count)), np.zeros(count)
+        self.values = np.eye(count)[0]
+        """The shares, one for each rival."""
+
+    def begin_with(self, rival: int) -> None:
+        """From now on the others must earn their shares against this one."""
+        if rival != self._first:
+            self._first = rival
+            self.values = self._best()
+
+    def take(self, gone: Floats, variance: Floats, elapsed: float) -> None:
+        """Takes what was seen less what each rival foretold (m,2,n), its variance 2,n, and the seconds since the last
+        call. An outlier counts less; n objects count as the square root of n, for they err together."""
+        weight = 1 / variance
+        weight = weight / np.maximum(1.0, (gone**2).min(axis=0) * weight / MOST_SURPRISE) / math.sqrt(gone.shape[2])
+        beyond = gone[:1] - gone
+        fade = math.exp(-elapsed / self._memory)
+        self._both = fade * self._both + np.einsum("man,kan,an->mk", beyond, beyond, weight)
+        self._gain = fade * self._gain + np.einsum("man,an,an->m", beyond, gone[0], weight)
+        self.values = self._best()
+
+    def _best(self) -> Floats:
+        """Those for which the weighted squares of seen - sum(shares * told), and of all shares but the first's, are
+        least."""
+        from scipy.optimize import nnls  # loads slowly
+
+        first, others = self._first, np.delete(np.arange(len(self._gain)), self._first)
+        result = np.eye(len(self._gain))[first]
+        if not len(others):
+            return result
+        rows, row = self._both[others], self._both[first]
+        both = rows[:, others] - rows[:, [first]] - row[others] + row[first]
+        gain = self._gain[others] - self._gain[first] - rows[:, first] + row[first]
+        root = np.linalg.cholesky(both + self._worth * np.eye(len(others)))
+        wanted = np.linalg.solve(root, gain)
+        shares, _ = nnls(root.T, wanted)
+        if shares.sum() > 1:
+            firmly = 1e3 * math.sqrt(float(np.diag(both).max()) + self._worth)
+            shares, _ = nnls(np.vstack([root.T, np.full((1, len(others)), firmly)]), np.append(wanted, firmly))
+            shares /= max(1.0, shares.sum())
+        result[others] = shares
+        result[first] = 1 - shares.sum()
+        return result
+
+
 class MotionBank:
     """All objects of one camera under several `MotionModel`s; objects are rows 0..n-1, in order of `add`.
 
-    width: of the picture, in pixels. horizon: seconds over which the models are judged, as long as forecasts usually
-    reach. memory: seconds after which a model's success counts for 1/e.
+    models: the first says what is foretold until others have earned their share. width: of the picture, in pixels.
+    horizon: seconds over which the models are judged, about as long as forecasts usually reach. memory: seconds after
+    which a model's success counts for 1/e.
     """
 
     def __init__(
@@ -121,13 +199,14 @@ class MotionBank:
         models: Sequence[MotionModel] = MODELS,
         *,
         width: float,
-        horizon: float = 0.12,
+        horizon: float = 0.08,
         memory: float = 1.0,
     ):
         if not models:
             raise ValueError("models: none, at least one expected")
         self.horizon, self._memory = horizon, memory
         values = np.array([[m.camera * width, m.own, m.growth, m.drift, m.speed, m.growing] for m in models])
+        self._livest = int(np.argmax([m.camera + m.own for m in models]))
         self._camera, self._own, self._growth, self._drift, self._speed, self._growing = values.T
         count = len(models)
         self._state = _State(
@@ -138,7 +217,9 @@ class MotionBank:
             np.zeros(0),
         )
         self._record = np.zeros(count)
-        self._within = math.log(ELLIPSE)
+        self.place_shares = Shares(count, PLACE_WORTH, 1.5 * memory)
+        self.size_shares = Shares(count, SIZE_WORTH, 1.5 * memory)
+        self._scales = [0.0 for _ in ELLIPSE_SECONDS]
         self._names: list[int] = []
         self._past: deque[tuple[float, _State, dict[int, int]]] = deque(maxlen=KEPT_STATES)
         self._now = 0.0
@@ -148,7 +229,7 @@ class MotionBank:
 
     @property
     def weights(self) -> Floats:
-        """How much each model is believed; they sum to 1."""
+        """How much each model is believed where a detection is to be given to an object; they sum to 1."""
         shares = np.exp(self._record - self._record.max())
         return np.asarray(shares / shares.sum())
 
@@ -246,9 +327,10 @@ class MotionBank:
         best = cost.argmin(axis=0)[None]
         return np.take_along_axis(far, best, 0)[0], np.take_along_axis(cost, best, 0)[0]
 
-    def update(self, rows: Rows, seen: Seen) -> None:
-        """Takes what was seen now of the objects `rows`; then the models are judged by it."""
-        self._judge(rows, seen)
+    def update(self, rows: Rows, seen: Seen, others: Seen | None = None) -> None:
+        """Takes what was seen now of the objects `rows`; the models are judged by it first. others: what was seen and
+        given to no object, which may yet be one that was foretold badly."""
+        self._judge(rows, seen, others)
         if len(rows):
             self._state = _observed(self._state, _look(len(self), 1 + rows), seen.centre, seen.centre_variance)
             self._update_sides(rows, seen)
@@ -259,6 +341,7 @@ class MotionBank:
         if len(rows):
             look = _look(len(self), 1 + len(self) + rows)
             look[:, 0] = 1.0
+            self.place_shares.begin_with(self._livest)
             self._state = _observed(self._state, look, velocities, variance)
 
     def _update_sides(self, rows: Rows, seen: Seen) -> None:
@@ -276,60 +359,103 @@ class MotionBank:
         side[rows] = np.exp(np.einsum("m,mak->k", self.weights, log[:, 0][..., rows]) / 2)
         self._state = _State(mean, cov, log, log_cov, side)
 
-    @property
-    def spread(self) -> float:
-        """What covariances are multiplied with so that 95 % of what is seen lies within the 95 % ellipse."""
-        return math.exp(self._within) / ELLIPSE
-
-    def _judge(self, rows: Rows, seen: Seen) -> None:
-        """Holds what every model said a horizon ago against what is seen now."""
-        while len(self._past) > 1 and self._now - self._past[1][0] >= self.horizon - 1e-3:
-            self._past.popleft()
-        if not self._past or self._now - self._past[0][0] < self.horizon - 1e-3:
+    def _judge(self, rows: Rows, seen: Seen, others: Seen | None) -> None:
+        """Holds what every model said a while ago against what is seen now."""
+        if not self._past:
             return
-        then, state, known = self._past[0]
-        pairs = [(known[self._names[row]], place) for place, row in enumerate(rows) if self._names[row] in known]
         elapsed = self._now - self._past[-1][0]
         self._record *= np.exp(-elapsed / self._memory)
-        if not pairs:
-            return
-        old, places = np.array(pairs, np.intp).T
-        told = self._after(state, self._now - then)
-        self._fit_ellipse(self._blend(told), old, seen.take(places))
-        spread = told.cov[:, :, 1 + old, 1 + old] + seen.centre_variance[places].T
-        gone = seen.centre[places].T - told.mean[:, :, 1 + old]
-        log_spread = told.log_cov[:, 0][..., old] + seen.sides_variance[places].T
-        grown = seen.sides[places].T - told.log[:, 0][..., old]
+        if (told := self._told(self.horizon)) is not None:
+            state, known = told
+            pairs = [(known[name], place) for place, row in enumerate(rows) if (name := self._names[row]) in known]
+            if pairs:
+                old, places = np.array(pairs, np.intp).T
+                self._compare(state, old, places, seen, elapsed)
+        everything = seen if others is None else Seen(*map(np.concatenate, zip(seen, others, strict=True)))
+        for number, seconds in enumerate(ELLIPSE_SECONDS):
+            if (told := self._told(seconds)) is not None:
+                self._fit_ellipse(number, self._blend(told[0]), everything)
+        kept = max(self.horizon, *ELLIPSE_SECONDS)
+        while len(self._past) > 1 and self._now - self._past[1][0] >= kept - 1e-3:
+            self._past.popleft()
+
+    def _told(self, seconds: float) -> tuple[_State, dict[int, int]] | None:
+        """What was foretold for now from the newest state that is at least so old, and the rows there of its objects'
+        numbers; None where no state is about so old."""
+        for then, state, known in reversed(self._past):
+            age = self._now - then
+            if age >= seconds - 1e-3:
+                return (self._after(state, age), known) if known and age <= seconds + MOST_LATE else None
+        return None
+
+    def _compare(self, told: _State, old: Rows, places: Rows, seen: Seen, elapsed: float) -> None:
+        """Judges the models by what they foretold of objects `old` and what was seen of them."""
+        part = seen.take(places)
+        gone = part.centre.T - told.mean[:, :, 1 + old]
+        grown = part.sides.T - told.log[:, 0][..., old]
+        self._believe(told, old, part, gone, grown)
+        harmless = LEAST_STEP * np.exp(part.sides.T)
+        self.place_shares.take(gone, part.centre_variance.T + harmless**2, elapsed)
+        self.size_shares.take(grown, part.sides_variance.T + LEAST_STEP**2, elapsed)
+
+    def _believe(self, told: _State, old: Rows, seen: Seen, gone: Floats, grown: Floats) -> None:
+        """The likelihood of what was seen is each model's record."""
+        spread = told.cov[:, :, 1 + old, 1 + old] + seen.centre_variance.T
+        log_spread = told.log_cov[:, 0][..., old] + seen.sides_variance.T
         lost = np.minimum(gone**2 / spread, MOST_SURPRISE) + np.minimum(grown**2 / log_spread, MOST_SURPRISE)
         self._record -= 0.5 * (lost + np.log(spread * log_spread)).sum(axis=(1, 2))
         self._record = np.maximum(self._record - self._record.max(), -LEAST_BELIEF)
 
-    def _fit_ellipse(self, told: Forecast, rows: Rows, seen: Seen) -> None:
-        """Moves `spread` so that one in twenty of what is seen lies outside (Robbins and Monro 1951)."""
-        spread = told.covariance[rows]
-        spread[:, [0, 1], [0, 1]] += seen.centre_variance
-        gone = seen.centre - told.centre[rows]
-        far = np.einsum("ni,nij,nj->n", gone, np.linalg.inv(spread), gone)
-        for value in np.log(np.maximum(far, 1e-9)).tolist():
-            self._within += ELLIPSE_STEP * ((value > self._within) - 0.05)
-        self._within = min(max(self._within, math.log(ELLIPSE / 4)), math.log(ELLIPSE * 25))
+    def _fit_ellipse(self, number: int, told: Forecast, seen: Seen) -> None:
+        """Moves a scale so that one in twenty of what is seen lies outside (Robbins and Monro 1951). What is seen
+        belongs to the foretold box that it overlaps most, whoever it was given to: else what was foretold badly, and
+        therefore given to nobody, would not count."""
+        rows, places = _nearest(told, seen)
+        if not len(rows):
+            return
+        xx, xy, yy = (told.covariance[rows, a, b] * math.exp(self._scales[number]) for a, b in ((0, 0), (0, 1), (1, 1)))
+        x, y = (seen.centre[places] - told.centre[rows]).T
+        xx, yy = xx + seen.centre_variance[places, 0], yy + seen.centre_variance[places, 1]
+        outside = yy * x**2 - 2 * xy * x * y + xx * y**2 > ELLIPSE * (xx * yy - xy**2)
+        step = ELLIPSE_STEP * (outside.sum() - 0.05 * len(outside)) / math.sqrt(len(outside))
+        least, most = np.log(ELLIPSE_SCALES)
+        self._scales[number] = min(max(self._scales[number] + float(step), least), most)
+
+    def scale(self, seconds: float) -> float:
+        """What covariances are multiplied with so that 95 % of what is seen lies within the 95 % ellipse, so long after
+        a reading."""
+        return math.exp(float(np.interp(seconds, ELLIPSE_SECONDS, self._scales)))
 
     def forecast(self, seconds: float) -> Forecast:
         """All objects `seconds` from now, by all models together."""
         told = self._blend(self._after(self._state, seconds))
-        return told._replace(covariance=told.covariance * self.spread)
+        return told._replace(covariance=told.covariance * self.scale(seconds))
 
     def _blend(self, state: _State) -> Forecast:
-        """What all models say together; its covariance holds their disagreement too."""
-        weights, count = self.weights, len(state.side)
+        """What all models say by their shares; its covariance holds their disagreement too."""
+        shares, count = self.place_shares.values, len(state.side)
         middle, own = slice(1, 1 + count), slice(1 + count, None)
-        blend = np.einsum("m,mad->ad", weights, state.mean)
+        blend = np.einsum("m,mad->ad", shares, state.mean)
         apart = state.mean[:, :, middle] - blend[None, :, middle]
-        covariance = np.einsum("m,man,mbn->nab", weights, apart, apart)
+        covariance = np.einsum("m,man,mbn->nab", shares, apart, apart)
         rows = 1 + np.arange(count)
-        covariance[:, [0, 1], [0, 1]] += np.einsum("m,man->na", weights, state.cov[:, :, rows, rows])
-        sides = np.exp(np.einsum("m,man->na", weights, state.log[:, 0]))
+        covariance[:, [0, 1], [0, 1]] += np.einsum("m,man->na", shares, state.cov[:, :, rows, rows])
+        sides = np.exp(np.einsum("m,man->na", self.size_shares.values, state.log[:, 0]))
         return Forecast(blend[:, middle].T, (blend[:, own] + blend[:, :1]).T, covariance, sides, blend[:, 0])
+
+
+def _nearest(told: Forecast, seen: Seen) -> tuple[Rows, Rows]:
+    """Foretold boxes (rows) and things seen (places) that overlap each other more than any other, and by `SAME_BOX`."""
+    sides = np.exp(seen.sides)
+    apart = np.abs(told.centre[:, None] - seen.centre[None])
+    widths = np.minimum(told.sides[:, None], sides[None])
+    inner = np.clip((told.sides[:, None] + sides[None]) / 2 - apart, 0, widths).prod(axis=2)
+    shared = inner / (told.sides.prod(axis=1)[:, None] + sides.prod(axis=1)[None] - inner)
+    if not shared.size:
+        return np.zeros(0, np.intp), np.zeros(0, np.intp)
+    rows, best = np.arange(len(shared)), shared.argmax(axis=1)
+    same = (shared[rows, best] > SAME_BOX) & (shared.argmax(axis=0)[best] == rows)
+    return rows[same], best[same]
 
 
 def _look(count: int, places: Rows) -> Floats:

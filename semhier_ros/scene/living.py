@@ -165,8 +165,8 @@ class LivingScene:
         self._bank.predict(seconds)
         seen = self._seen(detections, seconds)
         rows, places = self._assign(detections, seen)
-        part = seen.take(places)
-        self._bank.update(rows, part)
+        fresh = np.setdiff1d(np.arange(len(detections)), places)
+        self._bank.update(rows, seen.take(places), seen.take(fresh))
         ids: dict[int, int] = {}
         for item in self._objects:
             item.misses += 1
@@ -175,7 +175,6 @@ class LivingScene:
             item.seen_ns, item.misses, item.hits = stamp_ns, 0, item.hits + 1
             item.there += NEW_WEIGHT * (found.scores[0] - item.there)
             ids[found.id] = item.number
-        fresh = np.setdiff1d(np.arange(len(detections)), places)
         self._forget(len(fresh), stamp_ns)
         self._bank.add(seen.take(fresh), list(range(self._number, self._number + len(fresh))))
         for place in fresh.tolist():

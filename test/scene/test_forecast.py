@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from semhier_ros.codec.reading import Detection, Reading, Scene, TrackedObject
-from semhier_ros.scene.forecast import ELLIPSE, MODELS, STILL, MotionBank, MotionModel, Seen
+from semhier_ros.scene.forecast import ELLIPSE, MODELS, STILL, MotionBank, MotionModel, Seen, Shares
 from semhier_ros.scene.living import MOST_OBJECTS, LivingScene
 from semhier_ros.scene.names import Tree
 
@@ -136,7 +136,7 @@ def test_memory_is_bounded_whatever_arrives() -> None:
     assert len(scene._objects) == len(scene._bank) <= MOST_OBJECTS
 
 
-def test_nineteen_of_twenty_truths_lie_in_the_ellipse() -> None:
+def test_nineteen_of_twenty_detections_lie_in_the_ellipse_widened_by_their_jitter() -> None:
     random = np.random.default_rng(5)
     bank = MotionBank(width=960)
     place, speed = random.uniform(100, 800, (8, 2)), np.zeros((8, 2))
@@ -154,8 +154,9 @@ def test_nineteen_of_twenty_truths_lie_in_the_ellipse() -> None:
             place = place + 0.04 * speed
         if len(inside) or random.random() < 2:
             told = bank.forecast(0.08)
-            gone = place - told.centre
-            inside.append(np.einsum("ni,nij,nj->n", gone, np.linalg.inv(told.covariance), gone) <= ELLIPSE)
+            gone = place + random.normal(0, 2.0, (8, 2)) - told.centre
+            spread = told.covariance + 4.0 * np.eye(2)
+            inside.append(np.einsum("ni,nij,nj->n", gone, np.linalg.inv(spread), gone) <= ELLIPSE)
         bank.predict(0.08)
         bank.update(np.arange(8), seen())
     assert 0.9 <= np.mean(inside[100:]) <= 0.99
@@ -195,3 +196,39 @@ def test_models_are_checked() -> None:
         MotionModel(0.0, -1.0, 0.0, 0.0, 0.0, 0.0)
     with pytest.raises(ValueError, match="at least one"):
         MotionBank((), width=960)
+
+
+def test_a_motion_is_followed_only_as_far_as_it_has_paid() -> None:
+    random = np.random.default_rng(11)
+    shares = Shares(2, worth=16.0, memory=1.5)
+    assert shares.values.tolist() == [1.0, 0.0], "nothing moves until something else has paid"
+    for moved, wanted in ((0.0, 0.0), (8.0, 1.0), (0.0, 0.0)):
+        for _ in range(60):
+            seen = moved + random.normal(0, 2.0, (2, 5))
+            told = np.stack([np.zeros((2, 5)), np.full((2, 5), moved) + random.normal(0, 6.0, (2, 5))])
+            shares.take(seen - told, np.full((2, 5), 4.0), 0.08)
+            assert shares.values.sum() == pytest.approx(1.0)
+            assert shares.values.min() >= 0.0
+        assert shares.values[1] == pytest.approx(wanted, abs=0.4)
+
+
+def test_an_outlier_does_not_make_a_motion_pay() -> None:
+    shares = Shares(2, worth=16.0, memory=1.5)
+    for number in range(20):
+        seen = np.full((2, 4), 0.0 if number else 400.0)
+        shares.take(seen - np.stack([np.zeros((2, 4)), np.full((2, 4), 12.0)]), np.full((2, 4), 4.0), 0.08)
+    assert shares.values[1] < 0.1
+
+
+def test_what_was_foretold_too_badly_to_be_matched_still_widens_the_ellipse() -> None:
+    def seen(x: float) -> Seen:
+        return Seen(*(np.full((1, 2), value) for value in (x, 1.0, np.log(60.0), 0.005)))
+
+    bank = MotionBank(width=960)
+    bank.add(seen(100.0), [0])
+    none = np.zeros(0, np.intp)
+    for number in range(12):
+        bank.predict(0.1)
+        bank.update(none, seen(100.0).take(none), seen(100.0 + 25 * (-1) ** number))
+    assert bank.scale(0.1) > 1.5
+    assert bank.scale(0.2) == pytest.approx(np.sqrt(bank.scale(0.1) * bank.scale(0.3)))
