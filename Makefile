@@ -26,7 +26,7 @@ else
   colcon := $(venv)/bin/colcon
 endif
 runtime_requirements := requirements/runtime.txt $(ros_requirements)
-test_requirements := $(foreach extra,cluster codecs cuda mavlink report rerun taxonomy train video test,requirements/$(extra).txt)
+test_requirements := $(foreach extra,cluster codecs cuda mavlink radio report rerun taxonomy train video test,requirements/$(extra).txt)
 
 .PHONY: setup demo test lint check clean help
 setup: $(stamps)/built  ## set up .venv and build the package into it (the default)

@@ -49,7 +49,7 @@ ARGUMENTS = [
         "transport",
         "ros: blocks come on topics; zenoh: through a Zenoh session. The same as the sender's.",
         parameter="link.transport",
-        choices=("", "ros", "zenoh"),
+        choices=("", "ros", "zenoh", "udp", "serial", "mavlink"),
     ),
     Argument(
         "zenoh_connect",

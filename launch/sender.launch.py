@@ -41,7 +41,7 @@ ARGUMENTS = [
         "transport",
         "ros: the block topics are the link; zenoh: a Zenoh session is.",
         parameter="link.transport",
-        choices=("", "ros", "zenoh"),
+        choices=("", "ros", "zenoh", "udp", "serial", "mavlink"),
     ),
     Argument(
         "budget_kbit",

@@ -117,8 +117,8 @@ class Packet:
         if flags & _FLAG_PIECE:
             if count != 1:
                 raise PacketError(f"byte 1: {count} blocks in a piece, expected 1")
-            number, position = _read_varint(data, position, end, "piece number")
-            pieces, position = _read_varint(data, position, end, "piece count")
+            number, position = read_varint(data, position, end, "piece number")
+            pieces, position = read_varint(data, position, end, "piece count")
             if pieces < 2 or number >= pieces:
                 raise PacketError(f"byte {position}: piece {number} of {pieces}")
             if position == end:
@@ -126,7 +126,7 @@ class Packet:
             piece = (number, pieces)
         lengths = []
         for index in range(first, first + count - 1):
-            length, position = _read_varint(data, position, end, f"length of block {index}")
+            length, position = read_varint(data, position, end, f"length of block {index}")
             lengths.append(length)
         lengths.append(end - position - sum(lengths))
         if lengths[-1] < 0:
@@ -169,9 +169,9 @@ def _packed(
             raise ValueError(f"piece: {piece}, expected 0 <= number < count and 2 <= count <= {MAX_VARINT}")
         if not blocks[0].data:
             raise ValueError("piece: empty, expected at least 1 byte")
-        parts += [_varint("piece number", number), _varint("piece count", pieces)]
+        parts += [varint("piece number", number), varint("piece count", pieces)]
     if count > 1:
-        parts += [_varint(f"len(blocks[{i}].data)", len(block.data)) for i, block in enumerate(blocks[:-1])]
+        parts += [varint(f"len(blocks[{i}].data)", len(block.data)) for i, block in enumerate(blocks[:-1])]
     parts += [block.data for block in blocks]
     body = b"".join(parts)
     if len(body) + 4 > MAX_PACKET_BYTES:
@@ -302,7 +302,8 @@ def _check_range(name: str, value: int, high: int) -> None:
         raise ValueError(f"{name}: {value}, expected 0 to {high}")
 
 
-def _varint(name: str, value: int) -> bytes:
+def varint(name: str, value: int) -> bytes:
+    """`value` in one byte, or in two above 127. Raises ValueError above 32,767."""
     if value < 0x80:
         return bytes((value,))
     if value > MAX_VARINT:
@@ -310,7 +311,8 @@ def _varint(name: str, value: int) -> bytes:
     return (value | 0x8000).to_bytes(2, "big")
 
 
-def _read_varint(data: bytes, position: int, end: int, name: str) -> tuple[int, int]:
+def read_varint(data: bytes, position: int, end: int, name: str) -> tuple[int, int]:
+    """(value, position behind it) of the varint at `position`, before `end`. Raises PacketError naming `name`."""
     if position >= end:
         raise PacketError(f"byte {position}: {name} is missing")
     value = data[position]

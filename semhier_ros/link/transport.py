@@ -21,6 +21,10 @@ MAX_INFO = 1024
 """The longest stream information (bytes)."""
 
 
+class LinkDependencyError(ImportError):
+    """A package that a transport needs is not installed; the message says what to install."""
+
+
 class Datagram(NamedTuple):
     """One departure: what the scheduler hands to a transport.
 

@@ -45,6 +45,7 @@ from semhier_ros.nodes.conversions import (
     stream_info_to_message,
     time_to_ns,
 )
+from semhier_ros.nodes.link_parameters import node_carrier
 from semhier_ros.nodes.managed import ManagedNode, spin, steady_clock
 from semhier_ros.nodes.models import load_codec
 from semhier_ros.nodes.parameter_tables import DECODER
@@ -113,10 +114,10 @@ class DecoderNode(ManagedNode):
             if values.scene_rate > 0 and not all(codec.whole_image for codec in loaded):
                 self._outputs[f"{camera}/scene"] = self.create_publisher(SemanticScene, f"{camera}/scene", READINGS)
             self._outputs[f"{camera}/picture"] = self.create_publisher(Image, f"{camera}/picture", 2)
-        self._zenoh = values.link_transport == "zenoh"
+        self._topics = values.link_transport == "ros"
         self._follows = values.follow or values.scene_rate > 0
-        self._planner = PlannerOutputs(self, levels=self._levels, lasting=self._follows, zenoh=self._zenoh)
-        self._republish = self._zenoh and values.republish_blocks
+        self._planner = PlannerOutputs(self, levels=self._levels, lasting=self._follows, zenoh=not self._topics)
+        self._republish = not self._topics and values.republish_blocks
         if self._republish:
             self._make_block_publishers()
         described = ", ".join(f"{codec.name} (stream {key})" for key, codec in self._codecs.items())
@@ -172,8 +173,8 @@ class DecoderNode(ManagedNode):
         self._inputs: list[Any] = []
         self._requests: dict[str, Any] = {}
         self._receiver: Any = None
-        if self._zenoh:
-            self._open_zenoh()
+        if not self._topics:
+            self._open_carrier()
         else:
             self._subscribe(asks=ask is not None)
         assert self._planner is not None
@@ -204,16 +205,10 @@ class DecoderNode(ManagedNode):
                 self, camera, names, semantic, self.values.link_ros_reliable, self._on_block
             )
 
-    def _open_zenoh(self) -> None:
-        from semhier_ros.link.receiver import LinkReceiver
-        from semhier_ros.link.zenoh.transport import receiving
-        from semhier_ros.nodes.zenoh_parameters import shared_key, zenoh_options
-
+    def _open_carrier(self) -> None:
         values = self.values
-        key = shared_key(values)
-        self._receiver = LinkReceiver(
-            receiving(zenoh_options(values)), self._on_datagram, self._on_info_bytes, key=key, cameras=values.cameras
-        )
+        carrier = node_carrier(values)
+        self._receiver = carrier.receiver(self._on_datagram, self._on_info_bytes, cameras=values.cameras)
         for camera in values.cameras:
             forward = partial(self._forward_request, camera)
             self._inputs.append(self.create_subscription(BlockRequestMessage, f"{camera}/semhier/request", forward, 10))

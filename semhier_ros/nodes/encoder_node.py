@@ -23,9 +23,9 @@ from semhier_ros.camera.worker import EncodeWorker
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.packet import Packet, PacketError, split
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.link import Scheduler, default_policies, wire_model
+from semhier_ros.link import ROS_FASTDDS, Scheduler, default_policies
 from semhier_ros.link.schedule.status import LevelStatus
-from semhier_ros.link.sender import LinkSender, PlainSender, measured
+from semhier_ros.link.sender import LinkSender, PlainSender
 from semhier_ros.link.words import link_words
 from semhier_ros.msg import BlockRequest as BlockRequestMessage
 from semhier_ros.msg import LinkStatus
@@ -40,12 +40,12 @@ from semhier_ros.nodes.conversions import (
     stream_info_to_message,
     time_to_ns,
 )
+from semhier_ros.nodes.link_parameters import node_carrier
 from semhier_ros.nodes.managed import ManagedNode, spin, steady_clock
 from semhier_ros.nodes.models import load_codec
 from semhier_ros.nodes.parameter_tables import ENCODER
 from semhier_ros.nodes.planner_messages import calibration_of
 from semhier_ros.nodes.ros_link import LATCHED, RosTransport
-from semhier_ros.nodes.zenoh_parameters import shared_key
 
 try:
     import vision_msgs.msg as vision
@@ -87,8 +87,8 @@ class EncoderNode(ManagedNode):
             values.model, values.device, values.threads, values.precision, **self._detector_options()
         )
         self._blocks = tuple(self._codec.block_names)
-        zenoh = values.link_transport == "zenoh"
-        repeats = values.link_coarse_repeats if values.link_coarse_repeats >= 0 else int(zenoh)
+        topics = values.link_transport == "ros"
+        repeats = values.link_coarse_repeats if values.link_coarse_repeats >= 0 else int(not topics)
         self._policies = default_policies(
             len(self._blocks),
             self._codec.semantic_blocks,
@@ -97,19 +97,13 @@ class EncoderNode(ManagedNode):
             semantic_lifespan=values.link_semantic_lifespan,
             picture_lifespan=values.link_picture_lifespan,
         )
-        self._key = shared_key(values) if zenoh else None
-        endpoints = [item for item in (*values.link_zenoh_connect, *values.link_zenoh_listen) if item]
-        wire = wire_model(values.link_transport, endpoints)
-        wire = measured(wire, self._key) if zenoh else wire
-        budget = values.link_budget_kbit * BYTES_PER_KBIT
-        scheduler = Scheduler(Packet.pack, split, self._policies, wire=wire, rate=budget, joint=zenoh)
         base = f"{self._camera}/semhier"
         self._camera_info = None
         maker = self._make_maker()
         self._status_publisher = self.create_publisher(LinkStatus, f"{base}/link_status", 10)
         self._camera_info_publisher = self.create_publisher(CameraInfo, f"{base}/camera_info", LATCHED)
-        self._info_publisher = None if zenoh else self.create_publisher(StreamInfoMessage, f"{base}/info", LATCHED)
-        self._link: PlainSender = self._open_zenoh(scheduler) if zenoh else self._open_topics(scheduler)
+        self._info_publisher = self.create_publisher(StreamInfoMessage, f"{base}/info", LATCHED) if topics else None
+        self._link: PlainSender = self._open_topics() if topics else self._open_carrier()
         self._link.set_finest(self._camera, values.finest_block)
         self._end = EncoderEnd(
             self._camera,
@@ -156,25 +150,24 @@ class EncoderNode(ManagedNode):
         waiting = 1 if values.source == "images" else WAITING_DETECTIONS
         return EncoderSettings(values.max_rate, values.keep_frames, values.accept_requests, waiting)
 
-    def _open_topics(self, scheduler: Scheduler) -> PlainSender:
+    def _open_topics(self) -> PlainSender:
         reliable = self.values.link_ros_reliable
+        budget = self.values.link_budget_kbit * BYTES_PER_KBIT
+        scheduler = Scheduler(Packet.pack, split, self._policies, wire=ROS_FASTDDS, rate=budget, joint=False)
         semantic = self._codec.semantic_blocks
         return PlainSender(
             scheduler, RosTransport(self, self._camera, self._blocks, semantic, self._policies, reliable)
         )
 
-    def _open_zenoh(self, scheduler: Scheduler) -> LinkSender:
-        from semhier_ros.link.zenoh.transport import sending
-        from semhier_ros.nodes.zenoh_parameters import zenoh_options
-
+    def _open_carrier(self) -> LinkSender:
         values = self.values
-        return LinkSender(
-            scheduler,
-            sending(zenoh_options(values)),
+        return node_carrier(values).sender(
+            Packet.pack,
+            split,
+            self._policies,
             budget=values.link_budget_kbit * BYTES_PER_KBIT,
             adapt=values.link_adapt,
             repeats=values.link_coarse_repeats,
-            key=self._key,
             on_request=self._on_request_bytes,
         )
 

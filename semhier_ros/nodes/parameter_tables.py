@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from semhier_ros.link.carriers import TRANSPORTS
 from semhier_ros.nodes.parameter_checks import (
     camera_problem,
     cameras_problem,
@@ -20,6 +21,8 @@ from semhier_ros.nodes.parameter_checks import (
 )
 from semhier_ros.nodes.parameters import Parameter, ParameterTable
 from semhier_ros.nodes.planner_parameters import planner_parameters
+
+TRANSPORT_CHOICES = ("ros", *TRANSPORTS)
 
 
 def _autostart() -> Parameter:
@@ -158,6 +161,82 @@ def _zenoh(connect: str, listen: str) -> list[Parameter]:
     ]
 
 
+def _radio() -> list[Parameter]:
+    return [
+        Parameter("link.udp.listen", "", 'host:port to receive at; "": a port of the system\'s choice.'),
+        Parameter("link.udp.peer", "", 'host:port of the other end; "": whoever spoke last.'),
+        Parameter("link.serial.device", "", "Serial port of the radio, or a URL of pyserial; opened again for ever."),
+        Parameter("link.serial.baud", 57_600, "Its speed.", low=300, high=4_000_000),
+        Parameter(
+            "link.serial.framing",
+            "cobs",
+            "cobs: the radio carries bytes; kiss: it is a packet modem that speaks KISS.",
+            choices=("cobs", "kiss"),
+        ),
+        Parameter("link.mavlink.device", "", "Serial port to the MAVLink network, instead of UDP."),
+        Parameter("link.mavlink.baud", 57_600, "Its speed.", low=300, high=4_000_000),
+        Parameter("link.mavlink.listen", "", "host:port to hear MAVLink at, without `link.mavlink.device`."),
+        Parameter("link.mavlink.peer", "", "host:port of the router or autopilot."),
+        Parameter("link.mavlink.system", 1, "MAVLink system of this end.", low=1, high=255),
+        Parameter("link.mavlink.component", 191, "Its component; 191: onboard computer.", low=1, high=255),
+        Parameter("link.mavlink.target_system", 0, "System of the other end; 0: all.", low=0, high=255),
+        Parameter("link.mavlink.target_component", 0, "Its component; 0: all.", low=0, high=255),
+        Parameter(
+            "link.mavlink.share",
+            1000.0,
+            "Bytes a second that this end may take of the MAVLink link, whatever `link.budget_kbit` says.",
+            low=10.0,
+            high=1_000_000.0,
+        ),
+        Parameter(
+            "link.radio.frame_bytes",
+            240,
+            "udp, serial, mavlink: largest frame of the radio in bytes, check included; on mavlink at most 128.",
+            low=24,
+            high=1200,
+        ),
+        Parameter(
+            "link.radio.rate_kbit",
+            0.0,
+            "What the air carries in kbit/s; 0: as the serial line (10 bits a byte) or the share, unmetered on udp.",
+            low=0.0,
+            high=1_000_000.0,
+        ),
+        Parameter(
+            "link.radio.turnaround_ms",
+            0.0,
+            "Half duplex: milliseconds that the radio takes from receiving to sending; 0: both ends may speak at once.",
+            low=0.0,
+            high=60_000.0,
+        ),
+        Parameter(
+            "link.radio.frame_extra",
+            0,
+            "Bytes of airtime that a frame costs besides its own: preamble, the radio's headers.",
+            low=0,
+            high=1000,
+        ),
+        Parameter(
+            "link.radio.duty_percent",
+            100.0,
+            "Share of any hour in which this end may be on the air.",
+            low=0.01,
+            high=100.0,
+        ),
+        Parameter(
+            "link.radio.check",
+            "32",
+            "Bits of a frame's check without a key; 16 where the radio's own frames have a check too.",
+            choices=("16", "32"),
+        ),
+        Parameter(
+            "link.radio.answers",
+            True,
+            "Whether the receiver speaks, when it has the turn; false: a one-way link.",
+        ),
+    ]
+
+
 ENCODER = ParameterTable(
     "encoder_node",
     "encoder_node: camera images in, blocks out, coarse meaning first, under a byte budget.",
@@ -217,8 +296,9 @@ ENCODER = ParameterTable(
         Parameter(
             "link.transport",
             "ros",
-            "ros: one topic per block is the link; zenoh: a Zenoh session is, and topics stay on the robot.",
-            choices=("ros", "zenoh"),
+            "ros: one topic per block is the link; zenoh: a Zenoh session is, and topics stay on the robot; udp,"
+            " serial, mavlink: compact frames to one receiver (docs/radios.md).",
+            choices=TRANSPORT_CHOICES,
         ),
         Parameter(
             "link.budget_kbit",
@@ -264,6 +344,7 @@ ENCODER = ParameterTable(
         ),
         _reliable("offered"),
         *_zenoh("", "udp/0.0.0.0:7447"),
+        *_radio(),
     ],
 )
 
@@ -363,11 +444,13 @@ DECODER = ParameterTable(
         Parameter(
             "link.transport",
             "ros",
-            "ros: blocks come on one topic per block; zenoh: through a Zenoh session. The encoder's must be the same.",
-            choices=("ros", "zenoh"),
+            "ros: blocks come on one topic per block; zenoh: through a Zenoh session; udp, serial, mavlink: in compact"
+            " frames. The encoder's must be the same.",
+            choices=TRANSPORT_CHOICES,
         ),
         _reliable("asked for; the encoder must offer as much"),
         *_zenoh("udp/127.0.0.1:7447", ""),
+        *_radio(),
         *planner_parameters(),
     ],
 )

@@ -17,10 +17,10 @@ from rclpy.lifecycle import LifecycleState
 from rclpy.parameter import Parameter as RosParameter
 from sensor_msgs.msg import CameraInfo
 
+from semhier_ros.nodes.link_parameters import secret, shared_key
 from semhier_ros.nodes.managed import ManagedNode
 from semhier_ros.nodes.parameter_tables import DECODER, ENCODER, TABLES, config_file, generated
 from semhier_ros.nodes.parameters import Parameter, ParameterError, ParameterTable
-from semhier_ros.nodes.zenoh_parameters import secret, shared_key
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,7 +86,7 @@ def test_every_default_is_allowed_and_every_parameter_described(table: Parameter
     ("table", "name", "value", "says"),
     [
         (ENCODER, "link.budget_kbit", -1.0, "link.budget_kbit: -1.0, expected 0 to 1e+07"),
-        (ENCODER, "link.transport", "tcp", "link.transport: 'tcp', expected ros | zenoh"),
+        (ENCODER, "link.transport", "tcp", "link.transport: 'tcp', expected ros | zenoh | udp | serial | mavlink"),
         (ENCODER, "finest_block", 16, "finest_block: 16, expected 0 to 15"),
         (ENCODER, "finest_block", True, "finest_block: True, expected an integer 0 to 15"),
         (ENCODER, "max_rate", float("nan"), "max_rate: nan, expected a number 0 to 240"),

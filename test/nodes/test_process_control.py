@@ -120,7 +120,7 @@ def test_lifecycle_by_services_and_refused_parameters(probe: Any, start: Callabl
         (
             "encoder_node",
             {"link.transport": "carrier pigeon"},
-            "link.transport: 'carrier pigeon', expected ros | zenoh",
+            "link.transport: 'carrier pigeon', expected ros | zenoh | udp | serial | mavlink",
         ),
         ("encoder_node", {"model": "no_such_model"}, "no model 'no_such_model'"),
         ("decoder_node", {"queue": 0}, "queue: 0, expected 1 to 10000"),

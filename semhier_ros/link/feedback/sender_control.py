@@ -178,6 +178,16 @@ class SenderControl:
             self._meter.add(*added)
         return True
 
+    def heard(self, received: int, lost: int) -> None:
+        """A receiver told, without a report, what became of so many datagrams."""
+        self._reports += 1
+        self._meter.add(received, lost, lost)
+
+    def wished(self, now: float) -> RepairPlan:
+        """The repair that the measured loss asks for, whatever the rate."""
+        found = plan(self._meter.loss, self._meter.burst, self._datagrams.total(now))
+        return found if self._repeats < 0 else RepairPlan(self._repeats, found.gap)
+
     def tick(self, now: float) -> None:
         """To be called a few times a second: silence is news too."""
         if self._reports and self._sent.total(now):
@@ -187,9 +197,8 @@ class SenderControl:
 
     def repair(self, now: float) -> RepairPlan:
         """How coarse blocks are to be protected now, as far as the rate allows."""
-        found = plan(self._meter.loss, self._meter.burst, self._datagrams.total(now))
-        repeats = found.repeats if self._repeats < 0 else self._repeats
-        rate = self.rate
+        found = self.wished(now)
+        repeats, rate = found.repeats, self.rate
         if self._repeats < 0 and rate is not None:
             first = again = 0.0
             for stream in self._streams.values():

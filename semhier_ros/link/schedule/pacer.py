@@ -64,6 +64,14 @@ class Pacer:
             self._scheduler.set_finest(camera, index, until)
         self._bell.ring()
 
+    def hold(self, until: float, charge: int = 0) -> None:
+        """Lets nothing leave before `until`; `charge`: wire bytes that left besides datagrams (`Scheduler.hold`)."""
+        with self._lock:
+            self._scheduler.hold(until)
+            if charge:
+                self._scheduler.charge(charge, self._clock.now())
+        self._bell.ring()
+
     def set_weight(self, camera: str, weight: float) -> None:
         """The share of `camera` among the cameras (0.001 to 1000)."""
         with self._lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from semhier_ros.link.schedule.policy import LevelPolicy
 from semhier_ros.link.schedule.room import WaitingRoom
@@ -18,8 +18,20 @@ ALONE_SECONDS = 0.005
 """Blocks whose company would hold block 0 up for longer follow in a packet of their own,"""
 ALONE_LOAD = 0.6
 """as long as coarse packets took less than this share of the rate over the last second."""
-_HEADER_ESTIMATE = 15
 _BLOCK_ESTIMATE = 2
+
+
+class Shape(NamedTuple):
+    """What a transport's datagrams hold: `largest` payload (bytes), None where the rate decides; `header`: at most so
+    many bytes of it besides blocks and their lengths."""
+
+    largest: int | None = None
+    header: int = 15
+
+
+PACKETS = Shape()
+"""Packets of docs/bitstream.md on IP."""
+
 
 Pack = Callable[..., bytes]
 """pack(blocks, stamp_ns=int | None) -> bytes: consecutive blocks of one frame into one packet."""
@@ -37,9 +49,18 @@ class Packer:
     """
 
     def __init__(
-        self, pack: Pack, split: Split, room: WaitingRoom, wire: WireModel, *, joint: bool, rate: float | None
+        self,
+        pack: Pack,
+        split: Split,
+        room: WaitingRoom,
+        wire: WireModel,
+        *,
+        joint: bool,
+        rate: float | None,
+        shape: Shape = PACKETS,
     ) -> None:
         self._pack, self._split, self._room, self._joint = pack, split, room, joint
+        self._shape = shape
         self._policies: Sequence[LevelPolicy] = room.policies
         self._wire = wire
         self.set_rate(rate)
@@ -49,6 +70,8 @@ class Packer:
         self._rate = rate
         if not self._joint:
             self.limit = MAX_PAYLOAD
+        elif self._shape.largest is not None:
+            self.limit = self._shape.largest
         elif rate is None:
             self.limit = LARGEST_PACKET
         else:
@@ -71,7 +94,7 @@ class Packer:
     def joined(self, unit: Unit, now: float) -> tuple[list[Unit], int]:
         """`unit` and the blocks that travel with it, with an upper bound of the datagram's wire bytes."""
         limit = self.limit
-        size = _HEADER_ESTIMATE + _BLOCK_ESTIMATE + unit.size
+        size = self._shape.header + _BLOCK_ESTIMATE + unit.size
         if size > limit and unit.pieces is None and self._joint:
             self._cut(unit, limit)
         if unit.pieces is not None:
@@ -88,7 +111,7 @@ class Packer:
                 units.append(finer)
                 index += 1
             if unit.rank == 0 and len(units) > 1 and self._better_alone(size - unit.size, now):
-                return [unit], self._wire.wire_bytes(_HEADER_ESTIMATE + _BLOCK_ESTIMATE + unit.size)
+                return [unit], self._wire.wire_bytes(self._shape.header + _BLOCK_ESTIMATE + unit.size)
         return units, self._wire.wire_bytes(size)
 
     def payload(self, units: list[Unit]) -> bytes:

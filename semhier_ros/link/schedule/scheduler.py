@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from semhier_ros.link.schedule.budget import RollingSum, TokenBucket
-from semhier_ros.link.schedule.packing import Pack, Packer, Split
+from semhier_ros.link.schedule.packing import PACKETS, Pack, Packer, Shape, Split
 from semhier_ros.link.schedule.policy import LevelPolicy, check_policies
 from semhier_ros.link.schedule.room import NEVER, WaitingRoom
 from semhier_ros.link.schedule.status import LevelStatus, SchedulerStatus
@@ -63,8 +63,8 @@ class Scheduler:
     block index (`default_policies`). `wire`: what a message costs on the wire. `rate`: budget in wire bytes per second,
     None or 0 for unlimited. `joint`: True packs consecutive blocks together and cuts large ones into pieces (Zenoh);
     False makes every block a message of its own, never cut (ROS 2 level topics). `repeat_gap`: seconds between a
-    datagram and the repeat of its blocks (0 to 10), so that one burst does not take both. Raises ValueError naming
-    field, value and range.
+    datagram and the repeat of its blocks (0 to 10), so that one burst does not take both. `shape`: of what `pack`
+    makes, where that is not a packet. Raises ValueError naming field, value and range.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class Scheduler:
         joint: bool = True,
         repeat_gap: float = 0.030,
         limits: SchedulerLimits | None = None,
+        shape: Shape = PACKETS,
     ) -> None:
         if not 0.0 <= repeat_gap <= 10.0:
             raise ValueError(f"repeat_gap must be 0 to 10 s, not {repeat_gap}")
@@ -89,12 +90,13 @@ class Scheduler:
         self._repeats = [policy.repeats for policy in self.policies]
         self._rate = _checked_rate(rate)
         self._room = WaitingRoom(self.policies, self.limits.cameras)
-        self._packer = Packer(pack, split, self._room, wire, joint=joint, rate=self._rate)
+        self._packer = Packer(pack, split, self._room, wire, joint=joint, rate=self._rate, shape=shape)
         self._sequence = 0
         self._choice: tuple[list[Unit], int, float] | None = None
         self._choice_until = 0.0
         self._choice_changes = -1
         self._bucket = TokenBucket(self._rate, self._packer.depth)
+        self._held = float("-inf")
         self._used = RollingSum()
         self._datagrams = 0
         self._wire_bytes = 0
@@ -217,11 +219,14 @@ class Scheduler:
         units, size, wake = self._select(now)
         if not units:
             return None if wake == NEVER else wake
-        return min(self._bucket.ready_at(size, now), wake)  # a repeat that falls due meanwhile goes first
+        ready = max(self._bucket.ready_at(size, now), self._held)
+        return min(ready, max(wake, self._held))  # a repeat that falls due meanwhile goes first
 
     def pop(self, now: float) -> Datagram | None:
         """The datagram that leaves at `now`, None while the budget or the queue has none."""
         self._room.sweep(now)
+        if now < self._held:
+            return None
         while True:
             units, size, _ = self._select(now)
             if not units or self._bucket.ready_at(size, now) > now:
@@ -233,6 +238,16 @@ class Scheduler:
                 self._room.drop_from(camera, units[0].frame, units[0].index, "refused")
                 continue
             return self._depart(units, payload, now)
+
+    def hold(self, until: float) -> None:
+        """Nothing leaves before the clock says `until`: the air is taken, or the other side has its turn."""
+        self._held = max(self._held, until)
+
+    def charge(self, wire_bytes: int, now: float) -> None:
+        """Takes from the budget what the transport sent besides datagrams (wire bytes)."""
+        self._bucket.spend(wire_bytes, now)
+        self._used.add(wire_bytes, now)
+        self._wire_bytes += wire_bytes
 
     def status(self, now: float, camera: str | None = None) -> SchedulerStatus:
         """What is queued, sent and dropped, per level; of one camera, or of all together."""

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from semhier_ros.link.transport import LinkDependencyError
+
 _ENDPOINT = re.compile(r"^(udp|tcp|tls|quic|ws|unixsock-stream)/\S{1,200}$")
 _NAME = re.compile(r"^[A-Za-z0-9_.\-]{1,64}(/[A-Za-z0-9_.\-]{1,64}){0,7}$")
-
-
-class LinkDependencyError(ImportError):
-    """`eclipse-zenoh` is not installed; the message says what to install."""
 
 
 def zenoh_module() -> Any:

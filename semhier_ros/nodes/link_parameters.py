@@ -1,11 +1,13 @@
-"""From a node's `link.zenoh.*` parameters to the options of a Zenoh session."""
+"""From a node's `link.*` parameters to the carrier of its link."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
 from semhier_ros.codec.envelope import read_key
+from semhier_ros.link.carriers import Carrier, RadioSettings, ZenohCarrier, carrier
 from semhier_ros.link.zenoh.config import ZenohOptions
 
 MOST_SECRET_BYTES = 4096
@@ -36,6 +38,40 @@ def secret(field: str, value: str, file: str) -> str:
 def shared_key(values: SimpleNamespace) -> bytes | None:
     """The key of `link.key` or `link.key_file`, None without one. Raises ValueError or OSError naming the field."""
     return read_key(secret("link.key", values.link_key, values.link_key_file))
+
+
+_OWN = {
+    "udp": ["listen", "peer"],
+    "serial": ["device", "baud", "framing"],
+    "mavlink": [
+        "device",
+        "baud",
+        "listen",
+        "peer",
+        "system",
+        "component",
+        "target_system",
+        "target_component",
+        "share",
+    ],
+}
+
+
+def node_carrier(values: SimpleNamespace) -> Carrier:
+    """The carrier that `link.transport`, which is not `ros`, asks for. Raises ValueError or OSError naming the field
+    that is wrong, ImportError where a package is missing."""
+    name, key = values.link_transport, shared_key(values)
+    if name == "zenoh":
+        return ZenohCarrier(zenoh_options(values), key)
+    settings = {field: getattr(values, f"link_{name}_{field}") for field in _OWN[name]}
+    for field in fields(RadioSettings):
+        settings[field.name] = getattr(values, f"link_radio_{field.name}")
+    settings["check"] = int(settings["check"])
+    try:
+        return carrier(name, settings, key)
+    except ValueError as error:
+        wrong = str(error).split(":")[0].split(" ")[0]
+        raise ValueError(f"link.{name if wrong in _OWN[name] else 'radio'}.{error}") from None
 
 
 def zenoh_options(values: SimpleNamespace) -> ZenohOptions:

@@ -1,0 +1,431 @@
+"""Compact frames for point-to-point links (docs/bitstream.md, "Compact frames"): what a packet, a description, a report
+or a request become where both ends are known to each other and every byte is airtime.
+
+What is constant (camera, model, picture size) is told once and named by a slot; frame number and stamp travel as their
+low bits; the check at the end covers the whole of them. Only bytes here: who restores low bits, keeps counters and
+takes each frame once is `link.radio`.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hmac
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2s
+
+from semhier_ros.codec.block_request import MAX_DURATION_MS, BlockRequest
+from semhier_ros.codec.packet import (
+    MAX_BLOCK_BYTES,
+    MAX_BLOCKS,
+    STAMP_MODULUS,
+    Block,
+    Packet,
+    PacketError,
+    read_varint,
+    varint,
+)
+from semhier_ros.codec.stream_info import StreamInfo
+
+STAMP_UNIT_NS = 8_000_000
+"""Stamps are told in units of 8 ms."""
+SLOTS = 4
+"""Cameras of one link."""
+MAX_FRAME_BYTES = 1200
+"""The longest compact frame that is read or written."""
+MAC_BYTES = 4
+COUNTERS = 1 << 48
+ANNOUNCE_PARTS = 16
+WORD_BYTES = 4
+"""The longest word of a receiver, its check not counted."""
+
+BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE, COARSE = 0, 1, 2, 3, 4, 8
+"""Kinds of frames of a sender; COARSE is block 0 alone with the short header."""
+_KINDS = frozenset((BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE, COARSE))
+ACK, ASK_FRAME, ASK_TIME, QUERY = range(4)
+"""Kinds of words of a receiver."""
+_WORD_SIZES = {ACK: 4, ASK_FRAME: 3, ASK_TIME: 2, QUERY: 1}
+_GENERAL, _TURN, _STAMPED = 0x80, 0x40, 0x01
+_WORD = 0xC0
+_PERSON = b"semhierc"
+_CONTEXT = struct.Struct(">B4sHQ6s")
+_ANNOUNCED = struct.Struct(">HH")
+_LONGEST_TIME = 13  # 2 ** 12 s is above an hour
+MAX_ANNOUNCED_BYTES = _ANNOUNCED.size + 600
+"""An announcement put together: its head and the longest StreamInfo."""
+
+
+class CompactError(ValueError):
+    """Bytes that are no compact frame, or not to be trusted; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """What proves a frame: a check of `check` bytes (2: CRC-16, 4: CRC-32) or, with a `key` (16 to 32 bytes), a
+    4-byte MAC and a counter. Raises ValueError naming the field that is out of its range."""
+
+    check: int = 4
+    key: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if self.check not in (2, 4):
+            raise ValueError(f"check: {self.check} bytes, expected 2 (CRC-16) or 4 (CRC-32)")
+        if self.key is not None and not 16 <= len(self.key) <= 32:
+            raise ValueError(f"key: {len(self.key)} bytes, expected 16 to 32")
+
+    @property
+    def proof_bytes(self) -> int:
+        """Bytes at a frame's end."""
+        return self.check if self.key is None else MAC_BYTES
+
+    @property
+    def overhead(self) -> int:
+        """What a frame carries besides header and payload: the proof, and with a key one byte of counter."""
+        return self.proof_bytes + (self.key is not None)
+
+    def prove(self, data: bytes, context: Context) -> bytes:
+        """`data` and its proof."""
+        return data + self._proof(data, context)
+
+    def holds(self, data: bytes, context: Context) -> bool:
+        """Whether `data` ends with what proves the rest of it in this context."""
+        end = len(data) - self.proof_bytes
+        return end > 0 and hmac.compare_digest(data[end:], self._proof(data[:end], context))
+
+    def _proof(self, data: bytes, context: Context) -> bytes:
+        covered = context.to_bytes() + data
+        if self.key is not None:
+            return blake2s(covered, key=self.key, digest_size=MAC_BYTES, person=_PERSON).digest()
+        if self.check == 2:
+            return binascii.crc_hqx(covered, 0xFFFF).to_bytes(2, "big")
+        return zlib.crc32(covered).to_bytes(4, "little")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a proof covers besides the bytes it stands behind, so that wrongly restored values are noticed.
+
+    `back`: a receiver's word. `tag`: of the announced stream (4 bytes), zeros for an announcement. `frame`: the whole
+    16-bit number. `stamp`: in units of 8 ms since the epoch, 0 where the frame tells none. `counter`: 48 bits of a
+    keyed frame, else 0.
+    """
+
+    back: bool = False
+    tag: bytes = bytes(4)
+    frame: int = 0
+    stamp: int = 0
+    counter: int = 0
+
+    def to_bytes(self) -> bytes:
+        """21 bytes, which do not travel."""
+        return _CONTEXT.pack(self.back, self.tag, self.frame, self.stamp, self.counter.to_bytes(6, "big"))
+
+
+def stamp_units(stamp_ns: int) -> int:
+    """A stamp as it travels: units of 8 ms, to the nearest."""
+    return max(0, (stamp_ns + STAMP_UNIT_NS // 2) // STAMP_UNIT_NS)
+
+
+def stream_tag(info: StreamInfo) -> bytes:
+    """Four bytes that stand for what does not change within a stream."""
+    return blake2s(replace(info, stamp_ns=0).to_bytes(), digest_size=4, person=_PERSON).digest()
+
+
+# -- frames of a sender -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """A frame of a sender as its bytes say it.
+
+    `kind`: one of COARSE, BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE. `turn`: the receiver may answer now. `slot`: 0 to
+    3. `frame`, `stamp`, `counter`: (low bits, how many), None where the frame tells none. `span`:
+    (first block, how many). `piece`: (number, count) of a piece, (number, parts) of an announcement. `body`: lengths
+    and blocks, a piece's bytes, a part of an announcement.
+    """
+
+    kind: int
+    turn: bool
+    slot: int
+    frame: tuple[int, int] | None = None
+    stamp: tuple[int, int] | None = None
+    counter: tuple[int, int] | None = None
+    span: tuple[int, int] = (0, 1)
+    piece: tuple[int, int] | None = None
+    body: bytes = b""
+
+    @staticmethod
+    def parse(data: bytes, seal: Seal) -> Compact:
+        """What a frame says. Its form is checked, its proof is not: `Seal.holds` does that once its low bits are
+        restored. Raises CompactError, and nothing else."""
+        end = len(data) - seal.proof_bytes
+        if end < 1 or len(data) > MAX_FRAME_BYTES:
+            raise CompactError(
+                f"compact frame: {len(data)} bytes, expected {seal.proof_bytes + 1} to {MAX_FRAME_BYTES}"
+            )
+        try:
+            return _parse(data, end, seal.key is not None)
+        except (IndexError, PacketError) as error:
+            raise CompactError(f"compact frame: {error}") from None
+
+    def packet(self, stream: int, frame: int, stamp: int | None) -> bytes:
+        """The packet that stands in the frame, with its restored `frame` number and `stamp` (units of 8 ms, None for
+        none). `stream`: the stream's 16-bit tag. Raises CompactError for a frame that holds none."""
+        low = None if stamp is None else stamp * STAMP_UNIT_NS % STAMP_MODULUS
+        first, count = self.span
+        try:
+            if self.kind == PIECE:
+                return Packet(stream, frame, (Block(stream, frame, first, self.body),), low, self.piece).to_bytes()
+            position, lengths = 0, []
+            for index in range(first, first + count - 1):
+                length, position = read_varint(self.body, position, len(self.body), f"length of block {index}")
+                lengths.append(length)
+            lengths.append(len(self.body) - position - sum(lengths))
+            if not 0 <= lengths[-1] <= MAX_BLOCK_BYTES:
+                raise PacketError(f"block lengths {lengths[:-1]} in {len(self.body) - position} bytes")
+            blocks = []
+            for index, length in enumerate(lengths, first):
+                blocks.append(Block(stream, frame, index, self.body[position : position + length]))
+                position += length
+            return Packet(stream, frame, tuple(blocks), low).to_bytes()
+        except ValueError as error:
+            raise CompactError(f"compact frame: {error}") from None
+
+
+def _parse(data: bytes, end: int, keyed: bool) -> Compact:
+    lead, position = data[0], 1
+    turn = bool(lead & _TURN)
+    kind, slot = (lead >> 3 & 7, lead & 7) if lead & _GENERAL else (COARSE, lead >> 4 & 3)
+    if kind not in _KINDS or slot >= SLOTS:
+        raise CompactError(f"compact frame: kind {kind}, slot {slot}")
+    counter = None
+    if keyed:
+        size = 6 if kind == ANNOUNCE else 1
+        counter, position = (int.from_bytes(data[position : position + size], "big"), 8 * size), position + size
+    if kind == COARSE:
+        frame, stamp = (lead & 15, 4), (data[position], 8)
+        return _ended(
+            Compact(kind, turn, slot, frame, stamp, counter, body=data[position + 1 : end]), position + 1, end
+        )
+    if kind == ANNOUNCE:
+        number, parts = data[position] >> 4, (data[position] & 15) + 1
+        if number >= parts or position + 1 >= end:
+            raise CompactError(f"compact frame: part {number} of {parts}, {end - position - 1} bytes")
+        body = data[position + 1 : end]
+        return Compact(kind, turn, slot, counter=counter, piece=(number, parts), body=body)
+    low = (data[position], 8)
+    position += 1
+    if kind == TURN:
+        if position != end:
+            raise CompactError(f"compact frame: {end - position} bytes behind a turn")
+        return Compact(kind, turn, slot, low, None, counter)
+    span, position = data[position], position + 1
+    found, piece = None, None
+    if kind == PIECE:
+        first, count = span >> 4, 1
+        if span & 15 & ~_STAMPED or bool(span & _STAMPED) != (first == 0):
+            raise CompactError(f"compact frame: flags {span & 15:#x} of a piece of block {first}")
+        if first == 0:
+            found, position = (int.from_bytes(data[position : position + 2], "big"), 16), position + 2
+        number, position = read_varint(data, position, end, "piece number")
+        pieces, position = read_varint(data, position, end, "piece count")
+        if pieces < 2 or number >= pieces or position >= end:
+            raise CompactError(f"compact frame: piece {number} of {pieces}, {end - position} bytes")
+        piece = (number, pieces)
+    else:
+        first, count = span >> 4, (span & 15) + 1
+        if first + count > MAX_BLOCKS:
+            raise CompactError(f"compact frame: {count} blocks from index {first}, the last index is {MAX_BLOCKS - 1}")
+        if kind == BLOCKS_LONG and first:
+            raise CompactError(f"compact frame: a stamp with blocks from index {first}")
+        if first == 0:
+            size = 2 if kind == BLOCKS_LONG else 1
+            found, position = (int.from_bytes(data[position : position + size], "big"), 8 * size), position + size
+        if kind == BLOCKS and first == 0 and count == 1:
+            raise CompactError("compact frame: block 0 alone without the short header")
+    return _ended(
+        Compact(kind, turn, slot, low, found, counter, (first, count), piece, data[position:end]), position, end
+    )
+
+
+def _ended(frame: Compact, position: int, end: int) -> Compact:
+    if position > end:
+        raise CompactError(f"compact frame: its header ends at byte {position} of {end}")
+    return frame
+
+
+def lay_out(blocks: Sequence[Block], stamp_ns: int | None, *, long: bool) -> bytes:
+    """A frame of whole consecutive blocks, without slot, turn, counter and proof, which `finish` sets.
+
+    `stamp_ns`: told where block 0 is among them, and only there; `long`: in 16 bits instead of 8. Raises ValueError
+    when the blocks do not belong together or are too large.
+    """
+    if not blocks or (blocks[0].index == 0) != (stamp_ns is not None):
+        raise ValueError("blocks: a frame with block 0, and no other, tells a stamp")
+    first, count = blocks[0].index, len(blocks)
+    body = Packet.pack(blocks)[6:-4]  # checks them; behind its fixed fields stand lengths and data
+    number = blocks[0].frame
+    units = 0 if stamp_ns is None else stamp_units(stamp_ns)
+    if first == 0 and count == 1 and not long:
+        return bytes((number & 15, units & 0xFF)) + body
+    lead = bytes((_GENERAL | (BLOCKS_LONG if first == 0 and long else BLOCKS) << 3, number & 0xFF))
+    lead += bytes((first << 4 | count - 1,))
+    if first == 0:
+        lead += (units & 0xFFFF).to_bytes(2, "big") if long else bytes((units & 0xFF,))
+    return lead + body
+
+
+def with_long_header(laid: bytes, frame: int, stamp: int) -> bytes:
+    """A frame of block 0 alone with 8 bits of its number and 16 of its stamp (units of 8 ms), 3 bytes longer; any other
+    as it is."""
+    if laid[0] & _GENERAL:
+        return laid
+    return bytes((_GENERAL | BLOCKS_LONG << 3, frame & 0xFF, 0)) + (stamp & 0xFFFF).to_bytes(2, "big") + laid[2:]
+
+
+def lay_out_pieces(block: Block, limit: int, stamp_ns: int | None) -> list[bytes]:
+    """Frames of at most `limit` bytes that together carry `block`, as `lay_out` makes them; `stamp_ns`: block 0's.
+
+    Raises ValueError where `limit` leaves no room.
+    """
+    if (block.index == 0) != (stamp_ns is not None):
+        raise ValueError("block: a piece of block 0, and of no other, tells a stamp")
+    lead = bytes((_GENERAL | PIECE << 3, block.frame & 0xFF, block.index << 4 | (block.index == 0)))
+    if stamp_ns is not None:
+        lead += (stamp_units(stamp_ns) & 0xFFFF).to_bytes(2, "big")
+    for fields in (2, 3, 4):
+        room = limit - len(lead) - fields
+        if room < 1:
+            raise ValueError(f"limit: {limit} bytes, expected at least {len(lead) + fields + 1}")
+        count = max(2, -(-len(block.data) // room))
+        if len(varint("piece number", count - 1)) + len(varint("piece count", count)) <= fields:
+            break
+    step = -(-len(block.data) // count)
+    parts = [block.data[start : start + step] for start in range(0, len(block.data), step)]
+    if len(parts) < 2:
+        raise ValueError(f"block: {len(block.data)} bytes, too short for pieces")
+    tail = varint("piece count", len(parts))
+    return [lead + varint("piece number", number) + tail + part for number, part in enumerate(parts)]
+
+
+def turn_frame(frame: int) -> bytes:
+    """A frame that only gives the turn; `frame`: number of the newest one sent."""
+    return bytes((_GENERAL | TURN << 3, frame & 0xFF))
+
+
+def announcement(info: StreamInfo, frame: int, age: int, limit: int) -> list[bytes]:
+    """Frames of at most `limit` bytes that tell a stream's description. `frame`: number of the newest frame. `age`:
+    how long ago a frame with the description's stamp would leave, in units of 8 ms (what is longer counts as longest).
+
+    Raises ValueError where it does not fit 16 of them.
+    """
+    body = _ANNOUNCED.pack(frame & 0xFFFF, min(max(age, 0), 0xFFFF)) + info.to_bytes()
+    parts = -(-len(body) // (limit - 2)) if limit > 2 else ANNOUNCE_PARTS + 1
+    if parts > ANNOUNCE_PARTS:
+        least = -(-len(body) // ANNOUNCE_PARTS) + 2
+        raise ValueError(f"limit: {limit} bytes, expected at least {least} for a description of {len(body)} bytes")
+    step = -(-len(body) // parts)
+    head = _GENERAL | ANNOUNCE << 3
+    return [bytes((head, n << 4 | parts - 1)) + body[n * step : (n + 1) * step] for n in range(parts)]
+
+
+def read_announcement(body: bytes) -> tuple[StreamInfo, int, int]:
+    """(description, newest frame number, age) of an announcement put together. Raises CompactError."""
+    if not _ANNOUNCED.size < len(body) <= MAX_ANNOUNCED_BYTES:
+        raise CompactError(f"announcement: {len(body)} bytes, expected up to {MAX_ANNOUNCED_BYTES}")
+    frame, age = _ANNOUNCED.unpack_from(body)
+    try:
+        return StreamInfo.from_bytes(body[_ANNOUNCED.size :]), frame, age
+    except PacketError as error:
+        raise CompactError(f"announcement: {error}") from None
+
+
+def finish(laid: bytes, slot: int, turn: bool, context: Context, seal: Seal) -> bytes:
+    """A laid-out frame made whole: its slot and turn set, its counter (with a key) and its proof added.
+
+    Raises ValueError for a slot that no header can name.
+    """
+    general = laid[0] & _GENERAL
+    if not 0 <= slot < SLOTS:
+        raise ValueError(f"slot: {slot}, expected 0 to {SLOTS - 1}")
+    lead = laid[0] | (_TURN if turn else 0) | (slot if general else slot << 4)
+    counter = b""
+    if seal.key is not None:
+        whole = general and laid[0] >> 3 & 7 == ANNOUNCE
+        counter = context.counter.to_bytes(6, "big") if whole else bytes((context.counter & 0xFF,))
+    return seal.prove(bytes((lead,)) + counter + laid[1:], context)
+
+
+# -- words of a receiver ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a receiver says when it has the turn, 1 to 4 bytes and the proof.
+
+    `kind`: ACK: `frame` is the low byte of the newest frame whose block 0 came, bit k of `before` tells the same of the
+    frame k + 1 before it, `count` how many frames of the slot came so far (modulo 256). ASK_FRAME, ASK_TIME: `request`.
+    QUERY: the slot's description is unknown here.
+    """
+
+    kind: int
+    slot: int
+    frame: int = 0
+    before: int = 0
+    count: int = 0
+    request: BlockRequest | None = None
+
+    def to_bytes(self, context: Context, seal: Seal) -> bytes:
+        """The word on the air. `context`: with the counter of the frame that gave the turn."""
+        data = bytes((_WORD | self.kind << 3 | self.slot,))
+        if self.kind == ACK:
+            data += bytes((self.frame & 0xFF, self.before & 0xFF, self.count & 0xFF))
+        elif self.request is not None:
+            data += _asking(self.request)
+        return seal.prove(data, replace(context, back=True))
+
+    @staticmethod
+    def parse(data: bytes, seal: Seal) -> Word:
+        """What a word says; its proof is the caller's to check (`Seal.holds`). Raises CompactError."""
+        end = len(data) - seal.proof_bytes
+        if end < 1 or data[0] & _WORD != _WORD:
+            raise CompactError(f"word: {len(data)} bytes, no word")
+        kind, slot = data[0] >> 3 & 7, data[0] & 7
+        if _WORD_SIZES.get(kind) != end or slot >= SLOTS:
+            raise CompactError(f"word: kind {kind} of {end} bytes, slot {slot}")
+        if kind == ACK:
+            return Word(kind, slot, data[1], data[2], data[3])
+        if kind == QUERY:
+            return Word(kind, slot)
+        finest, low = data[1] >> 4, data[1] & 15
+        if kind == ASK_FRAME:
+            if low:
+                raise CompactError(f"word: {low} behind the finest block of a frame")
+            return Word(kind, slot, frame=data[2], request=BlockRequest(finest, data[2]))
+        if low > _LONGEST_TIME:
+            raise CompactError(f"word: duration 2 ** {low - 1} s")
+        return Word(kind, slot, request=BlockRequest(finest, None, _milliseconds(low)))
+
+
+def _milliseconds(code: int) -> int:
+    return min(1000 << code >> 1, MAX_DURATION_MS) if code else 0
+
+
+def _asking(request: BlockRequest) -> bytes:
+    if request.frame is not None:
+        return bytes((request.finest << 4, request.frame & 0xFF))
+    code = next(code for code in range(_LONGEST_TIME + 1) if _milliseconds(code) >= request.duration_ms)
+    return bytes((request.finest << 4 | code,))
+
+
+def word_of(request: BlockRequest, slot: int) -> Word:
+    """The word that a request becomes; a duration is rounded up to 2 ** n s."""
+    return Word(ASK_TIME if request.frame is None else ASK_FRAME, slot, request=request)
+
+
+def near(low: int, bits: int, expected: int) -> int:
+    """The number whose low `bits` are `low` and that is nearest to `expected`; may be negative."""
+    size = 1 << bits
+    return expected + (low - expected + size // 2) % size - size // 2

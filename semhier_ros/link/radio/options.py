@@ -1,0 +1,115 @@
+"""What a point-to-point link is: how much fits a frame, how fast it is, who may speak when, and what proves a frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from semhier_ros.codec.compact import MAX_FRAME_BYTES, WORD_BYTES, Seal
+from semhier_ros.link.radio.framing import added_bytes
+from semhier_ros.link.schedule.packing import Shape
+from semhier_ros.link.schedule.wire import IP_HEADER, UDP_HEADER, WireModel
+
+LEAST_FRAME = 24
+"""Bytes: a coarse reading of a few objects, and a description in 16 parts."""
+HEADER_BYTES = 5
+"""Of a frame with blocks, at most, without proof and counter."""
+DUTY_WINDOW = 3600.0
+"""Seconds over which a duty cycle holds."""
+_SLACK = 0.03
+"""Seconds that two computers may take to notice that a frame has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Air:
+    """A link's air.
+
+    `frame_bytes`: the largest frame, check included (24 to 1200). `bytes_per_second`: what it carries, None: nobody
+    counts. `turnaround`: seconds from receiving to sending (0: both may speak at once). `frame_extra`: what a frame
+    costs besides, in bytes (preamble, framing, headers below). `duty`: share of an hour in which one end may send (0 to
+    1). Raises ValueError naming field, value and range.
+    """
+
+    frame_bytes: int = 240
+    bytes_per_second: float | None = None
+    turnaround: float = 0.0
+    frame_extra: int = 0
+    duty: float = 1.0
+
+    def __post_init__(self) -> None:
+        rate = self.bytes_per_second
+        for name, value, low, high in (
+            ("frame_bytes", self.frame_bytes, LEAST_FRAME, MAX_FRAME_BYTES),
+            ("bytes_per_second", 1.0 if rate is None else rate, 1.0, 1e9),
+            ("turnaround", self.turnaround, 0.0, 60.0),
+            ("frame_extra", self.frame_extra, 0, 1000),
+            ("duty", self.duty, 0.0001, 1.0),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"{name}: {value:g}, expected {low:g} to {high:g}")
+        if rate is None and (self.duty < 1.0 or self.turnaround > 0.0):
+            raise ValueError("bytes_per_second: not given, but a duty cycle or a turnaround time needs it")
+
+    def seconds(self, frame_bytes: int) -> float:
+        """How long a frame takes."""
+        return 0.0 if self.bytes_per_second is None else (frame_bytes + self.frame_extra) / self.bytes_per_second
+
+    @property
+    def allowed(self) -> float | None:
+        """Bytes a second that one end may send: over any hour, its largest frame included, never more than `duty`."""
+        if self.bytes_per_second is None or self.duty >= 1.0:
+            return self.bytes_per_second
+        hour = self.duty * self.bytes_per_second * DUTY_WINDOW
+        largest = self.frame_bytes + self.frame_extra
+        if hour <= 2 * largest:
+            raise ValueError(
+                f"duty: {self.duty:g} of {self.bytes_per_second:g} bytes/s is less than two frames an hour"
+            )
+        return (hour - largest) / DUTY_WINDOW
+
+
+@dataclass(frozen=True, slots=True)
+class RadioOptions:
+    """`air`: the link. `seal`: what proves a frame. `answers`: whether the receiver speaks at all."""
+
+    air: Air = field(default_factory=Air)
+    seal: Seal = field(default_factory=Seal)
+    answers: bool = True
+
+    @property
+    def shape(self) -> Shape:
+        """What the scheduler's datagrams hold: frames without their proof."""
+        return Shape(self.air.frame_bytes - self.seal.overhead, HEADER_BYTES)
+
+    def wire(self, name: str) -> WireModel:
+        """What such a datagram costs on the air."""
+        return WireModel(name, self.seal.overhead + self.air.frame_extra, mtu=65_535)
+
+    @property
+    def scene_bytes(self) -> int:
+        """What the blocks of a scene may take so that one frame holds them."""
+        return self.air.frame_bytes - self.seal.overhead - HEADER_BYTES
+
+    @property
+    def gap(self) -> float:
+        """Seconds from a frame that gives the turn to when the sender may go on."""
+        if not self.air.turnaround:
+            return 0.0
+        return 2 * self.air.turnaround + self.air.seconds(WORD_BYTES + self.seal.proof_bytes) + _SLACK
+
+    @property
+    def turn_seconds(self) -> float:
+        """How far turns are apart: a second, or more where the answer takes over 15 % of the time, or over a fifth of
+        what the duty cycle leaves the receiver."""
+        word = WORD_BYTES + self.seal.proof_bytes + self.air.frame_extra
+        allowed = self.air.allowed
+        return max(1.0, self.gap / 0.15, 0.0 if allowed is None else word / (0.2 * allowed))
+
+
+def udp_extra() -> int:
+    """What IP and UDP add to a frame (bytes)."""
+    return IP_HEADER + UDP_HEADER
+
+
+def serial_extra(framing: str, frame_bytes: int) -> int:
+    """What the framing of a serial line adds on the air to a frame (bytes)."""
+    return added_bytes(framing, frame_bytes)

@@ -1,0 +1,50 @@
+"""Lays blocks out as compact frames for a scheduler: what `Packet.pack` and `split` are to links on IP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from semhier_ros.codec.compact import lay_out, lay_out_pieces
+from semhier_ros.link.clock import MACHINE, Clock
+
+_SHORT = 0.45
+"""Seconds that the age of a frame may differ from the usual for its stamp to be told in 8 bits (2 s)."""
+_FOLLOW = 0.1
+
+
+class CompactPacker:
+    """`pack` and `split` of one scheduler. A stamp is told short where the receiver, who has heard frames of about this
+    age, can tell the rest; `age`: how old frames usually are when they leave (s, by `clock` against their stamps)."""
+
+    def __init__(self, clock: Clock = MACHINE) -> None:
+        self._clock = clock
+        self._stamp = (-1, 0)
+        self.age: float | None = None
+
+    def pack(self, blocks: Sequence[Any], *, stamp_ns: int | None = None) -> bytes:
+        """One frame of consecutive blocks, without its proof (`codec.compact.lay_out`)."""
+        if stamp_ns is None:
+            return lay_out(blocks, None, long=False)
+        self._stamp = (blocks[0].frame, stamp_ns)
+        return lay_out(blocks, stamp_ns, long=not self._usual(stamp_ns))
+
+    def split(self, block: Any, limit: int) -> list[bytes]:
+        """Frames of at most `limit` bytes that together carry `block`: one if it fits, else pieces."""
+        frame, stamp_ns = self._stamp
+        stamp = stamp_ns if block.index == 0 and frame == block.frame else None
+        if block.index:
+            whole = lay_out([block], None, long=False)
+            if len(whole) <= limit:
+                return [whole]
+        return lay_out_pieces(block, limit, stamp)
+
+    def _usual(self, stamp_ns: int) -> bool:
+        """Notes the age of a frame that leaves, and whether it is a usual one."""
+        age = self._clock.now() - stamp_ns / 1e9
+        known = self.age
+        if known is None or abs(age - known) > 5.0:  # the first, or the camera's clock was set
+            self.age = age
+            return False
+        self.age = known + _FOLLOW * (age - known)
+        return abs(age - known) < _SHORT

@@ -1,0 +1,370 @@
+"""The receiving end over compact frames: a transport of `LinkReceiver`. It restores what the frames leave out, proves
+them, and hands on packets as any other link brings them; it speaks when it has the turn, a word of 1 to 4 bytes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+
+from semhier_ros.codec.block_request import BlockRequest
+from semhier_ros.codec.compact import (
+    ACK,
+    ANNOUNCE,
+    COUNTERS,
+    MAX_ANNOUNCED_BYTES,
+    QUERY,
+    SLOTS,
+    STAMP_UNIT_NS,
+    TURN,
+    Compact,
+    CompactError,
+    Context,
+    Word,
+    near,
+    read_announcement,
+    stamp_units,
+    stream_tag,
+    word_of,
+)
+from semhier_ros.codec.packet import PacketError
+from semhier_ros.codec.stream_info import StreamInfo
+from semhier_ros.link.clock import MACHINE, Clock
+from semhier_ros.link.feedback.envelope import WINDOW
+from semhier_ros.link.radio.options import RadioOptions
+from semhier_ros.link.radio.ports import OpenPort
+from semhier_ros.link.schedule.budget import TokenBucket
+from semhier_ros.link.transport import ReceiverHooks
+
+TICK_SECONDS = 0.05
+HEARD_SECONDS = 30.0
+_UNIT = STAMP_UNIT_NS / 1e9
+_GUESSES = 3
+"""Frame numbers that are tried after a silence."""
+_WAITING_REQUESTS = 8
+_SAID = 2
+"""A request is said in so many turns: nobody acknowledges it."""
+
+
+class _Replay:
+    """Counters of a sender: the newest that was proved, and which of the 64 before it were taken."""
+
+    __slots__ = ("_newest", "_seen")
+
+    def __init__(self) -> None:
+        self._newest: int | None = None
+        self._seen = 0
+
+    def candidates(self, low: int, bits: int) -> list[int]:
+        """What a counter with these low bits may be: the nearest to the newest, and the next one above that."""
+        if bits == 48:
+            return [low]
+        if self._newest is None:
+            return []
+        first = near(low, bits, self._newest)
+        return [one % COUNTERS for one in (first, first + (1 << bits)) if one >= 0]
+
+    def take(self, counter: int) -> bool:
+        """Takes a proved counter; False for one that was taken or is too far behind."""
+        if self._newest is None or counter > self._newest:
+            ahead = WINDOW if self._newest is None else counter - self._newest
+            self._seen = (self._seen << min(ahead, WINDOW) | 1) & ((1 << WINDOW) - 1)
+            self._newest = counter
+            return True
+        behind = self._newest - counter
+        if behind >= WINDOW or self._seen >> behind & 1:
+            return False
+        self._seen |= 1 << behind
+        return True
+
+
+class _Slot:
+    """A slot as its receiver knows it."""
+
+    __slots__ = (
+        "age",
+        "before",
+        "coarse",
+        "count",
+        "heard",
+        "info",
+        "newest",
+        "newest_stamp",
+        "parts",
+        "parts_of",
+        "period",
+        "tag",
+    )
+
+    def __init__(self) -> None:
+        self.info: StreamInfo | None = None
+        self.tag = bytes(4)
+        self.age: float | None = None
+        self.newest = 0
+        self.newest_stamp: float | None = None
+        self.period: float | None = None
+        self.heard = float("-inf")
+        self.coarse: int | None = None
+        self.before = 0
+        self.count = 0
+        self.parts: dict[int, bytes] = {}
+        self.parts_of = 0
+
+
+class RadioReceiving:
+    """A `ReceivingTransport` over a port. Counters: received, received_bytes (frames, proof included), infos, refused
+    (damaged, forged, or of a stream that is not known yet), replayed, refused_cameras, words, requests, and the
+    port's."""
+
+    def __init__(
+        self, options: RadioOptions, open_port: OpenPort, hooks: ReceiverHooks, *, clock: Clock = MACHINE
+    ) -> None:
+        self._options, self._hooks, self._clock = options, hooks, clock
+        self._wanted = None if hooks.cameras is None else frozenset(hooks.cameras)
+        self._lock = threading.RLock()
+        self._slots = [_Slot() for _ in range(SLOTS)]
+        self._replay = _Replay()
+        self._counts: Counter[str] = Counter()
+        self._asking: list[deque[tuple[BlockRequest, int]]] = [deque(maxlen=_WAITING_REQUESTS) for _ in range(SLOTS)]
+        self._heard: float | None = None
+        self._speak: tuple[float, Word, Context] | None = None
+        self._bell = threading.Event()
+        allowed = options.air.allowed if options.air.duty < 1.0 else None
+        self._budget = TokenBucket(allowed, options.air.frame_bytes + options.air.frame_extra)
+        self._stop = threading.Event()
+        self._port = open_port(self._frame)
+        self._thread = threading.Thread(target=self._run, name="semhier-radio-receiver", daemon=True)
+        self._thread.start()
+
+    # -- ReceivingTransport -------------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether a frame was proved in the last 30 s (longer where a duty cycle makes them rare)."""
+        patience = max(HEARD_SECONDS, 5.0 * self._options.turn_seconds)
+        return self._heard is not None and self._clock.now() - self._heard < patience
+
+    @property
+    def open(self) -> bool:
+        return self._port.is_open
+
+    @property
+    def cameras(self) -> dict[str, bytes | None]:
+        with self._lock:
+            return {slot.info.camera: slot.info.to_bytes() for slot in self._slots if slot.info is not None}
+
+    @property
+    def trouble(self) -> str:
+        return self._port.trouble
+
+    def wait_connected(self, timeout: float) -> bool:
+        end = time.monotonic() + timeout
+        while not self.connected and time.monotonic() < end:
+            time.sleep(0.01)
+        return self.connected
+
+    def request(self, camera: str, data: bytes) -> bool:
+        """Says a block request in the next turns; False for anything else, or a camera that was not heard yet."""
+        try:
+            request = BlockRequest.from_bytes(data)
+        except PacketError:
+            return False
+        with self._lock:
+            for slot, asking in zip(self._slots, self._asking, strict=True):
+                if slot.info is not None and slot.info.camera == camera:
+                    asking.append((request, _SAID))
+                    self._counts["requests"] += 1
+                    return True
+        return False
+
+    def close(self) -> None:
+        self._stop.set()
+        self._bell.set()
+        self._port.close()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=2.0)
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        with self._lock:
+            return {**self._port.counters, **self._counts}
+
+    # -- in -----------------------------------------------------------------------------------------------------------
+
+    def _frame(self, data: bytes) -> None:
+        told: tuple[str, int, bytes] | None = None
+        info: StreamInfo | None = None
+        with self._lock:
+            now = self._clock.now()
+            try:
+                frame = Compact.parse(data, self._options.seal)
+                if frame.kind == ANNOUNCE:
+                    info = self._announced(frame, data, now)
+                else:
+                    told = self._blocks(frame, data, now)
+            except CompactError:
+                self._counts["refused"] += 1
+        if info is not None:
+            self._hooks.on_info(info.camera, info.to_bytes())
+        if told is not None:
+            self._hooks.on_datagram(*told)
+
+    def _announced(self, frame: Compact, data: bytes, now: float) -> StreamInfo | None:
+        """The description that a part of an announcement completes."""
+        counter = self._proved(frame, data, [Context()])[1]
+        slot = self._slots[frame.slot]
+        self._count(frame, slot, len(data), now)
+        assert frame.piece is not None
+        number, parts = frame.piece
+        if parts != slot.parts_of or (number in slot.parts and slot.parts[number] != frame.body):
+            slot.parts, slot.parts_of = {}, parts
+        slot.parts[number] = frame.body
+        info = None
+        if len(slot.parts) == parts and sum(map(len, slot.parts.values())) <= MAX_ANNOUNCED_BYTES:
+            body, slot.parts = b"".join(slot.parts[place] for place in range(parts)), {}
+            try:
+                info = self._known(slot, body, now)
+            except CompactError:  # parts of two announcements
+                self._counts["refused"] += 1
+        self._turn(frame, slot, counter, now)
+        return info
+
+    def _known(self, slot: _Slot, body: bytes, now: float) -> StreamInfo | None:
+        info, newest, since = read_announcement(body)
+        others = [one.info.camera for one in self._slots if one is not slot and one.info is not None]
+        if info.camera in others or (self._wanted is not None and info.camera not in self._wanted):
+            self._counts["refused_cameras"] += 1
+            return None
+        self._counts["infos"] += 1
+        tag = stream_tag(info)
+        if tag != slot.tag or slot.info is None:
+            slot.coarse, slot.before, slot.count, slot.newest_stamp, slot.period = None, 0, 0, None, None
+            slot.newest = newest
+        elif (newest - slot.newest) % 0x10000 < 0x8000:
+            slot.newest = newest
+        slot.tag, slot.info = tag, info
+        slot.age = now - (info.stamp_ns / 1e9 + since * _UNIT)
+        return info
+
+    def _blocks(self, frame: Compact, data: bytes, now: float) -> tuple[str, int, bytes] | None:
+        """(camera, coarsest block, packet) of a frame with blocks."""
+        slot = self._slots[frame.slot]
+        if slot.info is None:
+            if frame.turn and self._options.answers:
+                self._answer(Word(QUERY, frame.slot), Context(True), now)
+            raise CompactError("a frame of a stream that was not announced")
+        contexts = self._contexts(frame, slot, now)
+        context, counter = self._proved(frame, data, contexts)
+        self._count(frame, slot, len(data), now)
+        if (context.frame - slot.newest) % 0x10000 < 0x8000:
+            slot.newest = context.frame
+        packet = None
+        if frame.kind != TURN:
+            stamp = None if frame.stamp is None else context.stamp
+            packet = frame.packet(slot.info.stream_tag, context.frame, stamp)
+            if stamp is not None:
+                self._stamped(slot, context, now)
+        self._turn(frame, slot, counter, now)
+        return None if packet is None else (slot.info.camera, frame.span[0], packet)
+
+    def _contexts(self, frame: Compact, slot: _Slot, now: float) -> list[Context]:
+        """What the frame's proof may cover, the likeliest first."""
+        assert frame.frame is not None
+        stamp = 0
+        if frame.stamp is not None:
+            if slot.age is None:
+                return []
+            stamp = near(*frame.stamp, stamp_units(round((now - slot.age) * 1e9)))
+        low, bits = frame.frame
+        numbers = [near(low, bits, slot.newest)]
+        if slot.period and slot.newest_stamp is not None and frame.stamp is not None:
+            elapsed = stamp * _UNIT - slot.newest_stamp
+            if elapsed > 2.0 * slot.period:
+                likely = near(low, bits, slot.newest + round(elapsed / slot.period))
+                around = [likely, *(likely + sign * (1 << bits) for sign in (-1, 1))]
+                numbers = list(dict.fromkeys([*numbers, *around]))[:_GUESSES]
+        return [Context(tag=slot.tag, frame=number % 0x10000, stamp=stamp) for number in numbers if stamp >= 0]
+
+    def _proved(self, frame: Compact, data: bytes, contexts: list[Context]) -> tuple[Context, int]:
+        """The context that the frame's proof fits, and its counter. Raises CompactError where none does."""
+        seal = self._options.seal
+        for context in contexts:
+            counters = [0] if frame.counter is None else self._replay.candidates(*frame.counter)
+            for counter in counters:
+                whole = Context(False, context.tag, context.frame, context.stamp, counter)
+                if seal.holds(data, whole):
+                    if frame.counter is not None and not self._replay.take(counter):
+                        self._counts["replayed"] += 1
+                        raise CompactError("replayed")
+                    return context, counter
+        raise CompactError("forged, damaged, or of another stream")
+
+    def _count(self, frame: Compact, slot: _Slot, size: int, now: float) -> None:
+        slot.count += 1
+        slot.heard = self._heard = now
+        self._counts["received"] += 1
+        self._counts["received_bytes"] += size
+
+    def _stamped(self, slot: _Slot, context: Context, now: float) -> None:
+        """Learns from a frame with block 0: its age, how far frames are apart, which came."""
+        stamp = context.stamp * _UNIT
+        slot.age = now - stamp if slot.age is None else slot.age + 0.2 * (now - stamp - slot.age)
+        ahead = 1 if slot.coarse is None else (context.frame - slot.coarse + 0x8000) % 0x10000 - 0x8000
+        if ahead > 0:
+            if slot.coarse is not None and slot.newest_stamp is not None and stamp > slot.newest_stamp:
+                found = (stamp - slot.newest_stamp) / ahead
+                slot.period = found if slot.period is None else slot.period + 0.2 * (found - slot.period)
+            slot.before = (slot.before << 1 | (slot.coarse is not None)) << (ahead - 1) & 0xFF if ahead < 9 else 0
+            slot.coarse, slot.newest_stamp = context.frame, stamp
+        elif -9 < ahead < 0:
+            slot.before |= 1 << -ahead - 1
+
+    # -- out ----------------------------------------------------------------------------------------------------------
+
+    def _turn(self, frame: Compact, slot: _Slot, counter: int, now: float) -> None:
+        """Answers a frame that gives the turn: a request where one waits, every other time, else what came."""
+        if not frame.turn or not self._options.answers or slot.info is None:
+            return
+        context = Context(True, slot.tag, counter=counter)
+        asking = self._asking[frame.slot]
+        if asking:
+            request, left = asking.popleft()
+            if left > 1:
+                asking.append((request, left - 1))
+            self._answer(word_of(request, frame.slot), context, now)
+            return
+        newest = slot.newest if slot.coarse is None else slot.coarse
+        self._answer(Word(ACK, frame.slot, newest, slot.before, slot.count), context, now)
+
+    def _answer(self, word: Word, context: Context, now: float) -> None:
+        self._speak = (now + self._options.air.turnaround, word, context)
+        self._bell.set()
+
+    def _run(self) -> None:
+        tick = self._clock.now()
+        while not self._stop.is_set():
+            speak = self._speak
+            now = self._clock.now()
+            wake = tick if speak is None else min(tick, speak[0])
+            if now < wake:
+                self._bell.wait(wake - now)
+                self._bell.clear()
+                continue
+            if now >= tick:
+                self._hooks.on_tick(now)
+                tick = now + TICK_SECONDS
+            if speak is not None and now >= speak[0]:
+                self._speak = None
+                self._say(speak[1], speak[2], now)
+
+    def _say(self, word: Word, context: Context, now: float) -> None:
+        data = word.to_bytes(context, self._options.seal)
+        cost = len(data) + self._options.air.frame_extra
+        if self._budget.ready_at(cost, now) > now:
+            self._counts["unsaid"] += 1
+            return
+        self._budget.spend(cost, now)
+        if self._port.send(data):
+            self._counts["words"] += 1
+            self._counts["word_bytes"] += cost

@@ -1,0 +1,214 @@
+"""Compact frames: golden bytes, exactly one encoding, and nothing but CompactError for whatever else comes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semhier_ros.codec.block_request import BlockRequest
+from semhier_ros.codec.compact import (
+    ACK,
+    COARSE,
+    MAX_FRAME_BYTES,
+    PIECE,
+    QUERY,
+    Compact,
+    CompactError,
+    Context,
+    Seal,
+    Word,
+    announcement,
+    finish,
+    lay_out,
+    lay_out_pieces,
+    near,
+    read_announcement,
+    stamp_units,
+    stream_tag,
+    turn_frame,
+    word_of,
+)
+from semhier_ros.codec.packet import Block, Packet
+from semhier_ros.codec.stream_info import StreamInfo
+
+STAMP = 1_700_000_000_000_000_000
+UNITS = stamp_units(STAMP)
+KEY = bytes(range(16))
+SEALS = {"crc16": Seal(2), "crc32": Seal(4), "key": Seal(4, KEY)}
+INFO = StreamInfo(
+    camera="front",
+    frame_id="lens",
+    width=640,
+    height=360,
+    model="road",
+    stream_hash="beef000102030405",
+    model_hash="0011223344556677",
+    stamp_ns=STAMP,
+)
+TAG = stream_tag(INFO)
+COARSE_BLOCK = Block(0xBEEF, 513, 0, bytes.fromhex("e000007ffdb9"))
+NAMES = Block(0xBEEF, 513, 1, b"\x80")
+CONTEXT = Context(tag=TAG, frame=513, stamp=UNITS, counter=0x1234)
+
+
+def golden() -> dict[str, bytes]:
+    text = Path(__file__).with_name("golden") / "compact.txt"
+    lines = [line.split() for line in text.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
+    return {name: bytes.fromhex(digits) for name, digits in lines}
+
+
+def written() -> dict[str, bytes]:
+    """The frames and words whose bytes are fixed."""
+    both, later = [COARSE_BLOCK, NAMES], Context(tag=TAG, frame=513, counter=0x1234)
+    long = Block(0xBEEF, 513, 0, bytes(range(1, 41)))
+    made = {}
+    for name, seal in SEALS.items():
+        made[f"coarse-{name}"] = finish(lay_out([COARSE_BLOCK], STAMP, long=False), 0, False, CONTEXT, seal)
+        made[f"turn-{name}"] = finish(turn_frame(513), 2, True, later, seal)
+        made[f"ack-{name}"] = Word(ACK, 1, 513, 0xFE, 300).to_bytes(Context(tag=TAG, counter=0x1234), seal)
+        parts = announcement(INFO, 513, 7, 60)
+        for number, part in enumerate(parts):
+            made[f"announcement-{number}-{name}"] = finish(part, 0, False, Context(counter=0x1234), seal)
+    crc = SEALS["crc16"]
+    made["joint"] = finish(lay_out(both, STAMP, long=False), 3, True, CONTEXT, crc)
+    made["joint-long"] = finish(lay_out(both, STAMP, long=True), 0, False, CONTEXT, crc)
+    made["names"] = finish(lay_out([NAMES], None, long=False), 0, False, later, crc)
+    for number, piece in enumerate(lay_out_pieces(long, 30, STAMP)):
+        made[f"piece-{number}"] = finish(piece, 0, False, CONTEXT, crc)
+    made["ask-frame"] = word_of(BlockRequest(6, 513), 0).to_bytes(Context(tag=TAG), crc)
+    made["ask-time"] = word_of(BlockRequest(0, None, 2500), 0).to_bytes(Context(tag=TAG), crc)
+    made["query"] = Word(QUERY, 0).to_bytes(Context(), crc)
+    return made
+
+
+def test_frames_and_words_have_the_bytes_of_the_specification():
+    assert written() == golden()
+
+
+@pytest.mark.parametrize("name", SEALS)
+def test_around_a_coarse_block_stand_two_bytes_and_the_check(name: str):
+    around = len(golden()[f"coarse-{name}"]) - len(COARSE_BLOCK.data)
+    assert around == {"crc16": 4, "crc32": 6, "key": 7}[name]
+
+
+@given(
+    st.lists(st.binary(max_size=200), min_size=1, max_size=4),
+    st.integers(0, 15),
+    st.integers(0, 0xFFFF),
+    st.integers(0, 3),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(list(SEALS)),
+    st.integers(0, (1 << 48) - 1),
+)
+def test_what_is_written_is_read_again(datas, first, frame, slot, turn, long, name, counter):
+    first = min(first, 16 - len(datas))
+    blocks = [Block(0xBEEF, frame, first + place, data) for place, data in enumerate(datas)]
+    stamp = STAMP if first == 0 else None
+    seal = SEALS[name]
+    units = UNITS if stamp else 0
+    context = Context(tag=TAG, frame=frame, stamp=units, counter=counter if seal.key else 0)
+    data = finish(lay_out(blocks, stamp, long=long), slot, turn, context, seal)
+    told = Compact.parse(data, seal)
+    assert (told.slot, told.turn, told.span) == (slot, turn, (first, len(blocks)))
+    assert told.frame is not None
+    assert near(*told.frame, frame) == frame
+    assert stamp is None or (told.stamp is not None and near(*told.stamp, UNITS + 100) == UNITS)
+    assert seal.holds(data, context)
+    packet = Packet.parse(told.packet(0xBEEF, frame, UNITS if stamp else None))
+    assert list(packet.blocks) == blocks
+    assert packet.stamp is None or abs(packet.stamp - STAMP % (1 << 40)) <= 4_000_000
+
+
+@given(st.binary(min_size=20, max_size=900), st.integers(0, 15), st.integers(24, 200))
+def test_pieces_fit_their_frames_and_make_the_block_again(data, index, limit):
+    block = Block(0xBEEF, 77, index, data)
+    frames = lay_out_pieces(block, limit, STAMP if index == 0 else None)
+    assert max(map(len, frames)) <= limit
+    parts = [Compact.parse(finish(frame, 0, False, Context(), SEALS["crc16"]), SEALS["crc16"]) for frame in frames]
+    assert {part.kind for part in parts} == {PIECE}
+    assert [part.piece for part in parts] == [(number, len(frames)) for number in range(len(frames))]
+    assert b"".join(part.body for part in parts) == data
+
+
+@given(st.integers(27, 200), st.integers(-5, 100_000))
+def test_an_announcement_of_any_frame_size_says_the_description_again(limit, age):
+    frames = announcement(INFO, 513, age, limit)
+    assert max(map(len, frames)) <= limit
+    body = b"".join(frame[2:] for frame in frames)
+    assert read_announcement(body) == (INFO, 513, min(max(age, 0), 0xFFFF))
+
+
+@given(st.binary(max_size=64), st.sampled_from(list(SEALS)))
+def test_anything_is_a_frame_or_refused_and_nothing_else(data, name):
+    seal = SEALS[name]
+    for parse in (Compact.parse, Word.parse):
+        try:
+            told = parse(data, seal)
+        except CompactError:
+            continue
+        assert told.slot < 4
+        if isinstance(told, Compact) and told.frame is not None and told.kind != 3:
+            try:
+                packet = told.packet(0xBEEF, 1, None if told.stamp is None else 5)
+            except CompactError:
+                continue
+            assert Packet.parse(packet).to_bytes() == packet
+
+
+@given(st.sampled_from(sorted(golden())), st.data())
+def test_a_frame_with_up_to_three_wrong_bits_is_refused_by_every_check(name, data):
+    frame = golden()[name]
+    seal = SEALS[name.rsplit("-", 1)[-1]] if name.rsplit("-", 1)[-1] in SEALS else SEALS["crc16"]
+    bits = data.draw(st.sets(st.integers(0, 8 * len(frame) - 1), min_size=1, max_size=3))
+    value = int.from_bytes(frame, "big")
+    for bit in bits:
+        value ^= 1 << bit
+    damaged = value.to_bytes(len(frame), "big")
+    contexts = [CONTEXT, Context(tag=TAG, frame=513, counter=0x1234), Context(counter=0x1234)]
+    contexts += [Context(True, TAG, counter=0x1234), Context(True, TAG), Context(True)]
+    right = [context for context in contexts if seal.holds(frame, context)]
+    assert right
+    assert not any(seal.holds(damaged, context) for context in right)
+
+
+@pytest.mark.parametrize("name", SEALS)
+def test_a_number_restored_wrongly_is_noticed_by_the_check(name: str):
+    frame, seal = golden()[f"coarse-{name}"], SEALS[name]
+    assert seal.holds(frame, CONTEXT)
+    others = [
+        Context(tag=TAG, frame=529, stamp=UNITS, counter=0x1234),
+        Context(tag=TAG, frame=513, stamp=UNITS + 256, counter=0x1234),
+        Context(tag=bytes(4), frame=513, stamp=UNITS, counter=0x1234),
+        Context(True, TAG, 513, UNITS, 0x1234),
+    ]
+    assert not any(seal.holds(frame, context) for context in others)
+
+
+def test_block_0_alone_has_one_encoding():
+    data = bytes((0x80, 1, 0x00, 5)) + b"body" + bytes(2)
+    with pytest.raises(CompactError, match="without the short header"):
+        Compact.parse(data, SEALS["crc16"])
+    assert Compact.parse(golden()["coarse-crc16"], SEALS["crc16"]).kind == COARSE
+
+
+def test_a_duration_is_rounded_up_to_a_power_of_two_of_seconds():
+    for asked, said in ((0, 0), (1, 1000), (1000, 1000), (2500, 4000), (3_600_000, 3_600_000)):
+        data = word_of(BlockRequest(3, None, asked), 0).to_bytes(Context(), SEALS["crc16"])
+        assert Word.parse(data, SEALS["crc16"]).request == BlockRequest(3, None, said)
+
+
+def test_what_is_out_of_range_is_named():
+    with pytest.raises(ValueError, match=r"check: 3 bytes, expected 2 \(CRC-16\) or 4"):
+        Seal(3)
+    with pytest.raises(ValueError, match="key: 3 bytes, expected 16 to 32"):
+        Seal(4, b"abc")
+    with pytest.raises(ValueError, match="slot: 4, expected 0 to 3"):
+        finish(turn_frame(0), 4, False, Context(), SEALS["crc16"])
+    with pytest.raises(ValueError, match="expected at least"):
+        announcement(INFO, 0, 0, 5)
+    with pytest.raises(CompactError, match=f"expected 3 to {MAX_FRAME_BYTES}"):
+        Compact.parse(bytes(MAX_FRAME_BYTES + 1), SEALS["crc16"])

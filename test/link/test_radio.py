@@ -1,0 +1,425 @@
+"""Links over compact frames: framing, both ends over emulated radios, answers in turn, keys and replays."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semhier_ros.codec.block_request import BlockRequest
+from semhier_ros.codec.packet import Block, Packet, split
+from semhier_ros.codec.stream_info import StreamInfo
+from semhier_ros.link.carriers import TRANSPORTS, RadioCarrier, carrier
+from semhier_ros.link.emulate.radio import RADIOS, RadioEmulator, RadioProfile, parse_radio
+from semhier_ros.link.radio.framing import added_bytes, cobs, framing, from_cobs
+from semhier_ros.link.radio.ports import UdpOptions, UdpPort
+from semhier_ros.link.schedule.policy import default_policies
+
+serial = pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
+
+FAST = RadioProfile(20_000.0, 240)
+KEY = bytes(range(16))
+
+
+def info(camera: str = "front", stamp_ns: int = 0) -> bytes:
+    return StreamInfo(
+        camera=camera,
+        frame_id="lens",
+        width=640,
+        height=360,
+        model="road",
+        stream_hash="beef" * 4,
+        model_hash="cafe" * 4,
+        stamp_ns=stamp_ns,
+    ).to_bytes()
+
+
+class Ends:
+    """A sender and a receiver over an emulated radio, and what the receiver heard."""
+
+    def __init__(self, emulator: RadioEmulator, key: bytes | None = None, **settings: Any) -> None:
+        profile = emulator.profile
+        self.settings = {
+            "baud": 57_600,
+            "framing": profile.framing,
+            "frame_bytes": min(profile.frame_bytes, 240),
+            "rate_kbit": profile.bytes_per_second * 8 / 1000,
+            "turnaround_ms": 1000 * profile.turnaround,
+            "duty_percent": 100 * profile.duty,
+            "check": 16,
+            **settings,
+        }
+        self.emulator, self.key = emulator, key
+        self.heard: list[tuple[str, Packet]] = []
+        self.infos: list[str] = []
+        self.requests: list[tuple[str, BlockRequest]] = []
+        self.receiver = self.open_receiver()
+        sender = carrier("serial", {**self.settings, "device": emulator.devices[0]}, key)
+        assert isinstance(sender, RadioCarrier)
+        self.wire = sender.wire
+        self.sender = sender.sender(
+            Packet.pack,
+            split,
+            default_policies(4, 3),
+            budget=None,
+            on_request=lambda camera, data: self.requests.append((camera, BlockRequest.from_bytes(data))),
+        )
+        self.sent: dict[int, tuple[int, list[Block]]] = {}
+        wait(lambda: self.receiver.open and not self.sender.trouble)
+        time.sleep(0.1)
+
+    def open_receiver(self, cameras: list[str] | None = None) -> Any:
+        base = carrier("serial", {**self.settings, "device": self.emulator.devices[1]}, self.key)
+        return base.receiver(self._take, lambda camera, data: self.infos.append(camera), cameras=cameras)
+
+    def _take(self, camera: str, level: int, data: bytes) -> None:
+        packet = Packet.parse(data)
+        assert packet.blocks[0].index == level
+        self.heard.append((camera, packet))
+
+    def frame(self, number: int, *sizes: int, camera: str = "front") -> None:
+        stamp = time.time_ns()
+        chance = random.Random(number)
+        blocks = [Block(0xBEEF, number, index, chance.randbytes(size)) for index, size in enumerate(sizes)]
+        self.sender.set_info(camera, info(camera, stamp), False)
+        self.sender.offered(camera, blocks)
+        self.sender.submit(camera, number, stamp, blocks)
+        self.sent[number] = (stamp, blocks)
+
+    def whole(self) -> set[int]:
+        """Frames whose block 0 came as it was sent, with their stamps to 4 ms."""
+        found = set()
+        for _, packet in self.heard:
+            stamp, blocks = self.sent[packet.frame]
+            if packet.piece is None:
+                assert list(packet.blocks) == blocks[packet.blocks[0].index :][: len(packet.blocks)]
+            if packet.stamp is not None:
+                assert abs((packet.stamp - stamp + (1 << 39)) % (1 << 40) - (1 << 39)) <= 4_000_000
+            if packet.piece is None and packet.blocks[0].index == 0:
+                found.add(packet.frame)
+        return found
+
+    def close(self) -> None:
+        self.sender.close()
+        self.receiver.close()
+
+
+def wait(reached: Callable[[], object], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def ends() -> Iterator[Callable[..., Ends]]:
+    opened: list[Ends] = []
+
+    def make(profile: RadioProfile = FAST, key: bytes | None = None, **settings: Any) -> Ends:
+        opened.append(Ends(RadioEmulator(profile).start(), key, **settings))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()
+        one.emulator.stop()
+
+
+# -- framing ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.binary(min_size=1, max_size=600), max_size=5), st.sampled_from(["cobs", "kiss"]), st.integers(1, 50))
+def test_frames_come_out_of_a_stream_however_it_is_cut(frames, name, step):
+    reader, writer = framing(name), framing(name)
+    stream = b"".join(map(writer.wrap, frames))
+    found = []
+    for start in range(0, len(stream), step):
+        found += reader.feed(stream[start : start + step])
+    assert found == frames
+
+
+@given(st.binary(min_size=1, max_size=1200))
+def test_cobs_adds_what_the_wire_model_charges_at_most(frame):
+    data = cobs(frame)
+    assert 0 not in data[:-1]
+    assert len(data) - len(frame) <= added_bytes("cobs", len(frame))
+    assert from_cobs(data[:-1]) == frame
+
+
+@given(st.binary(max_size=5000), st.sampled_from(["cobs", "kiss"]))
+def test_whatever_a_stream_holds_a_reader_keeps_little_of_it(data, name):
+    reader = framing(name)
+    for start in range(0, len(data), 7):
+        for frame in reader.feed(data[start : start + 7]):
+            assert len(frame) <= 2500
+    assert len(vars(reader)["_kept"]) <= 5000
+
+
+# -- both ends --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["check", "key"])
+def test_blocks_stamps_and_descriptions_cross_a_serial_line_and_its_wire_model_is_right(ends, key):
+    pair = ends(key=key)
+    for number in range(65_530, 65_550):
+        pair.frame(number % 65_536, 20, 5, 9)
+        time.sleep(0.02)
+    wait(lambda: len(pair.whole()) == 20)
+    assert pair.infos
+    assert set(pair.infos) == {"front"}
+    counters = pair.sender.counters
+    wait(lambda: pair.emulator.counters(0).get("bytes") == pair.sender.counters["sent_bytes"])
+    assert counters["sent_bytes"] >= 20 * pair.wire.wire_bytes(20)
+    assert "refused" not in pair.receiver.counters
+
+
+def test_a_block_larger_than_a_frame_crosses_in_pieces(ends):
+    pair = ends(replace(FAST, frame_bytes=32))
+    pair.frame(1, 60, 3)
+    wait(lambda: len({packet.piece for _, packet in pair.heard if packet.piece}) >= 3)
+    pieces = {packet.piece[0]: packet.blocks[0].data for _, packet in pair.heard if packet.piece}
+    assert b"".join(pieces[number] for number in sorted(pieces)) == pair.sent[1][1][0].data
+
+
+def test_advice_keeps_a_scene_within_one_frame(ends):
+    pair = ends(replace(FAST, frame_bytes=32))
+    pair.frame(1, 20, 3)
+    assert pair.sender.advice("front", 1.0).semantic_bytes == 32 - 2 - 5
+    slow = ends(replace(RADIOS["acoustic"], loss=0.0))
+    slow.frame(1, 20, 3)
+    advice = slow.sender.advice("front", 10.0)
+    assert advice.frames_per_second < 4.0
+    assert advice.semantic_bytes is not None
+    assert advice.semantic_bytes >= 20
+
+
+def test_requests_come_back_in_the_senders_turns_and_count_once(ends):
+    pair = ends(replace(FAST, turnaround=0.005))
+    for number in range(5):
+        pair.frame(600 + number, 20)
+    wait(lambda: pair.infos)
+    assert not pair.receiver.request("rear", BlockRequest(6, 601).to_bytes())
+    assert pair.receiver.request("front", BlockRequest(6, 601).to_bytes())
+    assert pair.receiver.request("front", BlockRequest(0, None, 2000).to_bytes())
+    wait(lambda: len(pair.requests) == 2)
+    time.sleep(2.5)
+    assert sorted(pair.requests, key=str) == sorted(
+        [("front", BlockRequest(6, 601)), ("front", BlockRequest(0, None, 2000))], key=str
+    )
+    assert not any(heard.cause == "collided" for heard in pair.emulator.log)
+
+
+def test_losses_that_acknowledgements_tell_are_repaired(ends):
+    pair = ends(replace(FAST, loss=0.2, turnaround=0.002))
+    for number in range(120):
+        pair.frame(number, 20)
+        time.sleep(0.05)
+    estimate = pair.sender.estimate()
+    assert estimate is not None
+    assert estimate.loss > 0.05
+    assert len(pair.whole()) >= 110
+
+
+def test_a_key_lets_nothing_forged_or_taken_before_through(ends):
+    pair = ends(key=KEY)
+    recorded: list[bytes] = []
+    reader = framing("cobs")
+    original = os.write
+
+    def tapped(descriptor: int, data: bytes) -> int:
+        recorded.extend(reader.feed(data))
+        return original(descriptor, data)
+
+    os.write = tapped
+    try:
+        for number in range(10):
+            pair.frame(number, 20)
+            time.sleep(0.05)
+        wait(lambda: len(pair.whole()) == 10)
+        time.sleep(0.5)  # the repeats
+    finally:
+        os.write = original
+    came = len(pair.heard)
+    port = serial.Serial(pair.emulator.devices[0], 57_600)
+    chance = random.Random(3)
+    frames = [one for one in recorded if len(one) > 20]
+    assert frames
+    for frame in frames:
+        port.write(cobs(frame))
+        damaged = bytearray(frame)
+        damaged[chance.randrange(len(frame))] ^= 1 << chance.randrange(8)
+        port.write(cobs(bytes(damaged)))
+        port.write(cobs(chance.randbytes(30)))
+    wait(lambda: pair.receiver.counters.get("refused", 0) >= 3 * len(frames))
+    port.close()
+    assert pair.receiver.counters["replayed"] > 0
+    assert len(pair.heard) == came
+
+
+def test_an_end_without_the_key_is_not_heard(ends):
+    pair = ends(key=KEY)
+    stranger = carrier("serial", {**pair.settings, "device": pair.emulator.devices[0]}, bytes(16))
+    pair.sender.close()
+    pair.sender = stranger.sender(Packet.pack, split, default_policies(4, 3), budget=None)
+    time.sleep(0.2)
+    for number in range(5):
+        pair.frame(number, 20)
+    wait(lambda: pair.receiver.counters.get("refused", 0) >= 5)
+    assert not pair.heard
+    assert not pair.infos
+
+
+def test_a_receiver_that_starts_later_asks_what_the_slot_means(ends):
+    pair = ends(replace(FAST, turnaround=0.005))
+    for number in range(3):
+        pair.frame(number, 20)
+    wait(lambda: pair.infos)
+    pair.receiver.close()
+    pair.infos.clear()
+    pair.receiver = pair.open_receiver()
+    number = 3
+    end = time.monotonic() + 6.0
+    while not pair.infos and time.monotonic() < end:
+        pair.frame(number, 20)
+        number += 1
+        time.sleep(0.1)
+    assert pair.infos
+    pair.frame(number, 20)
+    wait(lambda: number in pair.whole())
+
+
+def test_a_camera_that_nobody_waits_for_gets_no_place(ends):
+    pair = ends()
+    pair.receiver.close()
+    pair.receiver = pair.open_receiver(["rear"])
+    time.sleep(0.2)
+    pair.frame(1, 20)
+    wait(lambda: pair.receiver.counters.get("refused_cameras", 0) >= 1)
+    assert not pair.heard
+
+
+def test_a_fifth_camera_is_refused_by_a_clear_word(ends):
+    pair = ends()
+    for name in ("a", "b", "c", "d"):
+        pair.frame(1, 20, camera=name)
+    with pytest.raises(ValueError, match="'e' is one more than the 4"):
+        pair.sender.set_info("e", info("e"))
+    wait(lambda: {camera for camera, _ in pair.heard} == {"a", "b", "c", "d"})
+
+
+def test_a_device_that_comes_back_is_opened_again(tmp_path):
+    first, second = RadioEmulator(FAST).start(), RadioEmulator(FAST).start()
+    device = tmp_path / "radio"
+    device.symlink_to(first.devices[0])
+    sender = carrier("serial", {"device": str(device)}).sender(Packet.pack, split, default_policies(1, 1), budget=None)
+    try:
+        wait(lambda: sender.counters.get("openings") == 1)
+        device.unlink()
+        first.stop()
+        wait(lambda: sender.trouble)
+        assert "it is tried again and again" in sender.trouble
+        device.symlink_to(second.devices[0])
+        wait(lambda: sender.counters["openings"] == 2 and not sender.trouble)
+    finally:
+        sender.close()
+        second.stop()
+
+
+def test_no_hour_holds_more_than_the_duty_cycle():
+    settings = {"device": "/dev/null", "framing": "kiss", "rate_kbit": 1.0, "frame_bytes": 220, "duty_percent": 1.0}
+    options = carrier("serial", settings).options
+    assert 3600 * options.air.allowed + 220 == pytest.approx(0.01 * 3600 * 125)
+
+
+def test_frames_cross_udp_and_the_base_answers_where_they_came_from():
+    free = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    free.bind(("127.0.0.1", 0))
+    where = f"127.0.0.1:{free.getsockname()[1]}"
+    free.close()
+    heard: list[tuple[str, int, bytes]] = []
+    asked: list[bytes] = []
+    base = carrier("udp", {"listen": where}, KEY).receiver(lambda *told: heard.append(told))
+    robot = carrier("udp", {"peer": where}, KEY).sender(
+        Packet.pack, split, default_policies(1, 1), budget=None, on_request=lambda camera, data: asked.append(data)
+    )
+    try:
+        wait(lambda: base.open and not robot.trouble)
+        time.sleep(0.3)
+        robot.set_info("front", info(stamp_ns=time.time_ns()))
+        robot.submit("front", 5, time.time_ns(), [Block(0xBEEF, 5, 0, b"meaning")])
+        wait(lambda: heard)
+        assert Packet.parse(heard[0][2]).blocks[0].data == b"meaning"
+        assert base.request("front", BlockRequest(6, 5).to_bytes())
+        wait(lambda: asked)
+        assert BlockRequest.from_bytes(asked[0]) == BlockRequest(6, 5)
+    finally:
+        robot.close()
+        base.close()
+
+
+def test_a_taken_port_is_named():
+    taken = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    taken.bind(("127.0.0.1", 0))
+    port = UdpPort(UdpOptions(listen=f"127.0.0.1:{taken.getsockname()[1]}"), lambda frame: None)
+    try:
+        wait(lambda: port.trouble)
+        assert "Address already in use" in port.trouble
+        taken.close()
+        wait(lambda: port.is_open and not port.trouble)
+    finally:
+        port.close()
+        taken.close()
+
+
+# -- choosing ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("pigeon", {}, f"transport: 'pigeon', expected one of {', '.join(TRANSPORTS)}"),
+        ("serial", {"device": ""}, "device: empty, expected a serial port"),
+        ("serial", {"device": "/dev/null", "baud": 50}, "baud: 50, expected 300 to 4000000"),
+        ("serial", {"device": "/dev/null", "framing": "slip"}, "framing: 'slip', expected cobs or kiss"),
+        ("serial", {"device": "/dev/null", "check": 8}, "check: 8 bits, expected 16 or 32"),
+        ("serial", {"device": "/dev/null", "frame_bytes": 9}, "frame_bytes: 9, expected 24 to 1200"),
+        ("serial", {"device": "/dev/null", "prefix": "x"}, "serial.prefix: no such setting, expected device, baud"),
+        ("udp", {"peer": "nowhere"}, "peer: 'nowhere', expected host:port"),
+        ("udp", {}, "listen or peer must be given"),
+        ("udp", {"peer": "h:1", "turnaround_ms": 5.0}, "bytes_per_second: not given, but a duty cycle"),
+    ],
+)
+def test_a_wrong_choice_is_one_clear_line(name, settings, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        carrier(name, settings)
+
+
+def test_radios_are_named_and_changed_by_words():
+    assert parse_radio("lora") == RADIOS["lora"]
+    assert parse_radio("acoustic,loss10%,turnaround50ms,frame64,rate2400bit,seed3") == RadioProfile(
+        300.0, 64, 0.1, 0.05, "kiss", 1.0, 3
+    )
+    with pytest.raises(ValueError, match="'telepathy', expected one of"):
+        parse_radio("telepathy")
+    with pytest.raises(ValueError, match="'loss5', expected loss5%"):
+        parse_radio("lora,loss5")
+
+
+def test_frames_that_both_ends_send_at_once_are_lost_for_both():
+    with RadioEmulator(replace(FAST, bytes_per_second=200.0, turnaround=0.001)) as emulator:
+        ports = [serial.Serial(device, 57_600, timeout=0.0) for device in emulator.devices]
+        for port in ports:
+            port.write(cobs(bytes(range(1, 30))))
+        wait(lambda: len(emulator.log) == 2)
+        assert [heard.cause for heard in emulator.log] == ["collided", "collided"]
+        for port in ports:
+            port.close()
