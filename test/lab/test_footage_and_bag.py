@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from rosbags.highlevel import AnyReader
 
 from semhier_ros.lab.footage.bags import open_bag
-from semhier_ros.lab.footage.messages import BagError, BagWriter, bag_from_video, image_of, message_store
-from semhier_ros.lab.footage.video import FootageError, default_video, read_video
+from semhier_ros.lab.footage.messages import BagError, BagWriter, image_of, message_store, write_camera
+from semhier_ros.lab.footage.video import FootageError, VideoCamera, default_video, read_video
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +33,10 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("encoding", ["jpeg", "png", "rgb8", "bgr8"])
 def test_a_bag_keeps_every_frame_with_its_time_size_and_colours(clip: Path, tmp_path: Path, encoding: str) -> None:
     source = list(read_video(clip))
-    summary = bag_from_video(clip, tmp_path / "bag", encoding=encoding, start_ns=5_000_000_000)
+    write_camera(VideoCamera(clip), tmp_path / "bag", encoding=encoding, start_ns=5_000_000_000)
     (camera,) = open_bag(tmp_path / "bag").cameras
-    assert summary.frames == len(camera) == len(source) == 12
-    assert (summary.width, summary.height) == (64, 48)
+    assert len(camera) == len(source) == 12
+    assert camera.size == (64, 48)
     assert [stamp - 5_000_000_000 for stamp in camera.stamps_ns] == [frame.time_ns for frame in source]
     assert camera.times_ns == [frame.time_ns for frame in source]
     for number, original in enumerate(source):
@@ -46,7 +46,7 @@ def test_a_bag_keeps_every_frame_with_its_time_size_and_colours(clip: Path, tmp_
 
 
 def test_camera_info_goes_with_every_image(clip: Path, tmp_path: Path) -> None:
-    bag_from_video(clip, tmp_path / "bag", camera="front/left")
+    write_camera(VideoCamera(clip), tmp_path / "bag", name="front/left")
     with AnyReader([tmp_path / "bag"]) as reader:
         infos = [
             (time, reader.deserialize(raw, connection.msgtype))
@@ -64,7 +64,7 @@ def test_thinning_moves_no_frame_and_keeps_the_rate(
     tmp_path_factory: pytest.TempPathFactory, clip: Path, rate: float, loops: int
 ) -> None:
     folder = tmp_path_factory.mktemp("thin") / "bag"
-    bag_from_video(clip, folder, frames_per_second=rate, loops=loops, encoding="rgb8", start_ns=0)
+    write_camera(VideoCamera(clip, rate=rate, loops=loops), folder, encoding="rgb8", start_ns=0)
     times = open_bag(folder).cameras[0].stamps_ns
     assert times[0] == 0
     assert all(time % 40_000_000 == 0 for time in times)
@@ -76,20 +76,18 @@ def test_thinning_moves_no_frame_and_keeps_the_rate(
 def test_the_same_arguments_give_the_same_bytes(clip: Path, tmp_path: Path) -> None:
     contents = []
     for name in ("one", "two"):
-        bag_from_video(clip, tmp_path / name / "bag")
+        write_camera(VideoCamera(clip), tmp_path / name / "bag")
         contents.append((tmp_path / name / "bag" / "bag.mcap").read_bytes())
     assert contents[0] == contents[1]
 
 
 def test_refusals_name_what_is_wrong(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BagError, match="jpeg_quality: 0, 1 to 100"):
-        bag_from_video(clip, tmp_path / "bag", jpeg_quality=0)
     with pytest.raises(BagError, match="encoding: 'h264'"):
-        bag_from_video(clip, tmp_path / "bag", encoding="h264")
+        write_camera(VideoCamera(clip), tmp_path / "bag", encoding="h264")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "keep.txt").write_text("mine")
     with pytest.raises(BagError, match="is no bag, so it is not replaced"):
-        bag_from_video(clip, tmp_path / "notes")
+        write_camera(VideoCamera(clip), tmp_path / "notes")
     with pytest.raises(FootageError, match="no such video"):
         list(read_video(tmp_path / "missing.mp4"))
     (tmp_path / "noise.mp4").write_bytes(b"nothing" * 100)

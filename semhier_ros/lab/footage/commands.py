@@ -15,11 +15,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from semhier_ros.command import CommandError
+from semhier_ros import options as shared
 from semhier_ros.lab.footage.bags import cut_bag, open_bag
-from semhier_ros.lab.footage.messages import DEFAULT_START_NS, ENCODINGS, BagWriter, bag_from_video, camera_messages
-from semhier_ros.lab.footage.video import at_most, natural_order, picture_files, read_picture
-from semhier_ros.lab.progress import each
+from semhier_ros.lab.footage.messages import ENCODINGS, write_camera
+from semhier_ros.lab.footage.video import PictureCamera, VideoCamera, natural_order, picture_files
+
+RATE = shared.real(0.01, 1000)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,20 +33,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     video = commands.add_parser("from-video", help="a bag of one camera from a video file")
     video.add_argument("video", type=Path)
     _writing(video)
-    video.add_argument("--fps", type=float, help="at most so many frames a second (default: all)")
-    video.add_argument("--seconds", type=float, help="only the first so many seconds")
-    video.add_argument("--loops", type=int, default=1, help="how often the video is repeated (default: 1)")
+    video.add_argument("--fps", type=RATE, help="at most so many frames a second (default: all)")
+    video.add_argument("--seconds", type=shared.real(1e-3, 1e9), help="only the first so many seconds")
+    loops = shared.whole(1, 10_000)
+    video.add_argument("--loops", type=loops, default=1, help="how often the video is repeated (default: 1)")
     video.set_defaults(run=run_from_video)
     images = commands.add_parser("from-images", help="a bag of one camera from picture files, in order of their names")
     images.add_argument("images", type=Path, nargs="+", help="files, or one folder of them")
     _writing(images)
-    images.add_argument("--fps", type=float, default=10.0, help="frames a second (default: %(default)s)")
+    images.add_argument("--fps", type=RATE, default=10.0, help="frames a second (default: %(default)s)")
     images.set_defaults(run=run_from_images)
     cut = commands.add_parser("cut", help="a part of a bag, all its topics or some")
     cut.add_argument("bag", type=Path)
     cut.add_argument("--out", type=Path, required=True, help="folder of the new bag")
-    cut.add_argument("--from", dest="begin", type=float, default=0.0, help="seconds after its start (default: 0)")
-    cut.add_argument("--seconds", type=float, default=1e9, help="how much (default: to its end)")
+    cut.add_argument(
+        "--from", dest="begin", type=shared.real(0, 1e9), default=0.0, help="seconds after its start (default: 0)"
+    )
+    cut.add_argument("--seconds", type=shared.real(1e-9, 1e9), default=1e9, help="how much (default: to its end)")
     cut.add_argument("--force", action="store_true", help="replace an older recording at --out")
     cut.add_argument("--topics", nargs="+", default=[], help="only these (default: all)")
     cut.set_defaults(run=run_cut)
@@ -57,7 +61,9 @@ def _writing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--camera", default="camera", help="name of the camera's topics (default: %(default)s)")
     parser.add_argument("--frame-id", default="camera_optical_frame", help="(default: %(default)s)")
     parser.add_argument("--encoding", default="jpeg", choices=ENCODINGS)
-    parser.add_argument("--max-width", type=int, help="wider frames are scaled down to so many pixels")
+    parser.add_argument(
+        "--max-width", type=shared.whole(16, 1 << 16), help="wider frames are scaled down to so many pixels"
+    )
 
 
 def run_info(options: argparse.Namespace) -> int:
@@ -98,20 +104,10 @@ def run_info(options: argparse.Namespace) -> int:
 
 def run_from_video(options: argparse.Namespace) -> int:
     """`semhier bag from-video`."""
-    made = bag_from_video(
-        options.video,
-        options.out,
-        camera=options.camera,
-        frame_id=options.frame_id,
-        encoding=options.encoding,
-        frames_per_second=options.fps,
-        seconds=options.seconds,
-        loops=options.loops,
-        max_width=options.max_width,
-        force=options.force,
+    camera = VideoCamera(
+        options.video, seconds=options.seconds, rate=options.fps, loops=options.loops, width=options.max_width
     )
-    print(f"{made.path}: {made.frames} frames of {made.width}x{made.height} on {made.topic}")
-    return 0
+    return _write(camera, options)
 
 
 def run_from_images(options: argparse.Namespace) -> int:
@@ -119,17 +115,21 @@ def run_from_images(options: argparse.Namespace) -> int:
     files = options.images
     if len(files) == 1 and files[0].is_dir():
         files = picture_files(files[0])
-    if not 0.01 <= options.fps <= 1000:
-        raise CommandError(f"--fps: {options.fps:g}, 0.01 to 1000 expected")
-    with BagWriter(options.out, options.force) as bag:
-        for count, file in enumerate(each(sorted(files, key=natural_order), "pictures")):
-            picture = at_most(read_picture(file), options.max_width)
-            stamp = DEFAULT_START_NS + round(count * 1e9 / options.fps)
-            for topic, message in camera_messages(
-                bag.store, picture, stamp, options.camera, options.frame_id, options.encoding
-            ):
-                bag.write(topic, message, stamp)
-    print(f"{options.out}: {len(files)} frames")
+    return _write(PictureCamera(sorted(files, key=natural_order), options.fps, options.max_width), options)
+
+
+def _write(camera: Any, options: argparse.Namespace) -> int:
+    topic = write_camera(
+        camera,
+        options.out,
+        name=options.camera,
+        frame_id=options.frame_id,
+        encoding=options.encoding,
+        force=options.force,
+    )
+    count = len(camera.times_ns)
+    height, width = camera.image(count - 1).shape[:2]
+    print(f"{options.out}: {count} frames of {width}x{height} on {topic}")
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,7 +17,6 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from semhier_ros.camera.images import ImageError, compressed_to_rgb, image_to_rgb
 from semhier_ros.command import CommandError
-from semhier_ros.lab.footage.video import FootageError, VideoFrame, at_most, read_video
 from semhier_ros.lab.progress import each
 from semhier_ros.whole_file import replacing
 
@@ -134,7 +132,7 @@ def compressed_image(store: Any, image: np.ndarray, stamp_ns: int, frame_id: str
 def camera_messages(
     store: Any, image: np.ndarray, stamp_ns: int, camera: str, frame_id: str, encoding: str = "jpeg", quality: int = 95
 ) -> list[tuple[str, Any]]:
-    """(topic, message) of one camera picture (H,W,3 RGB): the image as in `bag_from_video` and its CameraInfo, an ideal
+    """(topic, message) of one camera picture (H,W,3 RGB): the image as `write_camera` says and its CameraInfo, an ideal
     pinhole without distortion whose focal length equals the width (a picture knows no calibration)."""
     height, width = image.shape[:2]
     header, name = header_of(stamp_ns, frame_id), camera.strip("/")
@@ -246,82 +244,31 @@ class BagWriter:
         self._writer.write(self._connections[topic], time_ns, data)
 
 
-@dataclass(frozen=True, slots=True)
-class BagSummary:
-    """What `bag_from_video` wrote: `frames` images of width x height pixels on `topic`, over `duration_ns`."""
-
-    path: Path
-    topic: str
-    frames: int
-    width: int
-    height: int
-    duration_ns: int
-
-
-def bag_from_video(
-    video: Path,
+def write_camera(
+    camera: Any,
     out: Path,
     *,
-    camera: str = "camera",
+    name: str = "camera",
     frame_id: str = "camera_optical_frame",
     encoding: str = "jpeg",
-    jpeg_quality: int = 95,
-    frames_per_second: float | None = None,
-    seconds: float | None = None,
-    loops: int = 1,
-    max_width: int | None = None,
     start_ns: int = DEFAULT_START_NS,
     force: bool = False,
-) -> BagSummary:
-    """Write the frames of `video` as an MCAP bag of one camera; an existing bag at `out` is replaced with `force` only.
+) -> str:
+    """Writes a `TimedCamera`'s frames as an MCAP bag; an existing bag at `out` is replaced with `force` only. Returns the
+    images' topic.
 
-    Topics are `/<camera>/image_raw/compressed` (encoding jpeg or png) or `/<camera>/image_raw` (rgb8 or bgr8), and
-    `/<camera>/camera_info`. jpeg_quality: 1 to 100. frames_per_second: frames are left out so that at most this many
-    remain in a second, and none is moved in time; None keeps all. seconds: only the first so many. loops: how often the
-    video is repeated. max_width: wider frames are scaled down (at least 16). start_ns: stamp and log time of the first
-    frame, ns since 1970. The same arguments give the same bytes.
-
-    Raises BagError when an argument is out of its range, or `out` exists and is no bag; FootageError when the video
-    cannot be read.
+    Topics are `/<name>/image_raw/compressed` (encoding jpeg or png) or `/<name>/image_raw` (rgb8 or bgr8), and
+    `/<name>/camera_info`. start_ns: stamp and log time of run time 0, ns since 1970. The same arguments give the same
+    bytes. Raises BagError when `out` exists and is no bag, or for another encoding.
     """
     if encoding not in ENCODINGS:
         raise BagError(f"encoding: {encoding!r}, one of {', '.join(ENCODINGS)} expected")
-    for name, value, low, high in (
-        ("jpeg_quality", jpeg_quality, 1, 100),
-        ("frames_per_second", frames_per_second, 0.01, 1000),
-        ("seconds", seconds, 1e-9, float("inf")),
-        ("loops", loops, 1, 10_000),
-        ("max_width", max_width, 16, float("inf")),
-    ):
-        if value is not None and not low <= value <= high:
-            raise BagError(f"{name}: {value}, {low:g} to {high:g} expected")
-    count, topic, picture, last_ns = 0, "", np.zeros((0, 0, 3)), 0
+    images = ""
     with BagWriter(out, force) as bag:
-        for frame in each(_repeat(video, loops, seconds, frames_per_second), "frames"):
-            picture, stamp_ns = at_most(frame.image, max_width), start_ns + frame.time_ns
-            made = camera_messages(bag.store, picture, stamp_ns, camera, frame_id, encoding, jpeg_quality)
-            for name, message in made:
-                bag.write(name, message, stamp_ns)
-            count, topic, last_ns = count + 1, made[0][0], frame.time_ns
-    if not count:
-        raise FootageError(f"{video}: no frame within the first {seconds} s")
-    return BagSummary(out, topic, count, picture.shape[1], picture.shape[0], last_ns)
-
-
-def _repeat(video: Path, loops: int, seconds: float | None, rate: float | None) -> Iterator[VideoFrame]:
-    """The frames to write, thinned to `rate`, one loop after the other with the clip's own frame distance between."""
-    offset, due = 0, 0.0
-    for _ in range(loops):
-        last, step = 0, 40_000_000
-        for frame in read_video(video):
-            if seconds is not None and frame.time_ns >= seconds * NANOSECONDS:
-                break
-            step = frame.time_ns - last or step
-            last = frame.time_ns
-            now = offset + frame.time_ns
-            if rate is not None:
-                if now + step / 2 < due:
-                    continue
-                due = max(due + NANOSECONDS / rate, float(now))
-            yield VideoFrame(now, frame.image)
-        offset += last + step
+        for number, time_ns in enumerate(each(camera.times_ns, "frames")):
+            stamp_ns = start_ns + time_ns
+            made = camera_messages(bag.store, camera.image(number), stamp_ns, name, frame_id, encoding)
+            for topic, message in made:
+                bag.write(topic, message, stamp_ns)
+            images = made[0][0]
+    return images

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,8 +201,8 @@ class VideoCamera:
     """A video file as a camera, a `TimedCamera`. Frames that are asked for in order are decoded once, and not at all
     where `remember` knows the file's times and nothing asks for pixels.
 
-    seconds: only the first so many. rate: so many frames a second at most; none is moved in time. length: the video is
-    repeated until so many seconds are full. width: wider frames are scaled down to it.
+    seconds: only the first so many. rate: so many frames a second at most; none is moved in time. The video is repeated
+    `loops` times, or until `length` seconds are full. width: wider frames are scaled down to it; None: none are.
     """
 
     def __init__(
@@ -212,7 +212,8 @@ class VideoCamera:
         seconds: float | None = None,
         rate: float | None = None,
         length: float | None = None,
-        width: int = MAX_WIDTH,
+        loops: int = 1,
+        width: int | None = MAX_WIDTH,
         remember: Remember | None = None,
     ) -> None:
         self.path, self._width = path, width
@@ -222,7 +223,7 @@ class VideoCamera:
         self.size = (int(size[0]), int(size[1]))
         times = [time for time in times if seconds is None or time < seconds * 1e9]
         turn = times[-1] + (times[-1] - times[-2] if len(times) > 1 else 40_000_000)
-        end = times[-1] + 1 if length is None else round(length * 1e9)
+        end = loops * turn if length is None else round(length * 1e9)
         self.times_ns: list[int] = []
         self._places: list[int] = []
         due = 0.0
@@ -261,6 +262,18 @@ class VideoCamera:
         return self._held[place]
 
 
+class PictureCamera:
+    """Picture files as a camera, a `TimedCamera`, `rate` a second, scaled down to `width` where they are wider."""
+
+    def __init__(self, files: Sequence[Path], rate: float, width: int | None = None) -> None:
+        self._files, self._width = files, width
+        self.times_ns = [round(number * 1e9 / rate) for number in range(len(files))]
+
+    def image(self, number: int) -> np.ndarray:
+        """The pixels, H,W,3 RGB."""
+        return at_most(read_picture(self._files[number]), self._width)
+
+
 def _digest(path: Path) -> str:
     """SHA-1 of a file, read in pieces: a drive of hours has gigabytes. Raises FootageError."""
     digest = hashlib.sha1(usedforsecurity=False)
@@ -277,7 +290,7 @@ def _once(kind: str, key: str, make: Callable[[], Any]) -> Any:
     return make()
 
 
-def _index_of(path: Path, width: int) -> list[list[int]]:
+def _index_of(path: Path, width: int | None) -> list[list[int]]:
     """(width, height) of a video's frames and their times in ns."""
     times: list[int] = []
     size: list[int] = []

@@ -21,7 +21,7 @@ from semhier_ros.codec.packet import Packet
 from semhier_ros.command import CommandError
 from semhier_ros.lab.baselines.search import check_codecs
 from semhier_ros.lab.footage.bags import open_bag
-from semhier_ros.lab.footage.messages import DEFAULT_START_NS, BagWriter, camera_messages
+from semhier_ros.lab.footage.messages import write_camera
 from semhier_ros.lab.footage.recording import Recording, read_recording
 from semhier_ros.lab.processes import Supervisor, free_port, node, ros_environment
 from semhier_ros.lab.replay.base import Answer
@@ -44,7 +44,7 @@ from semhier_ros.lab.replay.work import (
 from semhier_ros.lab.scoring.figures import budget_use
 from semhier_ros.link.emulate.emulator import LinkEmulator
 
-CAMERA, FRAME_ID = "camera", "camera_optical_frame"
+CAMERA = "camera"
 FOLDERS = ("street", "recording", "logs")
 THREADS = 1
 """CPU threads of each network: encoder and decoder run at the same time, and more of them only wait for each other."""
@@ -96,7 +96,8 @@ def run_real(task: Task, out: Path, tell: Tell, camera: Any = None, judged: Any 
             raise CommandError(f"--engine real plays one camera, found {len(cameras)}: name one with --topics")
         camera = cameras[0]
     tell("the footage becomes a bag", 0.0)
-    street = write_street(camera, out / "street")
+    write_camera(camera, out / "street", name=CAMERA, force=True)  # JPEG of high quality, as the player wants it
+    (street,) = open_bag(out / "street").cameras
     result = Result(task, [street], reader, task.costs or reader.measured_costs(street), "real", problems, judged)
     if "semhier" in task.codecs:
         recording = _drive_nodes(result, out, tell)
@@ -111,17 +112,6 @@ def run_real(task: Task, out: Path, tell: Tell, camera: Any = None, judged: Any 
     result.runs = {name: result.runs[name] for name in task.codecs}
     judge(result, tell)
     return result
-
-
-def write_street(camera: Any, bag: Path) -> Any:
-    """A bag of a camera as the player wants it: `/camera/image_raw/compressed`, JPEG of high quality, run times; and
-    the camera that is in it."""
-    with BagWriter(bag, force=True) as writer:
-        for number, time_ns in enumerate(camera.times_ns):
-            stamp = DEFAULT_START_NS + time_ns
-            for topic, message in camera_messages(writer.store, camera.image(number), stamp, CAMERA, FRAME_ID):
-                writer.write(topic, message, stamp)
-    return open_bag(bag).cameras[0]
 
 
 def _drive_nodes(result: Result, out: Path, tell: Tell) -> Recording:

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from semhier_ros import options as shared
-from semhier_ros.lab.footage.messages import bag_from_video
-from semhier_ros.lab.footage.video import default_video
+from semhier_ros.lab.footage.messages import write_camera
+from semhier_ros.lab.footage.video import VideoCamera, default_video
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.processes import Supervisor, node, ros_environment
 from semhier_ros.lab.studies.tables import shown
@@ -51,9 +51,8 @@ def run(options: argparse.Namespace) -> int:
     environment = ros_environment()
     with tempfile.TemporaryDirectory() as folder, Supervisor(Path(folder) / "logs") as children:
         bag = Path(folder) / "street"
-        bag_from_video(
-            default_video(), bag, frames_per_second=options.rate, seconds=options.seconds, max_width=options.size
-        )
+        street = VideoCamera(default_video(), rate=options.rate, seconds=options.seconds, width=options.size)
+        write_camera(street, bag)
         for name, parameters in NODES.items():
             children.start(name, node(f"{name}_node", parameters), environment)
             children.wait_until(partial(children.says, name, "model"), 60.0, f"{name} ready", blame=name)
