@@ -254,8 +254,8 @@ def write_camera(
     start_ns: int = DEFAULT_START_NS,
     force: bool = False,
 ) -> str:
-    """Writes a `TimedCamera`'s frames as an MCAP bag; an existing bag at `out` is replaced with `force` only. Returns the
-    images' topic.
+    """Writes a `TimedCamera`'s frames as an MCAP bag; returns the images' topic. An existing bag at `out` is replaced
+    with `force` only.
 
     Topics are `/<name>/image_raw/compressed` (encoding jpeg or png) or `/<name>/image_raw` (rgb8 or bgr8), and
     `/<name>/camera_info`. start_ns: stamp and log time of run time 0, ns since 1970. The same arguments give the same
