@@ -52,6 +52,7 @@ STUDIES = {
     "classification": "whole images: accuracy, divergence, pictures of every prefix, beside others",
     "detection": "AP50 of every prefix at every level, on labelled scenes",
     "exactness": "whether what one arithmetic encodes another decodes to the very same symbols",
+    "frames": "damaged and forged compact frames that a receiver takes, by transport and proof",
     "gallery": "a page of scenes at 50 to 3,000 bytes beside JPEG and WebP",
     "ground": "range and bearing in metres, and how often ellipses hold, against exact ground truth",
     "link": "what arrives over thin links, for real, beside JPEG and H.264",

@@ -99,7 +99,7 @@ class Seal:
         if self.key is not None:
             return blake2s(covered, key=self.key, digest_size=MAC_BYTES, person=_PERSON).digest()
         if self.check == 2:
-            return binascii.crc_hqx(covered, 0xFFFF).to_bytes(2, "big")
+            return (binascii.crc_hqx(covered, 0xFFFF) ^ 0xFFFF).to_bytes(2, "big")  # so that a zero more is noticed
         return zlib.crc32(covered).to_bytes(4, "little")
 
 

@@ -1,4 +1,4 @@
-"""The two ends of a codec's stream as processes, over Zenoh: python -m semhier_ros.lab.replay.ends send|receive PLAN
+"""The two ends of a codec's stream as processes, over a link: python -m semhier_ros.lab.replay.ends send|receive PLAN
 
 A plan, a JSON file, says which codec with which setting, its footage, its budget and where to connect. Blocks (semhier,
 answer) go through the very ends that the nodes drive, whole pictures and video through a `Sender` and `Receiver`. Each
@@ -21,6 +21,7 @@ from semhier_ros.api import Codec
 from semhier_ros.camera.decoder_end import DecoderEnd, Output
 from semhier_ros.camera.encoder_end import BlocksMaker, EncoderEnd, EncoderSettings, Job, Opened, PictureMaker
 from semhier_ros.camera.worker import DecodeWorker, EncodeWorker
+from semhier_ros.codec.compact import stamp_units
 from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.lab.baselines.answer import AnswerStream
@@ -32,14 +33,11 @@ from semhier_ros.lab.footage.clip import clips
 from semhier_ros.lab.replay.base import Answer, Costs, FrameStream
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store, pack_bytes, pack_detections, unpack_bytes, unpack_detections
-from semhier_ros.link.receiver import LinkReceiver
+from semhier_ros.link.carriers import Carrier, carrier
 from semhier_ros.link.schedule.policy import default_policies
-from semhier_ros.link.schedule.scheduler import Scheduler
-from semhier_ros.link.schedule.wire import ZENOH_UDP
-from semhier_ros.link.sender import LinkSender, measured
 from semhier_ros.link.transport import Datagram
 from semhier_ros.link.zenoh.config import ZenohOptions
-from semhier_ros.link.zenoh.transport import ZenohReceiver, ZenohSender, receiving, sending
+from semhier_ros.link.zenoh.transport import ZenohReceiver, ZenohSender
 
 BLOCKS = ("semhier", "answer")
 """Codecs that send blocks."""
@@ -51,6 +49,12 @@ DRAIN_SECONDS = 1.0
 def cameras_of(plan: dict[str, Any]) -> list[Any]:
     """The footage of a plan: the cameras of its bag, or looks at its clip."""
     return list(open_bag(Path(plan["bag"])).cameras) if "bag" in plan else clips(plan)
+
+
+def carrier_of(plan: dict[str, Any]) -> Carrier:
+    """What carries the blocks of a plan."""
+    key = plan.get("key")
+    return carrier(plan["transport"], plan["settings"], None if key is None else bytes.fromhex(key))
 
 
 def reader_of(plan: dict[str, Any]) -> Reader:
@@ -114,10 +118,11 @@ def makers_of(plan: dict[str, Any], cameras: Sequence[Any]) -> list[Any]:
 
 def send_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
     """Encodes and sends each camera's frames as the encoder node does."""
-    makers, budget = makers_of(plan, cameras), plan["budget"]
+    makers = makers_of(plan, cameras)
     policies = default_policies(len(makers[0].block_names), makers[0].semantic_blocks)
-    scheduler = Scheduler(Packet.pack, split, policies, wire=measured(ZENOH_UDP), rate=budget)
-    with LinkSender(scheduler, sending(ZenohOptions(connect=(plan["endpoint"],))), budget=budget) as link:
+    with carrier_of(plan).sender(
+        Packet.pack, split, policies, budget=plan["budget"] or None, repeats=plan.get("repeats", -1)
+    ) as link:
         settings = EncoderSettings(max_rate=plan.get("frames_per_second", 0.0), keep_frames=0)
         ends = [
             EncoderEnd(
@@ -268,8 +273,7 @@ def receive_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> No
         wants_picture=lambda end, output: False,
         on_error=lambda error: print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True),
     )
-    with LinkReceiver(
-        receiving(ZenohOptions(listen=(plan["endpoint"],))),
+    with carrier_of(plan).receiver(
         lambda camera, level, packet: worker.put(camera, packet),
         lambda camera, info: worker.put(camera, StreamInfo.from_bytes(info)),
         cameras=names,
@@ -328,14 +332,15 @@ def answers_of(log: Path, cameras: Sequence[Any], start_ns: int, stream: Any = N
     """What the base knew, by the run's time, from the log of a receiving end. stream: that of pictures or video, whose
     payloads are decoded and detected now, for as long as its costs say."""
     names = [camera.name for camera in cameras]
-    numbers = [{start_ns + time: number for number, time in enumerate(one.times_ns)} for one in cameras]
+    # a compact frame tells a stamp in units of 8 ms
+    numbers = [{stamp_units(start_ns + time): number for number, time in enumerate(one.times_ns)} for one in cameras]
     receiver = None if stream is None else stream.receiver(cameras)
     for entry in read_log(log)[0]:
         place, at = names.index(entry["camera"]), (entry["at"] - start_ns) / 1e9
         if receiver is not None:
             for item in receiver.push(place, unpack_bytes(entry["payload"]), at):
                 yield item._replace(stamp_ns=cameras[place].times_ns[item.number])
-        elif (number := numbers[place].get(entry["stamp"])) is not None:
+        elif (number := numbers[place].get(stamp_units(entry["stamp"]))) is not None:
             found = unpack_detections(entry["detections"])
             stamp = cameras[place].times_ns[number]
             yield Answer(place, number, stamp, at, at, entry["level"], entry["prefix"], found, "")

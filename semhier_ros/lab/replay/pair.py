@@ -14,30 +14,40 @@ from typing import Any
 from semhier_ros.lab.processes import Supervisor, free_port
 from semhier_ros.link.emulate.emulator import LinkEmulator
 from semhier_ros.link.emulate.profile import LinkProfile
+from semhier_ros.link.emulate.radio import RadioEmulator, RadioProfile
 
 START_SECONDS = 90.0
 
 
 class Pair:
-    """`name`: of its processes, logs and plans. `link`: its steps and outages count from `go` on. Call in order: start,
-    ready, go, end. They raise ChildError."""
+    """`name`: of its processes, logs and plans. `link`: its steps and outages count from `go` on. `radio`: an air in
+    its place, whose devices the plan's settings get. Call in order: start, ready, go, end. They raise ChildError."""
 
-    def __init__(self, children: Supervisor, logs: Path, name: str, plan: dict[str, Any], link: LinkProfile) -> None:
+    def __init__(
+        self,
+        children: Supervisor,
+        logs: Path,
+        name: str,
+        plan: dict[str, Any],
+        link: LinkProfile,
+        radio: RadioProfile | None = None,
+    ) -> None:
         self._children, self._link, self.name, self.plan = children, link, name, plan
         self._files = {role: logs / f"{name}-{role}.json" for role in ("receive", "send")}
         self.log = {role: file.with_suffix(".jsonl") for role, file in self._files.items()}
+        self.radio = None if radio is None else RadioEmulator(radio).start()
         port = free_port()
         quiet = replace(link, steps=(), outages=())
         self.emulator = LinkEmulator(quiet, forward_port=port, keep_log=True).start()
         self._endpoints = {"receive": port, "send": self.emulator.listen_port}
-        self.start_ns, self._logged = 0, 0
+        self.start_ns, self._logged, self._began = 0, 0, 0.0
         self.datagrams: list[Any] = []
 
     def start(self) -> None:
         """Starts both ends; the receiving one listens when it returns."""
         environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
         for role, file in self._files.items():
-            where = {"endpoint": f"udp/127.0.0.1:{self._endpoints[role]}", "log": str(self.log[role])}
+            where = {**self._where(role), "log": str(self.log[role])}
             file.write_text(json.dumps({**self.plan, **where}), encoding="utf-8")
             command = [sys.executable, "-m", "semhier_ros.lab.replay.ends", role, str(file)]
             self._children.start(self._end(role), command, environment, ask=True)
@@ -51,6 +61,8 @@ class Pair:
     def go(self) -> None:
         """The run begins."""
         self._logged = len(self.emulator.log)
+        if self.radio is not None:
+            self._logged, self._began = len(self.radio.log), self.radio.elapsed
         self.emulator.set_profile(self._link, self._link)
         self.emulator.rewind()
         self.start_ns = time.time_ns()
@@ -68,11 +80,28 @@ class Pair:
     def end(self) -> None:
         """Ends the receiving end; what the emulator logged since `go` is in `datagrams`."""
         self._children.end(self._end("receive"))
-        self.datagrams = [entry for entry in self.emulator.log[self._logged :] if entry[0] == "up"]
+        if self.radio is None:
+            self.datagrams = [entry for entry in self.emulator.log[self._logged :] if entry[0] == "up"]
+            return
+        for one in self.radio.log[self._logged :]:
+            began, ended = one.began - self._began, one.ended - self._began
+            if one.end == 0:
+                self.datagrams.append(["up", began, None if one.cause else ended, one.size, one.cause])
 
     def close(self) -> None:
         """Lets go of the link."""
         self.emulator.stop()
+        if self.radio is not None:
+            self.radio.stop()
+
+    def _where(self, role: str) -> dict[str, Any]:
+        """How an end of this pair connects."""
+        if self.radio is not None:
+            device = self.radio.devices[role == "receive"]
+            return {"settings": {**self.plan["settings"], "device": device}}
+        endpoint = f"udp/127.0.0.1:{self._endpoints[role]}"
+        way = "connect" if role == "send" else "listen"
+        return {"endpoint": endpoint, "transport": "zenoh", "settings": {way: [endpoint]}}
 
     def _end(self, role: str) -> str:
         return f"{self.name}-{role}"

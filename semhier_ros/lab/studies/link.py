@@ -42,11 +42,22 @@ from semhier_ros.lab.results import processor
 from semhier_ros.lab.scoring.streaming import Matching
 from semhier_ros.lab.studies.tables import shown
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
+from semhier_ros.link.emulate.radio import RADIOS, RadioProfile, parse_radio
 from semhier_ros.whole_file import write_whole
 
 ATTEMPTS = 3
 CODECS = ("semhier", "answer", "jpeg", "h264")
 FREE = Costs(*[0.0] * 8)
+
+
+RADIO_ROWS = {
+    "serial9600": (20.0, 5.0, 32, False),
+    "serial9600,before": (20.0, 5.0, 32, True),
+    "serial9600,10fps,before": (20.0, 10.0, 32, True),
+    "acoustic": (40.0, 1.0, 16, False),
+    "lora": (150.0, 1 / 30, 16, False),
+}
+"""Of an emulated radio: length of a run (s), frames a second, bits of a check, whether encoding takes no time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,8 @@ class Row:
     encoded_before: bool = False
     changes: tuple[float, ...] = ()
     outage_end: float | None = None
+    radio: RadioProfile | None = None
+    check: int = 32
 
 
 ROWS = (
@@ -78,6 +91,8 @@ ROWS = (
 def row_of(text: str, seconds: float | None) -> Row:
     """The row of that name, or one for a link of that description. Raises CommandError."""
     row = next((row for row in ROWS if row.name == text), None)
+    if text.split(",")[0] in RADIOS:
+        row = radio_row(text)
     if row is None:
         try:
             if not parse_link(text).rate_bps:
@@ -88,11 +103,32 @@ def row_of(text: str, seconds: float | None) -> Row:
     return row if seconds is None else replace(row, seconds=seconds)
 
 
+def radio_row(text: str) -> Row:
+    """The row of an emulated radio, as `parse_radio` reads it, `10fps` and `before` (encoding takes no time) among its
+    parts. Raises CommandError."""
+    parts = text.split(",")
+    rates = [part for part in parts if part.endswith("fps")]
+    ours = [*rates, "before"]
+    try:
+        radio = parse_radio(",".join(part for part in parts if part not in ours))
+        seconds, rate, check, _ = RADIO_ROWS.get(text) or RADIO_ROWS.get(parts[0]) or (20.0, 5.0, 32, False)
+        rate = float(rates[0].removesuffix("fps")) if rates else rate
+    except ValueError as error:
+        raise CommandError(f"--link: {error}") from error
+    return Row(
+        text, f"{8 * radio.bytes_per_second:g}bit", seconds, rate, (1.0,), "before" in parts, radio=radio, check=check
+    )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `semhier measure link`."""
     names = ", ".join(row.name for row in ROWS).replace("%", "%%")
+    radios = ", ".join(RADIOS)
     parser.add_argument(
-        "--link", nargs="+", metavar="LINK", help=f"rows of the table, of {names}; or links of your own (all rows)"
+        "--link",
+        nargs="+",
+        metavar="LINK",
+        help=f"rows of the table, of {names}; links of your own; or emulated radios, {radios} (all rows, no radio)",
     )
     shared.renamed(parser, links="--link")
     parser.add_argument("--runs", type=int, default=5, help="runs of each, of which the median counts (default: 5)")
@@ -101,6 +137,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seconds", type=float, help="length of a run (default: the row's own)")
     parser.add_argument("--video", type=Path, help="footage (default: the demo's)")
+    parser.add_argument(
+        "--key", action="store_true", help="on radios: frames carry a keyed proof (4 bytes, and one of a counter)"
+    )
     shared.model(parser)
     shared.device(parser)
     shared.json(parser)
@@ -168,7 +207,10 @@ class Bench:
         jobs: list[tuple[Row, tuple[str, ...], int]] = []
         for number in range(self.options.runs):
             for row in self.rows:
-                missing = [name for name in self.codecs if (row.name, row.seconds, name, number) not in done]
+                able = BLOCKS if row.radio is not None else self.codecs  # pictures have no radio to go over
+                missing = [
+                    name for name in self.codecs if name in able and (row.name, row.seconds, name, number) not in done
+                ]
                 others = tuple(name for name in missing if name != "semhier")
                 jobs += [(row, group, number) for group in (("semhier",) * ("semhier" in missing), others) if group]
         return jobs
@@ -192,13 +234,15 @@ class Bench:
         """One run of one or several codecs, each on a link of its own. Raises ChildError."""
         clip = self.folder / f"clip-{row.frames_per_second:g}.npy"
         if not clip.is_file():
-            make_clip(self.video, row.frames_per_second, 10.0 if row.frames_per_second <= 10 else 2.0, clip)
+            length = 10.0 if row.frames_per_second <= 10 else 2.0
+            make_clip(self.video, row.frames_per_second, max(length, 3.0 / row.frames_per_second), clip)
         link = replace(parse_link(row.link), seed=number + 1)
         plans = {codec: self.plan(row, codec, clip) for codec in codecs}
         with ExitStack() as stack, Supervisor(self.folder) as children:
             pairs = []
             for codec, plan in plans.items():
-                pairs.append(Pair(children, self.folder, f"{codec}-{number}", plan, link))
+                radio = None if row.radio is None else replace(row.radio, seed=number + 1)
+                pairs.append(Pair(children, self.folder, f"{codec}-{number}", plan, link, radio))
                 stack.callback(pairs[-1].close)
                 pairs[-1].start()
             for pair in pairs:
@@ -238,6 +282,8 @@ class Bench:
             "store": str(self.store),
             "costs": asdict(FREE),  # in a real run they are real
         }
+        if row.radio is not None:
+            plan |= self._radio(row, row.radio)
         cameras = clips(plan)
         if codec == "answer":  # its process sends what was encoded here, after as long as that took
             for camera in cameras:
@@ -257,6 +303,21 @@ class Bench:
             plan |= json.loads(file.read_text(encoding="utf-8"))
         return plan
 
+    def _radio(self, row: Row, radio: RadioProfile) -> dict[str, Any]:
+        """How the ends of an emulated radio are set, as their parameters would."""
+        settings = {
+            "framing": radio.framing,
+            "frame_bytes": min(radio.frame_bytes, 240),
+            "rate_kbit": 8 * radio.bytes_per_second / 1000,
+            "turnaround_ms": 1000 * radio.turnaround,
+            "duty_percent": 100 * radio.duty,
+            "check": row.check,
+        }
+        key = {"key": bytes(range(16)).hex()} if self.options.key else {}
+        # under a duty cycle no byte is sent twice
+        repeats = {"repeats": 0} if radio.duty < 1.0 else {}
+        return {"transport": "serial", "settings": settings, "budget": 0.0, **key, **repeats}
+
     def result(self) -> dict[str, Any]:
         """The table: for each link and codec the medians over its runs."""
         rows = []
@@ -275,6 +336,7 @@ class Figures:
     """The figures of one codec's run."""
 
     def __init__(self, reader: Reader, row: Row, pair: Pair, link: LinkProfile) -> None:
+        self.keyed = "key" in pair.plan
         self.reader, self.row, self.pair, self.link = reader, row, pair, link
         self.cameras = clips(pair.plan)
         self.sent, self.told = read_log(pair.log["send"])
@@ -301,6 +363,8 @@ class Figures:
             ],
             "coarse_ap50": self._agreement(),
         }
+        if self.pair.radio is not None:
+            part["radio"] = self._air()
         if row.changes:
             part["phases"] = self._phases()
         if row.outage_end is not None:
@@ -350,6 +414,24 @@ class Figures:
             "delivered_share_of_rate": round(came / rate, 4),
             "loss_reported": round(self.told["loss"] or 0.0, 4),
             "clock_error_ms": None if offset is None else round(offset * 1e3, 2),
+        }
+
+    def _air(self) -> dict[str, Any]:
+        """What was on the air: shares of the run, and what surrounds a coarse block there."""
+        radio = self.pair.radio
+        assert radio is not None
+        ends = [radio.counters(end) for end in (0, 1)]
+        seconds = max(radio.elapsed, 1.0)
+        rate, profile = radio.profile.bytes_per_second, radio.profile
+        proof = 4 if self.keyed else self.row.check // 8
+        framing = 0 if profile.framing == "kiss" else 2
+        return {
+            "sender": ends[0],
+            "receiver": ends[1],
+            "sender_air_share": round(ends[0].get("bytes", 0) / rate / seconds, 4),
+            "receiver_air_share": round(ends[1].get("bytes", 0) / rate / seconds, 4),
+            "bytes_around_a_coarse_block": 2 + proof + self.keyed + framing,
+            "largest_frame": max((one.size for one in radio.log), default=0),
         }
 
     def _place(self, name: str) -> int:

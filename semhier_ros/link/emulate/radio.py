@@ -135,6 +135,11 @@ class RadioEmulator:
         """What end 0 or 1 sent."""
         return dict(self._ends[end].counts)
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since `start`."""
+        return self._now()
+
     def most_airtime(self, end: int, window: float) -> float:
         """The largest share of any `window` seconds in which an end was on the air."""
         sent = [item for item in self.log if item.end == end]

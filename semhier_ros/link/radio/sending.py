@@ -51,8 +51,7 @@ IDLE_SECONDS = 0.3
 BACKOFF = 16.0
 """Turns become at most so many times rarer where nobody answers."""
 MISSED_TURNS = 3
-HEARD_SECONDS = 30.0
-ENOUGH_BYTES = 24
+ENOUGH_BYTES = 16
 """Of a scene: with fewer, frames become rarer instead."""
 PLANNED_SHARE = 0.68
 """What coarse blocks and their repeats may take of the air, below the 0.7 at which repeats are given up."""
@@ -107,7 +106,6 @@ class RadioSending:
         self._turns: deque[_Turn] = deque(maxlen=_POLLED)
         self._turn_due = clock.now()
         self._missed = 0
-        self._heard: float | None = None
         self._answered: dict[int, tuple[int, int]] = {}
         self._asked: dict[tuple[str, BlockRequest], float] = {}
         self._last_sent = float("-inf")
@@ -124,12 +122,8 @@ class RadioSending:
 
     @property
     def connected(self) -> bool:
-        """Whether the port is open and, where there are answers, one came in the last 30 s (longer where turns are
-        rare)."""
-        if not self._port.is_open:
-            return False
-        patience = max(HEARD_SECONDS, 5.0 * self._options.turn_seconds)
-        return not self._options.answers or (self._heard is not None and self._clock.now() - self._heard < patience)
+        """Whether the port is open and a receiver is taken to be there: until some turns in a row went unanswered."""
+        return self._port.is_open and self._missed <= MISSED_TURNS + 1
 
     @property
     def trouble(self) -> str:
@@ -283,8 +277,6 @@ class RadioSending:
                 return
             self._counts["words"] += 1
             self._missed = 0
-            if self._heard is None or word.kind != QUERY:
-                self._heard = now
             slot = turn.slot
             if word.kind == QUERY:
                 wait = ANNOUNCE_SECONDS[0] / 2
