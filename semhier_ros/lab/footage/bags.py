@@ -272,6 +272,17 @@ def open_footage(
     return list(bag.cameras), bag.problems
 
 
+def camera_info_of(camera: Any) -> Any:
+    """The first sensor_msgs/CameraInfo beside a camera's images in its bag, None where there is none."""
+    if not isinstance(camera, BagCamera):
+        return None
+    topic = camera.topic.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
+    kind = "sensor_msgs/msg/CameraInfo"
+    for channel, _, data in raw_messages(camera.bag.path, lambda one: one.topic == topic and one.kind == kind, []):
+        return camera.bag.store.deserialize_cdr(data, channel.kind)
+    return None
+
+
 def cut_bag(
     source: Path, out: Path, begin: float, seconds: float, topics: Sequence[str], force: bool = False
 ) -> tuple[int, list[str]]:

@@ -23,6 +23,7 @@ from semhier_ros.command import CommandError
 from semhier_ros.lab.interrupts import stop_signals
 from semhier_ros.lab.processes import ChildError
 from semhier_ros.lab.progress import Stages
+from semhier_ros.lab.replay.from_above import from_above
 from semhier_ros.lab.replay.real import STAGES, run_real
 from semhier_ros.lab.replay.task import LINK, LINK_HELP, Task, add_task_arguments, task_of
 from semhier_ros.lab.replay.work import LINKED, Result, ceiling_of, replay, write_summary
@@ -104,6 +105,9 @@ def replay_real(
 def write_result(result: Result, out: Path, began: float, command: str = "replay", report: bool = True) -> None:
     """Writes summary.json and the report. began: when the run did, for what it took."""
     out.mkdir(parents=True, exist_ok=True)
+    result.above = from_above(result)
+    if result.above is not None:
+        result.summary["metres"] = result.above["errors"]
     write_summary(result.summary, out / "summary.json")
     if report:
         from semhier_ros.lab.report.replay_page import write_report

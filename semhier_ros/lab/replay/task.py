@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,9 @@ LINK_HELP = "rate, one-way delay, loss, then burst4, jitter10ms, queue8kB, outag
 @dataclass(frozen=True, slots=True)
 class Task:
     """What is asked for. `link` in words; `costs` None: measured here; `labels` None: agreement.
-    `forecast`: every codec's readings are also foretold to each instant, and scored."""
+    `forecast`: every codec's readings are also foretold to each instant, and scored. `ground`: the camera's height in
+    metres and how many degrees it looks down, None where nobody says it; `lens`: its focal lengths and centre in
+    pixels, None where the footage says them: for the report's view from above."""
 
     bags: tuple[Path, ...]
     link: str
@@ -39,6 +42,8 @@ class Task:
     finalists: int = FINALISTS
     forecast: bool = True
     cache: Path | None = None
+    ground: tuple[float, float] | None = None
+    lens: tuple[float, float, float, float] | None = None
 
     @property
     def budget(self) -> float:
@@ -87,8 +92,40 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
         default="on",
         help="score every codec's readings foretold to each instant too, see docs/living.md (%(default)s)",
     )
+    parser.add_argument(
+        "--ground",
+        type=_numbers("HEIGHT[,DOWN]", (0.01, -89.0), (10_000.0, 89.0), 1),
+        metavar="HEIGHT[,DOWN]",
+        help="how the camera is mounted: metres above the ground, degrees that it looks down; the report then shows "
+        "objects from above, with errors in metres",
+    )
+    parser.add_argument(
+        "--lens",
+        type=_numbers("FX,FY,CX,CY", (1.0, 1.0, -1e5, -1e5), (1e5,) * 4, 4),
+        metavar="FX,FY,CX,CY",
+        help="focal lengths and centre of the camera in pixels, for --ground (the bag's CameraInfo)",
+    )
     parser.add_argument("--cache", type=Path, metavar="DIR", help="what was computed before (~/.cache/semhier_ros)")
     parser.add_argument("--no-cache", action="store_true", help="remember nothing beyond this run")
+
+
+def _numbers(form: str, low: Sequence[float], high: Sequence[float], least: int) -> Callable[[str], tuple[float, ...]]:
+    """Reads numbers between commas, `least` of them at least; what is left out is 0."""
+
+    def read(text: str) -> tuple[float, ...]:
+        try:
+            found = [float(part) for part in text.split(",")]
+        except ValueError:
+            found = []
+        if not least <= len(found) <= len(low):
+            raise argparse.ArgumentTypeError(f"{text!r}: expected {form}")
+        found += [0.0] * (len(low) - len(found))
+        for value, lower, upper in zip(found, low, high, strict=True):
+            if not lower <= value <= upper:
+                raise argparse.ArgumentTypeError(f"{text!r}: {value:g}, expected {form}, {lower:g} to {upper:g}")
+        return tuple(found)
+
+    return read
 
 
 def _costs(text: str) -> Costs | None:
@@ -119,5 +156,7 @@ def task_of(options: argparse.Namespace, link: str, model: str) -> Task:
         seconds=options.seconds,
         frame_rate=options.fps,
         finalists=options.finalists,
+        ground=options.ground,
+        lens=options.lens,
         cache=None if options.no_cache else (options.cache or default_folder()) / "replay.sqlite",
     )

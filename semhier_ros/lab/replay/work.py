@@ -18,6 +18,7 @@ from semhier_ros.lab.baselines.pictures import PictureStream, decode_picture
 from semhier_ros.lab.baselines.search import check_codecs, make_stream
 from semhier_ros.lab.footage.bags import open_footage
 from semhier_ros.lab.footage.labels import labelled_world
+from semhier_ros.lab.footage.lens import lens_of
 from semhier_ros.lab.replay.base import Answer, Costs
 from semhier_ros.lab.replay.blocks import UNPACED
 from semhier_ros.lab.replay.measures import Scores, figures_of, split_cameras
@@ -52,7 +53,8 @@ class Result:
     """What came of it. `worlds` and `cameras` stand side by side; `runs` and `streams` by codec.
 
     `judged_camera`: the footage at the instants that are judged, where those are not the camera's frames. `uses`: what
-    each run did with its budget. `checks`: what was verified on the way, in words.
+    each run did with its budget. `checks`: what was verified on the way, in words. `above`:
+    what `from_above` makes of it.
     """
 
     task: Task
@@ -70,6 +72,7 @@ class Result:
     scores: Any = None
     summary: dict[str, Any] = field(default_factory=dict)
     speed: Speed | None = None
+    above: dict[str, Any] | None = None
 
     @property
     def link(self) -> LinkProfile:
@@ -148,6 +151,8 @@ def _replay(task: Task, tell: Tell, reader: Reader | None) -> Result:
     reader = reader or Reader.load(task.model, task.device, Store(task.cache))
     tell("reading the bag", 0.0)
     cameras, problems = open_cameras(task, reader)
+    if task.ground is not None:
+        lens_of(cameras[0], task.lens)  # before the work, not after it
     result = Result(task, cameras, reader, task.costs or reader.measured_costs(cameras[0]), problems=problems)
     networks = reader.network_seconds
     for name in sorted(codecs, key=lambda one: one != "semhier"):  # pictures are cheapest right after a frame's meaning

@@ -113,7 +113,7 @@ def write_report(result: Result, path: Path, seconds: float = 0.0, command: str 
 
 def render(result: Result, seconds: float = 0.0, command: str = "replay") -> str:
     """The page as text."""
-    summary, table = result.summary, timeline_table(result)
+    summary, table, above = result.summary, timeline_table(result), result.above
     words = IMAGE if result.reader.codec.whole_image else SCENE
     kinds = kinds_of(result)
     drawn = {
@@ -137,11 +137,18 @@ def render(result: Result, seconds: float = 0.0, command: str = "replay") -> str
         moments=moments(result),
         path=partial(bars, result, kinds),
         tried={name: rows for name, rows in result.tried.items() if rows},
-        table=Markup(json.dumps(table, separators=(",", ":")).replace("<", "\\u003c")),
+        table=_as_json(table),
+        above=above,
+        above_data=_as_json(above),
         facts=facts(result, seconds),
         notes=(words.note, *NOTES),
         colours=plots.COLOURS,
     )
+
+
+def _as_json(value: Any) -> Markup:
+    """JSON that may stand in a script of the page."""
+    return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def kinds_of(result: Result) -> tuple[BlockKind, ...]:
