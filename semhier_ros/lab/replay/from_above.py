@@ -82,7 +82,7 @@ def _same(seen: Sequence[Located], truth: Sequence[Located]) -> list[tuple[Locat
     shares = overlaps(*detections)
     found = []
     while shares.size and shares.max() >= SAME:
-        row, column = np.unravel_index(int(shares.argmax()), shares.shape)
+        row, column = (int(place) for place in np.unravel_index(int(shares.argmax()), shares.shape))
         found.append((seen[row], truth[column]))
         shares[row], shares[:, column] = 0.0, 0.0
     return found
