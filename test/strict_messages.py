@@ -176,3 +176,8 @@ def planner_modules() -> dict[str, SimpleNamespace]:
     """Stand-ins for `autoware_perception_msgs.msg`, `foxglove_msgs.msg` and `tf2_msgs.msg`, by package; the attribute
     `library` of each serialises them."""
     return Library.of_file(Path(__file__).parent / "messages" / "planner_types.msg")
+
+
+def cpm_module() -> SimpleNamespace:
+    """Stand-ins for `etsi_its_cpm_ts_msgs.msg`, from the definitions of ika-rwth-aachen/etsi_its_messages."""
+    return Library.of_file(Path(__file__).parent / "messages" / "etsi_cpm.msg")["etsi_its_cpm_ts_msgs"]

@@ -40,7 +40,7 @@ from semhier_ros.ground.outlines import ellipse, footprint_points, free_points
 from semhier_ros.ground.surface import DEPTH_SCALES
 from semhier_ros.nodes.conversions import class_numbers, ns_to_duration, ns_to_time
 
-OPTIONAL = ("vision_msgs", "autoware_perception_msgs", "foxglove_msgs", "tf2_msgs")
+OPTIONAL = ("vision_msgs", "autoware_perception_msgs", "foxglove_msgs", "tf2_msgs", "etsi_its_cpm_ts_msgs")
 UNKNOWN_VARIANCE = 1e6
 """Variance of what is not known at all, such as a speed that nobody measured."""
 ELLIPSE_STEPS = 12

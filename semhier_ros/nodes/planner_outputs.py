@@ -43,6 +43,7 @@ from semhier_ros.ground.frames import TransformTree
 from semhier_ros.ground.mount import rotation_of
 from semhier_ros.ground.surface import cloud_points, depth_points, measured
 from semhier_ros.nodes import planner_messages as make
+from semhier_ros.nodes.collective_perception import collective_perception
 from semhier_ros.nodes.conversions import SECOND, rgb_message, time_to_ns
 from semhier_ros.nodes.managed import ManagedNode
 from semhier_ros.nodes.ros_link import LATCHED, block_topic
@@ -60,6 +61,7 @@ NEEDS = {
     "predicted_objects": "autoware_perception_msgs",
     "annotations": "foxglove_msgs",
     "scene_update": "foxglove_msgs",
+    "cpm": "etsi_its_cpm_ts_msgs",
 }
 """Topics whose message package no registry ships."""
 
@@ -142,6 +144,8 @@ class PlannerOutputs:
         if (autoware := self._found.get("autoware_perception_msgs")) is not None:
             found["tracked_objects"] = (autoware.TrackedObjects, PLAIN)
             found["predicted_objects"] = (autoware.PredictedObjects, PLAIN)
+        if (its := self._found.get("etsi_its_cpm_ts_msgs")) is not None:
+            found["cpm"] = (its.CollectivePerceptionMessage, PLAIN)
         if (foxglove := self._found.get("foxglove_msgs")) is not None:
             found["annotations"] = (foxglove.ImageAnnotations, PLAIN)
             found["scene_update"] = (foxglove.SceneUpdate, PLAIN)
@@ -178,7 +182,7 @@ class PlannerOutputs:
             else:
                 self._inputs.append(listen(tf.TFMessage, "/tf", self._on_tf, QoSProfile(depth=100)))
                 self._inputs.append(listen(tf.TFMessage, "/tf_static", partial(self._on_tf, fixed=True), STATIC))
-        if self._outlets:
+        if self._on_earth():
             self._inputs.append(listen(NavSatFix, values.people_fix, self._on_fix, qos_profile_sensor_data))
             self._inputs.append(listen(Imu, values.people_heading, self._on_heading, qos_profile_sensor_data))
 
@@ -186,6 +190,10 @@ class PlannerOutputs:
         values = self._node.values
         other = values.planner_frame not in ("", values.ground_frame)
         return values.ground_mount == "tf" or other or values.ground_surface == "cloud"
+
+    def _on_earth(self) -> bool:
+        """Whether anything here needs to know where on the earth the robot is."""
+        return bool(self._outlets) or "cpm" in self._topics
 
     def deactivate(self) -> None:
         """Stops to listen."""
@@ -532,7 +540,7 @@ class PlannerOutputs:
     def _through_doors(
         self, camera: str, view: _View, located: list[Located], stamp_ns: int, size: tuple[int, int]
     ) -> None:
-        if not self._outlets:
+        if not self._on_earth():
             return
         values = self._node.values
         for outlet in self._outlets.values():
@@ -542,12 +550,26 @@ class PlannerOutputs:
         if self._outlets.keys() & {"mavlink"} and self._mavlink is not None and self._pace.due((camera, "image")):
             self._outlets["mavlink"].put(self._mavlink.image_status(self._followed(view, located), size))
         if values.planner_frame not in ("", values.ground_frame):
-            self._warn("doors_frame", "people.*: positions on the earth need planner.frame to be ground.frame")
+            self._warn("doors_frame", "people.*, cpm: positions on the earth need planner.frame to be ground.frame")
             return
         fix = self._ego()
         if fix is None:
-            self._warn("no_fix", f"people.*: no fix on {values.people_fix} with a heading on {values.people_heading}")
+            self._warn(
+                "no_fix", f"people.*, cpm: no fix on {values.people_fix} with a heading on {values.people_heading}"
+            )
             return
+        if self._wanted(view, "cpm") and self._pace.due((camera, "cpm")):
+            message = collective_perception(
+                located,
+                fix,
+                self._found["etsi_its_cpm_ts_msgs"],
+                station=values.people_station,
+                camera=camera,
+                stamp_ns=stamp_ns,
+                now_ns=self._node.now_ns(),
+            )
+            if message is not None:
+                self.send(view, "cpm", message)
         due = [item for item in located if self._pace.due((camera, item.detection.id))]
         if "cot" in self._outlets:
             now_ns = time.time_ns()

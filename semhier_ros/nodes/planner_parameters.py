@@ -18,6 +18,7 @@ PLANNER_TOPICS = (
     "annotations",
     "scene_update",
     "overlay",
+    "cpm",
 )
 """What `planner.topics` may name; each is the last part of its topic's name."""
 
@@ -170,6 +171,7 @@ def planner_parameters() -> list[Parameter]:
             check=door_problem,
         ),
         Parameter("people.mavlink_system", 1, "System id of the vehicle in MAVLink.", low=1, high=255),
+        Parameter("people.station", 1, "Station id in `cpm` messages.", low=0, high=2_147_483_647),
         Parameter("people.rate", 1.0, "Messages a second of each object; 0: with every reading.", low=0.0, high=100.0),
         Parameter("people.stale", 5.0, "Seconds after which maps shall fade an object.", low=0.1, high=3600.0),
         Parameter("people.fix", "fix", "Topic of the robot's NavSatFix (WGS84), without which no door says anything."),
