@@ -20,7 +20,8 @@ DEVICES = ("auto", "cpu", "cuda", "torch")
 class Listed(argparse.Action):
     """The words of a list, separated by commas, spaces or both: `a,b`, `a b` and `a, b` are the same.
 
-    `each`: what turns a word into a value; what it raises as ValueError becomes the option's error line.
+    `each`: what turns a word into a value; what it raises as ValueError or ArgumentTypeError becomes the option's error
+    line.
     """
 
     def __init__(self, option_strings: Sequence[str], dest: str, each: Callable[[str], Any] = str, **more: Any) -> None:
@@ -35,7 +36,7 @@ class Listed(argparse.Action):
             raise argparse.ArgumentError(self, "at least one word expected")
         try:
             setattr(namespace, self.dest, [self._each(word) for word in words])
-        except ValueError as error:
+        except (ValueError, argparse.ArgumentTypeError) as error:
             raise argparse.ArgumentError(self, str(error)) from error
 
 

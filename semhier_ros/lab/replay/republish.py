@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from semhier_ros import options as shared
 from semhier_ros.codec.packet import Packet, PacketError
 from semhier_ros.lab.footage.bags import raw_messages
 from semhier_ros.lab.footage.messages import BagError, BagWriter, stamp_of
@@ -27,9 +28,9 @@ BLOCK, INFO = "semhier_ros/msg/SemanticBlock", "semhier_ros/msg/StreamInfo"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `semhier republish`."""
     parser.add_argument("bag", type=Path, help="MCAP or SQLite3 bag with block topics `<camera>/semhier/<block>`")
-    parser.add_argument("--out", type=Path, required=True, help="the new bag")
-    parser.add_argument("--model", default="road", help="name or folder of the model that reads (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"), help="(default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, metavar="BAG", help="the new bag")
+    shared.model(parser)
+    shared.device(parser)
     parser.add_argument("--pictures", action="store_true", help="decode pictures too (frames with a picture block)")
 
 

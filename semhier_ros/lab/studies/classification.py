@@ -109,11 +109,8 @@ def make_plan(options: argparse.Namespace) -> tuple[Plan, list[Labelled]]:
         raise CommandError(str(error)) from error
     codec = load_codec(options.model, options.device, kind="whole images")
     model: Any = codec.model
-    check_range("probe", options.probe, 1, 1e6)
     check_range("blocks", options.blocks, 1, len(codec.block_names))
     check_range("quality", options.quality, 0, len(model.stream.layout.steps) - 1)
-    for size in options.at:
-        check_range("at", size, 1, 1e9)
     tree: Taxonomy = codec.taxonomy
     photos = read_photos(options.images, options.labels, tree.leaf_count, options.split)[: options.limit]
     owners = {f"L{level}": np.array(tree.owner(level)) for level in range(tree.depth)}
@@ -209,12 +206,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--blocks", type=int, help="blocks of ours to send (default: all)")
     parser.add_argument("--no-pictures", dest="pictures", action="store_false", help="decode no picture of ours")
     parser.add_argument(
-        "--probe", type=int, default=16, help="photos on which settings of picture codecs are tried (%(default)s)"
+        "--probe",
+        type=shared.whole(1, 10**6),
+        default=16,
+        help="photos on which settings of picture codecs are tried (%(default)s)",
     )
     parser.add_argument(
         "--at",
         action=shared.Listed,
-        each=int,
+        each=shared.whole(1, 10**9),
         default=list(SIZES),
         metavar="BYTES",
         help="payload sizes at which pictures are compared, ours with each other codec in pairs "

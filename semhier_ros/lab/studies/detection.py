@@ -26,7 +26,7 @@ from semhier_ros.lab.baselines import NAMES, WITH_PATH, Picture, Setting, StillC
 from semhier_ros.lab.baselines.answer import AnswerCoder
 from semhier_ros.lab.footage.labels import Scene, find_scenes, read_labels
 from semhier_ros.lab.footage.video import read_picture
-from semhier_ros.lab.options import check_range, finish, load_codec
+from semhier_ros.lab.options import finish, load_codec
 from semhier_ros.lab.progress import each
 from semhier_ros.lab.scoring.coco import MOST_PER_NODE, Rows, Truth, rows_of
 from semhier_ros.lab.scoring.figures import psnr, summed
@@ -324,13 +324,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold",
         action=shared.Listed,
-        each=float,
+        each=shared.real(1e-6, 1 - 1e-6),
         help=f"least objectness worth sending (the model's own, then {','.join(map(str, THRESHOLDS))})",
     )
     parser.add_argument(
         "--max-bytes",
         action=shared.Listed,
-        each=int,
+        each=shared.whole(0, 10**9),
         help=f"a frame's budget; 0: none ({','.join(map(str, BUDGETS))})",
     )
     parser.add_argument("--pictures", action="store_true", help="picture blocks and PSNR too")
@@ -351,10 +351,6 @@ def make_plan(options: argparse.Namespace, codec: Codec) -> Plan:
             raise CommandError(f"--codecs {name}: not one of {', '.join((*OURS, *NAMES, WITH_PATH))}, all")
         if name not in OURS:
             make(name)
-    for value in options.threshold or ():
-        check_range("threshold", value, 1e-6, 1 - 1e-6)
-    for value in options.max_bytes or ():
-        check_range("max-bytes", value, 0, 1e9)
     model: Any = codec.model
     own = model.folder.threshold
     thresholds = options.threshold or [own, *(value for value in THRESHOLDS if value > own)]

@@ -12,7 +12,6 @@ operands of every layer rounded to bf16, sums in float32. OpenVINO's is real onl
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import time
 from collections import Counter
@@ -31,13 +30,12 @@ from semhier_ros.lab.footage.bags import open_footage
 from semhier_ros.lab.footage.video import picture_files, read_picture
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.studies.tables import shown
+from semhier_ros.lab.workers import Workers
 
 ENCODE_THREADS, DECODE_THREADS = 2, 1
 LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 BATCH = 25
 BACKENDS = ("openvino", "torch", "rounded")
-
-_codec: Any = None
 
 
 def pictures(options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
@@ -52,21 +50,60 @@ def pictures(options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
         yield f"{camera.topic}:{number}", camera.image(number)
 
 
-def begin(model: str, backend: str, threads: int, precision: str) -> None:
-    """Loads the codec of a process."""
-    global _codec
-    cv2.setNumThreads(threads)
-    if backend != "openvino":
+class Arithmetic:
+    """The codec of a process, in an arithmetic of its own."""
+
+    def __init__(self, model: str, backend: str, threads: int, precision: str) -> None:
+        cv2.setNumThreads(threads)
+        if backend == "openvino":
+            self._codec = Codec.load(model, "cpu", threads=threads, precision=precision)
+            return
         import torch
 
         torch.set_num_threads(threads)
-        _codec = Codec.load(model, "torch")
+        self._codec = Codec.load(model, "torch")
+        own: Any = self._codec.model
         if backend == "torch":
-            _codec.model.backend = Autocast(_codec.model.backend)
+            own.backend = Autocast(own.backend)
         else:
-            round_layers(_codec.model.backend)
-    else:
-        _codec = Codec.load(model, "cpu", threads=threads, precision=precision)
+            round_layers(own.backend)
+
+    def ready(self) -> bool:
+        """Whether the process has begun."""
+        return True
+
+    def encode(self, images: Sequence[np.ndarray]) -> list[tuple[Any, list[bytes]]]:
+        """What each picture is quantised to, and its blocks."""
+        return [self._encode(image) for image in images]
+
+    def _encode(self, image: np.ndarray) -> tuple[Any, list[bytes]]:
+        """The encoder's own code, caught on its way into the entropy coder, with the blocks."""
+        model: Any = self._codec.model
+        caught: list[Any] = []
+        real = type(model.stream).encode
+
+        def encode_and_keep(index: int, code: Any) -> bytes:
+            caught.append(code)
+            data: bytes = real(model.stream, index, code)
+            return data
+
+        model.stream.encode = encode_and_keep
+        try:
+            blocks = [block.data for block in self._codec.encode(image)]
+        finally:
+            del model.stream.encode
+        return symbols(caught[-1]), blocks
+
+    def decode(self, found: Sequence[tuple[dict[str, list[np.ndarray]], list[bytes]]]) -> list[tuple[int, int]]:
+        """Per picture: symbols compared, and those that differ."""
+        model: Any = self._codec.model
+        results = []
+        for sent, blocks in found:
+            code = None
+            for index, data in enumerate(blocks):
+                code = model.decode(index, data, code)
+            results.append(differences(sent, symbols(code)))
+        return results
 
 
 def round_layers(backend: Any) -> None:
@@ -101,29 +138,6 @@ class Autocast:
         return run
 
 
-def encode(images: Sequence[np.ndarray]) -> list[tuple[Any, list[bytes]]]:
-    """What each picture is quantised to, and its blocks."""
-    return [_encode(image) for image in images]
-
-
-def _encode(image: np.ndarray) -> tuple[Any, list[bytes]]:
-    """The encoder's own code, caught on its way into the entropy coder, with the blocks."""
-    stream = _codec.model.stream
-    caught: list[Any] = []
-    real = type(stream).encode
-
-    def encode_and_keep(index: int, code: Any) -> bytes:
-        caught.append(code)
-        return real(stream, index, code)
-
-    stream.encode = encode_and_keep
-    try:
-        blocks = [block.data for block in _codec.encode(image)]
-    finally:
-        del stream.encode
-    return symbols(caught[-1]), blocks
-
-
 def symbols(code: Any) -> dict[str, list[np.ndarray]]:
     """Every array of whole numbers in a code, by field."""
     return {item.name: _arrays(getattr(code, item.name)) for item in fields(code) if item.compare}
@@ -134,17 +148,6 @@ def _arrays(value: Any) -> list[np.ndarray]:
     if not isinstance(value, list | tuple) or not any(isinstance(part, list | tuple | np.ndarray) for part in value):
         return [np.asarray(value)]
     return [array for part in value for array in _arrays(part)]
-
-
-def decode(found: Sequence[tuple[dict[str, list[np.ndarray]], list[bytes]]]) -> list[tuple[int, int]]:
-    """Per picture: symbols compared, and those that differ."""
-    results = []
-    for sent, blocks in found:
-        code = None
-        for index, data in enumerate(blocks):
-            code = _codec.model.decode(index, data, code)
-        results.append(differences(sent, symbols(code)))
-    return results
 
 
 def differences(first: dict[str, list[np.ndarray]], second: dict[str, list[np.ndarray]]) -> tuple[int, int]:
@@ -160,11 +163,12 @@ def differences(first: dict[str, list[np.ndarray]], second: dict[str, list[np.nd
     return compared, different
 
 
-def process(threads: int, *arguments: Any) -> Any:
-    """A process of its own whose libraries have so many threads."""
-    for name in LIBRARIES:
-        os.environ[name] = str(threads)
-    return multiprocessing.get_context("spawn").Pool(1, begin, arguments)
+def process(threads: int, *arguments: Any) -> Workers:
+    """A process of its own, with an `Arithmetic`, whose libraries have so many threads."""
+    os.environ |= dict.fromkeys(LIBRARIES, str(threads))
+    workers = Workers(1, 1, Arithmetic, *arguments, keep_cores=False)
+    next(workers.map("ready", [()]))  # it begins now, while the environment says so
+    return workers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -173,8 +177,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--video", type=Path, nargs="+", help="videos or bags, every frame")
     shared.model(parser, "imagenet")
     parser.add_argument("--backend", choices=BACKENDS, default="openvino", help="of the encoder (default: %(default)s)")
-    parser.add_argument("--start", type=int, default=0, help="how many pictures to skip")
-    parser.add_argument("--limit", type=int, default=1000, help="how many to use (default: %(default)s)")
+    parser.add_argument("--start", type=shared.whole(0, 10**9), default=0, help="how many pictures to skip")
+    parser.add_argument(
+        "--limit", type=shared.whole(1, 10**9), default=1000, help="how many to use (default: %(default)s)"
+    )
     parser.add_argument("--again", type=int, default=10, help="encode every n-th in float32 on one thread too; 0: none")
     shared.json(parser)
 
@@ -190,8 +196,9 @@ def run(options: argparse.Namespace) -> int:
         asked = pictures(options)
         while batch := list(islice(asked, BATCH)):
             names, images = [name for name, _ in batch], [image for _, image in batch]
-            found = encoder.apply(encode, (images,))
-            for name, (compared, different) in zip(names, decoder.apply(decode, (found,)), strict=True):
+            (found,) = encoder.map("encode", [(images,)])
+            (compared_each,) = decoder.map("decode", [(found,)])
+            for name, (compared, different) in zip(names, compared_each, strict=True):
                 totals["pictures"] += 1
                 totals["identical"] += not different
                 totals["symbols"] += compared
@@ -201,7 +208,8 @@ def run(options: argparse.Namespace) -> int:
             totals["bytes"] += sum(len(data) for _, blocks in found for data in blocks)
             if options.again:
                 some = slice(-(totals["pictures"] - len(images)) % options.again, None, options.again)
-                for (own, _), (ours, _) in zip(decoder.apply(encode, (images[some],)), found[some], strict=True):
+                (again,) = decoder.map("encode", [(images[some],)])
+                for (own, _), (ours, _) in zip(again, found[some], strict=True):
                     totals["encoded_again"] += 1
                     totals["chosen_otherwise_in_float32"] += differences(own, ours)[1] > 0
     codec = Codec.load(options.model, "cpu", threads=1)

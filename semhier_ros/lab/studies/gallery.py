@@ -21,7 +21,7 @@ from semhier_ros.codec.reading import Detection
 from semhier_ros.lab.baselines import Picture, Setting, StillCodec, Transmitted, make, send
 from semhier_ros.lab.footage.labels import Names, find_scenes
 from semhier_ros.lab.footage.video import read_picture
-from semhier_ros.lab.options import check_range, load_codec
+from semhier_ros.lab.options import load_codec
 from semhier_ros.lab.progress import each
 from semhier_ros.lab.report.page import render_page
 from semhier_ros.lab.scoring.figures import psnr
@@ -147,7 +147,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bytes",
         action=shared.Listed,
-        each=int,
+        each=shared.whole(1, 10**9),
         default=list(BUDGETS),
         metavar="N",
         help=f"budgets ({','.join(map(str, BUDGETS))})",
@@ -158,8 +158,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Makes the page."""
-    for value in options.bytes:
-        check_range("bytes", value, 1, 1e9)
     scenes = find_scenes(options.images, options.labels, options.split)
     chosen = [scenes[place] for place in np.linspace(0, len(scenes) - 1, min(options.limit, len(scenes))).astype(int)]
     codec = load_codec(options.model, options.device, kind="scenes")

@@ -29,7 +29,7 @@ from semhier_ros.lab.baselines.search import StreamError, check_codecs, make_str
 from semhier_ros.lab.footage.clip import clips, make_clip
 from semhier_ros.lab.footage.video import default_video
 from semhier_ros.lab.interrupts import stop_signals
-from semhier_ros.lab.options import check_range, finish
+from semhier_ros.lab.options import finish
 from semhier_ros.lab.processes import ChildError, Supervisor
 from semhier_ros.lab.progress import Stages
 from semhier_ros.lab.replay.base import Answer, Costs
@@ -131,11 +131,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"rows of the table, of {names}; links of your own; or emulated radios, {radios} (all rows, no radio)",
     )
     shared.renamed(parser, links="--link")
-    parser.add_argument("--runs", type=int, default=5, help="runs of each, of which the median counts (default: 5)")
+    parser.add_argument(
+        "--runs", type=shared.whole(1, 100), default=5, help="runs of each, of which the median counts (default: 5)"
+    )
     parser.add_argument(
         "--codecs", action=shared.Listed, metavar="CODEC", help=f"of {', '.join(CODECS)} (all that can run here)"
     )
-    parser.add_argument("--seconds", type=float, help="length of a run (default: the row's own)")
+    parser.add_argument("--seconds", type=shared.real(1, 3600), help="length of a run (default: the row's own)")
     parser.add_argument("--video", type=Path, help="footage (default: the demo's)")
     parser.add_argument(
         "--key", action="store_true", help="on radios: frames carry a keyed proof (4 bytes, and one of a counter)"
@@ -147,7 +149,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measures what is missing and writes the table; 0, or 1 when a process failed."""
-    check_range("runs", options.runs, 1, 100)
     bench = Bench(options)
     jobs = bench.jobs()
     stages = {bench.title(row, codecs, number): row.seconds + 9.0 for row, codecs, number in jobs}

@@ -21,7 +21,7 @@ from semhier_ros.api import Codec
 from semhier_ros.codec.reading import Detection
 from semhier_ros.command import CommandError
 from semhier_ros.lab.footage.video import VideoCamera
-from semhier_ros.lab.options import check_range, finish, load_codec
+from semhier_ros.lab.options import finish, load_codec
 from semhier_ros.lab.progress import each
 from semhier_ros.lab.scoring.streaming import SAME, overlaps
 from semhier_ros.lab.studies.tables import shown
@@ -120,13 +120,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.model(parser)
     shared.device(parser)
     shared.json(parser)
-    parser.add_argument("--threshold", type=float, help="least objectness worth sending (default: the model's own)")
-    parser.add_argument("--every", type=int, default=1, help="use each so many-th frame (default: %(default)s)")
+    parser.add_argument(
+        "--threshold",
+        type=shared.real(1e-6, 1 - 1e-6),
+        help="least objectness worth sending (default: the model's own)",
+    )
+    parser.add_argument(
+        "--every", type=shared.whole(1, 1000), default=1, help="use each so many-th frame (default: %(default)s)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Follows the objects of every video."""
-    check_range("every", options.every, 1, 1000)
     for video in options.videos:
         if not video.is_file():
             raise CommandError(f"{video}: no such file")

@@ -30,7 +30,7 @@ from semhier_ros.command import CommandError
 from semhier_ros.lab.baselines import CONTROL, NAMES, WITH_PATH, make, send
 from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES, make_vector_codec
 from semhier_ros.lab.footage.video import read_picture
-from semhier_ros.lab.options import check_range, finish, load_codec
+from semhier_ros.lab.options import finish, load_codec
 from semhier_ros.lab.progress import each
 from semhier_ros.lab.scoring.figures import interval
 from semhier_ros.lab.studies.photo_judging import check_codecs
@@ -195,7 +195,6 @@ def collect(options: argparse.Namespace, asked: dict[str, Asked]) -> dict[str, d
 
 def run(options: argparse.Namespace) -> int:
     """Encode, train the probes, write the JSON, print the table."""
-    check_range("every", options.every, 1, 1e9)
     asked = read_sets(options.images, options.labels)
     if options.limit:
         asked = dict(list(asked.items())[: options.limit])
@@ -238,4 +237,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ["answer", "name_first", "jpeg", "webp"],
         f"codecs to run beside ours, of {', '.join((*VECTOR_NAMES, *NAMES, WITH_PATH, CONTROL))}",
     )
-    parser.add_argument("--every", type=int, default=2, help="take every n-th step of feature codecs")
+    parser.add_argument(
+        "--every", type=shared.whole(1, 10**9), default=2, help="take every n-th step of feature codecs"
+    )
