@@ -154,6 +154,30 @@ def test_a_base_over_zenoh_places_what_it_reads(
     decoder.end()
 
 
+def test_readings_cross_an_emulated_serial_radio(
+    probe: Any, start: Callable[..., Any], camera: Callable[..., Any], street: list[np.ndarray], pace: float
+) -> None:
+    """Both nodes on the two devices of a half-duplex radio that loses frames; stamps are right to 4 ms."""
+    pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
+    from semhier_ros.link.emulate.radio import RadioEmulator, parse_radio
+
+    with RadioEmulator(parse_radio("serial9600,loss5%")) as radio:
+        link = {"link.transport": "serial", "link.serial.baud": 9600, "link.radio.turnaround_ms": 20.0}
+        encoder = start("encoder_node", {"camera": "front", **link, "link.serial.device": radio.devices[0]})
+        decoder = start("decoder_node", {"cameras": ["front"], **link, "link.serial.device": radio.devices[1]})
+        found = probe.listen(SemanticDetectionArray, "front/detections/level_0")
+        with camera("front", street, rate=min(pace, 3.0)) as source:
+            probe.wait(lambda: len(found) >= 5, 60, "readings at the base")
+        assert all(
+            min(abs(time_to_ns(message.header.stamp) - sent) for sent in source.sent) <= 4_000_000
+            for message in list(found)
+        )
+        assert radio.counters(1)["frames"] > 0  # the base answers in its turns
+        for node in (encoder, decoder):
+            assert "Traceback" not in node.log()
+            node.end()
+
+
 @pytest.mark.parametrize("transport", ["ros", "zenoh"])
 def test_readings_reach_a_late_receiver(
     transport: str,
