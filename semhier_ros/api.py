@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.canvas import check_picture
-from semhier_ros.codec.model import Detected, EncodeChanges, EncodeOptions, Model, Motion, PictureRequest
+from semhier_ros.codec.model import Detected, EncodeChanges, EncodeOptions, Flow, Model, Motion, PictureRequest
 from semhier_ros.codec.packet import Block, PacketError
 from semhier_ros.codec.reading import Detection, Reading, Scene
 from semhier_ros.loading import load_model
@@ -141,10 +141,10 @@ class Codec:
         total = index = 0
         while not (index == self.semantic_blocks and max_bytes is not None and total >= max_bytes):
             data = next(made, None)
-            total += 0 if data is None else len(data)
+            total += 0 if data is None else len(data) + len(getattr(data, "motion", b""))
             if data is None or (index and max_bytes is not None and total > max_bytes):
                 return
-            yield Block(self.stream_tag, frame, index, data)
+            yield Block(self.stream_tag, frame, index, bytes(data), getattr(data, "motion", b""))
             index += 1
 
     def detected(
@@ -173,6 +173,12 @@ class Codec:
     def motion(self) -> Motion | None:
         """A new memory of one camera's objects for `EncodeOptions.motion`; None for models without objects."""
         return self.model.motion()
+
+    def flow(self) -> Flow | None:
+        """A new measure of how one camera and its objects move, for `EncodeOptions.flow`; None for models without
+        objects. Show it every picture of the camera: `flow.watch(image, stamp_ns)`, then
+        `encode(image, flow=flow.of(stamp_ns))`."""
+        return self.model.flow()
 
     def decoder(
         self, image_size: tuple[int, int] | None = None, keep_frames: int = 8, *, follow: bool = False
@@ -216,14 +222,16 @@ class _Frame:
     waiting: dict[int, bytes] = field(default_factory=dict)
     detections: tuple[Detection, ...] = ()
     stamp_ns: int | None = None
+    motion: bytes = b""
 
 
 class Decoder:
     """Turns the blocks of one camera's stream, in any order, into readings. Memory is bounded: a few frames, each with
     at most one copy of every block.
 
-    counters: `blocks` decoded, `duplicate`, `late` (of a frame no longer kept), `damaged`, `other_stream`, `unknown`
-    (an index the model does not have). Use from one thread.
+    counters: `blocks` decoded, `duplicate`, `late` (of a frame no longer kept), `damaged`, `damaged_motion` (a motion
+    part that no encoder made: it is left out), `other_stream`, `unknown` (an index the model does not have). Use from
+    one thread.
     """
 
     def __init__(self, codec: Codec, size: tuple[int, int], keep_frames: int, follow: bool = False):
@@ -260,13 +268,26 @@ class Decoder:
             self.counters["duplicate"] += 1
             return self._reading(block.frame, frame, fresh=False)
         frame.waiting[block.index] = block.data
+        frame.motion = frame.motion or block.motion
         before = frame.prefix
         try:
             self._advance(frame)
         finally:
             if frame.code is not None and frame.prefix > before and before < self._codec.semantic_blocks - 1:
-                frame.detections = self._codec.model.read(frame.code, frame.prefix, self._size)
+                frame.detections = self._moving(frame, self._codec.model.read(frame.code, frame.prefix, self._size))
         return self._reading(block.frame, frame, fresh=frame.prefix > before)
+
+    def _moving(self, frame: _Frame, found: tuple[Detection, ...]) -> tuple[Detection, ...]:
+        """Detections with the velocities that the frame's motion part says; one that is damaged says nothing."""
+        if not frame.motion:
+            return found
+        try:
+            told = self._codec.model.velocities(frame.code, frame.motion, self._size).tolist()
+        except PacketError:
+            self.counters["damaged_motion"] += 1
+            frame.motion = b""
+            return found
+        return tuple(replace(item, velocity=(told[item.id][0], told[item.id][1])) for item in found)
 
     def picture(self, frame: int) -> NDArray[np.uint8] | None:
         """The picture (H,W,3 uint8 RGB, source size) of a kept frame from its last complete prefix; None before

@@ -20,6 +20,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 from semhier_ros.camera.slots import FrameCache, KeptFrame, RateLimit
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.calibration import Calibration
-from semhier_ros.codec.model import Motion
+from semhier_ros.codec.model import Flow, Motion, PictureFlow
 from semhier_ros.codec.packet import Block
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.feedback.sender_control import Advice
@@ -105,26 +106,47 @@ class PictureCodec(Protocol):
     @property
     def semantic_blocks(self) -> int: ...
     def motion(self) -> Motion | None: ...
+    def flow(self) -> Flow | None: ...
     def encode_stepwise(
-        self, image_rgb: NDArray[np.uint8], *, frame: int, max_bytes: int | None, motion: Motion | None
+        self,
+        image_rgb: NDArray[np.uint8],
+        *,
+        frame: int,
+        max_bytes: int | None,
+        motion: Motion | None,
+        flow: PictureFlow | None = None,
     ) -> Iterator[Block]: ...
 
 
 class PictureMaker:
     """Blocks of one camera's pictures by a codec, with a memory of motion, for what moves is important. `to_rgb`:
-    gives H,W,3 uint8 RGB of a source; the source itself if left out."""
+    gives H,W,3 uint8 RGB of a source; the source itself if left out. measure: how camera and objects move is measured
+    in every picture (`watch`) and told with those that are sent."""
 
     def __init__(
-        self, codec: PictureCodec, to_rgb: Callable[[Any], NDArray[np.uint8]] = lambda picture: picture
+        self,
+        codec: PictureCodec,
+        to_rgb: Callable[[Any], NDArray[np.uint8]] = lambda picture: picture,
+        *,
+        measure: bool = False,
     ) -> None:
+        self._flow = codec.flow() if measure else None
         self._codec, self._motion, self._to_rgb = codec, codec.motion(), to_rgb
         self.name, self.stream_hash, self.model_hash = codec.name, codec.stream_hash, codec.model_hash
         self.block_names, self.semantic_blocks = tuple(codec.block_names), codec.semantic_blocks
 
     def open(self, source: Any, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
         rgb = self._to_rgb(source)
-        steps = self._codec.encode_stepwise(rgb, frame=frame, max_bytes=max_bytes, motion=self._motion)
+        more: dict[str, Any] = {} if self._flow is None else {"flow": self._flow.of(stamp_ns)}
+        steps = self._codec.encode_stepwise(rgb, frame=frame, max_bytes=max_bytes, motion=self._motion, **more)
         return Opened((rgb.shape[1], rgb.shape[0]), steps)
+
+    def watch(self, source: Any, stamp_ns: int) -> None:
+        """Measures how camera and objects move, in every picture of the camera. One that cannot be read is passed over:
+        `open` says what is wrong with it."""
+        if self._flow is not None:
+            with suppress(Exception):
+                self._flow.watch(self._to_rgb(source), stamp_ns)
 
 
 @dataclass(slots=True)
@@ -238,6 +260,9 @@ class EncoderEnd:
         `frame_id`: of its coordinates, as `StreamInfo` takes it.
         """
         self._count("images")
+        watch = getattr(self.maker, "watch", None)
+        if watch is not None:
+            watch(source, stamp_ns)
         with self._lock:
             while len(self._waiting) >= max(1, self.settings.waiting):
                 self._waiting.popleft()

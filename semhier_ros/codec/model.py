@@ -25,6 +25,35 @@ class Motion(Protocol):
         ...
 
 
+class PictureFlow(Protocol):
+    """How camera and objects move in one picture of `size` (width, height), None where it is not known."""
+
+    @property
+    def size(self) -> tuple[int, int] | None: ...
+
+    def measure(self, boxes: NDArray[np.float64]) -> Any:
+        """The model's own form of it for objects in `boxes` (n,4: corners in pixels); None where it is not known."""
+        ...
+
+
+class Flow(Protocol):
+    """Measures how one camera and the objects in its pictures move, on the sender's side."""
+
+    def watch(self, image_rgb: NDArray[np.uint8], stamp_ns: int) -> None:
+        """Takes the camera's next picture (H,W,3 uint8 RGB), whether it is sent or not."""
+        ...
+
+    def of(self, stamp_ns: int) -> PictureFlow:
+        """What is known of the picture taken at `stamp_ns`."""
+        ...
+
+
+class WithMotion(bytes):
+    """The bytes of a block 0 whose `motion` part is not empty."""
+
+    motion: bytes = b""
+
+
 @dataclass(frozen=True, slots=True)
 class Detected:
     """What a detector of the sender's own found in one picture, for models that take it (`Codec.detected` makes one).
@@ -46,7 +75,9 @@ class EncodeOptions:
     something. threshold: least objectness worth sending, of scenes, 0..1 (None: the model's own); higher means fewer
     objects and fewer bytes. quality: operating point of whole-image models, 0 the fewest bytes (None: the model's own).
     motion: the camera's memory, handed over with each of its frames, so that what moves counts as important (None:
-    nothing moves); `Codec.motion` makes one. detected: what was found in the picture already, so that no detector runs.
+    nothing moves); `Codec.motion` makes one. flow: what is known of how camera and objects move in this picture (None:
+    nothing), of which block 0 then says something; `Codec.flow` makes what measures it. detected: what was found in the
+    picture already, so that no detector runs.
     """
 
     blocks: int | None = None
@@ -54,6 +85,7 @@ class EncodeOptions:
     threshold: float | None = None
     quality: int | None = None
     motion: Motion | None = None
+    flow: PictureFlow | None = None
     detected: Detected | None = None
 
 
@@ -65,6 +97,7 @@ class EncodeChanges(TypedDict, total=False):
     threshold: float | None
     quality: int | None
     motion: Motion | None
+    flow: PictureFlow | None
     detected: Detected | None
 
 
@@ -101,6 +134,18 @@ class Model(Protocol[Code]):
 
     def motion(self) -> Motion | None:
         """A new memory of one camera's objects; None where a reading has no objects that move."""
+        ...
+
+    def flow(self) -> Flow | None:
+        """A new measure of one camera's pictures; None where a reading has no objects that move."""
+        ...
+
+    def velocities(self, code: Code, motion: bytes, size: tuple[int, int]) -> NDArray[np.float64]:
+        """Velocities n,2 (pixels/s) of the objects of block 0, in its order, in pictures of `size`.
+
+        Raises:
+            PacketError: no encoder made this motion part for these objects.
+        """
         ...
 
     def check(self, options: EncodeOptions) -> None:

@@ -20,10 +20,12 @@ STAMP_MODULUS = 1 << (8 * STAMP_BYTES)
 MAX_BLOCKS = 16
 MAX_BLOCK_BYTES = 0xFFFF
 MAX_VARINT = 0x7FFF
+MAX_MOTION_BYTES = 1023
 MAX_PACKET_BYTES = HEADER_BYTES + STAMP_BYTES + MAX_BLOCK_BYTES
 
 _FLAG_STAMP = 0x1
 _FLAG_PIECE = 0x2
+_FLAG_MOTION = 0x4
 _FIXED = struct.Struct(">BBHH")
 
 
@@ -36,13 +38,15 @@ class Block:
     """The entropy-coded bytes of one step for one frame.
 
     `stream`: 16-bit tag, the first two bytes of the stream hash. `frame`: 0..65535, wraps. `index`: 0..15, coarse
-    first. `data`: 0..65535 bytes. Raises ValueError when a field is out of its range.
+    first. `data`: 0..65535 bytes. `motion`: of block 0, the frame's motion part (`scene.steering`), 0..1023 bytes, none
+    where the sender says nothing of motion. Raises ValueError when a field is out of its range.
     """
 
     stream: int
     frame: int
     index: int
     data: bytes
+    motion: bytes = b""
 
     def __post_init__(self) -> None:
         _check_range("stream", self.stream, 0xFFFF)
@@ -51,6 +55,9 @@ class Block:
         if not isinstance(self.data, bytes):
             raise ValueError(f"data: {type(self.data).__name__}, expected bytes")
         _check_range("len(data)", len(self.data), MAX_BLOCK_BYTES)
+        if self.motion:
+            _check_range("len(motion)", len(self.motion), MAX_MOTION_BYTES)
+            _check_range("index of a block with motion", self.index, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,7 @@ class Packet:
             raise PacketError(f"byte 0: packet version {lead >> 4}, this release reads version {VERSION}")
         end = check_crc(data, PacketError)
         flags, first, count = lead & 0xF, span >> 4, (span & 0xF) + 1
-        if flags & ~(_FLAG_STAMP | _FLAG_PIECE):
+        if flags & ~(_FLAG_STAMP | _FLAG_PIECE | _FLAG_MOTION):
             raise PacketError(f"byte 0: unknown flags {flags:#x}")
         if first + count > MAX_BLOCKS:
             raise PacketError(f"byte 1: {count} blocks from index {first}, the last index is {MAX_BLOCKS - 1}")
@@ -124,18 +131,29 @@ class Packet:
             if position == end:
                 raise PacketError(f"byte {position}: piece {number} of {pieces} is empty")
             piece = (number, pieces)
+        moving = 0
+        if flags & _FLAG_MOTION:
+            if first or piece is not None:
+                raise PacketError("byte 0: motion goes with a whole block 0")
+            moving, position = read_varint(data, position, end, "length of the motion part")
+            if not 1 <= moving <= MAX_MOTION_BYTES:
+                raise PacketError(f"byte {position}: motion part of {moving} bytes, 1 to {MAX_MOTION_BYTES} expected")
         lengths = []
         for index in range(first, first + count - 1):
             length, position = read_varint(data, position, end, f"length of block {index}")
             lengths.append(length)
-        lengths.append(end - position - sum(lengths))
+        lengths.append(end - position - moving - sum(lengths))
         if lengths[-1] < 0:
-            raise PacketError(f"byte {position}: block lengths {lengths[:-1]} exceed the {end - position} bytes left")
+            told = f"block lengths {lengths[:-1]}" + (f" and motion of {moving}" if moving else "")
+            raise PacketError(f"byte {position}: {told} exceed the {end - position} bytes left")
         if lengths[-1] > MAX_BLOCK_BYTES:
             raise PacketError(f"byte {position}: block of {lengths[-1]} bytes, at most {MAX_BLOCK_BYTES}")
+        motion = data[position : position + moving]
+        position += moving
         blocks = []
         for index, length in enumerate(lengths, first):
-            blocks.append(Block(stream, frame, index, data[position : position + length]))
+            beside = b"" if index else motion
+            blocks.append(Block(stream, frame, index, data[position : position + length], beside))
             position += length
         return Packet(stream, frame, tuple(blocks), stamp, piece)
 
@@ -156,7 +174,9 @@ def _packed(
             )
         if block.index != first + position:
             raise ValueError(f"blocks[{position}].index: {block.index}, expected {first + position} (consecutive)")
+    motion = blocks[0].motion
     flags = (_FLAG_STAMP if stamp is not None else 0) | (_FLAG_PIECE if piece is not None else 0)
+    flags |= _FLAG_MOTION if motion else 0
     parts = [_FIXED.pack(VERSION << 4 | flags, first << 4 | count - 1, stream, frame)]
     if stamp is not None:
         _check_range("stamp", stamp, STAMP_MODULUS - 1)
@@ -169,10 +189,14 @@ def _packed(
             raise ValueError(f"piece: {piece}, expected 0 <= number < count and 2 <= count <= {MAX_VARINT}")
         if not blocks[0].data:
             raise ValueError("piece: empty, expected at least 1 byte")
+        if motion:
+            raise ValueError("motion: of a piece, a whole block expected")
         parts += [varint("piece number", number), varint("piece count", pieces)]
+    if motion:
+        parts.append(varint("len(motion)", len(motion)))
     if count > 1:
         parts += [varint(f"len(blocks[{i}].data)", len(block.data)) for i, block in enumerate(blocks[:-1])]
-    parts += [block.data for block in blocks]
+    parts += [motion, *(block.data for block in blocks)]
     body = b"".join(parts)
     if len(body) + 4 > MAX_PACKET_BYTES:
         raise ValueError(f"packet: {len(body) + 4} bytes, at most {MAX_PACKET_BYTES}")
@@ -180,13 +204,15 @@ def _packed(
 
 
 def split(block: Block, limit: int, *, stamp_ns: int | None = None) -> list[bytes]:
-    """Packets of at most `limit` bytes that together carry `block`: one whole packet if it fits, else equal pieces.
+    """Packets of at most `limit` bytes that together carry `block`: one whole packet if it fits, else equal pieces,
+    which carry no motion.
 
     Raises ValueError when `limit` leaves no room for a piece of 1 byte or would need more than 32,767 pieces.
     """
     stamp = None if stamp_ns is None else stamp_ns % STAMP_MODULUS
     overhead = HEADER_BYTES + (0 if stamp is None else STAMP_BYTES)
-    if overhead + len(block.data) <= limit:
+    beside = len(block.motion) + (len(varint("len(motion)", len(block.motion))) if block.motion else 0)
+    if overhead + beside + len(block.data) <= limit:
         return [Packet.pack([block], stamp_ns=stamp_ns)]
     room = limit - overhead - 4
     if room < 1:

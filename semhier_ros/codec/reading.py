@@ -13,6 +13,7 @@ class Detection:
     nodes' names. scores: calibrated probability that an object of that node is there, one per level of the path.
     others: for each level of the path, what else it may be: (node index, calibrated probability), likeliest first, only
     what is worth mentioning. An object that the sender's budget passed over keeps a shorter path than its reading.
+    velocity: of its centre, pixels/s, where the sender told it.
     """
 
     id: int
@@ -21,6 +22,7 @@ class Detection:
     names: tuple[str, ...]
     scores: tuple[float, ...]
     others: tuple[tuple[tuple[int, float], ...], ...] = ()
+    velocity: tuple[float, float] | None = None
 
     def others_at(self, level: int) -> tuple[tuple[int, float], ...]:
         """What else it may be at `level`, or at the deepest level known above it."""

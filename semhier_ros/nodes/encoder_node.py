@@ -135,7 +135,7 @@ class EncoderNode(ManagedNode):
         if self.values.source == "images":
             self._pictures = None
             self._codec.encode(np.zeros((64, 64, 3), np.uint8))  # networks are compiled at their first use
-            return PictureMaker(self._codec, self._rgb_of)
+            return PictureMaker(self._codec, self._rgb_of, measure=self.values.motion == "on")
         if vision is None:
             raise ValueError("source: detections needs vision_msgs: apt install ros-$ROS_DISTRO-vision-msgs")
         if (self.values.detections_width > 0) != (self.values.detections_height > 0):

@@ -292,6 +292,13 @@ ENCODER = ParameterTable(
             low=0,
             high=256,
         ),
+        Parameter(
+            "motion",
+            "off",
+            "on: how camera and objects move is measured in every picture and sent with the coarse block"
+            " (docs/living.md); receivers older than this parameter refuse such packets.",
+            choices=("off", "on"),
+        ),
         Parameter("accept_requests", True, "Whether BlockRequests of receivers are honoured.", live=True),
         Parameter(
             "link.transport",

@@ -206,6 +206,7 @@ class MotionBank:
             raise ValueError("models: none, at least one expected")
         self.horizon, self._memory = horizon, memory
         values = np.array([[m.camera * width, m.own, m.growth, m.drift, m.speed, m.growing] for m in models])
+        self._steered = False
         self._livest = int(np.argmax([m.camera + m.own for m in models]))
         self._camera, self._own, self._growth, self._drift, self._speed, self._growing = values.T
         count = len(models)
@@ -277,6 +278,7 @@ class MotionBank:
 
     def predict(self, seconds: float) -> None:
         """Lets time pass."""
+        self._past.append((self._now, self._state, {name: row for row, name in enumerate(self._names)}))
         self._state = self._after(self._state, seconds)
         self._now += seconds
 
@@ -334,13 +336,17 @@ class MotionBank:
         if len(rows):
             self._state = _observed(self._state, _look(len(self), 1 + rows), seen.centre, seen.centre_variance)
             self._update_sides(rows, seen)
-        self._past.append((self._now, self._state, {name: row for row, name in enumerate(self._names)}))
 
     def steer(self, rows: Rows, velocities: Floats, variance: Floats) -> None:
         """Takes what the sender says of the velocities k,2 (pixels/s, variance k,2) of the objects `rows`."""
         if len(rows):
             look = _look(len(self), 1 + len(self) + rows)
             look[:, 0] = 1.0
+            if not self._steered:  # so far the camera was taken to begin at rest
+                self._steered = True
+                cov = self._state.cov.copy()
+                cov[:, :, 0, 0] += self._camera[:, None] ** 2
+                self._state = self._state._replace(cov=cov)
             self.place_shares.begin_with(self._livest)
             self._state = _observed(self._state, look, velocities, variance)
 

@@ -40,6 +40,8 @@ ANOTHER_GROUP = 6.0  # twice the nats that a pair of different groups costs
 JITTER, JITTER_PIXELS = 0.04, 0.5  # standard deviation of a detected centre, in shares of its side and in pixels
 SIDE_JITTER = 0.07  # standard deviation of the logarithm of a detected side
 CORRELATED_SECONDS = 0.05  # readings closer than this share their jitter
+TOLD_SIDES, TOLD_PIXELS = 0.1, 5.0
+"""Standard deviation of a velocity that the sender told, in sides/s and in pixels/s."""
 LEAST_SHOWN = 0.03  # probability below which an object is not shown, and forgotten at the next reading
 NEW_WEIGHT = 0.5  # of the newest reading in an object's averaged score
 
@@ -183,7 +185,22 @@ class LivingScene:
             self._objects.append(_Object(self._number, stamp_ns, stamp_ns, found.scores[0], shown))
             ids[found.id] = self._number
             self._number += 1
+        self._steer(detections, seen, ids)
         return ids
+
+    def _steer(self, detections: Sequence[Detection], seen: Seen, ids: dict[int, int]) -> None:
+        """Takes the velocities that the sender told of this frame's detections."""
+        rows = {item.number: row for row, item in enumerate(self._objects)}
+        told = [
+            (rows[ids[item.id]], place, item.velocity)
+            for place, item in enumerate(detections)
+            if item.velocity is not None and ids[item.id] in rows
+        ]
+        if told:
+            velocities = np.array([velocity for _, _, velocity in told])
+            sides = np.exp(seen.sides[[place for _, place, _ in told]])
+            variance = (TOLD_SIDES * sides) ** 2 + TOLD_PIXELS**2
+            self._bank.steer(np.array([row for row, _, _ in told], np.intp), velocities, variance)
 
     def _seen(self, detections: Sequence[Detection], seconds: float) -> Seen:
         """Detections as measurements with their variances."""

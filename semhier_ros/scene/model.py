@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.graphs import PictureParts
-from semhier_ros.codec.model import Detected, EncodeOptions, PictureRequest
+from semhier_ros.codec.model import Detected, EncodeOptions, PictureFlow, PictureRequest, WithMotion
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.codec.reading import Detection
 from semhier_ros.scene.backend import Backend
@@ -19,9 +19,16 @@ from semhier_ros.scene.detectors.names import LeafIndex
 from semhier_ros.scene.detectors.runtime import Detector
 from semhier_ros.scene.finders import DetectorFinder, Finder, OwnFinder
 from semhier_ros.scene.folder import SceneFolder
-from semhier_ros.scene.layout import SceneCode
+from semhier_ros.scene.layout import SceneCode, restore_boxes
+from semhier_ros.scene.motion import MotionEstimator
 from semhier_ros.scene.objects import Objects, code_objects, code_picture
 from semhier_ros.scene.reader import SceneReader, meaning_map
+from semhier_ros.scene.steering import read_motion, write_motion
+
+
+def _sides(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Roots of the areas of boxes n,4 (corners), at least a pixel."""
+    return np.sqrt(np.maximum(boxes[:, 2:] - boxes[:, :2], 1.0).prod(axis=1))
 
 
 class SceneModel:
@@ -104,6 +111,21 @@ class SceneModel:
     def motion(self) -> Motion:
         return Motion()
 
+    def flow(self) -> MotionEstimator:
+        return MotionEstimator()
+
+    def velocities(self, code: SceneCode, motion: bytes, size: tuple[int, int]) -> NDArray[np.float64]:
+        boxes = self._boxes(code, size)
+        moved = read_motion(motion, _sides(boxes), size)
+        return moved.camera.at((boxes[:, :2] + boxes[:, 2:]) / 2, size) + moved.own
+
+    def _boxes(self, code: SceneCode, size: tuple[int, int]) -> NDArray[np.float64]:
+        """Boxes n,4 (corners in pixels of a picture of `size`) as block 0 says them."""
+        boxes = restore_boxes(self.stream.layout, code.cells, code.sizes, code.offsets)
+        corners = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1)
+        placed = self._canvas(size).to_source((corners * self.stream.layout.stride).astype(np.float32))
+        return np.asarray(placed, np.float64).reshape(-1, 4)
+
     def check(self, options: EncodeOptions) -> None:
         if options.threshold is not None and not 0 < options.threshold < 1:
             raise ValueError(f"threshold: {options.threshold} is outside 0..1")
@@ -121,7 +143,9 @@ class SceneModel:
         moved = options.motion.update(objects.boxes) if options.motion is not None else None
         if image is None:
             blocks = min(blocks, self.semantic_blocks)
-        yield from self.encode_objects(objects, blocks, options.max_bytes, moved, lambda: self.analyse(image))
+        yield from self.encode_objects(
+            objects, blocks, options.max_bytes, moved, lambda: self.analyse(image), options.flow
+        )
 
     def find(
         self, image: NDArray[np.uint8] | None, threshold: float | None = None, detected: Detected | None = None
@@ -152,15 +176,18 @@ class SceneModel:
         max_bytes: int | None,
         moved: NDArray[np.float64] | None,
         latents: Callable[[], NDArray[np.float32]],
+        flow: PictureFlow | None = None,
     ) -> Iterator[bytes]:
         """The first `blocks` blocks of a scene with these objects, each made when it is asked for.
 
         max_bytes: as in EncodeOptions. moved: how much each object moved (`Motion.update`), None: not at all. latents:
-        gives the picture's latents (`analyse`), called when the first picture block is asked for.
+        gives the picture's latents (`analyse`), called when the first picture block is asked for. flow: how they move;
+        block 0 is then `WithMotion`, and its motion part is within `max_bytes` too where that leaves room for it.
         """
         code = code_objects(self.stream, self.folder.projection, objects, blocks)
         if max_bytes is not None:
-            code = pare(self.stream, code, importance(self.stream.layout, objects, moved), max_bytes)
+            room = max_bytes if flow is None else max(1, max_bytes - len(self.motion_part(code, flow)))
+            code = pare(self.stream, code, importance(self.stream.layout, objects, moved), room)
         for index in range(blocks):
             if len(code) and 0 < index < self.semantic_blocks and not code.refined(index).any():
                 return
@@ -168,7 +195,20 @@ class SceneModel:
                 picture = latents()
             if index >= self.semantic_blocks:
                 code_picture(self.stream, picture, code, index - self.semantic_blocks + 1)
-            yield self.stream.encode(index, code)
+            data = self.stream.encode(index, code)
+            if index == 0 and flow is not None and (motion := self.motion_part(code, flow)):
+                data = WithMotion(data)
+                data.motion = motion
+            yield data
+
+    def motion_part(self, code: SceneCode, flow: PictureFlow) -> bytes:
+        """What is known of how the objects of a code and the camera move, as a motion part; empty for nothing."""
+        size = flow.size
+        if size is None:
+            return b""
+        boxes = self._boxes(code, size)
+        moved = flow.measure(boxes)
+        return b"" if moved is None else write_motion(moved, _sides(boxes))
 
     def decode(self, index: int, data: bytes, code: SceneCode | None) -> SceneCode:
         return self.stream.decode(index, data, code)

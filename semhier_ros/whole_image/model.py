@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.model import EncodeOptions, PictureRequest
+from semhier_ros.codec.packet import PacketError
 from semhier_ros.codec.reading import Detection
 from semhier_ros.whole_image.backend import ImageBackend
 from semhier_ros.whole_image.encoder import code_image
@@ -40,6 +42,12 @@ class WholeImageModel:
 
     def motion(self) -> None:
         return None
+
+    def flow(self) -> None:
+        return None
+
+    def velocities(self, code: Any, motion: bytes, size: tuple[int, int]) -> NDArray[np.float64]:
+        raise PacketError(f"motion: model {self.name} reads whole pictures, which hold no objects that move")
 
     def check(self, options: EncodeOptions) -> None:
         most = len(self.stream.layout.steps) - 1

@@ -90,7 +90,6 @@ def test_pack_refuses_what_does_not_belong_together() -> None:
     [
         ("2000beef0007aabb", "byte 0: packet version 2, this release reads version 1"),
         ("0000beef0007aabb", "version 0"),
-        ("1400beef0007aabb", "byte 0: unknown flags 0x4"),
         ("1800beef0007aabb", "unknown flags 0x8"),
         ("10f1beef000700", "byte 1: 2 blocks from index 15, the last index is 15"),
         ("1100beef0007aabbccdd", "byte 6: the stamp ends after the packet"),
@@ -231,3 +230,34 @@ def test_stamps_are_restored_within_nine_minutes(stamp_ns: int, offset: int) -> 
     assert restore_stamp(stamp_ns % 2**40, stamp_ns + offset + 1) == stamp_ns
     with pytest.raises(ValueError, match="low40"):
         restore_stamp(2**40, stamp_ns)
+
+
+def test_a_motion_part_travels_before_the_blocks_and_changes_nothing_else() -> None:
+    blocks = [Block(0xBEEF, 513, 0, bytes.fromhex("e000007ffdb9"), b"\x93\x40"), block(1, b"\x80", 513)]
+    data = Packet.pack(blocks, stamp_ns=1_700_000_000_000_000_000)
+    assert data.hex() == "1501beef0201fe362a000002069340e000007ffdb980" + with_crc(data[:-4])[-4:].hex()
+    packet = Packet.parse(data)
+    assert packet.blocks == tuple(blocks)
+    assert packet.to_bytes() == data
+    assert split(blocks[0], 200) == [Packet.pack(blocks[:1])]
+    plain = Packet.pack([block(0, bytes.fromhex("e000007ffdb9"), 513)])
+    assert len(Packet.pack(blocks[:1])) == len(plain) + 3
+
+
+def test_motion_is_refused_where_it_cannot_be() -> None:
+    with pytest.raises(ValueError, match="index of a block with motion: 1"):
+        Block(1, 2, 1, b"x", b"m")
+    with pytest.raises(ValueError, match=r"len\(motion\): 1024"):
+        Block(1, 2, 0, b"x", bytes(1024))
+    for body, message in (
+        ("1410beef0201016d78", "motion goes with a whole block 0"),
+        ("1400beef020100", "motion part of 0 bytes"),
+        ("1400beef0201056d78", "motion of 5 exceed the 2 bytes left"),
+        ("1600beef0201000201016d78", "motion goes with a whole block 0"),
+        ("1400beef0201", "length of the motion part is missing"),
+    ):
+        with pytest.raises(PacketError, match=message):
+            Packet.parse(with_crc(bytes.fromhex(body)))
+    whole = split(Block(1, 2, 0, bytes(500), b"motion"), 200)
+    assert len(whole) > 1
+    assert all(not Packet.parse(piece).blocks[0].motion for piece in whole)

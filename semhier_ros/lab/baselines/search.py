@@ -128,6 +128,7 @@ def make_stream(
     *,
     max_rate: float = 0.0,
     finest: int | None = None,
+    motion: bool = False,
     finalists: int = FINALISTS,
     search_costs: Costs | None = None,
     progress: Callable[[float], None] | None = None,
@@ -140,7 +141,7 @@ def make_stream(
     """
     check_codecs([name])
     if name == "semhier":
-        return SemhierStream(reader, costs, max_rate=max_rate, finest=finest)
+        return SemhierStream(reader, costs, max_rate=max_rate, finest=finest, motion=motion)
     if name == "answer":
         return AnswerStream(reader, costs, max_rate=max_rate)
     search = _Search(reader, search_costs or costs, cameras, link, rate, max_rate, progress or (lambda share: None))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from semhier_ros.camera.decoder_end import DecoderEnd, Output
 from semhier_ros.camera.encoder_end import BlocksMaker, EncoderEnd, EncoderSettings, Job, Opened
+from semhier_ros.codec.model import PictureFlow
 from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.lab.replay.base import Answer, Camera, Costs, Sent, Tap, TimedCamera, Waiting, link_counts
@@ -255,26 +256,37 @@ class StoredMaker:
     """`BlocksMaker` whose sources are a camera's frame numbers: the blocks that `PictureMaker` with a memory of motion
     makes, of frames that are encoded once."""
 
-    def __init__(self, reader: Reader, camera: Camera) -> None:
+    def __init__(self, reader: Reader, camera: Camera, motion: bool = False) -> None:
         codec = reader.codec
         self._reader, self._camera = reader, camera
+        self._flow = codec.flow() if motion else None
         self.name, self.stream_hash, self.model_hash = codec.name, codec.stream_hash, codec.model_hash
         self.block_names, self.semantic_blocks = reader.block_names, reader.semantic_blocks
         self._objects = SceneObjects(reader, camera)
         self._before: int | None = None
 
+    def watch(self, source: int, stamp_ns: int) -> None:
+        """As `PictureMaker.watch`."""
+        if self._flow is not None:
+            self._flow.watch(self._camera.image(source), stamp_ns)
+
     def open(self, source: int, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
         before, self._before = self._before, source
+        flow = None if self._flow is None else self._flow.of(stamp_ns)
         if max_bytes is None:
-            return Opened(self._camera.size, self._whole(source, frame))
-        return Opened(self._camera.size, self._pared(source, frame, max_bytes, before))
+            return Opened(self._camera.size, self._whole(source, frame, flow))
+        return Opened(self._camera.size, self._pared(source, frame, max_bytes, before, flow))
 
-    def _whole(self, number: int, frame: int) -> Iterator[Block]:
+    def _whole(self, number: int, frame: int, flow: PictureFlow | None) -> Iterator[Block]:
+        model: Any = self._reader.codec.model
         for index in range(len(self.block_names)):
             data = self._reader.encoded(self._camera, number, index >= self.semantic_blocks).blocks[index]
-            yield Block(self._reader.codec.stream_tag, frame, index, data)
+            motion = b"" if index or flow is None else model.motion_part(model.decode(0, data, None), flow)
+            yield Block(self._reader.codec.stream_tag, frame, index, data, motion)
 
-    def _pared(self, number: int, frame: int, max_bytes: int, before: int | None) -> Iterator[Block]:
+    def _pared(
+        self, number: int, frame: int, max_bytes: int, before: int | None, flow: PictureFlow | None
+    ) -> Iterator[Block]:
         codec, image = self._reader.codec, lambda: self._camera.image(number)
         if not hasattr(codec.model, "encode_objects"):
             yield from codec.encode_stepwise(image(), frame=frame, max_bytes=max_bytes)
@@ -282,12 +294,15 @@ class StoredMaker:
         model: Any = codec.model
         objects = self._objects(number)
         moved = self._objects.moved(number, before)
-        made = model.encode_objects(objects, len(self.block_names), max_bytes, moved, lambda: model.analyse(image()))
+        made = model.encode_objects(
+            objects, len(self.block_names), max_bytes, moved, lambda: model.analyse(image()), flow
+        )
         yield from codec.bounded(made, frame, max_bytes)
 
 
 class SemhierStream:
-    """Our own stream: blocks, coarse meaning first. `finest`: the last block that is sent (None: all)."""
+    """Our own stream: blocks, coarse meaning first. `finest`: the last block that is sent (None: all). `motion`: it
+    says how camera and objects move."""
 
     name = "semhier"
 
@@ -298,8 +313,9 @@ class SemhierStream:
         *,
         max_rate: float = 0.0,
         finest: int | None = None,
+        motion: bool = False,
     ) -> None:
-        self._reader, self._costs, self._max_rate = reader, costs, max_rate
+        self._reader, self._costs, self._max_rate, self._motion = reader, costs, max_rate, motion
         self._finest = len(reader.block_names) - 1 if finest is None else finest
 
     @property
@@ -308,7 +324,8 @@ class SemhierStream:
         most = (
             f"at most {self._max_rate:g} frames/s" if self._max_rate else "every frame that encoder and link can take"
         )
-        return f"{self._reader.codec.name}, blocks to {self._reader.block_names[self._finest]}, {most}"
+        moving = ", with motion" if self._motion else ""
+        return f"{self._reader.codec.name}, blocks to {self._reader.block_names[self._finest]}, {most}{moving}"
 
     def session(
         self, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None = None
@@ -316,7 +333,7 @@ class SemhierStream:
         """Both ends of all cameras, and the link between them."""
         reader, costs = self._reader, self._costs
         ends = Ends(
-            [StoredMaker(reader, camera) for camera in cameras],
+            [StoredMaker(reader, camera, self._motion) for camera in cameras],
             reader.remembering,
             default_policies(len(reader.block_names), reader.semantic_blocks),
             costs.semantic,

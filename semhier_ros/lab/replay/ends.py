@@ -76,8 +76,8 @@ def pictures_of(plan: dict[str, Any]) -> FrameStream:
 class _Maker(PictureMaker):
     """Blocks of a camera's frames, by number; of those in `made` as they were encoded before."""
 
-    def __init__(self, codec: Any, camera: Any, made: dict[str, list[Block]]) -> None:
-        super().__init__(codec, camera.image)
+    def __init__(self, codec: Any, camera: Any, made: dict[str, list[Block]], motion: bool = False) -> None:
+        super().__init__(codec, camera.image, measure=motion)
         self._camera, self._made = camera, made
 
     def open(self, source: int, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
@@ -113,7 +113,7 @@ def makers_of(plan: dict[str, Any], cameras: Sequence[Any]) -> list[Any]:
         for camera in cameras:
             for number in range(min(len(camera), camera.distinct)):
                 made.setdefault(camera.key(number), codec.encode(camera.image(number)))
-    return [_Maker(codec, camera, made) for camera in cameras]
+    return [_Maker(codec, camera, made, bool(plan.get("motion"))) for camera in cameras]
 
 
 def send_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:

@@ -78,6 +78,9 @@ class _Remembering:
     def picture(self, code: _Prefix, prefix: int, size: tuple[int, int]) -> Picture:
         return np.asarray(self._model.picture(self.whole(code.blocks), prefix, size))
 
+    def velocities(self, code: _Prefix, motion: bytes, size: tuple[int, int]) -> np.ndarray:
+        return np.asarray(self._model.velocities(self.whole(code.blocks[:1]), motion, size))
+
     def whole(self, blocks: Sequence[bytes]) -> Any:
         """The model's own code of a prefix."""
         code = None

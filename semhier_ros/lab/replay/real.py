@@ -149,6 +149,7 @@ def _drive_nodes(result: Result, out: Path, tell: Tell) -> Recording:
                 "model": task.model,
                 **model,
                 "max_rate": task.max_rate,
+                "motion": "on" if task.motion else "off",
                 "link.transport": "zenoh",
                 "link.budget_kbit": result.rate * 8 / 1000,
                 "link.zenoh.listen": [""],

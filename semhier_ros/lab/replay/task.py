@@ -23,9 +23,10 @@ LINK_HELP = "rate, one-way delay, loss, then burst4, jitter10ms, queue8kB, outag
 @dataclass(frozen=True, slots=True)
 class Task:
     """What is asked for. `link` in words; `costs` None: measured here; `labels` None: agreement.
-    `forecast`: every codec's readings are also foretold to each instant, and scored. `ground`: the camera's height in
-    metres and how many degrees it looks down, None where nobody says it; `lens`: its focal lengths and centre in
-    pixels, None where the footage says them: for the report's view from above."""
+    `forecast`: every codec's readings are also foretold to each instant, and scored. `motion`: our stream says how
+    camera and objects move. `ground`: the camera's height in metres and how many degrees it looks down, None where
+    nobody says it; `lens`: its focal lengths and centre in pixels, None where the footage says them: for the report's
+    view from above."""
 
     bags: tuple[Path, ...]
     link: str
@@ -41,6 +42,7 @@ class Task:
     frame_rate: float | None = None
     finalists: int = FINALISTS
     forecast: bool = True
+    motion: bool = False
     cache: Path | None = None
     ground: tuple[float, float] | None = None
     lens: tuple[float, float, float, float] | None = None
@@ -91,6 +93,12 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("on", "off"),
         default="on",
         help="score every codec's readings foretold to each instant too, see docs/living.md (%(default)s)",
+    )
+    parser.add_argument(
+        "--motion",
+        choices=("on", "off"),
+        default="off",
+        help="our stream says how camera and objects move, see docs/living.md (%(default)s)",
     )
     parser.add_argument(
         "--ground",
@@ -153,6 +161,7 @@ def task_of(options: argparse.Namespace, link: str, model: str) -> Task:
         max_rate=options.max_rate,
         finest=options.finest,
         forecast=options.forecast == "on",
+        motion=options.motion == "on",
         seconds=options.seconds,
         frame_rate=options.fps,
         finalists=options.finalists,

@@ -208,6 +208,7 @@ def search_stream(result: Result, name: str, progress: Callable[[float], None]) 
         result.rate,
         max_rate=task.max_rate,
         finest=task.finest,
+        motion=task.motion,
         finalists=task.finalists,
         search_costs=task.costs or Costs(),
         progress=progress,

@@ -35,7 +35,7 @@ class Unit:
         self.block = block
         self.submitted = submitted
         self.due = due
-        self.size = len(block.data)
+        self.size = len(block.data) + len(getattr(block, "motion", b""))
         self.pieces: list[bytes] | None = None
         self.next_piece = 0
         self.rank = 2 * index + (copy > 0)
