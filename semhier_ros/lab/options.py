@@ -8,6 +8,7 @@ from typing import Any
 
 from semhier_ros.api import Codec
 from semhier_ros.command import CommandError
+from semhier_ros.lab.provenance import provenance
 from semhier_ros.whole_file import write_whole
 
 
@@ -32,8 +33,11 @@ def check_range(name: str, value: float | None, low: float, high: float) -> None
 
 
 def finish(result: dict[str, Any], path: Path | None, table: str = "") -> int:
-    """Writes the result to `path` and prints the `table` for people; without a path prints the result. Returns 0."""
-    text = json.dumps(result, indent=1)
+    """Writes the result to `path` and prints the `table` for people; without a path prints the result. Returns 0.
+
+    The result says under `measured` where it comes from.
+    """
+    text = json.dumps({**result, "measured": provenance()}, indent=1)
     if path is None:
         print(text)
         return 0

@@ -13,14 +13,8 @@ A file whose model is not the installed one any more gives no table: its page sa
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import re
-import shlex
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +22,7 @@ from typing import Any
 
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError
+from semhier_ros.lab.provenance import provenance
 from semhier_ros.lab.studies.tables import TABLES, ResultsError, Table
 from semhier_ros.paths import models_dir
 from semhier_ros.whole_file import write_whole
@@ -41,58 +36,27 @@ def record(path: Path, study: str, figures: Mapping[str, Any], tables: Sequence[
 
     Raises OSError when the file cannot be written.
     """
-    command = shlex.join(["semhier", *sys.argv[1:]])
-    keep(path, study, command, figures, tables, {one.name: one.model_hash for one in models})
+    keep(path, study, provenance(), figures, tables, {one.name: one.model_hash for one in models})
 
 
 def keep(
-    path: Path, study: str, command: str, figures: Any, tables: Sequence[Table], models: Mapping[str, str]
+    path: Path, study: str, source: Mapping[str, Any], figures: Any, tables: Sequence[Table], models: Mapping[str, str]
 ) -> None:
     """Writes figures and tables of `study` to `path`, with where they come from.
 
-    command: what measured them. models: the model hash of each model that was measured, by name. Raises OSError when
-    the file cannot be written.
+    source: as `provenance` gives it. models: the model hash of each model that was measured, by name. Raises OSError
+    when the file cannot be written.
     """
     whole = {
         "format": FORMAT,
         "study": study,
-        "command": command,
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "commit": commit(),
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
+        **source,
         "models": {name: {"model_hash": value} for name, value in models.items()},
         "tables": [asdict(table) for table in tables],
         "figures": figures,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
-
-
-def processor() -> str:
-    """The processor's name and those of its instruction sets that matter to our networks' speed."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return platform.processor() or platform.machine()
-    name = re.search(r"^model name\s*:\s*(.*)$", text, re.MULTILINE)
-    flags = set(re.findall(r"avx2|avx512f|avx512_bf16|amx_bf16|asimd", text))
-    return " ".join([name.group(1).strip() if name else platform.machine(), *(f"+{flag}" for flag in sorted(flags))])
-
-
-def commit() -> str:
-    """The commit of this checkout, with a `+` where files differ from it; empty outside a checkout."""
-    here = Path(__file__).resolve().parent
-
-    def git(*words: str) -> str:
-        try:
-            return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return ""
-
-    name = git("rev-parse", "--short=10", "HEAD")
-    return name + ("+" if name and git("status", "--porcelain", "--untracked-files=no") else "")
 
 
 @dataclass(frozen=True)
@@ -177,22 +141,36 @@ def write(folder: Path, out: Path, documents: Sequence[Path], check: bool = Fals
 
 
 def add(text: str, command: str, folder: Path) -> None:
-    """Takes a study's result into `folder`. text: `STUDY=FILE`. Raises ResultsError."""
+    """Takes a study's result into `folder`. text: `STUDY=FILE`. command: shown in place of the one that the file holds.
+
+    Raises ResultsError.
+    """
     name, _, file = text.partition("=")
     study = name.partition("-")[0]  # speed-road and speed-imagenet are two results of one study
-    if study not in TABLES:
-        raise ResultsError(f"--add {text}: no study {study!r}; one of {', '.join(TABLES)} expected")
-    if not command:
-        raise ResultsError(f"--add {text}: --command has to say what measured it")
     try:
         result = json.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ResultsError(f"--add {text}: no result of {study} ({type(error).__name__}: {error})") from error
+    if isinstance(result, dict) and {"format", "study", "tables"} <= set(result):  # what `record` wrote
+        found = read(Path(file), installed_hashes())
+        source = {**found.source, "command": command or found.source["command"]}
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / f"{name}.json", json.dumps(source, indent=1, ensure_ascii=False) + "\n")
+        return
+    if study not in TABLES:
+        raise ResultsError(f"--add {text}: no study {study!r}; one of {', '.join(TABLES)} expected")
+    source = result.pop("measured", None) if isinstance(result, dict) else None
+    if not source and not command:
+        raise ResultsError(f"--add {text}: the file does not say what measured it; give --command")
+    try:
         tables = TABLES[study](result)
-    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ResultsError(f"--add {text}: no result of {study} ({type(error).__name__}: {error})") from error
     rows = result if isinstance(result, list) else [result]
     known = installed_hashes()
     models = {str(row["model"]): known.get(str(row["model"]), "") for row in rows if isinstance(row.get("model"), str)}
-    keep(folder / f"{name}.json", name, command, result, tables, models)
+    source = source or provenance()
+    keep(folder / f"{name}.json", name, {**source, "command": command or source["command"]}, result, tables, models)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -209,18 +187,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "documents",
         type=Path,
         nargs="*",
-        default=[Path("README.md"), *sorted(Path("docs").glob("*.md"))],
+        default=[Path("README.md"), *sorted(Path("docs").glob("*.md")), *sorted(Path("models").glob("*/README.md"))],
         metavar="DOCUMENT",
-        help="documents whose marked places are filled (README.md and docs/*.md)",
+        help="documents whose marked places are filled (README.md, docs/*.md, models/*/README.md)",
     )
     parser.add_argument(
         "--add",
         action="append",
         default=[],
         metavar="STUDY=FILE",
-        help="take in what `semhier measure STUDY --json FILE` wrote here and now, or a sweep's table.json as `replay`",
+        help="take in what `semhier measure STUDY --json FILE` wrote, or a sweep's table.json as `replay`",
     )
-    parser.add_argument("--command", dest="measured_by", default="", metavar="TEXT", help="what measured it")
+    parser.add_argument("--command", dest="measured_by", default="", metavar="TEXT", help="say that this measured it")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where something would change")
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from semhier_ros.lab import results
+from semhier_ros.lab.options import finish
+from semhier_ros.lab.provenance import provenance
 from semhier_ros.lab.results import add, fill, keep, read, write
 from semhier_ros.lab.studies.tables import ResultsError, Table
 
@@ -17,8 +19,8 @@ TABLE = Table("main", "What arrives", ("link", "share", "bytes"), [["64kbit", 0.
 @pytest.fixture
 def figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(results, "installed_hashes", lambda: {"road": "abc"})
-    command = "semhier measure link --json 'a b.json'"
-    keep(tmp_path / "figures" / "link.json", "link", command, {"raw": [1, 2]}, [TABLE], {"road": "abc"})
+    source = {**provenance(), "command": "semhier measure link --json 'a b.json'"}
+    keep(tmp_path / "figures" / "link.json", "link", source, {"raw": [1, 2]}, [TABLE], {"road": "abc"})
     return tmp_path / "figures"
 
 
@@ -75,8 +77,9 @@ def test_a_studys_result_is_taken_in_with_its_tables(figures: Path, tmp_path: Pa
     page = read(figures / "scheduler.json", {}).page()
     assert "| 31,000 | 9,000 |" in page
     for text, command, words in (
-        ("nothing=x", "c", "no study 'nothing'"),
-        (f"scheduler={tmp_path / 's.json'}", "", "--command has to say"),
+        (f"nothing={tmp_path / 's.json'}", "c", "no study 'nothing'"),
+        ("memory=x", "c", "no result of memory .FileNotFoundError"),
+        (f"scheduler={tmp_path / 's.json'}", "", "the file does not say what measured it"),
         (f"memory={tmp_path / 's.json'}", "c", "no result of memory"),
     ):
         with pytest.raises(ResultsError, match=words):
@@ -85,6 +88,22 @@ def test_a_studys_result_is_taken_in_with_its_tables(figures: Path, tmp_path: Pa
 
 def test_the_documents_hold_what_the_figures_say() -> None:
     root = Path(__file__).resolve().parents[2]
-    documents = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    documents = [
+        root / "README.md",
+        *sorted((root / "docs").glob("*.md")),
+        *sorted((root / "models").glob("*/README.md")),
+    ]
     differing = write(root / "docs" / "results" / "figures", root / "docs" / "results", documents, check=True)
     assert not differing, "run `semhier results`"
+
+
+def test_a_result_itself_says_what_measured_it(figures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["semhier", "measure", "scheduler", "--json", "s.json"])
+    finish({"blocks_per_s": 31000.4, "datagrams_per_s": 9000}, tmp_path / "s.json")
+    add(f"scheduler={tmp_path / 's.json'}", "", figures)
+    page = read(figures / "scheduler.json", {}).page()
+    assert "    semhier measure scheduler --json s.json\n" in page
+    add(f"scheduler={tmp_path / 's.json'}", "semhier measure scheduler", figures)
+    assert "    semhier measure scheduler\n" in read(figures / "scheduler.json", {}).page()
+    add(f"link={figures / 'link.json'}", "semhier measure link", tmp_path / "again")
+    assert read(tmp_path / "again" / "link.json", {"road": "abc"}).tables["main"].head[0] == "link"

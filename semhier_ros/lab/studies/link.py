@@ -32,13 +32,13 @@ from semhier_ros.lab.interrupts import stop_signals
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.processes import ChildError, Supervisor
 from semhier_ros.lab.progress import Stages
+from semhier_ros.lab.provenance import processor
 from semhier_ros.lab.replay.base import Answer, Costs
 from semhier_ros.lab.replay.ends import BLOCKS, answers_of, pictures_of, read_log
 from semhier_ros.lab.replay.pair import Pair
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store
 from semhier_ros.lab.replay.task import BUDGET_SHARE
-from semhier_ros.lab.results import processor
 from semhier_ros.lab.scoring.streaming import Matching
 from semhier_ros.lab.studies.tables import shown
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
