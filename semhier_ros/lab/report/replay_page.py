@@ -22,12 +22,12 @@ from markupsafe import Markup
 from semhier_ros.camera.drawing import LEVEL_COLOURS
 from semhier_ros.codec.packet import Block
 from semhier_ros.codec.reading import Detection
+from semhier_ros.lab.provenance import processor
 from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.replay.measures import first_ready, split_cameras
 from semhier_ros.lab.replay.work import SENT_MORE_THAN_ANSWER, Result, ceiling_of
 from semhier_ros.lab.report import plots
 from semhier_ros.lab.report.page import link_words, milliseconds, percent, render_page, webp
-from semhier_ros.lab.results import processor
 from semhier_ros.lab.scoring.figures import percentile
 from semhier_ros.lab.scoring.streaming import newest_at
 from semhier_ros.whole_file import write_whole
