@@ -83,7 +83,7 @@ class Result:
             lines += [f"These figures are of another {' and '.join(self.stale)}: run the command above again.", ""]
             return "\n".join(lines)
         lines += [self.stamp(), ""]
-        for table in self.tables.values():
+        for table in (each for each in self.tables.values() if each.whole):
             lines += [f"## {table.title}", "", table.markdown()]
         return "\n".join(lines)
 
@@ -153,9 +153,9 @@ def add(text: str, command: str, folder: Path) -> None:
         raise ResultsError(f"--add {text}: no result of {study} ({type(error).__name__}: {error})") from error
     if isinstance(result, dict) and {"format", "study", "tables"} <= set(result):  # what `record` wrote
         found = read(Path(file), installed_hashes())
-        source = {**found.source, "command": command or found.source["command"]}
+        whole = {**found.source, "command": command or found.source["command"]}
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / f"{name}.json", json.dumps(source, indent=1, ensure_ascii=False) + "\n")
+        write_whole(folder / f"{name}.json", json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
         return
     if study not in TABLES:
         raise ResultsError(f"--add {text}: no study {study!r}; one of {', '.join(TABLES)} expected")

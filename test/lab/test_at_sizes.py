@@ -70,7 +70,9 @@ def test_the_tables_have_a_line_for_every_codec_and_size() -> None:
         return {"L0": row["psnr"] > 20, "psnr": row["psnr"]}
 
     found = at_sizes({"semhier": photos(0.2), "webp": photos(0, seed=2)}, measures, [100, 300])
-    reached, leads = sizes(found)
+    tables = {table.name: table for table in sizes(found)}
+    reached, leads = tables["sizes"], tables["leads"]
+    assert not tables["brief"].whole
     assert reached.head == ("codec", "bytes", "L0, %", "psnr, dB")
     assert [row[:2] for row in reached.rows] == [["semhier", 100], ["webp", 100], ["semhier", 300], ["webp", 300]]
     assert reached.rows[0][2:] == [None, None]

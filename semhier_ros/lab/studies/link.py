@@ -203,7 +203,7 @@ class Bench:
         return self.folder / "made.sqlite"
 
     def jobs(self) -> list[tuple[Row, tuple[str, ...], int]]:
-        """(row, codecs that run at the same time, run number) of everything not measured yet; the model runs alone."""
+        """(row, the codec, run number) of everything not measured yet; none slows another by running beside it."""
         done = {(part["link"], part["seconds"], part["codec"], part["run"]) for part in self.known}
         jobs: list[tuple[Row, tuple[str, ...], int]] = []
         for number in range(self.options.runs):
@@ -212,8 +212,7 @@ class Bench:
                 missing = [
                     name for name in self.codecs if name in able and (row.name, row.seconds, name, number) not in done
                 ]
-                others = tuple(name for name in missing if name != "semhier")
-                jobs += [(row, group, number) for group in (("semhier",) * ("semhier" in missing), others) if group]
+                jobs += [(row, (name,), number) for name in missing]
         return jobs
 
     @staticmethod

@@ -24,13 +24,17 @@ class ResultsError(ValueError):
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a study. `name` is unique within its study; a cell of None shows as a dash. `note` stands below."""
+    """A table of a study. `name` is unique within its study; a cell of None shows as a dash. `note` stands below.
+
+    `whole`: False for an excerpt, which documents may show and the study's own page does not.
+    """
 
     name: str
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     note: str = ""
+    whole: bool = True
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -89,7 +93,18 @@ def detection(result: Result) -> list[Table]:
     if more:
         tables.append(Table("points", "Other operating points, those best at something", head, more))
     title = f"Bytes for AP50 within {NEARLY:g} of the detector's own"
-    return [*tables, Table("needed", title, ("", *levels), needed)]
+    brief = [row for row in shown if str(row[0]).startswith(OWN)] + shown[-1:]
+    for name, points in result["codecs"].items():
+        if name not in OWN:
+            enough = [row for row in points if row["ap50"][levels[0]] >= whole["ap50"][levels[0]] - NEARLY]
+            row = min(enough, key=lambda row: float(row["payload_bytes_mean"])) if enough else None
+            scores = [_three(row["ap50"].get(level)) for level in levels] if row else [None] * len(levels)
+            brief.append([f"{name}, as {levels[0]} needs it", row and round(row["payload_bytes_mean"]), *scores])
+    return [
+        *tables,
+        Table("needed", title, ("", *levels), needed),
+        Table("brief", "Scenes in brief", head, brief, note, whole=False),
+    ]
 
 
 def _asked(row: Result) -> tuple[Any, ...]:
@@ -161,6 +176,9 @@ def sizes(found: Mapping[str, Sequence[Result]]) -> list[Table]:
             note = f"Each codec along the frontier of its scales and qualities. {BRACKETS}"
             head = ("codec", "bytes", *(f"{key}, dB" if key == "psnr" else f"{key}, %" for key in measures))
             tables.append(Table(name, title, head, cells, note))
+            if name == "sizes":
+                middle = [row for row in cells if row[1] in sorted({int(str(each[1])) for each in cells})[1:3]]
+                tables.append(Table("brief", "Pictures in brief", head, middle, note, whole=False))
     return tables
 
 
@@ -182,24 +200,38 @@ def link(result: Result) -> list[Table]:
     """What arrives over thin links, `answer` and pictures beside."""
     rows: list[list[Cell]] = []
     for row in result["rows"]:
-        late = row["coarse_ms"]
+        late, encode = row["coarse_ms"], row.get("encode_ms", {}).get("p50")
+        of_sent = row.get("coarse_share_of_sent")
         rows.append(
             [
                 row["link"],
                 row["codec"],
                 row["runs"],
                 f"{100 * row['coarse_share']:.1f} %",
+                None if of_sent is None else f"{100 * of_sent:.1f} %",
                 " / ".join("–" if late[name] is None else f"{late[name]:.0f}" for name in ("p50", "p95", "max")),
+                None if encode is None else f"{encode:.0f}",
                 round(row["wire_bytes_per_s"]),
                 _three(row["coarse_ap50"]),
             ]
         )
-    head = ("link", "codec", "runs", "frames with a coarse reading", "stamp to coarse, p50 / p95 / max ms")
+    head = (
+        "link",
+        "codec",
+        "runs",
+        "frames with a coarse reading",
+        "of those sent",
+        "stamp to coarse, p50 / p95 / max ms",
+    )
     note = (
         "Medians over the runs. Agreement: AP50 of what arrived with the detector's reading of the uncompressed frame."
     )
-    columns = (*head, "bytes/s on the wire", "agreement")
-    return [Table("coarse", "Over thin links, real processes", columns, rows, note)]
+    columns = (*head, "of it encoding, ms", "bytes/s on the wire", "agreement")
+    first = [row for row in rows if row[0] in (rows[0][0], "16kbit,150ms")]
+    return [
+        Table("coarse", "Over thin links, real processes", columns, rows, note),
+        Table("brief", "Over thin links in brief", columns, first, note, whole=False),
+    ]
 
 
 def replay(rows: Sequence[Result]) -> list[Table]:
@@ -223,7 +255,7 @@ def replay(rows: Sequence[Result]) -> list[Table]:
 
 def shown(study: str, result: Any) -> str:
     """A study's tables as a terminal shows them."""
-    return "\n".join(table.text() for table in TABLES[study](result))
+    return "\n".join(table.text() for table in TABLES[study](result) if table.whole)
 
 
 def _margin(found: Result | None) -> Cell:
@@ -243,7 +275,11 @@ def speed(result: Result) -> list[Table]:
     head = ("", "ms", "times JPEG", "times the network's pass")
     note = f"One core, {result['size']}, networks in {result['precision']}, medians over {result['frames']} frames. "
     note += f"Ratios in pairs, to libjpeg-turbo at quality {result['jpeg_quality']} on the same frames."
-    return [Table(result["model"], f"Speed of model {result['model']}", head, rows, note)]
+    first = [row for row in rows if row[0] in ("network", "encode semantic", "decode level 0", "picture")]
+    return [
+        Table("stages", f"Speed of model {result['model']}", head, rows, note),
+        Table("brief", f"Speed of model {result['model']} in brief", head, first, note, whole=False),
+    ]
 
 
 def memory(result: Result) -> list[Table]:
