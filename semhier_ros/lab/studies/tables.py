@@ -99,12 +99,33 @@ def detection(result: Result) -> list[Table]:
             enough = [row for row in points if row["ap50"][levels[0]] >= whole["ap50"][levels[0]] - NEARLY]
             row = min(enough, key=lambda row: float(row["payload_bytes_mean"])) if enough else None
             scores = [_three(row["ap50"].get(level)) for level in levels] if row else [None] * len(levels)
-            brief.append([f"{name}, as {levels[0]} needs it", row and round(row["payload_bytes_mean"]), *scores])
+            brief.append(
+                [f"{name}, as good at {levels[0]}", round(row["payload_bytes_mean"]) if row else "never", *scores]
+            )
     return [
         *tables,
         Table("needed", title, ("", *levels), needed),
-        Table("brief", "Scenes in brief", head, brief, note, whole=False),
+        *_by_node(whole, result["codecs"].get("semhier", ())),
+        Table("brief", "Scenes in brief", head, brief, f"{note} As good: within {NEARLY:g}.", whole=False),
     ]
+
+
+def _by_node(whole: Result, ours: Sequence[Result]) -> list[Table]:
+    """AP50 of every node of the tree and of every size of object: the detector's, and ours after the last prefix."""
+    named = [row for row in ours if _asked(row) == _asked(ours[0]) and not str(row["block"]).startswith("picture")]
+    if not named:
+        return []
+    last = named[-1]
+    tables = []
+    for name, title, key in (("nodes", "By node", "ap50_by_class"), ("by_size", "By size of object", "ap50_by_size")):
+        rows: list[list[Cell]] = [
+            [level, each, _three(value), _three(last[key].get(level, {}).get(each))]
+            for level, values in whole[key].items()
+            for each, value in values.items()
+        ]
+        head = ("level", "", "the detector, nothing coded", f"semhier, prefix {last['prefix']}")
+        tables.append(Table(name, f"{title}: AP50", head, rows))
+    return tables
 
 
 def _asked(row: Result) -> tuple[Any, ...]:
