@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import json
+import random
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,9 @@ from sensor_msgs.msg import CameraInfo, Image, Imu, NavSatFix, PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
+from semhier_ros.api import Codec
+from semhier_ros.camera.decoder_end import DecoderEnd
+from semhier_ros.camera.detections import DetectionMaker, Sighting
 from semhier_ros.codec.calibration import Calibration
 from semhier_ros.codec.reading import Detection, Reading
 from semhier_ros.codec.stream_info import StreamInfo
@@ -115,6 +119,39 @@ def test_the_robot_stops_for_a_person_at_10_m_and_not_for_one_at_40_m(host: Any,
     probe.wait(lambda: monitor.received == 3, what="both polygons")
     assert monitor.stops()
     probe.wait(lambda: not monitor.stops(), what="the polygons' timeout")  # nobody said more
+    assert not node.said
+
+
+@pytest.mark.parametrize(("distance", "stops"), [(10.0, True), (40.0, False)])
+def test_the_robot_stops_for_a_person_whose_box_was_coded_and_lost_in_part(
+    host: Any, probe: Any, distance: float, stops: bool
+) -> None:
+    """A detector's box of a person becomes blocks; some do not arrive; what the base reads of the others, the monitor
+    gets."""
+    codec = Codec.load("coco80", "cpu", threads=1)
+    info = StreamInfo("camera", "lens", 640, 480, codec.name, codec.stream_hash, codec.model_hash)
+    node = host({"planner.topics": ["polygons"], **FIXED}, info=info)
+    monitor = CollisionMonitor(STOP_ZONE, time.time)
+    monitor.subscribe(probe.node, "camera/polygons")
+    heard(node, probe, "polygons")
+    maker = DetectionMaker(codec, lambda kind, text: None)
+    end = DecoderEnd("camera", {codec.stream_hash: codec}, 16, lambda kind, text: None)
+    end.describe(info, 0.0)
+    chance = random.Random(5)
+    published = 0
+    for frame in range(20):
+        box = np.array([person(distance).box], np.float32)
+        sighting = Sighting((640, 480), box, ("person",), np.array([0.9], np.float32))
+        for block in maker.open(sighting, frame, 0, None).blocks:
+            if chance.random() < 0.2:
+                continue
+            now_ns = time.time_ns()
+            for output in end.block(block, now_ns, frame / 10):
+                node.planner.reading("camera", codec, output.reading, output.stamp_ns, output.frame_id)
+                published += len(output.reading.detections)
+    assert published >= 15
+    probe.wait(lambda: monitor.received >= published - 5, what="the polygons")
+    assert monitor.stops() == stops
     assert not node.said
 
 
