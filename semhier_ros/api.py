@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.canvas import check_picture
-from semhier_ros.codec.model import Detected, EncodeChanges, EncodeOptions, Flow, Model, Motion, PictureRequest
-from semhier_ros.codec.packet import Block, PacketError
+from semhier_ros.codec.model import (
+    Delta,
+    Detected,
+    EncodeChanges,
+    EncodeOptions,
+    Flow,
+    Model,
+    Motion,
+    PictureRequest,
+    ReceiverMemory,
+    SenderMemory,
+)
+from semhier_ros.codec.packet import Block, PacketError, UnknownReference, delta_tag
 from semhier_ros.codec.reading import Detection, Reading, Scene
 from semhier_ros.loading import load_model
 from semhier_ros.paths import find_model
@@ -92,18 +104,20 @@ class Codec:
         options: EncodeOptions | None = None,
         *,
         frame: int = 0,
+        stamp_ns: int = 0,
         **changes: Unpack[EncodeChanges],
     ) -> list[Block]:
         """The blocks of one picture (H,W,3 uint8 RGB), coarse first. Where `detected` says what is in it, the picture
         may be None: there are no picture blocks then.
 
-        options: what is asked of the encoder (None: the model's usual). frame: its number, 0..65535. changes: single
+        options: what is asked of the encoder (None: the model's usual). frame: its number, 0..65535. stamp_ns: when it
+        was taken, where there is a memory. changes: single
         fields of the options, as in `encode(image, max_bytes=60)`.
 
         Raises:
             ValueError: an argument outside its range, named with the range.
         """
-        return list(self.encode_stepwise(image_rgb, options, frame=frame, **changes))
+        return list(self.encode_stepwise(image_rgb, options, frame=frame, stamp_ns=stamp_ns, **changes))
 
     def encode_stepwise(
         self,
@@ -111,6 +125,7 @@ class Codec:
         options: EncodeOptions | None = None,
         *,
         frame: int = 0,
+        stamp_ns: int = 0,
         **changes: Unpack[EncodeChanges],
     ) -> Iterator[Block]:
         """The same blocks as `encode`, each as soon as it is made: a sender that is behind can stop before the
@@ -133,19 +148,25 @@ class Codec:
         if most is not None and most < 1:
             raise ValueError(f"max_bytes: {most} is below 1")
         self.model.check(options)
+        if options.memory is not None:
+            options.memory.begin(frame, stamp_ns)
         yield from self.bounded(self.model.encode(image, count, options), frame, most)
 
     def bounded(self, made: Iterator[bytes], frame: int, max_bytes: int | None) -> Iterator[Block]:
         """`made` (the bytes of blocks 0, 1, … of frame number `frame`) as Blocks, as far as `max_bytes` reaches; block
-        0 always."""
+        0 always. After a `Delta` come picture blocks."""
         total = index = 0
         while not (index == self.semantic_blocks and max_bytes is not None and total >= max_bytes):
             data = next(made, None)
             total += 0 if data is None else len(data) + len(getattr(data, "motion", b""))
             if data is None or (index and max_bytes is not None and total > max_bytes):
                 return
-            yield Block(self.stream_tag, frame, index, bytes(data), getattr(data, "motion", b""))
-            index += 1
+            if isinstance(data, Delta):
+                yield Block(delta_tag(self.stream_tag), frame, 0, bytes(data))
+                index = self.semantic_blocks
+            else:
+                yield Block(self.stream_tag, frame, index, bytes(data), getattr(data, "motion", b""))
+                index += 1
 
     def detected(
         self,
@@ -180,17 +201,37 @@ class Codec:
         `encode(image, flow=flow.of(stamp_ns))`."""
         return self.model.flow()
 
+    def memory(self, overlap: float | None = None, whole_every: float | None = None) -> SenderMemory:
+        """A new memory of what one camera's receiver knows, for `EncodeOptions.memory` (docs/living.md).
+
+        overlap: of the receiver's forecast, below which an object is told anew (0.3..0.95; None: 0.7). whole_every:
+        seconds between frames that stand alone (0.2..60; None: 2).
+
+        Raises:
+            ValueError: an argument outside its range, or a model that reads no objects.
+        """
+        made = self.model.sender_memory(overlap, whole_every)
+        if made is None:
+            raise ValueError(f"memory: model {self.name} reads whole pictures, so there are no objects to remember")
+        return made
+
     def decoder(
-        self, image_size: tuple[int, int] | None = None, keep_frames: int = 8, *, follow: bool = False
+        self,
+        image_size: tuple[int, int] | None = None,
+        keep_frames: int = 8,
+        *,
+        follow: bool = False,
+        memory: bool = False,
     ) -> Decoder:
         """A decoder for one camera's stream.
 
         image_size: width and height of the source pictures, in whose pixels boxes are given (None: those of the
         model's own view). keep_frames: how many frames stay open for late blocks (1..256). follow: objects keep their
         ids and names from frame to frame, and `Decoder.scene` tells where they are now; `push` then wants stamps.
+        memory: frames are remembered, so that a sender with a memory may refer to them; `push` then wants stamps.
 
         Raises:
-            ValueError: an argument outside its range, or `follow` of a model that reads no objects.
+            ValueError: an argument outside its range, or `follow` or `memory` of a model that reads no objects.
         """
         if not 1 <= keep_frames <= 256:
             raise ValueError(f"keep_frames: {keep_frames} is outside 1..256")
@@ -199,7 +240,10 @@ class Codec:
             raise ValueError(f"image_size: {size} has a side outside 1..16384")
         if follow and self.whole_image:
             raise ValueError(f"follow: model {self.name} reads whole pictures, so there are no objects to follow")
-        return Decoder(self, (int(size[0]), int(size[1])), keep_frames, follow)
+        remembers = self.model.receiver_memory() if memory else None
+        if memory and remembers is None:
+            raise ValueError(f"memory: model {self.name} reads whole pictures, so there are no objects to remember")
+        return Decoder(self, (int(size[0]), int(size[1])), keep_frames, follow, remembers)
 
     @property
     def batches(self) -> bool:
@@ -230,12 +274,21 @@ class Decoder:
     at most one copy of every block.
 
     counters: `blocks` decoded, `duplicate`, `late` (of a frame no longer kept), `damaged`, `damaged_motion` (a motion
-    part that no encoder made: it is left out), `other_stream`, `unknown` (an index the model does not have). Use from
-    one thread.
+    part that no encoder made: it is left out), `other_stream`, `unknown` (an index the model does not have); of deltas:
+    `deltas` decoded, `unknown_reference` and `no_memory` (refused, for what they refer to is not remembered, or nothing
+    is). Use from one thread.
     """
 
-    def __init__(self, codec: Codec, size: tuple[int, int], keep_frames: int, follow: bool = False):
-        self._codec, self._size, self._keep = codec, size, keep_frames
+    def __init__(
+        self,
+        codec: Codec,
+        size: tuple[int, int],
+        keep_frames: int,
+        follow: bool = False,
+        memory: ReceiverMemory[Any] | None = None,
+    ):
+        self._codec, self._size, self._keep, self._memory = codec, size, keep_frames, memory
+        self._delta_tag = delta_tag(codec.stream_tag)
         self._living = LivingScene.of(codec.taxonomy, size) if follow else None
         self._frames: OrderedDict[int, _Frame] = OrderedDict()
         self._newest: int | None = None
@@ -252,6 +305,8 @@ class Decoder:
             PacketError: the block is of another stream, unknown to the model, or damaged. The decoder stays usable,
             and a good copy of the block is still welcome.
         """
+        if block.stream == self._delta_tag:
+            return self._push_delta(block, stamp_ns)
         if block.stream != self._codec.stream_tag:
             self.counters["other_stream"] += 1
             raise PacketError(f"block: stream tag {block.stream:04x}, this decoder reads {self._codec.stream_tag:04x}")
@@ -275,6 +330,8 @@ class Decoder:
         finally:
             if frame.code is not None and frame.prefix > before and before < self._codec.semantic_blocks - 1:
                 frame.detections = self._moving(frame, self._codec.model.read(frame.code, frame.prefix, self._size))
+                if self._memory is not None and frame.stamp_ns is not None:
+                    self._memory.whole(frame.code, frame.prefix, block.frame, frame.stamp_ns)
         return self._reading(block.frame, frame, fresh=frame.prefix > before)
 
     def _moving(self, frame: _Frame, found: tuple[Detection, ...]) -> tuple[Detection, ...]:
@@ -288,6 +345,41 @@ class Decoder:
             frame.motion = b""
             return found
         return tuple(replace(item, velocity=(told[item.id][0], told[item.id][1])) for item in found)
+
+    def _push_delta(self, block: Block, stamp_ns: int | None) -> Reading | None:
+        """Take a frame's delta: it says what its semantic blocks could, and picture blocks may follow it."""
+        if self._memory is None or block.index:
+            self.counters["no_memory"] += 1
+            raise PacketError("block: it refers to an earlier frame, but this decoder was made without memory")
+        frame = self._open(block.frame)
+        if frame is None:
+            self.counters["late"] += 1
+            return None
+        if stamp_ns is not None:
+            frame.stamp_ns = stamp_ns
+        if frame.prefix >= 0:
+            self.counters["duplicate"] += 1
+            return self._reading(block.frame, frame, fresh=False)
+        if frame.stamp_ns is None:
+            self.counters["damaged"] += 1
+            raise PacketError("block: it refers to an earlier frame, and nobody says when this one was taken")
+        try:
+            frame.code = self._memory.delta(block.data, block.frame, frame.stamp_ns)
+        except PacketError as error:
+            self.counters["unknown_reference" if isinstance(error, UnknownReference) else "damaged"] += 1
+            raise
+        self.counters["deltas"] += 1
+        frame.prefix = self._codec.semantic_blocks - 1
+        frame.payload_bytes = len(block.data)
+        frame.detections = self._codec.model.read(frame.code, frame.prefix, self._size)
+        with suppress(PacketError):  # a picture block that came before may be damaged
+            self._advance(frame)
+        return self._reading(block.frame, frame, fresh=True)
+
+    @property
+    def acknowledgement(self) -> bytes | None:
+        """What the next report to the sender says of this decoder's memory; None while it says nothing."""
+        return None if self._memory is None else self._memory.acknowledgement
 
     def picture(self, frame: int) -> NDArray[np.uint8] | None:
         """The picture (H,W,3 uint8 RGB, source size) of a kept frame from its last complete prefix; None before

@@ -19,7 +19,15 @@ from semhier_ros.camera.asking import AskPolicy, Seen
 from semhier_ros.camera.one_sender import OneSender, alike
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.model import PictureRequest
-from semhier_ros.codec.packet import Block, Packet, PacketError, PieceAssembler, restore_stamp
+from semhier_ros.codec.packet import (
+    Block,
+    Packet,
+    PacketError,
+    PieceAssembler,
+    UnknownReference,
+    delta_tag,
+    restore_stamp,
+)
 from semhier_ros.codec.reading import Detection, Reading, Scene
 from semhier_ros.codec.stream_info import StreamInfo
 
@@ -41,6 +49,8 @@ class FrameDecoder(Protocol):
     def counters(self) -> Mapping[str, int]: ...
     def push(self, block: Block, stamp_ns: int | None = None) -> Reading | None: ...
     def scene(self, at: int) -> Scene: ...
+    @property
+    def acknowledgement(self) -> bytes | None: ...
     def picture(self, frame: int) -> NDArray[np.uint8] | None: ...
     def picture_request(self, frame: int) -> PictureRequest | None: ...
 
@@ -62,7 +72,9 @@ class ReadingCodec(Protocol):
     def batches(self) -> bool: ...
     @property
     def whole_image(self) -> bool: ...
-    def decoder(self, image_size: tuple[int, int], keep_frames: int, *, follow: bool) -> FrameDecoder: ...
+    def decoder(
+        self, image_size: tuple[int, int], keep_frames: int, *, follow: bool, memory: bool = False
+    ) -> FrameDecoder: ...
     def pictures(self, requests: Sequence[PictureRequest]) -> list[NDArray[np.uint8]]: ...
 
 
@@ -109,10 +121,12 @@ class DecoderEnd(Generic[C]):
 
     `codecs`: by stream hash. `keep_frames`: frames that late blocks may still refine (1..256). `report` hears of what
     goes wrong; `tap(camera, block, stamp in ns)` of every whole block whose stamp is known. `follow`: objects keep ids
-    and names over frames, and `scene` tells where they are now (models that read objects). `ask`: when to ask for more,
+    and names over frames, and `scene` tells where they are now (models that read objects). `memory`: frames are
+    remembered, so that a sender with a memory may refer to them (the same models). `ask`: when to ask for more,
     shared by all cameras that it bounds (None: never). `now`: seconds of one clock that never decreases. Use from one
     thread.
-    `counters` counts: packets, blocks, damaged, other_stream, other_sender, no_description (dropped for want of it),
+    `counters` counts: refused_deltas (they refer to what is not remembered), packets, blocks, damaged, other_stream,
+    other_sender, no_description (dropped for want of it),
     waited_for_stamp and unsure_stamps (dropped after all), no_stamp,
     unknown_model, readings, pictures …; `all_counters` adds those of decoder and pieces.
     """
@@ -126,10 +140,11 @@ class DecoderEnd(Generic[C]):
         *,
         tap: Callable[[str, Block, int], None] | None = None,
         follow: bool = False,
+        memory: bool = False,
         ask: AskPolicy | None = None,
     ) -> None:
         self.camera, self._codecs, self._keep, self._report = camera, codecs, keep_frames, report
-        self._tap, self._follow, self._ask = tap, follow, ask
+        self._tap, self._follow, self._ask, self._memory = tap, follow, ask, memory
         self.info: StreamInfo | None = None
         self.codec: C | None = None
         self._decoder: FrameDecoder | None = None
@@ -206,7 +221,9 @@ class DecoderEnd(Generic[C]):
             return
         self.codec = codec
         follow = self._follow and not codec.whole_image
-        self._decoder = codec.decoder(image_size=(info.width, info.height), keep_frames=self._keep, follow=follow)
+        more = {"memory": True} if self._memory and not codec.whole_image else {}
+        size = (info.width, info.height)
+        self._decoder = codec.decoder(image_size=size, keep_frames=self._keep, follow=follow, **more)
         self._frames.clear()
 
     def datagram(self, data: bytes, now: float) -> list[Output]:
@@ -304,6 +321,12 @@ class DecoderEnd(Generic[C]):
         following = self._follow and self.codec is not None and not self.codec.whole_image
         return self._decoder.scene(at_ns) if following and self._decoder is not None else None
 
+    @property
+    def acknowledgement(self) -> bytes | None:
+        """What the next report says of what is remembered, None for nothing; may be asked from another thread."""
+        decoder = self._decoder
+        return None if decoder is None or not self._memory else decoder.acknowledgement
+
     def _push(self, block: Block, now: float) -> list[Output]:
         self.counters["blocks"] += 1
         known = self._frames.get(block.frame)
@@ -316,7 +339,9 @@ class DecoderEnd(Generic[C]):
         try:
             reading = self._decoder.push(block, None if known is None else known.stamp_ns)
         except PacketError as error:
-            kind = "damaged" if block.stream == self.codec.stream_tag else "other_stream"
+            known_tags = (self.codec.stream_tag, *((delta_tag(self.codec.stream_tag),) if self._memory else ()))
+            kind = "damaged" if block.stream in known_tags else "other_stream"
+            kind = "refused_deltas" if isinstance(error, UnknownReference) else kind
             self._problem(kind, f"camera {self.camera}, frame {block.frame}: {error}")
             return []
         if reading is None or not reading.fresh:

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.camera.encoder_end import Opened
-from semhier_ros.codec.model import Detected, Motion
+from semhier_ros.camera.encoder_end import Opened, with_memory
+from semhier_ros.codec.model import Detected, Motion, SenderMemory
 from semhier_ros.codec.packet import Block
 
 KEPT_PICTURES = 8
@@ -69,6 +69,8 @@ class DetectionCodec(Protocol):
         max_bytes: int | None,
         motion: Motion | None,
         detected: Detected | None,
+        stamp_ns: int = ...,
+        memory: SenderMemory | None = ...,
     ) -> Iterator[Block]: ...
 
 
@@ -102,7 +104,7 @@ class DetectionMaker:
 
     pictures: where the pictures wait (None: none are wanted); to_rgb: gives H,W,3 uint8 RGB of one. report(kind, text):
     hears of what was left out, to be counted under its kind: unknown_classes, boxes_left_out,
-    detections_without_picture, pictures_of_another_size.
+    detections_without_picture, pictures_of_another_size. memory: as of `PictureMaker`.
 
     Raises:
         ValueError: the codec's model finds objects by itself.
@@ -114,7 +116,9 @@ class DetectionMaker:
         report: Callable[[str, str], None],
         pictures: PicturesByStamp | None = None,
         to_rgb: Callable[[Any], NDArray[np.uint8]] = lambda picture: picture,
+        memory: SenderMemory | None = None,
     ) -> None:
+        self.memory = memory
         if not hasattr(codec.model, "detected"):
             raise ValueError(f"detected: model {codec.name} has no objects")
         self._model: DetectionModel = codec.model
@@ -141,7 +145,12 @@ class DetectionMaker:
         for word in lacking:
             self._report("unknown_classes", f"class {word!r} of the detections is no leaf of model {self.name}'s tree")
         steps = self._codec.encode_stepwise(
-            rgb, frame=frame, max_bytes=max_bytes, motion=self._motion, detected=detected
+            rgb,
+            frame=frame,
+            max_bytes=max_bytes,
+            motion=self._motion,
+            detected=detected,
+            **with_memory(self.memory, stamp_ns),
         )
         return Opened(size, steps)
 

@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from semhier_ros.camera.slots import FrameCache, KeptFrame, RateLimit
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.calibration import Calibration
-from semhier_ros.codec.model import Flow, Motion, PictureFlow
-from semhier_ros.codec.packet import Block
+from semhier_ros.codec.model import Flow, Motion, PictureFlow, SenderMemory
+from semhier_ros.codec.packet import Block, delta_tag
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.feedback.sender_control import Advice
 from semhier_ros.link.schedule.scheduler import BlockLike
@@ -115,21 +115,26 @@ class PictureCodec(Protocol):
         max_bytes: int | None,
         motion: Motion | None,
         flow: PictureFlow | None = None,
+        stamp_ns: int = ...,
+        memory: SenderMemory | None = ...,
     ) -> Iterator[Block]: ...
 
 
 class PictureMaker:
     """Blocks of one camera's pictures by a codec, with a memory of motion, for what moves is important. `to_rgb`:
-    gives H,W,3 uint8 RGB of a source; the source itself if left out. measure: how camera and objects move is measured
-    in every picture (`watch`) and told with those that are sent."""
+    gives H,W,3 uint8 RGB of a source; the source itself if left out. `memory`: of what the receiver remembers, None
+    for frames that each stand alone; may be changed between frames. measure: how camera and objects move is measured in
+    every picture (`watch`) and told with those that are sent."""
 
     def __init__(
         self,
         codec: PictureCodec,
         to_rgb: Callable[[Any], NDArray[np.uint8]] = lambda picture: picture,
+        memory: SenderMemory | None = None,
         *,
         measure: bool = False,
     ) -> None:
+        self.memory = memory
         self._flow = codec.flow() if measure else None
         self._codec, self._motion, self._to_rgb = codec, codec.motion(), to_rgb
         self.name, self.stream_hash, self.model_hash = codec.name, codec.stream_hash, codec.model_hash
@@ -137,7 +142,9 @@ class PictureMaker:
 
     def open(self, source: Any, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
         rgb = self._to_rgb(source)
-        more: dict[str, Any] = {} if self._flow is None else {"flow": self._flow.of(stamp_ns)}
+        more = with_memory(self.memory, stamp_ns)
+        if self._flow is not None:
+            more["flow"] = self._flow.of(stamp_ns)
         steps = self._codec.encode_stepwise(rgb, frame=frame, max_bytes=max_bytes, motion=self._motion, **more)
         return Opened((rgb.shape[1], rgb.shape[0]), steps)
 
@@ -147,6 +154,11 @@ class PictureMaker:
         if self._flow is not None:
             with suppress(Exception):
                 self._flow.watch(self._to_rgb(source), stamp_ns)
+
+
+def with_memory(memory: SenderMemory | None, stamp_ns: int) -> dict[str, Any]:
+    """What `encode_stepwise` is told besides, where there is a memory."""
+    return {} if memory is None else {"memory": memory, "stamp_ns": stamp_ns}
 
 
 @dataclass(slots=True)
@@ -180,7 +192,8 @@ class Job:
     """One thing to be made: `kind` is "meaning" (a new frame's semantic blocks), "picture" (one more block of the frame
     in the making) or "asked" (blocks of an older frame). `run` makes `blocks`; it may raise whatever a maker raises.
 
-    `first`: whether the picture's networks run in it. `begun`: when it was handed out (s).
+    `first`: whether the picture's networks run in it. `begun`: when it was handed out (s). `tag`: that of deltas, one
+    of which is all the meaning of its frame.
     """
 
     def __init__(
@@ -192,9 +205,10 @@ class Job:
         opens: Callable[[], Opened] | None = None,
         waiting: _Waiting | None = None,
         first: bool = False,
+        tag: int | None = None,
     ) -> None:
         self.kind, self.frame, self.begun, self.first = kind, frame, begun, first
-        self._count, self._opens, self.waiting = count, opens, waiting
+        self._count, self._opens, self.waiting, self._tag = count, opens, waiting, tag
         self.blocks: list[Block] = []
         self.size = (0, 0)
 
@@ -204,7 +218,11 @@ class Job:
             opened = self._opens()
             self.size, self.frame.steps = opened.size, opened.blocks
         steps = self.frame.steps
-        self.blocks = [] if steps is None else list(islice(steps, self._count))
+        self.blocks = []
+        for block in () if steps is None else islice(steps, self._count):
+            self.blocks.append(block)
+            if block.stream == self._tag:
+                break
 
 
 class EncoderEnd:
@@ -239,6 +257,7 @@ class EncoderEnd:
         self.counters: Counter[str] = Counter()
         self._count = count or self._own_count
         self._report = report or (lambda kind, text: self._count(kind))
+        self._delta_tag = delta_tag(int(maker.stream_hash[:4], 16))
         self._lock = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
         self._current: _Current | None = None
@@ -290,13 +309,19 @@ class EncoderEnd:
         with self._lock:
             kept = self._cache.get(number)
             held = [] if kept is None else list(kept.blocks)
-            if kept is not None and len(held) <= min(finest, len(self.maker.block_names) - 1):
+            if kept is not None and self._made(held) <= min(finest, len(self.maker.block_names) - 1):
                 self._asked.append((number, kept.stamp_ns, finest))
         if kept is None:
             self._count("requests_too_late")
             return
-        self._link.submit(self.camera, number, kept.stamp_ns, held[: finest + 1], asked=True)
+        self._link.submit(self.camera, number, kept.stamp_ns, [one for one in held if one.index <= finest], asked=True)
         self._count("requests_honoured")
+
+    def heard(self, memory: bytes) -> None:
+        """What a receiver's report says of its memory; may be called from any thread."""
+        remembers: SenderMemory | None = getattr(self.maker, "memory", None)
+        if remembers is not None:
+            self._count("acknowledged" if remembers.heard(memory) else "acknowledged_unknown")
 
     # -- what to do next ----------------------------------------------------------------------------------------------
 
@@ -326,7 +351,9 @@ class EncoderEnd:
         kept = settings.keep_frames and settings.accept_requests
         frame = _Current(number, waiting.stamp_ns, [], None, wanted=wanted, begun=now)
         opens = lambda: self.maker.open(waiting.source, number, waiting.stamp_ns, most)  # noqa: E731
-        return Job("meaning", frame, semantic if kept else min(wanted, semantic), now, opens, waiting)
+        return Job(
+            "meaning", frame, semantic if kept else min(wanted, semantic), now, opens, waiting, tag=self._delta_tag
+        )
 
     def finish(self, job: Job, now: float) -> None:
         """Takes what `job`, which was run, has made by `now`."""
@@ -377,10 +404,17 @@ class EncoderEnd:
             if frame is None or frame.steps is None or frame.stamp_ns != stamp_ns:
                 self._count("requests_too_late")
                 continue
-            missing = finest + 1 - len(frame.blocks)
-            if missing > 0:
-                return Job("asked", frame, missing, now, first=len(frame.blocks) <= self.maker.semantic_blocks)
+            made = self._made(frame.blocks)
+            if finest >= made:
+                return Job("asked", frame, finest + 1 - made, now, first=made <= self.maker.semantic_blocks)
         return None
+
+    def _made(self, blocks: Sequence[Block]) -> int:
+        """How far a frame's blocks are made, as the index of the next; a delta is all semantic ones."""
+        if not blocks:
+            return 0
+        last = blocks[-1]
+        return self.maker.semantic_blocks if last.stream == self._delta_tag else last.index + 1
 
     def _finish_meaning(self, job: Job, now: float) -> None:
         frame = job.frame
@@ -401,6 +435,8 @@ class EncoderEnd:
             more = frame.wanted > self.maker.semantic_blocks
             self._current = frame if more else None
         self._count("encoded")
+        if job.blocks and job.blocks[0].stream == self._delta_tag:
+            self._count("deltas")
 
     def _describe(self, size: tuple[int, int], frame_id: str, stamp_ns: int, now: float) -> None:
         """Announces the stream; as changed with its first frame, whenever anything but its stamp changes, and when

@@ -54,6 +54,45 @@ class WithMotion(bytes):
     motion: bytes = b""
 
 
+class Delta(bytes):
+    """A block 0 that says a whole frame by what its receiver remembers of an earlier one (docs/living.md)."""
+
+
+class SenderMemory(Protocol):
+    """What one camera's sender remembers of what its receiver knows."""
+
+    overlap: float
+    whole_every: float
+
+    def begin(self, frame: int, stamp_ns: int) -> None:
+        """The next frame that is encoded has this number (0..65535) and stamp (ns)."""
+        ...
+
+    def heard(self, memory: bytes) -> bool:
+        """What a receiver's report says of its memory (`codec.report.Report`); may be called from any thread. False
+        where that cannot be."""
+        ...
+
+
+class ReceiverMemory(Protocol[Code]):
+    """What one camera's receiver remembers. `acknowledgement`: what its next report says of it, None for nothing."""
+
+    @property
+    def acknowledgement(self) -> bytes | None: ...
+
+    def whole(self, code: Code, prefix: int, frame: int, stamp_ns: int) -> None:
+        """Blocks 0..prefix of a frame came that refers to nothing."""
+        ...
+
+    def delta(self, data: bytes, frame: int, stamp_ns: int) -> Code:
+        """What a frame says whose `Delta` came: all that its semantic blocks could.
+
+        Raises:
+            UnknownReference: it refers to what is not remembered. PacketError: no encoder made these bytes.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Detected:
     """What a detector of the sender's own found in one picture, for models that take it (`Codec.detected` makes one).
@@ -77,7 +116,8 @@ class EncodeOptions:
     motion: the camera's memory, handed over with each of its frames, so that what moves counts as important (None:
     nothing moves); `Codec.motion` makes one. flow: what is known of how camera and objects move in this picture (None:
     nothing), of which block 0 then says something; `Codec.flow` makes what measures it. detected: what was found in the
-    picture already, so that no detector runs.
+    picture already, so that no detector runs. memory: what the camera's receiver is known to remember (None: nothing,
+    every frame stands alone); `Codec.memory` makes one.
     """
 
     blocks: int | None = None
@@ -87,6 +127,7 @@ class EncodeOptions:
     motion: Motion | None = None
     flow: PictureFlow | None = None
     detected: Detected | None = None
+    memory: SenderMemory | None = None
 
 
 class EncodeChanges(TypedDict, total=False):
@@ -99,6 +140,7 @@ class EncodeChanges(TypedDict, total=False):
     motion: Motion | None
     flow: PictureFlow | None
     detected: Detected | None
+    memory: SenderMemory | None
 
 
 class PictureRequest(NamedTuple):
@@ -148,6 +190,15 @@ class Model(Protocol[Code]):
         """
         ...
 
+    def sender_memory(self, overlap: float | None, whole_every: float | None) -> SenderMemory | None:
+        """A new memory of one camera's sender; None where a reading has no objects to remember. Raises ValueError
+        naming the range of what is outside it."""
+        ...
+
+    def receiver_memory(self) -> ReceiverMemory[Code] | None:
+        """A new memory of one camera's receiver; None where a reading has no objects."""
+        ...
+
     def check(self, options: EncodeOptions) -> None:
         """Raises ValueError, naming the range, for an option that this model does not take or that is outside it."""
         ...
@@ -155,7 +206,8 @@ class Model(Protocol[Code]):
     def encode(self, image: NDArray[np.uint8] | None, blocks: int, options: EncodeOptions) -> Iterator[bytes]:
         """The first `blocks` blocks of a picture (H,W,3 uint8 RGB), each made when it is asked for; fewer where
         `max_bytes` leaves nothing to say in the next. Without a picture, `options.detected` says what is in it, and
-        there are no picture blocks."""
+        there are no picture blocks. With `options.memory` block 0 may be a `Delta`; then picture blocks follow at
+        once."""
         ...
 
     def decode(self, index: int, data: bytes, code: Code | None) -> Code:

@@ -33,6 +33,11 @@ class PacketError(ValueError):
     """Bytes that are not a valid packet, stream info or block; the message says what is wrong and where."""
 
 
+class UnknownReference(PacketError):
+    """A block refers to a frame that its receiver does not remember, or not so: it joined late, or another sender's
+    frame is meant."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """The entropy-coded bytes of one step for one frame.
@@ -227,6 +232,12 @@ def split(block: Block, limit: int, *, stamp_ns: int | None = None) -> list[byte
         part = Block(block.stream, block.frame, block.index, chunk)
         packets.append(Packet(block.stream, block.frame, (part,), stamp, (number, len(chunks))).to_bytes())
     return packets
+
+
+def delta_tag(stream: int) -> int:
+    """The stream tag of blocks that refer to what a receiver remembers of that stream, so that whoever remembers
+    nothing of it refuses them."""
+    return stream ^ 0xFFFF
 
 
 def restore_stamp(low40: int, near_ns: int) -> int:

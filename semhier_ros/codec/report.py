@@ -9,6 +9,12 @@ from dataclasses import dataclass
 from semhier_ros.codec.checksum import CRC_BYTES, check_crc, with_crc
 
 KIND = 0x41
+HOLDS_KIND = 0x43
+"""A report that names the state which the receiver's memory holds (docs/bitstream.md)."""
+LOST_KIND = 0x44
+"""A report of a receiver that holds nothing which deltas refer to."""
+KINDS = (KIND, HOLDS_KIND, LOST_KIND)
+MEMORY_BYTES = 2
 CLOCK_KIND = 0x42
 _BODY = struct.Struct(">BHHHHHHHI6s")
 REPORT_BYTES = _BODY.size + CRC_BYTES
@@ -25,13 +31,17 @@ class ReportError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a receiver tells a sender, 29 bytes. Every number wraps at what its bytes can hold.
+    """What a receiver tells a sender, 29 bytes, or 31 with a state that it remembers. Every number wraps at what its
+    bytes can hold.
 
     `newest`: sequence number of the newest datagram (16 bits). `received`, `lost`, `runs`: datagrams that came, that
     did not, and runs of those that did not, since the receiver first heard the stream (16 bits each). `echo_ms`: the
     newest datagram's send time (16 bits of the sender's clock, ms); `held_ms`: how long ago it came (16 bits, ms).
     `delay_ms`: the least one-way delay since the last report by two clocks that need not agree (16 bits, ms).
     `payload_bytes`: envelopes received (32 bits). `clock_us`: the receiver's clock, since 1970 (48 bits).
+    `memory`: of a receiver with a memory, the newest state that it holds (the low byte of its frame's number, its
+    check), or b"" where it holds nothing that deltas refer to; None where it says nothing of it. Raises ValueError for
+    any other.
     """
 
     newest: int
@@ -43,12 +53,17 @@ class Report:
     delay_ms: int
     payload_bytes: int
     clock_us: int
+    memory: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if self.memory is not None and len(self.memory) not in (0, MEMORY_BYTES):
+            raise ValueError(f"memory: {len(self.memory)} bytes, expected 0 or {MEMORY_BYTES}")
 
     def to_bytes(self) -> bytes:
         """The report on the wire."""
         return with_crc(
             _BODY.pack(
-                KIND,
+                KIND if self.memory is None else HOLDS_KIND if self.memory else LOST_KIND,
                 self.newest & 0xFFFF,
                 self.received & 0xFFFF,
                 self.lost & 0xFFFF,
@@ -59,14 +74,20 @@ class Report:
                 self.payload_bytes & 0xFFFF_FFFF,
                 (self.clock_us % CLOCK_MODULUS).to_bytes(6, "big"),
             )
+            + (self.memory or b"")
         )
 
     @staticmethod
     def from_bytes(data: bytes) -> Report:
         """The report that `data` holds. Raises ReportError, and nothing else, for anything else."""
-        _check("report", data, KIND, REPORT_BYTES)
+        kind = data[0] if data and data[0] in KINDS else KIND
+        more = MEMORY_BYTES if kind == HOLDS_KIND else 0
+        _check("report", data, kind, REPORT_BYTES + more)
+        memory = None if kind == KIND else data[_BODY.size : _BODY.size + more]
         _, newest, received, lost, runs, echo_ms, held_ms, delay_ms, size, clock = _BODY.unpack_from(data)
-        return Report(newest, received, lost, runs, echo_ms, held_ms, delay_ms, size, int.from_bytes(clock, "big"))
+        return Report(
+            newest, received, lost, runs, echo_ms, held_ms, delay_ms, size, int.from_bytes(clock, "big"), memory
+        )
 
 
 @dataclass(frozen=True, slots=True)

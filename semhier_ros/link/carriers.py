@@ -43,10 +43,12 @@ class Carrier(Protocol):
         adapt: bool = True,
         repeats: int = -1,
         on_request: OnRequest | None = None,
+        on_memory: OnRequest | None = None,
         clock: Clock = MACHINE,
     ) -> LinkSender:
         """The sending end. `pack`, `split`: the codec's packets, where the transport has no form of its own. `budget`:
-        wire bytes a second, None or 0 for none. `repeats`: of coarse blocks, -1 as measured loss asks."""
+        wire bytes a second, None or 0 for none. `repeats`: of coarse blocks, -1 as measured loss asks. `on_memory`: as
+        of `LinkSender`; a radio's reports say nothing of memory."""
         ...
 
     def receiver(
@@ -55,9 +57,10 @@ class Carrier(Protocol):
         on_info: OnInfo | None = None,
         *,
         cameras: Collection[str] | None = None,
+        remembers: Callable[[str], bytes | None] | None = None,
         clock: Clock = MACHINE,
     ) -> LinkReceiver:
-        """The receiving end."""
+        """The receiving end. `remembers`: as of `LinkReceiver`; a radio's reports have no place for it."""
         ...
 
 
@@ -83,6 +86,7 @@ class ZenohCarrier:
         adapt: bool = True,
         repeats: int = -1,
         on_request: OnRequest | None = None,
+        on_memory: OnRequest | None = None,
         clock: Clock = MACHINE,
     ) -> LinkSender:
         from semhier_ros.link.zenoh.transport import sending
@@ -95,6 +99,7 @@ class ZenohCarrier:
             repeats=repeats,
             key=self.key,
             on_request=on_request,
+            on_memory=on_memory,
             clock=clock,
         )
 
@@ -104,11 +109,20 @@ class ZenohCarrier:
         on_info: OnInfo | None = None,
         *,
         cameras: Collection[str] | None = None,
+        remembers: Callable[[str], bytes | None] | None = None,
         clock: Clock = MACHINE,
     ) -> LinkReceiver:
         from semhier_ros.link.zenoh.transport import receiving
 
-        return LinkReceiver(receiving(self.options), on_datagram, on_info, key=self.key, cameras=cameras, clock=clock)
+        return LinkReceiver(
+            receiving(self.options),
+            on_datagram,
+            on_info,
+            key=self.key,
+            remembers=remembers,
+            cameras=cameras,
+            clock=clock,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +147,7 @@ class RadioCarrier:
         adapt: bool = True,
         repeats: int = -1,
         on_request: OnRequest | None = None,
+        on_memory: OnRequest | None = None,
         clock: Clock = MACHINE,
     ) -> LinkSender:
         from semhier_ros.link.radio.packer import CompactPacker
@@ -159,6 +174,7 @@ class RadioCarrier:
         on_info: OnInfo | None = None,
         *,
         cameras: Collection[str] | None = None,
+        remembers: Callable[[str], bytes | None] | None = None,
         clock: Clock = MACHINE,
     ) -> LinkReceiver:
         from semhier_ros.link.radio.receiving import RadioReceiving

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 
 from semhier_ros.codec.envelope import EnvelopeError, is_envelope
 from semhier_ros.codec.report import ClockNote, Report, ReportError
@@ -17,6 +17,8 @@ from semhier_ros.link.feedback.envelope import Opener, Sealer, start_of
 from semhier_ros.link.feedback.report import ArrivalTracker, ReportClock
 from semhier_ros.link.transport import OnDatagram, OnInfo, OpenReceiving, ReceiverHooks
 
+MEMORY_SECONDS = 0.16
+"""Reports name what is remembered at least so far apart: 2 bytes each are 100 bit/s."""
 REPORT_AFTER = 3.0
 """Seconds after the last arrival for which reports go on."""
 
@@ -38,6 +40,7 @@ class StreamBooks:
 class _Stream:
     __slots__ = (
         "clock",
+        "memory",
         "note",
         "opener",
         "refused",
@@ -53,6 +56,7 @@ class _Stream:
         self.tracker = ArrivalTracker()
         self.clock: ClockNote | None = None
         self.refused = 0
+        self.memory: tuple[bytes | None, float] = (None, -MEMORY_SECONDS)
         self.reports = ReportClock()
 
 
@@ -62,7 +66,9 @@ class LinkReceiver:
     `open_transport`: makes the transport (`link.zenoh.transport.receiving(options)`). `on_datagram(camera, level,
     packet)`, `on_info(camera, info)`: what came, out of its envelope; a datagram that came before is counted and not
     handed on. `key`: shared with the senders; what it does not vouch for is refused.
-    `report`: whether to tell senders what arrives. `cameras`: names of those that are waited for, None for all.
+    `report`: whether to tell senders what arrives. `remembers(camera)`: what a report says of the memory of what was
+    received (`codec.report.Report`), None for nothing; from another thread than the datagrams', too. `cameras`: names
+    of those that are waited for, None for all.
     With a key a camera gets one of the 256 places with the first message that the key vouches for. `counters` adds:
     refused_envelopes, refused_notes, duplicates, reports.
     """
@@ -75,11 +81,12 @@ class LinkReceiver:
         *,
         key: bytes | None = None,
         report: bool = True,
+        remembers: Callable[[str], bytes | None] | None = None,
         cameras: Collection[str] | None = None,
         clock: Clock = MACHINE,
     ) -> None:
         self._key = key
-        self._report = report
+        self._report, self._remembers = report, remembers
         self._clock = clock
         self._on_datagram = on_datagram
         self._on_info = on_info
@@ -213,11 +220,21 @@ class LinkReceiver:
                 if not tracker.heard or not stream.reports.due(now) or tracker.silence(now) > REPORT_AFTER:
                     continue
                 stream.reports.reported(tracker.payload_bytes, now)
-                due.append((camera, tracker.report(now, self._wall_us())))
+                due.append((camera, replace(tracker.report(now, self._wall_us()), memory=self._memory(camera, now))))
         for camera, report in due:
             if self._inner.request(camera, self._sealed(camera, report.to_bytes())):
                 with self._lock:
                     self._counts["reports"] += 1
+
+    def _memory(self, camera: str, now: float) -> bytes | None:
+        """What the camera's report says of memory now: news, and not too often."""
+        stream = self._streams[camera]
+        memory = None if self._remembers is None else self._remembers(camera)
+        told, at = stream.memory
+        if memory is None or (memory == told and memory) or now - at < MEMORY_SECONDS - 0.01:
+            return None
+        stream.memory = (memory, now)
+        return memory
 
     def _wall_us(self) -> int:
         return int(self._clock.wall() * 1e6)

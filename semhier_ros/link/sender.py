@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 
 from semhier_ros.codec.envelope import OVERHEAD, OVERHEAD_KEYED, EnvelopeError, is_envelope
-from semhier_ros.codec.report import KIND, ClockNote, Report, ReportError
+from semhier_ros.codec.report import KINDS, ClockNote, Report, ReportError
 from semhier_ros.link.clock import MACHINE, Clock, ManualClock
 from semhier_ros.link.feedback.envelope import Opener, Sealer, start_of
 from semhier_ros.link.feedback.sender_control import Advice, LinkEstimate, SenderControl
@@ -133,7 +133,8 @@ class LinkSender(PlainSender):
     (`link.zenoh.transport.sending(options)`). `budget`: wire bytes per second, None or 0 for none. `adapt`: whether the
     rate follows the link. `repeats`: -1 for repair by measured loss, else so many repeats. `key`: shared with the
     receiver; then nothing unauthenticated is heard. `on_request(camera, data)`: a receiver's requests, at most 20 a
-    second. `counters` adds to the transport's: reports, reports_refused, requests_refused.
+    second. `on_memory(camera, memory)`: what a report says of the receiver's memory. `counters` adds to the
+    transport's: reports, reports_refused, requests_refused.
     """
 
     def __init__(
@@ -146,10 +147,11 @@ class LinkSender(PlainSender):
         repeats: int = -1,
         key: bytes | None = None,
         on_request: OnRequest | None = None,
+        on_memory: OnRequest | None = None,
         clock: Clock = MACHINE,
     ) -> None:
         self._key = key
-        self._on_request = on_request
+        self._on_request, self._on_memory = on_request, on_memory
         self._clock = clock
         self._lock = threading.RLock()
         self._control = SenderControl(budget, scheduler.wire, adapt=adapt, repeats=repeats)
@@ -256,7 +258,7 @@ class LinkSender(PlainSender):
                 except EnvelopeError:
                     self._counts["requests_refused"] += 1
                     return
-            if data[:1] == bytes((KIND,)):
+            if data and data[0] in KINDS:
                 self._report(camera, data, clock, now)
                 return
             times = self._request_times
@@ -278,6 +280,8 @@ class LinkSender(PlainSender):
             self._counts["reports_refused"] += 1
             return
         self._counts["reports"] += 1
+        if report.memory is not None and self._on_memory is not None:
+            self._on_memory(camera, report.memory)
         self._apply(now)
         self._note(camera, now)
 

@@ -18,11 +18,13 @@ def link_words(
     seconds: float,
     semantic: int,
     estimate: LinkEstimate | None,
+    deltas: int | None = None,
 ) -> str:
     """One line about the last `seconds`.
 
     `before`: the levels of the status at their begin (None: all since the start counts). `semantic`: how many blocks
     are semantic. `estimate`: what reports say of the link, None where there are none.
+    `deltas`: frames since then that referred to what the receiver remembers, None where there is no memory.
     """
     parts = [_used(status, estimate)]
     rates = [_rate(status.levels[index], before, index, seconds) for index in range(len(status.levels))]
@@ -30,7 +32,9 @@ def link_words(
     late = coarse.causes["expired"] - (before[0].causes["expired"] if before else 0)
     fate = f"{late} too late to leave" if late else "on time" if rates[0] else "none"
     parts.append(f"coarse {rates[0]:.1f}/s {fate}" if rates[0] or late else "coarse none")
-    if semantic > 1 and len(rates) > 1:
+    if deltas is not None:
+        parts.append(f"memory {deltas / seconds if seconds > 0.0 else 0.0:.1f}/s" if deltas else "memory unused")
+    if semantic > 1 and len(rates) > 1 and not deltas:
         parts.append(f"fine {rates[semantic - 1]:.1f}/s")
     if len(rates) > semantic:
         pictures = rates[semantic]

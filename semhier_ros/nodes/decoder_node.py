@@ -156,9 +156,11 @@ class DecoderNode(ManagedNode):
                 above=values.ask_above,
                 near=values.ask_near,
             )
-        follow = self._follows
+        follow, memory = self._follows, values.memory
         self._streams = {
-            camera: DecoderEnd(camera, self._codecs, values.keep_frames, self._hear, tap=tap, follow=follow, ask=ask)
+            camera: DecoderEnd(
+                camera, self._codecs, values.keep_frames, self._hear, tap=tap, follow=follow, memory=memory, ask=ask
+            )
             for camera in values.cameras
         }
         self._worker = DecodeWorker(
@@ -208,10 +210,17 @@ class DecoderNode(ManagedNode):
     def _open_carrier(self) -> None:
         values = self.values
         carrier = node_carrier(values)
-        self._receiver = carrier.receiver(self._on_datagram, self._on_info_bytes, cameras=values.cameras)
+        remembers = self._remembers if values.memory else None
+        self._receiver = carrier.receiver(
+            self._on_datagram, self._on_info_bytes, cameras=values.cameras, remembers=remembers
+        )
         for camera in values.cameras:
             forward = partial(self._forward_request, camera)
             self._inputs.append(self.create_subscription(BlockRequestMessage, f"{camera}/semhier/request", forward, 10))
+
+    def _remembers(self, camera: str) -> bytes | None:
+        stream = self._streams.get(camera)
+        return None if stream is None else stream.acknowledgement
 
     def deactivate(self) -> None:
         """Stops to listen and to decode."""

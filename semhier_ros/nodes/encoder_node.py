@@ -21,6 +21,7 @@ from semhier_ros.camera.encoder_end import BlocksMaker, EncoderEnd, EncoderSetti
 from semhier_ros.camera.images import ImageError, compressed_to_rgb, image_to_rgb, is_dim
 from semhier_ros.camera.worker import EncodeWorker
 from semhier_ros.codec.block_request import BlockRequest
+from semhier_ros.codec.model import SenderMemory
 from semhier_ros.codec.packet import Packet, PacketError, split
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link import ROS_FASTDDS, Scheduler, default_policies
@@ -135,7 +136,7 @@ class EncoderNode(ManagedNode):
         if self.values.source == "images":
             self._pictures = None
             self._codec.encode(np.zeros((64, 64, 3), np.uint8))  # networks are compiled at their first use
-            return PictureMaker(self._codec, self._rgb_of, measure=self.values.motion == "on")
+            return PictureMaker(self._codec, self._rgb_of, self._memory(), measure=self.values.motion == "on")
         if vision is None:
             raise ValueError("source: detections needs vision_msgs: apt install ros-$ROS_DISTRO-vision-msgs")
         if (self.values.detections_width > 0) != (self.values.detections_height > 0):
@@ -143,7 +144,12 @@ class EncoderNode(ManagedNode):
         wants_pictures = len(self._codec.block_names) > self._codec.semantic_blocks
         self._pictures = PicturesByStamp() if wants_pictures else None
         self._class_names = {}
-        return DetectionMaker(self._codec, self.warn, self._pictures, self._rgb_of)
+        return DetectionMaker(self._codec, self.warn, self._pictures, self._rgb_of, self._memory())
+
+    def _memory(self) -> SenderMemory | None:
+        """What is remembered of the receiver, as far as it is wanted. Raises ValueError."""
+        values = self.values
+        return self._codec.memory(values.memory_overlap, values.memory_whole_every) if values.memory_enabled else None
 
     def _settings(self) -> EncoderSettings:
         values = self.values
@@ -169,6 +175,7 @@ class EncoderNode(ManagedNode):
             adapt=values.link_adapt,
             repeats=values.link_coarse_repeats,
             on_request=self._on_request_bytes,
+            on_memory=self._on_memory,
         )
 
     def activate(self) -> None:
@@ -179,7 +186,7 @@ class EncoderNode(ManagedNode):
         self._topic = self._below_camera(self.values.detections_topic) if detections else images
         self._started = time.monotonic()
         self._last_image: float | None = None
-        self._encoded_before = self.counts().get("encoded", 0)
+        self._encoded_before, self._deltas_before = (self.counts().get(name, 0) for name in ("encoded", "deltas"))
         self._levels_before: tuple[LevelStatus, ...] | None = None
         kind = CompressedImage if compressed else Image
         request_topic = f"{camera}/semhier/request"
@@ -238,6 +245,14 @@ class EncoderNode(ManagedNode):
             self._link.set_finest(self._camera, values.finest_block)
         assert self._end is not None
         self._end.settings = self._settings()
+        maker: Any = self._end.maker
+        if maker.memory is not None and values.memory_enabled:
+            maker.memory.overlap, maker.memory.whole_every = values.memory_overlap, values.memory_whole_every
+        elif (maker.memory is not None) != values.memory_enabled:
+            try:
+                maker.memory = self._memory()
+            except ValueError as error:
+                self.warn("memory_refused", str(error))
 
     # -- in -----------------------------------------------------------------------------------------------------------
 
@@ -297,6 +312,10 @@ class EncoderNode(ManagedNode):
         else:
             self._honour(request)
 
+    def _on_memory(self, camera: str, memory: bytes) -> None:
+        if self._end is not None:
+            self._end.heard(memory)
+
     def _on_request(self, message: BlockRequestMessage) -> None:
         if message.camera.rpartition("/")[2] not in ("", self._camera.rpartition("/")[2]):
             self.warn("requests_refused", f"block request for camera {message.camera!r}, this is {self._camera!r}")
@@ -350,7 +369,10 @@ class EncoderNode(ManagedNode):
 
     def _report(self) -> None:
         status, estimate = self._link.status(self._camera), self._link.estimate()
-        words = link_words(status, self._levels_before, 1.0, self._codec.semantic_blocks, estimate)
+        deltas = self.counts().get("deltas", 0)
+        told = deltas - self._deltas_before if self.values.memory_enabled else None
+        self._deltas_before = deltas
+        words = link_words(status, self._levels_before, 1.0, self._codec.semantic_blocks, estimate, told)
         self._levels_before = status.levels
         message = LinkStatus(camera=self._camera, transport=self.values.link_transport, blocks=list(self._blocks))
         message.stamp = ns_to_time(self.now_ns())

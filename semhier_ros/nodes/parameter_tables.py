@@ -21,6 +21,7 @@ from semhier_ros.nodes.parameter_checks import (
 )
 from semhier_ros.nodes.parameters import Parameter, ParameterTable
 from semhier_ros.nodes.planner_parameters import planner_parameters
+from semhier_ros.scene.remembering import OVERLAP, WHOLE_EVERY
 
 TRANSPORT_CHOICES = ("ros", *TRANSPORTS)
 
@@ -301,6 +302,29 @@ ENCODER = ParameterTable(
         ),
         Parameter("accept_requests", True, "Whether BlockRequests of receivers are honoured.", live=True),
         Parameter(
+            "memory.enabled",
+            False,
+            "On zenoh: frames say only what the receiver would get wrong of what it acknowledged; the decoder's"
+            " `memory` must be true too. Models that find objects.",
+            live=True,
+        ),
+        Parameter(
+            "memory.overlap",
+            OVERLAP,
+            "An object is told anew where the receiver's own forecast of its box overlaps it by less.",
+            low=0.3,
+            high=0.95,
+            live=True,
+        ),
+        Parameter(
+            "memory.whole_every",
+            WHOLE_EVERY,
+            "Seconds between frames that stand alone, for bags and receivers that cannot ask.",
+            low=0.2,
+            high=60.0,
+            live=True,
+        ),
+        Parameter(
             "link.transport",
             "ros",
             "ros: one topic per block is the link; zenoh: a Zenoh session is, and topics stay on the robot; udp,"
@@ -391,6 +415,12 @@ DECODER = ParameterTable(
             "follow",
             False,
             "Objects keep their ids over frames, and their names do not flicker.",
+        ),
+        Parameter(
+            "memory",
+            False,
+            "Frames are remembered and acknowledged (2 bytes of a report), so that an encoder whose `memory.enabled` is"
+            " true may refer to them.",
         ),
         Parameter(
             "least_score",

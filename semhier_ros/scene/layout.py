@@ -110,7 +110,8 @@ class SceneCode:
     refines, n booleans; an object that a block passes over is in no later block either. path: one array n of node
     indices for each level named so far (level 0 first), UNNAMED for objects passed over. latents: one array n,d in
     units of 1/16 for each channel group so far, zero for objects passed over. picture: one for each
-    picture group so far.
+    picture group so far. boxes n,4 (cx, cy, w, h in cells): where the objects are, of a frame that says it otherwise
+    than by cells (`scene.memory`).
     """
 
     cells: Ints
@@ -121,6 +122,7 @@ class SceneCode:
     path: list[Ints] = field(default_factory=list)
     latents: list[Ints] = field(default_factory=list)
     picture: list[CodedPicture] = field(default_factory=list)
+    boxes: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -149,6 +151,7 @@ class SceneCode:
             kept=[flags[rows] for flags in self.kept],
             path=[nodes[rows] for nodes in self.path],
             latents=[group[rows] for group in self.latents],
+            boxes=None if self.boxes is None else self.boxes[rows],
         )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.graphs import PictureParts
-from semhier_ros.codec.model import Detected, EncodeOptions, PictureFlow, PictureRequest, WithMotion
+from semhier_ros.codec.model import Delta, Detected, EncodeOptions, PictureFlow, PictureRequest, WithMotion
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.codec.reading import Detection
 from semhier_ros.scene.backend import Backend
@@ -20,9 +21,11 @@ from semhier_ros.scene.detectors.runtime import Detector
 from semhier_ros.scene.finders import DetectorFinder, Finder, OwnFinder
 from semhier_ros.scene.folder import SceneFolder
 from semhier_ros.scene.layout import SceneCode, restore_boxes
+from semhier_ros.scene.memory import DeltaCodec
 from semhier_ros.scene.motion import MotionEstimator
 from semhier_ros.scene.objects import Objects, code_objects, code_picture
 from semhier_ros.scene.reader import SceneReader, meaning_map
+from semhier_ros.scene.remembering import OVERLAP, WHOLE_EVERY, ReceiverMemory, SenderMemory
 from semhier_ros.scene.steering import read_motion, write_motion
 
 
@@ -126,6 +129,17 @@ class SceneModel:
         placed = self._canvas(size).to_source((corners * self.stream.layout.stride).astype(np.float32))
         return np.asarray(placed, np.float64).reshape(-1, 4)
 
+    @cached_property
+    def _deltas(self) -> DeltaCodec:
+        return DeltaCodec(self.stream)
+
+    def sender_memory(self, overlap: float | None = None, whole_every: float | None = None) -> SenderMemory:
+        least, every = OVERLAP if overlap is None else overlap, WHOLE_EVERY if whole_every is None else whole_every
+        return SenderMemory(self._deltas, least, every)
+
+    def receiver_memory(self) -> ReceiverMemory:
+        return ReceiverMemory(self._deltas)
+
     def check(self, options: EncodeOptions) -> None:
         if options.threshold is not None and not 0 < options.threshold < 1:
             raise ValueError(f"threshold: {options.threshold} is outside 0..1")
@@ -143,8 +157,10 @@ class SceneModel:
         moved = options.motion.update(objects.boxes) if options.motion is not None else None
         if image is None:
             blocks = min(blocks, self.semantic_blocks)
+        memory = options.memory
+        assert memory is None or isinstance(memory, SenderMemory)
         yield from self.encode_objects(
-            objects, blocks, options.max_bytes, moved, lambda: self.analyse(image), options.flow
+            objects, blocks, options.max_bytes, moved, lambda: self.analyse(image), options.flow, memory
         )
 
     def find(
@@ -177,29 +193,47 @@ class SceneModel:
         moved: NDArray[np.float64] | None,
         latents: Callable[[], NDArray[np.float32]],
         flow: PictureFlow | None = None,
+        memory: SenderMemory | None = None,
     ) -> Iterator[bytes]:
         """The first `blocks` blocks of a scene with these objects, each made when it is asked for.
 
         max_bytes: as in EncodeOptions. moved: how much each object moved (`Motion.update`), None: not at all. latents:
         gives the picture's latents (`analyse`), called when the first picture block is asked for. flow: how they move;
-        block 0 is then `WithMotion`, and its motion part is within `max_bytes` too where that leaves room for it.
+        block 0 is then `WithMotion`, and its motion part is within `max_bytes` too where that leaves room for it. A
+        delta has no motion part. memory: as in EncodeOptions.
         """
+        worth = importance(self.stream.layout, objects, moved)
+        if memory is not None and (delta := memory.delta(objects, worth, max_bytes)) is not None:
+            yield Delta(delta)
+            if blocks > self.semantic_blocks:
+                yield from self._picture_blocks(memory.code(), blocks, latents)
+            return
         code = code_objects(self.stream, self.folder.projection, objects, blocks)
         if max_bytes is not None:
             room = max_bytes if flow is None else max(1, max_bytes - len(self.motion_part(code, flow)))
-            code = pare(self.stream, code, importance(self.stream.layout, objects, moved), room)
-        for index in range(blocks):
-            if len(code) and 0 < index < self.semantic_blocks and not code.refined(index).any():
+            code = pare(self.stream, code, worth, room)
+        if memory is not None:
+            memory.whole(code)
+        for index in range(min(blocks, self.semantic_blocks)):
+            if len(code) and index and not code.refined(index).any():
                 return
-            if index == self.semantic_blocks:
-                picture = latents()
-            if index >= self.semantic_blocks:
-                code_picture(self.stream, picture, code, index - self.semantic_blocks + 1)
             data = self.stream.encode(index, code)
             if index == 0 and flow is not None and (motion := self.motion_part(code, flow)):
                 data = WithMotion(data)
                 data.motion = motion
             yield data
+        yield from self._picture_blocks(code, blocks, latents)
+
+    def _picture_blocks(
+        self, code: SceneCode, blocks: int, latents: Callable[[], NDArray[np.float32]]
+    ) -> Iterator[bytes]:
+        """The picture blocks below index `blocks`."""
+        if blocks <= self.semantic_blocks:
+            return
+        picture = latents()
+        for index in range(self.semantic_blocks, blocks):
+            code_picture(self.stream, picture, code, index - self.semantic_blocks + 1)
+            yield self.stream.encode(index, code)
 
     def motion_part(self, code: SceneCode, flow: PictureFlow) -> bytes:
         """What is known of how the objects of a code and the camera move, as a motion part; empty for nothing."""

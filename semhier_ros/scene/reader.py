@@ -97,6 +97,9 @@ class SceneReader:
             boxes[rows], found = self._measure(code.take(rows), own)
             for level, raw in enumerate(found):
                 levels[level][rows] = raw
+        if code.boxes is not None:
+            half = code.boxes[:, 2:] / 2
+            boxes = np.concatenate([code.boxes[:, :2] - half, code.boxes[:, :2] + half], axis=1).astype(np.float32)
         return Measured(boxes, np.minimum(depth, self.stream.levels - 1), levels)
 
     def _measure(self, code: SceneCode, prefix: int) -> tuple[Floats, list[NDArray[np.float64]]]:

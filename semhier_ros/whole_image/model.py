@@ -49,6 +49,12 @@ class WholeImageModel:
     def velocities(self, code: Any, motion: bytes, size: tuple[int, int]) -> NDArray[np.float64]:
         raise PacketError(f"motion: model {self.name} reads whole pictures, which hold no objects that move")
 
+    def sender_memory(self, overlap: float | None = None, whole_every: float | None = None) -> None:
+        return None
+
+    def receiver_memory(self) -> None:
+        return None
+
     def check(self, options: EncodeOptions) -> None:
         most = len(self.stream.layout.steps) - 1
         if options.quality is not None and not 0 <= options.quality <= most:

@@ -19,6 +19,7 @@ REPORT: Fields = [
     ("bytes", 4),
     ("clock", 6),
 ]
+HOLDS: Fields = [*REPORT, ("frame", 1), ("check", 1)]
 NOTE: Fields = [("kind", 1), ("offset", 8), ("error", 4)]
 
 

@@ -8,6 +8,7 @@ import random
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ REQUESTS = st.one_of(
     st.builds(BlockRequest, st.integers(0, 15), st.none(), st.integers(0, 3_600_000)),
 )
 REPORTS = st.builds(Report, *[SHORT] * 7, st.integers(0, 2**32 - 1), st.integers(0, 2**48 - 1))
+MEMORIES = st.one_of(st.none(), st.just(b""), st.binary(min_size=2, max_size=2))
+REMEMBERING = st.builds(replace, REPORTS, memory=MEMORIES)
 NOTES = st.builds(ClockNote, st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**31 - 1))
 
 ONE_FRAME = BlockRequest(finest=6, frame=513)
@@ -48,6 +51,8 @@ def produce() -> dict[str, str]:
         "request: the largest": BlockRequest(15, duration_ms=3_600_000).to_bytes(),
         "report": REPORT.to_bytes(),
         "report: nothing but the kind": Report(*[0] * 9).to_bytes(),
+        "report: a state is remembered": replace(REPORT, memory=b"\x65\xc3").to_bytes(),
+        "report: nothing that deltas refer to": replace(REPORT, memory=b"").to_bytes(),
         "clock note": NOTE.to_bytes(),
         "clock note: an error too large to tell": ClockNote(2**63 - 1, 2**40).to_bytes(),
         "envelope": Envelope(1, 2, b"\x10p").to_bytes(NAME),
@@ -84,6 +89,10 @@ def test_golden_messages_read_as_the_page_says() -> None:
     assert (timed["flags"], timed["finest"], timed["frame"], timed["duration"]) == (0, 0, 0, 2500)
     numbers = [0x41, 65_535, 1000, 17, 5, 40_000, 250, 65_530, 3_000_000_000, 1_700_000_000_123_456 % 2**48]
     assert list(reference.read(reference.REPORT, data["report"]).values()) == numbers
+    remembers = reference.read(reference.HOLDS, data["report: a state is remembered"])
+    assert list(remembers.values()) == [0x43, *numbers[1:], 0x65, 0xC3]
+    lost = reference.read(reference.REPORT, data["report: nothing that deltas refer to"])
+    assert list(lost.values()) == [0x44, *numbers[1:]]
     assert list(reference.read(reference.NOTE, data["clock note"]).values()) == [0x42, 2**64 - 5_000_000, 20_000]
     assert reference.read(reference.NOTE, data["clock note: an error too large to tell"])["error"] == 2**31 - 1
     assert reference.open_envelope(data["envelope"]) == (1, 2, b"\x10p")
@@ -101,10 +110,11 @@ def test_the_pages_examples_are_these_bytes() -> None:
         assert f"`{example.hex()}`" in page
 
 
-@given(st.one_of(REQUESTS, REPORTS, NOTES))
+@given(st.one_of(REQUESTS, REMEMBERING, NOTES))
 def test_a_message_comes_back_as_it_was(message: BlockRequest | Report | ClockNote) -> None:
     data = message.to_bytes()
-    assert len(data) == {BlockRequest: 14, Report: 29, ClockNote: 17}[type(message)]
+    more = len(message.memory or b"") if isinstance(message, Report) else 0
+    assert len(data) == {BlockRequest: 14, Report: 29, ClockNote: 17}[type(message)] + more
     assert type(message).from_bytes(data) == message
     assert not is_envelope(data)
 
@@ -135,11 +145,15 @@ def with_crc(body: bytes) -> bytes:
     return body + zlib.crc32(body).to_bytes(4, "little")
 
 
-@given(st.binary(max_size=40), st.booleans(), st.sampled_from([b"", b"\x41", b"\x42", b"\x52\x01", b"\x52\x01\x01"]))
+@given(
+    st.binary(max_size=40),
+    st.booleans(),
+    st.sampled_from([b"", b"\x41", b"\x43", b"\x44", b"\x42", b"\x52\x01", b"\x52\x01\x01"]),
+)
 def test_whatever_comes_is_a_message_or_refused(data: bytes, checked: bool, begin: bytes) -> None:
     data = begin + data
     for reader, error in READERS:
-        for form in (data, data[:10], data[:25], data[:13]):
+        for form in (data, data[:10], data[:25], data[:27], data[:13]):
             with suppress(error):
                 made = with_crc(form) if checked else form
                 assert reader(made).to_bytes() == made
@@ -163,7 +177,8 @@ def test_every_changed_bit_is_noticed(name: str) -> None:
         with pytest.raises(error):
             reader(bytes(damaged))
     for size in (*range(len(data)), len(data) + 1, 100_000):
-        with pytest.raises(error, match=f"{size} bytes, expected {len(data)}"):
+        expected = len(data) if size else {31: 29}.get(len(data), len(data))  # no first byte says which report
+        with pytest.raises(error, match=f"{size} bytes, expected {expected}"):
             reader(data[:size].ljust(size, b"\0"))
 
 

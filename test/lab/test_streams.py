@@ -68,6 +68,24 @@ def test_the_same_run_twice(reader: Reader, camera: Frames) -> None:
     assert first.link["lost"] > 0
 
 
+def test_with_memory_no_loss_drives_the_ends_apart(reader: Reader, camera: Frames) -> None:
+    lossy = parse_link("64kbit,50ms,20%,burst4,seed3")
+    memory = run_virtual(SemhierStream(reader, Costs(), memory=True), [camera], lossy, RATE)
+    counts = memory.counters
+    assert counts["deltas"] >= 5
+    assert counts["deltas"] == len(memory.deltas)
+    assert counts["acknowledged"] > 0
+    assert not {"acknowledged_unknown", "decoder_refused_deltas", "decoder_damaged"} & counts.keys()
+    assert {item.level for item in memory.answers} == {0, 1, 2}
+    by_delta = [item for item in memory.answers if (0, item.number) in memory.deltas]
+    assert by_delta
+    assert all(item.level == 2 and item.prefix >= 3 for item in by_delta)
+    assert any(item.detections for item in by_delta)
+    again = run_virtual(SemhierStream(reader, Costs(), memory=True), [camera], lossy, RATE)
+    assert again.sent == memory.sent
+    assert again.deltas == memory.deltas
+
+
 def test_every_answer_is_that_of_its_frame_and_later_than_physics(reader: Reader, camera: Frames) -> None:
     costs = Costs()
     run = run_virtual(SemhierStream(reader, costs), [camera], LINK, RATE)

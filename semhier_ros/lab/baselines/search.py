@@ -129,19 +129,21 @@ def make_stream(
     max_rate: float = 0.0,
     finest: int | None = None,
     motion: bool = False,
+    memory: bool = False,
     finalists: int = FINALISTS,
     search_costs: Costs | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Stream:
     """The stream `name` for `cameras` over `link` with a budget of `rate` wire bytes per second.
 
-    semhier and answer have nothing to choose; for jpeg, webp and h264 the best setting is searched for. finalists: how
+    semhier and answer have nothing to choose; for jpeg, webp and h264 the best setting is searched for. memory: of
+    semhier. finalists: how
     many picture settings are judged on every picture that arrives (1 to 20). search_costs: those of the search (None:
     `costs`), where what is measured on this machine must not decide. Raises StreamError.
     """
     check_codecs([name])
     if name == "semhier":
-        return SemhierStream(reader, costs, max_rate=max_rate, finest=finest, motion=motion)
+        return SemhierStream(reader, costs, max_rate=max_rate, finest=finest, motion=motion, memory=memory)
     if name == "answer":
         return AnswerStream(reader, costs, max_rate=max_rate)
     search = _Search(reader, search_costs or costs, cameras, link, rate, max_rate, progress or (lambda share: None))

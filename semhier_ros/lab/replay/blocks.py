@@ -45,6 +45,7 @@ class Ends:
     """What a session's two ends are made of. `makers`: of each camera, whose sources are frame numbers. `codec`: what
     the decoder reads with (`decoder`, hashes, `block_names` …). `early`, `late`, `read`: seconds that a frame's
     semantic blocks, its picture blocks and a reading take. `names`: what blocks are called; `levels` of the taxonomy.
+    `memory`: whether the decoder remembers.
     """
 
     makers: Sequence[BlocksMaker]
@@ -57,6 +58,7 @@ class Ends:
     levels: int
     max_rate: float = 0.0
     finest: int = 15
+    memory: bool = False
 
 
 def camera_name(place: int) -> str:
@@ -89,9 +91,12 @@ class BlockSession:
         self.outputs: list[tuple[str, Output]] = []
         self.sent: list[Sent] = []
         self.answers: list[Answer] = []
+        self.deltas: dict[tuple[int, int], bytes] = {}
         wire = measured(ZENOH_UDP)
         scheduler = Scheduler(Packet.pack, split, ends.policies, wire=wire, rate=rate or None)
-        self._sender = LinkSender(scheduler, self._hop.sending, budget=rate or None, clock=self._clock)
+        self._sender = LinkSender(
+            scheduler, self._hop.sending, budget=rate or None, clock=self._clock, on_memory=self._on_memory
+        )
         settings = EncoderSettings(ends.max_rate)
         self._processors = []
         for name, maker in zip(self._places, ends.makers, strict=True):
@@ -101,11 +106,19 @@ class BlockSession:
         codecs = {ends.codec.stream_hash: ends.codec}
         self._decoders = {
             name: DecoderEnd(
-                name, codecs, KEEP_FRAMES, lambda kind, text: self._count(f"decoder_{kind}"), tap=self._block
+                name,
+                codecs,
+                KEEP_FRAMES,
+                lambda kind, text: self._count(f"decoder_{kind}"),
+                tap=self._block,
+                memory=ends.memory,
             )
             for name in self._places
         }
-        self._receiver = LinkReceiver(self._hop.receiving, self._datagram, self._info, clock=self._clock)
+        remembers = (lambda camera: self._decoders[camera].acknowledgement) if ends.memory else None
+        self._receiver = LinkReceiver(
+            self._hop.receiving, self._datagram, self._info, remembers=remembers, clock=self._clock
+        )
 
     # -- in the caller's time -----------------------------------------------------------------------------------------
 
@@ -152,6 +165,10 @@ class BlockSession:
     def _count(self, name: str) -> None:
         self._counts[name] += 1
 
+    def _on_memory(self, camera: str, memory: bytes) -> None:
+        self._counts["memory_reports"] += 1
+        self._processors[self._places[camera]].end.heard(memory)
+
     def _announce(self, info: StreamInfo, changed: bool) -> None:
         self._sender.set_info(info.camera, info.to_bytes(), changed)
 
@@ -163,11 +180,25 @@ class BlockSession:
                 if processor.until > now:
                     return
                 processor.job.run()
+                self._weigh(processor)
                 end.finish(processor.job, processor.until)
             processor.job = job = end.begin(now)
             if job is None:
                 return
             processor.until = now + job_seconds(job, self._ends.early, self._ends.late)
+
+    def _weigh(self, processor: _Processor) -> None:
+        """Counts the payload bytes of a frame's names: blocks to the last level, or its delta."""
+        end, job = processor.end, processor.job
+        if job is None or job.kind != "meaning":
+            return
+        tag = self._ends.codec.stream_tag
+        names = [block for block in job.blocks if block.index < self._ends.levels]
+        self._counts["names_bytes"] += sum(len(block.data) for block in names)
+        if names and names[0].stream != tag:
+            key = self._places[end.camera], self._numbers[self._places[end.camera]][job.frame.stamp_ns]
+            self.deltas[key] = names[0].data
+            self._counts["delta_bytes"] += len(names[0].data)
 
     def _message(self, message: Message) -> None:
         if message.kind in ("request", "query"):
@@ -235,7 +266,9 @@ class SceneObjects:
     def __call__(self, number: int) -> Objects:
         reader, camera = self._reader, self._camera
         key = digest(camera.key(number), reader.codec.model_hash, camera.size)
-        return _unpack_objects(reader.store.made("objects", key, lambda: _pack_objects(self._find(number))))
+        folder = self._model.folder
+        widths = (4, 1, len(folder.stream.layout.parents[-1]), len(folder.projection.feature_mean))
+        return _unpack_objects(reader.store.made("objects", key, lambda: _pack_objects(self._find(number))), widths)
 
     def _find(self, number: int) -> Objects:
         return self._reader.timed(lambda: self._model.find(self._camera.image(number)))
@@ -254,9 +287,10 @@ class SceneObjects:
 
 class StoredMaker:
     """`BlocksMaker` whose sources are a camera's frame numbers: the blocks that `PictureMaker` with a memory of motion
-    makes, of frames that are encoded once."""
+    makes, of frames that are encoded once. memory: as of `PictureMaker`."""
 
-    def __init__(self, reader: Reader, camera: Camera, motion: bool = False) -> None:
+    def __init__(self, reader: Reader, camera: Camera, memory: Any = None, motion: bool = False) -> None:
+        self.memory = memory
         codec = reader.codec
         self._reader, self._camera = reader, camera
         self._flow = codec.flow() if motion else None
@@ -273,7 +307,9 @@ class StoredMaker:
     def open(self, source: int, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
         before, self._before = self._before, source
         flow = None if self._flow is None else self._flow.of(stamp_ns)
-        if max_bytes is None:
+        if self.memory is not None:
+            self.memory.begin(frame, stamp_ns)
+        elif max_bytes is None:
             return Opened(self._camera.size, self._whole(source, frame, flow))
         return Opened(self._camera.size, self._pared(source, frame, max_bytes, before, flow))
 
@@ -285,7 +321,7 @@ class StoredMaker:
             yield Block(self._reader.codec.stream_tag, frame, index, data, motion)
 
     def _pared(
-        self, number: int, frame: int, max_bytes: int, before: int | None, flow: PictureFlow | None
+        self, number: int, frame: int, max_bytes: int | None, before: int | None, flow: PictureFlow | None
     ) -> Iterator[Block]:
         codec, image = self._reader.codec, lambda: self._camera.image(number)
         if not hasattr(codec.model, "encode_objects"):
@@ -294,15 +330,15 @@ class StoredMaker:
         model: Any = codec.model
         objects = self._objects(number)
         moved = self._objects.moved(number, before)
-        made = model.encode_objects(
-            objects, len(self.block_names), max_bytes, moved, lambda: model.analyse(image()), flow
-        )
+        latents = lambda: model.analyse(image())  # noqa: E731
+        more = {} if self.memory is None else {"memory": self.memory}
+        made = model.encode_objects(objects, len(self.block_names), max_bytes, moved, latents, flow, **more)
         yield from codec.bounded(made, frame, max_bytes)
 
 
 class SemhierStream:
     """Our own stream: blocks, coarse meaning first. `finest`: the last block that is sent (None: all). `motion`: it
-    says how camera and objects move."""
+    says how camera and objects move. `memory`: whether frames refer to what the receiver acknowledged."""
 
     name = "semhier"
 
@@ -314,8 +350,10 @@ class SemhierStream:
         max_rate: float = 0.0,
         finest: int | None = None,
         motion: bool = False,
+        memory: bool = False,
     ) -> None:
-        self._reader, self._costs, self._max_rate, self._motion = reader, costs, max_rate, motion
+        self._reader, self._costs, self._max_rate = reader, costs, max_rate
+        self._motion, self._memory = motion, memory
         self._finest = len(reader.block_names) - 1 if finest is None else finest
 
     @property
@@ -324,8 +362,8 @@ class SemhierStream:
         most = (
             f"at most {self._max_rate:g} frames/s" if self._max_rate else "every frame that encoder and link can take"
         )
-        moving = ", with motion" if self._motion else ""
-        return f"{self._reader.codec.name}, blocks to {self._reader.block_names[self._finest]}, {most}{moving}"
+        more = (", with motion" if self._motion else "") + (", with memory" if self._memory else "")
+        return f"{self._reader.codec.name}, blocks to {self._reader.block_names[self._finest]}, {most}{more}"
 
     def session(
         self, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None = None
@@ -333,7 +371,10 @@ class SemhierStream:
         """Both ends of all cameras, and the link between them."""
         reader, costs = self._reader, self._costs
         ends = Ends(
-            [StoredMaker(reader, camera, self._motion) for camera in cameras],
+            [
+                StoredMaker(reader, camera, reader.codec.memory() if self._memory else None, self._motion)
+                for camera in cameras
+            ],
             reader.remembering,
             default_policies(len(reader.block_names), reader.semantic_blocks),
             costs.semantic,
@@ -343,6 +384,7 @@ class SemhierStream:
             reader.levels,
             self._max_rate,
             self._finest,
+            self._memory,
         )
         return BlockSession(ends, cameras, rate, link, tap)
 
@@ -355,11 +397,11 @@ def _pack_objects(objects: Objects) -> list[Any]:
     ]
 
 
-def _unpack_objects(values: Sequence[Any]) -> Objects:
+def _unpack_objects(values: Sequence[Any], widths: Sequence[int]) -> Objects:
     count, cells, *floats = values
     boxes, objectness, leaves, features = (
         np.frombuffer(unpack_bytes(part), "<f4").reshape(count, -1) if count else np.zeros((0, width), np.float32)
-        for part, width in zip(floats, (4, 1, 1, 1), strict=True)
+        for part, width in zip(floats, widths, strict=True)
     )
     return Objects(np.frombuffer(unpack_bytes(cells), "<i4"), boxes, objectness.ravel(), leaves, features)
 

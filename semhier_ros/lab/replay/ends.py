@@ -76,12 +76,14 @@ def pictures_of(plan: dict[str, Any]) -> FrameStream:
 class _Maker(PictureMaker):
     """Blocks of a camera's frames, by number; of those in `made` as they were encoded before."""
 
-    def __init__(self, codec: Any, camera: Any, made: dict[str, list[Block]], motion: bool = False) -> None:
-        super().__init__(codec, camera.image, measure=motion)
+    def __init__(
+        self, codec: Any, camera: Any, made: dict[str, list[Block]], motion: bool = False, remembers: bool = False
+    ) -> None:
+        super().__init__(codec, camera.image, codec.memory() if remembers else None, measure=motion)
         self._camera, self._made = camera, made
 
     def open(self, source: int, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
-        known = self._made.get(self._camera.key(source))
+        known = None if self.memory is not None else self._made.get(self._camera.key(source))
         if known is None:
             return super().open(source, frame, stamp_ns, max_bytes)
         return Opened(self._camera.size, (Block(block.stream, frame, block.index, block.data) for block in known))
@@ -113,15 +115,23 @@ def makers_of(plan: dict[str, Any], cameras: Sequence[Any]) -> list[Any]:
         for camera in cameras:
             for number in range(min(len(camera), camera.distinct)):
                 made.setdefault(camera.key(number), codec.encode(camera.image(number)))
-    return [_Maker(codec, camera, made, bool(plan.get("motion"))) for camera in cameras]
+    motion, remembers = bool(plan.get("motion")), bool(plan.get("memory"))
+    return [_Maker(codec, camera, made, motion, remembers) for camera in cameras]
 
 
 def send_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
     """Encodes and sends each camera's frames as the encoder node does."""
     makers = makers_of(plan, cameras)
     policies = default_policies(len(makers[0].block_names), makers[0].semantic_blocks)
+    heard: dict[str, EncoderEnd] = {}
+
+    def on_memory(camera: str, memory: bytes) -> None:
+        if camera in heard:
+            heard[camera].heard(memory)
+
+    repeats = plan.get("repeats", -1)
     with carrier_of(plan).sender(
-        Packet.pack, split, policies, budget=plan["budget"] or None, repeats=plan.get("repeats", -1)
+        Packet.pack, split, policies, budget=plan["budget"] or None, repeats=repeats, on_memory=on_memory
     ) as link:
         settings = EncoderSettings(max_rate=plan.get("frames_per_second", 0.0), keep_frames=0)
         ends = [
@@ -134,6 +144,7 @@ def send_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
             )
             for camera, maker in zip(cameras, makers, strict=True)
         ]
+        heard |= {end.camera: end for end in ends}
         for camera, weight in zip(cameras, plan.get("weights", [1.0] * len(cameras)), strict=True):
             link.set_weight(camera.name, weight)
         start = _connected(link)
@@ -265,8 +276,13 @@ def receive_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> No
         log.write(json.dumps(entry) + "\n")
 
     names = [camera.name for camera in cameras]
+    remembers = plan.get("memory", False)
+    ends = {
+        name: DecoderEnd(name, {codec.stream_hash: codec}, 32, lambda kind, text: None, tap=tap, memory=remembers)
+        for name in names
+    }
     worker = DecodeWorker(
-        {name: DecoderEnd(name, {codec.stream_hash: codec}, 32, lambda kind, text: None, tap=tap) for name in names},
+        ends,
         64,
         on_reading=write,
         on_picture=lambda camera, rgb, output: None,
@@ -276,6 +292,7 @@ def receive_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> No
     with carrier_of(plan).receiver(
         lambda camera, level, packet: worker.put(camera, packet),
         lambda camera, info: worker.put(camera, StreamInfo.from_bytes(info)),
+        remembers=lambda camera: ends[camera].acknowledgement if camera in ends else None,
         cameras=names,
     ) as link:
         _listen(link)

@@ -64,10 +64,17 @@ class _Remembering:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def decode(self, index: int, data: bytes, code: _Prefix | None) -> _Prefix:
+    def receiver_memory(self) -> Any:
+        return _RememberingMemory(self._model.receiver_memory(), self)
+
+    def decode(self, index: int, data: bytes, code: Any) -> Any:
+        if code is not None and not isinstance(code, _Prefix):  # after a delta
+            return self._model.decode(index, data, code)
         return _Prefix((*(code.blocks if code else ()), data))
 
-    def read(self, code: _Prefix, prefix: int, size: tuple[int, int]) -> Detections:
+    def read(self, code: Any, prefix: int, size: tuple[int, int]) -> Detections:
+        if not isinstance(code, _Prefix):
+            return tuple(self._model.read(code, prefix, size))
         blocks = code.blocks[: self._model.semantic_blocks]
         key = (blocks, size)
         found = self._known.get(key)
@@ -75,8 +82,9 @@ class _Remembering:
             found = self._known[key] = self._model.read(self.whole(blocks), len(blocks) - 1, size)
         return found
 
-    def picture(self, code: _Prefix, prefix: int, size: tuple[int, int]) -> Picture:
-        return np.asarray(self._model.picture(self.whole(code.blocks), prefix, size))
+    def picture(self, code: Any, prefix: int, size: tuple[int, int]) -> Picture:
+        whole = self.whole(code.blocks) if isinstance(code, _Prefix) else code
+        return np.asarray(self._model.picture(whole, prefix, size))
 
     def velocities(self, code: _Prefix, motion: bytes, size: tuple[int, int]) -> np.ndarray:
         return np.asarray(self._model.velocities(self.whole(code.blocks[:1]), motion, size))
@@ -87,6 +95,24 @@ class _Remembering:
         for index, data in enumerate(blocks):
             code = self._model.decode(index, data, code)
         return code
+
+
+class _RememberingMemory:
+    """A `codec.model.ReceiverMemory` that is given prefixes of which only the bytes are known."""
+
+    def __init__(self, memory: Any, model: _Remembering) -> None:
+        self._memory, self._model = memory, model
+
+    @property
+    def acknowledgement(self) -> bytes | None:
+        found: bytes | None = self._memory.acknowledgement
+        return found
+
+    def whole(self, code: _Prefix, prefix: int, frame: int, stamp_ns: int) -> None:
+        self._memory.whole(self._model.whole(code.blocks), prefix, frame, stamp_ns)
+
+    def delta(self, data: bytes, frame: int, stamp_ns: int) -> Any:
+        return self._memory.delta(data, frame, stamp_ns)
 
 
 class Reader:

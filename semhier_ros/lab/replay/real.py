@@ -292,6 +292,7 @@ def _drive_others(result: Result, out: Path, tell: Tell) -> None:
                 "costs": asdict(replace(result.costs, jpeg=0.0, webp=0.0)),  # of pictures they are real
                 "budget": result.rate,
                 "frames_per_second": task.max_rate,
+                "memory": task.memory and name == "semhier",
             }
             pairs[name] = Pair(children, logs, name, plan, result.link)
             stack.callback(pairs[name].close)

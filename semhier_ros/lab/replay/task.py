@@ -24,9 +24,9 @@ LINK_HELP = "rate, one-way delay, loss, then burst4, jitter10ms, queue8kB, outag
 class Task:
     """What is asked for. `link` in words; `costs` None: measured here; `labels` None: agreement.
     `forecast`: every codec's readings are also foretold to each instant, and scored. `motion`: our stream says how
-    camera and objects move. `ground`: the camera's height in metres and how many degrees it looks down, None where
-    nobody says it; `lens`: its focal lengths and centre in pixels, None where the footage says them: for the report's
-    view from above."""
+    camera and objects move. `memory`: it refers to what its receiver acknowledged. `ground`: the camera's height in
+    metres and how many degrees it looks down, None where nobody says it; `lens`: its focal lengths and centre in
+    pixels, None where the footage says them: for the report's view from above."""
 
     bags: tuple[Path, ...]
     link: str
@@ -43,6 +43,7 @@ class Task:
     finalists: int = FINALISTS
     forecast: bool = True
     motion: bool = False
+    memory: bool = False
     cache: Path | None = None
     ground: tuple[float, float] | None = None
     lens: tuple[float, float, float, float] | None = None
@@ -113,6 +114,11 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FX,FY,CX,CY",
         help="focal lengths and centre of the camera in pixels, for --ground (the bag's CameraInfo)",
     )
+    parser.add_argument(
+        "--memory",
+        action="store_true",
+        help="semhier says only what its receiver would get wrong, see docs/living.md (no)",
+    )
     parser.add_argument("--cache", type=Path, metavar="DIR", help="what was computed before (~/.cache/semhier_ros)")
     parser.add_argument("--no-cache", action="store_true", help="remember nothing beyond this run")
 
@@ -162,6 +168,7 @@ def task_of(options: argparse.Namespace, link: str, model: str) -> Task:
         finest=options.finest,
         forecast=options.forecast == "on",
         motion=options.motion == "on",
+        memory=options.memory,
         seconds=options.seconds,
         frame_rate=options.fps,
         finalists=options.finalists,

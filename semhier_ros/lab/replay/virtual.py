@@ -39,6 +39,8 @@ class Run:
     link: dict[str, int] = field(default_factory=dict)
     blocks: list[tuple[int, int, int, float]] = field(default_factory=list)
     """(camera, frame, block index, arrival) of every block that came, repeats included; semhier only."""
+    deltas: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    """Of the frames of (camera, number) that were sent as deltas, the bytes."""
 
 
 class OneWaySession:
@@ -119,5 +121,6 @@ def run_virtual(
         session.work(now)
     run.seconds = now
     run.sent, run.answers = session.sent, session.answers
+    run.deltas = getattr(session, "deltas", {})
     run.counters, run.link = session.counters(), session.link()
     return run

@@ -209,6 +209,7 @@ def search_stream(result: Result, name: str, progress: Callable[[float], None]) 
         max_rate=task.max_rate,
         finest=task.finest,
         motion=task.motion,
+        memory=task.memory,
         finalists=task.finalists,
         search_costs=task.costs or Costs(),
         progress=progress,
