@@ -53,8 +53,8 @@ SCALE_ROWS = 24
 _SCALE_SHIFT = 3
 
 # kinds of flags: how likely each is at the start, of 65,536
-PANS, TOUCHED, BACK, HIDES, MOVED, MOVED_BACK, LABELLED, STEERED, BORN, RENAMED, DEEPER = (
-    0, 1, 13, 16, 17, 18, 19, 20, 21, 22, 23,
+PANS, TOUCHED, BACK, HIDES, MOVED, MOVED_BACK, LABELLED, STEERED, BORN, RENAMED, DEEPER, FAR = (
+    0, 1, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24,
 )  # fmt: skip
 START = (
     7000,  # the camera goes on as it did
@@ -62,10 +62,11 @@ START = (
     20000, 10000, 5000,  # a hidden one is back: 3 ages
     14000,  # a touched one is hidden from now on
     54000, 47000, 11000, 4000, 26000, 27000, 40000,  # moved, moved and back, labelled, steered, born, renamed, deeper
+    2000,  # the picture moved far
 )  # fmt: skip
 START_SCALES = (21, 8, 15, 10, 35)
 """Expected residuals of places across and down, of widths and heights, and of the picture's shift, in 1/16."""
-SPEED_ROW, SCORE_ROW = 6, 5
+SPEED_ROW, SCORE_ROW, FAR_ROW = 6, 5, 4
 
 
 @dataclass(frozen=True)
@@ -225,6 +226,12 @@ def fixed_tables() -> dict[str, Tables]:
         "check": Tables(np.full((1, 256), 1 << (PRECISION - 8))),
         "more": Tables(np.array([normalised([1 << max(0, 24 - 2 * k) for k in range(64)])])),
     }
+
+
+def split_shift(shift: Numbers) -> tuple[Numbers, Numbers]:
+    """Steps of a shift in units of REACH, and what is left: within half of it."""
+    far = (shift + REACH // 2) // REACH
+    return far, shift - REACH * far
 
 
 def scale_row(scale: int) -> int:
@@ -430,8 +437,13 @@ class DeltaCodec:
     def _camera(self, walk: _Walk, reference: SceneState, delta: Delta, said: Delta | None) -> None:
         if reference.camera.any():
             delta.pans = int(walk.flag(PANS, None if said is None else np.array([said.pans]), 1)[0])
-        row = scale_row(reference.scales[4])
-        delta.shift = walk.residual(row, None if said is None else said.shift, (2,))
+        told = None if said is None else split_shift(said.shift)
+        far = walk.flag(FAR, None if told is None else np.array([told[0].any()], int), 1)[0]
+        steps = walk.residual(FAR_ROW, None if told is None else told[0], (2,)) if far else np.zeros(2, np.int64)
+        rest = walk.residual(scale_row(reference.scales[4]), None if told is None else told[1], (2,))
+        _refuse(bool(far) and not steps.any(), "a picture that moved far by nothing")
+        _refuse(bool((np.abs(rest) > REACH // 2).any()), "a picture that moved in two ways")
+        delta.shift = REACH * steps + rest
 
     def _touched(self, walk: _Walk, state: SceneState, elapsed: int, delta: Delta, said: Delta | None) -> None:
         shown = state.hidden == 0
@@ -562,7 +574,7 @@ class DeltaCodec:
         toggled = delta.toggled == 1
         scales = list(state.scales)
         told = delta.moved == 1
-        axes = [*delta.place[told].T, *delta.size[told].T, delta.shift]
+        axes = [*delta.place[told].T, *delta.size[told].T, split_shift(delta.shift)[1]]
         for place, part in enumerate(axes):
             for value in np.abs(part).tolist():
                 scales[place] += (16 * value - scales[place]) >> _SCALE_SHIFT

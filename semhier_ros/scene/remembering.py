@@ -47,6 +47,8 @@ WHOLE_AGAIN_MS = 400
 """Whole frames that a receiver asks for come no closer than this."""
 LEAST_OBJECTS = 2
 """A frame of fewer is whole: it costs no more than to name a reference."""
+LEAST_PAN = 0.25
+"""Cells a frame from which the picture's motion is expected to go on, too."""
 SAME = 0.15
 """Overlap from which a detection can be a track's next one."""
 FITTED = 6
@@ -112,6 +114,7 @@ class Tracks:
             old.misses += 1
         pairs = self._pairs(boxes, now)
         known = {place: self.tracks[row] for row, place in pairs}
+        chances = np.exp(objects.leaves.astype(np.float64))
         result = []
         for place in range(len(boxes)):
             track = known.get(place)
@@ -119,7 +122,7 @@ class Tracks:
                 track = Track(self._next)
                 self._next += 1
                 self.tracks.append(track)
-            self._see(track, objects, place, now)
+            self._see(track, objects, place, now, chances[place])
             result.append(track)
         self._now = now
         return result
@@ -132,7 +135,8 @@ class Tracks:
         told[:, :2] += self.shift
         elapsed = now - self._now
         best: tuple[float, NDArray[np.float64], list[tuple[int, int]]] = (-1.0, np.zeros(2), [])
-        for start in (np.zeros(2), self._pan * elapsed):
+        pan = self._pan * elapsed
+        for start in (np.zeros(2), pan) if np.abs(pan).max() > LEAST_PAN else (np.zeros(2),):
             pairs = _matched(told + np.array([*start, 0.0, 0.0]), boxes)
             away, good = start, float(len(pairs))
             if len(pairs) >= 2:
@@ -150,7 +154,7 @@ class Tracks:
         box[:2] += SHARE_OF_SPEED * track.velocity * (now - track.times[-1])
         return box
 
-    def _see(self, track: Track, objects: Objects, place: int, now: int) -> None:
+    def _see(self, track: Track, objects: Objects, place: int, now: int, chances: Floats) -> None:
         box = objects.boxes[place].astype(np.float64)
         box[:2] -= self.shift
         track.times.append(now)
@@ -158,7 +162,6 @@ class Tracks:
         track.misses = 0
         del track.times[:-FITTED], track.boxes[:-FITTED]
         track.velocity, track.error = fit_velocity(track)
-        chances = np.exp(objects.leaves[place].astype(np.float64))
         track.leaves = chances if track.leaves is None else NAME_MEMORY * track.leaves + (1 - NAME_MEMORY) * chances
         score = float(objects.objectness[place])
         track.score = score if not track.hits else 0.5 * track.score + 0.5 * score
@@ -193,15 +196,19 @@ def fit_velocity(track: Track) -> tuple[Floats, Floats]:
     count = len(track.times)
     if count < 3:
         return np.zeros(2), np.full(2, np.inf)
-    times = np.array(track.times, float)
-    times -= times.mean()
-    places = np.array([box[:2] for box in track.boxes])
-    places = places - places.mean(axis=0)
-    spread = float((times**2).sum())
-    velocity = times @ places / spread
-    rest = ((places - times[:, None] * velocity) ** 2).sum(axis=0) / max(count - 2, 1)
-    jitter = (0.02 * np.array(track.box[2:])) ** 2
-    return velocity, np.sqrt(np.maximum(rest, jitter) / spread)
+    middle = sum(track.times) / count
+    times = [time - middle for time in track.times]
+    spread = sum(time * time for time in times)
+    boxes = [box.tolist() for box in track.boxes]
+    velocity, error = [], []
+    for axis in (0, 1):
+        mean = sum(box[axis] for box in boxes) / count
+        places = [box[axis] - mean for box in boxes]
+        speed = sum(time * place for time, place in zip(times, places, strict=True)) / spread
+        rest = sum((place - time * speed) ** 2 for time, place in zip(times, places, strict=True)) / max(count - 2, 1)
+        velocity.append(speed)
+        error.append((max(rest, (0.02 * boxes[-1][2 + axis]) ** 2) / spread) ** 0.5)
+    return np.array(velocity), np.array(error)
 
 
 @dataclass(frozen=True)
@@ -363,6 +370,7 @@ class _Plan:
         self._value = np.zeros(len(self._state))
         self._births: list[tuple[float, int]] = []
         self._born: list[int] = []
+        self._masses, self._best = _names(codec, self._found)
 
     def choose(self, overlap: float, worth: Floats) -> bool:
         """Fills the delta with all that is worth saying. False where a whole frame says it better: most is new."""
@@ -412,7 +420,8 @@ class _Plan:
         wanted = (self._tracks.shift - self._shift) * UNIT
         for pans in (0, 1) if state.camera.any() else (0,):
             rest = wanted - codec.shift(state, self._elapsed, pans, np.zeros(2, np.int64))
-            steps = np.clip(np.rint(rest / SHIFT_STEP), -REACH, REACH).astype(np.int64)
+            most = REACH * REACH
+            steps = np.clip(np.rint(rest / SHIFT_STEP), -most, most).astype(np.int64)
             if not pans or np.abs(steps).sum() + 1 < np.abs(delta.shift).sum():
                 delta.pans, delta.shift = pans, steps
 
@@ -424,7 +433,7 @@ class _Plan:
             delta.touched[row] = delta.toggled[row] = 1
         if far:
             self._move(row, track, box, centre)
-        self._label(row, track, score, bool(delta.touched[row]))
+        self._label(row, place, score, bool(delta.touched[row]))
 
     def _move(self, row: int, track: Track, box: Floats, centre: Numbers) -> None:
         state, delta = self._state, self._delta
@@ -451,12 +460,12 @@ class _Plan:
         if delta.place[row].any() or delta.size[row].any() or delta.steered[row]:
             delta.touched[row] = delta.moved[row] = 1
 
-    def _label(self, row: int, track: Track, score: int, touched: bool) -> None:
+    def _label(self, row: int, place: int, score: int, touched: bool) -> None:
         state, delta = self._state, self._delta
         change = score - int(state.scores[row])
         known = int(state.named[row])
         before = tuple(state.path[row, :known].tolist())
-        path = self._path(track, before)
+        path = self._path(place, before)
         if path[:known] != before:
             delta.renamed[row] = 2
             delta.named[row] = known
@@ -468,19 +477,13 @@ class _Plan:
             delta.touched[row] = delta.labelled[row] = 1
             delta.score[row] = change
 
-    def _path(self, track: Track, before: tuple[int, ...]) -> tuple[int, ...]:
-        """The track's name; the one before where no other is clearly likelier."""
-        assert track.leaves is not None
-        parents = self._codec.layout.parents
-        best = tuple(int(nodes[0]) for nodes in name(np.log(np.maximum(track.leaves, 1e-9))[None], parents)[1:])
+    def _path(self, place: int, before: tuple[int, ...]) -> tuple[int, ...]:
+        """A track's name; the one before where no other is clearly likelier."""
+        best = self._best[place]
         if not before or best[: len(before)] == before:
             return best
-        mass = track.leaves
-        masses = [mass]
-        for parent in reversed(parents[1:]):
-            masses.append(masses[-1] @ np.eye(max(parent) + 1)[np.asarray(parent)])
+        chances = self._masses[len(before) - 1][place]
         level = len(before) - 1
-        chances = masses[len(parents) - 1 - level]
         return best if chances[best[level]] > CLEARLY * chances[before[level]] else (*before, *best[len(before) :])
 
     def encode(self, max_bytes: int | None) -> tuple[bytes, SceneState]:
@@ -519,7 +522,7 @@ class _Plan:
         objects = self._objects.take(np.array(places, np.intp))
         sizes, offsets = quantise_boxes(layout, objects.cells, objects.boxes)
         scores = np.searchsorted(layout.score_edges, objects.objectness, side="right").astype(np.int32)
-        paths = [self._path(self._found[place], ()) for place in places]
+        paths = [self._path(place, ()) for place in places]
         path = [np.zeros(len(places), np.int32)]
         path += [np.array([one[level] for one in paths], np.int32) for level in range(levels - 1)]
         return SceneCode(objects.cells, sizes, offsets, scores, path=path)
@@ -527,6 +530,18 @@ class _Plan:
     def tracks_after(self) -> list[int]:
         """The track of every object of the state after the delta."""
         return [*self._numbers, *(self._found[place].number for place in self._born)]
+
+
+def _names(codec: DeltaCodec, found: Sequence[Track]) -> tuple[list[Floats], list[tuple[int, ...]]]:
+    """Of every level below the first the chances n,nodes of n tracks, and the likeliest path of each."""
+    parents = codec.layout.parents
+    if not found or not parents:
+        return [np.zeros((len(found), 1)) for _ in parents], [() for _ in found]
+    masses = [np.array([track.leaves for track in found])]
+    levels = name(np.log(np.maximum(masses[0], 1e-9)), parents)[1:]
+    for parent in reversed(parents[1:]):
+        masses.append(masses[-1] @ np.eye(max(parent) + 1)[np.asarray(parent)])
+    return masses[::-1], [tuple(path) for path in np.stack(levels, axis=1).tolist()]
 
 
 def _overlap(first: NDArray, second: NDArray) -> Floats:

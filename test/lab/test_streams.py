@@ -26,6 +26,7 @@ from semhier_ros.lab.scoring.figures import budget_use, middle
 from semhier_ros.lab.scoring.streaming import Matching, World, draws
 from semhier_ros.link.emulate.profile import parse_link
 from semhier_ros.paths import model_names
+from semhier_ros.scene import remembering
 
 needs_road = pytest.mark.skipif("road" not in model_names(), reason="models/road is not there")
 LINK = parse_link("64kbit,50ms,5%,seed3")
@@ -68,7 +69,10 @@ def test_the_same_run_twice(reader: Reader, camera: Frames) -> None:
     assert first.link["lost"] > 0
 
 
-def test_with_memory_no_loss_drives_the_ends_apart(reader: Reader, camera: Frames) -> None:
+def test_with_memory_no_loss_drives_the_ends_apart(
+    reader: Reader, camera: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembering, "LEAST_OBJECTS", 0)  # the footage shows few
     lossy = parse_link("64kbit,50ms,20%,burst4,seed3")
     memory = run_virtual(SemhierStream(reader, Costs(), memory=True), [camera], lossy, RATE)
     counts = memory.counters
