@@ -152,6 +152,7 @@ def frames(count: int) -> Any:
 def inside(step: str, model: str, folder: Path, arguments: list[str]) -> None:
     """`pictures N`: frames of the video. `encode NAME N`: the first N of them become blocks, kept as NAME with the
     symbols that were coded. `decode NAME`: its blocks are read, and what was read is coded anew; all is compared."""
+    from semhier_ros.api import Codec
     from semhier_ros.lab.studies import exactness
 
     def load(name: str) -> Any:
@@ -165,11 +166,11 @@ def inside(step: str, model: str, folder: Path, arguments: list[str]) -> None:
     if step == "pictures":
         keep("pictures", list(frames(int(arguments[0]))))
         return
-    exactness.begin(model, "openvino", 1, "f32")
     if step == "encode":
-        keep(arguments[0], exactness.encode(load("pictures")[: int(arguments[1])]))
+        arithmetic = exactness.Arithmetic(model, "openvino", 1, "f32")
+        keep(arguments[0], arithmetic.encode(load("pictures")[: int(arguments[1])]))
         return
-    model_codec = exactness._codec.model
+    model_codec: Any = Codec.load(model, "cpu", threads=1, precision="f32").model
     told = {"frames": 0, "blocks": 0, "bytes": 0, "symbols": 0, "symbols_that_differ": 0, "blocks_that_differ": 0}
     for sent, blocks in load(arguments[0]):
         code = None
