@@ -106,7 +106,11 @@ class _Slow:
 def makers_of(plan: dict[str, Any], cameras: Sequence[Any]) -> list[Any]:
     """What turns each camera's frames into blocks."""
     if plan["codec"] == "answer":
-        stream = AnswerStream(reader_of(plan), Costs())
+        reader = reader_of(plan)
+        for camera in cameras:  # what encoding takes is slept, so it must not be taken a second time
+            for number in range(min(len(camera), getattr(camera, "distinct", len(camera)))):
+                reader.encoded(camera, number)
+        stream = AnswerStream(reader, Costs())
         return [_Slow(stream.maker(camera), plan["costs"]["semantic"]) for camera in cameras]
     codec = Codec.load(plan["model"], plan["device"], threads=1)
     codec.encode(cameras[0].image(0))
