@@ -16,6 +16,7 @@ whose probability has fallen below `LEAST_SHOWN`, be it unseen for long or too u
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -103,6 +104,8 @@ class LivingScene:
         models: Sequence[MotionModel] = MODELS,
         confidence: Confidence | None = None,
     ):
+        for name in ("scipy.optimize", "scipy.special"):  # these load slowly: now, and not while a frame waits
+            importlib.import_module(name)
         self._size, self._tree, self._models = size, tree, models
         self._confidence = confidence or Confidence()
         self._number = 0

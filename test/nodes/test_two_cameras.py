@@ -37,7 +37,7 @@ def test_no_reading_of_two_cameras_is_lost(
     blocks = {camera: codec.encode(street[number % len(street)]) for number, camera in enumerate(CAMERAS)}
     levels = range(codec.levels)
     height, width = street[0].shape[:2]
-    wanted = {"follow": True, "scene_rate": 5.0} if follow else {}
+    wanted = {"follow": True, "scene_rate": 10.0} if follow else {}
     decoder = start("decoder_node", {"cameras": list(CAMERAS), "picture": "on_complete", **wanted})
     scenes = {camera: probe.listen(SemanticScene, f"{camera}/scene", RELIABLE) for camera in CAMERAS}
     heard = {
