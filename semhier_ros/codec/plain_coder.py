@@ -1,8 +1,7 @@
 """The range coder of docs/bitstream.md in plain Python: for machines that constriction has no wheel for (ARM's Linux).
 
 It stands in for the few names of constriction that `codec.entropy` uses, with the same arguments and the very same
-bytes, ten to twenty times as slow: a frame of ours takes milliseconds, its pictures tens of them. Where constriction is
-installed (it can be built from its repository), it is taken instead.
+bytes, but much slower. Where constriction is installed (it can be built from its repository), it is taken instead.
 """
 
 from __future__ import annotations

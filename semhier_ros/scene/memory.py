@@ -10,9 +10,8 @@ Units: lengths in 1/256 of a cell (`UNIT`), logarithms of sides in 1/1024, times
 ms.
 
 What a delta says of each object is one adaptive flag where the receiver's own forecast is good enough. How likely a
-flag
-is, is part of the state, as are the scales of what is left over: a delta is read with the tables that its reference
-ended with.
+flag is, is part of the state, as are the scales of what is left over: a delta is read with the tables that its
+reference ended with.
 """
 
 from __future__ import annotations
@@ -156,14 +155,12 @@ def _sides() -> Numbers:
 class Delta:
     """What a delta says of the n objects of a forecast, and of new ones. Arrays n unless said otherwise.
 
-    distance: frame numbers back to the reference; check: its check. camera: by how many steps the camera's speed
-    changes, 2. touched: whether anything is said of the object. toggled: it is hidden from now on, or seen again.
-    place,
-    size: residuals n,2 of centre and log sides; speed: by how many steps its velocity changes, n,2. moved, steered,
-    labelled: whether those, these and the label are told. score: residual of its score symbol. renamed: 0 the same
-    name,
-    1 one level more, 2 anew. named n and path n,levels-1: the new name. born: new objects, as in `SceneCode`; how deep
-    each is named says its path (UNNAMED below).
+    distance: frame numbers back to the reference; check: its check. pans: 1 where the picture's motion goes on as it
+    did; shift 2: how far the whole picture moved beside that. touched: whether anything is said of the object. toggled:
+    it is hidden from now on, or seen again. place, size: residuals n,2 of centre and log sides; speed: by how many
+    steps its velocity changes, n,2. moved, steered, labelled: whether those, these and the label are told. score:
+    residual of its score symbol. renamed: 0 the same name, 1 one level more, 2 anew. named n and path n,levels-1: the
+    new name. born: new objects, as in `SceneCode`; how deep each is named says its path (UNNAMED below).
     """
 
     distance: int
@@ -246,7 +243,7 @@ class _Writer:
     """Puts symbols into a block, and hands back what was put."""
 
     def __init__(self) -> None:
-        self.coder, self.bits = BlockEncoder(), 0.0
+        self.coder = BlockEncoder()
 
     def code(self, tables: Tables, rows: NDArray | int, values: NDArray | None, count: int | None = None) -> Numbers:
         assert values is not None

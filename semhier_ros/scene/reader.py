@@ -136,7 +136,7 @@ def _calibrated(raw: NDArray[np.float64], curve: NDArray[np.float64]) -> NDArray
 
 @lru_cache(maxsize=16)
 def _grid(points: int) -> NDArray[np.float64]:
-    """Even steps from 0 to 1: making them for every object took half of a coarse reading's time."""
+    """Even steps from 0 to 1, made once: every reading asks for the same ones."""
     return np.linspace(0, 1, points)
 
 

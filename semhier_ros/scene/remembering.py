@@ -9,6 +9,7 @@ the least important go first.
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -194,11 +195,11 @@ def _common_shift(first: Floats, second: Floats) -> tuple[Floats, float]:
 def fit_velocity(track: Track) -> tuple[Floats, Floats]:
     """Velocity of a track's centre (cells a ms) by least squares, and its standard error; 0 and inf while unknown."""
     count = len(track.times)
-    if count < 3:
-        return np.zeros(2), np.full(2, np.inf)
-    middle = sum(track.times) / count
+    middle = sum(track.times) / max(count, 1)
     times = [time - middle for time in track.times]
     spread = sum(time * time for time in times)
+    if count < 3 or not spread:  # a camera that repeats a stamp tells nothing of speed
+        return np.zeros(2), np.full(2, np.inf)
     boxes = [box.tolist() for box in track.boxes]
     velocity, error = [], []
     for axis in (0, 1):
@@ -214,8 +215,8 @@ def fit_velocity(track: Track) -> tuple[Floats, Floats]:
 @dataclass(frozen=True)
 class _Sent:
     """A frame as it was sent: `order` counts frames. tracks: of its state's objects; shift: of the tracks' picture
-    then.
-    A delta leads to `state`; a whole frame's `code` to one state for each prefix, made when one is acknowledged."""
+    then. A delta leads to `state`; a whole frame's `code` to one state for each prefix, made when one is acknowledged.
+    """
 
     order: int
     frame: int
@@ -236,6 +237,7 @@ class SenderMemory:
 
     def __init__(self, codec: DeltaCodec, overlap: float = OVERLAP, whole_every: float = WHOLE_EVERY) -> None:
         check_memory(overlap, whole_every)
+        importlib.import_module("scipy.optimize")  # it loads slowly: now, and not while a frame waits
         self.overlap, self.whole_every = overlap, whole_every
         self._codec = codec
         self._lock = threading.Lock()

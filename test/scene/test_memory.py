@@ -23,7 +23,7 @@ from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.scene.layout import UNNAMED, SceneCode
 from semhier_ros.scene.memory import HIDDEN_MS, MOST_FRAMES, MOST_MS, UNIT, Delta, DeltaCodec, SceneState, fixed_tables
 from semhier_ros.scene.objects import ObjectProjection, code_objects
-from semhier_ros.scene.remembering import ReceiverMemory, SenderMemory
+from semhier_ros.scene.remembering import ReceiverMemory, SenderMemory, Track, fit_velocity
 
 GOLDEN = Path(__file__).parent / "golden_memory.json"
 START_NS = 1_700_000_000_000_000_000
@@ -338,3 +338,12 @@ def test_a_state_is_named_by_all_that_it_says(deltas: DeltaCodec) -> None:
         replace(state, flags=(state.flags[0] + 1, *state.flags[1:])),
     ]
     assert all(other.check != state.check for other in others)
+
+
+def test_a_stamp_that_repeats_tells_nothing_of_speed() -> None:
+    track = Track(0, times=[5, 5, 5], boxes=[np.array([place, 1.0, 2.0, 2.0]) for place in (1.0, 2.0, 3.0)])
+    velocity, error = fit_velocity(track)
+    assert velocity.tolist() == [0.0, 0.0]
+    assert np.isinf(error).all()
+    track.times = [0, 100, 200]
+    assert fit_velocity(track)[0] == pytest.approx([0.01, 0.0])
