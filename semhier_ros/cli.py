@@ -60,6 +60,7 @@ STUDIES = {
     "loading": "augmented pictures a second that the trainings' loader gives, by number of workers",
     "memory": "peak memory of each node while it works",
     "pictures": "what the picture blocks of a scene model are worth, beside JPEG and WebP",
+    "planners": "from a block's arrival to each planner topic, on one core",
     "scheduler": "blocks a second that the link's scheduler handles",
     "speed": "time of encode and decode on one core, beside JPEG",
     "steadiness": "id switches and level flips a minute on videos, each frame alone and followed",

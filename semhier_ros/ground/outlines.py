@@ -46,7 +46,16 @@ def free_points(located: Sequence[Located], lens: Lens, mount: Mount, reach: flo
 
 def ellipse(item: Located, steps: int = 12) -> Floats:
     """Points steps,2 along the border of an object's 95 % ellipse."""
-    values, axes = np.linalg.eigh(np.array(item.covariance).reshape(2, 2))
+    return np.asarray(ellipses([item], steps)[0])
+
+
+def ellipses(located: Sequence[Located], steps: int = 12) -> Floats:
+    """The same of several objects: n,steps,2."""
+    if not located:
+        return np.zeros((0, steps, 2))
+    values, axes = np.linalg.eigh(np.array([item.covariance for item in located]).reshape(-1, 2, 2))
     turn = np.linspace(0, 2 * math.pi, steps, endpoint=False)
     radii = np.sqrt(CHI2_95 * np.maximum(values, 0.0))
-    return np.asarray(np.array([item.x, item.y]) + (axes * radii @ np.stack([np.cos(turn), np.sin(turn)])).T)
+    border = (axes * radii[:, None]) @ np.stack([np.cos(turn), np.sin(turn)])
+    middles = np.array([(item.x, item.y) for item in located])
+    return np.asarray(middles[:, None] + border.transpose(0, 2, 1))

@@ -1,12 +1,14 @@
 """Pure functions from places on the ground to the messages that planners, maps and viewers subscribe to.
 
-Message modules that no registry ships are handed in (`vision`: vision_msgs.msg, `autoware`:
-autoware_perception_msgs.msg, `foxglove`: foxglove_msgs.msg), so that this file can be imported without them.
-`optional_messages` finds those that are installed.
+What goes out are light messages (`light_messages`), which cost a tenth of rclpy's own; what comes in are rclpy's.
+Message packages that no registry ships are handed in (`vision`: vision_msgs, `autoware`: autoware_perception_msgs,
+`foxglove`: foxglove_msgs), so that this file can be imported without them. `optional_messages` finds those that are
+installed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import math
@@ -15,32 +17,26 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from builtin_interfaces.msg import Duration
-from geometry_msgs.msg import (
-    Point,
-    Point32,
-    Polygon,
-    PolygonInstance,
-    PolygonInstanceStamped,
-    Pose,
-    PoseStamped,
-    Quaternion,
-    Vector3,
-)
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, PointCloud2, PointField
-from std_msgs.msg import ColorRGBA, Header
-from visualization_msgs.msg import Marker, MarkerArray
+from std_msgs.msg import Header
 
 from semhier_ros.camera.drawing import colour_of
 from semhier_ros.codec.calibration import Calibration
 from semhier_ros.codec.reading import Detection
 from semhier_ros.ground import Lens, Located, Mount
-from semhier_ros.ground.outlines import ellipse, footprint_points, free_points
+from semhier_ros.ground.outlines import ellipses, footprint_points, free_points
 from semhier_ros.ground.surface import DEPTH_SCALES
 from semhier_ros.nodes.conversions import class_numbers, ns_to_duration, ns_to_time
+from semhier_ros.nodes.light_messages import light_package
 
+GEOMETRY, SENSOR, STD, VISUAL = (
+    light_package(f"{name}_msgs") for name in ("geometry", "sensor", "std", "visualization")
+)
+Point, Pose, Quaternion, Vector3 = GEOMETRY.Point, GEOMETRY.Pose, GEOMETRY.Quaternion, GEOMETRY.Vector3
+Marker = VISUAL.Marker
 OPTIONAL = ("vision_msgs", "autoware_perception_msgs", "foxglove_msgs", "tf2_msgs", "etsi_its_cpm_ts_msgs")
+LIGHT = OPTIONAL[:3]
 UNKNOWN_VARIANCE = 1e6
 """Variance of what is not known at all, such as a speed that nobody measured."""
 ELLIPSE_STEPS = 12
@@ -50,54 +46,57 @@ MOVING = 0.5
 
 
 def optional_messages() -> dict[str, Any]:
-    """`package.msg` of each package of OPTIONAL that is installed."""
-    found = {}
+    """What stands for `package.msg`, of each package of OPTIONAL that is installed: light messages of those that are
+    published often."""
+    found: dict[str, Any] = {}
     for package in OPTIONAL:
-        try:
-            found[package] = importlib.import_module(f"{package}.msg")
-        except ImportError:
-            continue
+        with contextlib.suppress(ImportError):
+            found[package] = light_package(package) if package in LIGHT else importlib.import_module(f"{package}.msg")
     return found
 
 
-def ground_header(stamp_ns: int, frame_id: str) -> Header:
+def ground_header(stamp_ns: int, frame_id: str) -> Any:
     """The header of everything here: the source image's stamp, the frame that places are given in."""
-    return Header(stamp=ns_to_time(stamp_ns), frame_id=frame_id)
+    return STD.Header(stamp=ns_to_time(stamp_ns), frame_id=frame_id)
 
 
-def _turned(yaw: float) -> Quaternion:
+def _turned(yaw: float) -> Any:
     return Quaternion(z=math.sin(yaw / 2), w=math.cos(yaw / 2))
 
 
-def _pose(item: Located, z: float, yaw: float | None = None) -> Pose:
+def _pose(item: Located, z: float, yaw: float | None = None) -> Any:
     position = Point(x=item.x, y=item.y, z=item.z + z)
     return Pose(position=position, orientation=_turned(item.heading if yaw is None else yaw))
 
 
-def _pose_covariance(item: Located) -> NDArray[np.float64]:
-    """The 6x6 covariance (x, y, z, and turns about them) by rows."""
-    found = np.zeros((6, 6))
-    found[:2, :2] = np.array(item.covariance).reshape(2, 2)
-    found[2, 2] = (0.05 * item.range) ** 2 + 0.01
-    found[3, 3] = found[4, 4] = 0.01
-    found[5, 5] = math.pi**2 / 3  # which way it faces is not known
-    return found.ravel()
+def _pose_covariances(located: Sequence[Located]) -> NDArray[np.float64]:
+    """The 6x6 covariances (x, y, z, and turns about them) n,36, by rows."""
+    found = np.zeros((len(located), 36))
+    found[:, (0, 1, 6, 7)] = [item.covariance for item in located]
+    found[:, 14] = [(0.05 * item.range) ** 2 + 0.01 for item in located]
+    found[:, (21, 28)] = 0.01
+    found[:, 35] = math.pi**2 / 3  # which way it faces is not known
+    return found
 
 
 def _twist_covariance(item: Located, yaw: float) -> NDArray[np.float64]:
     """The same of a speed along the axes of an object that faces `yaw`; UNKNOWN_VARIANCE where none was told."""
-    found = np.diag([UNKNOWN_VARIANCE] * 6)
+    found = np.zeros(36)
+    found[::7] = UNKNOWN_VARIANCE
     if item.velocity_covariance is not None:
-        turn = np.array([[math.cos(yaw), math.sin(yaw)], [-math.sin(yaw), math.cos(yaw)]])
-        found[:2, :2] = turn @ np.array(item.velocity_covariance).reshape(2, 2) @ turn.T
-    return found.ravel()
+        xx, xy, _, yy = item.velocity_covariance
+        c, s = math.cos(yaw), math.sin(yaw)
+        along, aside = c * c * xx + 2 * c * s * xy + s * s * yy, s * s * xx - 2 * c * s * xy + c * c * yy
+        cross = c * s * (yy - xx) + (c * c - s * s) * xy
+        found[[0, 1, 6, 7]] = along, cross, cross, aside
+    return found
 
 
 # -- planners ----------------------------------------------------------------------------------------------------------
 
 
 def detection_3d_array(
-    located: Sequence[Located], header: Header, vision: Any, sizes: Sequence[int], *, lasting: bool
+    located: Sequence[Located], header: Any, vision: Any, sizes: Sequence[int], *, lasting: bool
 ) -> Any:
     """`vision_msgs/Detection3DArray`; `sizes`: nodes per level of the taxonomy, numbered as `label_info` does.
 
@@ -105,10 +104,10 @@ def detection_3d_array(
     """
     firsts = class_numbers(sizes)
     result = vision.Detection3DArray(header=header)
-    for item in located:
+    for item, covariance in zip(located, _pose_covariances(located), strict=True):
         detection = vision.Detection3D(header=header, id=str(item.detection.id) if lasting else "")
         path, scores = item.detection.path, item.detection.scores
-        pose, covariance = _pose(item, item.height / 2), _pose_covariance(item)
+        pose = _pose(item, item.height / 2)
         named = [(firsts[level] + path[level], scores[level]) for level in reversed(range(len(path)))]
         named += [(firsts[len(path) - 1] + node, score) for node, score in item.detection.others_at(len(path) - 1)]
         for number, score in named:
@@ -124,30 +123,32 @@ def detection_3d_array(
     return result
 
 
-def polygons(located: Sequence[Located], header: Header) -> list[PolygonInstanceStamped]:
+def polygons(located: Sequence[Located], header: Any) -> list[Any]:
     """One `geometry_msgs/PolygonInstanceStamped` for each object, the nearest last: Nav2's collision monitor keeps the
     newest five of a burst that it is too busy to take."""
     made = []
     for item in sorted(located, key=lambda one: -one.range):
-        corners = [Point32(x=float(x), y=float(y), z=item.z) for x, y in item.footprint()]
-        instance = PolygonInstance(polygon=Polygon(points=corners), id=item.detection.id)
-        made.append(PolygonInstanceStamped(header=header, polygon=instance))
+        corners = np.array([(x, y, item.z) for x, y in item.footprint()], np.float32)
+        instance = GEOMETRY.PolygonInstance(polygon=GEOMETRY.Polygon(points=corners), id=item.detection.id)
+        made.append(GEOMETRY.PolygonInstanceStamped(header=header, polygon=instance))
     return made
 
 
-def _cloud(points: NDArray[np.float32], names: Sequence[str], header: Header) -> PointCloud2:
+def _cloud(points: NDArray[np.float32], names: Sequence[str], header: Any) -> Any:
     fields = [
-        PointField(name=name, offset=4 * number, datatype=PointField.FLOAT32, count=1)
+        SENSOR.PointField(name=name, offset=4 * number, datatype=PointField.FLOAT32, count=1)
         for number, name in enumerate(names)
     ]
-    message = PointCloud2(header=header, height=1, width=len(points), fields=fields, is_bigendian=False, is_dense=True)
+    message = SENSOR.PointCloud2(
+        header=header, height=1, width=len(points), fields=fields, is_bigendian=False, is_dense=True
+    )
     message.point_step = 4 * len(names)
     message.row_step = message.point_step * len(points)
-    message.data = array("B", np.ascontiguousarray(points, "<f4").tobytes())
+    message.data = np.ascontiguousarray(points, "<f4").tobytes()
     return message
 
 
-def footprint_cloud(located: Sequence[Located], header: Header, *, height: float, step: float) -> PointCloud2:
+def footprint_cloud(located: Sequence[Located], header: Any, *, height: float, step: float) -> Any:
     """Points along the footprints, every `step` metres at most, `height` metres above the ground, for costmap layers:
     fields x, y, z and score."""
     flat, rows = footprint_points(located, step)
@@ -161,12 +162,12 @@ def clearing_cloud(
     located: Sequence[Located],
     lens: Lens,
     mount: Mount,
-    header: Header,
+    header: Any,
     *,
     height: float,
     reach: float,
     place: Any = None,
-) -> PointCloud2:
+) -> Any:
     """Points `reach` metres away, one each degree of what the camera sees, none behind an object: a costmap layer of
     its own clears along the way to them what was an object a moment ago. `place`: carries points n,2 of the ground
     frame into the header's (None: it is the ground frame)."""
@@ -177,9 +178,9 @@ def clearing_cloud(
     return _cloud(points.astype(np.float32), ("x", "y", "z"), header)
 
 
-def target_pose(item: Located, header: Header) -> PoseStamped:
+def target_pose(item: Located, header: Any) -> Any:
     """`geometry_msgs/PoseStamped` of a followed object: on the ground, facing away from us."""
-    return PoseStamped(header=header, pose=_pose(item, 0.0))
+    return GEOMETRY.PoseStamped(header=header, pose=_pose(item, 0.0))
 
 
 AUTOWARE_LABELS: dict[str, str] = {
@@ -236,27 +237,27 @@ def _autoware_shape(item: Located, autoware: Any) -> Any:
     return shape
 
 
-def _fill_motion(pose: Any, twist: Any, item: Located) -> float | None:
+def _fill_motion(pose: Any, twist: Any, item: Located, covariance: NDArray[np.float64]) -> float | None:
     """Fills a PoseWithCovariance and a TwistWithCovariance (in the object's own axes); returns which way it moves."""
     yaw, speed = _motion(item)
     pose.pose = _pose(item, item.height / 2, yaw)
-    pose.covariance = _pose_covariance(item)
+    pose.covariance = covariance
     twist.twist.linear.x = float(speed)
     twist.covariance = _twist_covariance(item, item.heading if yaw is None else yaw)
     return yaw
 
 
 def tracked_objects(
-    located: Sequence[Located], header: Header, autoware: Any, *, camera: str, stamp_ns: int, lasting: bool
+    located: Sequence[Located], header: Any, autoware: Any, *, camera: str, stamp_ns: int, lasting: bool
 ) -> Any:
     """`autoware_perception_msgs/TrackedObjects`: existence probability, class, pose and twist with covariances."""
     result = autoware.TrackedObjects(header=header)
-    for item in located:
+    for item, covariance in zip(located, _pose_covariances(located), strict=True):
         made = autoware.TrackedObject(existence_probability=float(item.score))
         made.object_id = _autoware_uuid(camera, stamp_ns, item, lasting, type(made.object_id))
         made.classification = _autoware_classes(item.detection, autoware)
         state = made.kinematics
-        yaw = _fill_motion(state.pose_with_covariance, state.twist_with_covariance, item)
+        yaw = _fill_motion(state.pose_with_covariance, state.twist_with_covariance, item, covariance)
         kinds = autoware.TrackedObjectKinematics
         state.orientation_availability = kinds.UNAVAILABLE if yaw is None else kinds.AVAILABLE
         state.is_stationary = item.velocity is not None and math.hypot(*item.velocity) < MOVING
@@ -266,17 +267,18 @@ def tracked_objects(
 
 
 def predicted_objects(
-    located: Sequence[Located], header: Header, autoware: Any, *, camera: str, stamp_ns: int, lasting: bool
+    located: Sequence[Located], header: Any, autoware: Any, *, camera: str, stamp_ns: int, lasting: bool
 ) -> Any:
     """`autoware_perception_msgs/PredictedObjects`: the same, with one path of constant velocity over three seconds (an
     object whose speed nobody told stays where it is)."""
     result = autoware.PredictedObjects(header=header)
-    for item in located:
+    for item, covariance in zip(located, _pose_covariances(located), strict=True):
         made = autoware.PredictedObject(existence_probability=float(item.score))
         made.object_id = _autoware_uuid(camera, stamp_ns, item, lasting, type(made.object_id))
         made.classification = _autoware_classes(item.detection, autoware)
         state = made.kinematics
-        yaw = _fill_motion(state.initial_pose_with_covariance, state.initial_twist_with_covariance, item)
+        pose, twist = state.initial_pose_with_covariance, state.initial_twist_with_covariance
+        yaw = _fill_motion(pose, twist, item, covariance)
         path = autoware.PredictedPath(confidence=1.0, time_step=ns_to_duration(round(PATH_STEP * 1e9)))
         vx, vy = item.velocity if item.velocity is not None and yaw is not None else (0.0, 0.0)
         for number in range(round(PATH_SECONDS / PATH_STEP) + 1):
@@ -302,36 +304,37 @@ def _shade(detection: Detection) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def marker_array(located: Sequence[Located], header: Header, *, lifetime: float) -> MarkerArray:
+def marker_array(located: Sequence[Located], header: Any, *, lifetime: float) -> Any:
     """`visualization_msgs/MarkerArray` for RViz: a box and a name for each object, and their 95 % ellipses. The first
     marker deletes what was there before."""
-    left = Duration(sec=int(lifetime), nanosec=int(lifetime % 1 * 1e9))
+    left = ns_to_duration(round(lifetime * 1e9))
     made = [Marker(header=header, action=Marker.DELETEALL)]
-    rims: list[Point] = []
+    white = STD.ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
     for number, item in enumerate(located):
         red, green, blue = _shade(item.detection)
-        body = Marker(header=header, ns="objects", id=number, type=Marker.CUBE, action=Marker.ADD, lifetime=left)
-        body.pose = _pose(item, item.height / 2)
+        options = {"header": header, "id": number, "action": Marker.ADD, "lifetime": left}
+        body = Marker(**options, ns="objects", type=Marker.CUBE, pose=_pose(item, item.height / 2))
         body.scale = Vector3(x=item.length, y=item.width, z=item.height)
-        body.color = ColorRGBA(r=red, g=green, b=blue, a=0.6)
-        name = Marker(
-            header=header, ns="names", id=number, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD, lifetime=left
-        )
-        name.pose = _pose(item, item.height + 0.3)
-        name.scale.z = 0.4
-        name.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
-        name.text = _words(item)
+        body.color = STD.ColorRGBA(r=red, g=green, b=blue, a=0.6)
+        name = Marker(**options, ns="names", type=Marker.TEXT_VIEW_FACING, pose=_pose(item, item.height + 0.3))
+        name.scale, name.color, name.text = Vector3(z=0.4), white, _words(item)
         made += [body, name]
-        border = [Point(x=float(x), y=float(y), z=item.z + 0.02) for x, y in ellipse(item, ELLIPSE_STEPS).tolist()]
-        for start, end in zip(border, [*border[1:], border[0]], strict=True):
-            rims += [start, end]
-    if rims:
-        rim = Marker(header=header, ns="ellipses", type=Marker.LINE_LIST, action=Marker.ADD, lifetime=left, points=rims)
+    if located:
+        rim = Marker(header=header, ns="ellipses", type=Marker.LINE_LIST, action=Marker.ADD, lifetime=left)
+        rim.points = _rims(located)
         rim.scale.x = 0.04
-        rim.color = ColorRGBA(r=1.0, g=0.8, b=0.0, a=0.9)
-        rim.pose.orientation.w = 1.0
+        rim.color = STD.ColorRGBA(r=1.0, g=0.8, b=0.0, a=0.9)
         made.append(rim)
-    return MarkerArray(markers=made)
+    return VISUAL.MarkerArray(markers=made)
+
+
+def _rims(located: Sequence[Located]) -> NDArray[np.float64]:
+    """Ends n,3 of the lines round the ellipses, two to a line."""
+    flat = ellipses(located, ELLIPSE_STEPS)
+    lines = np.empty((*flat.shape[:2], 2, 3))
+    lines[:, :, 0, :2], lines[:, :, 1, :2] = flat, np.roll(flat, -1, axis=1)
+    lines[..., 2] = np.array([item.z + 0.02 for item in located])[:, None, None]
+    return lines.reshape(-1, 3)
 
 
 def image_annotations(detections: Sequence[Detection], stamp_ns: int, foxglove: Any) -> Any:
@@ -356,12 +359,12 @@ def image_annotations(detections: Sequence[Detection], stamp_ns: int, foxglove: 
     return result
 
 
-def scene_update(located: Sequence[Located], header: Header, foxglove: Any, *, lifetime: float) -> Any:
+def scene_update(located: Sequence[Located], header: Any, foxglove: Any, *, lifetime: float) -> Any:
     """`foxglove_msgs/SceneUpdate`: a box and a name for each object; what an earlier one showed is deleted first."""
     result = foxglove.SceneUpdate()
     gone = foxglove.SceneEntityDeletion(timestamp=header.stamp, type=foxglove.SceneEntityDeletion.ALL)
     result.deletions = [gone]
-    left = Duration(sec=int(lifetime), nanosec=int(lifetime % 1 * 1e9))
+    left = ns_to_duration(round(lifetime * 1e9))
     for number, item in enumerate(located):
         red, green, blue = _shade(item.detection)
         entity = foxglove.SceneEntity(timestamp=header.stamp, frame_id=header.frame_id, id=str(number), lifetime=left)

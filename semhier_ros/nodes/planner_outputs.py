@@ -26,6 +26,7 @@ from rclpy.qos import (
     qos_profile_sensor_data,
 )
 from sensor_msgs.msg import CameraInfo, Image, Imu, NavSatFix, PointCloud2
+from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from semhier_ros.camera.overlay import draw_overlay
@@ -44,7 +45,8 @@ from semhier_ros.ground.mount import rotation_of
 from semhier_ros.ground.surface import cloud_points, depth_points, measured
 from semhier_ros.nodes import planner_messages as make
 from semhier_ros.nodes.collective_perception import collective_perception
-from semhier_ros.nodes.conversions import SECOND, rgb_message, time_to_ns
+from semhier_ros.nodes.conversions import SECOND, ns_to_time, rgb_message, time_to_ns
+from semhier_ros.nodes.light_messages import Light
 from semhier_ros.nodes.managed import ManagedNode
 from semhier_ros.nodes.ros_link import LATCHED, block_topic
 
@@ -155,7 +157,7 @@ class PlannerOutputs:
             kinds += [(f"detections_3d/level_{level}", vision.Detection3DArray, PLAIN) for level in range(levels)]
         if "obstacles" in self._topics and self._node.values.planner_clear_range > 0:
             kinds.append(("obstacles_clearing", PointCloud2, PLAIN))
-        return kinds
+        return [(name, getattr(kind, "_of", kind), qos) for name, kind, qos in kinds]
 
     # -- what is listened to ------------------------------------------------------------------------------------------
 
@@ -168,7 +170,7 @@ class PlannerOutputs:
         listen = node.create_subscription
         for camera in self._views:
             if not self._zenoh:
-                heard = partial(self._on_camera_info, camera)
+                heard = partial(self.camera_info, camera)
                 self._inputs.append(listen(CameraInfo, block_topic(camera, "camera_info"), heard, LATCHED))
             on_surface = partial(self._on_surface, camera)
             if values.ground_surface == "depth":
@@ -227,13 +229,16 @@ class PlannerOutputs:
         if not self._zenoh or info.calibration is None or info.calibration == view.told:
             return
         view.told = info.calibration
-        message = make.camera_info_message(info.calibration, make.ground_header(info.stamp_ns, info.frame_id))
-        self._on_camera_info(camera, message)
+        message = make.camera_info_message(
+            info.calibration, Header(stamp=ns_to_time(info.stamp_ns), frame_id=info.frame_id)
+        )
+        self.camera_info(camera, message)
         publisher = view.publishers.get("camera_info")
         if publisher is not None and self._node.count_publishers(publisher.topic_name) == 1:
             publisher.publish(message)  # else the robot itself is in this ROS graph, and says it
 
-    def _on_camera_info(self, camera: str, message: CameraInfo) -> None:
+    def camera_info(self, camera: str, message: CameraInfo) -> None:
+        """What the lens of a camera is from now on."""
         view = self._views[camera]
         with self._lock:
             view.camera_info, view.lens = message, None
@@ -442,8 +447,8 @@ class PlannerOutputs:
         return publisher is not None and publisher.get_subscription_count() > 0
 
     def send(self, view: _View, name: str, message: Any) -> None:
-        """Publishes a message on one of a camera's topics."""
-        view.publishers[name].publish(message)
+        """Publishes a message, light or rclpy's, on one of a camera's topics."""
+        view.publishers[name].publish(message.cdr() if isinstance(message, Light) else message)
 
     def publishers(self, camera: str) -> dict[str, Any]:
         """A camera's publishers by the last part of their topics."""
@@ -484,7 +489,7 @@ class PlannerOutputs:
             update = make.scene_update(located, header, self._found["foxglove_msgs"], lifetime=values.planner_lifetime)
             self.send(view, "scene_update", update)
 
-    def _clearing(self, view: _View, located: list[Located], header: Any, stamp_ns: int) -> PointCloud2:
+    def _clearing(self, view: _View, located: list[Located], header: Any, stamp_ns: int) -> Any:
         values = self._node.values
         assert view.info is not None
         lens = self._lens(view, (view.info.width, view.info.height))

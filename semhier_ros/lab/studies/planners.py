@@ -1,0 +1,63 @@
+"""Milliseconds from a block's arrival to each planner topic's message, on one core.
+
+The decoder node as it is, in a process bound to one core, gets block 0 of frames with so many objects, as the executor
+would hand it over. Somebody subscribes to every topic. Times end when a message has been handed to DDS. `together`: all
+topics are wanted, one leaves after the other; `alone`: only this one is. Topics whose message packages are not
+installed are left out. Run it on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+from semhier_ros import options as shared
+from semhier_ros.command import CommandError
+from semhier_ros.lab.options import load_codec
+from semhier_ros.lab.processes import ros_environment
+from semhier_ros.lab.results import Table, record
+
+LONGEST = 600.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `semhier measure planners`."""
+    shared.model(parser)
+    parser.add_argument(
+        "--objects", type=shared.whole(1, 200), default=20, metavar="N", help="in each frame (%(default)s)"
+    )
+    parser.add_argument(
+        "--frames", type=shared.whole(10, 10_000), default=200, metavar="N", help="that are timed (%(default)s)"
+    )
+    parser.add_argument("--follow", action="store_true", help="with the decoder's parameter `follow`")
+    parser.add_argument(
+        "--processor", action="store_true", help="time on the processor instead of the wall's, for a busy machine"
+    )
+    shared.json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Starts the timed node, and prints a table."""
+    command = [sys.executable, "-m", "semhier_ros.nodes.planner_latency", "--model", options.model, "--alone"]
+    command += ["--objects", str(options.objects), "--frames", str(options.frames)]
+    command += [f"--{name}" for name in ("follow", "processor") if getattr(options, name)]
+    environment = os.environ | ros_environment()
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LONGEST)
+    if ran.returncode:
+        raise CommandError(f"the node could not be timed: {(ran.stderr.strip() or 'it said nothing').splitlines()[-1]}")
+    figures = json.loads(ran.stdout.splitlines()[-1])
+    rows = []
+    for name, together in figures["milliseconds"].items():
+        alone = figures["alone"].get(name, together)
+        rows.append((name, *(round(one[key], 2) for one in (together, alone) for key in ("median", "p95"))))
+    head = ("topic", "together, median ms", "95 %", "alone, median ms", "95 %")
+    kind = "of the worker on the processor" if options.processor else "on the wall's clock"
+    note = f"{figures['objects']:.1f} objects read of a frame, {figures['frames']} frames, one core; time {kind}."
+    table = Table("planners", "From a block's arrival to each planner topic", head, rows, note)
+    if options.json is not None:
+        record(options.json, "planners", figures, [table], [load_codec(options.model, "cpu", 1, "scenes")])
+    print(table.markdown())
+    return 0
