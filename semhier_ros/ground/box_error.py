@@ -95,31 +95,34 @@ class BoxError:
 
         forecast: n,4, standard deviations of the four sides in pixels by which a forecast has grown (None: none).
         """
-        chance, normal = uniform().T, gaussian().T
-        x0, y0, x1, y1 = boxes.T[..., None]
-        width, height = x1 - x0, y1 - y0
+        return boxes[:, None] + self.changes(boxes, prefix, forecast).transpose(0, 2, 1)
 
-        def spread(pair: tuple[float, float], extent: Floats, drawn: Floats) -> Floats:
-            return np.asarray(np.hypot(pair[0] * extent, pair[1]) * drawn)
+    def changes(self, boxes: Floats, prefix: int, forecast: Floats | None = None) -> Floats:
+        """By how much the true boxes may differ from `boxes`: n,4,SAMPLES. Arguments as those of `samples`."""
+        width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
 
+        def spread(pair: tuple[float, float], extent: Floats) -> Floats:
+            return np.sqrt((pair[0] * extent) ** 2 + pair[1] ** 2)
+
+        shares = np.zeros((len(boxes), 4, FORECAST.stop))  # of each number drawn, by side
+        middle, half = spread(self.middle, width), spread(self.half, width)
+        shares[:, 0, 4], shares[:, 0, 5], shares[:, 2, 4], shares[:, 2, 5] = middle, -half, middle, half
+        shares[:, 1, 6], shares[:, 3, 7] = spread(self.top, height), spread(self.foot, height)
         if self.read:
             step = min(max(prefix, 0), len(self.read) - 1)
-            cell = normal[QUANTISER]
-            middle, half = spread(self.across[step], width, cell[0]), spread(self.read[step], width, cell[1])
-            x0, x1 = x0 + middle - half, x1 + middle + half
-            y0, y1 = y0 + spread(self.read[step], height, cell[2]), y1 + spread(self.read[step], height, cell[3])
-        elif self.size_step or self.offset_step:
-            cell = chance[QUANTISER]
-            x0, x1 = self._in_cell(x0, x1, cell[0], cell[1])
-            y0, y1 = self._in_cell(y0, y1, cell[2], cell[3])
-        own = normal[DETECTOR]
-        middle, half = spread(self.middle, width, own[0]), spread(self.half, width, own[1])
-        found = [x0 + middle - half, y0 + spread(self.top, height, own[2]), x1 + middle + half]
-        found.append(y1 + spread(self.foot, height, own[3]))
+            middle, half = spread(self.across[step], width), spread(self.read[step], width)
+            shares[:, 0, 0], shares[:, 0, 1], shares[:, 2, 0], shares[:, 2, 1] = middle, -half, middle, half
+            shares[:, 1, 2] = shares[:, 3, 3] = spread(self.read[step], height)
         if forecast is not None:
-            grown = np.asarray(forecast, np.float64)
-            found = [side + grown[:, n, None] * normal[FORECAST][n] for n, side in enumerate(found)]
-        return np.stack(found, axis=2)
+            for side in range(4):
+                shares[:, side, FORECAST.start + side] = forecast[:, side]
+        found = shares @ gaussian().T[: FORECAST.stop]
+        if not self.read and (self.size_step or self.offset_step):
+            cell = uniform().T[QUANTISER]
+            x0, y0, x1, y1 = boxes.T[..., None]
+            sides = (*self._in_cell(x0, x1, cell[0], cell[1]), *self._in_cell(y0, y1, cell[2], cell[3]))
+            found += np.stack([sides[n] for n in (0, 2, 1, 3)], axis=1) - boxes[..., None]
+        return np.asarray(found)
 
     def _in_cell(self, low: Floats, high: Floats, size: Floats, offset: Floats) -> tuple[Floats, Floats]:
         """Sides that the quantiser may have had; size, offset: where in its cell, -0.5..0.5."""

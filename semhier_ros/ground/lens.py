@@ -160,6 +160,35 @@ class Lens:
         known &= seen & (np.abs(back - asked).max(axis=1) <= RETURNS)
         return np.where(known[:, None], rays, (0.0, 0.0, 1.0)), known
 
+    def bundles(self, pixels: Floats) -> tuple[Floats, Flags]:
+        """Rays through `pixels` n,2 and how they turn with the pixel: n,3,3, of which [:, 0] is the ray, [:, 1] and
+        [:, 2] its change a pixel to the right and downwards; and for which the lens is known. Rays have any length:
+        where the lens is no fisheye they end one unit ahead, so that without distortion they change evenly.
+        """
+        pixels = np.asarray(pixels, np.float64).reshape(-1, 2)
+        if self.model == "equidistant" or not len(pixels):
+            steps = np.array([[0, 0], [0.5, 0], [-0.5, 0], [0, 0.5], [0, -0.5]])
+            rays, known = self.rays((pixels[:, None] + steps).reshape(-1, 2))
+            rays, known = rays.reshape(-1, 5, 3), known.reshape(-1, 5).all(axis=1)
+            return np.stack([rays[:, 0], rays[:, 1] - rays[:, 2], rays[:, 3] - rays[:, 4]], axis=1), known
+        known = (np.abs(pixels) <= MAX_FOCAL).all(axis=1)
+        found = np.zeros((len(pixels), 3, 3))
+        plain = (np.where(known[:, None], pixels, (self.cx, self.cy)) - (self.cx, self.cy)) / (self.fx, self.fy)
+        found[:, 0, 2] = 1.0
+        if any(self.coefficients):
+            flat = _brown_undone(plain, self.coefficients)
+            back, (xx, xy, yx, yy) = _brown_slopes(flat, self.coefficients)
+            area = _away_from_zero(xx * yy - xy * yx)
+            found[:, 1, 0], found[:, 1, 1] = yy / area / self.fx, -yx / area / self.fx
+            found[:, 2, 0], found[:, 2, 1] = -xy / area / self.fy, xx / area / self.fy
+            known &= np.sqrt((flat * flat).sum(axis=1)) <= self._reach
+            known &= (np.abs(back - plain) * (self.fx, self.fy)).max(axis=1) <= RETURNS
+            plain = flat
+        else:
+            found[:, 1, 0], found[:, 2, 1] = 1 / self.fx, 1 / self.fy
+        found[:, 0, :2] = np.where(known[:, None], plain, 0.0)
+        return found, known
+
     @cached_property
     def _reach(self) -> float:
         """How far off the axis the distortion still spreads the picture out (radians for an equidistant lens, else
@@ -217,19 +246,40 @@ def _brown(flat: Floats, coefficients: Sequence[float]) -> Floats:
     )
 
 
+def _brown_slopes(flat: Floats, coefficients: Sequence[float]) -> tuple[Floats, tuple[Floats, ...]]:
+    """`_brown`, and how its x grows with x and with y, and its y with x and with y."""
+    k1, k2, p1, p2, k3, k4, k5, k6 = (*coefficients, *(0.0,) * (8 - len(coefficients)))
+    x, y = flat.T
+    square = np.minimum(x * x + y * y, 1e12)
+    above = 1 + square * (k1 + square * (k2 + square * k3))
+    below = _away_from_zero(1 + square * (k4 + square * (k5 + square * k6)))
+    radial = above / below
+    grows = k1 + square * (2 * k2 + square * 3 * k3) - radial * (k4 + square * (2 * k5 + square * 3 * k6))
+    grows = 2 * grows / below
+    xy = x * y
+    here = np.stack(
+        [x * radial + 2 * p1 * xy + p2 * (square + 2 * x * x), y * radial + p1 * (square + 2 * y * y) + 2 * p2 * xy],
+        axis=1,
+    )
+    mixed = xy * grows + 2 * p1 * x + 2 * p2 * y
+    return here, (
+        radial + x * x * grows + 2 * p1 * y + 6 * p2 * x,
+        mixed,
+        mixed,
+        radial + y * y * grows + 6 * p1 * y + 2 * p2 * x,
+    )
+
+
 def _brown_undone(distorted: Floats, coefficients: Sequence[float]) -> Floats:
     """Plain coordinates n,2 of distorted ones, by Newton's method: it also holds at the corners of strong lenses, where
     OpenCV's fixed-point iteration swings."""
-    right_step, down_step = np.array([[_STEP, 0.0], [0.0, _STEP]])
     found = distorted.copy()
     for _ in range(_NEWTON):
-        here = _brown(found, coefficients)
-        right = (_brown(found + right_step, coefficients) - here) / _STEP
-        down = (_brown(found + down_step, coefficients) - here) / _STEP
+        here, (xx, xy, yx, yy) = _brown_slopes(found, coefficients)
         miss = distorted - here
-        area = _away_from_zero(right[:, 0] * down[:, 1] - right[:, 1] * down[:, 0])
-        step_x = (miss[:, 0] * down[:, 1] - miss[:, 1] * down[:, 0]) / area
-        step_y = (right[:, 0] * miss[:, 1] - right[:, 1] * miss[:, 0]) / area
+        area = _away_from_zero(xx * yy - xy * yx)
+        step_x = (miss[:, 0] * yy - miss[:, 1] * xy) / area
+        step_y = (xx * miss[:, 1] - yx * miss[:, 0]) / area
         found = np.clip(found + np.clip(np.stack([step_x, step_y], axis=1), -0.5, 0.5), -1e3, 1e3)
         if np.abs(miss).max() < 1e-13:
             break

@@ -37,6 +37,8 @@ UNSURE = 0.2
 """Uncertainty of the foot's ray, as a share of its range, up to which nothing else is asked."""
 RATE_STEP, MOST_SPEED, SPEED_SAMPLES = 0.1, 200.0, 32
 """Seconds over which a speed in pixels becomes one in metres, and metres a second beyond which none is told."""
+EXPLAINED = 3.0
+"""Standard deviations of all doubts by which a height may differ from the usual, and still correct a distance."""
 LEAST = 1e-9
 TURNS = 13
 NONE = (np.zeros(1), np.zeros(1))
@@ -150,8 +152,7 @@ def locate(
     boxes = np.array([item.box for item in kept], np.float64)
     frame = _Frame(boxes, lens, mount, [table.find(item.names) for item in kept], max_range)
     grown = None if forecast_sigma is None else np.asarray(forecast_sigma, np.float64)[rows]
-    drawn = (error or BoxError()).samples(boxes, prefix, grown)
-    frame.place(drawn - boxes[:, None])
+    frame.place((error or BoxError()).changes(boxes, prefix, grown))
     speeds = None
     if rates is not None:
         sigma = np.zeros_like(boxes) if rate_sigma is None else np.asarray(rate_sigma, np.float64)[rows]
@@ -186,6 +187,16 @@ class _Chance(NamedTuple):
     kind: Floats
 
 
+class _Distances(NamedTuple):
+    """Of each box n and sample S: metres by the foot's ray and by the usual size (`far` where there is none), unit
+    directions 2,n,S, and how tall the box is for each metre of distance."""
+
+    ground: Floats
+    by_size: Floats
+    direction: Floats
+    between: Floats
+
+
 class _Frame:
     """The boxes of one frame on their way to the ground; arrays have a row for each box, then one for each sample."""
 
@@ -207,82 +218,118 @@ class _Frame:
         self._aim()
 
     def _aim(self) -> None:
-        """Rays through foot, top, left and right of each box, and how they turn with the pixel, by central differences:
-        a lens is smooth, so that samples need no ray of their own."""
+        """Rays through foot, top, left and right of each box, and how they turn with the pixel: a lens is smooth, so
+        that samples need no ray of their own."""
         x0, y0, x1, y1 = (self.boxes - 0.5).T  # from the picture's corner to the middle of its first pixel
         middle, waist = (x0 + x1) / 2, (y0 + y1) / 2
-        points = np.stack([[middle, y1], [middle, y0], [x0, waist], [x1, waist]]).transpose(2, 0, 1)
-        steps = np.array([[0, 0], [0.5, 0], [-0.5, 0], [0, 0.5], [0, -0.5]])
-        rays, known = self.lens.rays((points[:, :, None, :] + steps).reshape(-1, 2))
-        turned = (rays @ self.mount.rotation.T).reshape(len(self.boxes), 4, 5, 3)
-        self.seen: Flags = known.reshape(len(self.boxes), 4, 5).all(axis=2)
-        self.ray = turned[:, :, 0]
-        self.across, self.down = turned[:, :, 1] - turned[:, :, 2], turned[:, :, 3] - turned[:, :, 4]
+        points = np.array([[middle, y1], [middle, y0], [x0, waist], [x1, waist]]).transpose(0, 2, 1)
+        bundles, known = self.lens.bundles(points.reshape(-1, 2))
+        turned = bundles @ self.mount.rotation.T
+        self.seen: Flags = known.reshape(4, -1).T
+        self.bundle = turned.reshape(4, len(self.boxes), 3, 3)
+        """By side and box: the ray, its change to the right and downwards, each x, y, z."""
+        self.ray = self.bundle[:, :, 0].transpose(1, 0, 2)
 
-    def _side(self, side: int, rows: Rows, right: Floats, down: Floats | float, tilt: Floats) -> Rays:
-        """Directions (x, y, z, each n,S) of the ray of a side (foot, top, left, right) of the boxes `rows`, moved by
-        pixels n,S and tilted by S,2."""
-        ray, across, lower = self.ray[rows, side], self.across[rows, side], self.down[rows, side]
-        x, y, z = (ray[:, c, None] + across[:, c, None] * right + lower[:, c, None] * down for c in range(3))
+    def _sides(self, sides: slice, rows: Rows, moved: Floats, tilt: Floats) -> Rays:
+        """Directions (x, y, z, each k,n,S) of the rays of `sides` (foot, top, left, right) of the boxes `rows`, moved
+        by pixels k,n,2,S (to the right, downwards) and tilted by S,2."""
+        bundle = self.bundle[sides, rows]
+        found = bundle[:, :, 1:].transpose(0, 1, 3, 2) @ moved + bundle[:, :, 0, :, None]
+        x, y, z = found[:, :, 0], found[:, :, 1], found[:, :, 2]
         if not tilt.any():
             return x, y, z
         a, b = self.forward[:2]
         turn_x, turn_y = a * tilt[:, 1] - b * tilt[:, 0], b * tilt[:, 1] + a * tilt[:, 0]
         return x + turn_y * z, y - turn_x * z, z + turn_x * y - turn_y * x
 
-    def _distances(self, change: Floats, chance: _Chance) -> tuple[Floats, Floats, Floats]:
-        """For boxes moved by `change` n,S,4: distances n,S by the foot's ray and by the usual size (`far` where there
-        is none), and unit directions 2,n,S."""
-        everything = slice(None)
-        left, upper, right, lower = np.moveaxis(change, 2, 0)
-        aside = (left + right) / 2
-        foot = self._side(0, everything, aside, lower, chance.tilt)
-        top = self._side(1, everything, aside, upper, chance.tilt)
-        level = _level(foot)
+    def _distances(self, change: Floats, chance: _Chance) -> _Distances:
+        """For boxes moved by `change` n,4,S: how far they are, in which direction, and how tall for each metre."""
+        moved = np.empty((2, len(change), 2, change.shape[2]))
+        moved[:, :, 0] = (change[:, 0] + change[:, 2]) / 2
+        moved[0, :, 1], moved[1, :, 1] = change[:, 3], change[:, 1]
+        x, y, z = self._sides(slice(0, 2), slice(None), moved, chance.tilt)
+        levels = _level((x, y, z))
+        level = levels[0]
+        slopes = z / levels
         length, width, height, spread = self.kinds.T[..., None]
-        between = top[2] / _level(top) - foot[2] / level
+        between = slopes[1] - slopes[0]
         by_size = _ratio(height * np.exp(spread * chance.kind), between, self.far)
         rows = np.flatnonzero(self.cut[:, 1] | self.cut[:, 3])
         if len(rows):  # by width, of which we do not know the side
-            start = self._side(2, rows, left[rows], 0.0, chance.tilt)
-            end = self._side(3, rows, right[rows], 0.0, chance.tilt)
+            aside = np.zeros((2, len(rows), 2, change.shape[2]))
+            aside[0, :, 0], aside[1, :, 0] = change[rows, 0], change[rows, 2]
+            side_x, side_y, side_z = self._sides(slice(2, 4), rows, aside, chance.tilt)
+            opening = _opening((side_x[0], side_y[0], side_z[0]), (side_x[1], side_y[1], side_z[1]))
             mean = (width + length)[rows] / 2
             turned = np.abs(length - width)[rows] / (2 * math.sqrt(3) * mean)
-            broad = mean * np.exp(np.hypot(spread[rows], turned) * chance.kind)
-            by_size[rows] = _ratio(broad, _opening(start, end), self.far)
-        on_ground = _ratio(chance.height * level, -foot[2], self.far)
-        known = level > LEAST
-        return (
-            on_ground,
-            by_size,
-            np.stack([np.where(known, foot[0] / level, 1.0), np.where(known, foot[1] / level, 0.0)]),
-        )
+            broad = mean * np.exp(np.sqrt(spread[rows] ** 2 + turned * turned) * chance.kind)
+            by_size[rows] = _ratio(broad, opening, self.far)
+        on_ground = _ratio(chance.height, -slopes[0], self.far)
+        direction = np.stack([x[0], y[0]]) / level
+        if level.min() <= LEAST:
+            direction = np.where(level > LEAST, direction, np.array([1.0, 0.0])[:, None, None])
+        return _Distances(on_ground, by_size, direction, between)
 
     def place(self, change: Floats) -> None:
-        """Chooses each object's method, and finds its middle and covariance; `change` n,S,4: how its box may differ."""
+        """Chooses each object's method, and finds its middle and covariance; `change` n,4,S: how its box may differ."""
         normal, flat = gaussian(), uniform()
         height = np.maximum(self.mount.height + normal[:, CAMERA_HEIGHT] * self.mount.height_sigma, 1e-3)
         self.chance = _Chance(normal[:, TILT] * self.mount.tilt_sigma, height, normal[:, KIND])
-        still = _Chance(np.zeros((1, 2)), np.array([self.mount.height]), np.zeros(1))
-        ground, by_size, direction = self._distances(np.zeros((len(change), 1, 4)), still)
-        grounds, by_sizes, directions = self._distances(change, self.chance)
-        share = np.clip(0.5 + flat[None, :, NEARNESS], 0.02, 1.0)
-        self._choose(ground[:, 0], by_size[:, 0], grounds, by_sizes, share * grounds)
+        everything = _Chance(  # what was told comes first, then the samples
+            np.concatenate([np.zeros((1, 2)), self.chance.tilt]),
+            np.concatenate([[self.mount.height], height]),
+            np.concatenate([[0.0], self.chance.kind]),
+        )
+        found = self._distances(np.concatenate([np.zeros((len(change), 4, 1)), change], axis=2), everything)
+        share = np.clip(0.5 + flat[:, NEARNESS], 0.02, 1.0)
+        grounds, by_sizes, direction = found.ground[:, 1:], found.by_size[:, 1:], found.direction[:, :, 0].T
+        ground, by_size = found.ground[:, 0], found.by_size[:, 0]
+        self._choose(ground, by_size, grounds, by_sizes, share * grounds)
         below = self.cut[:, 3]
-        by_size[below] = np.minimum(by_size[below], ground[below])
-        by_sizes[below] = np.minimum(by_sizes[below], grounds[below])
-        self.near = np.choose(self.method, [ground[:, 0], by_size[:, 0], ground[:, 0] / 2])
+        if below.any():
+            by_size[below] = np.minimum(by_size[below], ground[below])
+            by_sizes[below] = np.minimum(by_sizes[below], grounds[below])
+        self._agree(found)
+        self.near = np.choose(self.method, [ground, by_size, ground / 2])
         nears = np.choose(self.method[:, None], [grounds, by_sizes, share * grounds])
-        self.direction = direction[:, :, 0].T
+        self.direction = direction
         self._measure()
-        self.middle = self._middles(self.near[:, None], direction, *NONE)[:, :, 0].T
-        away = self._middles(nears, directions, normal[:, DEPTH], normal[:, ASIDE]) - self.middle.T[..., None]
+        self.middle = self._middles(self.near[:, None], found.direction[:, :, :1], *NONE)[:, :, 0].T
+        middles = self._middles(nears, found.direction[:, :, 1:], normal[:, DEPTH], normal[:, ASIDE])
+        away = middles - self.middle.T[..., None]
         covariance = _covariance(away, 1e-8)
         xx, xy, yy = (covariance[:, i, j, None] for i, j in ((0, 0), (0, 1), (1, 1)))
         squares = (yy * away[0] ** 2 - 2 * xy * away[0] * away[1] + xx * away[1] ** 2) / (xx * yy - xy * xy)
         worst = round(0.95 * squares.shape[1]) - 1
         scale = np.clip(np.partition(squares, worst, axis=1)[:, worst] / CHI2_95, 0.1, 4.0)
         self.covariance = covariance * scale[:, None, None]
+
+    def _agree(self, found: _Distances) -> None:
+        """Lets what its kind usually measures correct the foot's ray, in place, where foot and top are seen.
+
+        A foot's distance says how tall the object is. If that is not what its kind usually is, box, tilt and height of
+        the camera are likely to be off in a way that explains it. The samples say how distance and height go together:
+        the ensemble's Kalman update (Evensen 1994) of log distances by the usual log height. A height that no doubt
+        explains corrects nothing: a child, a name that is wrong.
+        """
+        whole = ~(self.cut[:, 1] | self.cut[:, 3]) & self.seen[:, 0] & self.seen[:, 1]
+        rows = np.flatnonzero(whole & (self.method == GROUND))
+        if not len(rows):
+            return
+        between = found.between[rows]
+        told = (between > LEAST).all(axis=1)
+        rows, between = rows[told], between[told]
+        usual, spread = self.kinds[rows, 2, None], self.kinds[rows, 3, None]
+        distance = np.log(found.ground[rows])
+        tall = np.log(found.ground[rows] * between / usual)
+        near, high = distance[:, 1:] - distance[:, 1:].mean(axis=1, keepdims=True), tall[:, 1:]
+        high = high - high.mean(axis=1, keepdims=True)
+        samples = near.shape[1]
+        variance = (high * high).sum(axis=1, keepdims=True) / samples + spread * spread
+        gain = (near * high).sum(axis=1, keepdims=True) / samples / variance
+        gain = np.where(tall[:, :1] ** 2 <= EXPLAINED**2 * variance, gain, 0.0)
+        noise = np.concatenate([np.zeros(1), self.chance.kind])
+        found.ground[rows] = np.minimum(np.exp(distance - gain * (tall - spread * noise)), self.far)
 
     def _choose(self, ground: Floats, by_size: Floats, grounds: Floats, by_sizes: Floats, edges: Floats) -> None:
         """The surer method of each object, and whether it stands anywhere."""
@@ -354,9 +401,9 @@ class _Frame:
         around = np.concatenate([np.zeros((len(rates), 1, 4)), sigma[:, None] * drawn], axis=1) + rates[:, None]
         ends = []
         for sign in (-0.5, 0.5):
-            ground, by_size, direction = self._distances(sign * RATE_STEP * around, still)
-            near = np.choose(self.method[:, None], [ground, by_size, ground / 2])
-            ends.append(self._middles(near, direction, *NONE))
+            found = self._distances((sign * RATE_STEP * around).transpose(0, 2, 1), still)
+            near = np.choose(self.method[:, None], [found.ground, found.by_size, found.ground / 2])
+            ends.append(self._middles(near, found.direction, *NONE))
         speed = np.clip((ends[1] - ends[0]) / RATE_STEP, -MOST_SPEED, MOST_SPEED)
         return speed[:, :, 0].T, _covariance(speed[:, :, 1:] - speed[:, :, :1], 1e-6)
 
@@ -367,27 +414,42 @@ class _Frame:
         there = self.stands & (self.near > 0) & (away <= self.max_range)
         there &= np.isfinite(self.middle).all(axis=1) & np.isfinite(self.covariance).all(axis=(1, 2))
         there &= self.covariance[:, 0, 0] * self.covariance[:, 1, 1] > self.covariance[:, 0, 1] ** 2
+        cross = (self.covariance[:, 0, 1] + self.covariance[:, 1, 0]) / 2
+        spreads = np.stack([self.covariance[:, 0, 0], cross, cross, self.covariance[:, 1, 1]], axis=1)
+        columns = [
+            *self.middle.T,
+            self.near,
+            away,
+            np.arctan2(offset[:, 1], offset[:, 0]),
+            self.deep,
+            self.wide,
+            self.tall,
+            np.arctan2(self.direction[:, 1], self.direction[:, 0]),
+        ]
+        numbers, fours, methods = np.stack(columns, axis=1).tolist(), spreads.tolist(), self.method.tolist()
         result = []
         for row in np.flatnonzero(there).tolist():
-            direction = self.direction[row]
+            x, y, near, far, bearing, deep, wide, tall, heading = numbers[row]
             velocity, spread = None, None
             if speeds is not None:
                 velocity = (float(speeds[0][row, 0]), float(speeds[0][row, 1]))
                 spread = _four(speeds[1][row])
+            xx, xy, yx, yy = fours[row]
+            method = METHODS[methods[row]]
             result.append(
                 Located(
                     detections[row],
-                    float(self.middle[row, 0]),
-                    float(self.middle[row, 1]),
-                    float(self.near[row]),
-                    float(away[row]),
-                    math.atan2(offset[row, 1], offset[row, 0]),
-                    _four(self.covariance[row]),
-                    float(self.deep[row]),
-                    float(self.wide[row]),
-                    float(self.tall[row]),
-                    math.atan2(direction[1], direction[0]),
-                    METHODS[self.method[row]],
+                    x,
+                    y,
+                    near,
+                    far,
+                    bearing,
+                    (xx, xy, yx, yy),
+                    deep,
+                    wide,
+                    tall,
+                    heading,
+                    method,
                     velocity,
                     spread,
                 )

@@ -342,14 +342,14 @@ class DecoderNode(ManagedNode):
         state = self._cameras[camera]
         reading, now_ns = output.reading, self.now_ns()
         offset_ns = self._offset_ns(camera)
+        if self._planner is not None:  # what a robot may stop for goes first
+            stream = self._streams[camera]
+            scene = stream.scene(now_ns - offset_ns)
+            self._planner.reading(camera, stream.codec, reading, output.stamp_ns, output.frame_id, scene)
         message = reading_message(
             reading, output.stamp_ns, output.frame_id, now_ns - offset_ns, self.values.least_score
         )
         self._outputs[f"{camera}/detections/level_{reading.level}"].publish(message)
-        if self._planner is not None:
-            stream = self._streams[camera]
-            scene = stream.scene(now_ns - offset_ns)
-            self._planner.reading(camera, stream.codec, reading, output.stamp_ns, output.frame_id, scene)
         state.readings += 1
         state.reading_time = time.monotonic()
         state.latency = (now_ns - offset_ns - output.stamp_ns) / SECOND

@@ -14,6 +14,7 @@ from semhier_ros.codec.reading import Detection
 from semhier_ros.ground import BoxError, GroundError, Lens, Located, Mount, Size, SizeTable, locate
 from semhier_ros.ground.locate import CHI2_95
 from semhier_ros.ground.render import box_of, outline, to_picture
+from semhier_ros.ground.sizes import SIZES
 
 PINHOLE = Lens(640, 480, 500, 500, 319.5, 239.5)
 LENSES = (
@@ -105,11 +106,11 @@ def test_half_a_pixel_is_not_lost() -> None:
 
 
 def test_covariance_grows_with_every_doubt() -> None:
-    box = seen((300, 218, 320, 262))
+    box = seen((305, 231, 315, 262))
     mount = Mount.level(1.2)
     exact = BoxError()
     quantised = BoxError(size_step=0.2, offset_step=0.12)
-    fine = ((0.05, 0.0), (0.015, 0.1))
+    fine = ((0.02, 0.0), (0.015, 0.1))
     doubts = [
         locate([box], PINHOLE, mount, error=exact),
         locate([box], PINHOLE, mount, error=BoxError(0.2, 0.12, fine, fine), prefix=1),
@@ -127,6 +128,32 @@ def test_covariance_grows_with_every_doubt() -> None:
     assert grown[0].covariance[3] > doubts[2][0].covariance[3]
     tilted = locate([box], PINHOLE, Mount.level(1.2, tilt_sigma=0.01), error=exact)
     assert tilted[0].covariance[0] > along[0]
+
+
+def test_a_tilt_that_nobody_knows_is_corrected_by_what_persons_usually_measure() -> None:
+    """A bump tips the camera by half a degree; persons are as tall as usual, give or take 8 %."""
+    rng = np.random.default_rng(3)
+    person = SIZES["person"]
+    wrong: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(200):
+        bump, tall = math.radians(0.5) * rng.normal(), person.height * math.exp(person.spread * rng.normal())
+        distance = rng.uniform(10, 25)
+        size = Size(person.length, person.width, tall, person.spread)
+        box = box_of(PINHOLE, Mount.level(1.2, pitch=bump), outline(size, distance, 0.0, 0.0, round_shape=True))
+        assert box is not None
+        for named, name in ((True, "person"), (False, "thing")):
+            told = Mount.level(1.2, tilt_sigma=math.radians(0.5))
+            (found,) = locate([seen(box, name)], PINHOLE, told, error=BoxError(foot=(0.02, 0.5), top=(0.02, 0.5)))
+            wrong[named].append(abs(found.near / (distance - person.width / 2) - 1))
+    assert np.median(wrong[True]) < 0.75 * np.median(wrong[False])
+
+
+def test_a_child_is_not_taken_for_a_grown_person_far_away() -> None:
+    mount = Mount.level(1.2, tilt_sigma=math.radians(0.2))
+    box = box_of(PINHOLE, mount, outline(Size(0.3, 0.35, 0.9, 0.1), 10.0, 0.0, 0.0, round_shape=True))
+    assert box is not None
+    (found,) = locate([seen(box, "person")], PINHOLE, mount, error=BoxError(foot=(0.02, 0.5), top=(0.02, 0.5)))
+    assert found.near == pytest.approx(9.825, rel=0.005)
 
 
 def test_ninety_five_ellipses_of_a_hundred_hold_the_truth() -> None:

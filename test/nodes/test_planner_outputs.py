@@ -297,7 +297,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_published(
         message = make.camera_info_message(CALIBRATION, Header())
         for name, value in change.items():
             setattr(message, name, value)
-        node.planner._on_camera_info("camera", message)
+        node.planner.camera_info("camera", message)
     say(node, person(10.0))
     assert list(node.said) == ["not_placed"]
     assert said in node.said["not_placed"][0]
