@@ -9,6 +9,7 @@ therefore the same on every machine, and the specification alone is enough to wr
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -246,11 +247,29 @@ class BlockDecoder:
         try:
             symbols, bits = self._decode(tables, row_array, size)
         except (AssertionError, ValueError) as error:
-            raise BlockError(f"block of {len(self._data)} bytes: no symbol of the table fits its bytes") from error
-        self._bits += bits + size * _RENORMALISATION_LOSS_BITS
-        if self._encoder is not None:
-            self._encoder.put(symbols, tables, row_array)
+            raise self._refusal() from error
+        self._account(symbols, tables, row_array, bits)
         return symbols
+
+    def _refusal(self) -> BlockError:
+        return BlockError(f"block of {len(self._data)} bytes: no symbol of the table fits its bytes")
+
+    def _account(self, symbols: NDArray[np.int32], tables: Tables, rows: NDArray[Any] | int, bits: float) -> None:
+        """Notes what symbols cost, and with `exact` encodes them again."""
+        self._bits += bits + symbols.size * _RENORMALISATION_LOSS_BITS
+        if self._encoder is not None:
+            self._encoder.put(symbols, tables, rows)
+
+    def _run(
+        self, tables: Tables, ordered: NDArray[Any], groups: list[tuple[int, int, int]] | None
+    ) -> NDArray[np.int32]:
+        """The next symbols in coding order, for rows in that order."""
+        if groups is None:
+            found = self._coder.decode(_FAMILY, tables._probabilities[ordered])
+        else:
+            decode, model = self._coder.decode, tables._model
+            found = np.concatenate([decode(model(row), stop - start) for row, start, stop in groups])
+        return np.asarray(found, np.int32)
 
     def finish(self) -> None:
         """To be called after the last symbol: raises BlockError when the block has bytes that no symbol needed.
@@ -263,28 +282,44 @@ class BlockDecoder:
         if self._encoder is not None and self._encoder.finish() != self._data:
             raise BlockError(f"block of {len(self._data)} bytes: not what its symbols are encoded as")
 
-    def _decode(self, tables: Tables, rows: NDArray[np.intp] | int, size: int) -> tuple[NDArray[np.int32], float]:
+    def _decode(self, tables: Tables, rows: NDArray[Any] | int, size: int) -> tuple[NDArray[np.int32], float]:
         """The next `size` symbols in the caller's order, and what they cost in bits."""
         if isinstance(rows, int):
             symbols = self._coder.decode(tables._model(rows), size)
             return symbols, float(tables._bits[rows].take(symbols).sum())
         order, sorted_rows = _coding_order(rows, tables.rows)
+        decoded = self._run(tables, sorted_rows, _groups(sorted_rows, tables))
         symbols = np.empty(size, np.int32)
-        groups = _groups(sorted_rows, tables)
-        if groups is None:
-            decoded = self._coder.decode(_FAMILY, tables._probabilities[sorted_rows])
-            symbols[order] = decoded
-            return symbols, float(tables._bits[sorted_rows, decoded].sum())
-        bits = 0.0
-        for row, start, stop in groups:
-            decoded = self._coder.decode(tables._model(row), stop - start)
-            symbols[order[start:stop]] = decoded
-            bits += float(tables._bits[row].take(decoded).sum())
-        return symbols, bits
+        symbols[order] = decoded
+        return symbols, float(tables._bits.take(sorted_rows.astype(np.intp) * tables.alphabet + decoded).sum())
 
 
-def _checked_rows(tables: Tables, rows: ArrayLike | int) -> NDArray[np.intp] | int:
-    """`rows` as an int or an index array (n,), every entry within the table. Raises ValueError otherwise."""
+def get_together(
+    decoders: Sequence[BlockDecoder], tables: Tables, rows: NDArray[np.unsignedinteger[Any]]
+) -> tuple[NDArray[np.int32], dict[int, BlockError]]:
+    """The next symbols (blocks,n) of many blocks, for `rows` (blocks,n) within the tables, and which of them (by place)
+    cannot be continued: their symbols are 0. What `BlockDecoder.get` gives each, with less work around it."""
+    order, ordered = _coding_order(rows, tables.rows)
+    decoded = np.zeros(rows.shape, np.int32)
+    starts = [_groups(own, tables) for own in ordered]
+    failed: dict[int, BlockError] = {}
+    for place, (decoder, groups) in enumerate(zip(decoders, starts, strict=True)):
+        try:
+            decoded[place] = decoder._run(tables, ordered[place], groups)
+        except (AssertionError, ValueError) as error:
+            failed[place] = decoder._refusal()
+            failed[place].__cause__ = error
+    bits = tables._bits.take(ordered.astype(np.intp) * tables.alphabet + decoded).sum(axis=1)
+    symbols = np.empty(rows.shape, np.int32)
+    np.put_along_axis(symbols, order, decoded, axis=1)
+    for place, decoder in enumerate(decoders):
+        if place not in failed:
+            decoder._account(symbols[place], tables, rows[place], float(bits[place]))
+    return symbols, failed
+
+
+def _checked_rows(tables: Tables, rows: ArrayLike | int) -> NDArray[Any] | int:
+    """`rows` as an int or an array (n,) of whole numbers, every entry within the table. Raises ValueError otherwise."""
     array = np.asarray(rows)
     if array.size == 0 and array.ndim == 1:
         return np.empty(0, np.intp)
@@ -293,12 +328,12 @@ def _checked_rows(tables: Tables, rows: ArrayLike | int) -> NDArray[np.intp] | i
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= tables.rows:
         raise ValueError(f"rows: {low}..{high}, expected 0..{tables.rows - 1}")
-    return int(array) if array.ndim == 0 else array.astype(np.intp, copy=False)
+    return int(array) if array.ndim == 0 else array
 
 
 def _symbols_and_rows(
     symbols: ArrayLike, tables: Tables, rows: ArrayLike | int
-) -> tuple[NDArray[np.int32], NDArray[np.intp] | int]:
+) -> tuple[NDArray[np.int32], NDArray[Any] | int]:
     """Checked `symbols` as contiguous int32 (n,) and checked `rows`. Raises ValueError when they do not fit."""
     values = np.asarray(symbols)
     row_array = _checked_rows(tables, rows)
@@ -313,11 +348,11 @@ def _symbols_and_rows(
     return np.ascontiguousarray(values, dtype=np.int32), row_array
 
 
-def _coding_order(rows: NDArray[np.intp], row_count: int) -> tuple[NDArray[np.intp], NDArray[Any]]:
-    """Positions in coding order (ascending row, stable) and the rows in that order."""
-    narrow = rows.astype(np.uint8 if row_count <= 1 << 8 else np.uint16)  # numpy sorts these by radix
-    order = np.argsort(narrow, kind="stable")
-    return order, narrow[order]
+def _coding_order(rows: NDArray[Any], row_count: int) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    """Positions in coding order (ascending row, stable) and the rows in that order, along the last axis."""
+    narrow = rows.astype(np.uint8 if row_count <= 1 << 8 else np.uint16, copy=False)  # numpy sorts these by radix
+    order = np.argsort(narrow, axis=-1, kind="stable")
+    return order, np.take_along_axis(narrow, order, axis=-1) if narrow.ndim > 1 else narrow[order]
 
 
 def _groups(sorted_rows: NDArray[Any], tables: Tables) -> list[tuple[int, int, int]] | None:

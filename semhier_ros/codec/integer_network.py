@@ -58,7 +58,9 @@ class IntegerNetwork:
     """A stack of `IntegerLayer`s on inputs clipped to -input_bound..input_bound; exact, proven when constructed.
 
     Raises ValueError when layers do not fit together or a sum could reach 2**53: for each output the bound is
-    sum(|largest input| * |weight|) + |bias|, which no partial sum in any order can exceed.
+    sum(|largest input| * |weight|) + |bias|, which no partial sum in any order can exceed. `worst` is the largest of
+    these bounds. `scaled_layers`: weight, bias, low and high of each layer as float64, its 2**-shift multiplied in,
+    which is exact too: y = clip(floor(x @ weight + bias), low, high).
     """
 
     def __init__(self, layers: Sequence[IntegerLayer], input_bound: int) -> None:
@@ -69,6 +71,7 @@ class IntegerNetwork:
         self.layers = tuple(layers)
         self.input_bound = int(input_bound)
         width, bound = self.layers[0].weight.shape[0], self.input_bound
+        self.worst = 0
         for number, layer in enumerate(self.layers):
             if layer.weight.shape[0] != width:
                 raise ValueError(f"layers[{number}].weight: {layer.weight.shape[0]} inputs, expected {width}")
@@ -77,8 +80,9 @@ class IntegerNetwork:
             if worst >= EXACT_LIMIT:
                 raise ValueError(f"layers[{number}]: a sum can reach {worst}, expected less than 2**53")
             width, bound = layer.weight.shape[1], max(abs(layer.low), abs(layer.high))
-        self._float_layers = [
-            (layer.weight.astype(np.float64), layer.bias.astype(np.float64), 2.0**-layer.shift, layer.low, layer.high)
+            self.worst = max(self.worst, worst)
+        self.scaled_layers = [
+            (layer.weight * 2.0**-layer.shift, layer.bias * 2.0**-layer.shift, layer.low, layer.high)
             for layer in self.layers
         ]
 
@@ -104,7 +108,7 @@ class IntegerNetwork:
         low: int | np.integer = -self.input_bound
         limits = np.iinfo(values.dtype)
         state = np.clip(values, max(low, limits.min), min(high, limits.max)).astype(np.float64)
-        return self._from_sums(state @ self._float_layers[0][0])
+        return self._from_sums(state @ self.scaled_layers[0][0])
 
     def with_marks(self, marks: Sequence[int], value: int, rest: NDArray[np.int32]) -> NDArray[np.int32]:
         """Outputs (outputs), int32, where the last inputs are `rest` and all before are 0 but for `value` at `marks`.
@@ -112,7 +116,7 @@ class IntegerNetwork:
         What `__call__` gives for the same inputs, exactly (all sums are whole numbers below 2**53), but only the
         weights of the marks are looked at. value and rest: within the input bound.
         """
-        weight = self._float_layers[0][0]
+        weight = self.scaled_layers[0][0]
         sums = value * weight[list(marks)].sum(axis=0)
         if len(rest):
             kept = np.clip(rest, -self.input_bound, self.input_bound).astype(np.float64)
@@ -121,10 +125,9 @@ class IntegerNetwork:
 
     def _from_sums(self, state: NDArray[np.float64]) -> NDArray[np.int32]:
         """Outputs from the first layer's products, summed."""
-        for number, (weight, bias, factor, low, high) in enumerate(self._float_layers):
+        for number, (weight, bias, low, high) in enumerate(self.scaled_layers):
             state = state @ weight if number else state
             state += bias
-            state *= factor
             np.floor(state, out=state)
             np.clip(state, low, high, out=state)
         return state.astype(np.int32)

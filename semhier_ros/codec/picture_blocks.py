@@ -10,14 +10,25 @@ arithmetic throughout; docs/bitstream.md specifies it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Tables
+from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Tables, get_together
 from semhier_ros.codec.integer_network import IntegerNetwork
-from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT, Ints, split_parameters
+from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT, Ints
+from semhier_ros.codec.picture_walk import (
+    NUMPY,
+    PHASES,
+    Arithmetic,
+    GroupContext,
+    Phase,
+    PictureContext,
+    PictureGroup,
+    Walk,
+    channels_of,
+)
 
 PATCH_SIDE = 16  # pixels of a picture, across and down, that one position of its latents stands for
 THRIFT = 0.2
@@ -29,49 +40,7 @@ BITS_PER_SQUARE = 7.5
 """Bits that one squared step of distortion is worth, where rate and distortion of a coded coefficient balance."""
 
 
-class PictureGroup(NamedTuple):
-    """What one picture block codes: latent channels `start`..`stop`, in steps of `step` (units of 1/16)."""
-
-    start: int
-    stop: int
-    step: int
-
-
-class Phase(NamedTuple):
-    """Positions coded together: rows `top`, `top + step` …, columns `left`, `left + step` …; they look at neighbours
-    `reach` positions away."""
-
-    top: int
-    left: int
-    step: int
-    reach: int
-
-    def at(self, start: int = 0, stop: int | None = None) -> tuple[slice, slice, slice]:
-        """Where its positions of channels `start`..`stop` stand in an array C,h,w."""
-        return slice(start, stop), slice(self.top, None, self.step), slice(self.left, None, self.step)
-
-
-PHASES = (
-    Phase(0, 0, 4, 2),
-    Phase(2, 2, 4, 2),
-    Phase(0, 2, 4, 2),
-    Phase(2, 0, 4, 2),
-    Phase(0, 0, 2, 1),
-    Phase(1, 1, 2, 1),
-    Phase(0, 1, 2, 1),
-    Phase(1, 0, 2, 1),
-)
-FROM_AFAR, NEARBY = (0, 1, 2, 3, 5, 6, 7), (4, 5, 6, 7)
-
-
-def phases_of(group: int) -> tuple[int, ...]:
-    """The phases of a group, by number, in order: the first group knows nothing and goes from far to near."""
-    return NEARBY if group else FROM_AFAR
-
-
-def channels_of(groups: Sequence[PictureGroup]) -> int:
-    """Latent channels of a picture whose blocks carry `groups`."""
-    return max((group.stop for group in groups), default=0)
+Rows = NDArray[np.unsignedinteger[Any]]
 
 
 class CodedPicture(NamedTuple):
@@ -80,44 +49,10 @@ class CodedPicture(NamedTuple):
 
     latents: Ints
     symbols: list[Ints]
-    rows: list[Ints]
+    rows: list[Rows]
 
 
-class PictureContext(NamedTuple):
-    """The integer networks of one group: `features` of every position's latents, `expect` for mean and row."""
-
-    features: IntegerNetwork
-    expect: IntegerNetwork
-
-    def see(self, known: Ints) -> Ints:
-        """Features F,h,w of latents K,h,w."""
-        channels, height, width = known.shape
-        return self.features(known.reshape(channels, -1).T).T.reshape(-1, height, width)
-
-    def parameters(self, seen: Ints, known: Ints, number: int, rows: int) -> tuple[Ints, Ints]:
-        """Shifts of the means (C,r,c in units of 1/16) and table rows (C,r,c) at the r x c positions of a phase.
-
-        seen: features of all positions and marks of what this block told, F+1,h,w.
-        """
-        phase = PHASES[number]
-        own = known[phase.at()]
-        down, across = own.shape[1:]
-        wide = np.pad(seen, ((0, 0), (phase.reach,) * 2, (phase.reach,) * 2))
-        high, broad = (down - 1) * phase.step + 1, (across - 1) * phase.step + 1
-        around = [
-            wide[:, y : y + high : phase.step, x : x + broad : phase.step]
-            for y in (phase.top + n * phase.reach for n in range(3))
-            for x in (phase.left + n * phase.reach for n in range(3))
-        ]
-        patches = np.stack(around, axis=1).reshape(-1, down * across)
-        which = np.zeros((len(PHASES), down * across), np.int32)
-        which[number] = UNIT
-        out = self.expect(np.concatenate([patches, own.reshape(len(own), -1), which]).T)
-        means, table_rows = split_parameters(out, rows)
-        return means.T.reshape(-1, down, across), table_rows.T.reshape(-1, down, across)
-
-
-Tell = Callable[[Phase, Ints, Ints], Ints]
+Tell = Callable[[Phase, Ints, Rows], Ints]
 """Gives the symbols (C,r,c) at the positions of a phase for their means and table rows."""
 
 
@@ -138,6 +73,7 @@ class PictureBlocks:
         self.groups, self.tables, self.contexts = tuple(groups), tables, tuple(contexts)
         self.shifts = shifts.astype(np.int32)
         self.half = tables.alphabet // 2
+        self._contexts: dict[tuple[int, int], GroupContext] = {}
         if self.shifts.shape != (tables.rows,):
             raise ValueError(f"picture shifts: shape {self.shifts.shape}, expected one for each of {tables.rows} rows")
         for number, (group, context) in enumerate(zip(self.groups, self.contexts, strict=True)):
@@ -183,7 +119,7 @@ class PictureBlocks:
         worth_of_bits = (1.0 if group else FIRST_THRIFT) / BITS_PER_SQUARE
         price = np.broadcast_to(np.asarray(thrift, np.float64) * worth_of_bits, wanted.shape[1:])
 
-        def tell(phase: Phase, means: Ints, rows: Ints) -> Ints:
+        def tell(phase: Phase, means: Ints, rows: Rows) -> Ints:
             steps = (exact[phase.at()] - means) / spec.step
             size = np.abs(steps)
             limit = np.minimum(self.half, (LATENT_BOUND - np.abs(means)) // spec.step)
@@ -233,11 +169,45 @@ class PictureBlocks:
         Raises:
             BlockError: no encoder made these bytes.
         """
+        (found,) = self.get_many([decoder], group, [before], shape)
+        if isinstance(found, BlockError):
+            raise found
+        return found
 
-        def tell(phase: Phase, means: Ints, rows: Ints) -> Ints:
-            return decoder.get(self.tables, rows.ravel()).reshape(rows.shape)
-
-        return self.walk(group, before, shape, tell)
+    def get_many(
+        self,
+        decoders: Sequence[BlockDecoder],
+        group: int,
+        before: Sequence[Ints | None],
+        shape: tuple[int, int],
+        arithmetic: Arithmetic = NUMPY,
+    ) -> list[CodedPicture | BlockError]:
+        """What `get` gives or raises for each of many pictures, phase by phase together."""
+        with arithmetic.running():
+            walk = Walk(self._context(group, arithmetic), before, shape)
+            coded = [CodedPicture(np.empty(0, np.int32), [], []) for _ in decoders]
+            failed: dict[int, BlockError] = {}
+            for number in walk.phases:
+                rows = walk.ask(number)
+                flat = rows.reshape(len(rows), -1)
+                going = [place for place in range(len(decoders)) if place not in failed]
+                found, refused = get_together([decoders[place] for place in going], self.tables, flat[going])
+                symbols = np.full(flat.shape, self.half, np.int32)
+                symbols[going] = found
+                for own, error in refused.items():
+                    failed[going[own]] = error
+                    symbols[going[own]] = self.half
+                for place in going:
+                    coded[place].symbols.append(symbols[place])
+                    coded[place].rows.append(flat[place])
+                symbols = symbols.reshape(rows.shape)
+                for place in np.flatnonzero(walk.tell(number, symbols)).tolist():
+                    failed.setdefault(place, _outside())
+            latents = walk.latents()
+        return [
+            failed[place] if place in failed else one._replace(latents=latents[place])
+            for place, one in enumerate(coded)
+        ]
 
     def walk(self, group: int, before: Ints | None, shape: tuple[int, ...], tell: Tell) -> CodedPicture:
         """Group number `group` of a picture of `shape` positions, after `before`, with the symbols that `tell` gives.
@@ -245,28 +215,37 @@ class PictureBlocks:
         Raises:
             BlockError: a symbol leads to a latent that no encoder gives.
         """
-        spec, context = self.groups[group], self.contexts[group]
-        height, width = shape
-        known = np.zeros((channels_of(self.groups[: group + 1]), height, width), np.int32)
-        if before is not None:
-            known[: len(before)] = before
-        seen = np.concatenate([context.see(known), np.zeros((1, height, width), np.int32)])
+        walk = Walk(self._context(group, NUMPY), [before], (shape[0], shape[1]))
         all_symbols, all_rows = [], []
-        for number in phases_of(group):
+        for number in walk.phases:
             phase = PHASES[number]
-            coded = phase.at(spec.start, spec.stop)
-            if not known[coded].size:
-                continue
-            shift, rows = context.parameters(seen, known, number, self.tables.rows)
-            means = np.clip(known[coded] + shift, -LATENT_BOUND, LATENT_BOUND)
-            symbols = tell(phase, means, rows)
-            steps = symbols - self.half
-            nearer = (spec.step * self.shifts[rows] + UNIT // 2) // UNIT
-            known[coded] = means + steps * spec.step - np.sign(steps) * nearer
-            if int(np.abs(known[coded]).max()) > LATENT_BOUND:
-                raise BlockError(f"picture latent outside -{LATENT_BOUND}..{LATENT_BOUND} sixteenths")
-            seen[phase.at(0, -1)] = context.see(known[phase.at()])
-            seen[phase.at(-1)] = UNIT
+            rows = walk.ask(number)[0]
+            placed = (len(rows), *phase.size(walk.shape))
+            symbols = tell(phase, walk.means()[0].reshape(placed), rows.reshape(placed))
+            if walk.tell(number, symbols.reshape(1, *rows.shape)).any():
+                raise _outside()
             all_symbols.append(symbols.ravel())
             all_rows.append(rows.ravel())
-        return CodedPicture(known, all_symbols, all_rows)
+        return CodedPicture(walk.latents()[0], all_symbols, all_rows)
+
+    def _context(self, group: int, arithmetic: Arithmetic) -> GroupContext:
+        """A group's networks where `arithmetic` computes, taken there once."""
+        found = self._contexts.get((group, id(arithmetic)))
+        if found is None or found.arithmetic is not arithmetic:
+            known = channels_of(self.groups[: group + 1])
+            found = GroupContext(
+                group, self.groups[group], known, self.contexts[group], self._offsets(group), arithmetic
+            )
+            self._contexts[group, id(arithmetic)] = found
+        return found
+
+    def _offsets(self, group: int) -> Ints:
+        """By row and symbol, how far a latent of a group lies from its mean (units of 1/16)."""
+        step = self.groups[group].step
+        steps = np.arange(self.tables.alphabet, dtype=np.int32) - self.half
+        nearer = (step * self.shifts + UNIT // 2) // UNIT
+        return np.asarray(steps * step - np.sign(steps) * nearer[:, None], np.int32)
+
+
+def _outside() -> BlockError:
+    return BlockError(f"picture latent outside -{LATENT_BOUND}..{LATENT_BOUND} sixteenths")

@@ -6,7 +6,7 @@ channels with its own quantiser step, around what the blocks before told of them
 autoregression (Minnen and Singh, arXiv 2007.08739), of which later ones also refine earlier ones, as in trit-plane
 coding (Lee et al., "DPICT", CVPR 2022). Within a block positions go in `PHASES`, each seeing the latents around it that
 are known (He et al., checkerboard context, arXiv 2103.15306). At run time the context networks are integer arithmetic
-(`codec.picture_blocks`); the float twins here are what training optimises.
+(`codec.picture_walk`); the float twins here are what training optimises.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from semhier_ros.codec.latent_groups import UNIT
-from semhier_ros.codec.picture_blocks import PATCH_SIDE, PHASES, PictureGroup, channels_of, phases_of
+from semhier_ros.codec.picture_blocks import PATCH_SIDE
+from semhier_ros.codec.picture_walk import PHASES, PictureGroup, channels_of, phases_of
 from semhier_ros.torch.rate import interval_bits
 
 STRIDE = PATCH_SIDE
@@ -130,7 +131,7 @@ def principal_start(analysis: PictureAnalysis, synthesis: PictureSynthesis, patc
 class Context(nn.Module):
     """What is expected of one group's latents, from all that is known of them and of their neighbours.
 
-    The form that `codec.picture_blocks.PictureContext` evaluates in integers: features of every position, then a
+    The form that `codec.picture_walk.PictureContext` evaluates in integers: features of every position, then a
     perceptron on the 3x3 features (and marks of what this block told already) around a position, its own latents, and
     its phase.
     """

@@ -16,7 +16,7 @@ from torch import nn
 
 from semhier_ros.codec.entropy import Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
-from semhier_ros.codec.picture_blocks import PictureGroup, channels_of
+from semhier_ros.codec.picture_walk import PictureGroup, channels_of
 from semhier_ros.torch.classifier import SIDE, load_classifier
 from semhier_ros.torch.image_backend import build_image_graphs
 from semhier_ros.torch.picture import STRIDE

@@ -19,7 +19,8 @@ from semhier_ros.codec.entropy import PRECISION, Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT
 from semhier_ros.codec.model_folder import KINDS, read_card
-from semhier_ros.codec.picture_blocks import CodedPicture, PictureBlocks, PictureGroup, channels_of
+from semhier_ros.codec.picture_blocks import CodedPicture, PictureBlocks
+from semhier_ros.codec.picture_walk import PictureGroup, channels_of
 from semhier_ros.torch.picture import GROUPS, MAX_SCALE, MIN_SCALE, Context, PictureModel, centroid_shift
 from semhier_ros.training.checkpoint import load_checkpoint
 from semhier_ros.training.errors import MissingFile, TrainingError

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from semhier_ros.codec.picture_blocks import channels_of
+from semhier_ros.codec.picture_walk import channels_of
 from semhier_ros.scene.detectors.layouts import DetectorError
 from semhier_ros.scene.detectors.names import read_names
 from semhier_ros.scene.objects import DetectorMaps, Objects, find_objects

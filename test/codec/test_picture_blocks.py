@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_contexts import walk
 
 from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT
-from semhier_ros.codec.picture_blocks import (
+from semhier_ros.codec.picture_blocks import PictureBlocks
+from semhier_ros.codec.picture_walk import (
+    NUMPY,
     PHASES,
-    PictureBlocks,
     PictureContext,
     PictureGroup,
     channels_of,
@@ -112,6 +114,78 @@ def test_a_symbol_that_leaves_the_bound_is_refused(blocks):
     before = np.full((3, 4, 4), LATENT_BOUND, np.int32)
     with pytest.raises(BlockError, match="outside"):
         blocks.walk(1, before, (4, 4), lambda phase, means, rows: np.full(means.shape, 2 * HALF))
+
+
+def arithmetics():
+    yield pytest.param(lambda: NUMPY, id="numpy")
+    for device in ("cpu", "cuda"):
+        yield pytest.param(lambda device=device: torch_arithmetic(device), id=f"torch-{device}")
+
+
+def torch_arithmetic(device: str):
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra `train`)")
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
+    from semhier_ros.torch.exact import TorchArithmetic
+
+    return TorchArithmetic(torch.device(device))
+
+
+@pytest.mark.parametrize("arithmetic", arithmetics())
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.floats(0.1, 60), st.integers(0, 2**32 - 1))
+def test_many_pictures_together_are_what_the_specification_gives_each(
+    blocks, arithmetic, height, width, count, spread, seed
+):
+    arithmetic = arithmetic()
+    draw = np.random.default_rng(seed)
+    pictures = [
+        coded(blocks, draw.normal(0, spread, (6, height, width)).astype(np.float32), thrift=0.1) for _ in range(count)
+    ]
+    before: list = [None] * count
+    for group in range(len(GROUPS)):
+        decoders = [BlockDecoder(block_of(blocks, own[group]), exact=True) for own in pictures]
+        found = blocks.get_many(decoders, group, before, (height, width), arithmetic)
+        for place, one in enumerate(found):
+            decoders[place].finish()
+            symbols = iter(pictures[place][group].symbols)
+            latents, _, rows = walk(
+                blocks,
+                group,
+                before[place],
+                (height, width),
+                lambda phase, means, rows, symbols=symbols: next(symbols).reshape(means.shape),
+            )
+            np.testing.assert_array_equal(one.latents, latents)
+            np.testing.assert_array_equal(np.concatenate(one.rows), np.concatenate(rows))
+            np.testing.assert_array_equal(np.concatenate(one.symbols), np.concatenate(pictures[place][group].symbols))
+        before = [one.latents for one in found]
+
+
+@pytest.mark.parametrize("arithmetic", arithmetics())
+def test_a_damaged_block_costs_its_neighbours_nothing(blocks, arithmetic):
+    arithmetic = arithmetic()
+    draw = np.random.default_rng(9)
+    shape, failed = (9, 10), 0
+    wanted = [draw.normal(0, 20, (6, *shape)).astype(np.float32) for _ in range(3)]
+    good = [coded(blocks, own) for own in wanted]
+    before = [own[0].latents for own in good]
+    for _ in range(40):
+        data = [block_of(blocks, own[1]) for own in good]
+        data[1] = draw.integers(0, 256, draw.integers(0, 2 * len(data[1]))).astype(np.uint8).tobytes()
+        found = blocks.get_many([BlockDecoder(own) for own in data], 1, before, shape, arithmetic)
+        for place in (0, 2):
+            np.testing.assert_array_equal(found[place].latents, good[place][1].latents)
+        try:
+            alone: object = blocks.get(BlockDecoder(data[1]), 1, before[1], shape).latents
+        except BlockError as error:
+            alone, failed = str(error), failed + 1
+        if isinstance(alone, str):
+            assert isinstance(found[1], BlockError)
+            assert str(found[1]) == alone
+        else:
+            np.testing.assert_array_equal(found[1].latents, alone)
+    assert failed > 5
 
 
 def test_damaged_blocks_are_refused_or_decode_to_something(blocks):

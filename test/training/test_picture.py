@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from reference_contexts import parameters, see
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra `train`)")
 
 from semhier_ros.codec.latent_groups import UNIT
-from semhier_ros.codec.picture_blocks import channels_of, phases_of
+from semhier_ros.codec.picture_walk import channels_of, phases_of
 from semhier_ros.torch.picture import GROUPS, MAX_SCALE, MIN_SCALE, PictureModel, principal_start
 from semhier_ros.training.checkpoint import save_checkpoint
 from semhier_ros.training.picture_form import TABLE_ROWS, analyse, load_picture
@@ -54,9 +55,9 @@ def test_integers_expect_what_the_floats_expect(checkpoint):
     for number in range(len(GROUPS)):
         known = draw.integers(-300, 300, (channels_of(GROUPS[: number + 1]), 7, 10)).astype(np.int32)
         fresh = (draw.random((1, 7, 10)) < 0.5).astype(np.int32)
-        seen = np.concatenate([blocks.contexts[number].see(known), fresh * UNIT])
+        seen = np.concatenate([see(blocks.contexts[number], known), fresh * UNIT])
         for phase in phases_of(number):
-            shift, rows = blocks.contexts[number].parameters(seen, known, phase, TABLE_ROWS)
+            shift, rows = parameters(blocks.contexts[number], seen, known, phase, TABLE_ROWS)
             with torch.no_grad():
                 mean, log_scale = parts.model.contexts[number](
                     torch.from_numpy(known / UNIT).float()[None], torch.from_numpy(fresh).float()[None], phase
