@@ -29,12 +29,15 @@ from semhier_ros.codec.model import (
     Model,
     Motion,
     PictureRequest,
+    PicturesFound,
+    PictureWork,
     ReceiverMemory,
     SenderMemory,
+    Spent,
 )
 from semhier_ros.codec.packet import Block, PacketError, UnknownReference, delta_tag
 from semhier_ros.codec.reading import Detection, Reading, Scene
-from semhier_ros.loading import load_model
+from semhier_ros.loading import load_model, resolve_device
 from semhier_ros.paths import find_model
 from semhier_ros.scene.living import LivingScene
 
@@ -48,8 +51,8 @@ RESTART = 256  # a frame this far behind the newest means that the sender began 
 class Codec:
     """A model, ready to encode pictures and to make decoders. Safe to share between threads."""
 
-    def __init__(self, model: Model[Any]):
-        self.model = model
+    def __init__(self, model: Model[Any], device: str = "cpu", threads: int = 0):
+        self.model, self.device, self._threads = model, device, threads
         self.name, self.stream_hash, self.model_hash = model.name, model.stream_hash, model.model_hash
         self.stream_tag = int(model.stream_hash[:4], 16)
         self.block_names = model.block_names
@@ -96,7 +99,8 @@ class Codec:
             from semhier_ros.scene.detectors.choice import DetectorChoice
 
             choice = DetectorChoice.of(detector, detector_layout, detector_names, detector_size, detector_engine)
-        return cls(load_model(find_model(model), device, threads, precision, choice))
+        device = resolve_device(device)
+        return cls(load_model(find_model(model), device, threads, precision, choice), device, threads)
 
     def encode(
         self,
@@ -222,6 +226,7 @@ class Codec:
         *,
         follow: bool = False,
         memory: bool = False,
+        pictures_later: bool = False,
     ) -> Decoder:
         """A decoder for one camera's stream.
 
@@ -229,6 +234,8 @@ class Codec:
         model's own view). keep_frames: how many frames stay open for late blocks (1..256). follow: objects keep their
         ids and names from frame to frame, and `Decoder.scene` tells where they are now; `push` then wants stamps.
         memory: frames are remembered, so that a sender with a memory may refer to them; `push` then wants stamps.
+        pictures_later: `push` leaves picture blocks as they came, for `picture_work` and `Codec.decode_pictures`, which
+        decodes those of many frames and cameras together.
 
         Raises:
             ValueError: an argument outside its range, or `follow` or `memory` of a model that reads no objects.
@@ -243,17 +250,32 @@ class Codec:
         remembers = self.model.receiver_memory() if memory else None
         if memory and remembers is None:
             raise ValueError(f"memory: model {self.name} reads whole pictures, so there are no objects to remember")
-        return Decoder(self, (int(size[0]), int(size[1])), keep_frames, follow, remembers)
+        return Decoder(self, (int(size[0]), int(size[1])), keep_frames, follow, remembers, pictures_later)
 
     @property
     def batches(self) -> bool:
         """Whether the device makes several pictures at once for less than one after another."""
         return self.model.batches
 
-    def pictures(self, requests: Sequence[PictureRequest]) -> list[NDArray[np.uint8]]:
+    def decode_pictures(self, works: Sequence[PictureWork], spent: Spent | None = None) -> list[PicturesFound]:
+        """The picture blocks of frames of several of this codec's decoders (their `picture_work`), decoded together;
+        `Decoder.take_pictures` takes each. A damaged block stops its own frame alone. Adds to `spent`."""
+        return self.model.decode_pictures(works, Spent() if spent is None else spent)
+
+    def pictures(self, requests: Sequence[PictureRequest], spent: Spent | None = None) -> list[NDArray[np.uint8]]:
         """`Decoder.picture` of frames of several of this codec's decoders (their `picture_request`), made together
-        where that saves time."""
-        return self.model.pictures(requests)
+        where that saves time. Adds to `spent`."""
+        return self.model.pictures(requests, spent)
+
+    def retreat(self) -> bool:
+        """Goes on on the CPU, with all its decoders: after a device was lost or has no memory left. False where it is
+        on the CPU already. Codes are whole numbers, so frames in the making go on as well.
+        """
+        if self.device == "cpu":
+            return False
+        self.model = load_model(self.model.path, "cpu", self._threads, "auto", None)
+        self.device = "cpu"
+        return True
 
 
 @dataclass
@@ -286,7 +308,9 @@ class Decoder:
         keep_frames: int,
         follow: bool = False,
         memory: ReceiverMemory[Any] | None = None,
+        pictures_later: bool = False,
     ):
+        self._last = codec.semantic_blocks - 1 if pictures_later else len(codec.block_names) - 1
         self._codec, self._size, self._keep, self._memory = codec, size, keep_frames, memory
         self._delta_tag = delta_tag(codec.stream_tag)
         self._living = LivingScene.of(codec.taxonomy, size) if follow else None
@@ -397,6 +421,33 @@ class Decoder:
             return None
         return PictureRequest(state.code, state.prefix, self._size)
 
+    def picture_work(self, frame: int) -> PictureWork | None:
+        """The picture blocks of a kept frame that came and are next; None where there are none. Of a decoder with
+        `pictures_later`."""
+        state = self._frames.get(frame)
+        if state is None or state.code is None or state.prefix < self._codec.semantic_blocks - 1:
+            return None
+        data: list[bytes] = []
+        while (own := state.waiting.get(state.prefix + 1 + len(data))) is not None:
+            data.append(own)
+        return PictureWork(state.code, state.prefix + 1, tuple(data)) if data else None
+
+    def take_pictures(self, frame: int, work: PictureWork, found: PicturesFound) -> Reading | None:
+        """Takes what `Codec.decode_pictures` made of a frame's work: the frame's reading, None where the frame is not
+        kept any more or has gone on without it. Of a damaged block (`found.error`) a good copy is still welcome.
+        """
+        state = self._frames.get(frame)
+        if state is None or state.code is not work.code:
+            return None
+        for index in range(work.first, work.first + found.blocks):
+            state.payload_bytes += len(state.waiting.pop(index))
+        state.code, state.prefix = found.code, work.first + found.blocks - 1
+        self.counters["blocks"] += found.blocks
+        if found.error is not None:
+            del state.waiting[state.prefix + 1]
+            self.counters["damaged"] += 1
+        return self._reading(frame, state, fresh=found.blocks > 0)
+
     def _open(self, number: int) -> _Frame | None:
         """The state of frame `number`, a new one if it is newer than the oldest kept, None if it came too late."""
         state = self._frames.get(number)
@@ -421,8 +472,8 @@ class Decoder:
         return -((self._newest - number) % FRAMES)
 
     def _advance(self, frame: _Frame) -> None:
-        """Decode waiting blocks as far as the prefix is complete."""
-        while (data := frame.waiting.pop(frame.prefix + 1, None)) is not None:
+        """Decode waiting blocks as far as the prefix is complete, or up to the pictures that are decoded later."""
+        while frame.prefix < self._last and (data := frame.waiting.pop(frame.prefix + 1, None)) is not None:
             try:
                 frame.code = self._codec.model.decode(frame.prefix + 1, data, frame.code)
             except PacketError as error:

@@ -31,15 +31,21 @@ def load_model(
         ValueError: an argument outside its range, or a detector that does not fit.
     """
     kind = read_kind(folder)
-    if device not in DEVICES:
-        raise ValueError(f"device: {device!r} is not one of {', '.join(DEVICES)}")
-    if device == "auto":
-        device = "cuda" if cuda_usable() else "cpu"
+    device = resolve_device(device)
     if kind == "scene":
         return _scene(folder, device, threads, precision, choice)
     if choice is not None:
         raise ValueError(f"detector: {folder.name} names whole images; it has none")
     return _whole_image(folder, device, threads, precision)
+
+
+def resolve_device(device: str) -> str:
+    """The device that is meant: `auto` is `cuda` where torch sees a GPU, else `cpu`. Raises ValueError for another."""
+    if device not in DEVICES:
+        raise ValueError(f"device: {device!r} is not one of {', '.join(DEVICES)}")
+    if device != "auto":
+        return device
+    return "cuda" if cuda_usable() else "cpu"
 
 
 def _scene(path: Path, device: str, threads: int, precision: str, choice: DetectorChoice | None) -> Model[Any]:

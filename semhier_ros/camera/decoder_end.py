@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from semhier_ros.camera.asking import AskPolicy, Seen
 from semhier_ros.camera.one_sender import OneSender, alike
 from semhier_ros.codec.block_request import BlockRequest
-from semhier_ros.codec.model import PictureRequest
+from semhier_ros.codec.model import PictureRequest, PicturesFound, PictureWork, Spent
 from semhier_ros.codec.packet import (
     Block,
     Packet,
@@ -51,6 +51,8 @@ class FrameDecoder(Protocol):
     def scene(self, at: int) -> Scene: ...
     @property
     def acknowledgement(self) -> bytes | None: ...
+    def picture_work(self, frame: int) -> PictureWork | None: ...
+    def take_pictures(self, frame: int, work: PictureWork, found: PicturesFound) -> Reading | None: ...
     def picture(self, frame: int) -> NDArray[np.uint8] | None: ...
     def picture_request(self, frame: int) -> PictureRequest | None: ...
 
@@ -71,11 +73,21 @@ class ReadingCodec(Protocol):
     @property
     def batches(self) -> bool: ...
     @property
+    def device(self) -> str: ...
+    def retreat(self) -> bool: ...
+    @property
     def whole_image(self) -> bool: ...
     def decoder(
-        self, image_size: tuple[int, int], keep_frames: int, *, follow: bool, memory: bool = False
+        self,
+        image_size: tuple[int, int],
+        keep_frames: int,
+        *,
+        follow: bool,
+        memory: bool = False,
+        pictures_later: bool = False,
     ) -> FrameDecoder: ...
-    def pictures(self, requests: Sequence[PictureRequest]) -> list[NDArray[np.uint8]]: ...
+    def decode_pictures(self, works: Sequence[PictureWork], spent: Spent) -> list[PicturesFound]: ...
+    def pictures(self, requests: Sequence[PictureRequest], spent: Spent | None = None) -> list[NDArray[np.uint8]]: ...
 
 
 C = TypeVar("C", bound=ReadingCodec)
@@ -123,8 +135,8 @@ class DecoderEnd(Generic[C]):
     goes wrong; `tap(camera, block, stamp in ns)` of every whole block whose stamp is known. `follow`: objects keep ids
     and names over frames, and `scene` tells where they are now (models that read objects). `memory`: frames are
     remembered, so that a sender with a memory may refer to them (the same models). `ask`: when to ask for more,
-    shared by all cameras that it bounds (None: never). `now`: seconds of one clock that never decreases. Use from one
-    thread.
+    shared by all cameras that it bounds (None: never). `pictures_later`: picture blocks are kept as they come, until
+    `picture_work` and `take_pictures`. `now`: seconds of one clock that never decreases. Use from one thread at a time.
     `counters` counts: refused_deltas (they refer to what is not remembered), packets, blocks, damaged, other_stream,
     other_sender, no_description (dropped for want of it),
     waited_for_stamp and unsure_stamps (dropped after all), no_stamp,
@@ -142,7 +154,10 @@ class DecoderEnd(Generic[C]):
         follow: bool = False,
         memory: bool = False,
         ask: AskPolicy | None = None,
+        pictures_later: bool = False,
     ) -> None:
+        self._later = pictures_later
+        self._shown = -1  # the frame whose pictures were taken last
         self.camera, self._codecs, self._keep, self._report = camera, codecs, keep_frames, report
         self._tap, self._follow, self._ask, self._memory = tap, follow, ask, memory
         self.info: StreamInfo | None = None
@@ -222,6 +237,7 @@ class DecoderEnd(Generic[C]):
         self.codec = codec
         follow = self._follow and not codec.whole_image
         more = {"memory": True} if self._memory and not codec.whole_image else {}
+        more |= {"pictures_later": True} if self._later else {}
         size = (info.width, info.height)
         self._decoder = codec.decoder(image_size=size, keep_frames=self._keep, follow=follow, **more)
         self._frames.clear()
@@ -298,6 +314,35 @@ class DecoderEnd(Generic[C]):
         if picture is not None:
             self.counters["pictures"] += 1
         return picture
+
+    def newest_work(self) -> tuple[int, PictureWork] | None:
+        """The newest frame that has picture blocks to decode, and these; none that a newer one has overtaken."""
+        if self._decoder is None:
+            return None
+        shown = self._frames.get(self._shown)
+        for frame, known in sorted(self._frames.items(), key=lambda item: -item[1].stamp_ns):
+            if shown is not None and known.stamp_ns < shown.stamp_ns:
+                return None
+            work = self._decoder.picture_work(frame)
+            if work is not None:
+                return frame, work
+        return None
+
+    def take_pictures(self, frame: int, work: PictureWork, found: PicturesFound) -> Output | None:
+        """Takes what became of a frame's picture blocks; what is known of it now, None where the frame has gone."""
+        decoder, known, info = self._decoder, self._frames.get(frame), self.info
+        self._shown = frame
+        if decoder is None or known is None or info is None:
+            return None
+        reading = decoder.take_pictures(frame, work, found)
+        if reading is not None and found.error is not None:
+            place = work.first + found.blocks
+            self._problem("damaged", f"camera {self.camera}, frame {frame}: block {place}: {found.error}")
+        return (
+            None
+            if reading is None or not reading.fresh
+            else Output(reading, known.stamp_ns, info.frame_id, changed=False)
+        )
 
     def picture_request(self, frame: int) -> PictureRequest | None:
         """What `ReadingCodec.pictures` needs to make the picture of a frame, None when it is no longer kept."""

@@ -1,4 +1,5 @@
-"""The threads of the two ends: one that encodes, one that decodes. Everything else of `camera/` waits for nobody.
+"""The threads of the ends: one that encodes, one that decodes, two for a fleet. Everything else of `camera/` waits for
+nobody.
 
 Readings come before pictures: a picture is made only when no packet waits, and then only the newest that is wanted of a
 camera.
@@ -6,9 +7,11 @@ camera.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,12 +19,12 @@ from numpy.typing import NDArray
 
 from semhier_ros.camera.decoder_end import DecoderEnd, Output, pictures_together
 from semhier_ros.camera.encoder_end import EncoderEnd, Job
-from semhier_ros.codec.packet import Block
+from semhier_ros.camera.fleet import Fleet, Task
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.clock import MACHINE, Clock
 
-Task = StreamInfo | bytes | tuple[Block, int]
-"""A stream's description, a packet of the link, or a block with its stamp in ns."""
+PICTURE_NICE = 5
+"""How far the thread that makes pictures ranks behind the one that reads."""
 
 
 class EncodeWorker:
@@ -198,3 +201,56 @@ class DecodeWorker:
         for name, output, rgb in zip(due, outputs, made, strict=True):
             if rgb is not None:
                 self._on_picture(name, rgb, output)
+
+
+class FleetWorker:
+    """The two threads of a `Fleet`: readings, and pictures, which the scheduler of the system ranks behind."""
+
+    def __init__(self, fleet: Fleet, *, clock: Clock = MACHINE) -> None:
+        self.fleet = fleet
+        self._bells = [clock.bell(), clock.bell()]
+        self._clock = clock
+        self._closing = False
+        self._threads = [
+            threading.Thread(target=run, name=name, daemon=True)
+            for run, name in ((self._read, "decode"), (self._paint, "pictures"))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Those of the fleet."""
+        return self.fleet.counters
+
+    def put(self, camera: str, task: Task) -> None:
+        """Queues a task, without waiting."""
+        self.fleet.put(camera, task)
+        self._bells[0].ring()
+
+    def close(self) -> None:
+        """Ends the threads after what they are at; what waits is forgotten."""
+        self._closing = True
+        for bell, thread in zip(self._bells, self._threads, strict=True):
+            bell.ring()
+            thread.join()
+
+    def _read(self) -> None:
+        while not self._closing:
+            if not self.fleet.read():
+                self._bells[0].wait_until(None)
+            elif self.fleet.next_picture() is not None:
+                self._bells[1].ring()
+
+    def _paint(self) -> None:
+        with suppress(OSError):  # a thread's own, on Linux; some containers forbid it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), PICTURE_NICE)
+        while not self._closing:
+            due = self.fleet.next_picture()
+            if due is None or due > self._clock.now():
+                self._bells[1].wait_until(due)
+                continue
+            try:
+                self.fleet.paint()
+            except Exception as error:  # a picture that nobody could publish
+                self.fleet.failed(error)

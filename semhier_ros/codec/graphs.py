@@ -6,10 +6,14 @@ import functools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from time import perf_counter
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from semhier_ros.codec.model import Spent
+from semhier_ros.codec.picture_walk import NUMPY, Arithmetic
 
 Floats = NDArray[np.float32]
 PictureParts = tuple[Floats, Floats, Floats]
@@ -93,10 +97,31 @@ class OpenVinoGraphs:
         ).create_infer_request()
 
 
+class PictureMaker(Protocol):
+    """The part of a backend that makes many pictures. arithmetic: where the context networks of picture blocks run."""
+
+    @property
+    def arithmetic(self) -> Arithmetic: ...
+
+    def synthesise_many(self, requests: Sequence[PictureParts]) -> list[NDArray[np.uint8]]: ...
+
+
+def synthesise_timed(
+    maker: PictureMaker, parts: Sequence[PictureParts], spent: Spent | None
+) -> list[NDArray[np.uint8]]:
+    """The canvases of any number of requests; their time goes to `spent`."""
+    began = perf_counter()
+    made = maker.synthesise_many(parts) if parts else []
+    if spent is not None:
+        spent.device += perf_counter() - began
+    return made
+
+
 class OpenVinoPictures(OpenVinoGraphs):
     """The two graphs of pictures, which every kind of model has."""
 
     batches = False
+    arithmetic = NUMPY
 
     def analyse(self, canvas: NDArray[np.uint8]) -> Floats:
         return self.run("picture_analysis", canvas[None])[0][0]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.codec.packet import PacketError
 from semhier_ros.codec.reading import Detection
 from semhier_ros.taxonomy import Taxonomy
 
@@ -151,6 +152,31 @@ class PictureRequest(NamedTuple):
     size: tuple[int, int]
 
 
+class PictureWork(NamedTuple):
+    """Picture blocks of one frame that came: `code` of all before them, index of the `first`, their bytes in order."""
+
+    code: Any
+    first: int
+    data: tuple[bytes, ...]
+
+
+class PicturesFound(NamedTuple):
+    """What became of a `PictureWork`: the code after the first `blocks` of them, and what is wrong with the next."""
+
+    code: Any
+    blocks: int
+    error: PacketError | None
+
+
+@dataclass(slots=True)
+class Spent:
+    """Seconds that batches took where their networks run (`device`: a GPU, or a CPU in its place), and in the entropy
+    coder (`entropy`); whoever asks times the whole."""
+
+    device: float = 0.0
+    entropy: float = 0.0
+
+
 class Model(Protocol[Code]):
     """A model of any kind, loaded. Safe to share between threads.
 
@@ -226,6 +252,12 @@ class Model(Protocol[Code]):
         """The picture (height,width,3) of source size after blocks 0..prefix."""
         ...
 
-    def pictures(self, requests: Sequence[PictureRequest]) -> list[NDArray[np.uint8]]:
-        """What `picture` gives for each of several requests, made together: the frames of many cameras at once."""
+    def decode_pictures(self, works: Sequence[PictureWork], spent: Spent) -> list[PicturesFound]:
+        """What `decode` gives for the picture blocks of many frames, worked out together; a damaged block stops its own
+        frame alone. Adds to `spent`."""
+        ...
+
+    def pictures(self, requests: Sequence[PictureRequest], spent: Spent | None = None) -> list[NDArray[np.uint8]]:
+        """What `picture` gives for each of several requests, made together: the frames of many cameras at once. Adds to
+        `spent`."""
         ...

@@ -10,7 +10,8 @@ arithmetic throughout; docs/bitstream.md specifies it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from time import perf_counter
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Tables, get_together
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT, Ints
+from semhier_ros.codec.model import PicturesFound, PictureWork, Spent
+from semhier_ros.codec.packet import PacketError
 from semhier_ros.codec.picture_walk import (
     NUMPY,
     PHASES,
@@ -181,8 +184,10 @@ class PictureBlocks:
         before: Sequence[Ints | None],
         shape: tuple[int, int],
         arithmetic: Arithmetic = NUMPY,
+        spent: Spent | None = None,
     ) -> list[CodedPicture | BlockError]:
-        """What `get` gives or raises for each of many pictures, phase by phase together."""
+        """What `get` gives or raises for each of many pictures, phase by phase together. Adds to `spent`."""
+        began, entropy = perf_counter(), 0.0
         with arithmetic.running():
             walk = Walk(self._context(group, arithmetic), before, shape)
             coded = [CodedPicture(np.empty(0, np.int32), [], []) for _ in decoders]
@@ -191,7 +196,9 @@ class PictureBlocks:
                 rows = walk.ask(number)
                 flat = rows.reshape(len(rows), -1)
                 going = [place for place in range(len(decoders)) if place not in failed]
+                asked = perf_counter()
                 found, refused = get_together([decoders[place] for place in going], self.tables, flat[going])
+                entropy += perf_counter() - asked
                 symbols = np.full(flat.shape, self.half, np.int32)
                 symbols[going] = found
                 for own, error in refused.items():
@@ -204,10 +211,40 @@ class PictureBlocks:
                 for place in np.flatnonzero(walk.tell(number, symbols)).tolist():
                     failed.setdefault(place, _outside())
             latents = walk.latents()
+        if spent is not None:
+            spent.entropy += entropy
+            spent.device += perf_counter() - began - entropy
         return [
             failed[place] if place in failed else one._replace(latents=latents[place])
             for place, one in enumerate(coded)
         ]
+
+    def decode_together(
+        self, works: Sequence[PictureWork], first: int, shape: tuple[int, int], arithmetic: Arithmetic, spent: Spent
+    ) -> list[PicturesFound]:
+        """`Model.decode_pictures` of a stream whose picture blocks begin with index `first`: those of one index in as
+        many matrix products as one frame needs."""
+        codes = [work.code for work in works]
+        done, errors = [0] * len(works), cast("list[PacketError | None]", [None] * len(works))
+        while due := [n for n, work in enumerate(works) if errors[n] is None and done[n] < len(work.data)]:
+            index = min(works[n].first + done[n] for n in due)  # who is behind catches up, and goes on with the others
+            due = [n for n in due if works[n].first + done[n] == index]
+            decoders = [BlockDecoder(works[n].data[done[n]]) for n in due]
+            before = [codes[n].picture[-1].latents if codes[n].picture else None for n in due]
+            for n, decoder, found in zip(
+                due, decoders, self.get_many(decoders, index - first, before, shape, arithmetic, spent), strict=True
+            ):
+                try:
+                    if isinstance(found, BlockError):
+                        raise found
+                    decoder.finish()
+                except BlockError as error:
+                    errors[n] = error
+                    continue
+                codes[n] = codes[n].extended()
+                codes[n].picture.append(found)
+                done[n] += 1
+        return [PicturesFound(*each) for each in zip(codes, done, errors, strict=True)]
 
     def walk(self, group: int, before: Ints | None, shape: tuple[int, ...], tell: Tell) -> CodedPicture:
         """Group number `group` of a picture of `shape` positions, after `before`, with the symbols that `tell` gives.

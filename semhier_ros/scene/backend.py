@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.graphs import Floats, OpenVinoPictures, PictureParts
+from semhier_ros.codec.picture_walk import Arithmetic
 from semhier_ros.scene.objects import DetectorMaps
 
 GRAPHS = ("detector", "picture_analysis", "picture_synthesis")
@@ -20,10 +21,14 @@ GRAPHS = ("detector", "picture_analysis", "picture_synthesis")
 class Backend(Protocol):
     """What an encoder and a decoder need of the networks. Canvases are H,W,3 uint8 RGB of the model's canvas size.
 
-    batches: whether several canvases at once cost less than one after another.
+    batches: whether several canvases at once cost less than one after another. arithmetic: where the context networks
+    of picture blocks run.
     """
 
     batches: bool
+
+    @property
+    def arithmetic(self) -> Arithmetic: ...
 
     def detect(self, canvas: NDArray[np.uint8]) -> DetectorMaps:
         """The detector's dense maps of a canvas."""

@@ -9,8 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.canvas import Canvas
-from semhier_ros.codec.graphs import PictureParts
-from semhier_ros.codec.model import Delta, Detected, EncodeOptions, PictureFlow, PictureRequest, WithMotion
+from semhier_ros.codec.graphs import PictureParts, synthesise_timed
+from semhier_ros.codec.model import (
+    Delta,
+    Detected,
+    EncodeOptions,
+    PictureFlow,
+    PictureRequest,
+    PicturesFound,
+    PictureWork,
+    Spent,
+    WithMotion,
+)
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.codec.reading import Detection
 from semhier_ros.scene.backend import Backend
@@ -253,9 +263,13 @@ class SceneModel:
     def picture(self, code: SceneCode, prefix: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         return self._picture_canvas(size).lift(self.backend.synthesise(*self._picture_parts(code, prefix)))
 
-    def pictures(self, requests: Sequence[PictureRequest]) -> list[NDArray[np.uint8]]:
+    def decode_pictures(self, works: Sequence[PictureWork], spent: Spent) -> list[PicturesFound]:
+        shape, arithmetic = self.stream.picture_shape(), self.backend.arithmetic
+        return self.stream.pictures.decode_together(works, self.semantic_blocks, shape, arithmetic, spent)
+
+    def pictures(self, requests: Sequence[PictureRequest], spent: Spent | None = None) -> list[NDArray[np.uint8]]:
         parts = [self._picture_parts(code, prefix) for code, prefix, _ in requests]
-        made = self.backend.synthesise_many(parts) if parts else []
+        made = synthesise_timed(self.backend, parts, spent)
         return [self._picture_canvas(size).lift(canvas) for canvas, (_, _, size) in zip(made, requests, strict=True)]
 
     @property

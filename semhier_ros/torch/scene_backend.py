@@ -20,6 +20,7 @@ from semhier_ros.codec.graphs import PictureParts
 from semhier_ros.codec.model_folder import read_card
 from semhier_ros.scene.objects import DetectorMaps
 from semhier_ros.torch.detector import Detector
+from semhier_ros.torch.exact import TorchArithmetic
 from semhier_ros.torch.picture import PictureAnalysis, PictureSynthesis
 
 Floats = NDArray[np.float32]
@@ -117,6 +118,7 @@ class TorchBackend:
             graph.to(self._device, self._dtype).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         self._stream: Any = torch.cuda.Stream(self._device) if device == "cuda" else None
         self._pinned: dict[tuple[int, ...], Tensor] = {}
+        self.arithmetic = TorchArithmetic(self._device, torch.cuda.Stream(self._device) if device == "cuda" else None)
 
     def _upload(self, array: NDArray[Any]) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.codec.graphs import OpenVinoPictures
+from semhier_ros.codec.graphs import OpenVinoPictures, PictureParts
+from semhier_ros.codec.picture_walk import Arithmetic
 
 Floats = NDArray[np.float32]
 IMAGE_GRAPHS = ("trunk", "picture_analysis", "picture_synthesis")
@@ -21,7 +23,12 @@ class TrunkOutput(NamedTuple):
 
 
 class ImageBackend(Protocol):
-    """Views are side,side,3 uint8 RGB."""
+    """Views are side,side,3 uint8 RGB. Fields as in `scene.backend.Backend`."""
+
+    batches: bool
+
+    @property
+    def arithmetic(self) -> Arithmetic: ...
 
     def classify(self, view: NDArray[np.uint8]) -> TrunkOutput:
         """The trunk's features and leaf logits of a view."""
@@ -33,6 +40,10 @@ class ImageBackend(Protocol):
 
     def synthesise(self, latents: Floats, present: Floats, meaning: Floats) -> NDArray[np.uint8]:
         """A view from picture latents C,h,w (missing groups zero), which groups are present, and the meaning planes."""
+        ...
+
+    def synthesise_many(self, requests: Sequence[PictureParts]) -> list[NDArray[np.uint8]]:
+        """The views of several requests (one or more), of one camera or of many."""
         ...
 
 

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.codec.model import EncodeOptions, PictureRequest
+from semhier_ros.codec.graphs import PictureParts, synthesise_timed
+from semhier_ros.codec.model import EncodeOptions, PictureRequest, PicturesFound, PictureWork, Spent
 from semhier_ros.codec.packet import PacketError
 from semhier_ros.codec.reading import Detection
 from semhier_ros.whole_image.backend import ImageBackend
@@ -27,7 +28,6 @@ class WholeImageModel:
 
     whole_image = True
     paints = True
-    batches = False
 
     def __init__(self, folder: ImageFolder, backend: ImageBackend):
         self.folder, self.backend, self.stream = folder, backend, folder.stream
@@ -82,24 +82,41 @@ class WholeImageModel:
     def read(self, code: ImageCode, prefix: int, size: tuple[int, int]) -> tuple[Detection, ...]:
         return self.reader.read(code, prefix, size)
 
+    @property
+    def batches(self) -> bool:
+        """Whether pictures made together cost less than one after another."""
+        return self.backend.batches
+
     def picture(self, code: ImageCode, prefix: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        return self._placed(self.view(code, prefix), size)
+
+    def _placed(self, view: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+        """A view where it lies in a source picture of `size` (width, height)."""
         width, height = size
         length = max(1, round(SHARE * min(height, width)))
         top, left = (height - length) // 2, (width - length) // 2
         whole = np.full((height, width, 3), GREY, np.uint8)
-        part = cv2.resize(self.view(code, prefix), (length, length), interpolation=cv2.INTER_CUBIC)
+        part = cv2.resize(view, (length, length), interpolation=cv2.INTER_CUBIC)
         whole[top : top + length, left : left + length] = part
         return whole
 
-    def pictures(self, requests: Sequence[PictureRequest]) -> list[NDArray[np.uint8]]:
-        return [self.picture(code, prefix, size) for code, prefix, size in requests]
+    def decode_pictures(self, works: Sequence[PictureWork], spent: Spent) -> list[PicturesFound]:
+        grid, arithmetic = self.stream.layout.grid, self.backend.arithmetic
+        return self.stream.pictures.decode_together(works, self.semantic_blocks, grid, arithmetic, spent)
+
+    def pictures(self, requests: Sequence[PictureRequest], spent: Spent | None = None) -> list[NDArray[np.uint8]]:
+        made = synthesise_timed(self.backend, [self._parts(code, prefix) for code, prefix, _ in requests], spent)
+        return [self._placed(view, size) for view, (_, _, size) in zip(made, requests, strict=True)]
 
     def view(self, code: ImageCode, prefix: int) -> NDArray[np.uint8]:
         """The square view (side,side,3) after blocks 0..prefix."""
+        return self.backend.synthesise(*self._parts(code, prefix))
+
+    def _parts(self, code: ImageCode, prefix: int) -> PictureParts:
         layout = self.stream.layout
         heads = self.folder.heads
         readings = (self.reader.features(code, prefix) - heads["meaning_mean"]) @ heads["meaning_basis"]
         meaning = np.broadcast_to(readings[:, None, None], (len(readings), *layout.grid))
         groups = code.picture[: max(0, prefix + 1 - self.semantic_blocks)]
         latents, present = self.stream.pictures.synthesis_inputs(groups, layout.grid)
-        return self.backend.synthesise(latents, present, np.ascontiguousarray(meaning, np.float32))
+        return latents, present, np.ascontiguousarray(meaning, np.float32)

@@ -1,0 +1,311 @@
+"""Many cameras, one decoder: the same readings and pictures as alone, fair turns, bounds, damage, a device lost."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from semhier_ros import Codec
+from semhier_ros.camera.decoder_end import DecoderEnd, Output
+from semhier_ros.camera.fleet import CameraQueue, Fleet, Limits
+from semhier_ros.camera.worker import FleetWorker
+from semhier_ros.codec.packet import Block, Packet
+from semhier_ros.codec.stream_info import StreamInfo
+from semhier_ros.link.clock import ManualClock
+
+SECOND = 1_000_000_000
+SIZE = (320, 192)
+
+
+@pytest.fixture(scope="module")
+def road() -> Codec:
+    return Codec.load("road", "cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def imagenet() -> Codec:
+    return Codec.load("imagenet", "cpu", threads=1)
+
+
+def picture_of(seed: int) -> np.ndarray:
+    draw = np.random.default_rng(seed)
+    coarse = draw.integers(0, 256, (6, 10, 3)).astype(np.uint8)
+    return cv2.resize(coarse, SIZE, interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture(scope="module")
+def road_frames(road: Codec) -> list[list[Block]]:
+    return [road.encode(picture_of(seed), frame=seed) for seed in range(4)]
+
+
+@pytest.fixture(scope="module")
+def imagenet_frame(imagenet: Codec) -> list[Block]:
+    return imagenet.encode(picture_of(9), frame=0)
+
+
+def description(codec: Codec) -> StreamInfo:
+    return StreamInfo(
+        camera="front",
+        model=codec.name,
+        stream_hash=codec.stream_hash,
+        model_hash=codec.model_hash,
+        width=SIZE[0],
+        height=SIZE[1],
+        frame_id="camera",
+        stamp_ns=SECOND,
+    )
+
+
+class Base:
+    """A fleet whose lanes are driven by hand, and what came out of it."""
+
+    def __init__(self, codecs: list[Codec], cameras: list[str], **more: Any) -> None:
+        self.readings: list[tuple[str, Output]] = []
+        self.pictures: list[tuple[str, np.ndarray, Output]] = []
+        self.errors: list[Exception] = []
+        self.said: list[tuple[str, str]] = []
+        self.clock = ManualClock()
+        limits = more.pop("limits", Limits())
+        by_hash = {codec.stream_hash: codec for codec in codecs}
+        self.ends = {
+            camera: DecoderEnd(camera, by_hash, 8, lambda *words: self.said.append(words), pictures_later=True)
+            for camera in cameras
+        }
+        self.fleet = Fleet(
+            self.ends,
+            limits,
+            on_reading=lambda camera, output: self.readings.append((camera, output)),
+            on_picture=lambda camera, rgb, output: self.pictures.append((camera, rgb, output)),
+            wants_picture=lambda end, output: end.has_picture(output.reading),
+            on_error=self.errors.append,
+            report=lambda *words: self.said.append(words),
+            clock=more.pop("clock", self.clock),
+            **more,
+        )
+
+    def send(self, camera: str, blocks: list[Block]) -> None:
+        for block in blocks:
+            self.fleet.put(camera, (block, SECOND + block.frame))
+
+    def read_all(self) -> None:
+        while self.fleet.read():
+            pass
+
+    def paint_all(self) -> list[int]:
+        sizes = []
+        while self.fleet.next_picture() is not None:
+            sizes.append(self.fleet.paint())
+        return sizes
+
+
+def alone(codec: Codec, blocks: list[Block]) -> tuple[list[Any], np.ndarray]:
+    """Readings after each block, and the picture, of a decoder that serves one camera."""
+    decoder = codec.decoder(SIZE)
+    readings = [decoder.push(block) for block in blocks]
+    picture = decoder.picture(blocks[0].frame)
+    assert picture is not None
+    return readings, picture
+
+
+def test_every_camera_gets_what_it_would_get_alone(road, imagenet, road_frames, imagenet_frame):
+    base = Base([road, imagenet], ["a", "b", "c", "w"])
+    sent = {"a": (road, road_frames[0]), "b": (road, road_frames[1]), "c": (road, road_frames[2][:6])}
+    sent["w"] = (imagenet, imagenet_frame)
+    for camera, (codec, blocks) in sent.items():
+        base.fleet.put(camera, description(codec))
+        base.send(camera, blocks)
+    base.read_all()
+    assert base.paint_all() == [3, 1], "the cameras of one model together"
+    assert not base.errors
+    for camera, (codec, blocks) in sent.items():
+        readings, picture = alone(codec, blocks)
+        found = [output.reading for name, output in base.readings if name == camera]
+        assert found[-1].detections == readings[codec.semantic_blocks - 1].detections
+        ((shown, output),) = [(rgb, output) for name, rgb, output in base.pictures if name == camera]
+        np.testing.assert_array_equal(shown, picture)
+        assert output.reading.prefix == len(blocks) - 1
+        assert output.reading.payload_bytes == sum(len(block.data) for block in blocks)
+    figures = base.fleet.figures()
+    assert (figures.pictures, figures.batches, figures.batched) == (4, 2, 4)
+    assert figures.device > 0
+    assert figures.entropy > 0
+    assert figures.host > 0
+
+
+def test_readings_come_though_no_picture_is_ever_made(road, road_frames):
+    base = Base([road], ["a"])
+    base.fleet.put("a", description(road))
+    for blocks in road_frames:
+        base.send("a", blocks)
+    base.read_all()
+    assert {output.reading.frame for _, output in base.readings} == {0, 1, 2, 3}
+    assert not base.pictures
+
+
+def test_of_a_camera_that_is_behind_only_the_newest_picture_is_made(road, road_frames):
+    base = Base([road], ["a"])
+    base.fleet.put("a", description(road))
+    for blocks in road_frames:
+        base.send("a", blocks)
+    base.read_all()
+    base.paint_all()
+    assert [output.reading.frame for _, _, output in base.pictures] == [3]
+    base.send("a", [road_frames[2][-1]])  # a late copy for a frame that a newer one has overtaken
+    base.read_all()
+    assert base.fleet.next_picture() is None
+
+
+def test_a_flood_of_damage_costs_the_others_no_turn(road, road_frames):
+    base = Base([road], ["flood", "b"], limits=Limits(packets=50))
+    base.fleet.put("flood", description(road))
+    base.fleet.put("b", description(road))
+    base.read_all()
+    draw = np.random.default_rng(5)
+    for _ in range(5000):
+        base.fleet.put("flood", draw.bytes(int(draw.integers(1, 60))))
+    base.send("b", road_frames[0][:1])
+    assert base.fleet.counters["overflow"] == 4950
+    base.fleet.read()
+    base.fleet.read()
+    assert [camera for camera, _ in base.readings] == ["b"], "its turn came after one packet of the flood"
+    base.read_all()
+    assert base.ends["flood"].counters["damaged"] == 50
+    assert not base.errors
+
+
+def test_a_damaged_picture_block_stops_its_own_frame_alone(road, road_frames):
+    base = Base([road], ["a", "b"])
+    good = road_frames[0]
+    broken = [*road_frames[1]]
+    place = road.semantic_blocks + 1
+    broken[place] = Block(broken[place].stream, 1, place, broken[place].data + b"\1" * 100)
+    for camera, blocks in (("a", good), ("b", broken)):
+        base.fleet.put(camera, description(road))
+        base.send(camera, blocks)
+    base.read_all()
+    base.paint_all()
+    assert [(camera, output.reading.prefix) for camera, _, output in base.pictures] == [
+        ("a", len(good) - 1),
+        ("b", place - 1),
+    ]
+    assert base.ends["b"].counters["damaged"] == 1
+    base.send("b", [road_frames[1][place]])
+    base.read_all()
+    base.paint_all()
+    camera, shown, output = base.pictures[-1]
+    assert (camera, output.reading.prefix) == ("b", len(good) - 1)
+    np.testing.assert_array_equal(shown, alone(road, road_frames[1])[1])
+
+
+def test_a_picture_waits_for_company_as_long_as_it_may_and_no_longer(road, road_frames):
+    base = Base([road], ["a", "b"], limits=Limits(company=0.003))
+    for camera in ("a", "b"):
+        base.fleet.put(camera, description(road))
+    base.clock.set(1.0)
+    base.send("a", road_frames[0])
+    base.read_all()
+    assert base.fleet.next_picture() == pytest.approx(base.clock.now() + 0.003)
+    base.send("b", road_frames[1])
+    base.read_all()
+    assert base.fleet.next_picture() == pytest.approx(base.clock.now()), "all cameras are here"
+
+
+def test_a_queue_is_bounded_in_number_and_in_bytes(road):
+    queue = CameraQueue(Limits(packets=10, bytes=1 << 16))
+    assert sum(queue.put(b"x" * 20_000, 0.0) for _ in range(5)) == 2
+    assert len(queue) == 3
+    assert queue.put(b"x" * (1 << 17), 0.0) == 1
+    assert len(queue) == 3, "what is larger than the queue goes alone"
+    queue = CameraQueue(Limits(packets=3))
+    queue.put(description(road), 0.0)
+    assert sum(queue.put(bytes([n]), 1.0) for n in range(6)) == 4
+    assert isinstance(queue.pop().task, StreamInfo), "a description outlives packets"
+    with pytest.raises(ValueError, match=r"company: 2 is outside 0\.\.1"):
+        Limits(company=2)
+
+
+@pytest.fixture
+def on_torch() -> Codec:
+    pytest.importorskip("torch", reason="torch is not installed (extra `cuda`)")
+    return Codec.load("road", "torch")
+
+
+@pytest.mark.parametrize("where", ["arithmetic", "synthesise_many"])
+def test_a_device_that_is_lost_is_said_once_and_the_cpu_goes_on(on_torch, road, road_frames, where, monkeypatch):
+    base = Base([on_torch], ["a", "b"])
+
+    def lost(*_: Any) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nmore lines")
+
+    backend = on_torch.model.backend
+    if where == "arithmetic":
+        monkeypatch.setattr(backend.arithmetic, "product", lost)
+    else:
+        monkeypatch.setattr(backend, where, lost)
+    for camera, blocks in (("a", road_frames[0]), ("b", road_frames[1])):
+        base.fleet.put(camera, description(on_torch))
+        base.send(camera, blocks)
+    base.read_all()
+    base.paint_all()
+    base.send("a", road_frames[2])
+    base.read_all()
+    base.paint_all()
+    lines = [text for kind, text in base.said if kind == "device_lost"]
+    assert lines == [
+        "device torch of model road is lost, goes on on the CPU: CUDA error: an illegal memory access was encountered"
+    ]
+    assert on_torch.device == "cpu"
+    assert not base.errors
+    shown = [(camera, output.reading.frame, rgb) for camera, rgb, output in base.pictures]
+    assert [(camera, frame) for camera, frame, _ in shown] == [("a", 0), ("b", 1), ("a", 2)]
+    for _, frame, rgb in shown:
+        np.testing.assert_array_equal(rgb, alone(road, road_frames[frame])[1])
+
+
+def test_an_error_on_the_cpu_costs_one_camera_its_picture(road, road_frames, monkeypatch):
+    base = Base([road], ["a", "b"])
+    real = road.model.stream.pictures.decode_together
+
+    def wrong(works: Any, *more: Any) -> Any:
+        if any(work.data == bad for work in works):
+            raise ArithmeticError("unforeseen")
+        return real(works, *more)
+
+    monkeypatch.setattr(road.model.stream.pictures, "decode_together", wrong)
+    for camera, blocks in (("a", road_frames[0]), ("b", road_frames[1])):
+        base.fleet.put(camera, description(road))
+        base.send(camera, blocks)
+    base.read_all()
+    found = base.ends["a"].newest_work()
+    assert found is not None
+    bad = found[1].data
+    base.paint_all()
+    assert [camera for camera, _, _ in base.pictures] == ["b"]
+    assert [str(error) for error in base.errors] == ["unforeseen"]
+
+
+def test_its_threads_read_and_paint_packets_of_many_cameras(road, road_frames):
+    from semhier_ros.link.clock import MACHINE
+
+    base = Base([road], ["a", "b", "c"], clock=MACHINE)
+    worker = FleetWorker(base.fleet)
+    try:
+        for camera in ("a", "b", "c"):
+            worker.put(camera, description(road))
+            for block in road_frames[0]:
+                worker.put(camera, Packet.pack([block], stamp_ns=SECOND + 5))
+        deadline = time.monotonic() + 30
+        complete = len(road.block_names) - 1
+        while time.monotonic() < deadline:
+            done = {camera for camera, _, output in list(base.pictures) if output.reading.prefix == complete}
+            if done == {"a", "b", "c"}:
+                break
+            time.sleep(0.02)
+    finally:
+        worker.close()
+    assert done == {"a", "b", "c"}
+    assert not base.errors
