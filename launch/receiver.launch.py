@@ -46,6 +46,12 @@ ARGUMENTS = [
         choices=("", "off", "on_complete", "picture_blocks", "every_block"),
     ),
     Argument(
+        "company_ms",
+        "With several cameras: milliseconds that a picture may wait for those of others, to be made with them.",
+        parameter="fleet.company_ms",
+        kind=float,
+    ),
+    Argument(
         "transport",
         "ros: blocks come on topics; zenoh: through a Zenoh session. The same as the sender's.",
         parameter="link.transport",

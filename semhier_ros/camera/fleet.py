@@ -59,6 +59,23 @@ class Limits:
                 raise ValueError(f"{name}: {value} is outside {low}..{high}")
 
 
+@dataclass(slots=True)
+class Figures:
+    """What was done since the beginning. Seconds: device (networks of pictures, wherever they run), entropy (coder),
+    host (all else, readings included), oldest (longest that a packet waited since it was last asked for). batches and
+    batched: picture batches, and the pictures in them."""
+
+    blocks: int = 0
+    readings: int = 0
+    pictures: int = 0
+    batches: int = 0
+    batched: int = 0
+    device: float = 0.0
+    entropy: float = 0.0
+    host: float = 0.0
+    oldest: float = 0.0
+
+
 class _Waiting(NamedTuple):
     task: Task
     size: int
@@ -108,23 +125,6 @@ class CameraQueue:
 
 
 @dataclass(slots=True)
-class Figures:
-    """What was done since the beginning. Seconds: device (networks of pictures, wherever they run), entropy (coder),
-    host (all else, readings included), oldest (longest that a packet waited since it was last asked for). batches and
-    batched: picture batches, and the pictures in them."""
-
-    blocks: int = 0
-    readings: int = 0
-    pictures: int = 0
-    batches: int = 0
-    batched: int = 0
-    device: float = 0.0
-    entropy: float = 0.0
-    host: float = 0.0
-    oldest: float = 0.0
-
-
-@dataclass(slots=True)
 class _Due:
     """A camera whose picture is wanted, since when; of which `output` where no picture block has to be decoded."""
 
@@ -147,7 +147,7 @@ class Fleet:
     `read` and `paint` may run in a thread each, beside `put`; nothing else may touch the ends but what they say is safe
     from any thread. `on_reading(camera, output)` and `on_error(error)` are called within `read`; `on_picture(camera,
     rgb, output)`, `wants_picture(end, output)` and `on_error` within `paint` (`wants_picture` within `read` too).
-    `report(kind, text)` hears that a device was lost. `pictures`: whether any are wanted at all.
+    `report(kind, text)` hears that a device was lost. `pictures()`: whether any are wanted at all now.
     `counters` counts: overflow (packets that a full queue lost), other_camera, errors, pictures_skipped (a newer one
     was wanted first), device_lost.
     """
@@ -162,7 +162,7 @@ class Fleet:
         wants_picture: Callable[[DecoderEnd, Output], bool],
         on_error: Callable[[Exception], None],
         report: Callable[[str, str], None],
-        pictures: bool = True,
+        pictures: Callable[[], bool] = lambda: True,
         clock: Clock = MACHINE,
     ) -> None:
         self._ends, self.limits, self._clock, self._pictures = dict(ends), limits, clock, pictures
@@ -237,14 +237,14 @@ class Fleet:
             else:
                 outputs = end.block(*task, now)
             came = end.counters["blocks"] - before
-            due = self._pictures and bool(came) and camera not in self._due and end.newest_work() is not None
+            due = bool(came) and self._pictures() and camera not in self._due and end.newest_work() is not None
         changed = [output for output in outputs if output.changed]
         with self._lock:
             self._figures.blocks += came
             self._figures.readings += len(changed)
         for output in changed:
             self._on_reading(camera, output)
-        wanted = outputs[-1] if self._pictures and outputs and self._wants(end, outputs[-1]) else None
+        wanted = outputs[-1] if outputs and self._pictures() and self._wants(end, outputs[-1]) else None
         if due or wanted is not None:
             with self._lock:
                 state = self._due.setdefault(camera, _Due(now))

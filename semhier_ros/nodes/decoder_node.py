@@ -1,12 +1,14 @@
 """decoder_node: blocks of one or more cameras in; out come readings that get finer while blocks arrive, and pictures.
 
 What a packet means, `camera.decoder_end` knows; here are its parameters, topics and messages. Callbacks only queue what
-arrives; one worker thread decodes and publishes.
+arrives; one worker thread decodes and publishes, or with several cameras two, which serve all of them
+(`camera.fleet`).
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -20,7 +22,8 @@ from std_msgs.msg import Header
 
 from semhier_ros.camera.asking import AskPolicy
 from semhier_ros.camera.decoder_end import DecoderEnd, Output
-from semhier_ros.camera.worker import DecodeWorker
+from semhier_ros.camera.fleet import Figures, Fleet, Limits
+from semhier_ros.camera.worker import DecodeWorker, FleetWorker
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.packet import Block, Packet, PacketError
 from semhier_ros.codec.stream_info import StreamInfo
@@ -57,6 +60,9 @@ try:
 except ImportError:
     vision = None
 
+FLEET = "all cameras"
+"""The diagnostic status of what several cameras share."""
+
 READINGS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 
@@ -77,7 +83,8 @@ class DecoderNode(ManagedNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("decoder_node", DECODER, **kwargs)
-        self._worker: DecodeWorker | None = None
+        self._worker: DecodeWorker | FleetWorker | None = None
+        self._publishing = threading.Lock()  # readings and pictures may come from two threads
         self._planner: PlannerOutputs | None = None
         if vision is None:
             self.get_logger().info(
@@ -85,7 +92,8 @@ class DecoderNode(ManagedNode):
             )
 
     def subjects(self) -> tuple[str, ...]:
-        return tuple(self.values.cameras)
+        cameras = tuple(self.values.cameras)
+        return (*cameras, FLEET) if len(cameras) > 1 else cameras
 
     def link_trouble(self) -> str:
         receiver = getattr(self, "_receiver", None)
@@ -159,18 +167,20 @@ class DecoderNode(ManagedNode):
         follow, memory = self._follows, values.memory
         self._streams = {
             camera: DecoderEnd(
-                camera, self._codecs, values.keep_frames, self._hear, tap=tap, follow=follow, memory=memory, ask=ask
+                camera,
+                self._codecs,
+                values.keep_frames,
+                self._hear,
+                tap=tap,
+                follow=follow,
+                memory=memory,
+                ask=ask,
+                pictures_later=len(values.cameras) > 1,
             )
             for camera in values.cameras
         }
-        self._worker = DecodeWorker(
-            self._streams,
-            values.queue,
-            on_reading=self._publish_reading,
-            on_picture=self._publish_picture,
-            wants_picture=self._wants_picture,
-            on_error=lambda error: self.warn("errors", f"{type(error).__name__}: {error}", error=True),
-        )
+        self._worker = self._make_worker()
+        self._reported = (time.monotonic(), Figures(), 0)
         self._started = time.monotonic()
         self._inputs: list[Any] = []
         self._requests: dict[str, Any] = {}
@@ -189,6 +199,21 @@ class DecoderNode(ManagedNode):
         self._scene_timer: Any = None
         if values.scene_rate > 0:
             self._scene_timer = self.create_timer(1.0 / values.scene_rate, self._publish_scenes, clock=steady_clock())
+
+    def _make_worker(self) -> DecodeWorker | FleetWorker:
+        values = self.values
+        calls: dict[str, Any] = {
+            "on_reading": self._publish_reading,
+            "on_picture": self._publish_picture,
+            "wants_picture": self._wants_picture,
+            "on_error": lambda error: self.warn("errors", f"{type(error).__name__}: {error}", error=True),
+        }
+        if len(self._streams) == 1:
+            return DecodeWorker(self._streams, values.queue, **calls)
+        limits = Limits(values.queue, values.fleet_queue_bytes, values.fleet_company_ms / 1000, values.fleet_together)
+        return FleetWorker(
+            Fleet(self._streams, limits, report=self._hear, pictures=lambda: self.values.picture != "off", **calls)
+        )
 
     def _subscribe(self, asks: bool) -> None:
         names = self._block_names()
@@ -251,7 +276,7 @@ class DecoderNode(ManagedNode):
             self._planner = None
 
     def _hear(self, kind: str, text: str) -> None:
-        self.warn(kind, text, error=kind == "unknown_model")  # nothing of that camera can be read
+        self.warn(kind, text, error=kind in ("unknown_model", "device_lost"))
 
     # -- in: called by the executor or by Zenoh's threads; only queues ------------------------------------------------
 
@@ -317,7 +342,7 @@ class DecoderNode(ManagedNode):
         if not self._receiver.request(camera, request.to_bytes()):
             self.warn("requests_lost", f"block request for {camera} not sent: the link is not connected")
 
-    # -- out: called by the worker thread -----------------------------------------------------------------------------
+    # -- out: called by the worker's threads -------------------------------------------------------------------------
 
     def _wants_picture(self, stream: DecoderEnd, output: Output) -> bool:
         choice = self.values.picture
@@ -345,7 +370,8 @@ class DecoderNode(ManagedNode):
         if self._planner is not None:  # what a robot may stop for goes first
             stream = self._streams[camera]
             scene = stream.scene(now_ns - offset_ns)
-            self._planner.reading(camera, stream.codec, reading, output.stamp_ns, output.frame_id, scene)
+            with self._publishing:
+                self._planner.reading(camera, stream.codec, reading, output.stamp_ns, output.frame_id, scene)
         message = reading_message(
             reading, output.stamp_ns, output.frame_id, now_ns - offset_ns, self.values.least_score
         )
@@ -382,7 +408,8 @@ class DecoderNode(ManagedNode):
         message = rgb_message(rgb, output.stamp_ns, output.frame_id)
         self._outputs[f"{camera}/picture"].publish(message)
         if self._planner is not None:
-            self._planner.picture(camera, rgb, output.stamp_ns)
+            with self._publishing:
+                self._planner.picture(camera, rgb, output.stamp_ns)
 
     def _republish_block(self, camera: str, block: Block, stamp_ns: int) -> None:
         codec = self._streams[camera].codec
@@ -421,6 +448,22 @@ class DecoderNode(ManagedNode):
             )
             state.readings_before = state.readings
             self.publish_diagnostics(camera, level, text, details)
+        if isinstance(worker, FleetWorker):
+            self._report_fleet(worker.fleet, now)
+
+    def _report_fleet(self, fleet: Fleet, now: float) -> None:
+        began, before, overflow = self._reported
+        figures, counters = fleet.figures(), dict(fleet.counters)
+        self._reported = (now, figures, counters.get("overflow", 0))
+        level, text, details = operator_words.fleet(
+            figures=figures,
+            before=before,
+            seconds=max(now - began, 1e-3),
+            devices={codec.name: codec.device for codec in self._codecs.values()},
+            lost=counters.get("device_lost", 0),
+            overflow=counters.get("overflow", 0) - overflow,
+        )
+        self.publish_diagnostics(FLEET, level, text, details)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from semhier_ros.camera.fleet import Figures
 from semhier_ros.link.feedback.sender_control import LinkEstimate
 from semhier_ros.link.receiver import StreamBooks
 from semhier_ros.link.schedule.status import SchedulerStatus
@@ -153,6 +154,34 @@ def decoder(
         unknown = "latencies are as the two clocks have it: their offset is unknown"
         return WARN, f"{readings_per_second} readings/s, newest {age:.1f} s ago; {unknown}", details
     return OK, f"{readings_per_second} readings/s, newest {age:.1f} s ago", details
+
+
+def fleet(
+    *, figures: Figures, before: Figures, seconds: float, devices: Mapping[str, str], lost: int, overflow: int
+) -> Verdict:
+    """The state of what all cameras share, since `before`, `seconds` ago. devices: where each model's networks run.
+    lost: devices that were lost since the start. overflow: packets that full queues lost since `before`."""
+    batches, batched = figures.batches - before.batches, figures.batched - before.batched
+    pictures = figures.pictures - before.pictures
+    shares = {
+        f"{name} time [ms/s]": f"{(getattr(figures, kind) - getattr(before, kind)) / seconds * 1000:.0f}"
+        for name, kind in (("device", "device"), ("entropy coding", "entropy"), ("host", "host"))
+    }
+    details: dict[str, object] = {
+        "blocks per second": f"{(figures.blocks - before.blocks) / seconds:.0f}",
+        "readings per second": f"{(figures.readings - before.readings) / seconds:.0f}",
+        "pictures per second": f"{pictures / seconds:.1f}",
+        **shares,
+        "pictures in a batch": f"{batched / batches:.1f}" if batches else "none",
+        "queue age [ms]": f"{figures.oldest * 1000:.0f}",
+        "device": ", ".join(f"{model}: {device}" for model, device in devices.items()),
+        "devices lost": lost,
+    }
+    if lost:
+        return WARN, "a device was lost: its models go on on the CPU until the node is started anew", details
+    if overflow:
+        return WARN, f"more comes than is decoded: {overflow} packets were dropped", details
+    return OK, f"{details['blocks per second']} blocks/s, {details['pictures per second']} pictures/s", details
 
 
 def _since(age: float | None, running: float) -> str:

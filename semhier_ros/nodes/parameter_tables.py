@@ -445,6 +445,27 @@ DECODER = ParameterTable(
             high=10_000,
         ),
         Parameter(
+            "fleet.queue_bytes",
+            8 << 20,
+            "With several cameras: bytes per camera that may wait for decoding; beyond them the oldest packet goes.",
+            low=1 << 16,
+            high=1 << 31,
+        ),
+        Parameter(
+            "fleet.company_ms",
+            3.0,
+            "With several cameras: milliseconds that a picture may wait for those of others, to be made with them.",
+            low=0.0,
+            high=1000.0,
+        ),
+        Parameter(
+            "fleet.together",
+            0,
+            "With several cameras: pictures made together at most; 0: 64 on CUDA, 4 on a CPU.",
+            low=0,
+            high=1024,
+        ),
+        Parameter(
             "stale_seconds",
             2.0,
             "Age of the newest reading from which on the diagnostics warn; ten times that: error.",
