@@ -290,6 +290,14 @@ class DecoderEnd(Generic[C]):
         self._note_stamp(block.frame, stamp_ns)
         return self._push(block, now)
 
+    def stored(self, blocks: Sequence[Block], stamp_ns: int, now: float) -> list[Output]:
+        """Takes blocks of one frame that were asked for and stored at their sender (`link.radio.store`), however old
+        the frame is; returns what they made known. The link vouches for their sender."""
+        if self.info is None:
+            return [output for block in blocks for output in self._wait_for_description((block, stamp_ns))]
+        self._note_stamp(blocks[0].frame, stamp_ns)
+        return [output for block in blocks for output in self._push(block, now)]
+
     def damaged(self, error: Exception) -> None:
         """Counts a message that holds no block."""
         self._problem("damaged", f"block of camera {self.camera}: {error}")

@@ -24,8 +24,8 @@ from semhier_ros.codec.packet import Block, PacketError
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.clock import MACHINE, Clock
 
-Task = StreamInfo | bytes | tuple[Block, int]
-"""A stream's description, a packet of the link, or a block with its stamp in ns."""
+Task = StreamInfo | bytes | tuple[Block, int] | tuple[tuple[Block, ...], int]
+"""A stream's description, a packet of the link, a block with its stamp in ns, or stored blocks of one frame with it."""
 
 INFO_BYTES = 512
 """What a description counts for in a queue."""
@@ -82,6 +82,14 @@ class _Waiting(NamedTuple):
     since: float
 
 
+def _size(task: Task) -> int:
+    if isinstance(task, StreamInfo):
+        return INFO_BYTES
+    if isinstance(task, bytes):
+        return len(task)
+    return sum(len(block.data) for block in ((task[0],) if isinstance(task[0], Block) else task[0]))
+
+
 class CameraQueue:
     """What waits of one camera, bounded in number and bytes: the oldest packets go first, and of descriptions only
     those that a newer one follows."""
@@ -101,7 +109,7 @@ class CameraQueue:
 
     def put(self, task: Task, now: float) -> int:
         """Takes a task; how many had to go for it, itself included where it is too large for the queue."""
-        size = INFO_BYTES if isinstance(task, StreamInfo) else len(task if isinstance(task, bytes) else task[0].data)
+        size = _size(task)
         if size > self._limits.bytes:
             return 1
         self._waiting.append(_Waiting(task, size, now))
@@ -234,8 +242,10 @@ class Fleet:
                 outputs = end.describe(task, now)
             elif isinstance(task, bytes):
                 outputs = end.datagram(task, now)
+            elif isinstance(task[0], Block):
+                outputs = end.block(task[0], task[1], now)
             else:
-                outputs = end.block(*task, now)
+                outputs = end.stored(task[0], task[1], now)
             came = end.counters["blocks"] - before
             due = bool(came) and self._pictures() and camera not in self._due and end.newest_work() is not None
         changed = [output for output in outputs if output.changed]

@@ -181,7 +181,8 @@ class DecodeWorker:
             outputs = stream.datagram(task, now)
         else:
             block, stamp_ns = task
-            outputs = stream.block(block, stamp_ns, now)
+            stored = isinstance(block, tuple)
+            outputs = stream.stored(block, stamp_ns, now) if stored else stream.block(block, stamp_ns, now)
         for output in outputs:
             if output.changed:
                 self._on_reading(camera, output)

@@ -39,19 +39,29 @@ MAC_BYTES = 4
 COUNTERS = 1 << 48
 ANNOUNCE_PARTS = 16
 WORD_BYTES = 4
-"""The longest word of a receiver, its check not counted."""
+"""The longest word of a receiver that answers an ordinary turn, its check not counted."""
+STORED_WORD_BYTES = 5
+"""The longest word about stored pieces."""
+STORED_WINDOW = 25
+"""Stored pieces that may be under way: what one word tells of, the first that is missing and 24 behind it."""
+STORED_SEQUENCES = 128
+"""Numbers of stored pieces, before they begin anew at 0."""
+MAX_PARCEL_BYTES = 0x8000
+"""The longest parcel that is sent or put together."""
 
-BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE, COARSE = 0, 1, 2, 3, 4, 8
+BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE, STORED, STORED_FIRST, HAIL, COARSE = range(9)
 """Kinds of frames of a sender; COARSE is block 0 alone with the short header."""
-_KINDS = frozenset((BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE, COARSE))
-ACK, ASK_FRAME, ASK_TIME, QUERY = range(4)
+_WHOLE_COUNTER = frozenset((ANNOUNCE, HAIL))
+"""Kinds that a receiver must be able to prove without knowing anything: their counter travels whole."""
+ACK, ASK_FRAME, ASK_TIME, QUERY, MISSING = range(5)
 """Kinds of words of a receiver."""
-_WORD_SIZES = {ACK: 4, ASK_FRAME: 3, ASK_TIME: 2, QUERY: 1}
+_WORD_SIZES = {ACK: (4,), ASK_FRAME: (3,), ASK_TIME: (2,), QUERY: (1,), MISSING: (2, 3, 4, 5)}
 _GENERAL, _TURN, _STAMPED = 0x80, 0x40, 0x01
 _WORD = 0xC0
 _PERSON = b"semhierc"
 _CONTEXT = struct.Struct(">B4sHQ6s")
 _ANNOUNCED = struct.Struct(">HH")
+_PARCEL_HEAD = 8
 _LONGEST_TIME = 13  # 2 ** 12 s is above an hour
 MAX_ANNOUNCED_BYTES = _ANNOUNCED.size + 600
 """An announcement put together: its head and the longest StreamInfo."""
@@ -108,8 +118,8 @@ class Context:
     """What a proof covers besides the bytes it stands behind, so that wrongly restored values are noticed.
 
     `back`: a receiver's word. `tag`: of the announced stream (4 bytes), zeros for an announcement. `frame`: the whole
-    16-bit number. `stamp`: in units of 8 ms since the epoch, 0 where the frame tells none. `counter`: 48 bits of a
-    keyed frame, else 0.
+    16-bit number; of stored pieces and the words about them, their session. `stamp`: in units of 8 ms since the epoch,
+    0 where the frame tells none. `counter`: 48 bits of a keyed frame, else 0.
     """
 
     back: bool = False
@@ -140,10 +150,11 @@ def stream_tag(info: StreamInfo) -> bytes:
 class Compact:
     """A frame of a sender as its bytes say it.
 
-    `kind`: one of COARSE, BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE. `turn`: the receiver may answer now. `slot`: 0 to
-    3. `frame`, `stamp`, `counter`: (low bits, how many), None where the frame tells none. `span`:
-    (first block, how many). `piece`: (number, count) of a piece, (number, parts) of an announcement. `body`: lengths
-    and blocks, a piece's bytes, a part of an announcement.
+    `kind`: one of COARSE, BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE, STORED, STORED_FIRST, HAIL. `turn`: the receiver
+    may answer now. `slot`: 0 to 3. `frame`, `stamp`, `counter`: (low bits, how many), None where the frame tells none.
+    `span`: (first block, how many). `piece`: (number, count) of a piece, (number, parts) of an announcement, of a
+    stored piece (sequence number, 1 where it ends its parcel, else 0). `body`: lengths and blocks, a piece's bytes, a
+    part of an announcement. `session`: of stored pieces, where the frame tells it.
     """
 
     kind: int
@@ -155,6 +166,7 @@ class Compact:
     span: tuple[int, int] = (0, 1)
     piece: tuple[int, int] | None = None
     body: bytes = b""
+    session: int | None = None
 
     @staticmethod
     def parse(data: bytes, seal: Seal) -> Compact:
@@ -198,11 +210,11 @@ def _parse(data: bytes, end: int, keyed: bool) -> Compact:
     lead, position = data[0], 1
     turn = bool(lead & _TURN)
     kind, slot = (lead >> 3 & 7, lead & 7) if lead & _GENERAL else (COARSE, lead >> 4 & 3)
-    if kind not in _KINDS or slot >= SLOTS:
+    if slot >= SLOTS:
         raise CompactError(f"compact frame: kind {kind}, slot {slot}")
     counter = None
     if keyed:
-        size = 6 if kind == ANNOUNCE else 1
+        size = 6 if kind in _WHOLE_COUNTER else 1
         counter, position = (int.from_bytes(data[position : position + size], "big"), 8 * size), position + size
     if kind == COARSE:
         frame, stamp = (lead & 15, 4), (data[position], 8)
@@ -215,8 +227,22 @@ def _parse(data: bytes, end: int, keyed: bool) -> Compact:
             raise CompactError(f"compact frame: part {number} of {parts}, {end - position - 1} bytes")
         body = data[position + 1 : end]
         return Compact(kind, turn, slot, counter=counter, piece=(number, parts), body=body)
+    if kind == HAIL:
+        if position != end:
+            raise CompactError(f"compact frame: {end - position} bytes behind a hail")
+        return Compact(kind, turn, slot, counter=counter)
     low = (data[position], 8)
     position += 1
+    if kind in (STORED, STORED_FIRST):
+        session, numbered = None, (low[0] & 0x7F, low[0] >> 7)
+        if kind == STORED_FIRST:
+            session, position = int.from_bytes(data[position : position + 2], "big"), position + 2
+        body = data[position:end]
+        if numbered[1] and not body:
+            raise CompactError("compact frame: a stored piece without bytes that ends a parcel")
+        return _ended(
+            Compact(kind, turn, slot, None, None, counter, piece=numbered, body=body, session=session), position, end
+        )
     if kind == TURN:
         if position != end:
             raise CompactError(f"compact frame: {end - position} bytes behind a turn")
@@ -265,7 +291,7 @@ def lay_out(blocks: Sequence[Block], stamp_ns: int | None, *, long: bool) -> byt
     if not blocks or (blocks[0].index == 0) != (stamp_ns is not None):
         raise ValueError("blocks: a frame with block 0, and no other, tells a stamp")
     first, count = blocks[0].index, len(blocks)
-    body = Packet.pack(blocks)[6:-4]  # checks them; behind its fixed fields stand lengths and data
+    body = _body(blocks)
     number = blocks[0].frame
     units = 0 if stamp_ns is None else stamp_units(stamp_ns)
     if first == 0 and count == 1 and not long:
@@ -275,6 +301,13 @@ def lay_out(blocks: Sequence[Block], stamp_ns: int | None, *, long: bool) -> byt
     if first == 0:
         lead += (units & 0xFFFF).to_bytes(2, "big") if long else bytes((units & 0xFF,))
     return lead + body
+
+
+def _body(blocks: Sequence[Block]) -> bytes:
+    """Lengths and data of consecutive blocks, as behind a packet's fixed fields; what they say of motion is left out.
+    Raises ValueError where they do not belong together."""
+    plain = [replace(block, motion=b"") if block.motion else block for block in blocks]
+    return Packet.pack(plain)[6:-4]
 
 
 def with_long_header(laid: bytes, frame: int, stamp: int) -> bytes:
@@ -315,6 +348,52 @@ def turn_frame(frame: int) -> bytes:
     return bytes((_GENERAL | TURN << 3, frame & 0xFF))
 
 
+def hail_frame() -> bytes:
+    """A frame that asks whether anybody is there: what a receiver that knows nothing can prove, and answer."""
+    return bytes((_GENERAL | HAIL << 3,))
+
+
+# -- store and forward ------------------------------------------------------------------------------------------------
+
+
+def parcel(blocks: Sequence[Block], stamp_ns: int) -> bytes:
+    """Consecutive blocks of one frame as they are stored and sent in pieces, with what they are: frame number, stamp,
+    span; then lengths and data as in a packet. Raises ValueError where they do not belong together or are too large.
+    """
+    body = _body(blocks)
+    first, count = blocks[0].index, len(blocks)
+    head = blocks[0].frame.to_bytes(2, "big") + stamp_units(stamp_ns).to_bytes(5, "big")
+    whole = head + bytes((first << 4 | count - 1,)) + body
+    if len(whole) > MAX_PARCEL_BYTES:
+        raise ValueError(f"parcel: {len(whole)} bytes, expected at most {MAX_PARCEL_BYTES}")
+    return whole
+
+
+def read_parcel(data: bytes, stream: int) -> tuple[int, tuple[Block, ...]]:
+    """(stamp in units of 8 ms, blocks) of a parcel put together, as blocks of `stream`. Raises CompactError."""
+    if not _PARCEL_HEAD <= len(data) <= MAX_PARCEL_BYTES:
+        raise CompactError(f"parcel: {len(data)} bytes, expected {_PARCEL_HEAD} to {MAX_PARCEL_BYTES}")
+    first, count = data[7] >> 4, (data[7] & 15) + 1
+    if first + count > MAX_BLOCKS:
+        raise CompactError(f"parcel: {count} blocks from index {first}, the last index is {MAX_BLOCKS - 1}")
+    frame = int.from_bytes(data[:2], "big")
+    whole = Compact(BLOCKS, False, 0, span=(first, count), body=data[_PARCEL_HEAD:]).packet(stream, frame, None)
+    return int.from_bytes(data[2:7], "big"), Packet.parse(whole).blocks
+
+
+def stored_frame(sequence: int, data: bytes, last: bool, session: int | None = None) -> bytes:
+    """A piece of a parcel; without data the question which pieces are missing, by the number of the next. `sequence`:
+    of the piece, modulo 128. `last`: it ends its parcel. `session`: told until the receiver has answered in it."""
+    head = STORED if session is None else STORED_FIRST
+    tail = b"" if session is None else session.to_bytes(2, "big")
+    return bytes((_GENERAL | head << 3, sequence % STORED_SEQUENCES | last << 7)) + tail + data
+
+
+def stored_header(first: bool) -> int:
+    """Bytes of a stored piece besides its data, proof and counter; `first`: of one that tells its session."""
+    return 4 if first else 2
+
+
 def announcement(info: StreamInfo, frame: int, age: int, limit: int) -> list[bytes]:
     """Frames of at most `limit` bytes that tell a stream's description. `frame`: number of the newest frame. `age`:
     how long ago a frame with the description's stamp would leave, in units of 8 ms (what is longer counts as longest).
@@ -353,7 +432,7 @@ def finish(laid: bytes, slot: int, turn: bool, context: Context, seal: Seal) -> 
     lead = laid[0] | (_TURN if turn else 0) | (slot if general else slot << 4)
     counter = b""
     if seal.key is not None:
-        whole = general and laid[0] >> 3 & 7 == ANNOUNCE
+        whole = general and (laid[0] >> 3 & 7) in _WHOLE_COUNTER
         counter = context.counter.to_bytes(6, "big") if whole else bytes((context.counter & 0xFF,))
     return seal.prove(bytes((lead,)) + counter + laid[1:], context)
 
@@ -363,11 +442,13 @@ def finish(laid: bytes, slot: int, turn: bool, context: Context, seal: Seal) -> 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What a receiver says when it has the turn, 1 to 4 bytes and the proof.
+    """What a receiver says when it has the turn, 1 to 5 bytes and the proof.
 
     `kind`: ACK: `frame` is the low byte of the newest frame whose block 0 came, bit k of `before` tells the same of the
     frame k + 1 before it, `count` how many frames of the slot came so far (modulo 256). ASK_FRAME, ASK_TIME: `request`.
-    QUERY: the slot's description is unknown here.
+    QUERY: the slot's description is unknown here. MISSING, of stored pieces: `frame` is the number of the first that is
+    missing, modulo 128, bit k of `before` (24 bits) tells that the piece k + 1 behind it came, `fresh` that nothing
+    came before the first in this session.
     """
 
     kind: int
@@ -376,12 +457,17 @@ class Word:
     before: int = 0
     count: int = 0
     request: BlockRequest | None = None
+    fresh: bool = False
 
     def to_bytes(self, context: Context, seal: Seal) -> bytes:
         """The word on the air. `context`: with the counter of the frame that gave the turn."""
         data = bytes((_WORD | self.kind << 3 | self.slot,))
         if self.kind == ACK:
             data += bytes((self.frame & 0xFF, self.before & 0xFF, self.count & 0xFF))
+        elif self.kind == MISSING:
+            bits = self.before & 0xFFFFFF
+            data += bytes((self.frame % STORED_SEQUENCES | self.fresh << 7,))
+            data += bits.to_bytes(-(-bits.bit_length() // 8), "little")
         elif self.request is not None:
             data += _asking(self.request)
         return seal.prove(data, replace(context, back=True))
@@ -393,12 +479,17 @@ class Word:
         if end < 1 or data[0] & _WORD != _WORD:
             raise CompactError(f"word: {len(data)} bytes, no word")
         kind, slot = data[0] >> 3 & 7, data[0] & 7
-        if _WORD_SIZES.get(kind) != end or slot >= SLOTS:
+        if end not in _WORD_SIZES.get(kind, ()) or slot >= SLOTS:
             raise CompactError(f"word: kind {kind} of {end} bytes, slot {slot}")
         if kind == ACK:
             return Word(kind, slot, data[1], data[2], data[3])
         if kind == QUERY:
             return Word(kind, slot)
+        if kind == MISSING:
+            if end > 2 and not data[end - 1]:
+                raise CompactError("word: a bitmap that ends in zeros")
+            bits = int.from_bytes(data[2:end], "little")
+            return Word(kind, slot, data[1] & 0x7F, bits, fresh=bool(data[1] >> 7))
         finest, low = data[1] >> 4, data[1] & 15
         if kind == ASK_FRAME:
             if low:

@@ -6,9 +6,10 @@ A `Carrier` makes the sending and the receiving end of a measured link. `carrier
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from semhier_ros.link.clock import MACHINE, Clock
 from semhier_ros.link.receiver import LinkReceiver
@@ -17,20 +18,45 @@ from semhier_ros.link.schedule.policy import LevelPolicy
 from semhier_ros.link.schedule.scheduler import Scheduler
 from semhier_ros.link.schedule.wire import WireModel, wire_model
 from semhier_ros.link.sender import LinkSender, measured
-from semhier_ros.link.transport import OnDatagram, OnInfo, OnRequest
+from semhier_ros.link.transport import OnDatagram, OnInfo, OnRequest, OnStored
 
 TRANSPORTS = ("zenoh", "udp", "serial", "mavlink")
 """Transports that a carrier exists for."""
 BITS = 8
 
 
-class Carrier(Protocol):
+class SenderWants(NamedTuple):
+    """What a sending end is made with: the arguments of `Carrier.sender`."""
+
+    pack: Pack
+    split: Split
+    policies: Sequence[LevelPolicy]
+    budget: float | None
+    adapt: bool
+    repeats: int
+    on_request: OnRequest | None
+    on_memory: OnRequest | None
+    clock: Clock
+
+
+class ReceiverWants(NamedTuple):
+    """What a receiving end is made with: the arguments of `Carrier.receiver`."""
+
+    on_datagram: OnDatagram
+    on_info: OnInfo | None
+    cameras: Collection[str] | None
+    remembers: Callable[[str], bytes | None] | None
+    on_stored: OnStored | None
+    clock: Clock
+
+
+class Carrier(ABC):
     """Makes the two ends of a link over one transport. `name`: of the transport. `wire`: what a datagram costs."""
 
-    @property
-    def name(self) -> str: ...
+    name: str
 
     @property
+    @abstractmethod
     def wire(self) -> WireModel: ...
 
     def sender(
@@ -49,7 +75,7 @@ class Carrier(Protocol):
         """The sending end. `pack`, `split`: the codec's packets, where the transport has no form of its own. `budget`:
         wire bytes a second, None or 0 for none. `repeats`: of coarse blocks, -1 as measured loss asks. `on_memory`: as
         of `LinkSender`; a radio's reports say nothing of memory."""
-        ...
+        return self._sender(SenderWants(pack, split, policies, budget, adapt, repeats, on_request, on_memory, clock))
 
     def receiver(
         self,
@@ -58,14 +84,22 @@ class Carrier(Protocol):
         *,
         cameras: Collection[str] | None = None,
         remembers: Callable[[str], bytes | None] | None = None,
+        on_stored: OnStored | None = None,
         clock: Clock = MACHINE,
     ) -> LinkReceiver:
-        """The receiving end. `remembers`: as of `LinkReceiver`; a radio's reports have no place for it."""
-        ...
+        """The receiving end. `remembers`: as of `LinkReceiver`; a radio's reports have no place for it. `on_stored`: as
+        of `LinkReceiver`; only a radio stores."""
+        return self._receiver(ReceiverWants(on_datagram, on_info, cameras, remembers, on_stored, clock))
+
+    @abstractmethod
+    def _sender(self, wants: SenderWants) -> LinkSender: ...
+
+    @abstractmethod
+    def _receiver(self, wants: ReceiverWants) -> LinkReceiver: ...
 
 
-@dataclass(frozen=True, slots=True)
-class ZenohCarrier:
+@dataclass(frozen=True)
+class ZenohCarrier(Carrier):
     """A Zenoh session. `options`: a `ZenohOptions`. `key`: shared by both ends, None for none."""
 
     options: Any
@@ -76,57 +110,37 @@ class ZenohCarrier:
     def wire(self) -> WireModel:
         return measured(wire_model("zenoh", (*self.options.connect, *self.options.listen)), self.key)
 
-    def sender(
-        self,
-        pack: Pack,
-        split: Split,
-        policies: Sequence[LevelPolicy],
-        *,
-        budget: float | None,
-        adapt: bool = True,
-        repeats: int = -1,
-        on_request: OnRequest | None = None,
-        on_memory: OnRequest | None = None,
-        clock: Clock = MACHINE,
-    ) -> LinkSender:
+    def _sender(self, wants: SenderWants) -> LinkSender:
         from semhier_ros.link.zenoh.transport import sending
 
         return LinkSender(
-            Scheduler(pack, split, policies, wire=self.wire, rate=budget),
+            Scheduler(wants.pack, wants.split, wants.policies, wire=self.wire, rate=wants.budget),
             sending(self.options),
-            budget=budget,
-            adapt=adapt,
-            repeats=repeats,
+            budget=wants.budget,
+            adapt=wants.adapt,
+            repeats=wants.repeats,
             key=self.key,
-            on_request=on_request,
-            on_memory=on_memory,
-            clock=clock,
+            on_request=wants.on_request,
+            on_memory=wants.on_memory,
+            clock=wants.clock,
         )
 
-    def receiver(
-        self,
-        on_datagram: OnDatagram,
-        on_info: OnInfo | None = None,
-        *,
-        cameras: Collection[str] | None = None,
-        remembers: Callable[[str], bytes | None] | None = None,
-        clock: Clock = MACHINE,
-    ) -> LinkReceiver:
+    def _receiver(self, wants: ReceiverWants) -> LinkReceiver:
         from semhier_ros.link.zenoh.transport import receiving
 
         return LinkReceiver(
             receiving(self.options),
-            on_datagram,
-            on_info,
+            wants.on_datagram,
+            wants.on_info,
             key=self.key,
-            remembers=remembers,
-            cameras=cameras,
-            clock=clock,
+            remembers=wants.remembers,
+            cameras=wants.cameras,
+            clock=wants.clock,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class RadioCarrier:
+@dataclass(frozen=True)
+class RadioCarrier(Carrier):
     """Compact frames over a port (`link.radio`). `open_port`: makes it. `options`: a `RadioOptions`."""
 
     name: str
@@ -137,55 +151,36 @@ class RadioCarrier:
     def wire(self) -> WireModel:
         return self.options.wire(self.name)
 
-    def sender(
-        self,
-        pack: Pack,
-        split: Split,
-        policies: Sequence[LevelPolicy],
-        *,
-        budget: float | None,
-        adapt: bool = True,
-        repeats: int = -1,
-        on_request: OnRequest | None = None,
-        on_memory: OnRequest | None = None,
-        clock: Clock = MACHINE,
-    ) -> LinkSender:
+    def _sender(self, wants: SenderWants) -> LinkSender:
         from semhier_ros.link.radio.packer import CompactPacker
         from semhier_ros.link.radio.sending import RadioSender
 
-        packer = CompactPacker(clock)
+        packer, options = CompactPacker(wants.clock), self.options
         scheduler = Scheduler(
-            packer.pack, packer.split, policies, wire=self.wire, rate=budget, shape=self.options.shape
+            packer.pack, packer.split, wants.policies, wire=self.wire, rate=wants.budget, shape=options.shape
         )
         return RadioSender(
             scheduler,
             self.open_port,
-            self.options,
+            options,
             packer,
-            budget=budget,
-            repeats=repeats,
-            on_request=on_request,
-            clock=clock,
+            budget=wants.budget,
+            repeats=wants.repeats,
+            on_request=wants.on_request,
+            clock=wants.clock,
         )
 
-    def receiver(
-        self,
-        on_datagram: OnDatagram,
-        on_info: OnInfo | None = None,
-        *,
-        cameras: Collection[str] | None = None,
-        remembers: Callable[[str], bytes | None] | None = None,
-        clock: Clock = MACHINE,
-    ) -> LinkReceiver:
+    def _receiver(self, wants: ReceiverWants) -> LinkReceiver:
         from semhier_ros.link.radio.receiving import RadioReceiving
 
         return LinkReceiver(
-            lambda hooks: RadioReceiving(self.options, self.open_port, hooks, clock=clock),
-            on_datagram,
-            on_info,
+            lambda hooks: RadioReceiving(self.options, self.open_port, hooks, clock=wants.clock),
+            wants.on_datagram,
+            wants.on_info,
             report=False,
-            cameras=cameras,
-            clock=clock,
+            cameras=wants.cameras,
+            on_stored=wants.on_stored,
+            clock=wants.clock,
         )
 
 

@@ -15,7 +15,15 @@ from semhier_ros.codec.report import ClockNote, Report, ReportError
 from semhier_ros.link.clock import MACHINE, Clock
 from semhier_ros.link.feedback.envelope import Opener, Sealer, start_of
 from semhier_ros.link.feedback.report import ArrivalTracker, ReportClock
-from semhier_ros.link.transport import OnDatagram, OnInfo, OpenReceiving, ReceiverHooks
+from semhier_ros.link.transport import (
+    OnDatagram,
+    OnInfo,
+    OnStored,
+    OpenReceiving,
+    ReceiverHooks,
+    ReceivingTransport,
+    waited,
+)
 
 MEMORY_SECONDS = 0.16
 """Reports name what is remembered at least so far apart: 2 bytes each are 100 bit/s."""
@@ -68,7 +76,8 @@ class LinkReceiver:
     handed on. `key`: shared with the senders; what it does not vouch for is refused.
     `report`: whether to tell senders what arrives. `remembers(camera)`: what a report says of the memory of what was
     received (`codec.report.Report`), None for nothing; from another thread than the datagrams', too. `cameras`: names
-    of those that are waited for, None for all.
+    of those that are waited for, None for all. `on_stored(camera, stamp, blocks)`: stored blocks that somebody asked
+    for (`link.radio.store`), with their whole stamp; None: they come as datagrams.
     With a key a camera gets one of the 256 places with the first message that the key vouches for. `counters` adds:
     refused_envelopes, refused_notes, duplicates, reports.
     """
@@ -83,6 +92,7 @@ class LinkReceiver:
         report: bool = True,
         remembers: Callable[[str], bytes | None] | None = None,
         cameras: Collection[str] | None = None,
+        on_stored: OnStored | None = None,
         clock: Clock = MACHINE,
     ) -> None:
         self._key = key
@@ -94,7 +104,9 @@ class LinkReceiver:
         self._streams: dict[str, _Stream] = {}
         self._infos: dict[str, Opener] = {}
         self._counts: Counter[str] = Counter()
-        self._inner = open_transport(ReceiverHooks(self._datagram, self._info, self._note, self._tick, cameras))
+        self._inner = open_transport(
+            ReceiverHooks(self._datagram, self._info, self._note, self._tick, cameras, on_stored)
+        )
 
     def request(self, camera: str, data: bytes) -> bool:
         """Asks the sender of `camera` for something (`ReceivingTransport.request`)."""
@@ -131,9 +143,14 @@ class LinkReceiver:
         """Why the session cannot open now and what to do, in a line; empty when nothing is wrong."""
         return self._inner.trouble
 
+    @property
+    def transport(self) -> ReceivingTransport:
+        """What carries it."""
+        return self._inner
+
     def wait_connected(self, timeout: float) -> bool:
         """Waits up to `timeout` seconds for a sender; for tests and tools."""
-        return self._inner.wait_connected(timeout)
+        return waited(lambda: self.connected, timeout)
 
     @property
     def counters(self) -> Mapping[str, int]:

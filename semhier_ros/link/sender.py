@@ -20,7 +20,15 @@ from semhier_ros.link.schedule.pacer import Pacer, SteppedPacer
 from semhier_ros.link.schedule.scheduler import BlockLike, Scheduler
 from semhier_ros.link.schedule.status import SchedulerStatus
 from semhier_ros.link.schedule.wire import WireModel
-from semhier_ros.link.transport import Datagram, OnRequest, OpenSending, SenderHooks, Transport
+from semhier_ros.link.transport import (
+    Datagram,
+    OnRequest,
+    OpenSending,
+    SenderHooks,
+    SendingTransport,
+    Transport,
+    waited,
+)
 
 REQUESTS_PER_SECOND = 20
 _NOTE_SECONDS = (1.0, 10.0)
@@ -210,9 +218,14 @@ class LinkSender(PlainSender):
     def trouble(self) -> str:
         return self._inner.trouble
 
+    @property
+    def transport(self) -> SendingTransport:
+        """What carries it."""
+        return self._inner
+
     def wait_connected(self, timeout: float) -> bool:
         """Waits up to `timeout` seconds for a receiver; for tests and tools."""
-        return self._inner.wait_connected(timeout)
+        return waited(lambda: self.connected, timeout)
 
     @property
     def counters(self) -> Mapping[str, int]:

@@ -8,8 +8,9 @@ function that takes the end's `SenderHooks` or `ReceiverHooks`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 MAX_PAYLOAD = 65_000
 """The largest payload that is taken from the network or given to it (bytes)."""
@@ -19,6 +20,14 @@ MAX_REQUEST = 1024
 
 MAX_INFO = 1024
 """The longest stream information (bytes)."""
+
+
+def waited(reached: Callable[[], bool], timeout: float) -> bool:
+    """Waits up to `timeout` seconds of the machine for something; whether it came to pass. For tests and tools."""
+    end = time.monotonic() + timeout
+    while not reached() and time.monotonic() < end:
+        time.sleep(0.01)
+    return reached()
 
 
 class LinkDependencyError(ImportError):
@@ -49,6 +58,9 @@ class Datagram(NamedTuple):
 OnDatagram = Callable[[str, int, bytes], bool | None]
 """(camera, level of the coarsest block inside, payload), called from a thread of the transport. False says that the
 payload is not to be trusted, and that nothing is to be remembered of it."""
+
+OnStored = Callable[[str, int, Sequence[Any]], None]
+"""(camera, stamp in ns, consecutive blocks of one frame): what was asked for and stored at its sender, however old."""
 
 OnInfo = Callable[[str, bytes], bool | None]
 """(camera, stream information), called from a thread of the transport; False as in `OnDatagram`."""
@@ -89,13 +101,15 @@ class SenderHooks(NamedTuple):
 
 class ReceiverHooks(NamedTuple):
     """What a receiving end wants called: `on_datagram`, `on_info`, `on_note(camera, data)`, `on_tick(now)`; and the
-    `cameras` that it waits for, None for all."""
+    `cameras` that it waits for, None for all. `on_stored`: for stored blocks with their whole stamp; None: they come as
+    datagrams."""
 
     on_datagram: OnDatagram
     on_info: OnInfo
     on_note: OnInfo
     on_tick: Callable[[float], None]
     cameras: Collection[str] | None
+    on_stored: OnStored | None = None
 
 
 class SendingTransport(Transport, Protocol):
@@ -109,10 +123,6 @@ class SendingTransport(Transport, Protocol):
     @property
     def trouble(self) -> str:
         """Why it cannot open now and what to do, in a line; empty when nothing is wrong."""
-        ...
-
-    def wait_connected(self, timeout: float) -> bool:
-        """Waits up to `timeout` seconds for a receiver."""
         ...
 
     def set_info(self, camera: str, info: bytes, anew: bool = True) -> None:
@@ -145,10 +155,6 @@ class ReceivingTransport(Protocol):
     @property
     def trouble(self) -> str:
         """Why it cannot open now and what to do, in a line; empty when nothing is wrong."""
-        ...
-
-    def wait_connected(self, timeout: float) -> bool:
-        """Waits up to `timeout` seconds for a sender."""
         ...
 
     def request(self, camera: str, data: bytes) -> bool:

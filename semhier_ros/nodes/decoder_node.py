@@ -237,7 +237,11 @@ class DecoderNode(ManagedNode):
         carrier = node_carrier(values)
         remembers = self._remembers if values.memory else None
         self._receiver = carrier.receiver(
-            self._on_datagram, self._on_info_bytes, cameras=values.cameras, remembers=remembers
+            self._on_datagram,
+            self._on_info_bytes,
+            cameras=values.cameras,
+            remembers=remembers,
+            on_stored=lambda camera, stamp_ns, blocks: self._put(camera, (tuple(blocks), stamp_ns)),
         )
         for camera in values.cameras:
             forward = partial(self._forward_request, camera)

@@ -13,6 +13,7 @@ from semhier_ros.codec.compact import (
     ACK,
     COARSE,
     MAX_FRAME_BYTES,
+    MISSING,
     PIECE,
     QUERY,
     Compact,
@@ -22,11 +23,14 @@ from semhier_ros.codec.compact import (
     Word,
     announcement,
     finish,
+    hail_frame,
     lay_out,
     lay_out_pieces,
     near,
+    parcel,
     read_announcement,
     stamp_units,
+    stored_frame,
     stream_tag,
     turn_frame,
     word_of,
@@ -81,6 +85,15 @@ def written() -> dict[str, bytes]:
     made["ask-frame"] = word_of(BlockRequest(6, 513), 0).to_bytes(Context(tag=TAG), crc)
     made["ask-time"] = word_of(BlockRequest(0, None, 2500), 0).to_bytes(Context(tag=TAG), crc)
     made["query"] = Word(QUERY, 0).to_bytes(Context(), crc)
+    whole, row = parcel(both, STAMP), Context(tag=TAG, frame=0xABCD, counter=0x1234)
+    for name, seal in SEALS.items():
+        made[f"hail-{name}"] = finish(hail_frame(), 2, True, Context(counter=0x1234), seal)
+        made[f"stored-{name}"] = finish(stored_frame(129, whole[10:], True), 0, True, row, seal)
+        made[f"missing-{name}"] = Word(MISSING, 0, 129, 0b101 << 6).to_bytes(row, seal)
+    made["stored-first"] = finish(stored_frame(0, whole[:10], False, 0xABCD), 0, False, row, crc)
+    made["stored-question"] = finish(stored_frame(2, b"", False, 0xABCD), 0, True, row, crc)
+    made["missing-none"] = Word(MISSING, 0, 2).to_bytes(row, crc)
+    made["missing-all"] = Word(MISSING, 0, 0, fresh=True).to_bytes(row, crc)
     return made
 
 
@@ -170,6 +183,7 @@ def test_a_frame_with_up_to_three_wrong_bits_is_refused_by_every_check(name, dat
     damaged = value.to_bytes(len(frame), "big")
     contexts = [CONTEXT, Context(tag=TAG, frame=513, counter=0x1234), Context(counter=0x1234)]
     contexts += [Context(True, TAG, counter=0x1234), Context(True, TAG), Context(True)]
+    contexts += [Context(back, TAG, 0xABCD, counter=0x1234) for back in (False, True)]
     right = [context for context in contexts if seal.holds(frame, context)]
     assert right
     assert not any(seal.holds(damaged, context) for context in right)

@@ -178,6 +178,36 @@ def test_readings_cross_an_emulated_serial_radio(
             node.end()
 
 
+@pytest.mark.parametrize("model", ["road", "imagenet"])
+def test_a_picture_that_somebody_asks_for_crosses_a_lossy_radio(
+    model: str, probe: Any, start: Callable[..., Any], camera: Callable[..., Any], street: list[np.ndarray]
+) -> None:
+    """A request at the base, through both nodes and an air that loses a tenth of the frames: the picture is whole."""
+    pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
+    from semhier_ros.link.emulate.radio import RadioEmulator, parse_radio
+
+    with RadioEmulator(parse_radio("serial9600,rate19200bit,loss10%")) as radio:
+        link = {"link.transport": "serial", "link.serial.baud": 19_200, "link.radio.turnaround_ms": 20.0}
+        sending = {"camera": "front", "model": model, "max_rate": 1.0, "keep_frames": 64}
+        encoder = start("encoder_node", {**sending, **link, "link.serial.device": radio.devices[0]})
+        receiving = {"cameras": ["front"], "models": [model], "picture": "on_complete"}
+        decoder = start("decoder_node", {**receiving, **link, "link.serial.device": radio.devices[1]})
+        found = probe.listen(SemanticDetectionArray, "front/detections/level_0")
+        shown = probe.listen(Image, "front/picture")
+        with camera("front", street, rate=1.0):
+            first = probe.wait(lambda: found and found[0], 60, "a reading at the base")
+            request = BlockRequest(camera="front", finest=15, frame=first.frame, one_frame=True)
+            asking = probe.publisher(BlockRequest, "front/semhier/request")
+            probe.wait(asking.get_subscription_count, what="who hears requests")
+            asking.publish(request)
+            picture = probe.wait(lambda: shown and shown[0], 60, "the picture at the base")
+        assert picture.header.stamp == first.header.stamp
+        assert {time_to_ns(message.header.stamp) for message in list(shown)} == {time_to_ns(first.header.stamp)}
+        for node in (encoder, decoder):
+            assert "Traceback" not in node.log()
+            node.end()
+
+
 @pytest.mark.parametrize("transport", ["ros", "zenoh"])
 def test_readings_reach_a_late_receiver(
     transport: str,

@@ -159,9 +159,6 @@ class _Sending:
     def trouble(self) -> str:
         return ""
 
-    def wait_connected(self, timeout: float) -> bool:
-        return True
-
     @property
     def counters(self) -> Mapping[str, int]:
         return dict(self._counts)
@@ -230,9 +227,6 @@ class _Receiving:
     @property
     def trouble(self) -> str:
         return ""
-
-    def wait_connected(self, timeout: float) -> bool:
-        return True
 
     @property
     def counters(self) -> Mapping[str, int]:

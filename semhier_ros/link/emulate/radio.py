@@ -1,8 +1,9 @@
-"""A radio link on one machine: two pseudo-terminals, and between them rate, frames, loss, turnaround, collisions.
+"""A radio link on one machine: rate, frames, loss, turnaround and collisions between two ends.
 
-Whatever opens the two terminals as serial ports talks over the air: bytes pass at the air's rate, whole frames at a
-time (as COBS or KISS parts them, like the packet modem that stands there), seeded losses take whole frames, and on a
-half-duplex air what both ends send at once is lost for both.
+`Air` is what lies between them, in the caller's time. `RadioHop` lets both ends of a link talk over it in virtual time;
+`RadioEmulator` puts it between two pseudo-terminals: whatever opens them as serial ports talks over the air, bytes pass
+at the air's rate, whole frames at a time (as COBS or KISS parts them, like the packet modem that stands there), seeded
+losses take whole frames, and on a half-duplex air what both ends send at once is lost for both.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ import threading
 import time
 import tty
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from semhier_ros.link.clock import Clock
 from semhier_ros.link.radio.framing import MAX_FRAME_BYTES, framing
+from semhier_ros.link.radio.receiving import RadioReceiving
+from semhier_ros.link.radio.sending import TICK_SECONDS, RadioSending
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,8 @@ class RadioProfile:
     """An air. `bytes_per_second`: what it carries. `frame_bytes`: the largest frame, larger ones are dropped. `loss`:
     share of frames lost. `turnaround`: seconds a modem takes to send after it received, and that a frame takes to reach
     the other side's computer; above 0 the air is half duplex. `framing`: cobs (its bytes are on the air) or kiss (they
-    are not). `duty`: what is told, not enforced, of one end's share. `seed`: of the losses."""
+    are not). `duty`: what is told, not enforced, of one end's share. `extra`: what a frame takes besides (bytes:
+    headers below, a preamble). `seed`: of the losses."""
 
     bytes_per_second: float
     frame_bytes: int = MAX_FRAME_BYTES
@@ -38,6 +44,7 @@ class RadioProfile:
     framing: str = "cobs"
     duty: float = 1.0
     seed: int = 0
+    extra: int = 0
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -96,49 +103,60 @@ class Heard(NamedTuple):
     cause: str
 
 
-class _End:
-    def __init__(self) -> None:
-        self.master, slave = pty.openpty()
-        self.slave = slave
-        tty.setraw(slave)
-        os.set_blocking(self.master, False)
-        self.device = os.ttyname(slave)
-        self.free = 0.0
-        self.heard = -1e9
-        self.counts: Counter[str] = Counter()
-
-
-class RadioEmulator:
-    """The air, running in a thread between `start` and `stop`, or as a context manager. `devices`: of the two ends.
-    `log`: every frame that was on the air. `counters(end)`: frames, bytes, lost, collided, oversize, arrived."""
+class Air:
+    """The air between two ends, 0 and 1, in the caller's time: whole frames, at its rate, with its losses. `log`: every
+    frame that was on the air. `counters(end)`: frames, bytes, lost, collided, oversize, arrived."""
 
     def __init__(self, profile: RadioProfile) -> None:
         self.profile = profile
         self._random = random.Random(profile.seed)
-        self._ends = (_End(), _End())
-        self._framings = (framing(profile.framing), framing(profile.framing))
-        self._back = framing(profile.framing)
+        self._counts: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+        self._free, self._heard = [0.0, 0.0], [-1e9, -1e9]
+        self._wrap = framing(profile.framing).wrap if profile.framing != "kiss" else None
         self._waiting: list[tuple[float, int, int, bytes, float]] = []
         self._order = 0
         self.log: list[Heard] = []
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._started = time.monotonic()
         self.on_air = True
 
-    @property
-    def devices(self) -> tuple[str, str]:
-        """The terminals of the two ends."""
-        return self._ends[0].device, self._ends[1].device
-
     def counters(self, end: int) -> dict[str, int]:
-        """What end 0 or 1 sent."""
-        return dict(self._ends[end].counts)
+        """What an end sent."""
+        return dict(self._counts[end])
+
+    def size(self, frame: bytes) -> int:
+        """What a frame takes on the air (bytes)."""
+        return self.profile.extra + len(frame if self._wrap is None else self._wrap(frame))
+
+    def send(self, end: int, frame: bytes, now: float) -> None:
+        """A frame leaves an end's modem once what it sends already is through."""
+        profile, counts = self.profile, self._counts[end]
+        if len(frame) > profile.frame_bytes:
+            counts["oversize"] += 1
+            return
+        size = self.size(frame)
+        began = max(now, self._free[end], self._heard[end] + profile.turnaround)
+        self._free[end] = ended = began + size / profile.bytes_per_second
+        self._order += 1
+        heapq.heappush(self._waiting, (ended, self._order, end, frame, began))
+        counts["frames"] += 1
+        counts["bytes"] += size
 
     @property
-    def elapsed(self) -> float:
-        """Seconds since `start`."""
-        return self._now()
+    def next_arrival(self) -> float | None:
+        """When the next frame has gone over the air, None while there is none."""
+        return self._waiting[0][0] if self._waiting else None
+
+    def arrivals(self, now: float) -> list[tuple[int, bytes]]:
+        """(the end that hears it, frame) of what arrived by `now`."""
+        found = []
+        while self._waiting and self._waiting[0][0] <= now:
+            ended, _, end, frame, began = heapq.heappop(self._waiting)
+            cause = self._fate(end, began, ended)
+            self.log.append(Heard(end, began, ended, self.size(frame), cause))
+            self._heard[1 - end] = ended
+            self._counts[end][cause or "arrived"] += 1
+            if not cause:
+                found.append((1 - end, frame))
+        return found
 
     def most_airtime(self, end: int, window: float) -> float:
         """The largest share of any `window` seconds in which an end was on the air."""
@@ -150,6 +168,148 @@ class RadioEmulator:
             )
             best = max(best, total / window)
         return best
+
+    def _fate(self, end: int, began: float, ended: float) -> str:
+        if not self.on_air:
+            return "outage"
+        if self._random.random() < self.profile.loss:
+            return "lost"
+        return "collided" if self.profile.turnaround and self._collides(1 - end, began, ended) else ""
+
+    def _collides(self, other: int, began: float, ended: float) -> bool:
+        """Whether the other end was, or is, on the air meanwhile."""
+        under_way = any(item[2] == other and item[4] < ended for item in self._waiting)
+        return under_way or any(
+            item.end == other and item.began < ended and item.ended > began for item in self.log[-64:]
+        )
+
+
+class VirtualPort:
+    """An end's port on an air in virtual time; what arrives is given to it by `RadioHop.deliver`."""
+
+    is_open, trouble = True, ""
+
+    def __init__(self, air: Air, end: int, clock: Clock, on_frame: Callable[[bytes], None]) -> None:
+        self._air, self._end, self._clock, self.on_frame = air, end, clock, on_frame
+
+    @property
+    def counters(self) -> dict[str, int]:
+        return self._air.counters(self._end)
+
+    def send(self, frame: bytes) -> bool:
+        self._air.send(self._end, frame, self._clock.now())
+        return True
+
+    def close(self) -> None:
+        return
+
+
+class RadioHop:
+    """An air in the time of a `ManualClock`, with a sender on end 0 and a receiver on end 1.
+
+    `port(end)`: opens an end's port. Once the ends are made with them, `attach` takes their transports. The owner of
+    the clock sets it to the earliest of `next_arrival` and `next_tick`, then calls `deliver` or `tick`.
+    """
+
+    def __init__(self, profile: RadioProfile, clock: Clock) -> None:
+        self.air, self._clock = Air(profile), clock
+        self._ports: dict[int, VirtualPort] = {}
+        self._sending: RadioSending | None = None
+        self._receiving: RadioReceiving | None = None
+        self._next = 0.0
+
+    def attach(self, sending: RadioSending, receiving: RadioReceiving) -> None:
+        """The transports of both ends."""
+        self._sending, self._receiving = sending, receiving
+
+    @property
+    def next_arrival(self) -> float | None:
+        """When a frame arrives next, at either end; None when nothing is on the air."""
+        return self.air.next_arrival
+
+    @property
+    def next_tick(self) -> float:
+        """When the ends have their duties next."""
+        return self._next if self._receiving is None else min(self._next, self._receiving.due)
+
+    def tick(self) -> None:
+        """Lets both ends do what is due by now."""
+        now = self._clock.now()
+        if self._receiving is not None and self._receiving.due <= now:
+            self._receiving.advance()
+        if self._sending is not None and self._next <= now:
+            self._sending.tick(now)
+            self._next = now + TICK_SECONDS
+
+    def port(self, end: int) -> Callable[[Callable[[bytes], None]], VirtualPort]:
+        """Makes the port of end 0 or 1."""
+
+        def make(on_frame: Callable[[bytes], None]) -> VirtualPort:
+            self._ports[end] = VirtualPort(self.air, end, self._clock, on_frame)
+            return self._ports[end]
+
+        return make
+
+    def deliver(self) -> None:
+        """Hands over what has arrived by now."""
+        for end, frame in self.air.arrivals(self._clock.now()):
+            if end in self._ports:
+                self._ports[end].on_frame(frame)
+
+
+class _End:
+    def __init__(self) -> None:
+        self.master, slave = pty.openpty()
+        self.slave = slave
+        tty.setraw(slave)
+        os.set_blocking(self.master, False)
+        self.device = os.ttyname(slave)
+
+
+class RadioEmulator:
+    """The air for real, running in a thread between `start` and `stop`, or as a context manager. `devices`: of the two
+    ends."""
+
+    def __init__(self, profile: RadioProfile) -> None:
+        self.profile, self.air = profile, Air(profile)
+        self._ends = (_End(), _End())
+        self._framings = (framing(profile.framing), framing(profile.framing))
+        self._back = framing(profile.framing)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._started = time.monotonic()
+
+    @property
+    def devices(self) -> tuple[str, str]:
+        """The terminals of the two ends."""
+        return self._ends[0].device, self._ends[1].device
+
+    @property
+    def log(self) -> list[Heard]:
+        """Every frame that was on the air."""
+        return self.air.log
+
+    @property
+    def on_air(self) -> bool:
+        """Whether anything passes; may be set."""
+        return self.air.on_air
+
+    @on_air.setter
+    def on_air(self, passes: bool) -> None:
+        self.air.on_air = passes
+
+    def counters(self, end: int) -> dict[str, int]:
+        """What end 0 or 1 sent."""
+        return self.air.counters(end)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since `start`."""
+        return time.monotonic() - self._started
+
+    def most_airtime(self, end: int, window: float) -> float:
+        """The largest share of any `window` seconds in which an end was on the air."""
+        return self.air.most_airtime(end, window)
 
     def start(self) -> RadioEmulator:
         """Starts to carry."""
@@ -178,55 +338,13 @@ class RadioEmulator:
     def _run(self) -> None:
         masters = {end.master: place for place, end in enumerate(self._ends)}
         while not self._stop.is_set():
-            wait = self._waiting[0][0] - self._now() if self._waiting else 0.05
+            arrival = self.air.next_arrival
+            wait = 0.05 if arrival is None else arrival - self.elapsed
             for descriptor in select.select(list(masters), [], [], min(max(wait, 0.0), 0.05))[0]:
                 with contextlib.suppress(BlockingIOError, OSError):
                     data = os.read(descriptor, 65_536)
                     for frame in self._framings[masters[descriptor]].feed(data):
-                        self._send(masters[descriptor], frame)
-            while self._waiting and self._waiting[0][0] <= self._now():
-                ended, _, place, frame, began = heapq.heappop(self._waiting)
-                self._arrive(place, frame, began, ended)
-
-    def _now(self) -> float:
-        return time.monotonic() - self._started
-
-    def _send(self, place: int, frame: bytes) -> None:
-        """A frame leaves an end's modem once what it sends already is through."""
-        end, profile = self._ends[place], self.profile
-        if len(frame) > profile.frame_bytes:
-            end.counts["oversize"] += 1
-            return
-        size = len(frame) if profile.framing == "kiss" else len(self._back.wrap(frame))
-        began = max(self._now(), end.free, end.heard + profile.turnaround)
-        end.free = ended = began + size / profile.bytes_per_second
-        self._order += 1
-        heapq.heappush(self._waiting, (ended, self._order, place, frame, began))
-        end.counts["frames"] += 1
-        end.counts["bytes"] += size
-
-    def _arrive(self, place: int, frame: bytes, began: float, ended: float) -> None:
-        end, other, profile = self._ends[place], self._ends[1 - place], self.profile
-        size = len(frame) if profile.framing == "kiss" else len(self._back.wrap(frame))
-        cause = ""
-        if not self.on_air:
-            cause = "outage"
-        elif self._random.random() < profile.loss:
-            cause = "lost"
-        elif profile.turnaround and self._collides(1 - place, began, ended):
-            cause = "collided"
-        self.log.append(Heard(place, began, ended, size, cause))
-        other.heard = ended
-        if cause:
-            end.counts[cause] += 1
-            return
-        end.counts["arrived"] += 1
-        with contextlib.suppress(OSError):
-            os.write(other.master, self._back.wrap(frame))
-
-    def _collides(self, other: int, began: float, ended: float) -> bool:
-        """Whether the other end was, or is, on the air meanwhile."""
-        under_way = any(item[2] == other and item[4] < ended for item in self._waiting)
-        return under_way or any(
-            item.end == other and item.began < ended and item.ended > began for item in self.log[-64:]
-        )
+                        self.air.send(masters[descriptor], frame, self.elapsed)
+            for place, frame in self.air.arrivals(self.elapsed):
+                with contextlib.suppress(OSError):
+                    os.write(self._ends[place].master, self._back.wrap(frame))

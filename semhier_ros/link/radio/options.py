@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from semhier_ros.codec.compact import MAX_FRAME_BYTES, WORD_BYTES, Seal
+from semhier_ros.codec.compact import MAX_FRAME_BYTES, STORED_WORD_BYTES, WORD_BYTES, Seal
 from semhier_ros.link.radio.framing import added_bytes
 from semhier_ros.link.schedule.packing import Shape
 from semhier_ros.link.schedule.wire import IP_HEADER, UDP_HEADER, WireModel
@@ -91,10 +91,18 @@ class RadioOptions:
 
     @property
     def gap(self) -> float:
-        """Seconds from a frame that gives the turn to when the sender may go on."""
+        """Seconds from a frame that gives the turn to when the sender may go on, if no answer comes before."""
+        return self._gap(WORD_BYTES)
+
+    @property
+    def stored_gap(self) -> float:
+        """The same for a turn that asks which stored pieces are missing."""
+        return self._gap(STORED_WORD_BYTES)
+
+    def _gap(self, word: int) -> float:
         if not self.air.turnaround:
             return 0.0
-        return 2 * self.air.turnaround + self.air.seconds(WORD_BYTES + self.seal.proof_bytes) + _SLACK
+        return 2 * self.air.turnaround + self.air.seconds(word + self.seal.proof_bytes) + _SLACK
 
     @property
     def turn_seconds(self) -> float:

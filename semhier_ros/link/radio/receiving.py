@@ -4,7 +4,6 @@ them, and hands on packets as any other link brings them; it speaks when it has 
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Mapping
 
@@ -13,10 +12,14 @@ from semhier_ros.codec.compact import (
     ACK,
     ANNOUNCE,
     COUNTERS,
+    HAIL,
     MAX_ANNOUNCED_BYTES,
+    MISSING,
     QUERY,
     SLOTS,
     STAMP_UNIT_NS,
+    STORED,
+    STORED_FIRST,
     TURN,
     Compact,
     CompactError,
@@ -24,16 +27,18 @@ from semhier_ros.codec.compact import (
     Word,
     near,
     read_announcement,
+    read_parcel,
     stamp_units,
     stream_tag,
     word_of,
 )
-from semhier_ros.codec.packet import PacketError
+from semhier_ros.codec.packet import STAMP_MODULUS, Block, Packet, PacketError
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.link.clock import MACHINE, Clock
+from semhier_ros.link.clock import MACHINE, Clock, ManualClock
 from semhier_ros.link.feedback.envelope import WINDOW
 from semhier_ros.link.radio.options import RadioOptions
 from semhier_ros.link.radio.ports import OpenPort
+from semhier_ros.link.radio.store import Inbox
 from semhier_ros.link.schedule.budget import TokenBucket
 from semhier_ros.link.transport import ReceiverHooks
 
@@ -43,6 +48,8 @@ _UNIT = STAMP_UNIT_NS / 1e9
 _GUESSES = 3
 """Frame numbers that are tried after a silence."""
 _WAITING_REQUESTS = 8
+ACK_SECONDS = 10.0
+"""While stored pieces come, the turn is answered by what came of the others so far apart."""
 _SAID = 2
 """A request is said in so many turns: nobody acknowledges it."""
 
@@ -88,12 +95,15 @@ class _Slot:
         "coarse",
         "count",
         "heard",
+        "inbox",
         "info",
         "newest",
         "newest_stamp",
         "parts",
         "parts_of",
         "period",
+        "said",
+        "stored",
         "tag",
     )
 
@@ -110,12 +120,16 @@ class _Slot:
         self.count = 0
         self.parts: dict[int, bytes] = {}
         self.parts_of = 0
+        self.inbox = Inbox()
+        self.stored: tuple[int, int, tuple[Block, ...]] | None = None
+        self.said = float("-inf")
 
 
 class RadioReceiving:
-    """A `ReceivingTransport` over a port. Counters: received, received_bytes (frames, proof included), infos, refused
-    (damaged, forged, or of a stream that is not known yet), replayed, refused_cameras, words, requests, and the
-    port's."""
+    """A `ReceivingTransport` over a port. By a `ManualClock` it makes no thread, and its owner calls `advance` at every
+    time that `due` names. Counters: parcels (stored blocks that came whole), received, received_bytes (frames, proof
+    included), infos, refused (damaged, forged, or of a stream that is not known yet), replayed, refused_cameras, words,
+    requests, and the port's."""
 
     def __init__(
         self, options: RadioOptions, open_port: OpenPort, hooks: ReceiverHooks, *, clock: Clock = MACHINE
@@ -128,14 +142,18 @@ class RadioReceiving:
         self._counts: Counter[str] = Counter()
         self._asking: list[deque[tuple[BlockRequest, int]]] = [deque(maxlen=_WAITING_REQUESTS) for _ in range(SLOTS)]
         self._heard: float | None = None
+        self._owed = False
         self._speak: tuple[float, Word, Context] | None = None
         self._bell = threading.Event()
         allowed = options.air.allowed if options.air.duty < 1.0 else None
         self._budget = TokenBucket(allowed, options.air.frame_bytes + options.air.frame_extra)
         self._stop = threading.Event()
         self._port = open_port(self._frame)
-        self._thread = threading.Thread(target=self._run, name="semhier-radio-receiver", daemon=True)
-        self._thread.start()
+        self._tick = clock.now()
+        self._thread: threading.Thread | None = None
+        if not isinstance(clock, ManualClock):
+            self._thread = threading.Thread(target=self._run, name="semhier-radio-receiver", daemon=True)
+            self._thread.start()
 
     # -- ReceivingTransport -------------------------------------------------------------------------------------------
 
@@ -158,12 +176,6 @@ class RadioReceiving:
     def trouble(self) -> str:
         return self._port.trouble
 
-    def wait_connected(self, timeout: float) -> bool:
-        end = time.monotonic() + timeout
-        while not self.connected and time.monotonic() < end:
-            time.sleep(0.01)
-        return self.connected
-
     def request(self, camera: str, data: bytes) -> bool:
         """Says a block request in the next turns; False for anything else, or a camera that was not heard yet."""
         try:
@@ -182,7 +194,7 @@ class RadioReceiving:
         self._stop.set()
         self._bell.set()
         self._port.close()
-        if threading.current_thread() is not self._thread:
+        if self._thread is not None and threading.current_thread() is not self._thread:
             self._thread.join(timeout=2.0)
 
     @property
@@ -193,7 +205,7 @@ class RadioReceiving:
     # -- in -----------------------------------------------------------------------------------------------------------
 
     def _frame(self, data: bytes) -> None:
-        told: tuple[str, int, bytes] | None = None
+        told: list[tuple[str, int, bytes]] = []
         info: StreamInfo | None = None
         with self._lock:
             now = self._clock.now()
@@ -201,14 +213,18 @@ class RadioReceiving:
                 frame = Compact.parse(data, self._options.seal)
                 if frame.kind == ANNOUNCE:
                     info = self._announced(frame, data, now)
+                elif frame.kind == HAIL:
+                    self._hailed(frame, data, now)
+                elif frame.kind in (STORED, STORED_FIRST):
+                    told = self._stored(frame, data, now)
                 else:
                     told = self._blocks(frame, data, now)
             except CompactError:
                 self._counts["refused"] += 1
         if info is not None:
             self._hooks.on_info(info.camera, info.to_bytes())
-        if told is not None:
-            self._hooks.on_datagram(*told)
+        for one in told:
+            self._hooks.on_datagram(*one)
 
     def _announced(self, frame: Compact, data: bytes, now: float) -> StreamInfo | None:
         """The description that a part of an announcement completes."""
@@ -241,18 +257,53 @@ class RadioReceiving:
         if tag != slot.tag or slot.info is None:
             slot.coarse, slot.before, slot.count, slot.newest_stamp, slot.period = None, 0, 0, None, None
             slot.newest = newest
+            slot.inbox, slot.stored = Inbox(), None
         elif (newest - slot.newest) % 0x10000 < 0x8000:
             slot.newest = newest
         slot.tag, slot.info = tag, info
         slot.age = now - (info.stamp_ns / 1e9 + since * _UNIT)
         return info
 
-    def _blocks(self, frame: Compact, data: bytes, now: float) -> tuple[str, int, bytes] | None:
+    def _hailed(self, frame: Compact, data: bytes, now: float) -> None:
+        """The sender does not know whether anybody is there."""
+        counter = self._proved(frame, data, [Context()])[1]
+        slot = self._slots[frame.slot]
+        self._count(frame, slot, len(data), now)
+        if slot.info is None and frame.turn and self._options.answers:
+            self._answer(Word(QUERY, frame.slot), Context(True), now)
+        self._turn(frame, slot, counter, now)
+
+    def _stored(self, frame: Compact, data: bytes, now: float) -> list[tuple[str, int, bytes]]:
+        """(camera, coarsest block, packet) of every parcel that a stored piece completes."""
+        slot, inbox = self._slots[frame.slot], self._slots[frame.slot].inbox
+        session = inbox.session if frame.session is None else frame.session
+        if slot.info is None or session is None or frame.piece is None:
+            raise CompactError("a stored piece of a stream or a session that is not known")
+        counter = self._proved(frame, data, [Context(tag=slot.tag, frame=session)])[1]
+        self._count(frame, slot, len(data), now)
+        told = []
+        for whole in inbox.take(session, frame.piece[0], bool(frame.piece[1]), frame.body):
+            stamp, blocks = read_parcel(whole, slot.info.stream_tag)
+            self._counts["parcels"] += 1
+            before = slot.stored
+            if before is not None and before[:2] == (blocks[0].frame, stamp):
+                blocks = (*[one for one in before[2] if one.index < blocks[0].index], *blocks)
+            if any(one.index != blocks[0].index + place for place, one in enumerate(blocks)):
+                blocks = blocks[-1:]
+            slot.stored = (blocks[0].frame, stamp, blocks)
+            if self._hooks.on_stored is not None:
+                self._hooks.on_stored(slot.info.camera, stamp * STAMP_UNIT_NS, blocks)
+                continue
+            low = stamp * STAMP_UNIT_NS % STAMP_MODULUS if blocks[0].index == 0 else None
+            packet = Packet(slot.info.stream_tag, blocks[0].frame, blocks, low)
+            told.append((slot.info.camera, blocks[0].index, packet.to_bytes()))
+        self._turn(frame, slot, counter, now)
+        return told
+
+    def _blocks(self, frame: Compact, data: bytes, now: float) -> list[tuple[str, int, bytes]]:
         """(camera, coarsest block, packet) of a frame with blocks."""
         slot = self._slots[frame.slot]
         if slot.info is None:
-            if frame.turn and self._options.answers:
-                self._answer(Word(QUERY, frame.slot), Context(True), now)
             raise CompactError("a frame of a stream that was not announced")
         contexts = self._contexts(frame, slot, now)
         context, counter = self._proved(frame, data, contexts)
@@ -266,7 +317,7 @@ class RadioReceiving:
             if stamp is not None:
                 self._stamped(slot, context, now)
         self._turn(frame, slot, counter, now)
-        return None if packet is None else (slot.info.camera, frame.span[0], packet)
+        return [] if packet is None else [(slot.info.camera, frame.span[0], packet)]
 
     def _contexts(self, frame: Compact, slot: _Slot, now: float) -> list[Context]:
         """What the frame's proof may cover, the likeliest first."""
@@ -323,17 +374,28 @@ class RadioReceiving:
     # -- out ----------------------------------------------------------------------------------------------------------
 
     def _turn(self, frame: Compact, slot: _Slot, counter: int, now: float) -> None:
-        """Answers a frame that gives the turn: a request where one waits, every other time, else what came."""
+        """Answers a frame that gives the turn: a request where one waits, else what came; which stored pieces are
+        missing at least every other time that a stored piece asks."""
         if not frame.turn or not self._options.answers or slot.info is None:
             return
         context = Context(True, slot.tag, counter=counter)
         asking = self._asking[frame.slot]
+        stored = frame.kind in (STORED, STORED_FIRST)
+        other = not self._owed and (asking or (slot.coarse is not None and now - slot.said > ACK_SECONDS))
+        if stored and not other:
+            self._owed = False
+            first, came, fresh = slot.inbox.missing
+            context = Context(True, slot.tag, slot.inbox.session or 0, counter=counter)
+            self._answer(Word(MISSING, frame.slot, first, came, fresh=fresh), context, now)
+            return
+        self._owed = stored
         if asking:
             request, left = asking.popleft()
             if left > 1:
                 asking.append((request, left - 1))
             self._answer(word_of(request, frame.slot), context, now)
             return
+        slot.said = now
         newest = slot.newest if slot.coarse is None else slot.coarse
         self._answer(Word(ACK, frame.slot, newest, slot.before, slot.count), context, now)
 
@@ -342,21 +404,29 @@ class RadioReceiving:
         self._bell.set()
 
     def _run(self) -> None:
-        tick = self._clock.now()
         while not self._stop.is_set():
-            speak = self._speak
-            now = self._clock.now()
-            wake = tick if speak is None else min(tick, speak[0])
-            if now < wake:
-                self._bell.wait(wake - now)
+            wait = self.due - self._clock.now()
+            if wait > 0.0:
+                self._bell.wait(wait)
                 self._bell.clear()
                 continue
-            if now >= tick:
-                self._hooks.on_tick(now)
-                tick = now + TICK_SECONDS
-            if speak is not None and now >= speak[0]:
-                self._speak = None
-                self._say(speak[1], speak[2], now)
+            self.advance()
+
+    @property
+    def due(self) -> float:
+        """When to call `advance` next."""
+        speak = self._speak
+        return self._tick if speak is None else min(self._tick, speak[0])
+
+    def advance(self) -> None:
+        """Does what is due: says the word that waits for its time."""
+        now, speak = self._clock.now(), self._speak
+        if now >= self._tick:
+            self._hooks.on_tick(now)
+            self._tick = now + TICK_SECONDS
+        if speak is not None and now >= speak[0]:
+            self._speak = None
+            self._say(speak[1], speak[2], now)
 
     def _say(self, word: Word, context: Context, now: float) -> None:
         data = word.to_bytes(context, self._options.seal)

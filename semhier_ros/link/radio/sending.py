@@ -2,21 +2,25 @@
 
 The sender is the master of the air. It alone begins; now and then a frame of its gives the receiver the turn, and
 on a half-duplex link nothing leaves until the answer has had its time. Where answers stay away turns become rarer.
+What a receiver asked for waits in a store (`link.radio.store`) and leaves where no block may.
 """
 
 from __future__ import annotations
 
+import random
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.compact import (
     ACK,
     ASK_FRAME,
     COUNTERS,
+    MISSING,
     QUERY,
     SLOTS,
     STAMP_UNIT_NS,
@@ -25,20 +29,23 @@ from semhier_ros.codec.compact import (
     Word,
     announcement,
     finish,
+    hail_frame,
     near,
+    parcel,
     stamp_units,
     stream_tag,
     turn_frame,
     with_long_header,
 )
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.link.clock import MACHINE, Clock
+from semhier_ros.link.clock import MACHINE, Clock, ManualClock
 from semhier_ros.link.feedback.envelope import start_of
 from semhier_ros.link.feedback.sender_control import Advice
 from semhier_ros.link.radio.options import RadioOptions
 from semhier_ros.link.radio.packer import CompactPacker
 from semhier_ros.link.radio.ports import OpenPort
-from semhier_ros.link.schedule.scheduler import Scheduler
+from semhier_ros.link.radio.store import Departure, Outbox
+from semhier_ros.link.schedule.scheduler import BlockLike, Scheduler
 from semhier_ros.link.sender import LinkSender
 from semhier_ros.link.transport import Datagram, OnRequest, SenderHooks
 
@@ -48,6 +55,8 @@ ANNOUNCE_SECONDS = (2.0, 10.0)
 ANNOUNCE_SHARES = (0.2, 0.03)
 """What descriptions may take of the air meanwhile."""
 IDLE_SECONDS = 0.3
+ANSWER_SECONDS = 0.5
+"""How long the answer about stored pieces may take where both ends may speak at once."""
 BACKOFF = 16.0
 """Turns become at most so many times rarer where nobody answers."""
 MISSED_TURNS = 3
@@ -55,6 +64,14 @@ ENOUGH_BYTES = 16
 """Of a scene: with fewer, frames become rarer instead."""
 PLANNED_SHARE = 0.68
 """What coarse blocks and their repeats may take of the air, below the 0.7 at which repeats are given up."""
+HAILED = 2
+"""Turns in a row without an answer before one is given by a frame that a receiver that knows nothing can prove."""
+QUIET_SECONDS = 2.0
+"""Without blocks for so long, stored pieces fill whole frames."""
+PIECE_SECONDS = 0.1
+"""What a stored piece may take of the air else: a coarse block may have to wait for it."""
+LEAST_PIECE = 16
+_ASKED_MEANING = 8
 _ASKED_AGAIN = 5.0
 _POLLED = 8
 _NEAR_FRAMES = 6
@@ -63,10 +80,11 @@ _NEAR_FRAMES = 6
 class _Slot:
     """A camera as its sender keeps it."""
 
-    __slots__ = ("announced", "camera", "due", "info", "newest", "number", "sent", "tag")
+    __slots__ = ("announced", "camera", "due", "info", "newest", "number", "sent", "store", "tag")
 
-    def __init__(self, number: int, camera: str) -> None:
+    def __init__(self, number: int, camera: str, draw: Callable[[], int]) -> None:
         self.number, self.camera = number, camera
+        self.store: Outbox[tuple[int, int]] = Outbox(draw)
         self.info: StreamInfo | None = None
         self.tag = bytes(4)
         self.newest = 0
@@ -82,11 +100,12 @@ class _Turn(NamedTuple):
 
 
 class RadioSending:
-    """A `SendingTransport` over a port; see the module's text. `age`: the usual age of frames that leave (s).
+    """A `SendingTransport` over a port; see the module's text. `age`: the usual age of frames that leave (s). By a
+    `ManualClock` it makes no thread, and its owner calls `tick` some twenty times a second.
 
     `free_at`: when the next frame may leave. `on_heard(received, lost)`: what an acknowledgement tells of this end's
-    frames. Counters: sent, sent_bytes (on the air), announcements, turns, words, words_refused, requests, and the
-    port's.
+    frames. Counters: sent, sent_bytes (on the air), announcements, turns, words, words_refused, requests; of stored
+    pieces stored_sent and stored_again, of parcels stored (taken in), stored_done and stored_dropped; and the port's.
     """
 
     def __init__(
@@ -113,10 +132,15 @@ class RadioSending:
         self.extra_bytes = 0
         self.on_heard: Callable[[int, int], None] = lambda received, lost: None
         self.on_sent: Callable[[], None] = lambda: None
+        self._draw = random.Random(self._counter)
+        self._leaving: tuple[_Slot, Departure] | None = None
+        self._last_block = float("-inf")
         self._stop = threading.Event()
         self._port = open_port(self._word)
-        self._thread = threading.Thread(target=self._run, name="semhier-radio-sender", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        if not isinstance(clock, ManualClock):
+            self._thread = threading.Thread(target=self._run, name="semhier-radio-sender", daemon=True)
+            self._thread.start()
 
     # -- SendingTransport ---------------------------------------------------------------------------------------------
 
@@ -129,12 +153,6 @@ class RadioSending:
     def trouble(self) -> str:
         return self._port.trouble
 
-    def wait_connected(self, timeout: float) -> bool:
-        end = time.monotonic() + timeout
-        while not self.connected and time.monotonic() < end:
-            time.sleep(0.01)
-        return self.connected
-
     def set_info(self, camera: str, info: bytes, anew: bool = True) -> None:
         """Announces a camera, the fourth at most; ValueError for one more."""
         parsed = StreamInfo.from_bytes(info)
@@ -143,7 +161,7 @@ class RadioSending:
             if slot is None:
                 if len(self._slots) >= SLOTS:
                     raise ValueError(f"cameras: {camera!r} is one more than the {SLOTS} that such a link carries")
-                slot = self._slots[camera] = _Slot(len(self._slots), camera)
+                slot = self._slots[camera] = _Slot(len(self._slots), camera, lambda: self._draw.randrange(1 << 16))
             tag = stream_tag(parsed)
             if tag != slot.tag or slot.due is None:
                 slot.due = self._clock.now()
@@ -159,6 +177,10 @@ class RadioSending:
             if slot is None or not self._port.is_open:
                 self._counts["dropped"] += 1
                 return False
+            leaving, self._leaving = self._leaving, None
+            if leaving is not None and leaving[1].laid is datagram.payload:
+                return self._send_stored(slot, leaving[1], now)
+            self._last_block = now
             units = stamp_units(datagram.stamp_ns) if datagram.level == 0 else 0
             if not slot.sent or (datagram.frame - slot.newest) % 0x10000 < 0x8000:
                 slot.newest = datagram.frame
@@ -178,23 +200,85 @@ class RadioSending:
     def close(self) -> None:
         self._stop.set()
         self._port.close()
-        if threading.current_thread() is not self._thread:
+        if self._thread is not None and threading.current_thread() is not self._thread:
             self._thread.join(timeout=2.0)
 
     @property
     def counters(self) -> Mapping[str, int]:
         with self._lock:
-            return {**self._port.counters, **self._counts}
+            stores = [slot.store for slot in self._slots.values()]
+            stored = {
+                "stored_sent": sum(store.sent for store in stores),
+                "stored_again": sum(store.again for store in stores),
+                "stored_done": sum(store.done for store in stores),
+                "stored_dropped": sum(store.dropped for store in stores),
+            }
+            return {**self._port.counters, **self._counts, **{name: n for name, n in stored.items() if n}}
+
+    # -- store and forward: a `Background` of the scheduler -----------------------------------------------------------
+
+    def store(self, camera: str, frame: int, stamp_ns: int, blocks: Sequence[Any]) -> bool:
+        """Keeps consecutive blocks of a frame until the receiver has them; False where there is no room."""
+        try:
+            data = parcel(blocks, stamp_ns)
+        except ValueError:
+            return False
+        with self._lock:
+            slot = self._slots.get(camera)
+            taken = slot is not None and slot.store.put((frame, blocks[-1].index), data)
+            self._counts["stored"] += taken
+        return taken
+
+    def ready(self, now: float) -> tuple[float, int] | None:
+        with self._lock:
+            stores = [(slot.store.due(now), slot.store) for slot in self._slots.values() if slot.announced >= 0.0]
+            waiting = [(due, store) for due, store in stores if due is not None]
+            if not waiting or not self._port.is_open:
+                return None
+            due, store = min(waiting, key=lambda one: one[0])
+            return due, self._cost(store.size(self._piece_bytes(now)))
+
+    def take(self, now: float) -> Datagram | None:
+        with self._lock:
+            for slot in self._slots.values():
+                departure = slot.store.take(now, self._piece_bytes(now)) if slot.announced >= 0.0 else None
+                if departure is not None:
+                    self._leaving = (slot, departure)
+                    cost = self._cost(len(departure.laid))
+                    return Datagram(slot.camera, 0, departure.laid, cost, 7, slot.newest, 0, ())
+        return None
+
+    def _cost(self, laid: int) -> int:
+        return laid + self._options.seal.overhead + self._options.air.frame_extra
+
+    def _piece_bytes(self, now: float) -> int:
+        """How large a stored piece may be now: a whole frame where no blocks leave."""
+        largest, rate = self._options.shape.largest or 0, self._options.air.bytes_per_second
+        if rate is None or now - self._last_block > QUIET_SECONDS:
+            return largest
+        return min(largest, max(LEAST_PIECE, int(rate * PIECE_SECONDS) - self._cost(0)))
+
+    def _send_stored(self, slot: _Slot, departure: Departure, now: float) -> bool:
+        frames = [*self._announcements(now), (slot, departure.laid, Context(tag=slot.tag, frame=departure.session))]
+        sent = self._emit(frames, now, datagram=len(frames) - 1, stored=departure.turn)
+        if departure.turn:
+            slot.store.given(self.free_at + (0.0 if self._options.gap else ANSWER_SECONDS))
+        return sent
 
     # -- out ----------------------------------------------------------------------------------------------------------
 
-    def _emit(self, frames: list[tuple[_Slot, bytes, Context]], now: float, *, datagram: int) -> bool:
+    def _emit(
+        self, frames: list[tuple[_Slot, bytes, Context]], now: float, *, datagram: int, stored: bool | None = None
+    ) -> bool:
         """Sends frames one after the other, the turn with the last where it is due; all but number `datagram` are
-        charged later."""
+        charged later. `stored`: the last is a stored piece, which gives the turn or does not."""
         begins = max(now, self.free_at)
         sent_all = True
+        due = stored if stored is not None else self._options.answers and now >= self._turn_due
+        if due and stored is None and self._missed >= HAILED and frames[-1][2] != Context():  # no description
+            frames = [*frames, (frames[-1][0], hail_frame(), Context())]
         for place, (slot, laid, context) in enumerate(frames):
-            turn = place == len(frames) - 1 and self._options.answers and now >= self._turn_due
+            turn = place == len(frames) - 1 and due
             counted = Context(False, context.tag, context.frame, context.stamp, self._counter if self._keyed else 0)
             data = finish(laid, slot.number, turn, counted, self._options.seal)
             if self._keyed:
@@ -211,7 +295,7 @@ class RadioSending:
             if place != datagram:
                 self.extra_bytes += cost
             if turn:
-                begins += self._options.gap
+                begins += self._options.gap if stored is None else self._options.stored_gap
                 self._turns.append(_Turn(slot, Context(True, slot.tag, counter=counted.counter), slot.sent))
                 self._counts["turns"] += 1
                 self._missed += 1
@@ -246,20 +330,23 @@ class RadioSending:
 
     def _run(self) -> None:
         while not self._stop.wait(TICK_SECONDS):
-            now = self._clock.now()
-            self._hooks.on_tick(now)
-            frames: list[tuple[_Slot, bytes, Context]] = []
-            with self._lock:
-                if not self._port.is_open or now < self.free_at or now - self._last_sent < IDLE_SECONDS:
-                    continue
-                frames = self._announcements(now)
-                if not frames and self._options.answers and now >= self._turn_due and self._slots:
-                    slot = next(iter(self._slots.values()))
-                    frames = [(slot, turn_frame(slot.newest), Context(tag=slot.tag, frame=slot.newest))]
-                if frames:
-                    self._emit(frames, now, datagram=-1)
+            self.tick(self._clock.now())
+
+    def tick(self, now: float) -> None:
+        """What is due without blocks: descriptions, and the turn."""
+        self._hooks.on_tick(now)
+        frames: list[tuple[_Slot, bytes, Context]] = []
+        with self._lock:
+            if not self._port.is_open or now < self.free_at or now - self._last_sent < IDLE_SECONDS:
+                return
+            frames = self._announcements(now)
+            if not frames and self._options.answers and now >= self._turn_due and self._slots:
+                slot = next(iter(self._slots.values()))
+                frames = [(slot, turn_frame(slot.newest), Context(tag=slot.tag, frame=slot.newest))]
             if frames:
-                self.on_sent()
+                self._emit(frames, now, datagram=-1)
+        if frames:
+            self.on_sent()
 
     # -- in -----------------------------------------------------------------------------------------------------------
 
@@ -278,15 +365,22 @@ class RadioSending:
             self._counts["words"] += 1
             self._missed = 0
             slot = turn.slot
+            if self._options.gap:  # the other end has spoken: the rest of its time is ours
+                self.free_at = min(self.free_at, now + self._options.air.turnaround)
+            for one in self._slots.values():
+                one.store.resume(now)
             if word.kind == QUERY:
                 wait = ANNOUNCE_SECONDS[0] / 2
                 slot.due = max(now, slot.announced + wait)
                 return
             self._turn_due = min(self._turn_due, now + self._options.turn_seconds)
+            if word.kind == MISSING and not slot.store.heard(word.frame, word.before, word.fresh):
+                self._counts["words_refused"] += 1
             if word.kind == ACK:
                 heard = self._acknowledged(turn, word)
             elif word.request is not None:
                 request = self._asked_for(slot, word, now)
+        self.on_sent()
         if heard is not None:
             self.on_heard(*heard)
         if request is not None:
@@ -297,6 +391,8 @@ class RadioSending:
         for turn in reversed(self._turns):
             query = word.kind == QUERY
             context = Context(True) if query else turn.context
+            if word.kind == MISSING:
+                context = replace(context, frame=turn.slot.store.session)
             if turn.slot.number == word.slot and self._options.seal.holds(data, context):
                 if not query:
                     self._turns.remove(turn)  # answered once
@@ -362,6 +458,10 @@ class RadioSender(LinkSender):
         assert isinstance(self._inner, RadioSending)
         self._radio = self._inner
         self._radio.on_heard, self._radio.on_sent = self._heard, self._hold
+        self._policies = scheduler.policies
+        self._meaning: OrderedDict[tuple[str, int], list[BlockLike]] = OrderedDict()
+        if options.answers:
+            scheduler.background = self._radio
 
     def _allowed(self, budget: float | None) -> float | None:
         allowed = self._options.air.allowed
@@ -393,12 +493,41 @@ class RadioSender(LinkSender):
         frames = frames if wanted <= 0.0 else min(wanted, frames)
         return Advice(frames, max(1, min(most, int(rate / (copies * frames)) - around)))
 
+    def submit(
+        self, camera: str, frame: int, stamp_ns: int, blocks: Sequence[BlockLike], *, asked: bool = False
+    ) -> int:
+        """Queues blocks (`Pacer.submit`); pictures that somebody asked for are stored until the receiver has them, with
+        what gives them a meaning."""
+        live = [block for block in blocks if not self._stores(block, asked)]
+        taken = self.pacer.submit(camera, frame, stamp_ns, live, asked=asked) if live else 0
+        if not asked or not self._options.answers:
+            return taken
+        with self._lock:
+            if live and live[0].index == 0:
+                self._meaning[camera, frame] = live
+                while len(self._meaning) > _ASKED_MEANING:
+                    self._meaning.popitem(last=False)
+            meaning = self._meaning.get((camera, frame), [])
+        for block in blocks:
+            if self._stores(block, asked):
+                begins = bool(meaning) and block.index == meaning[-1].index + 1
+                taken += self._radio.store(camera, frame, stamp_ns, [*meaning, block] if begins else [block])
+        self._hold()
+        return taken
+
+    def _stores(self, block: BlockLike, asked: bool) -> bool:
+        """Whether a block waits in the store."""
+        known = block.index < len(self._policies)
+        return asked and self._options.answers and known and self._policies[block.index].stored
+
     def send(self, datagram: Datagram) -> bool:
         wait = self._radio.free_at - self._clock.now()
-        if self._options.gap and wait > 0.0:  # a turn was given while this datagram was made
+        waits = wait > 0.0 and not isinstance(self._clock, ManualClock)
+        if self._options.gap and waits:  # a turn was given while this datagram was made
             time.sleep(wait)
-        with self._lock:
-            self._control.sent(datagram, 0, self._clock.wall(), self._clock.now())
+        if datagram.blocks:
+            with self._lock:
+                self._control.sent(datagram, 0, self._clock.wall(), self._clock.now())
         sent = self._radio.send(datagram)
         self._hold()
         return sent

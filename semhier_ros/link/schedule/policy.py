@@ -16,12 +16,14 @@ class LevelPolicy:
     `repeats`: further copies of each block besides the first (0 to 8).
     `priority`: the transport's priority, 1 (REAL_TIME) to 7 (BACKGROUND).
     `superseded`: whether the same block of a newer frame drops this one while none of it has left.
+    `stored`: whether it is kept and sent again until acknowledged when somebody asked for it, by a transport that can.
     """
 
     lifespan: float
     repeats: int = 0
     priority: int = 5
     superseded: bool = True
+    stored: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 < self.lifespan <= 3600.0:
@@ -63,7 +65,7 @@ def default_policies(
         elif index < semantic_blocks:
             policies.append(LevelPolicy(semantic_lifespan, 0, priority))
         else:
-            policies.append(LevelPolicy(picture_lifespan, 0, max(priority, 5)))
+            policies.append(LevelPolicy(picture_lifespan, 0, max(priority, 5), stored=True))
     return tuple(policies)
 
 

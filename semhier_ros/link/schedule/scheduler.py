@@ -36,6 +36,15 @@ class BlockLike(Protocol):
     def data(self) -> bytes: ...
 
 
+class Background(Protocol):
+    """What leaves where no block may: `ready(now)` says when and how many wire bytes, None for nothing; `take(now)`
+    gives it, or None after all."""
+
+    def ready(self, now: float) -> tuple[float, int] | None: ...
+
+    def take(self, now: float) -> Datagram | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class SchedulerLimits:
     """Memory bounds: `units` (blocks waiting, 1 to 100000) and `bytes` (1 to 2**30) per camera, and `cameras` (1 to
@@ -97,6 +106,7 @@ class Scheduler:
         self._choice_changes = -1
         self._bucket = TokenBucket(self._rate, self._packer.depth)
         self._held = float("-inf")
+        self.background: Background | None = None
         self._used = RollingSum()
         self._datagrams = 0
         self._wire_bytes = 0
@@ -218,6 +228,9 @@ class Scheduler:
         """When `pop` should be called next (not before `now`), None while nothing waits."""
         units, size, wake = self._select(now)
         if not units:
+            offer = None if self.background is None else self.background.ready(now)
+            if offer is not None:
+                wake = min(wake, max(offer[0], self._held, self._bucket.ready_at(offer[1], now)))
             return None if wake == NEVER else wake
         ready = max(self._bucket.ready_at(size, now), self._held)
         return min(ready, max(wake, self._held))  # a repeat that falls due meanwhile goes first
@@ -229,7 +242,9 @@ class Scheduler:
             return None
         while True:
             units, size, _ = self._select(now)
-            if not units or self._bucket.ready_at(size, now) > now:
+            if not units:
+                return self._idle(now)
+            if self._bucket.ready_at(size, now) > now:
                 return None
             try:
                 payload = self._packer.payload(units)
@@ -240,8 +255,9 @@ class Scheduler:
             return self._depart(units, payload, now)
 
     def hold(self, until: float) -> None:
-        """Nothing leaves before the clock says `until`: the air is taken, or the other side has its turn."""
-        self._held = max(self._held, until)
+        """Nothing leaves before the clock says `until`: the air is taken, or the other side has its turn. Holds until
+        the next call."""
+        self._held = until
 
     def charge(self, wire_bytes: int, now: float) -> None:
         """Takes from the budget what the transport sent besides datagrams (wire bytes)."""
@@ -294,6 +310,19 @@ class Scheduler:
         policies = self.policies
         self._choice_until = min([unit.submitted + policies[unit.index].lifespan for unit in units])
         return choice
+
+    def _idle(self, now: float) -> Datagram | None:
+        """What leaves where no block may."""
+        offer = None if self.background is None else self.background.ready(now)
+        if self.background is None or offer is None or offer[0] > now or self._bucket.ready_at(offer[1], now) > now:
+            return None
+        datagram = self.background.take(now)
+        if datagram is not None:
+            self._bucket.spend(datagram.wire_bytes, now)
+            self._used.add(datagram.wire_bytes, now)
+            self._datagrams += 1
+            self._wire_bytes += datagram.wire_bytes
+        return datagram
 
     def _depart(self, units: list[Unit], payload: bytes, now: float) -> Datagram:
         first = units[0]

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from semhier_ros.link.transport import waited
 from semhier_ros.link.zenoh.config import ZenohOptions, opening_trouble, zenoh_module
 
 _TICK = 0.05
@@ -107,10 +108,7 @@ class ZenohEnd:
 
     def wait_connected(self, timeout: float) -> bool:
         """Waits up to `timeout` seconds for a peer; whether there is one. For tests and tools, not for nodes."""
-        end = time.monotonic() + timeout
-        while not self.connected and time.monotonic() < end:
-            time.sleep(0.01)
-        return self.connected
+        return waited(lambda: self.connected, timeout)
 
     def close(self) -> None:
         """Ends the session and its thread; a second call does nothing."""
