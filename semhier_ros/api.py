@@ -154,13 +154,19 @@ class Codec:
         self.model.check(options)
         if options.memory is not None:
             options.memory.begin(frame, stamp_ns)
-        yield from self.bounded(self.model.encode(image, count, options), frame, most)
+        yield from self.bounded(self.model.encode(image, count, options), frame, most, options.beyond)
 
-    def bounded(self, made: Iterator[bytes], frame: int, max_bytes: int | None) -> Iterator[Block]:
+    def bounded(
+        self, made: Iterator[bytes], frame: int, max_bytes: int | None, beyond: bool = False
+    ) -> Iterator[Block]:
         """`made` (the bytes of blocks 0, 1, … of frame number `frame`) as Blocks, as far as `max_bytes` reaches; block
-        0 always. After a `Delta` come picture blocks."""
+        0 always, and picture blocks where they may lie `beyond`. After a `Delta` come picture blocks."""
         total = index = 0
-        while not (index == self.semantic_blocks and max_bytes is not None and total >= max_bytes):
+        while True:
+            if index >= self.semantic_blocks:
+                max_bytes = None if beyond else max_bytes
+                if max_bytes is not None and index == self.semantic_blocks and total >= max_bytes:
+                    return
             data = next(made, None)
             total += 0 if data is None else len(data) + len(getattr(data, "motion", b""))
             if data is None or (index and max_bytes is not None and total > max_bytes):

@@ -163,6 +163,8 @@ class DecoderEnd(Generic[C]):
         self.info: StreamInfo | None = None
         self.codec: C | None = None
         self._decoder: FrameDecoder | None = None
+        self._still: FrameDecoder | None = None
+        self._still_of: tuple[int, int] | None = None
         self._assembler = PieceAssembler()
         self._frames: OrderedDict[int, _Known] = OrderedDict()
         self._anchor = (0, 0.0)
@@ -239,6 +241,7 @@ class DecoderEnd(Generic[C]):
         more = {"memory": True} if self._memory and not codec.whole_image else {}
         more |= {"pictures_later": True} if self._later else {}
         size = (info.width, info.height)
+        self._still, self._still_of = None, None
         self._decoder = codec.decoder(image_size=size, keep_frames=self._keep, follow=follow, **more)
         self._frames.clear()
 
@@ -295,8 +298,13 @@ class DecoderEnd(Generic[C]):
         the frame is; returns what they made known. The link vouches for their sender."""
         if self.info is None:
             return [output for block in blocks for output in self._wait_for_description((block, stamp_ns))]
-        self._note_stamp(blocks[0].frame, stamp_ns)
-        return [output for block in blocks for output in self._push(block, now)]
+        frame, codec = blocks[0].frame, self.codec
+        if blocks[0].index == 0 and codec is not None and self._still_of != (frame, stamp_ns):
+            size = (self.info.width, self.info.height)  # a decoder of its own: the stream's may be far ahead
+            self._still, self._still_of = codec.decoder(size, 1, follow=False), (frame, stamp_ns)
+        self._note_stamp(frame, stamp_ns)
+        decoder = self._still if self._still_of == (frame, stamp_ns) else None
+        return [output for block in blocks for output in self._push(block, now, decoder)]
 
     def damaged(self, error: Exception) -> None:
         """Counts a message that holds no block."""
@@ -312,10 +320,11 @@ class DecoderEnd(Generic[C]):
 
     def picture(self, frame: int) -> NDArray[np.uint8] | None:
         """The picture of a frame as far as it is known, None when it is no longer kept."""
-        if self._decoder is None:
+        decoder = self._decoder_of(frame)
+        if decoder is None:
             return None
         try:
-            picture = self._decoder.picture(frame)
+            picture = decoder.picture(frame)
         except (PacketError, ValueError) as error:
             self._problem("failed_pictures", f"picture of camera {self.camera}, frame {frame}: {error}")
             return None
@@ -354,7 +363,12 @@ class DecoderEnd(Generic[C]):
 
     def picture_request(self, frame: int) -> PictureRequest | None:
         """What `ReadingCodec.pictures` needs to make the picture of a frame, None when it is no longer kept."""
-        return None if self._decoder is None else self._decoder.picture_request(frame)
+        decoder = self._decoder_of(frame)
+        return None if decoder is None else decoder.picture_request(frame)
+
+    def _decoder_of(self, frame: int) -> FrameDecoder | None:
+        """What has read most of a frame."""
+        return self._still if self._still_of is not None and self._still_of[0] == frame else self._decoder
 
     @property
     def batches(self) -> bool:
@@ -380,17 +394,18 @@ class DecoderEnd(Generic[C]):
         decoder = self._decoder
         return None if decoder is None or not self._memory else decoder.acknowledgement
 
-    def _push(self, block: Block, now: float) -> list[Output]:
+    def _push(self, block: Block, now: float, decoder: FrameDecoder | None = None) -> list[Output]:
         self.counters["blocks"] += 1
         known = self._frames.get(block.frame)
         if self._tap is not None and known is not None:
             self._tap(self.camera, block, known.stamp_ns)
         info = self.info
-        if self._decoder is None or self.codec is None or info is None:
+        decoder = decoder or self._decoder
+        if decoder is None or self.codec is None or info is None:
             self.counters["unknown_model_blocks"] += 1
             return []
         try:
-            reading = self._decoder.push(block, None if known is None else known.stamp_ns)
+            reading = decoder.push(block, None if known is None else known.stamp_ns)
         except PacketError as error:
             known_tags = (self.codec.stream_tag, *((delta_tag(self.codec.stream_tag),) if self._memory else ()))
             kind = "damaged" if block.stream in known_tags else "other_stream"
@@ -445,6 +460,8 @@ class DecoderEnd(Generic[C]):
             known is None or known.stamp_ns != stamp_ns
         ):  # a new frame, or a restarted encoder that uses its number again
             known = _Known(stamp_ns)
+            if self._still_of is not None and self._still_of[0] == frame and self._still_of[1] != stamp_ns:
+                self._still, self._still_of = None, None
         self._frames[frame] = known
         while len(self._frames) > 2 * self._keep:
             self._frames.popitem(last=False)

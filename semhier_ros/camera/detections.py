@@ -71,6 +71,7 @@ class DetectionCodec(Protocol):
         detected: Detected | None,
         stamp_ns: int = ...,
         memory: SenderMemory | None = ...,
+        beyond: bool = ...,
     ) -> Iterator[Block]: ...
 
 
@@ -150,6 +151,7 @@ class DetectionMaker:
             max_bytes=max_bytes,
             motion=self._motion,
             detected=detected,
+            beyond=True,
             **with_memory(self.memory, stamp_ns),
         )
         return Opened(size, steps)

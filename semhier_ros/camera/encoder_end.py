@@ -73,7 +73,8 @@ class BlocksMaker(Protocol):
     def semantic_blocks(self) -> int: ...
 
     def open(self, source: Any, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
-        """Begins frame number `frame`, of `stamp_ns`. `max_bytes`: what all its blocks may take, None for no bound.
+        """Begins frame number `frame`, of `stamp_ns`. `max_bytes`: what its semantic blocks may take, None for no
+        bound; picture blocks are made only if somebody wants them.
 
         What it raises costs this frame only. Called once for each frame that is sent, in order.
         """
@@ -117,6 +118,7 @@ class PictureCodec(Protocol):
         flow: PictureFlow | None = None,
         stamp_ns: int = ...,
         memory: SenderMemory | None = ...,
+        beyond: bool = ...,
     ) -> Iterator[Block]: ...
 
 
@@ -145,7 +147,9 @@ class PictureMaker:
         more = with_memory(self.memory, stamp_ns)
         if self._flow is not None:
             more["flow"] = self._flow.of(stamp_ns)
-        steps = self._codec.encode_stepwise(rgb, frame=frame, max_bytes=max_bytes, motion=self._motion, **more)
+        steps = self._codec.encode_stepwise(
+            rgb, frame=frame, max_bytes=max_bytes, motion=self._motion, beyond=True, **more
+        )
         return Opened((rgb.shape[1], rgb.shape[0]), steps)
 
     def watch(self, source: Any, stamp_ns: int) -> None:

@@ -118,7 +118,8 @@ class EncodeOptions:
     nothing moves); `Codec.motion` makes one. flow: what is known of how camera and objects move in this picture (None:
     nothing), of which block 0 then says something; `Codec.flow` makes what measures it. detected: what was found in the
     picture already, so that no detector runs. memory: what the camera's receiver is known to remember (None: nothing,
-    every frame stands alone); `Codec.memory` makes one.
+    every frame stands alone); `Codec.memory` makes one. beyond: `max_bytes` bounds the semantic blocks alone, and
+    picture blocks follow for whoever goes on: a sender that makes them when somebody asks.
     """
 
     blocks: int | None = None
@@ -129,6 +130,7 @@ class EncodeOptions:
     flow: PictureFlow | None = None
     detected: Detected | None = None
     memory: SenderMemory | None = None
+    beyond: bool = False
 
 
 class EncodeChanges(TypedDict, total=False):
@@ -142,6 +144,7 @@ class EncodeChanges(TypedDict, total=False):
     flow: PictureFlow | None
     detected: Detected | None
     memory: SenderMemory | None
+    beyond: bool
 
 
 class PictureRequest(NamedTuple):
