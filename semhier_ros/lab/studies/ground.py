@@ -2,7 +2,8 @@
 
 Objects of known size stand on a plane at known places; a real camera model shows what boxes they fill. These boxes are
 located as they are (exact), after the model's own quantiser (as sent), as read after each semantic block (with the
-features of objects that the detector found in a video), and with the detector's own error as it was measured on labels
+features of objects that the detector found in a video, of those whose boxes sit in the quantiser's cell as the drawn
+ones do), and with the detector's own error as it was measured on labels
 before all that (received). Range errors are those of the side that we see; ellipses
 are asked whether they hold the object's middle.
 """
@@ -34,7 +35,7 @@ from semhier_ros.lab.options import load_codec
 from semhier_ros.lab.results import Table, record
 from semhier_ros.lab.studies.box_errors import corners
 from semhier_ros.lab.studies.ground_pictures import draw
-from semhier_ros.scene.layout import restore_boxes
+from semhier_ros.scene.layout import SceneLayout, quantise_boxes, restore_boxes
 from semhier_ros.scene.objects import Objects, code_objects, find_objects
 
 Floats = NDArray[np.float64]
@@ -44,7 +45,7 @@ KINDS = ("person", "car", "bicycle", "van")
 ROUND = ("person",)
 DISTANCES = (10.0, 20.0, 30.0)
 ASIDE = math.radians(25.0)
-FRAMES = range(100, 240, 20)
+FRAMES = range(10, 240, 5)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,24 @@ def donors(codec: Codec) -> Objects:
     return Objects(*(np.concatenate([getattr(one, name) for one in found]) for name in Objects.__dataclass_fields__))
 
 
-def received(codec: Codec, boxes: Floats, lent: Objects, rng: np.random.Generator) -> list[Floats]:
+def remainders(layout: SceneLayout, cells: NDArray[np.int32], boxes: Floats) -> Floats:
+    """What quantising takes from boxes n,4 (cx, cy, w, h in cells) found at `cells`: n,4, in steps, -0.5 to 0.5."""
+    sizes, offsets = quantise_boxes(layout, cells, boxes.astype(np.float32))
+    kept = restore_boxes(layout, cells, sizes, offsets)
+    moved = (boxes[:, :2] - kept[:, :2]) / (kept[:, 2:] * layout.offset_step)
+    grown = np.log(boxes[:, 2:] / kept[:, 2:]) / layout.size_step
+    return np.clip(np.concatenate([moved, grown], axis=1), -0.5, 0.5)
+
+
+def sit_alike(layout: SceneLayout, cells: NDArray[np.int32], boxes: Floats, lent: Objects) -> NDArray[np.intp]:
+    """For each drawn box, the detected object whose own box sits most alike in its cell of the quantiser: features of
+    another would say where that other one sits."""
+    theirs = remainders(layout, lent.cells, lent.boxes.astype(np.float64))
+    away = remainders(layout, cells.astype(np.int32), boxes)[:, None] - theirs[None]
+    return np.asarray((away**2).sum(axis=2).argmin(axis=1))
+
+
+def received(codec: Codec, boxes: Floats, lent: Objects) -> list[Floats]:
     """`boxes` n,4 (corners in pixels of LENS's picture) as they are sent, then as they are read after each semantic
     block."""
     model: Any = codec.model
@@ -103,7 +121,7 @@ def received(codec: Codec, boxes: Floats, lent: Objects, rng: np.random.Generato
         at = np.floor(centred[rows, :2]).astype(np.int32)
         cell = np.clip(at[:, 1], 0, layout.rows - 1) * layout.columns + np.clip(at[:, 0], 0, layout.columns - 1)
         order = np.argsort(cell, kind="stable")
-        chosen = rng.integers(0, len(lent), len(rows))
+        chosen = sit_alike(layout, cell[order], centred[rows][order], lent)
         objects = Objects(
             cell[order].astype(np.int32),
             centred[rows][order].astype(np.float32),
@@ -227,7 +245,7 @@ def run(options: argparse.Namespace) -> int:
         boxes = np.array([one.box for one in truth])
         spoilt = spoil(boxes, error, rng)
         systems: list[tuple[str, Floats, int, BoxError]] = [("exact", boxes, 0, BoxError())]
-        quantised, both = received(codec, boxes, lent, rng), received(codec, spoilt, lent, rng)
+        quantised, both = received(codec, boxes, lent), received(codec, spoilt, lent)
         systems.append(("quantised, as sent", quantised[0], 0, BoxError(error.size_step, error.offset_step)))
         systems += [(f"quantised, read after {name}", quantised[1 + at], at, bare) for at, name in enumerate(names)]
         systems += [(f"received, read after {name}", both[1 + at], at, error) for at, name in enumerate(names)]
