@@ -10,6 +10,7 @@ import argparse
 import sys
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,30 @@ def with_stamp(cdr: bytes, stamp_ns: int) -> bytes:
     stamp = ns_to_time(stamp_ns)
     patch = stamp.sec.to_bytes(4, order, signed=True) + stamp.nanosec.to_bytes(4, order)
     return bytes(cdr[:4]) + patch + bytes(cdr[12:])
+
+
+def stamp_of(cdr: bytes) -> bytes:
+    """The stamp of a serialised message whose type begins with a std_msgs/Header, as its bytes."""
+    return bytes(cdr[:2] + cdr[4:12])
+
+
+class NewStamps:
+    """Stamps for messages that are played again: those that had the same stamp get the same one, so that an image and
+    its CameraInfo stay a pair."""
+
+    def __init__(self, kept: int = 256) -> None:
+        self._kept = kept
+        self._given: OrderedDict[bytes, int] = OrderedDict()
+
+    def of(self, cdr: bytes, now_ns: int) -> int:
+        """The new stamp in ns: `now_ns`, or what another message of its old stamp got a moment ago."""
+        old = stamp_of(cdr)
+        given = self._given.get(old)
+        if given is None or abs(now_ns - given) > SECOND:
+            given = self._given[old] = now_ns
+            if len(self._given) > self._kept:
+                self._given.popitem(last=False)
+        return given
 
 
 class Timing:
@@ -155,14 +180,14 @@ class PlayerNode(ManagedNode):
         if self._stopping.wait(self.values.delay_seconds):
             return
         start = time.monotonic()
-        timing = Timing()
+        timing, stamps = Timing(), NewStamps()
         for offset, topic, bag_time, cdr in self._messages():
             if not self._wait_until(start + offset, bag_time):
                 return
             if timing.passed(time.monotonic() - start - offset):
                 self.warn("late", f"behind the bag's timing by {timing.worst * 1e3:.0f} ms: this machine is too busy")
             if self.values.stamps == "now":
-                cdr = with_stamp(cdr, self.now_ns())
+                cdr = with_stamp(cdr, stamps.of(cdr, self.now_ns()))
             if self.values.clock:
                 self._clock_publisher.publish(Clock(clock=ns_to_time(bag_time)))
             self._image_publishers[topic].publish(cdr)

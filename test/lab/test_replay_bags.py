@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -14,7 +15,7 @@ from replay_footage import START, write_street
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from semhier_ros.cli import main
-from semhier_ros.lab.footage.bags import open_bag
+from semhier_ros.lab.footage.bags import image_key, open_bag
 from semhier_ros.lab.footage.messages import BagError, message_store
 
 STEP = 100_000_000
@@ -217,6 +218,29 @@ def test_what_is_no_bag_says_so(tmp_path: Path) -> None:
         open_bag(tmp_path / "x.bag")
     with pytest.raises(BagError, match="no such bag"):
         open_bag(tmp_path / "missing")
+
+
+def test_numbered_pictures_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    """shot1 … shot12, as video tools name them."""
+    (tmp_path / "pictures").mkdir()
+    for number in range(1, 13):
+        cv2.imwrite(str(tmp_path / "pictures" / f"shot{number}.png"), np.full((40, 60, 3), 20 * number, np.uint8))
+    command = ["bag", "from-images", str(tmp_path / "pictures"), "--fps", "4", "--encoding", "png"]
+    assert main([*command, "--out", str(tmp_path / "bag")]) == 0
+    made = open_bag(tmp_path / "bag").cameras[0]
+    assert [round(made.image(number).mean() / 20) for number in range(12)] == list(range(1, 13))
+
+
+@pytest.mark.parametrize(
+    "change", [{"encoding": "bgr8"}, {"height": 8, "width": 4}, {"step": 12, "width": 4}, {"is_bigendian": 1}]
+)
+def test_the_same_bytes_that_are_read_otherwise_are_another_picture(change: dict[str, Any]) -> None:
+    """A bag whose wrong encoding was put right must not get what was computed of the wrong one."""
+    fields = {"encoding": "rgb8", "height": 4, "width": 8, "step": 24, "is_bigendian": 0}
+    data = np.arange(96, dtype=np.uint8)
+    one = SimpleNamespace(header="first", data=data, **fields)
+    assert image_key(SimpleNamespace(header="played again", data=data.copy(), **fields)) == image_key(one)
+    assert image_key(SimpleNamespace(header="first", data=data, **(fields | change))) != image_key(one)
 
 
 def test_bag_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
