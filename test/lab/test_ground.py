@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -75,3 +77,14 @@ def test_the_study_writes_its_figures(tmp_path: Path) -> None:
     for distance in ("10", "20", "30"):
         assert 0.5 < figures[f"{distance} m, received, read after level_0"]["inside"] <= 1
     assert written["tables"][0]["name"] == "metres"
+
+
+def test_the_pictures_of_the_page_are_drawn_and_each_is_shown(tmp_path: Path) -> None:
+    assert main(["measure", "ground", "--draw", str(tmp_path)]) == 0
+    page = (Path(__file__).parents[2] / "docs" / "planners.md").read_text(encoding="utf-8")
+    drawn = sorted(path.name for path in tmp_path.iterdir())
+    assert drawn == sorted(set(re.findall(r"images/(planners_\w+\.png)", page)))
+    for path in tmp_path.iterdir():
+        picture = cv2.imread(str(path))
+        assert picture.std() > 5, "something is drawn"
+        assert path.stat().st_size < 200_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import random
 from typing import Any
 
@@ -20,11 +21,13 @@ PACKAGES = (
     "builtin_interfaces", "std_msgs", "geometry_msgs", "sensor_msgs", "visualization_msgs", "diagnostic_msgs",
     "semhier_ros",
 )  # fmt: skip
+ELSEWHERE = ("vision_msgs", "autoware_perception_msgs", "foxglove_msgs", "tf2_msgs")
+"""Packages that no registry ships, where they are installed."""
 
 
 def every_class() -> list[Any]:
     found = []
-    for package in PACKAGES:
+    for package in (*PACKAGES, *(name for name in ELSEWHERE if importlib.util.find_spec(name) is not None)):
         module = importlib.import_module(f"{package}.msg")
         found += [value for value in vars(module).values() if hasattr(value, "get_fields_and_field_types")]
     return [kind for kind in found if "wstring" not in str(kind.get_fields_and_field_types())]
