@@ -18,7 +18,8 @@ from semhier_ros.ground.locate import Located
 
 PERSON, VEHICLE, ANYTHING = "a-u-G", "a-u-G-E-V", "a-u-G"
 """Types: an atom (a) of unknown affiliation (u) on the ground (G), equipment, vehicle (E-V)."""
-NO_VEHICLES = frozenset(
+NO_VEHICLES = frozenset({"person", "pedestrian", "people", "rider", "animal", "dog", "cat", "horse", "cow", "sheep"})
+VEHICLES = frozenset(
     {"vehicle", "car", "suv", "taxi", "van", "minivan", "pickup", "ambulance", "policecar", "truck", "bus", "minibus",
      "trailer", "train", "bicycle", "motorcycle", "motorbike", "scooter", "rickshaw", "heavy"}
 )  # fmt: skip
