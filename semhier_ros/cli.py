@@ -50,6 +50,7 @@ STUDIES = {
     "beside": "a detector of others on the same labelled scenes, by the same measure",
     "box_errors": "how wrong received boxes are at each side, after each prefix, on labelled scenes",
     "classification": "whole images: accuracy, divergence, pictures of every prefix, beside others",
+    "deltas": "bytes by what they say, and time, of frames that refer to what the receiver remembers, on videos",
     "detection": "AP50 of every prefix at every level, on labelled scenes",
     "exactness": "whether what one arithmetic encodes another decodes to the very same symbols",
     "frames": "damaged and forged compact frames that a receiver takes, by transport and proof",

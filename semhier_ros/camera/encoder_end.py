@@ -42,6 +42,8 @@ ASKED_FRAMES = 4
 PICTURE_PATIENCE = 10.0
 """Seconds after which a frame's picture is made although the next frame waits: a busy machine would never make one."""
 FRAMES = 0x10000
+UNSEEN = 6
+"""Pictures whose motion is still to be measured, at most; beyond it the oldest goes unmeasured."""
 STAMP_SECONDS = 3.0
 """A clock that steps by more, or runs so much faster or slower than ours, is told at once with a new description: of a
 stamp only the bits of the last 18 minutes travel with packets. Half of what a `DecoderEnd` allows."""
@@ -138,12 +140,16 @@ class PictureMaker:
     ) -> None:
         self.memory = memory
         self._flow = codec.flow() if measure else None
+        self._unseen: deque[tuple[Any, int]] = deque(maxlen=UNSEEN)
+        self._seen: tuple[Any, NDArray[np.uint8]] | None = None
         self._codec, self._motion, self._to_rgb = codec, codec.motion(), to_rgb
         self.name, self.stream_hash, self.model_hash = codec.name, codec.stream_hash, codec.model_hash
         self.block_names, self.semantic_blocks = tuple(codec.block_names), codec.semantic_blocks
 
     def open(self, source: Any, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
-        rgb = self._to_rgb(source)
+        self.look()
+        seen, self._seen = self._seen, None
+        rgb = seen[1] if seen is not None and seen[0] is source else self._to_rgb(source)
         more = with_memory(self.memory, stamp_ns)
         if self._flow is not None:
             more["flow"] = self._flow.of(stamp_ns)
@@ -153,11 +159,24 @@ class PictureMaker:
         return Opened((rgb.shape[1], rgb.shape[0]), steps)
 
     def watch(self, source: Any, stamp_ns: int) -> None:
-        """Measures how camera and objects move, in every picture of the camera. One that cannot be read is passed over:
-        `open` says what is wrong with it."""
+        """Takes note of a picture of the camera, each of which is to be looked at; from any thread, at once."""
         if self._flow is not None:
+            self._unseen.append((source, stamp_ns))
+
+    @property
+    def behind(self) -> bool:
+        """Whether pictures are noted that nobody has looked at."""
+        return bool(self._unseen)
+
+    def look(self) -> None:
+        """Measures how camera and objects move in the pictures that were noted, each converted once. One that cannot be
+        read is passed over: `open` says what is wrong with it."""
+        while self._flow is not None and self._unseen:
+            source, stamp_ns = self._unseen.popleft()
             with suppress(Exception):
-                self._flow.watch(self._to_rgb(source), stamp_ns)
+                rgb = self._to_rgb(source)
+                self._seen = (source, rgb)
+                self._flow.watch(rgb, stamp_ns)
 
 
 def with_memory(memory: SenderMemory | None, stamp_ns: int) -> dict[str, Any]:
@@ -194,7 +213,8 @@ class _Waiting(NamedTuple):
 
 class Job:
     """One thing to be made: `kind` is "meaning" (a new frame's semantic blocks), "picture" (one more block of the frame
-    in the making) or "asked" (blocks of an older frame). `run` makes `blocks`; it may raise whatever a maker raises.
+    in the making), "asked" (blocks of an older frame) or "watch" (no block: the motion in pictures that were not looked
+    at). `run` makes `blocks`; it may raise whatever a maker raises.
 
     `first`: whether the picture's networks run in it. `begun`: when it was handed out (s). `tag`: that of deltas, one
     of which is all the meaning of its frame.
@@ -210,14 +230,17 @@ class Job:
         waiting: _Waiting | None = None,
         first: bool = False,
         tag: int | None = None,
+        look: Callable[[], None] | None = None,
     ) -> None:
-        self.kind, self.frame, self.begun, self.first = kind, frame, begun, first
+        self.kind, self.frame, self.begun, self.first, self._look = kind, frame, begun, first, look
         self._count, self._opens, self.waiting, self._tag = count, opens, waiting, tag
         self.blocks: list[Block] = []
         self.size = (0, 0)
 
     def run(self) -> None:
         """Makes the blocks."""
+        if self._look is not None:
+            self._look()
         if self._opens is not None:
             opened = self._opens()
             self.size, self.frame.steps = opened.size, opened.blocks
@@ -335,7 +358,7 @@ class EncoderEnd:
         To be asked while no job runs.
         """
         with self._lock:
-            if self._current is not None or self._asked:
+            if self._current is not None or self._asked or getattr(self.maker, "behind", False):
                 return now
             return max(now, self._limit.due) if self._waiting else None
 
@@ -343,6 +366,8 @@ class EncoderEnd:
         """The next thing to make, None when there is none at `now`."""
         with self._lock:
             job = self._go_on(now) or self._answer(now)
+            if job is None and (not self._waiting or self._limit.waits(now)) and getattr(self.maker, "behind", False):
+                job = Job("watch", KeptFrame(-1, 0, [], None), 0, now, look=getattr(self.maker, "look"))  # noqa: B009
             if job is not None or not self._waiting or self._limit.waits(now):
                 return job
             waiting = self._waiting.popleft()
@@ -364,6 +389,8 @@ class EncoderEnd:
         frame = job.frame
         if job.kind == "meaning":
             self._finish_meaning(job, now)
+            return
+        if job.kind == "watch":
             return
         with self._lock:
             frame.blocks += job.blocks

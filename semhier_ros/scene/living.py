@@ -269,7 +269,7 @@ class LivingScene:
             return Scene(stamp_ns, self._now_ns, (), (0.0, 0.0))
         told = self._bank.forecast(age)
         chances = self._chances(overlap_chance(told))
-        width, height = self._size
+        width, height = map(float, self._size)
         objects = []
         for row in np.flatnonzero(chances >= LEAST_SHOWN).tolist():
             item, chance = self._objects[row], float(chances[row])

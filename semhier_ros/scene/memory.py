@@ -17,6 +17,7 @@ reference ended with.
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, localcontext
@@ -243,7 +244,7 @@ class _Writer:
     """Puts symbols into a block, and hands back what was put."""
 
     def __init__(self) -> None:
-        self.coder = BlockEncoder()
+        self.coder, self.part = BlockEncoder(), ""
 
     def code(self, tables: Tables, rows: NDArray | int, values: NDArray | None, count: int | None = None) -> Numbers:
         assert values is not None
@@ -255,17 +256,33 @@ class _Parser:
     """Gets symbols out of a block."""
 
     def __init__(self, data: bytes) -> None:
-        self.coder = BlockDecoder(data, exact=True)
+        self.coder, self.part = BlockDecoder(data, exact=True), ""
 
     def code(self, tables: Tables, rows: NDArray | int, values: NDArray | None, count: int | None = None) -> Numbers:
         return self.coder.get(tables, rows, count).astype(np.int64)
+
+
+class _Weigher:
+    """Weighs the symbols of a delta: `bits` is their ideal cost by the part of the delta that they stand in."""
+
+    def __init__(self) -> None:
+        self.bits: Counter[str] = Counter()
+        self.part = ""
+
+    def code(self, tables: Tables, rows: NDArray | int, values: NDArray | None, count: int | None = None) -> Numbers:
+        assert values is not None
+        self.bits[self.part] += tables.cost_bits(values, rows)
+        return np.asarray(values, np.int64)
+
+
+_Coder = _Writer | _Parser | _Weigher
 
 
 @dataclass
 class _Walk:
     """One way through a delta's symbols, the same for writing and for reading; flags learn as they go by."""
 
-    io: _Writer | _Parser
+    io: _Coder
     flags: tuple[int, ...]
     seen: list[tuple[int, int]] = field(default_factory=list)
 
@@ -389,6 +406,12 @@ class DeltaCodec:
         state, _ = self._pass(writer, lambda distance, check: reference, delta, frame, stamp_ns)
         return writer.coder.finish(), state
 
+    def costs(self, reference: SceneState, delta: Delta, frame: int, stamp_ns: int) -> dict[str, float]:
+        """Ideal bits of what a delta says, by what that is."""
+        weigher = _Weigher()
+        self._pass(weigher, lambda distance, check: reference, delta, frame, stamp_ns)
+        return dict(weigher.bits)
+
     def decode(
         self, data: bytes, find: Callable[[int, int], SceneState | None], frame: int, stamp_ns: int
     ) -> SceneState:
@@ -402,15 +425,42 @@ class DeltaCodec:
         parser.coder.finish()
         return state
 
+    def restamped(
+        self,
+        data: bytes,
+        find: Callable[[int, int], tuple[SceneState, SceneState] | None],
+        frame: int,
+        stamp_ns: int,
+        later_ns: int,
+    ) -> tuple[bytes, tuple[SceneState, SceneState]]:
+        """A delta of `stamp_ns` as it would have been had all stamps been `later_ns` later, and the states after both.
+
+        find: as of `decode`, but gives the state and its twin of later stamps. Errors as of `decode`.
+        """
+        found: list[tuple[SceneState, SceneState]] = []
+
+        def first(number: int, check: int) -> SceneState | None:
+            pair = find(number, check)
+            found.extend([] if pair is None else [pair])
+            return None if pair is None else pair[0]
+
+        parser = _Parser(data)
+        state, said = self._pass(parser, first, None, frame, stamp_ns)
+        parser.coder.finish()
+        said.check = found[0][1].check
+        made, twin = self.encode(found[0][1], said, frame, stamp_ns + later_ns)
+        return made, (state, twin)
+
     def _pass(
         self,
-        io: _Writer | _Parser,
+        io: _Coder,
         find: Callable[[int, int], SceneState | None],
         said: Delta | None,
         frame: int,
         stamp_ns: int,
     ) -> tuple[SceneState, Delta]:
         tables = fixed_tables()
+        io.part = "reference"
         head = None if said is None else np.array([said.distance - 1])
         distance = int(io.code(tables["distance"], 0, head)[0]) + 1
         check = int(io.code(tables["check"], 0, None if said is None else np.array([said.check]))[0])
@@ -422,12 +472,19 @@ class DeltaCodec:
             raise BlockError(f"delta: {elapsed} ms after its reference, 1 to {MOST_MS} expected")
         state = self.waiting(reference, stamp_ns)
         delta = Delta.nothing(reference, frame, len(state), self.levels)
+        delta.distance = distance
         walk = _Walk(io, reference.flags)
+        io.part = "picture's motion"
         self._camera(walk, reference, delta, said)
+        io.part = "what is touched"
         self._touched(walk, state, elapsed, delta, said)
+        io.part = "place and size"
         self._motion(walk, state, delta, said)
+        io.part = "scores"
         self._labels(walk, state, delta, said)
+        io.part = "new objects"
         self._births(walk, state, delta, said)
+        io.part = "names"
         self._names(io, state, delta, said)
         return self._after(state, delta, frame, stamp_ns, elapsed, walk), delta
 
@@ -514,7 +571,7 @@ class DeltaCodec:
             path=[np.zeros(count, np.int32), *(np.full(count, UNNAMED, np.int32) for _ in range(1, self.levels))],
         )  # fmt: skip
 
-    def _names(self, io: _Writer | _Parser, state: SceneState, delta: Delta, said: Delta | None) -> None:
+    def _names(self, io: _Coder, state: SceneState, delta: Delta, said: Delta | None) -> None:
         """The names of relabelled and of new objects, level by level."""
         if self.levels == 1:
             return

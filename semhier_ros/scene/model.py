@@ -140,15 +140,16 @@ class SceneModel:
         return np.asarray(placed, np.float64).reshape(-1, 4)
 
     @cached_property
-    def _deltas(self) -> DeltaCodec:
+    def deltas(self) -> DeltaCodec:
+        """What codes frames that refer to earlier ones."""
         return DeltaCodec(self.stream)
 
     def sender_memory(self, overlap: float | None = None, whole_every: float | None = None) -> SenderMemory:
         least, every = OVERLAP if overlap is None else overlap, WHOLE_EVERY if whole_every is None else whole_every
-        return SenderMemory(self._deltas, least, every)
+        return SenderMemory(self.deltas, least, every)
 
     def receiver_memory(self) -> ReceiverMemory:
-        return ReceiverMemory(self._deltas)
+        return ReceiverMemory(self.deltas)
 
     def check(self, options: EncodeOptions) -> None:
         if options.threshold is not None and not 0 < options.threshold < 1:

@@ -249,6 +249,7 @@ class SenderMemory:
         self._whole_ns: int | None = None
         self._wanted = False
         self._order = self._frame = self._stamp_ns = 0
+        self._said: _Plan | None = None
 
     # -- from the receiver --------------------------------------------------------------------------------------------
 
@@ -301,6 +302,7 @@ class SenderMemory:
         if not plan.choose(self.overlap, worth):
             return None
         data, state = plan.encode(max_bytes)
+        self._said = plan
         self._keep(plan.tracks_after(), state=state)
         return data
 
@@ -330,6 +332,10 @@ class SenderMemory:
             )
             while len(self._sent) > MOST_FRAMES:
                 self._sent.popitem(last=False)
+
+    def costs(self) -> dict[str, float]:
+        """Ideal bits of the last delta, by what they say: for those who measure."""
+        return {} if self._said is None else self._said.costs()
 
     def code(self) -> SceneCode:
         """The present frame as its receiver reads the delta: what its picture blocks are made with."""
@@ -504,6 +510,10 @@ class _Plan:
                 births.pop()
             elif worst is not None:
                 self._unsay(int(worst))
+
+    def costs(self) -> dict[str, float]:
+        """Ideal bits of what is said, by what that is."""
+        return self._codec.costs(self._reference, self._delta, self._frame, self._stamp_ns)
 
     def _unsay(self, row: int) -> None:
         delta = self._delta

@@ -17,6 +17,7 @@ pytest.importorskip("jinja2", reason="the report needs Jinja2: pip install -r re
 pytest.importorskip("matplotlib", reason="the report needs matplotlib: pip install -r requirements/report.txt")
 
 from semhier_ros.cli import main
+from semhier_ros.codec.packet import Packet
 from semhier_ros.lab.footage.bags import open_bag
 from semhier_ros.lab.footage.labels import LabelError, labelled_world
 from semhier_ros.lab.footage.messages import BagWriter, camera_messages, message_store
@@ -185,6 +186,60 @@ def test_a_bag_of_the_run_and_its_readings_again(place: Path, result: Result) ->
     first = {message.frame: [tuple(one.scores) for one in message.detections] for _, message in coarse}
     assert {message.frame: [tuple(one.scores) for one in message.detections] for message in again} == first
     assert main(["republish", str(place / "bag"), "--out", str(place / "none")]) == 2
+
+
+def test_a_bag_with_memory_is_whole_from_its_next_memoryless_frame_on(
+    place: Path, result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("semhier_ros.scene.remembering.LEAST_OBJECTS", 0)  # the footage shows few
+    monkeypatch.setattr("semhier_ros.scene.model.WHOLE_EVERY", 0.5)
+    bag, cut = place / "remembered", place / "cut"
+    more = ("--no-report", "--memory", "--max-rate", "12", "--write-bag", str(bag))
+    assert main(options(place, "m", *more)) == 0
+    store, whole = message_store(), result.reader.codec.stream_tag
+    kinds: dict[int, bool] = {}
+    with AnyReader([bag], default_typestore=store) as reader, BagWriter(cut) as shorter:
+        messages = [(c, at, reader.deserialize(raw, c.msgtype)) for c, at, raw in reader.messages()]
+        for connection, _, message in messages:
+            if connection.topic == "/camera/semhier/level_0":
+                kinds[message.frame] = Packet.parse(bytes(message.data)).blocks[0].stream == whole
+        numbers = sorted(kinds)
+        first = next(n for n in numbers if n > numbers[2] and not kinds[n])  # the cut bag begins with a delta
+        last = next(at for c, at, m in messages if c.topic == "/camera/semhier/level_0" and m.frame == first)
+        for connection, at, message in messages:
+            if at >= last or connection.topic == "/camera/semhier/info":
+                shorter.write(connection.topic, message, at)
+    assert not all(kinds.values())
+    sent = readings_of_bag(bag)
+    assert readings_of_bag(republished(bag, place / "m_again")) == sent
+    later = next(number for number in numbers if number > first and kinds[number])
+    wanted = {number: found for number, found in sent.items() if number >= later}
+    assert wanted
+    found = readings_of_bag(republished(cut, place / "m_cut"))
+    assert {number: one for number, one in found.items() if number >= later}.items() <= wanted.items()
+    assert later in found
+    assert not {number for number in numbers if first <= number < later} & found.keys()
+    gone = wanted.keys() - found.keys()  # until that frame was acknowledged, deltas refer to older ones
+    assert all(number <= later + 12 for number in gone)
+
+
+def republished(bag: Path, out: Path) -> Path:
+    assert main(["republish", str(bag), "--out", str(out)]) == 0
+    return out
+
+
+def readings_of_bag(bag: Path) -> dict[int, list[Any]]:
+    """The finest readings of a bag's frames: boxes, paths and scores."""
+    found: dict[int, list[Any]] = {}
+    store = message_store()
+    with AnyReader([bag], default_typestore=store) as reader:
+        for connection, _, raw in reader.messages():
+            if connection.topic == "/camera/detections/level_2":
+                message: Any = reader.deserialize(raw, connection.msgtype)
+                found[message.frame] = [
+                    (one.x_min, one.y_min, tuple(one.path), tuple(one.scores)) for one in message.detections
+                ]
+    return found
 
 
 @pytest.mark.skipif(importlib.util.find_spec("rerun") is None, reason="rerun-sdk (extra rerun) is not installed")

@@ -47,6 +47,15 @@ def test_ids_last_while_objects_cross_and_change_their_order() -> None:
     assert not seen[0] & seen[1]
 
 
+def test_a_box_that_is_cut_at_the_picture_s_edge_is_of_floats_as_messages_want_them() -> None:
+    scene = LivingScene((640, 480), Tree(PARENTS, NAMES))
+    for frame in range(4):
+        scene.follow(frame * STEP, reading(frame, detection(0, box(620 + frame, 460), 2)))
+    (item,) = scene.at(4 * STEP).objects
+    assert item.box[2:] == (640.0, 480.0)
+    assert all(type(value) is float for value in (*item.box, *item.velocity, *item.covariance, item.age, item.since))
+
+
 def swapped(first: Detection, second: Detection) -> tuple[Detection, Detection]:
     """The two in this order, numbered by their places as a frame numbers them."""
     from dataclasses import replace

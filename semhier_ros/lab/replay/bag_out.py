@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from semhier_ros.camera.drawing import colour_of, draw_boxes
-from semhier_ros.codec.packet import Block, Packet
+from semhier_ros.codec.packet import Block, Packet, delta_tag
 from semhier_ros.codec.reading import Detection
 from semhier_ros.lab.footage.messages import BagWriter, compressed_image, header_of, make_message, time_of
 from semhier_ros.lab.footage.video import at_most
@@ -133,12 +133,10 @@ class Messages:
             model_hash=codec.model_hash,
         )
 
-    def block(self, reader: Any, camera: Any, number: int, index: int, stamp_ns: int) -> Any:
+    def block(self, block: Block, stamp_ns: int) -> Any:
         """SemanticBlock of one block of a frame."""
-        data = reader.encoded(camera, number, whole=index >= reader.semantic_blocks).blocks[index]
-        packet = Packet.pack([Block(reader.codec.stream_tag, number & 0xFFFF, index, data)])
-        data = np.frombuffer(packet, np.uint8)
-        return self._make("semhier_ros/msg/SemanticBlock", stamp=time_of(stamp_ns), frame=number & 0xFFFF, data=data)
+        data = np.frombuffer(Packet.pack([block]), np.uint8)
+        return self._make("semhier_ros/msg/SemanticBlock", stamp=time_of(stamp_ns), frame=block.frame, data=data)
 
     def status(self, time_ns: int, values: dict[str, Any]) -> Any:
         """LinkStatus with these fields; those that a virtual run knows nothing of are empty."""
@@ -176,6 +174,61 @@ class Readings:
         yield f"{base}/annotations", partial(make.annotations, item.detections, stamp_ns)
 
 
+class _Blocks:
+    """The blocks of a run as a bag holds them: of frames that refer to earlier ones too, whose deltas name a state by a
+    check over its stamp, and so have to be told anew on the bag's clock."""
+
+    def __init__(self, reader: Any, cameras: Sequence[Any], offsets: Sequence[int], run: Any) -> None:
+        self._reader, self._cameras, self._run = reader, cameras, run
+        self._told: dict[tuple[int, int], bytes] = {}
+        for place, offset in enumerate(offsets) if run.deltas else ():
+            self._tell(place, offset)
+
+    def number(self, place: int, number: int) -> int:
+        """The number that a frame of the footage has in the stream."""
+        return int(self._run.numbers.get((place, number), number) if self._run.deltas else number) & 0xFFFF
+
+    def block(self, place: int, number: int, index: int) -> Block:
+        """One block of a frame of the footage."""
+        reader, name, frame = self._reader, (place, number), self.number(place, number)
+        tag = reader.codec.stream_tag
+        if name in self._told and index == 0:
+            return Block(delta_tag(tag), frame, 0, self._told[name])
+        data = self._run.parts.get((*name, index))
+        if data is None:
+            data = reader.encoded(self._cameras[place], number, whole=index >= reader.semantic_blocks).blocks[index]
+        return Block(tag, frame, index, data)
+
+    def size(self, place: int, number: int, prefix: int) -> int:
+        """Bytes of a frame's blocks 0..prefix."""
+        told = self._told.get((place, number))
+        first = 0 if told is None else self._reader.semantic_blocks
+        later = sum(len(self.block(place, number, index).data) for index in range(first, prefix + 1))
+        return later if told is None else len(told) + later
+
+    def _tell(self, place: int, offset: int) -> None:
+        """Goes through a camera's frames as they were sent, with both clocks."""
+        reader, camera, model = self._reader, self._cameras[place], self._reader.codec.model
+        deltas, states = model.deltas, {}  # type: dict[int, list[tuple[Any, Any]]]
+        for number in sorted(number for one, number in self._run.numbers if one == place):
+            frame, stamp = self.number(place, number), camera.times_ns[number]
+            data = self._run.deltas.get((place, number))
+            if data is None:
+                code, states[frame] = None, []
+                for prefix, part in enumerate(reader.encoded(camera, number).blocks[: reader.semantic_blocks]):
+                    code = model.decode(prefix, part, code)
+                    pair = [deltas.whole(code, prefix, frame, at) for at in (stamp, stamp + offset)]
+                    states[frame].append((pair[0], pair[1]))
+                continue
+            find = partial(_pair_of, states)
+            self._told[place, number], pair = deltas.restamped(data, find, frame, stamp, offset)
+            states[frame] = [pair]
+
+
+def _pair_of(states: dict[int, list[tuple[Any, Any]]], frame: int, check: int) -> tuple[Any, Any] | None:
+    return next((pair for pair in states.get(frame, ()) if pair[0].check == check), None)
+
+
 def write_bag(result: Result, path: Path) -> int:
     """Writes semhier's run (or else the first codec's) as a bag; returns the number of messages.
 
@@ -192,20 +245,22 @@ def write_bag(result: Result, path: Path) -> int:
         messages = Messages(bag.store, reader.codec.taxonomy)
         offsets = [camera.stamps_ns[0] - camera.times_ns[0] for camera in result.cameras]
         for camera, offset in zip(result.cameras, offsets, strict=True):
-            first_ns = offset + camera.times_ns[0]
-            add(first_ns, f"/{camera.name}/semhier/info", partial(messages.info, reader.codec, camera, first_ns))
+            for second in range(1 + (camera.times_ns[-1] - camera.times_ns[0]) // 10**9):  # the bag may be cut
+                at = offset + camera.times_ns[0] + second * 10**9
+                add(at, f"/{camera.name}/semhier/info", partial(messages.info, reader.codec, camera, at))
+        blocks = _Blocks(reader, result.cameras, offsets, run)
         for place, number, index, arrival in run.blocks if name == "semhier" else ():
             camera, stamp = result.cameras[place], offsets[place] + result.cameras[place].times_ns[number]
             topic = f"/{camera.name}/semhier/{reader.block_names[index]}"
-            block = partial(messages.block, reader, camera, number, index, stamp)
+            block = partial(messages.block, blocks.block(place, number, index), stamp)
             add(offsets[place] + round(arrival * 1e9), topic, block)
         readings = [Readings(messages, camera.name, camera.frame_id) for camera in result.cameras]
         for item in sorted(run.answers, key=lambda one: one.ready):
             camera, offset = result.cameras[item.camera], offsets[item.camera]
             stamp, ready = offset + item.stamp_ns, offset + round(item.ready * 1e9)
-            blocks = reader.encoded(camera, item.number, item.prefix >= reader.semantic_blocks).blocks
-            size = sum(map(len, blocks[: item.prefix + 1]))
-            made = list(readings[item.camera].of(item, stamp, size, ready - stamp))
+            size = blocks.size(item.camera, item.number, item.prefix)
+            told = item._replace(number=blocks.number(item.camera, item.number))
+            made = list(readings[item.camera].of(told, stamp, size, ready - stamp))
             for topic, make in made:
                 add(ready, topic, make)
             if len(made) > 2:  # a level that is new of this frame

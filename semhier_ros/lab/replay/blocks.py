@@ -92,6 +92,7 @@ class BlockSession:
         self.sent: list[Sent] = []
         self.answers: list[Answer] = []
         self.deltas: dict[tuple[int, int], bytes] = {}
+        self.numbers: dict[tuple[int, int], int] = {}
         wire = measured(ZENOH_UDP)
         scheduler = Scheduler(Packet.pack, split, ends.policies, wire=wire, rate=rate or None)
         self._sender = LinkSender(
@@ -195,8 +196,9 @@ class BlockSession:
         tag = self._ends.codec.stream_tag
         names = [block for block in job.blocks if block.index < self._ends.levels]
         self._counts["names_bytes"] += sum(len(block.data) for block in names)
+        key = self._places[end.camera], self._numbers[self._places[end.camera]][job.frame.stamp_ns]
+        self.numbers[key] = job.frame.number
         if names and names[0].stream != tag:
-            key = self._places[end.camera], self._numbers[self._places[end.camera]][job.frame.stamp_ns]
             self.deltas[key] = names[0].data
             self._counts["delta_bytes"] += len(names[0].data)
 

@@ -185,6 +185,8 @@ class _Notes:
 
     def done(self, end: EncoderEnd, job: Job) -> None:
         """An encoder's job is done."""
+        if job.kind == "watch":
+            return
         if job.kind == "meaning":
             self._write(end.camera)
             begun = round((job.begun + self._apart) * 1e9)

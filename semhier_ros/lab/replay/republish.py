@@ -4,7 +4,8 @@
 
 Blocks are read by the model whose stream hash they name; a newer model folder with other heads, names or calibration
 (another model hash) may read them too, and it is said. The source may come from `semhier replay --write-bag`, from
-recorder_node or from `ros2 bag record` of the block topics.
+recorder_node or from `ros2 bag record` of the block topics. Frames that refer to earlier ones (docs/living.md) are
+read from the bag's first memoryless frame on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from semhier_ros import options as shared
-from semhier_ros.codec.packet import Packet, PacketError
+from semhier_ros.codec.packet import Packet, PacketError, UnknownReference
 from semhier_ros.lab.footage.bags import raw_messages
 from semhier_ros.lab.footage.messages import BagError, BagWriter, stamp_of
 from semhier_ros.lab.options import load_codec
@@ -49,8 +50,10 @@ def republish(
     """(what was read and made, what is worth saying). Raises CommandError, of which BagError is one."""
     codec = load_codec(model, device)
     counts = {"blocks": 0, "readings": 0, "pictures": 0, "damaged blocks": 0}
+    counts["frames before the first whole one"] = 0
     notes: list[str] = []
     infos: dict[str, Any] = {}
+    early: dict[str, int] = {}
     decoders: dict[str, Any] = {}
     readings: dict[str, Readings] = {}
     with BagWriter(out) as bag:
@@ -61,16 +64,21 @@ def republish(
             if channel.kind == INFO:
                 if camera not in infos:
                     _check(message, codec, notes)
-                    decoders[camera] = codec.decoder((message.width, message.height), 32)
+                    size = (message.width, message.height)
+                    decoders[camera] = codec.decoder(size, 32, memory=not codec.whole_image)
                     readings[camera] = Readings(messages, camera, message.frame_id)
                 infos[camera] = message
                 continue
-            if camera not in infos:
-                raise BagError(f"{source}: blocks of {camera!r} before any of its StreamInfo; record its topic too")
             counts["blocks"] += 1
+            if camera not in infos:  # the bag was cut
+                early[camera] = early.get(camera, 0) + 1
+                continue
             try:
                 block = Packet.parse(bytes(message.data)).blocks[0]
-                reading = decoders[camera].push(block)
+                reading = decoders[camera].push(block, stamp_of(message))
+            except UnknownReference:
+                counts["frames before the first whole one"] += 1
+                continue
             except PacketError:
                 counts["damaged blocks"] += 1
                 continue
@@ -87,6 +95,10 @@ def republish(
                     made = messages.picture(picture, stamp, frame_id)
                     bag.write(f"/{camera}/picture/compressed", made, log_ns)
                     counts["pictures"] += 1
+    for camera, count in early.items():
+        if camera not in infos:
+            raise BagError(f"{source}: blocks of {camera!r}, but none of its StreamInfo; record its topic too")
+        notes.append(f"{count} blocks of {camera} before its first StreamInfo are left out")
     if not counts["blocks"]:
         raise BagError(f"{source}: holds no blocks (topics of type {BLOCK})")
     return counts, notes

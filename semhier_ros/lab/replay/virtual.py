@@ -41,6 +41,10 @@ class Run:
     """(camera, frame, block index, arrival) of every block that came, repeats included; semhier only."""
     deltas: dict[tuple[int, int], bytes] = field(default_factory=dict)
     """Of the frames of (camera, number) that were sent as deltas, the bytes."""
+    parts: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
+    """Of those frames the blocks that came: (camera, frame, block index) -> bytes."""
+    numbers: dict[tuple[int, int], int] = field(default_factory=dict)
+    """(camera, frame of the footage) -> the number that the sender gave it, by which deltas refer to it."""
 
 
 class OneWaySession:
@@ -94,6 +98,8 @@ def run_virtual(
 
     def note(camera: int, number: int, index: int, data: bytes, now: float) -> None:
         run.blocks.append((camera, number, index, now))
+        if (camera, number) in getattr(session, "deltas", {}):
+            run.parts[camera, number, index] = data
         if tap is not None:
             tap(camera, number, index, data, now)
 
@@ -121,6 +127,6 @@ def run_virtual(
         session.work(now)
     run.seconds = now
     run.sent, run.answers = session.sent, session.answers
-    run.deltas = getattr(session, "deltas", {})
+    run.deltas, run.numbers = getattr(session, "deltas", {}), getattr(session, "numbers", {})
     run.counters, run.link = session.counters(), session.link()
     return run

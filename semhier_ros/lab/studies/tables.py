@@ -309,6 +309,22 @@ def memory(result: Result) -> list[Table]:
     return [Table("nodes", "Peak memory of the nodes while they work", ("node", "MB"), rows)]
 
 
+def deltas(result: Result) -> list[Table]:
+    """Bytes and time of frames that refer to what their receiver remembers."""
+    sizes: list[list[Cell]] = []
+    says: list[list[Cell]] = []
+    for one in result["videos"]:
+        told = [one[kind]["bytes"] for kind in ("whole", "delta")]
+        took = [one["ms"][kind] for kind in ("delta", "read")]
+        sizes.append([one["video"], one["objects_a_frame"], *told, one["bytes_a_frame"], *took])
+        says += [[one["video"], name, bits] for name, bits in one["bits_a_delta"].items()]
+    head = ("video", "objects", "whole (B)", "delta (B)", "a frame (B)", "encode (ms)", "decode (ms)")
+    return [
+        Table("sizes", "Frames that refer to what the receiver remembers", head, sizes),
+        Table("bits", "What the bits of a delta say", ("video", "what", "bits a delta"), says),
+    ]
+
+
 def scheduler(result: Result) -> list[Table]:
     """What the link's scheduler handles."""
     rows: list[list[Cell]] = [[round(result["blocks_per_s"]), round(result["datagrams_per_s"])]]
@@ -368,6 +384,7 @@ def pictures(result: Result) -> list[Table]:
 
 TABLES: dict[str, Callable[[Any], list[Table]]] = {
     "classification": classification,
+    "deltas": deltas,
     "detection": detection,
     "exactness": exactness,
     "link": link,
