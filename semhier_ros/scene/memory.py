@@ -17,7 +17,7 @@ reference ended with.
 from __future__ import annotations
 
 import zlib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, localcontext
@@ -266,7 +266,7 @@ class _Weigher:
     """Weighs the symbols of a delta: `bits` is their ideal cost by the part of the delta that they stand in."""
 
     def __init__(self) -> None:
-        self.bits: Counter[str] = Counter()
+        self.bits: dict[str, float] = defaultdict(float)
         self.part = ""
 
     def code(self, tables: Tables, rows: NDArray | int, values: NDArray | None, count: int | None = None) -> Numbers:

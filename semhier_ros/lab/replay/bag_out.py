@@ -209,7 +209,8 @@ class _Blocks:
     def _tell(self, place: int, offset: int) -> None:
         """Goes through a camera's frames as they were sent, with both clocks."""
         reader, camera, model = self._reader, self._cameras[place], self._reader.codec.model
-        deltas, states = model.deltas, {}  # type: dict[int, list[tuple[Any, Any]]]
+        deltas = model.deltas
+        states: dict[int, list[tuple[Any, Any]]] = {}
         for number in sorted(number for one, number in self._run.numbers if one == place):
             frame, stamp = self.number(place, number), camera.times_ns[number]
             data = self._run.deltas.get((place, number))
