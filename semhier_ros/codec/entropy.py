@@ -9,7 +9,8 @@ therefore the same on every machine, and the specification alone is enough to wr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class Tables:
     cumulative is exactly 16 * sum(f[:i]).
     """
 
-    __slots__ = ("_bits", "_frequencies", "_models", "_probabilities")
+    __slots__ = ("_bits", "_cumulatives", "_frequencies", "_models", "_probabilities")
 
     def __init__(self, frequencies: ArrayLike) -> None:
         table = np.asarray(frequencies)
@@ -79,6 +80,7 @@ class Tables:
         self._probabilities = self._frequencies.astype(np.float64) * scale - 1.0
         self._bits = np.asarray(np.float64(PRECISION) - np.log2(self._frequencies), np.float64)
         self._models: list[Any] = [None] * rows
+        self._cumulatives: list[list[int] | None] = [None] * rows
 
     @property
     def frequencies(self) -> NDArray[np.int32]:
@@ -155,6 +157,14 @@ class Tables:
             counts[row, half_width] = 1.0 - 2.0 * above[1]
         return cls.from_counts(counts, smoothing=2.0**-40)
 
+    def cumulative(self, row: int) -> list[int]:
+        """Whole cumulatives of a row, of 2**CODER_PRECISION: where each symbol begins, then the end."""
+        found = self._cumulatives[row]
+        if found is None:
+            scaled = self._frequencies[row].astype(np.int64) << (CODER_PRECISION - PRECISION)
+            found = self._cumulatives[row] = [0, *np.cumsum(scaled).tolist()]
+        return found
+
     def _model(self, row: int) -> Any:
         model = self._models[row]
         if model is None:
@@ -211,6 +221,57 @@ class BlockEncoder:
             value = larger
             cut = ((value & -value).bit_length() - 1) // 8 * 8 if value else total_bits
         return (value >> cut).to_bytes((total_bits - cut) // 8, "big")
+
+
+class ListEncoder(BlockEncoder):
+    """Makes the very bytes of `BlockEncoder` from symbols in lists, in plain Python: for blocks of a few dozen symbols
+    in many calls, where handing arrays to the coder takes longer than coding."""
+
+    def __init__(self) -> None:
+        self._coder: Any = plain_coder.RangeEncoder()
+
+    def put_list(self, symbols: Sequence[int], tables: Tables, rows: Sequence[int] | int) -> None:
+        """Append symbols, in the order of `put`. Raises ValueError when one is out of range."""
+        narrow, most = self._coder.narrow, tables.alphabet
+        if isinstance(rows, int):
+            pairs: Iterable[tuple[int, int]] = ((symbol, rows) for symbol in symbols)
+        else:
+            pairs = sorted(zip(symbols, rows, strict=True), key=itemgetter(1))
+        for symbol, row in pairs:
+            if not 0 <= symbol < most:
+                raise ValueError(f"symbols: {symbol}, expected 0..{most - 1}")
+            table = tables.cumulative(row)
+            narrow(table[symbol], table[symbol + 1] - table[symbol])
+
+
+class ListDecoder:
+    """Reads back what `ListEncoder` or `BlockEncoder` made, as lists; accepts only the very bytes that they make."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = bytes(data)
+        padded = self._data + bytes(-len(self._data) % 4)
+        self._coder = plain_coder.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
+        self._encoder = ListEncoder()
+
+    def get_list(self, tables: Tables, rows: Sequence[int] | int, count: int | None = None) -> list[int]:
+        """The next symbols, as `BlockDecoder.get`. Raises BlockError when the bytes cannot be continued."""
+        try:
+            if isinstance(rows, int):
+                table = tables.cumulative(rows)
+                found = [self._coder.symbol(table) for _ in range(1 if count is None else count)]
+            else:
+                found = [0] * len(rows)
+                for place in sorted(range(len(rows)), key=rows.__getitem__):
+                    found[place] = self._coder.symbol(tables.cumulative(rows[place]))
+        except ValueError as error:
+            raise BlockError(f"block of {len(self._data)} bytes: no symbol of the table fits its bytes") from error
+        self._encoder.put_list(found, tables, rows)
+        return found
+
+    def finish(self) -> None:
+        """To be called after the last symbol: raises BlockError unless the bytes are those of the symbols."""
+        if self._encoder.finish() != self._data:
+            raise BlockError(f"block of {len(self._data)} bytes: not what its symbols are encoded as")
 
 
 class BlockDecoder:

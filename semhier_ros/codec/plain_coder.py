@@ -48,18 +48,20 @@ class RangeEncoder:
         else:
             rows, every = _cumulative(probabilities), np.arange(len(symbols))
             left, right = rows[every, symbols], rows[every, symbols + 1]
-        low, span, words = self._low, self._range, self._words
         for start, width in zip(left.tolist(), (right - left).tolist(), strict=True):
-            scale = span >> _PRECISION
-            low += scale * start
-            span = scale * width
-            if low >= _STATE:
-                low -= _STATE
-                self._carry()
-            if span <= _WORD:
-                words.append(low >> 32)
-                low = (low & _WORD) << 32
-                span <<= 32
+            self.narrow(start, width)
+
+    def narrow(self, start: int, width: int) -> None:
+        """Codes one symbol, which takes `width` of 2**24 from `start` on."""
+        scale = self._range >> _PRECISION
+        low, span = self._low + scale * start, scale * width
+        if low >= _STATE:
+            low -= _STATE
+            self._carry()
+        if span <= _WORD:
+            self._words.append(low >> 32)
+            low = (low & _WORD) << 32
+            span <<= 32
         self._low, self._range = low, span
 
     def _carry(self) -> None:
@@ -101,20 +103,19 @@ class RangeDecoder:
             tables: Any = [model.cumulative] * more
         else:
             tables = _cumulative(more).tolist()
-        found = np.empty(len(tables), np.int32)
-        above, span, words, place = self._above, self._range, self._words, self._next
-        for number, table in enumerate(tables):
-            scale = span >> _PRECISION
-            symbol = bisect_right(table, above // scale) - 1
-            if symbol >= len(table) - 1:
-                raise ValueError("no symbol fits")
-            start = table[symbol]
-            above -= scale * start
-            span = scale * (table[symbol + 1] - start)
-            if span <= _WORD:
-                above = above << 32 | (words[place] if place < len(words) else 0)
-                span <<= 32
-                place += 1
-            found[number] = symbol
-        self._above, self._range, self._next = above, span, place
+        return np.array([self.symbol(table) for table in tables], np.int32)
+
+    def symbol(self, table: list[int]) -> int:
+        """The next symbol by whole cumulatives of 2**24, from 0 on. Raises ValueError where none fits."""
+        scale = self._range >> _PRECISION
+        found = bisect_right(table, self._above // scale) - 1
+        if found >= len(table) - 1:
+            raise ValueError("no symbol fits")
+        start = table[found]
+        above, span = self._above - scale * start, scale * (table[found + 1] - start)
+        if span <= _WORD:
+            above = above << 32 | (self._words[self._next] if self._next < len(self._words) else 0)
+            span <<= 32
+            self._next += 1
+        self._above, self._range = above, span
         return found

@@ -17,21 +17,24 @@ reference ended with.
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, localcontext
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.codec.entropy import PRECISION, BlockDecoder, BlockEncoder, BlockError, Tables
+from semhier_ros.codec.entropy import PRECISION, BlockError, ListDecoder, ListEncoder, Tables
 from semhier_ros.codec.packet import UnknownReference
-from semhier_ros.scene.layout import UNNAMED, Flags, Ints, SceneCode, SceneLayout
-from semhier_ros.scene.stream import SceneStream
+from semhier_ros.scene.layout import UNNAMED, Flags, SceneCode, SceneLayout
+from semhier_ros.scene.stream import ROW_BANDS, SceneStream
 
 Numbers = NDArray[np.int64]
+Row = list[int] | int
 UNIT = 256
 LOG_UNIT = 1024
 MOST_FRAMES = 64
@@ -47,6 +50,9 @@ PLACE_STEP, SPEED_STEP, LOG_STEP, SHIFT_STEP = 32, 64, 128, 16
 """A residual of 1 moves a centre by 1/8 of the object's side, its speed by 1/4 side a 1024 ms, a side's logarithm by
 1/8, and the whole picture by 1/16 of a cell."""
 _LOG_LOW, _LOG_STEPS, _LOG_COUNT = -3, 32, 288
+_LEAST_LOG, _MOST_LOG = _LOG_LOW * LOG_UNIT, (_LOG_COUNT // _LOG_STEPS + _LOG_LOW) * LOG_UNIT
+NEW_HABIT = 96
+"""Of an object that was just told."""
 FLAG_ROWS = 64
 _FLAG_SHIFT = 4  # a flag moves the expectation of its kind by 1/16 of the way
 SCALE_ROWS = 24
@@ -143,6 +149,17 @@ def side_lengths(logs: Numbers) -> Numbers:
     return _sides()[np.clip(places, 0, _LOG_COUNT - 1)]
 
 
+def _side(log: int) -> int:
+    """`side_lengths` of one logarithm."""
+    return _side_list()[min(max((log - _LEAST_LOG) * _LOG_STEPS // LOG_UNIT, 0), _LOG_COUNT - 1)]
+
+
+@lru_cache(maxsize=1)
+def _side_list() -> list[int]:
+    found: list[int] = _sides().tolist()
+    return found
+
+
 @lru_cache(maxsize=1)
 def _sides() -> Numbers:
     """Lengths whose logarithms are -3, -3 + 1/32 …: made in decimal arithmetic, which no machine's exp rounds."""
@@ -226,7 +243,7 @@ def fixed_tables() -> dict[str, Tables]:
     }
 
 
-def split_shift(shift: Numbers) -> tuple[Numbers, Numbers]:
+def split_shift(shift: int) -> tuple[int, int]:
     """Steps of a shift in units of REACH, and what is left: within half of it."""
     far = (shift + REACH // 2) // REACH
     return far, shift - REACH * far
@@ -241,25 +258,25 @@ def scale_row(scale: int) -> int:
 
 
 class _Writer:
-    """Puts symbols into a block, and hands back what was put."""
+    """Puts symbols into a block, and hands back what was put. `part`: what they say, for `_Weigher`."""
 
     def __init__(self) -> None:
-        self.coder, self.part = BlockEncoder(), ""
+        self.coder, self.part = ListEncoder(), ""
 
-    def code(self, tables: Tables, rows: NDArray | int, values: NDArray | None, count: int | None = None) -> Numbers:
+    def code(self, tables: Tables, rows: Row, values: list[int] | None, count: int) -> list[int]:
         assert values is not None
-        self.coder.put(values, tables, rows)
-        return np.asarray(values, np.int64)
+        self.coder.put_list(values, tables, rows)
+        return values
 
 
 class _Parser:
     """Gets symbols out of a block."""
 
     def __init__(self, data: bytes) -> None:
-        self.coder, self.part = BlockDecoder(data, exact=True), ""
+        self.coder, self.part = ListDecoder(data), ""
 
-    def code(self, tables: Tables, rows: NDArray | int, values: NDArray | None, count: int | None = None) -> Numbers:
-        return self.coder.get(tables, rows, count).astype(np.int64)
+    def code(self, tables: Tables, rows: Row, values: list[int] | None, count: int) -> list[int]:
+        return self.coder.get_list(tables, rows, count)
 
 
 class _Weigher:
@@ -269,10 +286,12 @@ class _Weigher:
         self.bits: dict[str, float] = defaultdict(float)
         self.part = ""
 
-    def code(self, tables: Tables, rows: NDArray | int, values: NDArray | None, count: int | None = None) -> Numbers:
+    def code(self, tables: Tables, rows: Row, values: list[int] | None, count: int) -> list[int]:
         assert values is not None
-        self.bits[self.part] += tables.cost_bits(values, rows)
-        return np.asarray(values, np.int64)
+        self.bits[self.part] += tables.cost_bits(
+            np.array(values, int), rows if isinstance(rows, int) else np.array(rows)
+        )
+        return values
 
 
 _Coder = _Writer | _Parser | _Weigher
@@ -286,23 +305,22 @@ class _Walk:
     flags: tuple[int, ...]
     seen: list[tuple[int, int]] = field(default_factory=list)
 
-    def flag(self, kinds: NDArray | int, values: NDArray | None, count: int) -> Numbers:
+    def flag(self, kinds: list[int] | int, values: list[int] | None, count: int) -> list[int]:
         """Flags of these kinds (one for all, or one each)."""
-        each = np.full(count, kinds) if isinstance(kinds, int) else np.asarray(kinds)
         if not count:
-            return np.zeros(0, np.int64)
-        rows = np.array(self.flags)[each] * FLAG_ROWS >> 16
-        found = self.io.code(fixed_tables()["flag"], rows, values)
-        self.seen += zip(each.tolist(), found.tolist(), strict=True)
+            return []
+        each = [kinds] * count if isinstance(kinds, int) else kinds
+        flags = self.flags
+        found = self.io.code(fixed_tables()["flag"], [flags[k] * FLAG_ROWS >> 16 for k in each], values, count)
+        self.seen += zip(each, found, strict=True)
         return found
 
-    def residual(self, row: int, values: NDArray | None, shape: tuple[int, ...]) -> Numbers:
+    def residual(self, row: int, values: list[int] | None, count: int) -> list[int]:
         """Residuals by one row."""
-        count = int(np.prod(shape))
         if not count:
-            return np.zeros(shape, np.int64)
-        put = None if values is None else np.ravel(values) + REACH
-        return (self.io.code(fixed_tables()["residual"], row, put, count) - REACH).reshape(shape)
+            return []
+        put = None if values is None else [value + REACH for value in values]
+        return [value - REACH for value in self.io.code(fixed_tables()["residual"], row, put, count)]
 
     def learned(self) -> tuple[int, ...]:
         """What flags are expected to be from now on."""
@@ -312,22 +330,114 @@ class _Walk:
         return tuple(min(max(value, 512), 65_535 - 512) for value in flags)
 
 
+@dataclass(slots=True)
+class _Lists:
+    """The fields of `Delta` of n objects, and the new ones', as plain lists: a dozen objects in arrays cost more to
+    hand over than to work on."""
+
+    pans: int
+    shift: list[int]
+    touched: list[int]
+    toggled: list[int]
+    moved: list[int]
+    place: list[list[int]]
+    size: list[list[int]]
+    steered: list[int]
+    speed: list[list[int]]
+    labelled: list[int]
+    score: list[int]
+    renamed: list[int]
+    named: list[int]
+    path: list[list[int]]
+    born: list[list[int]]
+    """Of each new object cell, size symbols (2), offset symbols (2) and score symbol."""
+    born_path: list[list[int]]
+    """Of each new object the nodes below the first level."""
+
+    @classmethod
+    def nothing(cls, state: _Held) -> _Lists:
+        zeros = lambda: [0] * len(state.hidden)  # noqa: E731
+        pairs = lambda: [[0, 0] for _ in state.hidden]  # noqa: E731
+        return cls(
+            0, [0, 0], zeros(), zeros(), zeros(), pairs(), pairs(), zeros(), pairs(), zeros(), zeros(), zeros(),
+            list(state.named), [list(path) for path in state.path], [], [],
+        )  # fmt: skip
+
+    @classmethod
+    def of(cls, said: Delta) -> _Lists:
+        born = said.born
+        columns = np.concatenate([born.cells[:, None], born.sizes, born.offsets, born.scores[:, None]], axis=1)
+        below = np.stack(born.path[1:], axis=1).tolist() if len(born.path) > 1 else [[] for _ in range(len(born))]
+        return cls(
+            int(said.pans), said.shift.tolist(), said.touched.tolist(), said.toggled.tolist(), said.moved.tolist(),
+            said.place.tolist(), said.size.tolist(), said.steered.tolist(), said.speed.tolist(),
+            said.labelled.tolist(), said.score.tolist(), said.renamed.tolist(), said.named.tolist(),
+            said.path.tolist(), columns.tolist(), below,
+        )  # fmt: skip
+
+    def delta(self, distance: int, check: int, levels: int) -> Delta:
+        """As arrays again."""
+        count, whole = len(self.touched), lambda values: np.array(values, np.int64)
+        pairs = lambda values: whole(values).reshape(count, 2)  # noqa: E731
+        born = np.array(self.born, np.int32).reshape(-1, 6)
+        below = np.array(self.born_path, np.int32).reshape(len(born), levels - 1)
+        path = [np.zeros(len(born), np.int32), *below.T]
+        new = SceneCode(born[:, 0], born[:, 1:3], born[:, 3:5], born[:, 5], path=path)
+        return Delta(
+            distance, check, self.pans, whole(self.shift), whole(self.touched), whole(self.toggled), whole(self.moved),
+            pairs(self.place), pairs(self.size), whole(self.steered), pairs(self.speed), whole(self.labelled),
+            whole(self.score), whole(self.renamed), whole(self.named),
+            whole(self.path).reshape(count, levels - 1), new,
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Held:
+    """The objects of a reference that are still remembered, as lists: `rows` of the reference, `hidden` grown."""
+
+    rows: list[int]
+    hidden: list[int]
+    centre: list[list[int]]
+    logs: list[list[int]]
+    velocity: list[list[int]]
+    scores: list[int]
+    named: list[int]
+    path: list[list[int]]
+    told: list[int]
+    habit: list[int]
+    sides: list[list[int]]
+
+    @classmethod
+    def of(cls, reference: SceneState, elapsed: int) -> _Held:
+        grown = [value + elapsed if value > 0 else 0 for value in reference.hidden.tolist()]
+        rows = [row for row, value in enumerate(grown) if value <= HIDDEN_MS]
+        kept = lambda part: part.tolist() if len(rows) == len(grown) else part[rows].tolist()  # noqa: E731
+        logs = kept(reference.logs)
+        return cls(
+            rows, [grown[row] for row in rows], kept(reference.centre), logs, kept(reference.velocity),
+            kept(reference.scores), kept(reference.named), kept(reference.path), kept(reference.told),
+            kept(reference.habit), [[_side(log) for log in pair] for pair in logs],
+        )  # fmt: skip
+
+
 class DeltaCodec:
     """States and deltas of one model's scenes: `whole`, `forecast`, `encode`, `decode`."""
 
     def __init__(self, stream: SceneStream) -> None:
         self.stream, self.layout, self.levels = stream, stream.layout, stream.levels
         layout = self.layout
-        self._logs = np.rint((layout.size_low + layout.size_step * np.arange(layout.size_levels)) * LOG_UNIT).astype(
-            np.int64
-        )
+        steps = layout.size_low + layout.size_step * np.arange(layout.size_levels)
+        self._logs: list[int] = np.rint(steps * LOG_UNIT).astype(np.int64).tolist()
+        self._middles = [(low + high) // 2 for low, high in pairwise(self._logs)]
         self._offset_step = round(layout.offset_step * LOG_UNIT)
-        self._tables = {
-            "cell": Tables(np.array([normalised(_cell_weights(stream))])),
-            "depth": Tables(np.array([normalised([1] * (self.levels - 1) + [8 * max(1, self.levels - 1)])]))
-            if self.levels > 1
-            else None,
-        }
+        self._cells = Tables(np.array([normalised(_cell_weights(stream))]))
+        deepest = 8 * max(1, self.levels - 1)
+        self._depth = Tables(np.array([normalised([1] * (self.levels - 1) + [deepest])])) if self.levels > 1 else None
+        self._places = [places.tolist() for places in stream.places]
+        self._children: list[list[list[int]]] = [
+            [layout.children(level, parent).tolist() for parent in range(len(self._places[level - 1]))] if level else []
+            for level in range(self.levels)
+        ]
 
     # -- states -------------------------------------------------------------------------------------------------------
 
@@ -346,7 +456,7 @@ class DeltaCodec:
     ) -> SceneState:
         """A state of the objects that `code` places, named to `depth` levels at most."""
         layout, count = self.layout, len(code)
-        logs = self._logs[code.sizes]
+        logs = np.array(self._logs)[code.sizes]
         cell = np.stack([code.cells % layout.columns, code.cells // layout.columns], axis=1).astype(np.int64)
         away = (code.offsets.astype(np.int64) - layout.offset_levels // 2) * self._offset_step * side_lengths(logs)
         path = np.full((count, self.levels - 1), UNNAMED, np.int64)
@@ -365,9 +475,19 @@ class DeltaCodec:
             told=told,
             latents=tuple(latents),
             hidden=zeros,
-            habit=zeros + 96,
+            habit=zeros + NEW_HABIT,
             camera=np.zeros(2, np.int64),
         )
+
+    def _born_centre(self, cell: int, logs: list[int], offsets: list[int]) -> list[int]:
+        """The centre of a new object, as `_born` places one."""
+        layout, found = self.layout, []
+        for at, most, log, offset in zip(
+            (cell % layout.columns, cell // layout.columns), (layout.columns, layout.rows), logs, offsets, strict=True
+        ):
+            away = (offset - layout.offset_levels // 2) * self._offset_step * _side(log)
+            found.append(min(max(at * UNIT + UNIT // 2 + (away >> 10), 0), most * UNIT))
+        return found
 
     def _inside(self, centre: Numbers) -> Numbers:
         return np.clip(centre, 0, np.array([self.layout.columns, self.layout.rows]) * UNIT)
@@ -393,17 +513,12 @@ class DeltaCodec:
         """Where the centres of a state are `elapsed` ms later, in a picture that moved by `shift`."""
         return self._inside(state.centre + shift + (state.velocity * elapsed >> 10))
 
-    def size_symbols(self, logs: Numbers) -> Ints:
-        """The size symbols nearest to logarithms of sides."""
-        middles = (self._logs[1:] + self._logs[:-1]) // 2
-        return np.searchsorted(middles, logs, side="right").astype(np.int32)
-
     # -- deltas -------------------------------------------------------------------------------------------------------
 
     def encode(self, reference: SceneState, delta: Delta, frame: int, stamp_ns: int) -> tuple[bytes, SceneState]:
         """A delta's bytes, and the state that they lead to."""
         writer = _Writer()
-        state, _ = self._pass(writer, lambda distance, check: reference, delta, frame, stamp_ns)
+        state, _, _ = self._pass(writer, lambda distance, check: reference, delta, frame, stamp_ns)
         return writer.coder.finish(), state
 
     def costs(self, reference: SceneState, delta: Delta, frame: int, stamp_ns: int) -> dict[str, float]:
@@ -421,7 +536,7 @@ class DeltaCodec:
             UnknownReference: `find` knows none. BlockError: no encoder made these bytes for that state.
         """
         parser = _Parser(data)
-        state, _ = self._pass(parser, find, None, frame, stamp_ns)
+        state, _, _ = self._pass(parser, find, None, frame, stamp_ns)
         parser.coder.finish()
         return state
 
@@ -445,10 +560,10 @@ class DeltaCodec:
             return None if pair is None else pair[0]
 
         parser = _Parser(data)
-        state, said = self._pass(parser, first, None, frame, stamp_ns)
+        state, said, distance = self._pass(parser, first, None, frame, stamp_ns)
         parser.coder.finish()
-        said.check = found[0][1].check
-        made, twin = self.encode(found[0][1], said, frame, stamp_ns + later_ns)
+        delta = said.delta(distance, found[0][1].check, self.levels)
+        made, twin = self.encode(found[0][1], delta, frame, stamp_ns + later_ns)
         return made, (state, twin)
 
     def _pass(
@@ -458,212 +573,274 @@ class DeltaCodec:
         said: Delta | None,
         frame: int,
         stamp_ns: int,
-    ) -> tuple[SceneState, Delta]:
+    ) -> tuple[SceneState, _Lists, int]:
         tables = fixed_tables()
         io.part = "reference"
-        head = None if said is None else np.array([said.distance - 1])
-        distance = int(io.code(tables["distance"], 0, head)[0]) + 1
-        check = int(io.code(tables["check"], 0, None if said is None else np.array([said.check]))[0])
+        distance = io.code(tables["distance"], 0, None if said is None else [said.distance - 1], 1)[0] + 1
+        check = io.code(tables["check"], 0, None if said is None else [said.check], 1)[0]
         reference = find((frame - distance) & 0xFFFF, check)
         if reference is None:
             raise UnknownReference(f"delta: frame {(frame - distance) & 0xFFFF} with check {check:#04x} is not known")
         elapsed = self.elapsed(reference, stamp_ns)
         if not 0 < elapsed <= MOST_MS:
             raise BlockError(f"delta: {elapsed} ms after its reference, 1 to {MOST_MS} expected")
-        state = self.waiting(reference, stamp_ns)
-        delta = Delta.nothing(reference, frame, len(state), self.levels)
-        delta.distance = distance
-        walk = _Walk(io, reference.flags)
+        held = _Held.of(reference, elapsed)
+        walk, told = _Walk(io, reference.flags), None if said is None else _Lists.of(said)
+        delta = _Lists.nothing(held)
         io.part = "picture's motion"
-        self._camera(walk, reference, delta, said)
+        self._camera(walk, reference, delta, told)
         io.part = "what is touched"
-        self._touched(walk, state, elapsed, delta, said)
+        self._touched(walk, held, elapsed, delta, told)
         io.part = "place and size"
-        self._motion(walk, state, delta, said)
+        self._motion(walk, reference, delta, told)
         io.part = "scores"
-        self._labels(walk, state, delta, said)
+        self._labels(walk, held, delta, told)
         io.part = "new objects"
-        self._births(walk, state, delta, said)
+        self._births(walk, held, delta, told)
         io.part = "names"
-        self._names(io, state, delta, said)
-        return self._after(state, delta, frame, stamp_ns, elapsed, walk), delta
+        self._names(io, held, delta, told)
+        after = self._after(reference, held, delta, frame, stamp_ns, elapsed, walk)
+        return after, delta, distance
 
-    def _camera(self, walk: _Walk, reference: SceneState, delta: Delta, said: Delta | None) -> None:
+    def _camera(self, walk: _Walk, reference: SceneState, delta: _Lists, said: _Lists | None) -> None:
         if reference.camera.any():
-            delta.pans = int(walk.flag(PANS, None if said is None else np.array([said.pans]), 1)[0])
-        told = None if said is None else split_shift(said.shift)
-        far = walk.flag(FAR, None if told is None else np.array([told[0].any()], int), 1)[0]
-        steps = walk.residual(FAR_ROW, None if told is None else told[0], (2,)) if far else np.zeros(2, np.int64)
-        rest = walk.residual(scale_row(reference.scales[4]), None if told is None else told[1], (2,))
-        _refuse(bool(far) and not steps.any(), "a picture that moved far by nothing")
-        _refuse(bool((np.abs(rest) > REACH // 2).any()), "a picture that moved in two ways")
-        delta.shift = REACH * steps + rest
+            delta.pans = walk.flag(PANS, None if said is None else [said.pans], 1)[0]
+        parts = None if said is None else [split_shift(value) for value in said.shift]
+        far = walk.flag(FAR, None if parts is None else [int(any(step for step, _ in parts))], 1)[0]
+        steps = [0, 0]
+        if far:
+            steps = walk.residual(FAR_ROW, None if parts is None else [step for step, _ in parts], 2)
+        row = scale_row(reference.scales[4])
+        rest = walk.residual(row, None if parts is None else [left for _, left in parts], 2)
+        _refuse(bool(far) and not any(steps), "a picture that moved far by nothing")
+        _refuse(any(abs(left) > REACH // 2 for left in rest), "a picture that moved in two ways")
+        delta.shift = [REACH * step + left for step, left in zip(steps, rest, strict=True)]
 
-    def _touched(self, walk: _Walk, state: SceneState, elapsed: int, delta: Delta, said: Delta | None) -> None:
-        shown = state.hidden == 0
-        age = int(np.searchsorted((250, 500), elapsed, side="right"))
-        habit = np.searchsorted((64, 112, 160), state.habit, side="right")
-        gone = np.searchsorted((elapsed + 100, elapsed + 400), state.hidden, side="right")
-        kinds = np.where(shown, TOUCHED + 3 * habit + age, BACK + gone)
-        delta.touched = walk.flag(kinds, None if said is None else said.touched, len(state))
-        rows = np.flatnonzero((delta.touched == 1) & shown)
-        delta.toggled[rows] = walk.flag(HIDES, None if said is None else said.toggled[rows], len(rows))
-        delta.toggled[(delta.touched == 1) & ~shown] = 1
-        rows = np.flatnonzero((delta.touched == 1) & ~(shown & (delta.toggled == 1)))
-        kinds = np.where(shown[rows], MOVED, MOVED_BACK)
-        delta.moved[rows] = walk.flag(kinds, None if said is None else said.moved[rows], len(rows))
-        sure = rows[shown[rows] & (delta.moved[rows] == 0)]
-        delta.labelled[sure] = 1
-        rows = np.setdiff1d(rows, sure)
-        delta.labelled[rows] = walk.flag(LABELLED, None if said is None else said.labelled[rows], len(rows))
-
-    def _motion(self, walk: _Walk, state: SceneState, delta: Delta, said: Delta | None) -> None:
-        rows = np.flatnonzero(delta.moved)
-        delta.steered[rows] = walk.flag(STEERED, None if said is None else said.steered[rows], len(rows))
-        steered = np.flatnonzero(delta.steered)
-        delta.speed[steered] = walk.residual(
-            SPEED_ROW, None if said is None else said.speed[steered], (len(steered), 2)
-        )
-        for axis, scale in enumerate(state.scales[:4]):
-            part = "place" if axis < 2 else "size"
-            wanted = None if said is None else getattr(said, part)[rows, axis % 2]
-            getattr(delta, part)[rows, axis % 2] = walk.residual(scale_row(scale), wanted, (len(rows),))
-        _refuse(bool((~delta.speed[steered].any(axis=1)).any()), "a velocity that changes by nothing")
-        told = delta.place[rows].any(axis=1) | delta.size[rows].any(axis=1) | (delta.steered[rows] == 1)
-        _refuse(not told.all(), "an object that moves by nothing")
-
-    def _labels(self, walk: _Walk, state: SceneState, delta: Delta, said: Delta | None) -> None:
-        rows = np.flatnonzero(delta.labelled)
-        delta.score[rows] = walk.residual(SCORE_ROW, None if said is None else said.score[rows], (len(rows),))
-        scores = state.scores[rows] + delta.score[rows]
-        _refuse(bool(((scores < 0) | (scores > len(self.layout.score_edges))).any()), "a score outside its classes")
-        if self.levels == 1:
-            _refuse(not delta.score[rows].all(), "a label that changes by nothing")
-            return
-        new = walk.flag(RENAMED, None if said is None else (said.renamed[rows] > 0).astype(int), len(rows))
-        _refuse(bool(((new == 0) & (delta.score[rows] == 0)).any()), "a label that changes by nothing")
-        named = rows[new == 1]
-        could = named[state.named[named] < self.levels - 1]
-        deeper = walk.flag(DEEPER, None if said is None else (said.renamed[could] == 1).astype(int), len(could))
-        delta.renamed[named] = 2
-        delta.renamed[could[deeper == 1]] = 1
-
-    def _births(self, walk: _Walk, state: SceneState, delta: Delta, said: Delta | None) -> None:
-        born = None if said is None else said.born
-        layout, stream, tables = self.layout, self.stream, self.stream.tables
-        if not walk.flag(BORN, None if born is None else np.array([len(born) > 0], int), 1)[0]:
-            return
-        more = None if born is None else np.array([len(born) - 1])
-        count = int(walk.io.code(fixed_tables()["more"], 0, more)[0]) + 1
-        _refuse(count + len(state) > layout.max_objects, f"{count} new objects beside {len(state)}")
-        part = lambda values: None if born is None else values(born)  # noqa: E731
-        get = walk.io.code
-        cells = get(self._tables["cell"], 0, part(lambda b: b.cells), count).astype(np.int32)  # type: ignore[arg-type]
-        _refuse(bool((np.diff(cells) <= 0).any()), "new objects out of order")
-        width = get(tables["width"], stream.band(cells), part(lambda b: b.sizes[:, 0]))
-        height = get(tables["height"], width, part(lambda b: b.sizes[:, 1]))
-        across = get(tables["offset_x"], width, part(lambda b: b.offsets[:, 0]))
-        down = get(tables["offset_y"], height, part(lambda b: b.offsets[:, 1]))
-        scores = get(tables["score"], width, part(lambda b: b.scores))
-        narrow = lambda *columns: np.stack(columns, axis=1).astype(np.int32)  # noqa: E731
-        delta.born = SceneCode(
-            cells, narrow(width, height), narrow(across, down), scores.astype(np.int32),
-            path=[np.zeros(count, np.int32), *(np.full(count, UNNAMED, np.int32) for _ in range(1, self.levels))],
-        )  # fmt: skip
-
-    def _names(self, io: _Coder, state: SceneState, delta: Delta, said: Delta | None) -> None:
-        """The names of relabelled and of new objects, level by level."""
-        if self.levels == 1:
-            return
-        deeper, anew = np.flatnonzero(delta.renamed == 1), np.flatnonzero(delta.renamed == 2)
-        count = len(delta.born)
-        wanted = None
-        if said is not None:
-            wanted = np.concatenate([said.path, np.stack(said.born.path[1:], axis=1)]) if count else said.path
-        depth = np.concatenate([state.named, np.zeros(count, np.int64)])
-        depth[deeper] += 1
-        rows = np.concatenate([anew, len(state) + np.arange(count)])
-        if len(rows):
-            asked = None if wanted is None else (wanted[rows] != UNNAMED).sum(axis=1)
-            table = self._tables["depth"]
-            assert table is not None
-            depth[rows] = io.code(table, 0, asked, len(rows))
-        path = np.concatenate([state.path, np.full((count, self.levels - 1), UNNAMED, np.int64)])
-        path[anew] = UNNAMED
-        sizes = np.concatenate([self.size_symbols(state.logs), delta.born.sizes]).astype(np.int32)
-        full = np.concatenate([np.zeros((len(path), 1), np.int64), path], axis=1).astype(np.int32)
-        changing = np.concatenate([delta.renamed > 0, np.ones(count, bool)])
-        for level in range(1, self.levels):
-            at = np.flatnonzero(changing & (depth >= level) & (full[:, level] == UNNAMED))
-            if not len(at):
-                continue
-            part = SceneCode(at, sizes[at], sizes[at], at, path=[full[at, k] for k in range(level)])
-            if wanted is not None:
-                part.path.append(wanted[at, level - 1].astype(np.int32))
-                symbols = self.stream.name_symbols(level, part)
+    def _touched(self, walk: _Walk, held: _Held, elapsed: int, delta: _Lists, said: _Lists | None) -> None:
+        shown = [value == 0 for value in held.hidden]
+        age = (elapsed >= 250) + (elapsed >= 500)
+        kinds = [
+            TOUCHED + 3 * ((habit >= 64) + (habit >= 112) + (habit >= 160)) + age
+            if not hidden
+            else BACK + (hidden >= elapsed + 100) + (hidden >= elapsed + 400)
+            for hidden, habit in zip(held.hidden, held.habit, strict=True)
+        ]
+        delta.touched = list(walk.flag(kinds, None if said is None else said.touched, len(kinds)))
+        touched = [row for row, value in enumerate(delta.touched) if value]
+        rows = [row for row in touched if shown[row]]
+        _put(delta.toggled, rows, walk.flag(HIDES, _of(said, "toggled", rows), len(rows)))
+        for row in touched:
+            if not shown[row]:
+                delta.toggled[row] = 1
+        rows = [row for row in touched if not (shown[row] and delta.toggled[row])]
+        kinds = [MOVED if shown[row] else MOVED_BACK for row in rows]
+        _put(delta.moved, rows, walk.flag(kinds, _of(said, "moved", rows), len(rows)))
+        asked = []
+        for row in rows:
+            if shown[row] and not delta.moved[row]:
+                delta.labelled[row] = 1
             else:
-                symbols = None
-            found = io.code(self.stream.tables[f"name_{level}"], self.stream.name_rows(level, part), symbols)
-            for row, symbol in zip(at.tolist(), found.tolist(), strict=True):
-                children = self.layout.children(level, int(full[row, level - 1]))
-                _refuse(symbol >= len(children), f"child {symbol} of a node with {len(children)}")
-                full[row, level] = children[symbol]
-        kept = len(state)
-        delta.named, delta.path = depth[:kept], full[:kept, 1:].astype(np.int64)
-        same = (delta.named == state.named) & (delta.path == state.path).all(axis=1)
-        _refuse(bool((same & (delta.renamed > 0)).any()), "a name that changes by nothing")
+                asked.append(row)
+        _put(delta.labelled, asked, walk.flag(LABELLED, _of(said, "labelled", asked), len(asked)))
+
+    def _motion(self, walk: _Walk, reference: SceneState, delta: _Lists, said: _Lists | None) -> None:
+        rows = [row for row, value in enumerate(delta.moved) if value]
+        _put(delta.steered, rows, walk.flag(STEERED, _of(said, "steered", rows), len(rows)))
+        steered = [row for row in rows if delta.steered[row]]
+        asked = None if said is None else [value for row in steered for value in said.speed[row]]
+        speeds = walk.residual(SPEED_ROW, asked, 2 * len(steered))
+        for place, row in enumerate(steered):
+            delta.speed[row] = speeds[2 * place : 2 * place + 2]
+            _refuse(not any(delta.speed[row]), "a velocity that changes by nothing")
+        for axis, scale in enumerate(reference.scales[:4]):
+            part = delta.place if axis < 2 else delta.size
+            told = None if said is None else (said.place if axis < 2 else said.size)
+            wanted = None if told is None else [told[row][axis % 2] for row in rows]
+            for row, value in zip(rows, walk.residual(scale_row(scale), wanted, len(rows)), strict=True):
+                part[row][axis % 2] = value
+        for row in rows:
+            moves = any(delta.place[row]) or any(delta.size[row]) or delta.steered[row]
+            _refuse(not moves, "an object that moves by nothing")
+
+    def _labels(self, walk: _Walk, held: _Held, delta: _Lists, said: _Lists | None) -> None:
+        rows = [row for row, value in enumerate(delta.labelled) if value]
+        _put(delta.score, rows, walk.residual(SCORE_ROW, _of(said, "score", rows), len(rows)))
+        most = len(self.layout.score_edges)
+        for row in rows:
+            _refuse(not 0 <= held.scores[row] + delta.score[row] <= most, "a score outside its classes")
+        new = [0] * len(rows)
+        if self.levels > 1:
+            wanted = None if said is None else [int(said.renamed[row] > 0) for row in rows]
+            new = walk.flag(RENAMED, wanted, len(rows))
+        for row, value in zip(rows, new, strict=True):
+            _refuse(not value and not delta.score[row], "a label that changes by nothing")
+            delta.renamed[row] = 2 * value
+        could = [row for row in rows if delta.renamed[row] and held.named[row] < self.levels - 1]
+        wanted = None if said is None else [int(said.renamed[row] == 1) for row in could]
+        for row, value in zip(could, walk.flag(DEEPER, wanted, len(could)), strict=True):
+            if value:
+                delta.renamed[row] = 1
+
+    def _births(self, walk: _Walk, held: _Held, delta: _Lists, said: _Lists | None) -> None:
+        layout, tables, get = self.layout, self.stream.tables, walk.io.code
+        born = None if said is None else said.born
+        if not walk.flag(BORN, None if born is None else [int(len(born) > 0)], 1)[0]:
+            return
+        count = get(fixed_tables()["more"], 0, None if born is None else [len(born) - 1], 1)[0] + 1
+        already = len(held.hidden)
+        _refuse(count + already > layout.max_objects, f"{count} new objects beside {already}")
+        column = lambda place: None if born is None else [one[place] for one in born]  # noqa: E731
+        cells = get(self._cells, 0, column(0), count)
+        _refuse(any(b <= a for a, b in pairwise(cells)), "new objects out of order")
+        bands = [cell // layout.columns * ROW_BANDS // layout.rows for cell in cells]
+        width = get(tables["width"], bands, column(1), count)
+        height = get(tables["height"], width, column(2), count)
+        across = get(tables["offset_x"], width, column(3), count)
+        down = get(tables["offset_y"], height, column(4), count)
+        scores = get(tables["score"], width, column(5), count)
+        delta.born = [list(one) for one in zip(cells, width, height, across, down, scores, strict=True)]
+        delta.born_path = [[UNNAMED] * (self.levels - 1) for _ in cells]
+
+    def _names(self, io: _Coder, held: _Held, delta: _Lists, said: _Lists | None) -> None:
+        """The names of relabelled and of new objects, level by level."""
+        if self._depth is None:
+            return
+        kept = len(held.hidden)
+        anew = [row for row, value in enumerate(delta.renamed) if value == 2]
+        changing = [row for row, value in enumerate(delta.renamed) if value]
+        changing += range(kept, kept + len(delta.born))
+        if not changing:
+            return
+        full, wanted = [*delta.path, *delta.born_path], None if said is None else [*said.path, *said.born_path]
+        depth = [*held.named, *([0] * len(delta.born))]
+        for row in changing:
+            depth[row] += row < kept and delta.renamed[row] == 1
+        for row in anew:
+            full[row] = delta.path[row] = [UNNAMED] * (self.levels - 1)
+        rows = [*anew, *range(kept, kept + len(delta.born))]
+        if rows:
+            asked = None if wanted is None else [sum(node != UNNAMED for node in wanted[row]) for row in rows]
+            _put(depth, rows, io.code(self._depth, 0, asked, len(rows)))
+        sizes = {
+            row: [bisect_right(self._middles, log) for log in held.logs[row]]
+            if row < kept
+            else delta.born[row - kept][1:3]
+            for row in changing
+        }
         for level in range(1, self.levels):
-            delta.born.path[level] = full[kept:, level].astype(np.int32)
+            at = [row for row in changing if depth[row] >= level and full[row][level - 1] == UNNAMED]
+            if not at:
+                continue
+            above = [full[row][level - 2] if level > 1 else 0 for row in at]
+            places = [self.stream.name_row(node, *sizes[row]) for node, row in zip(above, at, strict=True)]
+            told = None if wanted is None else [self._places[level][wanted[row][level - 1]] for row in at]
+            found = io.code(self.stream.tables[f"name_{level}"], places, told, len(at))
+            for row, parent, symbol in zip(at, above, found, strict=True):
+                children = self._children[level][parent]
+                _refuse(symbol >= len(children), f"child {symbol} of a node with {len(children)}")
+                full[row][level - 1] = children[symbol]
+        for row in changing:
+            if row < kept:
+                delta.named[row] = depth[row]
+                same = depth[row] == held.named[row] and full[row] == held.path[row]
+                _refuse(same, "a name that changes by nothing")
 
     def _after(
-        self, state: SceneState, delta: Delta, frame: int, stamp_ns: int, elapsed: int, walk: _Walk
+        self,
+        reference: SceneState,
+        held: _Held,
+        delta: _Lists,
+        frame: int,
+        stamp_ns: int,
+        elapsed: int,
+        walk: _Walk,
     ) -> SceneState:
-        """A waiting state's objects after the delta, then the new ones."""
-        sides = state.sides
-        shift = self.shift(state, elapsed, delta.pans, delta.shift)
-        velocity = _held(state.velocity + (delta.speed * sides * SPEED_STEP >> 8))
-        going = replace(state, velocity=velocity, camera=_held((shift << 10) // elapsed))
-        centre = self._inside(self.moved(going, elapsed, shift) + (delta.place * sides * PLACE_STEP >> 8))
-        low, high = _LOG_LOW * LOG_UNIT, (_LOG_COUNT // _LOG_STEPS + _LOG_LOW) * LOG_UNIT
-        toggled = delta.toggled == 1
-        scales = list(state.scales)
-        told = delta.moved == 1
-        axes = [*delta.place[told].T, *delta.size[told].T, split_shift(delta.shift)[1]]
-        for place, part in enumerate(axes):
-            for value in np.abs(part).tolist():
-                scales[place] += (16 * value - scales[place]) >> _SCALE_SHIFT
-        anew = delta.renamed == 2  # what was known of its looks was known beside another name
-        after = replace(
-            going,
-            told=np.where(anew, 0, state.told),
-            latents=tuple(np.where(anew[:, None], 0, group) for group in state.latents),
+        """The remembered objects after the delta, then the new ones."""
+        edge = (self.layout.columns * UNIT, self.layout.rows * UNIT)
+        camera = reference.camera.tolist()
+        shift = [
+            step * SHIFT_STEP + (delta.pans * speed * elapsed >> 10)
+            for step, speed in zip(delta.shift, camera, strict=True)
+        ]
+        centre, velocity = held.centre, held.velocity
+        logs, hidden, habit, scores = held.logs, list(held.hidden), held.habit, held.scores
+        for row, touched in enumerate(delta.touched):
+            for axis in (0, 1):
+                side, speed = held.sides[row][axis], velocity[row][axis]
+                speed = _held(speed + (delta.speed[row][axis] * side * SPEED_STEP >> 8))
+                at = min(max(centre[row][axis] + shift[axis] + (speed * elapsed >> 10), 0), edge[axis])
+                at += delta.place[row][axis] * side * PLACE_STEP >> 8
+                velocity[row][axis], centre[row][axis] = speed, min(max(at, 0), edge[axis])
+                logs[row][axis] = min(max(logs[row][axis] + delta.size[row][axis] * LOG_STEP, _LEAST_LOG), _MOST_LOG)
+            habit[row] += (touched * 256 - habit[row]) >> 2
+            scores[row] += delta.score[row]
+            if delta.toggled[row]:
+                hidden[row] = 0 if hidden[row] else 1
+        scales = list(reference.scales)
+        moved = [row for row, value in enumerate(delta.moved) if value]
+        axes = [[part[row][axis] for row in moved] for part in (delta.place, delta.size) for axis in (0, 1)]
+        for place, part in enumerate([*axes, [split_shift(value)[1] for value in delta.shift]]):
+            for value in part:
+                scales[place] += (16 * abs(value) - scales[place]) >> _SCALE_SHIFT
+        told, latents = held.told, reference.latents
+        if len(held.rows) < len(reference):
+            latents = tuple(group[held.rows] for group in latents)
+        anew = [row for row, value in enumerate(delta.renamed) if value == 2]
+        if anew:  # what was known of its looks was known beside another name
+            latents = tuple(group.copy() for group in latents)
+            for row in anew:
+                told[row] = 0
+                for group in latents:
+                    group[row] = 0
+        named, path = list(delta.named), list(delta.path)
+        for (cell, *symbols), below in zip(delta.born, delta.born_path, strict=True):
+            sides = [self._logs[symbol] for symbol in symbols[:2]]
+            centre.append(self._born_centre(cell, sides, symbols[2:4]))
+            logs.append(sides)
+            velocity.append([0, 0])
+            scores.append(symbols[4])
+            named.append(sum(node != UNNAMED for node in below))
+            path.append(below)
+            told.append(0)
+            hidden.append(0)
+            habit.append(NEW_HABIT)
+        if delta.born:
+            latents = tuple(np.concatenate([g, np.zeros((len(delta.born), g.shape[1]), np.int64)]) for g in latents)
+        count, whole = len(hidden), lambda values: np.array(values, np.int64)
+        return SceneState(
             frame=frame & 0xFFFF,
             stamp=stamp_ns & ((1 << STAMP_BITS) - 1),
-            centre=centre,
-            logs=np.clip(state.logs + delta.size * LOG_STEP, low, high),
-            scores=state.scores + delta.score,
-            named=np.where(delta.renamed > 0, delta.named, state.named),
-            path=np.where((delta.renamed > 0)[:, None], delta.path, state.path),
-            hidden=np.where(toggled, np.where(state.hidden > 0, 0, 1), state.hidden),
-            habit=state.habit + ((delta.touched * 256 - state.habit) >> 2),
+            centre=whole(centre).reshape(count, 2),
+            logs=whole(logs).reshape(count, 2),
+            velocity=whole(velocity).reshape(count, 2),
+            scores=whole(scores),
+            named=whole(named),
+            path=whole(path).reshape(count, self.levels - 1),
+            told=whole(told),
+            latents=latents,
+            hidden=whole(hidden),
+            habit=whole(habit),
+            camera=whole([_held((value << 10) // elapsed) for value in shift]),
             flags=walk.learned(),
             scales=tuple(min(max(scale, 2), 16 * REACH) for scale in scales),
         )
-        count = len(delta.born)
-        if not count:
-            return after
-        new = self._born(
-            delta.born, self.levels - 1, frame, stamp_ns, np.zeros(count, np.int64),
-            [np.zeros((count, width), np.int64) for width in self.layout.latents],
-        )  # fmt: skip
-        both = lambda name: np.concatenate([getattr(after, name), getattr(new, name)])  # noqa: E731
-        names = ("centre", "logs", "velocity", "scores", "named", "path", "told", "hidden", "habit")
-        latents = tuple(np.concatenate(pair) for pair in zip(after.latents, new.latents, strict=True))
-        return replace(after, latents=latents, **{name: both(name) for name in names})
 
 
-def _held(speed: Numbers) -> Numbers:
-    return np.clip(speed, -64 * UNIT, 64 * UNIT)
+def _of(said: _Lists | None, part: str, rows: list[int]) -> list[int] | None:
+    """What is said of these objects in one field; None where a delta is read."""
+    if said is None:
+        return None
+    values = getattr(said, part)
+    return [values[row] for row in rows]
+
+
+def _put(values: list[int], rows: list[int], found: list[int]) -> None:
+    for row, value in zip(rows, found, strict=True):
+        values[row] = value
+
+
+def _held(speed: int) -> int:
+    return min(max(speed, -64 * UNIT), 64 * UNIT)
 
 
 def _refuse(wrong: bool, what: str) -> None:

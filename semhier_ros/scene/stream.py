@@ -179,16 +179,22 @@ class SceneStream:
         aspect = np.clip(code.sizes[:, 0] - code.sizes[:, 1] + ASPECTS // 2, 0, ASPECTS - 1)
         return ((code.path[level - 1] * ASPECTS + aspect) * AREAS + self.area(code)).astype(np.int32)
 
+    def name_row(self, parent: int, width: int, height: int) -> int:
+        """`name_rows` of one object, of its name's parent and the symbols of its sides."""
+        aspect = min(max(width - height + ASPECTS // 2, 0), ASPECTS - 1)
+        area = min(max((width + height) * AREAS // (2 * self.layout.size_levels - 1), 0), AREAS - 1)
+        return (parent * ASPECTS + aspect) * AREAS + area
+
     def area(self, code: SceneCode) -> Ints:
         """Which of 6 classes of area each object's box is in."""
         return np.clip(code.sizes.sum(axis=1) * AREAS // (2 * self.layout.size_levels - 1), 0, AREAS - 1)
 
     def name_symbols(self, level: int, code: SceneCode) -> Ints:
         """Each object's name as its position among its parent's children."""
-        return self._places[level][code.path[level]]
+        return self.places[level][code.path[level]]
 
     @cached_property
-    def _places(self) -> list[Ints]:
+    def places(self) -> list[Ints]:
         """Per level each node's position among the children of its parent; one table more before the first level."""
         places = [np.zeros(1, np.int32)]
         for level, parents in enumerate(self.layout.parents, 1):
