@@ -54,6 +54,7 @@ STUDIES = {
     "detection": "AP50 of every prefix at every level, on labelled scenes",
     "exactness": "whether what one arithmetic encodes another decodes to the very same symbols",
     "frames": "damaged and forged compact frames that a receiver takes, by transport and proof",
+    "stored": "how long a picture on request takes over a radio that loses frames",
     "gallery": "a page of scenes at 50 to 3,000 bytes beside JPEG and WebP",
     "ground": "range and bearing in metres, and how often ellipses hold, against exact ground truth",
     "link": "what arrives over thin links, for real, beside JPEG and H.264",

@@ -305,14 +305,7 @@ class Bench:
 
     def _radio(self, row: Row, radio: RadioProfile) -> dict[str, Any]:
         """How the ends of an emulated radio are set, as their parameters would."""
-        settings = {
-            "framing": radio.framing,
-            "frame_bytes": min(radio.frame_bytes, 240),
-            "rate_kbit": 8 * radio.bytes_per_second / 1000,
-            "turnaround_ms": 1000 * radio.turnaround,
-            "duty_percent": 100 * radio.duty,
-            "check": row.check,
-        }
+        settings = radio.settings(check=row.check)
         key = {"key": bytes(range(16)).hex()} if self.options.key else {}
         # under a duty cycle no byte is sent twice
         repeats = {"repeats": 0} if radio.duty < 1.0 else {}

@@ -21,12 +21,15 @@ import tty
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from semhier_ros.link.clock import Clock
 from semhier_ros.link.radio.framing import MAX_FRAME_BYTES, framing
 from semhier_ros.link.radio.receiving import RadioReceiving
 from semhier_ros.link.radio.sending import TICK_SECONDS, RadioSending
+
+LARGEST_FRAME = 240
+"""What ends send at most in a frame of a radio that takes more: with COBS it still adds 2 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,18 @@ class RadioProfile:
             if not low <= value <= high:
                 raise ValueError(f"{name}: {value:g}, expected {low:g} to {high:g}")
         framing(self.framing)
+
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        """What both ends of a `serial` carrier over this radio are set to (`link.carriers.carrier`), but the device."""
+        return {
+            "framing": self.framing,
+            "frame_bytes": min(self.frame_bytes, LARGEST_FRAME),
+            "rate_kbit": 8 * self.bytes_per_second / 1000,
+            "turnaround_ms": 1000 * self.turnaround,
+            "frame_extra": self.extra,
+            "duty_percent": 100 * self.duty,
+            **changes,
+        }
 
 
 RADIOS = {
