@@ -14,6 +14,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import blake2s
 
 from semhier_ros.codec.block_request import MAX_DURATION_MS, BlockRequest
@@ -26,6 +27,13 @@ from semhier_ros.codec.packet import (
     PacketError,
     read_varint,
     varint,
+)
+from semhier_ros.codec.secrecy import (
+    ENCRYPTIONS,
+    EPOCH_BYTES,
+    TAG_BYTES,
+    Cipher,
+    cryptography_module,
 )
 from semhier_ros.codec.stream_info import StreamInfo
 
@@ -63,37 +71,62 @@ _CONTEXT = struct.Struct(">B4sHQ6s")
 _ANNOUNCED = struct.Struct(">HH")
 _PARCEL_HEAD = 8
 _LONGEST_TIME = 13  # 2 ** 12 s is above an hour
-MAX_ANNOUNCED_BYTES = _ANNOUNCED.size + 600
-"""An announcement put together: its head and the longest StreamInfo."""
+MAX_ANNOUNCED_BYTES = _ANNOUNCED.size + 600 + EPOCH_BYTES
+"""An announcement put together: its head, the longest StreamInfo, and an epoch."""
 
 
 class CompactError(ValueError):
     """Bytes that are no compact frame, or not to be trusted; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Seal:
     """What proves a frame: a check of `check` bytes (2: CRC-16, 4: CRC-32) or, with a `key` (16 to 32 bytes), a
-    4-byte MAC and a counter. Raises ValueError naming the field that is out of its range."""
+    4-byte MAC and a counter. `encrypt`: one of ENCRYPTIONS, which but for none needs a key: whether the bodies of
+    frames are hidden, under the key of `epoch` (8 bytes; empty while it is not known). Descriptions, hails and words
+    are proved by the MAC alone. Raises ValueError naming the field that is out of its range, SecrecyError where a
+    package is missing."""
 
     check: int = 4
     key: bytes | None = None
+    encrypt: str = "none"
+    epoch: bytes = b""
 
     def __post_init__(self) -> None:
         if self.check not in (2, 4):
             raise ValueError(f"check: {self.check} bytes, expected 2 (CRC-16) or 4 (CRC-32)")
         if self.key is not None and not 16 <= len(self.key) <= 32:
             raise ValueError(f"key: {len(self.key)} bytes, expected 16 to 32")
+        if self.encrypt not in ENCRYPTIONS:
+            raise ValueError(f"encrypt: {self.encrypt!r}, expected one of {', '.join(ENCRYPTIONS)}")
+        if self.hides and self.key is None:
+            raise ValueError(f"encrypt: {self.encrypt!r} needs link.key, which both ends share")
+        if self.hides:
+            cryptography_module()
+
+    @property
+    def hides(self) -> bool:
+        """Whether bodies are encrypted."""
+        return self.encrypt != "none"
+
+    @property
+    def word_bytes(self) -> int:
+        """Bytes at the end of a word, a description or a hail."""
+        return self.check if self.key is None else MAC_BYTES
 
     @property
     def proof_bytes(self) -> int:
-        """Bytes at a frame's end."""
-        return self.check if self.key is None else MAC_BYTES
+        """Bytes at the end of any other frame."""
+        return TAG_BYTES if self._tagged else self.word_bytes
 
     @property
     def overhead(self) -> int:
         """What a frame carries besides header and payload: the proof, and with a key one byte of counter."""
         return self.proof_bytes + (self.key is not None)
+
+    def of(self, epoch: bytes) -> Seal:
+        """The same for frames of one start of a sender."""
+        return replace(self, epoch=epoch) if self.hides else self
 
     def prove(self, data: bytes, context: Context) -> bytes:
         """`data` and its proof."""
@@ -101,11 +134,37 @@ class Seal:
 
     def holds(self, data: bytes, context: Context) -> bool:
         """Whether `data` ends with what proves the rest of it in this context."""
-        end = len(data) - self.proof_bytes
+        end = len(data) - self.word_bytes
         return end > 0 and hmac.compare_digest(data[end:], self._proof(data[:end], context))
 
+    def close(self, header: bytes, body: bytes, context: Context) -> bytes:
+        """A frame of a sender whose body is hidden, where that is wanted, and its proof."""
+        if not self.hides:
+            return self.prove(header + body, context)
+        hidden = self._cipher.hide(body, context.counter, context.to_bytes() + header)
+        return header + hidden if self._tagged else self.prove(header + hidden, context)
+
+    def open(self, data: bytes, header: int, context: Context) -> bytes | None:
+        """The body behind a frame's `header` bytes, None where its proof does not hold in this context."""
+        if self._tagged:
+            beside = context.to_bytes() + data[:header]
+            return self._cipher.show(data[header:], context.counter, beside) if self.epoch else None
+        if (self.hides and not self.epoch) or not self.holds(data, context):
+            return None
+        body = data[header : len(data) - self.word_bytes]
+        return self._cipher.show(body, context.counter, b"") if self.hides else body
+
+    @property
+    def _tagged(self) -> bool:
+        return self.encrypt == "chacha20poly1305"
+
+    @cached_property
+    def _cipher(self) -> Cipher:
+        assert self.key is not None
+        return Cipher(self.encrypt, self.key, self.epoch)
+
     def _proof(self, data: bytes, context: Context) -> bytes:
-        covered = context.to_bytes() + data
+        covered = context.to_bytes() + self.epoch + data
         if self.key is not None:
             return blake2s(covered, key=self.key, digest_size=MAC_BYTES, person=_PERSON).digest()
         if self.check == 2:
@@ -167,20 +226,29 @@ class Compact:
     piece: tuple[int, int] | None = None
     body: bytes = b""
     session: int | None = None
+    header: int = 0
+    """Bytes before the body."""
 
     @staticmethod
     def parse(data: bytes, seal: Seal) -> Compact:
-        """What a frame says. Its form is checked, its proof is not: `Seal.holds` does that once its low bits are
+        """What a frame says. Its form is checked, its proof is not: `opened` does that once its low bits are
         restored. Raises CompactError, and nothing else."""
-        end = len(data) - seal.proof_bytes
+        proof = seal.word_bytes if data and _knows_nothing(data[0]) else seal.proof_bytes
+        end = len(data) - proof
         if end < 1 or len(data) > MAX_FRAME_BYTES:
-            raise CompactError(
-                f"compact frame: {len(data)} bytes, expected {seal.proof_bytes + 1} to {MAX_FRAME_BYTES}"
-            )
+            raise CompactError(f"compact frame: {len(data)} bytes, expected {proof + 1} to {MAX_FRAME_BYTES}")
         try:
-            return _parse(data, end, seal.key is not None)
+            told = _parse(data, end, seal.key is not None)
         except (IndexError, PacketError) as error:
             raise CompactError(f"compact frame: {error}") from None
+        return replace(told, header=end - len(told.body))
+
+    def opened(self, data: bytes, seal: Seal, context: Context) -> bytes | None:
+        """The frame's body, out of its bytes; None where its proof does not hold in this context. `seal`: with the
+        epoch of its sender."""
+        if self.kind in _WHOLE_COUNTER:
+            return self.body if seal.of(b"").holds(data, context) else None
+        return seal.open(data, self.header, context)
 
     def packet(self, stream: int, frame: int, stamp: int | None) -> bytes:
         """The packet that stands in the frame, with its restored `frame` number and `stamp` (units of 8 ms, None for
@@ -204,6 +272,11 @@ class Compact:
             return Packet(stream, frame, tuple(blocks), low).to_bytes()
         except ValueError as error:
             raise CompactError(f"compact frame: {error}") from None
+
+
+def _knows_nothing(lead: int) -> bool:
+    """Whether a frame that begins so has to be proved by receivers that know nothing."""
+    return bool(lead & _GENERAL) and (lead >> 3 & 7) in _WHOLE_COUNTER
 
 
 def _parse(data: bytes, end: int, keyed: bool) -> Compact:
@@ -394,13 +467,14 @@ def stored_header(first: bool) -> int:
     return 4 if first else 2
 
 
-def announcement(info: StreamInfo, frame: int, age: int, limit: int) -> list[bytes]:
+def announcement(info: StreamInfo, frame: int, age: int, limit: int, epoch: bytes = b"") -> list[bytes]:
     """Frames of at most `limit` bytes that tell a stream's description. `frame`: number of the newest frame. `age`:
     how long ago a frame with the description's stamp would leave, in units of 8 ms (what is longer counts as longest).
+    `epoch`: of a sender that encrypts.
 
     Raises ValueError where it does not fit 16 of them.
     """
-    body = _ANNOUNCED.pack(frame & 0xFFFF, min(max(age, 0), 0xFFFF)) + info.to_bytes()
+    body = _ANNOUNCED.pack(frame & 0xFFFF, min(max(age, 0), 0xFFFF)) + epoch + info.to_bytes()
     parts = -(-len(body) // (limit - 2)) if limit > 2 else ANNOUNCE_PARTS + 1
     if parts > ANNOUNCE_PARTS:
         least = -(-len(body) // ANNOUNCE_PARTS) + 2
@@ -410,13 +484,15 @@ def announcement(info: StreamInfo, frame: int, age: int, limit: int) -> list[byt
     return [bytes((head, n << 4 | parts - 1)) + body[n * step : (n + 1) * step] for n in range(parts)]
 
 
-def read_announcement(body: bytes) -> tuple[StreamInfo, int, int]:
-    """(description, newest frame number, age) of an announcement put together. Raises CompactError."""
-    if not _ANNOUNCED.size < len(body) <= MAX_ANNOUNCED_BYTES:
+def read_announcement(body: bytes, hides: bool = False) -> tuple[StreamInfo, int, int, bytes]:
+    """(description, newest frame number, age, epoch) of an announcement put together. `hides`: whether its sender
+    encrypts and so tells an epoch. Raises CompactError."""
+    begin = _ANNOUNCED.size + (EPOCH_BYTES if hides else 0)
+    if not begin < len(body) <= MAX_ANNOUNCED_BYTES:
         raise CompactError(f"announcement: {len(body)} bytes, expected up to {MAX_ANNOUNCED_BYTES}")
     frame, age = _ANNOUNCED.unpack_from(body)
     try:
-        return StreamInfo.from_bytes(body[_ANNOUNCED.size :]), frame, age
+        return StreamInfo.from_bytes(body[begin:]), frame, age, bytes(body[_ANNOUNCED.size : begin])
     except PacketError as error:
         raise CompactError(f"announcement: {error}") from None
 
@@ -434,7 +510,11 @@ def finish(laid: bytes, slot: int, turn: bool, context: Context, seal: Seal) -> 
     if seal.key is not None:
         whole = general and (laid[0] >> 3 & 7) in _WHOLE_COUNTER
         counter = context.counter.to_bytes(6, "big") if whole else bytes((context.counter & 0xFF,))
-    return seal.prove(bytes((lead,)) + counter + laid[1:], context)
+    frame = bytes((lead,)) + counter + laid[1:]
+    if not seal.hides or _knows_nothing(lead):
+        return seal.of(b"").prove(frame, context)
+    header = len(frame) - len(_parse(frame, len(frame), True).body)
+    return seal.close(frame[:header], frame[header:], context)
 
 
 # -- words of a receiver ----------------------------------------------------------------------------------------------
@@ -475,7 +555,7 @@ class Word:
     @staticmethod
     def parse(data: bytes, seal: Seal) -> Word:
         """What a word says; its proof is the caller's to check (`Seal.holds`). Raises CompactError."""
-        end = len(data) - seal.proof_bytes
+        end = len(data) - seal.word_bytes
         if end < 1 or data[0] & _WORD != _WORD:
             raise CompactError(f"word: {len(data)} bytes, no word")
         kind, slot = data[0] >> 3 & 7, data[0] & 7

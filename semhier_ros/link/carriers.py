@@ -18,7 +18,7 @@ from semhier_ros.link.schedule.policy import LevelPolicy
 from semhier_ros.link.schedule.scheduler import Scheduler
 from semhier_ros.link.schedule.wire import WireModel, wire_model
 from semhier_ros.link.sender import LinkSender, measured
-from semhier_ros.link.transport import OnDatagram, OnInfo, OnRequest, OnStored
+from semhier_ros.link.transport import LinkDependencyError, OnDatagram, OnInfo, OnRequest, OnStored
 
 TRANSPORTS = ("zenoh", "udp", "serial", "mavlink")
 """Transports that a carrier exists for."""
@@ -189,7 +189,8 @@ class RadioSettings:
     """What `udp`, `serial` and `mavlink` take besides where they connect. `frame_bytes`: the largest frame, its check
     included. `rate_kbit`: what the air carries, 0: as the line. `turnaround_ms`: from receiving to sending, 0: both
     ends may speak at once. `frame_extra`: bytes that a frame costs besides (preamble). `duty_percent`: of an hour, that
-    one end may send. `check`: bits of a frame's check, 16 or 32. `answers`: whether the receiver speaks."""
+    one end may send. `check`: bits of a frame's check, 16 or 32. `answers`: whether the receiver speaks.
+    `encrypt`: none, chacha20 (proofs stay as short as the key's) or chacha20poly1305 (16 bytes)."""
 
     frame_bytes: int = 240
     rate_kbit: float = 0.0
@@ -198,6 +199,7 @@ class RadioSettings:
     duty_percent: float = 100.0
     check: int = 32
     answers: bool = True
+    encrypt: str = "none"
 
 
 def carrier(name: str, settings: Mapping[str, Any], key: bytes | None = None) -> Carrier:
@@ -244,6 +246,7 @@ def _known(name: str, settings: Mapping[str, Any], kind: Any) -> dict[str, Any]:
 def _radio(radio: RadioSettings, key: bytes | None, extra: int, line: float | None) -> Any:
     """Raises ValueError naming the field that is out of its range. `line`: bytes a second of the line below."""
     from semhier_ros.codec.compact import Seal
+    from semhier_ros.codec.secrecy import SecrecyError
     from semhier_ros.link.radio.options import Air, RadioOptions
 
     if radio.check not in (16, 32):
@@ -255,4 +258,7 @@ def _radio(radio: RadioSettings, key: bytes | None, extra: int, line: float | No
         frame_extra=extra + radio.frame_extra,
         duty=radio.duty_percent / 100,
     )
-    return RadioOptions(air, Seal(radio.check // BITS, key), radio.answers)
+    try:
+        return RadioOptions(air, Seal(radio.check // BITS, key, radio.encrypt), radio.answers)
+    except SecrecyError as error:
+        raise LinkDependencyError(str(error)) from None

@@ -235,6 +235,13 @@ def _radio() -> list[Parameter]:
             True,
             "Whether the receiver speaks, when it has the turn; false: a one-way link.",
         ),
+        Parameter(
+            "link.radio.encrypt",
+            "none",
+            "With link.key, whether the bodies of frames are hidden: chacha20 adds no byte to the key's 4-byte proof, "
+            "chacha20poly1305 has a proof of 16 bytes.",
+            choices=("none", "chacha20", "chacha20poly1305"),
+        ),
     ]
 
 

@@ -152,7 +152,7 @@ def test_an_announcement_of_any_frame_size_says_the_description_again(limit, age
     frames = announcement(INFO, 513, age, limit)
     assert max(map(len, frames)) <= limit
     body = b"".join(frame[2:] for frame in frames)
-    assert read_announcement(body) == (INFO, 513, min(max(age, 0), 0xFFFF))
+    assert read_announcement(body) == (INFO, 513, min(max(age, 0), 0xFFFF), b"")
 
 
 @given(st.binary(max_size=64), st.sampled_from(list(SEALS)))

@@ -8,7 +8,7 @@ from semhier_ros.command import CommandError
 from semhier_ros.lab.studies import frames
 
 
-@pytest.mark.parametrize("proof", ["crc16", "crc32", "key"])
+@pytest.mark.parametrize("proof", list(frames.SEALS))
 @pytest.mark.parametrize("transport", frames.TRANSPORTS)
 def test_of_thousands_of_wrong_frames_none_is_taken(transport: str, proof: str):
     if transport == "mavlink":
@@ -19,7 +19,7 @@ def test_of_thousands_of_wrong_frames_none_is_taken(transport: str, proof: str):
 
 
 def test_a_right_frame_is_taken_so_that_none_taken_means_something():
-    target = frames.Target("serial", frames.SEALS["crc32"])
+    target = frames.Target("serial", frames.Seal(*frames.SEALS["crc32"]))
     target.give(target.right[5])
     target.end.close()
     assert target.taken == 1

@@ -200,18 +200,10 @@ def test_a_word_about_pieces_has_one_form_of_two_to_five_bytes(first, came, fres
 class Ends:
     """Both ends over an air in virtual time."""
 
-    def __init__(self, profile: RadioProfile, key: bytes | None = None) -> None:
+    def __init__(self, profile: RadioProfile, key: bytes | None = None, **changes: Any) -> None:
         self.clock = ManualClock()
         self.hop = RadioHop(profile, self.clock)
-        settings = {
-            "device": "/dev/null",
-            "framing": profile.framing,
-            "frame_bytes": min(profile.frame_bytes, 240),
-            "rate_kbit": profile.bytes_per_second * 8 / 1000,
-            "turnaround_ms": 1000 * profile.turnaround,
-            "duty_percent": 100 * profile.duty,
-        }
-        made = carrier("serial", settings, key)
+        made = carrier("serial", profile.settings(device="virtual", **changes), key)
         assert isinstance(made, RadioCarrier)
         self.made = made
         self.heard: list[tuple[float, Packet]] = []
@@ -262,9 +254,12 @@ class Ends:
 PICTURE = (560, 925, 915)
 
 
-@pytest.mark.parametrize("key", [None, KEY], ids=["check", "key"])
-def test_an_asked_picture_crosses_a_lossy_air_whole_with_what_gives_it_a_meaning(key):
-    ends = Ends(replace(RADIOS["serial9600"], loss=0.1), key)
+@pytest.mark.parametrize("seal", ["check", "none", "chacha20", "chacha20poly1305"])
+def test_an_asked_picture_crosses_a_lossy_air_whole_with_what_gives_it_a_meaning(seal):
+    if seal.startswith("chacha"):
+        pytest.importorskip("cryptography", reason="cryptography is not installed: requirements/radio.txt")
+    key, encrypt = (None, "none") if seal == "check" else (KEY, seal)
+    ends = Ends(replace(RADIOS["serial9600"], loss=0.1), key, encrypt=encrypt)
     ends.run(3.0)
     meaning = ends.frame(7, 12, 6, 30, asked=True)
     picture = ends.frame(7, *PICTURE, first=3, asked=True)
@@ -337,3 +332,31 @@ def test_a_forged_turn_of_an_unknown_stream_does_not_make_a_receiver_talk():
         ends.run(ends.clock.now() + 0.02)
     assert ends.receiver.counters["refused"] == 50
     assert not ends.hop.air.counters(1)
+
+
+@pytest.mark.parametrize("encrypt", ["chacha20", "chacha20poly1305"])
+def test_a_sender_that_begins_anew_draws_another_epoch_and_is_read_again(encrypt):
+    pytest.importorskip("cryptography", reason="cryptography is not installed: requirements/radio.txt")
+    ends = Ends(RADIOS["serial57600"], KEY, encrypt=encrypt)
+    ends.run(2.0)
+    before = ends.sender
+    ends.sender = replace(ends.made, open_port=ends.hop.port(0)).sender(
+        Packet.pack, split, default_policies(6, 3), budget=None, clock=ends.clock
+    )
+    ends.hop.attach(ends.sender.transport, ends.receiver.transport)  # type: ignore[arg-type]
+    assert vars(ends.sender.transport)["_epoch"] != vars(before.transport)["_epoch"]
+    ends.frame(2, 20)
+    ends.run(4.0)
+    assert ends.came(2)
+
+
+def test_a_counter_never_begins_anew_and_the_sender_says_so():
+    ends = Ends(RADIOS["serial57600"], KEY)
+    ends.run(2.0)
+    vars(ends.sender.transport)["_counter"] = (1 << 48) - 3
+    for number in range(2, 8):
+        ends.frame(number, 20)
+        ends.run(ends.clock.now() + 0.2)
+    assert not ends.came(7)
+    assert ends.sender.counters["counter_used_up"] > 0
+    assert "its counter is used up" in ends.sender.trouble

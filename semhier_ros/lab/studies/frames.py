@@ -1,9 +1,9 @@
 """How many damaged and forged compact frames a receiver takes, of a given number, by transport and proof.
 
-Right frames of a camera (descriptions, blocks, pieces, turns) are made once. Then each trial is one of these, none
-equal to a right frame: up to eight wrong bits, a burst over up to eight bytes, a frame cut or grown, two frames
-spliced, noise behind a right first byte, noise alone; with a key also a right frame a second time. They go through the
-transport's own framing into the receiving end; whatever that hands on is counted as taken.
+Right frames of a camera (descriptions, blocks, pieces, stored pieces, turns, hails) are made once. Then each trial is
+one of these, none equal to a right frame: up to eight wrong bits, a burst over up to eight bytes, a frame cut or grown,
+two frames spliced, noise behind a right first byte, noise alone; with a key also a right frame a second time. They go
+through the transport's own framing into the receiving end; whatever that hands on is counted as taken.
 """
 
 from __future__ import annotations
@@ -19,14 +19,18 @@ from semhier_ros.codec.compact import (
     Context,
     Seal,
     announcement,
+    hail_frame,
     lay_out,
     lay_out_pieces,
+    parcel,
     stamp_units,
+    stored_frame,
     stream_tag,
     turn_frame,
 )
 from semhier_ros.codec.compact import finish as finish_frame
 from semhier_ros.codec.packet import Block
+from semhier_ros.codec.secrecy import SecrecyError
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.command import CommandError
 from semhier_ros.lab.options import check_range, finish
@@ -38,10 +42,18 @@ from semhier_ros.link.radio.receiving import RadioReceiving
 from semhier_ros.link.transport import LinkDependencyError, ReceiverHooks
 
 KEY = bytes(range(16))
-SEALS = {"crc16": Seal(2), "crc32": Seal(4), "key": Seal(4, KEY)}
+EPOCH = bytes(range(8))
+SEALS: dict[str, tuple[int, bytes | None, str]] = {
+    "crc16": (2, None, "none"),
+    "crc32": (4, None, "none"),
+    "key": (4, KEY, "none"),
+    "chacha20": (4, KEY, "chacha20"),
+    "chacha20poly1305": (4, KEY, "chacha20poly1305"),
+}
+"""Proofs by name: bytes of a check, key, encryption."""
 TRANSPORTS = ("udp", "serial", "mavlink")
-FIRST = 100
-"""Number of the first frame."""
+FIRST, SESSION = 100, 0x5E55
+"""Number of the first frame, and the session of stored pieces."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,14 +133,15 @@ def right_frames(seal: Seal) -> list[bytes]:
     )
     tag, counter = stream_tag(info), 5_000
     made = []
+    names = (Block(0xBEEF, FIRST, 3, chance.randbytes(90)),)
 
     def add(laid: bytes, frame: int = 0, stamp: int = 0, known: bool = True) -> None:
         nonlocal counter
         whole = Context(False, tag if known else bytes(4), frame, stamp, counter if seal.key else 0)
-        made.append(finish_frame(laid, 0, False, whole, seal))
+        made.append(finish_frame(laid, 0, False, whole, seal.of(EPOCH)))
         counter += 1
 
-    for part in announcement(info, FIRST, 0, 60):
+    for part in announcement(info, FIRST, 0, 60, EPOCH if seal.hides else b""):
         add(part, known=False)
     for number in range(FIRST, FIRST + 40):
         stamp = 0
@@ -139,6 +152,10 @@ def right_frames(seal: Seal) -> list[bytes]:
     for piece in lay_out_pieces(Block(0xBEEF, number, 4, chance.randbytes(200)), 60, None):
         add(piece, number)
     add(turn_frame(number), number)
+    whole = parcel(names, 0)
+    add(stored_frame(0, whole[:50], False, SESSION), SESSION)
+    add(stored_frame(1, whole[50:], True), SESSION)
+    add(hail_frame(), known=False)
     return made
 
 
@@ -169,7 +186,7 @@ def wrong(right: list[bytes], chance: random.Random, keyed: bool) -> tuple[str, 
 
 def attack(transport: str, proof: str, count: int, seed: int) -> dict[str, Any]:
     """What a receiver took of `count` wrong frames, by kind."""
-    seal = SEALS[proof]
+    seal = Seal(*SEALS[proof])
     target = Target(transport, seal)
     chance = random.Random(seed)
     known, taken = set(target.right), Counter[str]()
@@ -210,8 +227,8 @@ def run(options: argparse.Namespace) -> int:
             _known("proofs", proof, tuple(SEALS))
             try:
                 rows.append(attack(transport, proof, options.count, options.seed))
-            except LinkDependencyError as error:
-                left_out[transport] = str(error)
+            except (LinkDependencyError, SecrecyError) as error:
+                left_out[f"{transport}, {proof}"] = str(error)
     lines = ["transport | proof | frames | taken | crashes"]
     lines += [f"{r['transport']} | {r['proof']} | {r['frames']} | {r['taken']} | {r['crashes']}" for r in rows]
     finish({"rows": rows, "left_out": left_out}, options.json, "\n".join(lines))

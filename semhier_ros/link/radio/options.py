@@ -102,13 +102,13 @@ class RadioOptions:
     def _gap(self, word: int) -> float:
         if not self.air.turnaround:
             return 0.0
-        return 2 * self.air.turnaround + self.air.seconds(word + self.seal.proof_bytes) + _SLACK
+        return 2 * self.air.turnaround + self.air.seconds(word + self.seal.word_bytes) + _SLACK
 
     @property
     def turn_seconds(self) -> float:
         """How far turns are apart: a second, or more where the answer takes over 15 % of the time, or over a fifth of
         what the duty cycle leaves the receiver."""
-        word = WORD_BYTES + self.seal.proof_bytes + self.air.frame_extra
+        word = WORD_BYTES + self.seal.word_bytes + self.air.frame_extra
         allowed = self.air.allowed
         return max(1.0, self.gap / 0.15, 0.0 if allowed is None else word / (0.2 * allowed))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping
+from dataclasses import replace
 
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.compact import (
@@ -24,6 +25,7 @@ from semhier_ros.codec.compact import (
     Compact,
     CompactError,
     Context,
+    Seal,
     Word,
     near,
     read_announcement,
@@ -103,11 +105,12 @@ class _Slot:
         "parts_of",
         "period",
         "said",
+        "seal",
         "stored",
         "tag",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, seal: Seal) -> None:
         self.info: StreamInfo | None = None
         self.tag = bytes(4)
         self.age: float | None = None
@@ -120,6 +123,7 @@ class _Slot:
         self.count = 0
         self.parts: dict[int, bytes] = {}
         self.parts_of = 0
+        self.seal = seal
         self.inbox = Inbox()
         self.stored: tuple[int, int, tuple[Block, ...]] | None = None
         self.said = float("-inf")
@@ -137,7 +141,7 @@ class RadioReceiving:
         self._options, self._hooks, self._clock = options, hooks, clock
         self._wanted = None if hooks.cameras is None else frozenset(hooks.cameras)
         self._lock = threading.RLock()
-        self._slots = [_Slot() for _ in range(SLOTS)]
+        self._slots = [_Slot(options.seal) for _ in range(SLOTS)]
         self._replay = _Replay()
         self._counts: Counter[str] = Counter()
         self._asking: list[deque[tuple[BlockRequest, int]]] = [deque(maxlen=_WAITING_REQUESTS) for _ in range(SLOTS)]
@@ -228,14 +232,14 @@ class RadioReceiving:
 
     def _announced(self, frame: Compact, data: bytes, now: float) -> StreamInfo | None:
         """The description that a part of an announcement completes."""
-        counter = self._proved(frame, data, [Context()])[1]
+        _, counter, part = self._proved(frame, data, [Context()])
         slot = self._slots[frame.slot]
         self._count(frame, slot, len(data), now)
         assert frame.piece is not None
         number, parts = frame.piece
-        if parts != slot.parts_of or (number in slot.parts and slot.parts[number] != frame.body):
+        if parts != slot.parts_of or (number in slot.parts and slot.parts[number] != part):
             slot.parts, slot.parts_of = {}, parts
-        slot.parts[number] = frame.body
+        slot.parts[number] = part
         info = None
         if len(slot.parts) == parts and sum(map(len, slot.parts.values())) <= MAX_ANNOUNCED_BYTES:
             body, slot.parts = b"".join(slot.parts[place] for place in range(parts)), {}
@@ -247,7 +251,7 @@ class RadioReceiving:
         return info
 
     def _known(self, slot: _Slot, body: bytes, now: float) -> StreamInfo | None:
-        info, newest, since = read_announcement(body)
+        info, newest, since, epoch = read_announcement(body, self._options.seal.hides)
         others = [one.info.camera for one in self._slots if one is not slot and one.info is not None]
         if info.camera in others or (self._wanted is not None and info.camera not in self._wanted):
             self._counts["refused_cameras"] += 1
@@ -261,6 +265,8 @@ class RadioReceiving:
         elif (newest - slot.newest) % 0x10000 < 0x8000:
             slot.newest = newest
         slot.tag, slot.info = tag, info
+        if epoch != slot.seal.epoch:
+            slot.seal = self._options.seal.of(epoch)
         slot.age = now - (info.stamp_ns / 1e9 + since * _UNIT)
         return info
 
@@ -279,10 +285,10 @@ class RadioReceiving:
         session = inbox.session if frame.session is None else frame.session
         if slot.info is None or session is None or frame.piece is None:
             raise CompactError("a stored piece of a stream or a session that is not known")
-        counter = self._proved(frame, data, [Context(tag=slot.tag, frame=session)])[1]
+        _, counter, body = self._proved(frame, data, [Context(tag=slot.tag, frame=session)])
         self._count(frame, slot, len(data), now)
         told = []
-        for whole in inbox.take(session, frame.piece[0], bool(frame.piece[1]), frame.body):
+        for whole in inbox.take(session, frame.piece[0], bool(frame.piece[1]), body):
             stamp, blocks = read_parcel(whole, slot.info.stream_tag)
             self._counts["parcels"] += 1
             before = slot.stored
@@ -306,14 +312,14 @@ class RadioReceiving:
         if slot.info is None:
             raise CompactError("a frame of a stream that was not announced")
         contexts = self._contexts(frame, slot, now)
-        context, counter = self._proved(frame, data, contexts)
+        context, counter, body = self._proved(frame, data, contexts)
         self._count(frame, slot, len(data), now)
         if (context.frame - slot.newest) % 0x10000 < 0x8000:
             slot.newest = context.frame
         packet = None
         if frame.kind != TURN:
             stamp = None if frame.stamp is None else context.stamp
-            packet = frame.packet(slot.info.stream_tag, context.frame, stamp)
+            packet = replace(frame, body=body).packet(slot.info.stream_tag, context.frame, stamp)
             if stamp is not None:
                 self._stamped(slot, context, now)
         self._turn(frame, slot, counter, now)
@@ -337,18 +343,19 @@ class RadioReceiving:
                 numbers = list(dict.fromkeys([*numbers, *around]))[:_GUESSES]
         return [Context(tag=slot.tag, frame=number % 0x10000, stamp=stamp) for number in numbers if stamp >= 0]
 
-    def _proved(self, frame: Compact, data: bytes, contexts: list[Context]) -> tuple[Context, int]:
-        """The context that the frame's proof fits, and its counter. Raises CompactError where none does."""
-        seal = self._options.seal
+    def _proved(self, frame: Compact, data: bytes, contexts: list[Context]) -> tuple[Context, int, bytes]:
+        """The context that the frame's proof fits, its counter, its body. Raises CompactError where none does."""
+        seal = self._slots[frame.slot].seal
         for context in contexts:
             counters = [0] if frame.counter is None else self._replay.candidates(*frame.counter)
             for counter in counters:
                 whole = Context(False, context.tag, context.frame, context.stamp, counter)
-                if seal.holds(data, whole):
+                body = frame.opened(data, seal, whole)
+                if body is not None:
                     if frame.counter is not None and not self._replay.take(counter):
                         self._counts["replayed"] += 1
                         raise CompactError("replayed")
-                    return context, counter
+                    return context, counter, body
         raise CompactError("forged, damaged, or of another stream")
 
     def _count(self, frame: Compact, slot: _Slot, size: int, now: float) -> None:
@@ -429,7 +436,8 @@ class RadioReceiving:
             self._say(speak[1], speak[2], now)
 
     def _say(self, word: Word, context: Context, now: float) -> None:
-        data = word.to_bytes(context, self._options.seal)
+        seal = self._options.seal if word.kind == QUERY else self._slots[word.slot].seal
+        data = word.to_bytes(context, seal)
         cost = len(data) + self._options.air.frame_extra
         if self._budget.ready_at(cost, now) > now:
             self._counts["unsaid"] += 1

@@ -8,6 +8,7 @@ What a receiver asked for waits in a store (`link.radio.store`) and leaves where
 from __future__ import annotations
 
 import random
+import secrets
 import threading
 import time
 from collections import Counter, OrderedDict, deque
@@ -37,6 +38,7 @@ from semhier_ros.codec.compact import (
     turn_frame,
     with_long_header,
 )
+from semhier_ros.codec.secrecy import EPOCH_BYTES
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.clock import MACHINE, Clock, ManualClock
 from semhier_ros.link.feedback.envelope import start_of
@@ -133,6 +135,8 @@ class RadioSending:
         self.on_heard: Callable[[int, int], None] = lambda received, lost: None
         self.on_sent: Callable[[], None] = lambda: None
         self._draw = random.Random(self._counter)
+        self._epoch = secrets.token_bytes(EPOCH_BYTES) if options.seal.hides else b""  # anew with every start
+        self._seal = options.seal.of(self._epoch)
         self._leaving: tuple[_Slot, Departure] | None = None
         self._last_block = float("-inf")
         self._stop = threading.Event()
@@ -151,6 +155,8 @@ class RadioSending:
 
     @property
     def trouble(self) -> str:
+        if self._keyed and self._counter >= COUNTERS - 1:
+            return "link.key: its counter is used up, nothing is sent any more; give both ends another key"
         return self._port.trouble
 
     def set_info(self, camera: str, info: bytes, anew: bool = True) -> None:
@@ -279,10 +285,13 @@ class RadioSending:
             frames = [*frames, (frames[-1][0], hail_frame(), Context())]
         for place, (slot, laid, context) in enumerate(frames):
             turn = place == len(frames) - 1 and due
+            if self._keyed and self._counter >= COUNTERS - 1:  # never anew: a nonce, and a replay window, end here
+                self._counts["counter_used_up"] += 1
+                return False
             counted = Context(False, context.tag, context.frame, context.stamp, self._counter if self._keyed else 0)
-            data = finish(laid, slot.number, turn, counted, self._options.seal)
+            data = finish(laid, slot.number, turn, counted, self._seal)
             if self._keyed:
-                self._counter = (self._counter + 1) % COUNTERS
+                self._counter += 1
             sent = self._port.send(data)
             sent_all &= sent
             cost = len(data) + self._options.air.frame_extra
@@ -320,7 +329,7 @@ class RadioSending:
         since = 0.0 if age is None else now - age - slot.info.stamp_ns / 1e9
         limit = self._options.shape.largest or 0
         room = limit - (5 if self._keyed else 0)  # its counter travels whole
-        frames = announcement(slot.info, slot.newest, round(since * 1e9 / STAMP_UNIT_NS), room)
+        frames = announcement(slot.info, slot.newest, round(since * 1e9 / STAMP_UNIT_NS), room, self._epoch)
         known = slot.number in self._answered
         air = sum(self._options.air.seconds(len(frame) + self._options.seal.overhead) for frame in frames)
         share = self._options.air.duty * ANNOUNCE_SHARES[known]
@@ -393,7 +402,8 @@ class RadioSending:
             context = Context(True) if query else turn.context
             if word.kind == MISSING:
                 context = replace(context, frame=turn.slot.store.session)
-            if turn.slot.number == word.slot and self._options.seal.holds(data, context):
+            seal = self._options.seal if query else self._seal
+            if turn.slot.number == word.slot and seal.holds(data, context):
                 if not query:
                     self._turns.remove(turn)  # answered once
                 return turn
