@@ -57,7 +57,7 @@ class Tables:
     cumulative is exactly 16 * sum(f[:i]).
     """
 
-    __slots__ = ("_bits", "_cumulatives", "_frequencies", "_models", "_probabilities")
+    __slots__ = ("_bits", "_cumulatives", "_frequencies", "_models", "_probabilities", "_starts")
 
     def __init__(self, frequencies: ArrayLike) -> None:
         table = np.asarray(frequencies)
@@ -81,6 +81,7 @@ class Tables:
         self._bits = np.asarray(np.float64(PRECISION) - np.log2(self._frequencies), np.float64)
         self._models: list[Any] = [None] * rows
         self._cumulatives: list[list[int] | None] = [None] * rows
+        self._starts = np.arange(rows, dtype=np.intp) * alphabet
 
     @property
     def frequencies(self) -> NDArray[np.int32]:
@@ -164,6 +165,12 @@ class Tables:
             scaled = self._frequencies[row].astype(np.int64) << (CODER_PRECISION - PRECISION)
             found = self._cumulatives[row] = [0, *np.cumsum(scaled).tolist()]
         return found
+
+    def _total_bits(self, rows: NDArray[Any], symbols: NDArray[np.int32]) -> float:
+        """What symbols that were decoded with these rows cost together."""
+        places = self._starts.take(rows, mode="clip")  # within the table; so numpy need not check
+        places += symbols
+        return float(self._bits.take(places, mode="clip").sum())
 
     def _model(self, row: int) -> Any:
         model = self._models[row]
@@ -352,7 +359,7 @@ class BlockDecoder:
         decoded = self._run(tables, sorted_rows, _groups(sorted_rows, tables))
         symbols = np.empty(size, np.int32)
         symbols[order] = decoded
-        return symbols, float(tables._bits.take(sorted_rows.astype(np.intp) * tables.alphabet + decoded).sum())
+        return symbols, tables._total_bits(sorted_rows, decoded)
 
 
 def get_together(
@@ -360,22 +367,19 @@ def get_together(
 ) -> tuple[NDArray[np.int32], dict[int, BlockError]]:
     """The next symbols (blocks,n) of many blocks, for `rows` (blocks,n) within the tables, and which of them (by place)
     cannot be continued: their symbols are 0. What `BlockDecoder.get` gives each, with less work around it."""
-    order, ordered = _coding_order(rows, tables.rows)
-    decoded = np.zeros(rows.shape, np.int32)
-    starts = [_groups(own, tables) for own in ordered]
+    orders = np.argsort(rows, axis=1, kind="stable")
+    symbols = np.zeros(rows.shape, np.int32)
     failed: dict[int, BlockError] = {}
-    for place, (decoder, groups) in enumerate(zip(decoders, starts, strict=True)):
+    for place, (decoder, own, order) in enumerate(zip(decoders, rows, orders, strict=True)):
+        ordered = own[order]
         try:
-            decoded[place] = decoder._run(tables, ordered[place], groups)
+            decoded = decoder._run(tables, ordered, _groups(ordered, tables))
         except (AssertionError, ValueError) as error:
             failed[place] = decoder._refusal()
             failed[place].__cause__ = error
-    bits = tables._bits.take(ordered.astype(np.intp) * tables.alphabet + decoded).sum(axis=1)
-    symbols = np.empty(rows.shape, np.int32)
-    np.put_along_axis(symbols, order, decoded, axis=1)
-    for place, decoder in enumerate(decoders):
-        if place not in failed:
-            decoder._account(symbols[place], tables, rows[place], float(bits[place]))
+            continue
+        symbols[place][order] = decoded
+        decoder._account(symbols[place], tables, own, tables._total_bits(ordered, decoded))
     return symbols, failed
 
 
@@ -410,10 +414,10 @@ def _symbols_and_rows(
 
 
 def _coding_order(rows: NDArray[Any], row_count: int) -> tuple[NDArray[np.intp], NDArray[Any]]:
-    """Positions in coding order (ascending row, stable) and the rows in that order, along the last axis."""
+    """Positions in coding order (ascending row, stable) and the rows in that order."""
     narrow = rows.astype(np.uint8 if row_count <= 1 << 8 else np.uint16, copy=False)  # numpy sorts these by radix
-    order = np.argsort(narrow, axis=-1, kind="stable")
-    return order, np.take_along_axis(narrow, order, axis=-1) if narrow.ndim > 1 else narrow[order]
+    order = np.argsort(narrow, kind="stable")
+    return order, narrow[order]
 
 
 def _groups(sorted_rows: NDArray[Any], tables: Tables) -> list[tuple[int, int, int]] | None:

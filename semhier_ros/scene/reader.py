@@ -69,18 +69,24 @@ class SceneReader:
             return ()
         seen = self.measure(code, prefix)
         corners = canvas.to_source(seen.boxes * np.float32(self.stream.layout.stride)).tolist()
-        rest = [_calibrated(raw, curve) for raw, curve in zip(seen.levels, self._other_curves, strict=True)]
+        depths = range(int(seen.named.max()) + 1)
+        everyone = np.arange(len(code))
+        # of an object that is not named so deep the first node is looked at, and not used
+        nodes = [np.maximum(code.path[level], 0) for level in depths]
+        rest = [_calibrated(seen.levels[level], self._other_curves[level]) for level in depths]
+        own = [_calibrated(seen.levels[k][everyone, nodes[k]], self._curves[k]).tolist() for k in depths]
+        best = [np.argsort(-rest[level], axis=1)[:, : MOST_OTHERS + 1] for level in depths]
+        likely = [(nodes_.tolist(), rest[k][everyone[:, None], nodes_].tolist()) for k, nodes_ in enumerate(best)]
+        paths = [group.tolist() for group in nodes]
         detections = []
         for number, depth in enumerate(seen.named.tolist()):
-            path = tuple(int(code.path[level][number]) for level in range(depth + 1))
+            path = tuple(paths[level][number] for level in range(depth + 1))
             scores: list[float] = []
             others = []
             for level, node in enumerate(path):
-                row = rest[level][number]
-                own = float(_calibrated(seen.levels[level][number, node], self._curves[level]))
-                scores.append(min(own, scores[-1] if scores else 1.0))
-                likely = np.argsort(-row)[: MOST_OTHERS + 1].tolist() if level else []
-                others.append(tuple((n, float(row[n])) for n in likely if n != node and row[n] >= LEAST_OTHER))
+                scores.append(min(own[level][number], scores[-1] if scores else 1.0))
+                found = zip(likely[level][0][number], likely[level][1][number], strict=True) if level else ()
+                others.append(tuple((n, chance) for n, chance in found if n != node and chance >= LEAST_OTHER))
             names = tuple(self._names[level][node] for level, node in enumerate(path))
             x0, y0, x1, y1 = corners[number]
             detections.append(Detection(number, (x0, y0, x1, y1), path, names, tuple(scores), tuple(others)))
