@@ -79,8 +79,8 @@ class Codec:
 
         device: `cpu` (OpenVINO), `cuda` (torch, half precision), `torch` (torch on the CPU: for comparing the two
         paths) or `auto` (cuda where torch and a GPU are there, else cpu). threads: CPU threads of the networks, 0 for
-        the runtime's own choice. precision: of the CPU networks, `f32`, `bf16` or `auto` (bfloat16 where the CPU has
-        it and accuracy does not suffer: `codec.graphs.COARSE_GRAPHS`).
+        the runtime's own choice. precision: of the networks, `f32`, `bf16` or `auto` (on CUDA float16; on a CPU
+        bfloat16 where it has that and accuracy does not suffer: `codec.graphs.COARSE_GRAPHS`).
 
         For models whose detector is not ours (docs/adopt.md): detector: an ONNX file to use instead of the model's.
         detector_layout: how it is read, a name of `scene.detectors.layouts.LAYOUTS` or a YAML file (None: as the model

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semhier_ros.codec.graphs import check_precision
 from semhier_ros.codec.model import Model
 from semhier_ros.codec.model_folder import read_kind
 
@@ -32,6 +33,7 @@ def load_model(
     """
     kind = read_kind(folder)
     device = resolve_device(device)
+    check_precision(precision)
     if kind == "scene":
         return _scene(folder, device, threads, precision, choice)
     if choice is not None:
@@ -62,7 +64,7 @@ def _scene(path: Path, device: str, threads: int, precision: str, choice: Detect
         return SceneModel(folder, OpenVinoBackend(folder.path, threads, precision))
     from semhier_ros.torch.scene_backend import TorchBackend
 
-    return SceneModel(folder, TorchBackend(folder, "cpu" if device == "torch" else "cuda"))
+    return SceneModel(folder, TorchBackend(folder, "cpu" if device == "torch" else "cuda", precision))
 
 
 def _with_detector(
@@ -96,7 +98,7 @@ def _whole_image(path: Path, device: str, threads: int, precision: str) -> Model
         return WholeImageModel(folder, OpenVinoImageBackend(folder.path, threads, precision))
     from semhier_ros.torch.image_backend import TorchImageBackend
 
-    return WholeImageModel(folder, TorchImageBackend(folder, "cpu" if device == "torch" else "cuda"))
+    return WholeImageModel(folder, TorchImageBackend(folder, "cpu" if device == "torch" else "cuda", precision))
 
 
 def cuda_usable() -> bool:

@@ -45,6 +45,12 @@ COARSE_GRAPHS = ("detector", "picture_analysis")
 left in float32."""
 
 
+def check_precision(precision: str) -> None:
+    """Raises ValueError for what is none."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
+
+
 @functools.cache
 def has_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 by itself (AVX-512 BF16, AMX), by OpenVINO's word."""
@@ -60,8 +66,7 @@ class OpenVinoGraphs:
     """
 
     def __init__(self, folder: Path, threads: int = 0, precision: str = "auto"):
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
+        check_precision(precision)
         if not 0 <= threads <= 256:
             raise ValueError(f"threads: {threads} is outside 0..256")
         self._folder, self._threads, self._precision = folder, threads, precision

@@ -104,7 +104,7 @@ class DecoderNode(ManagedNode):
     def configure(self) -> None:
         """Loads the models and makes the publishers."""
         values = self.values
-        loaded = [load_codec(name, values.device, values.threads) for name in values.models]
+        loaded = [load_codec(name, values.device, values.threads, values.precision) for name in values.models]
         self._codecs = {codec.stream_hash: codec for codec in loaded}
         self._levels = max(codec.taxonomy.depth for codec in loaded)
         self._cameras = {camera: _Camera() for camera in values.cameras}

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from semhier_ros import Codec
 
 
-def load_codec(name: str, device: str, threads: int = 0, precision: str = "f32", **detector: Any) -> Codec:
+def load_codec(name: str, device: str, threads: int = 0, precision: str = "auto", **detector: Any) -> Codec:
     """`Codec.load(name)` for the nodes; `detector`: its arguments of that name. Raises ValueError naming the model when
     it cannot be loaded."""
     from semhier_ros import Codec

@@ -404,6 +404,12 @@ DECODER = ParameterTable(
         _device("the decoder"),
         _threads(),
         Parameter(
+            "precision",
+            "auto",
+            "Arithmetic of the networks that paint; auto: f32 on a CPU, float16 on CUDA.",
+            choices=("auto", "f32", "bf16"),
+        ),
+        Parameter(
             "picture",
             "on_complete",
             "When a picture is published: never, once a frame's last block is there, at every picture block, or at "

@@ -34,11 +34,11 @@ class TorchImageBackend(TorchBackend):
         ValueError: `device` is `cuda` and torch sees none.
     """
 
-    def __init__(self, folder: ImageFolder, device: str):
+    def __init__(self, folder: ImageFolder, device: str, precision: str = "auto"):
         groups = folder.stream.layout.picture_groups
         graphs = build_image_graphs(groups, folder.heads["meaning_basis"].shape[1])
         load_weights(graphs, folder.path / "weights.safetensors")
-        self.place(graphs, device)
+        self.place(graphs, device, precision)
 
     def classify(self, view: NDArray[np.uint8]) -> TrunkOutput:
         features, logits = self._run("trunk", view)

@@ -1,12 +1,14 @@
 """The networks in torch, from a model folder's half-precision weights: the CUDA path of encoder and decoder.
 
-On CUDA the networks run in half precision on a stream of their own, and canvases go through pinned memory. On the CPU
-they run in float32, which is how the two paths are held to the same reading by a test without a GPU.
+On CUDA the networks run in half precision, and canvases go through pinned memory; what an encoder waits for has a
+stream of higher priority than pictures, whose context networks share theirs. On the CPU they run in float32, which is
+how the two paths are held to the same reading by a test without a GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -93,40 +95,47 @@ class HasPath(Protocol):
 
 
 class TorchBackend:
-    """`scene.backend.Backend` in torch.
+    """`scene.backend.Backend` in torch. precision: `f32`, `bf16`, or `auto`: float16 on CUDA, float32 on a CPU.
 
     Raises:
         ValueError: `device` is `cuda` and torch sees none.
     """
 
-    def __init__(self, model: HasPath, device: str):
+    def __init__(self, model: HasPath, device: str, precision: str = "auto"):
         layout = read_card(model.path)["layout"]
         graphs = build_graphs(len(layout["parents"][-1]), 1 + len(layout["parents"][0]), layout["picture_groups"])
         load_weights(graphs, model.path / "weights.safetensors")
-        self.place(graphs, device)
+        self.place(graphs, device, precision)
 
     batches = True
 
-    def place(self, graphs: dict[str, nn.Module], device: str) -> None:
+    def place(self, graphs: dict[str, nn.Module], device: str, precision: str) -> None:
         """Put loaded `graphs` on `device`, ready to run. Raises ValueError where torch sees no such device."""
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: cuda was asked for, but torch sees no CUDA device; use cpu or auto")
         self._device = torch.device(device)
-        self._dtype = torch.float16 if device == "cuda" else torch.float32
+        usual = torch.float16 if device == "cuda" else torch.float32
+        self._dtype = {"f32": torch.float32, "bf16": torch.bfloat16}.get(precision, usual)
         self._graphs = graphs
         for graph in self._graphs.values():
             graph.to(self._device, self._dtype).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-        self._stream: Any = torch.cuda.Stream(self._device) if device == "cuda" else None
-        self._pinned: dict[tuple[int, ...], Tensor] = {}
-        self.arithmetic = TorchArithmetic(self._device, torch.cuda.Stream(self._device) if device == "cuda" else None)
+        soon, later = (
+            torch.cuda.Stream(self._device, priority=priority) if device == "cuda" else None for priority in (-1, 0)
+        )
+        self._streams: dict[str, Any] = {name: later if name == "picture_synthesis" else soon for name in graphs}
+        self._locks = {name: threading.Lock() for name in graphs}
+        self._pinned: dict[tuple[Any, ...], Tensor] = {}
+        self.arithmetic = TorchArithmetic(self._device, later)
 
-    def _upload(self, array: NDArray[Any]) -> Tensor:
+    def _upload(self, key: tuple[str, int], array: NDArray[Any]) -> Tensor:
+        """An input of a graph on the device. key: the graph's name and the input's place."""
         tensor = torch.from_numpy(np.ascontiguousarray(array))
-        if self._stream is None:
+        if self._device.type == "cpu":
             return tensor if tensor.dtype == torch.uint8 else tensor.to(self._dtype)
-        pinned = self._pinned.get(tuple(tensor.shape))
-        if pinned is None or pinned.dtype != tensor.dtype:
-            pinned = self._pinned[tuple(tensor.shape)] = torch.empty_like(tensor).pin_memory()
+        kept = self._pinned.get(key)
+        if kept is None or kept.numel() < tensor.numel() or kept.dtype != tensor.dtype:
+            kept = self._pinned[key] = torch.empty(tensor.numel(), dtype=tensor.dtype).pin_memory()
+        pinned = kept[: tensor.numel()].view(tensor.shape)
         pinned.copy_(tensor)
         moved = pinned.to(self._device, non_blocking=True)
         return moved if moved.dtype == torch.uint8 else moved.to(self._dtype)
@@ -137,18 +146,15 @@ class TorchBackend:
 
     def _run_batch(self, name: str, *arrays: NDArray[Any]) -> list[NDArray[Any]]:
         """The same for many: every array and every output with their number as its first axis."""
-        if self._stream is None:
-            return self._infer(self._graphs[name], arrays, Tensor.numpy)
-        with torch.cuda.stream(self._stream):
-            return self._infer(self._graphs[name], arrays, lambda tensor: tensor.cpu().numpy())
+        with self._locks[name], torch.cuda.stream(self._streams[name]):  # of no stream: the current one
+            return self._infer(name, arrays)
 
     @torch.inference_mode()
-    def _infer(
-        self, graph: nn.Module, arrays: tuple[NDArray[Any], ...], down: Callable[[Tensor], NDArray[Any]]
-    ) -> list[NDArray[Any]]:
-        outputs = graph(*(self._upload(array) for array in arrays))
+    def _infer(self, name: str, arrays: tuple[NDArray[Any], ...]) -> list[NDArray[Any]]:
+        outputs = self._graphs[name](*(self._upload((name, place), array) for place, array in enumerate(arrays)))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        return [down(part if part.dtype == torch.uint8 else part.float()) for part in outputs]
+        # down waits for the graph, so pinned memory is free again
+        return [(part if part.dtype == torch.uint8 else part.float()).cpu().numpy() for part in outputs]
 
     def detect(self, canvas: NDArray[np.uint8]) -> DetectorMaps:
         objectness, box, types, features = self._run("detector", canvas)

@@ -55,3 +55,18 @@ def test_on_openvino_they_are_made_one_after_another(codec: Codec) -> None:
     made = codec.pictures([decoder.picture_request(frame) for decoder, frame in wanted])
     for one, (decoder, frame) in zip(made, wanted, strict=True):
         assert np.array_equal(one, decoder.picture(frame))
+
+
+def test_half_precision_paints_nearly_the_same(torch_codec: Codec) -> None:
+    half = Codec.load("road", "torch", precision="bf16")
+    picture = street_frames()[0]
+    shown = []
+    for codec in (torch_codec, half):
+        decoder = codec.decoder(picture.shape[1::-1])
+        for block in torch_codec.encode(picture):
+            decoder.push(block)
+        shown.append(decoder.picture(0))
+    difference = np.abs(shown[0].astype(int) - shown[1])
+    assert 0 < difference.mean() < 1.0, "another arithmetic, the same picture"
+    with pytest.raises(ValueError, match="precision: 'f8' is not one of"):
+        Codec.load("road", "torch", precision="f8")

@@ -7,6 +7,10 @@ symbols in the first place: without such pictures the test would prove little. `
 whose bf16 is real on every CPU, and slow without AVX-512; `rounded` does what processors with bf16 do, in PyTorch:
 operands of every layer rounded to bf16, sums in float32. OpenVINO's is real only where the CPU has it
 (`bf16_in_hardware`).
+
+`--drawn N` compares two other things: the picture blocks of N frames, decoded one frame at a time by NumPy, and many
+together by `--device`, in batches of any size. The frames are mixtures, at random, of the latents of pictures of the
+street video, so that there can be any number of them; every tenth has a block whose end is cut off.
 """
 
 from __future__ import annotations
@@ -26,15 +30,20 @@ import numpy as np
 
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
+from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError
+from semhier_ros.codec.picture_blocks import PATCH_SIDE, CodedPicture, PictureBlocks
 from semhier_ros.lab.footage.bags import open_footage
-from semhier_ros.lab.footage.video import picture_files, read_picture
-from semhier_ros.lab.options import finish
+from semhier_ros.lab.footage.video import default_video, picture_files, read_picture, read_video
+from semhier_ros.lab.options import finish, load_codec
 from semhier_ros.lab.studies.tables import shown
 from semhier_ros.lab.workers import Workers
+from semhier_ros.loading import DEVICES
 
 ENCODE_THREADS, DECODE_THREADS = 2, 1
 LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 BATCH = 25
+LARGEST_BATCH = 24
+"""Of drawn frames that are decoded together."""
 BACKENDS = ("openvino", "torch", "rounded")
 
 
@@ -173,6 +182,9 @@ def process(threads: int, *arguments: Any) -> Workers:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--drawn", type=shared.whole(1, 10**9), metavar="N", help="frames made of pictures of the street video"
+    )
     source.add_argument("--images", type=Path, help="folder of pictures")
     source.add_argument("--video", type=Path, nargs="+", help="videos or bags, every frame")
     shared.model(parser, "imagenet")
@@ -182,11 +194,111 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit", type=shared.whole(1, 10**9), default=1000, help="how many to use (default: %(default)s)"
     )
     parser.add_argument("--again", type=int, default=10, help="encode every n-th in float32 on one thread too; 0: none")
+    parser.add_argument(
+        "--device", choices=DEVICES, default="torch", help="with --drawn: what decodes many together (%(default)s)"
+    )
+    shared.seed(parser)
     shared.json(parser)
+
+
+class Mixtures:
+    """Latents of frames that nobody saw: of two pictures of the video, shifted, scaled, with noise."""
+
+    def __init__(self, codec: Codec, seed: int) -> None:
+        model: Any = codec.model
+        self._draw = np.random.default_rng(seed)
+        columns, rows = model.view_size
+        if not codec.whole_image:
+            rows, columns = (PATCH_SIDE * side for side in model.stream.picture_shape())
+        self._known = [
+            model.backend.analyse(np.ascontiguousarray(cv2.resize(frame.image, (columns, rows)), np.uint8))
+            for frame in islice(read_video(default_video()), 0, 240, 8)
+        ]
+
+    def next(self) -> np.ndarray:
+        """The latents (channels,h,w) of one more."""
+        draw = self._draw
+        one, other = (self._known[int(place)] for place in draw.integers(0, len(self._known), 2))
+        other = np.roll(other, draw.integers(-5, 6, 2), axis=(1, 2))
+        share, scale = draw.random(), draw.uniform(0.5, 1.5)
+        noise = draw.normal(0, draw.uniform(0.05, 0.6), one.shape)
+        return np.asarray(scale * (share * one + (1 - share) * other) + noise, np.float32)
+
+
+def drawn(codec: Codec, other: Codec, frames: int, seed: int) -> Counter[str]:
+    """Picture blocks of so many drawn frames, decoded by both codecs; symbols, rows and latents that differ."""
+    draw = np.random.default_rng(seed + 1)
+    mixtures = Mixtures(codec, seed)
+    totals: Counter[str] = Counter()
+    model: Any = codec.model
+    device: Any = other.model
+    pictures = model.stream.pictures
+    shape = model.stream.layout.grid if codec.whole_image else model.stream.picture_shape()
+    while totals["frames"] < frames:
+        size = min(int(draw.integers(1, LARGEST_BATCH + 1)), frames - totals["frames"])
+        coded: list[list[CodedPicture]] = [[] for _ in range(size)]
+        for own in coded:
+            pictures.quantise_all(mixtures.next(), own, len(pictures.groups))
+        for group in range(len(pictures.groups)):
+            data = [_block(pictures, own[group]) for own in coded]
+            for place in range(0, size, 10):
+                data[place] = data[place][: int(draw.integers(0, len(data[place]) + 1))]
+            before = [own[group - 1].latents if group else None for own in coded]
+            many = device.stream.pictures.get_many(
+                [BlockDecoder(one) for one in data], group, before, shape, device.backend.arithmetic
+            )
+            for place, (one, found) in enumerate(zip(data, many, strict=True)):
+                totals["blocks"] += 1
+                try:
+                    alone = pictures.get(BlockDecoder(one), group, before[place], shape)
+                except BlockError as error:
+                    totals["refused"] += 1
+                    totals["refused_otherwise"] += str(error) != str(found)
+                    continue
+                compared, different = _compare(alone, found)
+                if place % 10:
+                    more = _compare(coded[place][group], found)
+                    compared, different = compared + more[0], different + more[1]
+                totals["numbers"] += compared
+                totals["numbers_that_differ"] += different
+                totals["symbols"] += sum(len(part) for part in alone.symbols)
+        totals["frames"] += size
+        totals["batches"] += 1
+    totals["refused_otherwise"] += 0
+    return totals
+
+
+def _block(pictures: PictureBlocks, coded: CodedPicture) -> bytes:
+    encoder = BlockEncoder()
+    pictures.put(encoder, coded)
+    return encoder.finish()
+
+
+def _compare(one: CodedPicture, other: CodedPicture | BlockError) -> tuple[int, int]:
+    """Numbers of a decoded block (symbols, rows, latents), and those that differ."""
+    parts = [[] if isinstance(each, BlockError) else [*each.symbols, *each.rows, each.latents] for each in (one, other)]
+    return differences({"all": parts[0]}, {"all": parts[1]})
+
+
+def run_drawn(options: argparse.Namespace) -> int:
+    """One frame at a time by NumPy against many together by another device."""
+    began = time.monotonic()
+    codec, other = load_codec(options.model), load_codec(options.model, options.device)
+    result = {
+        "model": codec.name,
+        "stream_hash": codec.stream_hash,
+        "device": other.device,
+        "seed": options.seed,
+        **drawn(codec, other, options.drawn, options.seed),
+        "seconds": round(time.monotonic() - began),
+    }
+    return finish(result, options.json)
 
 
 def run(options: argparse.Namespace) -> int:
     """Encodes in one process, decodes in another, compares."""
+    if options.drawn:
+        return run_drawn(options)
     began = time.monotonic()
     totals: Counter[str] = Counter()
     failed: list[str] = []
