@@ -14,6 +14,7 @@ import argparse
 import os
 import resource
 import statistics
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from semhier_ros.api import Codec
 from semhier_ros.camera.decoder_end import DecoderEnd, Output
 from semhier_ros.camera.fleet import Figures, Fleet, Limits
 from semhier_ros.camera.worker import FleetWorker
+from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, Tables
 from semhier_ros.codec.packet import Block, Packet
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.lab.footage.video import default_video, read_video
@@ -274,12 +276,40 @@ def measure(options: argparse.Namespace) -> int:
         "rounds": options.rounds,
         "company_ms": options.company,
         "bytes_a_frame": round(statistics.mean(sum(len(b.data) for b in own) for own in material.frames)),
+        "coder_threads": coder_threads(),
         "cost": rows,
         "arrivals": arrivals,
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "device_memory_mb": device_memory(codec),
     }
     return finish(result, options.json, shown("fleet", result))
+
+
+def coder_threads(symbols: int = 400_000) -> dict[str, float]:
+    """Milliseconds in which the entropy coder reads two blocks, one after the other and by two threads: whether it
+    lets other threads run meanwhile."""
+    tables = Tables.gaussian([3.0], 60)
+    encoder = BlockEncoder()
+    encoder.put(np.full(symbols, 60, np.int32), tables, 0)
+    data = encoder.finish()
+
+    def decode() -> None:
+        BlockDecoder(data).get(tables, 0, symbols)
+
+    def by_threads() -> None:
+        threads = [threading.Thread(target=decode) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    found: dict[str, list[float]] = {"one after the other": [], "two threads": []}
+    for _ in range(5):
+        for name, work in (("one after the other", lambda: (decode(), decode())), ("two threads", by_threads)):
+            began = time.perf_counter()
+            work()
+            found[name].append((time.perf_counter() - began) * 1000)
+    return {name: round(statistics.median(times), 1) for name, times in found.items()}
 
 
 def device_memory(codec: Codec) -> float | None:
