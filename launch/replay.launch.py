@@ -29,6 +29,7 @@ from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import ExecutableInPackage
 
 from semhier_ros.launching import Argument, declare, value
+from semhier_ros.paths import config_dir
 
 ARGUMENTS = [
     Argument("bag", "Bag folder, MCAP or SQLite3 file with the images `/<camera>/image_raw`, raw or compressed.", None),
@@ -45,6 +46,13 @@ ARGUMENTS = [
         "auto",
         choices=("auto", "rosbag2", "ours"),
     ),
+    Argument(
+        "planner",
+        "Topics for a planner at the base (docs/planners.md); they need the bag's CameraInfo, and a mount, by"
+        " `decoder_params` or TF. Default: what `decoder_params` says.",
+        choices=("", "none", "nav2", "autoware"),
+    ),
+    Argument("decoder_params", "Parameter file of the decoder.", str(config_dir() / "decoder.yaml")),
     Argument("view", "What shows it.", "none", choices=("none", "foxglove", "rviz")),
     Argument("sender_port", "UDP port on 127.0.0.1 where the encoder meets the link.", "7447"),
     Argument("receiver_port", "UDP port on 127.0.0.1 where the decoder listens.", "7448"),
@@ -62,12 +70,12 @@ def _half(file: str, **arguments: str) -> GroupAction:
     return GroupAction([include], scoped=True)  # or the first half's arguments would become the second half's
 
 
-def _player(context: LaunchContext, images: str) -> list[Action]:
+def _player(context: LaunchContext, topics: list[str]) -> list[Action]:
     over = [TimerAction(period=3.0, actions=[EmitEvent(event=Shutdown(reason="the bag is over"))])]
     wanted = value(context, "player")
     if wanted == "rosbag2" or (wanted == "auto" and rosbag2_is_here()):
         command = ["ros2", "bag", "play", value(context, "bag"), "--clock", "100", "--rate", value(context, "rate")]
-        command += ["--topics", images, "--delay", "8", "--remap", f"{images}:=/robot{images}"]
+        command += ["--topics", *topics, "--delay", "8", "--remap", *(f"{topic}:=/robot{topic}" for topic in topics)]
         return [ExecuteProcess(cmd=command, name="player", output="screen", on_exit=over)]
     node = LifecycleNode(
         package="semhier_ros",
@@ -77,14 +85,14 @@ def _player(context: LaunchContext, images: str) -> list[Action]:
         parameters=[
             {
                 "bag": value(context, "bag"),
-                "topics": [images],
+                "topics": topics,
                 "rate": float(value(context, "rate")),
                 "clock": True,
                 "stamps": "bag",  # all nodes live in the bag's time
                 "wait_seconds": 300.0,  # until the encoder has loaded its model, on a slow machine too
             }
         ],
-        remappings=[(images, f"/robot{images}")],
+        remappings=[(topic, f"/robot{topic}") for topic in topics],
         output="screen",
         on_exit=over,
     )
@@ -136,13 +144,15 @@ def _nodes(context: LaunchContext) -> list[Action]:
         models=shared["model"],
         device=shared["device"],
         use_sim_time="true",
+        planner=value(context, "planner"),
+        params_file=value(context, "decoder_params"),
         picture="every_block",
         transport="zenoh",
         zenoh_connect="none",
         zenoh_listen=f"udp/127.0.0.1:{receiver_port}",
     )
     images = f"/{camera}/image_raw" + ("/compressed" if value(context, "input") == "compressed" else "")
-    return [link, sender, receiver, *_player(context, images), *_view(context)]
+    return [link, sender, receiver, *_player(context, [images, f"/{camera}/camera_info"]), *_view(context)]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -138,3 +138,22 @@ def test_both_halves_get_the_model(file: str, model: str) -> None:
             if isinstance(half, IncludeLaunchDescription):
                 given |= {name: value for name, value in half.launch_arguments if name in ("model", "models")}
     assert given == {"model": model, "models": model}
+
+
+def test_a_replay_hands_planner_topics_and_the_lens_to_the_base() -> None:
+    actions = made(LAUNCH / "replay.launch.py", bag="drive", camera="front", planner="nav2", player="ours")
+    given: dict[str, str] = {}
+    for action in actions:
+        for half in action.get_sub_entities() if isinstance(action, GroupAction) else []:
+            if isinstance(half, IncludeLaunchDescription):
+                given |= dict(half.launch_arguments)
+    assert given["planner"] == "nav2"
+    assert given["params_file"].endswith("decoder.yaml")
+    (player,) = [action for action in actions if isinstance(action, LifecycleNode)]
+    context = LaunchContext()
+    moved = {
+        tuple("".join(part.perform(context) for part in side) for side in rule)
+        for rule in player._Node__remappings  # type: ignore[attr-defined]
+    }
+    topics = ("/front/image_raw/compressed", "/front/camera_info")
+    assert moved == {(topic, f"/robot{topic}") for topic in topics}
