@@ -57,11 +57,11 @@ class NodeProcess:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def end(self, number: int = signal.SIGINT) -> None:
-        """Ends the node by a signal: exit code 0, no traceback."""
+    def end(self, number: int = signal.SIGINT, within: float = 20.0) -> None:
+        """Ends the node by a signal: exit code 0, no traceback, in so many seconds."""
         assert self.running(), f"{self.name} ended by itself:\n{self.log()}"
         self._process.send_signal(number)
-        code = self._process.wait(20)
+        code = self._process.wait(within)
         assert code == 0, f"{self.name} ended with {code}:\n{self.log()}"
         assert "Traceback" not in self.log(), self.log()
 

@@ -8,6 +8,7 @@ import random
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.ros
 from geometry_msgs.msg import PolygonInstanceStamped, PoseStamped
 from nav2_consumer import CollisionMonitor
 from rclpy.parameter import Parameter
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, Imu, NavSatFix, PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
@@ -38,6 +40,7 @@ from semhier_ros.ground import Mount
 from semhier_ros.ground.render import box_of, outline
 from semhier_ros.ground.sizes import SIZES
 from semhier_ros.nodes import planner_messages as make
+from semhier_ros.nodes.conversions import ns_to_time
 from semhier_ros.nodes.managed import ManagedNode
 from semhier_ros.nodes.parameter_tables import DECODER
 from semhier_ros.nodes.planner_outputs import PlannerOutputs
@@ -343,6 +346,86 @@ def test_depth_that_cannot_be_used_leaves_the_plane(host: Any, probe: Any, messa
     say(node, person(10.0), stamp_ns=now)
     probe.wait(lambda: len(messages) == 2, what="the measured target")
     assert messages[1].pose.position.x == pytest.approx(7.2, abs=0.15)
+
+
+def cloud_message(stamp_ns: int, **changes: Any) -> PointCloud2:
+    """A wall of points 7 m ahead, in the ground frame."""
+    wall = np.array([(7.0, y, z) for y in np.arange(-1, 1, 0.1) for z in np.arange(0.2, 1.8, 0.1)], np.float32)
+    header = make.ground_header(stamp_ns, "base_footprint")
+    message = deserialize_message(make._cloud(wall, ("x", "y", "z"), header).cdr(), PointCloud2)
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (None, "nothing came on points"),
+        (lambda now: cloud_message(now - 10**9), "its stamp is 1.00 s from the frame's"),
+        (lambda now: cloud_message(now, fields=[]), "fields none, expected x, y and z"),
+        (lambda now: cloud_message(now, data=array.array("B")), "0 bytes"),
+        (lambda now: cloud_message(now, header=Header(frame_id="lidar", stamp=ns_to_time(now))), "frame 'lidar'"),
+    ],
+    ids=["missing", "stamps apart", "without coordinates", "cut short", "TF unknown"],
+)
+def test_a_cloud_that_cannot_be_used_leaves_the_plane(host: Any, probe: Any, message: Any, said: str) -> None:
+    node = host({"planner.topics": ["target"], **FIXED, "ground.surface": "cloud"})
+    messages = probe.listen(PoseStamped, "camera/target")
+    heard(node, probe, "target")
+    now = time.time_ns()
+    if message is not None:
+        node.planner._on_surface("camera", message(now))
+    say(node, person(10.0), stamp_ns=now)
+    probe.wait(lambda: messages, what="the target")
+    assert messages[0].pose.position.x == pytest.approx(10.0, abs=0.1)
+    assert said in node.said["surface"][0]
+    node.planner._on_surface("camera", cloud_message(now))
+    say(node, person(10.0), stamp_ns=now)
+    probe.wait(lambda: len(messages) == 2, what="the measured target")
+    assert messages[1].pose.position.x == pytest.approx(7.2, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "said", "kind"),
+    [(None, "no transform of frame 'lens' came", "not_placed unknown"), (3.0, "lens", "not_placed late")],
+    ids=["TF unknown", "TF late"],
+)
+def test_without_a_transform_of_the_frames_time_nothing_is_placed_and_looking_goes_on(
+    host: Any, probe: Any, age_s: float | None, said: str, kind: str
+) -> None:
+    """One kind of line; the overlay, which needs no places, is published as before."""
+    node = host({"planner.topics": ["polygons", "overlay"], "ground.mount": "tf"})
+    node.said.clear()  # that tf2_msgs is missing, where it is
+    polygons = probe.listen(PolygonInstanceStamped, "camera/polygons")
+    overlays = probe.listen(Image, "camera/overlay")
+    heard(node, probe, "polygons")
+    heard(node, probe, "overlay")
+    now = time.time_ns()
+    if age_s is not None:
+        turn = (-0.5, 0.5, -0.5, 0.5)
+        node.planner._tree.put("base_footprint", "lens", now - round(age_s * 1e9), (0.0, 0.0, 1.2), turn)
+    say(node, person(10.0), stamp_ns=now)
+    probe.wait(lambda: overlays, what="the overlay")
+    assert list(node.said) == [kind]
+    assert said in node.said[kind][0]
+    assert "\n" not in node.said[kind][0]
+    assert not polygons
+
+
+def test_what_is_missing_is_logged_once_in_five_seconds_and_counted_each_time(
+    host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = host({"planner.topics": ["polygons"], **FIXED}, zenoh=False)
+    lines: list[str] = []
+    logger = SimpleNamespace(warning=lines.append, error=lines.append)
+    monkeypatch.setattr(node, "get_logger", lambda: logger)
+    monkeypatch.setattr(node, "warn", partial(ManagedNode.warn, node))
+    for _ in range(20):
+        say(node, person(10.0))
+    assert len(lines) == 1
+    assert "no CameraInfo came" in lines[0]
+    assert node.counts()["not_placed"] == 20
 
 
 def test_a_topic_whose_package_is_missing_is_named_and_left_out(host: Any) -> None:

@@ -31,6 +31,8 @@ pytestmark = pytest.mark.ros
 
 LEVELS = 3
 SECOND = 1_000_000_000
+LAUNCH_SECONDS = 5.0
+"""What `ros2 launch` grants a node between SIGINT and SIGTERM."""
 
 
 class Readings:
@@ -153,8 +155,8 @@ def test_a_base_over_zenoh_places_what_it_reads(
     assert np.isfinite(corners).all()
     assert (np.hypot(*corners.T) < 75).all()
     assert "Traceback" not in decoder.log()
-    encoder.end()
-    decoder.end()
+    encoder.end(within=LAUNCH_SECONDS)
+    decoder.end(within=LAUNCH_SECONDS)
 
 
 def test_readings_cross_an_emulated_serial_radio(
