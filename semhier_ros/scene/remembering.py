@@ -69,7 +69,7 @@ SCORE_STEPS, LEAST_STEPS = 4, 2
 """Classes by which a score must differ to be told: by itself, and beside something else of the object."""
 NAME_MEMORY, CLEARLY = 0.3, 1.2
 """Weight of the past in an object's averaged names; how many times likelier another name must be to be told."""
-_NEARBY = np.array([(x, y) for x in range(-6, 7) for y in range(-6, 7)]) / 16
+_NEARBY = np.arange(-6, 7) / 16
 
 
 @dataclass
@@ -132,7 +132,9 @@ class Tracks:
         """(track, detection) of the same objects; `shift` is brought up to date by them."""
         if not self.tracks or not len(boxes) or self._now is None:
             return []
-        told = np.array([self._foretold(track, now) for track in self.tracks])
+        told = np.array([track.boxes[-1] for track in self.tracks])
+        ages = np.array([now - track.times[-1] for track in self.tracks])
+        told[:, :2] += SHARE_OF_SPEED * np.array([track.velocity for track in self.tracks]) * ages[:, None]
         told[:, :2] += self.shift
         elapsed = now - self._now
         best: tuple[float, NDArray[np.float64], list[tuple[int, int]]] = (-1.0, np.zeros(2), [])
@@ -149,11 +151,6 @@ class Tracks:
         self.shift = self.shift + best[1]
         self._pan = best[1] / max(elapsed, 1)
         return best[2]
-
-    def _foretold(self, track: Track, now: int) -> Floats:
-        box = track.box.copy()
-        box[:2] += SHARE_OF_SPEED * track.velocity * (now - track.times[-1])
-        return box
 
     def _see(self, track: Track, objects: Objects, place: int, now: int, chances: Floats) -> None:
         box = objects.boxes[place].astype(np.float64)
@@ -182,14 +179,18 @@ def _matched(told: Floats, boxes: Floats) -> list[tuple[int, int]]:
 def _common_shift(first: Floats, second: Floats) -> tuple[Floats, float]:
     """How far most of the boxes n,4 moved together, to 1/16 cell, and the sum of overlaps after it."""
     middle = np.median(second[:, :2] - first[:, :2], axis=0)
-    steps = (_NEARBY + middle)[:, None]
-    low = np.maximum((first[:, :2] - first[:, 2:] / 2) + steps, second[:, :2] - second[:, 2:] / 2)
-    high = np.minimum((first[:, :2] + first[:, 2:] / 2) + steps, second[:, :2] + second[:, 2:] / 2)
-    inner = np.clip(high - low, 0, None).prod(axis=2)
-    shared = inner / (first[:, 2:].prod(axis=1) + second[:, 2:].prod(axis=1) - inner)
-    good = shared.sum(axis=1)
-    best = int(good.argmax())
-    return steps[best, 0], float(good[best])
+    shared_sides = []
+    for axis in (0, 1):  # a shift across and one down are tried apart, and every pair of them together
+        half, other = first[:, axis + 2] / 2, second[:, axis + 2] / 2
+        steps = (_NEARBY + middle[axis])[:, None]
+        low = np.maximum((first[:, axis] - half) + steps, second[:, axis] - other)
+        high = np.minimum((first[:, axis] + half) + steps, second[:, axis] + other)
+        shared_sides.append(np.maximum(high - low, 0))
+    inner = shared_sides[0][:, None] * shared_sides[1][None]
+    shared = inner / (first[:, 2] * first[:, 3] + second[:, 2] * second[:, 3] - inner)
+    good = shared.sum(axis=2)
+    x, y = divmod(int(good.argmax()), len(_NEARBY))
+    return np.array([_NEARBY[x], _NEARBY[y]]) + middle, float(good[x, y])
 
 
 def fit_velocity(track: Track) -> tuple[Floats, Floats]:
@@ -614,7 +615,7 @@ def code_of(codec: DeltaCodec, state: SceneState) -> SceneCode:
     """What a state says as a code that can be read like a frame's, of the objects that are shown. Latent groups that
     are not known are what the model expects for such a name."""
     layout, stream = codec.layout, codec.stream
-    shown = state.take(state.hidden == 0)
+    shown = state.take(state.hidden == 0) if state.hidden.any() else state
     boxes = np.concatenate([shown.centre, side_lengths(shown.logs)], axis=1) / UNIT
     column = np.clip(boxes[:, 0].astype(int), 0, layout.columns - 1)
     row = np.clip(boxes[:, 1].astype(int), 0, layout.rows - 1)
@@ -630,8 +631,8 @@ def code_of(codec: DeltaCodec, state: SceneState) -> SceneCode:
         if block < codec.levels:
             nodes = shown.path[:, block - 1].astype(np.int32)
             code.path.append(np.where(kept, nodes, UNNAMED).astype(np.int32))
-        part = code.take(kept)
-        means, _ = stream.latent_parameters(block, part)
+        every = bool(kept.all())
+        means, _ = stream.latent_parameters(block, code if every else code.take(kept))
         known = (shown.told >= block)[kept][:, None]
         code.latents.append(spread(np.where(known, shown.latents[block - 1][kept], means).astype(np.int32), kept, 0))
     return code

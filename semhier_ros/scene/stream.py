@@ -236,8 +236,13 @@ class SceneStream:
             ],
             axis=1,
         )
-        names = [FRACTION * np.eye(self._width(k), dtype=np.int64)[code.path[k]] for k in range(1, level + 1)]
+        names = [self._marks[k][code.path[k]] for k in range(1, level + 1)]
         return np.concatenate([geometry, *names], axis=1).astype(np.int32)
+
+    @cached_property
+    def _marks(self) -> list[NDArray[np.int64]]:
+        """Per level a row for each node: FRACTION at its place."""
+        return [FRACTION * np.eye(self._width(level), dtype=np.int64) for level in range(self.levels)]
 
     def latent_symbols(self, block: int, code: SceneCode) -> tuple[Ints, Ints]:
         """Symbols (n,d) and table rows (n,d) of the latent group of semantic block `block` (1..)."""
