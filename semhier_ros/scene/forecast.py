@@ -43,10 +43,11 @@ ELLIPSE = 5.991
 """Squared standard deviations within which 95 % of a Gaussian of two dimensions lie."""
 ELLIPSE_SECONDS = (0.05, 0.1, 0.3)
 """How long after a reading ellipses are held to their word; between them the scale is interpolated."""
-ELLIPSE_STEP = 0.15
+ELLIPSE_STEP, ELLIPSE_EAGER = 0.15, 20.0
+"""The step by which ellipses learn in the long run, and readings after which it is no more than twice that."""
 SAME_BOX = 0.1
 """Overlap from which a foretold box and one that is seen may be the same object's."""
-ELLIPSE_SCALES = (0.25, 25.0)
+ELLIPSE_SCALES = (0.1, 25.0)
 """The least and the most that a covariance is multiplied with."""
 KEPT_STATES = 24
 """Earlier states that are kept to judge the models by."""
@@ -221,6 +222,7 @@ class MotionBank:
         self.place_shares = Shares(count, PLACE_WORTH, 1.5 * memory)
         self.size_shares = Shares(count, SIZE_WORTH, 1.5 * memory)
         self._scales = [0.0 for _ in ELLIPSE_SECONDS]
+        self._judged = [0 for _ in ELLIPSE_SECONDS]
         self._names: list[int] = []
         self._past: deque[tuple[float, _State, dict[int, int]]] = deque(maxlen=KEPT_STATES)
         self._now = 0.0
@@ -423,7 +425,9 @@ class MotionBank:
         x, y = (seen.centre[places] - told.centre[rows]).T
         xx, yy = xx + seen.centre_variance[places, 0], yy + seen.centre_variance[places, 1]
         outside = yy * x**2 - 2 * xy * x * y + xx * y**2 > ELLIPSE * (xx * yy - xy**2)
-        step = ELLIPSE_STEP * (outside.sum() - 0.05 * len(outside)) / math.sqrt(len(outside))
+        self._judged[number] += 1
+        eager = 1.0 + ELLIPSE_EAGER / self._judged[number]
+        step = ELLIPSE_STEP * min(eager, 4.0) * (outside.sum() - 0.05 * len(outside)) / math.sqrt(len(outside))
         least, most = np.log(ELLIPSE_SCALES)
         self._scales[number] = min(max(self._scales[number] + float(step), least), most)
 

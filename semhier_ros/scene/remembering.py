@@ -56,6 +56,8 @@ FITTED = 6
 """Detections of a track from which its velocity is fitted."""
 SHARE_OF_SPEED = 0.6
 """Of a fitted velocity, what a forecast goes by: the rest is the detector's jitter."""
+STEADY_PLACE, STEADY_SIDES = 0.8, 0.6
+"""Shares of a detection in an object's told place and logarithms of sides; the rest is what was foretold of it."""
 SPEED_GAIN, SURE, AHEAD_MS = 0.3, 2.0, 400
 """A velocity is told where it moves an object by more than this share of its side within AHEAD_MS, and is surer than
 that many standard errors."""
@@ -89,6 +91,7 @@ class Track:
     misses: int = 0
     velocity: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
     error: NDArray[np.float64] = field(default_factory=lambda: np.full(2, np.inf))
+    steady: list[float] = field(default_factory=list)
 
     @property
     def box(self) -> NDArray[np.float64]:
@@ -155,11 +158,21 @@ class Tracks:
     def _see(self, track: Track, objects: Objects, place: int, now: int, chances: Floats) -> None:
         box = objects.boxes[place].astype(np.float64)
         box[:2] -= self.shift
+        before = track.times[-1] if track.times else now
         track.times.append(now)
         track.boxes.append(box)
         track.misses = 0
         del track.times[:-FITTED], track.boxes[:-FITTED]
         track.velocity, track.error = fit_velocity(track)
+        seen = box.tolist()
+        if not track.steady:
+            track.steady = seen
+        else:
+            elapsed, old = now - before, track.steady
+            for axis in (0, 1):
+                told = old[axis] + SHARE_OF_SPEED * float(track.velocity[axis]) * elapsed
+                old[axis] = told + STEADY_PLACE * (seen[axis] - told)
+                old[axis + 2] *= (seen[axis + 2] / old[axis + 2]) ** STEADY_SIDES
         track.leaves = chances if track.leaves is None else NAME_MEMORY * track.leaves + (1 - NAME_MEMORY) * chances
         score = float(objects.objectness[place])
         track.score = score if not track.hits else 0.5 * track.score + 0.5 * score
@@ -390,7 +403,8 @@ class _Plan:
             if track.number in rows:
                 at[rows[track.number]] = place
         there = np.flatnonzero(at >= 0)
-        boxes = self._objects.boxes[at[there]].astype(np.float64) * UNIT
+        self._boxes = [self._told(track) for track in self._found]
+        boxes = np.array([self._boxes[place] for place in at[there].tolist()]).reshape(-1, 4) * UNIT
         self._choose_camera()
         shift = codec.shift(state, self._elapsed, delta.pans, delta.shift)
         centre = codec.moved(state, self._elapsed, shift)
@@ -423,6 +437,11 @@ class _Plan:
         ]
         return len(self._births) <= max(2, len(there))
 
+    def _told(self, track: Track) -> list[float]:
+        """An object's steadied box in the present picture."""
+        x, y, w, h = track.steady
+        return [x + self._tracks.shift[0], y + self._tracks.shift[1], w, h]
+
     def _choose_camera(self) -> None:
         """How far the whole picture moved since the reference."""
         codec, delta, state = self._codec, self._delta, self._state
@@ -437,7 +456,7 @@ class _Plan:
     def _say(self, row: int, place: int, far: bool, centre: Numbers, score: int) -> None:
         """What to say of an object that is there."""
         state, delta, track = self._state, self._delta, self._found[place]
-        box = self._objects.boxes[place].astype(np.float64)
+        box = np.array(self._boxes[place])
         if state.hidden[row]:
             delta.touched[row] = delta.toggled[row] = 1
         if far:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory_worlds import FRAME_NS, drive
+from memory_worlds import FRAME_NS, drive, objects_of
 
 from semhier_ros.codec.entropy import BlockError
 from semhier_ros.codec.packet import PacketError, UnknownReference
@@ -23,7 +23,7 @@ from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.scene.layout import UNNAMED, SceneCode
 from semhier_ros.scene.memory import HIDDEN_MS, MOST_FRAMES, MOST_MS, UNIT, Delta, DeltaCodec, SceneState, fixed_tables
 from semhier_ros.scene.objects import ObjectProjection, code_objects
-from semhier_ros.scene.remembering import ReceiverMemory, SenderMemory, Track, fit_velocity
+from semhier_ros.scene.remembering import ReceiverMemory, SenderMemory, Track, Tracks, fit_velocity
 
 GOLDEN = Path(__file__).parent / "golden_memory.json"
 START_NS = 1_700_000_000_000_000_000
@@ -338,6 +338,20 @@ def test_a_state_is_named_by_all_that_it_says(deltas: DeltaCodec) -> None:
         replace(state, flags=(state.flags[0] + 1, *state.flags[1:])),
     ]
     assert all(other.check != state.check for other in others)
+
+
+def test_a_detector_s_jitter_is_steadied_before_it_is_told(deltas: DeltaCodec) -> None:
+    random, tracks = np.random.default_rng(3), Tracks()
+    seen, told = [], []
+    for number in range(60):
+        boxes = np.array([[20.0, 20.0, 6.0, 5.0], [60.0, 30.0, 7.0, 6.0]])
+        boxes[:, :2] += random.normal(0, 0.3, (2, 2))
+        boxes[:, 2:] *= np.exp(random.normal(0, 0.1, (2, 2)))
+        found = tracks.update(objects_of(deltas.layout, boxes, np.full(2, 0.8), np.zeros(2, int)), 80 * number)
+        seen.append(np.log(boxes[0, 2:]))
+        told.append(np.log(found[0].steady[2:]))
+    assert (np.std(told[10:], axis=0) < 0.85 * np.std(seen[10:], axis=0)).all()
+    assert np.mean(told[10:], axis=0) == pytest.approx(np.mean(seen[10:], axis=0), abs=0.05)
 
 
 def test_a_stamp_that_repeats_tells_nothing_of_speed() -> None:
