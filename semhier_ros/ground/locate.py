@@ -335,20 +335,22 @@ class _Frame:
         """The surer method of each object, and whether it stands anywhere."""
         below, sides = self.cut[:, 3], self.cut[:, 0] | self.cut[:, 2]
         has_foot = self.seen[:, 0] & (ground < self.far)
-        whole = ~(self.cut[:, 1] | below)
-        has_size = np.where(whole, self.seen[:, :2].all(axis=1), ~sides & self.seen[:, 2:].all(axis=1))
-        has_size = has_size & (by_size < self.far)
-        foot = _slope(self.ray[:, 0])
-        lifts = self.chance.height + by_sizes * (foot[:, None] + self.chance.tilt[:, 0])
-        lift = self.mount.height + by_size * foot
-        stands = lift <= FLOATING * lifts.std(axis=1) + SLOPE * by_size
-        sure_size = np.where(has_size & (stands | below), _uncertain(by_size, by_sizes), np.inf)
         doubt = _uncertain(ground, grounds)
-        sure_ground = np.where(has_foot & ~below, np.where(doubt <= UNSURE, 0.0, doubt), np.inf)
-        sure_edge = np.full(len(below), np.inf)
+        sure = np.full((len(below), 3), np.inf)
+        sure[:, GROUND] = np.where(has_foot & ~below, np.where(doubt <= UNSURE, 0.0, doubt), np.inf)
+        rows = np.flatnonzero(sure[:, GROUND] > 0)  # of the others nothing else is asked
+        if len(rows):
+            whole = ~(self.cut[rows, 1] | below[rows])
+            has_size = self.seen[rows, :2].all(axis=1)
+            has_size = np.where(whole, has_size, ~sides[rows] & self.seen[rows, 2:].all(axis=1))
+            foot = _slope(self.ray[rows, 0])
+            lifts = self.chance.height + by_sizes[rows] * (foot[:, None] + self.chance.tilt[:, 0])
+            lift = self.mount.height + by_size[rows] * foot
+            stands = lift <= FLOATING * lifts.std(axis=1) + SLOPE * by_size[rows]
+            told = has_size & (by_size[rows] < self.far) & (stands | below[rows])
+            sure[rows, SIZE] = np.where(told, _uncertain(by_size[rows], by_sizes[rows]), np.inf)
         if below.any():
-            sure_edge = np.where(has_foot & below, _uncertain(ground / 2, edges), np.inf)
-        sure = np.stack([sure_ground, sure_size, sure_edge], axis=1)
+            sure[:, EDGE] = np.where(has_foot & below, _uncertain(ground / 2, edges), np.inf)
         self.method = sure.argmin(axis=1)
         self.stands: Flags = np.isfinite(sure.min(axis=1))
 
