@@ -1,6 +1,7 @@
 """Many cameras, one decoder: packets of all of them in, readings and pictures out, shared fairly. No ROS, no thread.
 
-Two lanes share the receiving ends. Readings: one packet of one camera at a time, each camera in its turn. Pictures:
+Two lanes share the receiving ends. Readings: one packet of one camera at a time, each camera in its turn, coarse blocks
+before finer ones. Pictures:
 their blocks wait as bytes until the frame is wanted, and then those of many cameras are decoded and painted together.
 So a coarse block waits for no picture, what a camera sends in excess or damaged costs its own turns alone, and a
 picture that a newer one overtakes costs nothing. `worker.FleetWorker` gives each lane a thread.
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from semhier_ros.camera.decoder_end import DecoderEnd, Output
 from semhier_ros.codec.model import PictureRequest, PicturesFound, PictureWork, Spent
-from semhier_ros.codec.packet import Block, PacketError
+from semhier_ros.codec.packet import Block, PacketError, claimed_index
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.clock import MACHINE, Clock
 
@@ -91,43 +92,47 @@ def _size(task: Task) -> int:
 
 
 class CameraQueue:
-    """What waits of one camera, bounded in number and bytes: the oldest packets go first, and of descriptions only
-    those that a newer one follows."""
+    """What waits of one camera, in two rows: `coarse` (descriptions, and packets that say they begin with block 0) and
+    `finer`. Bounded in number and bytes: the oldest finer packet goes first, then the oldest coarse one, and of
+    descriptions only those that a newer one follows."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._waiting: deque[_Waiting] = deque()
+        self.coarse: deque[_Waiting] = deque()
+        self.finer: deque[_Waiting] = deque()
         self._bytes = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.coarse) + len(self.finer)
 
     @property
     def oldest(self) -> float | None:
         """Since when the first waits."""
-        return self._waiting[0].since if self._waiting else None
+        return min((row[0].since for row in (self.coarse, self.finer) if row), default=None)
 
     def put(self, task: Task, now: float) -> int:
         """Takes a task; how many had to go for it, itself included where it is too large for the queue."""
         size = _size(task)
         if size > self._limits.bytes:
             return 1
-        self._waiting.append(_Waiting(task, size, now))
+        first = 0 if isinstance(task, StreamInfo) else claimed_index(task) if isinstance(task, bytes) else task[0].index
+        (self.finer if first else self.coarse).append(_Waiting(task, size, now))
         self._bytes += size
         dropped = 0
-        while len(self._waiting) > self._limits.packets or self._bytes > self._limits.bytes:
+        while len(self) > self._limits.packets or self._bytes > self._limits.bytes:
             self._drop()
             dropped += 1
         return dropped
 
     def _drop(self) -> None:
-        last = next((n for n in range(len(self._waiting)) if not isinstance(self._waiting[n].task, StreamInfo)), 0)
-        self._bytes -= self._waiting[last].size
-        del self._waiting[last]
+        row = self.finer or self.coarse
+        oldest = next((n for n in range(len(row)) if not isinstance(row[n].task, StreamInfo)), 0)
+        self._bytes -= row[oldest].size
+        del row[oldest]
 
-    def pop(self) -> _Waiting:
-        """The oldest task."""
-        first = self._waiting.popleft()
+    def pop(self, *, coarse: bool) -> _Waiting:
+        """The oldest task of a row."""
+        first = (self.coarse if coarse else self.finer).popleft()
         self._bytes -= first.size
         return first
 
@@ -178,7 +183,8 @@ class Fleet:
         self._on_error, self._report = on_error, report
         self._locks = {camera: threading.Lock() for camera in self._ends}
         self._queues = {camera: CameraQueue(limits) for camera in self._ends}
-        self._turns: deque[str] = deque()
+        self._turns: dict[bool, deque[str]] = {True: deque(), False: deque()}  # of coarse packets, of finer ones
+        self._coarse_run = 0
         self._due: dict[str, _Due] = {}
         self._lock = threading.Lock()
         self._figures = Figures()
@@ -192,8 +198,9 @@ class Fleet:
                 self.counters["other_camera"] += 1
                 return
             self.counters["overflow"] += queue.put(task, self._clock.now())
-            if camera not in self._turns and len(queue):
-                self._turns.append(camera)
+            for coarse, row in ((True, queue.coarse), (False, queue.finer)):
+                if row and camera not in self._turns[coarse]:
+                    self._turns[coarse].append(camera)
 
     def figures(self) -> Figures:
         """What was done so far; `oldest` begins anew. From any thread."""
@@ -214,15 +221,13 @@ class Fleet:
     # -- readings -----------------------------------------------------------------------------------------------------
 
     def read(self) -> bool:
-        """Takes one packet of the camera whose turn it is; False where none waits."""
+        """Takes one packet of the camera whose turn it is; False where none waits. Coarse packets come first, but no
+        more of them in a row than there are cameras, so that a flood of them cannot keep finer ones back."""
         with self._lock:
-            if not self._turns:
+            found = self._next_task()
+            if found is None:
                 return False
-            camera = self._turns.popleft()
-            queue = self._queues[camera]
-            item = queue.pop()
-            if len(queue):
-                self._turns.append(camera)  # the others come first
+            camera, item = found
             now = self._clock.now()
             self._figures.oldest = max(self._figures.oldest, now - item.since)
         began = perf_counter()
@@ -233,6 +238,22 @@ class Fleet:
         with self._lock:
             self._figures.host += perf_counter() - began
         return True
+
+    def _next_task(self) -> tuple[str, _Waiting] | None:
+        coarse = bool(self._turns[True]) and not (self._turns[False] and self._coarse_run >= len(self._ends))
+        self._coarse_run = self._coarse_run + 1 if coarse else 0
+        turns = self._turns[coarse]
+        while turns:
+            camera = turns.popleft()
+            queue = self._queues[camera]
+            row = queue.coarse if coarse else queue.finer
+            if not row:  # the queue dropped what had this turn
+                continue
+            item = queue.pop(coarse=coarse)
+            if row:
+                turns.append(camera)  # the others come first
+            return camera, item
+        return self._next_task() if self._turns[True] or self._turns[False] else None
 
     def _task(self, camera: str, task: Task, now: float) -> None:
         end = self._ends[camera]

@@ -29,6 +29,11 @@ _FLAG_MOTION = 0x4
 _FIXED = struct.Struct(">BBHH")
 
 
+def claimed_index(data: bytes) -> int:
+    """The first block that a packet claims to carry, of bytes that nobody has checked; MAX_BLOCKS of too few."""
+    return data[1] >> 4 if len(data) >= HEADER_BYTES else MAX_BLOCKS
+
+
 class PacketError(ValueError):
     """Bytes that are not a valid packet, stream info or block; the message says what is wrong and where."""
 

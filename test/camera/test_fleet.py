@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -177,6 +178,33 @@ def test_a_flood_of_damage_costs_the_others_no_turn(road, road_frames):
     assert not base.errors
 
 
+def test_coarse_blocks_come_before_finer_ones_that_came_earlier(road, road_frames):
+    base = Base([road], ["a", "b"])
+    for camera in ("a", "b"):
+        base.fleet.put(camera, description(road))
+    base.read_all()
+    for block in road_frames[0]:
+        base.fleet.put("a", Packet.pack([block], stamp_ns=SECOND))
+    base.fleet.put("b", Packet.pack(road_frames[1][:1], stamp_ns=SECOND))
+    base.fleet.read()
+    base.fleet.read()
+    assert [(camera, output.reading.level) for camera, output in base.readings] == [("a", 0), ("b", 0)]
+    base.read_all()
+    assert ("a", 2) in {(camera, output.reading.level) for camera, output in base.readings}
+
+
+def test_a_flood_of_coarse_blocks_cannot_keep_finer_ones_back(road, road_frames):
+    base = Base([road], ["flood", "b"])
+    for camera in ("flood", "b"):
+        base.fleet.put(camera, description(road))
+    base.send("b", road_frames[0][:3])
+    for frame in range(200):
+        base.fleet.put("flood", (replace(road_frames[1][0], frame=frame), SECOND + frame))
+    for _ in range(14):
+        base.fleet.read()
+    assert max(output.reading.level for camera, output in base.readings if camera == "b") == 2
+
+
 def test_a_damaged_picture_block_stops_its_own_frame_alone(road, road_frames):
     base = Base([road], ["a", "b"])
     good = road_frames[0]
@@ -223,7 +251,7 @@ def test_a_queue_is_bounded_in_number_and_in_bytes(road):
     queue = CameraQueue(Limits(packets=3))
     queue.put(description(road), 0.0)
     assert sum(queue.put(bytes([n]), 1.0) for n in range(6)) == 4
-    assert isinstance(queue.pop().task, StreamInfo), "a description outlives packets"
+    assert isinstance(queue.pop(coarse=True).task, StreamInfo), "a description outlives packets"
     with pytest.raises(ValueError, match=r"company: 2 is outside 0\.\.1"):
         Limits(company=2)
 
