@@ -163,6 +163,7 @@ class LinkSender(PlainSender):
         self._clock = clock
         self._lock = threading.RLock()
         self._control = SenderControl(budget, scheduler.wire, adapt=adapt, repeats=repeats)
+        self._wire = scheduler.wire
         self._sealers: dict[tuple[str, str], Sealer] = {}
         self._openers: dict[str, Opener] = {}
         self._counts: Counter[str] = Counter()
@@ -254,10 +255,12 @@ class LinkSender(PlainSender):
         return sealer
 
     def _wrap_info(self, camera: str, info: bytes) -> bytes:
-        if self._key is None:
-            return info
-        with self._lock:
-            return self._sealer(camera, "info").seal(info, int(self._clock.wall() * 1000))[0]
+        """What is about to leave as a description; the budget pays for it, or it would queue on a full link for good."""
+        if self._key is not None:
+            with self._lock:
+                info, _ = self._sealer(camera, "info").seal(info, int(self._clock.wall() * 1000))
+        self.pacer.charge(self._wire.wire_bytes(len(info)))
+        return info
 
     def _on_message(self, camera: str, data: bytes) -> None:
         clock, now = self._clock.wall(), self._clock.now()
@@ -309,7 +312,8 @@ class LinkSender(PlainSender):
         note = ClockNote(round(estimate.clock_offset * 1e6), round(estimate.clock_error * 1e6)).to_bytes()
         if self._key is not None:
             note, _ = self._sealer(camera, "note").seal(note, int(self._clock.wall() * 1000))
-        self._inner.note(camera, note)
+        if self._inner.note(camera, note):
+            self.pacer.charge(self._wire.wire_bytes(len(note)))
 
     def _tick(self, now: float) -> None:
         if now < self._next_apply:

@@ -356,7 +356,7 @@ class SemhierStream:
     ) -> None:
         self._reader, self._costs, self._max_rate = reader, costs, max_rate
         self._motion, self._memory = motion, memory
-        self._finest = len(reader.block_names) - 1 if finest is None else finest
+        self._finest = min(len(reader.block_names) - 1, 15 if finest is None else finest)
 
     @property
     def setting(self) -> str:

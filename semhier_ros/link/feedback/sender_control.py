@@ -22,10 +22,17 @@ _OVERFLOW_SECONDS = 1.0
 """After congestion, losses are taken for a queue that overflowed: nothing that repair could mend."""
 COARSE_SHARE = 0.9
 """What coarse blocks alone may take of the rate before frames become fewer."""
+WHOLE_SHARE = 0.9
+"""What whole frames (all semantic blocks in one packet) may take of it where nobody wants a given number of frames:
+fewer frames with their names serve a planner better than more without,"""
+WHOLE_MOST = 1.5
+"""as long as a whole frame costs no more than so many coarse blocks."""
 LEAST_FRAMES = 0.2
 """Frames per second that are always asked for."""
 PACKET_BYTES = 15
 """Header, checksum and stamp of a packet with a coarse block."""
+LENGTH_BYTES = 3
+"""Lengths of the blocks that share a packet with the coarse one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +227,11 @@ class SenderControl:
         share = rate * weight_share
         coarse = self._wire.wire_bytes(int(stream.coarse) + PACKET_BYTES)
         most = COARSE_SHARE * share / coarse
-        frames = most if wanted <= 0.0 else min(wanted, most)
-        frames = max(frames, LEAST_FRAMES)
         if wanted <= 0.0:
-            return Advice(0.0 if most > 60.0 else frames, None)
+            whole = self._wire.wire_bytes(int(stream.semantic) + PACKET_BYTES + LENGTH_BYTES)
+            most = min(most, WHOLE_SHARE * share / min(whole, WHOLE_MOST * coarse))
+            return Advice(0.0 if most > 60.0 else max(most, LEAST_FRAMES), None)
+        frames = max(min(wanted, most), LEAST_FRAMES)
         room = int(COARSE_SHARE * share / frames) - self._wire.wire_bytes(PACKET_BYTES)
         return Advice(frames, None if 1.3 * stream.semantic < room else max(room, 1))
 

@@ -72,6 +72,12 @@ class Pacer:
                 self._scheduler.charge(charge, self._clock.now())
         self._bell.ring()
 
+    def charge(self, wire_bytes: int) -> None:
+        """Takes from the budget what left besides datagrams (`Scheduler.charge`)."""
+        with self._lock:
+            self._scheduler.charge(wire_bytes, self._clock.now())
+        self._bell.ring()
+
     def set_weight(self, camera: str, weight: float) -> None:
         """The share of `camera` among the cameras (0.001 to 1000)."""
         with self._lock:
