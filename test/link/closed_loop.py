@@ -9,7 +9,7 @@ from simulation import FakeBlock, pack, split
 
 from semhier_ros.link import Scheduler, default_policies
 from semhier_ros.link.clock import EPOCH, ManualClock
-from semhier_ros.link.emulate.hop import VirtualHop, earliest
+from semhier_ros.link.emulate.hop import Message, VirtualHop, earliest
 from semhier_ros.link.emulate.profile import parse_link
 from semhier_ros.link.feedback.sender_control import SenderControl
 from semhier_ros.link.receiver import LinkReceiver
@@ -45,6 +45,11 @@ class Run:
     rates: list[tuple[float, float]] = field(default_factory=list)
     bytes_in: list[tuple[float, int]] = field(default_factory=list)
     control: SenderControl | None = None
+    left: list[tuple[float, int]] = field(default_factory=list)
+
+    def note(self, message: Message) -> None:
+        if message.kind in ("packet", "info", "note"):
+            self.left.append((message.time, message.wire_bytes))
 
     def share(self, since: float = 0.0) -> float:
         frames = [frame for frame, born in self.born.items() if born >= since]
@@ -68,13 +73,16 @@ def run(
     adapt: bool = True,
     repeats: int = -1,
     seed: int = 1,
+    info: bytes = b"",
 ) -> Run:
     """`seconds` of `frames` a second over `link`, the same profile back, the receiver's clock far from the sender's."""
     clock = ManualClock()
-    hop = VirtualHop(parse_link(f"{link},seed{seed}"), clock)
+    hop = VirtualHop(parse_link(f"{link},seed{seed}"), clock, on_message=lambda message: result.note(message))
     scheduler = Scheduler(pack, split, default_policies(7, 4), wire=WIRE, rate=budget)
     sender = LinkSender(scheduler, hop.sending, budget=budget, adapt=adapt, repeats=repeats, clock=clock)
     result = Run(control=sender._control)
+    if info:
+        sender.set_info("c", info)
 
     def arrived(camera: str, level: int, payload: bytes) -> None:
         result.bytes_in.append((clock.now(), WIRE.wire_bytes(len(payload))))

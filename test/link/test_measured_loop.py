@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from closed_loop import CLOCKS_APART, run
+from closed_loop import CLOCKS_APART, WIRE, run
 
 from semhier_ros.codec.report import Report
 from semhier_ros.link.emulate.direction import LinkDirection
@@ -82,6 +82,12 @@ def test_the_budget_is_an_upper_bound_and_the_rate_stays_within_its_own():
             assert min(LEAST_RATE, top) <= controller.rate <= top
 
 
+def test_descriptions_and_notes_are_paid_from_the_budget_and_leave_no_queue_behind():
+    busy = run("16kbit,50ms", 25.0, budget=1940.0, frames=22.0, sizes=(28, 9, 3), info=bytes(900))
+    assert sum(size for _, size in busy.left) <= 25.0 * 1940.0 + WIRE.wire_bytes(900)
+    assert busy.late(0.9, since=4.0) < 0.200  # 50 ms of way and 50 ms of the packet itself among them
+
+
 def test_a_new_ceiling_holds_at_once():
     controller = RateController(8000.0)
     controller.set_ceiling(2000.0)
@@ -138,6 +144,21 @@ def test_advice_gives_up_bytes_before_frames():
     assert 3.5 < tiny.frames_per_second < 5.0
     assert advice(500.0, 2.0).frames_per_second == 2.0
     assert SenderControl(None, ZENOH_UDP, adapt=False).advice("c", 10.0).semantic_bytes is None
+
+
+def test_where_the_link_decides_how_many_frames_they_come_whole():
+    wire = ZENOH_UDP.with_overhead(5)
+
+    def frames(coarse: int, semantic: int, rate: float = 2000.0):
+        control = SenderControl(rate, wire)
+        control.submitted("c", coarse, semantic, 1.0)
+        return control.advice("c", 0.0).frames_per_second
+
+    assert frames(30, 42) * wire.wire_bytes(42 + 15 + 3) == pytest.approx(0.9 * 2000.0)
+    alone = 0.9 * 2000.0 / wire.wire_bytes(30 + 15)
+    assert frames(30, 600) == pytest.approx(alone / 1.5)  # many objects: names and detail may stay behind
+    assert frames(30, 30) < alone < 1.05 * frames(30, 30)
+    assert frames(30, 42, 1e6) == 0.0
 
 
 def test_reports_about_what_was_never_sent_are_refused():
