@@ -255,7 +255,7 @@ class LinkSender(PlainSender):
         return sealer
 
     def _wrap_info(self, camera: str, info: bytes) -> bytes:
-        """What is about to leave as a description; the budget pays for it, or it would queue on a full link for good."""
+        """What is about to leave as a description. The budget pays for it, or a full link would queue it for good."""
         if self._key is not None:
             with self._lock:
                 info, _ = self._sealer(camera, "info").seal(info, int(self._clock.wall() * 1000))
