@@ -31,6 +31,7 @@ from semhier_ros.scene.memory import (
     REACH,
     SHIFT_STEP,
     SPEED_STEP,
+    STAMP_BITS,
     UNIT,
     Delta,
     DeltaCodec,
@@ -587,18 +588,26 @@ def _overlap(first: NDArray, second: NDArray) -> Floats:
 
 class ReceiverMemory:
     """What a receiver remembers of one camera: the states of its last MOST_FRAMES frames, at most `most` for each (a
-    whole frame has one for every prefix). Use from one thread; `acknowledgement` may be read from any."""
+    whole frame has one for every prefix). Use from one thread; `acknowledgement` may be read from any.
+
+    It acknowledges the newest state that stems from the newest whole frame, so that deltas soon refer to nothing older:
+    a bag that was cut before that frame, or whoever joined at it, can read them.
+    """
 
     def __init__(self, codec: DeltaCodec) -> None:
         self._codec, self._most = codec, codec.stream.semantic_blocks
         self._states: OrderedDict[int, list[SceneState]] = OrderedDict()
+        self._stems: dict[int, int] = {}
+        """Of each frame that is held: the stamp of the whole frame that its states stem from."""
         self._newest: SceneState | None = None
+        self._stem = 0
         self.acknowledgement: bytes | None = None
         """For the next report (`SenderMemory.heard`); None before the first frame."""
 
     def whole(self, code: SceneCode, prefix: int, frame: int, stamp_ns: int) -> None:
         """Blocks 0..prefix of a memoryless frame came."""
-        self._put(self._codec.whole(code, prefix, frame, stamp_ns))
+        state = self._codec.whole(code, prefix, frame, stamp_ns)
+        self._put(state, state.stamp)
 
     def delta(self, data: bytes, frame: int, stamp_ns: int) -> SceneCode:
         """What a frame says whose delta came.
@@ -606,28 +615,45 @@ class ReceiverMemory:
         Raises:
             UnknownReference: it refers to a state that is not held. BlockError: no encoder made these bytes.
         """
+        stem = 0
+
+        def find(number: int, check: int) -> SceneState | None:
+            nonlocal stem
+            stem = self._stems.get(number, 0)
+            return next((state for state in self._states.get(number, ()) if state.check == check), None)
+
         try:
-            state = self._codec.decode(data, self._find, frame, stamp_ns)
+            state = self._codec.decode(data, find, frame, stamp_ns)
         except UnknownReference:
             self.acknowledgement = b""
             raise
-        self._put(state)
+        self._put(state, stem)
         return code_of(self._codec, state)
 
-    def _find(self, frame: int, check: int) -> SceneState | None:
-        return next((state for state in self._states.get(frame, ()) if state.check == check), None)
-
-    def _put(self, state: SceneState) -> None:
+    def _put(self, state: SceneState, stem: int) -> None:
         held = self._states.setdefault(state.frame, [])
         if held and held[0].stamp != state.stamp:
             held.clear()  # a sender that began anew uses the number again
         if len(held) < self._most:
             held.append(state)
+        self._stems[state.frame] = stem
         while len(self._states) > MOST_FRAMES:
-            self._states.popitem(last=False)
-        if self._newest is None or not -MOST_MS < self._codec.elapsed(self._newest, state.stamp) < 0:
-            self._newest = state
+            self._stems.pop(self._states.popitem(last=False)[0])
+        newest = self._newest
+        if newest is None or (
+            not self._before(state.stamp, newest.stamp)
+            if stem == self._stem
+            else stem == state.stamp and not self._before(stem, self._stem)  # another whole frame
+        ):
+            self._newest, self._stem = state, stem
+        assert self._newest is not None
         self.acknowledgement = bytes((self._newest.frame & 0xFF, self._newest.check))
+
+    @staticmethod
+    def _before(stamp: int, other: int) -> bool:
+        """Whether a stamp is the earlier one; one much earlier is of a sender that began anew."""
+        half = 1 << (STAMP_BITS - 1)
+        return -MOST_MS < ((stamp - other + half) % (2 * half) - half) // 1_000_000 < 0
 
 
 def code_of(codec: DeltaCodec, state: SceneState) -> SceneCode:

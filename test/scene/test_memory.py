@@ -290,6 +290,37 @@ def test_a_receiver_that_joins_late_is_given_a_whole_frame(deltas: DeltaCodec) -
     assert kinds == [number not in (0, 21) for number in range(40)]
 
 
+def test_whoever_joins_at_a_whole_frame_and_says_nothing_can_read_on(deltas: DeltaCodec) -> None:
+    sender, receiver, listener = SenderMemory(deltas, whole_every=1.0), ReceiverMemory(deltas), ReceiverMemory(deltas)
+    reports: list[tuple[int, bytes]] = []
+    wholes, refused = 0, []
+    for number, objects in zip(range(60), drive(deltas.layout, 2), strict=False):
+        stamp = START_NS + number * FRAME_NS
+        for _, memory in [one for one in reports if one[0] == number]:
+            sender.heard(memory)
+        sender.begin(number, stamp)
+        data = sender.delta(objects, objects.objectness.astype(float))
+        if data is None:
+            code = code_objects(deltas.stream, NOTHING_KNOWN, objects, 1)
+            sender.whole(code)
+            receiver.whole(code, 0, number, stamp)
+            wholes += 1
+            begun = number
+            if wholes > 6:  # the listener joins with the first that the rhythm brings
+                listener.whole(code, 0, number, stamp)
+        else:
+            receiver.delta(data, number, stamp)
+            if wholes > 6:
+                try:
+                    listener.delta(data, number, stamp)
+                except UnknownReference:
+                    refused.append(number - begun)
+        assert receiver.acknowledgement is not None
+        reports.append((number + 4, receiver.acknowledgement))
+    assert wholes >= 8
+    assert all(since <= 4 for since in refused)
+
+
 def test_fewer_bytes_leave_out_what_matters_least(deltas: DeltaCodec) -> None:
     sender, receiver = SenderMemory(deltas, overlap=0.95), ReceiverMemory(deltas)
     sizes = []
