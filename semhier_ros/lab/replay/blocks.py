@@ -37,7 +37,7 @@ from semhier_ros.scene.objects import Objects
 KEEP_FRAMES = 32
 _PURPOSES = {"info": "description", "note": "note"}
 UNPACED = frozenset(_PURPOSES.values())
-"""What leaves beside the budget: a link's last per cents are for them (`BUDGET_SHARE`)."""
+"""What leaves at once, and is paid from the budget after it left."""
 
 
 @dataclass(frozen=True, slots=True)
