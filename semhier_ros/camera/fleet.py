@@ -39,12 +39,15 @@ the first would wait for the last."""
 class Limits:
     """What may wait, and how long.
 
-    packets, bytes: of one camera; beyond either the oldest packet goes. company: seconds that a picture may wait for
+    packets, bytes: of one camera; beyond either the oldest packet goes. late: seconds after which a packet that waits
+    goes, as long as a later one of its camera waits too (0.01..60): where more comes than can be read, what is read is
+    news. company: seconds that a picture may wait for
     those of other cameras (0..1). together: pictures of one batch at most (1..1024; 0: as the device likes it).
     """
 
     packets: int = 1000
     bytes: int = 8 << 20
+    late: float = 0.25
     company: float = 0.003
     together: int = 0
 
@@ -52,6 +55,7 @@ class Limits:
         for name, low, high in (
             ("packets", 1, 1 << 20),
             ("bytes", 1 << 16, 1 << 31),
+            ("late", 0.01, 60),
             ("company", 0, 1),
             ("together", 0, 1024),
         ):
@@ -130,11 +134,16 @@ class CameraQueue:
         self._bytes -= row[oldest].size
         del row[oldest]
 
-    def pop(self, *, coarse: bool) -> _Waiting:
-        """The oldest task of a row."""
-        first = (self.coarse if coarse else self.finer).popleft()
-        self._bytes -= first.size
-        return first
+    def pop(self, now: float, *, coarse: bool) -> tuple[_Waiting, int]:
+        """The oldest task of a row that is no late packet, or its last one; and how many late ones went."""
+        row = self.coarse if coarse else self.finer
+        late = 0
+        while True:
+            first = row.popleft()
+            self._bytes -= first.size
+            if not row or not isinstance(first.task, bytes) or now - first.since <= self._limits.late:
+                return first, late
+            late += 1
 
 
 @dataclass(slots=True)
@@ -161,8 +170,8 @@ class Fleet:
     from any thread. `on_reading(camera, output)` and `on_error(error)` are called within `read`; `on_picture(camera,
     rgb, output)`, `wants_picture(end, output)` and `on_error` within `paint` (`wants_picture` within `read` too).
     `report(kind, text)` hears that a device was lost. `pictures()`: whether any are wanted at all now.
-    `counters` counts: overflow (packets that a full queue lost), other_camera, errors, pictures_skipped (a newer one
-    was wanted first), device_lost.
+    `counters` counts: overflow (packets that a full queue lost, or that waited until they were late), other_camera,
+    errors, pictures_skipped (a newer one was wanted first), device_lost.
     """
 
     def __init__(
@@ -224,11 +233,11 @@ class Fleet:
         """Takes one packet of the camera whose turn it is; False where none waits. Coarse packets come first, but no
         more of them in a row than there are cameras, so that a flood of them cannot keep finer ones back."""
         with self._lock:
-            found = self._next_task()
+            now = self._clock.now()
+            found = self._next_task(now)
             if found is None:
                 return False
             camera, item = found
-            now = self._clock.now()
             self._figures.oldest = max(self._figures.oldest, now - item.since)
         began = perf_counter()
         try:
@@ -239,7 +248,7 @@ class Fleet:
             self._figures.host += perf_counter() - began
         return True
 
-    def _next_task(self) -> tuple[str, _Waiting] | None:
+    def _next_task(self, now: float) -> tuple[str, _Waiting] | None:
         coarse = bool(self._turns[True]) and not (self._turns[False] and self._coarse_run >= len(self._ends))
         self._coarse_run = self._coarse_run + 1 if coarse else 0
         turns = self._turns[coarse]
@@ -249,11 +258,12 @@ class Fleet:
             row = queue.coarse if coarse else queue.finer
             if not row:  # the queue dropped what had this turn
                 continue
-            item = queue.pop(coarse=coarse)
+            item, late = queue.pop(now, coarse=coarse)
+            self.counters["overflow"] += late
             if row:
                 turns.append(camera)  # the others come first
             return camera, item
-        return self._next_task() if self._turns[True] or self._turns[False] else None
+        return self._next_task(now) if self._turns[True] or self._turns[False] else None
 
     def _task(self, camera: str, task: Task, now: float) -> None:
         end = self._ends[camera]

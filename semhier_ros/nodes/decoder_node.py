@@ -210,7 +210,12 @@ class DecoderNode(ManagedNode):
         }
         if len(self._streams) == 1:
             return DecodeWorker(self._streams, values.queue, **calls)
-        limits = Limits(values.queue, values.fleet_queue_bytes, values.fleet_company_ms / 1000, values.fleet_together)
+        limits = Limits(
+            values.queue,
+            values.fleet_queue_bytes,
+            company=values.fleet_company_ms / 1000,
+            together=values.fleet_together,
+        )
         return FleetWorker(
             Fleet(self._streams, limits, report=self._hear, pictures=lambda: self.values.picture != "off", **calls)
         )

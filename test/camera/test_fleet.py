@@ -205,6 +205,22 @@ def test_a_flood_of_coarse_blocks_cannot_keep_finer_ones_back(road, road_frames)
     assert max(output.reading.level for camera, output in base.readings if camera == "b") == 2
 
 
+def test_a_packet_that_waited_too_long_goes_where_a_later_one_waits(road, road_frames):
+    base = Base([road], ["a", "b"], limits=Limits(late=0.25))
+    for camera in "ab":
+        base.fleet.put(camera, description(road))
+    for frame in road_frames[:3]:
+        base.fleet.put("a", Packet.pack([frame[0]], stamp_ns=2 * SECOND))
+    base.fleet.put("b", Packet.pack([road_frames[0][0]], stamp_ns=2 * SECOND))
+    base.clock.set(base.clock.now() + 0.3)
+    base.fleet.put("a", Packet.pack([road_frames[3][0]], stamp_ns=2 * SECOND))
+    while base.fleet.read():
+        pass
+    read = [(camera, output.reading.frame) for camera, output in base.readings]
+    assert sorted(read) == [("a", road_frames[3][0].frame), ("b", road_frames[0][0].frame)]
+    assert base.fleet.counters["overflow"] == 3
+
+
 def test_a_damaged_picture_block_stops_its_own_frame_alone(road, road_frames):
     base = Base([road], ["a", "b"])
     good = road_frames[0]
@@ -251,7 +267,7 @@ def test_a_queue_is_bounded_in_number_and_in_bytes(road):
     queue = CameraQueue(Limits(packets=3))
     queue.put(description(road), 0.0)
     assert sum(queue.put(bytes([n]), 1.0) for n in range(6)) == 4
-    assert isinstance(queue.pop(coarse=True).task, StreamInfo), "a description outlives packets"
+    assert isinstance(queue.pop(0.0, coarse=True)[0].task, StreamInfo), "a description outlives packets"
     with pytest.raises(ValueError, match=r"company: 2 is outside 0\.\.1"):
         Limits(company=2)
 
