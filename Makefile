@@ -31,8 +31,8 @@ test_requirements := $(foreach extra,cluster codecs cuda mavlink radio report re
 .PHONY: setup demo test lint check clean help
 setup: $(stamps)/built  ## set up .venv and build the package into it (the default)
 
-demo: $(stamps)/built $(stamps)/demo  ## a street video over a thin link; MODEL=imagenet for photos named as a whole, SHORT=1 for a short form, ARGS="…"
-	@$(venv)/bin/semhier demo $(if $(MODEL),--model $(MODEL)) $(if $(SHORT),--short) $(ARGS)
+demo: $(stamps)/built $(stamps)/demo  ## a street video over a thin link; MODEL=imagenet for photos named as a whole, SHORT=1 for a short form, LINK=acoustic for a radio of 1.2 kbit/s (or lora, serial9600, 64kbit,50ms,5% …), ARGS="…"
+	@$(venv)/bin/semhier demo $(if $(MODEL),--model $(MODEL)) $(if $(LINK),--link $(LINK)) $(if $(SHORT),--short) $(ARGS)
 
 test: $(stamps)/built $(stamps)/demo $(stamps)/test lint  ## install all extras, lint, check types, run every test; ARGS="…" for pytest
 	@$(venv)/bin/python -m pytest $(ARGS)
@@ -82,9 +82,9 @@ $(stamps)/built: $(stamps)/runtime $(stamps)/files package.xml CMakeLists.txt $(
 	@touch $@
 
 # A data file is all that is taken from the first: nothing of what it depends on. The second lays out the report.
-$(stamps)/demo: $(stamps)/runtime requirements/demo.txt requirements/report.txt
+$(stamps)/demo: $(stamps)/runtime requirements/demo.txt requirements/radio.txt requirements/report.txt
 	@$(install) --no-deps --requirement requirements/demo.txt
-	@$(install) --requirement requirements/report.txt
+	@$(install) --requirement requirements/report.txt --requirement requirements/radio.txt
 	@touch $@
 
 $(stamps)/test: $(stamps)/runtime $(test_requirements)

@@ -4,7 +4,8 @@ The video becomes a bag; a player process plays it as a camera; an encoder proce
 64 kbit/s, 50 ms and 5 % loss (a UDP relay between two Zenoh sessions) to a decoder process, whose readings a recorder
 process writes down. Then the same video goes over the same kind of link as the bare answer and as JPEG, at the best
 setting that a search finds. With --model imagenet photos are shown in place of the street, and each is named as a
-whole, level by level.
+whole, level by level. --link acoustic shows the street at 1.2 kbit/s: between two pseudo-terminals with that radio's
+rate, frames, losses and turnaround, in real time.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from semhier_ros.lab.footage.slideshow import Slideshow, installed_photos
 from semhier_ros.lab.footage.video import VideoCamera, default_video
 from semhier_ros.lab.replay.cli import replay_real
 from semhier_ros.lab.replay.real import check_real
-from semhier_ros.lab.replay.task import LINK, LINK_HELP, Task
+from semhier_ros.lab.replay.task import BLOCKS, LINK, LINK_HELP, Task
 from semhier_ros.lab.replay.work import Result
 from semhier_ros.lab.report.page import link_words, milliseconds, percent
+from semhier_ros.link.emulate.profile import LinkProfile
+from semhier_ros.link.emulate.radio import RadioLink, parse_hop
 from semhier_ros.paths import find_model
 
 JUDGED_RATE = 12.5
@@ -64,12 +67,22 @@ def run(options: argparse.Namespace) -> int:
     except (ValueError, FileNotFoundError) as error:
         raise CommandError(str(error)) from error
     codecs = ("semhier", *(() if whole_image else ("answer",)), *(() if options.no_jpeg else ("jpeg",)))
+    if isinstance(link_of(options.link), RadioLink):
+        codecs = tuple(name for name in codecs if name in BLOCKS)
     finalists = 2 if options.short else 3
     task = Task((), options.link, codecs, options.model, options.device, finalists=finalists)
     check_real(task)
     camera = footage(options.video, whole_image, options.fps, seconds)
     judged = footage(options.video, whole_image, max(options.fps, 5.0 if options.short else JUDGED_RATE), seconds)
     return replay_real(task, options.out, "demo", camera, judged, five_lines)
+
+
+def link_of(text: str) -> LinkProfile:
+    """The link or radio that `--link` names. Raises CommandError."""
+    try:
+        return parse_hop(text)
+    except ValueError as error:
+        raise CommandError(f"--link: {error}") from error
 
 
 def footage(video: Path | None, whole_image: bool, rate: float, seconds: float) -> Any:

@@ -66,6 +66,25 @@ def children_of(out: Path) -> list[str]:
 @real
 @pytest.mark.ros
 @pytest.mark.slow
+def test_the_short_demo_over_a_radio_for_real(tmp_path: Path) -> None:
+    """Nodes at the two devices of a radio of 1.2 kbit/s and 32-byte frames."""
+    pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
+    out = tmp_path / "demo"
+    process = start(out, "--seconds", "8", "--fps", "2", "--link", "acoustic")
+    words, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, errors
+    assert "1.2 kbit/s" in words
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    assert set(summary["codecs"]) == {"semhier", "answer"}
+    assert summary["codecs"]["semhier"]["delivered"] > 0.2
+    assert summary["codecs"]["semhier"]["wire_bytes_per_s"] <= 150
+    assert (out / "report.html").is_file()
+    assert not children_of(out)
+
+
+@real
+@pytest.mark.ros
+@pytest.mark.slow
 def test_the_short_demo_for_real(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     began = time.monotonic()

@@ -59,6 +59,27 @@ def test_the_same_seed_gives_the_same_bytes(place: Path, result: Result) -> None
     assert (place / "one" / "summary.json").read_bytes() != (place / "three" / "summary.json").read_bytes()
 
 
+@pytest.mark.parametrize("radio", ["serial9600,seed3", "acoustic,seed3"])
+def test_a_replay_over_a_radio_charges_what_the_radio_charges(place: Path, radio: str, capsys: Any) -> None:
+    pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
+    outs = (f"{radio}-one", f"{radio}-two")
+    for out in outs:
+        asked = options(place, out, "--no-report")
+        asked[3] = radio
+        assert main(asked) == 0
+    assert len({(place / out / "summary.json").read_bytes() for out in outs}) == 1
+    summary = json.loads((place / outs[0] / "summary.json").read_text(encoding="utf-8"))
+    assert summary["link"] == radio
+    for one in summary["codecs"].values():
+        assert one["delivered"] > 0
+        assert one["wire_bytes_per_s"] <= (960 if radio.startswith("serial") else 150)
+        assert one["link"]["bytes back"] > 0  # the base answers in its turns
+    asked = options(place, "no", "--no-report", "--codecs", "jpeg")
+    asked[3] = radio
+    assert main(asked) == 2
+    assert "jpeg does not go over a radio" in capsys.readouterr().err
+
+
 def test_the_summary_has_what_was_promised(result: Result) -> None:
     summary = json.loads(json.dumps(result.summary))
     assert summary["link"] == "64kbit,50ms,5%,seed3"

@@ -19,9 +19,10 @@ from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.carriers import TRANSPORTS, RadioCarrier, carrier
-from semhier_ros.link.emulate.radio import RADIOS, RadioEmulator, RadioProfile, parse_radio
+from semhier_ros.link.clock import ManualClock
+from semhier_ros.link.emulate.radio import RADIOS, Air, RadioEmulator, RadioHop, RadioProfile, parse_radio
 from semhier_ros.link.radio.framing import added_bytes, cobs, framing, from_cobs
-from semhier_ros.link.radio.ports import UdpOptions, UdpPort
+from semhier_ros.link.radio.ports import SerialOptions, SerialPort, UdpOptions, UdpPort
 from semhier_ros.link.schedule.policy import default_policies
 
 serial = pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
@@ -48,16 +49,7 @@ class Ends:
 
     def __init__(self, emulator: RadioEmulator, key: bytes | None = None, **settings: Any) -> None:
         profile = emulator.profile
-        self.settings = {
-            "baud": 57_600,
-            "framing": profile.framing,
-            "frame_bytes": min(profile.frame_bytes, 240),
-            "rate_kbit": profile.bytes_per_second * 8 / 1000,
-            "turnaround_ms": 1000 * profile.turnaround,
-            "duty_percent": 100 * profile.duty,
-            "check": 16,
-            **settings,
-        }
+        self.settings = profile.settings(baud=57_600, check=16, **settings)
         self.emulator, self.key = emulator, key
         self.heard: list[tuple[str, Packet]] = []
         self.infos: list[str] = []
@@ -423,3 +415,54 @@ def test_frames_that_both_ends_send_at_once_are_lost_for_both():
         assert [heard.cause for heard in emulator.log] == ["collided", "collided"]
         for port in ports:
             port.close()
+
+
+@pytest.mark.parametrize("name", ["serial9600", "acoustic"])
+def test_virtual_and_emulated_air_take_the_same_bytes_for_a_frame(name):
+    """Frames of every size and content, one after the other, through pyserial and two terminals, and in virtual time."""
+    profile = replace(RADIOS[name], bytes_per_second=20_000.0, loss=0.0)
+    chance = random.Random(5)
+    frames = [bytes(range(256))[:size] for size in (1, 5, 32)] + [bytes(8)]
+    frames += [chance.randbytes(chance.randint(1, 32)) for _ in range(20)] + [b"\xc0\xdb" * 8]
+    air = Air(profile)
+    came: list[bytes] = []
+    for frame in frames:
+        air.send(0, frame, 0.0)
+    with RadioEmulator(profile) as emulator:
+        ends = [SerialPort(SerialOptions(device, 57_600, profile.framing), came.append) for device in emulator.devices]
+        try:
+            wait(lambda: all(end.is_open for end in ends))
+            time.sleep(0.1)
+            for frame in frames:
+                assert ends[0].send(frame)
+            wait(lambda: len(came) == len(frames))
+        finally:
+            for end in ends:
+                end.close()
+        assert came == frames
+        assert [one.size for one in emulator.log] == [air.size(frame) for frame in frames]
+        assert emulator.counters(0)["bytes"] == air.counters(0)["bytes"]
+
+
+@pytest.mark.parametrize("radio", sorted(RADIOS))
+def test_what_a_sender_is_charged_is_what_the_air_takes(radio):
+    """The wire model of a radio's carrier, against frames of coarse blocks on its air in virtual time."""
+    clock = ManualClock()
+    hop = RadioHop(replace(RADIOS[radio], loss=0.0), clock)
+    made = carrier("serial", RADIOS[radio].settings(device="virtual"))
+    assert isinstance(made, RadioCarrier)
+    sender = replace(made, open_port=hop.port(0)).sender(
+        Packet.pack, split, default_policies(1, 1), budget=None, repeats=0, clock=clock
+    )
+    receiver = replace(made, open_port=hop.port(1)).receiver(lambda *told: None, clock=clock)
+    hop.attach(sender.transport, receiver.transport)  # type: ignore[arg-type]
+    sender.set_info("front", info())
+    sender.submit("front", 1, 0, [Block(0xBEEF, 1, 0, bytes(range(1, 17)))])
+    while clock.now() < 8.0:
+        times = [hop.next_tick, hop.next_arrival, sender.due]
+        clock.set(min(when for when in times if when is not None))
+        hop.deliver()
+        hop.tick()
+        sender.advance()
+    charged = sender.status().wire_bytes
+    assert charged == hop.air.counters(0)["bytes"] == sender.counters["sent_bytes"] > 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from semhier_ros.camera.decoder_end import DecoderEnd, Output
 from semhier_ros.camera.encoder_end import BlocksMaker, EncoderEnd, EncoderSettings, Job, Opened
+from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
 from semhier_ros.codec.model import PictureFlow
 from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.codec.stream_info import StreamInfo
@@ -25,12 +26,15 @@ from semhier_ros.lab.replay.base import Answer, Camera, Costs, Sent, Tap, TimedC
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import digest, pack_bytes, unpack_bytes
 from semhier_ros.link import LevelPolicy, Scheduler, default_policies
+from semhier_ros.link.carriers import RadioCarrier, carrier
 from semhier_ros.link.clock import ManualClock
 from semhier_ros.link.emulate.hop import Message, VirtualHop, earliest
 from semhier_ros.link.emulate.profile import LinkProfile
+from semhier_ros.link.emulate.radio import RadioHop, RadioLink, RadioProfile
 from semhier_ros.link.receiver import LinkReceiver
 from semhier_ros.link.schedule.wire import ZENOH_UDP
 from semhier_ros.link.sender import LinkSender, measured
+from semhier_ros.link.transport import Datagram
 from semhier_ros.scene.budget import Motion
 from semhier_ros.scene.objects import Objects
 
@@ -76,28 +80,47 @@ class _Processor:
 
 
 class BlockSession:
-    """`Session` of blocks. `rate`: the budget in wire bytes per second (0: none); `link`: of both directions."""
+    """`Session` of blocks. `rate`: the budget in wire bytes per second (0: none); `link`: of both directions, or a
+    `RadioLink`: then frames go over its air, and nothing that a radio charges is left out."""
 
     def __init__(
         self, ends: Ends, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None = None
     ) -> None:
         self._ends, self._cameras, self._tap = ends, cameras, tap
         self._clock = ManualClock()
-        self._hop = VirtualHop(link, self._clock, on_message=self._message)
+        radio = link.radio if isinstance(link, RadioLink) else None
         self._counts: Counter[str] = Counter()
         self._places = {camera_name(place): place for place in range(len(cameras))}
         self._numbers = [{time: number for number, time in enumerate(camera.times_ns)} for camera in cameras]
+        if radio is not None:  # whose frames tell stamps in units of 8 ms
+            for known in self._numbers:
+                known |= {stamp_units(time) * STAMP_UNIT_NS: number for time, number in known.items()}
         self._reading = Waiting()
         self.outputs: list[tuple[str, Output]] = []
-        self.sent: list[Sent] = []
+        self._sent: list[Sent] = []
+        self._frames: list[tuple[int, int, str, bool]] = []
         self.answers: list[Answer] = []
         self.deltas: dict[tuple[int, int], bytes] = {}
         self.numbers: dict[tuple[int, int], int] = {}
-        wire = measured(ZENOH_UDP)
-        scheduler = Scheduler(Packet.pack, split, ends.policies, wire=wire, rate=rate or None)
-        self._sender = LinkSender(
-            scheduler, self._hop.sending, budget=rate or None, clock=self._clock, on_memory=self._on_memory
-        )
+        self._hop: VirtualHop | None = None
+        self._air: RadioHop | None = None
+        if radio is None:
+            self._hop = VirtualHop(link, self._clock, on_message=self._message)
+            scheduler = Scheduler(Packet.pack, split, ends.policies, wire=measured(ZENOH_UDP), rate=rate or None)
+            self._sender = LinkSender(
+                scheduler, self._hop.sending, budget=rate or None, clock=self._clock, on_memory=self._on_memory
+            )
+        else:
+            self._air = RadioHop(radio, self._clock)
+            made = radio_carrier(radio)
+            self._sender = replace(made, open_port=self._air.port(0)).sender(
+                Packet.pack,
+                split,
+                ends.policies,
+                budget=rate or None,
+                repeats=0 if radio.duty < 1.0 else -1,
+                clock=self._clock,
+            )
         settings = EncoderSettings(ends.max_rate)
         self._processors = []
         for name, maker in zip(self._places, ends.makers, strict=True):
@@ -117,15 +140,23 @@ class BlockSession:
             for name in self._places
         }
         remembers = (lambda camera: self._decoders[camera].acknowledgement) if ends.memory else None
-        self._receiver = LinkReceiver(
-            self._hop.receiving, self._datagram, self._info, remembers=remembers, clock=self._clock
-        )
+        if self._hop is not None:
+            self._receiver = LinkReceiver(
+                self._hop.receiving, self._datagram, self._info, remembers=remembers, clock=self._clock
+            )
+        if self._air is not None:
+            self._receiver = replace(made, open_port=self._air.port(1)).receiver(
+                self._datagram, self._info, clock=self._clock
+            )
+            sending: Any = self._sender.transport
+            sending.on_frame = self._radio_frame
+            self._air.attach(sending, self._receiver.transport)  # type: ignore[arg-type]
 
     # -- in the caller's time -----------------------------------------------------------------------------------------
 
     def arrive(self, now: float) -> None:
         self._clock.set(now)
-        self._hop.deliver()
+        self._way.deliver()
 
     def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None:
         self._processors[camera].end.offer(number, stamp_ns, "", now)
@@ -133,15 +164,34 @@ class BlockSession:
     def work(self, now: float) -> None:
         for processor in self._processors:
             self._encode(processor, now)
-        self._hop.tick()
+        self._way.tick()
         self._sender.advance()
 
     def next_event(self, now: float) -> float | None:
         times = [one.end.next_event(now) if one.job is None else one.until for one in self._processors]
-        return earliest(*times, self._sender.due, self._hop.up.next_arrival)
+        arrival = self._air.next_arrival if self._hop is None and self._air is not None else None
+        arrival = arrival if self._hop is None else self._hop.up.next_arrival
+        return earliest(*times, self._sender.due, arrival)
 
     def next_duty(self, now: float) -> float | None:
-        return earliest(self._hop.next_tick, self._hop.down.next_arrival)
+        return earliest(self._way.next_tick, None if self._hop is None else self._hop.down.next_arrival)
+
+    @property
+    def _way(self) -> VirtualHop | RadioHop:
+        way = self._hop or self._air
+        assert way is not None
+        return way
+
+    @property
+    def sent(self) -> list[Sent]:
+        """Every datagram towards the base."""
+        if self._air is None:
+            return self._sent
+        frames = [one for one in self._air.air.log if one.end == 0]
+        return [
+            Sent(one.began, place, number, one.size, purpose, repeat, one.cause)
+            for one, (place, number, purpose, repeat) in zip(frames, self._frames, strict=False)
+        ]
 
     def counters(self) -> dict[str, int]:
         """Frames offered and encoded, pictures skipped, what the ends of the link counted, and per block `sent_` and
@@ -155,6 +205,18 @@ class BlockSession:
 
     def link(self) -> dict[str, int]:
         """What the link did towards the base, and what came back."""
+        if self._hop is None:
+            assert self._air is not None
+            out, back = self._air.air.counters(0), self._air.air.counters(1)
+            return {
+                "datagrams": out.get("frames", 0),
+                "bytes": out.get("bytes", 0),
+                "lost": out.get("lost", 0) + out.get("collided", 0),
+                "dropped at the full queue": out.get("oversize", 0),
+                "lost in outages": out.get("outage", 0),
+                "datagrams back": back.get("frames", 0),
+                "bytes back": back.get("bytes", 0),
+            }
         down = self._hop.down.counters
         return link_counts(self._hop.up.counters) | {
             "datagrams back": down.offered,
@@ -210,7 +272,15 @@ class BlockSession:
         if datagram is not None:
             number = self._numbers[place][datagram.stamp_ns]
             purpose, repeat = self._ends.names[datagram.level], datagram.copy > 0
-        self.sent.append(Sent(message.time, place, number, message.wire_bytes, purpose, repeat, message.cause))
+        self._sent.append(Sent(message.time, place, number, message.wire_bytes, purpose, repeat, message.cause))
+
+    def _radio_frame(self, camera: str, datagram: Datagram | None) -> None:
+        place = self._places[camera]
+        if datagram is None or not datagram.blocks:
+            self._frames.append((place, -1, "description", False))
+            return
+        number = self._numbers[place][datagram.stamp_ns]
+        self._frames.append((place, number, self._ends.names[datagram.level], datagram.copy > 0))
 
     def _datagram(self, camera: str, level: int, packet: bytes) -> None:
         now = self._clock.now()
@@ -227,6 +297,7 @@ class BlockSession:
         self.outputs += [(camera, output) for output in changed]
         place, ends = self._places[camera], self._ends
         ready = self._reading.done(now, ends.read)
+        times = self._cameras[place].times_ns
         for output in changed:
             reading = output.reading
             if reading.level < min(reading.prefix, ends.levels - 1):
@@ -235,7 +306,7 @@ class BlockSession:
                 Answer(
                     place,
                     self._numbers[place][output.stamp_ns],
-                    output.stamp_ns,
+                    times[self._numbers[place][output.stamp_ns]],
                     now,
                     ready,
                     reading.level,
@@ -249,6 +320,13 @@ class BlockSession:
         if self._tap is not None:
             place = self._places[camera]
             self._tap(place, self._numbers[place][stamp_ns], block.index, block.data, self._clock.now())
+
+
+def radio_carrier(radio: RadioProfile) -> RadioCarrier:
+    """What carries blocks over an emulated radio, its ports to be put in."""
+    made = carrier("serial", radio.settings(device="virtual"))
+    assert isinstance(made, RadioCarrier)
+    return made
 
 
 def job_seconds(job: Job, early: float, late: float) -> float:

@@ -33,14 +33,13 @@ from semhier_ros.lab.footage.clip import clips
 from semhier_ros.lab.replay.base import Answer, Costs, FrameStream
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store, pack_bytes, pack_detections, unpack_bytes, unpack_detections
+from semhier_ros.lab.replay.task import BLOCKS
 from semhier_ros.link.carriers import Carrier, carrier
 from semhier_ros.link.schedule.policy import default_policies
 from semhier_ros.link.transport import Datagram
 from semhier_ros.link.zenoh.config import ZenohOptions
 from semhier_ros.link.zenoh.transport import ZenohReceiver, ZenohSender
 
-BLOCKS = ("semhier", "answer")
-"""Codecs that send blocks."""
 CONNECT_SECONDS = 30.0
 SETTLE_SECONDS = 1.2
 DRAIN_SECONDS = 1.0

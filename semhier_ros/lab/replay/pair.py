@@ -19,6 +19,12 @@ from semhier_ros.link.emulate.radio import RadioEmulator, RadioProfile
 START_SECONDS = 90.0
 
 
+def radio_plan(radio: RadioProfile, **changes: Any) -> dict[str, Any]:
+    """What a plan says of an emulated radio, but for its devices; under a duty cycle no byte is sent twice."""
+    repeats = {"repeats": 0} if radio.duty < 1.0 else {}
+    return {"transport": "serial", "settings": radio.settings(**changes), "budget": 0.0, **repeats}
+
+
 class Pair:
     """`name`: of its processes, logs and plans. `link`: its steps and outages count from `go` on. `radio`: an air in
     its place, whose devices the plan's settings get. Call in order: start, ready, go, end. They raise ChildError."""

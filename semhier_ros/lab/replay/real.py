@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
 from semhier_ros.codec.packet import Packet
 from semhier_ros.command import CommandError
 from semhier_ros.lab.baselines.search import check_codecs
@@ -25,11 +26,11 @@ from semhier_ros.lab.footage.messages import write_camera
 from semhier_ros.lab.footage.recording import Recording, read_recording
 from semhier_ros.lab.processes import Supervisor, free_port, node, ros_environment
 from semhier_ros.lab.replay.base import Answer
-from semhier_ros.lab.replay.ends import BLOCKS, answers_of, read_log
-from semhier_ros.lab.replay.pair import Pair
+from semhier_ros.lab.replay.ends import answers_of, read_log
+from semhier_ros.lab.replay.pair import Pair, radio_plan
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store
-from semhier_ros.lab.replay.task import Task
+from semhier_ros.lab.replay.task import BLOCKS, Task
 from semhier_ros.lab.replay.virtual import Run, Sent
 from semhier_ros.lab.replay.work import (
     OWN_BYTES,
@@ -43,6 +44,7 @@ from semhier_ros.lab.replay.work import (
 )
 from semhier_ros.lab.scoring.figures import budget_use
 from semhier_ros.link.emulate.emulator import LinkEmulator
+from semhier_ros.link.emulate.radio import RadioEmulator, RadioLink, RadioProfile
 
 CAMERA = "camera"
 FOLDERS = ("street", "recording", "logs")
@@ -114,6 +116,14 @@ def run_real(task: Task, out: Path, tell: Tell, camera: Any = None, judged: Any 
     return result
 
 
+def radio_parameters(radio: RadioProfile, device: str) -> dict[str, object]:
+    """A node's parameters at that device of an emulated radio."""
+    settings = radio.settings()
+    framing = settings.pop("framing")
+    link = {"link.transport": "serial", "link.serial.device": device, "link.serial.framing": framing}
+    return link | {f"link.radio.{name}": value for name, value in settings.items()}
+
+
 def _drive_nodes(result: Result, out: Path, tell: Tell) -> Recording:
     """Plays the street through encoder, link and decoder into the recorder's bag. Raises ChildError."""
     task, link, seconds = result.task, result.link, result.cameras[0].times_ns[-1] / 1e9
@@ -159,15 +169,29 @@ def _drive_nodes(result: Result, out: Path, tell: Tell) -> Recording:
         ),
     }
     tell("processes start", 0.0)
-    with LinkEmulator(link, forward_port=port, keep_log=True) as emulator, Supervisor(out / "logs") as children:
-        nodes["encoder"][1]["link.zenoh.connect"] = [f"udp/127.0.0.1:{emulator.listen_port}"]
+    radio = link.radio if isinstance(link, RadioLink) else None
+    with ExitStack() as stack:
+        emulator: Any
+        if radio is None:
+            emulator = stack.enter_context(LinkEmulator(link, forward_port=port, keep_log=True))
+            nodes["encoder"][1]["link.zenoh.connect"] = [f"udp/127.0.0.1:{emulator.listen_port}"]
+        else:
+            emulator = stack.enter_context(RadioEmulator(radio))
+            for name, device in zip(("encoder", "decoder"), emulator.devices, strict=True):
+                nodes[name][1].update(radio_parameters(radio, device))
+            if radio.duty < 1.0:
+                nodes["encoder"][1]["link.coarse_repeats"] = 0
+        children = stack.enter_context(Supervisor(out / "logs"))
         for name, (_, parameters) in nodes.items():
             children.start(name, node(f"{name}_node", parameters), environment)
         for name, (ready, _) in nodes.items():
             children.wait_until(partial(children.says, name, ready), START_SECONDS, f"{name} ready", blame=name)
-        children.wait_until(
-            lambda: emulator.up.delivered >= 3 and emulator.down.delivered >= 2, 30.0, "encoder and decoder connected"
-        )
+        if radio is None:  # a radio's ends meet with the first frame
+            children.wait_until(
+                lambda: emulator.up.delivered >= 3 and emulator.down.delivered >= 2,
+                30.0,
+                "encoder and decoder connected",
+            )
         player = {"bag": str(out / "street"), "stamps": "now", "delay_seconds": DISCOVERY_SECONDS, "wait_seconds": 20.0}
         children.start("player", node("player_node", player), environment)
         began, expected = time.monotonic(), DISCOVERY_SECONDS + 1.5 + seconds
@@ -183,11 +207,16 @@ def _drive_nodes(result: Result, out: Path, tell: Tell) -> Recording:
             lambda: time.monotonic() - ended > DRAIN_SECONDS, 60.0, "the last blocks", finished=("player",)
         )
         since = emulator.elapsed - seconds - DRAIN_SECONDS - 0.5
-        emulator.write_json(out / "logs" / "link.json")
-        datagrams = [entry for entry in emulator.log if entry[0] == "up" and entry[1] >= since]
+        if radio is None:
+            emulator.write_json(out / "logs" / "link.json")
+            log = [entry for entry in emulator.log if entry[0] == "up"]
+        else:
+            log = [("up", one.began, one.ended, one.size, one.cause) for one in emulator.log if one.end == 0]
+        datagrams = [entry for entry in log if entry[1] >= since]
         for name in ("recorder", "encoder", "decoder"):
             children.end(name)
-    run = Run("semhier", f"{codec.name}, real nodes over Zenoh", [len(result.cameras[0])], seconds=seconds)
+    way = "Zenoh" if radio is None else "an emulated radio"
+    run = Run("semhier", f"{codec.name}, real nodes over {way}", [len(result.cameras[0])], seconds=seconds)
     _take_log(result, run, datagrams)
     return read_recording(out / "recording")
 
@@ -217,6 +246,9 @@ def _take_recording(result: Result, recording: Recording, out: Path) -> None:
     camera, reader, run = result.cameras[0], result.reader, result.runs["semhier"]
     stamps, heard = stamps_of(camera, recording)
     numbers = {stamp: number for number, stamp in enumerate(stamps)}
+    radio = isinstance(result.link, RadioLink)
+    if radio:  # whose frames tell stamps in units of 8 ms
+        numbers |= {stamp_units(stamp) * STAMP_UNIT_NS: number for stamp, number in numbers.items()}
     names = list(reader.block_names)
     for item in recording.readings:
         number = numbers.get(item.stamp_ns)
@@ -235,7 +267,7 @@ def _take_recording(result: Result, recording: Recording, out: Path) -> None:
         run.blocks.append((0, number, index, (block.arrival_ns - block.stamp_ns + camera.times_ns[number]) / 1e9))
         if Packet.parse(block.packet).blocks[0].stream != reader.codec.stream_tag:
             by_delta.add(number)
-        if number in by_delta:  # what it says depends on what was acknowledged then
+        if radio or number in by_delta:  # pared so that it fits a frame; or it depends on what was acknowledged then
             continue
         own = reader.encoded(camera, number, whole=index >= reader.semantic_blocks).blocks
         compared += 1
@@ -243,9 +275,10 @@ def _take_recording(result: Result, recording: Recording, out: Path) -> None:
     if recording.link is not None:
         run.counters = {f"sent_{name}": count for name, count in recording.link.sent.items()}
         run.counters |= {f"dropped_{name}": count for name, count in recording.link.dropped.items()}
-    result.checks["bytes, checked"] = (
-        f"{same} of {compared} blocks that arrived are byte for byte those of a second encoding in another process"
-    )
+    if not radio:
+        result.checks["bytes, checked"] = (
+            f"{same} of {compared} blocks that arrived are byte for byte those of a second encoding in another process"
+        )
     if by_delta:
         result.checks["frames that referred to earlier ones"] = f"{len(by_delta)} of {len(camera)}"
     result.checks["frames heard by the recorder"] = f"{heard} of {len(camera)}"
@@ -303,7 +336,10 @@ def _drive_others(result: Result, out: Path, tell: Tell) -> None:
                 "frames_per_second": task.max_rate,
                 "memory": task.memory and name == "semhier",
             }
-            pairs[name] = Pair(children, logs, name, plan, result.link)
+            radio = result.link.radio if isinstance(result.link, RadioLink) else None
+            if radio is not None:
+                plan |= radio_plan(radio)
+            pairs[name] = Pair(children, logs, name, plan, result.link, radio)
             stack.callback(pairs[name].close)
             pairs[name].start()
         for pair in pairs.values():

@@ -12,12 +12,13 @@ from semhier_ros.command import CommandError
 from semhier_ros.lab.baselines.search import CODECS, FINALISTS, check_codecs
 from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.store import default_folder
-from semhier_ros.link.emulate.profile import parse_link
+from semhier_ros.link.emulate.radio import RADIOS, RadioLink, parse_hop
 
 BUDGET_SHARE = 0.97
 """What of the link's rate a sender plans with: the rest is for the transport's own messages, which no budget counts."""
 LINK = "64kbit,50ms,5%"
-LINK_HELP = "rate, one-way delay, loss, then burst4, jitter10ms, queue8kB, outage20s@30s, step32kbit@10s, seed3"
+LINK_HELP = "rate, one-way delay, loss, then burst4, jitter10ms, queue8kB, outage20s@30s, step32kbit@10s, seed3; "
+LINK_HELP += f"or a radio, {', '.join(RADIOS)}, with changes (docs/radios.md)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Task:
     @property
     def budget(self) -> float:
         """Wire bytes per second that a sender plans with."""
-        return parse_link(self.link).rate_at(0.0) / 8 * BUDGET_SHARE
+        return parse_hop(self.link).rate_at(0.0) / 8 * BUDGET_SHARE
 
 
 def add_task_arguments(parser: argparse.ArgumentParser) -> None:
@@ -149,16 +150,33 @@ def _costs(text: str) -> Costs | None:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+BLOCKS = ("semhier", "answer")
+"""Codecs that send blocks, which alone have a form for radios."""
+
+
+def carried(codecs: Sequence[str], link: str) -> tuple[str, ...]:
+    """`codecs` as far as they can go over the link; all that were named, or an error. Raises CommandError."""
+    names = check_codecs(codecs)
+    if not isinstance(parse_hop(link), RadioLink):
+        return names
+    if names == CODECS[:-1]:  # nobody named any
+        return BLOCKS
+    for name in names:
+        if name not in BLOCKS:
+            raise CommandError(f"--codecs: {name} does not go over a radio, {' and '.join(BLOCKS)} do")
+    return names
+
+
 def task_of(options: argparse.Namespace, link: str, model: str) -> Task:
     """The task that the options name, over that link with that model. Raises CommandError."""
     try:
-        parse_link(link)
+        parse_hop(link)
     except ValueError as error:
         raise CommandError(f"--link: {error}") from error
     return Task(
         bags=tuple(options.bags),
         link=link,
-        codecs=check_codecs(options.codecs),
+        codecs=carried(options.codecs, link),
         model=model,
         device=options.device,
         topics=tuple(options.topics),

@@ -30,7 +30,8 @@ from semhier_ros.lab.scoring.figures import BudgetUse, budget_use
 from semhier_ros.lab.scoring.living import foretold
 from semhier_ros.lab.scoring.streaming import World
 from semhier_ros.link import Scheduler, default_policies
-from semhier_ros.link.emulate.profile import LinkProfile, parse_link
+from semhier_ros.link.emulate.profile import LinkProfile
+from semhier_ros.link.emulate.radio import parse_hop
 from semhier_ros.link.schedule.wire import ZENOH_UDP
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.whole_file import write_whole
@@ -77,7 +78,7 @@ class Result:
     @property
     def link(self) -> LinkProfile:
         """The link."""
-        return parse_link(self.task.link)
+        return parse_hop(self.task.link)
 
     @property
     def rate(self) -> float:
@@ -146,7 +147,7 @@ def replay(task: Task, tell: Tell | None = None, reader: Reader | None = None) -
 
 def _replay(task: Task, tell: Tell, reader: Reader | None) -> Result:
     began = time.process_time()
-    codecs, link = check_codecs(task.codecs), parse_link(task.link)
+    codecs, link = check_codecs(task.codecs), parse_hop(task.link)
     own = reader is None
     reader = reader or Reader.load(task.model, task.device, Store(task.cache))
     tell("reading the bag", 0.0)

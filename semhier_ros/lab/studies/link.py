@@ -34,11 +34,11 @@ from semhier_ros.lab.processes import ChildError, Supervisor
 from semhier_ros.lab.progress import Stages
 from semhier_ros.lab.provenance import processor
 from semhier_ros.lab.replay.base import Answer, Costs
-from semhier_ros.lab.replay.ends import BLOCKS, answers_of, pictures_of, read_log
-from semhier_ros.lab.replay.pair import Pair
+from semhier_ros.lab.replay.ends import answers_of, pictures_of, read_log
+from semhier_ros.lab.replay.pair import Pair, radio_plan
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store
-from semhier_ros.lab.replay.task import BUDGET_SHARE
+from semhier_ros.lab.replay.task import BLOCKS, BUDGET_SHARE
 from semhier_ros.lab.scoring.streaming import Matching
 from semhier_ros.lab.studies.tables import shown
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
@@ -305,11 +305,8 @@ class Bench:
 
     def _radio(self, row: Row, radio: RadioProfile) -> dict[str, Any]:
         """How the ends of an emulated radio are set, as their parameters would."""
-        settings = radio.settings(check=row.check)
         key = {"key": bytes(range(16)).hex()} if self.options.key else {}
-        # under a duty cycle no byte is sent twice
-        repeats = {"repeats": 0} if radio.duty < 1.0 else {}
-        return {"transport": "serial", "settings": settings, "budget": 0.0, **key, **repeats}
+        return {**radio_plan(radio, check=row.check), **key}
 
     def result(self) -> dict[str, Any]:
         """The table: for each link and codec the medians over its runs."""

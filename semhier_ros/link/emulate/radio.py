@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from semhier_ros.link.clock import Clock
+from semhier_ros.link.emulate.profile import LinkProfile, parse_link
 from semhier_ros.link.radio.framing import MAX_FRAME_BYTES, framing
 from semhier_ros.link.radio.receiving import RadioReceiving
 from semhier_ros.link.radio.sending import TICK_SECONDS, RadioSending
@@ -105,6 +106,23 @@ def parse_radio(text: str) -> RadioProfile:
             "rate": lambda p, v: replace(p, bytes_per_second=v / 8),
         }[found[1]](profile, value)
     return profile
+
+
+@dataclass(frozen=True, slots=True)
+class RadioLink(LinkProfile):
+    """A radio among links: what one may know of it without knowing radios, and the `radio`."""
+
+    radio: RadioProfile = RadioProfile(960.0)
+
+
+def parse_hop(text: str) -> LinkProfile:
+    """A link as `parse_link` reads it, or a `RadioLink` where `text` names a radio. Raises ValueError naming the
+    part."""
+    if text.split(",")[0] not in RADIOS:
+        return parse_link(text)
+    radio = parse_radio(text)
+    rate = 8 * radio.bytes_per_second
+    return RadioLink(rate, radio.turnaround, loss=radio.loss, seed=radio.seed, radio=radio)
 
 
 class Heard(NamedTuple):

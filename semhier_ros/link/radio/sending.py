@@ -105,9 +105,11 @@ class RadioSending:
     """A `SendingTransport` over a port; see the module's text. `age`: the usual age of frames that leave (s). By a
     `ManualClock` it makes no thread, and its owner calls `tick` some twenty times a second.
 
-    `free_at`: when the next frame may leave. `on_heard(received, lost)`: what an acknowledgement tells of this end's
-    frames. Counters: sent, sent_bytes (on the air), announcements, turns, words, words_refused, requests; of stored
-    pieces stored_sent and stored_again, of parcels stored (taken in), stored_done and stored_dropped; and the port's.
+    `free_at`: when the next frame may leave. `on_frame(camera, datagram)`: hears of every frame that the port took, and
+    of which datagram it was, None for what leaves besides. `on_heard(received, lost)`: what an acknowledgement tells of
+    this end's frames. Counters: sent, sent_bytes (on the air), announcements, turns, words, words_refused, requests; of
+    stored pieces stored_sent and stored_again, of parcels stored (taken in), stored_done and stored_dropped; and the
+    port's.
     """
 
     def __init__(
@@ -134,6 +136,8 @@ class RadioSending:
         self.extra_bytes = 0
         self.on_heard: Callable[[int, int], None] = lambda received, lost: None
         self.on_sent: Callable[[], None] = lambda: None
+        self.on_frame: Callable[[str, Datagram | None], None] = lambda camera, datagram: None
+        self._datagram: Datagram | None = None
         self._draw = random.Random(self._counter)
         self._epoch = secrets.token_bytes(EPOCH_BYTES) if options.seal.hides else b""  # anew with every start
         self._seal = options.seal.of(self._epoch)
@@ -178,7 +182,7 @@ class RadioSending:
 
     def send(self, datagram: Datagram) -> bool:
         with self._lock:
-            now = self._clock.now()
+            now, self._datagram = self._clock.now(), datagram
             slot = self._slots.get(datagram.camera)
             if slot is None or not self._port.is_open:
                 self._counts["dropped"] += 1
@@ -301,6 +305,7 @@ class RadioSending:
             slot.sent += 1
             self._counts["sent"] += 1
             self._counts["sent_bytes"] += cost
+            self.on_frame(slot.camera, self._datagram if place == datagram else None)
             if place != datagram:
                 self.extra_bytes += cost
             if turn:
