@@ -419,7 +419,7 @@ def test_frames_that_both_ends_send_at_once_are_lost_for_both():
 
 @pytest.mark.parametrize("name", ["serial9600", "acoustic"])
 def test_virtual_and_emulated_air_take_the_same_bytes_for_a_frame(name):
-    """Frames of every size and content, one after the other, through pyserial and two terminals, and in virtual time."""
+    """Frames of any size and content, through pyserial and two terminals, and in virtual time."""
     profile = replace(RADIOS[name], bytes_per_second=20_000.0, loss=0.0)
     chance = random.Random(5)
     frames = [bytes(range(256))[:size] for size in (1, 5, 32)] + [bytes(8)]
