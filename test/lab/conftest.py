@@ -11,13 +11,11 @@ from semhier_ros.paths import model_names
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; for replay_footage
 
-FRAMES = 24
-
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a bag of a street, 10 frames a second, and a cache that its tests share."""
-    from replay_footage import write_street
+    from replay_footage import FRAMES, write_street
 
     folder = tmp_path_factory.mktemp("replay")
     write_street(folder / "bag", [number * 100_000_000 for number in range(FRAMES)])

@@ -12,6 +12,8 @@ from semhier_ros.lab.footage.messages import BagWriter, camera_messages
 from semhier_ros.lab.footage.video import FootageError, default_video, read_video
 
 START = 1_700_000_000 * 10**9
+FRAMES = 24
+"""Of the street that `place` holds."""
 
 
 def street_pictures(count: int) -> list[np.ndarray]:

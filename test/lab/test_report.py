@@ -17,7 +17,8 @@ import pytest
 pytest.importorskip("jinja2", reason="the report needs Jinja2: pip install -r requirements/report.txt")
 pytest.importorskip("matplotlib", reason="the report needs matplotlib: pip install -r requirements/report.txt")
 
-from conftest import FRAMES
+from replay_footage import FRAMES
+
 from semhier_ros.codec.reading import Detection
 from semhier_ros.lab.replay.work import Result
 from semhier_ros.lab.report.page import boxes, data_uri, milliseconds, percent
