@@ -110,6 +110,7 @@ class Scheduler:
         self._used = RollingSum()
         self._datagrams = 0
         self._wire_bytes = 0
+        self._beside = 0
 
     # -- settings -----------------------------------------------------------------------------------------------------
 
@@ -264,6 +265,7 @@ class Scheduler:
         self._bucket.spend(wire_bytes, now)
         self._used.add(wire_bytes, now)
         self._wire_bytes += wire_bytes
+        self._beside += wire_bytes
 
     def status(self, now: float, camera: str | None = None) -> SchedulerStatus:
         """What is queued, sent and dropped, per level; of one camera, or of all together."""
@@ -276,6 +278,7 @@ class Scheduler:
             used=self._used.total(now),
             datagrams=self._datagrams,
             wire_bytes=self._wire_bytes,
+            beside=self._beside,
             levels=tuple(levels),
         )
 

@@ -62,10 +62,12 @@ class LevelStatus:
 @dataclass(frozen=True, slots=True)
 class SchedulerStatus:
     """`budget` in wire bytes/s (None: unlimited), `used` wire bytes over the last second (all cameras), `datagrams` and
-    `wire_bytes` since the start (all cameras), and one `LevelStatus` per block index."""
+    `wire_bytes` since the start (all cameras), `beside` of which no datagram took (descriptions, notes), and one
+    `LevelStatus` per block index."""
 
     budget: float | None
     used: int
     datagrams: int
     wire_bytes: int
+    beside: int
     levels: tuple[LevelStatus, ...]
