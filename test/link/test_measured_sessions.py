@@ -241,10 +241,10 @@ def test_a_packet_of_30_bytes_costs_79_on_the_wire_and_is_charged_so():
             assert sender.wait_connected(10.0)
             for frame in range(60):  # the first ones name their key by its text
                 sender.submit("front", frame, frame, [FakeBlock(1, bytes(30 - 12))])
-                assert until(lambda sent=frame + 1: sender.status().datagrams == sent)
-                status = sender.status()
-                assert status.wire_bytes - status.beside == 79 * (frame + 1)
                 time.sleep(0.05)
-            assert sender.status().beside > 0, "descriptions are paid too"
+            status = sender.status()
+            assert status.datagrams > 50
+            assert status.wire_bytes - status.beside == 79 * status.datagrams
+            assert status.beside > 0, "descriptions are paid too"
             sizes = [entry[3] for entry in relay.log if entry[0] == "up"][-30:]
     assert sizes.count(79) >= 25, f"the last datagrams took {sizes} bytes on IP"
