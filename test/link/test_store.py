@@ -149,6 +149,19 @@ def test_a_question_grows_rarer_while_nobody_answers_and_a_word_ends_the_wait():
     assert outbox.due(now) == now
 
 
+def test_a_peer_that_is_gone_for_days_is_asked_on_and_on():
+    outbox: Outbox[int] = Outbox(lambda: 1)
+    outbox.put(0, bytes(10))
+    now, asked = 0.0, 0
+    while now < 3 * 86_400.0:
+        departure = outbox.take(now, 32)
+        assert departure is not None
+        assert departure.turn
+        outbox.given(now)
+        now, asked = outbox.due(now) or 0.0, asked + 1
+    assert asked > 20_000
+
+
 def test_memory_is_bounded_at_both_ends():
     outbox: Outbox[int] = Outbox(lambda: 7)
     for key in range(10):

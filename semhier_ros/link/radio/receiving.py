@@ -34,7 +34,7 @@ from semhier_ros.codec.compact import (
     stream_tag,
     word_of,
 )
-from semhier_ros.codec.packet import STAMP_MODULUS, Block, Packet, PacketError
+from semhier_ros.codec.packet import MAX_BLOCK_BYTES, STAMP_MODULUS, Block, Packet, PacketError
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.clock import MACHINE, Clock, ManualClock
 from semhier_ros.link.feedback.envelope import WINDOW
@@ -294,7 +294,8 @@ class RadioReceiving:
             before = slot.stored
             if before is not None and before[:2] == (blocks[0].frame, stamp):
                 blocks = (*[one for one in before[2] if one.index < blocks[0].index], *blocks)
-            if any(one.index != blocks[0].index + place for place, one in enumerate(blocks)):
+            apart = any(one.index != blocks[0].index + place for place, one in enumerate(blocks))
+            if apart or sum(len(one.data) for one in blocks) > MAX_BLOCK_BYTES:
                 blocks = blocks[-1:]
             slot.stored = (blocks[0].frame, stamp, blocks)
             if self._hooks.on_stored is not None:

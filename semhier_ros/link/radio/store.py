@@ -165,7 +165,7 @@ class Outbox(Generic[K]):
         """The turn was given with what was taken last: an answer is there by `until`, or stays away."""
         self._asked = True
         shortest, longest = PATIENCE_SECONDS
-        late = self._missed - ASKED_TWICE
+        late = min(self._missed - ASKED_TWICE, 16)  # a peer may be gone for days
         self._wait_until = until + (0.0 if late < 0 else min(shortest * 2.0**late, longest))
 
     # -- inside -------------------------------------------------------------------------------------------------------

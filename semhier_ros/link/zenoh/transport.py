@@ -36,6 +36,8 @@ MESSAGES_PER_SECOND = 400
 _QUERY_TIMEOUT = 2.0
 _REPLIES = 16
 _REQUESTS_PER_SECOND = 20
+REPLIES_PER_SECOND = 8
+"""Descriptions that are told to who asks, at most: nobody may talk the budget empty."""
 
 
 def zenoh_priority(zenoh: Any, priority: int) -> Any:
@@ -51,7 +53,7 @@ class ZenohSender(ZenohEnd):
     receiver (at most 1,024 bytes, at most `requests_per_second`; the rest is counted). `wrap(camera, information)`:
     what is sent in the information's place (an envelope). `on_tick(now)`: called some twenty times a second. Counters:
     sent, sent_bytes, dropped (of which dropped_unconnected), errors, connects, disconnects, info_puts, info_replies,
-    requests, requests_refused.
+    queries_refused, requests, requests_refused.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class ZenohSender(ZenohEnd):
         self._publisher_lock = threading.Lock()
         self._listening: set[str] = set()
         self._request_times: deque[float] = deque(maxlen=requests_per_second)
+        self._reply_times: deque[float] = deque(maxlen=REPLIES_PER_SECOND)
         self._thread.start()
 
     def set_info(self, camera: str, info: bytes, anew: bool = True) -> None:
@@ -160,9 +163,14 @@ class ZenohSender(ZenohEnd):
         self._steady_queryable(session, f"{base}/info", lambda query: self._answer(camera, query))
 
     def _answer(self, camera: str, query: Any) -> None:
+        """Answers who asks for a description, at most REPLIES_PER_SECOND times: each is paid from the budget."""
+        now, times = time.monotonic(), self._reply_times
         with query:
             info = self._announcements.get(camera)
-            if info is not None:
+            if info is not None and len(times) == REPLIES_PER_SECOND and now - times[0] < 1.0:
+                self._count("queries_refused")
+            elif info is not None:
+                times.append(now)
                 query.reply(
                     f"{self.options.prefix}/{camera}/info",
                     self._wrap(camera, info),
