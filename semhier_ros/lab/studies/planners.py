@@ -45,7 +45,10 @@ def run(options: argparse.Namespace) -> int:
     command += ["--objects", str(options.objects), "--frames", str(options.frames)]
     command += [f"--{name}" for name in ("follow", "processor") if getattr(options, name)]
     environment = os.environ | ros_environment()
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LONGEST)
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        raise CommandError(f"the node was not timed within {LONGEST:g} s: ask for fewer --frames") from None
     if ran.returncode:
         raise CommandError(f"the node could not be timed: {(ran.stderr.strip() or 'it said nothing').splitlines()[-1]}")
     figures = json.loads(ran.stdout.splitlines()[-1])

@@ -348,7 +348,7 @@ def fleet(result: Result) -> list[Table]:
     )
     later = where + "Coarse: from a frame's first packet to its reading; picture: from its last packet, of those that"
     later += " were made (a newer frame replaces one that waits). Shares: seconds of work in a second. "
-    later += f"{result['cores']} cores; dropped: packets of full queues."
+    later += f"{result['cores']} cores; dropped: packets of full queues, and late ones."
     return [
         Table("cost", f"What a frame costs the decoder of many cameras ({result['device']})", head, costs, note),
         Table("arrivals", "Many cameras at fixed rates, one decoder", arrived, rows, later),
