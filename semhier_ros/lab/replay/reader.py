@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
@@ -16,10 +17,14 @@ import numpy as np
 from semhier_ros.api import Codec
 from semhier_ros.codec.packet import Block
 from semhier_ros.codec.reading import Detection
+from semhier_ros.command import CommandError
 from semhier_ros.lab.baselines.picture_files import KINDS, PictureSetting, decode_picture, encode_picture
+from semhier_ros.lab.options import load_codec
 from semhier_ros.lab.replay.base import Camera, Costs, Picture
 from semhier_ros.lab.replay.store import (
+    CACHE_FILE,
     Store,
+    default_folder,
     digest,
     pack_bytes,
     pack_detections,
@@ -255,6 +260,17 @@ class Reader:
 
     def _cost(self, name: str, begin: float) -> None:
         self.costs_ms.setdefault(name, []).append((time.perf_counter() - begin) * 1e3)
+
+
+def reader_of_videos(videos: Sequence[Path], model: str, device: str, cache: Path | None) -> Reader:
+    """A reader of `videos` by a model of scenes, with what was computed before in the folder `cache` (None: replay's).
+
+    Raises CommandError for a video that is not there, and for a model that is not, or reads no scenes.
+    """
+    for video in videos:
+        if not video.is_file():
+            raise CommandError(f"{video}: no such file")
+    return Reader(load_codec(model, device, 1, "scenes"), Store((cache or default_folder()) / CACHE_FILE))
 
 
 def _measured(codec: Codec, camera: Camera) -> dict[str, float]:

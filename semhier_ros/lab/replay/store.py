@@ -20,6 +20,7 @@ from typing import Any
 
 from semhier_ros.codec.reading import Detection
 
+CACHE_FILE = "replay.sqlite"
 HELD = 50_000
 """Entries that stay in memory."""
 

@@ -11,7 +11,7 @@ from semhier_ros import options as shared
 from semhier_ros.command import CommandError
 from semhier_ros.lab.baselines.search import CODECS, FINALISTS, check_codecs
 from semhier_ros.lab.replay.base import Costs
-from semhier_ros.lab.replay.store import default_folder
+from semhier_ros.lab.replay.store import CACHE_FILE, default_folder
 from semhier_ros.link.emulate.radio import RADIOS, RadioLink, parse_hop
 
 BUDGET_SHARE = 0.97
@@ -192,5 +192,5 @@ def task_of(options: argparse.Namespace, link: str, model: str) -> Task:
         finalists=options.finalists,
         ground=options.ground,
         lens=options.lens,
-        cache=None if options.no_cache else (options.cache or default_folder()) / "replay.sqlite",
+        cache=None if options.no_cache else (options.cache or default_folder()) / CACHE_FILE,
     )

@@ -17,14 +17,11 @@ from typing import Any
 import numpy as np
 
 from semhier_ros import options as shared
-from semhier_ros.api import Codec
 from semhier_ros.codec.packet import PacketError
-from semhier_ros.command import CommandError
 from semhier_ros.lab.footage.video import VideoCamera
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.replay.blocks import SceneObjects
-from semhier_ros.lab.replay.reader import Reader
-from semhier_ros.lab.replay.store import Store, default_folder
+from semhier_ros.lab.replay.reader import Reader, reader_of_videos
 from semhier_ros.lab.studies.tables import shown
 from semhier_ros.scene.budget import importance
 from semhier_ros.scene.objects import code_objects
@@ -128,15 +125,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    for video in options.videos:
-        if not video.is_file():
-            raise CommandError(f"{video}: no such file")
-    try:
-        codec = Codec.load(options.model, options.device, threads=1)
-    except ValueError as error:
-        raise CommandError(str(error)) from error
-    if codec.whole_image:
-        raise CommandError(f"--model: {codec.name} reads whole pictures, so there are no objects to remember")
-    reader = Reader(codec, Store((options.cache or default_folder()) / "replay.sqlite"))
+    reader = reader_of_videos(options.videos, options.model, options.device, options.cache)
     result = {"videos": [evaluate(reader, video, options) for video in options.videos]}
     return finish(result, options.json, shown("deltas", result))

@@ -17,12 +17,10 @@ from typing import Any
 import numpy as np
 
 from semhier_ros import options as shared
-from semhier_ros.api import Codec
 from semhier_ros.codec.reading import Reading
 from semhier_ros.command import CommandError
 from semhier_ros.lab.footage.video import VideoCamera
-from semhier_ros.lab.replay.reader import Reader
-from semhier_ros.lab.replay.store import Store, default_folder
+from semhier_ros.lab.replay.reader import Reader, reader_of_videos
 from semhier_ros.lab.results import Table, record
 from semhier_ros.lab.scoring.living import Errors, detections_of, velocities
 from semhier_ros.lab.studies.steadiness import Steadiness
@@ -99,16 +97,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if not 1 <= options.every <= 1000:
         raise CommandError(f"--every {options.every}: outside 1..1000")
-    for video in options.videos:
-        if not video.is_file():
-            raise CommandError(f"{video}: no such file")
-    try:
-        codec = Codec.load(options.model, options.device, threads=1)
-    except ValueError as error:
-        raise CommandError(str(error)) from error
-    reader = Reader(codec, Store((options.cache or default_folder()) / "replay.sqlite"))
+    reader = reader_of_videos(options.videos, options.model, options.device, options.cache)
     results = [evaluate(reader, video, options.every) for video in options.videos]
     print(json.dumps(results, indent=1))
     if options.json:
-        record(options.json, "living", {"videos": results}, [table_of(results)], [codec])
+        record(options.json, "living", {"videos": results}, [table_of(results)], [reader.codec])
     return 0
