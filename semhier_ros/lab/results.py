@@ -166,7 +166,7 @@ def add(text: str, command: str, folder: Path) -> None:
         tables = TABLES[study](result)
     except (KeyError, TypeError, AttributeError) as error:
         raise ResultsError(f"--add {text}: no result of {study} ({type(error).__name__}: {error})") from error
-    rows = result if isinstance(result, list) else [result]
+    rows = result["rows"] if study == "replay" else [result]
     known = installed_hashes()
     models = {str(row["model"]): known.get(str(row["model"]), "") for row in rows if isinstance(row.get("model"), str)}
     source = source or provenance()

@@ -21,6 +21,7 @@ from semhier_ros.codec.packet import Packet
 from semhier_ros.lab.footage.bags import open_bag
 from semhier_ros.lab.footage.labels import LabelError, labelled_world
 from semhier_ros.lab.footage.messages import BagWriter, camera_messages, message_store
+from semhier_ros.lab.provenance import provenance
 from semhier_ros.lab.replay.bag_out import Messages
 from semhier_ros.lab.replay.base import Answer, Costs
 from semhier_ros.lab.replay.task import Task
@@ -279,7 +280,9 @@ def test_a_sweep_goes_on_where_it_was(place: Path, capsys: pytest.CaptureFixture
     table = (place / "sweep" / "table.md").read_text()
     runs = sorted((place / "sweep" / "runs").iterdir())
     assert len(runs) == 4
-    rows = json.loads((place / "sweep" / "table.json").read_text())
+    whole = json.loads((place / "sweep" / "table.json").read_text())
+    rows = whole["rows"]
+    assert whole["measured"]["commit"] == provenance()["commit"]
     assert [(row["rate_kbit"], row["loss"]) for row in rows] == [(16, 0), (16, 0.2), (64, 0), (64, 0.2)]
     assert all(row["margin"]["L0"]["over"] == "jpeg" for row in rows)
     assert "<svg" in (place / "sweep" / "plot.svg").read_text()

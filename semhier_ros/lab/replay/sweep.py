@@ -21,6 +21,7 @@ from typing import Any
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError
 from semhier_ros.lab.progress import each
+from semhier_ros.lab.provenance import provenance
 from semhier_ros.lab.replay.store import digest
 from semhier_ros.lab.replay.task import LINK, LINK_HELP, Task, add_task_arguments, task_of
 from semhier_ros.lab.replay.work import SENT_MORE_THAN_ANSWER, ceiling_of, replay, write_summary
@@ -113,19 +114,22 @@ def run(options: argparse.Namespace) -> int:
     if len(waiting) < len(cells):
         print(f"{len(cells) - len(waiting)} of {len(cells)} runs were done before", file=sys.stderr)
     failed: list[str] = []
+    source = provenance()
     runner = _on_cluster(options.scheduler) if options.scheduler else _here(options.jobs)
     for cell, summary, error in each(runner(waiting), "runs", len(waiting)):
         if error is not None:
             failed.append(f"{cell.bag} {cell.link}: {error}")
             continue
-        write_summary(summary, folder / f"{cell.name}.json")
+        write_summary({**summary, "measured": source}, folder / f"{cell.name}.json")
         if not sys.stderr.isatty():
             print(f"done: {cell.bag} {cell.link}", file=sys.stderr, flush=True)
     done = [(cell, found) for cell in cells if (found := _done(folder, cell)) is not None]
     if done:
         rows = rows_of(done)
-        write_whole(options.out / "table.json", json.dumps(rows, indent=1) + "\n")
-        (table,) = replay_table(rows)
+        commits = dict.fromkeys(found.get("measured", {}).get("commit", "unknown") for _, found in done)
+        whole = {"rows": rows, "measured": {**source, "commit": ", ".join(commits)}}
+        write_whole(options.out / "table.json", json.dumps(whole, indent=1) + "\n")
+        (table,) = replay_table(whole)
         write_whole(options.out / "table.md", table.markdown())
         from semhier_ros.lab.report.plots import sweep_plot
 

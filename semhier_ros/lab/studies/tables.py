@@ -255,8 +255,9 @@ def link(result: Result) -> list[Table]:
     ]
 
 
-def replay(rows: Sequence[Result]) -> list[Table]:
+def replay(result: Result) -> list[Table]:
     """The table of a sweep: the streaming measure of every codec in every cell."""
+    rows = result["rows"]
     names = list(dict.fromkeys(name for row in rows for name in row["codecs"]))
     several = len({row["model"] for row in rows}) > 1
     cells: list[list[Cell]] = []
