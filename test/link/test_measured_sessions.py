@@ -3,6 +3,7 @@ wire costs what the model says."""
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 import sys
@@ -22,7 +23,7 @@ from semhier_ros.link.receiver import LinkReceiver
 from semhier_ros.link.schedule.wire import ZENOH_UDP
 from semhier_ros.link.sender import LinkSender, measured
 from semhier_ros.link.zenoh.config import ZenohOptions
-from semhier_ros.link.zenoh.transport import ZenohSender, receiving, sending
+from semhier_ros.link.zenoh.transport import REPLIES_PER_SECOND, ZenohSender, receiving, sending
 
 KEY = bytes(range(16))
 
@@ -248,3 +249,24 @@ def test_a_packet_of_30_bytes_costs_79_on_the_wire_and_is_charged_so():
             assert status.beside > 0, "descriptions are paid too"
             sizes = [entry[3] for entry in relay.log if entry[0] == "up"][-30:]
     assert sizes.count(79) >= 25, f"the last datagrams took {sizes} bytes on IP"
+
+
+def test_who_asks_for_descriptions_without_end_cannot_talk_the_budget_empty():
+    endpoint = free_endpoint()
+    scheduler = Scheduler(pack, split, default_policies(2, 2), wire=measured(ZENOH_UDP), rate=2000.0)
+    config = zenoh.Config()
+    for key, value in {"listen/endpoints": [endpoint], "scouting/multicast/enabled": False}.items():
+        config.insert_json5(key, json.dumps(value))
+    with (
+        zenoh.open(config) as stranger,
+        LinkSender(scheduler, sending(ZenohOptions(connect=(endpoint,))), budget=2000.0) as sender,
+    ):
+        sender.set_info("front", bytes(100))
+        asked = "semhier/front/info"
+        assert until(lambda: bool(list(stranger.get(asked, timeout=1.0))))
+        before, began = sender.counters["info_replies"], time.monotonic()
+        for answers in [stranger.get(asked, timeout=1.0) for _ in range(100)]:
+            list(answers)
+        told, seconds = sender.counters["info_replies"] - before, time.monotonic() - began
+        assert told <= REPLIES_PER_SECOND * (seconds + 1.0)
+        assert sender.counters["queries_refused"] >= 100 - told > 0
