@@ -95,6 +95,11 @@ def _size(task: Task) -> int:
     return sum(len(block.data) for block in ((task[0],) if isinstance(task[0], Block) else task[0]))
 
 
+def _news(task: Task) -> bool:
+    """Whether a later one of its kind is worth more: of packets and single blocks, but of nothing stored."""
+    return isinstance(task, bytes) or (not isinstance(task, StreamInfo) and isinstance(task[0], Block))
+
+
 class CameraQueue:
     """What waits of one camera, in two rows: `coarse` (descriptions, and packets that say they begin with block 0) and
     `finer`. Bounded in number and bytes: the oldest finer packet goes first, then the oldest coarse one, and of
@@ -141,7 +146,7 @@ class CameraQueue:
         while True:
             first = row.popleft()
             self._bytes -= first.size
-            if not row or not isinstance(first.task, bytes) or now - first.since <= self._limits.late:
+            if not row or not _news(first.task) or now - first.since <= self._limits.late:
                 return first, late
             late += 1
 

@@ -174,7 +174,6 @@ class ZenohSender(ZenohEnd):
                 query.reply(
                     f"{self.options.prefix}/{camera}/info",
                     self._wrap(camera, info),
-                    congestion_control=self._zenoh.CongestionControl.DROP,
                     express=True,
                 )
                 self._count("info_replies")
