@@ -35,19 +35,24 @@ TOGETHER, ONE_BY_ONE = 64, 4
 the first would wait for the last."""
 
 
+BEHIND = 3
+"""Later coarse packets, each of another frame, that wait before one is late."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What may wait, and how long.
 
-    packets, bytes: of one camera; beyond either the oldest packet goes. late: seconds after which a packet that waits
-    goes, as long as a later one of its camera waits too (0.01..60): where more comes than can be read, what is read is
-    news. company: seconds that a picture may wait for
-    those of other cameras (0..1). together: pictures of one batch at most (1..1024; 0: as the device likes it).
+    packets, bytes: of one camera; beyond either the oldest packet goes. late: seconds after which a coarse packet that
+    waits goes where BEHIND later ones of its camera wait too (0.01..60): where more comes than can be read, what is
+    read is news; where the machine only stood still for a moment, nothing is lost. company: seconds that a picture may
+    wait for those of other cameras (0..1). together: pictures of one batch at most (1..1024; 0: as the device likes
+    it).
     """
 
     packets: int = 1000
     bytes: int = 8 << 20
-    late: float = 0.25
+    late: float = 0.5
     company: float = 0.003
     together: int = 0
 
@@ -140,13 +145,13 @@ class CameraQueue:
         del row[oldest]
 
     def pop(self, now: float, *, coarse: bool) -> tuple[_Waiting, int]:
-        """The oldest task of a row that is no late packet, or its last one; and how many late ones went."""
+        """The oldest task of a row that is not late; and how many late ones went."""
         row = self.coarse if coarse else self.finer
         late = 0
         while True:
             first = row.popleft()
             self._bytes -= first.size
-            if not row or not _news(first.task) or now - first.since <= self._limits.late:
+            if not coarse or len(row) < BEHIND or not _news(first.task) or now - first.since <= self._limits.late:
                 return first, late
             late += 1
 

@@ -205,20 +205,25 @@ def test_a_flood_of_coarse_blocks_cannot_keep_finer_ones_back(road, road_frames)
     assert max(output.reading.level for camera, output in base.readings if camera == "b") == 2
 
 
-def test_a_packet_that_waited_too_long_goes_where_a_later_one_waits(road, road_frames):
-    base = Base([road], ["a", "b"], limits=Limits(late=0.25))
+def test_a_packet_that_waited_too_long_goes_where_several_later_ones_wait(road, road_frames):
+    base = Base([road], ["a", "b"], limits=Limits(late=0.5))
     for camera in "ab":
         base.fleet.put(camera, description(road))
-    for frame in road_frames[:3]:
-        base.fleet.put("a", Packet.pack([frame[0]], stamp_ns=2 * SECOND))
-    base.fleet.put("a", (road_frames[0][0], 2 * SECOND))
-    base.fleet.put("b", Packet.pack([road_frames[0][0]], stamp_ns=2 * SECOND))
-    base.clock.set(base.clock.now() + 0.3)
-    base.fleet.put("a", Packet.pack([road_frames[3][0]], stamp_ns=2 * SECOND))
     while base.fleet.read():
         pass
-    read = [(camera, output.reading.frame) for camera, output in base.readings]
-    assert sorted(read) == [("a", road_frames[3][0].frame), ("b", road_frames[0][0].frame)]
+    coarse = [Packet.pack([replace(road_frames[0][0], frame=frame)], stamp_ns=2 * SECOND) for frame in range(7)]
+    base.fleet.put("a", coarse[0])
+    base.fleet.put("a", (replace(road_frames[0][0], frame=1), 2 * SECOND))
+    for packet in coarse[2:6]:
+        base.fleet.put("a", packet)
+    for packet in coarse[:2]:  # a moment's standstill loses nothing
+        base.fleet.put("b", packet)
+    base.clock.set(base.clock.now() + 0.6)
+    base.fleet.put("a", coarse[6])
+    while base.fleet.read():
+        pass
+    read = {camera: [output.reading.frame for one, output in base.readings if one == camera] for camera in "ab"}
+    assert read == {"a": [4, 5, 6], "b": [0, 1]}
     assert base.fleet.counters["overflow"] == 4
 
 

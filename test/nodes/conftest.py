@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,59 @@ class Camera:
             self._probe.publish_image(self._name, picture, stamp_ns)
             self.sent[stamp_ns] = picture
             number += 1
+
+
+class BlockCameras:
+    """Cameras whose blocks are made once and published over ROS topics, as their encoders would."""
+
+    def __init__(self, probe: Probe, codec: Any, pictures: list[np.ndarray], cameras: Sequence[str]) -> None:
+        self._probe, self._codec = probe, codec
+        self._size = pictures[0].shape[1::-1]
+        self._blocks = {camera: codec.encode(pictures[n % len(pictures)]) for n, camera in enumerate(cameras)}
+
+    def announce(self, *others: str) -> None:
+        """Describes these cameras, and `others` that are only described; returns once a decoder listens to all blocks
+        of these."""
+        from rclpy.qos import QoSProfile, ReliabilityPolicy
+        from semhier_ros.msg import SemanticBlock
+        from semhier_ros.msg import StreamInfo as StreamInfoMessage
+
+        from semhier_ros.codec.stream_info import StreamInfo
+        from semhier_ros.nodes.conversions import stream_info_to_message
+        from semhier_ros.nodes.ros_link import LATCHED, block_topic
+
+        reliable = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
+        codec = self._codec
+        for camera in (*self._blocks, *others):
+            info = StreamInfo(camera, "lens", *self._size, codec.name, codec.stream_hash, codec.model_hash, 1)
+            publisher = self._probe.publisher(StreamInfoMessage, block_topic(camera, "info"), LATCHED)
+            publisher.publish(stream_info_to_message(info))
+        for camera in self._blocks:
+            for name in codec.block_names:
+                publisher = self._probe.publisher(SemanticBlock, block_topic(camera, name), reliable)
+                self._probe.wait(publisher.get_subscription_count, 60, "the decoder's subscriptions")
+
+    def send(self, frame: int) -> int:
+        """Publishes a frame of every camera; its stamp."""
+        from semhier_ros.msg import SemanticBlock
+
+        from semhier_ros.codec.packet import Packet
+        from semhier_ros.nodes.conversions import block_message
+        from semhier_ros.nodes.ros_link import block_topic
+
+        stamp_ns = time.time_ns()
+        for camera, blocks in self._blocks.items():
+            for block in blocks:
+                message = block_message(stamp_ns, frame, Packet.pack([replace(block, frame=frame)]))
+                topic = block_topic(camera, self._codec.block_names[block.index])
+                self._probe.publisher(SemanticBlock, topic).publish(message)
+        return stamp_ns
+
+
+@pytest.fixture
+def block_cameras(probe: Probe, codec: Any, street: list[np.ndarray]) -> Callable[[Sequence[str]], BlockCameras]:
+    """Cameras of these names that show the street."""
+    return lambda cameras: BlockCameras(probe, codec, street, cameras)
 
 
 @pytest.fixture
