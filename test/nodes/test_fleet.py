@@ -102,12 +102,6 @@ def test_a_flood_of_damage_costs_the_other_cameras_nothing(
     def last_pictures() -> bool:
         return all(any(time_to_ns(one.header.stamp) == stamps[-1] for one in list(own)) for own in pictures.values())
 
-    end = time.monotonic() + 30
-    while (missing() or not last_pictures()) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not missing(), f"lost: {missing()[:5]}\n{decoder.log()}"
-    assert last_pictures(), decoder.log()
-
     def values(name: str) -> list[dict[str, str]]:
         return [
             {pair.key: pair.value for pair in status.values}
@@ -115,6 +109,13 @@ def test_a_flood_of_damage_costs_the_other_cameras_nothing(
             for status in report.status
             if status.name == f"{decoder.name}: {name}"
         ]
+
+    end = time.monotonic() + 30
+    while (missing() or not last_pictures()) and time.monotonic() < end:
+        time.sleep(0.1)
+    told = {camera: values(camera)[-1] for camera, _ in missing()}
+    assert not missing(), f"lost: {missing()[:5]}, {told}\n{decoder.log()}"
+    assert last_pictures(), decoder.log()
 
     shared = values("all cameras")
     assert shared
