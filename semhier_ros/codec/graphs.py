@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.model import Spent
+from semhier_ros.codec.painting import painting_model, pixels
 from semhier_ros.codec.picture_walk import NUMPY, Arithmetic
 
 Floats = NDArray[np.float32]
@@ -62,7 +63,8 @@ class OpenVinoGraphs:
     picture holds no picture graph.
 
     threads: how many; 0 leaves it to OpenVINO. precision: `f32`, `bf16`, or `auto`: bfloat16 for `COARSE_GRAPHS` on
-    CPUs that have it, else float32. What is decoded does not depend on it, for no float reaches the entropy coder.
+    CPUs that have it, else float32, and 8-bit integers for painting where the folder says how (`codec.painting`). What
+    is decoded does not depend on it, for no float reaches the entropy coder.
     """
 
     def __init__(self, folder: Path, threads: int = 0, precision: str = "auto"):
@@ -97,9 +99,11 @@ class OpenVinoGraphs:
         }
         if self._threads:
             options["INFERENCE_NUM_THREADS"] = self._threads
-        return core.compile_model(
-            core.read_model(self._folder / f"{graph}.onnx"), "CPU", options
-        ).create_infer_request()
+        return core.compile_model(self._read(core, graph), "CPU", options).create_infer_request()
+
+    def _read(self, core: Any, graph: str) -> Any:
+        """The model of a graph, as it is to be compiled."""
+        return core.read_model(self._folder / f"{graph}.onnx")
 
 
 class PictureMaker(Protocol):
@@ -132,7 +136,12 @@ class OpenVinoPictures(OpenVinoGraphs):
         return self.run("picture_analysis", canvas[None])[0][0]
 
     def synthesise(self, latents: Floats, present: Floats, meaning: Floats) -> NDArray[np.uint8]:
-        return self.run("picture_synthesis", latents[None], present[None], meaning[None])[0][0]
+        return pixels(self.run("picture_synthesis", latents[None], present[None], meaning[None])[0][0])
+
+    def _read(self, core: Any, graph: str) -> Any:
+        if graph == "picture_synthesis":
+            return painting_model(core, self._folder, integers=self._precision == "auto")
+        return super()._read(core, graph)
 
     def synthesise_many(self, requests: Sequence[PictureParts]) -> list[NDArray[np.uint8]]:
         return [self.synthesise(*parts) for parts in requests]

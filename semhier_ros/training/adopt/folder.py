@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from semhier_ros.codec.model_folder import write_heads
+from semhier_ros.codec.painting import RANGES
 from semhier_ros.scene.detectors.runtime import DetectorSpec
 from semhier_ros.scene.folder import PICTURE_GRAPHS, SceneFolder, write_scene_card, write_scene_stream
 from semhier_ros.taxonomy import Taxonomy
@@ -43,6 +44,8 @@ def write_model(
         if pictures is not None:
             for graph in PICTURE_GRAPHS:
                 shutil.copy(pictures.path / f"{graph}.onnx", folder)
+            if (pictures.path / RANGES).exists():
+                shutil.copy(pictures.path / RANGES, folder)
         if embed is not None:
             shutil.copy(embed, folder / EMBEDDED)
         (folder / "README.md").write_text(card, encoding="utf-8")

@@ -1,0 +1,313 @@
+"""The network that paints pictures, put together for CPUs, where it takes most of what a picture costs.
+
+`picture_synthesis.onnx` says what is computed (`torch.picture.PictureSynthesis`). The same is computed here in another
+order, which an exact identity allows: channels are sorted so that every depth-to-space moves whole pixels, two 1x1
+convolutions in a row are one, and the last step, to pixels, is a copy. Where the folder has *ranges*
+(`picture_ranges.json`), most of it runs in 8-bit integers, in about six tenths of the time; what that costs is measured
+(docs/fleet.md). No block depends on a painted picture.
+
+Weights have 7 bits: of 8 the sums of two products, which processors without VNNI keep in 16 bits, overflow. A range is
+one of whole tensors, by percentiles (Jacob et al., arXiv 1712.05877; Wu et al., arXiv 2004.09602). A graph of another
+design is run as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semhier_ros.codec.model_folder import ModelError
+from semhier_ros.codec.picture_blocks import PATCH_SIDE
+from semhier_ros.whole_file import write_whole
+
+Floats = NDArray[np.float32]
+Ranges = Mapping[str, tuple[float, float]]
+"""By layer, the lowest and the highest number that comes into it."""
+
+RANGES = "picture_ranges.json"
+SUB = 4
+"""Pixels across and down that a position has where the last layers work."""
+KEPT = ("start", "mend", "linear", "fine.0")
+"""Layers that stay in floats: inputs of the first three have a few numbers far beyond all others, the last takes what
+is nearly pixels."""
+CUT = 0.01
+"""Percent of a layer's inputs, at either end, that lie outside its range."""
+WEIGHT_STEPS = 63
+_SIDE = PATCH_SIDE // SUB
+_PIXEL = 3 * SUB * SUB
+
+
+class Design(NamedTuple):
+    """The weights of a synthesis by layer (`fine.0.weight`), the factor of its `linear` layer, and its inputs' sizes:
+    latents, picture blocks and planes of meaning, on `rows` by `columns` positions."""
+
+    weights: dict[str, Floats]
+    gain: float
+    latents: int
+    groups: int
+    planes: int
+    rows: int
+    columns: int
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that may have a range."""
+        found = dict.fromkeys(name.rpartition(".")[0] for name in self.weights)
+        return tuple(name for name in found if name not in KEPT and self.weights[f"{name}.weight"].shape[1] > 1)
+
+
+def read_design(model: Any) -> Design | None:
+    """What an OpenVINO model read from `picture_synthesis.onnx` says, None where it is of another design."""
+    constants = {
+        node.get_friendly_name().removesuffix("_half"): np.asarray(node.data)
+        for node in model.get_ops()
+        if node.get_type_name() == "Constant"
+    }
+    prefix = "synthesis."
+    weights = {
+        name.removeprefix(prefix): value.astype(np.float32)
+        for name, value in constants.items()
+        if name.startswith(prefix)
+    }
+    gains = [
+        float(value.data)
+        for node in model.get_ops()
+        if node.get_friendly_name() == "/synthesis/Mul_1"
+        for value in (source.get_source_output().get_node() for source in node.inputs())
+        if value.get_type_name() == "Constant"
+    ]
+    shapes = [tuple(part.shape) for part in model.inputs]
+    known = {f"{name}.{part}" for name in _names(weights) for part in ("weight", "bias")}
+    if set(weights) != known or len(gains) != 1 or [len(shape) for shape in shapes] != [4, 2, 4]:
+        return None
+    (_, latents, rows, columns), (_, groups), (_, planes, _, _) = shapes
+    expected = {
+        "start": latents + planes + groups,
+        "fine.0": 2 * _PIXEL,
+        "rise.0": weights["middle.0.weight"].shape[0] // 4,
+    }
+    if any(weights[f"{name}.weight"].shape[1] != size for name, size in expected.items()):
+        return None
+    if weights["linear.weight"].shape[:2] != (3 * PATCH_SIDE**2, latents) or len(weights["fine.3.weight"]) != _PIXEL:
+        return None
+    return Design(weights, gains[0], latents, groups, planes, rows, columns)
+
+
+def _names(weights: Mapping[str, Floats]) -> Iterator[str]:
+    """The layers of the design."""
+    yield from ("start", "mend", "linear", "middle.0", "rise.0", "fine.0", "fine.3")
+    for block in ("coarse.0", "coarse.1", "middle.2", "fine.1", "fine.2"):
+        yield from (f"{block}.body.{layer}" for layer in (0, 1, 3))
+
+
+def _shuffled(channels: int, side: int) -> NDArray[np.intp]:
+    """Where in the order of PyTorch's pixel shuffle (colour first) the channels stand that go position by position."""
+    return np.arange(channels).reshape(-1, side * side).T.ravel()
+
+
+class _Builder:
+    """Puts a design together. watched: collects what comes into each layer that may have a range."""
+
+    def __init__(self, design: Design, ranges: Ranges) -> None:
+        import openvino.opset13 as operations
+
+        self._op, self._design, self._ranges = operations, design, ranges
+        self.watched: dict[str, Any] = {}
+
+    def model(self) -> Any:
+        """The OpenVINO model: latents, present and meaning to rows*4, columns*4, 48 bytes (`pixels`)."""
+        import openvino
+
+        op, own = self._op, self._design
+        places = (own.rows, own.columns)
+        latents = op.parameter([1, own.latents, *places], np.float32)
+        present = op.parameter([1, own.groups], np.float32)
+        meaning = op.parameter([1, own.planes, *places], np.float32)
+        told = op.broadcast(op.reshape(present, [1, own.groups, 1, 1], False), [1, own.groups, *places])
+        coarse = self._layer("start", op.concat([latents, meaning, told], 1))
+        coarse = self._residual("coarse.1", self._residual("coarse.0", coarse))
+        mended = op.add(self._layer("mend", coarse), latents)
+
+        pixel = _shuffled(_PIXEL, SUB)  # row, column, colour: as pixels lie in memory
+        patch = _shuffled(len(own.weights["linear.weight"]), _SIDE).reshape(-1, _PIXEL)[:, pixel].ravel()
+        weight, bias = self._weights("linear")
+        plain = self._layer("linear", mended, (weight[patch] * own.gain, bias[patch] * own.gain))
+        plain = op.depth_to_space(plain, "blocks_first", _SIDE)
+
+        weight, bias = self._weights("middle.0")
+        order = _shuffled(len(weight), 2)
+        middle = self._layer("middle.0", coarse, (weight[order], bias[order]))
+        middle = self._residual("middle.2", op.depth_to_space(middle, "blocks_first", 2))
+
+        # fine.0 of both, side by side, is its left half of the one and its right half of the other; the right half and
+        # rise.0, linear both, are one layer
+        both, bias = self._weights("fine.0")
+        left, right = both[:, :_PIXEL][:, pixel], both[:, _PIXEL:, 0, 0]
+        weight, rise_bias = self._weights("rise.0")
+        order = _shuffled(len(weight), 2)
+        risen = weight[order].reshape(4, _PIXEL, -1)
+        weight = np.einsum("oc,pci->poi", right, risen).reshape(len(weight), -1, 1, 1)
+        up = self._layer("rise.0", middle, (weight, (rise_bias[order].reshape(4, _PIXEL) @ right.T).ravel()))
+        fine = self._layer("fine.0", plain, (left, bias))
+        fine = op.add(fine, op.depth_to_space(up, "blocks_first", 2))
+        fine = self._residual("fine.2", self._residual("fine.1", fine))
+        weight, bias = self._weights("fine.3")
+        bright = op.add(self._layer("fine.3", fine, (weight[pixel], bias[pixel])), plain)
+        bright = op.multiply(op.add(bright, self._constant(1.0)), self._constant(127.5))
+        whole = op.convert(op.round(op.clamp(bright, 0.0, 255.0), "half_to_even"), np.uint8)
+        return openvino.Model([op.transpose(whole, [0, 2, 3, 1])], [latents, present, meaning], "painting")
+
+    def _constant(self, values: Any) -> Any:
+        return self._op.constant(np.ascontiguousarray(values, np.float32))
+
+    def _weights(self, layer: str) -> tuple[Floats, Floats]:
+        return self._design.weights[f"{layer}.weight"], self._design.weights[f"{layer}.bias"]
+
+    def _residual(self, name: str, values: Any) -> Any:
+        inner = self._op.relu(self._layer(f"{name}.body.1", self._layer(f"{name}.body.0", values)))
+        return self._op.add(self._layer(f"{name}.body.3", inner), values)
+
+    def _layer(self, name: str, values: Any, own: tuple[Floats, Floats] | None = None) -> Any:
+        """A convolution, in integers where there is a range."""
+        op = self._op
+        weight, bias = own or self._weights(name)
+        side = weight.shape[2]
+        frame = ([1, 1], [side // 2] * 2, [side // 2] * 2, [1, 1])
+        if weight.shape[1] == 1:
+            found = op.group_convolution(values, self._constant(weight[:, None]), *frame)
+        else:
+            if name not in KEPT:
+                self.watched[name] = values.output(0)
+            if name in self._ranges:
+                values, kernel = self._stepped(values, *self._ranges[name]), self._coarse(weight)
+            else:
+                kernel = self._constant(weight)
+            found = op.convolution(values, kernel, *frame)
+        return op.add(found, self._constant(bias.reshape(1, -1, 1, 1)))
+
+    def _stepped(self, values: Any, low: float, high: float) -> Any:
+        """`values` in 256 even steps, one of which is 0."""
+        step = (high - low) / 255
+        below = round(-low / step)
+        ends = [self._constant(-below * step), self._constant((255 - below) * step)]
+        return self._op.fake_quantize(values, *ends, *ends, 256)
+
+    def _coarse(self, weight: Floats) -> Any:
+        """`weight` in WEIGHT_STEPS steps to either side, on a grid of twice as many."""
+        most = np.maximum(np.abs(weight).max(axis=(1, 2, 3), keepdims=True), 1e-12)
+        ends = [self._constant(sign * most * 127 / WEIGHT_STEPS) for sign in (-1, 1)]
+        steps = np.rint(weight / most * WEIGHT_STEPS)
+        return self._op.fake_quantize(self._constant(steps * most / WEIGHT_STEPS), *ends, *ends, 255)
+
+
+def pixels(found: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture H,W,3 from what a painting model gives: rows,columns,48 bytes of 4x4 pixels; or that picture itself."""
+    if found.shape[2] == 3:
+        return found
+    rows, columns, _ = found.shape
+    lines = found.reshape(rows, columns, SUB, 3 * SUB).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(lines).reshape(rows * SUB, columns * SUB, 3)
+
+
+def painting_model(core: Any, folder: Path, *, integers: bool) -> Any:
+    """The model to compile for a folder's `picture_synthesis.onnx`. integers: use the folder's ranges, if it has them.
+
+    Raises:
+        ModelError: they are not what a ranges file holds.
+    """
+    read = core.read_model(folder / "picture_synthesis.onnx")
+    design = read_design(read)
+    if design is None:
+        return read
+    ranges = read_ranges(folder, design) if integers and _multiplies_bytes(core) else None
+    return _Builder(design, ranges or {}).model()
+
+
+def _multiplies_bytes(core: Any) -> bool:
+    """Whether OpenVINO runs 8-bit convolutions of this CPU as such: on PCs' processors; elsewhere nobody has measured
+    it."""
+    capable = "INT8" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return capable and platform.machine().lower() in ("x86_64", "amd64")
+
+
+def read_ranges(folder: Path, design: Design) -> Ranges | None:
+    """The ranges of a folder's synthesis, None where it has none, or only those of another synthesis.
+
+    Raises:
+        ModelError: the file holds something else; the message names it.
+    """
+    path = folder / RANGES
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["graph"] != _digest(folder):
+            return None
+        ranges = {str(name): (float(low), float(high)) for name, (low, high) in found["ranges"].items()}
+    except (
+        OSError,
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:
+        raise ModelError(f"{path}: {type(error).__name__}: {error}; `semhier ranges` makes it") from error
+    if unknown := set(ranges) - set(design.layers):
+        raise ModelError(f"{path}: ranges of layers {', '.join(sorted(unknown))}, which the synthesis does not have")
+    for name, (low, high) in ranges.items():
+        if not (math.isfinite(low) and math.isfinite(high) and low <= 0 < high):
+            raise ModelError(f"{path}: range {low}..{high} of layer {name}, expected finite numbers, low <= 0 < high")
+    return ranges
+
+
+def _digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "picture_synthesis.onnx").read_bytes()).hexdigest()[:16]
+
+
+def measure_ranges(
+    core: Any, folder: Path, samples: Sequence[tuple[Floats, Floats, Floats]]
+) -> dict[str, tuple[float, float]]:
+    """What comes into each layer while `samples` (latents, present, meaning) are painted in floats: the least and the
+    greatest of the percentiles CUT and 100 - CUT of each, and 0.
+
+    Raises:
+        ModelError: the folder's synthesis is of another design. ValueError: no samples.
+    """
+    import openvino
+
+    if not samples:
+        raise ValueError("samples: none, expected the parts of one picture or more")
+    design = read_design(core.read_model(folder / "picture_synthesis.onnx"))
+    if design is None:
+        raise ModelError(f"{folder}/picture_synthesis.onnx: of another design than this release paints in integers")
+    builder = _Builder(design, {})
+    parameters = builder.model().get_parameters()
+    names = [name for name in design.layers if name in builder.watched]
+    watching = core.compile_model(
+        openvino.Model([builder.watched[name] for name in names], parameters, "watched"), "CPU"
+    )
+    found = dict.fromkeys(names, (0.0, 0.0))
+    for parts in samples:
+        seen = watching([part[None] for part in parts])
+        for place, name in enumerate(names):
+            low, high = np.percentile(seen[place], (CUT, 100 - CUT)).tolist()
+            found[name] = min(found[name][0], low), max(found[name][1], high)
+    return found
+
+
+def write_ranges(folder: Path, ranges: Ranges, made_from: str) -> Path:
+    """Writes the folder's ranges file; `made_from` says of what, for people."""
+    path = folder / RANGES
+    rounded = {name: [float(f"{low:.6g}"), float(f"{high:.6g}")] for name, (low, high) in ranges.items()}
+    write_whole(path, json.dumps({"graph": _digest(folder), "from": made_from, "ranges": rounded}, indent=1) + "\n")
+    return path
