@@ -60,6 +60,8 @@ class DetectionCodec(Protocol):
     def block_names(self) -> Sequence[str]: ...
     @property
     def semantic_blocks(self) -> int: ...
+    @property
+    def levels(self) -> int: ...
     def motion(self) -> Motion | None: ...
     def encode_stepwise(
         self,
@@ -128,6 +130,7 @@ class DetectionMaker:
         self._pictures, self._to_rgb = pictures, to_rgb
         self.name, self.stream_hash, self.model_hash = codec.name, codec.stream_hash, codec.model_hash
         self.block_names, self.semantic_blocks = tuple(codec.block_names), codec.semantic_blocks
+        self.levels = codec.levels
 
     def open(self, source: Sighting, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
         """Begins a frame of what was found. Raises ValueError where nobody says how large the picture is."""

@@ -10,9 +10,12 @@ to the link. A thread does that in real time (`worker.EncodeWorker`), an event l
     end.finish(job, later)
 
 **Policy.** The newest frame wins; at most `max_rate` a second, and fewer where the link advises so. A frame's semantic
-blocks are made first, in as many bytes as the link advises. Its picture follows block by block, as long as no next
-frame waits and all meaning fits the link; but after ten seconds without any, one is made although a frame waits. Blocks
-that a receiver asked for come in between, oldest request first.
+blocks are made first, in as many bytes as the link advises. Its picture follows block by block where it costs the next
+frame nothing: while no frame waits, all meaning fits the link, and what is to be made is done before the camera's next
+frame comes. After two seconds without any picture one is begun although it may hold up the next frame for a moment, and
+after ten although a frame waits. Where the link lets fewer frames pass than the camera gives, names come in more of
+them instead of with details, and pictures every ten seconds only. Blocks that a receiver asked for come in between,
+oldest request first.
 """
 
 from __future__ import annotations
@@ -41,6 +44,8 @@ ASKED_FRAMES = 4
 """Frames of which finer blocks are still to be made because somebody asked; beyond it the oldest request goes."""
 PICTURE_PATIENCE = 10.0
 """Seconds after which a frame's picture is made although the next frame waits: a busy machine would never make one."""
+PICTURE_EVERY = 2.0
+"""Seconds after which one is made although it will not be done when the next frame comes."""
 FRAMES = 0x10000
 UNSEEN = 6
 """Pictures whose motion is still to be measured, at most; beyond it the oldest goes unmeasured."""
@@ -61,6 +66,7 @@ class BlocksMaker(Protocol):
     """What turns one camera's sources into blocks: pictures by a codec (`PictureMaker`), or whatever else can.
 
     `name`, `stream_hash`, `model_hash`, `block_names`, `semantic_blocks`: of the stream, as a receiver must know them.
+    `levels`: how many of the semantic blocks give names; those behind them say the same more exactly.
     """
 
     @property
@@ -73,6 +79,8 @@ class BlocksMaker(Protocol):
     def block_names(self) -> Sequence[str]: ...
     @property
     def semantic_blocks(self) -> int: ...
+    @property
+    def levels(self) -> int: ...
 
     def open(self, source: Any, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
         """Begins frame number `frame`, of `stamp_ns`. `max_bytes`: what its semantic blocks may take, None for no
@@ -108,6 +116,8 @@ class PictureCodec(Protocol):
     def block_names(self) -> Sequence[str]: ...
     @property
     def semantic_blocks(self) -> int: ...
+    @property
+    def levels(self) -> int: ...
     def motion(self) -> Motion | None: ...
     def flow(self) -> Flow | None: ...
     def encode_stepwise(
@@ -145,6 +155,7 @@ class PictureMaker:
         self._codec, self._motion, self._to_rgb = codec, codec.motion(), to_rgb
         self.name, self.stream_hash, self.model_hash = codec.name, codec.stream_hash, codec.model_hash
         self.block_names, self.semantic_blocks = tuple(codec.block_names), codec.semantic_blocks
+        self.levels = codec.levels
 
     def open(self, source: Any, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
         self.look()
@@ -198,11 +209,38 @@ class EncoderSettings:
 
 @dataclass(slots=True)
 class _Current(KeptFrame):
-    """The frame in the making: `wanted` blocks of it, `pictures` made so far, and when it was begun."""
+    """The frame in the making: `wanted` blocks of it, `pictures` made so far, when it was begun, and whether the link
+    lets fewer frames pass than come (`thin`)."""
 
     wanted: int = 0
     pictures: int = 0
     begun: float = 0.0
+    thin: bool = False
+
+
+class _Pace:
+    """When the camera's next frame is expected."""
+
+    def __init__(self) -> None:
+        self._newest: float | None = None
+        self._period = 0.0
+
+    def seen(self, now: float) -> None:
+        """A frame came."""
+        if self._newest is not None:
+            gap = now - self._newest
+            self._period += (0.2 if self._period else 1.0) * (gap - self._period)
+        self._newest = now
+
+    def above(self, rate: float) -> bool:
+        """Whether more than `rate` frames a second come."""
+        return 0.0 < self._period * rate < 1.0
+
+    def next(self, now: float) -> float:
+        """When the next one comes, not before `now`; never where no second frame has come yet."""
+        if self._newest is None or not self._period:
+            return float("inf")
+        return max(now, self._newest + self._period)
 
 
 class _Waiting(NamedTuple):
@@ -291,6 +329,8 @@ class EncoderEnd:
         self._cache = FrameCache(self.settings.keep_frames)
         self._asked: deque[tuple[int, int, int]] = deque(maxlen=ASKED_FRAMES)
         self._limit = RateLimit()
+        self._pace = _Pace()
+        self._picture_seconds = {True: 0.0, False: 0.0}
         self._picture_made: float | None = None
         self.next_frame = first_frame % FRAMES
         self.info: StreamInfo | None = None
@@ -310,6 +350,7 @@ class EncoderEnd:
         if watch is not None:
             watch(source, stamp_ns)
         with self._lock:
+            self._pace.seen(now)
             while len(self._waiting) >= max(1, self.settings.waiting):
                 self._waiting.popleft()
                 self._count("images_skipped")
@@ -374,11 +415,12 @@ class EncoderEnd:
         settings, semantic = self.settings, self.maker.semantic_blocks
         advice = self._link.advice(self.camera, settings.max_rate)
         self._limit.passed(advice.frames_per_second, now)
+        thin = 0 < advice.frames_per_second != settings.max_rate and self._pace.above(advice.frames_per_second)
         number, most = self.next_frame, advice.semantic_bytes
         room = len(self.maker.block_names) if most is None else semantic  # no picture where meaning hardly fits
         wanted = min(self._link.finest(self.camera) + 1, room)
         kept = settings.keep_frames and settings.accept_requests
-        frame = _Current(number, waiting.stamp_ns, [], None, wanted=wanted, begun=now)
+        frame = _Current(number, waiting.stamp_ns, [], None, wanted=wanted, begun=now, thin=thin)
         opens = lambda: self.maker.open(waiting.source, number, waiting.stamp_ns, most)  # noqa: E731
         return Job(
             "meaning", frame, semantic if kept else min(wanted, semantic), now, opens, waiting, tag=self._delta_tag
@@ -396,6 +438,7 @@ class EncoderEnd:
             frame.blocks += job.blocks
             if isinstance(frame, _Current) and job.kind == "picture":
                 self._picture_made = now
+                self._picture_seconds[job.first] = now - job.begun
                 frame.pictures += 1
                 if not job.blocks or frame.pictures >= frame.wanted - self.maker.semantic_blocks:
                     self._current = None
@@ -418,14 +461,23 @@ class EncoderEnd:
         frame = self._current
         if frame is None:
             return None
-        made = now if self._picture_made is None else self._picture_made
-        patient = frame.pictures > 0 or frame.begun - made < PICTURE_PATIENCE
-        if self._waiting and not self._limit.waits(now) and patient:
-            if frame.pictures == 0:
+        first = frame.pictures == 0
+        next_meaning = max(self._limit.due, now if self._waiting else self._pace.next(now))
+        patience = 0.0
+        if self._waiting and next_meaning <= now:
+            patience = PICTURE_PATIENCE
+        elif now + self._picture_seconds[first] > next_meaning:
+            patience = PICTURE_EVERY
+        if patience and not (first and self._without_picture(frame) >= patience):
+            if first:
                 self._count("pictures_skipped")
             self._current = None
             return None
-        return Job("picture", frame, 1, now, first=frame.pictures == 0)
+        return Job("picture", frame, 1, now, first=first)
+
+    def _without_picture(self, frame: _Current) -> float:
+        """Seconds since the last picture, as a frame was begun."""
+        return 0.0 if self._picture_made is None else frame.begun - self._picture_made
 
     def _answer(self, now: float) -> Job | None:
         """Blocks that somebody asked for and that no frame had a use for."""
@@ -453,6 +505,10 @@ class EncoderEnd:
         assert job.waiting is not None
         self.encode_seconds = now - job.begun
         self._describe(job.size, job.waiting.frame_id, frame.stamp_ns, now)
+        if frame.thin and self._without_picture(frame) < PICTURE_PATIENCE:
+            if frame.wanted > self.maker.semantic_blocks:
+                self._count("pictures_skipped")
+            frame.wanted = min(frame.wanted, self.maker.levels)
         wanted = job.blocks[: frame.wanted]
         self._link.offered(self.camera, wanted)
         self._link.submit(self.camera, frame.number, frame.stamp_ns, wanted)

@@ -26,7 +26,7 @@ class Maker:
     """Blocks of sources that are texts; "bad" cannot be read, and a bound of bytes leaves one block."""
 
     name, stream_hash, model_hash = "plain", "1234" + "0" * 12, "f" * 16
-    block_names, semantic_blocks = NAMES, SEMANTIC
+    block_names, semantic_blocks, levels = NAMES, SEMANTIC, 3
 
     def __init__(self) -> None:
         self.size = (64, 48)
@@ -147,6 +147,42 @@ def test_no_picture_while_the_next_frame_waits_until_patience_ends() -> None:
     assert len(pictures) == 2, "one each ten seconds"
     assert not [blocks for _, blocks, _ in robot.link.sent if blocks == (5,)]
     assert robot.counts["pictures_skipped"] >= skipped - 6
+
+
+@pytest.mark.parametrize(("seconds", "whole"), [(0.02, True), (0.05, False)])
+def test_a_picture_is_made_where_it_is_done_before_the_next_frame_else_every_two_seconds(
+    seconds: float, whole: bool
+) -> None:
+    robot = Robot()
+    for number in range(100):
+        robot.end.offer("street", number * 100_000_000, "lens", number * 0.1)
+        robot.now = max(robot.now, number * 0.1)
+        while robot.now < (number + 1) * 0.1 and (job := robot.end.begin(robot.now)) is not None:
+            job.run()
+            robot.now += 0.06 if job.kind == "meaning" else seconds if job.first else 0.0
+            robot.end.finish(job, robot.now)
+    pictures = [frame for frame, blocks, _ in robot.link.sent if blocks == (4,)]
+    assert robot.counts["encoded"] == 100
+    assert len(pictures) == (100 if whole else 5)
+    last = [frame for frame, blocks, _ in robot.link.sent if blocks == (6,)]
+    assert last == (pictures if whole else []), "what is left of a picture goes for the next frame"
+
+
+def test_where_the_link_lets_fewer_frames_pass_than_come_they_are_names_and_a_picture_every_ten_seconds() -> None:
+    robot = Robot()
+    robot.link.advised = Advice(5.0, None)
+    for number in range(250):
+        robot.now = number * 0.1
+        robot.offer()
+        robot.drain()
+    frames = [blocks for _, blocks, _ in robot.link.sent if blocks[0] == 0]
+    assert 120 < len(frames) < 130
+    whole = [place for place, blocks in enumerate(frames) if blocks == (0, 1, 2, 3)]
+    assert whole == [0, 50, 100], "the first, before the camera's pace is known, and those that have a picture"
+    assert {blocks for place, blocks in enumerate(frames) if place not in whole} == {(0, 1, 2)}
+    assert [blocks for _, blocks, _ in robot.link.sent if blocks[0] > 0] == [(4,), (5,), (6,)] * 3
+    robot.end.request(BlockRequest(3, robot.end.next_frame - 1))
+    assert robot.link.sent[-1] == (robot.end.next_frame - 1, (0, 1, 2, 3), True), "details are kept for requests"
 
 
 @pytest.mark.parametrize(("camera", "limit", "expected"), [(30.0, 10.0, 10.0), (30.0, 0.0, 30.0), (5.0, 10.0, 5.0)])

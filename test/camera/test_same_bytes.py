@@ -292,11 +292,11 @@ def _tiny_ends(reader: Reader, camera: Frames) -> Any:
     from semhier_ros.lab.replay.blocks import Ends
 
     class Tiny(PictureMaker):
-        block_names, semantic_blocks = ("level_0",), 1
+        block_names, semantic_blocks, levels = ("level_0",), 1, 1
 
         def open(self, source: Any, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
             return Opened(camera.size, iter([Block(reader.codec.stream_tag, frame, 0, bytes(15))]))
 
     maker = Tiny(reader.codec)
-    maker.block_names, maker.semantic_blocks = ("level_0",), 1
+    maker.block_names, maker.semantic_blocks, maker.levels = ("level_0",), 1, 1
     return Ends([maker], reader.remembering, default_policies(1, 1), 0.01, 0.0, 0.0, ("level_0",), 3)

@@ -118,7 +118,7 @@ class _Maker:
     objects, the least important ones stay behind."""
 
     block_names: tuple[str, ...] = (NAME,)
-    semantic_blocks = 1
+    semantic_blocks = levels = 1
     whole_image = False
 
     def __init__(self, reader: Reader, coder: AnswerCoder, camera: Camera) -> None:

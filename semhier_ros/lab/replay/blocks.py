@@ -376,6 +376,7 @@ class StoredMaker:
         self._flow = codec.flow() if motion else None
         self.name, self.stream_hash, self.model_hash = codec.name, codec.stream_hash, codec.model_hash
         self.block_names, self.semantic_blocks = reader.block_names, reader.semantic_blocks
+        self.levels = reader.levels
         self._objects = SceneObjects(reader, camera)
         self._before: int | None = None
 
