@@ -111,6 +111,8 @@ class Output:
 
 def at_level(reading: Reading, level: int) -> Reading:
     """`reading` as it would have been at the coarser `level`: paths, names and scores cut there."""
+    if level == reading.level:
+        return reading
     cut = level + 1
     detections = tuple(
         replace(item, path=item.path[:cut], names=item.names[:cut], scores=item.scores[:cut], others=item.others[:cut])

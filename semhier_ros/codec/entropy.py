@@ -36,6 +36,7 @@ MAX_ROWS = 1 << 16
 
 _TOTAL = 1 << PRECISION
 _RENORMALISATION_LOSS_BITS = -math.log2(1 - 2.0**-8)
+_FEW = 256  # so many symbols are coded one by one in less time than arrays take to be handed over
 _GROUP_COST = 1200  # one call per group costs as much as this many table entries scanned symbol by symbol
 
 _Categorical: Any = _models.Categorical
@@ -179,32 +180,52 @@ class Tables:
         return model
 
 
+class CodingOrder:
+    """Rows (n,) of one table that many blocks share, put into coding order once. Raises ValueError for rows outside the
+    table."""
+
+    __slots__ = ("groups", "order", "rows", "sorted_rows")
+
+    def __init__(self, tables: Tables, rows: ArrayLike) -> None:
+        checked = _checked_rows(tables, rows)
+        if isinstance(checked, int):
+            raise ValueError(f"rows: {checked}, expected integers (n,)")
+        self.rows = checked
+        self.order, self.sorted_rows = _coding_order(checked, tables.rows)
+        self.groups = _groups(self.sorted_rows, tables)
+
+
 class BlockEncoder:
     """Collects symbols and makes a block's bytes: `put` as often as needed, then `finish` once."""
 
     def __init__(self) -> None:
         self._coder: Any = _coders.RangeEncoder()
 
-    def put(self, symbols: ArrayLike, tables: Tables, rows: ArrayLike | int) -> None:
+    def put(self, symbols: ArrayLike, tables: Tables, rows: ArrayLike | int | CodingOrder) -> None:
         """Append `symbols` (n,), integers in 0..alphabet-1, coded by `tables`.
 
         `rows`: the table row of every symbol (n,), or one row for all. Within one call symbols are coded in ascending
         order of their row, those of one row in the order given; `BlockDecoder.get` with the same rows undoes it.
         Raises ValueError, with nothing appended, when a symbol or row is out of range.
         """
-        values, row_array = _symbols_and_rows(symbols, tables, rows)
+        known = rows if isinstance(rows, CodingOrder) else None
+        values, row_array = _symbols_and_rows(symbols, tables, rows.rows if isinstance(rows, CodingOrder) else rows)
         if values.size == 0:
             return
         if isinstance(row_array, int):
             self._coder.encode(values, tables._model(row_array))
             return
-        order, sorted_rows = _coding_order(row_array, tables.rows)
-        values = values[order]
-        groups = _groups(sorted_rows, tables)
-        if groups is None:
-            self._coder.encode(values, _FAMILY, tables._probabilities[sorted_rows])
+        if values.size <= _FEW:
+            encode, model = self._coder.encode, tables._model
+            for row, symbol in sorted(zip(row_array.tolist(), values.tolist(), strict=True), key=itemgetter(0)):
+                encode(symbol, model(row))
             return
-        for row, start, stop in groups:
+        known = known or CodingOrder(tables, row_array)
+        values = values[known.order]
+        if known.groups is None:
+            self._coder.encode(values, _FAMILY, tables._probabilities[known.sorted_rows])
+            return
+        for row, start, stop in known.groups:
             self._coder.encode(values[start:stop], tables._model(row))
 
     def finish(self) -> bytes:
@@ -295,13 +316,18 @@ class BlockDecoder:
         self._bits = 0.0
         self._encoder = BlockEncoder() if exact else None
 
-    def get(self, tables: Tables, rows: ArrayLike | int, count: int | None = None) -> NDArray[np.int32]:
+    def get(
+        self, tables: Tables, rows: ArrayLike | int | CodingOrder, count: int | None = None
+    ) -> NDArray[np.int32]:
         """The next symbols, int32 (n,), for the `tables` and `rows` that the encoder put.
 
         `rows`: one row per symbol (n,); or one row for all, then `count` says how many (default 1). Raises BlockError
         when the bytes cannot be continued, ValueError when a row is out of range.
         """
-        row_array = _checked_rows(tables, rows)
+        if count is None and isinstance(rows, np.ndarray) and rows.ndim == 1 and rows.size <= _FEW:
+            return np.array(self.get_list(tables, rows.tolist()), np.int32)
+        known = rows if isinstance(rows, CodingOrder) else None
+        row_array = known.rows if known is not None else _checked_rows(tables, rows)  # type: ignore[arg-type]
         if isinstance(row_array, int):
             size = 1 if count is None else count
             if size < 0:
@@ -313,11 +339,31 @@ class BlockDecoder:
         if size == 0:
             return np.empty(0, np.int32)
         try:
-            symbols, bits = self._decode(tables, row_array, size)
+            symbols, bits = self._decode(tables, row_array, size, known)
         except (AssertionError, ValueError) as error:
             raise self._refusal() from error
         self._account(symbols, tables, row_array, bits)
         return symbols
+
+    def get_list(self, tables: Tables, rows: Sequence[int]) -> list[int]:
+        """`get` of few symbols with a row each, as lists: one by one, without the arrays."""
+        if not rows:
+            return []
+        if min(rows) < 0 or max(rows) >= tables.rows:
+            raise ValueError(f"rows: {min(rows)}..{max(rows)}, expected 0..{tables.rows - 1}")
+        found, bits = [0] * len(rows), 0.0
+        decode, model, cost = self._coder.decode, tables._model, tables._bits.item
+        try:
+            for place in sorted(range(len(rows)), key=rows.__getitem__):
+                row = rows[place]
+                symbol = found[place] = decode(model(row))
+                bits += cost(row, symbol)
+        except (AssertionError, ValueError) as error:
+            raise self._refusal() from error
+        self._bits += bits + len(rows) * _RENORMALISATION_LOSS_BITS
+        if self._encoder is not None:
+            self._encoder.put(found, tables, rows)
+        return found
 
     def _refusal(self) -> BlockError:
         return BlockError(f"block of {len(self._data)} bytes: no symbol of the table fits its bytes")
@@ -350,16 +396,18 @@ class BlockDecoder:
         if self._encoder is not None and self._encoder.finish() != self._data:
             raise BlockError(f"block of {len(self._data)} bytes: not what its symbols are encoded as")
 
-    def _decode(self, tables: Tables, rows: NDArray[Any] | int, size: int) -> tuple[NDArray[np.int32], float]:
+    def _decode(
+        self, tables: Tables, rows: NDArray[Any] | int, size: int, known: CodingOrder | None
+    ) -> tuple[NDArray[np.int32], float]:
         """The next `size` symbols in the caller's order, and what they cost in bits."""
         if isinstance(rows, int):
             symbols = self._coder.decode(tables._model(rows), size)
             return symbols, float(tables._bits[rows].take(symbols).sum())
-        order, sorted_rows = _coding_order(rows, tables.rows)
-        decoded = self._run(tables, sorted_rows, _groups(sorted_rows, tables))
+        known = known or CodingOrder(tables, rows)
+        decoded = self._run(tables, known.sorted_rows, known.groups)
         symbols = np.empty(size, np.int32)
-        symbols[order] = decoded
-        return symbols, tables._total_bits(sorted_rows, decoded)
+        symbols[known.order] = decoded
+        return symbols, tables._total_bits(known.sorted_rows, decoded)
 
 
 def get_together(

@@ -39,9 +39,12 @@ class RangeEncoder:
         self._low, self._range = 0, _STATE - 1
 
     def encode(
-        self, symbols: NDArray[np.int32], model: Categorical, probabilities: NDArray[np.float64] | None = None
+        self, symbols: NDArray[np.int32] | int, model: Categorical, probabilities: NDArray[np.float64] | None = None
     ) -> None:
-        """Codes symbols by one model, or each by its own row of probabilities (n, alphabet)."""
+        """Codes symbols by one model, or each by its own row of probabilities (n, alphabet); or one symbol."""
+        if isinstance(symbols, int):
+            self.narrow(model.cumulative[symbols], model.cumulative[symbols + 1] - model.cumulative[symbols])
+            return
         if probabilities is None:
             table = np.asarray(model.cumulative)
             left, right = table[symbols], table[symbols + 1]
@@ -93,12 +96,15 @@ class RangeDecoder:
         first, second = [*self._words[:2], 0, 0][:2]
         self._above, self._range = first << 32 | second, _STATE - 1
 
-    def decode(self, model: Categorical, more: Any) -> NDArray[np.int32]:
-        """The next symbols: `more` of them by one model, or one for each of its rows of probabilities (n, alphabet).
+    def decode(self, model: Categorical, more: Any = None) -> Any:
+        """The next symbols: `more` of them by one model, or one for each of its rows of probabilities (n, alphabet); or
+        the next one alone, as a number.
 
         Raises:
             ValueError: no symbol fits.
         """
+        if more is None:
+            return self.symbol(model.cumulative)
         if isinstance(more, int):
             tables: Any = [model.cumulative] * more
         else:

@@ -73,10 +73,11 @@ class SceneReader:
         everyone = np.arange(len(code))
         # of an object that is not named so deep the first node is looked at, and not used
         nodes = [np.maximum(code.path[level], 0) for level in depths]
-        rest = [_calibrated(seen.levels[level], self._other_curves[level]) for level in depths]
+        rest = [_calibrated(seen.levels[level], self._other_curves[level]) for level in depths[1:]]
         own = [_calibrated(seen.levels[k][everyone, nodes[k]], self._curves[k]).tolist() for k in depths]
-        best = [np.argsort(-rest[level], axis=1)[:, : MOST_OTHERS + 1] for level in depths]
-        likely = [(nodes_.tolist(), rest[k][everyone[:, None], nodes_].tolist()) for k, nodes_ in enumerate(best)]
+        best = [np.argsort(-of_level, axis=1)[:, : MOST_OTHERS + 1] for of_level in rest]
+        likely: list[tuple[list[list[int]], list[list[float]]]] = [([], [])]  # the coarsest level says no other node
+        likely += [(nodes_.tolist(), rest[k][everyone[:, None], nodes_].tolist()) for k, nodes_ in enumerate(best)]
         paths = [group.tolist() for group in nodes]
         detections = []
         for number, depth in enumerate(seen.named.tolist()):
@@ -96,6 +97,9 @@ class SceneReader:
         """What blocks 0..prefix say of each object; an object that the last of them pass over is read from those that
         do refine it."""
         depth = code.depth(min(prefix, self.prefixes - 1))
+        if len(code) and code.boxes is None and int(depth.min()) == int(depth.max()):  # the usual case
+            boxes, levels = self._measure(code, int(depth[0]))
+            return Measured(boxes, np.minimum(depth, self.stream.levels - 1), levels)
         boxes = np.empty((len(code), 4), np.float32)
         levels = [np.zeros((len(code), len(names))) for names in self._names]
         for own in np.unique(depth).tolist():

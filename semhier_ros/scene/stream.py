@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Tables
+from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, CodingOrder, Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import get_latents, split_parameters, steps_of
 from semhier_ros.codec.picture_blocks import PictureBlocks
@@ -120,7 +120,7 @@ class SceneStream:
             return
         occupied = np.zeros(self.layout.cells, np.int32)
         occupied[code.cells] = 1
-        encoder.put(occupied, self.tables["occupancy"], self.occupancy_rows[kind])
+        encoder.put(occupied, self.tables["occupancy"], self._occupancy_order[kind])
         encoder.put(code.sizes[:, 0], self.tables["width"], self.band(code.cells))
         encoder.put(code.sizes[:, 1], self.tables["height"], code.sizes[:, 0])
         encoder.put(code.offsets[:, 0], self.tables["offset_x"], code.sizes[:, 0])
@@ -133,7 +133,7 @@ class SceneStream:
             decoder.finish()
             none = np.zeros((0, 2), np.int32)
             return SceneCode(none[:, 0], none, none, none[:, 0], path=[none[:, 0]])
-        occupied = decoder.get(self.tables["occupancy"], self.occupancy_rows[kind])
+        occupied = decoder.get(self.tables["occupancy"], self._occupancy_order[kind])
         cells = np.flatnonzero(occupied).astype(np.int32)
         if len(cells) > self.layout.max_objects or self.layout.count_class(len(cells)) != kind:
             raise BlockError(f"block 0: {len(cells)} objects do not fit count class {kind}")
@@ -149,6 +149,11 @@ class SceneStream:
             scores,
             path=[np.zeros(len(cells), np.int32)],
         )
+
+    @cached_property
+    def _occupancy_order(self) -> list[CodingOrder]:
+        """`occupancy_rows`, sorted once."""
+        return [CodingOrder(self.tables["occupancy"], rows) for rows in self.occupancy_rows]
 
     def _put_kept(self, encoder: BlockEncoder, index: int, code: SceneCode) -> None:
         """Which of the objects that the block before refined this one refines: all, or a flag for each."""
@@ -222,22 +227,28 @@ class SceneStream:
     def told(self, code: SceneCode, level: int) -> Ints:
         """What is known of each object before a latent group, n,inputs in units of 1/16: geometry scaled to about
         -2..2, then the one-hot names of levels 1..level."""
-        half = self.layout.size_levels // 2
-        middle = self.layout.offset_levels // 2
-        rows = code.cells // self.layout.columns
-        geometry = np.stack(
-            [
-                (code.sizes[:, 0] - half) * 2,
-                (code.sizes[:, 1] - half) * 2,
-                rows * 4 * FRACTION // self.layout.rows - 2 * FRACTION,
-                (code.offsets[:, 0] - middle) * 4,
-                (code.offsets[:, 1] - middle) * 4,
-                code.scores * 2 * FRACTION // max(1, len(self.layout.score_edges)) - FRACTION,
-            ],
-            axis=1,
-        )
+        geometry = np.empty((len(code), 6), np.int64)
+        geometry[:, :2] = code.sizes
+        geometry[:, 2] = code.cells // self.layout.columns
+        geometry[:, 3:5] = code.offsets
+        geometry[:, 5] = code.scores
+        times, over, less = self._geometry
+        geometry *= times
+        geometry //= over
+        geometry -= less
         names = [self._marks[k][code.path[k]] for k in range(1, level + 1)]
         return np.concatenate([geometry, *names], axis=1).astype(np.int32)
+
+    @cached_property
+    def _geometry(self) -> tuple[Ints, Ints, Ints]:
+        """What the geometry of `told` is multiplied by, then divided by (rounded down), then lessened by: of sides, row
+        of the cell, offsets and score."""
+        layout = self.layout
+        side, offset = layout.size_levels // 2 * 2, layout.offset_levels // 2 * 4
+        times = [2, 2, 4 * FRACTION, 4, 4, 2 * FRACTION]
+        over = [1, 1, layout.rows, 1, 1, max(1, len(layout.score_edges))]
+        less = [side, side, 2 * FRACTION, offset, offset, FRACTION]
+        return np.array(times, np.int32), np.array(over, np.int32), np.array(less, np.int32)
 
     @cached_property
     def _marks(self) -> list[NDArray[np.int64]]:
