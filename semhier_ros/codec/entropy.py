@@ -316,9 +316,7 @@ class BlockDecoder:
         self._bits = 0.0
         self._encoder = BlockEncoder() if exact else None
 
-    def get(
-        self, tables: Tables, rows: ArrayLike | int | CodingOrder, count: int | None = None
-    ) -> NDArray[np.int32]:
+    def get(self, tables: Tables, rows: ArrayLike | int | CodingOrder, count: int | None = None) -> NDArray[np.int32]:
         """The next symbols, int32 (n,), for the `tables` and `rows` that the encoder put.
 
         `rows`: one row per symbol (n,); or one row for all, then `count` says how many (default 1). Raises BlockError
