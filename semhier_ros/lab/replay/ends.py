@@ -31,6 +31,7 @@ from semhier_ros.lab.baselines.video import VideoSetting, VideoStream
 from semhier_ros.lab.footage.bags import open_bag
 from semhier_ros.lab.footage.clip import clips
 from semhier_ros.lab.replay.base import Answer, Costs, FrameStream
+from semhier_ros.lab.replay.blocks import SceneObjects, StoredMaker
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store, pack_bytes, pack_detections, unpack_bytes, unpack_detections
 from semhier_ros.lab.replay.task import BLOCKS
@@ -72,54 +73,65 @@ def pictures_of(plan: dict[str, Any]) -> FrameStream:
 # -- the robot's end --------------------------------------------------------------------------------------------------
 
 
-class _Maker(PictureMaker):
-    """Blocks of a camera's frames, by number; of those in `made` as they were encoded before."""
+class Imagined:
+    """A `BlocksMaker` whose frames were made before: each takes as long as `costs` say, of which what is left once it
+    is at hand is waited. The picture's cost falls on its first block, in which its networks would run."""
 
-    def __init__(
-        self, codec: Any, camera: Any, made: dict[str, list[Block]], motion: bool = False, remembers: bool = False
-    ) -> None:
-        super().__init__(codec, camera.image, codec.memory() if remembers else None, measure=motion)
-        self._camera, self._made = camera, made
-
-    def open(self, source: int, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
-        known = None if self.memory is not None else self._made.get(self._camera.key(source))
-        if known is None:
-            return super().open(source, frame, stamp_ns, max_bytes)
-        return Opened(self._camera.size, (Block(block.stream, frame, block.index, block.data) for block in known))
-
-
-class _Slow:
-    """A maker whose frames were made before, and take `seconds` as if they had not been."""
-
-    def __init__(self, maker: BlocksMaker, seconds: float) -> None:
-        self._maker, self._seconds = maker, seconds
+    def __init__(self, maker: BlocksMaker, costs: Costs) -> None:
+        self._maker, self._costs = maker, costs
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._maker, name)
 
     def open(self, source: int, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
-        time.sleep(self._seconds)
-        return self._maker.open(source, frame, stamp_ns, max_bytes)
+        due = time.monotonic() + self._costs.semantic
+        opened = self._maker.open(source, frame, stamp_ns, max_bytes)
+        return Opened(opened.size, self._in_time(opened.blocks, due))
+
+    def _in_time(self, blocks: Iterator[Block], due: float) -> Iterator[Block]:
+        asked = 0.0
+        for block in blocks:
+            if block.index == self._maker.semantic_blocks:
+                due = asked + self._costs.picture
+            time.sleep(max(0.0, due - time.monotonic()))
+            yield block
+            asked = time.monotonic()
+
+
+def differing(camera: Any) -> range:
+    """The numbers of a camera's frames that are none's repetition."""
+    return range(min(len(camera), getattr(camera, "distinct", len(camera))))
+
+
+def encode_before(reader: Reader, cameras: Sequence[Any], whole: bool) -> None:
+    """Encodes every frame that differs, and finds its objects, so that both are at hand when a run wants them. whole:
+    picture blocks too."""
+    for camera in cameras:
+        found = SceneObjects(reader, camera) if hasattr(reader.codec.model, "encode_objects") else None
+        for number in differing(camera):
+            reader.encoded(camera, number, whole)
+            if found is not None:
+                found(number)
 
 
 def makers_of(plan: dict[str, Any], cameras: Sequence[Any]) -> list[Any]:
     """What turns each camera's frames into blocks."""
+    costs, remembers, motion = Costs(**plan["costs"]), bool(plan.get("memory")), bool(plan.get("motion"))
     if plan["codec"] == "answer":
         reader = reader_of(plan)
-        for camera in cameras:  # what encoding takes is slept, so it must not be taken a second time
-            for number in range(min(len(camera), getattr(camera, "distinct", len(camera)))):
-                reader.encoded(camera, number)
-        stream = AnswerStream(reader, Costs())
-        return [_Slow(stream.maker(camera), plan["costs"]["semantic"]) for camera in cameras]
+        encode_before(reader, cameras, whole=False)
+        stream = AnswerStream(reader, costs)
+        return [Imagined(stream.maker(camera), costs) for camera in cameras]
+    if plan.get("imagined"):
+        reader = reader_of(plan)
+        encode_before(reader, cameras, whole=True)
+        memory = reader.codec.memory if remembers else lambda: None
+        return [Imagined(StoredMaker(reader, camera, memory(), motion), costs) for camera in cameras]
     codec = Codec.load(plan["model"], plan["device"], threads=1)
     codec.encode(cameras[0].image(0))
-    made: dict[str, list[Block]] = {}
-    if plan.get("encoded_before"):
-        for camera in cameras:
-            for number in range(min(len(camera), camera.distinct)):
-                made.setdefault(camera.key(number), codec.encode(camera.image(number)))
-    motion, remembers = bool(plan.get("motion")), bool(plan.get("memory"))
-    return [_Maker(codec, camera, made, motion, remembers) for camera in cameras]
+    return [
+        PictureMaker(codec, camera.image, codec.memory() if remembers else None, measure=motion) for camera in cameras
+    ]
 
 
 def send_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
@@ -216,7 +228,12 @@ class _Notes:
 
 def send_pictures(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
     """Sends a stream's datagrams when they are due."""
-    sender = pictures_of(plan).sender(cameras, plan["budget"])
+    stream = pictures_of(plan)
+    if plan.get("imagined") and isinstance(stream, PictureStream):
+        for camera in cameras:
+            for number in differing(camera):
+                stream.file(camera, number)
+    sender = stream.sender(cameras, plan["budget"])
     link = ZenohSender(ZenohOptions(connect=(plan["endpoint"],)))
     with link:
         start = _connected(link)
@@ -260,23 +277,34 @@ def _connected(link: Any) -> int:
 
 
 def receive_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
-    """Decodes what comes as the decoder node does, and writes a line for every reading that got better."""
+    """Decodes what comes as the decoder node does, and writes a line for every reading that got better. Where costs are
+    imagined, a reading that is at hand sooner than they say is there when they say."""
+    imagined, reader = bool(plan.get("imagined")), None
+    if imagined or plan["codec"] == "answer":
+        reader = reader_of(plan)
+        encode_before(reader, cameras, whole=False)  # what was read before is not read again
     if plan["codec"] == "answer":
-        codec: Any = AnswerStream(reader_of(plan), Costs()).codec
+        assert reader is not None
+        codec: Any = AnswerStream(reader, Costs()).codec
     else:
-        codec = Codec.load(plan["model"], plan["device"], threads=1)
+        codec = reader.remembering if reader else Codec.load(plan["model"], plan["device"], threads=1)
     seen: set[tuple[str, int, int]] = set()
-    useful = 0
+    useful, arrived = 0, 0
+    costs_ns, reading_until = (round(plan["costs"]["read"] * 1e9) if imagined else 0), 0
 
     def tap(camera: str, block: Block, stamp_ns: int) -> None:
-        nonlocal useful
+        nonlocal useful, arrived
+        arrived = time.time_ns()
         if (camera, stamp_ns, block.index) not in seen:
             seen.add((camera, stamp_ns, block.index))
             useful += len(block.data)
 
     def write(camera: str, output: Output) -> None:
-        reading = output.reading
-        entry = {"camera": camera, "stamp": output.stamp_ns, "at": time.time_ns(), "level": reading.level}
+        nonlocal reading_until
+        reading, at = output.reading, time.time_ns()
+        if imagined:
+            at = reading_until = max(at, max(arrived, reading_until) + costs_ns)
+        entry = {"camera": camera, "stamp": output.stamp_ns, "at": at, "level": reading.level}
         entry |= {"prefix": reading.prefix, "detections": pack_detections(reading.detections)}
         log.write(json.dumps(entry) + "\n")
 

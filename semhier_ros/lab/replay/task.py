@@ -62,13 +62,7 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     shared.device(parser)
     shared.codecs(parser, CODECS[:-1], f"of {', '.join(CODECS)}; h264 needs PyAV")
     shared.labels(parser, "a folder of YOLO files, a COCO file, or a topic of the bag (none: agreement)", False)
-    parser.add_argument(
-        "--costs",
-        type=_costs,
-        metavar="NAME=MS,…",
-        help="what computing takes, in ms: semantic, picture, read, detect, jpeg, webp, h264, unpack; `given` for the "
-        "documented figures; then the same seed gives the same summary.json (measured here)",
-    )
+    add_costs(parser, "then the same seed gives the same summary.json (measured here)")
     parser.add_argument("--seconds", type=shared.real(1e-3, 1e6), metavar="S", help="only so much of each camera (all)")
     parser.add_argument(
         "--fps", type=shared.real(1e-3, 1e3), metavar="HZ", help="of a video: at most so many frames a second (all)"
@@ -122,6 +116,18 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cache", type=Path, metavar="DIR", help="what was computed before (~/.cache/semhier_ros)")
     parser.add_argument("--no-cache", action="store_true", help="remember nothing beyond this run")
+
+
+def add_costs(parser: argparse.ArgumentParser, follows: str) -> None:
+    """`--costs`: a `Costs`, or None where what computing takes is measured. follows: what comes of giving them, and
+    the default."""
+    parser.add_argument(
+        "--costs",
+        type=_costs,
+        metavar="NAME=MS,…",
+        help="what computing takes, in ms: semantic, picture, read, detect, jpeg, webp, h264, unpack; `given` for the "
+        f"documented figures; {follows}",
+    )
 
 
 def _numbers(form: str, low: Sequence[float], high: Sequence[float], least: int) -> Callable[[str], tuple[float, ...]]:

@@ -3,6 +3,10 @@
 Every row is a link; on each the model's blocks are sent, and beside them what one would use instead: the bare answer,
 JPEG and H.264, pictures at the setting that a search finds best for that link. JSON out; what was measured before is
 not measured again (delete the `.parts` file beside the output, or name another output, to begin anew).
+
+Computing is either this machine's, or given (`--costs`): then frames are encoded, and pictures too, before the session,
+through the cache that replay has, and what computing takes is waited. Then the rows are of the link, and hardly of the
+processor or of what else it does.
 """
 
 from __future__ import annotations
@@ -34,11 +38,11 @@ from semhier_ros.lab.processes import ChildError, Supervisor
 from semhier_ros.lab.progress import Stages
 from semhier_ros.lab.provenance import processor
 from semhier_ros.lab.replay.base import Answer, Costs
-from semhier_ros.lab.replay.ends import answers_of, pictures_of, read_log
+from semhier_ros.lab.replay.ends import answers_of, encode_before, pictures_of, read_log
 from semhier_ros.lab.replay.pair import Pair, radio_plan
 from semhier_ros.lab.replay.reader import Reader
-from semhier_ros.lab.replay.store import Store
-from semhier_ros.lab.replay.task import BLOCKS, BUDGET_SHARE
+from semhier_ros.lab.replay.store import Store, digest
+from semhier_ros.lab.replay.task import BLOCKS, BUDGET_SHARE, add_costs
 from semhier_ros.lab.scoring.streaming import Matching
 from semhier_ros.lab.studies.tables import shown
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
@@ -48,7 +52,8 @@ from semhier_ros.whole_file import write_whole
 ATTEMPTS = 3
 CODECS = ("semhier", "answer", "jpeg", "h264")
 FREE = Costs(*[0.0] * 8)
-
+MEASURED = "this machine's"
+_KEY = ("link", "seconds", "codec", "costs")
 
 RADIO_ROWS = {
     "serial9600": (20.0, 5.0, 32, False),
@@ -139,6 +144,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seconds", type=shared.real(1, 3600), help="length of a run (default: the row's own)")
     parser.add_argument("--video", type=Path, help="footage (default: the demo's)")
+    add_costs(parser, "then frames are encoded before the session and costs are waited (this machine's own)")
     parser.add_argument(
         "--key", action="store_true", help="on radios: frames carry a keyed proof (4 bytes, and one of a counter)"
     )
@@ -190,7 +196,19 @@ class Bench:
         if self.parts.is_file():
             lines = self.parts.read_text(encoding="utf-8").splitlines()
             self.known = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+            self.known = [part for part in self.known if "costs" in part]  # of older files nobody knows
         self.failures = 0
+
+    def costs(self, row: Row) -> str:
+        """What computing takes in that row, in words: part of what tells measurements apart."""
+        if row.encoded_before:
+            return "none"
+        given: Costs | None = self.options.costs
+        return MEASURED if given is None else ", ".join(f"{name} {ms:g}" for name, ms in given.as_ms().items()) + " ms"
+
+    def key(self, row: Row, codec: str) -> tuple[Any, ...]:
+        """What tells a measurement from others, but for the number of its run."""
+        return row.name, row.seconds, codec, self.costs(row)
 
     @cached_property
     def reader(self) -> Reader:
@@ -204,14 +222,12 @@ class Bench:
 
     def jobs(self) -> list[tuple[Row, tuple[str, ...], int]]:
         """(row, the codec, run number) of everything not measured yet; none slows another by running beside it."""
-        done = {(part["link"], part["seconds"], part["codec"], part["run"]) for part in self.known}
+        done = {(*(part[name] for name in _KEY), part["run"]) for part in self.known}
         jobs: list[tuple[Row, tuple[str, ...], int]] = []
         for number in range(self.options.runs):
-            for row in self.rows:
-                able = BLOCKS if row.radio is not None else self.codecs  # pictures have no radio to go over
-                missing = [
-                    name for name in self.codecs if name in able and (row.name, row.seconds, name, number) not in done
-                ]
+            for row in self.rows:  # pictures have no radio to go over
+                able = [name for name in self.codecs if row.radio is None or name in BLOCKS]
+                missing = [name for name in able if (*self.key(row, name), number) not in done]
                 jobs += [(row, (name,), number) for name in missing]
         return jobs
 
@@ -259,7 +275,7 @@ class Bench:
             for pair in pairs:
                 pair.end()
         for codec, pair in zip(codecs, pairs, strict=True):
-            part = {"link": row.name, "codec": codec, "run": number, "seconds": row.seconds}
+            part = {**dict(zip(_KEY, self.key(row, codec), strict=True)), "run": number}
             part |= Figures(self.reader, row, pair, link).all()
             self.known.append(part)
             with self.parts.open("a", encoding="utf-8") as stream:
@@ -275,33 +291,38 @@ class Bench:
             "frames_per_second": row.frames_per_second,
             "cameras": [f"cam{place}" for place in range(len(row.weights))],
             "weights": list(row.weights),
-            "encoded_before": row.encoded_before,
             "model": str(self.options.model),
             "device": self.options.device,
             "budget": BUDGET_SHARE * parse_link(row.link).rate_bps / 8,
             "store": str(self.store),
             "costs": asdict(FREE),  # in a real run they are real
         }
+        given: Costs | None = FREE if row.encoded_before else self.options.costs
+        if given is not None:
+            plan |= {"imagined": True, "costs": asdict(given)}
         if row.radio is not None:
             plan |= self._radio(row, row.radio)
         cameras = clips(plan)
-        if codec == "answer":  # its process sends what was encoded here, after as long as that took
-            for camera in cameras:
-                for number in range(min(len(camera), camera.distinct)):
-                    self.reader.encoded(camera, number)
-            self.reader.store.flush()
-            costs = FREE if row.encoded_before else self.reader.measured_costs(cameras[0])
-            plan["costs"] = asdict(costs)
-        elif codec not in BLOCKS:
-            file = self.folder / f"setting-{codec}-{row.name.replace('/', '_')}.json"
-            if not file.is_file():
-                link, most = parse_link(row.link), row.frames_per_second
-                found: Any = make_stream(
-                    codec, self.reader, Costs(), cameras, link, plan["budget"], max_rate=most, finalists=1
-                )
-                write_whole(file, json.dumps({"setting": asdict(found.how), "words": found.setting}) + "\n")
-            plan |= json.loads(file.read_text(encoding="utf-8"))
+        if codec == "answer" or given is not None:  # the processes find here what was made before
+            encode_before(self.reader, cameras, whole=codec == "semhier")
+        if codec == "answer" and given is None:
+            plan["costs"] = asdict(self.reader.measured_costs(cameras[0]))
+        if codec not in BLOCKS:
+            plan |= self._setting(row, codec, cameras, plan["budget"])
+        self.reader.store.flush()
         return plan
+
+    def _setting(self, row: Row, codec: str, cameras: Sequence[Any], budget: float) -> dict[str, Any]:
+        """A baseline's best setting for the row's link: searched for once, and kept."""
+        costs: Costs = self.options.costs or Costs()
+        apart = "" if costs == Costs() else f"-{digest(costs.as_ms())[:8]}"
+        file = self.folder / f"setting-{codec}-{row.name.replace('/', '_')}{apart}.json"
+        if not file.is_file():
+            link, most = parse_link(row.link), row.frames_per_second
+            found: Any = make_stream(codec, self.reader, costs, cameras, link, budget, max_rate=most, finalists=1)
+            write_whole(file, json.dumps({"setting": asdict(found.how), "words": found.setting}) + "\n")
+        told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return told
 
     def _radio(self, row: Row, radio: RadioProfile) -> dict[str, Any]:
         """How the ends of an emulated radio are set, as their parameters would."""
@@ -313,13 +334,16 @@ class Bench:
         rows = []
         for row in self.rows:
             for codec in CODECS:
-                wanted = (row.name, row.seconds, codec)
-                parts = [part for part in self.known if (part["link"], part["seconds"], part["codec"]) == wanted]
+                wanted = self.key(row, codec)
+                parts = [part for part in self.known if tuple(part[name] for name in _KEY) == wanted]
                 if parts:
-                    rows.append({"link": row.name, "codec": codec, "runs": len(parts), **_medians(parts)})
+                    told = {"link": row.name, "codec": codec, "costs": self.costs(row), "runs": len(parts)}
+                    rows.append({**told, **_medians(parts)})
         machine = f"{processor()}, Python {platform.python_version()}"
+        costs: Costs | None = self.options.costs
         about = {"model": self.options.model, "video": self.video.name, "machine": machine, "left_out": self.left_out}
-        return {"rows": rows, **about}
+        about["costs"] = "measured on this machine" if costs is None else "given"
+        return {"rows": rows, **about, **({} if costs is None else {"costs_ms": costs.as_ms()})}
 
 
 class Figures:
@@ -330,9 +354,9 @@ class Figures:
         self.reader, self.row, self.pair, self.link = reader, row, pair, link
         self.cameras = clips(pair.plan)
         self.sent, self.told = read_log(pair.log["send"])
-        blocks = pair.plan["codec"] in BLOCKS
-        self.detector = 0.0 if blocks else reader.cost("semantic") or reader.cost("detect") or 0.03
-        stream = None if blocks else pictures_of(pair.plan)
+        real = pair.plan["codec"] not in BLOCKS and not pair.plan.get("imagined")  # imagined, it is in the answers
+        self.detector = (reader.cost("semantic") or reader.cost("detect") or 0.03) if real else 0.0
+        stream = None if pair.plan["codec"] in BLOCKS else pictures_of(pair.plan)
         answers = answers_of(pair.log["receive"], self.cameras, self.told["start"], stream)
         self.first: dict[tuple[int, int], Answer] = {}
         self.best: dict[tuple[int, int], Answer] = {}
@@ -362,7 +386,8 @@ class Figures:
         if self.pair.plan["codec"] in BLOCKS:
             part |= self._blocks()
         else:
-            part |= {"setting": self.pair.plan["words"], "detector_ms": round(1e3 * self.detector, 1)}
+            detector = Costs(**self.pair.plan["costs"]).detect if self.pair.plan.get("imagined") else self.detector
+            part |= {"setting": self.pair.plan["words"], "detector_ms": round(1e3 * detector, 1)}
         wire = sum(entry[3] for entry in self.pair.datagrams)
         return part | {"wire_bytes_per_s": round(wire / row.seconds)}
 
@@ -464,7 +489,7 @@ def quantiles(values: Sequence[float]) -> dict[str, float | None]:
 
 def _medians(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Medians of numbers, also inside dictionaries and lists; of anything else the first."""
-    keys = [key for key in parts[0] if key not in ("link", "codec", "run", "seconds")]
+    keys = [key for key in parts[0] if key not in (*_KEY, "run")]
     return {key: _median([part.get(key) for part in parts]) for key in keys}
 
 

@@ -245,7 +245,8 @@ def link(result: Result) -> list[Table]:
         "stamp to coarse, p50 / p95 / max ms",
     )
     note = (
-        "Medians over the runs. Agreement: AP50 of what arrived with the detector's reading of the uncompressed frame."
+        "Medians over the runs. Agreement: AP50 of what arrived with the detector's reading of the uncompressed frame. "
+        f"Computing took {_computing(result)}."
     )
     columns = (*head, "of it encoding, ms", "bytes/s on the wire", "agreement")
     first = [row for row in rows if row[0] in (rows[0][0], "16kbit,150ms")]
@@ -253,6 +254,16 @@ def link(result: Result) -> list[Table]:
         Table("coarse", "Over thin links, real processes", columns, rows, note),
         Table("brief", "Over thin links in brief", columns, first, note, whole=False),
     ]
+
+
+def _computing(result: Result) -> str:
+    """What the rows of the link's table were charged for computing, in words."""
+    given = result.get("costs_ms")
+    said = "what it takes on this machine"
+    if given:
+        said = "as long as was given: " + ", ".join(f"{name} {ms:g}" for name, ms in given.items()) + " ms"
+    free = list(dict.fromkeys(row["link"] for row in result["rows"] if row.get("costs") == "none"))
+    return said + (f"; nothing in {' and '.join(free)}" if free else "")
 
 
 def replay(result: Result) -> list[Table]:
