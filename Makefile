@@ -35,7 +35,7 @@ demo: $(stamps)/built $(stamps)/demo  ## a street video over a thin link; MODEL=
 	@$(venv)/bin/semhier demo $(if $(MODEL),--model $(MODEL)) $(if $(LINK),--link $(LINK)) $(if $(SHORT),--short) $(ARGS)
 
 test: $(stamps)/built $(stamps)/demo $(stamps)/test lint  ## install all extras, lint, check types, run every test; ARGS="…" for pytest
-	@$(venv)/bin/python -m pytest $(ARGS)
+	@$(venv)/bin/python tools/run_tests.py $(ARGS)
 
 lint: $(stamps)/test  ## ruff, mypy and the arrows between rooms only
 	@$(venv)/bin/ruff check .
