@@ -78,9 +78,9 @@ def test_a_decoder_that_leaves_pictures_for_later_ends_where_another_does(codec)
     assert later.take_pictures(9, work, PicturesFound(found.code, 3, None)) is None, "nobody keeps it"
 
 
-def test_retreat_goes_on_with_frames_in_the_making(codec):
+def test_retreat_goes_on_with_frames_in_the_making():
     pytest.importorskip("torch", reason="torch is not installed (extra `cuda`)")
-    own = Codec.load("road", "torch", threads=1)
+    own, codec = Codec.load("road", "torch", threads=1), Codec.load("road", "cpu", threads=1)
     picture = street_frames()[0]
     blocks = codec.encode(picture)
     decoder, other = own.decoder(picture.shape[1::-1]), codec.decoder(picture.shape[1::-1])
