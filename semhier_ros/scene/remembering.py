@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.codec.entropy import BlockError
 from semhier_ros.codec.packet import UnknownReference
 from semhier_ros.scene.budget import overlaps
 from semhier_ros.scene.layout import UNNAMED, Ints, SceneCode, quantise_boxes, spread
@@ -42,11 +43,20 @@ from semhier_ros.scene.memory import (
 from semhier_ros.scene.objects import Objects, name
 
 Floats = NDArray[np.float64]
-OVERLAP, WHOLE_EVERY = 0.7, 2.0
+OVERLAP, WHOLE_EVERY = 0.8, 2.0
 STALE_MS = 2000
 """A reference that is older is given up: the next frame is whole."""
 WHOLE_AGAIN_MS = 400
 """Whole frames that a receiver asks for come no closer than this."""
+CHAINS = (64, 3, 1, 0)
+"""Of frames that refer to the frame before, how many may follow one that refers to what was acknowledged; by the class
+of the share of recent frames that the receiver does not hold (`_missing`)."""
+MISSING = (0, 2, 6)
+"""Of the last `RECENT` frames, how many at most are missing in the first classes of `_missing`."""
+RECENT = 32
+MOST_WAITING, LARGEST_WAITING = 8, 512
+REFUSED_MS = 1000
+"""A receiver that can read nothing for so long says that it holds nothing that deltas refer to."""
 LEAST_OBJECTS = 2
 """A frame of fewer is whole: it costs no more than to name a reference."""
 LEAST_PAN = 0.25
@@ -264,6 +274,8 @@ class SenderMemory:
         self._whole_ns: int | None = None
         self._wanted = False
         self._order = self._frame = self._stamp_ns = 0
+        self._missing, self._chained = 0, 0
+        self._lag: float | None = None
         self._said: _Plan | None = None
 
     # -- from the receiver --------------------------------------------------------------------------------------------
@@ -277,12 +289,18 @@ class SenderMemory:
                 return True
             if len(memory) != 2:
                 return False
-            sent = next((one for one in reversed(self._sent.values()) if one.frame & 0xFF == memory[0]), None)
+            number, missing = memory[0] & 0x3F, memory[0] >> 6
+            sent = next((one for one in reversed(self._sent.values()) if one.frame & 0x3F == number), None)
             state = None if sent is None else self._state_of(sent, memory[1])
             if sent is None or state is None:
                 return False
             if self._reference is None or sent.order >= self._reference.order:
                 self._reference = replace(sent, state=state, code=None)
+                self._missing = missing
+                lag = self._order - sent.order
+                self._lag = lag if self._lag is None else min(self._lag + 0.25, lag)
+                if lag > self._lag + 2:
+                    self._missing = max(self._missing, 2)
             return True
 
     def _state_of(self, sent: _Sent, check: int) -> SceneState | None:
@@ -329,7 +347,19 @@ class SenderMemory:
         held = self._reference
         if held is None or held.state is None or not 0 < (self._frame - held.frame) & 0xFFFF <= MOST_FRAMES:
             return None
-        return held if 0 < self._codec.elapsed(held.state, self._stamp_ns) <= STALE_MS else None
+        if not 0 < self._codec.elapsed(held.state, self._stamp_ns) <= STALE_MS:
+            return None
+        last = next(reversed(self._sent.values()))
+        if last.order > held.order and self._chained < CHAINS[self._missing]:
+            self._chained += 1
+            state = last.state
+            if state is None:
+                assert last.code is not None
+                state = self._codec.whole(last.code, len(last.code.latents), last.frame, last.stamp_ns)
+            if 0 < (self._frame - last.frame) & 0xFFFF <= MOST_FRAMES and 0 < self._codec.elapsed(state, self._stamp_ns):
+                return replace(last, state=state, code=None)
+        self._chained = 0
+        return held
 
     def whole(self, code: SceneCode) -> None:
         """The present frame goes out whole: `code`, after all its semantic blocks."""
@@ -601,6 +631,8 @@ class ReceiverMemory:
         """Of each frame that is held: the stamp of the whole frame that its states stem from."""
         self._newest: SceneState | None = None
         self._stem = 0
+        self._waiting: OrderedDict[int, tuple[bytes, int]] = OrderedDict()
+        self._first: int | None = None
         self.acknowledgement: bytes | None = None
         """For the next report (`SenderMemory.heard`); None before the first frame."""
 
@@ -608,6 +640,32 @@ class ReceiverMemory:
         """Blocks 0..prefix of a memoryless frame came."""
         state = self._codec.whole(code, prefix, frame, stamp_ns)
         self._put(state, state.stamp)
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Reads the deltas that came before what they refer to, as far as that is here now."""
+        progress = True
+        while progress and self._waiting:
+            progress = False
+            for frame, (data, stamp_ns) in list(self._waiting.items()):
+                self._read, before = None, len(self._waiting)
+                stem = 0
+
+                def find(number: int, check: int) -> SceneState | None:
+                    nonlocal stem
+                    stem = self._stems.get(number, 0)
+                    return next((state for state in self._states.get(number, ()) if state.check == check), None)
+
+                try:
+                    state = self._codec.decode(data, find, frame, stamp_ns)
+                except UnknownReference:
+                    continue
+                except BlockError:
+                    del self._waiting[frame]
+                    continue
+                del self._waiting[frame]
+                self._put(state, stem)
+                progress = True
 
     def delta(self, data: bytes, frame: int, stamp_ns: int) -> SceneCode:
         """What a frame says whose delta came.
@@ -625,9 +683,16 @@ class ReceiverMemory:
         try:
             state = self._codec.decode(data, find, frame, stamp_ns)
         except UnknownReference:
-            self.acknowledgement = b""
+            if len(data) <= LARGEST_WAITING:
+                self._waiting[frame] = (data, stamp_ns)
+                while len(self._waiting) > MOST_WAITING:
+                    self._waiting.popitem(last=False)
+            if self._newest is None or abs(self._codec.elapsed(self._newest, stamp_ns)) > REFUSED_MS:
+                self.acknowledgement = b""
             raise
         self._put(state, stem)
+        self._waiting.pop(frame, None)
+        self._read_on()
         return code_of(self._codec, state)
 
     def _put(self, state: SceneState, stem: int) -> None:
@@ -637,6 +702,7 @@ class ReceiverMemory:
         if len(held) < self._most:
             held.append(state)
         self._stems[state.frame] = stem
+        self._first = state.frame if self._first is None else self._first
         while len(self._states) > MOST_FRAMES:
             self._stems.pop(self._states.popitem(last=False)[0])
         newest = self._newest
@@ -647,7 +713,11 @@ class ReceiverMemory:
         ):
             self._newest, self._stem = state, stem
         assert self._newest is not None
-        self.acknowledgement = bytes((self._newest.frame & 0xFF, self._newest.check))
+        number = self._newest.frame
+        recent = min(RECENT, (number - (self._first or 0)) & 0xFFFF)
+        missing = sum((number - back) & 0xFFFF not in self._states for back in range(recent))
+        kind = sum(missing > most for most in MISSING)
+        self.acknowledgement = bytes((kind << 6 | number & 0x3F, self._newest.check))
 
     @staticmethod
     def _before(stamp: int, other: int) -> bool:
