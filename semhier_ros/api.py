@@ -214,7 +214,7 @@ class Codec:
     def memory(self, overlap: float | None = None, whole_every: float | None = None) -> SenderMemory:
         """A new memory of what one camera's receiver knows, for `EncodeOptions.memory` (docs/living.md).
 
-        overlap: of the receiver's forecast, below which an object is told anew (0.3..0.95; None: 0.7). whole_every:
+        overlap: of the receiver's forecast, below which an object is told anew (0.3..0.95; None: 0.75). whole_every:
         seconds between frames that stand alone (0.2..60; None: 2).
 
         Raises:

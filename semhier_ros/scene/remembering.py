@@ -1,25 +1,26 @@
 """Who keeps states of a scene: the sender, which says only what its receiver would get wrong, and the receiver.
 
 The sender follows its own objects from frame to frame (`Tracks`), so that it knows which object of an old state each
-detection is. For every frame it forecasts the newest state that the receiver has acknowledged, in integers, as the
-receiver will, and compares the forecast with what is there now. Objects whose foretold box overlaps the true one by
-less than `overlap` are told; so are new ones, those that are gone, and changed names and scores. Where bytes are short,
-the least important go first.
+detection is. A frame refers to the newest state that the receiver has acknowledged or, while nothing is lost, to the
+frame before: then nothing is told twice. For every frame the sender forecasts the state that it refers to, in integers,
+as the receiver will, and compares the forecast with what is there now. Objects whose foretold box overlaps the true one
+by less than `overlap` are told; so are new ones, those that are gone, and changed names and scores. Where bytes are
+short, the least important go first.
 """
 
 from __future__ import annotations
 
 import importlib
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.codec.entropy import BlockError
-from semhier_ros.codec.packet import UnknownReference
+from semhier_ros.codec.packet import PacketError, UnknownReference
 from semhier_ros.scene.budget import overlaps
 from semhier_ros.scene.layout import UNNAMED, Ints, SceneCode, quantise_boxes, spread
 from semhier_ros.scene.memory import (
@@ -43,20 +44,28 @@ from semhier_ros.scene.memory import (
 from semhier_ros.scene.objects import Objects, name
 
 Floats = NDArray[np.float64]
-OVERLAP, WHOLE_EVERY = 0.8, 2.0
+OVERLAP, WHOLE_EVERY = 0.75, 2.0
 STALE_MS = 2000
 """A reference that is older is given up: the next frame is whole."""
 WHOLE_AGAIN_MS = 400
 """Whole frames that a receiver asks for come no closer than this."""
-CHAINS = (64, 3, 1, 0)
-"""Of frames that refer to the frame before, how many may follow one that refers to what was acknowledged; by the class
-of the share of recent frames that the receiver does not hold (`_missing`)."""
-MISSING = (0, 2, 6)
-"""Of the last `RECENT` frames, how many at most are missing in the first classes of `_missing`."""
-RECENT = 32
+SILENT_MS = 8000
+"""A receiver that acknowledged nothing for longer is sent nothing but whole frames. Before that, and once the reference
+is given up, there is a whole one each `SILENT_WHOLE_MS`, and others refer to the frame before."""
+SILENT_WHOLE_MS = 150
+CHAINS = (64, 1, 1, 0)
+"""How many frames in a row may refer to the frame before, which may not have arrived, after one that refers to what was
+acknowledged: by how much of what was sent lately the receiver does not hold (`MISSING`)."""
+LOSSY_MS, UNHEARD_MS = 8000, 800
+"""No more than `CHAINS[1]` do for so long after frames were lost, and where nothing was acknowledged for so long."""
+RECENT, MISSING = 32, (0, 2, 6)
+"""Of the last `RECENT` frames, how many at most a receiver lacks in the first classes of what it says of that."""
+LATE_FRAMES = 2
+"""An acknowledgement that lags by so many frames more than usual says that frames are lost."""
+UNREAD_MS = 1000
+"""A receiver that could read no frame for longer asks for a whole one."""
 MOST_WAITING, LARGEST_WAITING = 8, 512
-REFUSED_MS = 1000
-"""A receiver that can read nothing for so long says that it holds nothing that deltas refer to."""
+"""Deltas that a receiver keeps until what they refer to arrives, and the bytes of each, at most."""
 LEAST_OBJECTS = 2
 """A frame of fewer is whole: it costs no more than to name a reference."""
 LEAST_PAN = 0.25
@@ -72,6 +81,8 @@ STEADY_PLACE, STEADY_SIDES = 0.8, 0.6
 SPEED_GAIN, SURE, AHEAD_MS = 0.3, 2.0, 400
 """A velocity is told where it moves an object by more than this share of its side within AHEAD_MS, and is surer than
 that many standard errors."""
+ENOUGH = 0.88
+"""Overlap with the true box from which residuals that are cheaper to say are good enough."""
 WEAK, WEAK_OVERLAP = 0.3, 0.1
 """Objects of a lower score are told where their forecast overlaps by so much less."""
 HIDE_AFTER = 1
@@ -82,6 +93,8 @@ SCORE_STEPS, LEAST_STEPS = 4, 2
 """Classes by which a score must differ to be told: by itself, and beside something else of the object."""
 NAME_MEMORY, CLEARLY = 0.3, 1.2
 """Weight of the past in an object's averaged names; how many times likelier another name must be to be told."""
+_SUBSETS = np.array([[k >> axis & 1 for axis in range(4)] for k in range(16)])
+"""Which of the four residuals are told."""
 _NEARBY = np.arange(-6, 7) / 16
 
 
@@ -274,15 +287,19 @@ class SenderMemory:
         self._whole_ns: int | None = None
         self._wanted = False
         self._order = self._frame = self._stamp_ns = 0
-        self._missing, self._chained = 0, 0
-        self._lag: float | None = None
+        self._missing = self._chained = 0
+        self._heard_ns = 0
+        self._prefixes: deque[int] = deque(maxlen=2)  # of the whole frames that were acknowledged last
+        self._lossy_ns: int | None = None
+        self._lag: float | None = None  # frames by which acknowledgements lag at least
         self._said: _Plan | None = None
 
     # -- from the receiver --------------------------------------------------------------------------------------------
 
     def heard(self, memory: bytes) -> bool:
-        """What a receiver's report says of its memory: two bytes name the newest state that it holds, none say that it
-        holds nothing that deltas refer to. False where no such state was sent."""
+        """What a receiver's report says of its memory: two bytes name the newest state that it holds, and how much it
+        lacks of what was sent lately; none say that it holds nothing that deltas refer to. False where no such state
+        was sent."""
         with self._lock:
             if not memory:
                 self._wanted = True
@@ -296,11 +313,12 @@ class SenderMemory:
                 return False
             if self._reference is None or sent.order >= self._reference.order:
                 self._reference = replace(sent, state=state, code=None)
-                self._missing = missing
                 lag = self._order - sent.order
                 self._lag = lag if self._lag is None else min(self._lag + 0.25, lag)
-                if lag > self._lag + 2:
-                    self._missing = max(self._missing, 2)
+                self._missing = max(missing, 2 if lag > self._lag + LATE_FRAMES else 0)
+                self._heard_ns = self._stamp_ns
+                if self._missing:
+                    self._lossy_ns = self._stamp_ns
             return True
 
     def _state_of(self, sent: _Sent, check: int) -> SceneState | None:
@@ -310,6 +328,7 @@ class SenderMemory:
         for prefix in range(len(sent.code.latents), -1, -1):
             state = self._codec.whole(sent.code, prefix, sent.frame, sent.stamp_ns)
             if state.check == check:
+                self._prefixes.append(prefix)
                 return state
         return None
 
@@ -345,28 +364,43 @@ class SenderMemory:
         if not 0 <= since < self.whole_every * 1e9 - 1e6 or (self._wanted and since >= WHOLE_AGAIN_MS * 1e6):
             return None
         held = self._reference
-        if held is None or held.state is None or not 0 < (self._frame - held.frame) & 0xFFFF <= MOST_FRAMES:
+        if held is None or held.state is None:
             return None
-        if not 0 < self._codec.elapsed(held.state, self._stamp_ns) <= STALE_MS:
+        age = self._codec.elapsed(held.state, self._stamp_ns)
+        near = 0 < (self._frame - held.frame) & 0xFFFF <= MOST_FRAMES and 0 < age <= STALE_MS
+        if not near and not (0 < age <= SILENT_MS and since < SILENT_WHOLE_MS * 1e6):
             return None
-        last = next(reversed(self._sent.values()))
-        if last.order > held.order and self._chained < CHAINS[self._missing]:
-            self._chained += 1
-            state = last.state
-            if state is None:
-                assert last.code is not None
-                state = self._codec.whole(last.code, len(last.code.latents), last.frame, last.stamp_ns)
-            if 0 < (self._frame - last.frame) & 0xFFFF <= MOST_FRAMES and 0 < self._codec.elapsed(state, self._stamp_ns):
-                return replace(last, state=state, code=None)
+        lossy = self._lossy_ns is not None and 0 <= self._stamp_ns - self._lossy_ns <= LOSSY_MS * 1e6
+        lossy |= not 0 <= self._stamp_ns - self._heard_ns <= UNHEARD_MS * 1e6
+        if not near or self._chained < CHAINS[max(self._missing, int(lossy))]:
+            last = self._last(held.order)
+            if last is not None or not near:
+                self._chained += 1
+                return last
         self._chained = 0
         return held
+
+    def _last(self, after: int) -> _Sent | None:
+        """The frame before, as it is if it arrives (a whole one as deep as others did); None where that is no later
+        than the one counted `after`, or can't be referred to."""
+        last = next(reversed(self._sent.values()))
+        state = last.state
+        if last.order <= after or not 0 < (self._frame - last.frame) & 0xFFFF <= MOST_FRAMES:
+            return None
+        if state is None:
+            assert last.code is not None
+            prefix = max(self._prefixes) if len(self._prefixes) == 2 else len(last.code.latents)
+            state = self._codec.whole(last.code, prefix, last.frame, last.stamp_ns)
+        return (
+            replace(last, state=state, code=None) if 0 < self._codec.elapsed(state, self._stamp_ns) <= MOST_MS else None
+        )
 
     def whole(self, code: SceneCode) -> None:
         """The present frame goes out whole: `code`, after all its semantic blocks."""
         numbers = {int(cell): track.number for cell, track in zip(self._cells, self._found, strict=True)}
         self._keep([numbers.get(int(cell), -1) for cell in code.cells], code=code)
         with self._lock:
-            self._whole_ns, self._wanted = self._stamp_ns, False
+            self._whole_ns, self._wanted, self._chained = self._stamp_ns, False, 0
 
     def _keep(self, tracks: list[int], state: SceneState | None = None, code: SceneCode | None = None) -> None:
         with self._lock:
@@ -514,10 +548,28 @@ class _Plan:
                 centre = self._codec.moved(going, self._elapsed, shift)[0]
         away = (box[:2] * UNIT - centre) * 256 / (sides * PLACE_STEP)
         grown = (np.log(np.maximum(box[2:], 1e-3)) * LOG_UNIT - state.logs[row]) / LOG_STEP
-        delta.place[row] = np.clip(np.rint(away), -REACH, REACH)
-        delta.size[row] = np.clip(np.rint(grown), -REACH, REACH)
+        full = np.clip(np.rint(np.concatenate([away, grown])), -REACH, REACH).astype(np.int64)
+        told = self._cheapest(full, box, centre, row)
+        delta.place[row], delta.size[row] = told[:2], told[2:]
         if delta.place[row].any() or delta.size[row].any() or delta.steered[row]:
             delta.touched[row] = delta.moved[row] = 1
+
+    def _cheapest(self, full: Numbers, box: Floats, centre: Numbers, row: int) -> Numbers:
+        """Of the residuals 4 that put an object right those that are worth their bits: the cheapest subset that comes
+        near enough to its true box."""
+        told = _SUBSETS * full
+        shown = np.concatenate(
+            [
+                centre + (told[:, :2] * self._state.sides[row] * PLACE_STEP >> 8),
+                side_lengths(self._state.logs[row] + told[:, 2:] * LOG_STEP),
+            ],
+            axis=1,
+        )
+        shared = _overlap(shown, np.broadcast_to(box * UNIT, shown.shape))
+        cost = np.abs(told).sum(axis=1) + 2 * (told != 0).sum(axis=1)
+        good = shared >= min(ENOUGH, float(shared.max()))
+        found: Numbers = told[int(np.where(good, cost, cost.max() + 1).argmin())]
+        return found
 
     def _label(self, row: int, place: int, score: int, touched: bool) -> None:
         state, delta = self._state, self._delta
@@ -620,6 +672,8 @@ class ReceiverMemory:
     """What a receiver remembers of one camera: the states of its last MOST_FRAMES frames, at most `most` for each (a
     whole frame has one for every prefix). Use from one thread; `acknowledgement` may be read from any.
 
+    A delta that comes before what it refers to is kept, and read when that comes: later deltas may refer to it.
+
     It acknowledges the newest state that stems from the newest whole frame, so that deltas soon refer to nothing older:
     a bag that was cut before that frame, or whoever joined at it, can read them.
     """
@@ -642,37 +696,26 @@ class ReceiverMemory:
         self._put(state, state.stamp)
         self._read_on()
 
-    def _read_on(self) -> None:
-        """Reads the deltas that came before what they refer to, as far as that is here now."""
-        progress = True
-        while progress and self._waiting:
-            progress = False
-            for frame, (data, stamp_ns) in list(self._waiting.items()):
-                self._read, before = None, len(self._waiting)
-                stem = 0
-
-                def find(number: int, check: int) -> SceneState | None:
-                    nonlocal stem
-                    stem = self._stems.get(number, 0)
-                    return next((state for state in self._states.get(number, ()) if state.check == check), None)
-
-                try:
-                    state = self._codec.decode(data, find, frame, stamp_ns)
-                except UnknownReference:
-                    continue
-                except BlockError:
-                    del self._waiting[frame]
-                    continue
-                del self._waiting[frame]
-                self._put(state, stem)
-                progress = True
-
     def delta(self, data: bytes, frame: int, stamp_ns: int) -> SceneCode:
         """What a frame says whose delta came.
 
         Raises:
-            UnknownReference: it refers to a state that is not held. BlockError: no encoder made these bytes.
+            UnknownReference: it refers to a state that is not held (yet). BlockError: no encoder made these bytes.
         """
+        try:
+            state = self._read(data, frame, stamp_ns)
+        except UnknownReference:
+            if len(data) <= LARGEST_WAITING:
+                self._waiting[frame] = data, stamp_ns
+                while len(self._waiting) > MOST_WAITING:
+                    self._waiting.popitem(last=False)
+            if self._newest is None or abs(self._codec.elapsed(self._newest, stamp_ns)) > UNREAD_MS:
+                self.acknowledgement = b""
+            raise
+        self._read_on()
+        return code_of(self._codec, state)
+
+    def _read(self, data: bytes, frame: int, stamp_ns: int) -> SceneState:
         stem = 0
 
         def find(number: int, check: int) -> SceneState | None:
@@ -680,20 +723,23 @@ class ReceiverMemory:
             stem = self._stems.get(number, 0)
             return next((state for state in self._states.get(number, ()) if state.check == check), None)
 
-        try:
-            state = self._codec.decode(data, find, frame, stamp_ns)
-        except UnknownReference:
-            if len(data) <= LARGEST_WAITING:
-                self._waiting[frame] = (data, stamp_ns)
-                while len(self._waiting) > MOST_WAITING:
-                    self._waiting.popitem(last=False)
-            if self._newest is None or abs(self._codec.elapsed(self._newest, stamp_ns)) > REFUSED_MS:
-                self.acknowledgement = b""
-            raise
+        state = self._codec.decode(data, find, frame, stamp_ns)
         self._put(state, stem)
-        self._waiting.pop(frame, None)
-        self._read_on()
-        return code_of(self._codec, state)
+        return state
+
+    def _read_on(self) -> None:
+        """Reads the deltas that came before what they refer to, as far as that is here now."""
+        found = True
+        while found and self._waiting:
+            found = False
+            for frame, (data, stamp_ns) in list(self._waiting.items()):
+                with suppress(PacketError):
+                    try:
+                        self._read(data, frame, stamp_ns)
+                        found = True
+                    except UnknownReference:
+                        continue
+                del self._waiting[frame]
 
     def _put(self, state: SceneState, stem: int) -> None:
         held = self._states.setdefault(state.frame, [])
@@ -713,11 +759,15 @@ class ReceiverMemory:
         ):
             self._newest, self._stem = state, stem
         assert self._newest is not None
-        number = self._newest.frame
-        recent = min(RECENT, (number - (self._first or 0)) & 0xFFFF)
-        missing = sum((number - back) & 0xFFFF not in self._states for back in range(recent))
-        kind = sum(missing > most for most in MISSING)
-        self.acknowledgement = bytes((kind << 6 | number & 0x3F, self._newest.check))
+        self.acknowledgement = bytes(
+            (self._lacks(self._newest.frame) << 6 | self._newest.frame & 0x3F, self._newest.check)
+        )
+
+    def _lacks(self, newest: int) -> int:
+        """How much of what was sent lately is not held: a class, 0 to 3."""
+        recent = min(RECENT, (newest - (self._first or 0)) & 0xFFFF)
+        missing = sum((newest - back) & 0xFFFF not in self._states for back in range(recent))
+        return sum(missing > most for most in MISSING)
 
     @staticmethod
     def _before(stamp: int, other: int) -> bool:
