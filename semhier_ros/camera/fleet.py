@@ -180,6 +180,7 @@ class Fleet:
     from any thread. `on_reading(camera, output)` and `on_error(error)` are called within `read`; `on_picture(camera,
     rgb, output)`, `wants_picture(end, output)` and `on_error` within `paint` (`wants_picture` within `read` too).
     `report(kind, text)` hears that a device was lost. `pictures()`: whether any are wanted at all now.
+    `between`: called between two steps of `paint`, which may wait there for readings.
     `counters` counts: overflow (packets that a full queue lost, or that waited until they were late), other_camera,
     errors, pictures_skipped (a newer one was wanted first), device_lost.
     """
@@ -207,7 +208,13 @@ class Fleet:
         self._due: dict[str, _Due] = {}
         self._lock = threading.Lock()
         self._figures = Figures()
+        self.between: Callable[[], None] = lambda: None
         self.counters: Counter[str] = Counter()
+
+    @property
+    def coarse_waits(self) -> bool:
+        """Whether a coarse packet waits; from any thread."""
+        return bool(self._turns[True])
 
     def put(self, camera: str, task: Task) -> None:
         """Queues a task, without waiting; a camera that is not decoded here is counted."""
@@ -321,7 +328,15 @@ class Fleet:
     def paint(self) -> int:
         """Decodes and paints the pictures that are wanted, of one model and as many as go together; how many cameras
         had a part in it."""
-        began, spent = perf_counter(), Spent()
+        began, paused, between = perf_counter(), 0.0, self.between
+
+        def pause() -> None:
+            nonlocal paused
+            since = perf_counter()
+            between()
+            paused += perf_counter() - since
+
+        spent = Spent(between=pause)
         jobs = self._take_jobs()
         if not jobs:
             return 0
@@ -335,7 +350,7 @@ class Fleet:
             figures.pictures += painted
             figures.device += spent.device
             figures.entropy += spent.entropy
-            figures.host += perf_counter() - began - spent.device - spent.entropy
+            figures.host += perf_counter() - began - paused - spent.device - spent.entropy
         return len(jobs)
 
     def _take_jobs(self) -> list[_Job]:
@@ -384,6 +399,8 @@ class Fleet:
         painted = 0
         for start in range(0, len(ready), max(1, size)):
             some = ready[start : start + size]
+            if spent.between is not None:
+                spent.between()
             made = self._each(codec, [request for _, _, request in some], lambda own: codec.pictures(own, spent))
             for (camera, output, _), rgb in zip(some, made, strict=True):
                 if rgb is not None:

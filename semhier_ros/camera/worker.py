@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +26,9 @@ from semhier_ros.link.clock import MACHINE, Clock
 
 PICTURE_NICE = 5
 """How far the thread that makes pictures ranks behind the one that reads."""
+PATIENCE, GLANCE = 0.02, 0.0005
+"""Seconds that each step of a picture waits at most while coarse packets do, and how long it sleeps at a time. Python
+lets one thread run at once, and takes turns of 5 ms without regard to rank."""
 
 
 class EncodeWorker:
@@ -212,6 +216,8 @@ class FleetWorker:
         self._bells = [clock.bell(), clock.bell()]
         self._clock = clock
         self._closing = False
+        if clock is MACHINE:
+            fleet.between = self._let_readings_go_first
         self._threads = [
             threading.Thread(target=run, name=name, daemon=True)
             for run, name in ((self._read, "decode"), (self._paint, "pictures"))
@@ -242,6 +248,11 @@ class FleetWorker:
                 self._bells[0].wait_until(None)
             elif self.fleet.next_picture() is not None:
                 self._bells[1].ring()
+
+    def _let_readings_go_first(self) -> None:
+        latest = time.monotonic() + PATIENCE
+        while self.fleet.coarse_waits and not self._closing and time.monotonic() < latest:
+            time.sleep(GLANCE)
 
     def _paint(self) -> None:
         with suppress(OSError):  # a thread's own, on Linux; some containers forbid it

@@ -415,11 +415,12 @@ def get_together(
     cannot be continued: their symbols are 0. What `BlockDecoder.get` gives each, with less work around it."""
     orders = np.argsort(rows, axis=1, kind="stable")
     symbols = np.zeros(rows.shape, np.int32)
+    together = tables.alphabet * rows.shape[1] >= _GROUP_COST * tables.rows  # a call for each row in use pays
     failed: dict[int, BlockError] = {}
     for place, (decoder, own, order) in enumerate(zip(decoders, rows, orders, strict=True)):
         ordered = own[order]
         try:
-            decoded = decoder._run(tables, ordered, _groups(ordered, tables))
+            decoded = decoder._run(tables, ordered, _counted(own) if together else _groups(ordered, tables))
         except (AssertionError, ValueError) as error:
             failed[place] = decoder._refusal()
             failed[place].__cause__ = error
@@ -464,6 +465,14 @@ def _coding_order(rows: NDArray[Any], row_count: int) -> tuple[NDArray[np.intp],
     narrow = rows.astype(np.uint8 if row_count <= 1 << 8 else np.uint16, copy=False)  # numpy sorts these by radix
     order = np.argsort(narrow, kind="stable")
     return order, narrow[order]
+
+
+def _counted(rows: NDArray[Any]) -> list[tuple[int, int, int]]:
+    """(row, start, stop) of every row in use, in coding order."""
+    counts = np.bincount(rows)
+    used = np.flatnonzero(counts)
+    stops = np.cumsum(counts[used]).tolist()
+    return list(zip(used.tolist(), [0, *stops[:-1]], stops, strict=True))
 
 
 def _groups(sorted_rows: NDArray[Any], tables: Tables) -> list[tuple[int, int, int]] | None:

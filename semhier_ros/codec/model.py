@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar
@@ -174,10 +174,12 @@ class PicturesFound(NamedTuple):
 @dataclass(slots=True)
 class Spent:
     """Seconds that batches took where their networks run (`device`: a GPU, or a CPU in its place), and in the entropy
-    coder (`entropy`); whoever asks times the whole."""
+    coder (`entropy`); whoever asks times the whole. between: called between two steps, where a thread may let more
+    urgent ones go first; its time is in neither."""
 
     device: float = 0.0
     entropy: float = 0.0
+    between: Callable[[], None] | None = None
 
 
 class Model(Protocol[Code]):

@@ -193,6 +193,10 @@ class PictureBlocks:
             coded = [CodedPicture(np.empty(0, np.int32), [], []) for _ in decoders]
             failed: dict[int, BlockError] = {}
             for number in walk.phases:
+                if spent is not None and spent.between is not None:
+                    paused = perf_counter()
+                    spent.between()
+                    began += perf_counter() - paused
                 rows = walk.ask(number)
                 flat = rows.reshape(len(rows), -1)
                 going = [place for place in range(len(decoders)) if place not in failed]

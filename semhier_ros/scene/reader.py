@@ -164,13 +164,15 @@ def meaning_map(
     """
     rows, columns = shape
     found = np.zeros((planes, rows, columns), np.float32)
+    if not len(boxes):
+        return found
     left, top = np.arange(columns) * stride, np.arange(rows) * stride
-    for number, (x0, y0, x1, y1) in enumerate(boxes):
-        across = np.clip(np.minimum(left + stride, x1) - np.maximum(left, x0), 0, stride) / stride
-        down = np.clip(np.minimum(top + stride, y1) - np.maximum(top, y0), 0, stride) / stride
-        cover = (down[:, None] * across[None]).astype(np.float32)
-        found[0] = np.maximum(found[0], cover)
-        if groups is not None:
-            plane = 1 + int(groups[number])
-            found[plane] = np.maximum(found[plane], cover)
+    x0, y0, x1, y1 = (boxes[:, side, None] for side in range(4))
+    across = np.clip(np.minimum(left + stride, x1) - np.maximum(left, x0), 0, stride) / stride
+    down = np.clip(np.minimum(top + stride, y1) - np.maximum(top, y0), 0, stride) / stride
+    cover = (down[:, :, None] * across[:, None]).astype(np.float32)
+    cover.max(axis=0, out=found[0])
+    if groups is not None:
+        for number, group in enumerate(np.asarray(groups).tolist()):
+            np.maximum(found[1 + group], cover[number], out=found[1 + group])
     return found

@@ -359,3 +359,26 @@ def test_its_threads_read_and_paint_packets_of_many_cameras(road, road_frames):
         worker.close()
     assert done == {"a", "b", "c"}
     assert not base.errors
+
+
+def test_a_picture_stops_between_its_steps_where_coarse_packets_wait(road, road_frames):
+    base = Base([road], ["a", "b"])
+    for camera in ("a", "b"):
+        base.fleet.put(camera, description(road))
+    base.send("a", road_frames[0])
+    base.read_all()
+    waited = []
+
+    def between() -> None:
+        waited.append(base.fleet.coarse_waits)
+        base.read_all()  # as the other thread does meanwhile
+
+    base.fleet.between = between
+    base.send("b", road_frames[1][:1])
+    assert base.fleet.coarse_waits
+    assert base.fleet.paint() == 1
+    assert waited[0]
+    assert not any(waited[1:])
+    assert len(waited) > len(road_frames[0]) - road.semantic_blocks, "more often than once a block"
+    assert [camera for camera, _, _ in base.pictures] == ["a"]
+    assert not base.errors
