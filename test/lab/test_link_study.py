@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from types import SimpleNamespace
 
@@ -14,8 +15,10 @@ from semhier_ros.codec.packet import Block
 from semhier_ros.lab.footage.video import FootageError, default_video
 from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.ends import Imagined, differing
-from semhier_ros.lab.studies.link import FREE, Bench, row_of
+from semhier_ros.lab.replay.traffic import STREAMS, message_of, paired, schedule
+from semhier_ros.lab.studies.link import FREE, Bench, delays_of, row_of
 from semhier_ros.lab.studies.tables import link as table
+from semhier_ros.link.radio.mavlink import mavlink_module
 from semhier_ros.paths import model_names
 
 
@@ -112,6 +115,33 @@ def test_the_table_says_which_costs_were_used():
     assert "what it takes on this machine." in table({"rows": rows[:1]})[0].note
 
 
+def test_an_autopilots_traffic_is_as_large_as_was_asked_and_the_same_each_time():
+    pytest.importorskip("pymavlink", reason="pymavlink is not installed: requirements/mavlink.txt")
+    flight = schedule(3000.0, 10.0)
+    assert flight == schedule(3000.0, 10.0)
+    common, chance = mavlink_module(), random.Random(3)
+    sender = common.MAVLink(None, 1, 1)
+    sizes = {name: len(message_of(common, name, chance).pack(sender)) for name in STREAMS}
+    assert 2850 <= sum(sizes[name] for _, name in flight) / 10.0 <= 3000
+    assert {name for _, name in flight} == set(STREAMS)
+
+
+def test_messages_are_paired_across_losses_and_numbers_that_begin_anew():
+    sent = [(number % 256, number * 1_000_000_000) for number in range(600)]
+    came = [(seq, at + 500_000_000) for seq, at in sent if not 100 <= at // 1_000_000_000 < 320]
+    delays = paired(sent, came)
+    assert set(delays) == set(range(600)) - set(range(100, 320))
+    assert set(delays.values()) == {0.5}
+    assert paired(sent[:3], [(7, 1)]) == {}
+
+
+def test_by_how_much_others_are_later_is_told_message_by_message():
+    told = delays_of({0: 0.050, 1: 0.020, 3: 0.1}, {0: 0.010, 1: 0.015, 2: 0.1}, (4, 900), 3.0)
+    assert told["later_ms"] == {"p50": 22.5, "p95": 38.2, "max": 40.0}
+    assert told["later_by_30_ms_share"] == 0.5
+    assert (told["bytes_per_s"], told["arrived_share"]) == (300, 0.75)
+
+
 def missing() -> str:
     if "road" not in model_names():
         return "models/road is not there"
@@ -137,3 +167,16 @@ def test_a_radio_with_given_costs_between_real_processes(tmp_path):
         assert row["encode_ms"]["p50"] >= 80.0
         assert row["coarse_ms"]["p50"] >= 80.0
         assert row["coarse_ap50"] == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.skipif(bool(missing()), reason=missing() or "all is there")
+def test_a_line_that_an_autopilot_shares_carries_both(tmp_path):
+    pytest.importorskip("pymavlink", reason="pymavlink is not installed: requirements/mavlink.txt")
+    out = tmp_path / "out.json"
+    command = ["measure", "link", "--link", "mavlink57600", "--seconds", "4", "--codecs", "semhier", "--runs", "1"]
+    assert main([*command, "--costs", "given", "--json", str(out)]) == 0
+    (row,) = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert row["coarse_share"] >= 0.8
+    assert row["others"]["arrived_share"] == 1.0
+    assert 2500 <= row["others"]["bytes_per_s"] <= 3100
+    assert row["radio"]["bytes_around_a_coarse_block"] == 23

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +21,8 @@ from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.carriers import TRANSPORTS, RadioCarrier, carrier
 from semhier_ros.link.clock import ManualClock
-from semhier_ros.link.emulate.radio import RADIOS, Air, RadioEmulator, RadioHop, RadioProfile, parse_radio
-from semhier_ros.link.radio.framing import added_bytes, cobs, framing, from_cobs
+from semhier_ros.link.emulate.radio import RADIOS, Air, RadioEmulator, RadioHop, RadioProfile, parse_hop, parse_radio
+from semhier_ros.link.radio.framing import Messages, added_bytes, cobs, framing, from_cobs
 from semhier_ros.link.radio.ports import SerialOptions, SerialPort, UdpOptions, UdpPort
 from semhier_ros.link.schedule.policy import default_policies
 
@@ -444,7 +445,7 @@ def test_virtual_and_emulated_air_take_the_same_bytes_for_a_frame(name):
         assert emulator.counters(0)["bytes"] == air.counters(0)["bytes"]
 
 
-@pytest.mark.parametrize("radio", sorted(RADIOS))
+@pytest.mark.parametrize("radio", sorted(name for name in RADIOS if RADIOS[name].transport == "serial"))
 def test_what_a_sender_is_charged_is_what_the_air_takes(radio):
     """The wire model of a radio's carrier, against frames of coarse blocks on its air in virtual time."""
     clock = ManualClock()
@@ -466,3 +467,59 @@ def test_what_a_sender_is_charged_is_what_the_air_takes(radio):
         sender.advance()
     charged = sender.status().wire_bytes
     assert charged == hop.air.counters(0)["bytes"] == sender.counters["sent_bytes"] > 0
+
+
+MESSAGE = bytes((0xFD, 3, 0, 0, 7, 1, 1, 0, 0, 0)) + b"abc" + b"cc"
+SIGNED = bytes((0xFD, 2, 1, 0, 8, 1, 1, 0, 0, 0)) + b"ab" + b"cc" + bytes(13)
+OLD = bytes((0xFE, 4, 0, 9, 1, 0)) + b"abcd" + b"cc"
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 100])
+def test_messages_of_a_shared_line_stay_whole(step):
+    stream, line, found = b"noise" + MESSAGE + SIGNED + b"?" + OLD + MESSAGE[:9], Messages(), []
+    for place in range(0, len(stream), step):
+        found += line.feed(stream[place : place + step])
+    assert found == [MESSAGE, SIGNED, OLD]
+    assert line.skipped == 6
+    assert line.wrap(OLD) == OLD
+
+
+@given(st.lists(st.binary(max_size=40), max_size=20))
+def test_whatever_comes_on_a_shared_line_little_of_it_is_kept(parts):
+    line = Messages()
+    for part in parts:
+        for message in line.feed(part):
+            assert message[0] in (0xFE, 0xFD)
+    assert len(line._kept) < 300
+
+
+def test_others_on_a_line_are_first_come_first_served_and_not_counted_as_ours():
+    air = Air(RADIOS["mavlink57600"])
+    air.send(0, MESSAGE, 0.0, other=True)
+    air.send(0, OLD, 0.0)
+    assert [frame for _, frame in air.arrivals(1.0)] == [MESSAGE, OLD]
+    assert [(one.other, one.size) for one in air.log] == [(True, len(MESSAGE)), (False, len(OLD))]
+    assert air.log[1].began == air.log[0].ended
+    assert air.counters(0) == {"frames": 1, "bytes": len(OLD), "arrived": 1}
+
+
+def test_a_shared_line_is_refused_where_nobody_else_can_speak():
+    assert parse_radio("mavlink57600,others2000B").others == 2000.0
+    with pytest.raises(ValueError, match="others2000B', expected loss5%"):
+        parse_radio("serial57600,others2000B")
+    with pytest.raises(ValueError, match="others: 9000, expected 0 to 5760"):
+        parse_radio("mavlink57600,others9000B")
+    with pytest.raises(ValueError, match="a line that others share is measured by"):
+        parse_hop("mavlink57600")
+
+
+def test_all_terminals_of_an_end_hear_what_comes_there():
+    with RadioEmulator(RADIOS["mavlink57600"]) as radio:
+        lines = [os.open(name, os.O_RDWR | os.O_NOCTTY) for name in (*radio.devices, *radio.other_devices)]
+        os.write(lines[2], MESSAGE)  # others, at our robot's end
+        came = [select.select([line], [], [], 5.0)[0] and os.read(line, 100) for line in (lines[1], lines[3])]
+        for line in lines:
+            os.close(line)
+    assert came == [MESSAGE, MESSAGE]
+    with RadioEmulator(RADIOS["serial9600"]) as radio:
+        assert radio.other_devices == ()

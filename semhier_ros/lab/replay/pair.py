@@ -22,7 +22,7 @@ START_SECONDS = 90.0
 def radio_plan(radio: RadioProfile, **changes: Any) -> dict[str, Any]:
     """What a plan says of an emulated radio, but for its devices; under a duty cycle no byte is sent twice."""
     repeats = {"repeats": 0} if radio.duty < 1.0 else {}
-    return {"transport": "serial", "settings": radio.settings(**changes), "budget": 0.0, **repeats}
+    return {"transport": radio.transport, "settings": radio.settings(**changes), "budget": 0.0, **repeats}
 
 
 class Pair:
@@ -91,7 +91,7 @@ class Pair:
             return
         for one in self.radio.log[self._logged :]:
             began, ended = one.began - self._began, one.ended - self._began
-            if one.end == 0:
+            if one.end == 0 and not one.other:
                 self.datagrams.append(["up", began, None if one.cause else ended, one.size, one.cause])
 
     def close(self) -> None:

@@ -34,6 +34,7 @@ from semhier_ros.codec.secrecy import SecrecyError
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.command import CommandError
 from semhier_ros.lab.options import check_range, finish
+from semhier_ros.lab.studies.tables import shown
 from semhier_ros.link.clock import ManualClock
 from semhier_ros.link.radio.framing import framing
 from semhier_ros.link.radio.mavlink import MavlinkOptions, Tunnel
@@ -229,7 +230,6 @@ def run(options: argparse.Namespace) -> int:
                 rows.append(attack(transport, proof, options.count, options.seed))
             except (LinkDependencyError, SecrecyError) as error:
                 left_out[f"{transport}, {proof}"] = str(error)
-    lines = ["transport | proof | frames | taken | crashes"]
-    lines += [f"{r['transport']} | {r['proof']} | {r['frames']} | {r['taken']} | {r['crashes']}" for r in rows]
-    finish({"rows": rows, "left_out": left_out}, options.json, "\n".join(lines))
+    result = {"rows": rows, "left_out": left_out}
+    finish(result, options.json, shown("frames", result))
     return int(any(row["crashes"] for row in rows))

@@ -43,10 +43,12 @@ from semhier_ros.lab.replay.pair import Pair, radio_plan
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store, digest
 from semhier_ros.lab.replay.task import BLOCKS, BUDGET_SHARE, add_costs
+from semhier_ros.lab.replay.traffic import Traffic
 from semhier_ros.lab.scoring.streaming import Matching
 from semhier_ros.lab.studies.tables import shown
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
-from semhier_ros.link.emulate.radio import RADIOS, RadioProfile, parse_radio
+from semhier_ros.link.emulate.radio import MAVLINK, RADIOS, RadioEmulator, RadioProfile, parse_radio
+from semhier_ros.link.radio.mavlink import TUNNEL_BYTES
 from semhier_ros.whole_file import write_whole
 
 ATTEMPTS = 3
@@ -61,6 +63,7 @@ RADIO_ROWS = {
     "serial9600,10fps,before": (20.0, 10.0, 32, True),
     "acoustic": (40.0, 1.0, 16, False),
     "lora": (150.0, 1 / 30, 16, False),
+    "mavlink57600": (20.0, 10.0, 32, False),
 }
 """Of an emulated radio: length of a run (s), frames a second, bits of a check, whether encoding takes no time."""
 
@@ -254,6 +257,9 @@ class Bench:
             make_clip(self.video, row.frames_per_second, max(length, 3.0 / row.frames_per_second), clip)
         link = replace(parse_link(row.link), seed=number + 1)
         plans = {codec: self.plan(row, codec, clip) for codec in codecs}
+        others = row.radio is not None and row.radio.others > 0.0
+        alone = self._alone(row) if others else {}
+        traffics: list[Traffic] = []
         with ExitStack() as stack, Supervisor(self.folder) as children:
             pairs = []
             for codec, plan in plans.items():
@@ -263,9 +269,17 @@ class Bench:
                 pairs[-1].start()
             for pair in pairs:
                 pair.ready()
+            if row.radio is not None and others:
+                for pair in pairs:
+                    assert pair.radio is not None
+                    devices, rate = pair.radio.other_devices, row.radio.others
+                    traffics.append(Traffic(children, self.folder, f"{pair.name}-others", devices, rate, row.seconds))
+                    traffics[-1].start()
+            for traffic in traffics:
+                traffic.go()
             for pair in pairs:
                 pair.go()
-            began, senders = time.monotonic(), [pair.sender for pair in pairs]
+            began, senders = time.monotonic(), [pair.sender for pair in pairs] + [one.pilot for one in traffics]
 
             def sent() -> bool:
                 tell((time.monotonic() - began) / (row.seconds + 6.0))
@@ -274,12 +288,32 @@ class Bench:
             children.wait_until(sent, row.seconds + 30.0, self.title(row, codecs, number), finished=senders)
             for pair in pairs:
                 pair.end()
+            for traffic in traffics:
+                traffic.end()
         for codec, pair in zip(codecs, pairs, strict=True):
             part = {**dict(zip(_KEY, self.key(row, codec), strict=True)), "run": number}
             part |= Figures(self.reader, row, pair, link).all()
+            if traffics:
+                traffic = traffics[pairs.index(pair)]
+                part["others"] = delays_of(traffic.delays(), alone, traffic.offered, row.seconds)
             self.known.append(part)
             with self.parts.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(part) + "\n")
+
+    def _alone(self, row: Row) -> dict[int, float]:
+        """What the messages of others take over the row's line without us. Raises ChildError."""
+        assert row.radio is not None
+        with RadioEmulator(row.radio) as radio, Supervisor(self.folder) as children:
+            traffic = Traffic(children, self.folder, "alone", radio.other_devices, row.radio.others, row.seconds)
+            traffic.start()
+            traffic.go()
+            finished = (traffic.pilot,)
+            children.wait_until(
+                lambda: not children.running(traffic.pilot), row.seconds + 30.0, "others alone", finished
+            )
+            time.sleep(0.5)
+            traffic.end()
+        return traffic.delays()
 
     def plan(self, row: Row, codec: str, clip: Path) -> dict[str, Any]:
         """What the processes of a codec are to do; a baseline's setting is searched for once and kept."""
@@ -439,14 +473,14 @@ class Figures:
         seconds = max(radio.elapsed, 1.0)
         rate, profile = radio.profile.bytes_per_second, radio.profile
         proof = 4 if self.keyed else self.row.check // 8
-        framing = 0 if profile.framing == "kiss" else 2
+        framing = TUNNEL_BYTES if profile.framing == MAVLINK else 0 if profile.framing == "kiss" else 2
         return {
             "sender": ends[0],
             "receiver": ends[1],
             "sender_air_share": round(ends[0].get("bytes", 0) / rate / seconds, 4),
             "receiver_air_share": round(ends[1].get("bytes", 0) / rate / seconds, 4),
             "bytes_around_a_coarse_block": 2 + proof + self.keyed + framing,
-            "largest_frame": max((one.size for one in radio.log), default=0),
+            "largest_frame": max((one.size for one in radio.log if not one.other), default=0),
         }
 
     def _place(self, name: str) -> int:
@@ -477,6 +511,21 @@ class Figures:
             return {"first_s": None, "oldest_s": None}
         first = min(item.ready for item in later) + self.detector - end
         return {"first_s": round(first, 3), "oldest_s": round(max(map(self._ms, later)) / 1e3, 3)}
+
+
+def delays_of(
+    beside: dict[int, float], alone: dict[int, float], offered: tuple[int, int], seconds: float
+) -> dict[str, Any]:
+    """What others' messages took beside us and alone (s by number), and by how much each was later than alone."""
+    later = [1e3 * (beside[number] - alone[number]) for number in beside.keys() & alone.keys()]
+    return {
+        "bytes_per_s": round(offered[1] / seconds),
+        "arrived_share": round(len(beside) / max(1, offered[0]), 4),
+        "alone_ms": quantiles([1e3 * delay for delay in alone.values()]),
+        "beside_us_ms": quantiles([1e3 * delay for delay in beside.values()]),
+        "later_ms": quantiles(later),
+        "later_by_30_ms_share": round(sum(one > 30.0 for one in later) / max(1, len(later)), 4),
+    }
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float | None]:

@@ -450,6 +450,16 @@ def pictures(result: Result) -> list[Table]:
     return [Table("scenes", f"Pictures of {result['scenes']} scenes", head, rows)]
 
 
+def frames(result: Result) -> list[Table]:
+    """What a receiver of compact frames took of damaged and forged ones."""
+    head = ("transport", "proof", "wrong frames", "taken", "crashes")
+    rows: list[list[Cell]] = [
+        [row[name] for name in ("transport", "proof", "frames", "taken", "crashes")] for row in result["rows"]
+    ]
+    note = "A check of 16 bits lets one of 65,536 frames of noise through; no check keeps a forger out, a key does."
+    return [Table("taken", "Damaged and forged frames", head, rows, note)]
+
+
 TABLES: dict[str, Callable[[Any], list[Table]]] = {
     "classification": classification,
     "deltas": deltas,
@@ -462,6 +472,7 @@ TABLES: dict[str, Callable[[Any], list[Table]]] = {
     "scheduler": scheduler,
     "speed": speed,
     "fleet": fleet,
+    "frames": frames,
     "steadiness": steadiness,
     "transfer": transfer,
 }

@@ -3,7 +3,8 @@
 `Air` is what lies between them, in the caller's time. `RadioHop` lets both ends of a link talk over it in virtual time;
 `RadioEmulator` puts it between two pseudo-terminals: whatever opens them as serial ports talks over the air, bytes pass
 at the air's rate, whole frames at a time (as COBS or KISS parts them, like the packet modem that stands there), seeded
-losses take whole frames, and on a half-duplex air what both ends send at once is lost for both.
+losses take whole frames, and on a half-duplex air what both ends send at once is lost for both. On a line that carries
+MAVLink each end has a second terminal, of whoever else speaks there: messages leave first come, first served.
 """
 
 from __future__ import annotations
@@ -25,12 +26,20 @@ from typing import Any, NamedTuple
 
 from semhier_ros.link.clock import Clock
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
-from semhier_ros.link.radio.framing import MAX_FRAME_BYTES, framing
+from semhier_ros.link.radio.framing import MAX_FRAME_BYTES, Framing, Messages, framing
 from semhier_ros.link.radio.receiving import RadioReceiving
 from semhier_ros.link.radio.sending import TICK_SECONDS, RadioSending
 
+MAVLINK = "mavlink"
+"""The framing of a line on which MAVLink's own messages are the frames."""
+MAVLINK_SHARE = 1200.0
+"""Bytes a second that our end of such a line may take."""
 LARGEST_FRAME = 240
 """What ends send at most in a frame of a radio that takes more: with COBS it still adds 2 bytes."""
+
+
+def _framing_of(name: str) -> Framing:
+    return Messages() if name == MAVLINK else framing(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +47,9 @@ class RadioProfile:
     """An air. `bytes_per_second`: what it carries. `frame_bytes`: the largest frame, larger ones are dropped. `loss`:
     share of frames lost. `turnaround`: seconds a modem takes to send after it received, and that a frame takes to reach
     the other side's computer; above 0 the air is half duplex. `framing`: cobs (its bytes are on the air) or kiss (they
-    are not). `duty`: what is told, not enforced, of one end's share. `extra`: what a frame takes besides (bytes:
-    headers below, a preamble). `seed`: of the losses."""
+    are not); mavlink: messages, and others speak on the line too. `duty`: what is told, not enforced, of one end's
+    share. `extra`: what a frame takes besides (bytes: headers below, a preamble). `seed`: of the losses. `others`:
+    bytes a second of others' messages that a measurement puts on a line of mavlink."""
 
     bytes_per_second: float
     frame_bytes: int = MAX_FRAME_BYTES
@@ -49,6 +59,7 @@ class RadioProfile:
     duty: float = 1.0
     seed: int = 0
     extra: int = 0
+    others: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -57,13 +68,22 @@ class RadioProfile:
             ("loss", self.loss, 0.0, 1.0),
             ("turnaround", self.turnaround, 0.0, 10.0),
             ("duty", self.duty, 0.0001, 1.0),
+            ("others", self.others, 0.0, self.bytes_per_second),
         ):
             if not low <= value <= high:
                 raise ValueError(f"{name}: {value:g}, expected {low:g} to {high:g}")
-        framing(self.framing)
+        _framing_of(self.framing)
+
+    @property
+    def transport(self) -> str:
+        """What both ends speak over it."""
+        return MAVLINK if self.framing == MAVLINK else "serial"
 
     def settings(self, **changes: Any) -> dict[str, Any]:
-        """What both ends of a `serial` carrier over this radio are set to (`link.carriers.carrier`), but the device."""
+        """What both ends of a carrier over this radio are set to (`link.carriers.carrier`, by `transport`), but the
+        device."""
+        if self.framing == MAVLINK:
+            return {"share": MAVLINK_SHARE, **changes}
         return {
             "framing": self.framing,
             "frame_bytes": min(self.frame_bytes, LARGEST_FRAME),
@@ -80,9 +100,10 @@ RADIOS = {
     "acoustic": RadioProfile(150.0, 32, loss=0.05, turnaround=0.100, framing="kiss"),
     "lora": RadioProfile(125.0, 220, turnaround=0.050, framing="kiss", duty=0.01),
     "serial57600": RadioProfile(5760.0, 255),
+    "mavlink57600": RadioProfile(5760.0, 280, framing=MAVLINK, others=3000.0),
 }
 """Radios by name: a 9,600 baud telemetry radio, a 1.2 kbit/s modem of 32-byte frames, a LoRa-class packet modem at 1
-kbit/s, a full-duplex line of 57,600 baud."""
+kbit/s, a full-duplex line of 57,600 baud, and such a line that an autopilot's 3 kB/s of MAVLink share."""
 
 
 def parse_radio(text: str) -> RadioProfile:
@@ -93,10 +114,11 @@ def parse_radio(text: str) -> RadioProfile:
         raise ValueError(f"radio: {name!r}, expected one of {', '.join(RADIOS)}")
     profile = RADIOS[name]
     for change in changes:
-        found = re.fullmatch(r"(loss|turnaround|frame|seed|rate)(\d+(?:\.\d+)?)(%|ms|bit)?", change)
-        units = {"loss": "%", "turnaround": "ms", "frame": None, "seed": None, "rate": "bit"}
-        if found is None or found[3] != units[found[1]]:
-            raise ValueError(f"radio: {change!r}, expected loss5%, turnaround50ms, frame64, rate1200bit or seed3")
+        found = re.fullmatch(r"(loss|turnaround|frame|seed|rate|others)(\d+(?:\.\d+)?)(%|ms|bit|B)?", change)
+        units = {"loss": "%", "turnaround": "ms", "frame": None, "seed": None, "rate": "bit", "others": "B"}
+        if found is None or found[3] != units[found[1]] or (found[1] == "others" and profile.framing != MAVLINK):
+            more = ", others2000B" if profile.framing == MAVLINK else ""
+            raise ValueError(f"radio: {change!r}, expected loss5%, turnaround50ms, frame64, rate1200bit{more} or seed3")
         value = float(found[2])
         profile = {
             "loss": lambda p, v: replace(p, loss=v / 100),
@@ -104,6 +126,7 @@ def parse_radio(text: str) -> RadioProfile:
             "frame": lambda p, v: replace(p, frame_bytes=int(v)),
             "seed": lambda p, v: replace(p, seed=int(v)),
             "rate": lambda p, v: replace(p, bytes_per_second=v / 8),
+            "others": lambda p, v: replace(p, others=v),
         }[found[1]](profile, value)
     return profile
 
@@ -117,23 +140,26 @@ class RadioLink(LinkProfile):
 
 def parse_hop(text: str) -> LinkProfile:
     """A link as `parse_link` reads it, or a `RadioLink` where `text` names a radio. Raises ValueError naming the
-    part."""
+    part; a line that others share has no form here."""
     if text.split(",")[0] not in RADIOS:
         return parse_link(text)
     radio = parse_radio(text)
+    if radio.framing == MAVLINK:
+        raise ValueError(f"{text}: a line that others share is measured by `semhier measure link --link {text}`")
     rate = 8 * radio.bytes_per_second
     return RadioLink(rate, radio.turnaround, loss=radio.loss, seed=radio.seed, radio=radio)
 
 
 class Heard(NamedTuple):
     """A frame that was on the air: `end` 0 or 1 sent it, `began` and `ended` (s since the start), `size` on the air
-    (bytes), `cause` why it did not arrive ("" when it did)."""
+    (bytes), `cause` why it did not arrive ("" when it did), `other` whether somebody else's."""
 
     end: int
     began: float
     ended: float
     size: int
     cause: str
+    other: bool = False
 
 
 class Air:
@@ -145,23 +171,23 @@ class Air:
         self._random = random.Random(profile.seed)
         self._counts: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
         self._free, self._heard = [0.0, 0.0], [-1e9, -1e9]
-        self._wrap = framing(profile.framing).wrap if profile.framing != "kiss" else None
-        self._waiting: list[tuple[float, int, int, bytes, float]] = []
+        self._wrap = _framing_of(profile.framing).wrap if profile.framing != "kiss" else None
+        self._waiting: list[tuple[float, int, int, bytes, float, bool]] = []
         self._order = 0
         self.log: list[Heard] = []
         self.on_air = True
 
     def counters(self, end: int) -> dict[str, int]:
-        """What an end sent."""
+        """What an end sent; not what others sent there."""
         return dict(self._counts[end])
 
     def size(self, frame: bytes) -> int:
         """What a frame takes on the air (bytes)."""
         return self.profile.extra + len(frame if self._wrap is None else self._wrap(frame))
 
-    def send(self, end: int, frame: bytes, now: float) -> None:
-        """A frame leaves an end's modem once what it sends already is through."""
-        profile, counts = self.profile, self._counts[end]
+    def send(self, end: int, frame: bytes, now: float, other: bool = False) -> None:
+        """A frame leaves an end's modem once what it sends already is through. other: it is somebody else's."""
+        profile, counts = self.profile, Counter[str]() if other else self._counts[end]
         if len(frame) > profile.frame_bytes:
             counts["oversize"] += 1
             return
@@ -169,7 +195,7 @@ class Air:
         began = max(now, self._free[end], self._heard[end] + profile.turnaround)
         self._free[end] = ended = began + size / profile.bytes_per_second
         self._order += 1
-        heapq.heappush(self._waiting, (ended, self._order, end, frame, began))
+        heapq.heappush(self._waiting, (ended, self._order, end, frame, began, other))
         counts["frames"] += 1
         counts["bytes"] += size
 
@@ -182,11 +208,12 @@ class Air:
         """(the end that hears it, frame) of what arrived by `now`."""
         found = []
         while self._waiting and self._waiting[0][0] <= now:
-            ended, _, end, frame, began = heapq.heappop(self._waiting)
+            ended, _, end, frame, began, other = heapq.heappop(self._waiting)
             cause = self._fate(end, began, ended)
-            self.log.append(Heard(end, began, ended, self.size(frame), cause))
+            self.log.append(Heard(end, began, ended, self.size(frame), cause, other))
             self._heard[1 - end] = ended
-            self._counts[end][cause or "arrived"] += 1
+            if not other:
+                self._counts[end][cause or "arrived"] += 1
             if not cause:
                 found.append((1 - end, frame))
         return found
@@ -301,13 +328,14 @@ class _End:
 
 class RadioEmulator:
     """The air for real, running in a thread between `start` and `stop`, or as a context manager. `devices`: of the two
-    ends."""
+    ends; `other_devices`: of whoever else speaks at each, on a line that carries MAVLink. What arrives at an end comes
+    out of all its terminals."""
 
     def __init__(self, profile: RadioProfile) -> None:
         self.profile, self.air = profile, Air(profile)
-        self._ends = (_End(), _End())
-        self._framings = (framing(profile.framing), framing(profile.framing))
-        self._back = framing(profile.framing)
+        self._ends = [_End() for _ in range(4 if profile.framing == MAVLINK else 2)]  # 0 and 1, then others at 0 and 1
+        self._framings = [_framing_of(profile.framing) for _ in self._ends]
+        self._back = _framing_of(profile.framing)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._started = time.monotonic()
@@ -316,6 +344,11 @@ class RadioEmulator:
     def devices(self) -> tuple[str, str]:
         """The terminals of the two ends."""
         return self._ends[0].device, self._ends[1].device
+
+    @property
+    def other_devices(self) -> tuple[str, ...]:
+        """The terminals of others at the two ends; none but on a line that carries MAVLink."""
+        return tuple(end.device for end in self._ends[2:])
 
     @property
     def log(self) -> list[Heard]:
@@ -376,8 +409,10 @@ class RadioEmulator:
             for descriptor in select.select(list(masters), [], [], min(max(wait, 0.0), 0.05))[0]:
                 with contextlib.suppress(BlockingIOError, OSError):
                     data = os.read(descriptor, 65_536)
-                    for frame in self._framings[masters[descriptor]].feed(data):
-                        self.air.send(masters[descriptor], frame, self.elapsed)
-            for place, frame in self.air.arrivals(self.elapsed):
-                with contextlib.suppress(OSError):
-                    os.write(self._ends[place].master, self._back.wrap(frame))
+                    place = masters[descriptor]
+                    for frame in self._framings[place].feed(data):
+                        self.air.send(place % 2, frame, self.elapsed, place > 1)
+            for side, frame in self.air.arrivals(self.elapsed):
+                for end in self._ends[side::2]:
+                    with contextlib.suppress(OSError):
+                        os.write(end.master, self._back.wrap(frame))

@@ -113,6 +113,42 @@ class _Stream:
         return found
 
 
+_MAVLINK = {0xFE: (6, 0), 0xFD: (10, 13)}
+"""First byte of a message of MAVLink 1 and 2: bytes of its header, of a signature where its third byte asks for one."""
+_CHECK = 2
+
+
+class Messages:
+    """A `Framing` of whole MAVLink messages as a router passes them on: it reads their lengths and nothing else."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+        self.skipped = 0
+
+    def wrap(self, frame: bytes) -> bytes:
+        """`frame`, which is a message."""
+        return frame
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The messages that `data` completes; bytes between messages are skipped."""
+        self._kept += data
+        found: list[bytes] = []
+        while self._kept:
+            if self._kept[0] not in _MAVLINK:
+                del self._kept[0]
+                self.skipped += 1
+                continue
+            header, signature = _MAVLINK[self._kept[0]]
+            if len(self._kept) < header:
+                break
+            size = header + self._kept[1] + _CHECK + (signature if self._kept[2] & 1 else 0)
+            if len(self._kept) < size:
+                break
+            found.append(bytes(self._kept[:size]))
+            del self._kept[:size]
+        return found
+
+
 def framing(name: str) -> Framing:
     """The framing `cobs` or `kiss`. Raises ValueError for another name."""
     if name == "cobs":
