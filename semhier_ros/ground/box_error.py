@@ -97,8 +97,11 @@ class BoxError:
         """
         return boxes[:, None] + self.changes(boxes, prefix, forecast).transpose(0, 2, 1)
 
-    def changes(self, boxes: Floats, prefix: int, forecast: Floats | None = None) -> Floats:
-        """By how much the true boxes may differ from `boxes`: n,4,SAMPLES. Arguments as those of `samples`."""
+    def changes(self, boxes: Floats, prefix: int, forecast: Floats | None = None, *, told: bool = False) -> Floats:
+        """By how much the true boxes may differ from `boxes`: n,4,SAMPLES. Arguments as those of `samples`.
+
+        told: one sample more comes first, that of no difference.
+        """
         width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
 
         def spread(pair: tuple[float, float], extent: Floats) -> Floats:
@@ -116,9 +119,12 @@ class BoxError:
         if forecast is not None:
             for side in range(4):
                 shares[:, side, FORECAST.start + side] = forecast[:, side]
-        found = shares @ gaussian().T[: FORECAST.stop]
+        drawn = (told_and_drawn() if told else gaussian()).T[: FORECAST.stop]
+        found = (shares.reshape(-1, FORECAST.stop) @ drawn).reshape(len(boxes), 4, -1)
         if not self.read and (self.size_step or self.offset_step):
             cell = uniform().T[QUANTISER]
+            if told:
+                cell = np.concatenate([np.zeros((len(cell), 1)), cell], axis=1)
             x0, y0, x1, y1 = boxes.T[..., None]
             sides = (*self._in_cell(x0, x1, cell[0], cell[1]), *self._in_cell(y0, y1, cell[2], cell[3]))
             found += np.stack([sides[n] for n in (0, 2, 1, 3)], axis=1) - boxes[..., None]
@@ -152,6 +158,14 @@ def gaussian() -> Floats:
     """The same points as numbers of a normal distribution with mean 0; each dimension has a standard deviation of 1."""
     drawn = _normal(uniform() + 0.5)
     drawn = drawn / drawn.std(axis=0)
+    drawn.flags.writeable = False
+    return drawn
+
+
+@lru_cache(maxsize=1)
+def told_and_drawn() -> Floats:
+    """A point in the middle of everything, then those of `gaussian`."""
+    drawn = np.concatenate([np.zeros((1, DIMENSIONS)), gaussian()])
     drawn.flags.writeable = False
     return drawn
 

@@ -15,13 +15,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.reading import Detection
-from semhier_ros.ground.box_error import ASIDE, CAMERA_HEIGHT, DEPTH, KIND, NEARNESS, TILT, BoxError, gaussian, uniform
+from semhier_ros.ground.box_error import (
+    ASIDE,
+    CAMERA_HEIGHT,
+    DEPTH,
+    KIND,
+    NEARNESS,
+    TILT,
+    BoxError,
+    gaussian,
+    told_and_drawn,
+    uniform,
+)
 from semhier_ros.ground.lens import Flags, Floats, GroundError, Lens
 from semhier_ros.ground.mount import Mount
 from semhier_ros.ground.sizes import Size, SizeTable
@@ -45,6 +57,7 @@ NONE = (np.zeros(1), np.zeros(1))
 Rows = NDArray[np.intp] | slice
 Rays = tuple[Floats, Floats, Floats] | Floats
 METHODS = ("ground", "size", "edge", "depth")
+EXACT, USUAL = BoxError(), SizeTable()
 GROUND, SIZE, EDGE = 0, 1, 2
 
 
@@ -148,11 +161,11 @@ def locate(
     if not len(rows):
         return []
     kept = [detections[row] for row in rows]
-    table = sizes or SizeTable()
+    table = sizes or USUAL
     boxes = np.array([item.box for item in kept], np.float64)
     frame = _Frame(boxes, lens, mount, [table.find(item.names) for item in kept], max_range)
     grown = None if forecast_sigma is None else np.asarray(forecast_sigma, np.float64)[rows]
-    frame.place((error or BoxError()).changes(boxes, prefix, grown))
+    frame.place((error or EXACT).changes(boxes, prefix, grown, told=True))
     speeds = None
     if rates is not None:
         sigma = np.zeros_like(boxes) if rate_sigma is None else np.asarray(rate_sigma, np.float64)[rows]
@@ -168,10 +181,9 @@ def _usable(detections: Sequence[Detection], lens: Lens, *arrays: Floats | None)
     if not detections:
         return np.zeros(0, np.intp)
     boxes = np.array([item.box for item in detections], np.float64)
-    good = np.isfinite(boxes).all(axis=1)
-    boxes = np.where(good[:, None], boxes, 0.0)
+    good = (np.abs(boxes) <= 4 * max(lens.width, lens.height)).all(axis=1)  # no NaN is
+    boxes[~good] = 0.0
     good &= (boxes[:, 2:] - boxes[:, :2] > 1e-3).all(axis=1)
-    good &= (np.abs(boxes) <= 4 * max(lens.width, lens.height)).all(axis=1)
     for array in arrays:
         if array is not None:
             good &= (np.abs(np.nan_to_num(np.asarray(array, np.float64), nan=np.inf)) < 1e5).all(axis=1)
@@ -179,12 +191,51 @@ def _usable(detections: Sequence[Detection], lens: Lens, *arrays: Floats | None)
 
 
 class _Chance(NamedTuple):
-    """What else may be otherwise than told, S samples: pitch and roll S,2; the camera's height S; how large the object
+    """What else may be otherwise than told, S samples: pitch and roll 2,S; the camera's height S; how large the object
     is for its kind, in standard deviations, S."""
 
     tilt: Floats
     height: Floats
     kind: Floats
+
+
+@lru_cache(maxsize=256)
+def _chances(tilt_sigma: float, height: float, height_sigma: float) -> _Chance:
+    """What was told, then samples around it."""
+    drawn = told_and_drawn().T
+    tall = np.maximum(height + drawn[CAMERA_HEIGHT] * height_sigma, 1e-3)
+    tall[0] = height
+    return _Chance(drawn[TILT] * tilt_sigma, tall, drawn[KIND].copy())
+
+
+class _Kinds(NamedTuple):
+    """What is usual of each object n, or of each kind: length, width, height and their spread; and for TURNS turns
+    about the vertical, each a row n,TURNS: how wide it seems, how deep it is, and how far off its line of sight the
+    nearest corner is, squared."""
+
+    length: Floats
+    width: Floats
+    height: Floats
+    spread: Floats
+    broad: Floats
+    deep: Floats
+    slant: Floats
+
+    def of(self, rows: NDArray[np.intp]) -> _Kinds:
+        """Those of the objects whose kinds stand at `rows`."""
+        return _Kinds(*(one[rows] for one in self))
+
+
+@lru_cache(maxsize=256)
+def _kinds(sizes: tuple[Size, ...]) -> _Kinds:
+    """The kinds of such sizes."""
+    table = np.array([(size.length, size.width, size.height, size.spread) for size in sizes])
+    length, width, height, spread = table.T
+    turn = np.linspace(0, math.pi / 2, TURNS)
+    c, s = np.cos(turn), np.sin(turn)
+    broad, deep = np.outer(length, s) + np.outer(width, c), np.outer(length, c) + np.outer(width, s)
+    slant = ((np.outer(length, c) - np.outer(width, s)) * broad / 4) ** 2
+    return _Kinds(length, width, height, spread, broad, deep, slant)
 
 
 class _Distances(NamedTuple):
@@ -203,106 +254,116 @@ class _Frame:
     def __init__(self, boxes: Floats, lens: Lens, mount: Mount, kinds: Sequence[Size], max_range: float) -> None:
         self.boxes, self.lens, self.mount, self.max_range = boxes, lens, mount, max_range
         self.far = 4 * max_range
-        self.kinds = np.array([(kind.length, kind.width, kind.height, kind.spread) for kind in kinds])
+        places = {kind: row for row, kind in enumerate(dict.fromkeys(kinds))}
+        self.kinds = _kinds(tuple(places)).of(np.array([places[kind] for kind in kinds]))
         self.forward = mount.forward
         across, down = max(2.0, CUT * lens.width), max(2.0, CUT * lens.height)
-        self.cut: Flags = np.stack(
-            [
-                boxes[:, 0] <= across,
-                boxes[:, 1] <= down,
-                boxes[:, 2] >= lens.width - across,
-                boxes[:, 3] >= lens.height - down,
-            ],
-            axis=1,
-        )
+        self.cut: Flags = np.empty(boxes.shape, bool)
+        self.cut[:, :2] = boxes[:, :2] <= (across, down)
+        self.cut[:, 2:] = boxes[:, 2:] >= (lens.width - across, lens.height - down)
+        self.upright: Flags = ~(self.cut[:, 1] | self.cut[:, 3])
         self._aim()
+        self.whole: Flags = self.upright & self.seen[:, 0] & self.seen[:, 1]
 
     def _aim(self) -> None:
-        """Rays through foot, top, left and right of each box, and how they turn with the pixel: a lens is smooth, so
-        that samples need no ray of their own."""
+        """Rays through foot, top, left and right of each box, and how they turn with the pixel and with the tilt: a
+        lens is smooth, so that samples need no ray of their own."""
         x0, y0, x1, y1 = (self.boxes - 0.5).T  # from the picture's corner to the middle of its first pixel
         middle, waist = (x0 + x1) / 2, (y0 + y1) / 2
         points = np.array([[middle, y1], [middle, y0], [x0, waist], [x1, waist]]).transpose(0, 2, 1)
         bundles, known = self.lens.bundles(points.reshape(-1, 2))
-        turned = bundles @ self.mount.rotation.T
+        turned = (bundles.reshape(-1, 3) @ self.mount.rotation.T).reshape(4, len(self.boxes), 3, 3)
         self.seen: Flags = known.reshape(4, -1).T
-        self.bundle = turned.reshape(4, len(self.boxes), 3, 3)
-        """By side and box: the ray, its change to the right and downwards, each x, y, z."""
-        self.ray = self.bundle[:, :, 0].transpose(1, 0, 2)
+        self.ray = turned[:, :, 0]
+        """By side and box: x, y, z."""
+        a, b = self.forward[:2].tolist()
+        tilt = np.array([[[0, 0, -a], [0, 0, -b], [a, b, 0]], [[0, 0, -b], [0, 0, a], [b, -a, 0]]])
+        self.slopes = np.empty((4, len(self.boxes), 3, 4))
+        """By side and box: how x, y, z of its ray change with a pixel to the right, one downwards, pitch and roll."""
+        self.slopes[..., :2] = turned[:, :, 1:].transpose(0, 1, 3, 2)
+        self.slopes[..., 2:] = (self.ray @ tilt.transpose(1, 0, 2).reshape(3, 6)).reshape(4, -1, 2, 3).swapaxes(2, 3)
 
-    def _sides(self, sides: slice, rows: Rows, moved: Floats, tilt: Floats) -> Rays:
-        """Directions (x, y, z, each k,n,S) of the rays of `sides` (foot, top, left, right) of the boxes `rows`, moved
-        by pixels k,n,2,S (to the right, downwards) and tilted by S,2."""
-        bundle = self.bundle[sides, rows]
-        found = bundle[:, :, 1:].transpose(0, 1, 3, 2) @ moved + bundle[:, :, 0, :, None]
-        x, y, z = found[:, :, 0], found[:, :, 1], found[:, :, 2]
-        if not tilt.any():
-            return x, y, z
-        a, b = self.forward[:2]
-        turn_x, turn_y = a * tilt[:, 1] - b * tilt[:, 0], b * tilt[:, 1] + a * tilt[:, 0]
-        return x + turn_y * z, y - turn_x * z, z + turn_x * y - turn_y * x
+    def _sides(self, sides: slice, rows: Rows, moved: Floats) -> Rays:
+        """Directions (x, y, z, each k,n,S) of the rays of `sides` (foot, top, left, right) of the boxes `rows`, for
+        `moved` k,n,4,S: pixels to the right and downwards, pitch and roll."""
+        found = self.slopes[sides, rows] @ moved
+        found += self.ray[sides, rows, :, None]
+        return found[:, :, 0], found[:, :, 1], found[:, :, 2]
 
     def _distances(self, change: Floats, chance: _Chance) -> _Distances:
         """For boxes moved by `change` n,4,S: how far they are, in which direction, and how tall for each metre."""
-        moved = np.empty((2, len(change), 2, change.shape[2]))
-        moved[:, :, 0] = (change[:, 0] + change[:, 2]) / 2
+        moved = np.empty((2, len(change), 4, change.shape[2]))
+        moved[:, :, 0] = change[:, 0] + change[:, 2]
+        moved[:, :, 0] *= 0.5
         moved[0, :, 1], moved[1, :, 1] = change[:, 3], change[:, 1]
-        x, y, z = self._sides(slice(0, 2), slice(None), moved, chance.tilt)
+        moved[:, :, 2:] = chance.tilt
+        x, y, z = self._sides(slice(0, 2), slice(None), moved)
         levels = _level((x, y, z))
-        level = levels[0]
         slopes = z / levels
-        length, width, height, spread = self.kinds.T[..., None]
         between = slopes[1] - slopes[0]
+        height, spread = self.kinds.height[:, None], self.kinds.spread[:, None]
         by_size = _ratio(height * np.exp(spread * chance.kind), between, self.far)
-        rows = np.flatnonzero(self.cut[:, 1] | self.cut[:, 3])
+        rows = np.flatnonzero(~self.upright)
         if len(rows):  # by width, of which we do not know the side
-            aside = np.zeros((2, len(rows), 2, change.shape[2]))
+            aside = np.zeros((2, len(rows), 4, change.shape[2]))
             aside[0, :, 0], aside[1, :, 0] = change[rows, 0], change[rows, 2]
-            side_x, side_y, side_z = self._sides(slice(2, 4), rows, aside, chance.tilt)
+            aside[:, :, 2:] = chance.tilt
+            side_x, side_y, side_z = self._sides(slice(2, 4), rows, aside)
             opening = _opening((side_x[0], side_y[0], side_z[0]), (side_x[1], side_y[1], side_z[1]))
-            mean = (width + length)[rows] / 2
-            turned = np.abs(length - width)[rows] / (2 * math.sqrt(3) * mean)
+            length, width = self.kinds.length[rows, None], self.kinds.width[rows, None]
+            mean = (width + length) / 2
+            turned = np.abs(length - width) / (2 * math.sqrt(3) * mean)
             broad = mean * np.exp(np.sqrt(spread[rows] ** 2 + turned * turned) * chance.kind)
             by_size[rows] = _ratio(broad, opening, self.far)
         on_ground = _ratio(chance.height, -slopes[0], self.far)
-        direction = np.stack([x[0], y[0]]) / level
-        if level.min() <= LEAST:
-            direction = np.where(level > LEAST, direction, np.array([1.0, 0.0])[:, None, None])
+        direction = np.empty((2, *levels.shape[1:]))
+        np.divide(x[0], levels[0], out=direction[0])
+        np.divide(y[0], levels[0], out=direction[1])
+        if levels[0].min() <= LEAST:
+            direction = np.where(levels[0] > LEAST, direction, np.array([1.0, 0.0])[:, None, None])
         return _Distances(on_ground, by_size, direction, between)
 
     def place(self, change: Floats) -> None:
-        """Chooses each object's method, and finds its middle and covariance; `change` n,4,S: how its box may differ."""
-        normal, flat = gaussian(), uniform()
-        height = np.maximum(self.mount.height + normal[:, CAMERA_HEIGHT] * self.mount.height_sigma, 1e-3)
-        self.chance = _Chance(normal[:, TILT] * self.mount.tilt_sigma, height, normal[:, KIND])
-        everything = _Chance(  # what was told comes first, then the samples
-            np.concatenate([np.zeros((1, 2)), self.chance.tilt]),
-            np.concatenate([[self.mount.height], height]),
-            np.concatenate([[0.0], self.chance.kind]),
-        )
-        found = self._distances(np.concatenate([np.zeros((len(change), 4, 1)), change], axis=2), everything)
-        share = np.clip(0.5 + flat[:, NEARNESS], 0.02, 1.0)
-        grounds, by_sizes, direction = found.ground[:, 1:], found.by_size[:, 1:], found.direction[:, :, 0].T
-        ground, by_size = found.ground[:, 0], found.by_size[:, 0]
-        self._choose(ground, by_size, grounds, by_sizes, share * grounds)
+        """Chooses each object's method, and finds its middle and covariance; `change` n,4,S: how its box may differ,
+        of which the first is not at all."""
+        drawn = told_and_drawn().T
+        self.chance = _chances(self.mount.tilt_sigma, self.mount.height, self.mount.height_sigma)
+        found = self._distances(change, self.chance)
+        self._choose(found)
         below = self.cut[:, 3]
         if below.any():
-            by_size[below] = np.minimum(by_size[below], ground[below])
-            by_sizes[below] = np.minimum(by_sizes[below], grounds[below])
+            found.by_size[below] = np.minimum(found.by_size[below], found.ground[below])
         self._agree(found)
-        self.near = np.choose(self.method, [ground, by_size, ground / 2])
-        nears = np.choose(self.method[:, None], [grounds, by_sizes, share * grounds])
-        self.direction = direction
+        nears = self._chosen(found)
+        self.near, self.direction = nears[:, 0], found.direction[:, :, 0].T
         self._measure()
-        self.middle = self._middles(self.near[:, None], found.direction[:, :, :1], *NONE)[:, :, 0].T
-        middles = self._middles(nears, found.direction[:, :, 1:], normal[:, DEPTH], normal[:, ASIDE])
-        away = middles - self.middle.T[..., None]
+        middles = self._middles(nears, found.direction, drawn[DEPTH], drawn[ASIDE])
+        self.middle = middles[:, :, 0].T
+        away = (middles[:, :, 1:] - middles[:, :, :1]).swapaxes(0, 1)
         covariance = _covariance(away, 1e-8)
-        xx, xy, yy = (covariance[:, i, j, None] for i, j in ((0, 0), (0, 1), (1, 1)))
-        squares = (yy * away[0] ** 2 - 2 * xy * away[0] * away[1] + xx * away[1] ** 2) / (xx * yy - xy * xy)
+        bent = np.linalg.inv(covariance) @ away
+        bent *= away
+        squares = bent.sum(axis=1)
         worst = round(0.95 * squares.shape[1]) - 1
-        scale = np.clip(np.partition(squares, worst, axis=1)[:, worst] / CHI2_95, 0.1, 4.0)
+        squares.partition(worst, axis=1)
+        scale = np.clip(squares[:, worst] / CHI2_95, 0.1, 4.0)
         self.covariance = covariance * scale[:, None, None]
+
+    def _chosen(self, found: _Distances) -> Floats:
+        """How far the near sides are, n,S, each by its object's method."""
+        nears = found.ground
+        for method, other in ((SIZE, found.by_size), (EDGE, None)):
+            rows = np.flatnonzero(self.method == method)
+            if len(rows):
+                nears = nears.copy() if nears is found.ground else nears
+                nears[rows] = found.ground[rows] * self._nearness() if other is None else other[rows]
+        return nears
+
+    @staticmethod
+    def _nearness() -> Floats:
+        """How much nearer than the picture's edge a foot is that lies below it: half as far, or any share."""
+        share = np.clip(0.5 + uniform()[:, NEARNESS], 0.02, 1.0)
+        return np.concatenate([[0.5], share])
 
     def _agree(self, found: _Distances) -> None:
         """Lets what its kind usually measures correct the foot's ray, in place, where foot and top are seen.
@@ -312,75 +373,74 @@ class _Frame:
         the ensemble's Kalman update (Evensen 1994) of log distances by the usual log height. A height that no doubt
         explains corrects nothing: a child, a name that is wrong.
         """
-        whole = ~(self.cut[:, 1] | self.cut[:, 3]) & self.seen[:, 0] & self.seen[:, 1]
-        rows = np.flatnonzero(whole & (self.method == GROUND))
+        rows = np.flatnonzero(self.whole & (self.method == GROUND) & (found.between.min(axis=1) > LEAST))
         if not len(rows):
             return
-        between = found.between[rows]
-        told = (between > LEAST).all(axis=1)
-        rows, between = rows[told], between[told]
-        usual, spread = self.kinds[rows, 2, None], self.kinds[rows, 3, None]
+        usual, spread = self.kinds.height[rows, None], self.kinds.spread[rows, None]
         distance = np.log(found.ground[rows])
-        tall = np.log(found.ground[rows] * between / usual)
-        near, high = distance[:, 1:] - distance[:, 1:].mean(axis=1, keepdims=True), tall[:, 1:]
-        high = high - high.mean(axis=1, keepdims=True)
-        samples = near.shape[1]
-        variance = (high * high).sum(axis=1, keepdims=True) / samples + spread * spread
-        gain = (near * high).sum(axis=1, keepdims=True) / samples / variance
-        gain = np.where(tall[:, :1] ** 2 <= EXPLAINED**2 * variance, gain, 0.0)
-        noise = np.concatenate([np.zeros(1), self.chance.kind])
-        found.ground[rows] = np.minimum(np.exp(distance - gain * (tall - spread * noise)), self.far)
+        tall = np.log(found.between[rows])
+        tall += distance - np.log(usual)
+        samples = tall.shape[1] - 1
+        even = np.full(samples, 1 / samples)
+        near = distance[:, 1:] - (distance[:, 1:] @ even)[:, None]
+        high = tall[:, 1:] - (tall[:, 1:] @ even)[:, None]
+        variance = _dots(high, high)[:, None] / samples + spread * spread
+        gain = _dots(near, high)[:, None] / samples / variance
+        gain[tall[:, :1] ** 2 > EXPLAINED**2 * variance] = 0.0
+        distance -= gain * (tall - spread * self.chance.kind)
+        found.ground[rows] = np.minimum(np.exp(distance), self.far)
 
-    def _choose(self, ground: Floats, by_size: Floats, grounds: Floats, by_sizes: Floats, edges: Floats) -> None:
+    def _choose(self, found: _Distances) -> None:
         """The surer method of each object, and whether it stands anywhere."""
         below, sides = self.cut[:, 3], self.cut[:, 0] | self.cut[:, 2]
+        ground, by_size = found.ground[:, 0], found.by_size[:, 0]
         has_foot = self.seen[:, 0] & (ground < self.far)
-        doubt = _uncertain(ground, grounds)
+        doubt = _uncertain(found.ground)
         sure = np.full((len(below), 3), np.inf)
         sure[:, GROUND] = np.where(has_foot & ~below, np.where(doubt <= UNSURE, 0.0, doubt), np.inf)
         rows = np.flatnonzero(sure[:, GROUND] > 0)  # of the others nothing else is asked
         if len(rows):
-            whole = ~(self.cut[rows, 1] | below[rows])
             has_size = self.seen[rows, :2].all(axis=1)
-            has_size = np.where(whole, has_size, ~sides[rows] & self.seen[rows, 2:].all(axis=1))
-            foot = _slope(self.ray[rows, 0])
-            lifts = self.chance.height + by_sizes[rows] * (foot[:, None] + self.chance.tilt[:, 0])
-            lift = self.mount.height + by_size[rows] * foot
-            stands = lift <= FLOATING * lifts.std(axis=1) + SLOPE * by_size[rows]
+            has_size = np.where(self.upright[rows], has_size, ~sides[rows] & self.seen[rows, 2:].all(axis=1))
+            lifts = _slope(self.ray[0, rows])[:, None] + self.chance.tilt[0]
+            lifts *= found.by_size[rows]
+            lifts += self.chance.height
+            lift = lifts[:, 0]
+            even = np.full(lifts.shape[1] - 1, 1 / (lifts.shape[1] - 1))
+            lifts = lifts[:, 1:] - (lifts[:, 1:] @ even)[:, None]
+            stands = lift <= FLOATING * np.sqrt(_dots(lifts, lifts) * even[0]) + SLOPE * by_size[rows]
             told = has_size & (by_size[rows] < self.far) & (stands | below[rows])
-            sure[rows, SIZE] = np.where(told, _uncertain(by_size[rows], by_sizes[rows]), np.inf)
+            sure[rows, SIZE] = np.where(told, _uncertain(found.by_size[rows]), np.inf)
         if below.any():
-            sure[:, EDGE] = np.where(has_foot & below, _uncertain(ground / 2, edges), np.inf)
+            rows = np.flatnonzero(has_foot & below)
+            sure[rows, EDGE] = _uncertain(found.ground[rows] * self._nearness())
         self.method = sure.argmin(axis=1)
         self.stands: Flags = np.isfinite(sure.min(axis=1))
 
     def _measure(self) -> None:
         """How wide, deep and tall each object is, as far as its box says."""
-        length, width, height, _ = self.kinds.T
+        length, width, height = self.kinds.length, self.kinds.width, self.kinds.height
         least, most = np.minimum(length, width), np.maximum(length, width)
-        opening = _opening(self.ray[:, 2].T, self.ray[:, 3].T)
+        opening = _opening(self.ray[2].T, self.ray[3].T)
         told = self.seen[:, 2] & self.seen[:, 3] & ~(self.cut[:, 0] | self.cut[:, 2])
         self.wide = np.clip(np.where(told, self.near * opening, width), 0.5 * least, 1.5 * most)
-        self._turn(length, width)
-        told = self.seen[:, :2].all(axis=1) & ~(self.cut[:, 1] | self.cut[:, 3])
-        tall = self.near * (_slope(self.ray[:, 1]) - _slope(self.ray[:, 0]))
-        self.tall = np.where(told, np.clip(tall, 0.4 * height, 2 * height), height)
+        self._turn()
+        slopes = _slope(self.ray[:2])
+        tall = np.clip(self.near * (slopes[1] - slopes[0]), 0.4 * height, 2 * height)
+        self.tall = np.where(self.whole, tall, height)
 
-    def _turn(self, length: Floats, width: Floats) -> None:
+    def _turn(self) -> None:
         """How deep each object is along the line of sight, and how far its middle may be beside that of its box: what
         the turns about the vertical say that make it seem as wide as it does, each as likely as the others before."""
-        turn = np.linspace(0, math.pi / 2, TURNS)
-        c, s = np.cos(turn), np.sin(turn)
-        broad = length[:, None] * s + width[:, None] * c
-        deep = length[:, None] * c + width[:, None] * s
-        sigma = (self.kinds[:, 3:] + 0.05) * broad
-        likely = np.exp(-0.5 * np.minimum(((self.wide[:, None] - broad) / sigma) ** 2, 600.0)) + 1e-12
+        broad, deep, spread = self.kinds.broad, self.kinds.deep, self.kinds.spread
+        away = self.wide[:, None] - broad
+        away /= (spread + 0.05)[:, None] * broad
+        likely = np.exp(-0.5 * np.minimum(away * away, 600.0)) + 1e-12
         likely /= likely.sum(axis=1, keepdims=True)
-        self.deep = (likely * deep).sum(axis=1)
-        spread = (likely * (deep - self.deep[:, None]) ** 2).sum(axis=1)
-        self.deep_sigma = np.sqrt(spread + (self.kinds[:, 3] * self.deep) ** 2)
-        slant = (length[:, None] * c - width[:, None] * s) * broad / 4  # its outermost corners are not equally far away
-        self.slant = np.sqrt((likely * slant**2).sum(axis=1))
+        self.deep = _dots(likely, deep)
+        varied = np.maximum(_dots(likely, deep * deep) - self.deep**2, 0.0)
+        self.deep_sigma = np.sqrt(varied + (spread * self.deep) ** 2)
+        self.slant = np.sqrt(_dots(likely, self.kinds.slant))  # its outermost corners are not equally far away
 
     def _middles(self, near: Floats, direction: Floats, depth: Floats, aside: Floats) -> Floats:
         """Middles 2,n,S of objects whose near side is `near` n,S away in `direction` 2,n,S; depth, aside, S: how much
@@ -389,17 +449,20 @@ class _Frame:
         A box's lowest row is where the object is nearest along the camera's axis, so half its depth counts more the
         farther it stands to the side.
         """
-        half = np.maximum(self.deep[:, None] + self.deep_sigma[:, None] * depth, 0.0) / 2
+        half = np.maximum(self.deep[:, None] + self.deep_sigma[:, None] * depth, 0.0)
         ahead = np.maximum(np.abs(direction[0] * self.forward[0] + direction[1] * self.forward[1]), 0.5)
-        away = near + half / ahead
-        left = np.stack([-direction[1], direction[0]])
+        away = near + half / (2 * ahead)
         beside = self.slant[:, None] * aside / np.maximum(away, 0.5)
-        return away * direction + beside * left + self.mount.position[:2, None, None]
+        middles = away * direction
+        middles[0] -= beside * direction[1]
+        middles[1] += beside * direction[0]
+        middles += self.mount.position[:2, None, None]
+        return middles
 
     def speeds(self, rates: Floats, sigma: Floats) -> tuple[Floats, Floats]:
         """Velocities n,2 in m/s and their covariances n,2,2, of sides that move at `rates` n,4 pixels a second."""
         drawn = gaussian()[:SPEED_SAMPLES, :4]
-        still = _Chance(np.zeros((1, 2)), np.array([self.mount.height]), np.zeros(1))
+        still = _Chance(np.zeros((2, 1)), np.array([self.mount.height]), np.zeros(1))
         around = np.concatenate([np.zeros((len(rates), 1, 4)), sigma[:, None] * drawn], axis=1) + rates[:, None]
         ends = []
         for sign in (-0.5, 0.5):
@@ -407,7 +470,7 @@ class _Frame:
             near = np.choose(self.method[:, None], [found.ground, found.by_size, found.ground / 2])
             ends.append(self._middles(near, found.direction, *NONE))
         speed = np.clip((ends[1] - ends[0]) / RATE_STEP, -MOST_SPEED, MOST_SPEED)
-        return speed[:, :, 0].T, _covariance(speed[:, :, 1:] - speed[:, :, :1], 1e-6)
+        return speed[:, :, 0].T, _covariance((speed[:, :, 1:] - speed[:, :, :1]).swapaxes(0, 1), 1e-6)
 
     def told(self, detections: Sequence[Detection], speeds: tuple[Floats, Floats] | None) -> list[Located]:
         """The objects that stand somewhere within range."""
@@ -470,8 +533,13 @@ def _level(rays: Rays) -> Floats:
 
 
 def _slope(rays: Floats) -> Floats:
-    """How far rays n,3 rise for each metre of level way."""
-    return np.asarray(rays[:, 2] / _level(tuple(rays.T)))
+    """How far rays ...,3 rise for each metre of level way."""
+    return np.asarray(rays[..., 2] / np.maximum(np.hypot(rays[..., 0], rays[..., 1]), LEAST))
+
+
+def _dots(one: Floats, other: Floats) -> Floats:
+    """Sums n of the products of each row of two arrays n,S."""
+    return np.asarray(np.einsum("ns,ns->n", one, other))
 
 
 def _ratio(above: Floats, below: Floats, most: float) -> Floats:
@@ -488,13 +556,17 @@ def _opening(one: Rays, other: Rays) -> Floats:
 
 
 def _covariance(away: Floats, least: float) -> Floats:
-    """Second moments n,2,2 of 2,n,S; `least` is added to the variances."""
-    xx, xy, yy = ((away[i] * away[j]).mean(axis=1) for i, j in ((0, 0), (0, 1), (1, 1)))
-    return np.moveaxis(np.array([[xx + least, xy], [xy, yy + least]]), 2, 0)
+    """Second moments n,2,2 of n,2,S; `least` is added to the variances."""
+    found = away @ away.swapaxes(1, 2)
+    found /= away.shape[2]
+    found[:, 0, 0] += least
+    found[:, 1, 1] += least
+    return np.asarray(found)
 
 
-def _uncertain(middle: Floats, drawn: Floats) -> Floats:
-    """Half the width of the middle two thirds of distances n,S, as a share of the distance told."""
-    low, high = round(0.16 * drawn.shape[1]), round(0.84 * drawn.shape[1]) - 1
-    ordered = np.partition(drawn, (low, high), axis=1)
-    return (ordered[:, high] - ordered[:, low]) / 2 / np.maximum(middle, 1e-6)
+def _uncertain(distances: Floats) -> Floats:
+    """Half the width of the middle two thirds of distances n,S as a share of the distance told, which is the first."""
+    samples = distances.shape[1] - 1
+    low, high = round(0.16 * samples), round(0.84 * samples) - 1
+    ordered = np.partition(distances[:, 1:], (low, high), axis=1)
+    return (ordered[:, high] - ordered[:, low]) / 2 / np.maximum(distances[:, 0], 1e-6)

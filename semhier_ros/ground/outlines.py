@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -14,15 +15,27 @@ from semhier_ros.ground.mount import Mount
 DEGREE = math.radians(1.0)
 
 
+def footprints(located: Sequence[Located]) -> Floats:
+    """The corners of the footprints, n,4,2, in the order of `Located.footprint`."""
+    numbers = np.array([(item.x, item.y, item.length, item.width, item.heading) for item in located]).reshape(-1, 5)
+    ahead = np.stack([np.cos(numbers[:, 4]), np.sin(numbers[:, 4])], axis=1)
+    long, wide = ahead * numbers[:, 2:3] / 2, ahead[:, ::-1] * (-1.0, 1.0) * numbers[:, 3:4] / 2
+    found = np.empty((len(numbers), 4, 2))
+    middles = numbers[:, :2]
+    near, far = middles - long, middles + long
+    found[:, 0], found[:, 1], found[:, 2], found[:, 3] = near + wide, near - wide, far - wide, far + wide
+    return found
+
+
 def footprint_points(located: Sequence[Located], step: float) -> tuple[Floats, np.ndarray]:
     """Points n,2 along the footprints, `step` metres apart at most, and the row of the object of each."""
     if not located:
         return np.zeros((0, 2)), np.zeros(0, np.intp)
-    corners = np.array([item.footprint() for item in located])
-    starts, edges = corners.reshape(-1, 2), (np.roll(corners, -1, axis=1) - corners).reshape(-1, 2)
-    counts = np.maximum(1, np.ceil(np.sqrt((edges**2).sum(axis=1)) / step)).astype(np.intp)
+    corners = footprints(located)
+    starts, edges = corners.reshape(-1, 2), (corners[:, (1, 2, 3, 0)] - corners).reshape(-1, 2)
+    counts = np.maximum(1, np.ceil(np.hypot(edges[:, 0], edges[:, 1]) / step)).astype(np.intp)
     edge = np.repeat(np.arange(len(counts)), counts)
-    along = (np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts)) / counts[edge]
+    along = (np.arange(len(edge)) - (np.cumsum(counts) - counts)[edge]) / counts[edge]
     return starts[edge] + along[:, None] * edges[edge], edge // 4
 
 
@@ -37,10 +50,10 @@ def free_points(located: Sequence[Located], lens: Lens, mount: Mount, reach: flo
         angles = [math.remainder(math.atan2(ray[1], ray[0]) - facing, 2 * math.pi) for ray in turned]
         half = min(max(abs(angle) for angle in angles), math.pi)
     bearings = facing + np.linspace(-half, half, max(3, round(2 * half / DEGREE) + 1))
-    free = np.ones(len(bearings), bool)
-    for item in located:
-        spread = math.atan2(item.width / 2, max(item.near, 0.1)) + DEGREE
-        free &= np.abs((bearings - item.bearing + math.pi) % (2 * math.pi) - math.pi) > spread
+    numbers = np.array([(item.bearing, item.width / 2, max(item.near, 0.1)) for item in located]).reshape(-1, 3)
+    spreads = np.arctan2(numbers[:, 1], numbers[:, 2]) + DEGREE
+    away = np.abs((bearings[:, None] - numbers[:, 0] + math.pi) % (2 * math.pi) - math.pi)
+    free = (away > spreads).all(axis=1)
     return mount.position[:2] + reach * np.stack([np.cos(bearings), np.sin(bearings)], axis=1)[free]
 
 
@@ -53,9 +66,15 @@ def ellipses(located: Sequence[Located], steps: int = 12) -> Floats:
     """The same of several objects: n,steps,2."""
     if not located:
         return np.zeros((0, steps, 2))
-    values, axes = np.linalg.eigh(np.array([item.covariance for item in located]).reshape(-1, 2, 2))
-    turn = np.linspace(0, 2 * math.pi, steps, endpoint=False)
+    numbers = np.array([(item.x, item.y, *item.covariance) for item in located])
+    values, axes = np.linalg.eigh(numbers[:, 2:].reshape(-1, 2, 2))
     radii = np.sqrt(CHI2_95 * np.maximum(values, 0.0))
-    border = (axes * radii[:, None]) @ np.stack([np.cos(turn), np.sin(turn)])
-    middles = np.array([(item.x, item.y) for item in located])
-    return np.asarray(middles[:, None] + border.transpose(0, 2, 1))
+    border = (axes * radii[:, None]) @ _circle(steps)
+    return np.asarray(numbers[:, None, :2] + border.transpose(0, 2, 1))
+
+
+@lru_cache(maxsize=4)
+def _circle(steps: int) -> Floats:
+    """Points 2,steps round a circle of radius 1."""
+    turn = np.linspace(0, 2 * math.pi, steps, endpoint=False)
+    return np.stack([np.cos(turn), np.sin(turn)])

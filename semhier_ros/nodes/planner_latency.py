@@ -5,7 +5,8 @@
 One process, bound to one core, holds a decoder node as it is, and a subscription to each of its planner topics, since
 nothing is made that nobody hears. Every frame has so many objects. Its first block is handed to the node as the
 executor would; the node's worker decodes, reads, places and publishes it, and each topic is timed from the block's
-coming to when its message has been handed to DDS. Topics whose message packages are not installed are left out. One
+coming to when its message has been handed to DDS; so is when the block was read, and when its objects were placed,
+which every topic waits for. Topics whose message packages are not installed are left out. One
 line of JSON says the figures.
 """
 
@@ -67,6 +68,7 @@ class TimedDecoder(DecoderNode):
     def __init__(self, values: dict[str, Any], *, processor: bool) -> None:
         super().__init__(parameter_overrides=[Parameter(name, value=value) for name, value in values.items()])
         self.taken: dict[str, list[float]] = defaultdict(list)
+        self.steps: dict[str, list[float]] = defaultdict(list)
         self.objects: list[int] = []
         self._now = time.thread_time if processor else time.perf_counter
         self._done = threading.Event()
@@ -75,17 +77,23 @@ class TimedDecoder(DecoderNode):
     def configure(self) -> None:
         super().configure()
         planner: Any = self._planner
-        send, reading = planner.send, planner.reading
+        send, reading, place = planner.send, planner.reading, planner._place
 
         def timed(view: Any, name: str, message: Any) -> None:
             send(view, name, message)
             self.taken[name].append(self._now() - self._begun)
 
         def counted(camera: str, codec: Any, told: Any, *rest: Any) -> None:
+            self.steps["decoded and read"].append(self._now() - self._begun)
             self.objects.append(len(told.detections))
             reading(camera, codec, told, *rest)
 
-        planner.send, planner.reading = timed, counted
+        def placed(*given: Any) -> Any:
+            found = place(*given)
+            self.steps["placed"].append(self._now() - self._begun)
+            return found
+
+        planner.send, planner.reading, planner._place = timed, counted, placed
 
     def _publish_reading(self, camera: str, output: Any) -> None:
         super()._publish_reading(camera, output)
@@ -146,16 +154,23 @@ def measure(
     for frame in range(frames + WARM_UP):
         if frame == WARM_UP:
             node.taken.clear()
+            node.steps.clear()
         node.take(Block(codec.stream_tag, frame, 0, first_block(codec, objects, rng)))
         time.sleep(PAUSE)
     node.stop()
     node.destroy_node()
     listener.destroy_node()
-    figures = {}
-    for name, times in node.taken.items():
-        spent = np.array(times) * 1000
-        figures[name] = {"median": float(np.median(spent)), "p95": float(np.quantile(spent, 0.95))}
-    return {"objects": float(np.mean(node.objects)), "frames": frames, "milliseconds": figures}
+    figures = {"objects": float(np.mean(node.objects)), "frames": frames}
+    return figures | {"steps": _summary(node.steps), "milliseconds": _summary(node.taken)}
+
+
+def _summary(taken: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Median and 95 % of times in seconds, by name, in milliseconds."""
+    spent = {name: np.array(times) * 1000 for name, times in taken.items()}
+    return {
+        name: {"median": float(np.median(times)), "p95": float(np.quantile(times, 0.95))}
+        for name, times in spent.items()
+    }
 
 
 def main() -> int:
@@ -174,12 +189,14 @@ def main() -> int:
     rclpy.init()
     topics = [name for name in options.topics.split(",") if name]
     given = {"follow": options.follow, "processor": options.processor}
-    figures = measure(options.model, options.objects, options.frames, topics, **given)
+    figures: dict[str, Any] = measure(options.model, options.objects, options.frames, topics, **given)
     if options.alone:
         figures["alone"] = {}
         for topic in topics:
             one = measure(options.model, options.objects, options.frames, [topic], **given)
             figures["alone"] |= one["milliseconds"]
+            if topic == topics[0]:
+                figures["alone"] |= one["steps"]
     rclpy.try_shutdown()
     print(json.dumps(figures))
     return 0

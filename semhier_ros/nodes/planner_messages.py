@@ -25,7 +25,7 @@ from semhier_ros.camera.drawing import colour_of
 from semhier_ros.codec.calibration import Calibration
 from semhier_ros.codec.reading import Detection
 from semhier_ros.ground import Lens, Located, Mount
-from semhier_ros.ground.outlines import ellipses, footprint_points, free_points
+from semhier_ros.ground.outlines import ellipses, footprint_points, footprints, free_points
 from semhier_ros.ground.surface import DEPTH_SCALES
 from semhier_ros.nodes.conversions import class_numbers, ns_to_duration, ns_to_time
 from semhier_ros.nodes.light_messages import light_package
@@ -126,12 +126,15 @@ def detection_3d_array(
 def polygons(located: Sequence[Located], header: Any) -> list[Any]:
     """One `geometry_msgs/PolygonInstanceStamped` for each object, the nearest last: Nav2's collision monitor keeps the
     newest five of a burst that it is too busy to take."""
-    made = []
-    for item in sorted(located, key=lambda one: -one.range):
-        corners = np.array([(x, y, item.z) for x, y in item.footprint()], np.float32)
-        instance = GEOMETRY.PolygonInstance(polygon=GEOMETRY.Polygon(points=corners), id=item.detection.id)
-        made.append(GEOMETRY.PolygonInstanceStamped(header=header, polygon=instance))
-    return made
+    ordered = sorted(located, key=lambda one: -one.range)
+    corners = np.empty((len(ordered), 4, 3), np.float32)
+    corners[:, :, :2] = footprints(ordered)
+    corners[:, :, 2] = np.array([item.z for item in ordered])[:, None]
+    polygon, instance, stamped = GEOMETRY.Polygon, GEOMETRY.PolygonInstance, GEOMETRY.PolygonInstanceStamped
+    return [
+        stamped(header=header, polygon=instance(polygon=polygon(points=points), id=item.detection.id))
+        for item, points in zip(ordered, corners, strict=True)
+    ]
 
 
 def _cloud(points: NDArray[np.float32], names: Sequence[str], header: Any) -> Any:

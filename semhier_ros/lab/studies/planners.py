@@ -2,7 +2,8 @@
 
 The decoder node as it is, in a process bound to one core, gets block 0 of frames with so many objects, as the executor
 would hand it over. Somebody subscribes to every topic. Times end when a message has been handed to DDS. `together`: all
-topics are wanted, one leaves after the other; `alone`: only this one is. Topics whose message packages are not
+topics are wanted, one leaves after the other; `alone`: only this one is. The first two rows are what every topic waits
+for: the block decoded and read, and its objects placed; a topic's own share is what it takes beyond. Topics whose message packages are not
 installed are left out. Run it on a quiet machine.
 """
 
@@ -53,10 +54,10 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(f"the node could not be timed: {(ran.stderr.strip() or 'it said nothing').splitlines()[-1]}")
     figures = json.loads(ran.stdout.splitlines()[-1])
     rows = []
-    for name, together in figures["milliseconds"].items():
+    for name, together in (figures["steps"] | figures["milliseconds"]).items():
         alone = figures["alone"].get(name, together)
         rows.append((name, *(round(one[key], 2) for one in (together, alone) for key in ("median", "p95"))))
-    head = ("topic", "together, median ms", "95 %", "alone, median ms", "95 %")
+    head = ("step or topic", "together, median ms", "95 %", "alone, median ms", "95 %")
     kind = "of the worker on the processor" if options.processor else "on the wall's clock"
     note = f"{figures['objects']:.1f} objects read of a frame, {figures['frames']} frames, one core; time {kind}."
     table = Table("planners", "From a block's arrival to each planner topic", head, rows, note)
