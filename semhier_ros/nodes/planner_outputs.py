@@ -469,7 +469,8 @@ class PlannerOutputs:
     def _publish_places(
         self, camera: str, view: _View, codec: Any, reading: Reading, located: list[Located], stamp_ns: int
     ) -> None:
-        """Planners' topics first, then those of viewers; none is made that nobody hears."""
+        """What a robot may stop for first, then what only frees its way, then viewers' topics; none is made that nobody
+        hears."""
         values = self._node.values
         header = make.ground_header(stamp_ns, values.planner_frame or values.ground_frame)
         if self._wanted(view, "polygons"):
@@ -480,8 +481,9 @@ class PlannerOutputs:
                 located, header, height=values.planner_cloud_height, step=values.planner_cloud_step
             )
             self.send(view, "obstacles", cloud)
-        if self._wanted(view, "obstacles_clearing"):
-            self.send(view, "obstacles_clearing", self._clearing(view, located, header, stamp_ns))
+        target = self._followed(view, located)
+        if target is not None and self._wanted(view, "target"):
+            self.send(view, "target", make.target_pose(target, header))
         level = f"detections_3d/level_{reading.level}"
         if self._wanted(view, level):
             array = make.detection_3d_array(
@@ -492,9 +494,8 @@ class PlannerOutputs:
         for name, maker in (("tracked_objects", make.tracked_objects), ("predicted_objects", make.predicted_objects)):
             if self._wanted(view, name):
                 self.send(view, name, maker(located, header, self._found["autoware_perception_msgs"], **options))
-        target = self._followed(view, located)
-        if target is not None and self._wanted(view, "target"):
-            self.send(view, "target", make.target_pose(target, header))
+        if self._wanted(view, "obstacles_clearing"):
+            self.send(view, "obstacles_clearing", self._clearing(view, located, header, stamp_ns))
         if self._wanted(view, "markers"):
             self.send(view, "markers", make.marker_array(located, header, lifetime=values.planner_lifetime))
         if self._wanted(view, "scene_update"):

@@ -3,8 +3,8 @@
 The decoder node as it is, in a process bound to one core, gets block 0 of frames with so many objects, as the executor
 would hand it over. Somebody subscribes to every topic. Times end when a message has been handed to DDS. `together`: all
 topics are wanted, one leaves after the other; `alone`: only this one is. The first two rows are what every topic waits
-for: the block decoded and read, and its objects placed; a topic's own share is what it takes beyond. Topics whose message packages are not
-installed are left out. Run it on a quiet machine.
+for: the block decoded and read, and its objects placed; a topic's own share is what it takes beyond. Topics whose
+message packages are not installed are left out. Run it on a quiet machine.
 """
 
 from __future__ import annotations
