@@ -233,8 +233,9 @@ def _kinds(sizes: tuple[Size, ...]) -> _Kinds:
     length, width, height, spread = table.T
     turn = np.linspace(0, math.pi / 2, TURNS)
     c, s = np.cos(turn), np.sin(turn)
-    broad, deep = np.outer(length, s) + np.outer(width, c), np.outer(length, c) + np.outer(width, s)
-    slant = ((np.outer(length, c) - np.outer(width, s)) * broad / 4) ** 2
+    broad: Floats = np.outer(length, s) + np.outer(width, c)
+    deep: Floats = np.outer(length, c) + np.outer(width, s)
+    slant: Floats = ((np.outer(length, c) - np.outer(width, s)) * broad / 4) ** 2
     return _Kinds(length, width, height, spread, broad, deep, slant)
 
 
