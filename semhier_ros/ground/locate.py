@@ -230,13 +230,12 @@ class _Kinds(NamedTuple):
 def _kinds(sizes: tuple[Size, ...]) -> _Kinds:
     """The kinds of such sizes."""
     table = np.array([(size.length, size.width, size.height, size.spread) for size in sizes])
-    length, width, height, spread = table.T
+    length, width = table[:, :1], table[:, 1:2]
     turn = np.linspace(0, math.pi / 2, TURNS)
     c, s = np.cos(turn), np.sin(turn)
-    broad: Floats = np.outer(length, s) + np.outer(width, c)
-    deep: Floats = np.outer(length, c) + np.outer(width, s)
-    slant: Floats = ((np.outer(length, c) - np.outer(width, s)) * broad / 4) ** 2
-    return _Kinds(length, width, height, spread, broad, deep, slant)
+    broad, deep = length * s + width * c, length * c + width * s
+    slant = ((length * c - width * s) * broad / 4) ** 2
+    return _Kinds(table[:, 0], table[:, 1], table[:, 2], table[:, 3], broad, deep, slant)
 
 
 class _Distances(NamedTuple):
