@@ -74,6 +74,7 @@ class Codec:
         detector_names: str | Path | Sequence[str] | None = None,
         detector_size: tuple[int, int] | None = None,
         detector_engine: str = "auto",
+        foot_bits: bool = False,
     ) -> Codec:
         """Load a model by name (`road`, `coco80`, `imagenet`) or by the path of its folder.
 
@@ -88,6 +89,8 @@ class Codec:
         themselves (None: as the model has them). detector_size: width and height of its input. detector_engine: `auto`,
         `openvino`, `onnxruntime`, `cuda` or `tensorrt`.
 
+        foot_bits: whether block 0 says where objects stand by two bits more (`with_foot_bits`).
+
         Raises:
             ModelError: the folder is missing or not whole. ValueError: an argument outside its range, or a detector
             that does not fit (`DetectorError`).
@@ -100,7 +103,8 @@ class Codec:
 
             choice = DetectorChoice.of(detector, detector_layout, detector_names, detector_size, detector_engine)
         device = resolve_device(device)
-        return cls(load_model(find_model(model), device, threads, precision, choice), device, threads)
+        codec = cls(load_model(find_model(model), device, threads, precision, choice), device, threads)
+        return codec.with_foot_bits() if foot_bits else codec
 
     def encode(
         self,
@@ -259,6 +263,29 @@ class Codec:
         return Decoder(self, (int(size[0]), int(size[1])), keep_frames, follow, remembers, pictures_later)
 
     @property
+    def foot_bits(self) -> bool:
+        """Whether block 0 says of each object where its foot stands, by two bits more than it says of other sides."""
+        return bool(getattr(self.model, "foot_bits", False))
+
+    def with_foot_bits(self) -> Codec:
+        """This model with foot bits (docs/bitstream.md): for ranges in metres. It shares all networks, and has a stream
+        hash of its own: who does not know it refuses its blocks by a clear error.
+
+        Raises:
+            ValueError: the model reads whole pictures, which have no feet.
+        """
+        made = getattr(self.model, "with_foot_bits", None)
+        if made is None:
+            raise ValueError(f"foot_bits: model {self.name} reads whole pictures, so there are no objects that stand")
+        return Codec(made(), self.device, self._threads)
+
+    def streams(self) -> dict[str, Codec]:
+        """What this model can decode, by stream hash: its own stream and, of scenes, the other one with or without foot
+        bits."""
+        made = [self] if self.whole_image or self.foot_bits else [self, self.with_foot_bits()]
+        return {codec.stream_hash: codec for codec in made}
+
+    @property
     def batches(self) -> bool:
         """Whether the device makes several pictures at once for less than one after another."""
         return self.model.batches
@@ -279,7 +306,10 @@ class Codec:
         """
         if self.device == "cpu":
             return False
+        feet = self.foot_bits
         self.model = load_model(self.model.path, "cpu", self._threads, "auto", None)
+        if feet:
+            self.model = self.model.with_foot_bits()  # type: ignore[attr-defined]
         self.device = "cpu"
         return True
 

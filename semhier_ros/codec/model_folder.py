@@ -199,6 +199,11 @@ def stream_hash(folder: Path, layout: Mapping[str, Any]) -> str:
     return digest.hexdigest()[:16]
 
 
+def derived_hash(known: str, difference: str) -> str:
+    """The stream hash of a stream that differs from that of hash `known` in what `difference` names."""
+    return hashlib.sha256(f"{known}\n{difference}".encode()).hexdigest()[:16]
+
+
 def model_hash(folder: Path, stream: str, graphs: Sequence[str], others: Sequence[str] = ()) -> str:
     """Of a stream hash and the folder's files that shape a reading."""
     digest = hashlib.sha256(stream.encode())

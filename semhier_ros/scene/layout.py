@@ -5,6 +5,7 @@ Encoder and decoder share this form; everything that feeds the entropy coder is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +19,8 @@ Ints = NDArray[np.int32]
 Flags = NDArray[np.bool_]
 FRACTION = 16  # latents are carried in units of 1/16
 UNNAMED = -1
+FOOT_LEVELS = 4
+"""Into how many parts foot bits cut what is left open of a box's lower side."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,26 @@ def side_lengths(layout: SceneLayout, sizes: Ints) -> NDArray[np.float64]:
     return np.exp(layout.size_low + layout.size_step * sizes)
 
 
+def foot_reach(layout: SceneLayout) -> float:
+    """How far a box's lower side may lie from where its symbols put it, in shares of its height: half a step of the
+    offset, and half of what half a step of the height adds."""
+    return layout.offset_step / 2 + (math.exp(layout.size_step / 2) - 1) / 2
+
+
+def quantise_feet(layout: SceneLayout, boxes: NDArray[np.float32], restored: NDArray[np.float64]) -> Ints:
+    """Foot symbols n of boxes n,4, given as their other symbols put them (both cx, cy, w, h in cells): in which quarter
+    of its reach the lower side lies, 0 uppermost."""
+    below = boxes[:, 1] + boxes[:, 3] / 2 - (restored[:, 1] + restored[:, 3] / 2)
+    share = below / restored[:, 3] / foot_reach(layout)  # -1..1 where no symbol was clipped
+    return np.clip(np.floor((share + 1) / 2 * FOOT_LEVELS), 0, FOOT_LEVELS - 1).astype(np.int32)
+
+
+def foot_limits(layout: SceneLayout, feet: Ints, restored: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Between which rows (n,2, in cells) the lower sides of boxes lie whose foot symbols are `feet`."""
+    edges = (np.stack([feet, feet + 1], axis=1) * (2 / FOOT_LEVELS) - 1) * foot_reach(layout)
+    return np.asarray(restored[:, 1:2] + restored[:, 3:] * (0.5 + edges))
+
+
 def restore_boxes(layout: SceneLayout, cells: Ints, sizes: Ints, offsets: Ints) -> NDArray[np.float64]:
     """Boxes n,4 (cx, cy, w, h in cells) from their symbols."""
     middle = np.stack([cells % layout.columns, cells // layout.columns], axis=1) + 0.5
@@ -111,7 +134,7 @@ class SceneCode:
     indices for each level named so far (level 0 first), UNNAMED for objects passed over. latents: one array n,d in
     units of 1/16 for each channel group so far, zero for objects passed over. picture: one for each
     picture group so far. boxes n,4 (cx, cy, w, h in cells): where the objects are, of a frame that says it otherwise
-    than by cells (`scene.memory`).
+    than by cells (`scene.memory`). feet n: foot symbols of block 0, where the stream has them.
     """
 
     cells: Ints
@@ -123,6 +146,7 @@ class SceneCode:
     latents: list[Ints] = field(default_factory=list)
     picture: list[CodedPicture] = field(default_factory=list)
     boxes: NDArray[np.float64] | None = None
+    feet: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -152,6 +176,7 @@ class SceneCode:
             path=[nodes[rows] for nodes in self.path],
             latents=[group[rows] for group in self.latents],
             boxes=None if self.boxes is None else self.boxes[rows],
+            feet=None if self.feet is None else self.feet[rows],
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +22,7 @@ from semhier_ros.codec.model import (
     Spent,
     WithMotion,
 )
+from semhier_ros.codec.model_folder import derived_hash
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.codec.reading import Detection
 from semhier_ros.scene.backend import Backend
@@ -37,6 +39,9 @@ from semhier_ros.scene.objects import Objects, code_objects, code_picture
 from semhier_ros.scene.reader import SceneReader, meaning_map
 from semhier_ros.scene.remembering import OVERLAP, WHOLE_EVERY, ReceiverMemory, SenderMemory
 from semhier_ros.scene.steering import read_motion, write_motion
+
+FOOT_BITS = "foot bits 1"
+"""What a stream hash is joined with for the stream with foot bits."""
 
 
 def _sides(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -71,6 +76,22 @@ class SceneModel:
             self.finder = DetectorFinder(
                 open_detector or self._no_detector, folder.canvas, self.stream.layout, features
             )
+
+    @property
+    def foot_bits(self) -> bool:
+        """Whether block 0 has foot bits."""
+        return self.stream.foot_bits
+
+    def with_foot_bits(self) -> SceneModel:
+        """The same model with the stream that has foot bits, under a stream hash of its own; networks are shared."""
+        if self.foot_bits:
+            return self
+        finer = copy(self)
+        finer.__dict__.pop("deltas", None)
+        finer.stream = self.stream.with_foot_bits()
+        finer.stream_hash = derived_hash(self.stream_hash, FOOT_BITS)
+        finer.reader = SceneReader(finer.stream, self.taxonomy, self.folder.heads)
+        return finer
 
     def open_detector(self) -> None:
         """Opens a detector that is not ours, where it is not open yet: what an encoder does before its first picture.

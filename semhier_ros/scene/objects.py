@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.latent_groups import quantise
-from semhier_ros.scene.layout import Ints, SceneCode, SceneLayout, quantise_boxes, restore_boxes
+from semhier_ros.scene.layout import Ints, SceneCode, SceneLayout, quantise_boxes, quantise_feet, restore_boxes
 from semhier_ros.scene.stream import SceneStream
 
 Floats = NDArray[np.float32]
@@ -158,6 +158,8 @@ def code_objects(stream: SceneStream, projection: ObjectProjection, objects: Obj
     scores = np.searchsorted(layout.score_edges, objects.objectness, side="right").astype(np.int32)
     path = name(objects.leaves, layout.parents)
     code = SceneCode(objects.cells, sizes, offsets, scores, path=path[:1])
+    if stream.foot_bits:
+        code.feet = quantise_feet(layout, objects.boxes, restore_boxes(layout, objects.cells, sizes, offsets))
     if blocks <= 1:
         return code
     known = None

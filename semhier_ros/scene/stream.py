@@ -7,6 +7,7 @@ machine. docs/bitstream.md specifies the order of the symbols.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +19,9 @@ from semhier_ros.codec.latent_groups import get_latents, split_parameters, steps
 from semhier_ros.codec.picture_blocks import PictureBlocks
 from semhier_ros.scene.layout import FRACTION, UNNAMED, Flags, Ints, SceneCode, SceneLayout, spread
 
+FEET = Tables([[1 << 17, 3 << 17, 3 << 17, 1 << 17]])
+"""How likely each quarter of the lower side's reach is: offset and height leave about equal errors, whose sum lies
+rather in the middle."""
 ROW_BANDS = 8
 ASPECTS, AREAS = 7, 6
 
@@ -44,9 +48,17 @@ class SceneStream:
         self.layout, self.tables, self.networks = layout, tables, networks
         self.occupancy_rows = occupancy_rows.astype(np.int32)
         self.picture_shifts = picture_shifts
+        self.foot_bits = False
         self.levels = len(layout.parents) + 1
         self.semantic_blocks = 1 + len(layout.latents)
         self.blocks = self.semantic_blocks + len(layout.picture_groups)
+
+    def with_foot_bits(self) -> SceneStream:
+        """The same stream, whose block 0 says of every object where in its cell of the quantiser the box's lower side
+        lies (docs/bitstream.md, "Foot bits")."""
+        finer = copy(self)
+        finer.foot_bits = True
+        return finer
 
     @cached_property
     def pictures(self) -> PictureBlocks:
@@ -126,6 +138,9 @@ class SceneStream:
         encoder.put(code.offsets[:, 0], self.tables["offset_x"], code.sizes[:, 0])
         encoder.put(code.offsets[:, 1], self.tables["offset_y"], code.sizes[:, 1])
         encoder.put(code.scores, self.tables["score"], code.sizes[:, 0])
+        if self.foot_bits:
+            assert code.feet is not None
+            encoder.put(code.feet, FEET, 0)
 
     def _get_objects(self, decoder: BlockDecoder) -> SceneCode:
         kind = int(decoder.get(self.tables["count"], 0)[0])
@@ -148,6 +163,7 @@ class SceneStream:
             np.stack([offset_x, offset_y], axis=1),
             scores,
             path=[np.zeros(len(cells), np.int32)],
+            feet=decoder.get(FEET, np.zeros(len(cells), np.int32)) if self.foot_bits else None,
         )
 
     @cached_property
