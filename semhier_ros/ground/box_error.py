@@ -22,8 +22,13 @@ DIMENSIONS = 19
 QUANTISER, DETECTOR, FORECAST, TILT = slice(0, 4), slice(4, 8), slice(8, 12), slice(12, 14)
 CAMERA_HEIGHT, KIND, DEPTH, ASIDE, NEARNESS = 14, 15, 16, 17, 18
 """Which of the DIMENSIONS serve what: of the box; pitch and roll; the camera's height; how large the object is for its
-kind; how deep it is; how far its
-middle is beside that of its box; where a foot is that the picture cuts off."""
+kind; how deep it is; how far its middle is beside that of its box; where a foot is that the picture cuts off."""
+CELL, FOOT = FORECAST.stop, FORECAST.stop + 4
+"""Behind what moves a box's sides by normal errors: where in its cell it lies (across: middle, half; down: the same),
+and where in its part of the cell its foot does."""
+CLEARLY, NAMED, FOOT_TOLD = 0.6, 0.7, 0.85
+"""How much less than the cell's a reading's error must be to count; what a name leaves of the error of half a side;
+what a reading that counts leaves of a foot's that was told by foot bits."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class BoxError:
     blocks 0..prefix were read (the last counts for all later ones; none: the quantiser's whole cell). across: the same
     for a box's middle from left to right. foot (lower side), top, middle (from left to right), half (of its width): the
     detector's own errors. Each is a share of the box's height or width, and a floor in source pixels; the two add up in
-    squares to a standard deviation.
+    squares to a standard deviation. cell: pixels of the grid's cells, within which middles lie; 0: any. foot_cell: half
+    of the range of a lower side that foot bits leave, as a share of the box's height; 0: there are none.
 
     Raises:
         GroundError: a value is out of its range.
@@ -49,11 +55,14 @@ class BoxError:
     top: tuple[float, float] = (0.0, 0.0)
     middle: tuple[float, float] = (0.0, 0.0)
     half: tuple[float, float] = (0.0, 0.0)
+    cell: float = 0.0
+    foot_cell: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, value in (("size_step", self.size_step), ("offset_step", self.offset_step)):
-            if not 0 <= value <= 2:
-                raise GroundError(f"{name}: {value}, expected 0 to 2")
+        steps = (self.size_step, 2), (self.offset_step, 2), (self.cell, 1e4), (self.foot_cell, 1)
+        for name, (value, most) in zip(("size_step", "offset_step", "cell", "foot_cell"), steps, strict=True):
+            if not 0 <= value <= most:
+                raise GroundError(f"{name}: {value}, expected 0 to {most:g}")
         named = [(name, getattr(self, name)) for name in ("foot", "top", "middle", "half")]
         named += [*(("read", pair) for pair in self.read), *(("across", pair) for pair in self.across)]
         if len(self.across) != len(self.read):
@@ -70,6 +79,7 @@ class BoxError:
             self,
             read=tuple((share, floor * factor) for share, floor in self.read),
             across=tuple((share, floor * factor) for share, floor in self.across),
+            cell=self.cell * factor,
             foot=foot,
             top=top,
             middle=middle,
@@ -105,36 +115,53 @@ class BoxError:
         width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
 
         def spread(pair: tuple[float, float], extent: Floats) -> Floats:
-            return np.sqrt((pair[0] * extent) ** 2 + pair[1] ** 2)
+            return np.hypot(pair[0] * extent, pair[1])
 
-        shares = np.zeros((len(boxes), 4, FORECAST.stop))  # of each number drawn, by side
+        shares = np.zeros((len(boxes), 4, FOOT + 1))  # of each number drawn, by side
         middle, half = spread(self.middle, width), spread(self.half, width)
         shares[:, 0, 4], shares[:, 0, 5], shares[:, 2, 4], shares[:, 2, 5] = middle, -half, middle, half
         shares[:, 1, 6], shares[:, 3, 7] = spread(self.top, height), spread(self.foot, height)
-        if self.read:
-            step = min(max(prefix, 0), len(self.read) - 1)
+        step = min(max(prefix, 0), len(self.read) - 1)
+        if self.read and self._tells(step):
             middle, half = spread(self.across[step], width), spread(self.read[step], width)
             shares[:, 0, 0], shares[:, 0, 1], shares[:, 2, 0], shares[:, 2, 1] = middle, -half, middle, half
             shares[:, 1, 2] = shares[:, 3, 3] = spread(self.read[step], height)
+        else:
+            named = NAMED if step > 0 else 1.0
+            for low, extent, at in ((0, width, CELL), (1, height, CELL + 2)):
+                offset, size = self._offset(extent), named * self.size_step / 2 * extent
+                shares[:, low, at], shares[:, low, at + 1] = offset, -size
+                shares[:, low + 2, at], shares[:, low + 2, at + 1] = offset, size
+            if self.read:  # what the reading itself adds, most to what is narrow
+                shares[:, 0, 0] = shares[:, 2, 0] = self.across[step][1]
+        if self.foot_cell:
+            shares[:, 3, 3] = shares[:, 3, CELL + 2] = shares[:, 3, CELL + 3] = 0.0
+            told_more = FOOT_TOLD if self.read and self._tells(step) else 1.0
+            shares[:, 3, FOOT] = told_more * 2 * self.foot_cell * height
         if forecast is not None:
             for side in range(4):
                 shares[:, side, FORECAST.start + side] = forecast[:, side]
-        drawn = (told_and_drawn() if told else gaussian()).T[: FORECAST.stop]
-        found = (shares.reshape(-1, FORECAST.stop) @ drawn).reshape(len(boxes), 4, -1)
-        if not self.read and (self.size_step or self.offset_step):
-            cell = uniform().T[QUANTISER]
-            if told:
-                cell = np.concatenate([np.zeros((len(cell), 1)), cell], axis=1)
-            x0, y0, x1, y1 = boxes.T[..., None]
-            sides = (*self._in_cell(x0, x1, cell[0], cell[1]), *self._in_cell(y0, y1, cell[2], cell[3]))
-            found += np.stack([sides[n] for n in (0, 2, 1, 3)], axis=1) - boxes[..., None]
-        return np.asarray(found)
+        drawn = _box_draws(told)
+        return np.asarray((shares.reshape(-1, len(drawn)) @ drawn).reshape(len(boxes), 4, -1))
 
-    def _in_cell(self, low: Floats, high: Floats, size: Floats, offset: Floats) -> tuple[Floats, Floats]:
-        """Sides that the quantiser may have had; size, offset: where in its cell, -0.5..0.5."""
-        half = (high - low) / 2 * np.exp(self.size_step * size)
-        middle = (low + high) / 2 + self.offset_step * 2 * half * offset
-        return middle - half, middle + half
+    def _tells(self, step: int) -> bool:
+        """Whether what was read at a step says clearly more than the quantiser's cell does. If not, the cell counts:
+        what a reader learned about where in their cells objects of its own kind sit need not hold of others."""
+        cell = np.hypot(self.offset_step, self.size_step / 2) / np.sqrt(12)
+        return self.read[step][0] < CLEARLY * float(cell) or not cell
+
+    def _offset(self, extent: Floats) -> Floats:
+        """How wide the range is in which a quantised middle may lie: the offset's step, within the grid's cell."""
+        steps = self.offset_step * extent
+        return np.minimum(steps, self.cell) if self.cell else steps
+
+
+@lru_cache(maxsize=2)
+def _box_draws(told: bool) -> Floats:
+    """What moves a box's sides, as rows of numbers: of QUANTISER to FORECAST, normal; from CELL on even."""
+    normal, flat = gaussian().T[: FORECAST.stop], uniform().T[[*range(QUANTISER.stop), NEARNESS]]
+    drawn = np.concatenate([normal, flat])
+    return np.concatenate([np.zeros((len(drawn), 1)), drawn], axis=1) if told else drawn
 
 
 @lru_cache(maxsize=1)

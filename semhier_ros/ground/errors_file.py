@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,13 @@ def box_error_of(codec: Any, picture: tuple[int, int]) -> BoxError:
     Raises:
         GroundError: the model's file cannot be read.
     """
-    layout = getattr(getattr(codec.model, "stream", None), "layout", None)
+    stream = getattr(codec.model, "stream", None)
+    layout = getattr(stream, "layout", None)
     steps = (getattr(layout, "size_step", 0.0), getattr(layout, "offset_step", 0.0))
     path = config_dir() / "ground" / f"{codec.name}.yaml"
     known = BoxError(steps[0], steps[1], (), (), *(UNMEASURED[name] for name in SIDES))
     if path.is_file():
         known = read_box_error(path, *steps)
+    known = replace(known, cell=float(getattr(layout, "stride", 0)), foot_cell=getattr(stream, "foot_cell", 0.0))
     view = getattr(codec.model, "view_size", picture)
     return known.scaled(max(picture[0] / view[0], picture[1] / view[1]))

@@ -17,7 +17,17 @@ from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Co
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import get_latents, split_parameters, steps_of
 from semhier_ros.codec.picture_blocks import PictureBlocks
-from semhier_ros.scene.layout import FRACTION, UNNAMED, Flags, Ints, SceneCode, SceneLayout, spread
+from semhier_ros.scene.layout import (
+    FOOT_LEVELS,
+    FRACTION,
+    UNNAMED,
+    Flags,
+    Ints,
+    SceneCode,
+    SceneLayout,
+    foot_reach,
+    spread,
+)
 
 FEET = Tables([[1 << 17, 3 << 17, 3 << 17, 1 << 17]])
 """How likely each quarter of the lower side's reach is: offset and height leave about equal errors, whose sum lies
@@ -52,6 +62,11 @@ class SceneStream:
         self.levels = len(layout.parents) + 1
         self.semantic_blocks = 1 + len(layout.latents)
         self.blocks = self.semantic_blocks + len(layout.picture_groups)
+
+    @property
+    def foot_cell(self) -> float:
+        """Half of the range in which foot bits leave a lower side, as a share of the box's height; 0 without them."""
+        return foot_reach(self.layout) / FOOT_LEVELS if self.foot_bits else 0.0
 
     def with_foot_bits(self) -> SceneStream:
         """The same stream, whose block 0 says of every object where in its cell of the quantiser the box's lower side

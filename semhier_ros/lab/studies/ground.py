@@ -14,7 +14,7 @@ import argparse
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +217,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draw", type=Path, metavar="DIR", help="draw the pictures of docs/planners.md there, and stop"
     )
+    parser.add_argument("--foot-bits", action="store_true", help="of the stream with foot bits")
     shared.seed(parser)
     shared.threads(parser)
     shared.json(parser)
@@ -225,6 +226,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measures, and prints tables."""
     codec = load_codec(options.model, "cpu", options.threads, "scenes")
+    if options.foot_bits:
+        codec = codec.with_foot_bits()
     if options.draw is not None:
         print(*draw(codec, options.draw), sep="\n")
         return 0
@@ -232,7 +235,8 @@ def run(options: argparse.Namespace) -> int:
     mount = Mount.level(HEIGHT)
     error = box_error_of(codec, (LENS.width, LENS.height))
     lent = donors(codec)
-    bare = BoxError(error.size_step, error.offset_step, error.read, error.across)
+    cells = BoxError(error.size_step, error.offset_step, cell=error.cell)
+    bare = replace(cells, read=error.read, across=error.across, foot_cell=error.foot_cell)
     names: tuple[str, ...] = codec.block_names[: codec.semantic_blocks]
     figures: dict[str, Any] = {"exact_boards": exact_boards(mount), "milliseconds_20": milliseconds(error, mount)}
     rows = []
@@ -246,7 +250,7 @@ def run(options: argparse.Namespace) -> int:
         spoilt = spoil(boxes, error, rng)
         systems: list[tuple[str, Floats, int, BoxError]] = [("exact", boxes, 0, BoxError())]
         quantised, both = received(codec, boxes, lent), received(codec, spoilt, lent)
-        systems.append(("quantised, as sent", quantised[0], 0, BoxError(error.size_step, error.offset_step)))
+        systems.append(("quantised, as sent", quantised[0], 0, cells))
         systems += [(f"quantised, read after {name}", quantised[1 + at], at, bare) for at, name in enumerate(names)]
         systems += [(f"received, read after {name}", both[1 + at], at, error) for at, name in enumerate(names)]
         for name, seen, prefix, known in systems:
