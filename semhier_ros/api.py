@@ -48,6 +48,10 @@ FRAMES = 1 << 16  # frame numbers wrap
 RESTART = 256  # a frame this far behind the newest means that the sender began anew
 
 
+FOOT_SUFFIX = "+foot"
+"""Behind a model's name: its stream with foot bits."""
+
+
 class Codec:
     """A model, ready to encode pictures and to make decoders. Safe to share between threads."""
 
@@ -89,7 +93,8 @@ class Codec:
         themselves (None: as the model has them). detector_size: width and height of its input. detector_engine: `auto`,
         `openvino`, `onnxruntime`, `cuda` or `tensorrt`.
 
-        foot_bits: whether block 0 says where objects stand by two bits more (`with_foot_bits`).
+        foot_bits: whether block 0 says where objects stand by two bits more (`with_foot_bits`); `road+foot` as a name
+        asks for them too.
 
         Raises:
             ModelError: the folder is missing or not whole. ValueError: an argument outside its range, or a detector
@@ -103,6 +108,8 @@ class Codec:
 
             choice = DetectorChoice.of(detector, detector_layout, detector_names, detector_size, detector_engine)
         device = resolve_device(device)
+        if isinstance(model, str) and model.endswith(FOOT_SUFFIX):
+            model, foot_bits = model.removesuffix(FOOT_SUFFIX), True
         codec = cls(load_model(find_model(model), device, threads, precision, choice), device, threads)
         return codec.with_foot_bits() if foot_bits else codec
 

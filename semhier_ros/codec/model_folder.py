@@ -200,7 +200,7 @@ def stream_hash(folder: Path, layout: Mapping[str, Any]) -> str:
 
 
 def derived_hash(known: str, difference: str) -> str:
-    """The stream hash of a stream that differs from that of hash `known` in what `difference` names."""
+    """The stream or model hash of what differs from that of hash `known` in what `difference` names."""
     return hashlib.sha256(f"{known}\n{difference}".encode()).hexdigest()[:16]
 
 

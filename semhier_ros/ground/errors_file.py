@@ -14,7 +14,6 @@ from semhier_ros.paths import config_dir
 
 UNMEASURED = {"foot": (0.12, 1.0), "top": (0.12, 1.0), "middle": (0.1, 1.0), "half": (0.1, 1.0)}
 """Taken for a model that nobody measured: about what a small detector reaches on labels."""
-SIDES = tuple(UNMEASURED)
 
 
 def read_box_error(path: Path, size_step: float = 0.0, offset_step: float = 0.0) -> BoxError:
@@ -27,7 +26,7 @@ def read_box_error(path: Path, size_step: float = 0.0, offset_step: float = 0.0)
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         sides = {name: (float(values[name][0]), float(values[name][1])) for name in UNMEASURED}
         read, across = (tuple((float(share), float(floor)) for share, floor in values[n]) for n in ("read", "across"))
-        return BoxError(size_step, offset_step, read, across, *(sides[name] for name in SIDES))
+        return BoxError(size_step, offset_step, read, across, **sides)  # type: ignore[arg-type]
     except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError, ValueError) as error:
         raise GroundError(f"{path}: {type(error).__name__}: {error}") from None
 
@@ -43,7 +42,7 @@ def box_error_of(codec: Any, picture: tuple[int, int]) -> BoxError:
     layout = getattr(stream, "layout", None)
     steps = (getattr(layout, "size_step", 0.0), getattr(layout, "offset_step", 0.0))
     path = config_dir() / "ground" / f"{codec.name}.yaml"
-    known = BoxError(steps[0], steps[1], (), (), *(UNMEASURED[name] for name in SIDES))
+    known = BoxError(steps[0], steps[1], **UNMEASURED)  # type: ignore[arg-type]
     if path.is_file():
         known = read_box_error(path, *steps)
     known = replace(known, cell=float(getattr(layout, "stride", 0)), foot_cell=getattr(stream, "foot_cell", 0.0))

@@ -105,7 +105,7 @@ class DecoderNode(ManagedNode):
         """Loads the models and makes the publishers."""
         values = self.values
         loaded = [load_codec(name, values.device, values.threads, values.precision) for name in values.models]
-        self._codecs = {codec.stream_hash: codec for codec in loaded}
+        self._codecs = {key: codec for one in loaded for key, codec in one.streams().items()}
         self._levels = max(codec.taxonomy.depth for codec in loaded)
         self._cameras = {camera: _Camera() for camera in values.cameras}
         self._outputs: dict[str, Any] = {}
@@ -191,8 +191,8 @@ class DecoderNode(ManagedNode):
             self._subscribe(asks=ask is not None)
         assert self._planner is not None
         self._planner.activate()
-        if vision is not None and len(self._codecs) == 1:  # no reading has to come first
-            (codec,) = self._codecs.values()
+        if vision is not None and len(values.models) == 1:  # no reading has to come first
+            codec = next(iter(self._codecs.values()))
             for camera in values.cameras:
                 self._publish_labels(camera, codec, Header(stamp=ns_to_time(self.now_ns())))
         self._report_timer = self.create_timer(1.0, self._report, clock=steady_clock())

@@ -85,7 +85,12 @@ class EncoderNode(ManagedNode):
         values = self.values
         self._camera: str = values.camera
         self._codec = load_codec(
-            values.model, values.device, values.threads, values.precision, **self._detector_options()
+            values.model,
+            values.device,
+            values.threads,
+            values.precision,
+            foot_bits=values.foot_bits,
+            **self._detector_options(),
         )
         self._blocks = tuple(self._codec.block_names)
         topics = values.link_transport == "ros"

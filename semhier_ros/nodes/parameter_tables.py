@@ -261,6 +261,12 @@ ENCODER = ParameterTable(
         ),
         Parameter("model", "road", "Model that encodes: a name under models/, or a model folder.", also="models"),
         Parameter(
+            "foot_bits",
+            False,
+            "Whether block 0 says where objects stand by two bits an object more: ranges in metres are two to three"
+            " times as exact. Decoders older than this refuse the stream.",
+        ),
+        Parameter(
             "source",
             "images",
             "images: the model's detector runs here; detections: another node's does, and its Detection2DArray comes in"

@@ -41,7 +41,7 @@ from semhier_ros.scene.remembering import OVERLAP, WHOLE_EVERY, ReceiverMemory, 
 from semhier_ros.scene.steering import read_motion, write_motion
 
 FOOT_BITS = "foot bits 1"
-"""What a stream hash is joined with for the stream with foot bits."""
+"""What a model's hashes are joined with for its stream with foot bits."""
 
 
 def _sides(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -90,6 +90,7 @@ class SceneModel:
         finer.__dict__.pop("deltas", None)
         finer.stream = self.stream.with_foot_bits()
         finer.stream_hash = derived_hash(self.stream_hash, FOOT_BITS)
+        finer.model_hash = derived_hash(self.model_hash, FOOT_BITS)
         finer.reader = SceneReader(finer.stream, self.taxonomy, self.folder.heads)
         return finer
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from semhier_ros import options as shared
+from semhier_ros.api import Codec
 from semhier_ros.codec.packet import Packet, PacketError, UnknownReference
 from semhier_ros.lab.footage.bags import raw_messages
 from semhier_ros.lab.footage.messages import BagError, BagWriter, stamp_of
@@ -63,9 +64,9 @@ def republish(
             message: Any = bag.store.deserialize_cdr(data, channel.kind)
             if channel.kind == INFO:
                 if camera not in infos:
-                    _check(message, codec, notes)
+                    reader = _reads(message, codec, notes)
                     size = (message.width, message.height)
-                    decoders[camera] = codec.decoder(size, 32, memory=not codec.whole_image)
+                    decoders[camera] = reader.decoder(size, 32, memory=not codec.whole_image)
                     readings[camera] = Readings(messages, camera, message.frame_id)
                 infos[camera] = message
                 continue
@@ -104,7 +105,9 @@ def republish(
     return counts, notes
 
 
-def _check(info: Any, codec: Any, notes: list[str]) -> None:
+def _reads(info: Any, codec: Codec, notes: list[str]) -> Codec:
+    """The codec, with or without foot bits, that reads a stream."""
+    codec = codec.streams().get(info.stream_hash, codec)
     if info.stream_hash != codec.stream_hash:
         raise BagError(
             f"model: the blocks were made by {info.model!r} with stream hash {info.stream_hash}, {codec.name} has "
@@ -115,3 +118,4 @@ def _check(info: Any, codec: Any, notes: list[str]) -> None:
             f"the blocks were made by model hash {info.model_hash} and are read by {codec.model_hash}: other heads, "
             "names or calibration"
         )
+    return codec
