@@ -112,21 +112,10 @@ class SceneReader:
             boxes[rows], found = self._measure(code.take(rows), own)
             for level, raw in enumerate(found):
                 levels[level][rows] = raw
-        if code.feet is not None:
-            self._stand(code, depth, boxes)
         if code.boxes is not None:
             half = code.boxes[:, 2:] / 2
             boxes = np.concatenate([code.boxes[:, :2] - half, code.boxes[:, :2] + half], axis=1).astype(np.float32)
         return Measured(boxes, np.minimum(depth, self.stream.levels - 1), levels)
-
-    def _stand(self, code: SceneCode, depth: NDArray[np.intp], boxes: Floats) -> None:
-        """Puts the lower sides of corner boxes n,4 where foot bits allow: each is the mean of what was read, a normal
-        distribution, within the limits."""
-        layout = self.stream.layout
-        restored = restore_boxes(layout, code.cells, code.sizes, code.offsets)
-        limits = foot_limits(layout, code.feet, restored) if code.feet is not None else np.zeros((0, 2))
-        unsure = np.where(depth >= self.stream.levels, DETAILED, NAMED) * foot_reach(layout) * restored[:, 3]
-        boxes[:, 3] = np.maximum(_within(boxes[:, 3].astype(np.float64), unsure, limits), boxes[:, 1] + LEAST_SIDE)
 
     def _measure(self, code: SceneCode, prefix: int) -> tuple[Floats, list[NDArray[np.float64]]]:
         """Corner boxes n,4 in cells and, for each level named, raw scores n,nodes of objects that blocks 0..prefix all
@@ -152,7 +141,14 @@ class SceneReader:
             share = np.zeros((len(code), len(self._names[k])))
             np.add.at(share.T, self._owners[k], posterior.T)
             raw.append(present[:, None] * share)
-        return np.concatenate([centre - half, centre + half], axis=1).astype(np.float32), raw
+        corners = np.concatenate([centre - half, centre + half], axis=1)
+        if code.feet is not None:  # the mean of what was read, a normal distribution, within what foot bits allow
+            unsure = (
+                (DETAILED if prefix >= self.stream.levels else NAMED) * foot_reach(self.stream.layout) * boxes[:, 3]
+            )
+            lower = _within(corners[:, 3], unsure, foot_limits(self.stream.layout, code.feet, boxes))
+            corners[:, 3] = np.maximum(lower, corners[:, 1] + LEAST_SIDE)
+        return corners.astype(np.float32), raw
 
 
 def _within(
