@@ -18,7 +18,7 @@ def test_a_decoder_node_reads_a_stream_with_foot_bits(
     probe: Any,
     start: Callable[..., Any],
     camera: Callable[..., Any],
-    traffic: list[np.ndarray],
+    street: list[np.ndarray],
     codec: Any,
     free_port: Callable[[], int],
 ) -> None:
@@ -30,7 +30,8 @@ def test_a_decoder_node_reads_a_stream_with_foot_bits(
     infos = probe.listen(StreamInfo, "front/semhier/info")
     start("encoder_node", {"camera": "front", "max_rate": 4.0, "finest_block": 3, "foot_bits": True, **sending})
     start("decoder_node", {"cameras": ["front"], "picture": "off", "republish_blocks": True, **taking})
-    with camera("front", traffic, rate=4.0):
+    with camera("front", street, rate=4.0):
         probe.wait(lambda: any(message.detections for message in list(readings)), 60, "a reading with objects")
-    assert infos
+        probe.wait(lambda: infos, 20, "a description of the stream")
+
     assert infos[-1].stream_hash == codec.with_foot_bits().stream_hash
