@@ -194,9 +194,7 @@ def main() -> int:
         figures["alone"] = {}
         for topic in topics:
             one = measure(options.model, options.objects, options.frames, [topic], **given)
-            figures["alone"] |= one["milliseconds"]
-            if topic == topics[0]:
-                figures["alone"] |= one["steps"]
+            figures["alone"] |= one["steps"] | one["milliseconds"]
     rclpy.try_shutdown()
     print(json.dumps(figures))
     return 0
