@@ -19,6 +19,8 @@ STAMP_BYTES = 5
 STAMP_MODULUS = 1 << (8 * STAMP_BYTES)
 MAX_BLOCKS = 16
 MAX_BLOCK_BYTES = 0xFFFF
+DELTA_VERSION = 0xFFFE
+"""What the stream tag of deltas differs by; another one for each version of what they say (0xFFFF was the first)."""
 MAX_VARINT = 0x7FFF
 MAX_MOTION_BYTES = 1023
 MAX_PACKET_BYTES = HEADER_BYTES + STAMP_BYTES + MAX_BLOCK_BYTES
@@ -242,7 +244,7 @@ def split(block: Block, limit: int, *, stamp_ns: int | None = None) -> list[byte
 def delta_tag(stream: int) -> int:
     """The stream tag of blocks that refer to what a receiver remembers of that stream, so that whoever remembers
     nothing of it refuses them."""
-    return stream ^ 0xFFFF
+    return stream ^ DELTA_VERSION
 
 
 def restore_stamp(low40: int, near_ns: int) -> int:

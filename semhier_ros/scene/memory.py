@@ -63,16 +63,16 @@ PANS, TOUCHED, BACK, HIDES, MOVED, MOVED_BACK, LABELLED, STEERED, BORN, RENAMED,
     0, 1, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24,
 )  # fmt: skip
 START = (
-    7000,  # the camera goes on as it did
-    11000, 16000, 20000, 24000, 28000, 32000, 24000, 30000, 36000, 32000, 38000, 44000,  # touched: 4 habits, 3 ages
-    20000, 10000, 5000,  # a hidden one is back: 3 ages
-    14000,  # a touched one is hidden from now on
-    54000, 47000, 11000, 4000, 26000, 27000, 40000,  # moved, moved and back, labelled, steered, born, renamed, deeper
+    5000,  # the camera goes on as it did
+    17000, 22000, 26000, 23000, 48000, 58000, 28000, 54000, 54000, 34000, 50000, 60000,  # touched: 4 habits, 3 ages
+    13000, 6000, 3000,  # a hidden one is back: 3 ages
+    18000,  # a touched one is hidden from now on
+    53000, 44000, 18000, 3500, 28000, 50000, 40000,  # moved, moved and back, labelled, steered, born, renamed, deeper
     2000,  # the picture moved far
 )  # fmt: skip
-START_SCALES = (21, 8, 15, 10, 35)
+START_SCALES = (22, 9, 14, 9, 40)
 """Expected residuals of places across and down, of widths and heights, and of the picture's shift, in 1/16."""
-SPEED_ROW, SCORE_ROW, FAR_ROW = 6, 5, 4
+SPEED_ROW, SCORE_ROW, FAR_ROW = 7, 3, 4
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def fixed_tables() -> dict[str, Tables]:
     return {
         "flag": Tables(np.array(flag)),
         "residual": Tables(np.array(residual)),
-        "distance": Tables(np.array([normalised([(1 << 20) // (far + 4) ** 2 for far in range(MOST_FRAMES)])])),
+        "distance": Tables(np.array([normalised([5 << 18, *((1 << 20) // (far + 3) ** 2 for far in range(1, MOST_FRAMES))])])),
         "check": Tables(np.full((1, 256), 1 << (PRECISION - 8))),
         "more": Tables(np.array([normalised([1 << max(0, 24 - 2 * k) for k in range(64)])])),
     }
