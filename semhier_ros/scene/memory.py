@@ -234,10 +234,11 @@ def fixed_tables() -> dict[str, Tables]:
             side.append(weight)
             weight = weight * keep >> 8
         residual.append(normalised([*reversed(side[1:]), *side]))
+    distance = [5 << 18, *((1 << 20) // (far + 3) ** 2 for far in range(1, MOST_FRAMES))]
     return {
         "flag": Tables(np.array(flag)),
         "residual": Tables(np.array(residual)),
-        "distance": Tables(np.array([normalised([5 << 18, *((1 << 20) // (far + 3) ** 2 for far in range(1, MOST_FRAMES))])])),
+        "distance": Tables(np.array([normalised(distance)])),
         "check": Tables(np.full((1, 256), 1 << (PRECISION - 8))),
         "more": Tables(np.array([normalised([1 << max(0, 24 - 2 * k) for k in range(64)])])),
     }
