@@ -163,7 +163,7 @@ class LinkSender(PlainSender):
         self._clock = clock
         self._lock = threading.RLock()
         self._control = SenderControl(budget, scheduler.wire, adapt=adapt, repeats=repeats)
-        self._wire = scheduler.wire
+        self._wire, self._policies = scheduler.wire, scheduler.policies
         self._sealers: dict[tuple[str, str], Sealer] = {}
         self._openers: dict[str, Opener] = {}
         self._counts: Counter[str] = Counter()
@@ -184,8 +184,11 @@ class LinkSender(PlainSender):
 
     def offered(self, camera: str, semantic: Sequence[BlockLike]) -> None:
         with self._lock:
-            size = sum(len(block.data) for block in semantic)
-            self._control.submitted(camera, len(semantic[0].data), size, self._clock.now())
+            sizes = [len(block.data) for block in semantic]
+            named = sum(
+                size for block, size in zip(semantic, sizes, strict=True) if self._policies[block.index].repeats
+            )
+            self._control.submitted(camera, sizes[0], max(named, sizes[0]), sum(sizes), self._clock.now())
 
     def advice(self, camera: str, wanted: float) -> Advice:
         with self._lock:
@@ -331,4 +334,4 @@ class LinkSender(PlainSender):
             self.pacer.set_rate(rate)
             self._applied_rate = rate
         plan = self._control.repair(now)
-        self.pacer.set_repair(plan.repeats, plan.gap)
+        self.pacer.set_repair(plan.repeats, plan.gap, plan.names)

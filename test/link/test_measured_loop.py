@@ -14,6 +14,7 @@ from semhier_ros.link.feedback.rate_control import LARGEST_RATE, LEAST_RATE, Fee
 from semhier_ros.link.feedback.repair import LossMeter, plan, residual_loss
 from semhier_ros.link.feedback.sender_control import SenderControl
 from semhier_ros.link.schedule.wire import ZENOH_UDP
+from semhier_ros.link.transport import Datagram
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_advice_gives_up_bytes_before_frames():
     def advice(rate: float, wanted: float = 10.0):
         control = SenderControl(rate, ZENOH_UDP.with_overhead(5))
         for _ in range(30):
-            control.submitted("c", 40, 160, 1.0)
+            control.submitted("c", 40, 60, 160, 1.0)
         return control.advice("c", wanted)
 
     assert advice(20_000.0) == (10.0, None) or advice(20_000.0).semantic_bytes is None
@@ -146,12 +147,24 @@ def test_advice_gives_up_bytes_before_frames():
     assert SenderControl(None, ZENOH_UDP, adapt=False).advice("c", 10.0).semantic_bytes is None
 
 
+@pytest.mark.parametrize(("rate", "plan"), [(8000.0, (1, True)), (5000.0, (1, False)), (2200.0, (0, True))])
+def test_a_repeat_gives_up_its_names_before_it_is_given_up(rate: float, plan: tuple[int, bool]):
+    wire = ZENOH_UDP.with_overhead(5)
+    control = SenderControl(rate, wire)
+    for number in range(40):
+        now = 1.0 + number / 20
+        control.submitted("c", 20, 60, 80, now)
+        control.sent(Datagram("c", 0, b"", wire.wire_bytes(35), 1, number, 0, (0,)), number, now, now)
+    found = control.repair(now)
+    assert (found.repeats, found.names) == plan
+
+
 def test_where_the_link_decides_how_many_frames_they_come_whole():
     wire = ZENOH_UDP.with_overhead(5)
 
     def frames(coarse: int, semantic: int, rate: float = 2000.0):
         control = SenderControl(rate, wire)
-        control.submitted("c", coarse, semantic, 1.0)
+        control.submitted("c", coarse, coarse, semantic, 1.0)
         return control.advice("c", 0.0).frames_per_second
 
     assert frames(30, 42) * wire.wire_bytes(42 + 15 + 3) == pytest.approx(0.9 * 2000.0)

@@ -27,10 +27,12 @@ _LONGEST_BURST = 16.0
 
 @dataclass(frozen=True, slots=True)
 class RepairPlan:
-    """`repeats`: further copies of a coarse block (0 to 3). `gap`: seconds between copies."""
+    """`repeats`: further copies of a coarse block (0 to 3). `gap`: seconds between copies. `names`: whether names ride
+    in the first of them."""
 
     repeats: int = 1
     gap: float = 0.030
+    names: bool = True
 
 
 def residual_loss(loss: float, burst: float, apart: float, copies: int) -> float:

@@ -71,7 +71,7 @@ class LinkEstimate:
 class _Stream:
     """One camera as the sender sees it."""
 
-    __slots__ = ("again_wire", "coarse", "coarse_wire", "frames", "history", "last", "semantic", "wire_received")
+    __slots__ = ("coarse", "coarse_wire", "frames", "history", "last", "named", "semantic", "wire_received")
 
     def __init__(self) -> None:
         self.history: list[tuple[int, float] | None] = [None] * _HISTORY
@@ -79,7 +79,7 @@ class _Stream:
         self.wire_received = 0.0
         self.coarse = 0.0
         self.coarse_wire = 0.0
-        self.again_wire = 0.0
+        self.named = 0.0
         self.semantic = 0.0
         self.frames = RollingSum(2.0)
 
@@ -119,11 +119,13 @@ class SenderControl:
 
     # -- in -----------------------------------------------------------------------------------------------------------
 
-    def submitted(self, camera: str, coarse: int, semantic: int, now: float) -> None:
-        """A frame is about to be sent: bytes of its coarse block and of all its semantic blocks."""
+    def submitted(self, camera: str, coarse: int, named: int, semantic: int, now: float) -> None:
+        """A frame is about to be sent: bytes of its coarse block, of that with the blocks that are repeated with it,
+        and of all its semantic blocks."""
         stream = self._stream(camera)
         weight = 0.2 if stream.semantic else 1.0
         stream.coarse += weight * (coarse - stream.coarse)
+        stream.named += weight * (named - stream.named)
         stream.semantic += weight * (semantic - stream.semantic)
         stream.frames.add(1, now)
 
@@ -136,9 +138,6 @@ class SenderControl:
         if datagram.level == 0 and datagram.copy == 0:
             weight = 0.2 if stream.coarse_wire else 1.0
             stream.coarse_wire += weight * (datagram.wire_bytes - stream.coarse_wire)
-        elif datagram.level == 0:
-            weight = 0.2 if stream.again_wire else 1.0
-            stream.again_wire += weight * (datagram.wire_bytes - stream.again_wire)
 
     def refuse(self) -> None:
         """Something came that is no report."""
@@ -205,16 +204,23 @@ class SenderControl:
     def repair(self, now: float) -> RepairPlan:
         """How coarse blocks are to be protected now, as far as the rate allows."""
         found = self.wished(now)
-        repeats, rate = found.repeats, self.rate
+        repeats, names, rate = found.repeats, True, self.rate
         if self._repeats < 0 and rate is not None:
-            first = again = 0.0
-            for stream in self._streams.values():
-                frames = stream.frames.total(now) / 2.0
-                first += frames * stream.coarse_wire
-                again += frames * (stream.again_wire or stream.coarse_wire)
-            while repeats > 0 and first + repeats * again > SHARE * rate:
-                repeats -= 1
-        return RepairPlan(repeats, found.gap)
+            while repeats > 0 and self._coarse_rate(repeats, names, now) > SHARE * rate:
+                if names:
+                    names = False
+                else:
+                    repeats -= 1
+        return RepairPlan(repeats, found.gap, names or not repeats)
+
+    def _coarse_rate(self, repeats: int, names: bool, now: float) -> float:
+        """Wire bytes per second of coarse blocks that are repeated so often, in the first repeat with their names."""
+        total = 0.0
+        for stream in self._streams.values():
+            alone = self._wire.wire_bytes(int(stream.coarse) + PACKET_BYTES)
+            first = self._wire.wire_bytes(int(stream.named) + PACKET_BYTES + LENGTH_BYTES) if names else alone
+            total += stream.frames.total(now) / 2.0 * (stream.coarse_wire + first + (repeats - 1) * alone)
+        return total
 
     def advice(self, camera: str, wanted: float, weight_share: float = 1.0) -> Advice:
         """What the encoder should do for `camera`, of which `wanted` frames a second are asked for (0: no limit).

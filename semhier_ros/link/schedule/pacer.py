@@ -52,10 +52,11 @@ class Pacer:
             self._scheduler.set_rate(rate, self._clock.now())
         self._bell.ring()
 
-    def set_repair(self, repeats: int, gap: float) -> None:
-        """`Scheduler.set_repair`: further copies of coarse blocks, and the seconds between them."""
+    def set_repair(self, repeats: int, gap: float, names: bool = True) -> None:
+        """`Scheduler.set_repair`: further copies of coarse blocks, the seconds between them, and whether names ride in
+        the first."""
         with self._lock:
-            self._scheduler.set_repair(repeats, gap)
+            self._scheduler.set_repair(repeats, gap, names)
 
     def set_finest(self, camera: str, index: int | None, seconds: float | None = None) -> None:
         """Sends only blocks 0 to `index` of `camera`, for `seconds` from now or, with None, until changed."""

@@ -136,9 +136,9 @@ class Scheduler:
         self._bucket.set(self._rate, self._packer.depth, now)
         self._packer.cut_again()
 
-    def set_repair(self, repeats: int, gap: float) -> None:
-        """From now on block 0 goes out `repeats` more times (0 to 8), `gap` seconds apart (0 to 10); other blocks whose
-        policy repeats them do so as often as it says, and no more than block 0.
+    def set_repair(self, repeats: int, gap: float, names: bool = True) -> None:
+        """From now on block 0 goes out `repeats` more times (0 to 8), `gap` seconds apart (0 to 10). With `names`,
+        other blocks whose policy repeats them do so as often as it says, and no more than block 0; else not at all.
         """
         if not 0 <= repeats <= 8:
             raise ValueError(f"repeats must be 0 to 8, not {repeats}")
@@ -146,7 +146,8 @@ class Scheduler:
             raise ValueError(f"gap must be 0 to 10 s, not {gap}")
         self._repeat_gap = gap
         self._repeats = [
-            repeats if index == 0 else min(policy.repeats, repeats) for index, policy in enumerate(self.policies)
+            repeats if index == 0 else min(policy.repeats, repeats if names else 0)
+            for index, policy in enumerate(self.policies)
         ]
 
     def set_finest(self, camera: str, index: int | None, until: float | None = None) -> None:
