@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from simulation import SIZES, FakeBlock, frame_blocks, scheduler
 
@@ -66,6 +68,31 @@ def test_a_begun_picture_is_finished_and_an_untouched_one_is_replaced():
     pieces = [datagram for _, datagram in departures(link, 0.07) if datagram.level == 4]
     assert [datagram.frame for datagram in pieces[:2]] == [1, 1]
     assert {datagram.piece[1] for datagram in pieces} == {3}
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.02])
+def test_a_picture_does_not_leave_right_before_a_coarse_block_is_expected(jitter):
+    link = scheduler(8000.0)
+    link.set_repair(0, 0.03)
+    came = [0.1 * frame + (jitter if frame % 2 else 0.0) for frame in range(101)]
+    waits, pictures = [], 0
+    for frame, (at, until) in enumerate(pairwise(came)):
+        link.submit("camera", frame, frame, frame_blocks(7), at)
+        left = departures(link, at, until)
+        assert left[0][1].level == 0
+        waits.append(left[0][0] - at)
+        pictures += sum(datagram.level >= 4 for _, datagram in left)
+    assert pictures > 90
+    assert sum(wait > 0.001 for wait in waits[2:]) <= 10, "one goes every second whatever comes"
+
+
+def test_frames_that_come_as_they_like_hold_no_picture_up():
+    link = scheduler(8000.0)
+    for came in (0.0, 0.1, 0.5):
+        link.submit("camera", round(came * 10), 1, frame_blocks(4), came)
+        departures(link, came, came + 0.09)
+    link.submit("camera", 6, 1, frame_blocks(7), 0.6)
+    assert [at for at, datagram in departures(link, 0.6, 0.75) if datagram.level == 4 and 0.66 < at < 0.72]
 
 
 def test_expired_blocks_never_leave_and_take_their_finer_ones_along():

@@ -4,7 +4,8 @@ Order: the first copy of block 0 of every camera, newest first; then its repeats
 to the pictures. Within one such rank cameras share by weight. Consecutive blocks of one frame travel together as far as
 a packet reaches; but block 0 goes alone when coarse blocks have begun to queue, and on a thin link that is not full of
 them. A block that is too old, replaced by a newer frame's, useless because an earlier block of its frame was dropped,
-or beyond the memory bound is dropped and counted; finer blocks first.
+or beyond the memory bound is dropped and counted; finer blocks first. A picture's datagram does
+not leave right before the next frame's coarse block is expected, which would have to wait for it.
 
 The clock is injected: every method takes `now` in seconds of any monotonic clock. Not thread-safe: `Pacer` adds the
 lock.
@@ -24,6 +25,11 @@ from semhier_ros.link.schedule.status import LevelStatus, SchedulerStatus
 from semhier_ros.link.schedule.waiting import CameraQueue, Unit
 from semhier_ros.link.schedule.wire import ZENOH_UDP, WireModel
 from semhier_ros.link.transport import MAX_PAYLOAD, Datagram
+
+GIVE_WAY_SECONDS = 1.0
+"""How long pictures give way to coarse blocks that are expected, since the last of a picture left."""
+GIVE_WAY_SHARE = 0.4
+"""They do where their datagram takes no more than this share of the time between frames, or hardly one would leave."""
 
 
 class BlockLike(Protocol):
@@ -105,7 +111,7 @@ class Scheduler:
         self._choice_until = 0.0
         self._choice_changes = -1
         self._bucket = TokenBucket(self._rate, self._packer.depth)
-        self._held = float("-inf")
+        self._held = self._picture_left = float("-inf")
         self.background: Background | None = None
         self._used = RollingSum()
         self._datagrams = 0
@@ -219,6 +225,8 @@ class Scheduler:
             else:
                 self._room.enqueue(record, Unit(current, index, 0, block, now, now))
                 taken += 1
+                if index == 0:
+                    record.coarse_came(now)
         while record.units > self.limits.units or record.bytes > self.limits.bytes:
             unit = self._room.least(record)
             self._room.drop_from(record, unit.frame, unit.index, "overflow")
@@ -234,7 +242,7 @@ class Scheduler:
             if offer is not None:
                 wake = min(wake, max(offer[0], self._held, self._bucket.ready_at(offer[1], now)))
             return None if wake == NEVER else wake
-        ready = max(self._bucket.ready_at(size, now), self._held)
+        ready = self._given_way(units[0], size, max(self._bucket.ready_at(size, now), self._held))
         return min(ready, max(wake, self._held))  # a repeat that falls due meanwhile goes first
 
     def pop(self, now: float) -> Datagram | None:
@@ -246,7 +254,7 @@ class Scheduler:
             units, size, _ = self._select(now)
             if not units:
                 return self._idle(now)
-            if self._bucket.ready_at(size, now) > now:
+            if self._given_way(units[0], size, self._bucket.ready_at(size, now)) > now:
                 return None
             try:
                 payload = self._packer.payload(units)
@@ -315,6 +323,18 @@ class Scheduler:
         self._choice_until = min([unit.submitted + policies[unit.index].lifespan for unit in units])
         return choice
 
+    def _given_way(self, unit: Unit, size: int, at: float) -> float:
+        """When a datagram may leave that could leave at `at`: a picture's not so shortly before the next frame's coarse
+        block that this would have to wait for it; but one goes every GIVE_WAY_SECONDS whatever comes."""
+        if self._rate is None or not self.policies[unit.index].stored or unit.index <= unit.frame.asked:
+            return at
+        takes, latest = size / self._rate, max(at, self._picture_left + GIVE_WAY_SECONDS)
+        coming = [(camera.expected, camera.gaps) for camera in self._room.cameras.values()]
+        for soonest, last in sorted(when for when, gaps in coming if when and takes <= GIVE_WAY_SHARE * min(gaps)):
+            if soonest - takes < at < last:
+                at = last
+        return min(at, latest)
+
     def _idle(self, now: float) -> Datagram | None:
         """What leaves where no block may."""
         offer = None if self.background is None else self.background.ready(now)
@@ -353,6 +373,8 @@ class Scheduler:
         self._used.add(wire, now)
         self._datagrams += 1
         self._wire_bytes += wire
+        if self.policies[first.index].stored:
+            self._picture_left = now
         self._room.served(camera, rank, wire)
         camera.counters[first.index].wire.add(wire, now)
         for unit in units:

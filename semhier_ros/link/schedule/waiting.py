@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 from semhier_ros.link.schedule.status import LevelCounters
+
+GAPS = 8
+"""Distances between frames from which the next one is expected,"""
+UNEVEN = 2.0
+"""as long as the longest is not so many times the shortest."""
+LATE_SECONDS = 0.003
 
 
 class Frame:
@@ -46,10 +53,12 @@ class CameraQueue:
 
     __slots__ = (
         "bytes",
+        "came",
         "counters",
         "finest",
         "finest_timed",
         "frames",
+        "gaps",
         "name",
         "newest",
         "service",
@@ -63,6 +72,8 @@ class CameraQueue:
         self.weight = 1.0
         self.frames: dict[int, Frame] = {}
         self.newest: Frame | None = None
+        self.came: float | None = None
+        self.gaps: deque[float] = deque(maxlen=GAPS)
         self.started: dict[int, Unit] = {}
         self.service = [0.0] * 2 * levels
         self.units = 0
@@ -78,6 +89,19 @@ class CameraQueue:
         if previous is not None and not previous.units:
             self.frames.pop(previous.sequence, None)
         return frame
+
+    def coarse_came(self, now: float) -> None:
+        """Notes that a frame's block 0 was submitted."""
+        if self.came is not None:
+            self.gaps.append(now - self.came)
+        self.came = now
+
+    @property
+    def expected(self) -> tuple[float, float] | None:
+        """From when to when the next frame's block 0 is expected, None where its frames come as they like."""
+        if self.came is None or not self.gaps or max(self.gaps) > UNEVEN * min(self.gaps):
+            return None
+        return self.came + min(self.gaps), self.came + max(self.gaps) + LATE_SECONDS
 
     def forget(self, frame: Frame) -> None:
         """Lets go of a frame of which nothing waits, unless it is the newest."""
