@@ -92,7 +92,7 @@ ROWS = (
     Row("16kbit,150ms", "16kbit,150ms"),
     Row("512-32-512kbit,50ms", "512kbit,50ms,step32kbit@10s,step512kbit@20s", seconds=30.0, changes=(10.0, 20.0)),
     Row("64kbit,50ms,outage20s", "64kbit,50ms,outage20s@4s", seconds=29.0, outage_end=24.0),
-    Row("128kbit,50ms,4cameras", "128kbit,50ms", 12.0, 80.0, (1.0, 1.0, 2.0, 2.0), encoded_before=True),
+    Row("128kbit,50ms,4cameras", "128kbit,50ms", 12.0, 20.0, (1.0, 1.0, 2.0, 2.0), encoded_before=True),
 )
 
 
