@@ -79,7 +79,8 @@ def test_with_memory_no_loss_drives_the_ends_apart(
     assert counts["deltas"] >= 5
     assert counts["deltas"] == len(memory.deltas)
     assert counts["acknowledged"] > 0
-    assert not {"acknowledged_unknown", "decoder_refused_deltas", "decoder_damaged"} & counts.keys()
+    assert not {"acknowledged_unknown", "decoder_damaged"} & counts.keys()
+    assert counts["decoder_refused_deltas"] > 0  # they refer to frames that were lost, or come later
     assert {item.level for item in memory.answers} == {0, 1, 2}
     by_delta = [item for item in memory.answers if (0, item.number) in memory.deltas]
     assert by_delta
