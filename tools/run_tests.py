@@ -27,6 +27,7 @@ LIVE = [
     "ground/test_doors.py",
     "lab/test_demo.py",
     "lab/test_fleet_study.py",
+    "lab/test_link_study.py",
     "lab/test_planner_latency.py",
     "lab/test_player_timing.py",
     "lab/test_processes.py",

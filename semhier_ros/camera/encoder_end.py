@@ -46,6 +46,8 @@ PICTURE_PATIENCE = 10.0
 """Seconds after which a frame's picture is made although the next frame waits: a busy machine would never make one."""
 PICTURE_EVERY = 2.0
 """Seconds after which one is made although it will not be done when the next frame comes."""
+LONGEST_GAP = 4.0
+"""How many times the usual distance between frames one counts at most, when the next frame is expected by it."""
 FRAMES = 0x10000
 UNSEEN = 6
 """Pictures whose motion is still to be measured, at most; beyond it the oldest goes unmeasured."""
@@ -229,6 +231,8 @@ class _Pace:
         """A frame came."""
         if self._newest is not None:
             gap = now - self._newest
+            if self._period:  # a pause says little of the pace
+                gap = min(gap, LONGEST_GAP * self._period)
             self._period += (0.2 if self._period else 1.0) * (gap - self._period)
         self._newest = now
 

@@ -344,7 +344,7 @@ class _Frame:
         self.middle = middles[:, :, 0].T
         away = (middles[:, :, 1:] - middles[:, :, :1]).swapaxes(0, 1)
         covariance = _covariance(away, 1e-8)
-        bent = np.linalg.inv(covariance) @ away
+        bent = _inverse(covariance) @ away
         bent *= away
         squares = bent.sum(axis=1)
         worst = round(0.95 * squares.shape[1]) - 1
@@ -566,6 +566,16 @@ def _covariance(away: Floats, least: float) -> Floats:
     found[:, 0, 0] += least
     found[:, 1, 1] += least
     return np.asarray(found)
+
+
+def _inverse(covariance: Floats) -> Floats:
+    """Of n,2,2; of one that is all along a line, to rounding, that of one a little wider."""
+    xx, xy, yy = covariance[:, 0, 0], covariance[:, 0, 1], covariance[:, 1, 1]
+    size = np.maximum(xx * yy - xy * xy, 1e-12 * xx * yy)
+    found = np.empty_like(covariance)
+    found[:, 0, 0], found[:, 1, 1] = yy / size, xx / size
+    found[:, 0, 1] = found[:, 1, 0] = -xy / size
+    return found
 
 
 def _uncertain(distances: Floats) -> Floats:

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.graphs import PictureParts, openvino_core
-from semhier_ros.codec.model_folder import ModelError
 from semhier_ros.codec.painting import RANGES, measure_ranges, write_ranges
 from semhier_ros.command import CommandError
 from semhier_ros.lab.footage.video import listed, picture_files, read_picture
@@ -113,13 +112,13 @@ def run(options: argparse.Namespace) -> int:
     if len(files) < 2:
         raise CommandError(f"--images {options.images}: {len(files)} picture, at least 2 wanted")
     chosen = [files[int(place)] for place in np.linspace(0, len(files) - 1, min(2 * options.limit, len(files)))]
-    source = Painted(options.model, "f32")
-    folder = source.codec.model.path
-    samples = [parts for path in chosen[::2] for parts in source.parts(read_picture(path))]
-    made_from = f"{len(chosen[::2])} pictures of {options.images.resolve().parent.name}/{options.images.name}"
     try:
+        source = Painted(options.model, "f32")
+        folder = source.codec.model.path
+        samples = [parts for path in chosen[::2] for parts in source.parts(read_picture(path))]
+        made_from = f"{len(chosen[::2])} pictures of {options.images.resolve().parent.name}/{options.images.name}"
         path = write_ranges(folder, measure_ranges(openvino_core(), folder, samples), made_from)
-    except (ModelError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:  # of the model, of what it lacks, or of a picture
         raise CommandError(str(error)) from error
     result = {"model": source.codec.name, "file": RANGES, "checked_with": len(chosen[1::2])}
     print(path)

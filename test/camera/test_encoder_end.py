@@ -168,6 +168,17 @@ def test_a_picture_is_made_where_it_is_done_before_the_next_frame_else_every_two
     assert last == (pictures if whole else []), "what is left of a picture goes for the next frame"
 
 
+def test_a_pause_of_the_camera_is_soon_forgotten() -> None:
+    robot = Robot()
+    robot.link.advised = Advice(5.0, None)
+    for number in range(60):
+        robot.now = number * 0.1 + (600.0 if number >= 30 else 0.0)
+        robot.offer()
+        robot.drain()
+    frames = [blocks for _, blocks, _ in robot.link.sent if blocks[0] == 0]
+    assert frames[-10:] == [(0, 1, 2)] * 10
+
+
 def test_where_the_link_lets_fewer_frames_pass_than_come_they_are_names_and_a_picture_every_ten_seconds() -> None:
     robot = Robot()
     robot.link.advised = Advice(5.0, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import signal
@@ -13,28 +12,15 @@ import time
 from pathlib import Path
 
 import pytest
+from needs import missing
 
 from semhier_ros.command import CommandError
 from semhier_ros.lab import demo
 from semhier_ros.lab.footage.bags import open_bag
 from semhier_ros.lab.footage.recording import read_recording
 from semhier_ros.lab.footage.slideshow import installed_photos
-from semhier_ros.lab.footage.video import FootageError, default_video
+from semhier_ros.lab.footage.video import FootageError
 from semhier_ros.paths import model_names
-
-
-def missing() -> str:
-    """Why the demo cannot run here, empty if it can."""
-    if importlib.util.find_spec("rclpy") is None:
-        return "rclpy is not installed: run `make`"
-    if "road" not in model_names():
-        return "models/road is not there"
-    try:
-        default_video()
-    except FootageError as error:
-        return str(error)
-    return ""
-
 
 real = pytest.mark.skipif(bool(missing()), reason=missing() or "all is there")
 

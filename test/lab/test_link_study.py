@@ -8,18 +8,17 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from needs import missing
 
 from semhier_ros.camera.encoder_end import Opened
 from semhier_ros.cli import main
 from semhier_ros.codec.packet import Block
-from semhier_ros.lab.footage.video import FootageError, default_video
 from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.ends import Imagined, differing
 from semhier_ros.lab.replay.traffic import STREAMS, message_of, paired, schedule
 from semhier_ros.lab.studies.link import FREE, Bench, delays_of, row_of
 from semhier_ros.lab.studies.tables import link as table
 from semhier_ros.link.radio.mavlink import mavlink_module
-from semhier_ros.paths import model_names
 
 
 class Made:
@@ -142,17 +141,7 @@ def test_by_how_much_others_are_later_is_told_message_by_message():
     assert (told["bytes_per_s"], told["arrived_share"]) == (300, 0.75)
 
 
-def missing() -> str:
-    if "road" not in model_names():
-        return "models/road is not there"
-    try:
-        default_video()
-    except FootageError as error:
-        return str(error)
-    return ""
-
-
-@pytest.mark.skipif(bool(missing()), reason=missing() or "all is there")
+@pytest.mark.skipif(bool(missing(ros=False)), reason=missing(ros=False) or "all is there")
 def test_a_radio_with_given_costs_between_real_processes(tmp_path):
     pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
     out = tmp_path / "out.json"
@@ -169,7 +158,7 @@ def test_a_radio_with_given_costs_between_real_processes(tmp_path):
         assert row["coarse_ap50"] == pytest.approx(1.0, abs=0.05)
 
 
-@pytest.mark.skipif(bool(missing()), reason=missing() or "all is there")
+@pytest.mark.skipif(bool(missing(ros=False)), reason=missing(ros=False) or "all is there")
 def test_a_line_that_an_autopilot_shares_carries_both(tmp_path):
     pytest.importorskip("pymavlink", reason="pymavlink is not installed: requirements/mavlink.txt")
     out = tmp_path / "out.json"

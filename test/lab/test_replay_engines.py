@@ -8,26 +8,13 @@ through the costs measured before.
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from needs import missing
 
-from semhier_ros.lab.footage.video import FootageError, default_video
-from semhier_ros.paths import model_names
-
-
-def missing() -> str:
-    if importlib.util.find_spec("rclpy") is None:
-        return "rclpy is not installed: run `make`"
-    if "road" not in model_names():
-        return "models/road is not there"
-    try:
-        default_video()
-    except FootageError as error:
-        return str(error)
-    return ""
+from semhier_ros.lab.footage.video import default_video
 
 
 @pytest.mark.ros

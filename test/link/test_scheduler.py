@@ -86,6 +86,18 @@ def test_a_picture_does_not_leave_right_before_a_coarse_block_is_expected(jitter
     assert sum(wait > 0.001 for wait in waits[2:]) <= 10, "one goes every second whatever comes"
 
 
+def test_an_old_frame_that_is_asked_for_is_no_news_of_the_cameras_pace():
+    link = scheduler(8000.0)
+    for frame in range(5):
+        link.submit("camera", frame, frame, frame_blocks(4), 0.1 * frame)
+        departures(link, 0.1 * frame, 0.1 * frame + 0.02)
+        link.submit("camera", frame, frame, frame_blocks(1), 0.1 * frame + 0.02, asked=True)
+        departures(link, 0.1 * frame + 0.02, 0.1 * frame + 0.1)
+    expected = link._room.cameras["camera"].expected
+    assert expected is not None
+    assert expected[0] == pytest.approx(0.5)
+
+
 def test_frames_that_come_as_they_like_hold_no_picture_up():
     link = scheduler(8000.0)
     for came in (0.0, 0.1, 0.5):

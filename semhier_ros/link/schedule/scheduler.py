@@ -4,8 +4,8 @@ Order: the first copy of block 0 of every camera, newest first; then its repeats
 to the pictures. Within one such rank cameras share by weight. Consecutive blocks of one frame travel together as far as
 a packet reaches; but block 0 goes alone when coarse blocks have begun to queue, and on a thin link that is not full of
 them. A block that is too old, replaced by a newer frame's, useless because an earlier block of its frame was dropped,
-or beyond the memory bound is dropped and counted; finer blocks first. A picture's datagram does
-not leave right before the next frame's coarse block is expected, which would have to wait for it.
+or beyond the memory bound is dropped and counted; finer blocks first. A picture's datagram does not leave right before
+the next frame's coarse block is expected, which would have to wait for it.
 
 The clock is injected: every method takes `now` in seconds of any monotonic clock. Not thread-safe: `Pacer` adds the
 lock.
@@ -225,7 +225,7 @@ class Scheduler:
             else:
                 self._room.enqueue(record, Unit(current, index, 0, block, now, now))
                 taken += 1
-                if index == 0:
+                if index == 0 and not asked:
                     record.coarse_came(now)
         while record.units > self.limits.units or record.bytes > self.limits.bytes:
             unit = self._room.least(record)

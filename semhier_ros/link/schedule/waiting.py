@@ -13,6 +13,7 @@ GAPS = 8
 UNEVEN = 2.0
 """as long as the longest is not so many times the shortest."""
 LATE_SECONDS = 0.003
+"""By how much later than ever a frame may come and still be expected."""
 
 
 class Frame:
@@ -91,7 +92,7 @@ class CameraQueue:
         return frame
 
     def coarse_came(self, now: float) -> None:
-        """Notes that a frame's block 0 was submitted."""
+        """Notes that a new frame's block 0 was submitted."""
         if self.came is not None:
             self.gaps.append(now - self.came)
         self.came = now
