@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.model import Spent
-from semhier_ros.codec.painting import painting_model, pixels
+from semhier_ros.codec.painting import painting_model, paints_in_integers, pixels
 from semhier_ros.codec.picture_walk import NUMPY, Arithmetic
 
 Floats = NDArray[np.float32]
@@ -137,6 +137,11 @@ class OpenVinoPictures(OpenVinoGraphs):
 
     def synthesise(self, latents: Floats, present: Floats, meaning: Floats) -> NDArray[np.uint8]:
         return pixels(self.run("picture_synthesis", latents[None], present[None], meaning[None])[0][0])
+
+    @property
+    def paints_in_integers(self) -> bool:
+        """Whether most of what paints runs in 8-bit integers."""
+        return self._precision == "auto" and paints_in_integers(openvino_core(), self._folder)
 
     def _read(self, core: Any, graph: str) -> Any:
         if graph == "picture_synthesis":

@@ -231,6 +231,12 @@ def painting_model(core: Any, folder: Path, *, integers: bool) -> Any:
     return _Builder(design, ranges or {}).model()
 
 
+def paints_in_integers(core: Any, folder: Path) -> bool:
+    """Whether `painting_model` runs most of a folder's synthesis in integers where it may. Raises ModelError as it."""
+    design = read_design(core.read_model(folder / "picture_synthesis.onnx"))
+    return design is not None and _multiplies_bytes(core) and bool(read_ranges(folder, design))
+
+
 def _multiplies_bytes(core: Any) -> bool:
     """Whether OpenVINO runs 8-bit convolutions of this CPU as such: on PCs' processors; elsewhere nobody has measured
     it."""

@@ -137,6 +137,7 @@ def run(options: argparse.Namespace) -> int:
         "ratio_to_jpeg": {name: ratio(name, other) for name, other in pairs.items()},
         "ratio_to_network": {name: ratio(name, "network") for name in (*pairs, "entropy_coding")},
         "precision": model.backend.precision_of("trunk" if codec.whole_image else "detector"),
+        "paints_in_integers": model.backend.paints_in_integers,
         "bytes": {name: round(statistics.mean(values), 1) for name, values in sizes.items()},
         "jpeg_quality": QUALITY,
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),

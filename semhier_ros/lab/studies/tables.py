@@ -306,7 +306,9 @@ def speed(result: Result) -> list[Table]:
         for name, value in result["milliseconds"].items()
     ]
     head = ("", "ms", "times JPEG", "times the network's pass")
-    note = f"One core, {result['size']}, networks in {result['precision']}, medians over {result['frames']} frames. "
+    painted = ", painting mostly in 8-bit integers" if result.get("paints_in_integers") else ""
+    note = f"One core, {result['size']}, networks in {result['precision']}{painted}, "
+    note += f"medians over {result['frames']} frames. "
     note += f"Ratios in pairs, to libjpeg-turbo at quality {result['jpeg_quality']} on the same frames."
     first = [row for row in rows if row[0] in ("network", "encode semantic", "decode level 0", "picture")]
     return [
