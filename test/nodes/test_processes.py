@@ -264,7 +264,7 @@ def test_readings_reach_a_late_receiver(
             info = probe.wait(lambda: late and late[0], 10, "the latched StreamInfo")
             assert (info.camera, info.frame_id, info.width, info.height) == ("front", "lens", size[1], size[0])
         calibrations = probe.listen(CameraInfo, "front/semhier/camera_info", LATCHED)
-        assert probe.wait(lambda: calibrations and calibrations[0], 10, "the latched CameraInfo") == calibration
+        probe.wait(lambda: calibration in list(calibrations), 10, "the latched CameraInfo")  # a base has its own there
 
         # a receiver asks for the coarsest block only, for a few seconds
         seconds = 2 + round(4 / pace)
