@@ -53,8 +53,9 @@ class TrackedObject:
     box: x0, y0, x1, y1, where it is at the scene's time, in pixels of the source picture and within it. velocity: of
     its centre, pixels/s. covariance: of its centre, xx, xy, yy in pixels², growing while nothing is heard of it. age:
     seconds since a frame last showed it; since: seconds since one first did. path, names: as in `Detection`, as deep as
-    any reading of it told. scores: probability that an object of each of these names is there, within an overlap of one
-    half.
+    any reading of it told. scores: probability that the detector would see an object of each of these names there, with
+    an overlap of one half: what it sees again and again is sure to be seen, however little it believes in it.
+    existence: probability that the object is real and still there, from what readings said on average.
     """
 
     id: int
@@ -66,6 +67,7 @@ class TrackedObject:
     path: tuple[int, ...]
     names: tuple[str, ...]
     scores: tuple[float, ...]
+    existence: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,6 +240,7 @@ def scene_message(scene: Scene, frame_id: str) -> SemanticScene:
             path=list(item.path),
             names=list(item.names),
             scores=list(item.scores),
+            existence=item.existence,
         )
         for item in scene.objects
     ]

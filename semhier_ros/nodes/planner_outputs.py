@@ -31,7 +31,7 @@ from visualization_msgs.msg import MarkerArray
 
 from semhier_ros.camera.overlay import draw_overlay
 from semhier_ros.codec.calibration import Calibration
-from semhier_ros.codec.reading import Detection, Reading, Scene
+from semhier_ros.codec.reading import Detection, Reading, Scene, TrackedObject
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.ground import BoxError, GroundError, Lens, Located, Mount, SizeTable, locate
 from semhier_ros.ground.doors.cursor_on_target import events
@@ -87,6 +87,12 @@ class _View:
     followed_at: tuple[float, float] = (0.0, 0.0)
     publishers: dict[str, Any] = field(default_factory=dict)
     heard: dict[str, float] = field(default_factory=dict)
+
+
+def existing(item: TrackedObject) -> tuple[float, ...]:
+    """Of each name of an object, the probability that such an object exists."""
+    top = max(item.scores[0], 1e-6)
+    return tuple(item.existence * score / top for score in item.scores)
 
 
 class PlannerOutputs:
@@ -370,11 +376,12 @@ class PlannerOutputs:
     def _foretold(
         self, view: _View, codec: Any, reading: Reading, scene: Scene, size: tuple[int, int], least: float
     ) -> tuple[int, list[Detection], dict[str, Any]]:
-        """Stamp, detections and their motion of a scene that was foretold to now."""
-        objects = [item for item in scene.objects if item.scores and item.scores[0] >= least]
+        """Stamp, detections and their motion of a scene that was foretold to now. A detection's score is the
+        probability that the object exists, as a reading's is: a planner need not care whether readings are foretold."""
+        objects = [item for item in scene.objects if item.scores and item.existence >= least]
         others = {item.id: item.others for item in reading.detections}
         detections = [
-            Detection(item.id, item.box, item.path, item.names, item.scores, others.get(item.id, ()))
+            Detection(item.id, item.box, item.path, item.names, existing(item), others.get(item.id, ()))
             for item in objects
         ]
         if not objects:

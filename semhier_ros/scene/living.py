@@ -255,6 +255,13 @@ class LivingScene:
         history = np.array([(item.there, item.misses, item.hits) for item in self._objects], float)
         return self._confidence.of(history[:, 0], history[:, 1], history[:, 2], overlaps)
 
+    def _existence(self, chances: Floats) -> Floats:
+        """Probabilities n that objects are real and still there: the averaged score, less by what `chances` of being
+        seen have fallen since the newest reading that saw them."""
+        there, hits = np.array([(item.there, item.hits) for item in self._objects], float).T
+        seen = self._confidence.of(there, np.zeros_like(there), hits, np.ones_like(there))
+        return np.asarray(there * np.minimum(chances / seen, 1.0))
+
     def at(self, stamp_ns: int) -> Scene:
         """The scene as it is at `stamp_ns`, on the clock of the frames' stamps; at the newest reading's own time at the
         earliest, and at most `MOST_SECONDS` after it."""
@@ -269,6 +276,7 @@ class LivingScene:
             return Scene(stamp_ns, self._now_ns, (), (0.0, 0.0))
         told = self._bank.forecast(age)
         chances = self._chances(overlap_chance(told))
+        existence = self._existence(chances)
         width, height = map(float, self._size)
         objects = []
         for row in np.flatnonzero(chances >= LEAST_SHOWN).tolist():
@@ -290,6 +298,7 @@ class LivingScene:
                     path=shown.path,
                     names=shown.names,
                     scores=tuple(min(1.0, chance * score / top) for score in shown.scores),
+                    existence=float(existence[row]),
                 )
             )
         camera = (float(told.camera[0]), float(told.camera[1]))

@@ -215,7 +215,16 @@ def test_a_whole_image_becomes_a_classification_finest_level_first(vision: Any) 
 
 def test_a_scene_becomes_a_message_with_all_that_is_known_of_its_objects() -> None:
     item = TrackedObject(
-        2**32 + 5, (1.0, 2.0, 30.0, 40.0), (12.0, -3.0), (4.0, 1.0, 5.0), 0.25, 2.5, (0, 1), ("car", "bus"), (0.75, 0.5)
+        2**32 + 5,
+        (1.0, 2.0, 30.0, 40.0),
+        (12.0, -3.0),
+        (4.0, 1.0, 5.0),
+        0.25,
+        2.5,
+        (0, 1),
+        ("car", "bus"),
+        (0.75, 0.5),
+        0.625,
     )
     message = convert.scene_message(
         Scene(1_700_000_000_123_456_789, 1_700_000_000_000_000_000, (item,), (7.0, 8.0)), "lens"
@@ -229,6 +238,6 @@ def test_a_scene_becomes_a_message_with_all_that_is_known_of_its_objects() -> No
     assert (track.x_min, track.y_min, track.x_max, track.y_max) == item.box
     assert (track.velocity_x, track.velocity_y) == item.velocity
     assert (track.covariance_xx, track.covariance_xy, track.covariance_yy) == item.covariance
-    assert (track.age, track.since) == (item.age, item.since)
+    assert (track.age, track.since, track.existence) == (item.age, item.since, item.existence)
     assert (tuple(track.path), tuple(track.names), tuple(track.scores)) == (item.path, item.names, item.scores)
     assert convert.time_to_ns(convert.scene_message(Scene(5, None, (), (0.0, 0.0)), "").read_stamp) == 0

@@ -44,6 +44,8 @@ from semhier_ros.nodes.conversions import ns_to_time
 from semhier_ros.nodes.managed import ManagedNode
 from semhier_ros.nodes.parameter_tables import DECODER
 from semhier_ros.nodes.planner_outputs import PlannerOutputs
+from semhier_ros.scene.living import LivingScene
+from semhier_ros.scene.names import Tree
 
 INFO = StreamInfo("camera", "lens", 640, 480, "road", "0" * 16, "1" * 16, 1)
 CALIBRATION = Calibration(640, 480, (500.0, 500.0, 319.5, 239.5), "plumb_bob", (0.0,) * 5)
@@ -228,6 +230,7 @@ def test_a_scene_foretold_to_now_moves_and_keeps_its_stamp(host: Any, probe: Any
         path=(0,),
         names=("person",),
         scores=(0.8,),
+        existence=0.6,
     )
     scene = SimpleNamespace(stamp_ns=5_000_000_000, objects=(tracked,))
     node.planner.reading("camera", CODEC, reading(person(11.0)), 4_900_000_000, "lens", scene)
@@ -238,6 +241,24 @@ def test_a_scene_foretold_to_now_moves_and_keeps_its_stamp(host: Any, probe: Any
     probe.wait(lambda: len(messages) == 2, what="the reading as it came")
     assert (messages[1].header.stamp.sec, messages[1].polygon.id) == (4, 0)
     assert not node.said
+
+
+def test_what_is_surely_seen_and_hardly_believed_in_stops_no_planner(host: Any, probe: Any) -> None:
+    """A detector that sees the same shadow in every frame, with a score of 0.1, will see it again."""
+    node = host({"planner.topics": ["polygons"], "planner.least_score": 0.35, **FIXED})
+    messages = probe.listen(PolygonInstanceStamped, "camera/polygons")
+    heard(node, probe, "polygons")
+    scene = LivingScene((640, 480), Tree([[0]], [("person",)]))
+    shadow, real = person(9.0, number=0, score=0.1), person(14.0, number=1, score=0.9)
+    for frame in range(20):
+        scene.follow(frame * 100_000_000, reading(shadow, real))
+    now = scene.at(1_950_000_000)
+    assert min(item.scores[0] for item in now.objects) > 0.35
+    node.planner.reading("camera", CODEC, reading(shadow, real), 1_900_000_000, "lens", now)
+    told = {item.box[2] - item.box[0]: item.id for item in now.objects}
+    probe.wait(lambda: messages, what="a polygon")
+    time.sleep(0.3)
+    assert [message.polygon.id for message in messages] == [told[min(told)]], "the one further away alone"
 
 
 def transform(parent: str, child: str, place: tuple[float, ...], turn: tuple[float, ...], sec: int = 0) -> Any:

@@ -97,6 +97,22 @@ def test_an_object_keeps_its_id_over_a_short_gap_and_loses_it_over_a_long_one() 
     assert scene.follow(40 * STEP, reading(40, detection(0, box(50, 50), 1))).detections[0].id != before
 
 
+def test_what_is_seen_often_and_hardly_believed_in_is_sure_to_be_seen_and_hardly_there() -> None:
+    scene = LivingScene((640, 480), Tree(PARENTS, NAMES))
+    for frame in range(20):
+        scene.follow(
+            frame * STEP, reading(frame, detection(0, box(50, 50), 0, 0.1), detection(1, box(300, 200), 2, 0.9))
+        )
+    doubtful, sure = sorted(scene.at(20 * STEP).objects, key=lambda item: item.box[0])
+    assert doubtful.scores[0] > 0.4
+    assert 0.05 < doubtful.existence < 0.11
+    assert 0.8 < sure.existence <= 0.9
+    for frame in range(20, 24):
+        scene.follow(frame * STEP, reading(frame, detection(0, box(50, 50), 0, 0.1)))
+    missed = max(scene.at(24 * STEP).objects, key=lambda item: item.box[0])
+    assert missed.existence < 0.5 < sure.existence, "four readings in a row did not see it"
+
+
 def test_a_name_that_flickers_is_steadied_and_a_lasting_change_is_taken() -> None:
     scene, shown = LivingScene((640, 480), Tree(PARENTS, NAMES)), []
     leaves = [0] * 6 + [2, 0, 0, 1, 0, 0, 2, 0] + [2] * 15

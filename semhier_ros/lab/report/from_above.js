@@ -1,12 +1,9 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("above").textContent);
-  const [canvas, play, slide, clock] = ["above-canvas", "above-play", "above-slide", "above-clock"]
-    .map((id) => document.getElementById(id));
-  let at = 0, timer = 0;
-  slide.max = data.instants.length - 1;
-  const draw = () => {
-    const [seconds, seen, real] = data.instants[at], scale = window.devicePixelRatio || 1;
+  const canvas = document.getElementById("above-canvas");
+  player("above", data.instants, ([, seen, real]) => {
+    const scale = window.devicePixelRatio || 1;
     const wide = canvas.clientWidth, high = Math.min(wide, 520), unit = (high - 24) / data.reach;
     canvas.style.height = high + "px";
     canvas.width = wide * scale;
@@ -43,23 +40,5 @@
       pen.fill();
       pen.fillText(name, x(left) + 6, y(ahead) + 4);
     });
-    clock.textContent = seconds.toFixed(2) + " s";
-    slide.value = at;
-  };
-  const stop = () => { clearTimeout(timer); timer = 0; play.textContent = "Play"; };
-  const next = () => {
-    if (at + 1 >= data.instants.length) { stop(); return; }
-    const wait = 1000 * (data.instants[at + 1][0] - data.instants[at][0]);
-    timer = setTimeout(() => { at += 1; draw(); next(); }, Math.max(20, wait));
-  };
-  play.addEventListener("click", () => {
-    if (timer) { stop(); return; }
-    if (at + 1 >= data.instants.length) at = 0;
-    play.textContent = "Pause";
-    draw();
-    next();
   });
-  slide.addEventListener("input", () => { stop(); at = Number(slide.value); draw(); });
-  window.addEventListener("resize", draw);
-  draw();
 })();

@@ -27,6 +27,7 @@ from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.replay.measures import first_ready, split_cameras
 from semhier_ros.lab.replay.work import SENT_MORE_THAN_ANSWER, Result, ceiling_of
 from semhier_ros.lab.report import plots
+from semhier_ros.lab.report.film import RATE, film
 from semhier_ros.lab.report.page import link_words, milliseconds, percent, render_page, webp
 from semhier_ros.lab.scoring.figures import percentile
 from semhier_ros.lab.scoring.streaming import newest_at
@@ -113,7 +114,7 @@ def write_report(result: Result, path: Path, seconds: float = 0.0, command: str 
 
 def render(result: Result, seconds: float = 0.0, command: str = "replay") -> str:
     """The page as text."""
-    summary, table, above = result.summary, timeline_table(result), result.above
+    summary, table, above, played = result.summary, timeline_table(result), result.above, film(result)
     words = IMAGE if result.reader.codec.whole_image else SCENE
     kinds = kinds_of(result)
     drawn = {
@@ -138,6 +139,9 @@ def render(result: Result, seconds: float = 0.0, command: str = "replay") -> str
         path=partial(bars, result, kinds),
         tried={name: rows for name, rows in result.tried.items() if rows},
         table=_as_json(table),
+        film=played is not None,
+        film_rate=f"{RATE:g}",
+        film_data=_as_json(played),
         above=above,
         above_data=_as_json(above),
         facts=facts(result, seconds),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,23 +24,30 @@ SLOPE_SECONDS = 0.15
 """Half the time over which the full-rate detector's boxes tell a velocity."""
 
 
-def foretold(
-    answers: Sequence[Answer], instants: NDArray[np.float64], size: tuple[int, int], taxonomy: Taxonomy, camera: int = 0
-) -> list[Answer]:
-    """One camera's scene at every instant, from the answers that were ready by then, as answers about that instant."""
-    living, scenes = LivingScene.of(taxonomy, size), []
+def scenes_at(
+    answers: Sequence[Answer], instants: NDArray[np.float64], size: tuple[int, int], taxonomy: Taxonomy
+) -> Iterator[Scene]:
+    """One camera's scene at every instant, from the answers that were ready by then."""
+    living = LivingScene.of(taxonomy, size)
     ordered, place = sorted(answers, key=lambda item: item.ready), 0
-    for number, now in enumerate(instants.tolist()):
+    for now in instants.tolist():
         while place < len(ordered) and ordered[place].ready <= now:
             item = ordered[place]
             reading = Reading(item.number, item.prefix, item.level, item.detections, 0, True)
             living.follow(item.stamp_ns, reading)
             place += 1
-        stamp_ns = round(now * 1e9)
-        found = detections_of(living.at(stamp_ns))
-        last = taxonomy.depth - 1
-        scenes.append(Answer(camera, number, stamp_ns, now, now, last, last, found, "forecast"))
-    return scenes
+        yield living.at(round(now * 1e9))
+
+
+def foretold(
+    answers: Sequence[Answer], instants: NDArray[np.float64], size: tuple[int, int], taxonomy: Taxonomy, camera: int = 0
+) -> list[Answer]:
+    """The same scenes as answers about those instants."""
+    last, times = taxonomy.depth - 1, instants.tolist()
+    return [
+        Answer(camera, number, scene.stamp_ns, now, now, last, last, detections_of(scene), "forecast")
+        for number, (now, scene) in enumerate(zip(times, scenes_at(answers, instants, size, taxonomy), strict=True))
+    ]
 
 
 def detections_of(scene: Scene) -> tuple[Detection, ...]:
