@@ -3,7 +3,8 @@
 
 Without arguments all of them, as two runs of pytest side by side: those that live in real time, that is wait for nodes,
 sessions and clocks, and at the lowest priority those that compute. Neither waits for the other, and what computes takes
-no processor time that something live asks for. The first is shown as it goes, then the second.
+no processor time that something live asks for. The first is shown as it goes, then the second. A busy machine can starve
+processes that wait for each other: a live test that failed runs once more, and the summary names it as rerun.
 
 With arguments it is pytest and nothing else.
 """
@@ -74,7 +75,7 @@ def main(words: list[str]) -> int:
         )
         try:
             print("-- tests that live in real time; those that compute run beside them", flush=True)
-            live = subprocess.call([*PYTEST, *color, *live_paths])
+            live = subprocess.call([*PYTEST, *color, "--reruns=1", *live_paths])
             print("-- tests that compute", flush=True)
             _show(text, computing)
         finally:
