@@ -3,7 +3,7 @@
 
 Without arguments all of them, as two runs of pytest side by side: those that live in real time, that is wait for nodes,
 sessions and clocks, and at the lowest priority those that compute. Neither waits for the other, and what computes takes
-no processor time that something live asks for. The first is shown as it goes, then the second. A busy machine can starve
+no processor time that something live asks for. The first is shown as it goes, then the second. A busy machine starves
 processes that wait for each other: a live test that failed runs once more, and the summary names it as rerun.
 
 With arguments it is pytest and nothing else.

@@ -45,8 +45,8 @@ from semhier_ros.scene.objects import Objects, name
 
 Floats = NDArray[np.float64]
 OVERLAP, WHOLE_EVERY = 0.75, 2.0
-STALE_MS = 2000
-"""A reference that is older is given up: the next frame is whole."""
+STALE_MS, STALE_FRAMES = 2000, 2.5
+"""A reference that is older than both is given up: the next frame is whole."""
 WHOLE_AGAIN_MS = 400
 """Whole frames that a receiver asks for come no closer than this."""
 SILENT_MS = 8000
@@ -136,7 +136,9 @@ class Tracks:
     def update(self, objects: Objects, now: int) -> list[Track]:
         """The track of every object found at `now` (ms)."""
         boxes = objects.boxes.astype(np.float64)
-        self.tracks = [track for track in self.tracks if now - track.times[-1] <= HIDDEN_MS]
+        self.tracks = [  # a slow camera's frame before is no further back than the frame before
+            track for track in self.tracks if now - track.times[-1] <= (HIDDEN_MS if track.misses else MOST_MS)
+        ]
         for old in self.tracks:
             old.row = -1
             old.misses += 1
@@ -367,7 +369,9 @@ class SenderMemory:
         if held is None or held.state is None:
             return None
         age = self._codec.elapsed(held.state, self._stamp_ns)
-        near = 0 < (self._frame - held.frame) & 0xFFFF <= MOST_FRAMES and 0 < age <= STALE_MS
+        step = (self._stamp_ns - next(reversed(self._sent.values())).stamp_ns) / 1e6
+        stale = min(MOST_MS, max(STALE_MS, STALE_FRAMES * step))
+        near = 0 < (self._frame - held.frame) & 0xFFFF <= MOST_FRAMES and 0 < age <= stale
         if not near and not (0 < age <= SILENT_MS and since < SILENT_WHOLE_MS * 1e6):
             return None
         lossy = self._lossy_ns is not None and 0 <= self._stamp_ns - self._lossy_ns <= LOSSY_MS * 1e6

@@ -215,7 +215,7 @@ def test_a_lossy_link_costs_frames_and_no_memory(
         decoder = start("decoder_node", decoder_of({"link.transport": "zenoh", **ends}))
         watched = Watched(probe)
         with camera("front", traffic, rate=CAMERA_RATE):
-            probe.wait(lambda: watched.count("decoder_node", "decoder_deltas") >= SETTLED, 90, "deltas read")
+            probe.wait(lambda: watched.count("decoder_node", "decoder_deltas") >= SETTLED, 150, "deltas read")
         assert watched.count("decoder_node", "damaged") == 0
         assert watched.count("encoder_node", "acknowledged") > 0
         encoder.end()

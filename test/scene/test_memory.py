@@ -283,6 +283,31 @@ def test_without_reports_every_frame_is_whole(deltas: DeltaCodec) -> None:
         sender.whole(code_objects(deltas.stream, NOTHING_KNOWN, objects, 1))
 
 
+@pytest.mark.parametrize("frame_ms", [80, 820, 1200, 2600])
+def test_a_slow_camera_over_a_lossy_link_has_a_memory_too(deltas: DeltaCodec, frame_ms: int) -> None:
+    """One frame in four and one report in five are lost; objects of the frame before stay known, however slow it is."""
+    chance, read = random.Random(1), 0
+    sender, receiver = SenderMemory(deltas, whole_every=60.0), ReceiverMemory(deltas)
+    for number, objects in zip(range(60), drive(deltas.layout, 1), strict=False):
+        stamp = START_NS + number * frame_ms * 1_000_000
+        sender.begin(number, stamp)
+        data = sender.delta(objects, objects.objectness.astype(float))
+        if data is None:
+            code = code_objects(deltas.stream, NOTHING_KNOWN, objects, 1)
+            sender.whole(code)
+        if chance.random() < 0.25:
+            continue
+        if data is None:
+            receiver.whole(code, 0, number, stamp)
+        else:
+            with contextlib.suppress(UnknownReference):
+                receiver.delta(data, number, stamp)
+                read += 1
+        if receiver.acknowledgement is not None and chance.random() < 0.8:
+            sender.heard(receiver.acknowledgement)
+    assert read >= 15
+
+
 def test_a_receiver_that_joins_late_is_given_a_whole_frame(deltas: DeltaCodec) -> None:
     sender, receiver = SenderMemory(deltas, whole_every=60.0), ReceiverMemory(deltas)
     kinds = []
