@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent
 def _enter(namespace: dict[str, Any]) -> None:
     import cv2
 
-    from semhier_ros.lab.footage.video import default_video
+    from semhier_ros.footage.video import default_video
 
     folder = Path(tempfile.mkdtemp(prefix="semhier_ros-examples-"))
     video = cv2.VideoCapture(str(default_video()))

@@ -16,7 +16,7 @@ setup(
     package_data={
         "semhier_ros": ["py.typed"],
         "semhier_ros.training.trees": ["*.html"],
-        "semhier_ros.lab.footage": ["*.msg"],
+        "semhier_ros.footage": ["*.msg"],
         "semhier_ros.lab.report": ["*.j2", "*.css", "*.js"],
         **{f"semhier_ros.{name}": patterns for name, patterns in present.items()},
     },

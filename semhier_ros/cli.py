@@ -71,8 +71,8 @@ STUDIES = {
 """What `semhier measure` can measure: the name of a module of `lab.studies`, and its line of help."""
 
 ROOMS: dict[str, Room | Family] = {
-    "adopt": Room("semhier_ros.lab.adopt", "a detector becomes a stream: any ONNX detector, no labels, no torch"),
-    "bag": Room("semhier_ros.lab.footage.commands", "look into bags, make and cut them: `semhier bag info`"),
+    "adopt": Room("semhier_ros.training.adopt.command", "any ONNX detector becomes a stream: no labels, no torch"),
+    "bag": Room("semhier_ros.footage.commands", "look into bags, make and cut them: `semhier bag info`"),
     "demo": Room("semhier_ros.lab.demo", "a street video over a thin link, for real, with a report to look at"),
     "export": Room("semhier_ros.training.export", "make a model folder's ONNX graphs from its weights"),
     "link": Family(

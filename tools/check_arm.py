@@ -144,7 +144,7 @@ def machines(folder: Path) -> tuple[Machine, Machine]:
 
 def frames(count: int) -> Any:
     """The first frames of the demo's video."""
-    from semhier_ros.lab.footage.video import default_video, read_video
+    from semhier_ros.footage.video import default_video, read_video
 
     return (frame.image for frame in islice(read_video(default_video()), count))
 

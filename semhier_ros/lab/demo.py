@@ -18,8 +18,8 @@ from typing import Any
 from semhier_ros import options as shared
 from semhier_ros.codec.model_folder import read_kind
 from semhier_ros.command import CommandError
-from semhier_ros.lab.footage.slideshow import Slideshow, installed_photos
-from semhier_ros.lab.footage.video import VideoCamera, default_video
+from semhier_ros.footage.slideshow import Slideshow, installed_photos
+from semhier_ros.footage.video import VideoCamera, default_video
 from semhier_ros.lab.replay.cli import replay_real
 from semhier_ros.lab.replay.real import check_real
 from semhier_ros.lab.replay.task import BLOCKS, LINK, LINK_HELP, Task

@@ -23,7 +23,7 @@ from semhier_ros.api import Codec
 from semhier_ros.codec.graphs import PictureParts, openvino_core
 from semhier_ros.codec.painting import RANGES, measure_ranges, write_ranges
 from semhier_ros.command import CommandError
-from semhier_ros.lab.footage.video import listed, picture_files, read_picture
+from semhier_ros.footage.video import listed, picture_files, read_picture
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.scoring.figures import psnr
 

@@ -13,7 +13,7 @@ from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.camera.drawing import draw_boxes
 from semhier_ros.command import CommandError
-from semhier_ros.lab.footage.video import read_picture
+from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.options import load_codec
 
 

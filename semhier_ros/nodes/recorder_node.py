@@ -16,9 +16,9 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from semhier_ros.footage.messages import message_store
 from semhier_ros.msg import LinkStatus, SemanticBlock, SemanticDetectionArray, StreamInfo
 from semhier_ros.nodes.managed import ManagedNode, spin
 from semhier_ros.nodes.parameter_tables import RECORDER
@@ -46,27 +46,6 @@ _LATCHED_QOS = Qos(
     liveliness_lease_duration=_FOREVER,
     avoid_ros_namespace_conventions=False,
 )
-
-
-def message_definitions() -> dict[str, str]:
-    """Name and text of this package's message definitions: from the checkout's `msg/`, else as installed."""
-    source = Path(__file__).resolve()
-    folders = [source.parents[2] / "msg"]
-    folders += [parent / "share" / "semhier_ros" / "msg" for parent in Path(__file__).absolute().parents]
-    for folder in folders:
-        if (folder / "SemanticDetectionArray.msg").is_file():
-            return {f"semhier_ros/msg/{file.stem}": file.read_text(encoding="utf-8") for file in folder.glob("*.msg")}
-    raise FileNotFoundError(f"message definitions: neither in {folders[0]} nor installed beside the package")
-
-
-def bag_typestore() -> Any:
-    """A `rosbags` type store that knows the ROS 2 messages and this package's."""
-    store = get_typestore(Stores.ROS2_JAZZY)
-    types: dict[str, Any] = {}
-    for name, text in message_definitions().items():
-        types.update(get_types_from_msg(text, name))
-    store.register(types)
-    return store
 
 
 def standard_topics(
@@ -115,7 +94,7 @@ class RecorderNode(ManagedNode):
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         self._full = False
-        self._store = bag_typestore()
+        self._store = message_store()
         self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
         self._connections = {

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from semhier_ros.footage.labels import read_labels
 from semhier_ros.training.errors import MissingFile, TrainingError
 from semhier_ros.training.packed import PackedArray, packed, states
 from semhier_ros.training.yolo_data import YoloData, label_file
@@ -37,28 +38,14 @@ class Scenes:
         return len(self.names)
 
 
-def read_yolo(path: Path, width: int, height: int, classes: int) -> np.ndarray:
-    """Rows `class cx cy w h` (relative) of one YOLO label file as (class, x0, y0, x1, y1) in pixels.
-
-    Raises:
-        ValueError: a row has not five numbers or a class outside 0..classes-1; the message names file and line.
-    """
-    rows = []
-    text = path.read_text() if path.exists() else ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            kind, cx, cy, w, h = (float(field) for field in line.split())
-        except ValueError:
-            raise TrainingError(f"{path}:{number}: five numbers `class cx cy w h` wanted, found {line!r}") from None
-        if not 0 <= kind < classes:
-            raise TrainingError(f"{path}:{number}: class {kind:g} is outside 0..{classes - 1}")
-        x0, y0 = max(0.0, (cx - w / 2) * width), max(0.0, (cy - h / 2) * height)
-        x1, y1 = min(float(width), (cx + w / 2) * width), min(float(height), (cy + h / 2) * height)
-        if x1 > x0 and y1 > y0:
-            rows.append((kind, x0, y0, x1, y1))
-    return np.asarray(rows, np.float32).reshape(-1, 5)
+def read_boxes_of(path: Path, width: int, height: int, classes: int) -> np.ndarray:
+    """Rows (class, x0, y0, x1, y1) in pixels of one YOLO label file, as far as they lie in the picture. Raises
+    LabelError, a ValueError that names file and line."""
+    rows = read_labels(path, width, height, classes)
+    low = np.maximum(rows[:, 1:3], 0.0)
+    high = np.minimum(rows[:, 1:3] + rows[:, 3:], (width, height))
+    inside = (high > low).all(axis=1)
+    return np.concatenate([rows[:, :1], low, high], axis=1)[inside].astype(np.float32)
 
 
 def load_scenes(data: YoloData, split: str, cache: Path) -> Scenes:
@@ -106,7 +93,7 @@ def read_boxes(files: Sequence[Path], sizes: np.ndarray, classes: int, split: st
         raise TrainingError(
             f"split {split}: none of {len(labels)} images has a label file; the first should be {missing[0]}"
         )
-    boxes = [read_yolo(label, int(w), int(h), classes) for label, (w, h) in zip(labels, sizes, strict=True)]
+    boxes = [read_boxes_of(label, int(w), int(h), classes) for label, (w, h) in zip(labels, sizes, strict=True)]
     if not any(len(found) for found in boxes):
         raise TrainingError(f"split {split}: no object in any of {len(labels) - len(missing)} label files")
     if missing:

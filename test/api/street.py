@@ -5,7 +5,7 @@ from itertools import islice
 
 import numpy as np
 
-from semhier_ros.lab.footage.video import default_video, read_video
+from semhier_ros.footage.video import default_video, read_video
 
 
 @cache

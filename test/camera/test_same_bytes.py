@@ -26,7 +26,7 @@ from semhier_ros.camera.encoder_end import EncoderEnd, EncoderSettings, Opened, 
 from semhier_ros.camera.worker import DecodeWorker, EncodeWorker
 from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.lab.footage.video import FootageError, default_video, read_video
+from semhier_ros.footage.video import FootageError, default_video, read_video
 from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.blocks import KEEP_FRAMES, BlockSession, SemhierStream, camera_name
 from semhier_ros.lab.replay.reader import Reader

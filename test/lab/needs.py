@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from semhier_ros.lab.footage.video import FootageError, default_video
+from semhier_ros.footage.video import FootageError, default_video
 from semhier_ros.paths import model_names
 
 

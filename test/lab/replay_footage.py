@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from semhier_ros.lab.footage.messages import BagWriter, camera_messages
-from semhier_ros.lab.footage.video import FootageError, default_video, read_video
+from semhier_ros.footage.messages import BagWriter, camera_messages
+from semhier_ros.footage.video import FootageError, default_video, read_video
 
 START = 1_700_000_000 * 10**9
 FRAMES = 24

@@ -16,8 +16,8 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, Qo
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from semhier_ros.cli import main
-from semhier_ros.lab.footage.bags import open_bag
-from semhier_ros.lab.footage.messages import BagError, BagWriter, check_new_bag, make_message, message_store
+from semhier_ros.footage.bags import open_bag
+from semhier_ros.footage.messages import BagError, BagWriter, check_new_bag, make_message, message_store
 
 SECOND = 10**9
 START = 1_700_000_000 * SECOND

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from semhier_ros.command import CommandError
-from semhier_ros.lab.footage.labels import read_grouping, read_photos
-from semhier_ros.lab.footage.video import read_picture
+from semhier_ros.footage.labels import read_grouping, read_photos
+from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.scoring.figures import calibration_error, interval, summed
 from semhier_ros.lab.studies.transfer import probe
 

@@ -15,11 +15,11 @@ import pytest
 from needs import missing
 
 from semhier_ros.command import CommandError
+from semhier_ros.footage.bags import open_bag
+from semhier_ros.footage.recording import read_recording
+from semhier_ros.footage.slideshow import installed_photos
+from semhier_ros.footage.video import FootageError
 from semhier_ros.lab import demo
-from semhier_ros.lab.footage.bags import open_bag
-from semhier_ros.lab.footage.recording import read_recording
-from semhier_ros.lab.footage.slideshow import installed_photos
-from semhier_ros.lab.footage.video import FootageError
 from semhier_ros.paths import model_names
 
 real = pytest.mark.skipif(bool(missing()), reason=missing() or "all is there")

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semhier_ros.codec.reading import Detection
-from semhier_ros.lab.footage import slideshow
-from semhier_ros.lab.footage.slideshow import Photo, Slideshow, installed_photos
-from semhier_ros.lab.footage.video import FootageError, VideoCamera
+from semhier_ros.footage import slideshow
+from semhier_ros.footage.slideshow import Photo, Slideshow, installed_photos
+from semhier_ros.footage.video import FootageError, VideoCamera
 from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.scoring.streaming import Matching, World
 

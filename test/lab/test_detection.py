@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from semhier_ros.cli import main
 from semhier_ros.codec.reading import Detection
+from semhier_ros.footage.labels import read_labels
+from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.lab.baselines import NAMES
-from semhier_ros.lab.footage.labels import read_labels
-from semhier_ros.lab.footage.video import default_video, read_video
 from semhier_ros.lab.scoring.coco import Truth, rows_of
 from semhier_ros.lab.scoring.frontier import mark_frontier
 from semhier_ros.lab.studies.tables import bytes_needed

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rosbags.highlevel import AnyReader
 
-from semhier_ros.lab.footage.bags import open_bag
-from semhier_ros.lab.footage.messages import BagError, BagWriter, image_of, message_store, write_camera
-from semhier_ros.lab.footage.video import FootageError, VideoCamera, default_video, read_video
+from semhier_ros.footage.bags import open_bag
+from semhier_ros.footage.messages import BagError, BagWriter, image_of, message_store, write_camera
+from semhier_ros.footage.video import FootageError, VideoCamera, default_video, read_video
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from semhier_ros.lab.footage.bags import open_footage
-from semhier_ros.lab.footage.video import FootageError, VideoCamera, read_picture, read_video
+from semhier_ros.footage.bags import open_footage
+from semhier_ros.footage.video import FootageError, VideoCamera, read_picture, read_video
 
 WIDTH, HEIGHT = 96, 64
 ONE = 0x10000
@@ -76,7 +76,7 @@ def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path, orientation: int) 
 PROGRAM = """
 import resource, sys
 from pathlib import Path
-from semhier_ros.lab.footage.video import VideoCamera, read_video
+from semhier_ros.footage.video import VideoCamera, read_video
 held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (held + (512 << 20),) * 2)
 path = Path(sys.argv[1])

@@ -15,12 +15,12 @@ pytest.importorskip("matplotlib", reason="the report needs matplotlib: pip insta
 
 from semhier_ros.cli import main
 from semhier_ros.codec.reading import Detection
+from semhier_ros.footage.bags import camera_info_of
+from semhier_ros.footage.lens import lens_of
+from semhier_ros.footage.video import default_video
 from semhier_ros.ground import Lens, Mount, locate
 from semhier_ros.ground.render import box_of, outline
 from semhier_ros.ground.sizes import SIZES
-from semhier_ros.lab.footage.bags import camera_info_of
-from semhier_ros.lab.footage.lens import lens_of
-from semhier_ros.lab.footage.video import default_video
 from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.replay.from_above import _same, errors, from_above
 from semhier_ros.lab.replay.work import Result

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import yaml
 
-from semhier_ros.lab.footage.bags import open_bag
-from semhier_ros.lab.footage.messages import BagWriter, camera_messages
+from semhier_ros.footage.bags import open_bag
+from semhier_ros.footage.messages import BagWriter, camera_messages
 from semhier_ros.lab.replay.store import Store
 from semhier_ros.whole_file import replacing, write_whole
 

@@ -12,8 +12,8 @@ import pytest
 
 from semhier_ros.cli import main
 from semhier_ros.codec.reading import Detection
+from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.lab.baselines import Transmitted
-from semhier_ros.lab.footage.video import default_video, read_video
 from semhier_ros.lab.studies.gallery import NEAR, Card, Scene, nearest, page
 
 

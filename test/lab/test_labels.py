@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from semhier_ros.lab.footage.labels import LabelError, Notes, find_scenes, labelled_world, read_labels
-from semhier_ros.lab.footage.video import FootageError, picture_files, read_picture
+from semhier_ros.footage.labels import LabelError, Notes, find_scenes, labelled_world, read_labels
+from semhier_ros.footage.video import FootageError, picture_files, read_picture
 from semhier_ros.paths import config_dir
 from semhier_ros.taxonomy import Taxonomy
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from semhier_ros.lab import interrupts
+from semhier_ros import interrupts
 from semhier_ros.lab.processes import ChildError, Supervisor
 
 

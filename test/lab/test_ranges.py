@@ -11,7 +11,7 @@ import pytest
 
 from semhier_ros.cli import main
 from semhier_ros.codec.painting import RANGES
-from semhier_ros.lab.footage.video import default_video, read_video
+from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.paths import find_model
 
 

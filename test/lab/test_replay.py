@@ -18,9 +18,9 @@ pytest.importorskip("matplotlib", reason="the report needs matplotlib: pip insta
 
 from semhier_ros.cli import main
 from semhier_ros.codec.packet import Packet
-from semhier_ros.lab.footage.bags import open_bag
-from semhier_ros.lab.footage.labels import LabelError, labelled_world
-from semhier_ros.lab.footage.messages import BagWriter, camera_messages, message_store
+from semhier_ros.footage.bags import open_bag
+from semhier_ros.footage.labels import LabelError, labelled_world
+from semhier_ros.footage.messages import BagWriter, camera_messages, message_store
 from semhier_ros.lab.provenance import provenance
 from semhier_ros.lab.replay.bag_out import Messages
 from semhier_ros.lab.replay.base import Answer, Costs

@@ -15,8 +15,8 @@ from replay_footage import START, write_street
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from semhier_ros.cli import main
-from semhier_ros.lab.footage.bags import image_key, open_bag
-from semhier_ros.lab.footage.messages import BagError, message_store
+from semhier_ros.footage.bags import image_key, open_bag
+from semhier_ros.footage.messages import BagError, message_store
 
 STEP = 100_000_000
 

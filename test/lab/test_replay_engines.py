@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from needs import missing
 
-from semhier_ros.lab.footage.video import default_video
+from semhier_ros.footage.video import default_video
 
 
 @pytest.mark.ros

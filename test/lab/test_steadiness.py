@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from semhier_ros.cli import main
-from semhier_ros.lab.footage.video import default_video
+from semhier_ros.footage.video import default_video
 
 
 def test_followed_objects_switch_ids_less_often(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -316,7 +316,7 @@ def pace(codec: Any, street: list[np.ndarray]) -> float:
 @pytest.fixture(scope="session")
 def street(codec: Any) -> list[np.ndarray]:
     """Pictures of the demo's street in which the model finds something, 640x272 RGB."""
-    from semhier_ros.lab.footage.video import FootageError, default_video, read_video
+    from semhier_ros.footage.video import FootageError, default_video, read_video
 
     try:
         video = default_video()

@@ -28,8 +28,8 @@ def test_from_bag_to_bag(
     pace: float,
 ) -> None:
     """player -> encoder -> decoder -> recorder; what was recorded is read by the evaluation."""
-    from semhier_ros.lab.footage.messages import BagWriter
-    from semhier_ros.lab.footage.recording import read_recording
+    from semhier_ros.footage.messages import BagWriter
+    from semhier_ros.footage.recording import read_recording
 
     stamps = [1_700_000_000 * SECOND + number * SECOND // 5 for number in range(15)]
     with BagWriter(tmp_path / "street") as writer:

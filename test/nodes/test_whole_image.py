@@ -50,7 +50,7 @@ def drawn(number: int) -> np.ndarray:
 @pytest.fixture
 def bag(tmp_path: Path) -> tuple[Path, list[np.ndarray]]:
     """A bag of the camera `front`, and its pictures. PNG, so that both sides see the very same pixels."""
-    from semhier_ros.lab.footage.messages import DEFAULT_START_NS, BagWriter, camera_messages
+    from semhier_ros.footage.messages import DEFAULT_START_NS, BagWriter, camera_messages
 
     pictures = [drawn(number) for number in range(FRAMES)]
     with BagWriter(tmp_path / "bag") as writer:
@@ -70,7 +70,7 @@ def test_a_label_path_grows_level_by_level(
     bag: tuple[Path, list[np.ndarray]],
     free_port: Callable[[], int],
 ) -> None:
-    from semhier_ros.lab.footage.messages import DEFAULT_START_NS
+    from semhier_ros.footage.messages import DEFAULT_START_NS
 
     folder, pictures = bag
     link: dict[str, Any] = {"link.transport": transport}

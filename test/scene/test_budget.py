@@ -137,7 +137,7 @@ def test_overlaps():
 
 
 def test_encode_within_max_bytes():
-    from semhier_ros.lab.footage.video import default_video, read_video
+    from semhier_ros.footage.video import default_video, read_video
 
     codec = Codec.load("road", "cpu", threads=1)
     frame = next(islice(read_video(default_video()), 150, None))

@@ -18,8 +18,8 @@ import numpy as np
 from semhier_ros.camera.drawing import colour_of, draw_boxes
 from semhier_ros.codec.packet import Block, Packet, delta_tag
 from semhier_ros.codec.reading import Detection
-from semhier_ros.lab.footage.messages import BagWriter, compressed_image, header_of, make_message, time_of
-from semhier_ros.lab.footage.video import at_most
+from semhier_ros.footage.messages import BagWriter, compressed_image, header_of, make_message, time_of
+from semhier_ros.footage.video import at_most
 from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.replay.work import Result
 

@@ -20,13 +20,13 @@ from typing import Any
 from semhier_ros import options as shared
 from semhier_ros.codec.model_folder import ModelError
 from semhier_ros.command import CommandError
-from semhier_ros.lab.interrupts import stop_signals
+from semhier_ros.interrupts import stop_signals
 from semhier_ros.lab.processes import ChildError
-from semhier_ros.lab.progress import Stages
 from semhier_ros.lab.replay.from_above import from_above
 from semhier_ros.lab.replay.real import STAGES, run_real
 from semhier_ros.lab.replay.task import LINK, LINK_HELP, Task, add_task_arguments, task_of
 from semhier_ros.lab.replay.work import LINKED, Result, ceiling_of, replay, write_summary
+from semhier_ros.progress import Stages
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -24,12 +24,12 @@ from semhier_ros.camera.worker import DecodeWorker, EncodeWorker
 from semhier_ros.codec.compact import stamp_units
 from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.codec.stream_info import StreamInfo
+from semhier_ros.footage.bags import open_bag
+from semhier_ros.footage.clip import clips
 from semhier_ros.lab.baselines.answer import AnswerStream
 from semhier_ros.lab.baselines.picture_files import PictureSetting
 from semhier_ros.lab.baselines.pictures import PictureStream
 from semhier_ros.lab.baselines.video import VideoSetting, VideoStream
-from semhier_ros.lab.footage.bags import open_bag
-from semhier_ros.lab.footage.clip import clips
 from semhier_ros.lab.replay.base import Answer, Costs, FrameStream
 from semhier_ros.lab.replay.blocks import SceneObjects, StoredMaker
 from semhier_ros.lab.replay.reader import Reader

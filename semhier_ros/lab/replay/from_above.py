@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from semhier_ros.codec.reading import Detection
+from semhier_ros.footage.lens import lens_of
 from semhier_ros.ground import Located, Mount, locate
 from semhier_ros.ground.errors_file import box_error_of
 from semhier_ros.ground.locate import CHI2_95
-from semhier_ros.lab.footage.lens import lens_of
 from semhier_ros.lab.replay.measures import split_cameras
 from semhier_ros.lab.replay.work import Result
 from semhier_ros.lab.scoring.streaming import newest_at, overlaps

@@ -20,10 +20,10 @@ from typing import Any
 from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
 from semhier_ros.codec.packet import Packet
 from semhier_ros.command import CommandError
+from semhier_ros.footage.bags import open_bag
+from semhier_ros.footage.messages import write_camera
+from semhier_ros.footage.recording import Recording, read_recording
 from semhier_ros.lab.baselines.search import check_codecs
-from semhier_ros.lab.footage.bags import open_bag
-from semhier_ros.lab.footage.messages import write_camera
-from semhier_ros.lab.footage.recording import Recording, read_recording
 from semhier_ros.lab.processes import Supervisor, free_port, node, ros_environment
 from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.replay.ends import answers_of, read_log

@@ -18,8 +18,8 @@ from typing import Any
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.packet import Packet, PacketError, UnknownReference
-from semhier_ros.lab.footage.bags import raw_messages
-from semhier_ros.lab.footage.messages import BagError, BagWriter, stamp_of
+from semhier_ros.footage.bags import raw_messages
+from semhier_ros.footage.messages import BagError, BagWriter, stamp_of
 from semhier_ros.lab.options import load_codec
 from semhier_ros.lab.replay.bag_out import Messages, Readings
 from semhier_ros.lab.replay.base import Answer

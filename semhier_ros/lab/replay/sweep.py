@@ -20,7 +20,6 @@ from typing import Any
 
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError
-from semhier_ros.lab.progress import each
 from semhier_ros.lab.provenance import provenance
 from semhier_ros.lab.replay.store import digest
 from semhier_ros.lab.replay.task import LINK, LINK_HELP, Task, add_task_arguments, task_of
@@ -29,6 +28,7 @@ from semhier_ros.lab.studies.tables import replay as replay_table
 from semhier_ros.lab.workers import Workers
 from semhier_ros.link.emulate.profile import parse_link
 from semhier_ros.paths import find_model
+from semhier_ros.progress import each
 from semhier_ros.whole_file import write_whole
 
 VERSION = 1

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from semhier_ros.codec.packet import Packet, split
+from semhier_ros.footage.bags import open_footage
+from semhier_ros.footage.labels import labelled_world
+from semhier_ros.footage.lens import lens_of
 from semhier_ros.lab.baselines.pictures import PictureStream, decode_picture
 from semhier_ros.lab.baselines.search import check_codecs, make_stream
-from semhier_ros.lab.footage.bags import open_footage
-from semhier_ros.lab.footage.labels import labelled_world
-from semhier_ros.lab.footage.lens import lens_of
 from semhier_ros.lab.replay.base import Answer, Costs
 from semhier_ros.lab.replay.blocks import UNPACED
 from semhier_ros.lab.replay.measures import Scores, figures_of, split_cameras

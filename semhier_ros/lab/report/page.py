@@ -17,8 +17,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from semhier_ros.codec.reading import Detection
-from semhier_ros.lab.footage.messages import image_file
-from semhier_ros.lab.footage.video import at_most
+from semhier_ros.footage.messages import image_file
+from semhier_ros.footage.video import at_most
 from semhier_ros.link.emulate.profile import LinkProfile
 
 _HERE = Path(__file__).parent

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.reading import Detection
+from semhier_ros.footage.labels import World
 
 Detections = tuple[Detection, ...]
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
@@ -38,16 +39,6 @@ class Known(Protocol):
     def level(self) -> int: ...
     @property
     def detections(self) -> Detections: ...
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """The truth of one camera: at `instants` (s, ascending) `truths`, with boxes in source pixels. `kind` says where
-    it comes from, "labels" or "agreement"."""
-
-    instants: NDArray[np.float64]
-    truths: Sequence[Detections]
-    kind: str
 
 
 def overlap(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:

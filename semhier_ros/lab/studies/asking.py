@@ -20,13 +20,13 @@ import numpy as np
 from semhier_ros import options as shared
 from semhier_ros.camera.asking import AskPolicy, Seen
 from semhier_ros.codec.packet import Packet, split
-from semhier_ros.lab.footage.labels import find_scenes, read_labels
-from semhier_ros.lab.footage.video import read_picture
+from semhier_ros.footage.labels import find_scenes, read_labels
+from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.options import finish, load_codec
-from semhier_ros.lab.progress import each
 from semhier_ros.lab.scoring.coco import Truth, rows_of
 from semhier_ros.link.schedule.wire import ZENOH_UDP
 from semhier_ros.link.sender import measured
+from semhier_ros.progress import each
 
 THRESHOLDS = (0.4, 0.6, 0.8, 1.01)
 ABOVE = (0.0, 0.3, 0.5)

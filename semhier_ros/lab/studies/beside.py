@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError
-from semhier_ros.lab.footage.labels import find_scenes, read_labels
-from semhier_ros.lab.footage.video import read_picture
+from semhier_ros.footage.labels import find_scenes, read_labels
+from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.options import finish, load_codec
-from semhier_ros.lab.progress import each
 from semhier_ros.lab.scoring.coco import LevelScore, Rows, Truth
 from semhier_ros.lab.studies.detection import Plan, SceneJudge
+from semhier_ros.progress import each
 from semhier_ros.scene.detectors.layouts import DetectorError, find_layout
 from semhier_ros.scene.detectors.names import read_names
 from semhier_ros.scene.detectors.runtime import Detector, Found

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.canvas import Canvas
-from semhier_ros.lab.footage.labels import find_scenes, read_labels
-from semhier_ros.lab.footage.video import read_picture
+from semhier_ros.footage.labels import find_scenes, read_labels
+from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.options import load_codec
 from semhier_ros.lab.results import Table, record
 from semhier_ros.scene.objects import code_objects, find_objects

@@ -30,16 +30,16 @@ import numpy as np
 
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError
+from semhier_ros.footage.labels import Labelled, read_grouping, read_photos
 from semhier_ros.lab.baselines import CONTROL, NAMES, WITH_PATH, Setting, make
 from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES
-from semhier_ros.lab.footage.labels import Labelled, read_grouping, read_photos
 from semhier_ros.lab.options import check_range, finish, load_codec
-from semhier_ros.lab.progress import each
 from semhier_ros.lab.scoring import frontier
 from semhier_ros.lab.scoring.figures import calibration_error, interval
 from semhier_ros.lab.studies.photo_judging import Judge, PhotoJudge, Plan, Row, check_codecs
 from semhier_ros.lab.studies.tables import shown
 from semhier_ros.lab.workers import Workers
+from semhier_ros.progress import each
 from semhier_ros.taxonomy import Taxonomy
 
 SIZES = (300, 600, 1200, 2400)

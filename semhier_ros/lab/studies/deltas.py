@@ -18,7 +18,7 @@ import numpy as np
 
 from semhier_ros import options as shared
 from semhier_ros.codec.packet import PacketError
-from semhier_ros.lab.footage.video import VideoCamera
+from semhier_ros.footage.video import VideoCamera
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.replay.blocks import SceneObjects
 from semhier_ros.lab.replay.reader import Reader, reader_of_videos

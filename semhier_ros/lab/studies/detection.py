@@ -22,17 +22,17 @@ from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.packet import Packet
 from semhier_ros.command import CommandError
+from semhier_ros.footage.labels import Scene, find_scenes, read_labels
+from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.baselines import NAMES, WITH_PATH, Picture, Setting, StillCodec, make, send
 from semhier_ros.lab.baselines.answer import AnswerCoder
-from semhier_ros.lab.footage.labels import Scene, find_scenes, read_labels
-from semhier_ros.lab.footage.video import read_picture
 from semhier_ros.lab.options import finish, load_codec
-from semhier_ros.lab.progress import each
 from semhier_ros.lab.scoring.coco import MOST_PER_NODE, Rows, Truth, rows_of
 from semhier_ros.lab.scoring.figures import psnr, summed
 from semhier_ros.lab.scoring.frontier import mark_frontier
 from semhier_ros.lab.studies.tables import shown
 from semhier_ros.lab.workers import Workers
+from semhier_ros.progress import each
 from semhier_ros.scene.finders import Finder, Listed
 from semhier_ros.scene.objects import Objects
 

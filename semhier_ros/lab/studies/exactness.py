@@ -32,8 +32,8 @@ from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError
 from semhier_ros.codec.picture_blocks import PATCH_SIDE, CodedPicture, PictureBlocks
-from semhier_ros.lab.footage.bags import open_footage
-from semhier_ros.lab.footage.video import default_video, picture_files, read_picture, read_video
+from semhier_ros.footage.bags import open_footage
+from semhier_ros.footage.video import default_video, picture_files, read_picture, read_video
 from semhier_ros.lab.options import finish, load_codec
 from semhier_ros.lab.studies.tables import shown
 from semhier_ros.lab.workers import Workers

@@ -31,7 +31,7 @@ from semhier_ros.camera.worker import FleetWorker
 from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, Tables
 from semhier_ros.codec.packet import Block, Packet
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.lab.footage.video import default_video, read_video
+from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.lab.options import finish, load_codec
 from semhier_ros.lab.studies.tables import shown
 from semhier_ros.link.clock import ManualClock

@@ -18,14 +18,14 @@ import numpy as np
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.reading import Detection
+from semhier_ros.footage.labels import Names, find_scenes
+from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.baselines import Picture, Setting, StillCodec, Transmitted, make, send
-from semhier_ros.lab.footage.labels import Names, find_scenes
-from semhier_ros.lab.footage.video import read_picture
 from semhier_ros.lab.options import load_codec
-from semhier_ros.lab.progress import each
 from semhier_ros.lab.report.page import render_page
 from semhier_ros.lab.scoring.figures import psnr
 from semhier_ros.lab.studies.detection import OnceFinder
+from semhier_ros.progress import each
 from semhier_ros.whole_file import write_whole
 
 BUDGETS = (50, 150, 600, 3000)

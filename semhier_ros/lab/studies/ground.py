@@ -25,12 +25,12 @@ from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.reading import Detection
+from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.ground import BoxError, Lens, Located, Mount, Size, SizeTable, locate
 from semhier_ros.ground.errors_file import box_error_of
 from semhier_ros.ground.locate import CHI2_95
 from semhier_ros.ground.render import box_of, outline
 from semhier_ros.ground.sizes import SIZES
-from semhier_ros.lab.footage.video import default_video, read_video
 from semhier_ros.lab.options import load_codec
 from semhier_ros.lab.results import Table, record
 from semhier_ros.lab.studies.box_errors import corners

@@ -29,13 +29,12 @@ import numpy as np
 
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError
+from semhier_ros.footage.clip import clips, make_clip
+from semhier_ros.footage.video import default_video
+from semhier_ros.interrupts import stop_signals
 from semhier_ros.lab.baselines.search import StreamError, check_codecs, make_stream
-from semhier_ros.lab.footage.clip import clips, make_clip
-from semhier_ros.lab.footage.video import default_video
-from semhier_ros.lab.interrupts import stop_signals
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.processes import ChildError, Supervisor
-from semhier_ros.lab.progress import Stages
 from semhier_ros.lab.provenance import processor
 from semhier_ros.lab.replay.base import Answer, Costs
 from semhier_ros.lab.replay.ends import answers_of, encode_before, pictures_of, read_log
@@ -49,6 +48,7 @@ from semhier_ros.lab.studies.tables import shown
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
 from semhier_ros.link.emulate.radio import MAVLINK, RADIOS, RadioEmulator, RadioProfile, parse_radio
 from semhier_ros.link.radio.mavlink import TUNNEL_BYTES
+from semhier_ros.progress import Stages
 from semhier_ros.whole_file import write_whole
 
 ATTEMPTS = 3

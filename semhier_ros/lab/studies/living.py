@@ -19,7 +19,7 @@ import numpy as np
 from semhier_ros import options as shared
 from semhier_ros.codec.reading import Reading
 from semhier_ros.command import CommandError
-from semhier_ros.lab.footage.video import VideoCamera
+from semhier_ros.footage.video import VideoCamera
 from semhier_ros.lab.replay.reader import Reader, reader_of_videos
 from semhier_ros.lab.results import Table, record
 from semhier_ros.lab.scoring.living import Errors, detections_of, velocities

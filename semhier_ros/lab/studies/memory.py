@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from semhier_ros import options as shared
-from semhier_ros.lab.footage.messages import write_camera
-from semhier_ros.lab.footage.video import VideoCamera, default_video
+from semhier_ros.footage.messages import write_camera
+from semhier_ros.footage.video import VideoCamera, default_video
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.processes import Supervisor, node, ros_environment
 from semhier_ros.lab.studies.tables import shown

@@ -18,11 +18,11 @@ from safetensors.numpy import load_file
 
 from semhier_ros.codec.graphs import openvino_core
 from semhier_ros.codec.packet import Packet
+from semhier_ros.footage.labels import Labelled
+from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.baselines import Setting, send
 from semhier_ros.lab.baselines import make as make_still
 from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES, make_vector_codec
-from semhier_ros.lab.footage.labels import Labelled
-from semhier_ros.lab.footage.video import read_picture
 from semhier_ros.lab.options import load_codec
 from semhier_ros.lab.scoring.figures import psnr, summed
 from semhier_ros.whole_image.reader import softmax

@@ -16,8 +16,8 @@ import numpy as np
 
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
-from semhier_ros.lab.footage.labels import read_labels
-from semhier_ros.lab.footage.video import read_picture
+from semhier_ros.footage.labels import read_labels
+from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.studies.tables import shown
 

@@ -29,7 +29,7 @@ from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.graphs import PRECISIONS
-from semhier_ros.lab.footage.video import default_video, read_video
+from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.studies.fleet import measure as measure_fleet
 from semhier_ros.lab.studies.tables import shown

@@ -20,11 +20,11 @@ from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.reading import Detection
 from semhier_ros.command import CommandError
-from semhier_ros.lab.footage.video import VideoCamera
+from semhier_ros.footage.video import VideoCamera
 from semhier_ros.lab.options import finish, load_codec
-from semhier_ros.lab.progress import each
 from semhier_ros.lab.scoring.streaming import SAME, overlaps
 from semhier_ros.lab.studies.tables import shown
+from semhier_ros.progress import each
 from semhier_ros.scene.living import LivingScene
 
 LONGEST_GAP = 5

@@ -27,14 +27,14 @@ from safetensors.numpy import load_file
 
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError
+from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.baselines import CONTROL, NAMES, WITH_PATH, make, send
 from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES, make_vector_codec
-from semhier_ros.lab.footage.video import read_picture
 from semhier_ros.lab.options import finish, load_codec
-from semhier_ros.lab.progress import each
 from semhier_ros.lab.scoring.figures import interval
 from semhier_ros.lab.studies.photo_judging import check_codecs
 from semhier_ros.lab.studies.tables import shown
+from semhier_ros.progress import each
 from semhier_ros.training.photos import is_probe_test, read_manifest, read_pictures
 from semhier_ros.whole_image.view import square_view
 

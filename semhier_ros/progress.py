@@ -11,7 +11,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from semhier_ros.lab import interrupts
+from semhier_ros import interrupts
 
 T = TypeVar("T")
 

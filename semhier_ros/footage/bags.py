@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 from semhier_ros.camera.images import is_dim
-from semhier_ros.lab.footage.messages import (
+from semhier_ros.footage.messages import (
     IMAGE_TYPES,
     BagError,
     BagWriter,
@@ -30,8 +30,8 @@ from semhier_ros.lab.footage.messages import (
     message_store,
     stamp_of,
 )
-from semhier_ros.lab.footage.storage import BagDamage, BagFile, Channel, Place, Wants, open_file
-from semhier_ros.lab.footage.video import VIDEO_SUFFIXES, Remember, VideoCamera
+from semhier_ros.footage.storage import BagDamage, BagFile, Channel, Place, Wants, open_file
+from semhier_ros.footage.video import VIDEO_SUFFIXES, Remember, VideoCamera
 
 MOST_LATCHED = 1000
 """Messages of latched topics that are carried over a cut."""

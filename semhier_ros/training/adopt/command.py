@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError
-from semhier_ros.lab.progress import each
+from semhier_ros.progress import each
 from semhier_ros.scene.detectors.layouts import LAYOUTS
 
 if TYPE_CHECKING:
@@ -271,9 +271,9 @@ def _pictures(
     options: argparse.Namespace, detector: Detector
 ) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.float64] | None]]:
     """Where each picture is from, its pixels, and its labels (leaf, x0, y0, x1, y1 in pixels; None if unlabelled)."""
-    from semhier_ros.lab.footage.bags import open_footage
-    from semhier_ros.lab.footage.labels import find_scenes, read_labels
-    from semhier_ros.lab.footage.video import PICTURE_SUFFIXES, read_picture
+    from semhier_ros.footage.bags import open_footage
+    from semhier_ros.footage.labels import find_scenes, read_labels
+    from semhier_ros.footage.video import PICTURE_SUFFIXES, read_picture
 
     share = -(-options.limit // len(options.images))
     for path in options.images:

@@ -17,7 +17,6 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from semhier_ros.camera.images import ImageError, compressed_to_rgb, image_to_rgb
 from semhier_ros.command import CommandError
-from semhier_ros.lab.progress import each
 from semhier_ros.whole_file import replacing
 
 NANOSECONDS = 1_000_000_000
@@ -53,7 +52,7 @@ def message_store() -> Any:
 
 def _message_folder() -> Path:
     here = Path(__file__).resolve()
-    candidates = [here.parents[3] / "msg"]
+    candidates = [here.parents[2] / "msg"]
     candidates += [parent / "share" / MESSAGE_PACKAGE / "msg" for parent in here.parents]
     for folder in candidates:
         if (folder / "SemanticDetectionArray.msg").is_file():
@@ -263,6 +262,8 @@ def write_camera(
     """
     if encoding not in ENCODINGS:
         raise BagError(f"encoding: {encoding!r}, one of {', '.join(ENCODINGS)} expected")
+    from semhier_ros.progress import each  # rich, which no robot needs
+
     images = ""
     with BagWriter(out, force) as bag:
         for number, time_ns in enumerate(each(camera.times_ns, "frames")):

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from semhier_ros.lab.footage.video import read_video
+from semhier_ros.footage.video import read_video
 
 WIDTH, HEIGHT = 640, 360
 

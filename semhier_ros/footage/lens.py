@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from semhier_ros.command import CommandError
+from semhier_ros.footage.bags import camera_info_of
 from semhier_ros.ground import GroundError, Lens
-from semhier_ros.lab.footage.bags import camera_info_of
 
 
 def lens_of(camera: Any, given: Sequence[float] | None) -> Lens:

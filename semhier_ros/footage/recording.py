@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from semhier_ros.codec.reading import Detection
-from semhier_ros.lab.footage.bags import image_key, raw_messages
-from semhier_ros.lab.footage.messages import IMAGE_TYPES, BagError, message_store, stamp_of
+from semhier_ros.footage.bags import image_key, raw_messages
+from semhier_ros.footage.messages import IMAGE_TYPES, BagError, message_store, stamp_of
 
 ARRAY_TYPE = "semhier_ros/msg/SemanticDetectionArray"
 BLOCK_TYPE = "semhier_ros/msg/SemanticBlock"

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from semhier_ros import options as shared
-from semhier_ros.lab.footage.bags import cut_bag, open_bag
-from semhier_ros.lab.footage.messages import ENCODINGS, write_camera
-from semhier_ros.lab.footage.video import PictureCamera, VideoCamera, natural_order, picture_files
+from semhier_ros.footage.bags import cut_bag, open_bag
+from semhier_ros.footage.messages import ENCODINGS, write_camera
+from semhier_ros.footage.video import PictureCamera, VideoCamera, natural_order, picture_files
 
 RATE = shared.real(0.01, 1000)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from semhier_ros.lab.footage.video import FootageError, read_picture, read_video
+from semhier_ros.footage.video import FootageError, read_picture, read_video
 
 SECONDS_A_PHOTO = 1.5
 SLIDE_SIZE = (480, 360)

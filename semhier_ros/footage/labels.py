@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.reading import Detection
 from semhier_ros.command import CommandError
-from semhier_ros.lab.footage.messages import message_store
-from semhier_ros.lab.footage.video import listed, picture_files, shown
-from semhier_ros.lab.scoring.streaming import World
+from semhier_ros.footage.messages import message_store
+from semhier_ros.footage.video import listed, picture_files, shown
 from semhier_ros.taxonomy import Taxonomy
 
 ARRAY = "vision_msgs/msg/Detection2DArray"
@@ -58,6 +57,16 @@ class Labelled:
 
     path: Path
     label: int
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The truth of one camera: at `instants` (s, ascending) `truths`, with boxes in source pixels. `kind` says where
+    it comes from, "labels" or "agreement"."""
+
+    instants: NDArray[np.float64]
+    truths: Sequence[tuple[Detection, ...]]
+    kind: str
 
 
 def find_scenes(images: Path, labels: Path | None, split: Path | None, ignored: Path | None = None) -> list[Scene]:
