@@ -192,6 +192,13 @@ def seed(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def option(
+    parser: Any, name: str, kind: Callable[[str], Any], default: Any, help: str, metavar: str | None = None
+) -> None:
+    """An option that is a number of a `kind`; its help tells the default."""
+    parser.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{help} (%(default)s)")
+
+
 def whole(least: int, most: int) -> Callable[[str], int]:
     """The type of a whole number of a range, both ends included."""
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from semhier_ros.codec.reading import Detection
 from semhier_ros.command import CommandError
 from semhier_ros.footage.messages import message_store
-from semhier_ros.footage.video import listed, picture_files, shown
+from semhier_ros.footage.video import listed, picture_files, read_picture, shown
 from semhier_ros.taxonomy import Taxonomy
 
 ARRAY = "vision_msgs/msg/Detection2DArray"
@@ -49,6 +49,17 @@ class Scene:
     picture: Path
     labels: Path | None
     ignored: Path | None = None
+
+    def read(self, classes: int | None = None) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
+        """The picture (H,W,3 uint8 RGB), its labels as of `read_labels`, and the boxes n,4 (x0, y0, w, h) of ignored
+        regions; none where there is no such file. Raises FootageError or LabelError, which name the file."""
+        picture = read_picture(self.picture)
+        sides = (picture.shape[1], picture.shape[0])
+        labels, ignored = (
+            np.zeros((0, 5)) if file is None else read_labels(file, *sides, kinds)
+            for file, kinds in ((self.labels, classes), (self.ignored, None))
+        )
+        return picture, labels, ignored[:, 1:]
 
 
 @dataclass(frozen=True, slots=True)

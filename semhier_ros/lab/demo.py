@@ -22,11 +22,10 @@ from semhier_ros.footage.slideshow import Slideshow, installed_photos
 from semhier_ros.footage.video import VideoCamera, default_video
 from semhier_ros.lab.replay.cli import replay_real
 from semhier_ros.lab.replay.real import check_real
-from semhier_ros.lab.replay.task import BLOCKS, LINK, LINK_HELP, Task
+from semhier_ros.lab.replay.task import BLOCKS, LINK, LINK_HELP, Task, hop_of
 from semhier_ros.lab.replay.work import Result
 from semhier_ros.lab.report.page import link_words, milliseconds, percent
-from semhier_ros.link.emulate.profile import LinkProfile
-from semhier_ros.link.emulate.radio import RadioLink, parse_hop
+from semhier_ros.link.emulate.radio import RadioLink
 from semhier_ros.paths import find_model
 
 JUDGED_RATE = 12.5
@@ -44,9 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--link", default=f"{LINK},seed7", metavar="LINK", help=f"{LINK_HELP} ({LINK},seed7)".replace("%", "%%")
     )
-    parser.add_argument(
-        "--fps", type=shared.real(0.2, 60), default=5.0, metavar="HZ", help="camera frames a second (%(default)s)"
-    )
+    shared.option(parser, "--fps", shared.real(0.2, 60), 5.0, "camera frames a second", "HZ")
     parser.add_argument(
         "--seconds",
         type=shared.real(2, 600),
@@ -67,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     except (ValueError, FileNotFoundError) as error:
         raise CommandError(str(error)) from error
     codecs = ("semhier", *(() if whole_image else ("answer",)), *(() if options.no_jpeg else ("jpeg",)))
-    if isinstance(link_of(options.link), RadioLink):
+    if isinstance(hop_of(options.link), RadioLink):
         codecs = tuple(name for name in codecs if name in BLOCKS)
     finalists = 2 if options.short else 3
     task = Task((), options.link, codecs, options.model, options.device, finalists=finalists)
@@ -75,14 +72,6 @@ def run(options: argparse.Namespace) -> int:
     camera = footage(options.video, whole_image, options.fps, seconds)
     judged = footage(options.video, whole_image, max(options.fps, 5.0 if options.short else JUDGED_RATE), seconds)
     return replay_real(task, options.out, "demo", camera, judged, five_lines)
-
-
-def link_of(text: str) -> LinkProfile:
-    """The link or radio that `--link` names. Raises CommandError."""
-    try:
-        return parse_hop(text)
-    except ValueError as error:
-        raise CommandError(f"--link: {error}") from error
 
 
 def footage(video: Path | None, whole_image: bool, rate: float, seconds: float) -> Any:

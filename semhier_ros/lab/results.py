@@ -175,13 +175,7 @@ def add(text: str, command: str, folder: Path) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `semhier results`."""
-    parser.add_argument(
-        "--figures",
-        type=Path,
-        default=Path("docs/results/figures"),
-        metavar="DIR",
-        help="folder of the studies' JSON files (%(default)s)",
-    )
+    shared.option(parser, "--figures", Path, Path("docs/results/figures"), "folder of the studies' JSON files", "DIR")
     shared.out(parser, "docs/results", "folder of the pages")
     parser.add_argument(
         "documents",

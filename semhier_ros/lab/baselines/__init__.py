@@ -6,8 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+import importlib
 
 from semhier_ros.lab.baselines.still import CutTooShort, Picture, Setting, StillCodec, Transmitted, send
 
@@ -25,39 +24,17 @@ __all__ = [
 ]
 
 
-def _pillow(name: str) -> StillCodec:
-    from semhier_ros.lab.baselines import pillow_codecs
-
-    return {
-        "jpeg": pillow_codecs.Jpeg,
-        "jpeg_progressive": pillow_codecs.ProgressiveJpeg,
-        "webp": pillow_codecs.WebP,
-        "avif": pillow_codecs.Avif,
-    }[name]()
-
-
-def _jpeg2000(name: str) -> StillCodec:
-    from semhier_ros.lab.baselines.jpeg2000 import Jpeg2000
-
-    return Jpeg2000()
-
-
-def _jpegxl(name: str) -> StillCodec:
-    from semhier_ros.lab.baselines.jpegxl import JpegXl, ProgressiveJpegXl
-
-    return ProgressiveJpegXl() if name == "jpegxl_progressive" else JpegXl()
-
-
-_MAKERS: dict[str, Callable[[str], StillCodec]] = {
-    "jpeg": _pillow,
-    "jpeg_progressive": _pillow,
-    "webp": _pillow,
-    "avif": _pillow,
-    "jpegxl": _jpegxl,
-    "jpegxl_progressive": _jpegxl,
-    "jpeg2000": _jpeg2000,
+_CLASSES = {
+    "jpeg": "pillow_codecs.Jpeg",
+    "jpeg_progressive": "pillow_codecs.ProgressiveJpeg",
+    "webp": "pillow_codecs.WebP",
+    "avif": "pillow_codecs.Avif",
+    "jpegxl": "jpegxl.JpegXl",
+    "jpegxl_progressive": "jpegxl.ProgressiveJpegXl",
+    "jpeg2000": "jpeg2000.Jpeg2000",
 }
-NAMES = tuple(_MAKERS)
+_OF_A_PATH = {"compressai": "compressai_codec.CompressAi", "control": "picture_control.PictureBlocksAlone"}
+NAMES = tuple(_CLASSES)
 """The codecs that need nothing but their libraries."""
 WITH_PATH = "compressai:PATH"
 """The codec that needs weights of your own, as it is written."""
@@ -73,14 +50,9 @@ def make(name: str) -> StillCodec:
         FileNotFoundError: its folder is missing. ModuleNotFoundError: its library is missing.
     """
     kind, _, path = name.partition(":")
-    if kind == "compressai" and path:
-        from semhier_ros.lab.baselines.compressai_codec import CompressAi
-
-        return CompressAi(Path(path))
-    if kind == "control" and path:
-        from semhier_ros.lab.baselines.picture_control import PictureBlocksAlone
-
-        return PictureBlocksAlone(path)
-    if name not in _MAKERS:
+    place = _OF_A_PATH.get(kind) if path else _CLASSES.get(name)
+    if place is None:
         raise ValueError(f"codecs: {name!r} is not one of {', '.join((*NAMES, WITH_PATH, CONTROL))}")
-    return _MAKERS[name](name)
+    module, _, made = place.partition(".")
+    codec: StillCodec = getattr(importlib.import_module(f"{__name__}.{module}"), made)(*([path] if path else []))
+    return codec

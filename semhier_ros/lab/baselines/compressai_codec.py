@@ -31,7 +31,8 @@ class CompressAi(StillCodec):
 
     header = "number of the network and size of the picture: 5 bytes; lengths of its strings do count"
 
-    def __init__(self, path: Path):
+    def __init__(self, folder: str):
+        path = Path(folder)
         files = [path]
         if path.is_dir():
             files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)

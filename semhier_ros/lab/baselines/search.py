@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,33 +60,17 @@ def check_codecs(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-@dataclass(frozen=True, slots=True)
 class _Part:
-    """The first seconds of a camera's footage."""
+    """The first frames of a camera's footage; all else is the camera's."""
 
-    camera: Any
-    count: int
-
-    @property
-    def name(self) -> str:
-        return str(self.camera.name)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return (self.camera.size[0], self.camera.size[1])
-
-    @property
-    def times_ns(self) -> Sequence[int]:
-        return self.camera.times_ns[: self.count]
+    def __init__(self, camera: Any, count: int) -> None:
+        self._camera, self.times_ns = camera, camera.times_ns[:count]
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.times_ns)
 
-    def key(self, number: int) -> str:
-        return str(self.camera.key(number))
-
-    def image(self, number: int) -> Any:
-        return self.camera.image(number)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._camera, name)
 
 
 class _Sized(PictureStream):

@@ -12,6 +12,7 @@ from semhier_ros.command import CommandError
 from semhier_ros.lab.baselines.search import CODECS, FINALISTS, check_codecs
 from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.store import CACHE_FILE, default_folder
+from semhier_ros.link.emulate.profile import LinkProfile
 from semhier_ros.link.emulate.radio import RADIOS, RadioLink, parse_hop
 
 BUDGET_SHARE = 0.97
@@ -77,13 +78,7 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--finest", type=shared.whole(0, 15), metavar="BLOCK", help="last block that is sent (the model's last)"
     )
-    parser.add_argument(
-        "--finalists",
-        type=shared.whole(1, 20),
-        default=FINALISTS,
-        metavar="N",
-        help="picture settings judged in full (%(default)s)",
-    )
+    shared.option(parser, "--finalists", shared.whole(1, 20), FINALISTS, "picture settings judged in full", "N")
     parser.add_argument(
         "--forecast",
         choices=("on", "off"),
@@ -173,30 +168,27 @@ def carried(codecs: Sequence[str], link: str) -> tuple[str, ...]:
     return names
 
 
-def task_of(options: argparse.Namespace, link: str, model: str) -> Task:
-    """The task that the options name, over that link with that model. Raises CommandError."""
+def hop_of(text: str) -> LinkProfile:
+    """The link or radio that `--link` names. Raises CommandError."""
     try:
-        parse_hop(link)
+        return parse_hop(text)
     except ValueError as error:
         raise CommandError(f"--link: {error}") from error
+
+
+def task_of(options: argparse.Namespace, link: str, model: str) -> Task:
+    """The task that the options name, over that link with that model. Raises CommandError."""
+    hop_of(link)
+    alike = ("device", "labels", "costs", "max_rate", "finest", "memory", "seconds", "finalists", "ground", "lens")
     return Task(
         bags=tuple(options.bags),
         link=link,
         codecs=carried(options.codecs, link),
         model=model,
-        device=options.device,
         topics=tuple(options.topics),
-        labels=options.labels,
-        costs=options.costs,
-        max_rate=options.max_rate,
-        finest=options.finest,
         forecast=options.forecast == "on",
         motion=options.motion == "on",
-        memory=options.memory,
-        seconds=options.seconds,
         frame_rate=options.fps,
-        finalists=options.finalists,
-        ground=options.ground,
-        lens=options.lens,
         cache=None if options.no_cache else (options.cache or default_folder()) / CACHE_FILE,
+        **{name: getattr(options, name) for name in alike},
     )

@@ -27,6 +27,11 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "legend.labelcolor": INK,
     "xtick.color": FAINT,
     "ytick.color": FAINT,
     "xtick.major.size": 3,
@@ -58,6 +63,10 @@ def svg_plot(
     text = re.sub(r'<svg([^>]*?) height="[^"]*"', r"<svg\1", text, count=1)
     text = _unique_ids(text, name)
     return text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
+
+
+def _legend_above(axes: Axes, columns: int) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns)
 
 
 def _unique_ids(text: str, name: str) -> str:
@@ -107,8 +116,8 @@ def sweep_plot(rows: Sequence[dict[str, Any]]) -> str:
         axes.set_xlabel("link, kbit/s")
         axes.set_ylabel(f"{UNITS['streaming_' + rows[0]['measure']]}, {level}, mean over bags")
         axes.set_ylim(bottom=0)
-        axes.grid(True, color=GRID, linewidth=0.7)
-        axes.legend(frameon=False, fontsize=9.5, loc="upper left", bbox_to_anchor=(1.0, 1.0), labelcolor=INK)
+        axes.grid(True)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
         words = "   ".join(
             f"{['solid', 'dashed', 'dotted', 'dash-dot'][p % 4]}: {100 * v:g} % loss" for p, v in enumerate(losses)
         )
@@ -147,8 +156,8 @@ def precision_plot(summary: dict[str, Any], ceilings: Mapping[str, float | None]
         axes.tick_params(axis="x", labelcolor=INK)
         axes.set_ylim(0, 108)
         axes.set_ylabel(UNITS[measure])
-        axes.yaxis.grid(True, color=GRID, linewidth=0.7)
-        axes.legend(frameon=False, fontsize=9.5, ncols=5, loc="lower left", bbox_to_anchor=(-0.02, 1.0), labelcolor=INK)
+        axes.yaxis.grid(True)
+        _legend_above(axes, 5)
 
     return svg_plot("precision", (7.2, 3.4), draw, "Streaming precision of every codec at every level")
 
@@ -179,8 +188,8 @@ def rate_accuracy_plot(summary: dict[str, Any]) -> str:
         axes.set_ylim(bottom=0)
         axes.set_xlabel("bytes a second on the wire, headers included; red: the budget")
         axes.set_ylabel(UNITS[measure])
-        axes.grid(True, color=GRID, linewidth=0.7)
-        axes.legend(frameon=False, fontsize=9.5, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=5, labelcolor=INK)
+        axes.grid(True)
+        _legend_above(axes, 5)
         words = "   ".join(f"{['round', 'square', 'triangle', 'diamond'][p % 4]}: {v}" for p, v in enumerate(levels))
         axes.text(0.99, 0.02, words, transform=axes.transAxes, ha="right", color=FAINT, fontsize=9)
 
@@ -209,8 +218,8 @@ def waiting_plot(curves: Sequence[tuple[str, str, str, Sequence[float], int]]) -
         axes.set_ylim(0, 102)
         axes.set_xlabel("milliseconds since the camera took the frame")
         axes.set_ylabel("% of the camera's frames")
-        axes.grid(True, color=GRID, linewidth=0.7)
-        axes.legend(frameon=False, fontsize=9.5, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, labelcolor=INK)
+        axes.grid(True)
+        _legend_above(axes, 3)
 
     return svg_plot("waiting", (5.4, 3.7), draw, "Share of frames known after a time, per codec and level")
 
@@ -262,10 +271,10 @@ def bytes_plot(result: dict[str, Any], measure: str, words: str, titles: Sequenc
                         )
             title = f"{level}: {titles[min(number, len(titles) - 1)]}" if titles else level
             panel.set(xscale="log", xlabel="payload bytes, mean", title=title, ylim=(0, None))
-            panel.grid(True, color=GRID, linewidth=0.7)
+            panel.grid(True)
         panels[0].set_ylabel(words)
         if result["codecs"]:
-            panels[-1].legend(fontsize=8, loc="lower right")
+            panels[-1].legend(fontsize=8, loc="lower right", frameon=True)
 
     size = (4.6 * len(levels), 4.2)
     return svg_plot("bytes", size, draw, f"Bytes against {words} at every level", len(levels), alone=True)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.reading import Detection
+from semhier_ros.taxonomy import Taxonomy
 
 Rows = NDArray[np.float32]
 """Detections n,6 of one scene at one level: node, score, x0, y0, x1, y1 in source pixels."""
@@ -56,6 +57,18 @@ class Truth:
         self.names, self.scenes = names, len(labels)
         self.levels = len(owners)
         self._truth = [self._level(labels, owner, len(names[level]), ignored) for level, owner in enumerate(owners)]
+
+    @classmethod
+    def of(
+        cls,
+        labels: Sequence[NDArray[np.float64]],
+        taxonomy: Taxonomy,
+        ignored: Sequence[NDArray[np.float64]] = (),
+    ) -> Truth:
+        """The truth at every level of a taxonomy."""
+        levels = range(taxonomy.depth)
+        owners = [np.asarray(taxonomy.owner(level)) for level in levels]
+        return cls(labels, owners, [taxonomy.names(level) for level in levels], ignored)
 
     def _level(
         self,

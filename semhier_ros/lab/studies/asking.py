@@ -15,13 +15,10 @@ from itertools import product
 from statistics import mean
 from typing import Any
 
-import numpy as np
-
 from semhier_ros import options as shared
 from semhier_ros.camera.asking import AskPolicy, Seen
 from semhier_ros.codec.packet import Packet, split
-from semhier_ros.footage.labels import find_scenes, read_labels
-from semhier_ros.footage.video import read_picture
+from semhier_ros.footage.labels import find_scenes
 from semhier_ros.lab.options import finish, load_codec
 from semhier_ros.lab.scoring.coco import Truth, rows_of
 from semhier_ros.link.schedule.wire import ZENOH_UDP
@@ -55,16 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Encodes every scene, and reads it after every block."""
     codec = load_codec(options.model, options.device, kind="scenes")
-    scenes = find_scenes(options.images, options.labels, options.split)
-    scenes = scenes[: options.limit] if options.limit else scenes
+    scenes = find_scenes(options.images, options.labels, options.split)[: options.limit]
     last = codec.levels - 1
     labels: list[Any] = []
     frames: list[dict[str, Any]] = []
     for scene in each(scenes, "scenes"):
-        image = read_picture(scene.picture)
+        image, boxes, _ = scene.read()
         height, width = image.shape[:2]
-        assert scene.labels is not None
-        labels.append(read_labels(scene.labels, width, height))
+        labels.append(boxes)
         blocks = codec.encode(image)
         decoder = codec.decoder((width, height))
         readings = [decoder.push(block) for block in blocks[: codec.semantic_blocks]]
@@ -76,8 +71,7 @@ def run(options: argparse.Namespace) -> int:
                 "seen": [seen(reading.detections, height) for reading in readings if reading],
             }
         )
-    owners = [np.asarray(codec.taxonomy.owner(level)) for level in range(codec.levels)]
-    truth = Truth(labels, owners, [codec.taxonomy.names(level) for level in range(codec.levels)])
+    truth = Truth.of(labels, codec.taxonomy)
     result = measure(frames, lambda rows: float(truth.score(last, rows).ap50))
     result |= {"scenes": len(frames), "model": codec.model_hash}
     return finish(result, options.json, str({key: result[key] for key in ("everything", "saved")}))

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError
-from semhier_ros.footage.labels import find_scenes, read_labels
-from semhier_ros.footage.video import read_picture
+from semhier_ros.footage.labels import find_scenes
 from semhier_ros.lab.options import finish, load_codec
 from semhier_ros.lab.scoring.coco import LevelScore, Rows, Truth
 from semhier_ros.lab.studies.detection import Plan, SceneJudge
@@ -100,16 +99,13 @@ def run(options: argparse.Namespace) -> int:
     judge = None if options.alone else SceneJudge(options.model, "cpu", Plan((), 1))
     labels, ignored, theirs, ours = [], [], [], []
     for scene in each(scenes, "scenes"):
-        picture = read_picture(scene.picture)
-        assert scene.labels is not None
-        sides = (picture.shape[1], picture.shape[0])
-        labels.append(read_labels(scene.labels, *sides, codec.taxonomy.sizes[-1]))
-        ignored.append(read_labels(scene.ignored, *sides)[:, 1:] if scene.ignored else np.zeros((0, 4)))
+        picture, boxes, doubtful = scene.read(codec.taxonomy.sizes[-1])
+        labels.append(boxes)
+        ignored.append(doubtful)
         theirs.append(rows_of_found(detector.detect(picture, LEAST), nodes))
         if judge:
             ours.append(judge.dense(picture)[level])
-    owners = [np.asarray(codec.taxonomy.owner(depth)) for depth in range(codec.levels)]
-    truth = Truth(labels, owners, [codec.taxonomy.names(depth) for depth in range(codec.levels)], ignored)
+    truth = Truth.of(labels, codec.taxonomy, ignored)
     result: dict[str, Any] = {
         "scenes": len(scenes),
         "boxes": int(sum(map(len, labels))),

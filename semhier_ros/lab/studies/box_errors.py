@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,25 +21,17 @@ from numpy.typing import NDArray
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.canvas import Canvas
-from semhier_ros.footage.labels import find_scenes, read_labels
-from semhier_ros.footage.video import read_picture
+from semhier_ros.footage.labels import find_scenes
 from semhier_ros.lab.options import load_codec
 from semhier_ros.lab.results import Table, record
+from semhier_ros.lab.scoring.streaming import SAME, overlap
 from semhier_ros.scene.objects import code_objects, find_objects
 from semhier_ros.whole_file import write_whole
 
 Floats = NDArray[np.float64]
-OVERLAP, EDGE, LEAST_BIN = 0.5, 0.015, 25
+EDGE, LEAST_BIN = 0.015, 25
 SIDES = ("foot", "top", "middle", "half")
 NORMAL_95 = 1.96
-
-
-def overlaps(one: Floats, other: Floats) -> Floats:
-    """Intersection over union of corner boxes n,4 and m,4."""
-    low, high = np.maximum(one[:, None, :2], other[None, :, :2]), np.minimum(one[:, None, 2:], other[None, :, 2:])
-    inner = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (one, other)]
-    return np.asarray(inner / np.maximum(areas[0][:, None] + areas[1][None] - inner, 1e-9))
 
 
 def corners(boxes: Floats) -> Floats:
@@ -73,8 +64,8 @@ def measure_picture(codec: Codec, picture: NDArray[np.uint8], truth: Floats) -> 
         return moved, errors
     found = detected * model.stream.layout.stride / canvas.scale
     labels = np.concatenate([truth[:, 1:3], truth[:, 1:3] + truth[:, 3:]], axis=1)
-    matched = overlaps(found, labels)
-    rows = [(row, int(matched[row].argmax())) for row in range(len(found)) if matched[row].max() >= OVERLAP]
+    matched = overlap(found, labels)
+    rows = [(row, int(matched[row].argmax())) for row in range(len(found)) if matched[row].max() >= SAME]
     across, down = picture.shape[1], picture.shape[0]
     limits = (EDGE * across, EDGE * down, (1 - EDGE) * across, (1 - EDGE) * down)
     sides: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
@@ -149,8 +140,7 @@ def run(options: argparse.Namespace) -> int:
     moved: list[list[Floats]] = [[] for _ in range(2 * model.semantic_blocks)]
     errors: list[list[Floats]] = [[] for _ in SIDES]
     for scene in scenes:
-        picture = read_picture(scene.picture)
-        truth = read_labels(scene.labels or Path(), picture.shape[1], picture.shape[0])
+        picture, truth, _ = scene.read()
         by_prefix, by_side = measure_picture(codec, picture, truth)
         for kept_rows, new in zip(moved, by_prefix, strict=True):
             kept_rows.append(new)

@@ -205,12 +205,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-judge", dest="judge", action="store_false", help="leave the independent classifier out")
     parser.add_argument("--blocks", type=int, help="blocks of ours to send (default: all)")
     parser.add_argument("--no-pictures", dest="pictures", action="store_false", help="decode no picture of ours")
-    parser.add_argument(
-        "--probe",
-        type=shared.whole(1, 10**6),
-        default=16,
-        help="photos on which settings of picture codecs are tried (%(default)s)",
-    )
+    shared.option(parser, "--probe", shared.whole(1, 10**6), 16, "photos on which settings of picture codecs are tried")
     parser.add_argument(
         "--at",
         action=shared.Listed,

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,7 @@ from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.packet import Packet
 from semhier_ros.command import CommandError
-from semhier_ros.footage.labels import Scene, find_scenes, read_labels
-from semhier_ros.footage.video import read_picture
+from semhier_ros.footage.labels import Scene, find_scenes
 from semhier_ros.lab.baselines import NAMES, WITH_PATH, Picture, Setting, StillCodec, make, send
 from semhier_ros.lab.baselines.answer import AnswerCoder
 from semhier_ros.lab.options import finish, load_codec
@@ -131,13 +131,7 @@ class SceneJudge:
 
     def judge(self, scene: Scene) -> Judged:
         """A scene's labels and outcomes. Raises FootageError or LabelError, naming the file that cannot be read."""
-        picture = read_picture(scene.picture)
-        assert scene.labels is not None
-        leaves = self.codec.taxonomy.sizes[-1]
-        labels = read_labels(scene.labels, picture.shape[1], picture.shape[0], leaves)
-        ignored = np.zeros((0, 4))
-        if scene.ignored is not None:
-            ignored = read_labels(scene.ignored, picture.shape[1], picture.shape[0])[:, 1:]
+        picture, labels, ignored = scene.read(self.codec.taxonomy.sizes[-1])
         return Judged(labels, ignored, self.outcomes(picture))
 
     def outcomes(self, picture: Picture) -> list[Outcome]:
@@ -217,52 +211,22 @@ def choose_points(threshold: float, thresholds: Sequence[float], budgets: Sequen
     return tuple(dict.fromkeys([*chosen, *(OperatingPoint(least, budget) for budget in budgets)]))
 
 
-@dataclass
-class _System:
-    """One system over all scenes."""
-
-    key: tuple[Any, ...]
-    found: list[list[Rows]]
-    payload: list[int]
-    total: list[int]
-    objects: list[int]
-    psnr: list[float]
-
-
-def gather(judged: Sequence[Judged]) -> list[_System]:
-    """The systems' outcomes, scene by scene."""
-    systems: dict[tuple[Any, ...], _System] = {}
-    for scene in judged:
-        for outcome in scene.outcomes:
-            system = systems.setdefault(outcome.key, _System(outcome.key, [], [], [], [], []))
-            system.found.append(outcome.rows)
-            system.payload.append(outcome.payload)
-            system.total.append(outcome.total)
-            system.objects.append(outcome.objects)
-            if outcome.psnr is not None:
-                system.psnr.append(outcome.psnr)
-    return list(systems.values())
-
-
-def score_row(truth: Truth, system: _System, depth: int) -> dict[str, Any]:
-    """AP of one system at levels 0..depth-1, in the words of the result file."""
-    scores = {f"L{level}": truth.score(level, [rows[level] for rows in system.found]) for level in range(depth)}
+def score_row(truth: Truth, outcomes: Sequence[Outcome], depth: int) -> dict[str, Any]:
+    """AP of one system, by its outcomes scene by scene, at levels 0..depth-1, in the words of the result file."""
+    scores = {f"L{level}": truth.score(level, [one.rows[level] for one in outcomes]) for level in range(depth)}
+    keys = {"ap50": "ap50", "ap": "ap", "ap50_by_size": "sizes", "ap50_by_class": "nodes"}
     row: dict[str, Any] = {
-        "ap50": {level: score.ap50 for level, score in scores.items()},
-        "ap": {level: score.ap for level, score in scores.items()},
-        "ap50_by_size": {level: score.sizes for level, score in scores.items()},
-        "ap50_by_class": {level: score.nodes for level, score in scores.items()},
+        key: {level: getattr(score, name) for level, score in scores.items()} for key, name in keys.items()
     }
-    if system.psnr:
-        row["psnr"] = float(np.mean(system.psnr))
+    if psnrs := [one.psnr for one in outcomes if one.psnr is not None]:
+        row["psnr"] = float(np.mean(psnrs))
     return row
 
 
 def summarise(judged: Sequence[Judged], codec: Codec) -> dict[str, Any]:
     """The result file's content: `uncompressed` and the rows of every codec, fewest bytes first."""
     names = [codec.taxonomy.names(level) for level in range(codec.levels)]
-    owners = [np.asarray(codec.taxonomy.owner(level)) for level in range(codec.levels)]
-    truth = Truth([scene.labels for scene in judged], owners, names, [scene.ignored for scene in judged])
+    truth = Truth.of([scene.labels for scene in judged], codec.taxonomy, [scene.ignored for scene in judged])
     result: dict[str, Any] = {
         "model": codec.name,
         "model_hash": codec.model_hash,
@@ -272,31 +236,31 @@ def summarise(judged: Sequence[Judged], codec: Codec) -> dict[str, Any]:
         "levels": {f"L{level}": list(words) for level, words in enumerate(names)},
     }
     codecs: dict[str, list[dict[str, Any]]] = {}
-    systems = gather(judged)
-    for system in each(systems, "scoring"):
-        kind = system.key[0]
+    systems: dict[tuple[Any, ...], list[Outcome]] = defaultdict(list)
+    for outcome in (outcome for scene in judged for outcome in scene.outcomes):
+        systems[outcome.key].append(outcome)
+    for (kind, *more), outcomes in each(list(systems.items()), "scoring"):
         depth = codec.levels
         if kind == "uncompressed":
-            result["uncompressed"] = score_row(truth, system, depth)
+            result["uncompressed"] = score_row(truth, outcomes, depth)
             continue
         row: dict[str, Any] = {}
         if kind in OURS:
-            depth = min(system.key[2] + 1, codec.levels)
-            row = {"prefix": system.key[2]}
+            point, prefix = more
+            depth = min(prefix + 1, codec.levels)
+            row = {"prefix": prefix}
             if kind == "semhier":
-                point = system.key[1]
-                row["block"] = codec.block_names[system.key[2]]
-                row["operating_point"] = {"threshold": point.threshold, "max_bytes": point.max_bytes}
+                row |= {"block": codec.block_names[prefix], "operating_point": asdict(point)}
             else:
-                row["operating_point"] = {"threshold": system.key[1], "levels": depth}
-            row["objects_mean"] = float(np.mean(system.objects))
+                row["operating_point"] = {"threshold": point, "levels": depth}
+            row["objects_mean"] = float(np.mean([one.objects for one in outcomes]))
         else:
-            setting = system.key[1]
-            row = {"scale": setting.scale, "quality": setting.quality, "cut": setting.cut}
-        row["payload_bytes_mean"] = float(np.mean(system.payload))
-        row["payload_bytes_p95"] = float(np.percentile(system.payload, 95))
-        row["bytes_mean"] = float(np.mean(system.total))
-        codecs.setdefault(kind, []).append(row | score_row(truth, system, depth))
+            row = asdict(more[0])
+        payload = [one.payload for one in outcomes]
+        row["payload_bytes_mean"] = float(np.mean(payload))
+        row["payload_bytes_p95"] = float(np.percentile(payload, 95))
+        row["bytes_mean"] = float(np.mean([one.total for one in outcomes]))
+        codecs.setdefault(kind, []).append(row | score_row(truth, outcomes, depth))
     for kind, rows in codecs.items():
         if kind not in OURS:
             rows.sort(key=lambda row: row["payload_bytes_mean"])

@@ -190,9 +190,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.model(parser, "imagenet")
     parser.add_argument("--backend", choices=BACKENDS, default="openvino", help="of the encoder (default: %(default)s)")
     parser.add_argument("--start", type=shared.whole(0, 10**9), default=0, help="how many pictures to skip")
-    parser.add_argument(
-        "--limit", type=shared.whole(1, 10**9), default=1000, help="how many to use (default: %(default)s)"
-    )
+    shared.option(parser, "--limit", shared.whole(1, 10**9), 1000, "how many to use")
     parser.add_argument("--again", type=int, default=10, help="encode every n-th in float32 on one thread too; 0: none")
     parser.add_argument(
         "--device", choices=DEVICES, default="torch", help="with --drawn: what decodes many together (%(default)s)"

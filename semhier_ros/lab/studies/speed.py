@@ -31,6 +31,7 @@ from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.graphs import PRECISIONS
 from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.lab.options import finish
+from semhier_ros.lab.provenance import processor
 from semhier_ros.lab.studies.fleet import measure as measure_fleet
 from semhier_ros.lab.studies.tables import shown
 from semhier_ros.loading import DEVICES
@@ -64,9 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     fleet.add_argument("--seconds", type=shared.real(1, 600), default=10.0, help="of each arrival rate (%(default)s)")
     fleet.add_argument("--rounds", type=shared.whole(1, 1000), default=7, help="of the cost a frame (%(default)s)")
-    fleet.add_argument(
-        "--company", type=shared.real(0, 1000), default=3.0, help="ms that a picture may wait (%(default)s)"
-    )
+    shared.option(fleet, "--company", shared.real(0, 1000), 3.0, "ms that a picture may wait")
     fleet.add_argument("--device", default="cpu", choices=DEVICES, help="of the decoder (%(default)s)")
     shared.json(parser)
 
@@ -143,9 +142,3 @@ def run(options: argparse.Namespace) -> int:
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
     return finish(result, options.json, shown("speed", result))
-
-
-def processor() -> str:
-    """The processor's name as Linux gives it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -125,9 +125,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=shared.real(1e-6, 1 - 1e-6),
         help="least objectness worth sending (default: the model's own)",
     )
-    parser.add_argument(
-        "--every", type=shared.whole(1, 1000), default=1, help="use each so many-th frame (default: %(default)s)"
-    )
+    shared.option(parser, "--every", shared.whole(1, 1000), 1, "use each so many-th frame")
 
 
 def run(options: argparse.Namespace) -> int:
