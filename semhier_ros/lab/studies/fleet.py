@@ -69,6 +69,27 @@ def packets(blocks: Sequence[Block], stamp_ns: int) -> list[bytes]:
     return [Packet.pack([block], stamp_ns=None if place else stamp_ns) for place, block in enumerate(blocks)]
 
 
+def fleet_of(
+    material: Material, cameras: int, limits: Limits, on_reading: Any, on_picture: Any, errors: list[str], **more: Any
+) -> Fleet:
+    """A fleet of so many cameras that makes a picture of every whole frame; what goes wrong is told in `errors`."""
+    by_hash, names = {material.codec.stream_hash: material.codec}, [f"camera_{number}" for number in range(cameras)]
+
+    def report(kind: str, text: str) -> None:
+        errors.append(f"{kind}: {text}")
+
+    return Fleet(
+        {name: DecoderEnd(name, by_hash, 16, report, pictures_later=True) for name in names},
+        limits,
+        on_reading=on_reading,
+        on_picture=on_picture,
+        wants_picture=lambda end, output: end.is_complete(output.reading),
+        on_error=lambda error: errors.append(repr(error)),
+        report=report,
+        **more,
+    )
+
+
 class Arrivals:
     """Cameras that send to a fleet in real time, and what came of it."""
 
@@ -79,25 +100,8 @@ class Arrivals:
         self.coarse: list[float] = []
         self.pictures: list[float] = []
         self.errors: list[str] = []
-        by_hash = {material.codec.stream_hash: material.codec}
-        complete = len(material.codec.block_names) - 1
-        self._complete = complete
-        ends = {
-            f"camera_{number}": DecoderEnd(f"camera_{number}", by_hash, 16, self._problem, pictures_later=True)
-            for number in range(cameras)
-        }
-        self.fleet = Fleet(
-            ends,
-            Limits(packets=128, company=company),
-            on_reading=self._reading,
-            on_picture=self._picture,
-            wants_picture=lambda end, output: end.is_complete(output.reading),
-            on_error=lambda error: self.errors.append(repr(error)),
-            report=self._problem,
-        )
-
-    def _problem(self, kind: str, text: str) -> None:
-        self.errors.append(f"{kind}: {text}")
+        limits = Limits(packets=128, company=company)
+        self.fleet = fleet_of(material, cameras, limits, self._reading, self._picture, self.errors)
 
     def _reading(self, camera: str, output: Output) -> None:
         if output.reading.level == 0 and (sent := self._first.pop((camera, output.reading.frame), None)) is not None:
@@ -175,22 +179,15 @@ def spread(seconds: Sequence[float]) -> dict[str, float] | None:
 
 def through_fleet(material: Material, cameras: int, number: int) -> dict[str, float]:
     """Milliseconds a frame of so many cameras' frames `number`, together, and of what they consist."""
-    clock, errors = ManualClock(), list[Any]()
-    by_hash = {material.codec.stream_hash: material.codec}
-    ends = {
-        f"camera_{c}": DecoderEnd(f"camera_{c}", by_hash, 16, lambda *words: errors.append(words), pictures_later=True)
-        for c in range(cameras)
-    }
-    shown_pictures: list[str] = []
-    fleet = Fleet(
-        ends,
+    errors, shown_pictures = list[str](), list[str]()
+    fleet = fleet_of(
+        material,
+        cameras,
         Limits(),
-        on_reading=lambda camera, output: None,
-        on_picture=lambda camera, rgb, output: shown_pictures.append(camera),
-        wants_picture=lambda end, output: end.is_complete(output.reading),
-        on_error=errors.append,
-        report=lambda *words: errors.append(words),
-        clock=clock,
+        lambda camera, output: None,
+        lambda camera, rgb, output: shown_pictures.append(camera),
+        errors,
+        clock=ManualClock(),
     )
     for camera in range(cameras):
         fleet.put(f"camera_{camera}", material.info(camera))

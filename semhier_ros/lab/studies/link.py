@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -160,11 +160,11 @@ def run(options: argparse.Namespace) -> int:
     """Measures what is missing and writes the table; 0, or 1 when a process failed."""
     bench = Bench(options)
     jobs = bench.jobs()
-    stages = {bench.title(row, codecs, number): row.seconds + 9.0 for row, codecs, number in jobs}
+    stages = {bench.title(*job): job[0].seconds + 9.0 for job in jobs}
     try:
         with stop_signals(), Stages(stages or {"nothing is left to measure": 1.0}) as tell:
-            for row, codecs, number in jobs:
-                bench.measure_stubbornly(row, codecs, number, partial(tell, bench.title(row, codecs, number)))
+            for job in jobs:
+                bench.measure_stubbornly(*job, partial(tell, bench.title(*job)))
     except KeyboardInterrupt:
         print("semhier measure link: interrupted; run it again to go on", file=sys.stderr)
         return 130
@@ -223,82 +223,76 @@ class Bench:
         """The cache of the bench's model."""
         return self.folder / "made.sqlite"
 
-    def jobs(self) -> list[tuple[Row, tuple[str, ...], int]]:
-        """(row, the codec, run number) of everything not measured yet; none slows another by running beside it."""
+    def jobs(self) -> list[tuple[Row, str, int]]:
+        """(row, codec, run number) of everything not measured yet; none slows another by running beside it."""
         done = {(*(part[name] for name in _KEY), part["run"]) for part in self.known}
-        jobs: list[tuple[Row, tuple[str, ...], int]] = []
-        for number in range(self.options.runs):
-            for row in self.rows:  # pictures have no radio to go over
-                able = [name for name in self.codecs if row.radio is None or name in BLOCKS]
-                missing = [name for name in able if (*self.key(row, name), number) not in done]
-                jobs += [(row, (name,), number) for name in missing]
-        return jobs
+        every = product(range(self.options.runs), self.rows, self.codecs)
+        return [
+            (row, name, number)
+            for number, row, name in every
+            if (row.radio is None or name in BLOCKS)  # pictures have no radio to go over
+            and (*self.key(row, name), number) not in done
+        ]
 
     @staticmethod
-    def title(row: Row, codecs: Sequence[str], number: int) -> str:
+    def title(row: Row, codec: str, number: int) -> str:
         """A job in words."""
-        return f"{row.name} {'+'.join(codecs)} run {number + 1}"
+        return f"{row.name} {codec} run {number + 1}"
 
-    def measure_stubbornly(self, row: Row, codecs: Sequence[str], number: int, tell: Callable[[float], None]) -> None:
+    def measure_stubbornly(self, row: Row, codec: str, number: int, tell: Callable[[float], None]) -> None:
         """`measure`, begun again where its sessions did not find each other: at 20 % loss a handshake may fail."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return self.measure(row, codecs, number, tell)
+                return self.measure(row, codec, number, tell)
             except ChildError as error:
                 print(f"semhier measure link: {error} (attempt {attempt} of {ATTEMPTS})", file=sys.stderr)
         self.failures += 1
         return None
 
-    def measure(self, row: Row, codecs: Sequence[str], number: int, tell: Callable[[float], None]) -> None:
-        """One run of one or several codecs, each on a link of its own. Raises ChildError."""
+    def measure(self, row: Row, codec: str, number: int, tell: Callable[[float], None]) -> None:
+        """One run of a codec on a link of its own. Raises ChildError."""
         clip = self.folder / f"clip-{row.frames_per_second:g}.npy"
         if not clip.is_file():
             length = 10.0 if row.frames_per_second <= 10 else 2.0
             make_clip(self.video, row.frames_per_second, max(length, 3.0 / row.frames_per_second), clip)
         link = replace(parse_link(row.link), seed=number + 1)
-        plans = {codec: self.plan(row, codec, clip) for codec in codecs}
-        others = row.radio is not None and row.radio.others > 0.0
+        radio = None if row.radio is None else replace(row.radio, seed=number + 1)
+        plan = self.plan(row, codec, clip)
+        others = radio is not None and radio.others > 0.0
         alone = self._alone(row) if others else {}
-        traffics: list[Traffic] = []
+        traffic: Traffic | None = None
         with ExitStack() as stack, Supervisor(self.folder) as children:
-            pairs = []
-            for codec, plan in plans.items():
-                radio = None if row.radio is None else replace(row.radio, seed=number + 1)
-                pairs.append(Pair(children, self.folder, f"{codec}-{number}", plan, link, radio))
-                stack.callback(pairs[-1].close)
-                pairs[-1].start()
-            for pair in pairs:
-                pair.ready()
-            if row.radio is not None and others:
-                for pair in pairs:
-                    assert pair.radio is not None
-                    devices, rate = pair.radio.other_devices, row.radio.others
-                    traffics.append(Traffic(children, self.folder, f"{pair.name}-others", devices, rate, row.seconds))
-                    traffics[-1].start()
-            for traffic in traffics:
+            pair = Pair(children, self.folder, f"{codec}-{number}", plan, link, radio)
+            stack.callback(pair.close)
+            pair.start()
+            pair.ready()
+            ending = [pair.sender]
+            if others:
+                assert radio is not None
+                assert pair.radio is not None
+                devices = pair.radio.other_devices
+                traffic = Traffic(children, self.folder, f"{pair.name}-others", devices, radio.others, row.seconds)
+                traffic.start()
                 traffic.go()
-            for pair in pairs:
-                pair.go()
-            began, senders = time.monotonic(), [pair.sender for pair in pairs] + [one.pilot for one in traffics]
+                ending.append(traffic.pilot)
+            pair.go()
+            began = time.monotonic()
 
             def sent() -> bool:
                 tell((time.monotonic() - began) / (row.seconds + 6.0))
-                return not any(pair.running() for pair in pairs)
+                return not pair.running()
 
-            children.wait_until(sent, row.seconds + 30.0, self.title(row, codecs, number), finished=senders)
-            for pair in pairs:
-                pair.end()
-            for traffic in traffics:
+            children.wait_until(sent, row.seconds + 30.0, self.title(row, codec, number), finished=ending)
+            pair.end()
+            if traffic is not None:
                 traffic.end()
-        for codec, pair in zip(codecs, pairs, strict=True):
-            part = {**dict(zip(_KEY, self.key(row, codec), strict=True)), "run": number}
-            part |= Figures(self.reader, row, pair, link).all()
-            if traffics:
-                traffic = traffics[pairs.index(pair)]
-                part["others"] = delays_of(traffic.delays(), alone, traffic.offered, row.seconds)
-            self.known.append(part)
-            with self.parts.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(part) + "\n")
+        part = {**dict(zip(_KEY, self.key(row, codec), strict=True)), "run": number}
+        part |= Figures(self.reader, row, pair, link).all()
+        if traffic is not None:
+            part["others"] = delays_of(traffic.delays(), alone, traffic.offered, row.seconds)
+        self.known.append(part)
+        with self.parts.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(part) + "\n")
 
     def _alone(self, row: Row) -> dict[int, float]:
         """What the messages of others take over the row's line without us. Raises ChildError."""

@@ -18,7 +18,6 @@ import numpy as np
 
 from semhier_ros import options as shared
 from semhier_ros.codec.reading import Reading
-from semhier_ros.command import CommandError
 from semhier_ros.footage.video import VideoCamera
 from semhier_ros.lab.replay.reader import Reader, reader_of_videos
 from semhier_ros.lab.results import Table, record
@@ -90,13 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.model(parser)
     shared.device(parser)
     shared.json(parser)
-    parser.add_argument("--every", type=int, default=1, help="read each so many-th frame (default: %(default)s)")
+    shared.option(parser, "--every", shared.whole(1, 1000), 1, "read each so many-th frame")
     parser.add_argument("--cache", type=Path, help="folder of what was computed before (default: replay's)")
 
 
 def run(options: argparse.Namespace) -> int:
-    if not 1 <= options.every <= 1000:
-        raise CommandError(f"--every {options.every}: outside 1..1000")
     reader = reader_of_videos(options.videos, options.model, options.device, options.cache)
     results = [evaluate(reader, video, options.every) for video in options.videos]
     print(json.dumps(results, indent=1))

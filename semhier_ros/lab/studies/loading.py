@@ -12,7 +12,6 @@ import tempfile
 from pathlib import Path
 
 from semhier_ros import options as shared
-from semhier_ros.command import CommandError
 from semhier_ros.lab.options import finish
 from semhier_ros.paths import config_dir
 
@@ -22,12 +21,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--splits", type=Path, help="for a folder: where train.txt lists its scenes (as there)")
     parser.add_argument("--cache", type=Path, help="where decoded scenes are kept (default: they are thrown away)")
     parser.add_argument(
-        "--workers", action=shared.Listed, each=int, default=[0, 1, 2], help="numbers of workers to try (0 1 2)"
+        "--workers",
+        action=shared.Listed,
+        each=shared.whole(0, 256),
+        default=[0, 1, 2],
+        help="how many to try (0 1 2)",
     )
-    parser.add_argument("--batch", type=int, default=16, help="crops in a batch (%(default)s)")
-    parser.add_argument("--batches", type=int, default=40, help="batches that are counted (%(default)s)")
+    shared.option(parser, "--batch", shared.whole(1, 10_000), 16, "crops in a batch")
+    shared.option(parser, "--batches", shared.whole(1, 10**6), 40, "batches that are counted")
     parser.add_argument(
-        "--crop", type=int, nargs=2, default=(512, 320), metavar=("W", "H"), help="pixels of a crop (512 320)"
+        "--crop",
+        type=shared.whole(32, 1 << 14),
+        nargs=2,
+        default=(512, 320),
+        metavar=("W", "H"),
+        help="a crop (512 320)",
     )
     shared.json(parser)
 
@@ -39,14 +47,6 @@ def run(options: argparse.Namespace) -> int:
     from semhier_ros.training.scene_samples import SceneSamples
     from semhier_ros.training.yolo_data import YoloData
 
-    for name, values, least in (
-        ("workers", options.workers, 0),
-        ("batch", [options.batch], 1),
-        ("batches", [options.batches], 1),
-        ("crop", options.crop, 32),
-    ):
-        if min(values) < least:
-            raise CommandError(f"--{name} {min(values)}: at least {least} wanted")
     splits = options.splits or config_dir() / "splits" / "road-vehicles"
     with tempfile.TemporaryDirectory() as folder:
         scenes = load_scenes(YoloData.open(options.data, splits), "train", options.cache or Path(folder))
