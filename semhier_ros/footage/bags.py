@@ -8,9 +8,10 @@ a step forward of more than a minute, counts as one usual distance between frame
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -31,13 +32,12 @@ from semhier_ros.footage.messages import (
     stamp_of,
 )
 from semhier_ros.footage.storage import BagDamage, BagFile, Channel, Place, Wants, open_file
-from semhier_ros.footage.video import VIDEO_SUFFIXES, Remember, VideoCamera
+from semhier_ros.footage.video import HELD_IMAGES, VIDEO_SUFFIXES, Remember, VideoCamera
 
 MOST_LATCHED = 1000
 """Messages of latched topics that are carried over a cut."""
 STORAGE = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 JUMP_SECONDS = 60.0
-HELD_IMAGES = 8
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class BagCamera:
         self.frame_id = ""
         self.entries: list[_Entry] = []
         self.times_ns: list[int] = []
-        self._held: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._image = lru_cache(HELD_IMAGES)(self._read)
         self._dim = False
 
     def __len__(self) -> int:
@@ -77,20 +77,18 @@ class BagCamera:
     def image(self, number: int) -> np.ndarray:
         """The pixels, H,W,3 RGB; frames of another size than the first are brought to it. Raises BagError when the
         frame can no longer be read."""
-        held = self._held.get(number)
-        if held is None:
-            entry = self.entries[number]
-            try:
-                message = self.bag.store.deserialize_cdr(self.bag.files[entry.file].at(entry.place), self.kind)
-            except BagDamage as error:
-                raise BagError(str(error)) from error
-            held = image_of(message, f"{self.bag.path}: {self.topic} at {entry.log_ns} ns")
-            if held.shape[1::-1] != self.size:
-                held = cv2.resize(held, self.size, interpolation=cv2.INTER_AREA)
-            self._held[number] = held
-            if len(self._held) > HELD_IMAGES:
-                self._held.popitem(last=False)
-        return held
+        return self._image(number)
+
+    def _read(self, number: int) -> np.ndarray:
+        entry = self.entries[number]
+        try:
+            message = self.bag.store.deserialize_cdr(self.bag.files[entry.file].at(entry.place), self.kind)
+        except BagDamage as error:
+            raise BagError(str(error)) from error
+        image = image_of(message, f"{self.bag.path}: {self.topic} at {entry.log_ns} ns")
+        if image.shape[1::-1] == self.size:
+            return image
+        return cv2.resize(image, self.size, interpolation=cv2.INTER_AREA)
 
     def take(self, file: int, place: Place, log_ns: int, data: bytes) -> str:
         """Adds a frame; returns what is wrong with it, "" when nothing is."""

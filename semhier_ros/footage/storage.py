@@ -13,7 +13,7 @@ import sqlite3
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,17 +71,18 @@ class McapFile:
         self._schemas: dict[int, str] = {}
         self._held: tuple[int, bytes] = (-1, b"")
         self._cut = -1  # where the chunk begins that the file's end cuts off
-        self._file = path.open("rb")
+        self.closing = ExitStack()
+        self._file = self.closing.enter_context(path.open("rb"))
         try:
             read_magic(ReadDataStream(self._file))
         except _DAMAGE as error:
-            self._file.close()
+            self.close()
             raise BagDamage(f"{path}: no MCAP file (it does not begin with the magic bytes)") from error
         self._chunks = self._indexed()
 
     def close(self) -> None:
         """Lets go of the file."""
-        self._file.close()
+        self.closing.close()
 
     def messages(self, wants: Wants) -> Iterator[Found]:
         """Every message of the wanted channels, in file order."""
@@ -233,9 +234,10 @@ class SqliteFile:
 
     def __init__(self, path: Path) -> None:
         self.path, self.problems = path, list[str]()
-        self._copy: TemporaryDirectory[str] | None = None
+        self.closing = ExitStack()
         try:
             self._file = sqlite3.connect(f"{self._with_its_log(path).as_uri()}?mode=ro&immutable=1", uri=True)
+            self.closing.enter_context(closing(self._file))
             columns = {str(row[1]) for row in self._file.execute("PRAGMA table_info(topics)")}
             qos = "offered_qos_profiles" if "offered_qos_profiles" in columns else "''"
             rows = self._file.execute(f"SELECT id, name, type, serialization_format, {qos} FROM topics").fetchall()
@@ -253,8 +255,8 @@ class SqliteFile:
                 return path.resolve()
         except OSError:
             return path.resolve()
-        self._copy = TemporaryDirectory(prefix="semhier_ros-bag-")
-        copied = Path(self._copy.name) / path.name
+        folder = self.closing.enter_context(TemporaryDirectory(prefix="semhier_ros-bag-"))
+        copied = Path(folder) / path.name
         shutil.copyfile(path, copied)
         shutil.copyfile(log, copied.with_name(log.name))
         with closing(sqlite3.connect(copied)) as database:
@@ -264,10 +266,7 @@ class SqliteFile:
 
     def close(self) -> None:
         """Lets go of the file."""
-        if hasattr(self, "_file"):
-            self._file.close()
-        if self._copy is not None:
-            self._copy.cleanup()
+        self.closing.close()
 
     def messages(self, wants: Wants) -> Iterator[Found]:
         """Every message of the wanted channels, in file order."""
@@ -294,54 +293,13 @@ class SqliteFile:
         return bytes(row[0])
 
 
-class PackedFile:
-    """A file that rosbag2 compressed as a whole (`--compression-mode file`), with the interface of `McapFile`: unpacked
-    to a temporary folder for as long as it is open. Raises BagDamage when it cannot be unpacked."""
-
-    def __init__(self, path: Path) -> None:
-        self._folder = TemporaryDirectory(prefix="semhier_ros-bag-")
-        plain = Path(self._folder.name) / path.stem
-        try:
-            with path.open("rb") as source, plain.open("wb") as target:
-                zstandard.ZstdDecompressor().copy_stream(source, target)
-            self._inner: BagFile = open_file(plain)
-        except (zstandard.ZstdError, BagDamage) as error:
-            self._folder.cleanup()
-            raise BagDamage(f"{path}: cannot be unpacked ({error})") from error
-        except OSError:
-            self._folder.cleanup()
-            raise
-        self.path: Path = path
-        self.problems: list[str] = self._inner.problems
-        self.channels: dict[int, Channel] = self._inner.channels
-
-    def close(self) -> None:
-        """Lets go of the file."""
-        self._inner.close()
-        self._folder.cleanup()
-
-    def messages(self, wants: Wants) -> Iterator[Found]:
-        """Every message of the wanted channels, in file order."""
-        return self._inner.messages(wants)
-
-    def at(self, place: Place) -> bytes:
-        """The data of the message at `place`. Raises BagDamage when it is not there any more."""
-        return self._inner.at(place)
-
-
 class PackedMessages:
     """A file whose messages rosbag2 compressed one by one (`--compression-mode message`), with the interface of
     `McapFile`."""
 
-    def __init__(self, inner: BagFile) -> None:
-        self._inner = inner
-        self.path: Path = inner.path
-        self.problems: list[str] = inner.problems
-        self.channels: dict[int, Channel] = inner.channels
-
-    def close(self) -> None:
-        """Lets go of the file."""
-        self._inner.close()
+    def __init__(self, inner: McapFile | SqliteFile) -> None:
+        self._inner, self.path, self.problems, self.channels = inner, inner.path, inner.problems, inner.channels
+        self.close = inner.close
 
     def messages(self, wants: Wants) -> Iterator[Found]:
         """Every message of the wanted channels, in file order; one that cannot be unpacked is noted."""
@@ -367,13 +325,30 @@ def _unpacked_message(data: bytes) -> bytes:
         raise BagDamage(str(error)) from error
 
 
-BagFile = McapFile | SqliteFile | PackedFile | PackedMessages
+BagFile = McapFile | SqliteFile | PackedMessages
 
 
 def open_file(path: Path, packed_messages: bool = False) -> BagFile:
     """A storage file of a bag by its name's ending. packed_messages: `metadata.yaml` says that each message is
     compressed by itself. Raises BagDamage when it is none."""
     if path.suffix == ".zstd":
-        return PackedFile(path)
+        return _open_packed(path)
     plain = SqliteFile(path) if path.suffix == ".db3" else McapFile(path)
     return PackedMessages(plain) if packed_messages else plain
+
+
+def _open_packed(path: Path) -> McapFile | SqliteFile:
+    """A file that rosbag2 compressed as a whole (`--compression-mode file`), unpacked to a temporary folder for as long
+    as it is open. Raises BagDamage when it cannot be unpacked."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory(prefix="semhier_ros-bag-"))
+        plain = Path(folder) / path.stem
+        try:
+            with path.open("rb") as source, plain.open("wb") as target:
+                zstandard.ZstdDecompressor().copy_stream(source, target)
+            inner = SqliteFile(plain) if plain.suffix == ".db3" else McapFile(plain)
+        except (zstandard.ZstdError, BagDamage) as error:
+            raise BagDamage(f"{path}: cannot be unpacked ({error})") from error
+        inner.path = path
+        inner.closing.push(stack.pop_all())
+    return inner

@@ -6,10 +6,10 @@ import hashlib
 import importlib.util
 import os
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -238,7 +238,7 @@ class VideoCamera:
         self._digest = f"{digest} {self.size}"
         self._frames: Iterator[VideoFrame] = iter(())
         self._next = 1 << 62  # nothing is open
-        self._held: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._image = lru_cache(HELD_IMAGES)(self._read)
 
     def __len__(self) -> int:
         return len(self.times_ns)
@@ -249,17 +249,15 @@ class VideoCamera:
 
     def image(self, number: int) -> np.ndarray:
         """The pixels, H,W,3 RGB."""
-        place = self._places[number]
-        if place not in self._held:
-            if place < self._next:
-                self._frames, self._next = read_video(self.path), 0
-            while self._next <= place:
-                frame = next(self._frames)
-                self._next += 1
-            self._held[place] = at_most(frame.image, self._width)
-            if len(self._held) > HELD_IMAGES:
-                self._held.popitem(last=False)
-        return self._held[place]
+        return self._image(self._places[number])
+
+    def _read(self, place: int) -> np.ndarray:
+        if place < self._next:
+            self._frames, self._next = read_video(self.path), 0
+        while self._next <= place:
+            frame = next(self._frames)
+            self._next += 1
+        return at_most(frame.image, self._width)
 
 
 class PictureCamera:

@@ -117,10 +117,14 @@ class SharedSender:
 
 
 class PictureReceiver:
-    """`Receiver` of pictures: each complete one is decoded and detected, `seconds` after its last piece."""
+    """`Receiver` of pictures: each complete one is decoded and detected, `seconds` after its last piece. perfect: it
+    reads what the detector reads on the uncompressed frame."""
 
-    def __init__(self, cameras: Sequence[Camera], reader: Reader, look: str, seconds: float) -> None:
+    def __init__(
+        self, cameras: Sequence[Camera], reader: Reader, look: str, seconds: float, perfect: bool = False
+    ) -> None:
         self._cameras, self._reader, self._look, self._seconds = cameras, reader, look, seconds
+        self._perfect = perfect
         self._assemblers = [Assembler() for _ in cameras]
 
     def push(self, camera: int, payload: bytes, now: float) -> list[Answer]:
@@ -131,9 +135,11 @@ class PictureReceiver:
         frame, stamp_ns, data = whole
         one = self._cameras[camera]
         number = number_of(frame, stamp_ns, one)
-        found = self._reader.detected(
-            f"{one.key(number)} {self._look}", lambda: decode_picture(data, one.size), one.size
-        )
+        if self._perfect:
+            found = self._reader.reference(one, number)
+        else:
+            key = f"{one.key(number)} {self._look}"
+            found = self._reader.detected(key, lambda: decode_picture(data, one.size), one.size)
         last = self._reader.levels - 1
         return [Answer(camera, number, stamp_ns, now, now + self._seconds, last, last, found, "picture")]
 
@@ -149,10 +155,11 @@ def number_of(frame: int, stamp_ns: int, camera: Camera) -> int:
 
 
 class PictureStream:
-    """JPEG or WebP pictures with one setting."""
+    """JPEG or WebP pictures with one setting. size: they have so many bytes each and show everything: what a link does
+    to a setting, whatever it looks like."""
 
-    def __init__(self, reader: Reader, costs: Costs, setting: PictureSetting) -> None:
-        self._reader, self._costs, self.how = reader, costs, setting
+    def __init__(self, reader: Reader, costs: Costs, setting: PictureSetting, size: int | None = None) -> None:
+        self._reader, self._costs, self.how, self._size = reader, costs, setting, size
         self.name = setting.kind
         self.tried: list[dict[str, Any]] = []
         """Setting, mean bytes and score of those that the search judged in full, the best first."""
@@ -164,6 +171,8 @@ class PictureStream:
 
     def file(self, camera: Camera, number: int) -> bytes:
         """The picture file of a frame."""
+        if self._size is not None:
+            return bytes(self._size)
 
         def make() -> str:
             return pack_bytes(encode_picture(camera.image(number), self.how))
@@ -182,4 +191,5 @@ class PictureStream:
 
     def receiver(self, cameras: Sequence[Camera]) -> PictureReceiver:
         """The base's end."""
-        return PictureReceiver(cameras, self._reader, self.how.look, self._costs.unpack + self._costs.detect)
+        seconds = self._costs.unpack + self._costs.detect
+        return PictureReceiver(cameras, self._reader, self.how.look, seconds, self._size is not None)

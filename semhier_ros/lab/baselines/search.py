@@ -19,9 +19,9 @@ import numpy as np
 from semhier_ros.command import CommandError
 from semhier_ros.lab.baselines.answer import AnswerStream
 from semhier_ros.lab.baselines.picture_files import PictureSetting, decode_picture
-from semhier_ros.lab.baselines.pictures import PictureReceiver, PictureSender, PictureStream, SharedSender
+from semhier_ros.lab.baselines.pictures import PictureStream
 from semhier_ros.lab.baselines.video import SLICE_BYTES, VideoSetting, VideoStream
-from semhier_ros.lab.replay.base import Answer, Camera, Costs, FrameStream, Stream
+from semhier_ros.lab.replay.base import Camera, Costs, FrameStream, Stream
 from semhier_ros.lab.replay.blocks import SemhierStream
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.virtual import run_virtual
@@ -71,35 +71,6 @@ class _Part:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._camera, name)
-
-
-class _Sized(PictureStream):
-    """Pictures of a given size in bytes that show everything: what a link does to a setting, whatever it looks like."""
-
-    def __init__(self, reader: Reader, costs: Costs, setting: PictureSetting, size: int) -> None:
-        super().__init__(reader, costs, setting)
-        self._size = size
-
-    def sender(self, cameras: Sequence[Camera], rate: float) -> SharedSender:
-        seconds = self._costs.jpeg if self.name == "jpeg" else self._costs.webp
-        data = bytes(self._size)
-        return SharedSender([PictureSender(lambda _: data, self.how, rate / len(cameras), seconds) for _ in cameras])
-
-    def receiver(self, cameras: Sequence[Camera]) -> PictureReceiver:
-        return _Perfect(cameras, self._reader, self.how.look, self._costs.unpack + self._costs.detect)
-
-
-class _Perfect(PictureReceiver):
-    """Answers with what the detector reads on the uncompressed frame."""
-
-    def push(self, camera: int, payload: bytes, now: float) -> list[Answer]:
-        whole = self._assemblers[camera].add(payload)
-        if whole is None:
-            return []
-        number, stamp_ns, _ = whole
-        found = self._reader.reference(self._cameras[camera], number)
-        last = self._reader.levels - 1
-        return [Answer(camera, number, stamp_ns, now, now + self._seconds, last, last, found, "picture")]
 
 
 def make_stream(
@@ -175,7 +146,7 @@ class _Search:
             for parity in (False, True) if self._link.loss > 0 else (False,):
                 for most in self._rates(RATES):
                     setting = replace(look, max_rate=most, parity=parity)
-                    sized = _Sized(self._reader, self._costs, setting, sizes[look.look])
+                    sized = PictureStream(self._reader, self._costs, setting, sizes[look.look])
                     candidates.append((kept * self.score(sized), setting))
             self._progress(0.6 * (done + 1) / len(looks))
         candidates.sort(key=lambda item: -item[0])

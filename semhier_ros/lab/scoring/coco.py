@@ -38,6 +38,10 @@ class LevelScore(NamedTuple):
     sizes: dict[str, float | None]
     nodes: dict[str, float]
 
+    def as_row(self) -> dict[str, Any]:
+        """In the words of result files."""
+        return {"ap50": self.ap50, "ap": self.ap, "ap50_by_size": self.sizes, "ap50_by_class": self.nodes}
+
 
 class Truth:
     """The labels of a set of scenes at every level.

@@ -22,7 +22,7 @@ from semhier_ros import options as shared
 from semhier_ros.command import CommandError
 from semhier_ros.footage.labels import find_scenes
 from semhier_ros.lab.options import finish, load_codec
-from semhier_ros.lab.scoring.coco import LevelScore, Rows, Truth
+from semhier_ros.lab.scoring.coco import Rows, Truth
 from semhier_ros.lab.studies.detection import Plan, SceneJudge
 from semhier_ros.progress import each
 from semhier_ros.scene.detectors.layouts import DetectorError, find_layout
@@ -67,10 +67,6 @@ def rows_of_found(found: Found, nodes: dict[int, int]) -> Rows:
     return np.concatenate(rows)
 
 
-def in_words(score: LevelScore) -> dict[str, Any]:
-    return {"ap50": score.ap50, "ap": score.ap, "ap50_by_size": score.sizes, "ap50_by_class": score.nodes}
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.images(parser)
     shared.labels(parser, "folder of YOLO label files of the same names")
@@ -112,11 +108,11 @@ def run(options: argparse.Namespace) -> int:
         "ignored_boxes": int(sum(map(len, ignored))),
         "level": level,
         "detector": {"file": options.detector.name, "sha256": detector.spec.sha256, "size": list(detector.size)}
-        | in_words(truth.score(level, theirs)),
+        | truth.score(level, theirs).as_row(),
     }
     lines = [_line(options.detector.name, result["detector"])]
     if judge:
-        result["model"] = {"name": codec.name, "hash": codec.model_hash} | in_words(truth.score(level, ours))
+        result["model"] = {"name": codec.name, "hash": codec.model_hash} | truth.score(level, ours).as_row()
         lines.append(_line(codec.name, result["model"]))
     return finish(result, options.json, "\n".join(lines))
 

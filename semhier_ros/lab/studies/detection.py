@@ -213,11 +213,10 @@ def choose_points(threshold: float, thresholds: Sequence[float], budgets: Sequen
 
 def score_row(truth: Truth, outcomes: Sequence[Outcome], depth: int) -> dict[str, Any]:
     """AP of one system, by its outcomes scene by scene, at levels 0..depth-1, in the words of the result file."""
-    scores = {f"L{level}": truth.score(level, [one.rows[level] for one in outcomes]) for level in range(depth)}
-    keys = {"ap50": "ap50", "ap": "ap", "ap50_by_size": "sizes", "ap50_by_class": "nodes"}
-    row: dict[str, Any] = {
-        key: {level: getattr(score, name) for level, score in scores.items()} for key, name in keys.items()
-    }
+    row: dict[str, Any] = defaultdict(dict)
+    for level in range(depth):
+        for name, value in truth.score(level, [one.rows[level] for one in outcomes]).as_row().items():
+            row[name][f"L{level}"] = value
     if psnrs := [one.psnr for one in outcomes if one.psnr is not None]:
         row["psnr"] = float(np.mean(psnrs))
     return row

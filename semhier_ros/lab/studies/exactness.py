@@ -35,6 +35,7 @@ from semhier_ros.codec.picture_blocks import PATCH_SIDE, CodedPicture, PictureBl
 from semhier_ros.footage.bags import open_footage
 from semhier_ros.footage.video import default_video, picture_files, read_picture, read_video
 from semhier_ros.lab.options import finish, load_codec
+from semhier_ros.lab.provenance import processor
 from semhier_ros.lab.studies.tables import shown
 from semhier_ros.lab.workers import Workers
 from semhier_ros.loading import DEVICES
@@ -323,14 +324,13 @@ def run(options: argparse.Namespace) -> int:
                     totals["encoded_again"] += 1
                     totals["chosen_otherwise_in_float32"] += differences(own, ours)[1] > 0
     codec = Codec.load(options.model, "cpu", threads=1)
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     result = {
         "model": codec.name,
         "model_hash": codec.model_hash,
         "stream_hash": codec.stream_hash,
         "encoder": {"threads": ENCODE_THREADS, "precision": "bf16", "backend": options.backend},
         "decoder": {"threads": DECODE_THREADS, "precision": "f32", "backend": "openvino"},
-        "bf16_in_hardware": "avx512_bf16" in flags or "amx_bf16" in flags,
+        "bf16_in_hardware": "bf16" in processor(),
         "from": [path.name for path in options.video or [options.images]],
         "start": options.start,
         **totals,

@@ -22,6 +22,7 @@ from semhier_ros.footage.labels import Names, find_scenes
 from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.baselines import Picture, Setting, StillCodec, Transmitted, make, send
 from semhier_ros.lab.options import load_codec
+from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.report.page import render_page
 from semhier_ros.lab.scoring.figures import psnr
 from semhier_ros.lab.studies.detection import OnceFinder
@@ -71,7 +72,7 @@ class Painter:
     def __init__(self, codec: Codec, looks: Looks):
         model: Any = codec.model
         model.finder = OnceFinder(model.finder)
-        self.codec, self.looks = codec, looks
+        self.codec, self.looks, self._reader = codec, looks, Reader(codec)
         self._others: list[StillCodec] = [make(name) for name in looks.others]
 
     def scene(self, name: str, picture: Picture, truth: Sequence[Detection]) -> Scene:
@@ -107,12 +108,7 @@ class Painter:
         return Card(said, sent.picture, found, sent.total_bytes, times > NEAR)
 
     def _read(self, picture: Picture) -> tuple[Detection, ...]:
-        decoder = self.codec.decoder((picture.shape[1], picture.shape[0]))
-        detections: tuple[Detection, ...] = ()
-        for block in self.codec.encode(picture, blocks=self.codec.semantic_blocks):
-            reading = decoder.push(block)
-            detections = reading.detections if reading else ()
-        return detections
+        return self._reader.detect(picture, (picture.shape[1], picture.shape[0]))
 
     def _shown(self, detections: Sequence[Detection]) -> tuple[Detection, ...]:
         return tuple(item for item in detections if item.scores[0] >= self.looks.least)
