@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from semhier_ros.footage.video import read_video
+from semhier_ros.footage.video import filling, read_video
 
 WIDTH, HEIGHT = 640, 360
 
@@ -22,12 +22,7 @@ def make_clip(video: Path, frames_per_second: float, seconds: float, out: Path) 
             break
         if frame.time_ns < len(images) / frames_per_second * 1e9:
             continue
-        height, width = frame.image.shape[:2]
-        scale = max(WIDTH / width, HEIGHT / height)
-        size = (max(WIDTH, round(width * scale)), max(HEIGHT, round(height * scale)))
-        large = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        x, y = (size[0] - WIDTH) // 2, (size[1] - HEIGHT) // 2
-        images.append(large[y : y + HEIGHT, x : x + WIDTH])
+        images.append(filling(frame.image, (WIDTH, HEIGHT), cv2.INTER_LINEAR))
     np.save(out, np.stack(images))
     return out
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from semhier_ros.footage.video import FootageError, read_picture, read_video
+from semhier_ros.footage.video import FootageError, filling, read_picture, read_video
 
 SECONDS_A_PHOTO = 1.5
 SLIDE_SIZE = (480, 360)
@@ -77,7 +77,7 @@ class Slideshow:
     ) -> None:
         self.topic, self.name, self.kind, self.frame_id = "photos", "camera", "slideshow", "camera_optical_frame"
         self.size, self.seconds_each = size, each
-        self._photos = [_filling(photo, size) for photo in photos]
+        self._photos = [filling(photo, size) for photo in photos]
         self._digest = hashlib.sha1(
             b"".join(photo.tobytes() for photo in self._photos), usedforsecurity=False
         ).hexdigest()
@@ -109,13 +109,3 @@ class Slideshow:
         place = np.array([[nearing, 0.0, left], [0.0, nearing, top]], np.float64)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return cv2.warpAffine(self._photos[number], place, self.size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-
-
-def _filling(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The middle of a photo, scaled so that it fills `size` (width, height)."""
-    width, height = size
-    share = max(width / photo.shape[1], height / photo.shape[0])
-    scaled = (max(width, round(photo.shape[1] * share)), max(height, round(photo.shape[0] * share)))
-    whole = cv2.resize(photo, scaled, interpolation=cv2.INTER_AREA if share < 1 else cv2.INTER_CUBIC)
-    left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
-    return np.ascontiguousarray(whole[top : top + height, left : left + width])

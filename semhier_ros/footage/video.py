@@ -193,6 +193,16 @@ def at_most(image: np.ndarray, max_width: int | None) -> np.ndarray:
     return cv2.resize(image, (max_width, max(1, round(height * max_width / width))), interpolation=cv2.INTER_AREA)
 
 
+def filling(image: np.ndarray, size: tuple[int, int], enlarging: int = cv2.INTER_CUBIC) -> np.ndarray:
+    """The middle of a picture, scaled so that it fills `size` (width, height); `enlarging`: how OpenCV enlarges it."""
+    width, height = size
+    share = max(width / image.shape[1], height / image.shape[0])
+    scaled = (max(width, round(image.shape[1] * share)), max(height, round(image.shape[0] * share)))
+    whole = cv2.resize(image, scaled, interpolation=cv2.INTER_AREA if share < 1 else enlarging)
+    left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
+    return np.ascontiguousarray(whole[top : top + height, left : left + width])
+
+
 Remember = Callable[[str, str, Callable[[], Any]], Any]
 """(kind, key, make) -> what `make` gives, made once for a kind and key; values are JSON's."""
 

@@ -49,7 +49,6 @@ from semhier_ros.link.emulate.profile import LinkProfile, parse_link
 from semhier_ros.link.emulate.radio import MAVLINK, RADIOS, RadioEmulator, RadioProfile, parse_radio
 from semhier_ros.link.radio.mavlink import TUNNEL_BYTES
 from semhier_ros.progress import Stages
-from semhier_ros.whole_file import write_whole
 
 ATTEMPTS = 3
 CODECS = ("semhier", "answer", "jpeg", "h264")
@@ -343,13 +342,13 @@ class Bench:
     def _setting(self, row: Row, codec: str, cameras: Sequence[Any], budget: float) -> dict[str, Any]:
         """A baseline's best setting for the row's link: searched for once, and kept."""
         costs: Costs = self.options.costs or Costs()
-        apart = "" if costs == Costs() else f"-{digest(costs.as_ms())[:8]}"
-        file = self.folder / f"setting-{codec}-{row.name.replace('/', '_')}{apart}.json"
-        if not file.is_file():
-            link, most = parse_link(row.link), row.frames_per_second
+        link, most = parse_link(row.link), row.frames_per_second
+
+        def searched() -> dict[str, Any]:
             found: Any = make_stream(codec, self.reader, costs, cameras, link, budget, max_rate=most, finalists=1)
-            write_whole(file, json.dumps({"setting": asdict(found.how), "words": found.setting}) + "\n")
-        told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return {"setting": asdict(found.how), "words": found.setting}
+
+        told: dict[str, Any] = self.reader.store.made("setting", digest(codec, row.name, costs.as_ms()), searched)
         return told
 
     def _radio(self, row: Row, radio: RadioProfile) -> dict[str, Any]:
