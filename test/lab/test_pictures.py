@@ -73,24 +73,24 @@ def test_without_parity_a_lost_piece_loses_the_picture() -> None:
 
 
 def test_the_sender_keeps_its_budget_takes_the_newest_frame_and_keeps_its_rate() -> None:
-    sender = PictureSender(lambda number: bytes(2500), PictureSetting("jpeg", 1.0, 50, 2.0, False), 8000.0, 0.0)
+    sender = PictureSender([lambda number: bytes(2500)], PictureSetting("jpeg", 1.0, 50, 2.0, False), 8000.0, 0.0)
     departures, numbers = [], []
     now = 0.0
     for frame in range(50):
-        sender.offer(frame, frame, now)
+        sender.offer(0, frame, frame, now)
         end = now + 0.2
         while (due := sender.next_event(now)) is not None and due < end:
             now = max(now, due)
             if (popped := sender.pop(now)) is not None:
-                departures.append((now, popped[1]))
-                numbers.append(popped[2])
+                departures.append((now, popped.wire_bytes))
+                numbers.append(popped.number)
         now = end
     assert budget_use(departures, 8000.0, datagram=ZENOH_UDP.wire_bytes(PIECE_BYTES)).kept
     begun = list(dict.fromkeys(numbers))
     assert begun == sorted(begun)
     gaps = [later - earlier for earlier, later in itertools.pairwise(begun)]
     assert min(gaps) >= 2
-    assert sender.begun in range(15, 22)
+    assert sender.counters()["encoded"] in range(15, 22)
 
 
 def drawn_road(count: int = 25) -> tuple[list[np.ndarray], list[int]]:

@@ -8,6 +8,7 @@ decodes each complete picture and runs the very detector that our encoder runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,96 +25,91 @@ from semhier_ros.lab.replay.base import Answer, Camera, Costs, Departure
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import pack_bytes, unpack_bytes
 from semhier_ros.link.schedule.budget import TokenBucket
-from semhier_ros.link.schedule.wire import ZENOH_UDP, WireModel
+from semhier_ros.link.schedule.wire import ZENOH_UDP
 
 
-class PictureSender:
-    """One camera's pictures under a share of the budget. `encode(number)` gives a frame's file, `seconds` later."""
+class PacedSender:
+    """A `Sender` of several cameras, but for what they offer: each has an equal share of the budget of `rate` wire
+    bytes per second (0: none). A queued datagram leaves when it is made and the share allows it. largest: bytes of a
+    payload; `in_turn`: whether cameras take turns, else the first goes first."""
 
-    def __init__(
-        self,
-        encode: Callable[[int], bytes],
-        setting: PictureSetting,
-        rate: float,
-        seconds: float,
-        wire: WireModel = ZENOH_UDP,
-    ) -> None:
-        self._encode, self._setting, self._seconds, self._wire = encode, setting, seconds, wire
-        self._bucket = TokenBucket(rate or None, wire.wire_bytes(PIECE_BYTES))
-        self._newest: tuple[int, int] | None = None
-        self._pieces: list[bytes] = []
-        self._count = 0
-        self._number = 0
-        self._ready = 0.0
-        self._next_start = float("-inf")
-        self.begun = 0
+    in_turn = True
 
-    def offer(self, number: int, stamp_ns: int, now: float) -> None:
-        """The camera has a new frame; an older one that has not begun is forgotten."""
-        self._newest = (number, stamp_ns)
-        self._begin(now)
-
-    def next_event(self, now: float) -> float | None:
-        """When a piece may leave or the next picture may begin."""
-        if self._pieces:
-            return max(self._ready, self._bucket.ready_at(self._wire.wire_bytes(len(self._pieces[0])), now))
-        return None if self._newest is None else max(now, self._next_start)
-
-    def pop(self, now: float) -> tuple[bytes, int, int, str] | None:
-        """(payload, wire bytes, frame number, purpose) of the piece that leaves at `now`."""
-        self._begin(now)
-        if not self._pieces or self._ready > now:
-            return None
-        size = self._wire.wire_bytes(len(self._pieces[0]))
-        if self._bucket.ready_at(size, now) > now:
-            return None
-        self._bucket.spend(size, now)
-        payload = self._pieces.pop(0)
-        parity = self._setting.parity and not self._pieces
-        return payload, size, self._number, "parity" if parity else "picture"
-
-    def _begin(self, now: float) -> None:
-        if self._pieces or self._newest is None or now < self._next_start:
-            return
-        number, stamp_ns = self._newest
-        self._newest = None
-        self._pieces = cut(number, stamp_ns, self._encode(number), parity=self._setting.parity)
-        self._number, self._ready = number, now + self._seconds
-        self._next_start = now + 1.0 / self._setting.max_rate - 1e-3
-        self.begun += 1
-
-
-class SharedSender:
-    """`Sender` of several cameras' pictures: each has an equal share of the budget."""
-
-    def __init__(self, senders: Sequence[PictureSender]) -> None:
-        self._senders = senders
+    def __init__(self, cameras: int, rate: float, largest: int) -> None:
+        self._buckets = [TokenBucket(rate / cameras or None, ZENOH_UDP.wire_bytes(largest)) for _ in range(cameras)]
+        self._queues: list[list[tuple[float, Departure]]] = [[] for _ in range(cameras)]
         self._turn = 0
-        self._offered = 0
-
-    def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None:
-        """A camera took a frame."""
-        self._offered += 1
-        self._senders[camera].offer(number, stamp_ns, now)
+        self._counts = {"offered": 0, "encoded": 0}
 
     def next_event(self, now: float) -> float | None:
-        """The earliest of all cameras."""
-        return min((time for one in self._senders if (time := one.next_event(now)) is not None), default=None)
+        """When a datagram may leave."""
+        waiting = ((queue[0], bucket) for queue, bucket in zip(self._queues, self._buckets, strict=True) if queue)
+        return min((max(made, bucket.ready_at(one.wire_bytes, now)) for (made, one), bucket in waiting), default=None)
 
     def pop(self, now: float) -> Departure | None:
-        """The next piece of any camera, in turn."""
-        for step in range(len(self._senders)):
-            place = (self._turn + step) % len(self._senders)
-            found = self._senders[place].pop(now)
-            if found is not None:
-                self._turn = place + 1
-                payload, size, number, purpose = found
-                return Departure(place, payload, size, number, purpose)
+        """The datagram that leaves at `now`."""
+        for step in range(len(self._queues)):
+            camera = (self._turn + step) % len(self._queues)
+            self._refresh(camera, now)
+            queue, bucket = self._queues[camera], self._buckets[camera]
+            if not queue or queue[0][0] > now or bucket.ready_at(queue[0][1].wire_bytes, now) > now:
+                continue
+            _, departure = queue.pop(0)
+            bucket.spend(departure.wire_bytes, now)
+            self._turn = camera + 1 if self.in_turn else 0
+            return departure
         return None
 
     def counters(self) -> dict[str, int]:
-        """Frames offered and pictures begun."""
-        return {"offered": self._offered, "encoded": sum(one.begun for one in self._senders)}
+        """Frames offered and encoded, and what was left out."""
+        return dict(self._counts)
+
+    def _queue(self, camera: int, made: float, payload: bytes, number: int, purpose: str) -> None:
+        departure = Departure(camera, payload, ZENOH_UDP.wire_bytes(len(payload)), number, purpose)
+        self._queues[camera].append((made, departure))
+
+    def _refresh(self, camera: int, now: float) -> None:
+        """Brings a camera's queue up to date."""
+        raise NotImplementedError
+
+
+class PictureSender(PacedSender):
+    """`Sender` of pictures: of each camera the newest, once the one before has left and its time has come.
+    `encoders`: of each camera, number -> a frame's file, there `seconds` later."""
+
+    def __init__(
+        self, encoders: Sequence[Callable[[int], bytes]], setting: PictureSetting, rate: float, seconds: float
+    ) -> None:
+        super().__init__(len(encoders), rate, PIECE_BYTES)
+        self._encoders, self._setting, self._seconds = encoders, setting, seconds
+        self._newest: list[tuple[int, int] | None] = [None for _ in encoders]
+        self._next_start = [float("-inf") for _ in encoders]
+
+    def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None:
+        """A camera took a frame; an older one that has not begun is forgotten."""
+        self._counts["offered"] += 1
+        self._newest[camera] = (number, stamp_ns)
+        self._refresh(camera, now)
+
+    def next_event(self, now: float) -> float | None:
+        """When a piece may leave or a picture may begin."""
+        waiting = zip(self._queues, self._newest, self._next_start, strict=True)
+        starts = [max(now, start) for queue, newest, start in waiting if newest is not None and not queue]
+        leaving = super().next_event(now)
+        return min(starts if leaving is None else [*starts, leaving], default=None)
+
+    def _refresh(self, camera: int, now: float) -> None:
+        newest = self._newest[camera]
+        if self._queues[camera] or newest is None or now < self._next_start[camera]:
+            return
+        number, stamp_ns = newest
+        self._newest[camera] = None
+        pieces = cut(number, stamp_ns, self._encoders[camera](number), parity=self._setting.parity)
+        for left, piece in zip(reversed(range(len(pieces))), pieces, strict=True):
+            purpose = "parity" if self._setting.parity and not left else "picture"
+            self._queue(camera, now + self._seconds, piece, number, purpose)
+        self._next_start[camera] = now + 1.0 / self._setting.max_rate - 1e-3
+        self._counts["encoded"] += 1
 
 
 class PictureReceiver:
@@ -179,15 +175,10 @@ class PictureStream:
 
         return unpack_bytes(self._reader.store.made("picture", f"{camera.key(number)} {self.how.look}", make))
 
-    def sender(self, cameras: Sequence[Camera], rate: float) -> SharedSender:
+    def sender(self, cameras: Sequence[Camera], rate: float) -> PictureSender:
         """The robot's end."""
         seconds = self._costs.jpeg if self.name == "jpeg" else self._costs.webp
-        share = rate / len(cameras)
-
-        def one(camera: Camera) -> PictureSender:
-            return PictureSender(lambda number: self.file(camera, number), self.how, share, seconds)
-
-        return SharedSender([one(camera) for camera in cameras])
+        return PictureSender([partial(self.file, camera) for camera in cameras], self.how, rate, seconds)
 
     def receiver(self, cameras: Sequence[Camera]) -> PictureReceiver:
         """The base's end."""

@@ -17,12 +17,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from semhier_ros.lab.baselines.pictures import number_of
-from semhier_ros.lab.replay.base import Answer, Camera, Costs, Departure, Picture
+from semhier_ros.lab.baselines.pictures import PacedSender, number_of
+from semhier_ros.lab.replay.base import Answer, Camera, Costs, Picture
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import digest, pack_bytes, unpack_bytes
-from semhier_ros.link.schedule.budget import TokenBucket
-from semhier_ros.link.schedule.wire import ZENOH_UDP
 
 SLICE_BYTES = 1000
 _HEADER = struct.Struct(">HBBQ")
@@ -110,15 +108,15 @@ def units(data: bytes) -> list[bytes]:
     return result
 
 
-class VideoSender:
-    """`Sender` of one or several cameras' videos under equal shares of the budget."""
+class VideoSender(PacedSender):
+    """`Sender` of one or several cameras' videos."""
+
+    in_turn = False
 
     def __init__(self, made: Sequence[dict[int, list[bytes]]], rate: float, seconds: float) -> None:
+        super().__init__(len(made), rate, SLICE_BYTES + 64)
         self._made, self._seconds = made, seconds
-        share = rate / len(made)
-        self._buckets = [TokenBucket(share or None, ZENOH_UDP.wire_bytes(SLICE_BYTES + 64)) for _ in made]
-        self._queues: list[list[tuple[float, bytes, int]]] = [[] for _ in made]
-        self._counts = {"offered": 0, "encoded": 0, "dropped_old": 0}
+        self._counts["dropped_old"] = 0
 
     def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None:
         """A camera took a frame; its slices are there when it is encoded."""
@@ -129,36 +127,13 @@ class VideoSender:
         self._counts["encoded"] += 1
         for place, data in enumerate(slices):
             payload = _HEADER.pack(number & 0xFFFF, place, min(len(slices), 255), stamp_ns) + data[len(_START) :]
-            self._queues[camera].append((now + self._seconds, payload, number))
+            self._queue(camera, now + self._seconds, payload, number, "picture")
 
-    def next_event(self, now: float) -> float | None:
-        """When a slice may leave."""
-        times = [
-            max(queue[0][0], bucket.ready_at(ZENOH_UDP.wire_bytes(len(queue[0][1])), now))
-            for queue, bucket in zip(self._queues, self._buckets, strict=True)
-            if queue
-        ]
-        return min(times, default=None)
-
-    def pop(self, now: float) -> Departure | None:
-        """The slice that leaves at `now`."""
-        for camera, (queue, bucket) in enumerate(zip(self._queues, self._buckets, strict=True)):
-            while queue and now - queue[0][0] > OLDEST:
-                queue.pop(0)
-                self._counts["dropped_old"] += 1
-            if not queue or queue[0][0] > now:
-                continue
-            size = ZENOH_UDP.wire_bytes(len(queue[0][1]))
-            if bucket.ready_at(size, now) > now:
-                continue
-            bucket.spend(size, now)
-            _, payload, number = queue.pop(0)
-            return Departure(camera, payload, size, number, "picture")
-        return None
-
-    def counters(self) -> dict[str, int]:
-        """Frames offered and encoded, slices too old."""
-        return dict(self._counts)
+    def _refresh(self, camera: int, now: float) -> None:
+        queue = self._queues[camera]
+        while queue and now - queue[0][0] > OLDEST:
+            queue.pop(0)
+            self._counts["dropped_old"] += 1
 
 
 class _Camera:
