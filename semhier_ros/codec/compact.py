@@ -18,6 +18,7 @@ from functools import cached_property
 from hashlib import blake2s
 
 from semhier_ros.codec.block_request import MAX_DURATION_MS, BlockRequest
+from semhier_ros.codec.checksum import CRC_BYTES, with_crc
 from semhier_ros.codec.packet import (
     MAX_BLOCK_BYTES,
     MAX_BLOCKS,
@@ -57,8 +58,8 @@ STORED_SEQUENCES = 128
 MAX_PARCEL_BYTES = 0x8000
 """The longest parcel that is sent or put together."""
 
-BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE, STORED, STORED_FIRST, HAIL, COARSE = range(9)
-"""Kinds of frames of a sender; COARSE is block 0 alone with the short header."""
+BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE, STORED, STORED_FIRST, HAIL, COARSE, NOTE = range(10)
+"""Kinds of frames of a sender; COARSE is block 0 alone with the short header, NOTE has a first byte of its own."""
 _WHOLE_COUNTER = frozenset((ANNOUNCE, HAIL))
 """Kinds that a receiver must be able to prove without knowing anything: their counter travels whole."""
 ACK, ASK_FRAME, ASK_TIME, QUERY, MISSING = range(5)
@@ -66,6 +67,8 @@ ACK, ASK_FRAME, ASK_TIME, QUERY, MISSING = range(5)
 _WORD_SIZES = {ACK: (4,), ASK_FRAME: (3,), ASK_TIME: (2,), QUERY: (1,), MISSING: (2, 3, 4, 5)}
 _GENERAL, _TURN, _STAMPED = 0x80, 0x40, 0x01
 _WORD = 0xC0
+_NOTE = 0x84
+"""A note's first byte, with turn and slot 0: what would be slot 4 of blocks."""
 _PERSON = b"semhierc"
 _CONTEXT = struct.Struct(">B4sHQ6s")
 _ANNOUNCED = struct.Struct(">HH")
@@ -209,9 +212,9 @@ def stream_tag(info: StreamInfo) -> bytes:
 class Compact:
     """A frame of a sender as its bytes say it.
 
-    `kind`: one of COARSE, BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE, STORED, STORED_FIRST, HAIL. `turn`: the receiver
-    may answer now. `slot`: 0 to 3. `frame`, `stamp`, `counter`: (low bits, how many), None where the frame tells none.
-    `span`: (first block, how many). `piece`: (number, count) of a piece, (number, parts) of an announcement, of a
+    `kind`: one of COARSE, BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE, STORED, STORED_FIRST, HAIL, NOTE. `turn`: the
+    receiver may answer now. `slot`: 0 to 3. `frame`, `stamp`, `counter`: (low bits, how many), None where the frame
+    tells none. `span`: (first block, how many). `piece`: (number, count) of a piece, (number, parts) of an announcement, of a
     stored piece (sequence number, 1 where it ends its parcel, else 0). `body`: lengths and blocks, a piece's bytes, a
     part of an announcement. `session`: of stored pieces, where the frame tells it.
     """
@@ -283,6 +286,8 @@ def _parse(data: bytes, end: int, keyed: bool) -> Compact:
     lead, position = data[0], 1
     turn = bool(lead & _TURN)
     kind, slot = (lead >> 3 & 7, lead & 7) if lead & _GENERAL else (COARSE, lead >> 4 & 3)
+    if lead & ~_TURN & ~3 == _NOTE:
+        kind, slot = NOTE, lead & 3
     if slot >= SLOTS:
         raise CompactError(f"compact frame: kind {kind}, slot {slot}")
     counter = None
@@ -320,6 +325,10 @@ def _parse(data: bytes, end: int, keyed: bool) -> Compact:
         if position != end:
             raise CompactError(f"compact frame: {end - position} bytes behind a turn")
         return Compact(kind, turn, slot, low, None, counter)
+    if kind == NOTE:
+        if position >= end:
+            raise CompactError("compact frame: a note of no bytes")
+        return Compact(kind, turn, slot, low, None, counter, body=data[position:end])
     span, position = data[position], position + 1
     found, piece = None, None
     if kind == PIECE:
@@ -419,6 +428,17 @@ def lay_out_pieces(block: Block, limit: int, stamp_ns: int | None) -> list[bytes
 def turn_frame(frame: int) -> bytes:
     """A frame that only gives the turn; `frame`: number of the newest one sent."""
     return bytes((_GENERAL | TURN << 3, frame & 0xFF))
+
+
+def note_frame(frame: int, note: bytes) -> bytes:
+    """A frame that tells something beside the blocks. `frame`: number of the newest one sent. `note`: a message that
+    ends with a CRC-32, which stays behind: the frame's own proof stands for it."""
+    return bytes((_NOTE, frame & 0xFF)) + note[:-CRC_BYTES]
+
+
+def noted(body: bytes) -> bytes:
+    """The message that the body of a note's frame stands for."""
+    return with_crc(body)
 
 
 def hail_frame() -> bytes:

@@ -100,6 +100,23 @@ class TransformTree:
         Raises:
             TransformError: the frames are not connected, or not yet at that time.
         """
+        up, down = self._between(target, source)
+        rotation, place = self._to(up, stamp_ns)
+        back, offset = self._to(down, stamp_ns)
+        return back.T @ rotation, back.T @ (place - offset)
+
+    def newest(self, target: str, source: str) -> int | None:
+        """The newest time, in ns, for which every moving frame between two is known; None where none of them moves.
+
+        Raises:
+            TransformError: the frames are not connected.
+        """
+        up, down = self._between(target, source)
+        links = [self._links[frame] for frame in (*up, *down)]
+        return min((link.times[-1] for link in links if link.times), default=None)
+
+    def _between(self, target: str, source: str) -> tuple[list[str], list[str]]:
+        """The frames from `source` and from `target` up to, not with, the one above both. Raises TransformError."""
         target, source = target.lstrip("/"), source.lstrip("/")
         up, down = self._chain(source), self._chain(target)
         common = next((frame for frame in up if frame in down), None)
@@ -108,9 +125,7 @@ class TransformTree:
                 if len(chain) == 1 and frame not in {link.parent for link in self._links.values()}:
                     raise TransformError("unknown", f"TF: no transform of frame {frame!r} came")
             raise TransformError("unknown", f"TF: frames {source!r} and {target!r} are not connected")
-        rotation, place = self._to(up[: up.index(common)], stamp_ns)
-        back, offset = self._to(down[: down.index(common)], stamp_ns)
-        return back.T @ rotation, back.T @ (place - offset)
+        return up[: up.index(common)], down[: down.index(common)]
 
     def _chain(self, frame: str) -> list[str]:
         chain = [frame]
@@ -146,10 +161,10 @@ class TransformTree:
             raise TransformError("late", f"TF: the oldest transform of {frame!r} kept is {behind:.2f} s too new")
         share = (stamp_ns - link.times[after - 1]) / (link.times[after] - link.times[after - 1])
         (place, turn), (next_place, next_turn) = link.poses[after - 1], link.poses[after]
-        return place + share * (next_place - place), _between(turn, next_turn, share)
+        return place + share * (next_place - place), _mixed(turn, next_turn, share)
 
 
-def _between(one: Floats, other: Floats, share: float) -> Floats:
+def _mixed(one: Floats, other: Floats, share: float) -> Floats:
     """Spherical interpolation of two unit quaternions (Shoemake 1985)."""
     cosine = float(one @ other)
     if cosine < 0:

@@ -47,6 +47,7 @@ class ReceiverWants(NamedTuple):
     cameras: Collection[str] | None
     remembers: Callable[[str], bytes | None] | None
     on_stored: OnStored | None
+    on_note: OnInfo | None
     clock: Clock
 
 
@@ -85,11 +86,12 @@ class Carrier(ABC):
         cameras: Collection[str] | None = None,
         remembers: Callable[[str], bytes | None] | None = None,
         on_stored: OnStored | None = None,
+        on_note: OnInfo | None = None,
         clock: Clock = MACHINE,
     ) -> LinkReceiver:
         """The receiving end. `remembers`: as of `LinkReceiver`; a radio's reports have no place for it. `on_stored`: as
-        of `LinkReceiver`; only a radio stores."""
-        return self._receiver(ReceiverWants(on_datagram, on_info, cameras, remembers, on_stored, clock))
+        of `LinkReceiver`; only a radio stores. `on_note`: as of `LinkReceiver`."""
+        return self._receiver(ReceiverWants(on_datagram, on_info, cameras, remembers, on_stored, on_note, clock))
 
     @abstractmethod
     def _sender(self, wants: SenderWants) -> LinkSender: ...
@@ -135,6 +137,7 @@ class ZenohCarrier(Carrier):
             key=self.key,
             remembers=wants.remembers,
             cameras=wants.cameras,
+            on_note=wants.on_note,
             clock=wants.clock,
         )
 
@@ -180,6 +183,7 @@ class RadioCarrier(Carrier):
             report=False,
             cameras=wants.cameras,
             on_stored=wants.on_stored,
+            on_note=wants.on_note,
             clock=wants.clock,
         )
 

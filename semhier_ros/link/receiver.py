@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from semhier_ros.codec.envelope import EnvelopeError, is_envelope
-from semhier_ros.codec.report import ClockNote, Report, ReportError
+from semhier_ros.codec.report import CLOCK_KIND, ClockNote, Report, ReportError
 from semhier_ros.link.clock import MACHINE, Clock
 from semhier_ros.link.feedback.envelope import Opener, Sealer, start_of
 from semhier_ros.link.feedback.report import ArrivalTracker, ReportClock
@@ -77,7 +77,8 @@ class LinkReceiver:
     `report`: whether to tell senders what arrives. `remembers(camera)`: what a report says of the memory of what was
     received (`codec.report.Report`), None for nothing; from another thread than the datagrams', too. `cameras`: names
     of those that are waited for, None for all. `on_stored(camera, stamp, blocks)`: stored blocks that somebody asked
-    for (`link.radio.store`), with their whole stamp; None: they come as datagrams.
+    for (`link.radio.store`), with their whole stamp; None: they come as datagrams. `on_note(camera, note)`: what a
+    sender tells beside the packets, but for clock notes, which are kept here.
     With a key a camera gets one of the 256 places with the first message that the key vouches for. `counters` adds:
     refused_envelopes, refused_notes, duplicates, reports.
     """
@@ -93,9 +94,11 @@ class LinkReceiver:
         remembers: Callable[[str], bytes | None] | None = None,
         cameras: Collection[str] | None = None,
         on_stored: OnStored | None = None,
+        on_note: OnInfo | None = None,
         clock: Clock = MACHINE,
     ) -> None:
         self._key = key
+        self._on_note = on_note
         self._report, self._remembers = report, remembers
         self._clock = clock
         self._on_datagram = on_datagram
@@ -211,14 +214,21 @@ class LinkReceiver:
     def _note(self, camera: str, data: bytes) -> None:
         with self._lock:
             stream = self._streams.get(camera)
-            if stream is None:
-                return
             try:
                 if self._key is not None:
+                    if stream is None:
+                        return
                     data = stream.note.open(data).payload
-                stream.clock = ClockNote.from_bytes(data)
+                told = data[:1] != bytes((CLOCK_KIND,))
+                if not told and stream is not None:
+                    stream.clock = ClockNote.from_bytes(data)
             except (EnvelopeError, ReportError):
                 self._counts["refused_notes"] += 1
+                return
+        if told and self._on_note is not None:
+            self._on_note(camera, data)
+        elif told:
+            self._counts["refused_notes"] += 1
 
     def _sealed(self, camera: str, data: bytes) -> bytes:
         if self._key is None:

@@ -72,6 +72,10 @@ class PlainSender:
         """Frames a second and bytes a frame that fit the link now; `wanted` frames a second are asked for."""
         return Advice(wanted, None)
 
+    def tell(self, camera: str, data: bytes) -> bool:
+        """Tells receivers something beside the packets (1 to 1,000 bytes); False where there is no way for it now."""
+        return False
+
     def set_finest(self, camera: str, index: int | None, seconds: float | None = None) -> None:
         """Sends only blocks 0 to `index` of `camera` (`Pacer.set_finest`)."""
         self.pacer.set_finest(camera, index, seconds)
@@ -200,6 +204,15 @@ class LinkSender(PlainSender):
         self._weights.setdefault(camera, 1.0)
         self._inner.set_info(camera, info, anew)
 
+    def tell(self, camera: str, data: bytes) -> bool:
+        if self._key is not None:
+            with self._lock:
+                data, _ = self._sealer(camera, "note").seal(data, int(self._clock.wall() * 1000))
+        if not self._inner.note(camera, data):
+            return False
+        self.pacer.charge(self._wire.wire_bytes(len(data)))
+        return True
+
     def set_weight(self, camera: str, weight: float) -> None:
         self.pacer.set_weight(camera, weight)
         self._weights[camera] = weight
@@ -312,11 +325,7 @@ class LinkSender(PlainSender):
             return
         first = camera not in self._next_note
         self._next_note[camera] = now + _NOTE_SECONDS[not first]
-        note = ClockNote(round(estimate.clock_offset * 1e6), round(estimate.clock_error * 1e6)).to_bytes()
-        if self._key is not None:
-            note, _ = self._sealer(camera, "note").seal(note, int(self._clock.wall() * 1000))
-        if self._inner.note(camera, note):
-            self.pacer.charge(self._wire.wire_bytes(len(note)))
+        self.tell(camera, ClockNote(round(estimate.clock_offset * 1e6), round(estimate.clock_error * 1e6)).to_bytes())
 
     def _tick(self, now: float) -> None:
         if now < self._next_apply:

@@ -16,6 +16,8 @@ from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.packet import Block, Packet
 from semhier_ros.codec.reading import Detection, Reading, Scene
 from semhier_ros.codec.stream_info import MAX_FRAME_ID_BYTES, StreamInfo
+from semhier_ros.ground import GroundError
+from semhier_ros.ground.frames import TransformTree
 from semhier_ros.msg import BlockRequest as BlockRequestMessage
 from semhier_ros.msg import SemanticBlock, SemanticDetection, SemanticDetectionArray, SemanticScene, SemanticTrack
 from semhier_ros.msg import StreamInfo as StreamInfoMessage
@@ -27,6 +29,20 @@ MILLISECOND = 1_000_000
 def time_to_ns(stamp: Any) -> int:
     """Nanoseconds since the epoch of a `builtin_interfaces/Time` (or Duration)."""
     return int(stamp.sec) * SECOND + int(stamp.nanosec)
+
+
+def put_transforms(tree: TransformTree, message: Any, *, fixed: bool) -> list[str]:
+    """Puts a TFMessage's transforms into a tree; what is wrong with those that it refused."""
+    problems = []
+    for item in message.transforms:
+        place, turn = item.transform.translation, item.transform.rotation
+        parent, child = item.header.frame_id, item.child_frame_id
+        quaternion = (turn.x, turn.y, turn.z, turn.w)
+        try:
+            tree.put(parent, child, time_to_ns(item.header.stamp), (place.x, place.y, place.z), quaternion, fixed=fixed)
+        except GroundError as error:
+            problems.append(str(error))
+    return problems
 
 
 def ns_to_time(stamp_ns: int) -> Time:

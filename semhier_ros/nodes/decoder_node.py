@@ -247,6 +247,7 @@ class DecoderNode(ManagedNode):
             cameras=values.cameras,
             remembers=remembers,
             on_stored=lambda camera, stamp_ns, blocks: self._put(camera, (tuple(blocks), stamp_ns)),
+            on_note=self._on_note,
         )
         for camera in values.cameras:
             forward = partial(self._forward_request, camera)
@@ -330,6 +331,10 @@ class DecoderNode(ManagedNode):
     def _on_datagram(self, camera: str, level: int, payload: bytes) -> None:
         del level  # the packet itself says which blocks it carries
         self._put(camera, payload)
+
+    def _on_note(self, camera: str, data: bytes) -> None:
+        if self._planner is not None and camera in self._cameras:
+            self._planner.pose(camera, data)
 
     def _ask_for_more(self, camera: str, request: BlockRequest) -> None:
         """Asks the encoder for the finer blocks of a frame."""

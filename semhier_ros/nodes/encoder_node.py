@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ from semhier_ros.nodes.conversions import (
     stream_info_to_message,
     time_to_ns,
 )
+from semhier_ros.nodes.ego_pose import EgoPoseSource
 from semhier_ros.nodes.link_parameters import node_carrier
 from semhier_ros.nodes.managed import ManagedNode, spin, steady_clock
 from semhier_ros.nodes.models import load_codec
@@ -216,11 +218,20 @@ class EncoderNode(ManagedNode):
             self.create_timer(1.0, self._report, clock=steady),
             self.create_timer(INFO_SECONDS, self._repeat_info, clock=steady),
         ]
+        told = self.values.pose_source != "off" or self.values.pose_earth
+        self._pose: EgoPoseSource | None = None
+        if told and isinstance(self._link, LinkSender):
+            self._pose = EgoPoseSource(self, partial(self._link.tell, camera))
+        elif told:
+            self.get_logger().info("pose.*: over ROS topics TF and fixes reach the base by themselves; nothing is told")
         assert self._end is not None
         self._worker = EncodeWorker([self._end], self._failed)
 
     def deactivate(self) -> None:
         """Stops to listen and to encode; blocks that wait still leave."""
+        if self._pose is not None:
+            self._pose.close()
+            self._pose = None
         for item in self._inputs:
             self.destroy_subscription(item)
         for timer in self._timers_running:

@@ -21,6 +21,7 @@ from semhier_ros.nodes.parameter_checks import (
 )
 from semhier_ros.nodes.parameters import Parameter, ParameterTable
 from semhier_ros.nodes.planner_parameters import planner_parameters
+from semhier_ros.nodes.pose_parameters import pose_parameters
 from semhier_ros.scene.remembering import OVERLAP, WHOLE_EVERY
 
 TRANSPORT_CHOICES = ("ros", *TRANSPORTS)
@@ -389,6 +390,7 @@ ENCODER = ParameterTable(
         _reliable("offered"),
         *_zenoh("", "udp/0.0.0.0:7447"),
         *_radio(),
+        *pose_parameters(),
     ],
 )
 

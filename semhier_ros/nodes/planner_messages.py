@@ -18,13 +18,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, NavSatFix, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from semhier_ros.camera.drawing import colour_of
 from semhier_ros.codec.calibration import Calibration
+from semhier_ros.codec.pose import EgoPose
 from semhier_ros.codec.reading import Detection
 from semhier_ros.ground import Lens, Located, Mount
+from semhier_ros.ground.ego import quaternion_of
 from semhier_ros.ground.outlines import ellipses, footprint_points, footprints, free_points
 from semhier_ros.ground.surface import DEPTH_SCALES
 from semhier_ros.nodes.conversions import class_numbers, ns_to_duration, ns_to_time
@@ -403,6 +405,23 @@ def calibration_of(info: CameraInfo) -> Calibration:
         window=(int(info.roi.x_offset), int(info.roi.y_offset), int(info.roi.width), int(info.roi.height)),
         rectified=bool(info.roi.do_rectify),
     )
+
+
+def pose_stamped(pose: EgoPose, header: Any) -> Any:
+    """`geometry_msgs/PoseStamped` of what a robot told of its place in a frame."""
+    (x, y, z), (qx, qy, qz, qw) = pose.place, quaternion_of(pose.angles).tolist()
+    turn = Quaternion(x=qx, y=qy, z=qz, w=qw)
+    return GEOMETRY.PoseStamped(header=header, pose=Pose(position=Point(x=x, y=y, z=z), orientation=turn))
+
+
+def fix_message(pose: EgoPose, header: Any) -> NavSatFix:
+    """`sensor_msgs/NavSatFix` of what a robot told of its place on the earth."""
+    latitude, longitude, altitude = pose.place
+    message = NavSatFix(header=header, latitude=latitude, longitude=longitude, altitude=altitude)
+    if pose.sigma:
+        message.position_covariance_type = NavSatFix.COVARIANCE_TYPE_APPROXIMATED
+        message.position_covariance = [pose.sigma**2, 0.0, 0.0, 0.0, pose.sigma**2, 0.0, 0.0, 0.0, 4 * pose.sigma**2]
+    return message
 
 
 def camera_info_message(calibration: Calibration, header: Header) -> CameraInfo:

@@ -31,6 +31,7 @@ from visualization_msgs.msg import MarkerArray
 
 from semhier_ros.camera.overlay import draw_overlay
 from semhier_ros.codec.calibration import Calibration
+from semhier_ros.codec.pose import PoseError, PoseReader
 from semhier_ros.codec.reading import Detection, Reading, Scene, TrackedObject
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.ground import BoxError, GroundError, Lens, Located, Mount, SizeTable, locate
@@ -39,13 +40,14 @@ from semhier_ros.ground.doors.geojson import feature
 from semhier_ros.ground.doors.mavlink import MavlinkDoor
 from semhier_ros.ground.doors.outlet import Outlet, Pace
 from semhier_ros.ground.earth import Fix
+from semhier_ros.ground.ego import EgoTrack
 from semhier_ros.ground.errors_file import box_error_of
 from semhier_ros.ground.frames import TransformTree
 from semhier_ros.ground.mount import rotation_of
 from semhier_ros.ground.surface import cloud_points, depth_points, measured
 from semhier_ros.nodes import planner_messages as make
 from semhier_ros.nodes.collective_perception import collective_perception
-from semhier_ros.nodes.conversions import SECOND, ns_to_time, rgb_message, time_to_ns
+from semhier_ros.nodes.conversions import SECOND, ns_to_time, put_transforms, rgb_message, time_to_ns
 from semhier_ros.nodes.light_messages import Light
 from semhier_ros.nodes.managed import ManagedNode
 from semhier_ros.nodes.ros_link import LATCHED, block_topic
@@ -83,6 +85,7 @@ class _View:
     picture: NDArray[np.uint8] | None = None
     picture_ns: int = 0
     drawn: float = -math.inf
+    poses: PoseReader = field(default_factory=PoseReader)
     followed: int | None = None
     followed_at: tuple[float, float] = (0.0, 0.0)
     publishers: dict[str, Any] = field(default_factory=dict)
@@ -127,6 +130,7 @@ class PlannerOutputs:
             self._mavlink = MavlinkDoor(values.people_mavlink_system)
         self._pace = Pace(values.people_rate)
         self._tree = TransformTree()
+        self._tracks: dict[tuple[str, bool], EgoTrack] = {}
         self._fix: tuple[NavSatFix, float] | None = None
         self._heading: tuple[float, float] | None = None
         self._inputs: list[Any] = []
@@ -142,6 +146,8 @@ class PlannerOutputs:
             if zenoh:
                 topic = block_topic(camera, "camera_info")
                 view.publishers["camera_info"] = node.create_publisher(CameraInfo, topic, LATCHED)
+                view.publishers["pose"] = node.create_publisher(PoseStamped, block_topic(camera, "pose"), PLAIN)
+                view.publishers["fix"] = node.create_publisher(NavSatFix, block_topic(camera, "fix"), PLAIN)
 
     def _kinds(self, levels: int) -> list[tuple[str, Any, QoSProfile]]:
         """Name, message type and quality of service of each topic that is wanted."""
@@ -188,7 +194,9 @@ class PlannerOutputs:
                 self._inputs.append(listen(PointCloud2, f"{camera}/points", on_surface, qos_profile_sensor_data))
         if self._needs_tf():
             tf = self._found.get("tf2_msgs")
-            if tf is None:
+            if tf is None and self._zenoh and self._node.values.ground_mount == "fixed":
+                self._node.get_logger().info("tf2_msgs is not installed: planner.frame by the robot's own poses alone")
+            elif tf is None:
                 self._warn("tf_missing", "tf2_msgs is not installed: set ground.mount to fixed, and ground.height")
             else:
                 self._inputs.append(listen(tf.TFMessage, "/tf", self._on_tf, QoSProfile(depth=100)))
@@ -252,24 +260,54 @@ class PlannerOutputs:
         with self._lock:
             view.camera_info, view.lens = message, None
 
+    def pose(self, camera: str, data: bytes) -> None:
+        """What a camera's sender tells beside its packets: where the robot is. Never raises."""
+        view = self._views[camera]
+        try:
+            with self._lock:
+                pose = view.poses.read(data)
+                self._track(camera, earth=not pose.frame).put(pose)
+        except PoseError as error:
+            self._warn("damaged_pose", f"camera {camera}: {error}")
+            return
+        self._node.count("poses")
+        name = "pose" if pose.frame else "fix"
+        if name in view.publishers and self._wanted(view, name):
+            if pose.frame:
+                self.send(view, name, make.pose_stamped(pose, make.ground_header(pose.stamp_ns, pose.frame)))
+            else:
+                self.send(view, name, make.fix_message(pose, Header(stamp=ns_to_time(pose.stamp_ns))))
+
+    def _track(self, camera: str, *, earth: bool) -> EgoTrack:
+        """The robot that a camera is on: cameras of one namespace are on one."""
+        place = (camera.rpartition("/")[0], earth)
+        track = self._tracks.get(place)
+        if track is None:
+            track = self._tracks[place] = EgoTrack(0)
+        track.age_ns = round(self._node.values.planner_pose_age * SECOND)
+        return track
+
+    def _to_frame(self, camera: str, stamp_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Rotation and translation from the ground frame to `planner.frame`, None where they are one. What the robot
+        tells over the link goes before TF. Raises TransformError."""
+        values = self._node.values
+        if values.planner_frame in ("", values.ground_frame):
+            return None
+        with self._lock:
+            track = self._track(camera, earth=False)
+            if track.frame and track.frame != values.ground_frame:
+                place, turn = track.transform(stamp_ns)
+                self._tree.put(track.frame, values.ground_frame, stamp_ns, place.tolist(), turn.tolist())
+            return self._tree.look_up(values.planner_frame, values.ground_frame, stamp_ns)
+
     def _on_surface(self, camera: str, message: Any) -> None:
         self._views[camera].surface = message
 
     def _on_tf(self, message: Any, fixed: bool = False) -> None:
-        for item in message.transforms:
-            place, turn = item.transform.translation, item.transform.rotation
-            try:
-                with self._lock:
-                    self._tree.put(
-                        item.header.frame_id,
-                        item.child_frame_id,
-                        time_to_ns(item.header.stamp),
-                        (place.x, place.y, place.z),
-                        (turn.x, turn.y, turn.z, turn.w),
-                        fixed=fixed,
-                    )
-            except GroundError as error:
-                self._warn("bad_transforms", str(error))
+        with self._lock:
+            problems = put_transforms(self._tree, message, fixed=fixed)
+        for problem in problems:
+            self._warn("bad_transforms", problem)
 
     def _on_fix(self, message: NavSatFix) -> None:
         if message.status.status >= 0:  # STATUS_FIX and better
@@ -364,14 +402,30 @@ class PlannerOutputs:
             try:
                 located = self._place(view, codec, reading, detections, stamp_ns, frame_id, size, motion)
             except GroundError as error:
-                kind = getattr(error, "kind", "")
-                self._warn(f"not_placed {kind}".strip(), f"camera {camera}: {error}")
+                self._not_placed(camera, error)
         if located is not None:
-            self._publish_places(camera, view, codec, reading, located, stamp_ns)
-            self._through_doors(camera, view, located, stamp_ns, size)
+            spoken, to_frame = self._spoken(camera, located, stamp_ns)
+            followed = self._followed(view, located if spoken is None else spoken)
+            if spoken is not None:
+                self._publish_places(camera, view, codec, reading, spoken, stamp_ns, followed, to_frame)
+            self._through_doors(camera, view, located, stamp_ns, size, None if followed is None else located[followed])
         if self._wanted(view, "annotations"):
             self.send(view, "annotations", make.image_annotations(detections, stamp_ns, self._found["foxglove_msgs"]))
         self._overlay(view, detections, located, stamp_ns, frame_id, size)
+
+    def _not_placed(self, camera: str, error: GroundError) -> None:
+        self._warn(f"not_placed {getattr(error, 'kind', '')}".strip(), f"camera {camera}: {error}")
+
+    def _spoken(
+        self, camera: str, located: list[Located], stamp_ns: int
+    ) -> tuple[list[Located] | None, tuple[NDArray[np.float64], NDArray[np.float64]] | None]:
+        """Objects in `planner.frame`, None where it is not known where that is; and what carried them there, if any."""
+        try:
+            to_frame = self._to_frame(camera, stamp_ns)
+        except GroundError as error:
+            self._not_placed(camera, error)
+            return None, None
+        return (located if to_frame is None else [item.moved(*to_frame) for item in located]), to_frame
 
     def _foretold(
         self, view: _View, codec: Any, reading: Reading, scene: Scene, size: tuple[int, int], least: float
@@ -420,10 +474,6 @@ class PlannerOutputs:
             mount.check_sees_ground(lens)
         if values.ground_surface != "plane":
             located = self._measured(view, located, lens, mount, stamp_ns)
-        if values.planner_frame not in ("", values.ground_frame):
-            with self._lock:
-                rotation, place = self._tree.look_up(values.planner_frame, values.ground_frame, stamp_ns)
-            located = [item.moved(rotation, place) for item in located]
         return located
 
     def _measured(self, view: _View, located: list[Located], lens: Lens, mount: Mount, stamp_ns: int) -> list[Located]:
@@ -474,7 +524,15 @@ class PlannerOutputs:
         return dict(self._views[camera].publishers)
 
     def _publish_places(
-        self, camera: str, view: _View, codec: Any, reading: Reading, located: list[Located], stamp_ns: int
+        self,
+        camera: str,
+        view: _View,
+        codec: Any,
+        reading: Reading,
+        located: list[Located],
+        stamp_ns: int,
+        followed: int | None,
+        to_frame: tuple[Any, Any] | None,
     ) -> None:
         """What a robot may stop for first, then what only frees its way, then viewers' topics; none is made that nobody
         hears."""
@@ -488,9 +546,8 @@ class PlannerOutputs:
                 located, header, height=values.planner_cloud_height, step=values.planner_cloud_step
             )
             self.send(view, "obstacles", cloud)
-        target = self._followed(view, located)
-        if target is not None and self._wanted(view, "target"):
-            self.send(view, "target", make.target_pose(target, header))
+        if followed is not None and self._wanted(view, "target"):
+            self.send(view, "target", make.target_pose(located[followed], header))
         level = f"detections_3d/level_{reading.level}"
         if self._wanted(view, level):
             array = make.detection_3d_array(
@@ -502,22 +559,23 @@ class PlannerOutputs:
             if self._wanted(view, name):
                 self.send(view, name, maker(located, header, self._found["autoware_perception_msgs"], **options))
         if self._wanted(view, "obstacles_clearing"):
-            self.send(view, "obstacles_clearing", self._clearing(view, located, header, stamp_ns))
+            self.send(view, "obstacles_clearing", self._clearing(view, located, header, stamp_ns, to_frame))
         if self._wanted(view, "markers"):
             self.send(view, "markers", make.marker_array(located, header, lifetime=values.planner_lifetime))
         if self._wanted(view, "scene_update"):
             update = make.scene_update(located, header, self._found["foxglove_msgs"], lifetime=values.planner_lifetime)
             self.send(view, "scene_update", update)
 
-    def _clearing(self, view: _View, located: list[Located], header: Any, stamp_ns: int) -> Any:
+    def _clearing(
+        self, view: _View, located: list[Located], header: Any, stamp_ns: int, to_frame: tuple[Any, Any] | None
+    ) -> Any:
         values = self._node.values
         assert view.info is not None
         lens = self._lens(view, (view.info.width, view.info.height))
         mount = self._mount(view.info.frame_id, stamp_ns)
         place = None
-        if values.planner_frame not in ("", values.ground_frame):
-            with self._lock:
-                rotation, offset = self._tree.look_up(values.planner_frame, values.ground_frame, stamp_ns)
+        if to_frame is not None:
+            rotation, offset = to_frame
 
             def place(flat: NDArray[np.float64]) -> NDArray[np.float64]:
                 return np.asarray(flat @ rotation[:2, :2].T + offset[:2])
@@ -532,8 +590,8 @@ class PlannerOutputs:
             place=place,
         )
 
-    def _followed(self, view: _View, located: list[Located]) -> Located | None:
-        """The object that `target` follows: the one it followed before, if its id lasts or it is still about there;
+    def _followed(self, view: _View, located: list[Located]) -> int | None:
+        """Which object `target` follows: the one it followed before, if its id lasts or it is still about there;
         else the nearest of that name."""
         wanted = self._node.values.planner_follow.casefold()
         fitting = [item for item in located if not wanted or wanted in (n.casefold() for n in item.detection.names)]
@@ -546,15 +604,19 @@ class PlannerOutputs:
             same = sorted(near, key=lambda item: math.hypot(item.x - x, item.y - y))
         chosen = (same or sorted(fitting, key=lambda item: item.range))[0]
         view.followed, view.followed_at = chosen.detection.id, (chosen.x, chosen.y)
-        return chosen
+        return next(place for place, item in enumerate(located) if item is chosen)
 
     # -- people -------------------------------------------------------------------------------------------------------
 
-    def _ego(self) -> Fix | None:
-        """Where the robot is on the earth, if it is known now."""
+    def _ego(self, camera: str, stamp_ns: int) -> Fix | None:
+        """Where the robot is on the earth, if it is known: by the fix that is heard here, else by what it told."""
         oldest = time.monotonic() - self._node.values.people_fix_age
         if self._fix is None or self._heading is None or min(self._fix[1], self._heading[1]) < oldest:
-            return None
+            try:
+                with self._lock:
+                    return self._track(camera, earth=True).fix(stamp_ns)
+            except GroundError:
+                return None
         fix = self._fix[0]
         accuracy = 0.0
         if fix.position_covariance_type != NavSatFix.COVARIANCE_TYPE_UNKNOWN:
@@ -563,7 +625,13 @@ class PlannerOutputs:
         return Fix(fix.latitude, fix.longitude, altitude, self._heading[0], accuracy)
 
     def _through_doors(
-        self, camera: str, view: _View, located: list[Located], stamp_ns: int, size: tuple[int, int]
+        self,
+        camera: str,
+        view: _View,
+        located: list[Located],
+        stamp_ns: int,
+        size: tuple[int, int],
+        target: Located | None,
     ) -> None:
         if not self._on_earth():
             return
@@ -573,14 +641,13 @@ class PlannerOutputs:
                 self._warn("doors", outlet.last_error)
                 outlet.last_error = ""
         if self._outlets.keys() & {"mavlink"} and self._mavlink is not None and self._pace.due((camera, "image")):
-            self._outlets["mavlink"].put(self._mavlink.image_status(self._followed(view, located), size))
-        if values.planner_frame not in ("", values.ground_frame):
-            self._warn("doors_frame", "people.*, cpm: positions on the earth need planner.frame to be ground.frame")
-            return
-        fix = self._ego()
+            self._outlets["mavlink"].put(self._mavlink.image_status(target, size))
+        fix = self._ego(camera, stamp_ns)
         if fix is None:
             self._warn(
-                "no_fix", f"people.*, cpm: no fix on {values.people_fix} with a heading on {values.people_heading}"
+                "no_fix",
+                f"people.*, cpm: no fix on {values.people_fix} with a heading on {values.people_heading}, and"
+                " the robot told none of late",
             )
             return
         if self._wanted(view, "cpm") and self._pace.due((camera, "cpm")):
@@ -604,7 +671,6 @@ class PlannerOutputs:
             for item in due:
                 line = feature(item, fix, camera=camera, stamp_ns=stamp_ns, stale_seconds=values.people_stale)
                 self._outlets["geojson"].put(line)
-        target = self._followed(view, located)
         if self._mavlink is not None and target is not None and self._pace.due((camera, "geo")):
             boot_ms = round((time.monotonic() - self._begun) * 1000)
             outlet = self._outlets["mavlink"]

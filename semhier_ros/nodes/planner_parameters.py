@@ -64,7 +64,20 @@ def planner_parameters() -> list[Parameter]:
             high=15,
             live=True,
         ),
-        Parameter("planner.frame", "", 'Frame of what is published there, by TF; "": that of `ground.frame`.'),
+        Parameter(
+            "planner.frame",
+            "",
+            "Frame of what is published there, by TF or by the pose that the robot tells over the link"
+            ' (`pose.source` of its encoder); "": that of `ground.frame`.',
+        ),
+        Parameter(
+            "planner.pose_age",
+            5.0,
+            "Seconds that such a pose is led on; later nothing is published there, and nothing goes to `people.*`.",
+            low=0.1,
+            high=60.0,
+            live=True,
+        ),
         Parameter(
             "planner.follow",
             "",
@@ -174,7 +187,12 @@ def planner_parameters() -> list[Parameter]:
         Parameter("people.station", 1, "Station id in `cpm` messages.", low=0, high=2_147_483_647),
         Parameter("people.rate", 1.0, "Messages a second of each object; 0: with every reading.", low=0.0, high=100.0),
         Parameter("people.stale", 5.0, "Seconds after which maps shall fade an object.", low=0.1, high=3600.0),
-        Parameter("people.fix", "fix", "Topic of the robot's NavSatFix (WGS84), without which no door says anything."),
+        Parameter(
+            "people.fix",
+            "fix",
+            "Topic of the robot's NavSatFix (WGS84); without one, and without `pose.earth` at its encoder, no door says"
+            " anything.",
+        ),
         Parameter("people.heading", "imu", "Topic of an Imu whose orientation's yaw is the robot's heading (ENU)."),
         Parameter(
             "people.fix_age",

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, NavSatFix
 
 from semhier_ros.footage.messages import message_store
 from semhier_ros.msg import LinkStatus, SemanticBlock, SemanticDetectionArray, StreamInfo
@@ -24,6 +25,8 @@ from semhier_ros.nodes.managed import ManagedNode, spin
 from semhier_ros.nodes.parameter_tables import RECORDER
 
 _TYPES: dict[str, Any] = {
+    "geometry_msgs/msg/PoseStamped": PoseStamped,
+    "sensor_msgs/msg/NavSatFix": NavSatFix,
     "sensor_msgs/msg/Image": Image,
     "sensor_msgs/msg/CompressedImage": CompressedImage,
     "sensor_msgs/msg/CameraInfo": CameraInfo,

@@ -23,6 +23,17 @@ HOLDS: Fields = [*REPORT, ("frame", 1), ("check", 1)]
 NOTE: Fields = [("kind", 1), ("offset", 8), ("error", 4)]
 
 
+def pose_fields(flags: int, name_bytes: int = 0) -> Fields:
+    """The fields of a pose with these flags; of a whole one in a frame, whose name has so many bytes."""
+    low = 4 if flags & 1 else 2
+    fields = [("kind", 1), ("flags", 1), ("stamp", 6 if flags & 1 else 2), ("x", low), ("y", low)]
+    fields += [("z", low)] if flags & 4 else []
+    fields += [("yaw", 2)]
+    fields += [("pitch", 2), ("roll", 2)] if flags & 8 else []
+    fields += [("accuracy", 1)] if flags & 1 else []
+    return fields + ([("size", 1), ("name", name_bytes)] if flags & 3 == 1 else [])
+
+
 def read(fields: Fields, data: bytes) -> dict[str, int]:
     """The unsigned numbers of a checked message."""
     assert len(data) == sum(size for _, size in fields) + 4

@@ -14,6 +14,7 @@ from semhier_ros.codec.compact import (
     COARSE,
     MAX_FRAME_BYTES,
     MISSING,
+    NOTE,
     PIECE,
     QUERY,
     Compact,
@@ -27,6 +28,8 @@ from semhier_ros.codec.compact import (
     lay_out,
     lay_out_pieces,
     near,
+    note_frame,
+    noted,
     parcel,
     read_announcement,
     stamp_units,
@@ -36,6 +39,7 @@ from semhier_ros.codec.compact import (
     word_of,
 )
 from semhier_ros.codec.packet import Block, Packet
+from semhier_ros.codec.pose import EgoPose
 from semhier_ros.codec.stream_info import StreamInfo
 
 STAMP = 1_700_000_000_000_000_000
@@ -55,6 +59,7 @@ INFO = StreamInfo(
 TAG = stream_tag(INFO)
 COARSE_BLOCK = Block(0xBEEF, 513, 0, bytes.fromhex("e000007ffdb9"))
 NAMES = Block(0xBEEF, 513, 1, b"\x80")
+POSE = EgoPose("map", 1_700_000_000_123, 1234, -567, yaw=49_152).to_short_bytes()
 CONTEXT = Context(tag=TAG, frame=513, stamp=UNITS, counter=0x1234)
 
 
@@ -71,6 +76,7 @@ def written() -> dict[str, bytes]:
     made = {}
     for name, seal in SEALS.items():
         made[f"coarse-{name}"] = finish(lay_out([COARSE_BLOCK], STAMP, long=False), 0, False, CONTEXT, seal)
+        made[f"note-{name}"] = finish(note_frame(513, POSE), 3, True, later, seal)
         made[f"turn-{name}"] = finish(turn_frame(513), 2, True, later, seal)
         made[f"ack-{name}"] = Word(ACK, 1, 513, 0xFE, 300).to_bytes(Context(tag=TAG, counter=0x1234), seal)
         parts = announcement(INFO, 513, 7, 60)
@@ -99,6 +105,17 @@ def written() -> dict[str, bytes]:
 
 def test_frames_and_words_have_the_bytes_of_the_specification():
     assert written() == golden()
+
+
+@given(st.binary(max_size=80), st.integers(0, 0xFFFF), st.integers(0, 3), st.booleans(), st.sampled_from(list(SEALS)))
+def test_a_note_is_read_again_without_its_own_checksum(body, frame, slot, turn, name):
+    seal, context = SEALS[name], Context(tag=TAG, frame=frame)
+    data = finish(note_frame(frame, noted(b"\x50" + body)), slot, turn, context, seal)
+    told = Compact.parse(data, seal)
+    assert (told.kind, told.slot, told.turn, told.frame) == (NOTE, slot, turn, (frame & 0xFF, 8))
+    assert told.opened(data, seal, context) == b"\x50" + body
+    assert told.opened(data, seal, Context(tag=TAG, frame=frame ^ 0x100)) is None
+    assert len(data) == 3 + len(body) + seal.overhead
 
 
 @pytest.mark.parametrize("name", SEALS)

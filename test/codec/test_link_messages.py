@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from semhier_ros.codec import BlockRequest, ClockNote, Envelope, EnvelopeError, PacketError, Report, ReportError
 from semhier_ros.codec.block_request import REQUEST_BYTES
 from semhier_ros.codec.envelope import OVERHEAD, OVERHEAD_KEYED, is_envelope, read_key
+from semhier_ros.codec.pose import WINDOW_MS, EgoPose, PoseError, PoseReader, PoseWriter
 from semhier_ros.codec.report import CLOCK_BYTES, REPORT_BYTES
 
 GOLDEN = Path(__file__).parent / "golden" / "link_messages.json"
@@ -41,6 +43,25 @@ ONE_FRAME = BlockRequest(finest=6, frame=513)
 FOR_A_TIME = BlockRequest(finest=0, duration_ms=2500)
 REPORT = Report(65_535, 1000, 17, 5, 40_000, 250, 65_530, 3_000_000_000, 1_700_000_000_123_456)
 NOTE = ClockNote(-5_000_000, 20_000)
+IN_MAP = EgoPose("map", 1_700_000_000_123, 1234, -567, yaw=49_152)
+ON_A_SLOPE = EgoPose("site/lower", 1_700_000_000_123, -100_000, 7, -250, 1, -300, 20, 33, True)
+ON_EARTH = EgoPose("", 1_700_000_000_123, 480_000_001, -115_000_002, 51_000, 16_384, accuracy=57)
+
+SIGNED = st.integers(-(2**31), 2**31 - 1)
+ANGLE = st.integers(-(2**15), 2**15 - 1)
+LATER = (st.integers(0, 2**48 - 1), SIGNED, SIGNED, SIGNED, SHORT, ANGLE, ANGLE, st.integers(0, 255), st.booleans())
+FRAMES = st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=8)
+POSES = st.one_of(
+    st.builds(EgoPose, FRAMES, *LATER),
+    st.builds(
+        EgoPose,
+        st.just(""),
+        LATER[0],
+        st.integers(-900_000_000, 900_000_000),
+        st.integers(-1_800_000_000, 1_800_000_000),
+        *LATER[3:],
+    ),
+)
 
 
 def produce() -> dict[str, str]:
@@ -55,6 +76,12 @@ def produce() -> dict[str, str]:
         "report: nothing that deltas refer to": replace(REPORT, memory=b"").to_bytes(),
         "clock note": NOTE.to_bytes(),
         "clock note: an error too large to tell": ClockNote(2**63 - 1, 2**40).to_bytes(),
+        "pose: in a map": IN_MAP.to_bytes(),
+        "pose: in a map, short": IN_MAP.to_short_bytes(),
+        "pose: on a slope": ON_A_SLOPE.to_bytes(),
+        "pose: on a slope, short": ON_A_SLOPE.to_short_bytes(),
+        "pose: on the earth": ON_EARTH.to_bytes(),
+        "pose: on the earth, short": ON_EARTH.to_short_bytes(),
         "envelope": Envelope(1, 2, b"\x10p").to_bytes(NAME),
         "envelope: wrapped": Envelope(2**48 + 65_537, 70_000, b"").to_bytes(NAME),
         "envelope: keyed": Envelope(65_537, 2, b"\x10p").to_bytes(NAME, KEY),
@@ -102,10 +129,105 @@ def test_golden_messages_read_as_the_page_says() -> None:
     assert reference.open_envelope(wrapped, "ü/note", KEY[:16]) == (2**48 - 1, 70_000 - 65_536, bytes(20))
 
 
+def test_golden_poses_read_as_the_page_says() -> None:
+    data = golden()
+    stamp, below = 1_700_000_000_123, 2**32
+    fields = reference.pose_fields(0x01, 3)
+    numbers = [0x50, 0x01, stamp, 1234, below - 567, 49_152, 0, 3, int.from_bytes(b"map", "big")]
+    assert list(reference.read(fields, data["pose: in a map"]).values()) == numbers
+    numbers = [0x50, 0x00, stamp % 65_536, 1234, 65_536 - 567, 49_152]
+    assert list(reference.read(reference.pose_fields(0), data["pose: in a map, short"]).values()) == numbers
+    name = b"site/lower"
+    numbers = [0x50, 0x1D, stamp, below - 100_000, 7, below - 250, 1, 65_236, 20, 33, 10, int.from_bytes(name, "big")]
+    assert list(reference.read(reference.pose_fields(0x1D, 10), data["pose: on a slope"]).values()) == numbers
+    numbers = [0x50, 0x1C, stamp % 65_536, -100_000 % 65_536, 7, 65_286, 1, 65_236, 20]
+    assert list(reference.read(reference.pose_fields(0x1C), data["pose: on a slope, short"]).values()) == numbers
+    numbers = [0x50, 0x07, stamp, 480_000_001, below - 115_000_002, 51_000, 16_384, 57]
+    assert list(reference.read(reference.pose_fields(0x07), data["pose: on the earth"]).values()) == numbers
+
+
+@given(POSES)
+def test_a_whole_pose_comes_back_as_it_was(pose: EgoPose) -> None:
+    data = pose.to_bytes()
+    assert 23 <= len(data) <= 64
+    assert EgoPose.from_bytes(data) == EgoPose.from_bytes(data, IN_MAP) == pose
+    assert not is_envelope(data)
+
+
+@given(POSES, st.lists(st.integers(-32_767, 32_767), min_size=3, max_size=3), st.integers(-WINDOW_MS, WINDOW_MS))
+def test_a_short_pose_comes_back_to_who_took_one_near_it(pose: EgoPose, apart: list[int], later: int) -> None:
+    numbers = {"x": pose.x + apart[0], "y": pose.y + apart[1], "z": pose.z + apart[2]}
+    try:
+        next_one = replace(pose, stamp_ms=pose.stamp_ms + later, yaw=7, **numbers)
+    except ValueError:
+        return  # beyond what a pose can hold
+    assert pose.restores(next_one)
+    data = next_one.to_short_bytes()
+    assert 14 <= len(data) <= 20
+    assert EgoPose.from_bytes(data, pose) == next_one
+    with pytest.raises(PoseError, match="before any whole one"):
+        EgoPose.from_bytes(data)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4000), st.integers(-20_000, 20_000), st.booleans()), max_size=40))
+def test_whatever_is_lost_what_is_read_is_right(steps: list[tuple[int, int, bool]]) -> None:
+    """Any poses may be lost: a pose that comes is read as it was, or refused."""
+    writer, reader, pose = PoseWriter(), PoseReader(), IN_MAP
+    for later, moved, comes in steps:
+        pose = replace(pose, stamp_ms=pose.stamp_ms + later, x=pose.x + moved, y=pose.y - moved)
+        data = writer.write(pose)
+        if not comes:
+            continue
+        with suppress(PoseError):
+            assert reader.read(data) == pose
+
+
+def test_a_steady_robot_is_told_in_few_bytes_and_late_joiners_wait_three_seconds() -> None:
+    writer = PoseWriter()
+    poses = [replace(IN_MAP, stamp_ms=IN_MAP.stamp_ms + 500 * step, x=step * 50) for step in range(40)]
+    sizes = [len(writer.write(pose)) for pose in poses]
+    whole = len(IN_MAP.to_bytes())
+    assert sizes[:10] == [whole] * 10  # a sender that begins knows nothing of its readers
+    assert sorted(set(sizes[10:])) == [14, whole]
+    assert all(whole in sizes[start : start + 7] for start in range(33))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"stamp_ms": -1}, "stamp_ms: -1, expected 0 to"),
+        ({"x": 2**31}, "x: 2147483648, expected -2147483648 to 2147483647"),
+        ({"frame": "", "x": 900_000_001}, "x: 900000001, expected -900000000 to 900000000"),
+        ({"yaw": 65_536}, "yaw: 65536, expected 0 to 65535"),
+        ({"accuracy": 256}, "accuracy: 256, expected 0 to 255"),
+        ({"frame": "m" * 33}, "expected at most 32 bytes"),
+        ({"frame": "a\nb"}, "printable"),
+    ],
+)
+def test_a_pose_out_of_range_is_refused_by_name(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        replace(IN_MAP, **change)
+
+
+def test_a_pose_of_numbers_is_the_nearest_one() -> None:
+    pose = EgoPose.of(
+        "map", 1_700_000_000_123_999_999, (12.344, -5.666, 0.004), (0.004, -0.004, -1.0), least_tilt=0.005
+    )
+    assert (pose.x, pose.y, pose.z, pose.pitch, pose.roll, pose.stamp_ms) == (1234, -567, 0, 0, 0, 1_700_000_000_123)
+    assert pose.angles == pytest.approx((0.0, 0.0, -1.0), abs=5e-5)
+    earth = EgoPose.of("", 0, (48.12345678, 11.5, 510.0), (0.1, -0.2, 3.0), sigma=1.5)
+    assert earth.place == pytest.approx((48.12345678, 11.5, 510.0), abs=1e-7)
+    assert earth.angles == pytest.approx((0.1, -0.2, 3.0), abs=5e-5)
+    assert earth.sigma == pytest.approx(1.5, rel=0.05)
+    with pytest.raises(ValueError, match="expected finite numbers"):
+        EgoPose.of("map", 0, (float("nan"), 0.0, 0.0))
+
+
 def test_the_pages_examples_are_these_bytes() -> None:
     page = BITSTREAM.read_text()
     keyed = golden()["envelope: keyed"]
-    shown = (ONE_FRAME.to_bytes(), FOR_A_TIME.to_bytes(), golden()["envelope"], keyed[:-8], keyed[-8:])
+    shown = (IN_MAP.to_bytes(), IN_MAP.to_short_bytes(), ON_EARTH.to_bytes())
+    shown += (ONE_FRAME.to_bytes(), FOR_A_TIME.to_bytes(), golden()["envelope"], keyed[:-8], keyed[-8:])
     for example in shown:
         assert f"`{example.hex()}`" in page
 
@@ -138,6 +260,9 @@ READERS: list[Reader] = [
     (BlockRequest.from_bytes, PacketError),
     (Report.from_bytes, ReportError),
     (ClockNote.from_bytes, ReportError),
+    (EgoPose.from_bytes, PoseError),
+    (lambda data: EgoPose.from_bytes(data, IN_MAP), PoseError),
+    (lambda data: EgoPose.from_bytes(data, ON_EARTH), PoseError),
 ]
 
 
@@ -171,6 +296,8 @@ def test_whatever_comes_is_an_envelope_or_refused(data: bytes, keyed: bool) -> N
 def test_every_changed_bit_is_noticed(name: str) -> None:
     data = bytes.fromhex(produce()[name])
     reader, error = next((r, e) for r, e in READERS if r.__qualname__.startswith(_kind_of(name)))
+    if "short" in name:  # its checksum notices before anything is restored
+        reader = partial(EgoPose.from_bytes, before=ON_EARTH if "earth" in name else IN_MAP)
     for place in range(8 * len(data)):
         damaged = bytearray(data)
         damaged[place // 8] ^= 1 << place % 8
@@ -178,12 +305,13 @@ def test_every_changed_bit_is_noticed(name: str) -> None:
             reader(bytes(damaged))
     for size in (*range(len(data)), len(data) + 1, 100_000):
         expected = len(data) if size else {31: 29}.get(len(data), len(data))  # no first byte says which report
-        with pytest.raises(error, match=f"{size} bytes, expected {expected}"):
+        said = None if name.startswith("pose") else f"{size} bytes, expected {expected}"  # a pose is as long as it says
+        with pytest.raises(error, match=said):
             reader(data[:size].ljust(size, b"\0"))
 
 
 def _kind_of(name: str) -> str:
-    return {"r": {"q": "BlockRequest", "p": "Report"}.get(name[2], ""), "c": "ClockNote"}[name[0]]
+    return {"r": {"q": "BlockRequest", "p": "Report"}.get(name[2], ""), "c": "ClockNote", "p": "EgoPose"}[name[0]]
 
 
 def test_damage_that_keeps_the_checksum_is_a_message_of_one_encoding_or_refused() -> None:
@@ -197,7 +325,9 @@ def test_damage_that_keeps_the_checksum_is_a_message_of_one_encoding_or_refused(
         made = with_crc(bytes(changed))
         for reader, error in READERS:
             with suppress(error):
-                assert reader(made).to_bytes() == made
+                found = reader(made)
+                short = isinstance(found, EgoPose) and not made[1] & 1
+                assert (found.to_short_bytes() if short else found.to_bytes()) == made
                 accepted += 1
     assert accepted > 1000, "most changed reports are reports"
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.packet import Block, Packet, split
+from semhier_ros.codec.pose import EgoPose
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.carriers import TRANSPORTS, RadioCarrier, carrier
 from semhier_ros.link.clock import ManualClock
@@ -55,6 +56,7 @@ class Ends:
         self.heard: list[tuple[str, Packet]] = []
         self.infos: list[str] = []
         self.requests: list[tuple[str, BlockRequest]] = []
+        self.notes: list[tuple[str, bytes]] = []
         self.receiver = self.open_receiver()
         sender = carrier("serial", {**self.settings, "device": emulator.devices[0]}, key)
         assert isinstance(sender, RadioCarrier)
@@ -72,7 +74,12 @@ class Ends:
 
     def open_receiver(self, cameras: list[str] | None = None) -> Any:
         base = carrier("serial", {**self.settings, "device": self.emulator.devices[1]}, self.key)
-        return base.receiver(self._take, lambda camera, data: self.infos.append(camera), cameras=cameras)
+        return base.receiver(
+            self._take,
+            lambda camera, data: self.infos.append(camera),
+            cameras=cameras,
+            on_note=lambda camera, data: self.notes.append((camera, data)),
+        )
 
     def _take(self, camera: str, level: int, data: bytes) -> None:
         packet = Packet.parse(data)
@@ -173,6 +180,25 @@ def test_blocks_stamps_and_descriptions_cross_a_serial_line_and_its_wire_model_i
     wait(lambda: pair.emulator.counters(0).get("bytes") == pair.sender.counters["sent_bytes"])
     assert counters["sent_bytes"] >= 20 * pair.wire.wire_bytes(20)
     assert "refused" not in pair.receiver.counters
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_notes_cross_with_blocks_and_without_and_the_newest_counts(ends, key):
+    pair = ends(key=key)
+    first, *others = (EgoPose("map", 1000 * step, 100 * step, 0).to_bytes() for step in range(4))
+    assert not pair.sender.tell("front", first)  # nobody knows this camera yet
+    pair.frame(0, 9)
+    assert pair.sender.tell("front", first)
+    wait(lambda: pair.notes == [("front", first)])  # by itself, where no block leaves
+    for other in others:
+        pair.sender.tell("front", other)
+    spent = pair.sender.status().wire_bytes
+    pair.frame(1, 9)
+    wait(lambda: len(pair.notes) == 2 and 1 in pair.whole())
+    assert pair.notes[1] == ("front", others[-1])
+    assert pair.sender.status().wire_bytes - spent > len(others[-1]) + 9  # the budget pays for it
+    assert pair.receiver.counters["notes"] == 2
+    assert not pair.receiver.counters.get("refused")
 
 
 def test_a_block_larger_than_a_frame_crosses_in_pieces(ends):

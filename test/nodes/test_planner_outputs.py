@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import json
+import math
 import random
 import socket
 import time
@@ -34,6 +35,7 @@ from semhier_ros.api import Codec
 from semhier_ros.camera.decoder_end import DecoderEnd
 from semhier_ros.camera.detections import DetectionMaker, Sighting
 from semhier_ros.codec.calibration import Calibration
+from semhier_ros.codec.pose import EgoPose
 from semhier_ros.codec.reading import Detection, Reading
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.ground import Mount
@@ -453,7 +455,7 @@ def test_a_topic_whose_package_is_missing_is_named_and_left_out(host: Any) -> No
     if "autoware_perception_msgs" in make.optional_messages():
         pytest.skip("autoware_perception_msgs is installed")
     node = host({"planner.topics": ["tracked_objects", "polygons"], **FIXED})
-    assert sorted(node.planner._views["camera"].publishers) == ["camera_info", "polygons"]
+    assert sorted(node.planner._views["camera"].publishers) == ["camera_info", "fix", "polygons", "pose"]
 
 
 def test_the_camera_info_of_the_robot_is_published_at_the_base(host: Any, probe: Any) -> None:
@@ -498,6 +500,72 @@ def test_doors_open_with_a_fix_and_say_so_without(host: Any, probe: Any, tmp_pat
         assert latitude == pytest.approx(48.0, abs=1e-6)
         assert longitude == pytest.approx(11.0 + 10 / 74_600, abs=3e-6)  # ten metres to the east
         probe.wait(lambda: node.planner.counts().get("cot sent") == 1, what="the count of what was sent")
+
+
+def ego(frame: str, stamp_ns: int, place: tuple[float, ...], yaw: float, **more: Any) -> bytes:
+    return EgoPose.of(frame, stamp_ns, place, (0.0, 0.0, yaw), **more).to_bytes()
+
+
+def test_poses_over_the_link_carry_objects_into_the_map(host: Any, probe: Any) -> None:
+    """The robot told where it was at 1 s and at 2 s; a frame of 1.5 s is between, one of 2.5 s is led on."""
+    node = host({"planner.topics": ["target"], "planner.frame": "map", **FIXED})
+    messages = probe.listen(PoseStamped, "camera/target")
+    poses = probe.listen(PoseStamped, "camera/semhier/pose")
+    heard(node, probe, "target")
+    heard(node, probe, "pose")
+    node.said.clear()
+    say(node, person(10.0), stamp_ns=10**9)
+    assert "no transform of frame" in node.said.pop("not_placed unknown")[0]
+    for second, x in ((1, 100.0), (2, 102.0)):
+        node.planner.pose("camera", ego("map", second * 10**9, (x, 50.0, 0.0), math.pi / 2))
+    probe.wait(lambda: len(poses) == 2, what="the robot's poses")
+    assert (poses[1].header.frame_id, poses[1].pose.position.x) == ("map", 102.0)
+    assert poses[1].pose.orientation.z == pytest.approx(math.sqrt(0.5), abs=1e-4)
+    for stamp, x in ((1.5, 101.0), (2.5, 103.0)):
+        messages.clear()
+        say(node, person(10.0), stamp_ns=round(stamp * 1e9))
+        probe.wait(lambda: messages, what="the target")
+        assert messages[0].header.frame_id == "map"
+        assert messages[0].pose.position.x == pytest.approx(x, abs=0.05)
+        assert messages[0].pose.position.y == pytest.approx(60.0, abs=0.1)
+    assert not node.said
+    say(node, person(10.0), stamp_ns=9 * 10**9)
+    assert "the robot's newest is 7.00 s old" in node.said["not_placed late"][0]
+    node.planner.pose("camera", b"\x50 and whatever comes")
+    assert "camera camera: pose:" in node.said["damaged_pose"][0]
+
+
+def test_a_site_above_the_robots_map_is_reached_by_tf(host: Any, probe: Any) -> None:
+    node = host({"planner.topics": ["target"], "planner.frame": "site", **FIXED})
+    messages = probe.listen(PoseStamped, "camera/target")
+    heard(node, probe, "target")
+    static = planner_modules()["tf2_msgs"].TFMessage(
+        transforms=[transform("site", "map", (1000.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))]
+    )
+    node.planner._on_tf(static, fixed=True)
+    node.planner.pose("camera", ego("map", 10**9, (5.0, 0.0, 0.0), 0.0))
+    say(node, person(10.0), stamp_ns=10**9)
+    probe.wait(lambda: messages, what="the target")
+    assert messages[0].pose.position.x == pytest.approx(1015.0, abs=0.1)
+
+
+def test_a_fix_over_the_link_puts_objects_on_the_earth_and_a_map_does_not_stop_it(
+    host: Any, probe: Any, tmp_path: Path
+) -> None:
+    lines = tmp_path / "objects.geojson"
+    node = host({**FIXED, "people.geojson": f"file:{lines}", "people.rate": 0.0, "planner.frame": "map"})
+    fixes = probe.listen(NavSatFix, "camera/semhier/fix")
+    heard(node, probe, "fix")
+    node.planner.pose("camera", ego("", 10**9, (48.0, 11.0, 500.0), math.pi / 2, sigma=1.0))  # facing north
+    say(node, person(10.0), stamp_ns=10**9)
+    probe.wait(lambda: lines.exists() and lines.read_bytes().endswith(b"\n"), what="a line of GeoJSON")
+    longitude, latitude = json.loads(lines.read_text().splitlines()[0])["geometry"]["coordinates"]
+    assert (longitude, latitude) == pytest.approx((11.0, 48.0 + 10 / 111_200), abs=2e-6)
+    probe.wait(lambda: fixes, what="the robot's fix")
+    assert fixes[0].latitude == pytest.approx(48.0)
+    assert fixes[0].position_covariance[0] == pytest.approx(1.0, rel=0.1)
+    say(node, person(10.0), stamp_ns=8 * 10**9)
+    assert "the robot told none of late" in node.said["no_fix"][0]
 
 
 def test_a_collective_perception_message_needs_a_fix(host: Any) -> None:

@@ -16,6 +16,7 @@ from semhier_ros.codec.compact import (
     HAIL,
     MAX_ANNOUNCED_BYTES,
     MISSING,
+    NOTE,
     QUERY,
     SLOTS,
     STAMP_UNIT_NS,
@@ -28,6 +29,7 @@ from semhier_ros.codec.compact import (
     Seal,
     Word,
     near,
+    noted,
     read_announcement,
     read_parcel,
     stamp_units,
@@ -211,6 +213,7 @@ class RadioReceiving:
     def _frame(self, data: bytes) -> None:
         told: list[tuple[str, int, bytes]] = []
         info: StreamInfo | None = None
+        note: tuple[str, bytes] | None = None
         with self._lock:
             now = self._clock.now()
             try:
@@ -221,12 +224,16 @@ class RadioReceiving:
                     self._hailed(frame, data, now)
                 elif frame.kind in (STORED, STORED_FIRST):
                     told = self._stored(frame, data, now)
+                elif frame.kind == NOTE:
+                    note = self._noted(frame, data, now)
                 else:
                     told = self._blocks(frame, data, now)
             except CompactError:
                 self._counts["refused"] += 1
         if info is not None:
             self._hooks.on_info(info.camera, info.to_bytes())
+        if note is not None:
+            self._hooks.on_note(*note)
         for one in told:
             self._hooks.on_datagram(*one)
 
@@ -306,6 +313,17 @@ class RadioReceiving:
             told.append((slot.info.camera, blocks[0].index, packet.to_bytes()))
         self._turn(frame, slot, counter, now)
         return told
+
+    def _noted(self, frame: Compact, data: bytes, now: float) -> tuple[str, bytes]:
+        """(camera, message) that a sender tells beside its blocks."""
+        slot = self._slots[frame.slot]
+        if slot.info is None:
+            raise CompactError("a note of a stream that was not announced")
+        _, counter, body = self._proved(frame, data, self._contexts(frame, slot, now))
+        self._count(frame, slot, len(data), now)
+        self._counts["notes"] += 1
+        self._turn(frame, slot, counter, now)
+        return slot.info.camera, noted(body)
 
     def _blocks(self, frame: Compact, data: bytes, now: float) -> list[tuple[str, int, bytes]]:
         """(camera, coarsest block, packet) of a frame with blocks."""

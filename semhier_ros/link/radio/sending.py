@@ -32,6 +32,7 @@ from semhier_ros.codec.compact import (
     finish,
     hail_frame,
     near,
+    note_frame,
     parcel,
     stamp_units,
     stream_tag,
@@ -82,7 +83,7 @@ _NEAR_FRAMES = 6
 class _Slot:
     """A camera as its sender keeps it."""
 
-    __slots__ = ("announced", "camera", "due", "info", "newest", "number", "sent", "store", "tag")
+    __slots__ = ("announced", "camera", "due", "info", "newest", "note", "number", "sent", "store", "tag")
 
     def __init__(self, number: int, camera: str, draw: Callable[[], int]) -> None:
         self.number, self.camera = number, camera
@@ -93,6 +94,7 @@ class _Slot:
         self.sent = 0
         self.due: float | None = None
         self.announced = float("-inf")
+        self.note: bytes | None = None
 
 
 class _Turn(NamedTuple):
@@ -178,7 +180,13 @@ class RadioSending:
             slot.info, slot.tag = parsed, tag
 
     def note(self, camera: str, data: bytes) -> bool:
-        return False
+        """Tells it with the next frame, or by itself where none leaves soon; a newer one takes its place till then."""
+        with self._lock:
+            slot = self._slots.get(camera)
+            if slot is None or len(note_frame(0, data)) > (self._options.shape.largest or len(data)):
+                return False
+            slot.note = data
+            return True
 
     def send(self, datagram: Datagram) -> bool:
         with self._lock:
@@ -204,6 +212,7 @@ class RadioSending:
             frames: list[tuple[_Slot, bytes, Context]] = [(slot, laid, context)]
             unknown = slot.announced < 0.0
             told = self._announcements(now)
+            frames += self._notes(slot)
             frames = told + frames if unknown else frames + told  # nothing can be read before it
             return self._emit(frames, now, datagram=len(told) if unknown else 0)
 
@@ -342,6 +351,13 @@ class RadioSending:
         self._counts["announcements"] += 1
         return [(slot, frame, Context()) for frame in frames]
 
+    def _notes(self, slot: _Slot) -> list[tuple[_Slot, bytes, Context]]:
+        """What waits to be told of a camera beside its blocks, once its description has left."""
+        if slot.note is None or slot.announced < 0.0:
+            return []
+        laid, slot.note = note_frame(slot.newest, slot.note), None
+        return [(slot, laid, Context(tag=slot.tag, frame=slot.newest))]
+
     def _run(self) -> None:
         while not self._stop.wait(TICK_SECONDS):
             self.tick(self._clock.now())
@@ -354,6 +370,8 @@ class RadioSending:
             if not self._port.is_open or now < self.free_at or now - self._last_sent < IDLE_SECONDS:
                 return
             frames = self._announcements(now)
+            for slot in self._slots.values():
+                frames += self._notes(slot)
             if not frames and self._options.answers and now >= self._turn_due and self._slots:
                 slot = next(iter(self._slots.values()))
                 frames = [(slot, turn_frame(slot.newest), Context(tag=slot.tag, frame=slot.newest))]
@@ -507,6 +525,10 @@ class RadioSender(LinkSender):
         frames = rate / (copies * (around + min(most, ENOUGH_BYTES)))
         frames = frames if wanted <= 0.0 else min(wanted, frames)
         return Advice(frames, max(1, min(most, int(rate / (copies * frames)) - around)))
+
+    def tell(self, camera: str, data: bytes) -> bool:
+        """As of `LinkSender`; what it costs is charged when it leaves."""
+        return self._radio.note(camera, data)
 
     def submit(
         self, camera: str, frame: int, stamp_ns: int, blocks: Sequence[BlockLike], *, asked: bool = False
