@@ -156,6 +156,10 @@ class PoseTeller:
         self._track.put(pose)
         return pose
 
+    def forget(self) -> None:
+        """What was told last did not leave, and nobody is taken to know anything."""
+        self._told, self._track = None, EgoTrack(self._track.age_ns)
+
     def bytes_of(self, pose: EgoPose) -> bytes:
         """The bytes of a pose that is told."""
         return self._writer.write(pose)

@@ -152,8 +152,12 @@ class EgoPoseSource:
             self._node.warn("bad_poses", str(error))
             return
         told = teller.offer(pose)
-        if told is not None and self._tell(teller.bytes_of(told)):
+        if told is None:
+            return
+        if self._tell(teller.bytes_of(told)):
             self._node.count("poses")
+        else:
+            teller.forget()
 
 
 def _installed(package: str, source: str) -> Any:

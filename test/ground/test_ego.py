@@ -134,6 +134,14 @@ def test_a_robot_that_stands_is_told_every_two_seconds() -> None:
     assert [step for step, one in enumerate(told) if one is not None] == [0, 20, 40, 60, 80, 100]
 
 
+def test_a_pose_that_did_not_leave_is_told_again() -> None:
+    teller = PoseTeller(0.1, 0.02, 2.0, 10.0)
+    assert teller.offer(pose(0.0, 5.0)) is not None
+    teller.forget()
+    assert teller.offer(pose(0.05, 5.0)) is not None
+    assert teller.offer(pose(0.1, 5.0)) is None
+
+
 def test_a_jump_is_told_at_once_as_one() -> None:
     teller = PoseTeller(0.1, 0.02, 2.0, 1.0)
     teller.offer(pose(0.0, 0.0))
