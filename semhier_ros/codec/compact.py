@@ -215,8 +215,8 @@ class Compact:
     `kind`: one of COARSE, BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE, STORED, STORED_FIRST, HAIL, NOTE. `turn`: the
     receiver may answer now. `slot`: 0 to 3. `frame`, `stamp`, `counter`: (low bits, how many), None where the frame
     tells none. `span`: (first block, how many). `piece`: (number, count) of a piece, (number, parts) of an
-    announcement, of a stored piece (sequence number, 1 where it ends its parcel, else 0). `body`: lengths and blocks, a piece's bytes, a
-    part of an announcement. `session`: of stored pieces, where the frame tells it.
+    announcement, of a stored piece (sequence number, 1 where it ends its parcel, else 0). `body`: lengths and blocks, a
+    piece's bytes, a part of an announcement. `session`: of stored pieces, where the frame tells it.
     """
 
     kind: int

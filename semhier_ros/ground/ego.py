@@ -125,6 +125,8 @@ class PoseTeller:
     wrong by more than `moved` metres or `turned` radians, and one each `every` seconds; `rate` a second at most.
     """
 
+    DRIVING = 0.5
+    """Seconds after which a robot that drives is told again: a base that joins, or lost one, knows no speed yet."""
     FASTEST = 80.0
     """Metres a second above which a robot did not drive from one pose to the next: its localisation jumped."""
 
@@ -146,7 +148,8 @@ class PoseTeller:
             since = (pose.stamp_ms - told.stamp_ms) / 1000
             if 0 <= since < 1 / self.rate:
                 return None
-            if 0 <= since < self.every and self._right(pose):
+            drives = float(np.linalg.norm(_metres(pose, told.place))) > self.moved
+            if 0 <= since < (min(self.DRIVING, self.every) if drives else self.every) and self._right(pose):
                 return None
         if self._anew:
             pose = EgoPose(

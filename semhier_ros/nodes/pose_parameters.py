@@ -33,7 +33,14 @@ def pose_parameters() -> list[Parameter]:
             live=True,
         ),
         Parameter("pose.turned", 0.02, "or by so many radians,", low=0.001, high=3.1416, live=True),
-        Parameter("pose.every", 2.0, "and one after so many seconds anyhow;", low=0.1, high=2.5, live=True),
+        Parameter(
+            "pose.every",
+            2.0,
+            "and one after so many seconds anyhow, half a second while it drives;",
+            low=0.1,
+            high=2.5,
+            live=True,
+        ),
         Parameter(
             "pose.rate",
             5.0,
