@@ -180,7 +180,7 @@ def test_objects_stand_in_the_robots_map_and_on_the_earth_over_zenoh(
     connect = {"link.transport": "zenoh", "link.zenoh.connect": [f"udp/127.0.0.1:{port}"]}
     encoder = start("encoder_node", {"camera": "front", "pose.source": "pose", "pose.earth": True, **listen})
     ground = {"planner.topics": ["target"], "planner.least_score": 0.2, "planner.frame": "map", "ground.mount": "fixed"}
-    people = {"people.geojson": f"file:{lines}", "people.rate": 0.0}
+    people = {"people.geojson": f"file:{lines}", "people.rate": 0.0, "people.fix": "base/fix"}  # none is heard there
     decoder = start("decoder_node", {"cameras": ["front"], "ground.pitch": 0.1, **connect, **ground, **people})
     targets = probe.listen(PoseStamped, "front/target")
     poses = probe.listen(PoseStamped, "front/semhier/pose")
