@@ -27,16 +27,16 @@ def pose_parameters() -> list[Parameter]:
         Parameter(
             "pose.moved",
             0.1,
-            "A pose is told where the base, which leads the last ones on, would be wrong by so many metres",
+            "A pose is told where the base, which leads the last ones on, would be wrong by so many metres.",
             low=0.01,
             high=100.0,
             live=True,
         ),
-        Parameter("pose.turned", 0.02, "or by so many radians,", low=0.001, high=3.1416, live=True),
+        Parameter("pose.turned", 0.02, "The same in radians.", low=0.001, high=3.1416, live=True),
         Parameter(
             "pose.every",
             2.0,
-            "and one after so many seconds anyhow, half a second while it drives;",
+            "A pose is told after so many seconds anyhow, after half a second while the robot drives.",
             low=0.1,
             high=2.5,
             live=True,
@@ -44,7 +44,7 @@ def pose_parameters() -> list[Parameter]:
         Parameter(
             "pose.rate",
             5.0,
-            "so many a second at most. One costs 14 to 30 bytes and what the transport adds, within the budget.",
+            "Poses a second at most. One costs 14 to 30 bytes and what the transport adds, within the budget.",
             low=0.1,
             high=50.0,
             live=True,
