@@ -431,17 +431,32 @@ class Decoder:
             self.counters["damaged"] += 1
             raise PacketError("block: it refers to an earlier frame, and nobody says when this one was taken")
         try:
-            frame.code = self._memory.delta(block.data, block.frame, frame.stamp_ns)
+            code = self._memory.delta(block.data, block.frame, frame.stamp_ns)
         except PacketError as error:
             self.counters["unknown_reference" if isinstance(error, UnknownReference) else "damaged"] += 1
             raise
+        self._take_delta(frame, code, len(block.data))
+        return self._reading(block.frame, frame, fresh=True)
+
+    def _take_delta(self, frame: _Frame, code: Any, size: int) -> None:
         self.counters["deltas"] += 1
-        frame.prefix = self._codec.semantic_blocks - 1
-        frame.payload_bytes = len(block.data)
+        frame.code, frame.prefix = code, self._codec.semantic_blocks - 1
+        frame.payload_bytes = size
         frame.detections = self._codec.model.read(frame.code, frame.prefix, self._size)
         with suppress(PacketError):  # a picture block that came before may be damaged
             self._advance(frame)
-        return self._reading(block.frame, frame, fresh=True)
+
+    def caught_up(self) -> list[Reading]:
+        """Readings of the frames whose deltas had waited for what the last pushed block brought, as they were read."""
+        readings = []
+        for number, code in () if self._memory is None else self._memory.caught_up:
+            frame = self._frames.get(number)
+            if frame is None or frame.prefix >= 0:
+                continue
+            self._take_delta(frame, code, 0)
+            reading = self._reading(number, frame, fresh=True)
+            readings += [] if reading is None else [reading]
+        return readings
 
     @property
     def acknowledgement(self) -> bytes | None:

@@ -51,6 +51,7 @@ class FrameDecoder(Protocol):
     def scene(self, at: int) -> Scene: ...
     @property
     def acknowledgement(self) -> bytes | None: ...
+    def caught_up(self) -> list[Reading]: ...
     def picture_work(self, frame: int) -> PictureWork | None: ...
     def take_pictures(self, frame: int, work: PictureWork, found: PicturesFound) -> Reading | None: ...
     def picture(self, frame: int) -> NDArray[np.uint8] | None: ...
@@ -414,8 +415,17 @@ class DecoderEnd(Generic[C]):
             kind = "refused_deltas" if isinstance(error, UnknownReference) else kind
             self._problem(kind, f"camera {self.camera}, frame {block.frame}: {error}")
             return []
+        outputs = self._told(reading, info, now)
+        if self._memory:
+            for late in decoder.caught_up():
+                outputs += self._told(late, info, now)
+        return outputs
+
+    def _told(self, reading: Reading | None, info: StreamInfo, now: float) -> list[Output]:
+        """What a reading makes known."""
         if reading is None or not reading.fresh:
             return []
+        known = self._frames.get(reading.frame)
         if known is None:
             self._problem("no_stamp", f"camera {self.camera}, frame {reading.frame}: no packet with its stamp arrived")
             return []

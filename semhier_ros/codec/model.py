@@ -76,10 +76,13 @@ class SenderMemory(Protocol):
 
 
 class ReceiverMemory(Protocol[Code]):
-    """What one camera's receiver remembers. `acknowledgement`: what its next report says of it, None for nothing."""
+    """What one camera's receiver remembers. `acknowledgement`: what its next report says of it, None for nothing.
+    `caught_up`: frames whose deltas had waited, and what they say, as read by the last call of `whole` or `delta`."""
 
     @property
     def acknowledgement(self) -> bytes | None: ...
+    @property
+    def caught_up(self) -> Sequence[tuple[int, Code]]: ...
 
     def whole(self, code: Code, prefix: int, frame: int, stamp_ns: int) -> None:
         """Blocks 0..prefix of a frame came that refers to nothing."""

@@ -190,10 +190,12 @@ class LinkReceiver:
                 stream.refused += 1
                 self._counts["refused_envelopes"] += 1
                 return False
-            self._streams[camera] = stream
+            self._streams[camera], gaps = stream, stream.tracker.gaps
             if not stream.tracker.arrived(opened.sequence, opened.sent_ms, len(data), now, wall_us):
                 self._counts["duplicates"] += 1
                 return True
+            if stream.tracker.gaps > gaps and stream.memory[0] is not None:
+                stream.reports.press(now)  # what refers to what was lost is unreadable until the sender knows
         self._on_datagram(camera, level, opened.payload)
         return True
 

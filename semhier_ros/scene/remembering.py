@@ -53,17 +53,19 @@ SILENT_MS = 8000
 """A receiver that acknowledged nothing for longer is sent nothing but whole frames. Before that, and once the reference
 is given up, there is a whole one each `SILENT_WHOLE_MS`, and others refer to the frame before."""
 SILENT_WHOLE_MS = 150
-CHAINS = (64, 1, 1, 0)
+CHAIN, LOSSY_CHAIN = 64, 1
 """How many frames in a row may refer to the frame before, which may not have arrived, after one that refers to what was
-acknowledged: by how much of what was sent lately the receiver does not hold (`MISSING`)."""
+acknowledged: as long as nothing is lost, and otherwise. A loss then costs at most `LOSSY_CHAIN` frames more than were
+lost, until a report says what is held."""
 LOSSY_MS, UNHEARD_MS = 8000, 800
-"""No more than `CHAINS[1]` do for so long after frames were lost, and where nothing was acknowledged for so long."""
+"""It is otherwise for so long after a receiver lacked frames, and where nothing was acknowledged for so long. A frame
+that is older and was not acknowledged counts as lost."""
 RECENT, MISSING = 32, (0, 2, 6)
 """Of the last `RECENT` frames, how many at most a receiver lacks in the first classes of what it says of that."""
 LATE_FRAMES = 2
 """An acknowledgement that lags by so many frames more than usual says that frames are lost."""
-UNREAD_MS = 1000
-"""A receiver that could read no frame for longer asks for a whole one."""
+UNREAD_MS, UNREAD_FRAMES = 1000, 3
+"""A receiver that could read no frame for longer, and not so many deltas in a row, asks for a whole one."""
 MOST_WAITING, LARGEST_WAITING = 8, 512
 """Deltas that a receiver keeps until what they refer to arrives, and the bytes of each, at most."""
 LEAST_OBJECTS = 2
@@ -289,7 +291,7 @@ class SenderMemory:
         self._whole_ns: int | None = None
         self._wanted = False
         self._order = self._frame = self._stamp_ns = 0
-        self._missing = self._chained = 0
+        self._chained = 0
         self._heard_ns = 0
         self._prefixes: deque[int] = deque(maxlen=2)  # of the whole frames that were acknowledged last
         self._lossy_ns: int | None = None
@@ -317,9 +319,8 @@ class SenderMemory:
                 self._reference = replace(sent, state=state, code=None)
                 lag = self._order - sent.order
                 self._lag = lag if self._lag is None else min(self._lag + 0.25, lag)
-                self._missing = max(missing, 2 if lag > self._lag + LATE_FRAMES else 0)
                 self._heard_ns = self._stamp_ns
-                if self._missing:
+                if missing or lag > self._lag + LATE_FRAMES:
                     self._lossy_ns = self._stamp_ns
             return True
 
@@ -376,7 +377,7 @@ class SenderMemory:
             return None
         lossy = self._lossy_ns is not None and 0 <= self._stamp_ns - self._lossy_ns <= LOSSY_MS * 1e6
         lossy |= not 0 <= self._stamp_ns - self._heard_ns <= UNHEARD_MS * 1e6
-        if not near or self._chained < CHAINS[max(self._missing, int(lossy))]:
+        if not near or (step <= UNHEARD_MS and self._chained < (LOSSY_CHAIN if lossy else CHAIN)):
             last = self._last(held.order)
             if last is not None or not near:
                 self._chained += 1
@@ -690,14 +691,28 @@ class ReceiverMemory:
         self._newest: SceneState | None = None
         self._stem = 0
         self._waiting: OrderedDict[int, tuple[bytes, int]] = OrderedDict()
-        self._first: int | None = None
+        self._first = 0
+        self._heard_of: int | None = None
+        """The newest frame of which anything came, read or not; and the first."""
+        self._refused = 0
+        self._shallow: SceneState | None = None
+        """Of a whole frame some of whose blocks are still expected, for the one before came with them."""
+        self._whole_frame = -1
+        self._expected = self._deepest = 0
+        self.caught_up: list[tuple[int, SceneCode]] = []
+        """Frames whose deltas had waited, and what they say, as read by the last call of `whole` or `delta`."""
         self.acknowledgement: bytes | None = None
         """For the next report (`SenderMemory.heard`); None before the first frame."""
 
     def whole(self, code: SceneCode, prefix: int, frame: int, stamp_ns: int) -> None:
         """Blocks 0..prefix of a memoryless frame came."""
+        self.caught_up = []
         state = self._codec.whole(code, prefix, frame, stamp_ns)
-        self._put(state, state.stamp)
+        self._note(frame)
+        if frame != self._whole_frame:
+            self._whole_frame, self._expected, self._deepest = frame, self._deepest, 0
+        self._deepest = max(self._deepest, prefix)
+        self._put(state, state.stamp, prefix < self._expected)
         self._read_on()
 
     def delta(self, data: bytes, frame: int, stamp_ns: int) -> SceneCode:
@@ -706,18 +721,43 @@ class ReceiverMemory:
         Raises:
             UnknownReference: it refers to a state that is not held (yet). BlockError: no encoder made these bytes.
         """
+        self.caught_up = []
         try:
             state = self._read(data, frame, stamp_ns)
         except UnknownReference:
-            if len(data) <= LARGEST_WAITING:
-                self._waiting[frame] = data, stamp_ns
-                while len(self._waiting) > MOST_WAITING:
-                    self._waiting.popitem(last=False)
-            if self._newest is None or abs(self._codec.elapsed(self._newest, stamp_ns)) > UNREAD_MS:
+            self._note(frame)
+            self._refused += 1
+            self._wait(data, frame, stamp_ns)
+            newest = self._newest
+            late = 0 if newest is None else abs(self._codec.elapsed(newest, stamp_ns))
+            if newest is None or (late > UNREAD_MS and self._refused >= UNREAD_FRAMES):
                 self.acknowledgement = b""
+            else:
+                self._acknowledge()
             raise
         self._read_on()
         return code_of(self._codec, state)
+
+    def _note(self, frame: int) -> None:
+        """Something of a frame came that an encoder made."""
+        ahead = MOST_FRAMES + 1 if self._heard_of is None else (frame - self._heard_of) & 0xFFFF
+        if 0 < ahead <= 0x10000 - MOST_FRAMES:
+            self._heard_of = frame
+            self._name_shallow()
+            if ahead > MOST_FRAMES:  # a sender that begins, or begins anew
+                self._first = frame
+
+    def _wait(self, data: bytes, frame: int, stamp_ns: int) -> None:
+        """Keeps a delta until what it refers to comes; none that is too far from it to be read ever, as those of a
+        sender that began anew since."""
+        self._waiting.pop(frame, None)
+        for other, (_, stamp) in list(self._waiting.items()):
+            if abs(stamp - stamp_ns) > MOST_MS * 1_000_000:
+                del self._waiting[other]
+        if len(data) <= LARGEST_WAITING:
+            self._waiting[frame] = data, stamp_ns
+            while len(self._waiting) > MOST_WAITING:
+                self._waiting.popitem(last=False)
 
     def _read(self, data: bytes, frame: int, stamp_ns: int) -> SceneState:
         stem = 0
@@ -728,6 +768,7 @@ class ReceiverMemory:
             return next((state for state in self._states.get(number, ()) if state.check == check), None)
 
         state = self._codec.decode(data, find, frame, stamp_ns)
+        self._note(frame)
         self._put(state, stem)
         return state
 
@@ -739,22 +780,41 @@ class ReceiverMemory:
             for frame, (data, stamp_ns) in list(self._waiting.items()):
                 with suppress(PacketError):
                     try:
-                        self._read(data, frame, stamp_ns)
-                        found = True
+                        state = self._read(data, frame, stamp_ns)
                     except UnknownReference:
                         continue
+                    self.caught_up.append((frame, code_of(self._codec, state)))
+                    found = True
                 del self._waiting[frame]
 
-    def _put(self, state: SceneState, stem: int) -> None:
+    def _put(self, state: SceneState, stem: int, shallow: bool = False) -> None:
+        """Keeps a state. shallow: more blocks of its frame may be on their way."""
         held = self._states.setdefault(state.frame, [])
-        if held and held[0].stamp != state.stamp:
-            held.clear()  # a sender that began anew uses the number again
+        if held and held[0].stamp != state.stamp:  # a sender that began anew uses the number again
+            held.clear()
+            self._waiting.clear()
+        self._refused = 0
         if len(held) < self._most:
             held.append(state)
         self._stems[state.frame] = stem
-        self._first = state.frame if self._first is None else self._first
         while len(self._states) > MOST_FRAMES:
             self._stems.pop(self._states.popitem(last=False)[0])
+        if shallow:
+            self._shallow = state
+        else:
+            if self._shallow is not None and self._shallow.frame == state.frame:
+                self._shallow = None
+            self._name(state, stem)
+        self._acknowledge()
+
+    def _name_shallow(self) -> None:
+        """A later frame came: what is missing of a whole one before it may not come any more."""
+        if self._shallow is not None:
+            self._name(self._shallow, self._shallow.stamp)
+            self._shallow = None
+
+    def _name(self, state: SceneState, stem: int) -> None:
+        """Makes a state the one that is acknowledged, unless it is older than the one that is."""
         newest = self._newest
         if newest is None or (
             not self._before(state.stamp, newest.stamp)
@@ -762,14 +822,16 @@ class ReceiverMemory:
             else stem == state.stamp and not self._before(stem, self._stem)  # another whole frame
         ):
             self._newest, self._stem = state, stem
-        assert self._newest is not None
-        self.acknowledgement = bytes(
-            (self._lacks(self._newest.frame) << 6 | self._newest.frame & 0x3F, self._newest.check)
-        )
 
-    def _lacks(self, newest: int) -> int:
-        """How much of what was sent lately is not held: a class, 0 to 3."""
-        recent = min(RECENT, (newest - (self._first or 0)) & 0xFFFF)
+    def _acknowledge(self) -> None:
+        if self._newest is not None:
+            self.acknowledgement = bytes((self._lacks() << 6 | self._newest.frame & 0x3F, self._newest.check))
+
+    def _lacks(self) -> int:
+        """How much of what was sent lately is not held, up to the newest frame of which anything came: a class, 0 to
+        3."""
+        newest = self._heard_of or 0
+        recent = min(RECENT, (newest - self._first) & 0xFFFF)
         missing = sum((newest - back) & 0xFFFF not in self._states for back in range(recent))
         return sum(missing > most for most in MISSING)
 

@@ -94,3 +94,16 @@ def test_reports_stay_frequent_when_a_link_shrinks_and_become_rare_in_silence():
     assert max(pauses[:7]) < 0.13, "nothing arrived for two reports"
     assert pauses[-1] == pytest.approx(0.49, abs=0.01)
     assert max(pauses[7:10]) < 0.35, "rare by halves"
+
+
+def test_a_report_that_presses_comes_soon_and_the_next_ones_as_before():
+    clock = ReportClock()
+    clock.reported(0, 10.0)
+    assert not clock.due(10.2)
+    clock.press(10.2)
+    assert clock.due(10.2)
+    clock.reported(100, 10.2)
+    assert not clock.due(10.3)
+    assert clock.due(10.37), "another, where the first was lost"
+    clock.reported(200, 11.0)
+    assert not clock.due(11.4)

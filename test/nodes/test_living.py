@@ -215,7 +215,10 @@ def test_a_lossy_link_costs_frames_and_no_memory(
         decoder = start("decoder_node", decoder_of({"link.transport": "zenoh", **ends}))
         watched = Watched(probe)
         with camera("front", traffic, rate=CAMERA_RATE):
-            probe.wait(lambda: watched.count("decoder_node", "decoder_deltas") >= SETTLED, 150, "deltas read")
+            few = (
+                SETTLED if pace >= 2 else SETTLED // 2
+            )  # a slow machine sends a frame a second, and one in five is lost
+            probe.wait(lambda: watched.count("decoder_node", "decoder_deltas") >= few, 240, "deltas read")
         assert watched.count("decoder_node", "damaged") == 0
         assert watched.count("encoder_node", "acknowledged") > 0
         encoder.end()

@@ -286,7 +286,7 @@ def test_without_reports_every_frame_is_whole(deltas: DeltaCodec) -> None:
 @pytest.mark.parametrize("frame_ms", [80, 820, 1200, 2600])
 def test_a_slow_camera_over_a_lossy_link_has_a_memory_too(deltas: DeltaCodec, frame_ms: int) -> None:
     """One frame in four and one report in five are lost; objects of the frame before stay known, however slow it is."""
-    chance, read = random.Random(1), 0
+    chance, read, refused = random.Random(1), 0, 0
     sender, receiver = SenderMemory(deltas, whole_every=60.0), ReceiverMemory(deltas)
     for number, objects in zip(range(60), drive(deltas.layout, 1), strict=False):
         stamp = START_NS + number * frame_ms * 1_000_000
@@ -300,12 +300,15 @@ def test_a_slow_camera_over_a_lossy_link_has_a_memory_too(deltas: DeltaCodec, fr
         if data is None:
             receiver.whole(code, 0, number, stamp)
         else:
-            with contextlib.suppress(UnknownReference):
+            try:
                 receiver.delta(data, number, stamp)
                 read += 1
+            except UnknownReference:
+                refused += 1
         if receiver.acknowledgement is not None and chance.random() < 0.8:
             sender.heard(receiver.acknowledgement)
     assert read >= 15
+    assert (refused > 0) == (frame_ms == 80), "what a slow camera's receiver did not acknowledge counts as lost"
 
 
 def test_a_receiver_that_joins_late_is_given_a_whole_frame(deltas: DeltaCodec) -> None:
@@ -430,6 +433,94 @@ def test_a_delta_waits_for_what_it_refers_to(deltas: DeltaCodec) -> None:
                 assert receiver.acknowledgement[0] & 0x3F == 13
         else:
             receiver.delta(data, number, stamp)
+
+
+def test_deltas_that_waited_are_read_when_what_they_refer_to_comes(deltas: DeltaCodec) -> None:
+    sender, receiver = SenderMemory(deltas, whole_every=60.0), ReceiverMemory(deltas)
+    first: tuple[bytes, int, int] | None = None
+    for number, stamp, data in frames_of(deltas, sender, 10):
+        if isinstance(data, SceneCode):
+            receiver.whole(data, 0, number, stamp)
+        elif number == 5:
+            first = data, number, stamp
+        elif number < 5:
+            receiver.delta(data, number, stamp)
+            assert receiver.caught_up == []
+        else:
+            with pytest.raises(UnknownReference):
+                receiver.delta(data, number, stamp)
+        sender.heard(receiver.acknowledgement or b"") if number < 5 else None
+    assert first is not None
+    code = receiver.delta(*first)
+    assert len(code) > 0
+    assert [number for number, _ in receiver.caught_up] == [6, 7, 8, 9]
+    assert all(len(code) for _, code in receiver.caught_up)
+
+
+def test_a_receiver_says_at_once_that_it_lacks_a_frame(deltas: DeltaCodec) -> None:
+    sender, receiver = SenderMemory(deltas, whole_every=60.0), ReceiverMemory(deltas)
+    said = []
+    for number, stamp, data in frames_of(deltas, sender, 14):
+        if isinstance(data, SceneCode):
+            receiver.whole(data, 0, number, stamp)
+        elif number != 10:
+            with contextlib.suppress(UnknownReference):
+                receiver.delta(data, number, stamp)
+        assert number < 2 or receiver.acknowledgement is not None
+        said.append(receiver.acknowledgement or b"")
+        if number < 10:
+            sender.heard(said[-1])
+    assert said[9][0] >> 6 == 0
+    assert said[11][0] >> 6 > 0
+    assert said[11][1:] == said[9][1:]  # of the same state
+
+
+def test_a_sender_that_begins_anew_finds_nothing_waiting(deltas: DeltaCodec) -> None:
+    sender, receiver = SenderMemory(deltas, whole_every=60.0), ReceiverMemory(deltas)
+    kept: list[tuple[bytes, int, int]] = []
+    for number, stamp, data in frames_of(deltas, sender, 12):
+        if isinstance(data, SceneCode):
+            sender.heard(bytes((number, deltas.whole(data, 0, number, stamp).check)))
+            whole = data, 0, number, stamp
+        else:
+            kept.append((data, number, stamp))
+    for data, number, stamp in kept[1:4]:
+        with pytest.raises(UnknownReference):
+            receiver.delta(data, number, stamp)
+    assert len(receiver._waiting) == 3
+    code, prefix, number, stamp = whole
+    receiver.whole(code, prefix, number, stamp)
+    receiver.whole(code, prefix, number, stamp + 3_600_000_000_000)  # the number again, and another stamp
+    assert not receiver._waiting
+    with pytest.raises(UnknownReference):
+        receiver.delta(*kept[5])
+    data, number, stamp = kept[7]
+    with pytest.raises(UnknownReference):
+        receiver.delta(data, number, stamp + 2 * MOST_MS * 1_000_000)
+    assert list(receiver._waiting) == [number]
+
+
+def test_a_whole_frame_is_acknowledged_as_deep_as_it_comes(deltas: DeltaCodec) -> None:
+    """Its other blocks are on their way while nothing of a later frame came, if the whole frame before had them."""
+    receiver, code = ReceiverMemory(deltas), fixed_code(deltas)
+
+    def whole(prefix: int, frame: int) -> bool:
+        """Whether the report after it names that state."""
+        stamp = START_NS + (frame - 100) * FRAME_NS
+        receiver.whole(code, prefix, frame, stamp)
+        said = receiver.acknowledgement
+        return said is not None and said[1] == deltas.whole(code, prefix, frame, stamp).check
+
+    assert whole(0, 100)
+    assert whole(2, 100)
+    assert not whole(0, 101)
+    assert whole(2, 101)
+    assert not whole(1, 102)
+    before = deltas.whole(code, 1, 102, START_NS + 2 * FRAME_NS).check
+    assert not whole(0, 103)
+    assert receiver.acknowledgement is not None
+    assert receiver.acknowledgement[1] == before
+    assert whole(0, 104), "frames come no deeper now"
 
 
 def test_deltas_that_wait_are_few_and_small(deltas: DeltaCodec) -> None:

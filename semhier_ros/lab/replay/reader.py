@@ -113,6 +113,10 @@ class _RememberingMemory:
         found: bytes | None = self._memory.acknowledgement
         return found
 
+    @property
+    def caught_up(self) -> list[tuple[int, Any]]:
+        return list(self._memory.caught_up)
+
     def whole(self, code: _Prefix, prefix: int, frame: int, stamp_ns: int) -> None:
         self._memory.whole(self._model.whole(code.blocks), prefix, frame, stamp_ns)
 

@@ -15,6 +15,8 @@ _JUMP = 4096
 _HELD_MS = 60_000
 REPORT_SECONDS = (0.1, 0.5)
 """Reports come at least so far apart, and at most."""
+PRESSED_SECONDS, PRESSING_SECONDS = 0.16, 0.3
+"""Reports come at most the first so far apart for the second so long after what is pressing."""
 REPORT_SHARE = 0.12
 """What reports may take, as a share of what arrives."""
 REPORT_WIRE = 80
@@ -33,6 +35,13 @@ class ReportClock:
         self._at = 0.0
         self._bytes = 0
         self._rate = 0.0
+        self._pressing = float("-inf")
+
+    def press(self, now: float) -> None:
+        """Something was lost that a sender acts on at once: until `PRESSING_SECONDS` from now reports come as close as
+        they may."""
+        self._pressing = now + PRESSING_SECONDS
+        self._next = min(self._next, self._at + PRESSED_SECONDS - 0.01)
 
     def due(self, now: float) -> bool:
         """Whether a report is due at `now` (monotonic seconds)."""
@@ -44,7 +53,8 @@ class ReportClock:
         self._rate = max(arrived, 0.5 * self._rate)
         self._bytes, self._at = payload_bytes, now
         pause = REPORT_WIRE / (REPORT_SHARE * max(self._rate, 1.0))
-        self._next = now + min(max(pause, REPORT_SECONDS[0]), REPORT_SECONDS[1]) - 0.01
+        longest = PRESSED_SECONDS if now < self._pressing else REPORT_SECONDS[1]
+        self._next = now + min(max(pause, REPORT_SECONDS[0]), longest) - 0.01
 
 
 class ArrivalTracker:
@@ -56,6 +66,7 @@ class ArrivalTracker:
         self.lost = 0
         self.runs = 0
         self.outages = 0
+        self.gaps = 0
         self.payload_bytes = 0
         self._newest: int | None = None
         self._settled = 0
@@ -94,6 +105,7 @@ class ArrivalTracker:
             self._newest = sequence
             ahead = 1
         elif ahead > 0:
+            self.gaps += ahead > 1
             self._move(ahead)
             self._newest = sequence
         elif -ahead >= OUTAGE or self._seen >> -ahead & 1:
