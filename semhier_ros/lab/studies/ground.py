@@ -225,9 +225,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measures, and prints tables."""
-    codec = load_codec(options.model, "cpu", options.threads, "scenes")
-    if options.foot_bits:
-        codec = codec.with_foot_bits()
+    loaded = load_codec(options.model, "cpu", options.threads, "scenes")
+    codec = loaded.with_foot_bits() if options.foot_bits else loaded
     if options.draw is not None:
         print(*draw(codec, options.draw), sep="\n")
         return 0
@@ -283,6 +282,6 @@ def run(options: argparse.Namespace) -> int:
     )
     table = Table("metres", "Range and bearing in metres", head, rows, note)
     if options.json is not None:
-        record(options.json, "ground", figures, [table], [codec])
+        record(options.json, "ground-foot" if options.foot_bits else "ground", figures, [table], [loaded])
     print(table.markdown())
     return 0
