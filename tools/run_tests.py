@@ -75,7 +75,7 @@ def main(words: list[str]) -> int:
         )
         try:
             print("-- tests that live in real time; those that compute run beside them", flush=True)
-            live = subprocess.call([*PYTEST, *color, "--reruns=1", *live_paths])
+            live = subprocess.call([*PYTEST, *color, "--reruns=1", "-raR", *live_paths])
             print("-- tests that compute", flush=True)
             _show(text, computing)
         finally:

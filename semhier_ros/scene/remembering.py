@@ -53,10 +53,9 @@ SILENT_MS = 8000
 """A receiver that acknowledged nothing for longer is sent nothing but whole frames. Before that, and once the reference
 is given up, there is a whole one each `SILENT_WHOLE_MS`, and others refer to the frame before."""
 SILENT_WHOLE_MS = 150
-CHAIN, LOSSY_CHAIN = 64, 1
+CHAIN = 64
 """How many frames in a row may refer to the frame before, which may not have arrived, after one that refers to what was
-acknowledged: as long as nothing is lost, and otherwise. A loss then costs at most `LOSSY_CHAIN` frames more than were
-lost, until a report says what is held."""
+acknowledged, as long as nothing is lost. Otherwise none does: a lost frame costs itself alone."""
 LOSSY_MS, UNHEARD_MS = 8000, 800
 """It is otherwise for so long after a receiver lacked frames, and where nothing was acknowledged for so long. A frame
 that is older and was not acknowledged counts as lost."""
@@ -377,7 +376,7 @@ class SenderMemory:
             return None
         lossy = self._lossy_ns is not None and 0 <= self._stamp_ns - self._lossy_ns <= LOSSY_MS * 1e6
         lossy |= not 0 <= self._stamp_ns - self._heard_ns <= UNHEARD_MS * 1e6
-        if not near or (step <= UNHEARD_MS and self._chained < (LOSSY_CHAIN if lossy else CHAIN)):
+        if not near or (step <= UNHEARD_MS and not lossy and self._chained < CHAIN):
             last = self._last(held.order)
             if last is not None or not near:
                 self._chained += 1

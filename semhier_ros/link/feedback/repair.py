@@ -16,8 +16,6 @@ LEAST_GAP, LARGEST_GAP = 0.020, 0.200
 """Seconds between copies."""
 TARGET = 0.005
 """The share of frames whose coarse block may stay lost."""
-CHAINED_TARGET, CHAINED_BURST = 0.0005, 4.0
-"""The same where frames refer to those before them, which are lost with it; and the least run of losses to expect."""
 SHARE = 0.7
 """What coarse blocks with their repeats may take of the rate."""
 _INDEPENDENT = 0.2
@@ -48,10 +46,8 @@ def residual_loss(loss: float, burst: float, apart: float, copies: int) -> float
     return loss * again ** (copies - 1)
 
 
-def plan(
-    loss: float, burst: float, datagrams_per_second: float, most: int = MOST_REPEATS, target: float = TARGET
-) -> RepairPlan:
-    """The fewest repeats (at most `most`) that leave no more than the share `target` of the coarse blocks lost.
+def plan(loss: float, burst: float, datagrams_per_second: float, most: int = MOST_REPEATS) -> RepairPlan:
+    """The fewest repeats (at most `most`) that leave no more than 0.5 % of the coarse blocks lost.
 
     `loss`: share of datagrams (0 to 1). `burst`: mean run of losses (1 and more). `datagrams_per_second`: what the
     sender puts on the link, which turns a distance in datagrams into a gap in seconds.
@@ -62,7 +58,7 @@ def plan(
     apart = 1.0 if memory <= _INDEPENDENT else math.log(_INDEPENDENT) / math.log(memory)
     gap = min(max(apart / max(datagrams_per_second, 1.0), LEAST_GAP), LARGEST_GAP)
     repeats = 0
-    while repeats < most and residual_loss(loss, burst, apart, 1 + repeats) > target:
+    while repeats < most and residual_loss(loss, burst, apart, 1 + repeats) > TARGET:
         repeats += 1
     return RepairPlan(repeats, gap)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from semhier_ros.codec.report import Report
 from semhier_ros.link.feedback.clock_offset import ClockOffset
 from semhier_ros.link.feedback.rate_control import Feedback, RateController
-from semhier_ros.link.feedback.repair import CHAINED_BURST, CHAINED_TARGET, SHARE, LossMeter, RepairPlan, plan
+from semhier_ros.link.feedback.repair import SHARE, LossMeter, RepairPlan, plan
 from semhier_ros.link.schedule.budget import RollingSum
 from semhier_ros.link.schedule.wire import WireModel
 from semhier_ros.link.transport import Datagram
@@ -105,7 +105,6 @@ class SenderControl:
         self._reference_ms: int | None = None
         self._round_trip: float | None = None
         self._reports = 0
-        self._chained = False
         self._refused = 0
 
     @property
@@ -159,7 +158,6 @@ class SenderControl:
             self._refused += 1
             return False
         self._reports += 1
-        self._chained |= bool(report.memory)
         added = self._count(stream, report)
         held = report.held_ms / 1000.0
         receiver = _near(report.clock_us / 1e6, clock)
@@ -193,11 +191,7 @@ class SenderControl:
 
     def wished(self, now: float) -> RepairPlan:
         """The repair that the measured loss asks for, whatever the rate."""
-        loss, burst, datagrams = self._meter.loss, self._meter.burst, self._datagrams.total(now)
-        if self._chained:
-            found = plan(loss, max(burst, CHAINED_BURST), datagrams, target=CHAINED_TARGET)
-        else:
-            found = plan(loss, burst, datagrams)
+        found = plan(self._meter.loss, self._meter.burst, self._datagrams.total(now))
         return found if self._repeats < 0 else RepairPlan(self._repeats, found.gap)
 
     def tick(self, now: float) -> None:
