@@ -67,11 +67,11 @@ class EgoPose:
             raise ValueError(f"frame: {self.frame!r} is not valid Unicode") from None
         if size > MAX_FRAME_BYTES or not self.frame.isprintable():
             raise ValueError(f"frame: {self.frame!r}, expected at most {MAX_FRAME_BYTES} bytes, printable")
-        on_earth = not self.frame
+        earthly = not self.frame
         for name, value, low, high in (
             ("stamp_ms", self.stamp_ms, 0, MAX_STAMP_MS),
-            ("x", self.x, *((-_LATITUDE, _LATITUDE) if on_earth else _INT32)),
-            ("y", self.y, *((-_LONGITUDE, _LONGITUDE) if on_earth else _INT32)),
+            ("x", self.x, *((-_LATITUDE, _LATITUDE) if earthly else _INT32)),
+            ("y", self.y, *((-_LONGITUDE, _LONGITUDE) if earthly else _INT32)),
             ("z", self.z, *_INT32),
             ("yaw", self.yaw, 0, TURN - 1),
             ("pitch", self.pitch, *_INT16),
@@ -197,7 +197,7 @@ class EgoPose:
         return pose
 
 
-def kind_of(data: bytes) -> bool:
+def on_earth(data: bytes) -> bool:
     """Whether bytes that are a pose tell one on the earth."""
     return len(data) > 1 and bool(data[1] & EARTH)
 
@@ -284,7 +284,7 @@ class PoseReader:
 
     def read(self, data: bytes) -> EgoPose:
         """The pose that `data` holds. Raises PoseError, and nothing else."""
-        kind = kind_of(data)
+        kind = on_earth(data)
         before = self._newest.get(kind)
         pose = EgoPose.from_bytes(data, before)
         if before is None or pose.stamp_ms >= before.stamp_ms or before.stamp_ms - pose.stamp_ms > WINDOW_MS:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -152,9 +153,7 @@ class PoseTeller:
             if 0 <= since < (min(self.DRIVING, self.every) if drives else self.every) and self._right(pose):
                 return None
         if self._anew:
-            pose = EgoPose(
-                pose.frame, pose.stamp_ms, pose.x, pose.y, pose.z, pose.yaw, pose.pitch, pose.roll, pose.accuracy, True
-            )
+            pose = replace(pose, anew=True)
         self._told, self._anew = pose, False
         self._track.put(pose)
         return pose

@@ -44,7 +44,7 @@ def pose_parameters() -> list[Parameter]:
         Parameter(
             "pose.rate",
             5.0,
-            "Poses a second at most. One costs 14 to 30 bytes and what the transport adds, within the budget.",
+            "Poses a second at most. One costs 14 to 64 bytes and what the transport adds, within the budget.",
             low=0.1,
             high=50.0,
             live=True,

@@ -288,17 +288,11 @@ def test_a_slow_camera_over_a_lossy_link_has_a_memory_too(deltas: DeltaCodec, fr
     """One frame in four and one report in five are lost; objects of the frame before stay known, however slow it is."""
     chance, read, refused = random.Random(1), 0, 0
     sender, receiver = SenderMemory(deltas, whole_every=60.0), ReceiverMemory(deltas)
-    for number, objects in zip(range(60), drive(deltas.layout, 1), strict=False):
-        stamp = START_NS + number * frame_ms * 1_000_000
-        sender.begin(number, stamp)
-        data = sender.delta(objects, objects.objectness.astype(float))
-        if data is None:
-            code = code_objects(deltas.stream, NOTHING_KNOWN, objects, 1)
-            sender.whole(code)
+    for number, stamp, data in frames_of(deltas, sender, 60, seed=1, frame_ns=frame_ms * 1_000_000):
         if chance.random() < 0.25:
             continue
-        if data is None:
-            receiver.whole(code, 0, number, stamp)
+        if isinstance(data, SceneCode):
+            receiver.whole(data, 0, number, stamp)
         else:
             try:
                 receiver.delta(data, number, stamp)
@@ -366,10 +360,12 @@ def test_whoever_joins_at_a_whole_frame_and_says_nothing_can_read_on(deltas: Del
     assert all(since <= 4 for since in refused)
 
 
-def frames_of(deltas: DeltaCodec, sender: SenderMemory, count: int) -> Iterator[tuple[int, int, bytes | SceneCode]]:
+def frames_of(
+    deltas: DeltaCodec, sender: SenderMemory, count: int, *, seed: int = 2, frame_ns: int = FRAME_NS
+) -> Iterator[tuple[int, int, bytes | SceneCode]]:
     """Number, stamp and content of frames as they are asked for."""
-    for number, objects in zip(range(count), drive(deltas.layout, 2), strict=False):
-        stamp = START_NS + number * FRAME_NS
+    for number, objects in zip(range(count), drive(deltas.layout, seed), strict=False):
+        stamp = START_NS + number * frame_ns
         sender.begin(number, stamp)
         data = sender.delta(objects, objects.objectness.astype(float))
         if data is None:
