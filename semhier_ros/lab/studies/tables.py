@@ -380,19 +380,63 @@ def memory(result: Result) -> list[Table]:
 
 
 def deltas(result: Result) -> list[Table]:
-    """Bytes and time of frames that refer to what their receiver remembers."""
+    """What memory is worth over a link, then bytes, bits and time of frames that refer to what is remembered."""
+    loss: list[list[Cell]] = []
+    for row in result["rows"]:
+        share = row["deltas"]["mean"] if row["memory"] else None
+        loss.append(
+            [
+                row["video"],
+                f"{row['loss']:g} %",
+                "on" if row["memory"] else "off",
+                row["seeds"],
+                _with_error(row["ap50_l0"], 3),
+                _with_error(row.get("more_ap50_l0"), 3, "+"),
+                _with_error(row["payload_bytes"], 1),
+                _with_error(row["wire_bytes_per_s"], 0),
+                _with_error(row["reports_bits_per_s"], 0),
+                None if share is None else f"{100 * share:.0f} %",
+                _with_error(row["age_ms"], 0),
+            ]
+        )
+    over = (
+        "video",
+        "lost",
+        "memory",
+        "seeds",
+        "AP50 L0",
+        "more than off",
+        "names, B a frame",
+        "wire, B/s",
+        "reports, bit/s",
+        "deltas",
+        "age, ms",
+    )
+    note = f"{result['fps']:g} frames/s over {result['link']}, lost in bursts of {result['burst']:g} datagrams; "
+    note += "streaming AP50 against the detector's reading of the uncompressed frame of each instant. Means over seeds "
+    note += "with their standard errors, of the difference seed by seed. Age: median."
     sizes: list[list[Cell]] = []
     says: list[list[Cell]] = []
     for one in result["videos"]:
         told = [one[kind]["bytes"] for kind in ("whole", "delta")]
-        took = [one["ms"][kind] for kind in ("delta", "read")]
+        took = [one["ms_median"].get(kind) for kind in ("delta", "read")]
         sizes.append([one["video"], one["objects_a_frame"], *told, one["bytes_a_frame"], *took])
         says += [[one["video"], name, bits] for name, bits in one["bits_a_delta"].items()]
     head = ("video", "objects", "whole (B)", "delta (B)", "a frame (B)", "encode (ms)", "decode (ms)")
+    alone = "Nothing lost, each frame acknowledged at once. Times: medians on one core, detector and readings apart."
     return [
-        Table("sizes", "Frames that refer to what the receiver remembers", head, sizes),
+        Table("loss", "Memory over a link that loses", over, loss, note),
+        Table("sizes", "Frames that refer to what the receiver remembers", head, sizes, alone),
         Table("bits", "What the bits of a delta say", ("video", "what", "bits a delta"), says),
     ]
+
+
+def _with_error(found: Result | None, digits: int, sign: str = "") -> str | None:
+    """A mean and its standard error, where that is known."""
+    if found is None:
+        return None
+    error = f" ± {found['error']:.{digits}f}" if found["error"] else ""
+    return f"{found['mean']:{sign}.{digits}f}{error}"
 
 
 def scheduler(result: Result) -> list[Table]:
