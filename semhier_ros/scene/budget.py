@@ -30,11 +30,13 @@ WORTH_OF_DETAIL = 0.1
 
 def overlaps(first: NDArray, second: NDArray) -> Floats:
     """Intersection over union (n,m) of boxes n,4 and m,4 (cx, cy, w, h)."""
-    low = np.maximum((first[:, :2] - first[:, 2:] / 2)[:, None], (second[:, :2] - second[:, 2:] / 2)[None])
-    high = np.minimum((first[:, :2] + first[:, 2:] / 2)[:, None], (second[:, :2] + second[:, 2:] / 2)[None])
-    inner = np.clip(high - low, 0, None).prod(axis=2)
-    area = first[:, 2:].prod(axis=1)[:, None] + second[:, 2:].prod(axis=1)[None] - inner
-    return inner / np.maximum(area, 1e-9)
+    half, other = first[:, 2:] / 2, second[:, 2:] / 2
+    low = np.maximum((first[:, :2] - half)[:, None], (second[:, :2] - other)[None])
+    high = np.minimum((first[:, :2] + half)[:, None], (second[:, :2] + other)[None])
+    inner = np.maximum(high - low, 0)
+    inner = inner[..., 0] * inner[..., 1]
+    area = (first[:, 2] * first[:, 3])[:, None] + (second[:, 2] * second[:, 3])[None] - inner
+    return np.asarray(inner / np.maximum(area, 1e-9))
 
 
 @dataclass

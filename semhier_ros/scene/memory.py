@@ -109,10 +109,10 @@ class SceneState:
     @cached_property
     def check(self) -> int:
         """A byte of a CRC-32 over all that the state says."""
-        value = zlib.crc32(self.frame.to_bytes(2, "big") + self.stamp.to_bytes(5, "big"))
-        for part in (*self._rows, self.camera, np.array(self.flags), np.array(self.scales)):
-            value = zlib.crc32(np.ascontiguousarray(part, "<i4").tobytes(), value)
-        return value & 0xFF
+        parts = [part.ravel() for part in (*self._rows, self.camera)]
+        every = np.concatenate([*parts, (*self.flags, *self.scales)]).astype("<i4")
+        named = self.frame.to_bytes(2, "big") + self.stamp.to_bytes(5, "big")
+        return zlib.crc32(named + every.tobytes()) & 0xFF
 
     @property
     def _rows(self) -> tuple[Numbers, ...]:
@@ -332,10 +332,12 @@ class _Walk:
 
 
 @dataclass(slots=True)
-class _Lists:
+class Said:
     """The fields of `Delta` of n objects, and the new ones', as plain lists: a dozen objects in arrays cost more to
     hand over than to work on."""
 
+    distance: int
+    check: int
     pans: int
     shift: list[int]
     touched: list[int]
@@ -356,28 +358,29 @@ class _Lists:
     """Of each new object the nodes below the first level."""
 
     @classmethod
-    def nothing(cls, state: _Held) -> _Lists:
+    def nothing(cls, distance: int, check: int, state: Held) -> Said:
+        """That all objects are as foretold."""
         zeros = lambda: [0] * len(state.hidden)  # noqa: E731
         pairs = lambda: [[0, 0] for _ in state.hidden]  # noqa: E731
         return cls(
-            0, [0, 0], zeros(), zeros(), zeros(), pairs(), pairs(), zeros(), pairs(), zeros(), zeros(), zeros(),
-            list(state.named), [list(path) for path in state.path], [], [],
+            distance, check, 0, [0, 0], zeros(), zeros(), zeros(), pairs(), pairs(), zeros(), pairs(), zeros(), zeros(),
+            zeros(), list(state.named), [list(path) for path in state.path], [], [],
         )  # fmt: skip
 
     @classmethod
-    def of(cls, said: Delta) -> _Lists:
-        born = said.born
-        columns = np.concatenate([born.cells[:, None], born.sizes, born.offsets, born.scores[:, None]], axis=1)
-        below = np.stack(born.path[1:], axis=1).tolist() if len(born.path) > 1 else [[] for _ in range(len(born))]
+    def of(cls, said: Delta) -> Said:
+        """What a delta of arrays says."""
+        born, below = new_objects(said.born)
         return cls(
-            int(said.pans), said.shift.tolist(), said.touched.tolist(), said.toggled.tolist(), said.moved.tolist(),
+            said.distance, said.check, int(said.pans),
+            said.shift.tolist(), said.touched.tolist(), said.toggled.tolist(), said.moved.tolist(),
             said.place.tolist(), said.size.tolist(), said.steered.tolist(), said.speed.tolist(),
             said.labelled.tolist(), said.score.tolist(), said.renamed.tolist(), said.named.tolist(),
-            said.path.tolist(), columns.tolist(), below,
+            said.path.tolist(), born, below,
         )  # fmt: skip
 
     def delta(self, distance: int, check: int, levels: int) -> Delta:
-        """As arrays again."""
+        """As arrays again, with another reference."""
         count, whole = len(self.touched), lambda values: np.array(values, np.int64)
         pairs = lambda values: whole(values).reshape(count, 2)  # noqa: E731
         born = np.array(self.born, np.int32).reshape(-1, 6)
@@ -392,8 +395,17 @@ class _Lists:
         )  # fmt: skip
 
 
+def new_objects(born: SceneCode) -> tuple[list[list[int]], list[list[int]]]:
+    """New objects as `Said` has them: `born` and `born_path`."""
+    if not len(born):
+        return [], []
+    columns = np.concatenate([born.cells[:, None], born.sizes, born.offsets, born.scores[:, None]], axis=1)
+    below = np.stack(born.path[1:], axis=1).tolist() if len(born.path) > 1 else [[] for _ in range(len(born))]
+    return columns.tolist(), below
+
+
 @dataclass(slots=True)
-class _Held:
+class Held:
     """The objects of a reference that are still remembered, as lists: `rows` of the reference, `hidden` grown."""
 
     rows: list[int]
@@ -409,7 +421,8 @@ class _Held:
     sides: list[list[int]]
 
     @classmethod
-    def of(cls, reference: SceneState, elapsed: int) -> _Held:
+    def of(cls, reference: SceneState, elapsed: int) -> Held:
+        """Those of a state after so many ms."""
         grown = [value + elapsed if value > 0 else 0 for value in reference.hidden.tolist()]
         rows = [row for row, value in enumerate(grown) if value <= HIDDEN_MS]
         kept = lambda part: part.tolist() if len(rows) == len(grown) else part[rows].tolist()  # noqa: E731
@@ -417,7 +430,7 @@ class _Held:
         return cls(
             rows, [grown[row] for row in rows], kept(reference.centre), logs, kept(reference.velocity),
             kept(reference.scores), kept(reference.named), kept(reference.path), kept(reference.told),
-            kept(reference.habit), [[_side(log) for log in pair] for pair in logs],
+            kept(reference.habit), [[_side(width), _side(height)] for width, height in logs],
         )  # fmt: skip
 
 
@@ -491,7 +504,7 @@ class DeltaCodec:
         return found
 
     def _inside(self, centre: Numbers) -> Numbers:
-        return np.clip(centre, 0, np.array([self.layout.columns, self.layout.rows]) * UNIT)
+        return np.clip(centre, 0, np.array(self.edge))
 
     def elapsed(self, reference: SceneState, stamp_ns: int) -> int:
         """Milliseconds from a state's frame to that of `stamp_ns`; negative or large where it is no later one."""
@@ -506,26 +519,26 @@ class DeltaCodec:
         state = reference.take(kept)
         return replace(state, hidden=hidden[kept])
 
-    def shift(self, reference: SceneState, elapsed: int, pans: int, steps: Numbers) -> Numbers:
-        """How far the whole picture moved since the reference: as told, beside the pan that goes on."""
-        return steps * SHIFT_STEP + (pans * reference.camera * elapsed >> 10)
-
-    def moved(self, state: SceneState, elapsed: int, shift: Numbers) -> Numbers:
-        """Where the centres of a state are `elapsed` ms later, in a picture that moved by `shift`."""
-        return self._inside(state.centre + shift + (state.velocity * elapsed >> 10))
+    @property
+    def edge(self) -> tuple[int, int]:
+        """The largest coordinates of a centre."""
+        return self.layout.columns * UNIT, self.layout.rows * UNIT
 
     # -- deltas -------------------------------------------------------------------------------------------------------
 
     def encode(self, reference: SceneState, delta: Delta, frame: int, stamp_ns: int) -> tuple[bytes, SceneState]:
-        """A delta's bytes, and the state that they lead to."""
+        return self.write(reference, Said.of(delta), frame, stamp_ns)
+
+    def write(self, reference: SceneState, said: Said, frame: int, stamp_ns: int) -> tuple[bytes, SceneState]:
+        """`encode` of lists."""
         writer = _Writer()
-        state, _, _ = self._pass(writer, lambda distance, check: reference, delta, frame, stamp_ns)
+        state, _, _ = self._pass(writer, lambda distance, check: reference, said, frame, stamp_ns)
         return writer.coder.finish(), state
 
-    def costs(self, reference: SceneState, delta: Delta, frame: int, stamp_ns: int) -> dict[str, float]:
+    def costs(self, reference: SceneState, said: Said, frame: int, stamp_ns: int) -> dict[str, float]:
         """Ideal bits of what a delta says, by what that is."""
         weigher = _Weigher()
-        self._pass(weigher, lambda distance, check: reference, delta, frame, stamp_ns)
+        self._pass(weigher, lambda distance, check: reference, said, frame, stamp_ns)
         return dict(weigher.bits)
 
     def decode(
@@ -571,23 +584,23 @@ class DeltaCodec:
         self,
         io: _Coder,
         find: Callable[[int, int], SceneState | None],
-        said: Delta | None,
+        told: Said | None,
         frame: int,
         stamp_ns: int,
-    ) -> tuple[SceneState, _Lists, int]:
+    ) -> tuple[SceneState, Said, int]:
         tables = fixed_tables()
         io.part = "reference"
-        distance = io.code(tables["distance"], 0, None if said is None else [said.distance - 1], 1)[0] + 1
-        check = io.code(tables["check"], 0, None if said is None else [said.check], 1)[0]
+        distance = io.code(tables["distance"], 0, None if told is None else [told.distance - 1], 1)[0] + 1
+        check = io.code(tables["check"], 0, None if told is None else [told.check], 1)[0]
         reference = find((frame - distance) & 0xFFFF, check)
         if reference is None:
             raise UnknownReference(f"delta: frame {(frame - distance) & 0xFFFF} with check {check:#04x} is not known")
         elapsed = self.elapsed(reference, stamp_ns)
         if not 0 < elapsed <= MOST_MS:
             raise BlockError(f"delta: {elapsed} ms after its reference, 1 to {MOST_MS} expected")
-        held = _Held.of(reference, elapsed)
-        walk, told = _Walk(io, reference.flags), None if said is None else _Lists.of(said)
-        delta = _Lists.nothing(held)
+        held = Held.of(reference, elapsed)
+        walk = _Walk(io, reference.flags)
+        delta = Said.nothing(distance, check, held)
         io.part = "picture's motion"
         self._camera(walk, reference, delta, told)
         io.part = "what is touched"
@@ -603,7 +616,7 @@ class DeltaCodec:
         after = self._after(reference, held, delta, frame, stamp_ns, elapsed, walk)
         return after, delta, distance
 
-    def _camera(self, walk: _Walk, reference: SceneState, delta: _Lists, said: _Lists | None) -> None:
+    def _camera(self, walk: _Walk, reference: SceneState, delta: Said, said: Said | None) -> None:
         if reference.camera.any():
             delta.pans = walk.flag(PANS, None if said is None else [said.pans], 1)[0]
         parts = None if said is None else [split_shift(value) for value in said.shift]
@@ -617,7 +630,7 @@ class DeltaCodec:
         _refuse(any(abs(left) > REACH // 2 for left in rest), "a picture that moved in two ways")
         delta.shift = [REACH * step + left for step, left in zip(steps, rest, strict=True)]
 
-    def _touched(self, walk: _Walk, held: _Held, elapsed: int, delta: _Lists, said: _Lists | None) -> None:
+    def _touched(self, walk: _Walk, held: Held, elapsed: int, delta: Said, said: Said | None) -> None:
         shown = [value == 0 for value in held.hidden]
         age = (elapsed >= 250) + (elapsed >= 500)
         kinds = [
@@ -644,7 +657,7 @@ class DeltaCodec:
                 asked.append(row)
         _put(delta.labelled, asked, walk.flag(LABELLED, _of(said, "labelled", asked), len(asked)))
 
-    def _motion(self, walk: _Walk, reference: SceneState, delta: _Lists, said: _Lists | None) -> None:
+    def _motion(self, walk: _Walk, reference: SceneState, delta: Said, said: Said | None) -> None:
         rows = [row for row, value in enumerate(delta.moved) if value]
         _put(delta.steered, rows, walk.flag(STEERED, _of(said, "steered", rows), len(rows)))
         steered = [row for row in rows if delta.steered[row]]
@@ -663,7 +676,7 @@ class DeltaCodec:
             moves = any(delta.place[row]) or any(delta.size[row]) or delta.steered[row]
             _refuse(not moves, "an object that moves by nothing")
 
-    def _labels(self, walk: _Walk, held: _Held, delta: _Lists, said: _Lists | None) -> None:
+    def _labels(self, walk: _Walk, held: Held, delta: Said, said: Said | None) -> None:
         rows = [row for row, value in enumerate(delta.labelled) if value]
         _put(delta.score, rows, walk.residual(SCORE_ROW, _of(said, "score", rows), len(rows)))
         most = len(self.layout.score_edges)
@@ -682,7 +695,7 @@ class DeltaCodec:
             if value:
                 delta.renamed[row] = 1
 
-    def _births(self, walk: _Walk, held: _Held, delta: _Lists, said: _Lists | None) -> None:
+    def _births(self, walk: _Walk, held: Held, delta: Said, said: Said | None) -> None:
         layout, tables, get = self.layout, self.stream.tables, walk.io.code
         born = None if said is None else said.born
         if not walk.flag(BORN, None if born is None else [int(len(born) > 0)], 1)[0]:
@@ -702,7 +715,7 @@ class DeltaCodec:
         delta.born = [list(one) for one in zip(cells, width, height, across, down, scores, strict=True)]
         delta.born_path = [[UNNAMED] * (self.levels - 1) for _ in cells]
 
-    def _names(self, io: _Coder, held: _Held, delta: _Lists, said: _Lists | None) -> None:
+    def _names(self, io: _Coder, held: Held, delta: Said, said: Said | None) -> None:
         """The names of relabelled and of new objects, level by level."""
         if self._depth is None:
             return
@@ -749,34 +762,44 @@ class DeltaCodec:
     def _after(
         self,
         reference: SceneState,
-        held: _Held,
-        delta: _Lists,
+        held: Held,
+        delta: Said,
         frame: int,
         stamp_ns: int,
         elapsed: int,
         walk: _Walk,
     ) -> SceneState:
         """The remembered objects after the delta, then the new ones."""
-        edge = (self.layout.columns * UNIT, self.layout.rows * UNIT)
         camera = reference.camera.tolist()
         shift = [
             step * SHIFT_STEP + (delta.pans * speed * elapsed >> 10)
             for step, speed in zip(delta.shift, camera, strict=True)
         ]
+        (right, bottom), (across, down) = self.edge, shift
         centre, velocity = held.centre, held.velocity
         logs, hidden, habit, scores = held.logs, list(held.hidden), held.habit, held.scores
         for row, touched in enumerate(delta.touched):
-            for axis in (0, 1):
-                side, speed = held.sides[row][axis], velocity[row][axis]
-                speed = _held(speed + (delta.speed[row][axis] * side * SPEED_STEP >> 8))
-                at = min(max(centre[row][axis] + shift[axis] + (speed * elapsed >> 10), 0), edge[axis])
-                at += delta.place[row][axis] * side * PLACE_STEP >> 8
-                velocity[row][axis], centre[row][axis] = speed, min(max(at, 0), edge[axis])
-                logs[row][axis] = min(max(logs[row][axis] + delta.size[row][axis] * LOG_STEP, _LEAST_LOG), _MOST_LOG)
-            habit[row] += (touched * 256 - habit[row]) >> 2
+            (x, y), (vx, vy) = centre[row], velocity[row]
+            if not touched:
+                x, y = x + across + (vx * elapsed >> 10), y + down + (vy * elapsed >> 10)
+                centre[row] = [
+                    0 if x < 0 else right if x > right else x,
+                    0 if y < 0 else bottom if y > bottom else y,
+                ]
+                habit[row] += -habit[row] >> 2
+                continue
+            (width, height), speed, away = held.sides[row], delta.speed[row], delta.place[row]
+            vx, vy = _held(vx + (speed[0] * width * SPEED_STEP >> 8)), _held(vy + (speed[1] * height * SPEED_STEP >> 8))
+            velocity[row] = [vx, vy]
+            x = min(max(x + across + (vx * elapsed >> 10), 0), right) + (away[0] * width * PLACE_STEP >> 8)
+            y = min(max(y + down + (vy * elapsed >> 10), 0), bottom) + (away[1] * height * PLACE_STEP >> 8)
+            centre[row] = [min(max(x, 0), right), min(max(y, 0), bottom)]
+            logs[row] = [log + grown * LOG_STEP for log, grown in zip(logs[row], delta.size[row], strict=True)]
+            habit[row] += (256 - habit[row]) >> 2
             scores[row] += delta.score[row]
             if delta.toggled[row]:
                 hidden[row] = 0 if hidden[row] else 1
+        logs = [[min(max(log, _LEAST_LOG), _MOST_LOG) for log in pair] for pair in logs]
         scales = list(reference.scales)
         moved = [row for row, value in enumerate(delta.moved) if value]
         axes = [[part[row][axis] for row in moved] for part in (delta.place, delta.size) for axis in (0, 1)]
@@ -827,7 +850,7 @@ class DeltaCodec:
         )
 
 
-def _of(said: _Lists | None, part: str, rows: list[int]) -> list[int] | None:
+def _of(said: Said | None, part: str, rows: list[int]) -> list[int] | None:
     """What is said of these objects in one field; None where a delta is read."""
     if said is None:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
@@ -139,11 +140,17 @@ def evidence(layout: SceneLayout, objects: Objects, code: SceneCode, mean: Float
     return np.concatenate([features, objects.leaves / 4, lost * 4, logit / 2], axis=1).astype(np.float32)
 
 
+@lru_cache(maxsize=64)
+def membership(parents: tuple[int, ...]) -> NDArray[np.float64]:
+    """Which node of the level above each node belongs to: a row each, 1 at its parent."""
+    return np.asarray(np.eye(max(parents) + 1)[np.asarray(parents)])
+
+
 def name(leaves: Floats, parents: Sequence[Sequence[int]]) -> list[Ints]:
     """The likeliest path of each object: at every level the best child of the node named above, level 0 first."""
     masses = [np.exp(leaves.astype(np.float64))]
     for parent in reversed(parents[1:]):
-        masses.append(masses[-1] @ np.eye(max(parent) + 1)[np.asarray(parent)])
+        masses.append(masses[-1] @ membership(tuple(parent)))
     path = [np.zeros(len(leaves), np.int32)]
     for mass, parent in zip(reversed(masses), parents, strict=True):
         allowed = np.asarray(parent)[None] == path[-1][:, None]

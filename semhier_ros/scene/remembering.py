@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import threading
+from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.packet import PacketError, UnknownReference
 from semhier_ros.scene.budget import overlaps
-from semhier_ros.scene.layout import UNNAMED, Ints, SceneCode, quantise_boxes, spread
+from semhier_ros.scene.layout import UNNAMED, Ints, SceneCode, quantise_boxes
 from semhier_ros.scene.memory import (
     HIDDEN_MS,
     LOG_STEP,
@@ -35,13 +36,14 @@ from semhier_ros.scene.memory import (
     SPEED_STEP,
     STAMP_BITS,
     UNIT,
-    Delta,
     DeltaCodec,
+    Held,
     Numbers,
+    Said,
     SceneState,
     side_lengths,
 )
-from semhier_ros.scene.objects import Objects, name
+from semhier_ros.scene.objects import Objects, membership, name
 
 Floats = NDArray[np.float64]
 OVERLAP, WHOLE_EVERY = 0.75, 2.0
@@ -107,20 +109,16 @@ class Track:
 
     number: int
     times: list[int] = field(default_factory=list)
-    boxes: list[NDArray[np.float64]] = field(default_factory=list)
+    boxes: list[list[float]] = field(default_factory=list)
     leaves: NDArray[np.float64] | None = None
     shown: tuple[int, ...] = ()
     score: float = 0.0
     hits: int = 0
     row: int = -1
     misses: int = 0
-    velocity: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
-    error: NDArray[np.float64] = field(default_factory=lambda: np.full(2, np.inf))
+    velocity: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    error: list[float] = field(default_factory=lambda: [np.inf, np.inf])
     steady: list[float] = field(default_factory=list)
-
-    @property
-    def box(self) -> NDArray[np.float64]:
-        return self.boxes[-1]
 
 
 class Tracks:
@@ -145,7 +143,6 @@ class Tracks:
             old.misses += 1
         pairs = self._pairs(boxes, now)
         known = {place: self.tracks[row] for row, place in pairs}
-        chances = np.exp(objects.leaves.astype(np.float64))
         result = []
         for place in range(len(boxes)):
             track = known.get(place)
@@ -153,8 +150,10 @@ class Tracks:
                 track = Track(self._next)
                 self._next += 1
                 self.tracks.append(track)
-            self._see(track, objects, place, now, chances[place])
+            track.row = place
             result.append(track)
+        if result:
+            self._see(result, objects, boxes, now)
         self._now = now
         return result
 
@@ -182,29 +181,35 @@ class Tracks:
         self._pan = best[1] / max(elapsed, 1)
         return best[2]
 
-    def _see(self, track: Track, objects: Objects, place: int, now: int, chances: Floats) -> None:
-        box = objects.boxes[place].astype(np.float64)
-        box[:2] -= self.shift
-        before = track.times[-1] if track.times else now
-        track.times.append(now)
-        track.boxes.append(box)
-        track.misses = 0
-        del track.times[:-FITTED], track.boxes[:-FITTED]
-        track.velocity, track.error = fit_velocity(track)
-        seen = box.tolist()
-        if not track.steady:
-            track.steady = seen
-        else:
-            elapsed, old = now - before, track.steady
-            for axis in (0, 1):
-                told = old[axis] + SHARE_OF_SPEED * float(track.velocity[axis]) * elapsed
-                old[axis] = told + STEADY_PLACE * (seen[axis] - told)
-                old[axis + 2] *= (seen[axis + 2] / old[axis + 2]) ** STEADY_SIDES
-        track.leaves = chances if track.leaves is None else NAME_MEMORY * track.leaves + (1 - NAME_MEMORY) * chances
-        score = float(objects.objectness[place])
-        track.score = score if not track.hits else 0.5 * track.score + 0.5 * score
-        track.hits += 1
-        track.row = place
+    def _see(self, tracks: Sequence[Track], objects: Objects, boxes: Floats, now: int) -> None:
+        """Each detection to its track. All together: one by one they would cost several times as much."""
+        still = boxes.copy()
+        still[:, :2] -= self.shift
+        chances = np.exp(objects.leaves.astype(np.float64))
+        old = [row if track.leaves is None else track.leaves for row, track in zip(chances, tracks, strict=True)]
+        averaged = NAME_MEMORY * np.array(old) + (1 - NAME_MEMORY) * chances
+        before = [track.times[-1] if track.times else now for track in tracks]
+        for track, seen in zip(tracks, still.tolist(), strict=True):
+            track.times.append(now)
+            track.boxes.append(seen)
+            track.misses = 0
+            del track.times[:-FITTED], track.boxes[:-FITTED]
+        velocities, errors = (part.tolist() for part in fit_velocities(tracks))
+        scores = objects.objectness.tolist()
+        for row, track in enumerate(tracks):
+            track.velocity, track.error = velocities[row], errors[row]
+            seen, old_box = track.boxes[-1], track.steady
+            if not old_box:
+                track.steady = list(seen)
+            else:
+                elapsed = now - before[row]
+                for axis in (0, 1):
+                    told = old_box[axis] + SHARE_OF_SPEED * track.velocity[axis] * elapsed
+                    old_box[axis] = told + STEADY_PLACE * (seen[axis] - told)
+                    old_box[axis + 2] *= (seen[axis + 2] / old_box[axis + 2]) ** STEADY_SIDES
+            track.leaves = chances[row] if track.leaves is None else averaged[row]
+            track.score = scores[row] if not track.hits else 0.5 * track.score + 0.5 * scores[row]
+            track.hits += 1
 
 
 def _matched(told: Floats, boxes: Floats) -> list[tuple[int, int]]:
@@ -218,7 +223,8 @@ def _matched(told: Floats, boxes: Floats) -> list[tuple[int, int]]:
 
 def _common_shift(first: Floats, second: Floats) -> tuple[Floats, float]:
     """How far most of the boxes n,4 moved together, to 1/16 cell, and the sum of overlaps after it."""
-    middle = np.median(second[:, :2] - first[:, :2], axis=0)
+    apart = np.sort(second[:, :2] - first[:, :2], axis=0)
+    middle = (apart[(len(apart) - 1) // 2] + apart[len(apart) // 2]) / 2
     shared_sides = []
     for axis in (0, 1):  # a shift across and one down are tried apart, and every pair of them together
         half, other = first[:, axis + 2] / 2, second[:, axis + 2] / 2
@@ -233,24 +239,27 @@ def _common_shift(first: Floats, second: Floats) -> tuple[Floats, float]:
     return np.array([_NEARBY[x], _NEARBY[y]]) + middle, float(good[x, y])
 
 
-def fit_velocity(track: Track) -> tuple[Floats, Floats]:
-    """Velocity of a track's centre (cells a ms) by least squares, and its standard error; 0 and inf while unknown."""
-    count = len(track.times)
-    middle = sum(track.times) / max(count, 1)
-    times = [time - middle for time in track.times]
-    spread = sum(time * time for time in times)
-    if count < 3 or not spread:  # a camera that repeats a stamp tells nothing of speed
-        return np.zeros(2), np.full(2, np.inf)
-    boxes = [box.tolist() for box in track.boxes]
-    velocity, error = [], []
-    for axis in (0, 1):
-        mean = sum(box[axis] for box in boxes) / count
-        places = [box[axis] - mean for box in boxes]
-        speed = sum(time * place for time, place in zip(times, places, strict=True)) / spread
-        rest = sum((place - time * speed) ** 2 for time, place in zip(times, places, strict=True)) / max(count - 2, 1)
-        velocity.append(speed)
-        error.append((max(rest, (0.02 * boxes[-1][2 + axis]) ** 2) / spread) ** 0.5)
-    return np.array(velocity), np.array(error)
+def fit_velocities(tracks: Sequence[Track]) -> tuple[Floats, Floats]:
+    """Velocities n,2 of the centres of n tracks (cells a ms) by least squares, and their standard errors; 0 and inf
+    while unknown."""
+    counts = [len(track.times) for track in tracks]
+    most = max(counts)
+    held = np.array([[1.0] * count + [0.0] * (most - count) for count in counts]).T
+    times = np.array([track.times + [0] * (most - len(track.times)) for track in tracks], float).T
+    nowhere = [0.0] * 4
+    boxes = np.array([track.boxes + [nowhere] * (most - len(track.boxes)) for track in tracks]).swapaxes(0, 1)
+    count = held.sum(axis=0)
+    last = np.array([track.boxes[-1][2:] for track in tracks])
+    times = (times - times.sum(axis=0) / count) * held
+    spread = (times * times).sum(axis=0)
+    places = (boxes[:, :, :2] - boxes[:, :, :2].sum(axis=0) / count[:, None]) * held[:, :, None]
+    known = (count >= 3) & (spread > 0)  # a camera that repeats a stamp tells nothing of speed
+    over = np.where(known, spread, 1.0)[:, None]
+    speed = (times[:, :, None] * places).sum(axis=0) / over
+    rest = ((places - times[:, :, None] * speed) ** 2).sum(axis=0) / np.maximum(count - 2, 1)[:, None]
+    error = np.sqrt(np.maximum(rest, (0.02 * last) ** 2) / over)
+    known = known[:, None]
+    return np.where(known, speed, 0.0), np.where(known, error, np.inf)
 
 
 @dataclass(frozen=True)
@@ -453,144 +462,132 @@ class _Plan:
         self._codec, self._objects, self._shift = codec, objects, sent.shift
         self._frame, self._stamp_ns = frame, stamp_ns
         self._elapsed = codec.elapsed(reference, stamp_ns)
-        hidden = np.where(reference.hidden > 0, reference.hidden + self._elapsed, 0)
-        self._numbers = [sent.tracks[row] for row in np.flatnonzero(hidden <= HIDDEN_MS)]
-        self._state = codec.waiting(reference, stamp_ns)
+        self._state = state = Held.of(reference, self._elapsed)
+        self._numbers = [sent.tracks[row] for row in state.rows]
         self._tracks, self._found = following, list(found)
-        self._delta = Delta.nothing(reference, frame, len(self._state), codec.levels)
-        self._value = np.zeros(len(self._state))
+        self._said = Said.nothing((frame - reference.frame) & 0xFFFF, reference.check, state)
+        self._value = [0.0] * len(state.rows)
         self._births: list[tuple[float, int]] = []
         self._born: list[int] = []
         self._masses, self._best = _names(codec, self._found)
 
     def choose(self, overlap: float, worth: Floats) -> bool:
         """Fills the delta with all that is worth saying. False where a whole frame says it better: most is new."""
-        codec, state, delta = self._codec, self._state, self._delta
+        codec, state, said = self._codec, self._state, self._said
         rows = {number: row for row, number in enumerate(self._numbers) if number >= 0}
-        at = np.full(len(state), -1)
+        at = [-1] * len(state.rows)
         for place, track in enumerate(self._found):
             if track.number in rows:
                 at[rows[track.number]] = place
-        there = np.flatnonzero(at >= 0)
+        there = [row for row, place in enumerate(at) if place >= 0]
         self._boxes = [self._told(track) for track in self._found]
-        boxes = np.array([self._boxes[place] for place in at[there].tolist()]).reshape(-1, 4) * UNIT
-        self._choose_camera()
-        shift = codec.shift(state, self._elapsed, delta.pans, delta.shift)
-        centre = codec.moved(state, self._elapsed, shift)
-        sides = state.sides
-        shared = np.zeros(len(state))
-        shared[there] = _overlap(np.concatenate([centre, sides], axis=1)[there], boxes)
-        scores = np.searchsorted(codec.layout.score_edges, [track.score for track in self._found], side="right")
-        for place, row in zip(at[there].tolist(), there.tolist(), strict=True):
-            self._say(
-                row,
-                place,
-                shared[row] < overlap - WEAK_OVERLAP * (self._found[place].score < WEAK),
-                centre[row],
-                int(scores[place]),
-            )
-            self._value[row] = worth[place] * (1.2 - shared[row])
+        self._away = self._choose_camera()
+        if there:
+            centres = [self._led(row, state.velocity[row]) for row in there]
+            foretold = np.array([[*centre, *state.sides[row]] for row, centre in zip(there, centres, strict=True)])
+            shared = _overlap(foretold, np.array([self._boxes[at[row]] for row in there]) * UNIT).tolist()
+            least = [overlap - WEAK_OVERLAP * (self._found[at[row]].score < WEAK) for row in there]
+            for row in there:
+                if state.hidden[row]:
+                    said.touched[row] = said.toggled[row] = 1
+            far = [place for place, share in enumerate(shared) if share < least[place]]
+            if far:
+                self._move([there[place] for place in far], [at[there[place]] for place in far])
+            edges, value = codec.layout.score_edges, worth.tolist()
+            for row, share in zip(there, shared, strict=True):
+                place = at[row]
+                self._label(row, place, bisect_right(edges, self._found[place].score))
+                self._value[row] = value[place] * (1.2 - share)
         alive = {track.number: track for track in self._tracks.tracks}
-        for row in np.flatnonzero((at < 0) & (state.hidden == 0)).tolist():
+        for row, place in enumerate(at):
+            if place >= 0 or state.hidden[row]:
+                continue
             lost = alive.get(self._numbers[row])
             if lost is not None and lost.misses < HIDE_AFTER:
                 continue
-            delta.touched[row] = delta.toggled[row] = 1
+            said.touched[row] = said.toggled[row] = 1
             self._value[row] = 0.3
         known = {number for number in self._numbers if number >= 0}
         self._births = [
             (float(worth[place]), place)
             for place, track in enumerate(self._found)
             if track.number not in known
-            and (track.hits >= BIRTH_HITS or self._objects.objectness[place] >= BIRTH_SCORE)
+            and (track.hits >= BIRTH_HITS or float(self._objects.objectness[place]) >= BIRTH_SCORE)
         ]
         return len(self._births) <= max(2, len(there))
 
     def _told(self, track: Track) -> list[float]:
         """An object's steadied box in the present picture."""
         x, y, w, h = track.steady
-        return [x + self._tracks.shift[0], y + self._tracks.shift[1], w, h]
+        across, down = self._tracks.shift.tolist()
+        return [x + across, y + down, w, h]
 
-    def _choose_camera(self) -> None:
-        """How far the whole picture moved since the reference."""
-        codec, delta, state = self._codec, self._delta, self._state
-        wanted = (self._tracks.shift - self._shift) * UNIT
-        for pans in (0, 1) if state.camera.any() else (0,):
-            rest = wanted - codec.shift(state, self._elapsed, pans, np.zeros(2, np.int64))
-            most = REACH * REACH
-            steps = np.clip(np.rint(rest / SHIFT_STEP), -most, most).astype(np.int64)
-            if not pans or np.abs(steps).sum() + 1 < np.abs(delta.shift).sum():
-                delta.pans, delta.shift = pans, steps
+    def _choose_camera(self) -> list[int]:
+        """How far the whole picture moved since the reference: as told, beside the pan that goes on. In lengths."""
+        said, camera = self._said, self._reference.camera.tolist()
+        wanted, most = ((self._tracks.shift - self._shift) * UNIT).tolist(), REACH * REACH
+        going = [0, 0]
+        for pans in (0, 1) if any(camera) else (0,):
+            pan = [pans * speed * self._elapsed >> 10 for speed in camera]
+            steps = [
+                min(max(round((want - gone) / SHIFT_STEP), -most), most) for want, gone in zip(wanted, pan, strict=True)
+            ]
+            if not pans or sum(map(abs, steps)) + 1 < sum(map(abs, said.shift)):
+                said.pans, said.shift, going = pans, steps, pan
+        return [step * SHIFT_STEP + gone for step, gone in zip(said.shift, going, strict=True)]
 
-    def _say(self, row: int, place: int, far: bool, centre: Numbers, score: int) -> None:
-        """What to say of an object that is there."""
-        state, delta, track = self._state, self._delta, self._found[place]
-        box = np.array(self._boxes[place])
-        if state.hidden[row]:
-            delta.touched[row] = delta.toggled[row] = 1
-        if far:
-            self._move(row, track, box, centre)
-        self._label(row, place, score, bool(delta.touched[row]))
+    def _led(self, row: int, velocity: Sequence[int]) -> list[int]:
+        """Where the centre of an object of the reference is now, with that velocity."""
+        return [
+            min(max(at + away + (speed * self._elapsed >> 10), 0), most)
+            for at, away, speed, most in zip(
+                self._state.centre[row], self._away, velocity, self._codec.edge, strict=True
+            )
+        ]
 
-    def _move(self, row: int, track: Track, box: Floats, centre: Numbers) -> None:
-        state, delta = self._state, self._delta
-        sides = state.sides[row]
-        velocity, error = track.velocity, track.error
-        shift = self._codec.shift(state, self._elapsed, delta.pans, delta.shift)
-        wanted = SHARE_OF_SPEED * velocity * UNIT * 1024 - state.velocity[row]
-        gain = np.abs(wanted) * AHEAD_MS / 1024 / sides
-        sure = np.abs(wanted) > SURE * error * UNIT * 1024
-        if ((gain > SPEED_GAIN) & sure).any():
-            unit = np.maximum(sides * SPEED_STEP >> 8, 1)
-            speed = np.where(sure, np.clip(np.rint(wanted / unit), -REACH, REACH), 0).astype(np.int64)
-            if speed.any():
-                delta.steered[row], delta.speed[row] = 1, speed
-                going = replace(
-                    state.take(np.array([row])),
-                    velocity=(state.velocity[row] + (speed * sides * SPEED_STEP >> 8))[None],
-                )
-                centre = self._codec.moved(going, self._elapsed, shift)[0]
-        away = (box[:2] * UNIT - centre) * 256 / (sides * PLACE_STEP)
-        grown = (np.log(np.maximum(box[2:], 1e-3)) * LOG_UNIT - state.logs[row]) / LOG_STEP
-        full = np.clip(np.rint(np.concatenate([away, grown])), -REACH, REACH).astype(np.int64)
-        told = self._cheapest(full, box, centre, row)
-        delta.place[row], delta.size[row] = told[:2], told[2:]
-        if delta.place[row].any() or delta.size[row].any() or delta.steered[row]:
-            delta.touched[row] = delta.moved[row] = 1
+    def _move(self, rows: Sequence[int], places: Sequence[int]) -> None:
+        """Says where objects are whose forecast is too far off: `rows` of the reference, `places` of detections."""
+        state, said = self._state, self._said
+        boxes: Floats = np.array([self._boxes[place] for place in places])
+        centres = []
+        for row, place in zip(rows, places, strict=True):
+            track, velocity, sides = self._found[place], state.velocity[row], state.sides[row]
+            speed, tell = [0, 0], False
+            for axis in (0, 1):
+                wanted = SHARE_OF_SPEED * track.velocity[axis] * UNIT * 1024 - velocity[axis]
+                if abs(wanted) > SURE * track.error[axis] * UNIT * 1024:
+                    speed[axis] = min(max(round(wanted / max(sides[axis] * SPEED_STEP >> 8, 1)), -REACH), REACH)
+                    tell |= abs(wanted) * AHEAD_MS / 1024 / sides[axis] > SPEED_GAIN
+            if tell and any(speed):
+                said.steered[row], said.speed[row] = 1, speed
+                velocity = [
+                    now + (step * side * SPEED_STEP >> 8)
+                    for now, step, side in zip(velocity, speed, sides, strict=True)
+                ]
+            centres.append(self._led(row, velocity))
+        lengths, logs = np.array([state.sides[row] for row in rows]), np.array([state.logs[row] for row in rows])
+        centre = np.array(centres)
+        away = (boxes[:, :2] * UNIT - centre) * 256 / (lengths * PLACE_STEP)
+        grown = (np.log(np.maximum(boxes[:, 2:], 1e-3)) * LOG_UNIT - logs) / LOG_STEP
+        full = np.clip(np.rint(np.concatenate([away, grown], axis=1)), -REACH, REACH).astype(np.int64)
+        for row, told in zip(rows, _cheapest(full, boxes, centre, lengths, logs).tolist(), strict=True):
+            said.place[row], said.size[row] = told[:2], told[2:]
+            if any(told) or said.steered[row]:
+                said.touched[row] = said.moved[row] = 1
 
-    def _cheapest(self, full: Numbers, box: Floats, centre: Numbers, row: int) -> Numbers:
-        """Of the residuals 4 that put an object right those that are worth their bits: the cheapest subset that comes
-        near enough to its true box."""
-        told = _SUBSETS * full
-        shown = np.concatenate(
-            [
-                centre + (told[:, :2] * self._state.sides[row] * PLACE_STEP >> 8),
-                side_lengths(self._state.logs[row] + told[:, 2:] * LOG_STEP),
-            ],
-            axis=1,
-        )
-        shared = _overlap(shown, np.broadcast_to(box * UNIT, shown.shape))
-        cost = np.abs(told).sum(axis=1) + 2 * (told != 0).sum(axis=1)
-        good = shared >= min(ENOUGH, float(shared.max()))
-        found: Numbers = told[int(np.where(good, cost, cost.max() + 1).argmin())]
-        return found
-
-    def _label(self, row: int, place: int, score: int, touched: bool) -> None:
-        state, delta = self._state, self._delta
-        change = score - int(state.scores[row])
-        known = int(state.named[row])
-        before = tuple(state.path[row, :known].tolist())
+    def _label(self, row: int, place: int, score: int) -> None:
+        state, said = self._state, self._said
+        change, known = score - state.scores[row], state.named[row]
+        before = tuple(state.path[row][:known])
         path = self._path(place, before)
         if path[:known] != before:
-            delta.renamed[row] = 2
-            delta.named[row] = known
-            delta.path[row, :known] = path[:known]
-        said = touched or delta.renamed[row] > 0
-        if abs(change) < max(1, LEAST_STEPS if said else SCORE_STEPS):
+            said.renamed[row], said.named[row] = 2, known
+            said.path[row] = [*path[:known], *[UNNAMED] * (self._codec.levels - 1 - known)]
+        if abs(change) < max(1, LEAST_STEPS if said.touched[row] or said.renamed[row] else SCORE_STEPS):
             change = 0
-        if change or delta.renamed[row]:
-            delta.touched[row] = delta.labelled[row] = 1
-            delta.score[row] = change
+        if change or said.renamed[row]:
+            said.touched[row] = said.labelled[row] = 1
+            said.score[row] = change
 
     def _path(self, place: int, before: tuple[int, ...]) -> tuple[int, ...]:
         """A track's name; the one before where no other is clearly likelier."""
@@ -603,48 +600,44 @@ class _Plan:
 
     def encode(self, max_bytes: int | None) -> tuple[bytes, SceneState]:
         """The delta's bytes, within `max_bytes` as far as it can be, and the state after it."""
-        room = self._codec.layout.max_objects - len(self._state)
+        said, value = self._said, self._value
+        room = self._codec.layout.max_objects - len(self._state.rows)
         births = sorted(self._births, reverse=True)[: max(room, 0)]
         while True:
             self._born = sorted((place for _, place in births), key=lambda place: int(self._objects.cells[place]))
-            self._delta.born = self._new(self._born)
-            data, state = self._codec.encode(self._reference, self._delta, self._frame, self._stamp_ns)
-            said = np.flatnonzero(self._delta.touched)
-            if max_bytes is None or len(data) <= max_bytes or (not len(said) and not births):
+            said.born, said.born_path = self._new(self._born)
+            data, state = self._codec.write(self._reference, said, self._frame, self._stamp_ns)
+            touched = [row for row, is_touched in enumerate(said.touched) if is_touched]
+            if max_bytes is None or len(data) <= max_bytes or (not touched and not births):
                 return data, state
-            worst = said[np.argmin(self._value[said])] if len(said) else None
-            if births and (worst is None or births[-1][0] < self._value[worst]):
+            worst = min(touched, key=value.__getitem__) if touched else None
+            if births and (worst is None or births[-1][0] < value[worst]):
                 births.pop()
             elif worst is not None:
-                self._unsay(int(worst))
+                self._unsay(worst)
 
     def costs(self) -> dict[str, float]:
         """Ideal bits of what is said, by what that is."""
-        return self._codec.costs(self._reference, self._delta, self._frame, self._stamp_ns)
+        return self._codec.costs(self._reference, self._said, self._frame, self._stamp_ns)
 
     def _unsay(self, row: int) -> None:
-        delta = self._delta
+        said = self._said
         for part in (
-            delta.touched,
-            delta.toggled,
-            delta.moved,
-            delta.steered,
-            delta.labelled,
-            delta.score,
-            delta.renamed,
-        ):
+            said.touched, said.toggled, said.moved, said.steered, said.labelled, said.score, said.renamed,
+        ):  # fmt: skip
             part[row] = 0
-        delta.place[row] = delta.size[row] = delta.speed[row] = 0
+        said.place[row], said.size[row], said.speed[row] = [0, 0], [0, 0], [0, 0]
 
-    def _new(self, places: Sequence[int]) -> SceneCode:
-        layout, levels = self._codec.layout, self._codec.levels
+    def _new(self, places: Sequence[int]) -> tuple[list[list[int]], list[list[int]]]:
+        """New objects as a delta says them."""
+        if not places:
+            return [], []
+        layout = self._codec.layout
         objects = self._objects.take(np.array(places, np.intp))
         sizes, offsets = quantise_boxes(layout, objects.cells, objects.boxes)
-        scores = np.searchsorted(layout.score_edges, objects.objectness, side="right").astype(np.int32)
-        paths = [self._path(place, ()) for place in places]
-        path = [np.zeros(len(places), np.int32)]
-        path += [np.array([one[level] for one in paths], np.int32) for level in range(levels - 1)]
-        return SceneCode(objects.cells, sizes, offsets, scores, path=path)
+        scores = np.searchsorted(layout.score_edges, objects.objectness, side="right")
+        columns = np.concatenate([objects.cells[:, None], sizes, offsets, scores[:, None]], axis=1)
+        return columns.tolist(), [list(self._path(place, ())) for place in places]
 
     def tracks_after(self) -> list[int]:
         """The track of every object of the state after the delta."""
@@ -659,17 +652,38 @@ def _names(codec: DeltaCodec, found: Sequence[Track]) -> tuple[list[Floats], lis
     masses = [np.array([track.leaves for track in found])]
     levels = name(np.log(np.maximum(masses[0], 1e-9)), parents)[1:]
     for parent in reversed(parents[1:]):
-        masses.append(masses[-1] @ np.eye(max(parent) + 1)[np.asarray(parent)])
+        masses.append(masses[-1] @ membership(tuple(parent)))
     return masses[::-1], [tuple(path) for path in np.stack(levels, axis=1).tolist()]
 
 
+def _cheapest(full: Numbers, boxes: Floats, centre: Numbers, sides: Numbers, logs: Numbers) -> Numbers:
+    """Of the residuals n,4 that put n objects right those that are worth their bits: for each the cheapest subset that
+    comes near enough to its true box. boxes n,4: in cells; centre, sides and logs n,2: in the units of a state."""
+    told = _SUBSETS * full[:, None]
+    shown = np.concatenate(
+        [
+            centre[:, None] + (told[..., :2] * sides[:, None] * PLACE_STEP >> 8),
+            side_lengths(logs[:, None] + told[..., 2:] * LOG_STEP),
+        ],
+        axis=2,
+    )
+    shared = _overlap(shown, boxes[:, None] * UNIT)
+    cost = np.abs(told).sum(axis=2) + 2 * (told != 0).sum(axis=2)
+    good = shared >= np.minimum(ENOUGH, shared.max(axis=1))[:, None]
+    found: Numbers = told[np.arange(len(full)), np.where(good, cost, cost.max() + 1).argmin(axis=1)]
+    return found
+
+
 def _overlap(first: NDArray, second: NDArray) -> Floats:
-    """Intersection over union of n pairs of boxes n,4 (cx, cy, w, h)."""
+    """Intersection over union of pairs of boxes …,4 (cx, cy, w, h)."""
     first, second = np.asarray(first, float), np.asarray(second, float)
-    low = np.maximum(first[:, :2] - first[:, 2:] / 2, second[:, :2] - second[:, 2:] / 2)
-    high = np.minimum(first[:, :2] + first[:, 2:] / 2, second[:, :2] + second[:, 2:] / 2)
-    inner = np.clip(high - low, 0, None).prod(axis=1)
-    return inner / np.maximum(first[:, 2:].prod(axis=1) + second[:, 2:].prod(axis=1) - inner, 1e-9)
+    half, other = first[..., 2:] / 2, second[..., 2:] / 2
+    low = np.maximum(first[..., :2] - half, second[..., :2] - other)
+    high = np.minimum(first[..., :2] + half, second[..., :2] + other)
+    inner = np.maximum(high - low, 0)
+    inner = inner[..., 0] * inner[..., 1]
+    area = first[..., 2] * first[..., 3] + second[..., 2] * second[..., 3] - inner
+    return inner / np.maximum(area, 1e-9)
 
 
 class ReceiverMemory:
@@ -861,8 +875,9 @@ def code_of(codec: DeltaCodec, state: SceneState) -> SceneCode:
         if block < codec.levels:
             nodes = shown.path[:, block - 1].astype(np.int32)
             code.path.append(np.where(kept, nodes, UNNAMED).astype(np.int32))
-        every = bool(kept.all())
-        means, _ = stream.latent_parameters(block, code if every else code.take(kept))
-        known = (shown.told >= block)[kept][:, None]
-        code.latents.append(spread(np.where(known, shown.latents[block - 1][kept], means).astype(np.int32), kept, 0))
+        latents = (shown.latents[block - 1] * kept[:, None]).astype(np.int32)
+        expected = np.flatnonzero(kept & (shown.told < block))
+        if len(expected):
+            latents[expected] = stream.latent_parameters(block, code.take(expected))[0]
+        code.latents.append(latents)
     return code

@@ -234,7 +234,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--loss", type=shared.real(0, 90), nargs="+", default=[0.0, 5.0, 20.0], help="datagrams lost, in %% (0 5 20)"
     )
     parser.add_argument("--burst", type=shared.real(1, 100), default=4.0, help="mean run of losses (%(default)s)")
-    parser.add_argument("--seeds", type=shared.whole(1, 1000), default=6, help="of the losses, each a run (%(default)s)")
+    parser.add_argument("--seeds", type=shared.whole(1, 1000), default=6, help="of losses, a run each (%(default)s)")
     parser.add_argument("--seed", type=shared.whole(0, 1_000_000), default=11, help="the first of them (%(default)s)")
     parser.add_argument("--finest", type=shared.whole(0, 15), default=3, help="last block that is sent (%(default)s)")
     parser.add_argument(
