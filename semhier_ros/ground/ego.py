@@ -53,6 +53,11 @@ class EgoTrack:
         self._poses.insert(where, numbers)
         del self._times[:-KEPT], self._poses[:-KEPT]
 
+    @property
+    def newest_ns(self) -> int:
+        """The time of the newest pose; 0 while none came."""
+        return self._times[-1] if self._times else 0
+
     def at(self, stamp_ns: int) -> Floats:
         """The pose 6 at a time in ns.
 

@@ -127,11 +127,8 @@ class EgoPoseSource:
                 "no_heading", f"pose.earth: a fix, and no heading of its time on {self._node.values.pose_heading}"
             )
             return
-        height = message.altitude if math.isfinite(message.altitude) else 0.0
-        known = message.position_covariance_type != NavSatFix.COVARIANCE_TYPE_UNKNOWN
-        spread = (message.position_covariance[0] + message.position_covariance[4]) / 2 if known else 0.0
-        angles = (0.0, 0.0, self._heading[0])
-        self._offer(self._earth, "", stamp_ns, (message.latitude, message.longitude, height), angles, spread)
+        place, spread = place_on_earth(message)
+        self._offer(self._earth, "", stamp_ns, place, (0.0, 0.0, self._heading[0]), spread)
 
     def _offer(
         self,
@@ -145,9 +142,8 @@ class EgoPoseSource:
         values = self._node.values
         teller.moved, teller.turned = values.pose_moved, values.pose_turned
         teller.every, teller.rate = values.pose_every, values.pose_rate
-        sigma = math.sqrt(spread) if 0.0 < spread < math.inf else 0.0
         try:
-            pose = EgoPose.of(frame, stamp_ns, place, angles, sigma=sigma, least_tilt=LEAST_TILT)
+            pose = EgoPose.of(frame, stamp_ns, place, angles, sigma=sigma_of(spread), least_tilt=LEAST_TILT)
         except ValueError as error:
             self._node.warn("bad_poses", str(error))
             return
@@ -158,6 +154,20 @@ class EgoPoseSource:
             self._node.count("poses")
         else:
             teller.forget()
+
+
+def place_on_earth(fix: NavSatFix) -> tuple[tuple[float, float, float], float]:
+    """Latitude and longitude in degrees, altitude in metres (0 where none is told), and how the position spreads: its
+    mean variance across in square metres, 0 where it is not known."""
+    altitude = fix.altitude if math.isfinite(fix.altitude) else 0.0
+    known = fix.position_covariance_type != NavSatFix.COVARIANCE_TYPE_UNKNOWN
+    spread = float(fix.position_covariance[0] + fix.position_covariance[4]) / 2 if known else 0.0
+    return (fix.latitude, fix.longitude, altitude), spread
+
+
+def sigma_of(spread: float) -> float:
+    """The standard deviation of a variance; 0, which is not known, of one that is none."""
+    return math.sqrt(spread) if 0.0 < spread < math.inf else 0.0
 
 
 def _installed(package: str, source: str) -> Any:

@@ -31,7 +31,7 @@ from visualization_msgs.msg import MarkerArray
 
 from semhier_ros.camera.overlay import draw_overlay
 from semhier_ros.codec.calibration import Calibration
-from semhier_ros.codec.pose import PoseError, PoseReader
+from semhier_ros.codec.pose import EgoPose, PoseError, PoseReader
 from semhier_ros.codec.reading import Detection, Reading, Scene, TrackedObject
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.ground import BoxError, GroundError, Lens, Located, Mount, SizeTable, locate
@@ -40,7 +40,7 @@ from semhier_ros.ground.doors.geojson import feature
 from semhier_ros.ground.doors.mavlink import MavlinkDoor
 from semhier_ros.ground.doors.outlet import Outlet, Pace
 from semhier_ros.ground.earth import Fix
-from semhier_ros.ground.ego import EgoTrack
+from semhier_ros.ground.ego import EgoTrack, angles_of
 from semhier_ros.ground.errors_file import box_error_of
 from semhier_ros.ground.frames import TransformTree
 from semhier_ros.ground.mount import rotation_of
@@ -48,6 +48,7 @@ from semhier_ros.ground.surface import cloud_points, depth_points, measured
 from semhier_ros.nodes import planner_messages as make
 from semhier_ros.nodes.collective_perception import collective_perception
 from semhier_ros.nodes.conversions import SECOND, ns_to_time, put_transforms, rgb_message, time_to_ns
+from semhier_ros.nodes.ego_pose import place_on_earth, sigma_of
 from semhier_ros.nodes.light_messages import Light
 from semhier_ros.nodes.managed import ManagedNode
 from semhier_ros.nodes.ros_link import LATCHED, block_topic
@@ -133,6 +134,7 @@ class PlannerOutputs:
         self._tracks: dict[tuple[str, bool], EgoTrack] = {}
         self._fix: tuple[NavSatFix, float] | None = None
         self._heading: tuple[float, float] | None = None
+        self._heard = EgoTrack(0)
         self._inputs: list[Any] = []
         self._begun = time.monotonic()
         self.places = bool(self._topics) and self._topics != ["annotations"]
@@ -312,6 +314,7 @@ class PlannerOutputs:
     def _on_fix(self, message: NavSatFix) -> None:
         if message.status.status >= 0:  # STATUS_FIX and better
             self._fix = (message, time.monotonic())
+            self._hear()
 
     def _on_heading(self, message: Imu) -> None:
         turn = message.orientation
@@ -320,7 +323,28 @@ class PlannerOutputs:
         except GroundError as error:
             self._warn("bad_heading", f"{self._node.values.people_heading}: {error}")
             return
-        self._heading = (math.atan2(rotation[1, 0], rotation[0, 0]), time.monotonic())
+        first = not self._heading_counts()
+        self._heading = (angles_of(rotation)[2], time.monotonic())
+        if first:
+            self._hear()
+
+    def _heading_counts(self) -> bool:
+        return self._heading is not None and time.monotonic() - self._heading[1] <= self._node.values.people_fix_age
+
+    def _hear(self) -> None:
+        """Keeps the newest fix, with the newest heading, for frames of about its stamp."""
+        if self._fix is None or self._heading is None or not self._heading_counts():
+            return
+        place, spread = place_on_earth(self._fix[0])
+        stamp_ns = time_to_ns(self._fix[0].header.stamp)
+        try:
+            pose = EgoPose.of("", stamp_ns, place, (0.0, 0.0, self._heading[0]), sigma=sigma_of(spread))
+        except ValueError as error:
+            self._warn("bad_fix", f"{self._node.values.people_fix}: {error}")
+            return
+        with self._lock:
+            self._heard.age_ns = round(self._node.values.people_fix_age * SECOND)
+            self._heard.put(pose)
 
     def _warn(self, kind: str, text: str) -> None:
         self._node.warn(kind, text)
@@ -609,20 +633,21 @@ class PlannerOutputs:
     # -- people -------------------------------------------------------------------------------------------------------
 
     def _ego(self, camera: str, stamp_ns: int) -> Fix | None:
-        """Where the robot is on the earth, if it is known: by the fix that is heard here, else by what it told."""
+        """Where the robot was on the earth when the picture was taken, if it is known: by the fixes that are heard
+        here, else by what it told. Fixes whose stamps are of another time than the pictures' count as of now."""
         oldest = time.monotonic() - self._node.values.people_fix_age
-        if self._fix is None or self._heading is None or min(self._fix[1], self._heading[1]) < oldest:
+        heard = self._fix is not None and self._fix[1] >= oldest and self._heading_counts()
+        with self._lock:
+            tracks = [self._heard] if heard else []
+            for track in (*tracks, self._track(camera, earth=True)):
+                try:
+                    return track.fix(stamp_ns)
+                except GroundError:
+                    continue
             try:
-                with self._lock:
-                    return self._track(camera, earth=True).fix(stamp_ns)
+                return self._heard.fix(self._heard.newest_ns) if heard else None
             except GroundError:
                 return None
-        fix = self._fix[0]
-        accuracy = 0.0
-        if fix.position_covariance_type != NavSatFix.COVARIANCE_TYPE_UNKNOWN:
-            accuracy = math.sqrt(max(0.0, (fix.position_covariance[0] + fix.position_covariance[4]) / 2))
-        altitude = fix.altitude if math.isfinite(fix.altitude) else 0.0
-        return Fix(fix.latitude, fix.longitude, altitude, self._heading[0], accuracy)
 
     def _through_doors(
         self,

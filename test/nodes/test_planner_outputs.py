@@ -568,6 +568,35 @@ def test_a_fix_over_the_link_puts_objects_on_the_earth_and_a_map_does_not_stop_i
     assert "the robot told none of late" in node.said["no_fix"][0]
 
 
+def test_a_fix_that_is_heard_counts_at_the_time_of_the_picture(host: Any, tmp_path: Path) -> None:
+    """The robot drives north, some 11 m a second. Pictures come late; the last is of another clock."""
+    lines = tmp_path / "objects.geojson"
+    node = host({**FIXED, "people.geojson": f"file:{lines}", "people.rate": 0.0})
+    heading = Imu()
+    heading.orientation.z = heading.orientation.w = math.sqrt(0.5)  # facing north
+    node.planner._on_heading(heading)
+
+    def fix(seconds: float) -> NavSatFix:
+        made = NavSatFix(latitude=48.0 + 1e-4 * seconds, longitude=11.0, altitude=500.0)
+        made.status.status, made.header.stamp = 0, ns_to_time(round(seconds * 1e9))
+        return made
+
+    for second in (100.0, 101.0, 102.0):
+        node.planner._on_fix(fix(second))
+    ahead = 10 / 111_200
+    for number, (stamp, latitude) in enumerate(
+        ((100.5, 48.01005), (102.0, 48.0102), (102.5, 48.01025), (5.0, 48.0102))
+    ):
+        say(node, person(10.0), stamp_ns=round(stamp * 1e9))
+        end = time.monotonic() + 5
+        while not lines.exists() or lines.read_bytes().count(b"\n") <= number:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        found = json.loads(lines.read_text().splitlines()[number])["geometry"]["coordinates"]
+        assert found == pytest.approx([11.0, latitude + ahead], abs=3e-6)
+    assert not node.said
+
+
 def test_a_collective_perception_message_needs_a_fix(host: Any) -> None:
     """Its package is on no registry: stand-ins take the place of module and publisher."""
     node = host({"planner.topics": ["markers"], **FIXED})
