@@ -21,7 +21,7 @@ from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.lab.baselines import NAMES
 from semhier_ros.lab.scoring.coco import Truth, rows_of
 from semhier_ros.lab.scoring.frontier import mark_frontier
-from semhier_ros.lab.studies.tables import bytes_needed
+from semhier_ros.lab.studies.tables import TABLES, bytes_needed
 
 OWNERS = [np.zeros(3, np.intp), np.array([0, 0, 1])]
 WORDS = [("thing",), ("round", "square")]
@@ -236,10 +236,12 @@ def test_a_detector_of_others_is_judged_by_the_same_labels(
     assert beside("--as", "bus=heavy") == 0
     result = json.loads(out.read_text())
     assert result["level"] == 1
-    assert result["model"]["name"] == "road"
-    assert set(result["model"]["ap50_by_class"]) == {"heavy", "car-like", "two-wheeler", "three-wheeler"} & set(
+    assert result["model"] == "road"
+    assert set(result["own"]["ap50_by_class"]) == {"heavy", "car-like", "two-wheeler", "three-wheeler"} & set(
         result["detector"]["ap50_by_class"]
     )
+    (table,) = TABLES["beside"](result)
+    assert [row[0] for row in table.rows] == ["road", f"bus.onnx, {tiny['SIZE'][0]}x{tiny['SIZE'][1]}"]
     for words, complaint in (
         (("bus=lorry",), "'lorry' is no node of road21"),
         (("tram=vehicle",), "'tram' is no class"),

@@ -112,8 +112,9 @@ def run(options: argparse.Namespace) -> int:
     }
     lines = [_line(options.detector.name, result["detector"])]
     if judge:
-        result["model"] = {"name": codec.name, "hash": codec.model_hash} | truth.score(level, ours).as_row()
-        lines.append(_line(codec.name, result["model"]))
+        result["model"] = codec.name
+        result["own"] = truth.score(level, ours).as_row()
+        lines.append(_line(codec.name, result["own"]))
     return finish(result, options.json, "\n".join(lines))
 
 

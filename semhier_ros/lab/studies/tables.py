@@ -155,6 +155,26 @@ def _three(value: float | None) -> Cell:
     return None if value is None else f"{value:.3f}"
 
 
+def beside(result: Result) -> list[Table]:
+    """The model's own detector and one of others on the same labels, nothing coded."""
+    theirs = result["detector"]
+    file = f"{theirs['file']}, {theirs['size'][0]}x{theirs['size'][1]}"
+    judged = [(result["model"], result["own"])] if "own" in result else []
+    judged.append((file, theirs))
+    nodes, sizes = list(theirs["ap50_by_class"]), list(theirs["ap50_by_size"])
+    rows: list[list[Cell]] = [
+        [
+            name,
+            *(_three(row["ap50_by_class"].get(node)) for node in nodes),
+            *(_three(row["ap50_by_size"][size]) for size in sizes),
+        ]
+        for name, row in judged
+    ]
+    note = f"{result['scenes']} labelled scenes, {result['boxes']} boxes, {result['ignored_boxes']} ignored regions; "
+    note += "COCO AP50. Sizes: the mean of these nodes."
+    return [Table("nodes", f"Level {result['level']}, nothing coded", ("", *nodes, *sizes), rows, note)]
+
+
 def classification(result: Result) -> list[Table]:
     """Whole images: what each prefix says, how pictures are judged, and pictures at equal payload."""
     whole = result["uncompressed"]
@@ -507,6 +527,7 @@ def frames(result: Result) -> list[Table]:
 
 
 TABLES: dict[str, Callable[[Any], list[Table]]] = {
+    "beside": beside,
     "classification": classification,
     "deltas": deltas,
     "detection": detection,
