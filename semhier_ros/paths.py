@@ -51,6 +51,10 @@ def model_names() -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith((".", "_")))
 
 
+DEFAULT_MODEL = "street"
+"""What nodes, launch files, demo and replay take where nothing else is said."""
+
+
 def find_model(name_or_path: str | Path) -> Path:
     """The folder of a model.
 

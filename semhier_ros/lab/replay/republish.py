@@ -19,10 +19,11 @@ from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.packet import Packet, PacketError, UnknownReference
 from semhier_ros.footage.bags import raw_messages
-from semhier_ros.footage.messages import BagError, BagWriter, stamp_of
+from semhier_ros.footage.messages import BagError, BagWriter, message_store, stamp_of
 from semhier_ros.lab.options import load_codec
 from semhier_ros.lab.replay.bag_out import Messages, Readings
 from semhier_ros.lab.replay.base import Answer
+from semhier_ros.paths import DEFAULT_MODEL, model_names
 
 BLOCK, INFO = "semhier_ros/msg/SemanticBlock", "semhier_ros/msg/StreamInfo"
 
@@ -31,7 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `semhier republish`."""
     parser.add_argument("bag", type=Path, help="MCAP or SQLite3 bag with block topics `<camera>/semhier/<block>`")
     parser.add_argument("--out", type=Path, required=True, metavar="BAG", help="the new bag")
-    shared.model(parser)
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="name of an installed model, or its folder (the installed one that the bag names)",
+    )
     shared.device(parser)
     parser.add_argument("--pictures", action="store_true", help="decode pictures too (frames with a picture block)")
 
@@ -46,10 +51,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def republish(
-    source: Path, out: Path, model: str, device: str = "cpu", pictures: bool = False
+    source: Path, out: Path, model: str | None, device: str = "cpu", pictures: bool = False
 ) -> tuple[dict[str, int], list[str]]:
-    """(what was read and made, what is worth saying). Raises CommandError, of which BagError is one."""
-    codec = load_codec(model, device)
+    """(what was read and made, what is worth saying). model: None for the installed one that the bag names. Raises
+    CommandError, of which BagError is one."""
+    codec = load_codec(model or named_model(source), device)
     counts = {"blocks": 0, "readings": 0, "pictures": 0, "damaged blocks": 0}
     counts["frames before the first whole one"] = 0
     notes: list[str] = []
@@ -103,6 +109,17 @@ def republish(
     if not counts["blocks"]:
         raise BagError(f"{source}: holds no blocks (topics of type {BLOCK})")
     return counts, notes
+
+
+def named_model(source: Path) -> str:
+    """The installed model that the first StreamInfo of a bag names; else DEFAULT_MODEL. Raises BagError."""
+    store = message_store()
+    for channel, _, data in raw_messages(source, lambda one: one.kind == INFO, []):
+        named: Any = store.deserialize_cdr(data, channel.kind)
+        if named.model in model_names():
+            return str(named.model)
+        break
+    return DEFAULT_MODEL
 
 
 def _reads(info: Any, codec: Codec, notes: list[str]) -> Codec:
