@@ -463,6 +463,12 @@ class Decoder:
         """What the next report to the sender says of this decoder's memory; None while it says nothing."""
         return None if self._memory is None else self._memory.acknowledgement
 
+    @property
+    def unread(self) -> bool:
+        """Whether the newest delta could not be read, for what it refers to is not remembered: the sender should hear
+        of that soon."""
+        return self._memory is not None and self._memory.unread
+
     def picture(self, frame: int) -> NDArray[np.uint8] | None:
         """The picture (H,W,3 uint8 RGB, source size) of a kept frame from its last complete prefix; None before
         block 0 came, and from a model without pictures. From semantic blocks alone it shows what the model learned to

@@ -51,6 +51,8 @@ class FrameDecoder(Protocol):
     def scene(self, at: int) -> Scene: ...
     @property
     def acknowledgement(self) -> bytes | None: ...
+    @property
+    def unread(self) -> bool: ...
     def caught_up(self) -> list[Reading]: ...
     def picture_work(self, frame: int) -> PictureWork | None: ...
     def take_pictures(self, frame: int, work: PictureWork, found: PicturesFound) -> Reading | None: ...
@@ -396,6 +398,11 @@ class DecoderEnd(Generic[C]):
         """What the next report says of what is remembered, None for nothing; may be asked from another thread."""
         decoder = self._decoder
         return None if decoder is None or not self._memory else decoder.acknowledgement
+
+    @property
+    def unread(self) -> bool:
+        """Whether the newest frame refers to what is not remembered; may be asked from another thread."""
+        return self._memory and self._decoder is not None and self._decoder.unread
 
     def _push(self, block: Block, now: float, decoder: FrameDecoder | None = None) -> list[Output]:
         self.counters["blocks"] += 1

@@ -77,10 +77,13 @@ class SenderMemory(Protocol):
 
 class ReceiverMemory(Protocol[Code]):
     """What one camera's receiver remembers. `acknowledgement`: what its next report says of it, None for nothing.
+    `unread`: the newest delta could not be read, for what it refers to is not remembered.
     `caught_up`: frames whose deltas had waited, and what they say, as read by the last call of `whole` or `delta`."""
 
     @property
     def acknowledgement(self) -> bytes | None: ...
+    @property
+    def unread(self) -> bool: ...
     @property
     def caught_up(self) -> Sequence[tuple[int, Code]]: ...
 

@@ -46,6 +46,7 @@ class ReceiverWants(NamedTuple):
     on_info: OnInfo | None
     cameras: Collection[str] | None
     remembers: Callable[[str], bytes | None] | None
+    unread: Callable[[str], bool] | None
     on_stored: OnStored | None
     on_note: OnInfo | None
     clock: Clock
@@ -85,13 +86,15 @@ class Carrier(ABC):
         *,
         cameras: Collection[str] | None = None,
         remembers: Callable[[str], bytes | None] | None = None,
+        unread: Callable[[str], bool] | None = None,
         on_stored: OnStored | None = None,
         on_note: OnInfo | None = None,
         clock: Clock = MACHINE,
     ) -> LinkReceiver:
-        """The receiving end. `remembers`: as of `LinkReceiver`; a radio's reports have no place for it. `on_stored`: as
-        of `LinkReceiver`; only a radio stores. `on_note`: as of `LinkReceiver`."""
-        return self._receiver(ReceiverWants(on_datagram, on_info, cameras, remembers, on_stored, on_note, clock))
+        """The receiving end. `remembers`, `unread`: as of `LinkReceiver`; a radio's reports have no place for them.
+        `on_stored`: as of `LinkReceiver`; only a radio stores. `on_note`: as of `LinkReceiver`."""
+        wants = ReceiverWants(on_datagram, on_info, cameras, remembers, unread, on_stored, on_note, clock)
+        return self._receiver(wants)
 
     @abstractmethod
     def _sender(self, wants: SenderWants) -> LinkSender: ...
@@ -136,6 +139,7 @@ class ZenohCarrier(Carrier):
             wants.on_info,
             key=self.key,
             remembers=wants.remembers,
+            unread=wants.unread,
             cameras=wants.cameras,
             on_note=wants.on_note,
             clock=wants.clock,

@@ -75,10 +75,11 @@ class LinkReceiver:
     packet)`, `on_info(camera, info)`: what came, out of its envelope; a datagram that came before is counted and not
     handed on. `key`: shared with the senders; what it does not vouch for is refused.
     `report`: whether to tell senders what arrives. `remembers(camera)`: what a report says of the memory of what was
-    received (`codec.report.Report`), None for nothing; from another thread than the datagrams', too. `cameras`: names
-    of those that are waited for, None for all. `on_stored(camera, stamp, blocks)`: stored blocks that somebody asked
-    for (`link.radio.store`), with their whole stamp; None: they come as datagrams. `on_note(camera, note)`: what a
-    sender tells beside the packets, but for clock notes, which are kept here.
+    received (`codec.report.Report`), None for nothing; from another thread than the datagrams', too. `unread(camera)`:
+    whether what came last cannot be read before the sender knows what is lacking: reports then come sooner.
+    `cameras`: names of those that are waited for, None for all. `on_stored(camera, stamp, blocks)`: stored blocks that
+    somebody asked for (`link.radio.store`), with their whole stamp; None: they come as datagrams.
+    `on_note(camera, note)`: what a sender tells beside the packets, but for clock notes, which are kept here.
     With a key a camera gets one of the 256 places with the first message that the key vouches for. `counters` adds:
     refused_envelopes, refused_notes, duplicates, reports.
     """
@@ -92,6 +93,7 @@ class LinkReceiver:
         key: bytes | None = None,
         report: bool = True,
         remembers: Callable[[str], bytes | None] | None = None,
+        unread: Callable[[str], bool] | None = None,
         cameras: Collection[str] | None = None,
         on_stored: OnStored | None = None,
         on_note: OnInfo | None = None,
@@ -99,7 +101,7 @@ class LinkReceiver:
     ) -> None:
         self._key = key
         self._on_note = on_note
-        self._report, self._remembers = report, remembers
+        self._report, self._remembers, self._unread = report, remembers, unread
         self._clock = clock
         self._on_datagram = on_datagram
         self._on_info = on_info
@@ -190,12 +192,10 @@ class LinkReceiver:
                 stream.refused += 1
                 self._counts["refused_envelopes"] += 1
                 return False
-            self._streams[camera], gaps = stream, stream.tracker.gaps
+            self._streams[camera] = stream
             if not stream.tracker.arrived(opened.sequence, opened.sent_ms, len(data), now, wall_us):
                 self._counts["duplicates"] += 1
                 return True
-            if stream.tracker.gaps > gaps and stream.memory[0] is not None:
-                stream.reports.press(now)  # what refers to what was lost is unreadable until the sender knows
         self._on_datagram(camera, level, opened.payload)
         return True
 
@@ -246,6 +246,8 @@ class LinkReceiver:
         with self._lock:
             for camera, stream in self._streams.items():
                 tracker = stream.tracker
+                if self._unread is not None and self._unread(camera):
+                    stream.reports.press(now)
                 if not tracker.heard or not stream.reports.due(now) or tracker.silence(now) > REPORT_AFTER:
                     continue
                 stream.reports.reported(tracker.payload_bytes, now)

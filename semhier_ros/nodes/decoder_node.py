@@ -246,6 +246,7 @@ class DecoderNode(ManagedNode):
             self._on_info_bytes,
             cameras=values.cameras,
             remembers=remembers,
+            unread=self._unread if values.memory else None,
             on_stored=lambda camera, stamp_ns, blocks: self._put(camera, (tuple(blocks), stamp_ns)),
             on_note=self._on_note,
         )
@@ -256,6 +257,10 @@ class DecoderNode(ManagedNode):
     def _remembers(self, camera: str) -> bytes | None:
         stream = self._streams.get(camera)
         return None if stream is None else stream.acknowledgement
+
+    def _unread(self, camera: str) -> bool:
+        stream = self._streams.get(camera)
+        return stream is not None and stream.unread
 
     def deactivate(self) -> None:
         """Stops to listen and to decode."""

@@ -22,6 +22,7 @@ NAMED, DETAILED = 0.38, 0.2
 in shares of its reach."""
 MIDPOINTS = 8
 LEAST_SIDE = 1e-3
+LEAST_CHANCE = 1e-9
 
 
 class LevelTree(Protocol):
@@ -100,7 +101,8 @@ class SceneReader:
 
     def measure(self, code: SceneCode, prefix: int) -> Measured:
         """What blocks 0..prefix say of each object; an object that the last of them pass over is read from those that
-        do refine it."""
+        do refine it. In a frame that refers to earlier ones (`SceneCode.boxes`) latents may be as old as those: how
+        sure an object is says its score there, and latents say only what it is."""
         depth = code.depth(min(prefix, self.prefixes - 1))
         if len(code) and code.boxes is None and int(depth.min()) == int(depth.max()):  # the usual case
             boxes, levels = self._measure(code, int(depth[0]))
@@ -113,6 +115,8 @@ class SceneReader:
             for level, raw in enumerate(found):
                 levels[level][rows] = raw
         if code.boxes is not None:
+            sure = self._measure(code, 0)[1][0] / np.maximum(levels[0].sum(axis=1, keepdims=True), LEAST_CHANCE)
+            levels = [np.minimum(raw * sure, 1.0) for raw in levels]
             half = code.boxes[:, 2:] / 2
             boxes = np.concatenate([code.boxes[:, :2] - half, code.boxes[:, :2] + half], axis=1).astype(np.float32)
         return Measured(boxes, np.minimum(depth, self.stream.levels - 1), levels)

@@ -77,19 +77,18 @@ SAME = 0.15
 """Overlap from which a detection can be a track's next one."""
 FITTED = 6
 """Detections of a track from which its velocity is fitted."""
-SHARE_OF_SPEED = 0.6
+SHARE_OF_SPEED = 0.5
 """Of a fitted velocity, what a forecast goes by: the rest is the detector's jitter."""
 STEADY_PLACE, STEADY_SIDES = 0.8, 0.6
 """Shares of a detection in an object's told place and logarithms of sides; the rest is what was foretold of it."""
 SPEED_GAIN, SURE, AHEAD_MS = 0.3, 2.0, 400
 """A velocity is told where it moves an object by more than this share of its side within AHEAD_MS, and is surer than
 that many standard errors."""
-ENOUGH = 0.88
+ENOUGH = 0.85
 """Overlap with the true box from which residuals that are cheaper to say are good enough."""
-WEAK, WEAK_OVERLAP = 0.3, 0.1
-"""Objects of a lower score are told where their forecast overlaps by so much less."""
-HIDE_AFTER = 1
-"""Frames in a row that miss an object before it is told to be hidden."""
+HIDE_AFTER, LASTING, HIDE_LASTING = 1, 6, 2
+"""Frames in a row that miss an object before it is told to be hidden; more of one that was seen in so many frames
+before, without a gap: it is often seen again."""
 BIRTH_HITS, BIRTH_SCORE = 2, 0.22
 """A new object is told once so many frames saw it, or at once from this score on."""
 SCORE_STEPS, LEAST_STEPS = 4, 2
@@ -104,8 +103,9 @@ _NEARBY = np.arange(-6, 7) / 16
 @dataclass
 class Track:
     """One object as the sender follows it. times (ms), centres and log sides: of its last detections; leaves: averaged
-    leaf probabilities; score: averaged objectness; row: of this frame's detection, -1 while it is not seen; velocity:
-    of its centre, cells a ms, with its standard error."""
+    leaf probabilities; score: averaged objectness; hits: frames that saw it, misses: that did not since, streak: that
+    saw it without a gap before; row: of this frame's detection, -1 while it is not seen; velocity: of its centre, cells
+    a ms, with its standard error."""
 
     number: int
     times: list[int] = field(default_factory=list)
@@ -116,6 +116,7 @@ class Track:
     hits: int = 0
     row: int = -1
     misses: int = 0
+    streak: int = 0
     velocity: list[float] = field(default_factory=lambda: [0.0, 0.0])
     error: list[float] = field(default_factory=lambda: [np.inf, np.inf])
     steady: list[float] = field(default_factory=list)
@@ -192,6 +193,7 @@ class Tracks:
         for track, seen in zip(tracks, still.tolist(), strict=True):
             track.times.append(now)
             track.boxes.append(seen)
+            track.streak = 1 if track.misses > 1 else track.streak + 1
             track.misses = 0
             del track.times[:-FITTED], track.boxes[:-FITTED]
         velocities, errors = (part.tolist() for part in fit_velocities(tracks))
@@ -486,11 +488,10 @@ class _Plan:
             centres = [self._led(row, state.velocity[row]) for row in there]
             foretold = np.array([[*centre, *state.sides[row]] for row, centre in zip(there, centres, strict=True)])
             shared = _overlap(foretold, np.array([self._boxes[at[row]] for row in there]) * UNIT).tolist()
-            least = [overlap - WEAK_OVERLAP * (self._found[at[row]].score < WEAK) for row in there]
             for row in there:
                 if state.hidden[row]:
                     said.touched[row] = said.toggled[row] = 1
-            far = [place for place, share in enumerate(shared) if share < least[place]]
+            far = [place for place, share in enumerate(shared) if share < overlap]
             if far:
                 self._move([there[place] for place in far], [at[there[place]] for place in far])
             edges, value = codec.layout.score_edges, worth.tolist()
@@ -503,7 +504,7 @@ class _Plan:
             if place >= 0 or state.hidden[row]:
                 continue
             lost = alive.get(self._numbers[row])
-            if lost is not None and lost.misses < HIDE_AFTER:
+            if lost is not None and lost.misses < (HIDE_LASTING if lost.streak >= LASTING else HIDE_AFTER):
                 continue
             said.touched[row] = said.toggled[row] = 1
             self._value[row] = 0.3
@@ -716,6 +717,11 @@ class ReceiverMemory:
         """Frames whose deltas had waited, and what they say, as read by the last call of `whole` or `delta`."""
         self.acknowledgement: bytes | None = None
         """For the next report (`SenderMemory.heard`); None before the first frame."""
+
+    @property
+    def unread(self) -> bool:
+        """Whether the newest delta could not be read, for what it refers to is not held."""
+        return self._refused > 0
 
     def whole(self, code: SceneCode, prefix: int, frame: int, stamp_ns: int) -> None:
         """Blocks 0..prefix of a memoryless frame came."""

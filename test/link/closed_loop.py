@@ -46,6 +46,7 @@ class Run:
     bytes_in: list[tuple[float, int]] = field(default_factory=list)
     control: SenderControl | None = None
     left: list[tuple[float, int]] = field(default_factory=list)
+    reports: int = 0
 
     def note(self, message: Message) -> None:
         if message.kind in ("packet", "info", "note"):
@@ -73,6 +74,7 @@ def run(
     adapt: bool = True,
     repeats: int = -1,
     seed: int = 1,
+    unread=None,
     info: bytes = b"",
 ) -> Run:
     """`seconds` of `frames` a second over `link`, the same profile back, the receiver's clock far from the sender's."""
@@ -90,7 +92,7 @@ def run(
             frame = int.from_bytes(payload[_NUMBER], "big")
             result.coarse.setdefault(frame, clock.now() - result.born[frame])
 
-    LinkReceiver(hop.receiving, arrived, clock=_Apart(clock))
+    receiver = LinkReceiver(hop.receiving, arrived, unread=unread, clock=_Apart(clock))
     draw = random.Random(seed)
     frame, next_frame = 0, 0.0
     while (now := earliest(next_frame, sender.due, hop.next_arrival, hop.next_tick) or 0.0) < seconds:
@@ -109,4 +111,5 @@ def run(
         hop.tick()
         sender.advance()
         result.rates.append((now, result.control.rate or 0.0))
+    result.reports = receiver.counters["reports"]
     return result

@@ -107,6 +107,14 @@ def test_the_model_of_repeated_losses_is_what_the_emulator_does(loss, burst):
     assert both == pytest.approx(residual_loss(loss, real, apart, 2), rel=0.15)
 
 
+def test_reports_come_sooner_only_where_what_came_cannot_be_read():
+    few = {"budget": 8000, "frames": 5.0, "sizes": (10, 1, 1, 1)}
+    calm = run("64kbit,10ms", 10.0, unread=lambda camera: False, **few).reports
+    assert calm == run("64kbit,10ms", 10.0, **few).reports
+    assert calm <= 25
+    assert run("64kbit,10ms", 10.0, unread=lambda camera: True, **few).reports >= 2 * calm
+
+
 def test_repeats_follow_the_loss_and_gaps_follow_the_runs():
     assert plan(0.0, 1.0, 40.0).repeats == 0
     assert plan(0.05, 1.05, 40.0).repeats == 1

@@ -27,6 +27,7 @@ from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.scene.layout import UNNAMED, SceneCode
 from semhier_ros.scene.memory import HIDDEN_MS, MOST_FRAMES, MOST_MS, UNIT, Delta, DeltaCodec, SceneState, fixed_tables
 from semhier_ros.scene.objects import ObjectProjection, code_objects
+from semhier_ros.scene.reader import SceneReader
 from semhier_ros.scene.remembering import (
     LARGEST_WAITING,
     MOST_WAITING,
@@ -34,6 +35,7 @@ from semhier_ros.scene.remembering import (
     SenderMemory,
     Track,
     Tracks,
+    code_of,
     fit_velocities,
 )
 
@@ -508,6 +510,31 @@ def test_a_receiver_says_at_once_that_it_lacks_a_frame(deltas: DeltaCodec) -> No
     assert said[9][0] >> 6 == 0
     assert said[11][0] >> 6 > 0
     assert said[11][1:] == said[9][1:]  # of the same state
+
+
+def test_a_receiver_says_for_how_long_it_cannot_read(deltas: DeltaCodec) -> None:
+    sender, receiver = SenderMemory(deltas, whole_every=60.0), ReceiverMemory(deltas)
+    unread = []
+    for number, stamp, data in frames_of(deltas, sender, 14):
+        if isinstance(data, SceneCode):
+            receiver.whole(data, 0, number, stamp)
+        elif number != 10:
+            with contextlib.suppress(UnknownReference):
+                receiver.delta(data, number, stamp)
+        unread.append(receiver.unread)
+        sender.heard(receiver.acknowledgement or b"")
+    assert unread == [number == 11 for number in range(14)]
+
+
+def test_an_object_s_old_latents_do_not_say_how_sure_it_is(deltas: DeltaCodec) -> None:
+    folder = read_scene_folder(find_model("road"))
+    reader = SceneReader(deltas.stream, folder.taxonomy, folder.heads)
+    state = deltas.whole(fixed_code(deltas), 2, 100, START_NS)
+    other = replace(state, latents=tuple(group + 300 for group in state.latents))
+    sure = [reader.measure(code_of(deltas, one), 3).levels[0] for one in (state, other)]
+    assert sure[0] == pytest.approx(sure[1])
+    nobody_s = [reader.measure(replace(code_of(deltas, one), boxes=None), 3).levels[0] for one in (state, other)]
+    assert nobody_s[0] != pytest.approx(nobody_s[1])
 
 
 def test_a_sender_that_begins_anew_finds_nothing_waiting(deltas: DeltaCodec) -> None:

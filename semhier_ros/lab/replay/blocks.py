@@ -142,7 +142,12 @@ class BlockSession:
         remembers = (lambda camera: self._decoders[camera].acknowledgement) if ends.memory else None
         if self._hop is not None:
             self._receiver = LinkReceiver(
-                self._hop.receiving, self._datagram, self._info, remembers=remembers, clock=self._clock
+                self._hop.receiving,
+                self._datagram,
+                self._info,
+                remembers=remembers,
+                unread=(lambda camera: self._decoders[camera].unread) if ends.memory else None,
+                clock=self._clock,
             )
         if self._air is not None:
             self._receiver = replace(made, open_port=self._air.port(1)).receiver(

@@ -326,6 +326,7 @@ def receive_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> No
         lambda camera, level, packet: worker.put(camera, packet),
         lambda camera, info: worker.put(camera, StreamInfo.from_bytes(info)),
         remembers=lambda camera: ends[camera].acknowledgement if camera in ends else None,
+        unread=lambda camera: camera in ends and ends[camera].unread,
         cameras=names,
     ) as link:
         _listen(link)

@@ -114,6 +114,10 @@ class _RememberingMemory:
         return found
 
     @property
+    def unread(self) -> bool:
+        return bool(self._memory.unread)
+
+    @property
     def caught_up(self) -> list[tuple[int, Any]]:
         return list(self._memory.caught_up)
 

@@ -66,7 +66,6 @@ class ArrivalTracker:
         self.lost = 0
         self.runs = 0
         self.outages = 0
-        self.gaps = 0
         self.payload_bytes = 0
         self._newest: int | None = None
         self._settled = 0
@@ -105,7 +104,6 @@ class ArrivalTracker:
             self._newest = sequence
             ahead = 1
         elif ahead > 0:
-            self.gaps += ahead > 1
             self._move(ahead)
             self._newest = sequence
         elif -ahead >= OUTAGE or self._seen >> -ahead & 1:
