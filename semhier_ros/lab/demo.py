@@ -25,6 +25,7 @@ from semhier_ros.lab.replay.real import check_real
 from semhier_ros.lab.replay.task import BLOCKS, LINK, LINK_HELP, Task, hop_of
 from semhier_ros.lab.replay.work import Result
 from semhier_ros.lab.report.page import link_words, milliseconds, percent
+from semhier_ros.lab.scoring.figures import mean_of_known
 from semhier_ros.link.emulate.radio import RadioLink
 from semhier_ros.paths import find_model
 
@@ -94,7 +95,8 @@ def five_lines(result: Result, report: Path) -> list[str]:
     rate = (len(camera) - 1) * 1e9 / max(camera.times_ns[-1], 1)
     sent = ", ".join(f"{name} {count}" for name, count in ours["counters"].items() if name.startswith("sent_"))
     beside = [
-        f"{name} {percent(_mean(one[measure]))} (first answers after {milliseconds(one['coarse_ms']['p50'])})"
+        f"{name} {percent(mean_of_known(one[measure].values()))} "
+        f"(first answers after {milliseconds(one['coarse_ms']['p50'])})"
         for name, one in summary["codecs"].items()
     ]
     meant = "right names" if result.reader.codec.whole_image else "streaming average precision"
@@ -110,8 +112,3 @@ def five_lines(result: Result, report: Path) -> list[str]:
         f"At any instant, {meant}, mean of the levels: {', '.join(beside)}.",
         f"The report to look at: {report}",
     ]
-
-
-def _mean(values: dict[str, float | None]) -> float | None:
-    known = [value for value in values.values() if value is not None]
-    return sum(known) / len(known) if known else None

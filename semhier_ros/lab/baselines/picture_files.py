@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+from semhier_ros.lab.baselines.still import Picture, enlarge, shrink
+
 KINDS = ("jpeg", "webp")
 PIECE_BYTES = 1200
 _HEADER = struct.Struct(">HBBIQ")
@@ -49,9 +49,7 @@ class PictureSetting:
 
 def encode_picture(image: Picture, setting: PictureSetting) -> bytes:
     """The JPEG (4:2:0, optimised Huffman tables) or WebP file of an H,W,3 RGB picture."""
-    height, width = image.shape[:2]
-    size = (max(8, round(width * setting.scale)), max(8, round(height * setting.scale)))
-    small = image if setting.scale == 1.0 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    small = shrink(image, setting.scale)
     if setting.kind == "jpeg":
         options = [cv2.IMWRITE_JPEG_QUALITY, setting.quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
         options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
@@ -59,7 +57,7 @@ def encode_picture(image: Picture, setting: PictureSetting) -> bytes:
         options = [cv2.IMWRITE_WEBP_QUALITY, setting.quality]
     good, data = cv2.imencode(f".{setting.kind}", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), options)
     if not good:
-        raise ValueError(f"OpenCV could not encode {size[0]}x{size[1]} pixels as {setting.kind}")
+        raise ValueError(f"OpenCV could not encode {small.shape[1]}x{small.shape[0]} pixels as {setting.kind}")
     return data.tobytes()
 
 
@@ -68,9 +66,7 @@ def decode_picture(data: bytes, size: tuple[int, int]) -> Picture | None:
     bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if bgr is None:
         return None
-    if bgr.shape[1::-1] != tuple(size):
-        bgr = cv2.resize(bgr, size, interpolation=cv2.INTER_CUBIC)
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(cv2.cvtColor(enlarge(np.asarray(bgr, np.uint8), *size), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def cut(frame: int, stamp_ns: int, data: bytes, *, parity: bool) -> list[bytes]:

@@ -25,6 +25,7 @@ from semhier_ros.lab.replay.base import Camera, Costs, FrameStream, Stream
 from semhier_ros.lab.replay.blocks import SemhierStream
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.virtual import run_virtual
+from semhier_ros.lab.scoring.figures import mean_of_known
 from semhier_ros.lab.scoring.streaming import Matching, mean_precision
 from semhier_ros.link.emulate.profile import LinkProfile
 from semhier_ros.link.schedule.wire import ZENOH_UDP
@@ -220,6 +221,5 @@ class _Search:
             for part, frames in found.items()
             for number, seen in frames.items()
         ]
-        values = [self._matching.paired(pairs, level).value() for level in range(self._reader.levels)]
-        known = [value for value in values if value is not None]
-        return sum(known) / len(known) if known else 0.0
+        levels = range(self._reader.levels)
+        return mean_of_known(self._matching.paired(pairs, level).value() for level in levels) or 0.0

@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 
 from semhier_ros.lab.baselines.pictures import PacedSender, number_of
-from semhier_ros.lab.replay.base import Answer, Camera, Costs, Picture
+from semhier_ros.lab.baselines.still import Picture, enlarge
+from semhier_ros.lab.replay.base import Answer, Camera, Costs
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import digest, pack_bytes, unpack_bytes
 
@@ -259,5 +260,4 @@ class VideoStream:
 
 def fitted(picture: Any, size: tuple[int, int]) -> Picture:
     """A decoded video frame as RGB of `size`."""
-    rgb = picture.to_ndarray(format="rgb24")
-    return rgb if rgb.shape[1::-1] == tuple(size) else cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC)
+    return enlarge(picture.to_ndarray(format="rgb24"), *size)

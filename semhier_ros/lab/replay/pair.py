@@ -6,17 +6,25 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from semhier_ros.lab.processes import Supervisor, free_port
 from semhier_ros.link.emulate.emulator import LinkEmulator
 from semhier_ros.link.emulate.profile import LinkProfile
 from semhier_ros.link.emulate.radio import RadioEmulator, RadioProfile
 
+if TYPE_CHECKING:
+    from semhier_ros.lab.replay.traffic import Traffic
+
 START_SECONDS = 90.0
+PATIENCE_SECONDS = 60.0
+"""How much longer than its footage a run may take."""
+SPARE_SECONDS = 5.0
+"""For about how much longer than its footage a sender runs."""
 
 
 def radio_plan(radio: RadioProfile, **changes: Any) -> dict[str, Any]:
@@ -27,7 +35,8 @@ def radio_plan(radio: RadioProfile, **changes: Any) -> dict[str, Any]:
 
 class Pair:
     """`name`: of its processes, logs and plans. `link`: its steps and outages count from `go` on. `radio`: an air in
-    its place, whose devices the plan's settings get. Call in order: start, ready, go, end. They raise ChildError."""
+    its place, whose devices the plan's settings get. A context manager, which lets go of the link; within it `play`
+    starts and ends the processes."""
 
     def __init__(
         self,
@@ -48,6 +57,14 @@ class Pair:
         self._endpoints = {"receive": port, "send": self.emulator.listen_port}
         self.start_ns, self._logged, self._began = 0, 0, 0.0
         self.datagrams: list[Any] = []
+
+    def __enter__(self) -> Pair:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.emulator.stop()
+        if self.radio is not None:
+            self.radio.stop()
 
     def start(self) -> None:
         """Starts both ends; the receiving one listens when it returns."""
@@ -94,12 +111,6 @@ class Pair:
             if one.end == 0 and not one.other:
                 self.datagrams.append(["up", began, None if one.cause else ended, one.size, one.cause])
 
-    def close(self) -> None:
-        """Lets go of the link."""
-        self.emulator.stop()
-        if self.radio is not None:
-            self.radio.stop()
-
     def _where(self, role: str) -> dict[str, Any]:
         """How an end of this pair connects."""
         if self.radio is not None:
@@ -117,3 +128,44 @@ class Pair:
         self._children.wait_until(
             partial(self._children.says, name, "ready"), START_SECONDS, f"{name} ready", blame=name
         )
+
+
+def play(
+    children: Supervisor,
+    pairs: Sequence[Pair],
+    seconds: float,
+    what: str,
+    tell: Callable[[float], None],
+    *,
+    others: Traffic | None = None,
+    settle: float = 0.0,
+) -> None:
+    """Sends `seconds` of footage by all pairs at the same time, from the start of their processes to their end.
+
+    what: the run in words. tell: is given the share that is done. others: who else speaks on the line meanwhile.
+    settle: seconds in which what is on its way may still arrive. Raises ChildError.
+    """
+    senders = [pair.sender for pair in pairs]
+    for pair in pairs:
+        pair.start()
+    for pair in pairs:
+        pair.ready()
+    if others is not None:
+        others.start()
+        others.go()
+        senders.append(others.pilot)
+    for pair in pairs:
+        pair.go()
+    began = time.monotonic()
+
+    def sent() -> bool:
+        tell((time.monotonic() - began) / (seconds + SPARE_SECONDS))
+        return not any(pair.running() for pair in pairs)
+
+    children.wait_until(sent, seconds + PATIENCE_SECONDS, what, finished=senders)
+    children.check(finished=senders)
+    time.sleep(settle)
+    for pair in pairs:
+        pair.end()
+    if others is not None:
+        others.end()

@@ -27,7 +27,7 @@ from semhier_ros.lab.baselines.search import check_codecs
 from semhier_ros.lab.processes import Supervisor, free_port, node, ros_environment
 from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.replay.ends import answers_of, read_log
-from semhier_ros.lab.replay.pair import Pair, radio_plan
+from semhier_ros.lab.replay.pair import Pair, play, radio_plan
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store
 from semhier_ros.lab.replay.task import BLOCKS, Task
@@ -339,24 +339,9 @@ def _drive_others(result: Result, out: Path, tell: Tell) -> None:
             radio = result.link.radio if isinstance(result.link, RadioLink) else None
             if radio is not None:
                 plan |= radio_plan(radio)
-            pairs[name] = Pair(children, logs, name, plan, result.link, radio)
-            stack.callback(pairs[name].close)
-            pairs[name].start()
-        for pair in pairs.values():
-            pair.ready()
-        for pair in pairs.values():
-            pair.go()
-        began, senders = time.monotonic(), [pair.sender for pair in pairs.values()]
-
-        def sent() -> bool:
-            tell("the others over the link", (time.monotonic() - began) / (seconds + 4.0))
-            return not any(pair.running() for pair in pairs.values())
-
-        children.wait_until(sent, seconds + 60.0, "sending the other codecs", finished=senders)
-        children.check(finished=senders)
-        time.sleep(2 * result.link.delay_s + 0.7)
-        for pair in pairs.values():
-            pair.end()
+            pairs[name] = stack.enter_context(Pair(children, logs, name, plan, result.link, radio))
+        what, stage = "sending the other codecs", partial(tell, "the others over the link")
+        play(children, list(pairs.values()), seconds, what, stage, settle=2 * result.link.delay_s + 0.7)
     for name, pair in pairs.items():
         stream, told = result.streams[name], read_log(pair.log["send"])[1]
         run = Run(name, stream.setting, [len(camera)], seconds=seconds, counters=told["counters"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,12 @@ def interval(values: NDArray) -> tuple[float, float]:
 
     found = bootstrap((values,), np.mean, n_resamples=DRAWS, batch=50, method="percentile", random_state=0)
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def mean_of_known(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that are not None; None when there are none."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def middle(values: NDArray[np.float64], share: float = 0.95) -> tuple[float, float] | None:

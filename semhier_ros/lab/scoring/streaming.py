@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.reading import Detection
 from semhier_ros.footage.labels import World
+from semhier_ros.lab.scoring.figures import mean_of_known
 
 Detections = tuple[Detection, ...]
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
@@ -199,9 +200,7 @@ def mean_precision(
     matching: Matching, worlds: Sequence[World], answers: Sequence[Sequence[Known]], levels: int
 ) -> float:
     """The measure's mean over all levels that have a truth; 0 when none has."""
-    values = [matching.matches(worlds, answers, level).value() for level in range(levels)]
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else 0.0
+    return mean_of_known(matching.matches(worlds, answers, level).value() for level in range(levels)) or 0.0
 
 
 def draws(worlds: Sequence[World], count: int, seed: int = 0) -> NDArray[np.float64]:

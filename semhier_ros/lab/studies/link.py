@@ -38,7 +38,7 @@ from semhier_ros.lab.processes import ChildError, Supervisor
 from semhier_ros.lab.provenance import processor
 from semhier_ros.lab.replay.base import Answer, Costs
 from semhier_ros.lab.replay.ends import answers_of, encode_before, pictures_of, read_log
-from semhier_ros.lab.replay.pair import Pair, radio_plan
+from semhier_ros.lab.replay.pair import Pair, play, radio_plan
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store, digest
 from semhier_ros.lab.replay.task import BLOCKS, BUDGET_SHARE, add_costs
@@ -261,30 +261,13 @@ class Bench:
         alone = self._alone(row) if others else {}
         traffic: Traffic | None = None
         with ExitStack() as stack, Supervisor(self.folder) as children:
-            pair = Pair(children, self.folder, f"{codec}-{number}", plan, link, radio)
-            stack.callback(pair.close)
-            pair.start()
-            pair.ready()
-            ending = [pair.sender]
+            pair = stack.enter_context(Pair(children, self.folder, f"{codec}-{number}", plan, link, radio))
             if others:
                 assert radio is not None
                 assert pair.radio is not None
                 devices = pair.radio.other_devices
                 traffic = Traffic(children, self.folder, f"{pair.name}-others", devices, radio.others, row.seconds)
-                traffic.start()
-                traffic.go()
-                ending.append(traffic.pilot)
-            pair.go()
-            began = time.monotonic()
-
-            def sent() -> bool:
-                tell((time.monotonic() - began) / (row.seconds + 6.0))
-                return not pair.running()
-
-            children.wait_until(sent, row.seconds + 30.0, self.title(row, codec, number), finished=ending)
-            pair.end()
-            if traffic is not None:
-                traffic.end()
+            play(children, [pair], row.seconds, self.title(row, codec, number), tell, others=traffic)
         part = {**dict(zip(_KEY, self.key(row, codec), strict=True)), "run": number}
         part |= Figures(self.reader, row, pair, link).all()
         if traffic is not None:
