@@ -107,8 +107,8 @@ class IntegerNetwork:
         high: int | np.integer = self.input_bound
         low: int | np.integer = -self.input_bound
         limits = np.iinfo(values.dtype)
-        state = np.clip(values, max(low, limits.min), min(high, limits.max)).astype(np.float64)
-        return self._from_sums(state @ self.scaled_layers[0][0])
+        kept = np.minimum(np.maximum(values, max(low, limits.min)), min(high, limits.max))
+        return self._from_sums(kept.astype(np.float64) @ self.scaled_layers[0][0])
 
     def with_marks(self, marks: Sequence[int], value: int, rest: NDArray[np.int32]) -> NDArray[np.int32]:
         """Outputs (outputs), int32, where the last inputs are `rest` and all before are 0 but for `value` at `marks`.
@@ -129,7 +129,8 @@ class IntegerNetwork:
             state = state @ weight if number else state
             state += bias
             np.floor(state, out=state)
-            np.clip(state, low, high, out=state)
+            np.maximum(state, low, out=state)
+            np.minimum(state, high, out=state)
         return state.astype(np.int32)
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:

@@ -20,7 +20,7 @@ def split_parameters(out: Ints, rows: int) -> tuple[Ints, Ints]:
     """A context network's outputs (n,2d in units of 1/16) as means (units of 1/16) and table rows (whole)."""
     half = out.shape[1] // 2
     means, scales = out[:, :half], out[:, half:]
-    return means, np.clip((scales + UNIT // 2) // UNIT, 0, rows - 1)
+    return means, np.minimum(np.maximum((scales + UNIT // 2) // UNIT, 0), rows - 1)
 
 
 def quantise(

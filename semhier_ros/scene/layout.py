@@ -6,9 +6,9 @@ Encoder and decoder share this form; everything that feeds the entropy coder is 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from semhier_ros.codec.picture_blocks import CodedPicture
 
 Ints = NDArray[np.int32]
 Flags = NDArray[np.bool_]
+Kept = TypeVar("Kept")
 FRACTION = 16  # latents are carried in units of 1/16
 UNNAMED = -1
 FOOT_LEVELS = 4
@@ -147,9 +148,17 @@ class SceneCode:
     picture: list[CodedPicture] = field(default_factory=list)
     boxes: NDArray[np.float64] | None = None
     feet: Ints | None = None
+    worked: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.cells)
+
+    def once(self, name: str, work: Callable[[], Kept]) -> Kept:
+        """What `work` gives, made at the first call with this name and kept with this code and what extends it: for
+        what follows from blocks that are there already."""
+        if name not in self.worked:
+            self.worked[name] = work()
+        return self.worked[name]  # type: ignore[no-any-return]
 
     def extended(self) -> SceneCode:
         """A copy to which more can be appended without changing this one."""

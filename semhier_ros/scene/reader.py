@@ -67,7 +67,9 @@ class SceneReader:
             for kind in ("score", "other")
         )
         self._names = [tree.names(level) for level in range(stream.levels)]
-        self._owners = [tree.owner(level) for level in range(stream.levels)]
+        self._shares = [
+            np.eye(len(names))[tree.owner(level)] for level, names in enumerate(self._names)
+        ]  # leaves,nodes: 1 where a leaf is below a node
 
     def read(self, code: SceneCode, prefix: int, canvas: Canvas) -> tuple[Detection, ...]:
         """Detections after blocks 0..prefix, in the order (and with the ids) of block 0."""
@@ -102,8 +104,13 @@ class SceneReader:
     def measure(self, code: SceneCode, prefix: int) -> Measured:
         """What blocks 0..prefix say of each object; an object that the last of them pass over is read from those that
         do refine it. In a frame that refers to earlier ones (`SceneCode.boxes`) latents may be as old as those: how
-        sure an object is says its score there, and latents say only what it is."""
-        depth = code.depth(min(prefix, self.prefixes - 1))
+        sure an object is says its score there, and latents say only what it is. Not to be changed: it is kept with the
+        code, for the picture asks for what the reading did."""
+        last = min(prefix, self.prefixes - 1)
+        return code.once(f"measured {last}", lambda: self._measure_all(code, last))
+
+    def _measure_all(self, code: SceneCode, last: int) -> Measured:
+        depth = code.depth(last)
         if len(code) and code.boxes is None and int(depth.min()) == int(depth.max()):  # the usual case
             boxes, levels = self._measure(code, int(depth[0]))
             return Measured(boxes, np.minimum(depth, self.stream.levels - 1), levels)
@@ -137,14 +144,10 @@ class SceneReader:
         posterior /= posterior.sum(axis=1, keepdims=True)
         shift = out[:, leaves : leaves + 4].astype(np.float64) / 4
         present = 1 / (1 + np.exp(-out[:, leaves + 4].astype(np.float64)))
-        boxes = restore_boxes(self.stream.layout, code.cells, code.sizes, code.offsets)
+        boxes = code.once("boxes", lambda: restore_boxes(self.stream.layout, code.cells, code.sizes, code.offsets))
         centre = boxes[:, :2] + shift[:, :2] * boxes[:, 2:]
-        half = boxes[:, 2:] * np.exp(np.clip(shift[:, 2:], -1, 1)) / 2
-        raw = []
-        for k in range(level + 1):
-            share = np.zeros((len(code), len(self._names[k])))
-            np.add.at(share.T, self._owners[k], posterior.T)
-            raw.append(present[:, None] * share)
+        half = boxes[:, 2:] * np.exp(np.minimum(np.maximum(shift[:, 2:], -1), 1)) / 2
+        raw = [present[:, None] * (posterior @ self._shares[k]) for k in range(level + 1)]
         corners = np.concatenate([centre - half, centre + half], axis=1)
         if code.feet is not None:  # the mean of what was read, a normal distribution, within what foot bits allow
             unsure = (

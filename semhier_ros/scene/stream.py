@@ -117,7 +117,7 @@ class SceneStream:
             code = code.extended()
             kept = self._get_kept(decoder, index, code)
             code.kept.append(kept)
-            part = code.take(kept)
+            part = code.extended() if kept.all() else code.take(kept)
             if index < self.levels:
                 self._get_names(decoder, index, part)
                 code.path.append(spread(part.path[index], kept, UNNAMED))
@@ -212,7 +212,7 @@ class SceneStream:
 
     def name_rows(self, level: int, code: SceneCode) -> Ints:
         """Table row of each object's name at `level`: its parent, the box's aspect and its area."""
-        aspect = np.clip(code.sizes[:, 0] - code.sizes[:, 1] + ASPECTS // 2, 0, ASPECTS - 1)
+        aspect = np.minimum(np.maximum(code.sizes[:, 0] - code.sizes[:, 1] + ASPECTS // 2, 0), ASPECTS - 1)
         return ((code.path[level - 1] * ASPECTS + aspect) * AREAS + self.area(code)).astype(np.int32)
 
     def name_row(self, parent: int, width: int, height: int) -> int:
@@ -223,7 +223,8 @@ class SceneStream:
 
     def area(self, code: SceneCode) -> Ints:
         """Which of 6 classes of area each object's box is in."""
-        return np.clip(code.sizes.sum(axis=1) * AREAS // (2 * self.layout.size_levels - 1), 0, AREAS - 1)
+        sides = code.sizes[:, 0] + code.sizes[:, 1]
+        return np.minimum(np.maximum(sides * AREAS // (2 * self.layout.size_levels - 1), 0), AREAS - 1)
 
     def name_symbols(self, level: int, code: SceneCode) -> Ints:
         """Each object's name as its position among its parent's children."""
@@ -258,6 +259,11 @@ class SceneStream:
     def told(self, code: SceneCode, level: int) -> Ints:
         """What is known of each object before a latent group, n,inputs in units of 1/16: geometry scaled to about
         -2..2, then the one-hot names of levels 1..level."""
+        names = [self._marks[k][code.path[k]] for k in range(1, level + 1)]
+        return np.concatenate([code.once("geometry", lambda: self._scaled_geometry(code)), *names], axis=1)
+
+    def _scaled_geometry(self, code: SceneCode) -> Ints:
+        """The geometry of `told`, n,6."""
         geometry = np.empty((len(code), 6), np.int64)
         geometry[:, :2] = code.sizes
         geometry[:, 2] = code.cells // self.layout.columns
@@ -267,8 +273,7 @@ class SceneStream:
         geometry *= times
         geometry //= over
         geometry -= less
-        names = [self._marks[k][code.path[k]] for k in range(1, level + 1)]
-        return np.concatenate([geometry, *names], axis=1).astype(np.int32)
+        return geometry.astype(np.int32)
 
     @cached_property
     def _geometry(self) -> tuple[Ints, Ints, Ints]:
@@ -282,9 +287,9 @@ class SceneStream:
         return np.array(times, np.int32), np.array(over, np.int32), np.array(less, np.int32)
 
     @cached_property
-    def _marks(self) -> list[NDArray[np.int64]]:
+    def _marks(self) -> list[Ints]:
         """Per level a row for each node: FRACTION at its place."""
-        return [FRACTION * np.eye(self._width(level), dtype=np.int64) for level in range(self.levels)]
+        return [FRACTION * np.eye(self._width(level), dtype=np.int32) for level in range(self.levels)]
 
     def latent_symbols(self, block: int, code: SceneCode) -> tuple[Ints, Ints]:
         """Symbols (n,d) and table rows (n,d) of the latent group of semantic block `block` (1..)."""
