@@ -24,6 +24,7 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.substitutions import ExecutableInPackage
 
 from semhier_ros.launching import Argument, boolean, declare, value
+from semhier_ros.paths import DEFAULT_MODEL
 
 ARGUMENTS = [
     Argument("bag", "MCAP file or bag folder with the images `/<camera>/image_raw`, raw or compressed.", None),
@@ -35,7 +36,7 @@ ARGUMENTS = [
     Argument("seed", "Seed of the link's random numbers.", "0"),
     Argument("budget_kbit", "Uplink budget of the encoder in kbit/s; a little below the link's rate.", "60.0"),
     Argument("max_rate", "Most frames per second that are encoded.", "5.0"),
-    Argument("model", "Model on both ends: an installed name, or a model folder.", "road"),
+    Argument("model", "Model on both ends: an installed name, or a model folder.", DEFAULT_MODEL),
     Argument("device", "Where encoder and decoder run.", "auto", choices=("auto", "cpu", "cuda")),
     Argument(
         "picture",

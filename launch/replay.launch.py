@@ -29,7 +29,7 @@ from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import ExecutableInPackage
 
 from semhier_ros.launching import Argument, declare, value
-from semhier_ros.paths import config_dir
+from semhier_ros.paths import DEFAULT_MODEL, config_dir
 
 ARGUMENTS = [
     Argument("bag", "Bag folder, MCAP or SQLite3 file with the images `/<camera>/image_raw`, raw or compressed.", None),
@@ -37,7 +37,7 @@ ARGUMENTS = [
     Argument("input", "Kind of the bag's images.", "compressed", choices=("raw", "compressed")),
     Argument("link", "Rate, one-way delay and loss of the link, as for `semhier link emulate`.", "64kbit,50ms,5%"),
     Argument("budget_kbit", "Uplink budget of the encoder in kbit/s; a little below the link's rate.", "60.0"),
-    Argument("model", "Model on both ends: an installed name, or a model folder.", "road"),
+    Argument("model", "Model on both ends: an installed name, or a model folder.", DEFAULT_MODEL),
     Argument("device", "Where encoder and decoder run.", "auto", choices=("auto", "cpu", "cuda")),
     Argument("rate", "Playing speed; 1.0: as recorded.", "1.0"),
     Argument(

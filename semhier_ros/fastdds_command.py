@@ -11,6 +11,7 @@ from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.command import CommandError
 from semhier_ros.link.fastdds_profile import fastdds_profile
+from semhier_ros.paths import DEFAULT_MODEL
 from semhier_ros.whole_file import write_whole
 
 
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cameras", action=shared.Listed, default=["camera"], metavar="NAME", help="names of the cameras (camera)"
     )
-    shared.model(parser)
+    shared.model(parser, DEFAULT_MODEL)
     parser.add_argument("--budget-kbit", type=float, default=1000.0, metavar="K", help="kbit/s of one process (1000)")
     shared.out(parser, None, "file to write", folder=False)
 

@@ -27,7 +27,7 @@ from semhier_ros.lab.replay.work import Result
 from semhier_ros.lab.report.page import link_words, milliseconds, percent
 from semhier_ros.lab.scoring.figures import mean_of_known
 from semhier_ros.link.emulate.radio import RadioLink
-from semhier_ros.paths import find_model
+from semhier_ros.paths import DEFAULT_MODEL, find_model
 
 JUDGED_RATE = 12.5
 """Instants a second at which readings are judged: the street moves on between two frames of the camera."""
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="how long to send (20; 8 with --short); the video is repeated",
     )
-    shared.model(parser)
+    shared.model(parser, DEFAULT_MODEL)
     shared.device(parser)
     parser.add_argument("--short", action="store_true", help="a shorter run with a smaller JPEG search: under a minute")
     parser.add_argument("--no-jpeg", action="store_true", help="leave the JPEG run out")

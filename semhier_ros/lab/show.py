@@ -15,11 +15,12 @@ from semhier_ros.camera.drawing import draw_boxes
 from semhier_ros.command import CommandError
 from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.options import load_codec
+from semhier_ros.paths import DEFAULT_MODEL
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files")
-    shared.model(parser)
+    shared.model(parser, DEFAULT_MODEL)
     shared.device(parser)
     parser.add_argument("--least", type=float, default=0.2, help="least score drawn or listed (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="folder for one annotated and one decoded picture per prefix")

@@ -22,6 +22,7 @@ from semhier_ros.nodes.parameter_checks import (
 from semhier_ros.nodes.parameters import Parameter, ParameterTable
 from semhier_ros.nodes.planner_parameters import planner_parameters
 from semhier_ros.nodes.pose_parameters import pose_parameters
+from semhier_ros.paths import DEFAULT_MODEL
 from semhier_ros.scene.remembering import OVERLAP, WHOLE_EVERY
 
 TRANSPORT_CHOICES = ("ros", *TRANSPORTS)
@@ -260,7 +261,9 @@ ENCODER = ParameterTable(
             "raw: `<camera>/image_raw` (Image); compressed: `<camera>/image_raw/compressed` (CompressedImage).",
             choices=("raw", "compressed"),
         ),
-        Parameter("model", "road", "Model that encodes: a name under models/, or a model folder.", also="models"),
+        Parameter(
+            "model", DEFAULT_MODEL, "Model that encodes: a name under models/, or a model folder.", also="models"
+        ),
         Parameter(
             "foot_bits",
             False,
@@ -404,7 +407,7 @@ DECODER = ParameterTable(
         ),
         Parameter(
             "models",
-            ["road"],
+            [DEFAULT_MODEL],
             "Models that may decode, names under models/ or folders; a stream's hash picks one of them.",
             check=models_problem,
             also="model",

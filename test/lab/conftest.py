@@ -32,4 +32,5 @@ def result(place: Path) -> object:
     from semhier_ros.lab.replay.work import replay
 
     codecs, cache = ("semhier", "answer", "jpeg"), place / "c" / "replay.sqlite"
-    return replay(Task((place / "bag",), "64kbit,50ms,5%,seed3", codecs, costs=Costs(), finalists=2, cache=cache))
+    link = "64kbit,50ms,5%,seed3"
+    return replay(Task((place / "bag",), link, codecs, "road", costs=Costs(), finalists=2, cache=cache))

@@ -46,7 +46,7 @@ def options(place: Path, out: str, *more: str) -> list[str]:
             "--out",
             str(place / out),
         ),
-        *("--cache", str(place / "c"), "--codecs", "semhier,answer", *more),
+        *("--cache", str(place / "c"), "--codecs", "semhier,answer", "--model", "road", *more),
     ]
 
 
@@ -125,9 +125,8 @@ def test_a_second_run_over_another_link_encodes_no_frame_again(
 
     for name in ("encode", "encode_stepwise"):
         monkeypatch.setattr(type(result.reader.codec), name, again)
-    task = Task(
-        (place / "bag",), "64kbit,50ms,5%,seed3", ("semhier",), costs=Costs(), cache=place / "c" / "replay.sqlite"
-    )
+    cache = place / "c" / "replay.sqlite"
+    task = Task((place / "bag",), "64kbit,50ms,5%,seed3", ("semhier",), "road", costs=Costs(), cache=cache)
     assert replay(task, reader=result.reader).summary["codecs"]["semhier"]["delivered"] > 0
 
 

@@ -272,13 +272,15 @@ def start(ros_domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     def run(
         module: str, parameters: dict[str, Any] | None = None, *, name: str = "", arguments: list[str] | None = None
     ) -> NodeProcess:
-        one_core: dict[str, Any] = {}
+        usual: dict[str, Any] = {}
         if module in ("encoder_node", "decoder_node"):
-            one_core = {"device": "cpu", "threads": 1}
+            usual = {"device": "cpu", "threads": 1}
         if module == "encoder_node":
-            one_core["precision"] = "f32"  # as the codec that tests compare with
+            usual |= {"model": "road", "precision": "f32"}  # as the codec that tests compare with
+        if module == "decoder_node":
+            usual |= {"models": ["road"]}
         process = NodeProcess(
-            module, one_core | (parameters or {}), tmp_path, name=name or module, arguments=arguments or []
+            module, usual | (parameters or {}), tmp_path, name=name or module, arguments=arguments or []
         )
         started.append(process)
         return process

@@ -26,13 +26,14 @@ from semhier_ros.lab.replay.from_above import from_above
 from semhier_ros.lab.replay.real import STAGES, run_real
 from semhier_ros.lab.replay.task import LINK, LINK_HELP, Task, add_task_arguments, task_of
 from semhier_ros.lab.replay.work import LINKED, Result, ceiling_of, replay, write_summary
+from semhier_ros.paths import DEFAULT_MODEL
 from semhier_ros.progress import Stages
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `semhier replay`."""
     add_task_arguments(parser)
-    shared.model(parser)
+    shared.model(parser, DEFAULT_MODEL)
     parser.add_argument("--link", default=LINK, metavar="LINK", help=f"{LINK_HELP} (%(default)s)".replace("%,", "%%,"))
     parser.add_argument("--engine", default="virtual", choices=("virtual", "real"), help="(%(default)s)")
     shared.out(parser, "out/replay", "folder of report and summary")

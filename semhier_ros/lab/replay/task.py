@@ -14,6 +14,7 @@ from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.store import CACHE_FILE, default_folder
 from semhier_ros.link.emulate.profile import LinkProfile
 from semhier_ros.link.emulate.radio import RADIOS, RadioLink, parse_hop
+from semhier_ros.paths import DEFAULT_MODEL
 
 BUDGET_SHARE = 0.97
 """What of the link's rate a sender plans with: the rest is for the transport's own messages, which no budget counts."""
@@ -33,7 +34,7 @@ class Task:
     bags: tuple[Path, ...]
     link: str
     codecs: tuple[str, ...]
-    model: str = "road"
+    model: str = DEFAULT_MODEL
     device: str = "cpu"
     topics: tuple[str, ...] = ()
     labels: Path | None = None
