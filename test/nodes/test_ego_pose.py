@@ -21,6 +21,7 @@ pytestmark = pytest.mark.ros
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, TransformStamped
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
+from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, Imu, NavSatFix
 
 from semhier_ros.codec.pose import EgoPose, PoseReader
@@ -30,6 +31,7 @@ from semhier_ros.nodes.managed import ManagedNode
 from semhier_ros.nodes.parameter_tables import ENCODER
 
 SECOND = 1_000_000_000
+STORE = get_typestore(Stores.ROS2_JAZZY)
 LATITUDE, LONGITUDE = 48.0, 11.0
 METRES = (111_200.0, 74_600.0)  # a degree of latitude and of longitude there, to a part in a thousand
 
@@ -152,6 +154,64 @@ def test_tf_is_told_at_the_newest_time_that_all_of_it_is_known(robot: Any) -> No
     (told,) = node.told
     assert (told.frame, told.stamp_ns, told.x) == ("map", SECOND, 10_100)
     assert "two different frames" in node.said["bad_transforms"][0]
+
+
+def from_the_wire(name: str, message: Any) -> Any:
+    """A message of a package that need not be installed, written to CDR and read again by the definitions of ROS 2
+    Jazzy that rosbags holds."""
+    return STORE.deserialize_cdr(STORE.serialize_cdr(message, name), name)
+
+
+def real(name: str, *values: Any) -> Any:
+    """A message of those definitions, its fields in their order."""
+    return STORE.types[name](*values)
+
+
+def real_header(frame: str, stamp_ns: int) -> Any:
+    stamp = real("builtin_interfaces/msg/Time", stamp_ns // SECOND, stamp_ns % SECOND)
+    return real("std_msgs/msg/Header", stamp, frame)
+
+
+def turned(yaw: float) -> Any:
+    return real("geometry_msgs/msg/Quaternion", 0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2))
+
+
+def test_odometry_as_nav_msgs_defines_it_is_told_in_its_own_frame(robot: Any) -> None:
+    node = robot({})
+    covariance = np.zeros(36)
+    covariance[[0, 7]] = 0.04
+    pose = real("geometry_msgs/msg/Pose", real("geometry_msgs/msg/Point", 4.0, -2.5, 0.0), turned(-0.75))
+    still = real("geometry_msgs/msg/Vector3", 0.0, 0.0, 0.0)
+    message = real(
+        "nav_msgs/msg/Odometry",
+        real_header("odom", 7 * SECOND),
+        "base_footprint",
+        real("geometry_msgs/msg/PoseWithCovariance", pose, covariance),
+        real("geometry_msgs/msg/TwistWithCovariance", real("geometry_msgs/msg/Twist", still, still), np.zeros(36)),
+    )
+    node.source.on_pose(from_the_wire("nav_msgs/msg/Odometry", message))
+    (told,) = node.told
+    assert (told.frame, told.stamp_ns, told.x, told.y) == ("odom", 7 * SECOND, 400, -250)
+    assert told.angles[2] == pytest.approx(-0.75, abs=1e-4)
+    assert told.sigma == pytest.approx(0.2, rel=0.05)
+    assert not node.said
+
+
+def test_tf_as_tf2_msgs_defines_it_is_told(robot: Any) -> None:
+    node = robot({})
+    place = real("geometry_msgs/msg/Vector3", 8.0, 1.5, 0.0)
+    moved = real(
+        "geometry_msgs/msg/TransformStamped",
+        real_header("map", 3 * SECOND),
+        "base_footprint",
+        real("geometry_msgs/msg/Transform", place, turned(0.5)),
+    )
+    node.source.on_tf(from_the_wire("tf2_msgs/msg/TFMessage", real("tf2_msgs/msg/TFMessage", [moved])))
+    node.source.look_up()
+    (told,) = node.told
+    assert (told.frame, told.stamp_ns, told.x, told.y) == ("map", 3 * SECOND, 800, 150)
+    assert told.angles[2] == pytest.approx(0.5, abs=1e-4)
+    assert not node.said
 
 
 @pytest.mark.parametrize(("source", "package"), [("tf", "tf2_msgs"), ("odometry", "nav_msgs")])
