@@ -494,15 +494,21 @@ def test_deltas_that_waited_are_read_when_what_they_refer_to_comes(deltas: Delta
     assert all(len(code) for _, code in receiver.caught_up)
 
 
-def test_a_receiver_says_at_once_that_it_lacks_a_frame(deltas: DeltaCodec) -> None:
-    sender, receiver = SenderMemory(deltas, whole_every=60.0), ReceiverMemory(deltas)
-    said = []
+def frames_but_one(deltas: DeltaCodec, sender: SenderMemory, receiver: ReceiverMemory, lost: int) -> Iterator[int]:
+    """The numbers of 14 frames, each after the receiver was given it; `lost` it is not given."""
     for number, stamp, data in frames_of(deltas, sender, 14):
         if isinstance(data, SceneCode):
             receiver.whole(data, 0, number, stamp)
-        elif number != 10:
+        elif number != lost:
             with contextlib.suppress(UnknownReference):
                 receiver.delta(data, number, stamp)
+        yield number
+
+
+def test_a_receiver_says_at_once_that_it_lacks_a_frame(deltas: DeltaCodec) -> None:
+    sender, receiver = SenderMemory(deltas, whole_every=60.0), ReceiverMemory(deltas)
+    said = []
+    for number in frames_but_one(deltas, sender, receiver, lost=10):
         assert number < 2 or receiver.acknowledgement is not None
         said.append(receiver.acknowledgement or b"")
         if number < 10:
@@ -515,12 +521,7 @@ def test_a_receiver_says_at_once_that_it_lacks_a_frame(deltas: DeltaCodec) -> No
 def test_a_receiver_says_for_how_long_it_cannot_read(deltas: DeltaCodec) -> None:
     sender, receiver = SenderMemory(deltas, whole_every=60.0), ReceiverMemory(deltas)
     unread = []
-    for number, stamp, data in frames_of(deltas, sender, 14):
-        if isinstance(data, SceneCode):
-            receiver.whole(data, 0, number, stamp)
-        elif number != 10:
-            with contextlib.suppress(UnknownReference):
-                receiver.delta(data, number, stamp)
+    for _ in frames_but_one(deltas, sender, receiver, lost=10):
         unread.append(receiver.unread)
         sender.heard(receiver.acknowledgement or b"")
     assert unread == [number == 11 for number in range(14)]
