@@ -20,7 +20,7 @@ from semhier_ros.footage.recording import read_recording
 from semhier_ros.footage.slideshow import installed_photos
 from semhier_ros.footage.video import FootageError
 from semhier_ros.lab import demo
-from semhier_ros.paths import model_names
+from semhier_ros.paths import DEFAULT_MODEL, model_names
 
 real = pytest.mark.skipif(bool(missing()), reason=missing() or "all is there")
 
@@ -97,7 +97,7 @@ def test_the_short_demo_for_real(tmp_path: Path) -> None:
     assert checked[0] == checked[2], "blocks changed on their way"
     recording = read_recording(out / "recording")
     assert {reading.level for reading in recording.readings} == set(range(len(ours["levels"])))
-    assert recording.model["name"] == "road"
+    assert recording.model["name"] == DEFAULT_MODEL
     assert len(open_bag(out / "street").cameras[0]) == 12
     assert not children_of(out)
     print(f"{time.monotonic() - began:.0f} s; {lines[1]}")
