@@ -13,6 +13,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+DEFAULT_MODEL = "street"
+"""What nodes, launch files, demo and replay take where nothing else is said."""
+
 
 def _candidates(folder: str) -> list[Path]:
     package = Path(__file__).resolve().parent
@@ -49,10 +52,6 @@ def model_names() -> list[str]:
     except FileNotFoundError:
         return []
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith((".", "_")))
-
-
-DEFAULT_MODEL = "street"
-"""What nodes, launch files, demo and replay take where nothing else is said."""
 
 
 def find_model(name_or_path: str | Path) -> Path:

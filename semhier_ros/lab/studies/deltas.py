@@ -231,7 +231,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", default="64kbit", help="of the link (%(default)s)")
     parser.add_argument("--delay", type=shared.real(0, 1000), default=50.0, help="one way, in ms (%(default)s)")
     parser.add_argument(
-        "--loss", type=shared.real(0, 90), nargs="+", default=[0.0, 5.0, 20.0], help="datagrams lost, in %% (0 5 20)"
+        "--loss",
+        action=shared.Listed,
+        each=shared.real(0, 90),
+        default=[0.0, 5.0, 20.0],
+        metavar="PERCENT",
+        help="datagrams lost, in %% (0 5 20)",
     )
     parser.add_argument("--burst", type=shared.real(1, 100), default=4.0, help="mean run of losses (%(default)s)")
     parser.add_argument("--seeds", type=shared.whole(1, 1000), default=6, help="of losses, a run each (%(default)s)")
