@@ -4,7 +4,8 @@
 Without arguments all of them, as two runs of pytest side by side: those that live in real time, that is wait for nodes,
 sessions and clocks, and at the lowest priority those that compute. Neither waits for the other, and what computes takes
 no processor time that something live asks for. The first is shown as it goes, then the second. A busy machine starves
-processes that wait for each other: a live test that failed runs once more, and the summary names it as rerun.
+processes that wait for each other: live tests that failed run once more at the end, when nothing computes beside them,
+and what they said at first stays on the screen.
 
 With arguments it is pytest and nothing else.
 """
@@ -17,6 +18,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import pytest
 
 PYTEST = [sys.executable, "-m", "pytest"]
 IDLE = 19
@@ -75,9 +78,13 @@ def main(words: list[str]) -> int:
         )
         try:
             print("-- tests that live in real time; those that compute run beside them", flush=True)
-            live = subprocess.call([*PYTEST, *color, "--reruns=1", "-raR", *live_paths])
+            live = subprocess.call([*PYTEST, *color, "-ra", *live_paths])
             print("-- tests that compute", flush=True)
             _show(text, computing)
+            if live == pytest.ExitCode.TESTS_FAILED:
+                print("-- live tests that failed, once more and alone", flush=True)
+                again = ["--last-failed", "--last-failed-no-failures=none"]
+                live = subprocess.call([*PYTEST, *color, "-ra", *again, *live_paths])
         finally:
             computing.terminate()
             computing.wait()
