@@ -117,6 +117,12 @@ def test_each_layout_reads_the_box_that_its_tensors_say(tmp_path: Path, name: st
     assert found.scores[0, 1] == pytest.approx(0.8, abs=0.01)
 
 
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_each_layout_reads_a_picture_in_which_nothing_is_found(tmp_path: Path, name: str) -> None:
+    found = detector_of(tmp_path, name).detect(PICTURE, least=0.9)
+    assert (found.boxes.shape, found.scores.shape) == ((0, 4), (0, len(LEAVES)))
+
+
 @pytest.mark.parametrize(
     "name",
     ["yolox", "yolov5", "ultralytics", "ultralytics-end2end", "detr", "rf-detr", "detr-labels", "nms", "nanodet"],

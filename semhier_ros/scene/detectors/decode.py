@@ -403,7 +403,7 @@ def _read_distributions(
         middle = 0.5
     kept = _best(scores.max(axis=1), least)
     places, steps = _grid(size, strides)
-    chances = sides[kept].reshape(len(kept), 4, -1)
+    chances = sides[kept].reshape(len(kept), 4, sides.shape[1] // 4)
     chances = np.exp(chances - chances.max(axis=2, keepdims=True))
     chances /= chances.sum(axis=2, keepdims=True)
     reach = (chances @ np.arange(chances.shape[2], dtype=np.float32)) * steps[kept]
