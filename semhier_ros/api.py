@@ -222,16 +222,19 @@ class Codec:
         `encode(image, flow=flow.of(stamp_ns))`."""
         return self.model.flow()
 
-    def memory(self, overlap: float | None = None, whole_every: float | None = None) -> SenderMemory:
+    def memory(
+        self, overlap: float | None = None, whole_every: float | None = None, *, radio: bool = False
+    ) -> SenderMemory:
         """A new memory of what one camera's receiver knows, for `EncodeOptions.memory` (docs/living.md).
 
         overlap: of the receiver's forecast, below which an object is told anew (0.3..0.95; None: 0.75). whole_every:
-        seconds between frames that stand alone (0.2..60; None: 2).
+        seconds between frames that stand alone (0.2..60; None or 0: 2, over a radio 8). radio: blocks go over compact
+        frames (docs/radios.md), whose receivers know stamps to 8 ms and acknowledge in turns.
 
         Raises:
             ValueError: an argument outside its range, or a model that reads no objects.
         """
-        made = self.model.sender_memory(overlap, whole_every)
+        made = self.model.sender_memory(overlap, whole_every, radio)
         if made is None:
             raise ValueError(f"memory: model {self.name} reads whole pictures, so there are no objects to remember")
         return made

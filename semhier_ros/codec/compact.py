@@ -22,13 +22,16 @@ from semhier_ros.codec.checksum import CRC_BYTES, with_crc
 from semhier_ros.codec.packet import (
     MAX_BLOCK_BYTES,
     MAX_BLOCKS,
+    MAX_MOTION_BYTES,
     STAMP_MODULUS,
     Block,
     Packet,
     PacketError,
+    delta_tag,
     read_varint,
     varint,
 )
+from semhier_ros.codec.report import MEMORY_BYTES
 from semhier_ros.codec.secrecy import (
     ENCRYPTIONS,
     EPOCH_BYTES,
@@ -58,17 +61,31 @@ STORED_SEQUENCES = 128
 MAX_PARCEL_BYTES = 0x8000
 """The longest parcel that is sent or put together."""
 
-BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE, STORED, STORED_FIRST, HAIL, COARSE, NOTE = range(10)
-"""Kinds of frames of a sender; COARSE is block 0 alone with the short header, NOTE has a first byte of its own."""
+BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE, STORED, STORED_FIRST, HAIL = range(8)
+COARSE, NOTE, DELTA, DELTA_LONG, MOTION, MOTION_LONG = range(8, 14)
+"""Kinds of frames of a sender. COARSE is block 0 alone with the short header; the others of the second row have what
+would be slots 4 to 7 of the first row's. MOTION is blocks from block 0 on, and how camera and objects move."""
 _WHOLE_COUNTER = frozenset((ANNOUNCE, HAIL))
 """Kinds that a receiver must be able to prove without knowing anything: their counter travels whole."""
-ACK, ASK_FRAME, ASK_TIME, QUERY, MISSING = range(5)
+ACK, ASK_FRAME, ASK_TIME, QUERY, MISSING, MEMORY = range(6)
 """Kinds of words of a receiver."""
-_WORD_SIZES = {ACK: (4,), ASK_FRAME: (3,), ASK_TIME: (2,), QUERY: (1,), MISSING: (2, 3, 4, 5)}
+_WORD_SIZES = {
+    ACK: (4,),
+    ASK_FRAME: (3,),
+    ASK_TIME: (2,),
+    QUERY: (1,),
+    MISSING: (2, 3, 4, 5),
+    MEMORY: (2, 2 + MEMORY_BYTES),
+}
 _GENERAL, _TURN, _STAMPED = 0x80, 0x40, 0x01
 _WORD = 0xC0
-_NOTE = 0x84
-"""A note's first byte, with turn and slot 0: what would be slot 4 of blocks."""
+_NOTE, _DELTA, _DELTA_LONG, _MOTION, _MOTION_LONG = 0x84, 0x8C, 0x94, 0x9C, 0xAC
+"""First bytes, with turn and slot 0, of kinds that have what would be slots 4 to 7 of another."""
+_BESIDE = {_NOTE: NOTE, _DELTA: DELTA, _DELTA_LONG: DELTA_LONG, _MOTION: MOTION, _MOTION_LONG: MOTION_LONG}
+_LONG = frozenset((BLOCKS_LONG, DELTA_LONG, MOTION_LONG))
+"""Kinds that tell 16 bits of the stamp."""
+_SHORT_MOTION = 15
+"""The longest motion part whose length stands in the span's upper four bits."""
 _PERSON = b"semhierc"
 _CONTEXT = struct.Struct(">B4sHQ6s")
 _ANNOUNCED = struct.Struct(">HH")
@@ -212,11 +229,12 @@ def stream_tag(info: StreamInfo) -> bytes:
 class Compact:
     """A frame of a sender as its bytes say it.
 
-    `kind`: one of COARSE, BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE, STORED, STORED_FIRST, HAIL, NOTE. `turn`: the
-    receiver may answer now. `slot`: 0 to 3. `frame`, `stamp`, `counter`: (low bits, how many), None where the frame
-    tells none. `span`: (first block, how many). `piece`: (number, count) of a piece, (number, parts) of an
-    announcement, of a stored piece (sequence number, 1 where it ends its parcel, else 0). `body`: lengths and blocks, a
-    piece's bytes, a part of an announcement. `session`: of stored pieces, where the frame tells it.
+    `kind`: one of COARSE, BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE, STORED, STORED_FIRST, HAIL, NOTE, DELTA,
+    DELTA_LONG, MOTION, MOTION_LONG. `turn`: the receiver may answer now. `slot`: 0 to 3. `frame`, `stamp`, `counter`:
+    (low bits, how many), None where the frame tells none. `span`: (first block, how many). `piece`: (number, count) of
+    a piece, (number, parts) of an announcement, of a stored piece (sequence number, 1 where it ends its parcel, else
+    0). `body`: lengths, motion and blocks, a piece's bytes, a part of an announcement. `session`: of stored pieces,
+    where the frame tells it. `motion`: bytes of the motion part.
     """
 
     kind: int
@@ -229,6 +247,7 @@ class Compact:
     piece: tuple[int, int] | None = None
     body: bytes = b""
     session: int | None = None
+    motion: int = 0
     header: int = 0
     """Bytes before the body."""
 
@@ -256,6 +275,8 @@ class Compact:
     def packet(self, stream: int, frame: int, stamp: int | None) -> bytes:
         """The packet that stands in the frame, with its restored `frame` number and `stamp` (units of 8 ms, None for
         none). `stream`: the stream's 16-bit tag. Raises CompactError for a frame that holds none."""
+        if self.kind in (DELTA, DELTA_LONG):
+            stream = delta_tag(stream)
         low = None if stamp is None else stamp * STAMP_UNIT_NS % STAMP_MODULUS
         first, count = self.span
         try:
@@ -265,12 +286,15 @@ class Compact:
             for index in range(first, first + count - 1):
                 length, position = read_varint(self.body, position, len(self.body), f"length of block {index}")
                 lengths.append(length)
-            lengths.append(len(self.body) - position - sum(lengths))
+            lengths.append(len(self.body) - position - self.motion - sum(lengths))
             if not 0 <= lengths[-1] <= MAX_BLOCK_BYTES:
-                raise PacketError(f"block lengths {lengths[:-1]} in {len(self.body) - position} bytes")
-            blocks = []
+                moving = f" and motion of {self.motion}" if self.motion else ""
+                raise PacketError(f"block lengths {lengths[:-1]}{moving} in {len(self.body) - position} bytes")
+            motion, blocks = self.body[position : position + self.motion], []
+            position += self.motion
             for index, length in enumerate(lengths, first):
-                blocks.append(Block(stream, frame, index, self.body[position : position + length]))
+                data = self.body[position : position + length]
+                blocks.append(Block(stream, frame, index, data, b"" if index else motion))
                 position += length
             return Packet(stream, frame, tuple(blocks), low).to_bytes()
         except ValueError as error:
@@ -286,8 +310,8 @@ def _parse(data: bytes, end: int, keyed: bool) -> Compact:
     lead, position = data[0], 1
     turn = bool(lead & _TURN)
     kind, slot = (lead >> 3 & 7, lead & 7) if lead & _GENERAL else (COARSE, lead >> 4 & 3)
-    if lead & ~_TURN & ~3 == _NOTE:
-        kind, slot = NOTE, lead & 3
+    if (beside := _BESIDE.get(lead & ~_TURN & ~3)) is not None:
+        kind, slot = beside, lead & 3
     if slot >= SLOTS:
         raise CompactError(f"compact frame: kind {kind}, slot {slot}")
     counter = None
@@ -329,8 +353,23 @@ def _parse(data: bytes, end: int, keyed: bool) -> Compact:
         if position >= end:
             raise CompactError("compact frame: a note of no bytes")
         return Compact(kind, turn, slot, low, None, counter, body=data[position:end])
+    found: tuple[int, int] | None = None
+    if kind in (DELTA, DELTA_LONG):
+        found, position = _stamp(data, position, kind)
+        return _ended(Compact(kind, turn, slot, low, found, counter, body=data[position:end]), position, end)
     span, position = data[position], position + 1
-    found, piece = None, None
+    if kind in (MOTION, MOTION_LONG):
+        found, position = _stamp(data, position, kind)
+        motion = span >> 4
+        if not motion:
+            motion, position = read_varint(data, position, end, "length of the motion part")
+            if not _SHORT_MOTION < motion <= MAX_MOTION_BYTES:
+                raise CompactError(f"compact frame: motion part of {motion} bytes behind the span")
+        told = Compact(
+            kind, turn, slot, low, found, counter, (0, (span & 15) + 1), body=data[position:end], motion=motion
+        )
+        return _ended(told, position, end)
+    piece: tuple[int, int] | None = None
     if kind == PIECE:
         first, count = span >> 4, 1
         if span & 15 & ~_STAMPED or bool(span & _STAMPED) != (first == 0):
@@ -349,13 +388,18 @@ def _parse(data: bytes, end: int, keyed: bool) -> Compact:
         if kind == BLOCKS_LONG and first:
             raise CompactError(f"compact frame: a stamp with blocks from index {first}")
         if first == 0:
-            size = 2 if kind == BLOCKS_LONG else 1
-            found, position = (int.from_bytes(data[position : position + size], "big"), 8 * size), position + size
+            found, position = _stamp(data, position, kind)
         if kind == BLOCKS and first == 0 and count == 1:
             raise CompactError("compact frame: block 0 alone without the short header")
     return _ended(
         Compact(kind, turn, slot, low, found, counter, (first, count), piece, data[position:end]), position, end
     )
+
+
+def _stamp(data: bytes, position: int, kind: int) -> tuple[tuple[int, int], int]:
+    """(low bits of a stamp, how many) at `position`, and the position behind them."""
+    size = 2 if kind in _LONG else 1
+    return (int.from_bytes(data[position : position + size], "big"), 8 * size), position + size
 
 
 def _ended(frame: Compact, position: int, end: int) -> Compact:
@@ -364,8 +408,21 @@ def _ended(frame: Compact, position: int, end: int) -> Compact:
     return frame
 
 
+class DeltaBlock(Block):
+    """Block 0 of a frame that refers to what its receiver remembers: a frame of its own kind says so, where a packet
+    has another stream tag."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, block: Block) -> DeltaBlock:
+        """The same block."""
+        return cls(block.stream, block.frame, block.index, block.data)
+
+
 def lay_out(blocks: Sequence[Block], stamp_ns: int | None, *, long: bool) -> bytes:
-    """A frame of whole consecutive blocks, without slot, turn, counter and proof, which `finish` sets.
+    """A frame of whole consecutive blocks, without slot, turn, counter and proof, which `finish` sets. What block 0
+    says of motion goes with them.
 
     `stamp_ns`: told where block 0 is among them, and only there; `long`: in 16 bits instead of 8. Raises ValueError
     when the blocks do not belong together or are too large.
@@ -373,23 +430,36 @@ def lay_out(blocks: Sequence[Block], stamp_ns: int | None, *, long: bool) -> byt
     if not blocks or (blocks[0].index == 0) != (stamp_ns is not None):
         raise ValueError("blocks: a frame with block 0, and no other, tells a stamp")
     first, count = blocks[0].index, len(blocks)
-    body = _body(blocks)
-    number = blocks[0].frame
-    units = 0 if stamp_ns is None else stamp_units(stamp_ns)
+    number, motion = blocks[0].frame, blocks[0].motion
+    stamp = b""
+    if stamp_ns is not None:
+        stamp = (stamp_units(stamp_ns) & (0xFFFF if long else 0xFF)).to_bytes(2 if long else 1, "big")
+    if isinstance(blocks[0], DeltaBlock):
+        if count > 1:
+            raise ValueError(f"blocks: {count} with a delta, which stands alone")
+        return bytes((_DELTA_LONG if long else _DELTA, number & 0xFF)) + stamp + blocks[0].data
+    plain = _body(blocks)
+    if motion:
+        short = len(motion) if len(motion) <= _SHORT_MOTION else 0
+        lead = bytes((_MOTION_LONG if long else _MOTION, number & 0xFF, short << 4 | count - 1)) + stamp
+        lead += b"" if short else varint("len(motion)", len(motion))
+        lengths = len(plain) - sum(len(block.data) for block in blocks)
+        return lead + plain[:lengths] + motion + plain[lengths:]
     if first == 0 and count == 1 and not long:
-        return bytes((number & 15, units & 0xFF)) + body
+        return bytes((number & 15,)) + stamp + plain
     lead = bytes((_GENERAL | (BLOCKS_LONG if first == 0 and long else BLOCKS) << 3, number & 0xFF))
-    lead += bytes((first << 4 | count - 1,))
-    if first == 0:
-        lead += (units & 0xFFFF).to_bytes(2, "big") if long else bytes((units & 0xFF,))
-    return lead + body
+    return lead + bytes((first << 4 | count - 1,)) + stamp + plain
+
+
+def without_motion(block: Block) -> Block:
+    """The block without what it says of motion."""
+    return replace(block, motion=b"") if block.motion else block
 
 
 def _body(blocks: Sequence[Block]) -> bytes:
     """Lengths and data of consecutive blocks, as behind a packet's fixed fields; what they say of motion is left out.
     Raises ValueError where they do not belong together."""
-    plain = [replace(block, motion=b"") if block.motion else block for block in blocks]
-    return Packet.pack(plain)[6:-4]
+    return Packet.pack([without_motion(block) for block in blocks])[6:-4]
 
 
 def with_long_header(laid: bytes, frame: int, stamp: int) -> bytes:
@@ -546,7 +616,9 @@ class Word:
 
     `kind`: ACK: `frame` is the low byte of the newest frame whose block 0 came, bit k of `before` tells the same of the
     frame k + 1 before it, `count` how many frames of the slot came so far (modulo 256). ASK_FRAME, ASK_TIME: `request`.
-    QUERY: the slot's description is unknown here. MISSING, of stored pieces: `frame` is the number of the first that is
+    QUERY: the slot's description is unknown here. MEMORY, of a receiver with a memory: `memory` as in
+    `codec.report.Report` (2 bytes, or none where it holds nothing that deltas refer to), and `count`. MISSING, of
+    stored pieces: `frame` is the number of the first that is
     missing, modulo 128, bit k of `before` (24 bits) tells that the piece k + 1 behind it came, `fresh` that nothing
     came before the first in this session.
     """
@@ -558,12 +630,15 @@ class Word:
     count: int = 0
     request: BlockRequest | None = None
     fresh: bool = False
+    memory: bytes = b""
 
     def to_bytes(self, context: Context, seal: Seal) -> bytes:
         """The word on the air. `context`: with the counter of the frame that gave the turn."""
         data = bytes((_WORD | self.kind << 3 | self.slot,))
         if self.kind == ACK:
             data += bytes((self.frame & 0xFF, self.before & 0xFF, self.count & 0xFF))
+        elif self.kind == MEMORY:
+            data += bytes((self.count & 0xFF,)) + self.memory
         elif self.kind == MISSING:
             bits = self.before & 0xFFFFFF
             data += bytes((self.frame % STORED_SEQUENCES | self.fresh << 7,))
@@ -585,6 +660,8 @@ class Word:
             return Word(kind, slot, data[1], data[2], data[3])
         if kind == QUERY:
             return Word(kind, slot)
+        if kind == MEMORY:
+            return Word(kind, slot, count=data[1], memory=data[2:end])
         if kind == MISSING:
             if end > 2 and not data[end - 1]:
                 raise CompactError("word: a bitmap that ends in zeros")

@@ -227,9 +227,9 @@ class Model(Protocol[Code]):
         """
         ...
 
-    def sender_memory(self, overlap: float | None, whole_every: float | None) -> SenderMemory | None:
-        """A new memory of one camera's sender; None where a reading has no objects to remember. Raises ValueError
-        naming the range of what is outside it."""
+    def sender_memory(self, overlap: float | None, whole_every: float | None, radio: bool) -> SenderMemory | None:
+        """A new memory of one camera's sender (radio: over compact frames); None where a reading has no objects to
+        remember. Raises ValueError naming the range of what is outside it."""
         ...
 
     def receiver_memory(self) -> ReceiverMemory[Code] | None:

@@ -53,9 +53,16 @@ class ReceiverWants(NamedTuple):
 
 
 class Carrier(ABC):
-    """Makes the two ends of a link over one transport. `name`: of the transport. `wire`: what a datagram costs."""
+    """Makes the two ends of a link over one transport. `name`: of the transport. `wire`: what a datagram costs.
+    `radio`: whether it carries compact frames, by which a sender's memory goes (`Codec.memory`). `answers`: whether the
+    receiver says anything, without which no sender has a memory."""
 
     name: str
+    radio = False
+
+    @property
+    def answers(self) -> bool:
+        return True
 
     @property
     @abstractmethod
@@ -76,7 +83,7 @@ class Carrier(ABC):
     ) -> LinkSender:
         """The sending end. `pack`, `split`: the codec's packets, where the transport has no form of its own. `budget`:
         wire bytes a second, None or 0 for none. `repeats`: of coarse blocks, -1 as measured loss asks. `on_memory`: as
-        of `LinkSender`; a radio's reports say nothing of memory."""
+        of `LinkSender`."""
         return self._sender(SenderWants(pack, split, policies, budget, adapt, repeats, on_request, on_memory, clock))
 
     def receiver(
@@ -91,7 +98,8 @@ class Carrier(ABC):
         on_note: OnInfo | None = None,
         clock: Clock = MACHINE,
     ) -> LinkReceiver:
-        """The receiving end. `remembers`, `unread`: as of `LinkReceiver`; a radio's reports have no place for them.
+        """The receiving end. `remembers`, `unread`: as of `LinkReceiver`; a radio's receiver speaks in turn, whatever
+        is unread.
         `on_stored`: as of `LinkReceiver`; only a radio stores. `on_note`: as of `LinkReceiver`."""
         wants = ReceiverWants(on_datagram, on_info, cameras, remembers, unread, on_stored, on_note, clock)
         return self._receiver(wants)
@@ -153,6 +161,11 @@ class RadioCarrier(Carrier):
     name: str
     open_port: Callable[..., Any]
     options: Any
+    radio = True
+
+    @property
+    def answers(self) -> bool:
+        return bool(self.options.answers)
 
     @property
     def wire(self) -> WireModel:
@@ -162,7 +175,8 @@ class RadioCarrier(Carrier):
         from semhier_ros.link.radio.packer import CompactPacker
         from semhier_ros.link.radio.sending import RadioSender
 
-        packer, options = CompactPacker(wants.clock), self.options
+        options = self.options
+        packer = CompactPacker(wants.clock, options.shape.largest)
         scheduler = Scheduler(
             packer.pack, packer.split, wants.policies, wire=self.wire, rate=wants.budget, shape=options.shape
         )
@@ -174,6 +188,7 @@ class RadioCarrier(Carrier):
             budget=wants.budget,
             repeats=wants.repeats,
             on_request=wants.on_request,
+            on_memory=wants.on_memory,
             clock=wants.clock,
         )
 
@@ -185,6 +200,7 @@ class RadioCarrier(Carrier):
             wants.on_datagram,
             wants.on_info,
             report=False,
+            remembers=wants.remembers,
             cameras=wants.cameras,
             on_stored=wants.on_stored,
             on_note=wants.on_note,

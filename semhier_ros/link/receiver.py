@@ -110,7 +110,7 @@ class LinkReceiver:
         self._infos: dict[str, Opener] = {}
         self._counts: Counter[str] = Counter()
         self._inner = open_transport(
-            ReceiverHooks(self._datagram, self._info, self._note, self._tick, cameras, on_stored)
+            ReceiverHooks(self._datagram, self._info, self._note, self._tick, cameras, on_stored, remembers)
         )
 
     def request(self, camera: str, data: bytes) -> bool:

@@ -102,7 +102,8 @@ class SenderHooks(NamedTuple):
 class ReceiverHooks(NamedTuple):
     """What a receiving end wants called: `on_datagram`, `on_info`, `on_note(camera, data)`, `on_tick(now)`; and the
     `cameras` that it waits for, None for all. `on_stored`: for stored blocks with their whole stamp; None: they come as
-    datagrams."""
+    datagrams. `remembers(camera)`: what is to be said of the receiver's memory by a transport that speaks for itself
+    (`LinkReceiver`), None for nothing."""
 
     on_datagram: OnDatagram
     on_info: OnInfo
@@ -110,6 +111,7 @@ class ReceiverHooks(NamedTuple):
     on_tick: Callable[[float], None]
     cameras: Collection[str] | None
     on_stored: OnStored | None = None
+    remembers: Callable[[str], bytes | None] | None = None
 
 
 class SendingTransport(Transport, Protocol):

@@ -58,6 +58,10 @@ except ImportError:
 INFO_SECONDS = 10.0
 BYTES_PER_KBIT = 125.0
 WAITING_DETECTIONS = 15
+NO_ANSWERS = (
+    "memory.enabled: a memory needs acknowledgements, which link.radio.answers: false leaves out; every frame is sent"
+    " whole"
+)
 """Frames of detections that may wait: they cost next to nothing, so none need go while the machine is held up."""
 DETECTIONS = QoSProfile(depth=30, reliability=ReliabilityPolicy.BEST_EFFORT)  # takes what any publisher offers
 
@@ -154,9 +158,16 @@ class EncoderNode(ManagedNode):
         return DetectionMaker(self._codec, self.warn, self._pictures, self._rgb_of, self._memory())
 
     def _memory(self) -> SenderMemory | None:
-        """What is remembered of the receiver, as far as it is wanted. Raises ValueError."""
+        """What is remembered of the receiver, where it is wanted and the receiver may answer. Raises ValueError."""
         values = self.values
-        return self._codec.memory(values.memory_overlap, values.memory_whole_every) if values.memory_enabled else None
+        if not values.memory_enabled:
+            return None
+        way = None if values.link_transport == "ros" else node_carrier(values)
+        if way is not None and not way.answers:
+            self.warn("memory_refused", NO_ANSWERS)
+            return None
+        radio = way is not None and way.radio
+        return self._codec.memory(values.memory_overlap, values.memory_whole_every, radio=radio)
 
     def _settings(self) -> EncoderSettings:
         values = self.values

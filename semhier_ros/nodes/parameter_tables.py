@@ -23,7 +23,7 @@ from semhier_ros.nodes.parameters import Parameter, ParameterTable
 from semhier_ros.nodes.planner_parameters import planner_parameters
 from semhier_ros.nodes.pose_parameters import pose_parameters
 from semhier_ros.paths import DEFAULT_MODEL
-from semhier_ros.scene.remembering import OVERLAP, WHOLE_EVERY
+from semhier_ros.scene.remembering import OVERLAP
 
 TRANSPORT_CHOICES = ("ros", *TRANSPORTS)
 
@@ -321,8 +321,8 @@ ENCODER = ParameterTable(
         Parameter(
             "memory.enabled",
             False,
-            "On zenoh: frames say only what the receiver would get wrong of what it acknowledged; the decoder's"
-            " `memory` must be true too. Models that find objects.",
+            "On zenoh and radios that answer: frames say only what the receiver would get wrong of what it"
+            " acknowledged; the decoder's `memory` must be true too. Models that find objects.",
             live=True,
         ),
         Parameter(
@@ -335,9 +335,10 @@ ENCODER = ParameterTable(
         ),
         Parameter(
             "memory.whole_every",
-            WHOLE_EVERY,
-            "Seconds between frames that stand alone, for bags and receivers that cannot ask.",
-            low=0.2,
+            0.0,
+            "Seconds between frames that stand alone, for bags and receivers that cannot ask, at least 0.2; 0: 2, over"
+            " radios 8.",
+            low=0.0,
             high=60.0,
             live=True,
         ),
@@ -443,8 +444,8 @@ DECODER = ParameterTable(
         Parameter(
             "memory",
             False,
-            "Frames are remembered and acknowledged (2 bytes of a report), so that an encoder whose `memory.enabled` is"
-            " true may refer to them.",
+            "Frames are remembered and acknowledged (2 bytes of a report, or of a radio's word), so that an encoder"
+            " whose `memory.enabled` is true may refer to them.",
         ),
         Parameter(
             "least_score",

@@ -37,7 +37,7 @@ from semhier_ros.scene.memory import DeltaCodec
 from semhier_ros.scene.motion import MotionEstimator
 from semhier_ros.scene.objects import Objects, code_objects, code_picture
 from semhier_ros.scene.reader import SceneReader, meaning_map
-from semhier_ros.scene.remembering import OVERLAP, WHOLE_EVERY, ReceiverMemory, SenderMemory
+from semhier_ros.scene.remembering import OVERLAP, ReceiverMemory, SenderMemory
 from semhier_ros.scene.steering import read_motion, write_motion
 
 FOOT_BITS = "foot bits 1"
@@ -166,9 +166,10 @@ class SceneModel:
         """What codes frames that refer to earlier ones."""
         return DeltaCodec(self.stream)
 
-    def sender_memory(self, overlap: float | None = None, whole_every: float | None = None) -> SenderMemory:
-        least, every = OVERLAP if overlap is None else overlap, WHOLE_EVERY if whole_every is None else whole_every
-        return SenderMemory(self.deltas, least, every)
+    def sender_memory(
+        self, overlap: float | None = None, whole_every: float | None = None, radio: bool = False
+    ) -> SenderMemory:
+        return SenderMemory(self.deltas, OVERLAP if overlap is None else overlap, whole_every or 0.0, radio=radio)
 
     def receiver_memory(self) -> ReceiverMemory:
         return ReceiverMemory(self.deltas)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
 from semhier_ros.codec.packet import PacketError, UnknownReference
 from semhier_ros.scene.budget import overlaps
 from semhier_ros.scene.layout import UNNAMED, Ints, SceneCode, quantise_boxes
@@ -47,6 +48,8 @@ from semhier_ros.scene.objects import Objects, membership, name
 
 Floats = NDArray[np.float64]
 OVERLAP, WHOLE_EVERY = 0.75, 2.0
+RADIO_WHOLE_EVERY = 8.0
+"""Over a radio, where a whole frame is dear and a receiver says what it lacks."""
 STALE_MS, STALE_FRAMES = 2000, 2.5
 """A reference that is older than both is given up: the next frame is whole."""
 WHOLE_AGAIN_MS = 400
@@ -281,17 +284,22 @@ class _Sent:
 
 class SenderMemory:
     """What a sender remembers of one camera. `overlap`: of a forecast, below which an object is told (0.3 to 0.95).
-    `whole_every`: seconds between memoryless frames (0.2 to 60). Both may be changed at any time.
+    `whole_every`: seconds between memoryless frames (0.2 to 60; 0: 2, over a radio 8). Both may be changed at any time.
+    `radio`: frames are compact ones, by which a receiver knows stamps to 8 ms. It acknowledges a second or more apart,
+    so that a frame refers to what was acknowledged for as long as any may: one in a chain that is lost would cost too
+    many.
 
     For each frame `begin`, then `delta`; where that gives None the frame goes out whole, and `whole` must follow.
     `heard` may be called from any thread. Raises ValueError naming field, value and range.
     """
 
-    def __init__(self, codec: DeltaCodec, overlap: float = OVERLAP, whole_every: float = WHOLE_EVERY) -> None:
+    def __init__(
+        self, codec: DeltaCodec, overlap: float = OVERLAP, whole_every: float = 0.0, *, radio: bool = False
+    ) -> None:
         check_memory(overlap, whole_every)
         importlib.import_module("scipy.optimize")  # it loads slowly: now, and not while a frame waits
         self.overlap, self.whole_every = overlap, whole_every
-        self._codec = codec
+        self._codec, self._radio = codec, radio
         self._lock = threading.Lock()
         self._tracks = Tracks()
         self._found: list[Track] = []
@@ -349,7 +357,8 @@ class SenderMemory:
 
     def begin(self, frame: int, stamp_ns: int) -> None:
         """The next frame has this number (0..65535) and stamp (ns)."""
-        self._frame, self._stamp_ns = frame, stamp_ns
+        self._frame = frame
+        self._stamp_ns = stamp_units(stamp_ns) * STAMP_UNIT_NS if self._radio else stamp_ns
 
     def delta(self, objects: Objects, worth: Floats, max_bytes: int | None = None) -> bytes | None:
         """The delta of the present frame, in which these objects were found; None where it shall be whole.
@@ -364,7 +373,7 @@ class SenderMemory:
         if reference is None or len(objects) < LEAST_OBJECTS:
             return None
         plan = _Plan(self._codec, reference, self._tracks, self._found, objects, frame, stamp_ns)
-        if not plan.choose(self.overlap, worth):
+        if not plan.choose(self.overlap, worth) and (not self._radio or max_bytes is None or plan.strange):
             return None
         data, state = plan.encode(max_bytes)
         self._said = plan
@@ -374,7 +383,8 @@ class SenderMemory:
     def _due(self) -> _Sent | None:
         """The reference to go by, None where the frame shall be whole."""
         since = -1 if self._whole_ns is None else self._stamp_ns - self._whole_ns
-        if not 0 <= since < self.whole_every * 1e9 - 1e6 or (self._wanted and since >= WHOLE_AGAIN_MS * 1e6):
+        every = self.whole_every or (RADIO_WHOLE_EVERY if self._radio else WHOLE_EVERY)
+        if not 0 <= since < every * 1e9 - 1e6 or (self._wanted and since >= WHOLE_AGAIN_MS * 1e6):
             return None
         held = self._reference
         if held is None or held.state is None:
@@ -382,7 +392,9 @@ class SenderMemory:
         age = self._codec.elapsed(held.state, self._stamp_ns)
         step = (self._stamp_ns - next(reversed(self._sent.values())).stamp_ns) / 1e6
         stale = min(MOST_MS, max(STALE_MS, STALE_FRAMES * step))
-        near = 0 < (self._frame - held.frame) & 0xFFFF <= MOST_FRAMES and 0 < age <= stale
+        near = 0 < (self._frame - held.frame) & 0xFFFF <= MOST_FRAMES and 0 < age <= (MOST_MS if self._radio else stale)
+        if self._radio:
+            return held if near else None
         if not near and not (0 < age <= SILENT_MS and since < SILENT_WHOLE_MS * 1e6):
             return None
         lossy = self._lossy_ns is not None and 0 <= self._stamp_ns - self._lossy_ns <= LOSSY_MS * 1e6
@@ -442,7 +454,7 @@ def check_memory(overlap: float, whole_every: float) -> None:
     """Raises ValueError naming field, value and range, unless a sender can work by these (see `SenderMemory`)."""
     if not 0.3 <= overlap <= 0.95:
         raise ValueError(f"memory.overlap: {overlap} is outside 0.3..0.95")
-    if not 0.2 <= whole_every <= 60.0:
+    if whole_every and not 0.2 <= whole_every <= 60.0:
         raise ValueError(f"memory.whole_every: {whole_every} s is outside 0.2..60")
 
 
@@ -474,7 +486,8 @@ class _Plan:
         self._masses, self._best = _names(codec, self._found)
 
     def choose(self, overlap: float, worth: Floats) -> bool:
-        """Fills the delta with all that is worth saying. False where a whole frame says it better: most is new."""
+        """Fills the delta with all that is worth saying. False where a whole frame says it better: most is new.
+        `strange`: nothing that is there is known."""
         codec, state, said = self._codec, self._state, self._said
         rows = {number: row for row, number in enumerate(self._numbers) if number >= 0}
         at = [-1] * len(state.rows)
@@ -482,6 +495,7 @@ class _Plan:
             if track.number in rows:
                 at[rows[track.number]] = place
         there = [row for row, place in enumerate(at) if place >= 0]
+        self.strange = not there
         self._boxes = [self._told(track) for track in self._found]
         self._away = self._choose_camera()
         if there:

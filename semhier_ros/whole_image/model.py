@@ -49,7 +49,9 @@ class WholeImageModel:
     def velocities(self, code: Any, motion: bytes, size: tuple[int, int]) -> NDArray[np.float64]:
         raise PacketError(f"motion: model {self.name} reads whole pictures, which hold no objects that move")
 
-    def sender_memory(self, overlap: float | None = None, whole_every: float | None = None) -> None:
+    def sender_memory(
+        self, overlap: float | None = None, whole_every: float | None = None, radio: bool = False
+    ) -> None:
         return None
 
     def receiver_memory(self) -> None:

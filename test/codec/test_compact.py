@@ -12,14 +12,20 @@ from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.compact import (
     ACK,
     COARSE,
+    DELTA,
+    DELTA_LONG,
     MAX_FRAME_BYTES,
+    MEMORY,
     MISSING,
+    MOTION,
+    MOTION_LONG,
     NOTE,
     PIECE,
     QUERY,
     Compact,
     CompactError,
     Context,
+    DeltaBlock,
     Seal,
     Word,
     announcement,
@@ -38,7 +44,7 @@ from semhier_ros.codec.compact import (
     turn_frame,
     word_of,
 )
-from semhier_ros.codec.packet import Block, Packet
+from semhier_ros.codec.packet import MAX_MOTION_BYTES, Block, Packet, delta_tag
 from semhier_ros.codec.pose import EgoPose
 from semhier_ros.codec.stream_info import StreamInfo
 
@@ -61,6 +67,8 @@ COARSE_BLOCK = Block(0xBEEF, 513, 0, bytes.fromhex("e000007ffdb9"))
 NAMES = Block(0xBEEF, 513, 1, b"\x80")
 POSE = EgoPose("map", 1_700_000_000_123, 1234, -567, yaw=49_152).to_short_bytes()
 CONTEXT = Context(tag=TAG, frame=513, stamp=UNITS, counter=0x1234)
+DELTA_BLOCK = DeltaBlock(delta_tag(0xBEEF), 513, 0, bytes.fromhex("4a07c3"))
+MOVING = Block(0xBEEF, 513, 0, COARSE_BLOCK.data, bytes.fromhex("1624205443d0"))
 
 
 def golden() -> dict[str, bytes]:
@@ -79,6 +87,11 @@ def written() -> dict[str, bytes]:
         made[f"note-{name}"] = finish(note_frame(513, POSE), 3, True, later, seal)
         made[f"turn-{name}"] = finish(turn_frame(513), 2, True, later, seal)
         made[f"ack-{name}"] = Word(ACK, 1, 513, 0xFE, 300).to_bytes(Context(tag=TAG, counter=0x1234), seal)
+        made[f"delta-{name}"] = finish(lay_out([DELTA_BLOCK], STAMP, long=False), 1, True, CONTEXT, seal)
+        made[f"memory-{name}"] = Word(MEMORY, 1, count=300, memory=b"\x41\xa7").to_bytes(
+            Context(tag=TAG, counter=0x1234), seal
+        )
+        made[f"motion-{name}"] = finish(lay_out([MOVING], STAMP, long=False), 2, False, CONTEXT, seal)
         parts = announcement(INFO, 513, 7, 60)
         for number, part in enumerate(parts):
             made[f"announcement-{number}-{name}"] = finish(part, 0, False, Context(counter=0x1234), seal)
@@ -86,6 +99,11 @@ def written() -> dict[str, bytes]:
     made["joint"] = finish(lay_out(both, STAMP, long=False), 3, True, CONTEXT, crc)
     made["joint-long"] = finish(lay_out(both, STAMP, long=True), 0, False, CONTEXT, crc)
     made["names"] = finish(lay_out([NAMES], None, long=False), 0, False, later, crc)
+    made["delta-long"] = finish(lay_out([DELTA_BLOCK], STAMP, long=True), 0, False, CONTEXT, crc)
+    made["motion-joint-long"] = finish(lay_out([MOVING, NAMES], STAMP, long=True), 3, True, CONTEXT, crc)
+    much = Block(0xBEEF, 513, 0, COARSE_BLOCK.data, bytes(range(1, 17)))
+    made["motion-much"] = finish(lay_out([much], STAMP, long=False), 0, False, CONTEXT, crc)
+    made["memory-none"] = Word(MEMORY, 0, count=7).to_bytes(Context(tag=TAG), crc)
     for number, piece in enumerate(lay_out_pieces(long, 30, STAMP)):
         made[f"piece-{number}"] = finish(piece, 0, False, CONTEXT, crc)
     made["ask-frame"] = word_of(BlockRequest(6, 513), 0).to_bytes(Context(tag=TAG), crc)
@@ -151,6 +169,93 @@ def test_what_is_written_is_read_again(datas, first, frame, slot, turn, long, na
     packet = Packet.parse(told.packet(0xBEEF, frame, UNITS if stamp else None))
     assert list(packet.blocks) == blocks
     assert packet.stamp is None or abs(packet.stamp - STAMP % (1 << 40)) <= 4_000_000
+
+
+@given(st.binary(max_size=200), st.integers(0, 0xFFFF), st.booleans(), st.sampled_from(list(SEALS)))
+def test_a_delta_is_read_again_as_one_byte_more_than_a_coarse_block(data, frame, long, name):
+    seal, context = SEALS[name], Context(tag=TAG, frame=frame, stamp=UNITS)
+    block = DeltaBlock(delta_tag(0xBEEF), frame, 0, data)
+    made = finish(lay_out([block], STAMP, long=long), 2, True, context, seal)
+    assert len(made) == 3 + long + len(data) + seal.overhead
+    told = Compact.parse(made, seal)
+    assert (told.kind, told.slot, told.turn) == (DELTA_LONG if long else DELTA, 2, True)
+    assert told.stamp is not None
+    assert near(*told.stamp, UNITS + 100) == UNITS
+    packet = Packet.parse(told.packet(0xBEEF, frame, UNITS))
+    assert packet.blocks == (Block(delta_tag(0xBEEF), frame, 0, data),)
+
+
+@given(
+    st.lists(st.binary(max_size=100), min_size=1, max_size=4),
+    st.binary(min_size=1, max_size=300),
+    st.booleans(),
+    st.sampled_from(list(SEALS)),
+)
+def test_motion_is_read_again_with_its_blocks(datas, motion, long, name):
+    seal, context = SEALS[name], Context(tag=TAG, frame=77, stamp=UNITS)
+    blocks = [Block(0xBEEF, 77, place, data, b"" if place else motion) for place, data in enumerate(datas)]
+    made = finish(lay_out(blocks, STAMP, long=long), 1, False, context, seal)
+    plain = finish(lay_out([Block(0xBEEF, 77, 0, datas[0]), *blocks[1:]], STAMP, long=long), 1, False, context, seal)
+    header = 2 if len(datas) == 1 and not long else 0  # block 0 alone has a shorter one
+    varint = 0 if len(motion) < 16 else 1 if len(motion) < 128 else 2
+    assert len(made) == len(plain) + header + varint + len(motion)
+    told = Compact.parse(made, seal)
+    assert (told.kind, told.slot) == (MOTION_LONG if long else MOTION, 1)
+    assert Packet.parse(told.packet(0xBEEF, 77, UNITS)).blocks == tuple(blocks)
+
+
+def test_a_delta_stands_alone_and_a_motion_part_has_one_encoding():
+    with pytest.raises(ValueError, match="2 with a delta, which stands alone"):
+        lay_out([DELTA_BLOCK, NAMES], STAMP, long=False)
+    seal = SEALS["crc16"]
+    for length in (b"\x05", b"\x0f", b"\x84\x00", (0x8000 | MAX_MOTION_BYTES + 1).to_bytes(2, "big")):
+        with pytest.raises(CompactError, match="motion part of"):
+            Compact.parse(bytes((0x9C, 1, 0x00, 5)) + length + bytes(30), seal)
+    short = Compact.parse(bytes((0x9C, 1, 0x90, 5)) + b"body" + bytes(2), seal)
+    with pytest.raises(CompactError, match=r"block lengths \[\] and motion of 9 in 4 bytes"):
+        short.packet(0xBEEF, 1, 5)
+
+
+@given(
+    st.sampled_from(
+        [lead | turn << 6 | slot for lead in (0x8C, 0x94, 0x9C, 0xAC) for turn in (0, 1) for slot in range(4)]
+    ),
+    st.binary(max_size=60),
+    st.sampled_from(list(SEALS)),
+)
+def test_deltas_and_motion_of_any_bytes_are_read_or_refused_and_have_one_encoding(lead, rest, name):
+    seal = SEALS[name]
+    data = bytes((lead,)) + rest
+    try:
+        told = Compact.parse(data, seal)
+        packet = Packet.parse(told.packet(0xBEEF, 1, 5))
+    except CompactError:
+        return
+    blocks = list(packet.blocks)
+    if told.kind in (DELTA, DELTA_LONG):
+        blocks = [DeltaBlock.of(blocks[0])]
+    again = lay_out(blocks, 5 * 8_000_000, long=told.kind in (DELTA_LONG, MOTION_LONG))
+    keyed = seal.key is not None
+    laid = data[:1] + data[1 + keyed : len(data) - seal.proof_bytes]
+    stamp = 2 + (told.kind in (MOTION, MOTION_LONG))
+    size = 2 if told.kind in (DELTA_LONG, MOTION_LONG) else 1
+    assert again[0] == laid[0] & ~0x43
+    assert again[2:stamp] == laid[2:stamp]
+    assert again[stamp + size :] == laid[stamp + size :]
+
+
+@given(st.binary(max_size=12), st.sampled_from(list(SEALS)))
+def test_a_word_of_memory_is_read_again_and_nothing_else_is_one(rest, name):
+    seal, context = SEALS[name], Context(True, TAG)
+    for memory in (b"", rest[:2] if len(rest) > 1 else b"ab"):
+        word = Word(MEMORY, 3, count=7, memory=memory)
+        data = word.to_bytes(context, seal)
+        assert len(data) == 2 + len(memory) + seal.word_bytes
+        assert Word.parse(data, seal) == word
+    data = bytes((0xEB,)) + rest
+    if len(data) - seal.word_bytes not in (2, 4):
+        with pytest.raises(CompactError):
+            Word.parse(data, seal)
 
 
 @given(st.binary(min_size=20, max_size=900), st.integers(0, 15), st.integers(24, 200))

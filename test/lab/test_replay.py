@@ -213,7 +213,7 @@ def test_a_bag_with_memory_is_whole_from_its_next_memoryless_frame_on(
     place: Path, result: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("semhier_ros.scene.remembering.LEAST_OBJECTS", 0)  # the footage shows few
-    monkeypatch.setattr("semhier_ros.scene.model.WHOLE_EVERY", 0.5)
+    monkeypatch.setattr("semhier_ros.scene.remembering.WHOLE_EVERY", 0.5)
     bag, cut = place / "remembered", place / "cut"
     more = ("--no-report", "--memory", "--max-rate", "12", "--write-bag", str(bag))
     assert main(options(place, "m", *more)) == 0

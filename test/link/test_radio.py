@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semhier_ros.codec.block_request import BlockRequest
-from semhier_ros.codec.packet import Block, Packet, split
+from semhier_ros.codec.packet import Block, Packet, delta_tag, split
 from semhier_ros.codec.pose import EgoPose
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.carriers import TRANSPORTS, RadioCarrier, carrier
@@ -57,6 +57,8 @@ class Ends:
         self.infos: list[str] = []
         self.requests: list[tuple[str, BlockRequest]] = []
         self.notes: list[tuple[str, bytes]] = []
+        self.memory: bytes | None = None
+        self.told_memory: list[tuple[str, bytes]] = []
         self.receiver = self.open_receiver()
         sender = carrier("serial", {**self.settings, "device": emulator.devices[0]}, key)
         assert isinstance(sender, RadioCarrier)
@@ -67,6 +69,7 @@ class Ends:
             default_policies(4, 3),
             budget=None,
             on_request=lambda camera, data: self.requests.append((camera, BlockRequest.from_bytes(data))),
+            on_memory=lambda camera, memory: self.told_memory.append((camera, memory)),
         )
         self.sent: dict[int, tuple[int, list[Block]]] = {}
         wait(lambda: self.receiver.open and not self.sender.trouble)
@@ -79,6 +82,7 @@ class Ends:
             lambda camera, data: self.infos.append(camera),
             cameras=cameras,
             on_note=lambda camera, data: self.notes.append((camera, data)),
+            remembers=lambda camera: self.memory,
         )
 
     def _take(self, camera: str, level: int, data: bytes) -> None:
@@ -86,10 +90,13 @@ class Ends:
         assert packet.blocks[0].index == level
         self.heard.append((camera, packet))
 
-    def frame(self, number: int, *sizes: int, camera: str = "front") -> None:
+    def frame(self, number: int, *sizes: int, camera: str = "front", motion: bytes = b"", stream: int = 0xBEEF) -> None:
         stamp = time.time_ns()
         chance = random.Random(number)
-        blocks = [Block(0xBEEF, number, index, chance.randbytes(size)) for index, size in enumerate(sizes)]
+        blocks = [
+            Block(stream, number, index, chance.randbytes(size), b"" if index else motion)
+            for index, size in enumerate(sizes)
+        ]
         self.sender.set_info(camera, info(camera, stamp), False)
         self.sender.offered(camera, blocks)
         self.sender.submit(camera, number, stamp, blocks)
@@ -199,6 +206,70 @@ def test_notes_cross_with_blocks_and_without_and_the_newest_counts(ends, key):
     assert pair.sender.status().wire_bytes - spent > len(others[-1]) + 9  # the budget pays for it
     assert pair.receiver.counters["notes"] == 2
     assert not pair.receiver.counters.get("refused")
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["check", "key"])
+def test_deltas_and_motion_cross_and_say_what_they_are(ends, key):
+    pair = ends(key=key)
+    for number in range(65_530, 65_550):
+        kind = number % 3
+        delta = 0xBEEF if kind else delta_tag(0xBEEF)
+        pair.frame(number % 65_536, 9, *((5, 3) if kind == 2 else ()), motion=b"moving"[: kind * 3], stream=delta)
+        time.sleep(0.02)
+    wait(lambda: len(pair.whole()) == 20)
+    assert {packet.stream for _, packet in pair.heard} == {0xBEEF, delta_tag(0xBEEF)}
+    assert {packet.blocks[0].motion for _, packet in pair.heard} >= {b"", b"mov", b"moving"}
+    assert "refused" not in pair.receiver.counters
+    wait(lambda: pair.emulator.counters(0).get("bytes") == pair.sender.counters["sent_bytes"])
+
+
+def test_motion_goes_where_a_frame_has_room_for_it(ends):
+    pair = ends(replace(FAST, frame_bytes=32))
+    room = pair.settings["frame_bytes"] - 2  # the check
+    pair.frame(0, 20)  # the first stamp of all is told in 16 bits
+    for number, more in ((1, 0), (2, 1)):
+        wait(lambda before=number - 1: before in {packet.frame for _, packet in pair.heard})
+        pair.frame(number, 20, motion=b"m" * (room - 4 - 20 + more))
+    pair.frame(3, 60, motion=b"in pieces")
+    wait(lambda: {packet.frame for _, packet in pair.heard} == {0, 1, 2, 3}, 20.0)
+    motion = {packet.frame: packet.blocks[0].motion for _, packet in pair.heard}
+    assert motion == {0: b"", 1: b"m" * (room - 24), 2: b"", 3: b""}
+
+
+def test_what_a_receiver_remembers_is_said_in_its_turns_and_tells_of_losses_too(ends):
+    pair = ends(replace(FAST, loss=0.2, turnaround=0.002))
+    for number in range(100):
+        pair.memory = bytes((number & 0x3F, 7)) if number > 10 else b"" if number > 5 else None
+        pair.frame(number, 9, stream=delta_tag(0xBEEF) if number > 20 else 0xBEEF)
+        time.sleep(0.05)
+    wait(lambda: any(memory for _, memory in pair.told_memory))
+    assert {camera for camera, _ in pair.told_memory} == {"front"}
+    assert all(memory == b"" or memory[1:] == b"\x07" for _, memory in pair.told_memory)
+    said = [memory for _, memory in pair.told_memory if memory]
+    assert len(said) >= 5  # turns are closer while frames refer to what was said
+    assert pair.sender.estimate().loss > 0.05
+    assert not any(heard.cause == "collided" for heard in pair.emulator.log)
+
+
+def test_frames_that_refer_are_planned_once_and_not_so_large(ends):
+    pair = ends(replace(RADIOS["acoustic"], loss=0.0))
+    pair.frame(1, 20)
+    alone = pair.sender.advice("front", 0.0)
+    pair.frame(2, 9, stream=delta_tag(0xBEEF))
+    refers = pair.sender.advice("front", 0.0)
+    assert refers.frames_per_second > 4.5 > alone.frames_per_second
+    assert refers.semantic_bytes is not None
+    assert refers.semantic_bytes >= 12
+
+
+def test_a_picture_that_was_asked_for_is_stored_without_the_delta_of_its_frame(ends):
+    pair = ends(replace(FAST, turnaround=0.005))
+    pair.frame(1, 9, stream=delta_tag(0xBEEF))
+    wait(lambda: 1 in pair.whole())
+    stamp, blocks = pair.sent[1]
+    picture = Block(0xBEEF, 1, 3, b"picture" * 9)
+    assert pair.sender.submit("front", 1, stamp, [*blocks, picture], asked=True)
+    wait(lambda: any(packet.blocks == (picture,) for _, packet in pair.heard))
 
 
 def test_a_block_larger_than_a_frame_crosses_in_pieces(ends):

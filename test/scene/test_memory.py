@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_worlds import FRAME_NS, drive, objects_of
 
+from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
 from semhier_ros.codec.entropy import BlockError
 from semhier_ros.codec.packet import PacketError, UnknownReference
 from semhier_ros.paths import find_model
@@ -446,6 +447,43 @@ def test_deltas_refer_to_the_frame_before_until_frames_are_lost(deltas: DeltaCod
     assert max(distances[30:40]) >= 5
     runs = [len(list(run)) for same, run in groupby(distances[36:], lambda one: one == 1) if same]
     assert max(runs) <= 1  # each refers to what was acknowledged, which may be the frame before once
+
+
+def test_over_a_radio_every_delta_refers_to_what_was_acknowledged(deltas: DeltaCodec) -> None:
+    """Stamps known to 8 ms, one word in 1.6 s, one frame in five lost: whatever comes can be read."""
+    sender, receiver = SenderMemory(deltas, radio=True), ReceiverMemory(deltas)
+    chance, acknowledged, kinds = random.Random(4), 0, []
+    for number, stamp, data in frames_of(deltas, sender, 100, frame_ns=201_234_567):
+        told = stamp_units(stamp) * STAMP_UNIT_NS
+        kinds.append(isinstance(data, SceneCode))
+        if chance.random() < 0.2:
+            continue
+        if isinstance(data, SceneCode):
+            receiver.whole(data, 0, number, told)
+        else:
+            assert reference_of(deltas, data, number) == acknowledged
+            receiver.delta(data, number, told)
+        if number % 8 < 2 and sender.heard(receiver.acknowledgement or b""):
+            acknowledged = number
+    first = kinds.index(False)
+    assert first <= 10
+    assert [number for number, whole in enumerate(kinds) if whole and number > first] == [
+        first - 1 + step for step in (40, 80) if first - 1 + step < 100
+    ], "a whole frame every 8 s"
+
+
+def test_over_a_radio_frames_stand_alone_once_nobody_answers(deltas: DeltaCodec) -> None:
+    sender, receiver = SenderMemory(deltas, radio=True), ReceiverMemory(deltas)
+    kinds = []
+    for number, stamp, data in frames_of(deltas, sender, 40, frame_ns=200_000_000):
+        kinds.append(isinstance(data, SceneCode))
+        if number < 3:
+            if isinstance(data, SceneCode):
+                receiver.whole(data, 0, number, stamp)
+            else:
+                receiver.delta(data, number, stamp)
+            assert sender.heard(receiver.acknowledgement or b"")
+    assert kinds == [number == 0 or number > 2 + MOST_MS // 200 for number in range(40)]
 
 
 def test_a_delta_waits_for_what_it_refers_to(deltas: DeltaCodec) -> None:

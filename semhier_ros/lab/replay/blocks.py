@@ -119,6 +119,7 @@ class BlockSession:
                 ends.policies,
                 budget=rate or None,
                 repeats=0 if radio.duty < 1.0 else -1,
+                on_memory=self._on_memory,
                 clock=self._clock,
             )
         settings = EncoderSettings(ends.max_rate)
@@ -151,7 +152,7 @@ class BlockSession:
             )
         if self._air is not None:
             self._receiver = replace(made, open_port=self._air.port(1)).receiver(
-                self._datagram, self._info, clock=self._clock
+                self._datagram, self._info, remembers=remembers, clock=self._clock
             )
             sending: Any = self._sender.transport
             sending.on_frame = self._radio_frame
@@ -458,7 +459,12 @@ class SemhierStream:
         reader, costs = self._reader, self._costs
         ends = Ends(
             [
-                StoredMaker(reader, camera, reader.codec.memory() if self._memory else None, self._motion)
+                StoredMaker(
+                    reader,
+                    camera,
+                    reader.codec.memory(radio=isinstance(link, RadioLink)) if self._memory else None,
+                    self._motion,
+                )
                 for camera in cameras
             ],
             reader.remembering,

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,8 @@ def encode_before(reader: Reader, cameras: Sequence[Any], whole: bool) -> None:
                 found(number)
 
 
-def makers_of(plan: dict[str, Any], cameras: Sequence[Any]) -> list[Any]:
-    """What turns each camera's frames into blocks."""
+def makers_of(plan: dict[str, Any], cameras: Sequence[Any], radio: bool) -> list[Any]:
+    """What turns each camera's frames into blocks. radio: they go over compact frames."""
     costs, remembers, motion = Costs(**plan["costs"]), bool(plan.get("memory")), bool(plan.get("motion"))
     if plan["codec"] == "answer":
         reader = reader_of(plan)
@@ -125,18 +126,20 @@ def makers_of(plan: dict[str, Any], cameras: Sequence[Any]) -> list[Any]:
     if plan.get("imagined"):
         reader = reader_of(plan)
         encode_before(reader, cameras, whole=True)
-        memory = reader.codec.memory if remembers else lambda: None
+        memory = partial(reader.codec.memory, radio=radio) if remembers else lambda: None
         return [Imagined(StoredMaker(reader, camera, memory(), motion), costs) for camera in cameras]
     codec = Codec.load(plan["model"], plan["device"], threads=1)
     codec.encode(cameras[0].image(0))
     return [
-        PictureMaker(codec, camera.image, codec.memory() if remembers else None, measure=motion) for camera in cameras
+        PictureMaker(codec, camera.image, codec.memory(radio=radio) if remembers else None, measure=motion)
+        for camera in cameras
     ]
 
 
 def send_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
     """Encodes and sends each camera's frames as the encoder node does."""
-    makers = makers_of(plan, cameras)
+    way = carrier_of(plan)
+    makers = makers_of(plan, cameras, way.radio)
     policies = default_policies(len(makers[0].block_names), makers[0].semantic_blocks)
     heard: dict[str, EncoderEnd] = {}
 
@@ -145,7 +148,7 @@ def send_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
             heard[camera].heard(memory)
 
     repeats = plan.get("repeats", -1)
-    with carrier_of(plan).sender(
+    with way.sender(
         Packet.pack, split, policies, budget=plan["budget"] or None, repeats=repeats, on_memory=on_memory
     ) as link:
         settings = EncoderSettings(max_rate=plan.get("frames_per_second", 0.0), keep_frames=0)

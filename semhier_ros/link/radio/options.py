@@ -15,6 +15,10 @@ HEADER_BYTES = 5
 """Of a frame with blocks, at most, without proof and counter."""
 DUTY_WINDOW = 3600.0
 """Seconds over which a duty cycle holds."""
+TURN_SHARE, MEMORY_TURN_SHARE = 0.15, 0.2
+"""What a half-duplex radio's turns may take of the time; the second while frames refer to what was acknowledged."""
+TURN_SECONDS, MEMORY_TURN_SECONDS = 1.0, 0.4
+"""Turns are at least so far apart, likewise."""
 _SLACK = 0.03
 """Seconds that two computers may take to notice that a frame has ended."""
 
@@ -108,9 +112,17 @@ class RadioOptions:
     def turn_seconds(self) -> float:
         """How far turns are apart: a second, or more where the answer takes over 15 % of the time, or over a fifth of
         what the duty cycle leaves the receiver."""
+        return self._turn_seconds(TURN_SECONDS, TURN_SHARE)
+
+    @property
+    def memory_turn_seconds(self) -> float:
+        """The same while frames refer to what was acknowledged: the sooner that is known, the less they have to say."""
+        return self._turn_seconds(MEMORY_TURN_SECONDS, MEMORY_TURN_SHARE)
+
+    def _turn_seconds(self, least: float, share: float) -> float:
         word = WORD_BYTES + self.seal.word_bytes + self.air.frame_extra
         allowed = self.air.allowed
-        return max(1.0, self.gap / 0.15, 0.0 if allowed is None else word / (0.2 * allowed))
+        return max(least, self.gap / share, 0.0 if allowed is None else word / (0.2 * allowed))
 
 
 def udp_extra() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from semhier_ros.codec.compact import lay_out, lay_out_pieces
+from semhier_ros.codec.compact import lay_out, lay_out_pieces, without_motion
 from semhier_ros.link.clock import MACHINE, Clock
 
 _SHORT = 0.45
@@ -15,10 +15,11 @@ _FOLLOW = 0.1
 
 class CompactPacker:
     """`pack` and `split` of one scheduler. A stamp is told short where the receiver, who has heard frames of about this
-    age, can tell the rest; `age`: how old frames usually are when they leave (s, by `clock` against their stamps)."""
+    age, can tell the rest; `age`: how old frames usually are when they leave (s, by `clock` against their stamps).
+    `limit`: bytes of a frame without its proof, None for any number: what block 0 says of motion goes where it fits."""
 
-    def __init__(self, clock: Clock = MACHINE) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock = MACHINE, limit: int | None = None) -> None:
+        self._clock, self._limit = clock, limit
         self._stamp = (-1, 0)
         self.age: float | None = None
 
@@ -27,7 +28,11 @@ class CompactPacker:
         if stamp_ns is None:
             return lay_out(blocks, None, long=False)
         self._stamp = (blocks[0].frame, stamp_ns)
-        return lay_out(blocks, stamp_ns, long=not self._usual(stamp_ns))
+        long = not self._usual(stamp_ns)
+        laid = lay_out(blocks, stamp_ns, long=long)
+        if self._limit is not None and len(laid) > self._limit and blocks[0].motion:
+            laid = lay_out([without_motion(block) for block in blocks], stamp_ns, long=long)
+        return laid
 
     def split(self, block: Any, limit: int) -> list[bytes]:
         """Frames of at most `limit` bytes that together carry `block`: one if it fits, else pieces."""

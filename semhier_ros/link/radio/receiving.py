@@ -15,6 +15,7 @@ from semhier_ros.codec.compact import (
     COUNTERS,
     HAIL,
     MAX_ANNOUNCED_BYTES,
+    MEMORY,
     MISSING,
     NOTE,
     QUERY,
@@ -107,6 +108,7 @@ class _Slot:
         "parts_of",
         "period",
         "said",
+        "said_memory",
         "seal",
         "stored",
         "tag",
@@ -129,6 +131,7 @@ class _Slot:
         self.inbox = Inbox()
         self.stored: tuple[int, int, tuple[Block, ...]] | None = None
         self.said = float("-inf")
+        self.said_memory: bytes | None = None
 
 
 class RadioReceiving:
@@ -400,14 +403,15 @@ class RadioReceiving:
     # -- out ----------------------------------------------------------------------------------------------------------
 
     def _turn(self, frame: Compact, slot: _Slot, counter: int, now: float) -> None:
-        """Answers a frame that gives the turn: a request where one waits, else what came; which stored pieces are
-        missing at least every other time that a stored piece asks."""
+        """Answers a frame that gives the turn: a request where one waits, else what came, or is remembered of it; which
+        stored pieces are missing at least every other time that a stored piece asks."""
         if not frame.turn or not self._options.answers or slot.info is None:
             return
         context = Context(True, slot.tag, counter=counter)
         asking = self._asking[frame.slot]
         stored = frame.kind in (STORED, STORED_FIRST)
-        other = not self._owed and (asking or (slot.coarse is not None and now - slot.said > ACK_SECONDS))
+        news = self._memory(slot) not in (None, slot.said_memory)
+        other = not self._owed and (asking or news or (slot.coarse is not None and now - slot.said > ACK_SECONDS))
         if stored and not other:
             self._owed = False
             first, came, fresh = slot.inbox.missing
@@ -424,6 +428,11 @@ class RadioReceiving:
         slot.said = now
         newest = slot.newest if slot.coarse is None else slot.coarse
         self._answer(Word(ACK, frame.slot, newest, slot.before, slot.count), context, now)
+
+    def _memory(self, slot: _Slot) -> bytes | None:
+        """What is to be said of what is remembered of a slot's stream, None for nothing."""
+        remembers = self._hooks.remembers
+        return None if remembers is None or slot.info is None else remembers(slot.info.camera)
 
     def _answer(self, word: Word, context: Context, now: float) -> None:
         self._speak = (now + self._options.air.turnaround, word, context)
@@ -455,7 +464,10 @@ class RadioReceiving:
             self._say(speak[1], speak[2], now)
 
     def _say(self, word: Word, context: Context, now: float) -> None:
-        seal = self._options.seal if word.kind == QUERY else self._slots[word.slot].seal
+        slot = self._slots[word.slot]
+        seal = self._options.seal if word.kind == QUERY else slot.seal
+        if word.kind == ACK and (memory := self._memory(slot)) is not None:  # what was read meanwhile counts
+            word, slot.said_memory = Word(MEMORY, word.slot, count=word.count, memory=memory), memory
         data = word.to_bytes(context, seal)
         cost = len(data) + self._options.air.frame_extra
         if self._budget.ready_at(cost, now) > now:

@@ -21,12 +21,14 @@ from semhier_ros.codec.compact import (
     ACK,
     ASK_FRAME,
     COUNTERS,
+    MEMORY,
     MISSING,
     QUERY,
     SLOTS,
     STAMP_UNIT_NS,
     CompactError,
     Context,
+    DeltaBlock,
     Word,
     announcement,
     finish,
@@ -39,6 +41,7 @@ from semhier_ros.codec.compact import (
     turn_frame,
     with_long_header,
 )
+from semhier_ros.codec.packet import delta_tag
 from semhier_ros.codec.secrecy import EPOCH_BYTES
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.clock import MACHINE, Clock, ManualClock
@@ -67,6 +70,11 @@ ENOUGH_BYTES = 16
 """Of a scene: with fewer, frames become rarer instead."""
 PLANNED_SHARE = 0.68
 """What coarse blocks and their repeats may take of the air, below the 0.7 at which repeats are given up."""
+REMEMBERED_BYTES, REMEMBERED_SHARE = 14, 0.92
+"""The same of frames that refer to what was acknowledged: a lost one costs itself alone, and none is planned twice."""
+REMEMBERED_SECONDS = 4.0
+"""After the last such frame for so long."""
+DELTA_HEADER = 3
 HAILED = 2
 """Turns in a row without an answer before one is given by a frame that a receiver that knows nothing can prove."""
 QUIET_SECONDS = 2.0
@@ -109,9 +117,9 @@ class RadioSending:
 
     `free_at`: when the next frame may leave. `on_frame(camera, datagram)`: hears of every frame that the port took, and
     of which datagram it was, None for what leaves besides. `on_heard(received, lost)`: what an acknowledgement tells of
-    this end's frames. Counters: sent, sent_bytes (on the air), announcements, turns, words, words_refused, requests; of
-    stored pieces stored_sent and stored_again, of parcels stored (taken in), stored_done and stored_dropped; and the
-    port's.
+    this end's frames. `on_memory(camera, memory)`: what a word says of the receiver's memory. Counters: sent,
+    sent_bytes (on the air), announcements, turns, words, words_refused, requests; of stored pieces stored_sent and
+    stored_again, of parcels stored (taken in), stored_done and stored_dropped; and the port's.
     """
 
     def __init__(
@@ -137,9 +145,11 @@ class RadioSending:
         self.free_at = float("-inf")
         self.extra_bytes = 0
         self.on_heard: Callable[[int, int], None] = lambda received, lost: None
+        self.on_memory: OnRequest = lambda camera, memory: None
         self.on_sent: Callable[[], None] = lambda: None
         self.on_frame: Callable[[str, Datagram | None], None] = lambda camera, datagram: None
         self._datagram: Datagram | None = None
+        self._referred = float("-inf")
         self._draw = random.Random(self._counter)
         self._epoch = secrets.token_bytes(EPOCH_BYTES) if options.seal.hides else b""  # anew with every start
         self._seal = options.seal.of(self._epoch)
@@ -178,6 +188,24 @@ class RadioSending:
             if tag != slot.tag or slot.due is None:
                 slot.due = self._clock.now()
             slot.info, slot.tag = parsed, tag
+
+    def is_delta(self, camera: str, block: BlockLike) -> bool:
+        """Whether a block of that camera refers to what its receiver remembers."""
+        slot = self._slots.get(camera)
+        tag = getattr(block, "stream", None)
+        return tag is not None and slot is not None and slot.info is not None and tag == delta_tag(slot.info.stream_tag)
+
+    def referred(self, now: float) -> None:
+        """A frame was made that refers to what was acknowledged."""
+        self._referred = now
+
+    def refers(self, now: float) -> bool:
+        """Whether frames do so now."""
+        return now - self._referred < REMEMBERED_SECONDS
+
+    def turn_seconds(self, now: float) -> float:
+        """How far turns are apart now."""
+        return self._options.memory_turn_seconds if self.refers(now) else self._options.turn_seconds
 
     def note(self, camera: str, data: bytes) -> bool:
         """Tells it with the next frame, or by itself where none leaves soon; a newer one takes its place till then."""
@@ -323,7 +351,7 @@ class RadioSending:
                 self._counts["turns"] += 1
                 self._missed += 1
                 slower = min(2.0 ** max(0, self._missed - MISSED_TURNS), BACKOFF)
-                self._turn_due = now + slower * self._options.turn_seconds
+                self._turn_due = now + slower * self.turn_seconds(now)
         self.free_at = begins
         self._last_sent = now
         return sent_all
@@ -386,6 +414,7 @@ class RadioSending:
         seal = self._options.seal
         request: tuple[str, BlockRequest] | None = None
         heard: tuple[int, int] | None = None
+        memory: tuple[str, bytes] | None = None
         with self._lock:
             now = self._clock.now()
             try:
@@ -405,16 +434,20 @@ class RadioSending:
                 wait = ANNOUNCE_SECONDS[0] / 2
                 slot.due = max(now, slot.announced + wait)
                 return
-            self._turn_due = min(self._turn_due, now + self._options.turn_seconds)
+            self._turn_due = min(self._turn_due, now + self.turn_seconds(now))
             if word.kind == MISSING and not slot.store.heard(word.frame, word.before, word.fresh):
                 self._counts["words_refused"] += 1
-            if word.kind == ACK:
+            if word.kind == MEMORY:
+                memory = (slot.camera, word.memory)
+            if word.kind in (ACK, MEMORY):
                 heard = self._acknowledged(turn, word)
             elif word.request is not None:
                 request = self._asked_for(slot, word, now)
         self.on_sent()
         if heard is not None:
             self.on_heard(*heard)
+        if memory is not None:
+            self.on_memory(*memory)
         if request is not None:
             self._hooks.on_request(request[0], request[1].to_bytes())
 
@@ -476,6 +509,7 @@ class RadioSender(LinkSender):
         budget: float | None = None,
         repeats: int = -1,
         on_request: OnRequest | None = None,
+        on_memory: OnRequest | None = None,
         clock: Clock = MACHINE,
     ) -> None:
         self._options, self._wire = options, scheduler.wire
@@ -486,11 +520,14 @@ class RadioSender(LinkSender):
             adapt=False,
             repeats=repeats,
             on_request=on_request,
+            on_memory=on_memory,
             clock=clock,
         )
         assert isinstance(self._inner, RadioSending)
         self._radio = self._inner
         self._radio.on_heard, self._radio.on_sent = self._heard, self._hold
+        if on_memory is not None:
+            self._radio.on_memory = on_memory
         self._policies = scheduler.policies
         self._meaning: OrderedDict[tuple[str, int], list[BlockLike]] = OrderedDict()
         if options.answers:
@@ -512,17 +549,20 @@ class RadioSender(LinkSender):
 
     def advice(self, camera: str, wanted: float) -> Advice:
         """Scenes that fit one frame; fewer of them where a second has no room for more."""
-        options, most = self._options, self._options.scene_bytes
+        options, most, now = self._options, self._options.scene_bytes, self._clock.now()
+        refers = self._radio.refers(now)
         with self._lock:
             budget, total = self._control.budget, sum(self._weights.values()) or 1.0
-            copies = 1 + self._control.wished(self._clock.now()).repeats
+            copies = 1 if refers else 1 + self._control.wished(now).repeats
             share = self._weights.get(camera, 1.0) / total
         if budget is None:
             return Advice(wanted, most)
         speaks = options.answers and options.gap
-        rate = PLANNED_SHARE * budget * share * (1.0 - (options.gap / options.turn_seconds if speaks else 0.0))
-        around = self._wire.wire_bytes(0) + 2
-        frames = rate / (copies * (around + min(most, ENOUGH_BYTES)))
+        planned = REMEMBERED_SHARE if refers else PLANNED_SHARE
+        turns = options.gap / self._radio.turn_seconds(now) if speaks else 0.0
+        rate = planned * budget * share * (1.0 - turns)
+        around = self._wire.wire_bytes(0) + (DELTA_HEADER if refers else 2)
+        frames = rate / (copies * (around + min(most, REMEMBERED_BYTES if refers else ENOUGH_BYTES)))
         frames = frames if wanted <= 0.0 else min(wanted, frames)
         return Advice(frames, max(1, min(most, int(rate / (copies * frames)) - around)))
 
@@ -530,12 +570,17 @@ class RadioSender(LinkSender):
         """As of `LinkSender`; what it costs is charged when it leaves."""
         return self._radio.note(camera, data)
 
+    def offered(self, camera: str, semantic: Sequence[BlockLike]) -> None:
+        if semantic and self._radio.is_delta(camera, semantic[0]):
+            self._radio.referred(self._clock.now())
+        super().offered(camera, semantic)
+
     def submit(
         self, camera: str, frame: int, stamp_ns: int, blocks: Sequence[BlockLike], *, asked: bool = False
     ) -> int:
         """Queues blocks (`Pacer.submit`); pictures that somebody asked for are stored until the receiver has them, with
         what gives them a meaning."""
-        live = [block for block in blocks if not self._stores(block, asked)]
+        live = [self._of_its_kind(camera, block) for block in blocks if not self._stores(block, asked)]
         taken = self.pacer.submit(camera, frame, stamp_ns, live, asked=asked) if live else 0
         if not asked or not self._options.answers:
             return taken
@@ -547,10 +592,15 @@ class RadioSender(LinkSender):
             meaning = self._meaning.get((camera, frame), [])
         for block in blocks:
             if self._stores(block, asked):
-                begins = bool(meaning) and block.index == meaning[-1].index + 1
+                begins = bool(meaning) and not isinstance(meaning[0], DeltaBlock)
+                begins &= bool(meaning) and block.index == meaning[-1].index + 1
                 taken += self._radio.store(camera, frame, stamp_ns, [*meaning, block] if begins else [block])
         self._hold()
         return taken
+
+    def _of_its_kind(self, camera: str, block: Any) -> BlockLike:
+        """The block as `codec.compact.lay_out` takes it."""
+        return DeltaBlock.of(block) if self._radio.is_delta(camera, block) else block
 
     def _stores(self, block: BlockLike, asked: bool) -> bool:
         """Whether a block waits in the store."""
