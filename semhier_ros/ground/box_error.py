@@ -107,11 +107,13 @@ class BoxError:
         """
         return boxes[:, None] + self.changes(boxes, prefix, forecast).transpose(0, 2, 1)
 
-    def changes(self, boxes: Floats, prefix: int, forecast: Floats | None = None, *, told: bool = False) -> Floats:
-        """By how much the true boxes may differ from `boxes`: n,4,SAMPLES. Arguments as those of `samples`.
+    def changes(self, boxes: Floats, prefix: int, forecast: Floats | None = None) -> Floats:
+        """By how much the true boxes may differ from `boxes`: n,4,SAMPLES. Arguments as those of `samples`."""
+        return np.asarray(self.shares(boxes, prefix, forecast) @ box_draws())
 
-        told: one sample more comes first, that of no difference.
-        """
+    def shares(self, boxes: Floats, prefix: int, forecast: Floats | None = None) -> Floats:
+        """By how many pixels each number of `box_draws` moves each side of `boxes`: n,4,D. Arguments as those of
+        `samples`."""
         width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
 
         def spread(pair: tuple[float, float], extent: Floats) -> Floats:
@@ -141,8 +143,7 @@ class BoxError:
         if forecast is not None:
             for side in range(4):
                 shares[:, side, FORECAST.start + side] = forecast[:, side]
-        drawn = _box_draws(told)
-        return np.asarray((shares.reshape(-1, len(drawn)) @ drawn).reshape(len(boxes), 4, -1))
+        return shares
 
     def _tells(self, step: int) -> bool:
         """Whether what was read at a step says clearly more than the quantiser's cell does. If not, the cell counts:
@@ -157,8 +158,11 @@ class BoxError:
 
 
 @lru_cache(maxsize=2)
-def _box_draws(told: bool) -> Floats:
-    """What moves a box's sides, as rows of numbers: of QUANTISER to FORECAST, normal; from CELL on even."""
+def box_draws(*, told: bool = False) -> Floats:
+    """What moves a box's sides, as rows of numbers: of QUANTISER to FORECAST, normal; from CELL on even. D,SAMPLES.
+
+    told: one sample more comes first, that moves nothing.
+    """
     normal, flat = gaussian().T[: FORECAST.stop], uniform().T[[*range(QUANTISER.stop), NEARNESS]]
     drawn = np.concatenate([normal, flat])
     return np.concatenate([np.zeros((len(drawn), 1)), drawn], axis=1) if told else drawn

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +29,14 @@ from semhier_ros.ground.box_error import (
     NEARNESS,
     TILT,
     BoxError,
+    box_draws,
     gaussian,
     told_and_drawn,
     uniform,
 )
 from semhier_ros.ground.lens import Flags, Floats, GroundError, Lens
 from semhier_ros.ground.mount import Mount
-from semhier_ros.ground.sizes import Size, SizeTable
+from semhier_ros.ground.sizes import SizeTable
 
 CHI2_95 = 5.991
 """Squared radius, in standard deviations, of the ellipse that holds 95 % of a normal distribution in the plane."""
@@ -56,16 +56,15 @@ BESIDE = 1.12
 `semhier measure ground`, of exact boxes."""
 LEAST = 1e-9
 TURNS = 13
-NONE = (np.zeros(1), np.zeros(1))
+STILL = (np.zeros(1 + SPEED_SAMPLES),) * 2
 Rows = NDArray[np.intp] | slice
-Rays = tuple[Floats, Floats, Floats] | Floats
+Four = tuple[float, float, float, float]
 METHODS = ("ground", "size", "edge", "depth")
 EXACT, USUAL = BoxError(), SizeTable()
 GROUND, SIZE, EDGE = 0, 1, 2
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(NamedTuple):
     """An object on the ground.
 
     detection: what was read of it. x, y: its middle on the ground plane, metres in the ground frame. near: metres from
@@ -83,37 +82,32 @@ class Located:
     near: float
     range: float
     bearing: float
-    covariance: tuple[float, float, float, float]
+    covariance: Four
     length: float
     width: float
     height: float
     heading: float
     method: str
     velocity: tuple[float, float] | None = None
-    velocity_covariance: tuple[float, float, float, float] | None = None
+    velocity_covariance: Four | None = None
     z: float = 0.0
 
     def moved(self, rotation: Floats, translation: Floats) -> Located:
         """The same object in another level frame: `rotation` 3,3 and `translation` 3 carry the ground frame there. Only
         its turn about the vertical counts; range and bearing stay those seen from the camera."""
         yaw = math.atan2(rotation[1, 0], rotation[0, 0])
-        turn = np.array([[math.cos(yaw), -math.sin(yaw)], [math.sin(yaw), math.cos(yaw)]])
-        x, y = turn @ (self.x, self.y) + translation[:2]
-        velocity, spread = None, None
-        if self.velocity is not None:
-            vx, vy = turn @ self.velocity
-            velocity = (float(vx), float(vy))
-        if self.velocity_covariance is not None:
-            spread = _four(turn @ np.array(self.velocity_covariance).reshape(2, 2) @ turn.T)
-        return replace(
-            self,
-            x=float(x),
-            y=float(y),
-            z=float(self.z + translation[2]),
-            covariance=_four(turn @ np.array(self.covariance).reshape(2, 2) @ turn.T),
+        c, s = math.cos(yaw), math.sin(yaw)
+        velocity, spread = self.velocity, self.velocity_covariance
+        if velocity is not None:
+            velocity = (c * velocity[0] - s * velocity[1], s * velocity[0] + c * velocity[1])
+        return self._replace(
+            x=c * self.x - s * self.y + float(translation[0]),
+            y=s * self.x + c * self.y + float(translation[1]),
+            z=self.z + float(translation[2]),
+            covariance=_turned(self.covariance, c, s),
             heading=math.remainder(self.heading + yaw, 2 * math.pi),
             velocity=velocity,
-            velocity_covariance=spread,
+            velocity_covariance=None if spread is None else _turned(spread, c, s),
         )
 
     @property
@@ -160,55 +154,73 @@ def locate(
     """
     if not 1 <= max_range <= 10_000:
         raise GroundError(f"max_range: {max_range}, expected 1 to 10000 m")
-    rows = _usable(detections, lens, forecast_sigma, rates, rate_sigma)
-    if not len(rows):
+    rows, boxes = _usable(detections, lens, forecast_sigma, rates, rate_sigma)
+    if not len(boxes):
         return []
-    kept = [detections[row] for row in rows]
-    table = sizes or USUAL
-    boxes = np.array([item.box for item in kept], np.float64)
-    frame = _Frame(boxes, lens, mount, [table.find(item.names) for item in kept], max_range)
-    grown = None if forecast_sigma is None else np.asarray(forecast_sigma, np.float64)[rows]
-    frame.place((error or EXACT).changes(boxes, prefix, grown, told=True))
+    kept = detections if rows is None else [detections[row] for row in rows]
+    frame = _Frame(boxes, lens, mount, sizes or USUAL, kept, max_range)
+    frame.place((error or EXACT).shares(boxes, prefix, _rows(forecast_sigma, rows)))
     speeds = None
     if rates is not None:
-        sigma = np.zeros_like(boxes) if rate_sigma is None else np.asarray(rate_sigma, np.float64)[rows]
-        speeds = frame.speeds(np.asarray(rates, np.float64)[rows], sigma)
+        sigma = np.zeros_like(boxes) if rate_sigma is None else _rows(rate_sigma, rows)
+        speeds = frame.speeds(_rows(rates, rows), sigma)
     return frame.told(kept, speeds)
 
 
-def _usable(detections: Sequence[Detection], lens: Lens, *arrays: Floats | None) -> NDArray[np.intp]:
-    """Rows of the detections whose box is one; checks that each array has a row for each detection."""
+def _usable(
+    detections: Sequence[Detection], lens: Lens, *arrays: Floats | None
+) -> tuple[NDArray[np.intp] | None, Floats]:
+    """Rows of the detections whose box is one (None: of all), and these boxes n,4; checks that each array has a row for
+    each detection."""
     for array in arrays:
         if array is not None and np.shape(array) != (len(detections), 4):
             raise GroundError(f"forecast: an array of shape {np.shape(array)}, expected {(len(detections), 4)}")
     if not detections:
-        return np.zeros(0, np.intp)
+        return None, np.zeros((0, 4))
     boxes = np.array([item.box for item in detections], np.float64)
     good = (np.abs(boxes) <= 4 * max(lens.width, lens.height)).all(axis=1)  # no NaN is
-    boxes[~good] = 0.0
+    if not good.all():
+        boxes[~good] = 0.0
     good &= (boxes[:, 2:] - boxes[:, :2] > 1e-3).all(axis=1)
     for array in arrays:
         if array is not None:
             good &= (np.abs(np.nan_to_num(np.asarray(array, np.float64), nan=np.inf)) < 1e5).all(axis=1)
-    return np.flatnonzero(good)
+    if good.all():
+        return None, boxes
+    rows = np.flatnonzero(good)
+    return rows, boxes[rows]
+
+
+@overload
+def _rows(array: None, rows: NDArray[np.intp] | None) -> None: ...
+@overload
+def _rows(array: Floats, rows: NDArray[np.intp] | None) -> Floats: ...
+def _rows(array: Floats | None, rows: NDArray[np.intp] | None) -> Floats | None:
+    """Those rows of an array, if there is one; None: all."""
+    if array is None:
+        return None
+    numbers = np.asarray(array, np.float64)
+    return numbers if rows is None else numbers[rows]
 
 
 class _Chance(NamedTuple):
-    """What else may be otherwise than told, S samples: pitch and roll 2,S; the camera's height S; how large the object
-    is for its kind, in standard deviations, S."""
+    """What may be otherwise than told, S samples of which the first is what was told. draws: D + 3,S numbers that move
+    a box's sides, then pitch and roll in radians, then 1; height: the camera's, S; kind: how large the object is for
+    its kind, in standard deviations, S."""
 
-    tilt: Floats
+    draws: Floats
     height: Floats
     kind: Floats
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _chances(tilt_sigma: float, height: float, height_sigma: float) -> _Chance:
     """What was told, then samples around it."""
     drawn = told_and_drawn().T
     tall = np.maximum(height + drawn[CAMERA_HEIGHT] * height_sigma, 1e-3)
     tall[0] = height
-    return _Chance(drawn[TILT] * tilt_sigma, tall, drawn[KIND].copy())
+    draws = np.concatenate([box_draws(told=True), drawn[TILT] * tilt_sigma, np.ones((1, len(tall)))])
+    return _Chance(draws, tall, drawn[KIND].copy())
 
 
 class _Kinds(NamedTuple):
@@ -224,29 +236,30 @@ class _Kinds(NamedTuple):
     deep: Floats
     slant: Floats
 
-    def of(self, rows: NDArray[np.intp]) -> _Kinds:
-        """Those of the objects whose kinds stand at `rows`."""
-        return _Kinds(*(one[rows] for one in self))
 
-
-@lru_cache(maxsize=256)
-def _kinds(sizes: tuple[Size, ...]) -> _Kinds:
-    """The kinds of such sizes."""
-    table = np.array([(size.length, size.width, size.height, size.spread) for size in sizes])
-    length, width = table[:, :1], table[:, 1:2]
+@lru_cache(maxsize=16)
+def _kinds(table: SizeTable) -> Floats:
+    """The kinds of a table, a row each: the columns of `_Kinds`, one after the other."""
+    numbers = np.array([(size.length, size.width, size.height, size.spread) for size in table.sizes])
+    length, width = numbers[:, :1], numbers[:, 1:2]
     turn = np.linspace(0, math.pi / 2, TURNS)
     c, s = np.cos(turn), np.sin(turn)
     broad, deep = length * s + width * c, length * c + width * s
-    slant = ((length * c - width * s) * broad / 4) ** 2
-    return _Kinds(table[:, 0], table[:, 1], table[:, 2], table[:, 3], broad, deep, slant)
+    return np.concatenate([numbers, broad, deep, ((length * c - width * s) * broad / 4) ** 2], axis=1)
+
+
+def _kinds_of(table: SizeTable, detections: Sequence[Detection]) -> _Kinds:
+    """What is usual of each detection."""
+    found = _kinds(table)[[table.number(item.names) for item in detections]]
+    rest = (found[:, 4 + step * TURNS : 4 + (step + 1) * TURNS] for step in range(3))
+    return _Kinds(*found[:, :4].T, *rest)
 
 
 class _Distances(NamedTuple):
-    """Of each box n and sample S: metres by the foot's ray and by the usual size (`far` where there is none), unit
-    directions 2,n,S, and how tall the box is for each metre of distance."""
+    """Of each box n and sample S: metres by the foot's ray (`far` where there is none), unit directions 2,n,S, and how
+    tall the box is for each metre of distance."""
 
     ground: Floats
-    by_size: Floats
     direction: Floats
     between: Floats
 
@@ -254,113 +267,145 @@ class _Distances(NamedTuple):
 class _Frame:
     """The boxes of one frame on their way to the ground; arrays have a row for each box, then one for each sample."""
 
-    def __init__(self, boxes: Floats, lens: Lens, mount: Mount, kinds: Sequence[Size], max_range: float) -> None:
+    def __init__(
+        self,
+        boxes: Floats,
+        lens: Lens,
+        mount: Mount,
+        table: SizeTable,
+        detections: Sequence[Detection],
+        max_range: float,
+    ) -> None:
         self.boxes, self.lens, self.mount, self.max_range = boxes, lens, mount, max_range
         self.far = 4 * max_range
-        places = {kind: row for row, kind in enumerate(dict.fromkeys(kinds))}
-        self.kinds = _kinds(tuple(places)).of(np.array([places[kind] for kind in kinds]))
+        self.beyond = self.far * (1 - 1e-9)
+        """Metres from which on a distance is none: the ratio that gives it may round."""
+        self.kinds = _kinds_of(table, detections)
         self.forward = mount.forward
         across, down = max(2.0, CUT * lens.width), max(2.0, CUT * lens.height)
         self.cut: Flags = np.empty(boxes.shape, bool)
         self.cut[:, :2] = boxes[:, :2] <= (across, down)
         self.cut[:, 2:] = boxes[:, 2:] >= (lens.width - across, lens.height - down)
         self.upright: Flags = ~(self.cut[:, 1] | self.cut[:, 3])
+        self.narrow: Flags = ~(self.cut[:, 0] | self.cut[:, 2])
         self._aim()
-        self.whole: Flags = self.upright & self.seen[:, 0] & self.seen[:, 1]
+        self.whole: Flags = self.upright & self.seen[0] & self.seen[1]
 
     def _aim(self) -> None:
         """Rays through foot, top, left and right of each box, and how they turn with the pixel and with the tilt: a
         lens is smooth, so that samples need no ray of their own."""
-        x0, y0, x1, y1 = (self.boxes - 0.5).T  # from the picture's corner to the middle of its first pixel
-        middle, waist = (x0 + x1) / 2, (y0 + y1) / 2
-        points = np.array([[middle, y1], [middle, y0], [x0, waist], [x1, waist]]).transpose(0, 2, 1)
+        count = len(self.boxes)
+        x0, y0, x1, y1 = self.boxes.T - 0.5  # from the picture's corner to the middle of its first pixel
+        points = np.empty((4, count, 2))
+        points[:2, :, 0] = (x0 + x1) / 2
+        points[2:, :, 1] = (y0 + y1) / 2
+        points[0, :, 1], points[1, :, 1], points[2, :, 0], points[3, :, 0] = y1, y0, x0, x1
         bundles, known = self.lens.bundles(points.reshape(-1, 2))
-        turned = (bundles.reshape(-1, 3) @ self.mount.rotation.T).reshape(4, len(self.boxes), 3, 3)
-        self.seen: Flags = known.reshape(4, -1).T
-        self.ray = turned[:, :, 0]
-        """By side and box: x, y, z."""
+        turned = (bundles.reshape(-1, 3) @ self.mount.rotation.T).reshape(4, count, 3, 3)
+        self.seen: Flags = known.reshape(4, -1)
+        """By side and box."""
+        self.slopes = np.empty((3, 4, count, 5))
+        """Of x, y, z by side and box: how they change with a pixel to the right, one downwards, pitch and roll; last,
+        what they are."""
+        self.slopes[..., :2] = turned[:, :, 1:].transpose(3, 0, 1, 2)
+        self.ray = turned[:, :, 0].transpose(2, 0, 1)
+        """x, y, z by side and box."""
+        x, y, z = self.slopes[..., 4] = self.ray
         a, b = self.forward[:2].tolist()
-        tilt = np.array([[[0, 0, -a], [0, 0, -b], [a, b, 0]], [[0, 0, -b], [0, 0, a], [b, -a, 0]]])
-        self.slopes = np.empty((4, len(self.boxes), 3, 4))
-        """By side and box: how x, y, z of its ray change with a pixel to the right, one downwards, pitch and roll."""
-        self.slopes[..., :2] = turned[:, :, 1:].transpose(0, 1, 3, 2)
-        self.slopes[..., 2:] = (self.ray @ tilt.transpose(1, 0, 2).reshape(3, 6)).reshape(4, -1, 2, 3).swapaxes(2, 3)
+        pitch, roll = self.slopes[..., 2], self.slopes[..., 3]
+        np.multiply(z, a, out=pitch[0])
+        np.multiply(z, b, out=pitch[1])
+        np.negative(a * x + b * y, out=pitch[2])
+        np.multiply(z, b, out=roll[0])
+        np.multiply(z, -a, out=roll[1])
+        roll[2] = a * y - b * x
 
-    def _sides(self, sides: slice, rows: Rows, moved: Floats) -> Rays:
-        """Directions (x, y, z, each k,n,S) of the rays of `sides` (foot, top, left, right) of the boxes `rows`, for
-        `moved` k,n,4,S: pixels to the right and downwards, pitch and roll."""
-        found = self.slopes[sides, rows] @ moved
-        found += self.ray[sides, rows, :, None]
-        return found[:, :, 0], found[:, :, 1], found[:, :, 2]
+    def _rays(self, sides: slice, rows: Rows, right: Floats, down: Floats | None, draws: Floats) -> Floats:
+        """x, y, z of the rays through two `sides` (foot and top, or left and right) of the boxes `rows`: 3,2,n,S.
 
-    def _distances(self, change: Floats, chance: _Chance) -> _Distances:
-        """For boxes moved by `change` n,4,S: how far they are, in which direction, and how tall for each metre."""
-        moved = np.empty((2, len(change), 4, change.shape[2]))
-        moved[:, :, 0] = change[:, 0] + change[:, 2]
-        moved[:, :, 0] *= 0.5
-        moved[0, :, 1], moved[1, :, 1] = change[:, 3], change[:, 1]
-        moved[:, :, 2:] = chance.tilt
-        x, y, z = self._sides(slice(0, 2), slice(None), moved)
-        levels = _level((x, y, z))
-        slopes = z / levels
-        between = slopes[1] - slopes[0]
-        height, spread = self.kinds.height[:, None], self.kinds.spread[:, None]
-        by_size = _ratio(height * np.exp(spread * chance.kind), between, self.far)
-        rows = np.flatnonzero(~self.upright)
-        if len(rows):  # by width, of which we do not know the side
-            aside = np.zeros((2, len(rows), 4, change.shape[2]))
-            aside[0, :, 0], aside[1, :, 0] = change[rows, 0], change[rows, 2]
-            aside[:, :, 2:] = chance.tilt
-            side_x, side_y, side_z = self._sides(slice(2, 4), rows, aside)
-            opening = _opening((side_x[0], side_y[0], side_z[0]), (side_x[1], side_y[1], side_z[1]))
-            length, width = self.kinds.length[rows, None], self.kinds.width[rows, None]
-            mean = (width + length) / 2
-            turned = np.abs(length - width) / (2 * math.sqrt(3) * mean)
-            broad = mean * np.exp(np.sqrt(spread[rows] ** 2 + turned * turned) * chance.kind)
-            by_size[rows] = _ratio(broad, opening, self.far)
-        on_ground = _ratio(chance.height, -slopes[0], self.far)
+        right, down: by side (or one for both) and box, D numbers: by how many pixels each of the first D `draws` moves
+        it (None: not at all). Behind these, draws tell pitch, roll and 1. One product of matrices carries all samples.
+        """
+        slopes = self.slopes[:, sides, rows]
+        moves = np.empty((*slopes.shape[:3], right.shape[-1] + 3))
+        shares = moves[..., :-3]
+        np.multiply(slopes[..., :1], right, out=shares)
+        if down is not None:
+            shares += slopes[..., 1:2] * down
+        moves[..., -3:] = slopes[..., 2:]
+        return np.asarray((moves.reshape(-1, len(draws)) @ draws).reshape(*slopes.shape[:3], -1))
+
+    def _distances(self, shares: Floats, chance: _Chance) -> _Distances:
+        """For boxes whose sides move by `shares` n,4,D of the draws: how far they are, in which direction, and how tall
+        for each metre."""
+        middle = (shares[:, 0] + shares[:, 2]) / 2
+        x, y, z = self._rays(slice(0, 2), slice(None), middle, shares[:, (3, 1)].swapaxes(0, 1), chance.draws)
+        levels = x * x
+        levels += y * y
+        np.sqrt(levels, out=levels)
+        np.maximum(levels, LEAST, out=levels)
         direction = np.empty((2, *levels.shape[1:]))
         np.divide(x[0], levels[0], out=direction[0])
         np.divide(y[0], levels[0], out=direction[1])
         if levels[0].min() <= LEAST:
             direction = np.where(levels[0] > LEAST, direction, np.array([1.0, 0.0])[:, None, None])
-        return _Distances(on_ground, by_size, direction, between)
+        z /= levels
+        return _Distances(_ratio(chance.height, -z[0], self.far), direction, z[1] - z[0])
 
-    def place(self, change: Floats) -> None:
-        """Chooses each object's method, and finds its middle and covariance; `change` n,4,S: how its box may differ,
-        of which the first is not at all."""
+    def _by_size(self, found: _Distances, shares: Floats, chance: _Chance, rows: NDArray[np.intp]) -> Floats:
+        """How far the boxes `rows` are by what their kind usually measures, k,S: by height, or where foot or top are
+        cut off by width, of which we do not know the side."""
+        spread = self.kinds.spread[rows, None]
+        usual = self.kinds.height[rows, None] * np.exp(spread * chance.kind)
+        result = _ratio(usual, found.between[rows], self.far)
+        cut = np.flatnonzero(~self.upright[rows])
+        if len(cut):
+            at = rows[cut]
+            sideways = shares[at][:, (0, 2)].swapaxes(0, 1)
+            left, right = self._rays(slice(2, 4), at, sideways, None, chance.draws).swapaxes(0, 1)
+            length, width = self.kinds.length[at, None], self.kinds.width[at, None]
+            mean = (width + length) / 2
+            turned = np.abs(length - width) / (2 * math.sqrt(3) * mean)
+            broad = mean * np.exp(np.sqrt(spread[cut] ** 2 + turned * turned) * chance.kind)
+            result[cut] = _ratio(broad, _opening(left, right), self.far)
+        return result
+
+    def place(self, shares: Floats) -> None:
+        """Chooses each object's method, and finds its middle and covariance; `shares` n,4,D: how the draws move the
+        sides of its box."""
         drawn = told_and_drawn().T
         self.chance = _chances(self.mount.tilt_sigma, self.mount.height, self.mount.height_sigma)
-        found = self._distances(change, self.chance)
-        self._choose(found)
-        below = self.cut[:, 3]
-        if below.any():
-            found.by_size[below] = np.minimum(found.by_size[below], found.ground[below])
+        found = self._distances(shares, self.chance)
+        doubted, by_size = self._choose(found, shares)
         self._agree(found)
-        nears = self._chosen(found)
-        self.near, self.direction = nears[:, 0], found.direction[:, :, 0].T
+        nears = found.ground
+        if self.method.any():
+            nears = nears.copy()
+            sized = self.method[doubted] == SIZE
+            rows = doubted[sized]
+            # a foot below the picture is not farther than the picture's edge
+            nears[rows] = np.where(self.cut[rows, 3:], np.minimum(by_size[sized], nears[rows]), by_size[sized])
+            nears[self.method == EDGE] *= self._nearness()
+        self.near, self.direction = nears[:, 0], found.direction[:, :, 0]
         self._measure()
         middles = self._middles(nears, found.direction, drawn[DEPTH], drawn[ASIDE])
-        self.middle = middles[:, :, 0].T
-        away = (middles[:, :, 1:] - middles[:, :, :1]).swapaxes(0, 1)
-        covariance = _covariance(away, 1e-8)
-        bent = _inverse(covariance) @ away
-        bent *= away
-        squares = bent.sum(axis=1)
-        worst = round(0.95 * squares.shape[1]) - 1
+        self.middle = middles[:, :, 0]
+        across, along = middles[:, :, 1:] - middles[:, :, :1]
+        samples = across.shape[1]
+        xx, yy = _dots(across, across) / samples + 1e-8, _dots(along, along) / samples + 1e-8
+        xy = _dots(across, along) / samples
+        # of one that is all along a line, to rounding, that of one a little wider
+        size = np.maximum(xx * yy - xy * xy, 1e-12 * xx * yy)
+        squares = (yy / size)[:, None] * across
+        squares -= (2 * xy / size)[:, None] * along
+        squares *= across
+        along *= along
+        along *= (xx / size)[:, None]
+        squares += along
+        worst = round(0.95 * samples) - 1
         squares.partition(worst, axis=1)
         scale = np.clip(squares[:, worst] / CHI2_95, 0.1, 4.0)
-        self.covariance = covariance * scale[:, None, None]
-
-    def _chosen(self, found: _Distances) -> Floats:
-        """How far the near sides are, n,S, each by its object's method."""
-        nears = found.ground
-        for method, other in ((SIZE, found.by_size), (EDGE, None)):
-            rows = np.flatnonzero(self.method == method)
-            if len(rows):
-                nears = nears.copy() if nears is found.ground else nears
-                nears[rows] = found.ground[rows] * self._nearness() if other is None else other[rows]
-        return nears
+        self.covariance = np.stack([xx, xy, yy]) * scale
 
     @staticmethod
     def _nearness() -> Floats:
@@ -379,57 +424,64 @@ class _Frame:
         rows = np.flatnonzero(self.whole & (self.method == GROUND) & (found.between.min(axis=1) > LEAST))
         if not len(rows):
             return
-        usual, spread = self.kinds.height[rows, None], self.kinds.spread[rows, None]
-        distance = np.log(found.ground[rows])
-        tall = np.log(found.between[rows])
-        tall += distance - np.log(usual)
+        every = len(rows) == len(self.whole)
+        ground, between = (found.ground, found.between) if every else (found.ground[rows], found.between[rows])
+        spread = self.kinds.spread[rows, None]
+        distance = np.log(ground)
+        tall = between * ground
+        tall /= self.kinds.height[rows, None]
+        np.log(tall, out=tall)
         samples = tall.shape[1] - 1
-        even = np.full(samples, 1 / samples)
-        near = distance[:, 1:] - (distance[:, 1:] @ even)[:, None]
-        high = tall[:, 1:] - (tall[:, 1:] @ even)[:, None]
+        near, high = _centred(distance), _centred(tall)
         variance = _dots(high, high)[:, None] / samples + spread * spread
         gain = _dots(near, high)[:, None] / samples / variance
         gain[tall[:, :1] ** 2 > EXPLAINED**2 * variance] = 0.0
-        distance -= gain * (tall - spread * self.chance.kind)
-        found.ground[rows] = np.minimum(np.exp(distance), self.far)
+        tall -= spread * self.chance.kind
+        tall *= gain
+        distance -= tall
+        np.exp(distance, out=distance)
+        found.ground[rows] = np.minimum(distance, self.far)
 
-    def _choose(self, found: _Distances) -> None:
-        """The surer method of each object, and whether it stands anywhere."""
-        below, sides = self.cut[:, 3], self.cut[:, 0] | self.cut[:, 2]
-        ground, by_size = found.ground[:, 0], found.by_size[:, 0]
-        has_foot = self.seen[:, 0] & (ground < self.far)
+    def _choose(self, found: _Distances, shares: Floats) -> tuple[NDArray[np.intp], Floats]:
+        """The surer method of each object, and whether it stands anywhere. Returns the rows of those of which the
+        foot's ray alone does not say enough, and how far these are by size, k,S."""
+        below = self.cut[:, 3]
+        has_foot = self.seen[0] & (found.ground[:, 0] < self.beyond)
         doubt = _uncertain(found.ground)
         sure = np.full((len(below), 3), np.inf)
         sure[:, GROUND] = np.where(has_foot & ~below, np.where(doubt <= UNSURE, 0.0, doubt), np.inf)
         rows = np.flatnonzero(sure[:, GROUND] > 0)  # of the others nothing else is asked
+        by_size = np.zeros((0, found.ground.shape[1]))
         if len(rows):
-            has_size = self.seen[rows, :2].all(axis=1)
-            has_size = np.where(self.upright[rows], has_size, ~sides[rows] & self.seen[rows, 2:].all(axis=1))
-            lifts = _slope(self.ray[0, rows])[:, None] + self.chance.tilt[0]
-            lifts *= found.by_size[rows]
+            by_size = self._by_size(found, shares, self.chance, rows)
+            has_size = np.where(
+                self.upright[rows], self.seen[:2, rows].all(axis=0), self.narrow[rows] & self.seen[2:, rows].all(axis=0)
+            )
+            lifts = _slope(self.ray[:, 0, rows])[:, None] + self.chance.draws[-3]
+            lifts *= by_size
             lifts += self.chance.height
-            lift = lifts[:, 0]
-            even = np.full(lifts.shape[1] - 1, 1 / (lifts.shape[1] - 1))
-            lifts = lifts[:, 1:] - (lifts[:, 1:] @ even)[:, None]
-            stands = lift <= FLOATING * np.sqrt(_dots(lifts, lifts) * even[0]) + SLOPE * by_size[rows]
-            told = has_size & (by_size[rows] < self.far) & (stands | below[rows])
-            sure[rows, SIZE] = np.where(told, _uncertain(found.by_size[rows]), np.inf)
+            lift = lifts[:, 0].copy()
+            lifts = _centred(lifts)
+            stands = lift <= FLOATING * np.sqrt(_dots(lifts, lifts) / lifts.shape[1]) + SLOPE * by_size[:, 0]
+            told = has_size & (by_size[:, 0] < self.beyond) & (stands | below[rows])
+            sure[rows, SIZE] = np.where(told, _uncertain(by_size), np.inf)
         if below.any():
-            rows = np.flatnonzero(has_foot & below)
-            sure[rows, EDGE] = _uncertain(found.ground[rows] * self._nearness())
+            at = np.flatnonzero(has_foot & below)
+            sure[at, EDGE] = _uncertain(found.ground[at] * self._nearness())
         self.method = sure.argmin(axis=1)
         self.stands: Flags = np.isfinite(sure.min(axis=1))
+        return rows, by_size
 
     def _measure(self) -> None:
         """How wide, deep and tall each object is, as far as its box says."""
         length, width, height = self.kinds.length, self.kinds.width, self.kinds.height
         least, most = np.minimum(length, width), np.maximum(length, width)
-        opening = _opening(self.ray[2].T, self.ray[3].T)
-        told = self.seen[:, 2] & self.seen[:, 3] & ~(self.cut[:, 0] | self.cut[:, 2])
-        self.wide = np.clip(np.where(told, self.near * opening, width), 0.5 * least, 1.5 * most)
+        opening = _opening(self.ray[:, 2], self.ray[:, 3])
+        told = self.seen[2] & self.seen[3] & self.narrow
+        self.wide = np.minimum(np.maximum(np.where(told, self.near * opening, width), 0.5 * least), 1.5 * most)
         self._turn()
-        slopes = _slope(self.ray[:2])
-        tall = np.clip(self.near * (slopes[1] - slopes[0]), 0.4 * height, 2 * height)
+        foot, top = _slope(self.ray[:, :2])
+        tall = np.minimum(np.maximum(self.near * (top - foot), 0.4 * height), 2 * height)
         self.tall = np.where(self.whole, tall, height)
 
     def _turn(self) -> None:
@@ -453,92 +505,100 @@ class _Frame:
         A box's lowest row is where the object is nearest along the camera's axis, so half its depth counts more the
         farther it stands to the side.
         """
-        half = np.maximum(self.deep[:, None] + self.deep_sigma[:, None] * depth, 0.0)
-        ahead = np.maximum(np.abs(direction[0] * self.forward[0] + direction[1] * self.forward[1]), 0.5)
-        away = near + half / (2 * ahead)
-        beside = self.slant[:, None] * aside / np.maximum(away, 0.5)
-        middles = away * direction
+        half = self.deep_sigma[:, None] * depth
+        half += self.deep[:, None]
+        np.maximum(half, 0.0, out=half)
+        ahead = direction[0] * self.forward[0]
+        ahead += direction[1] * self.forward[1]
+        np.abs(ahead, out=ahead)
+        np.maximum(ahead, 0.5, out=ahead)
+        half /= ahead
+        half /= 2
+        half += near  # now all the way to the middle
+        middles = half * direction
+        beside = self.slant[:, None] * aside
+        beside /= np.maximum(half, 0.5, out=half)
         middles[0] -= beside * direction[1]
-        middles[1] += beside * direction[0]
+        middles[1] += np.multiply(beside, direction[0], out=beside)
         middles += self.mount.position[:2, None, None]
         return middles
 
     def speeds(self, rates: Floats, sigma: Floats) -> tuple[Floats, Floats]:
-        """Velocities n,2 in m/s and their covariances n,2,2, of sides that move at `rates` n,4 pixels a second."""
-        drawn = gaussian()[:SPEED_SAMPLES, :4]
-        still = _Chance(np.zeros((2, 1)), np.array([self.mount.height]), np.zeros(1))
-        around = np.concatenate([np.zeros((len(rates), 1, 4)), sigma[:, None] * drawn], axis=1) + rates[:, None]
+        """Velocities 2,n in m/s and their covariances 3,n (xx, xy, yy), of sides that move at `rates` n,4 pixels a
+        second."""
+        draws = _speed_draws()
+        still = _Chance(draws, np.array([self.mount.height]), np.zeros(1))
+        shares = np.zeros((len(rates), 4, 5))
+        shares[:, range(4), range(4)] = sigma
+        shares[:, :, 4] = rates
+        sized = np.flatnonzero(self.method == SIZE)
         ends = []
-        for sign in (-0.5, 0.5):
-            found = self._distances((sign * RATE_STEP * around).transpose(0, 2, 1), still)
-            near = np.choose(self.method[:, None], [found.ground, found.by_size, found.ground / 2])
-            ends.append(self._middles(near, found.direction, *NONE))
+        for half_step in (-RATE_STEP / 2, RATE_STEP / 2):
+            moved = half_step * shares
+            found = self._distances(moved, still)
+            near = found.ground.copy()
+            if len(sized):
+                near[sized] = self._by_size(found, moved, still, sized)
+            near[self.method == EDGE] /= 2
+            ends.append(self._middles(near, found.direction, *STILL))
         speed = np.clip((ends[1] - ends[0]) / RATE_STEP, -MOST_SPEED, MOST_SPEED)
-        return speed[:, :, 0].T, _covariance((speed[:, :, 1:] - speed[:, :, :1]).swapaxes(0, 1), 1e-6)
+        x, y = speed[:, :, 1:] - speed[:, :, :1]
+        samples = x.shape[1]
+        spread = [_dots(x, x) / samples + 1e-6, _dots(x, y) / samples, _dots(y, y) / samples + 1e-6]
+        return speed[:, :, 0], np.stack(spread)
 
     def told(self, detections: Sequence[Detection], speeds: tuple[Floats, Floats] | None) -> list[Located]:
         """The objects that stand somewhere within range."""
-        offset = self.middle - self.mount.position[:2]
-        away = np.hypot(offset[:, 0], offset[:, 1])
-        there = self.stands & (self.near > 0) & (away <= self.max_range)
-        there &= np.isfinite(self.middle).all(axis=1) & np.isfinite(self.covariance).all(axis=(1, 2))
-        there &= self.covariance[:, 0, 0] * self.covariance[:, 1, 1] > self.covariance[:, 0, 1] ** 2
-        cross = (self.covariance[:, 0, 1] + self.covariance[:, 1, 0]) / 2
-        spreads = np.stack([self.covariance[:, 0, 0], cross, cross, self.covariance[:, 1, 1]], axis=1)
-        columns = [
-            *self.middle.T,
-            self.near,
-            away,
-            np.arctan2(offset[:, 1], offset[:, 0]),
-            self.deep,
-            self.wide,
-            self.tall,
-            np.arctan2(self.direction[:, 1], self.direction[:, 0]),
-        ]
-        numbers, fours, methods = np.stack(columns, axis=1).tolist(), spreads.tolist(), self.method.tolist()
+        offset = self.middle - self.mount.position[:2, None]
+        away = np.hypot(offset[0], offset[1])
+        xx, xy, yy = self.covariance
+        bearing, heading = np.arctan2(offset[1], offset[0]), np.arctan2(self.direction[1], self.direction[0])
+        numbers = np.stack(
+            [*self.middle, self.near, away, bearing, self.deep, self.wide, self.tall, heading, xx, xy, yy]
+        )
+        there = self.stands & (self.near > 0) & (away <= self.max_range) & np.isfinite(numbers).all(axis=0)
+        there &= xx * yy > xy * xy
+        rows = np.flatnonzero(there).tolist()
+        columns, methods = numbers.T.tolist(), self.method.tolist()
+        velocities: list[Any] = [(None, None)] * len(columns)
+        if speeds is not None:
+            moving = np.concatenate(speeds).T.tolist()
+            velocities = [((vx, vy), (sxx, sxy, sxy, syy)) for vx, vy, sxx, sxy, syy in moving]
         result = []
-        for row in np.flatnonzero(there).tolist():
-            x, y, near, far, bearing, deep, wide, tall, heading = numbers[row]
-            velocity, spread = None, None
-            if speeds is not None:
-                velocity = (float(speeds[0][row, 0]), float(speeds[0][row, 1]))
-                spread = _four(speeds[1][row])
-            xx, xy, yx, yy = fours[row]
-            method = METHODS[methods[row]]
+        for row in rows:
+            x, y, near, far, turn, deep, wide, tall, faces, along, cross, aside = columns[row]
+            spread, method = (along, cross, cross, aside), METHODS[methods[row]]
+            item = detections[row]
             result.append(
-                Located(
-                    detections[row],
-                    x,
-                    y,
-                    near,
-                    far,
-                    bearing,
-                    (xx, xy, yx, yy),
-                    deep,
-                    wide,
-                    tall,
-                    heading,
-                    method,
-                    velocity,
-                    spread,
-                )
+                Located(item, x, y, near, far, turn, spread, deep, wide, tall, faces, method, *velocities[row])
             )
         return result
 
 
-def _four(matrix: Floats) -> tuple[float, float, float, float]:
-    cross = float(matrix[0, 1] + matrix[1, 0]) / 2
-    return float(matrix[0, 0]), cross, cross, float(matrix[1, 1])
+@lru_cache(maxsize=1)
+def _speed_draws() -> Floats:
+    """Of the four sides' errors: none, then SPEED_SAMPLES; then 1; then what stands for pitch, roll and 1."""
+    drawn = np.concatenate([np.zeros((1, 4)), gaussian()[:SPEED_SAMPLES, :4]]).T
+    one, none = np.ones((1, drawn.shape[1])), np.zeros((2, drawn.shape[1]))
+    return np.concatenate([drawn, one, none, one])
 
 
-def _level(rays: Rays) -> Floats:
-    """Lengths of the level parts of rays (x, y, z)."""
-    return np.maximum(np.sqrt(rays[0] * rays[0] + rays[1] * rays[1]), LEAST)
+def _turned(covariance: Four, c: float, s: float) -> Four:
+    """A covariance turned to the left by an angle of this cosine and sine."""
+    xx, xy, _, yy = covariance
+    cross = c * s * (xx - yy) + (c * c - s * s) * xy
+    return c * c * xx - 2 * c * s * xy + s * s * yy, cross, cross, s * s * xx + 2 * c * s * xy + c * c * yy
 
 
 def _slope(rays: Floats) -> Floats:
-    """How far rays ...,3 rise for each metre of level way."""
-    return np.asarray(rays[..., 2] / np.maximum(np.hypot(rays[..., 0], rays[..., 1]), LEAST))
+    """How far rays 3,... rise for each metre of level way."""
+    return np.asarray(rays[2] / np.maximum(np.hypot(rays[0], rays[1]), LEAST))
+
+
+def _centred(samples: Floats) -> Floats:
+    """Samples n,S without the first, which is what was told, and without their mean."""
+    rest = samples[:, 1:]
+    return np.asarray(rest - (rest @ np.full(rest.shape[1], 1 / rest.shape[1]))[:, None])
 
 
 def _dots(one: Floats, other: Floats) -> Floats:
@@ -548,39 +608,20 @@ def _dots(one: Floats, other: Floats) -> Floats:
 
 def _ratio(above: Floats, below: Floats, most: float) -> Floats:
     """above / below, at most `most`, which also stands where `below` is not above 0."""
-    return np.where(below * most > above, above / np.maximum(below, LEAST), most)
+    return np.asarray(above / np.maximum(below, above / most))
 
 
-def _opening(one: Rays, other: Rays) -> Floats:
-    """How wide what fills the level angle between two rays is, in shares of its distance: 2 tan(angle / 2), at most of
-    3 radians."""
+def _opening(one: Floats, other: Floats) -> Floats:
+    """How wide what fills the level angle between two rays 3,... is, in shares of its distance: 2 tan(angle / 2), at
+    most of 3 radians."""
     turn = np.abs(one[0] * other[1] - one[1] * other[0])
     along = one[0] * other[0] + one[1] * other[1]
     return np.asarray(2 * np.tan(np.minimum(np.arctan2(turn, along), 3.0) / 2))
-
-
-def _covariance(away: Floats, least: float) -> Floats:
-    """Second moments n,2,2 of n,2,S; `least` is added to the variances."""
-    found = away @ away.swapaxes(1, 2)
-    found /= away.shape[2]
-    found[:, 0, 0] += least
-    found[:, 1, 1] += least
-    return np.asarray(found)
-
-
-def _inverse(covariance: Floats) -> Floats:
-    """Of n,2,2; of one that is all along a line, to rounding, that of one a little wider."""
-    xx, xy, yy = covariance[:, 0, 0], covariance[:, 0, 1], covariance[:, 1, 1]
-    size = np.maximum(xx * yy - xy * xy, 1e-12 * xx * yy)
-    found = np.empty_like(covariance)
-    found[:, 0, 0], found[:, 1, 1] = yy / size, xx / size
-    found[:, 0, 1] = found[:, 1, 0] = -xy / size
-    return found
 
 
 def _uncertain(distances: Floats) -> Floats:
     """Half the width of the middle two thirds of distances n,S as a share of the distance told, which is the first."""
     samples = distances.shape[1] - 1
     low, high = round(0.16 * samples), round(0.84 * samples) - 1
-    ordered = np.partition(distances[:, 1:], (low, high), axis=1)
+    ordered = np.sort(distances[:, 1:], axis=1)  # numpy parts no faster than it sorts so few
     return (ordered[:, high] - ordered[:, low]) / 2 / np.maximum(distances[:, 0], 1e-6)

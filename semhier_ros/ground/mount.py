@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +101,7 @@ class Mount:
         """Metres from the ground plane up to the camera."""
         return float(self.position[2])
 
-    @property
+    @cached_property
     def forward(self) -> Floats:
         """The level direction (unit, 3) that the camera faces: of its optical axis, or of the picture's upper edge
         where it looks straight down or up."""

@@ -13,6 +13,8 @@ from typing import Any
 from semhier_ros.ground.lens import GroundError
 
 MOST = 100.0
+MOST_PATHS = 4096
+"""Label paths whose size a table keeps in mind: more than any taxonomy has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,11 @@ class SizeTable:
     """
 
     def __init__(self, own: Mapping[str, Size] | None = None) -> None:
-        self._sizes = {name.casefold(): size for name, size in (SIZES | dict(own or {})).items()}
+        named = {name.casefold(): size for name, size in (SIZES | dict(own or {})).items()}
+        self.sizes = (UNKNOWN, *named.values())
+        """Every size of the table, UNKNOWN first."""
+        self._numbers = {name: number for number, name in enumerate(named, 1)}
+        self._found: dict[tuple[str, ...], int] = {}
 
     @classmethod
     def of_dict(cls, values: Any) -> SizeTable:
@@ -119,8 +125,15 @@ class SizeTable:
 
     def find(self, names: Iterable[str]) -> Size:
         """The size of the finest name of a label path (coarse first) that is known; UNKNOWN where none is."""
-        for name in reversed(list(names)):
-            found = self._sizes.get(name.casefold())
-            if found is not None:
-                return found
-        return UNKNOWN
+        return self.sizes[self.number(tuple(names))]
+
+    def number(self, names: tuple[str, ...]) -> int:
+        """Where `find`'s answer stands in `sizes`."""
+        number = self._found.get(names)
+        if number is None:
+            known = (self._numbers.get(name.casefold()) for name in reversed(names))
+            number = next((one for one in known if one is not None), 0)
+            if len(self._found) >= MOST_PATHS:
+                self._found.clear()
+            self._found[names] = number
+        return number

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,8 +95,7 @@ def measured(found: Located, points: Floats, mount: Mount) -> Located | None:
     covariance = along * np.outer(direction, direction) + aside * np.outer(side, side)
     x, y = mount.position[:2] + total * direction
     xx, xy, yy = float(covariance[0, 0]), float(covariance[0, 1]), float(covariance[1, 1])
-    return replace(
-        found,
+    return found._replace(
         x=float(x),
         y=float(y),
         near=near,

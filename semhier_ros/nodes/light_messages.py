@@ -10,6 +10,9 @@ them). It is made from the installed definition, so that it says what the instal
 
 Numbers of a field that holds many may be given as any array; a sequence of messages that have nothing but numbers of
 one kind, such as points, may be given as an array of rows. What the field cannot hold raises when it is written.
+
+Many messages that differ in a few fields only, such as the markers of a frame, come out of a `mould`: that writes one
+in a call or two of `struct`, without making it first. A sequence of messages may be given as `Casts`.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import importlib
 import re
 import struct
 from array import array
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -47,7 +51,7 @@ class Light:
         out = bytearray()
         type(self)._write(out, self)
         out += _PADS[-len(out) & 3]
-        return ENCAPSULATION + bytes(out)
+        return ENCAPSULATION + out
 
 
 class LightPackage:
@@ -152,6 +156,7 @@ class _Writer:
             "length": _write_length,
             "rows": _write_rows,
             "ndarray": np.ndarray,
+            "Casts": Casts,
         }
         self._lines: list[str] = []
         self._run: list[tuple[str, str]] = []
@@ -176,7 +181,7 @@ class _Writer:
     def _flush(self) -> None:
         """Ends a run of numbers."""
         if self._run:
-            codes = "".join(code for code, _ in self._run)
+            codes = [code for code, _ in self._run]
             packs = self._name("pack", tuple(_packer(codes, start) for start in range(8)))
             self._lines.append(f"out += {packs}[len(out) & 7]({', '.join(value for _, value in self._run)})")
             self._run = []
@@ -222,15 +227,92 @@ class _Writer:
             self._lines.append("else:")
             self._lines.append(f" for {each} in {value}: {write}(out, {each})")
         else:
-            self._lines.append(f"for {each} in {value}: {write}(out, {each})")
+            self._lines.append(f"if type({value}) is Casts: {value}.write(out)")
+            self._lines.append("else:")
+            self._lines.append(f" for {each} in {value}: {write}(out, {each})")
 
 
-def _packer(codes: str, start: int) -> Any:
-    """Packs a run of numbers that begins `start` bytes after a multiple of 8, each aligned to its own size."""
+class Casts:
+    """Messages for a field that holds many: for each, the mould that it comes out of and its values."""
+
+    def __init__(self, casts: Sequence[tuple[Any, Sequence[Any]]]) -> None:
+        self._casts = casts
+
+    def __len__(self) -> int:
+        return len(self._casts)
+
+    def write(self, out: bytearray) -> None:
+        """Appends them all."""
+        for write, values in self._casts:
+            write(out, *values)
+
+
+def mould(message: Light, *fields: str) -> Any:
+    """A function `write(out, *values)` that appends `message` as it is now, but with other `values` in `fields`.
+
+    fields: paths of numbers, of texts and of fields that hold many, such as `pose.position.x` or `points`.
+
+    Raises:
+        TypeError: a field is none of these.
+    """
+    return _Mould(message, fields).function()
+
+
+class _Mould(_Writer):
+    """Makes the function: all between two texts that differ goes out in one call of `struct`."""
+
+    def __init__(self, message: Light, fields: Sequence[str]) -> None:
+        self._given = {path: f"given{number}" for number, path in enumerate(fields)}
+        self._arguments = list(self._given.values())
+        super().__init__({})
+        self._lines = []
+        self._message("", message, _kinds(type(message)._of))
+        self._flush()
+        if self._given:
+            raise TypeError(f"{type(message).__name__}: no number, text or sequence {', '.join(self._given)}")
+
+    def function(self) -> Any:
+        exec(f"def write({', '.join(['out', *self._arguments])}):\n " + "\n ".join(self._lines), self._names)
+        return self._names["write"]
+
+    def _message(self, path: str, message: Any, kinds: dict[str, _Kind]) -> None:
+        for name, kind in kinds.items():
+            value = getattr(message, name)
+            several = kind.many or kind.length is not None
+            if several and path + name in self._given:
+                self._flush()
+                self._several(self._given.pop(path + name), kind)
+            elif several:
+                if kind.many:
+                    self._run.append(("I", str(len(value))))
+                for number, one in enumerate(value):
+                    self._one(f"{path}{name}.{number}", kind, one)
+            else:
+                self._one(path + name, kind, value)
+        if not kinds:
+            self._run.append(("B", "0"))
+
+    def _one(self, path: str, kind: _Kind, value: Any) -> None:
+        if kind.number:
+            given = self._given.pop(path, None)
+            self._run.append((kind.number, given or self._name("value", value)))
+        elif not kind.text:
+            self._message(path + ".", value, _kinds(_class_of(kind.base)._of))
+        elif (given := self._given.pop(path, None)) is not None:
+            self._flush()
+            self._lines.append(f"text(out, {given})")
+        else:
+            raw = value.encode() + b"\0"
+            self._run += [("I", str(len(raw))), (f"{len(raw)}s", self._name("value", raw))]
+
+
+def _packer(codes: Sequence[str], start: int) -> Any:
+    """Packs a run of numbers that begins `start` bytes after a multiple of 8, each aligned to its own size; and of
+    bytes, which are not."""
     form, at = "<", start
     for code in codes:
         size = struct.calcsize("<" + code)
-        gap = -at % size
+        gap = 0 if code.endswith("s") else -at % size
         form += "x" * gap + code
         at += gap + size
     return struct.Struct(form).pack
@@ -268,7 +350,7 @@ def _write_numbers(out: bytearray, value: Any, form: Any, count: int | None, mos
         if isinstance(value, list | tuple) and isinstance(value[0], bytes):  # rclpy's way to hold an octet
             value = [item[0] for item in value]
         out += _PADS[-len(out) & (form.itemsize - 1)]
-        out += np.ascontiguousarray(value, form).tobytes()
+        out += np.ascontiguousarray(value, form).reshape(-1).view(np.uint8).data
 
 
 def _write_rows(out: bytearray, value: Any, form: Any, columns: int) -> None:

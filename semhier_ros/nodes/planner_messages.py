@@ -14,6 +14,7 @@ import importlib
 import math
 from array import array
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from semhier_ros.ground.ego import quaternion_of
 from semhier_ros.ground.outlines import ellipses, footprint_points, footprints, free_points
 from semhier_ros.ground.surface import DEPTH_SCALES
 from semhier_ros.nodes.conversions import class_numbers, ns_to_duration, ns_to_time
-from semhier_ros.nodes.light_messages import light_package
+from semhier_ros.nodes.light_messages import Casts, light_package, mould
 
 GEOMETRY, SENSOR, STD, VISUAL = (
     light_package(f"{name}_msgs") for name in ("geometry", "sensor", "std", "visualization")
@@ -312,25 +313,39 @@ def _shade(detection: Detection) -> tuple[float, float, float]:
 def marker_array(located: Sequence[Located], header: Any, *, lifetime: float) -> Any:
     """`visualization_msgs/MarkerArray` for RViz: a box and a name for each object, and their 95 % ellipses. The first
     marker deletes what was there before."""
-    left = ns_to_duration(round(lifetime * 1e9))
-    made = [Marker(header=header, action=Marker.DELETEALL)]
-    white = STD.ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
+    stamp = header.stamp.sec, header.stamp.nanosec
+    start, body, name, rim = _marker_moulds(header.frame_id, lifetime)
+    casts: list[tuple[Any, tuple[Any, ...]]] = [(start, stamp)]
     for number, item in enumerate(located):
-        red, green, blue = _shade(item.detection)
-        options = {"header": header, "id": number, "action": Marker.ADD, "lifetime": left}
-        body = Marker(**options, ns="objects", type=Marker.CUBE, pose=_pose(item, item.height / 2))
-        body.scale = Vector3(x=item.length, y=item.width, z=item.height)
-        body.color = STD.ColorRGBA(r=red, g=green, b=blue, a=0.6)
-        name = Marker(**options, ns="names", type=Marker.TEXT_VIEW_FACING, pose=_pose(item, item.height + 0.3))
-        name.scale, name.color, name.text = Vector3(z=0.4), white, _words(item)
-        made += [body, name]
+        z, w = math.sin(item.heading / 2), math.cos(item.heading / 2)
+        place = (*stamp, number, item.x, item.y)
+        long, wide, tall = item.length, item.width, item.height
+        casts.append((body, (*place, item.z + tall / 2, z, w, long, wide, tall, *_shade(item.detection))))
+        casts.append((name, (*place, item.z + (tall + 0.3), z, w, _words(item))))
     if located:
-        rim = Marker(header=header, ns="ellipses", type=Marker.LINE_LIST, action=Marker.ADD, lifetime=left)
-        rim.points = _rims(located)
-        rim.scale.x = 0.04
-        rim.color = STD.ColorRGBA(r=1.0, g=0.8, b=0.0, a=0.9)
-        made.append(rim)
-    return VISUAL.MarkerArray(markers=made)
+        casts.append((rim, (*stamp, _rims(located))))
+    return VISUAL.MarkerArray(markers=Casts(casts))
+
+
+@lru_cache(maxsize=16)
+def _marker_moulds(frame_id: str, lifetime: float) -> tuple[Any, Any, Any, Any]:
+    """What writes the marker that deletes, an object's box, its name, and the ellipses: each of stamp, number, place,
+    orientation and what else differs."""
+    common: dict[str, Any] = {
+        "header": STD.Header(frame_id=frame_id),
+        "lifetime": ns_to_duration(round(lifetime * 1e9)),
+    }
+    start = Marker(header=common["header"], action=Marker.DELETEALL)
+    body = Marker(**common, ns="objects", type=Marker.CUBE, action=Marker.ADD, color=STD.ColorRGBA(a=0.6))
+    name = Marker(**common, ns="names", type=Marker.TEXT_VIEW_FACING, action=Marker.ADD, scale=Vector3(z=0.4))
+    name.color = STD.ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
+    rim = Marker(**common, ns="ellipses", type=Marker.LINE_LIST, action=Marker.ADD, scale=Vector3(x=0.04))
+    rim.color = STD.ColorRGBA(r=1.0, g=0.8, b=0.0, a=0.9)
+    stamp = ("header.stamp.sec", "header.stamp.nanosec")
+    place = (*stamp, "id", *(f"pose.{what}" for what in ("position.x", "position.y", "position.z")))
+    place += ("pose.orientation.z", "pose.orientation.w")
+    shape = ("scale.x", "scale.y", "scale.z", "color.r", "color.g", "color.b")
+    return mould(start, *stamp), mould(body, *place, *shape), mould(name, *place, "text"), mould(rim, *stamp, "points")
 
 
 def _rims(located: Sequence[Located]) -> NDArray[np.float64]:
@@ -340,6 +355,14 @@ def _rims(located: Sequence[Located]) -> NDArray[np.float64]:
     lines[:, :, 0, :2], lines[:, :, 1, :2] = flat, np.roll(flat, -1, axis=1)
     lines[..., 2] = np.array([item.z + 0.02 for item in located])[:, None, None]
     return lines.reshape(-1, 3)
+
+
+def overlay_image(rgb: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Any:
+    """`sensor_msgs/Image` of a picture H,W,3 (RGB)."""
+    height, width = rgb.shape[:2]
+    message = SENSOR.Image(header=ground_header(stamp_ns, frame_id), height=height, width=width, encoding="rgb8")
+    message.step, message.data = 3 * width, rgb.reshape(-1)
+    return message
 
 
 def image_annotations(detections: Sequence[Detection], stamp_ns: int, foxglove: Any) -> Any:

@@ -29,7 +29,7 @@ from sensor_msgs.msg import CameraInfo, Image, Imu, NavSatFix, PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
-from semhier_ros.camera.overlay import draw_overlay
+from semhier_ros.camera.overlay import Overlay
 from semhier_ros.codec.calibration import Calibration
 from semhier_ros.codec.pose import EgoPose, PoseError, PoseReader
 from semhier_ros.codec.reading import Detection, Reading, Scene, TrackedObject
@@ -47,7 +47,7 @@ from semhier_ros.ground.mount import rotation_of
 from semhier_ros.ground.surface import cloud_points, depth_points, measured
 from semhier_ros.nodes import planner_messages as make
 from semhier_ros.nodes.collective_perception import collective_perception
-from semhier_ros.nodes.conversions import SECOND, ns_to_time, put_transforms, rgb_message, time_to_ns
+from semhier_ros.nodes.conversions import SECOND, ns_to_time, put_transforms, time_to_ns
 from semhier_ros.nodes.ego_pose import place_on_earth, sigma_of
 from semhier_ros.nodes.light_messages import Light
 from semhier_ros.nodes.managed import ManagedNode
@@ -86,6 +86,7 @@ class _View:
     picture: NDArray[np.uint8] | None = None
     picture_ns: int = 0
     drawn: float = -math.inf
+    overlay: Overlay = field(default_factory=Overlay)
     poses: PoseReader = field(default_factory=PoseReader)
     followed: int | None = None
     followed_at: tuple[float, float] = (0.0, 0.0)
@@ -129,6 +130,7 @@ class PlannerOutputs:
                 self._sizes = SizeTable.of_dict(yaml.safe_load(file))
         if values.people_mavlink:
             self._mavlink = MavlinkDoor(values.people_mavlink_system)
+        self._fixed_mount: Mount | None = None
         self._pace = Pace(values.people_rate)
         self._tree = TransformTree()
         self._tracks: dict[tuple[str, bool], EgoTrack] = {}
@@ -368,15 +370,12 @@ class PlannerOutputs:
         values = self._node.values
         sigmas = {"tilt_sigma": values.ground_tilt_sigma, "height_sigma": values.ground_height_sigma}
         if values.ground_mount == "fixed":
-            return Mount.level(
-                values.ground_height,
-                values.ground_pitch,
-                values.ground_roll,
-                values.ground_yaw,
-                values.ground_x,
-                values.ground_y,
-                **sigmas,
-            )
+            if self._fixed_mount is None:
+                angles = values.ground_pitch, values.ground_roll, values.ground_yaw
+                self._fixed_mount = Mount.level(
+                    values.ground_height, *angles, values.ground_x, values.ground_y, **sigmas
+                )
+            return self._fixed_mount
         with self._lock:
             rotation, place = self._tree.look_up(values.ground_frame, frame_id, stamp_ns)
         return Mount(rotation, place, **sigmas)
@@ -723,7 +722,7 @@ class PlannerOutputs:
         view.drawn = now
         now_ns = self._node.now_ns()
         notes = {item.detection.id: f"{item.range:.0f} m" for item in located or ()}
-        drawn = draw_overlay(
+        drawn = view.overlay.draw(
             size,
             detections,
             picture=view.picture,
@@ -731,4 +730,4 @@ class PlannerOutputs:
             age=(now_ns - stamp_ns) / SECOND,
             notes=notes,
         )
-        self.send(view, "overlay", rgb_message(drawn, stamp_ns, frame_id))
+        self.send(view, "overlay", make.overlay_image(drawn, stamp_ns, frame_id))

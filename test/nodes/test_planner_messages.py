@@ -301,7 +301,7 @@ def test_autoware_knows_every_class_of_the_shipped_taxonomies(others: dict[str, 
             assert name.casefold() in make.AUTOWARE_LABELS or name == "wheelbarrow", name
     unheard = dataclasses.replace(VEHICLE, names=("gizmo",))
     made = make.tracked_objects(
-        [dataclasses.replace(LOCATED[1], detection=unheard)],
+        [LOCATED[1]._replace(detection=unheard)],
         HEADER,
         others["autoware_perception_msgs"],
         camera="a",

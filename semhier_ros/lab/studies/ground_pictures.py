@@ -14,7 +14,7 @@ import yaml
 
 from semhier_ros.api import Codec
 from semhier_ros.camera.drawing import colour_of, draw_boxes
-from semhier_ros.camera.overlay import draw_overlay
+from semhier_ros.camera.overlay import Overlay
 from semhier_ros.codec.reading import Detection
 from semhier_ros.ground import BoxError, Lens, Located, Mount, locate
 from semhier_ros.ground.doors.cursor_on_target import events
@@ -270,7 +270,7 @@ def draw_over(path: Path) -> None:
 
     detections, picture = seen()
     notes = {item.detection.id: f"{item.range:.0f} m" for item in locate(detections, LENS, MOUNT)}
-    shown = draw_overlay(
+    shown = Overlay().draw(
         (LENS.width, LENS.height), detections, picture=picture, picture_age=0.6, age=0.2, least=0.0, notes=notes
     )
     cv2.imwrite(str(path), shown[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
