@@ -9,7 +9,7 @@ therefore the same on every machine, and the specification alone is enough to wr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -260,16 +260,21 @@ class ListEncoder(BlockEncoder):
 
     def put_list(self, symbols: Sequence[int], tables: Tables, rows: Sequence[int] | int) -> None:
         """Append symbols, in the order of `put`. Raises ValueError when one is out of range."""
-        narrow, most = self._coder.narrow, tables.alphabet
+        if symbols and not 0 <= min(symbols) <= max(symbols) < tables.alphabet:
+            wrong = next(symbol for symbol in symbols if not 0 <= symbol < tables.alphabet)
+            raise ValueError(f"symbols: {wrong}, expected 0..{tables.alphabet - 1}")
         if isinstance(rows, int):
-            pairs: Iterable[tuple[int, int]] = ((symbol, rows) for symbol in symbols)
-        else:
-            pairs = sorted(zip(symbols, rows, strict=True), key=itemgetter(1))
-        for symbol, row in pairs:
-            if not 0 <= symbol < most:
-                raise ValueError(f"symbols: {symbol}, expected 0..{most - 1}")
-            table = tables.cumulative(row)
-            narrow(table[symbol], table[symbol + 1] - table[symbol])
+            table = tables.cumulative(rows)
+            self._coder.narrow([(table[symbol], table[symbol + 1]) for symbol in symbols])
+            return
+        if len(rows) != len(symbols):
+            raise ValueError(f"symbols: {len(symbols)} of them for {len(rows)} rows")
+        order, cumulative = sorted(range(len(rows)), key=rows.__getitem__), tables.cumulative
+        spans = []
+        for place in order:
+            table, symbol = cumulative(rows[place]), symbols[place]
+            spans.append((table[symbol], table[symbol + 1]))
+        self._coder.narrow(spans)
 
 
 class ListDecoder:
@@ -285,12 +290,12 @@ class ListDecoder:
         """The next symbols, as `BlockDecoder.get`. Raises BlockError when the bytes cannot be continued."""
         try:
             if isinstance(rows, int):
-                table = tables.cumulative(rows)
-                found = [self._coder.symbol(table) for _ in range(1 if count is None else count)]
+                found = self._coder.symbols([tables.cumulative(rows)] * (1 if count is None else count))
             else:
-                found = [0] * len(rows)
-                for place in sorted(range(len(rows)), key=rows.__getitem__):
-                    found[place] = self._coder.symbol(tables.cumulative(rows[place]))
+                found, order = [0] * len(rows), sorted(range(len(rows)), key=rows.__getitem__)
+                decoded = self._coder.symbols([tables.cumulative(rows[place]) for place in order])
+                for place, symbol in zip(order, decoded, strict=True):
+                    found[place] = symbol
         except ValueError as error:
             raise BlockError(f"block of {len(self._data)} bytes: no symbol of the table fits its bytes") from error
         self._encoder.put_list(found, tables, rows)

@@ -7,6 +7,7 @@ bytes, but much slower. Where constriction is installed (it can be built from it
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class RangeEncoder:
     ) -> None:
         """Codes symbols by one model, or each by its own row of probabilities (n, alphabet); or one symbol."""
         if isinstance(symbols, int):
-            self.narrow(model.cumulative[symbols], model.cumulative[symbols + 1] - model.cumulative[symbols])
+            self.narrow([(model.cumulative[symbols], model.cumulative[symbols + 1])])
             return
         if probabilities is None:
             table = np.asarray(model.cumulative)
@@ -51,20 +52,22 @@ class RangeEncoder:
         else:
             rows, every = _cumulative(probabilities), np.arange(len(symbols))
             left, right = rows[every, symbols], rows[every, symbols + 1]
-        for start, width in zip(left.tolist(), (right - left).tolist(), strict=True):
-            self.narrow(start, width)
+        self.narrow(zip(left.tolist(), right.tolist(), strict=True))
 
-    def narrow(self, start: int, width: int) -> None:
-        """Codes one symbol, which takes `width` of 2**24 from `start` on."""
-        scale = self._range >> _PRECISION
-        low, span = self._low + scale * start, scale * width
-        if low >= _STATE:
-            low -= _STATE
-            self._carry()
-        if span <= _WORD:
-            self._words.append(low >> 32)
-            low = (low & _WORD) << 32
-            span <<= 32
+    def narrow(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Codes symbols, each of which takes what is between two numbers of 0..2**24."""
+        low, span = self._low, self._range
+        for start, end in spans:
+            scale = span >> _PRECISION
+            low += scale * start
+            span = scale * (end - start)
+            if low >= _STATE:
+                low -= _STATE
+                self._carry()
+            if span <= _WORD:
+                self._words.append(low >> 32)
+                low = (low & _WORD) << 32
+                span <<= 32
         self._low, self._range = low, span
 
     def _carry(self) -> None:
@@ -104,24 +107,28 @@ class RangeDecoder:
             ValueError: no symbol fits.
         """
         if more is None:
-            return self.symbol(model.cumulative)
+            return self.symbols([model.cumulative])[0]
         if isinstance(more, int):
             tables: Any = [model.cumulative] * more
         else:
             tables = _cumulative(more).tolist()
-        return np.array([self.symbol(table) for table in tables], np.int32)
+        return np.array(self.symbols(tables), np.int32)
 
-    def symbol(self, table: list[int]) -> int:
-        """The next symbol by whole cumulatives of 2**24, from 0 on. Raises ValueError where none fits."""
-        scale = self._range >> _PRECISION
-        found = bisect_right(table, self._above // scale) - 1
-        if found >= len(table) - 1:
-            raise ValueError("no symbol fits")
-        start = table[found]
-        above, span = self._above - scale * start, scale * (table[found + 1] - start)
-        if span <= _WORD:
-            above = above << 32 | (self._words[self._next] if self._next < len(self._words) else 0)
-            span <<= 32
-            self._next += 1
+    def symbols(self, tables: Iterable[list[int]]) -> list[int]:
+        """The next symbols, each by whole cumulatives of 2**24, from 0 on. Raises ValueError where none fits."""
+        above, span, result = self._above, self._range, []
+        for table in tables:
+            scale = span >> _PRECISION
+            found = bisect_right(table, above // scale) - 1
+            if found >= len(table) - 1:
+                raise ValueError("no symbol fits")
+            start = table[found]
+            above -= scale * start
+            span = scale * (table[found + 1] - start)
+            if span <= _WORD:
+                above = above << 32 | (self._words[self._next] if self._next < len(self._words) else 0)
+                span <<= 32
+                self._next += 1
+            result.append(found)
         self._above, self._range = above, span
-        return found
+        return result

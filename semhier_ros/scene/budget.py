@@ -30,12 +30,17 @@ WORTH_OF_DETAIL = 0.1
 
 def overlaps(first: NDArray, second: NDArray) -> Floats:
     """Intersection over union (n,m) of boxes n,4 and m,4 (cx, cy, w, h)."""
-    half, other = first[:, 2:] / 2, second[:, 2:] / 2
-    low = np.maximum((first[:, :2] - half)[:, None], (second[:, :2] - other)[None])
-    high = np.minimum((first[:, :2] + half)[:, None], (second[:, :2] + other)[None])
-    inner = np.maximum(high - low, 0)
-    inner = inner[..., 0] * inner[..., 1]
-    area = (first[:, 2] * first[:, 3])[:, None] + (second[:, 2] * second[:, 3])[None] - inner
+    sides = []
+    for axis in (0, 1):  # apart, for arrays whose last axis has two entries are slow
+        half, other = first[:, axis + 2] / 2, second[:, axis + 2] / 2
+        low = np.maximum((first[:, axis] - half)[:, None], second[:, axis] - other)
+        high = np.minimum((first[:, axis] + half)[:, None], second[:, axis] + other)
+        high -= low
+        sides.append(np.maximum(high, 0, out=high))
+    inner = sides[0]
+    inner *= sides[1]
+    area = (first[:, 2] * first[:, 3])[:, None] + second[:, 2] * second[:, 3]
+    area -= inner
     return np.asarray(inner / np.maximum(area, 1e-9))
 
 

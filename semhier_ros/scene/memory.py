@@ -23,7 +23,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, localcontext
 from functools import cached_property, lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,6 +114,35 @@ class SceneState:
         every = np.concatenate([*parts, (*self.flags, *self.scales)]).astype("<i4")
         named = self.frame.to_bytes(2, "big") + self.stamp.to_bytes(5, "big")
         return zlib.crc32(named + every.tobytes()) & 0xFF
+
+    @cached_property
+    def lists(self) -> Held:
+        """All objects as lists, made once: a state is often referred to more than once. Not to be changed."""
+        logs = self.logs.tolist()
+        return Held(
+            list(range(len(self))), self.hidden.tolist(), self.centre.tolist(), logs, self.velocity.tolist(),
+            self.scores.tolist(), self.named.tolist(), self.path.tolist(), self.told.tolist(), self.habit.tolist(),
+            [[_side(width), _side(height)] for width, height in logs],
+        )  # fmt: skip
+
+    @classmethod
+    def of_lists(cls, lists: Held, levels: int, **others: Any) -> SceneState:
+        """The state of these objects, which it keeps. others: its fields that lists do not have. All arrays are parts
+        of one, for to make one is most of what many would cost."""
+        pairs = chain.from_iterable((*lists.centre, *lists.logs, *lists.velocity, *lists.path))
+        numbers = [*pairs, *lists.scores, *lists.named, *lists.told, *lists.hidden, *lists.habit]
+        every, count, taken = np.array(numbers, np.int64), len(lists.scores), 0
+        columns = []
+        for width in (2, 2, 2, levels - 1):
+            columns.append(every[taken : taken + width * count].reshape(count, width))
+            taken += width * count
+        scores, named, told, hidden, habit = every[taken:].reshape(5, count)
+        state = cls(
+            centre=columns[0], logs=columns[1], velocity=columns[2], path=columns[3],
+            scores=scores, named=named, told=told, hidden=hidden, habit=habit, **others,
+        )  # fmt: skip
+        state.__dict__["lists"] = lists
+        return state
 
     @property
     def _rows(self) -> tuple[Numbers, ...]:
@@ -328,7 +358,9 @@ class _Walk:
         flags = list(self.flags)
         for kind, value in self.seen:
             flags[kind] += ((value << 16) - flags[kind]) >> _FLAG_SHIFT
-        return tuple(min(max(value, 512), 65_535 - 512) for value in flags)
+        for kind in {kind for kind, _ in self.seen}:
+            flags[kind] = min(max(flags[kind], 512), 65_535 - 512)
+        return tuple(flags)
 
 
 @dataclass(slots=True)
@@ -406,7 +438,7 @@ def new_objects(born: SceneCode) -> tuple[list[list[int]], list[list[int]]]:
 
 @dataclass(slots=True)
 class Held:
-    """The objects of a reference that are still remembered, as lists: `rows` of the reference, `hidden` grown."""
+    """Objects of a state as lists. Of a reference those that are still remembered: its `rows`, `hidden` grown."""
 
     rows: list[int]
     hidden: list[int]
@@ -422,15 +454,18 @@ class Held:
 
     @classmethod
     def of(cls, reference: SceneState, elapsed: int) -> Held:
-        """Those of a state after so many ms."""
-        grown = [value + elapsed if value > 0 else 0 for value in reference.hidden.tolist()]
-        rows = [row for row, value in enumerate(grown) if value <= HIDDEN_MS]
-        kept = lambda part: part.tolist() if len(rows) == len(grown) else part[rows].tolist()  # noqa: E731
-        logs = kept(reference.logs)
+        """Those of a state after so many ms, in lists that may be changed; what they hold may not."""
+        every = reference.lists
+        rows, hidden = list(every.rows), list(every.hidden)
+        if any(hidden):
+            grown = [value + elapsed if value else 0 for value in hidden]
+            rows = [row for row in rows if grown[row] <= HIDDEN_MS]
+            hidden = [grown[row] for row in rows]
+        whole = len(rows) == len(every.rows)
+        kept = lambda part: list(part) if whole else [part[row] for row in rows]  # noqa: E731
         return cls(
-            rows, [grown[row] for row in rows], kept(reference.centre), logs, kept(reference.velocity),
-            kept(reference.scores), kept(reference.named), kept(reference.path), kept(reference.told),
-            kept(reference.habit), [[_side(width), _side(height)] for width, height in logs],
+            rows, hidden, kept(every.centre), kept(every.logs), kept(every.velocity), kept(every.scores),
+            kept(every.named), kept(every.path), kept(every.told), kept(every.habit), kept(every.sides),
         )  # fmt: skip
 
 
@@ -776,30 +811,36 @@ class DeltaCodec:
             for step, speed in zip(delta.shift, camera, strict=True)
         ]
         (right, bottom), (across, down) = self.edge, shift
-        centre, velocity = held.centre, held.velocity
-        logs, hidden, habit, scores = held.logs, list(held.hidden), held.habit, held.scores
+        centre, velocity, sides = held.centre, held.velocity, held.sides
+        logs, hidden, habit, scores = held.logs, held.hidden, held.habit, held.scores
         for row, touched in enumerate(delta.touched):
             (x, y), (vx, vy) = centre[row], velocity[row]
+            if touched:
+                (across_side, down_side), speed = sides[row], delta.speed[row]
+                vx = _held(vx + (speed[0] * across_side * SPEED_STEP >> 8))
+                vy = _held(vy + (speed[1] * down_side * SPEED_STEP >> 8))
+                velocity[row] = [vx, vy]
+            x, y = x + across + (vx * elapsed >> 10), y + down + (vy * elapsed >> 10)
+            x = 0 if x < 0 else right if x > right else x
+            y = 0 if y < 0 else bottom if y > bottom else y
+            width, height = logs[row]
             if not touched:
-                x, y = x + across + (vx * elapsed >> 10), y + down + (vy * elapsed >> 10)
-                centre[row] = [
-                    0 if x < 0 else right if x > right else x,
-                    0 if y < 0 else bottom if y > bottom else y,
-                ]
+                centre[row] = [x, y]
                 habit[row] += -habit[row] >> 2
+                if not (_LEAST_LOG <= width <= _MOST_LOG and _LEAST_LOG <= height <= _MOST_LOG):
+                    logs[row] = [_log(width), _log(height)]
                 continue
-            (width, height), speed, away = held.sides[row], delta.speed[row], delta.place[row]
-            vx, vy = _held(vx + (speed[0] * width * SPEED_STEP >> 8)), _held(vy + (speed[1] * height * SPEED_STEP >> 8))
-            velocity[row] = [vx, vy]
-            x = min(max(x + across + (vx * elapsed >> 10), 0), right) + (away[0] * width * PLACE_STEP >> 8)
-            y = min(max(y + down + (vy * elapsed >> 10), 0), bottom) + (away[1] * height * PLACE_STEP >> 8)
+            away = delta.place[row]
+            x += away[0] * across_side * PLACE_STEP >> 8
+            y += away[1] * down_side * PLACE_STEP >> 8
             centre[row] = [min(max(x, 0), right), min(max(y, 0), bottom)]
-            logs[row] = [log + grown * LOG_STEP for log, grown in zip(logs[row], delta.size[row], strict=True)]
+            wider, higher = delta.size[row]
+            logs[row] = width, height = [_log(width + wider * LOG_STEP), _log(height + higher * LOG_STEP)]
+            sides[row] = [_side(width), _side(height)]
             habit[row] += (256 - habit[row]) >> 2
             scores[row] += delta.score[row]
             if delta.toggled[row]:
                 hidden[row] = 0 if hidden[row] else 1
-        logs = [[min(max(log, _LEAST_LOG), _MOST_LOG) for log in pair] for pair in logs]
         scales = list(reference.scales)
         moved = [row for row, value in enumerate(delta.moved) if value]
         axes = [[part[row][axis] for row in moved] for part in (delta.place, delta.size) for axis in (0, 1)]
@@ -818,9 +859,10 @@ class DeltaCodec:
                     group[row] = 0
         named, path = list(delta.named), list(delta.path)
         for (cell, *symbols), below in zip(delta.born, delta.born_path, strict=True):
-            sides = [self._logs[symbol] for symbol in symbols[:2]]
-            centre.append(self._born_centre(cell, sides, symbols[2:4]))
-            logs.append(sides)
+            born = [self._logs[symbol] for symbol in symbols[:2]]
+            centre.append(self._born_centre(cell, born, symbols[2:4]))
+            logs.append(born)
+            sides.append([_side(log) for log in born])
             velocity.append([0, 0])
             scores.append(symbols[4])
             named.append(sum(node != UNNAMED for node in below))
@@ -830,21 +872,14 @@ class DeltaCodec:
             habit.append(NEW_HABIT)
         if delta.born:
             latents = tuple(np.concatenate([g, np.zeros((len(delta.born), g.shape[1]), np.int64)]) for g in latents)
-        count, whole = len(hidden), lambda values: np.array(values, np.int64)
-        return SceneState(
+        rows = list(range(len(hidden)))
+        return SceneState.of_lists(
+            Held(rows, hidden, centre, logs, velocity, scores, named, path, told, habit, sides),
+            self.levels,
             frame=frame & 0xFFFF,
             stamp=stamp_ns & ((1 << STAMP_BITS) - 1),
-            centre=whole(centre).reshape(count, 2),
-            logs=whole(logs).reshape(count, 2),
-            velocity=whole(velocity).reshape(count, 2),
-            scores=whole(scores),
-            named=whole(named),
-            path=whole(path).reshape(count, self.levels - 1),
-            told=whole(told),
             latents=latents,
-            hidden=whole(hidden),
-            habit=whole(habit),
-            camera=whole([_held((value << 10) // elapsed) for value in shift]),
+            camera=np.array([_held((value << 10) // elapsed) for value in shift], np.int64),
             flags=walk.learned(),
             scales=tuple(min(max(scale, 2), 16 * REACH) for scale in scales),
         )
@@ -865,6 +900,10 @@ def _put(values: list[int], rows: list[int], found: list[int]) -> None:
 
 def _held(speed: int) -> int:
     return min(max(speed, -64 * UNIT), 64 * UNIT)
+
+
+def _log(log: int) -> int:
+    return min(max(log, _LEAST_LOG), _MOST_LOG)
 
 
 def _refuse(wrong: bool, what: str) -> None:

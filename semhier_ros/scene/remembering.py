@@ -14,9 +14,10 @@ import importlib
 import threading
 from bisect import bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,8 +99,8 @@ SCORE_STEPS, LEAST_STEPS = 4, 2
 """Classes by which a score must differ to be told: by itself, and beside something else of the object."""
 NAME_MEMORY, CLEARLY = 0.3, 1.2
 """Weight of the past in an object's averaged names; how many times likelier another name must be to be told."""
-_SUBSETS = np.array([[k >> axis & 1 for axis in range(4)] for k in range(16)])
-"""Which of the four residuals are told."""
+_SUBSETS = np.array([[k >> axis & 1 for k in range(16)] for axis in range(4)])[:, None]
+"""Which of the four residuals are told, 4,1,16."""
 _NEARBY = np.arange(-6, 7) / 16
 
 
@@ -165,9 +166,9 @@ class Tracks:
         """(track, detection) of the same objects; `shift` is brought up to date by them."""
         if not self.tracks or not len(boxes) or self._now is None:
             return []
-        told = np.array([track.boxes[-1] for track in self.tracks])
-        ages = np.array([now - track.times[-1] for track in self.tracks])
-        told[:, :2] += SHARE_OF_SPEED * np.array([track.velocity for track in self.tracks]) * ages[:, None]
+        known = _rows(7, ((*track.boxes[-1], *track.velocity, now - track.times[-1]) for track in self.tracks))
+        told = known[:, :4]
+        told[:, :2] += SHARE_OF_SPEED * known[:, 4:6] * known[:, 6:]
         told[:, :2] += self.shift
         elapsed = now - self._now
         best: tuple[float, NDArray[np.float64], list[tuple[int, int]]] = (-1.0, np.zeros(2), [])
@@ -191,7 +192,7 @@ class Tracks:
         still[:, :2] -= self.shift
         chances = np.exp(objects.leaves.astype(np.float64))
         old = [row if track.leaves is None else track.leaves for row, track in zip(chances, tracks, strict=True)]
-        averaged = NAME_MEMORY * np.array(old) + (1 - NAME_MEMORY) * chances
+        averaged = NAME_MEMORY * np.concatenate(old).reshape(chances.shape) + (1 - NAME_MEMORY) * chances
         before = [track.times[-1] if track.times else now for track in tracks]
         for track, seen in zip(tracks, still.tolist(), strict=True):
             track.times.append(now)
@@ -217,13 +218,19 @@ class Tracks:
             track.hits += 1
 
 
+def _rows(width: int, rows: Iterable[Iterable[float]]) -> Floats:
+    """An array n,`width` of rows of numbers: of one long list in a fraction of the time."""
+    return np.array([*chain.from_iterable(rows)], np.float64).reshape(-1, width)
+
+
 def _matched(told: Floats, boxes: Floats) -> list[tuple[int, int]]:
     """Pairs of boxes n,4 and k,4 that overlap, so that all overlaps together are largest."""
     from scipy.optimize import linear_sum_assignment  # loads slowly
 
     shared = overlaps(told, boxes)
     rows, places = linear_sum_assignment(-shared)
-    return [(r, p) for r, p in zip(rows.tolist(), places.tolist(), strict=True) if shared[r, p] >= SAME]
+    same = shared[rows, places] >= SAME
+    return list(zip(rows[same].tolist(), places[same].tolist(), strict=True))
 
 
 def _common_shift(first: Floats, second: Floats) -> tuple[Floats, float]:
@@ -236,10 +243,11 @@ def _common_shift(first: Floats, second: Floats) -> tuple[Floats, float]:
         steps = (_NEARBY + middle[axis])[:, None]
         low = np.maximum((first[:, axis] - half) + steps, second[:, axis] - other)
         high = np.minimum((first[:, axis] + half) + steps, second[:, axis] + other)
-        shared_sides.append(np.maximum(high - low, 0))
+        high -= low
+        shared_sides.append(np.maximum(high, 0, out=high))
     inner = shared_sides[0][:, None] * shared_sides[1][None]
-    shared = inner / (first[:, 2] * first[:, 3] + second[:, 2] * second[:, 3] - inner)
-    good = shared.sum(axis=2)
+    rest = first[:, 2] * first[:, 3] + second[:, 2] * second[:, 3] - inner
+    good = np.divide(inner, rest, out=inner).sum(axis=2)
     x, y = divmod(int(good.argmax()), len(_NEARBY))
     return np.array([_NEARBY[x], _NEARBY[y]]) + middle, float(good[x, y])
 
@@ -248,23 +256,27 @@ def fit_velocities(tracks: Sequence[Track]) -> tuple[Floats, Floats]:
     """Velocities n,2 of the centres of n tracks (cells a ms) by least squares, and their standard errors; 0 and inf
     while unknown."""
     counts = [len(track.times) for track in tracks]
-    most = max(counts)
-    held = np.array([[1.0] * count + [0.0] * (most - count) for count in counts]).T
-    times = np.array([track.times + [0] * (most - len(track.times)) for track in tracks], float).T
-    nowhere = [0.0] * 4
-    boxes = np.array([track.boxes + [nowhere] * (most - len(track.boxes)) for track in tracks]).swapaxes(0, 1)
-    count = held.sum(axis=0)
-    last = np.array([track.boxes[-1][2:] for track in tracks])
-    times = (times - times.sum(axis=0) / count) * held
-    spread = (times * times).sum(axis=0)
-    places = (boxes[:, :, :2] - boxes[:, :, :2].sum(axis=0) / count[:, None]) * held[:, :, None]
+    most, number = max(counts), len(counts)
+    none, nowhere = [0] * most, [0.0] * (4 * most)
+    times = _rows(most, (track.times + none[len(track.times) :] for track in tracks))
+    every = ([*chain.from_iterable(track.boxes), *nowhere[4 * len(track.boxes) :]] for track in tracks)
+    boxes = _rows(4 * most, every).reshape(number, most, 4)
+    moments = np.empty((most, 3, number))  # of each detection centre and time, the same of all tracks in one row
+    moments[:, :2] = boxes[:, :, :2].transpose(1, 2, 0)
+    moments[:, 2] = times.T
+    count = np.array(counts, np.float64)
+    moments -= moments.sum(axis=0) / count
+    if min(counts) < most:
+        moments *= (np.arange(most)[:, None] < count)[:, None]
+    last = boxes[np.arange(number), np.array(counts) - 1, 2:].T
+    products = (moments[:, 2:] * moments).sum(axis=0)
+    spread = products[2]
     known = (count >= 3) & (spread > 0)  # a camera that repeats a stamp tells nothing of speed
-    over = np.where(known, spread, 1.0)[:, None]
-    speed = (times[:, :, None] * places).sum(axis=0) / over
-    rest = ((places - times[:, :, None] * speed) ** 2).sum(axis=0) / np.maximum(count - 2, 1)[:, None]
+    over = np.where(known, spread, 1.0)
+    speed = products[:2] / over
+    rest = ((moments[:, :2] - moments[:, 2:] * speed) ** 2).sum(axis=0) / np.maximum(count - 2, 1)
     error = np.sqrt(np.maximum(rest, (0.02 * last) ** 2) / over)
-    known = known[:, None]
-    return np.where(known, speed, 0.0), np.where(known, error, np.inf)
+    return np.where(known, speed, 0.0).T, np.where(known, error, np.inf).T
 
 
 @dataclass(frozen=True)
@@ -475,7 +487,7 @@ class _Plan:
         self._reference = reference = sent.state
         self._codec, self._objects, self._shift = codec, objects, sent.shift
         self._frame, self._stamp_ns = frame, stamp_ns
-        self._elapsed = codec.elapsed(reference, stamp_ns)
+        self._elapsed, self._edge = codec.elapsed(reference, stamp_ns), codec.edge
         self._state = state = Held.of(reference, self._elapsed)
         self._numbers = [sent.tracks[row] for row in state.rows]
         self._tracks, self._found = following, list(found)
@@ -496,12 +508,16 @@ class _Plan:
                 at[rows[track.number]] = place
         there = [row for row, place in enumerate(at) if place >= 0]
         self.strange = not there
-        self._boxes = [self._told(track) for track in self._found]
+        across, down = self._tracks.shift.tolist()
+        self._boxes = [
+            [x + across, y + down, width, height] for x, y, width, height in (track.steady for track in self._found)
+        ]
+        """The steadied boxes of what was found, in the present picture."""
         self._away = self._choose_camera()
         if there:
-            centres = [self._led(row, state.velocity[row]) for row in there]
-            foretold = np.array([[*centre, *state.sides[row]] for row, centre in zip(there, centres, strict=True)])
-            shared = _overlap(foretold, np.array([self._boxes[at[row]] for row in there]) * UNIT).tolist()
+            foretold = _rows(4, ((*self._led(row, state.velocity[row]), *state.sides[row]) for row in there))
+            found = _rows(4, (self._boxes[at[row]] for row in there))
+            shared = _overlap(foretold.T, (found * UNIT).T).tolist()
             for row in there:
                 if state.hidden[row]:
                     said.touched[row] = said.toggled[row] = 1
@@ -531,12 +547,6 @@ class _Plan:
         ]
         return len(self._births) <= max(2, len(there))
 
-    def _told(self, track: Track) -> list[float]:
-        """An object's steadied box in the present picture."""
-        x, y, w, h = track.steady
-        across, down = self._tracks.shift.tolist()
-        return [x + across, y + down, w, h]
-
     def _choose_camera(self) -> list[int]:
         """How far the whole picture moved since the reference: as told, beside the pan that goes on. In lengths."""
         said, camera = self._said, self._reference.camera.tolist()
@@ -553,17 +563,15 @@ class _Plan:
 
     def _led(self, row: int, velocity: Sequence[int]) -> list[int]:
         """Where the centre of an object of the reference is now, with that velocity."""
-        return [
-            min(max(at + away + (speed * self._elapsed >> 10), 0), most)
-            for at, away, speed, most in zip(
-                self._state.centre[row], self._away, velocity, self._codec.edge, strict=True
-            )
-        ]
+        (x, y), (across, down), (right, bottom) = self._state.centre[row], self._away, self._edge
+        x += across + (velocity[0] * self._elapsed >> 10)
+        y += down + (velocity[1] * self._elapsed >> 10)
+        return [0 if x < 0 else right if x > right else x, 0 if y < 0 else bottom if y > bottom else y]
 
     def _move(self, rows: Sequence[int], places: Sequence[int]) -> None:
         """Says where objects are whose forecast is too far off: `rows` of the reference, `places` of detections."""
         state, said = self._state, self._said
-        boxes: Floats = np.array([self._boxes[place] for place in places])
+        boxes = _rows(4, (self._boxes[place] for place in places))
         centres = []
         for row, place in zip(rows, places, strict=True):
             track, velocity, sides = self._found[place], state.velocity[row], state.sides[row]
@@ -664,7 +672,7 @@ def _names(codec: DeltaCodec, found: Sequence[Track]) -> tuple[list[Floats], lis
     parents = codec.layout.parents
     if not found or not parents:
         return [np.zeros((len(found), 1)) for _ in parents], [() for _ in found]
-    masses = [np.array([track.leaves for track in found])]
+    masses = [np.stack([np.asarray(track.leaves) for track in found])]
     levels = name(np.log(np.maximum(masses[0], 1e-9)), parents)[1:]
     for parent in reversed(parents[1:]):
         masses.append(masses[-1] @ membership(tuple(parent)))
@@ -674,30 +682,30 @@ def _names(codec: DeltaCodec, found: Sequence[Track]) -> tuple[list[Floats], lis
 def _cheapest(full: Numbers, boxes: Floats, centre: Numbers, sides: Numbers, logs: Numbers) -> Numbers:
     """Of the residuals n,4 that put n objects right those that are worth their bits: for each the cheapest subset that
     comes near enough to its true box. boxes n,4: in cells; centre, sides and logs n,2: in the units of a state."""
-    told = _SUBSETS * full[:, None]
+    told = _SUBSETS * full.T[..., None]
     shown = np.concatenate(
         [
-            centre[:, None] + (told[..., :2] * sides[:, None] * PLACE_STEP >> 8),
-            side_lengths(logs[:, None] + told[..., 2:] * LOG_STEP),
-        ],
-        axis=2,
+            centre.T[..., None] + (told[:2] * sides.T[..., None] * PLACE_STEP >> 8),
+            side_lengths(logs.T[..., None] + told[2:] * LOG_STEP),
+        ]
     )
-    shared = _overlap(shown, boxes[:, None] * UNIT)
-    cost = np.abs(told).sum(axis=2) + 2 * (told != 0).sum(axis=2)
+    shared = _overlap(shown, (boxes * UNIT).T[..., None])
+    cost = np.abs(told).sum(axis=0) + 2 * (told != 0).sum(axis=0)
     good = shared >= np.minimum(ENOUGH, shared.max(axis=1))[:, None]
-    found: Numbers = told[np.arange(len(full)), np.where(good, cost, cost.max() + 1).argmin(axis=1)]
+    cheapest = np.where(good, cost, cost.max() + 1).argmin(axis=1)
+    found: Numbers = told[:, np.arange(len(full)), cheapest].T
     return found
 
 
 def _overlap(first: NDArray, second: NDArray) -> Floats:
-    """Intersection over union of pairs of boxes …,4 (cx, cy, w, h)."""
+    """Intersection over union … of pairs of boxes 4,… (cx, cy, w, h)."""
     first, second = np.asarray(first, float), np.asarray(second, float)
-    half, other = first[..., 2:] / 2, second[..., 2:] / 2
-    low = np.maximum(first[..., :2] - half, second[..., :2] - other)
-    high = np.minimum(first[..., :2] + half, second[..., :2] + other)
+    half, other = first[2:] / 2, second[2:] / 2
+    low = np.maximum(first[:2] - half, second[:2] - other)
+    high = np.minimum(first[:2] + half, second[:2] + other)
     inner = np.maximum(high - low, 0)
-    inner = inner[..., 0] * inner[..., 1]
-    area = first[..., 2] * first[..., 3] + second[..., 2] * second[..., 3] - inner
+    inner = inner[0] * inner[1]
+    area = first[2] * first[3] + second[2] * second[3] - inner
     return inner / np.maximum(area, 1e-9)
 
 
@@ -881,8 +889,7 @@ def code_of(codec: DeltaCodec, state: SceneState) -> SceneCode:
     layout, stream = codec.layout, codec.stream
     shown = state.take(state.hidden == 0) if state.hidden.any() else state
     boxes = np.concatenate([shown.centre, side_lengths(shown.logs)], axis=1) / UNIT
-    column = np.clip(boxes[:, 0].astype(int), 0, layout.columns - 1)
-    row = np.clip(boxes[:, 1].astype(int), 0, layout.rows - 1)
+    column, row = np.minimum(np.maximum(boxes[:, :2].astype(int).T, 0), [[layout.columns - 1], [layout.rows - 1]])
     cells: Ints = (row * layout.columns + column).astype(np.int32)
     sizes, offsets = quantise_boxes(layout, cells, boxes.astype(np.float32))
     depth = np.maximum(shown.named, shown.told)
@@ -896,8 +903,8 @@ def code_of(codec: DeltaCodec, state: SceneState) -> SceneCode:
             nodes = shown.path[:, block - 1].astype(np.int32)
             code.path.append(np.where(kept, nodes, UNNAMED).astype(np.int32))
         latents = (shown.latents[block - 1] * kept[:, None]).astype(np.int32)
-        expected = np.flatnonzero(kept & (shown.told < block))
-        if len(expected):
-            latents[expected] = stream.latent_parameters(block, code.take(expected))[0]
+        expected = kept & (shown.told < block)
+        if expected.any():  # of all objects, for what is known of them then serves all blocks
+            latents = np.where(expected[:, None], stream.latent_parameters(block, code)[0], latents)
         code.latents.append(latents)
     return code

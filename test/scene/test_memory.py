@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory_worlds import FRAME_NS, drive, objects_of
 
 from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
 from semhier_ros.codec.entropy import BlockError
 from semhier_ros.codec.packet import PacketError, UnknownReference
+from semhier_ros.lab.made_scenes import FRAME_NS, drive, objects_of
 from semhier_ros.paths import find_model
 from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.scene.layout import UNNAMED, SceneCode

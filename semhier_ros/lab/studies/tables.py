@@ -328,8 +328,10 @@ def speed(result: Result) -> list[Table]:
     head = ("", "ms", "times JPEG", "times the network's pass")
     painted = ", painting mostly in 8-bit integers" if result.get("paints_in_integers") else ""
     note = f"One core, {result['size']}, networks in {result['precision']}{painted}, "
-    note += f"medians over {result['frames']} frames. "
+    note += f"medians{' of ' + result['clock'] if 'clock' in result else ''} over {result['frames']} frames. "
     note += f"Ratios in pairs, to libjpeg-turbo at quality {result['jpeg_quality']} on the same frames."
+    if objects := result.get("objects_remembered"):
+        note += f" Memory: a frame of {objects} made objects that refers to the one before; detector, readings apart."
     first = [row for row in rows if row[0] in ("network", "encode semantic", "decode level 0", "picture")]
     return [
         Table("stages", f"Speed of model {result['model']}", head, rows, note),

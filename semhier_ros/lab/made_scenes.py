@@ -1,4 +1,4 @@
-"""Made-up scenes for the tests of memory: objects that drift, jitter, vanish and change their names."""
+"""Made-up scenes, for tests and for measures of memory: objects that drift, jitter, vanish and change their names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ FRAME_NS = 80_000_000
 
 
 def objects_of(layout: SceneLayout, boxes: np.ndarray, scores: np.ndarray, leaves: np.ndarray) -> Objects:
-    """Objects at boxes n,4 (cx, cy, w, h in cells), one a cell, in raster order."""
+    """Objects at boxes n,4 (cx, cy, w, h in cells) with scores n and leaves n, one a cell, in raster order; without
+    features."""
     cells = (boxes[:, 1].astype(int) * layout.columns + boxes[:, 0].astype(int)).astype(np.int32)
     _, first = np.unique(cells, return_index=True)
     types = len(layout.parents[-1])
@@ -30,7 +31,7 @@ def objects_of(layout: SceneLayout, boxes: np.ndarray, scores: np.ndarray, leave
 
 
 def drive(layout: SceneLayout, seed: int, count: int = 12) -> Iterator[Objects]:
-    """Frames without end."""
+    """Frames without end, `FRAME_NS` apart, each with nine in ten of `count` objects in a picture that moves, too."""
     random = np.random.default_rng(seed)
     size = np.array([layout.columns, layout.rows])
 
