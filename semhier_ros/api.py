@@ -31,6 +31,7 @@ from semhier_ros.codec.model import (
     PictureRequest,
     PicturesFound,
     PictureWork,
+    ReadingRequest,
     ReceiverMemory,
     SenderMemory,
     Spent,
@@ -310,6 +311,10 @@ class Codec:
         where that saves time. Adds to `spent`."""
         return self.model.pictures(requests, spent)
 
+    def readings(self, requests: Sequence[ReadingRequest]) -> list[tuple[Detection, ...]]:
+        """Detections of frames of several of this codec's decoders (`Decoder.foresee`), made together."""
+        return self.model.read_many(requests)
+
     def retreat(self) -> bool:
         """Goes on on the CPU, with all its decoders: after a device was lost or has no memory left. False where it is
         on the CPU already. Codes are whole numbers, so frames in the making go on as well.
@@ -337,6 +342,18 @@ class _Frame:
     motion: bytes = b""
 
 
+@dataclass
+class _Foreseen:
+    """What block `index` of a frame whose code is `before` leads to, before it is taken: `code`, and its detections
+    once they are made."""
+
+    index: int
+    data: bytes
+    before: Any
+    code: Any
+    detections: tuple[Detection, ...] | None = None
+
+
 class Decoder:
     """Turns the blocks of one camera's stream, in any order, into readings. Memory is bounded: a few frames, each with
     at most one copy of every block.
@@ -362,7 +379,29 @@ class Decoder:
         self._living = LivingScene.of(codec.taxonomy, size) if follow else None
         self._frames: OrderedDict[int, _Frame] = OrderedDict()
         self._newest: int | None = None
+        self._foreseen: _Foreseen | None = None
         self.counters: Counter[str] = Counter()
+
+    def foresee(self, block: Block) -> ReadingRequest | None:
+        """Decodes a block that will be pushed next, without taking it. What `Codec.readings` needs then, of many
+        decoders at once, and what that gives goes to `foretold`; None where there is nothing to gain. `push` does the
+        same with or without."""
+        self._foreseen = None
+        frame = self._frames.get(block.frame) or _Frame()
+        known = block.stream == self._codec.stream_tag and block.index < self._codec.semantic_blocks
+        if not known or block.index != frame.prefix + 1 or block.index in frame.waiting:
+            return None
+        try:
+            code = self._codec.model.decode(block.index, block.data, frame.code)
+        except PacketError:
+            return None  # `push` will say so
+        self._foreseen = _Foreseen(block.index, block.data, frame.code, code)
+        return ReadingRequest(code, block.index, self._size)
+
+    def foretold(self, detections: tuple[Detection, ...]) -> None:
+        """Takes what the block last foreseen leads to."""
+        if self._foreseen is not None:
+            self._foreseen.detections = detections
 
     def push(self, block: Block, stamp_ns: int | None = None) -> Reading | None:
         """Take one block; the frame's reading from its last complete prefix, or None while block 0 is missing.
@@ -399,10 +438,17 @@ class Decoder:
             self._advance(frame)
         finally:
             if frame.code is not None and frame.prefix > before and before < self._codec.semantic_blocks - 1:
-                frame.detections = self._moving(frame, self._codec.model.read(frame.code, frame.prefix, self._size))
+                frame.detections = self._moving(frame, self._read(frame))
                 if self._memory is not None and frame.stamp_ns is not None:
                     self._memory.whole(frame.code, frame.prefix, block.frame, frame.stamp_ns)
+            self._foreseen = None
         return self._reading(block.frame, frame, fresh=frame.prefix > before)
+
+    def _read(self, frame: _Frame) -> tuple[Detection, ...]:
+        foreseen = self._foreseen
+        if foreseen is not None and foreseen.code is frame.code and foreseen.detections is not None:
+            return foreseen.detections
+        return self._codec.model.read(frame.code, frame.prefix, self._size)
 
     def _moving(self, frame: _Frame, found: tuple[Detection, ...]) -> tuple[Detection, ...]:
         """Detections with the velocities that the frame's motion part says; one that is damaged says nothing."""
@@ -542,13 +588,19 @@ class Decoder:
         """Decode waiting blocks as far as the prefix is complete, or up to the pictures that are decoded later."""
         while frame.prefix < self._last and (data := frame.waiting.pop(frame.prefix + 1, None)) is not None:
             try:
-                frame.code = self._codec.model.decode(frame.prefix + 1, data, frame.code)
+                frame.code = self._decode(frame.prefix + 1, data, frame.code)
             except PacketError as error:
                 self.counters["damaged"] += 1
                 raise PacketError(f"block {frame.prefix + 1}: {error}") from error
             frame.prefix += 1
             frame.payload_bytes += len(data)
             self.counters["blocks"] += 1
+
+    def _decode(self, index: int, data: bytes, before: Any) -> Any:
+        foreseen = self._foreseen
+        if foreseen is not None and foreseen.index == index and foreseen.data is data and foreseen.before is before:
+            return foreseen.code
+        return self._codec.model.decode(index, data, before)
 
     def _reading(self, number: int, frame: _Frame, fresh: bool) -> Reading | None:
         if frame.prefix < 0:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from semhier_ros.camera.asking import AskPolicy, Seen
 from semhier_ros.camera.one_sender import OneSender, alike
 from semhier_ros.codec.block_request import BlockRequest
-from semhier_ros.codec.model import PictureRequest, PicturesFound, PictureWork, Spent
+from semhier_ros.codec.model import PictureRequest, PicturesFound, PictureWork, ReadingRequest, Spent
 from semhier_ros.codec.packet import (
     Block,
     Packet,
@@ -48,6 +48,8 @@ class FrameDecoder(Protocol):
     @property
     def counters(self) -> Mapping[str, int]: ...
     def push(self, block: Block, stamp_ns: int | None = None) -> Reading | None: ...
+    def foresee(self, block: Block) -> ReadingRequest | None: ...
+    def foretold(self, detections: tuple[Detection, ...]) -> None: ...
     def scene(self, at: int) -> Scene: ...
     @property
     def acknowledgement(self) -> bytes | None: ...
@@ -89,6 +91,7 @@ class ReadingCodec(Protocol):
         memory: bool = False,
         pictures_later: bool = False,
     ) -> FrameDecoder: ...
+    def readings(self, requests: Sequence[ReadingRequest]) -> list[tuple[Detection, ...]]: ...
     def decode_pictures(self, works: Sequence[PictureWork], spent: Spent) -> list[PicturesFound]: ...
     def pictures(self, requests: Sequence[PictureRequest], spent: Spent | None = None) -> list[NDArray[np.uint8]]: ...
 
@@ -175,6 +178,7 @@ class DecoderEnd(Generic[C]):
         self._anchor = (0, 0.0)
         self._early: deque[bytes | tuple[Block, int]] = deque(maxlen=EARLY)
         self._sender = OneSender()
+        self._parsed: tuple[bytes, Packet] | None = None
         self.counters: Counter[str] = Counter()
 
     def describe(self, info: StreamInfo, now: float) -> list[Output]:
@@ -261,7 +265,7 @@ class DecoderEnd(Generic[C]):
         if self.info is None:
             return self._wait_for_description(data)
         try:
-            packet = Packet.parse(data)
+            packet = self._parse(data)
         except PacketError as error:
             self._problem("damaged", f"packet of camera {self.camera}: {error}")
             return []
@@ -288,6 +292,31 @@ class DecoderEnd(Generic[C]):
         for block in blocks:
             outputs += self._push(block, now)
         return outputs
+
+    def _parse(self, data: bytes) -> Packet:
+        """What a packet says; of the one that was foreseen it is known already."""
+        if self._parsed is None or self._parsed[0] is not data:
+            self._parsed = data, Packet.parse(data)
+        return self._parsed[1]
+
+    def foresee(self, task: bytes | tuple[Block, int]) -> ReadingRequest | None:
+        """Decodes the block of a packet, or of a level topic, that will come in next, without taking it; what
+        `ReadingCodec.readings` needs then, whose result goes to `foretold`. None where there is nothing to gain. What
+        the task itself does is the same with or without."""
+        if self._decoder is None:
+            return None
+        if not isinstance(task, bytes):
+            return self._decoder.foresee(task[0])
+        try:
+            packet = self._parse(task)
+        except PacketError:
+            return None  # the task itself will say so
+        return None if packet.piece is not None else self._decoder.foresee(packet.blocks[0])
+
+    def foretold(self, detections: tuple[Detection, ...]) -> None:
+        """Takes the detections of what was foreseen last."""
+        if self._decoder is not None:
+            self._decoder.foretold(detections)
 
     def block(self, block: Block, stamp_ns: int, now: float) -> list[Output]:
         """Takes a block of a level topic, whose message carries the full stamp; returns what it made known."""

@@ -1,9 +1,9 @@
 """Many cameras, one decoder: packets of all of them in, readings and pictures out, shared fairly. No ROS, no thread.
 
 Two lanes share the receiving ends. Readings: one packet of one camera at a time, each camera in its turn, coarse blocks
-before finer ones. Pictures:
-their blocks wait as bytes until the frame is wanted, and then those of many cameras are decoded and painted together.
-So a coarse block waits for no picture, what a camera sends in excess or damaged costs its own turns alone, and a
+before finer ones; what the next packets of several cameras say is worked out together beforehand. Pictures: their
+blocks wait as bytes until the frame is wanted, and then those of many cameras are decoded and painted together. So a
+coarse block waits for no picture, what a camera sends in excess or damaged costs its own turns alone, and a
 picture that a newer one overtakes costs nothing. `worker.FleetWorker` gives each lane a thread.
 """
 
@@ -12,9 +12,10 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ from semhier_ros.link.clock import MACHINE, Clock
 Task = StreamInfo | bytes | tuple[Block, int] | tuple[tuple[Block, ...], int]
 """A stream's description, a packet of the link, a block with its stamp in ns, or stored blocks of one frame with it."""
 
+Foreseeable = bytes | tuple[Block, int]
+"""Those tasks of which several cameras' are worked out together."""
+
 INFO_BYTES = 512
 """What a description counts for in a queue."""
 TOGETHER, ONE_BY_ONE = 64, 4
@@ -35,6 +39,8 @@ TOGETHER, ONE_BY_ONE = 64, 4
 the first would wait for the last."""
 
 
+FORESEEN = 16
+"""Packets of as many cameras at most are worked out together; a coarse one that comes meanwhile waits for that."""
 BEHIND = 3
 """Later coarse packets, each of another frame, that wait before one is late."""
 
@@ -102,7 +108,18 @@ def _size(task: Task) -> int:
 
 def _news(task: Task) -> bool:
     """Whether a later one of its kind is worth more: of packets and single blocks, but of nothing stored."""
+    return _foreseeable(task)
+
+
+def _foreseeable(task: Task) -> TypeGuard[Foreseeable]:
     return isinstance(task, bytes) or (not isinstance(task, StreamInfo) and isinstance(task[0], Block))
+
+
+def _finer(task: Task) -> bool:
+    """Whether it says that it begins with a later block than 0."""
+    if isinstance(task, StreamInfo):
+        return False
+    return bool(claimed_index(task) if isinstance(task, bytes) else task[0].index)
 
 
 class CameraQueue:
@@ -129,8 +146,7 @@ class CameraQueue:
         size = _size(task)
         if size > self._limits.bytes:
             return 1
-        first = 0 if isinstance(task, StreamInfo) else claimed_index(task) if isinstance(task, bytes) else task[0].index
-        (self.finer if first else self.coarse).append(_Waiting(task, size, now))
+        (self.finer if _finer(task) else self.coarse).append(_Waiting(task, size, now))
         self._bytes += size
         dropped = 0
         while len(self) > self._limits.packets or self._bytes > self._limits.bytes:
@@ -180,7 +196,8 @@ class Fleet:
     from any thread. `on_reading(camera, output)` and `on_error(error)` are called within `read`; `on_picture(camera,
     rgb, output)`, `wants_picture(end, output)` and `on_error` within `paint` (`wants_picture` within `read` too).
     `report(kind, text)` hears that a device was lost. `pictures()`: whether any are wanted at all now.
-    `between`: called between two steps of `paint`, which may wait there for readings.
+    `between`: called between two steps of `paint`, which may wait there for readings. `timer`: seconds that `figures`
+    go by: of time, or of a processor.
     `counters` counts: overflow (packets that a full queue lost, or that waited until they were late), other_camera,
     errors, pictures_skipped (a newer one was wanted first), device_lost.
     """
@@ -197,14 +214,16 @@ class Fleet:
         report: Callable[[str, str], None],
         pictures: Callable[[], bool] = lambda: True,
         clock: Clock = MACHINE,
+        timer: Callable[[], float] = perf_counter,
     ) -> None:
         self._ends, self.limits, self._clock, self._pictures = dict(ends), limits, clock, pictures
         self._on_reading, self._on_picture, self._wants = on_reading, on_picture, wants_picture
-        self._on_error, self._report = on_error, report
+        self._on_error, self._report, self._timer = on_error, report, timer
         self._locks = {camera: threading.Lock() for camera in self._ends}
         self._queues = {camera: CameraQueue(limits) for camera in self._ends}
         self._turns: dict[bool, deque[str]] = {True: deque(), False: deque()}  # of coarse packets, of finer ones
         self._coarse_run = 0
+        self._foreseen: dict[str, Task] = {}
         self._due: dict[str, _Due] = {}
         self._lock = threading.Lock()
         self._figures = Figures()
@@ -256,13 +275,16 @@ class Fleet:
                 return False
             camera, item = found
             self._figures.oldest = max(self._figures.oldest, now - item.since)
-        began = perf_counter()
+            together = self._together(camera, item.task)
+        began = self._timer()
         try:
+            if together:
+                self._foresee(together)
             self._task(camera, item.task, now)
         except Exception as error:  # one packet must not end the service
             self.failed(error)
         with self._lock:
-            self._figures.host += perf_counter() - began
+            self._figures.host += self._timer() - began
         return True
 
     def _next_task(self, now: float) -> tuple[str, _Waiting] | None:
@@ -281,6 +303,43 @@ class Fleet:
                 turns.append(camera)  # the others come first
             return camera, item
         return self._next_task(now) if self._turns[True] or self._turns[False] else None
+
+    def _together(self, camera: str, task: Task) -> dict[str, Foreseeable]:
+        """A camera's task that is not foreseen, with what comes next of those that have their turn after it and the
+        same model; nothing where none has."""
+        codec = self._ends[camera].codec
+        if self._foreseen.pop(camera, None) is task or codec is None or codec.whole_image or not _foreseeable(task):
+            return {}
+        finer, found = _finer(task), {camera: task}
+        for other in self._turns[not finer]:
+            queue = self._queues[other]
+            row = queue.finer if finer else queue.coarse
+            if row and other not in found and other not in self._foreseen and self._ends[other].codec is codec:
+                first = row[0].task
+                if _foreseeable(first):
+                    found[other] = first
+                if len(found) == FORESEEN:
+                    break
+        return found if len(found) > 1 else {}
+
+    def _foresee(self, together: Mapping[str, Foreseeable]) -> None:
+        """Works out what packets of several cameras say, which their turns then find done. No packet is taken: turns,
+        bounds and what becomes of each packet are as they would be without."""
+        asked = []
+        for camera, task in together.items():
+            end = self._ends[camera]
+            with self._locks[camera], suppress(Exception):  # its own turn will say so
+                request = end.foresee(task)
+                if request is not None:
+                    asked.append((camera, request))
+        codec = self._ends[next(iter(together))].codec
+        if codec is not None and asked:
+            with suppress(Exception):
+                found = codec.readings([request for _, request in asked])
+                for (camera, _), detections in zip(asked, found, strict=True):
+                    with self._locks[camera]:
+                        self._ends[camera].foretold(detections)
+        self._foreseen.update(list(together.items())[1:])
 
     def _task(self, camera: str, task: Task, now: float) -> None:
         end = self._ends[camera]
@@ -328,15 +387,15 @@ class Fleet:
     def paint(self) -> int:
         """Decodes and paints the pictures that are wanted, of one model and as many as go together; how many cameras
         had a part in it."""
-        began, paused, between = perf_counter(), 0.0, self.between
+        began, paused, between = self._timer(), 0.0, self.between
 
         def pause() -> None:
             nonlocal paused
-            since = perf_counter()
+            since = self._timer()
             between()
-            paused += perf_counter() - since
+            paused += self._timer() - since
 
-        spent = Spent(between=pause)
+        spent = Spent(between=pause, timer=self._timer)
         jobs = self._take_jobs()
         if not jobs:
             return 0
@@ -350,7 +409,7 @@ class Fleet:
             figures.pictures += painted
             figures.device += spent.device
             figures.entropy += spent.entropy
-            figures.host += perf_counter() - began - paused - spent.device - spent.entropy
+            figures.host += self._timer() - began - paused - spent.device - spent.entropy
         return len(jobs)
 
     def _take_jobs(self) -> list[_Job]:

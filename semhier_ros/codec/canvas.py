@@ -54,7 +54,9 @@ class Canvas:
     def to_source(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Boxes n,4 (x0, y0, x1, y1) from canvas pixels to source pixels, clipped to the source picture."""
         limit = np.array([*self.source, *self.source], np.float32)
-        return np.clip(boxes / np.float32(self.scale), 0, limit)
+        placed = boxes / np.float32(self.scale)
+        np.maximum(placed, 0, out=placed)
+        return np.minimum(placed, limit, out=placed)
 
 
 def check_picture(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar
 
 import numpy as np
@@ -161,6 +162,14 @@ class PictureRequest(NamedTuple):
     size: tuple[int, int]
 
 
+class ReadingRequest(NamedTuple):
+    """A reading that a model is to make: the code and prefix of a frame, and the source picture's (width, height)."""
+
+    code: Any
+    prefix: int
+    size: tuple[int, int]
+
+
 class PictureWork(NamedTuple):
     """Picture blocks of one frame that came: `code` of all before them, index of the `first`, their bytes in order."""
 
@@ -181,11 +190,12 @@ class PicturesFound(NamedTuple):
 class Spent:
     """Seconds that batches took where their networks run (`device`: a GPU, or a CPU in its place), and in the entropy
     coder (`entropy`); whoever asks times the whole. between: called between two steps, where a thread may let more
-    urgent ones go first; its time is in neither."""
+    urgent ones go first; its time is in neither. timer: whose seconds these are."""
 
     device: float = 0.0
     entropy: float = 0.0
     between: Callable[[], None] | None = None
+    timer: Callable[[], float] = perf_counter
 
 
 class Model(Protocol[Code]):
@@ -257,6 +267,10 @@ class Model(Protocol[Code]):
 
     def read(self, code: Code, prefix: int, size: tuple[int, int]) -> tuple[Detection, ...]:
         """The detections after blocks 0..prefix; boxes in pixels of a source picture of `size` (width, height)."""
+        ...
+
+    def read_many(self, requests: Sequence[ReadingRequest]) -> list[tuple[Detection, ...]]:
+        """What `read` gives for each of several requests, made together."""
         ...
 
     def picture(self, code: Code, prefix: int, size: tuple[int, int]) -> NDArray[np.uint8]:

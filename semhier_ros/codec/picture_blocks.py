@@ -187,22 +187,23 @@ class PictureBlocks:
         spent: Spent | None = None,
     ) -> list[CodedPicture | BlockError]:
         """What `get` gives or raises for each of many pictures, phase by phase together. Adds to `spent`."""
-        began, entropy = perf_counter(), 0.0
+        timer = perf_counter if spent is None else spent.timer
+        began, entropy = timer(), 0.0
         with arithmetic.running():
             walk = Walk(self._context(group, arithmetic), before, shape)
             coded = [CodedPicture(np.empty(0, np.int32), [], []) for _ in decoders]
             failed: dict[int, BlockError] = {}
             for number in walk.phases:
                 if spent is not None and spent.between is not None:
-                    paused = perf_counter()
+                    paused = timer()
                     spent.between()
-                    began += perf_counter() - paused
+                    began += timer() - paused
                 rows = walk.ask(number)
                 flat = rows.reshape(len(rows), -1)
                 going = [place for place in range(len(decoders)) if place not in failed]
-                asked = perf_counter()
+                asked = timer()
                 found, refused = get_together([decoders[place] for place in going], self.tables, flat[going])
-                entropy += perf_counter() - asked
+                entropy += timer() - asked
                 symbols = np.full(flat.shape, self.half, np.int32)
                 symbols[going] = found
                 for own, error in refused.items():
@@ -217,7 +218,7 @@ class PictureBlocks:
             latents = walk.latents()
         if spent is not None:
             spent.entropy += entropy
-            spent.device += perf_counter() - began - entropy
+            spent.device += timer() - began - entropy
         return [
             failed[place] if place in failed else one._replace(latents=latents[place])
             for place, one in enumerate(coded)

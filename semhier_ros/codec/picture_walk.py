@@ -172,8 +172,7 @@ class NumpyArithmetic:
 
     def floor_clip(self, values: NDArray[np.float64], low: int, high: int) -> NDArray[np.float64]:
         np.floor(values, out=values)
-        np.maximum(values, low, out=values)
-        return np.minimum(values, high, out=values)
+        return values.clip(low, high, out=values)  # at once: half the time of both bounds one after the other
 
     def clip(self, values: NDArray[np.float64], low: int, high: int) -> NDArray[np.float64]:
         return np.minimum(np.maximum(values, low), high)

@@ -150,6 +150,20 @@ class SceneCode:
     feet: Ints | None = None
     worked: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    @classmethod
+    def joined(cls, codes: Sequence[SceneCode]) -> SceneCode:
+        """The objects of several frames that say the same of each, one frame's after the other's: of one code, itself.
+        Without picture, and without what says which objects a block refines."""
+        if len(codes) == 1:
+            return codes[0]
+        every = lambda part: np.concatenate([getattr(code, part) for code in codes])  # noqa: E731
+        feet = None if codes[0].feet is None else every("feet")
+        path = [np.concatenate(level) for level in zip(*(code.path for code in codes), strict=False)]
+        latents = [np.concatenate(group) for group in zip(*(code.latents for code in codes), strict=False)]
+        return cls(
+            every("cells"), every("sizes"), every("offsets"), every("scores"), path=path, latents=latents, feet=feet
+        )
+
     def __len__(self) -> int:
         return len(self.cells)
 

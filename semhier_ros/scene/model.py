@@ -19,6 +19,7 @@ from semhier_ros.codec.model import (
     PictureRequest,
     PicturesFound,
     PictureWork,
+    ReadingRequest,
     Spent,
     WithMotion,
 )
@@ -283,6 +284,9 @@ class SceneModel:
 
     def read(self, code: SceneCode, prefix: int, size: tuple[int, int]) -> tuple[Detection, ...]:
         return self.reader.read(code, prefix, self._canvas(size))
+
+    def read_many(self, requests: Sequence[ReadingRequest]) -> list[tuple[Detection, ...]]:
+        return self.reader.read_many([(code, prefix, self._canvas(size)) for code, prefix, size in requests])
 
     def picture(self, code: SceneCode, prefix: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         return self._picture_canvas(size).lift(self.backend.synthesise(*self._picture_parts(code, prefix)))

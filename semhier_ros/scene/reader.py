@@ -55,8 +55,8 @@ class SceneReader:
         self._layers = [
             [
                 (
-                    weights[f"reader_{prefix}.{layer}.weight"].T.astype(np.float32),
-                    weights[f"reader_{prefix}.{layer}.bias"].astype(np.float32),
+                    weights[f"reader_{prefix}.{layer}.weight"].T.astype(np.float64, order="C"),
+                    weights[f"reader_{prefix}.{layer}.bias"].astype(np.float64),
                 )
                 for layer in range(sum(key.startswith(f"reader_{prefix}.") for key in weights) // 2)
             ]
@@ -73,33 +73,67 @@ class SceneReader:
 
     def read(self, code: SceneCode, prefix: int, canvas: Canvas) -> tuple[Detection, ...]:
         """Detections after blocks 0..prefix, in the order (and with the ids) of block 0."""
-        if not len(code):
-            return ()
-        seen = self.measure(code, prefix)
-        corners = canvas.to_source(seen.boxes * np.float32(self.stream.layout.stride)).tolist()
-        depths = range(int(seen.named.max()) + 1)
-        everyone = np.arange(len(code))
+        (found,) = self.read_many([(code, prefix, canvas)])
+        return found
+
+    def read_many(self, requests: Sequence[tuple[SceneCode, int, Canvas]]) -> list[tuple[Detection, ...]]:
+        """What `read` gives for each of several frames, but for the rounding of sums in float64. Those of many cost
+        little more than one's, for most of what one costs is asking for it."""
+        result: list[tuple[Detection, ...]] = [()] * len(requests)
+        alike: dict[int, list[tuple[int, SceneCode, Canvas, Measured]]] = {}
+        measured = self.measure_many([(code, prefix) for code, prefix, _ in requests])
+        for place, ((code, _, canvas), seen) in enumerate(zip(requests, measured, strict=True)):
+            if len(code):
+                alike.setdefault(int(seen.named.max()), []).append((place, code, canvas, seen))
+        for deepest, group in alike.items():
+            places, codes, canvases, found = zip(*group, strict=True)
+            for place, detections in zip(places, self._read(codes, canvases, found, deepest), strict=True):
+                result[place] = detections
+        return result
+
+    def _read(
+        self, codes: Sequence[SceneCode], canvases: Sequence[Canvas], seen: Sequence[Measured], deepest: int
+    ) -> list[tuple[Detection, ...]]:
+        """Detections of frames whose deepest objects are named as deep."""
+        counts, depths = [len(code) for code in codes], range(deepest + 1)
+        joined = lambda parts: parts[0] if len(parts) == 1 else np.concatenate(parts)  # noqa: E731
+        stride = np.float32(self.stream.layout.stride)
+        corners = [
+            corner
+            for canvas, one in zip(canvases, seen, strict=True)
+            for corner in canvas.to_source(one.boxes * stride).tolist()
+        ]
         # of an object that is not named so deep the first node is looked at, and not used
-        nodes = [np.maximum(code.path[level], 0) for level in depths]
-        rest = [_calibrated(seen.levels[level], self._other_curves[level]) for level in depths[1:]]
-        own = [_calibrated(seen.levels[k][everyone, nodes[k]], self._curves[k]).tolist() for k in depths]
-        best = [np.argsort(-of_level, axis=1)[:, : MOST_OTHERS + 1] for of_level in rest]
-        likely: list[tuple[list[list[int]], list[list[float]]]] = [([], [])]  # the coarsest level says no other node
-        likely += [(nodes_.tolist(), rest[k][everyone[:, None], nodes_].tolist()) for k, nodes_ in enumerate(best)]
-        paths = [group.tolist() for group in nodes]
-        detections = []
-        for number, depth in enumerate(seen.named.tolist()):
-            path = tuple(paths[level][number] for level in range(depth + 1))
-            scores: list[float] = []
-            others = []
-            for level, node in enumerate(path):
-                scores.append(min(own[level][number], scores[-1] if scores else 1.0))
-                found = zip(likely[level][0][number], likely[level][1][number], strict=True) if level else ()
-                others.append(tuple((n, chance) for n, chance in found if n != node and chance >= LEAST_OTHER))
-            names = tuple(self._names[level][node] for level, node in enumerate(path))
-            x0, y0, x1, y1 = corners[number]
-            detections.append(Detection(number, (x0, y0, x1, y1), path, names, tuple(scores), tuple(others)))
-        return tuple(detections)
+        nodes = [np.maximum(joined([code.path[level] for code in codes]), 0) for level in depths]
+        raw = [joined([one.levels[level] for one in seen]) for level in depths]
+        everyone = np.arange(len(corners))
+        own = [_calibrated(raw[k][everyone, nodes[k]], self._curves[k]).tolist() for k in depths]
+        others: list[list[tuple[tuple[int, float], ...]]] = [[()] * len(corners)]
+        others += [_others(_calibrated(raw[k], self._other_curves[k]), nodes[k]) for k in depths[1:]]
+        paths, named = [group.tolist() for group in nodes], joined([one.named for one in seen]).tolist()
+        result, row = [], 0
+        for count in counts:
+            detections = []
+            for number in range(count):
+                levels = range(named[row] + 1)
+                path, scores, least = tuple([paths[level][row] for level in levels]), [], 1.0
+                for level in levels:
+                    least = min(own[level][row], least)
+                    scores.append(least)
+                x0, y0, x1, y1 = corners[row]
+                detections.append(
+                    Detection(
+                        number,
+                        (x0, y0, x1, y1),
+                        path,
+                        tuple([self._names[level][node] for level, node in enumerate(path)]),
+                        tuple(scores),
+                        tuple([others[level][row] for level in levels]),
+                    )
+                )
+                row += 1
+            result.append(tuple(detections))
+        return result
 
     def measure(self, code: SceneCode, prefix: int) -> Measured:
         """What blocks 0..prefix say of each object; an object that the last of them pass over is read from those that
@@ -109,10 +143,32 @@ class SceneReader:
         last = min(prefix, self.prefixes - 1)
         return code.once(f"measured {last}", lambda: self._measure_all(code, last))
 
+    def measure_many(self, asked: Sequence[tuple[SceneCode, int]]) -> list[Measured]:
+        """`measure` of several codes and prefixes; those of which the same is known, all their objects refined as deep,
+        in one pass of their perceptron."""
+        alike: dict[tuple[int, int, bool], list[SceneCode]] = {}
+        for code, prefix in asked if len(asked) > 1 else ():
+            last = min(prefix, self.prefixes - 1)
+            deep = None if f"measured {last}" in code.worked else _even_depth(code, last)
+            if deep is not None:
+                alike.setdefault((last, deep, code.feet is None), []).append(code)
+        for (last, deep, _), codes in alike.items():
+            boxes, levels = self._measure(SceneCode.joined(codes), deep)
+            start = 0
+            for code in codes:
+                end = start + len(code)
+                named = np.full(len(code), min(deep, self.stream.levels - 1), np.intp)
+                code.worked[f"measured {last}"] = Measured(
+                    boxes[start:end], named, [level[start:end] for level in levels]
+                )
+                start = end
+        return [self.measure(code, prefix) for code, prefix in asked]
+
     def _measure_all(self, code: SceneCode, last: int) -> Measured:
         depth = code.depth(last)
-        if len(code) and code.boxes is None and int(depth.min()) == int(depth.max()):  # the usual case
-            boxes, levels = self._measure(code, int(depth[0]))
+        even = _even_depth(code, last)
+        if even is not None:
+            boxes, levels = self._measure(code, even)
             return Measured(boxes, np.minimum(depth, self.stream.levels - 1), levels)
         boxes = np.empty((len(code), 4), np.float32)
         levels = [np.zeros((len(code), len(names))) for names in self._names]
@@ -133,17 +189,19 @@ class SceneReader:
         refine."""
         level = min(prefix, self.stream.levels - 1)
         told = self.stream.told(code, level)
-        out = np.concatenate([told, *code.latents[:prefix]], axis=1).astype(np.float32) / FRACTION
+        out = np.concatenate([told, *code.latents[:prefix]], axis=1).astype(np.float64)
+        out /= FRACTION
         layers = self._layers[prefix]
         for number, (weight, bias) in enumerate(layers):
-            out = out @ weight + bias
+            out = out @ weight
+            out += bias
             if number < len(layers) - 1:
                 np.maximum(out, 0, out=out)
         leaves = len(self._names[-1])
-        posterior = np.exp(out[:, :leaves] - out[:, :leaves].max(axis=1, keepdims=True)).astype(np.float64)
+        posterior = np.exp(out[:, :leaves] - out[:, :leaves].max(axis=1, keepdims=True))
         posterior /= posterior.sum(axis=1, keepdims=True)
-        shift = out[:, leaves : leaves + 4].astype(np.float64) / 4
-        present = 1 / (1 + np.exp(-out[:, leaves + 4].astype(np.float64)))
+        shift = out[:, leaves : leaves + 4] / 4
+        present = 1 / (1 + np.exp(-out[:, leaves + 4]))
         boxes = code.once("boxes", lambda: restore_boxes(self.stream.layout, code.cells, code.sizes, code.offsets))
         centre = boxes[:, :2] + shift[:, :2] * boxes[:, 2:]
         half = boxes[:, 2:] * np.exp(np.minimum(np.maximum(shift[:, 2:], -1), 1)) / 2
@@ -156,6 +214,26 @@ class SceneReader:
             lower = _within(corners[:, 3], unsure, foot_limits(self.stream.layout, code.feet, boxes))
             corners[:, 3] = np.maximum(lower, corners[:, 1] + LEAST_SIDE)
         return corners.astype(np.float32), raw
+
+
+def _even_depth(code: SceneCode, last: int) -> int | None:
+    """How deep blocks 0..`last` refine all objects of a code; None where that differs, and where memory placed them."""
+    if not len(code) or code.boxes is not None:
+        return None
+    depth = code.depth(last)
+    least = int(depth.min())
+    return least if least == int(depth.max()) else None
+
+
+def _others(chances: NDArray[np.float64], nodes: NDArray[np.int32]) -> list[tuple[tuple[int, float], ...]]:
+    """What else each of n objects may be, as readings mention it: the likeliest nodes (of chances n,nodes) but its
+    own."""
+    best = np.argsort(-chances, axis=1)[:, : MOST_OTHERS + 1]
+    likely = chances[np.arange(len(best))[:, None], best].tolist()
+    return [
+        tuple([(n, chance) for n, chance in zip(row, found, strict=True) if chance >= LEAST_OTHER and n != own])
+        for row, found, own in zip(best.tolist(), likely, nodes.tolist(), strict=True)
+    ]
 
 
 def _within(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.graphs import PictureParts, synthesise_timed
-from semhier_ros.codec.model import EncodeOptions, PictureRequest, PicturesFound, PictureWork, Spent
+from semhier_ros.codec.model import EncodeOptions, PictureRequest, PicturesFound, PictureWork, ReadingRequest, Spent
 from semhier_ros.codec.packet import PacketError
 from semhier_ros.codec.reading import Detection
 from semhier_ros.whole_image.backend import ImageBackend
@@ -83,6 +83,9 @@ class WholeImageModel:
 
     def read(self, code: ImageCode, prefix: int, size: tuple[int, int]) -> tuple[Detection, ...]:
         return self.reader.read(code, prefix, size)
+
+    def read_many(self, requests: Sequence[ReadingRequest]) -> list[tuple[Detection, ...]]:
+        return [self.read(*request) for request in requests]
 
     @property
     def batches(self) -> bool:

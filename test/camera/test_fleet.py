@@ -12,9 +12,10 @@ import pytest
 
 from semhier_ros import Codec
 from semhier_ros.camera.decoder_end import DecoderEnd, Output
-from semhier_ros.camera.fleet import CameraQueue, Fleet, Limits
+from semhier_ros.camera.fleet import FORESEEN, CameraQueue, Fleet, Limits
 from semhier_ros.camera.worker import FleetWorker
 from semhier_ros.codec.packet import Block, Packet
+from semhier_ros.codec.reading import Detection
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.clock import ManualClock
 
@@ -112,6 +113,17 @@ def alone(codec: Codec, blocks: list[Block]) -> tuple[list[Any], np.ndarray]:
     return readings, picture
 
 
+def assert_same(found: tuple[Detection, ...], expected: tuple[Detection, ...]) -> None:
+    """The same detections, but for the rounding of sums in float64, and of boxes in float32."""
+    bare = lambda one: replace(one, box=(), scores=(), others=tuple([n for n, _ in level] for level in one.others))  # noqa: E731
+    assert [bare(one) for one in found] == [bare(one) for one in expected]
+    for mine, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine.scores, other.scores, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(mine.box, other.box, rtol=1e-6)
+        for here, there in zip(mine.others, other.others, strict=True):
+            np.testing.assert_allclose([c for _, c in here], [c for _, c in there], rtol=0, atol=1e-12)
+
+
 def test_every_camera_gets_what_it_would_get_alone(road, imagenet, road_frames, imagenet_frame):
     base = Base([road, imagenet], ["a", "b", "c", "w"])
     sent = {"a": (road, road_frames[0]), "b": (road, road_frames[1]), "c": (road, road_frames[2][:6])}
@@ -125,7 +137,7 @@ def test_every_camera_gets_what_it_would_get_alone(road, imagenet, road_frames, 
     for camera, (codec, blocks) in sent.items():
         readings, picture = alone(codec, blocks)
         found = [output.reading for name, output in base.readings if name == camera]
-        assert found[-1].detections == readings[codec.semantic_blocks - 1].detections
+        assert_same(found[-1].detections, readings[codec.semantic_blocks - 1].detections)
         ((shown, output),) = [(rgb, output) for name, rgb, output in base.pictures if name == camera]
         np.testing.assert_array_equal(shown, picture)
         assert output.reading.prefix == len(blocks) - 1
@@ -135,6 +147,72 @@ def test_every_camera_gets_what_it_would_get_alone(road, imagenet, road_frames, 
     assert figures.device > 0
     assert figures.entropy > 0
     assert figures.host > 0
+
+
+def test_what_is_worked_out_together_is_what_each_would_get_in_the_same_order(road, road_frames, monkeypatch):
+    cameras = [f"camera_{number}" for number in range(FORESEEN + 3)]
+    sizes: list[int] = []
+    plain = road.readings
+    monkeypatch.setattr(road, "readings", lambda requests: sizes.append(len(requests)) or plain(requests))
+    bases = []
+    for together in (True, False):
+        base = Base([road], cameras)
+        if not together:
+            monkeypatch.setattr(base.fleet, "_foresee", lambda together: None)
+        for number, camera in enumerate(cameras):
+            base.fleet.put(camera, description(road))
+            for block in road_frames[number % 4][:4]:
+                base.fleet.put(camera, Packet.pack([block], stamp_ns=None if block.index else SECOND))
+        base.read_all()
+        assert not base.errors
+        assert not base.said
+        bases.append(base)
+    assert max(sizes) == FORESEEN
+    assert sum(sizes) >= 3 * len(cameras)
+    batched, single = (base.readings for base in bases)
+    order = [[(camera, one.reading.frame, one.reading.prefix) for camera, one in base] for base in (batched, single)]
+    assert order[0] == order[1]
+    assert len(order[0]) >= 3 * len(cameras)
+    for (_, found), (_, expected) in zip(batched, single, strict=True):
+        assert_same(found.reading.detections, expected.reading.detections)
+    counters = [[base.ends[camera].all_counters() for camera in cameras] for base in bases]
+    assert counters[0] == counters[1]
+
+
+def test_damage_among_what_is_worked_out_together_costs_its_own_camera_alone(road, road_frames):
+    cameras = ["a", "b", "c"]
+    base = Base([road], cameras)
+    for camera in cameras:
+        base.fleet.put(camera, description(road))
+    for camera in cameras:
+        block = road_frames[1][0]
+        damaged = replace(block, data=block.data + b"\xff\xff\xff") if camera == "b" else block
+        base.send(camera, [damaged, *road_frames[1][1:3]])
+    base.read_all()
+    assert [kind for kind, _ in base.said] == ["damaged"]
+    assert {camera for camera, _ in base.readings} == {"a", "c"}
+    base.send("b", road_frames[1][:1])  # a good copy is still welcome, and what came after it had waited
+    base.read_all()
+    assert max(output.reading.prefix for camera, output in base.readings if camera == "b") == 2
+    assert not base.errors
+
+
+def test_a_coarse_packet_passes_finer_ones_that_are_worked_out_already(road, road_frames):
+    base = Base([road], ["a", "b", "late"])
+    for camera in ("a", "b", "late"):
+        base.fleet.put(camera, description(road))
+    for camera in ("a", "b"):
+        base.send(camera, road_frames[0][:1])
+    base.read_all()
+    for camera in ("a", "b"):
+        base.send(camera, road_frames[0][1:2])
+    base.fleet.read()  # of a; that of b is foreseen
+    base.send("late", road_frames[2][:1])
+    base.fleet.read()
+    assert base.readings[-1][0] == "late"
+    base.read_all()
+    assert base.readings[-1][0] == "b"
+    assert base.readings[-1][1].reading.level == 1
 
 
 def test_readings_come_though_no_picture_is_ever_made(road, road_frames):

@@ -1,11 +1,11 @@
 """What many cameras cost one decoder: `semhier measure speed --cameras 1 8 64`.
 
 Two measurements on frames of a video, encoded before. *Cost*: the frames of so many cameras through `camera.fleet` as
-fast as they go, on one core (of a CPU device); beside them, in turn, the same frames through a decoder each, one after
-another. *Arrivals*: so many cameras send a whole frame so often a second, in real time, to the fleet's two threads on
-all cores that the process may use; counted is what came of it in the time: from the arrival of a frame's first packet
-to its coarse reading, from its last packet to its picture, pictures a second, and how the time went: device (networks
-of pictures, context networks included, on whatever device), entropy coder, host (all else).
+fast as they go, on one core (of a CPU device, by its processor time); beside them, in turn, the same frames through a
+decoder each, one after another. *Arrivals*: so many cameras send a whole frame so often a second, in real time, to the
+fleet's two threads on all cores that the process may use; counted is what came of it in the time: from the arrival of a
+frame's first packet to its coarse reading, from its last packet to its picture, pictures a second, and how the time
+went: device (networks of pictures, context networks included, on whatever device), entropy coder, host (all else).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import resource
 import statistics
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -177,7 +177,7 @@ def spread(seconds: Sequence[float]) -> dict[str, float] | None:
     return {"median": round(float(values[0]), 2), "p99": round(float(values[1]), 2)}
 
 
-def through_fleet(material: Material, cameras: int, number: int) -> dict[str, float]:
+def through_fleet(material: Material, cameras: int, number: int, timer: Callable[[], float]) -> dict[str, float]:
     """Milliseconds a frame of so many cameras' frames `number`, together, and of what they consist."""
     errors, shown_pictures = list[str](), list[str]()
     fleet = fleet_of(
@@ -188,6 +188,7 @@ def through_fleet(material: Material, cameras: int, number: int) -> dict[str, fl
         lambda camera, rgb, output: shown_pictures.append(camera),
         errors,
         clock=ManualClock(),
+        timer=timer,
     )
     for camera in range(cameras):
         fleet.put(f"camera_{camera}", material.info(camera))
@@ -197,13 +198,13 @@ def through_fleet(material: Material, cameras: int, number: int) -> dict[str, fl
     for camera in range(cameras):
         for data in packets(material.blocks(camera, number), STAMP):
             fleet.put(f"camera_{camera}", data)
-    began = time.perf_counter()
+    began = timer()
     while fleet.read():
         pass
-    read = time.perf_counter()
+    read = timer()
     while fleet.next_picture() is not None:
         fleet.paint()
-    done = time.perf_counter()
+    done = timer()
     if errors or len(shown_pictures) != cameras:
         raise RuntimeError(f"{len(shown_pictures)} of {cameras} pictures were made: {errors[:3]}")
     after = fleet.figures()
@@ -212,18 +213,18 @@ def through_fleet(material: Material, cameras: int, number: int) -> dict[str, fl
     return {name: seconds * 1000 / cameras for name, seconds in whole.items()}
 
 
-def alone(material: Material, number: int) -> dict[str, float]:
+def alone(material: Material, number: int, timer: Callable[[], float]) -> dict[str, float]:
     """Milliseconds of one camera's frame through a decoder of its own, block after block, and its picture."""
     decoder = material.codec.decoder(material.size)
     blocks = material.blocks(number, number)
     semantic = material.codec.semantic_blocks
-    times = [time.perf_counter()]
+    times = [timer()]
     for part in (blocks[:semantic], blocks[semantic:]):
         for block in part:
             decoder.push(block)
-        times.append(time.perf_counter())
+        times.append(timer())
     decoder.picture(number)
-    times.append(time.perf_counter())
+    times.append(timer())
     names = ("readings", "picture_blocks", "painting")
     spent = {name: (b - a) * 1000 for name, a, b in zip(names, times, times[1:], strict=False)}
     return {"total": (times[-1] - times[0]) * 1000, "pictures": (times[-1] - times[1]) * 1000, **spent}
@@ -232,10 +233,11 @@ def alone(material: Material, number: int) -> dict[str, float]:
 def cost(material: Material, cameras: Sequence[int], rounds: int) -> list[dict[str, Any]]:
     """Medians over rounds, in each of which every number of cameras has its turn, and one that decodes alone."""
     found: dict[int, list[dict[str, float]]] = {number: [] for number in (0, *cameras)}
+    timer = time.process_time if material.codec.device == "cpu" else time.perf_counter
     for number in range(rounds + 1):  # the first is not counted: graphs are compiled in it
-        found[0].append(alone(material, number))
+        found[0].append(alone(material, number, timer))
         for count in cameras:
-            found[count].append(through_fleet(material, count, number))
+            found[count].append(through_fleet(material, count, number, timer))
     rows = []
     for count, runs in found.items():
         middle = {name: round(statistics.median(run[name] for run in runs[1:]), 2) for name in runs[0]}
@@ -274,6 +276,7 @@ def measure(options: argparse.Namespace) -> int:
         "company_ms": options.company,
         "bytes_a_frame": round(statistics.mean(sum(len(b.data) for b in own) for own in material.frames)),
         "coder_threads": coder_threads(),
+        "cost_clock": "processor time" if codec.device == "cpu" else "time",
         "cost": rows,
         "arrivals": arrivals,
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),

@@ -368,7 +368,8 @@ def fleet(result: Result) -> list[Table]:
     where += f"{result['bytes_a_frame']:,} B a frame. "
     head = ("cameras", *(f"{part}, ms a frame" for part in parts), "times alone")
     note = where + f"All blocks of a frame, and its picture; medians over {result['rounds']} rounds"
-    note += ", on one core." if result["device"] == "cpu" else "."
+    note += ", on one core" if result["device"] == "cpu" else ""
+    note += f", in {result['cost_clock']}." if result.get("cost_clock") == "processor time" else "."
     arrived = (
         "cameras",
         "coarse, ms",
