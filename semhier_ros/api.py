@@ -229,7 +229,7 @@ class Codec:
         """A new memory of what one camera's receiver knows, for `EncodeOptions.memory` (docs/living.md).
 
         overlap: of the receiver's forecast, below which an object is told anew (0.3..0.95; None: 0.75). whole_every:
-        seconds between frames that stand alone (0.2..60; None or 0: 2, over a radio 8). radio: blocks go over compact
+        seconds between frames that stand alone (0.2..60; None or 0: 2, over a radio 12). radio: blocks go over compact
         frames (docs/radios.md), whose receivers know stamps to 8 ms and acknowledge in turns.
 
         Raises:

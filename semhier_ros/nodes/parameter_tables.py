@@ -337,7 +337,7 @@ ENCODER = ParameterTable(
             "memory.whole_every",
             0.0,
             "Seconds between frames that stand alone, for bags and receivers that cannot ask, at least 0.2; 0: 2, over"
-            " radios 8.",
+            " radios 12.",
             low=0.0,
             high=60.0,
             live=True,

@@ -49,7 +49,7 @@ from semhier_ros.scene.objects import Objects, membership, name
 
 Floats = NDArray[np.float64]
 OVERLAP, WHOLE_EVERY = 0.75, 2.0
-RADIO_WHOLE_EVERY = 8.0
+RADIO_WHOLE_EVERY = 12.0
 """Over a radio, where a whole frame is dear and a receiver says what it lacks."""
 STALE_MS, STALE_FRAMES = 2000, 2.5
 """A reference that is older than both is given up: the next frame is whole."""
@@ -296,10 +296,10 @@ class _Sent:
 
 class SenderMemory:
     """What a sender remembers of one camera. `overlap`: of a forecast, below which an object is told (0.3 to 0.95).
-    `whole_every`: seconds between memoryless frames (0.2 to 60; 0: 2, over a radio 8). Both may be changed at any time.
-    `radio`: frames are compact ones, by which a receiver knows stamps to 8 ms. It acknowledges a second or more apart,
-    so that a frame refers to what was acknowledged for as long as any may: one in a chain that is lost would cost too
-    many.
+    `whole_every`: seconds between memoryless frames (0.2 to 60; 0: 2, over a radio 12). Both may be changed at any
+    time. `radio`: frames are compact ones, by which a receiver knows stamps to 8 ms. It acknowledges a second or more
+    apart, so that a frame refers to what was acknowledged for as long as any may: one in a chain that is lost would
+    cost too many.
 
     For each frame `begin`, then `delta`; where that gives None the frame goes out whole, and `whole` must follow.
     `heard` may be called from any thread. Raises ValueError naming field, value and range.

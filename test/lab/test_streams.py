@@ -25,6 +25,7 @@ from semhier_ros.lab.replay.virtual import Run, run_virtual
 from semhier_ros.lab.scoring.figures import budget_use, middle
 from semhier_ros.lab.scoring.streaming import Matching, World, draws
 from semhier_ros.link.emulate.profile import parse_link
+from semhier_ros.link.emulate.radio import RadioLink, parse_hop
 from semhier_ros.paths import model_names
 from semhier_ros.scene import remembering
 
@@ -89,6 +90,47 @@ def test_with_memory_no_loss_drives_the_ends_apart(
     again = run_virtual(SemhierStream(reader, Costs(), memory=True), [camera], lossy, RATE)
     assert again.sent == memory.sent
     assert again.deltas == memory.deltas
+
+
+class Slow(Frames):
+    """The same pictures to and fro for half a minute, five a second, with stamps that are no multiple of 8 ms."""
+
+    def __init__(self, pictures: list[np.ndarray]) -> None:
+        super().__init__(pictures)
+        there, back = range(len(pictures)), range(len(pictures) - 2, 0, -1)
+        self._order = ([*there, *back] * 4)[:150]
+        self.times_ns = [number * 201_234_567 for number in range(len(self._order))]
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def key(self, number: int) -> str:
+        return super().key(self._order[number])
+
+    def image(self, number: int) -> np.ndarray:
+        return super().image(self._order[number])
+
+
+def test_memory_and_motion_over_a_radio_bring_more_frames(
+    reader: Reader, camera: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1.2 kbit/s, frames of 32 bytes, half duplex, 5 % lost: what comes can be read, and twice as many frames do."""
+    pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
+    monkeypatch.setattr(remembering, "LEAST_OBJECTS", 0)  # the footage shows few
+    slow, radio = Slow(camera._pictures), parse_hop("acoustic,seed3")
+    assert isinstance(radio, RadioLink)
+    runs = [
+        run_virtual(SemhierStream(reader, Costs(), memory=on, motion=on), [slow], radio, 145.0) for on in (False, True)
+    ]
+    shares = [len({item.number for item in run.answers}) / len(slow) for run in runs]
+    counts = runs[1].counters
+    assert counts["deltas"] > 0.7 * counts["encoded"]
+    assert counts["acknowledged"] >= 10
+    assert counts.keys().isdisjoint({"acknowledged_unknown", "decoder_damaged", "decoder_refused_deltas"})
+    assert shares[1] > max(0.75, 1.5 * shares[0]), shares
+    assert sum(one.wire_bytes for one in runs[1].sent) <= 150 * runs[1].seconds
+    again = run_virtual(SemhierStream(reader, Costs(), memory=True, motion=True), [slow], radio, 145.0)
+    assert (again.sent, again.deltas) == (runs[1].sent, runs[1].deltas)
 
 
 def test_every_answer_is_that_of_its_frame_and_later_than_physics(reader: Reader, camera: Frames) -> None:

@@ -543,27 +543,57 @@ def test_virtual_and_emulated_air_take_the_same_bytes_for_a_frame(name):
 
 
 @pytest.mark.parametrize("radio", sorted(name for name in RADIOS if RADIOS[name].transport == "serial"))
-def test_what_a_sender_is_charged_is_what_the_air_takes(radio):
-    """The wire model of a radio's carrier, against frames of coarse blocks on its air in virtual time."""
+@pytest.mark.parametrize("memory", [False, True])
+def test_what_a_sender_is_charged_is_what_the_air_takes(radio, memory):
+    """The wire model of a radio's carrier, against frames of coarse blocks, deltas and motion on its air in virtual
+    time."""
     clock = ManualClock()
     hop = RadioHop(replace(RADIOS[radio], loss=0.0), clock)
+    told: list[tuple[str, bytes]] = []
     made = carrier("serial", RADIOS[radio].settings(device="virtual"))
     assert isinstance(made, RadioCarrier)
     sender = replace(made, open_port=hop.port(0)).sender(
-        Packet.pack, split, default_policies(1, 1), budget=None, repeats=0, clock=clock
+        Packet.pack,
+        split,
+        default_policies(1, 1),
+        budget=None,
+        repeats=0,
+        on_memory=lambda *said: told.append(said),
+        clock=clock,
     )
-    receiver = replace(made, open_port=hop.port(1)).receiver(lambda *told: None, clock=clock)
+    heard: list[Packet] = []
+    receiver = replace(made, open_port=hop.port(1)).receiver(
+        lambda camera, level, packet: heard.append(Packet.parse(packet)),
+        remembers=(lambda camera: b"\x07\x55") if memory else None,
+        clock=clock,
+    )
     hop.attach(sender.transport, receiver.transport)  # type: ignore[arg-type]
     sender.set_info("front", info())
-    sender.submit("front", 1, 0, [Block(0xBEEF, 1, 0, bytes(range(1, 17)))])
+    blocks = [Block(0xBEEF, 1, 0, bytes(range(1, 17)))]
+    if memory:
+        blocks = [Block(delta_tag(0xBEEF), 2, 0, bytes(range(1, 13))), Block(0xBEEF, 3, 0, bytes(8), b"moving")]
+    for number, block in enumerate(blocks, 1):
+        while clock.now() < 2.0 * (number - 1):
+            _step(hop, sender, clock)
+        stamp = round(clock.now() * 1e9)
+        sender.offered("front", [block])
+        sender.submit("front", block.frame, stamp, [block])
     while clock.now() < 8.0:
-        times = [hop.next_tick, hop.next_arrival, sender.due]
-        clock.set(min(when for when in times if when is not None))
-        hop.deliver()
-        hop.tick()
-        sender.advance()
+        _step(hop, sender, clock)
+    assert [packet.blocks for packet in heard] == [(block,) for block in blocks]
+    assert told == ([("front", b"\x07\x55")] * len(told) if memory else [])
+    assert bool(told) == memory
     charged = sender.status().wire_bytes
     assert charged == hop.air.counters(0)["bytes"] == sender.counters["sent_bytes"] > 0
+
+
+def _step(hop: RadioHop, sender: Any, clock: ManualClock) -> None:
+    """Lets virtual time go on to the next event of any end."""
+    times = [hop.next_tick, hop.next_arrival, sender.due]
+    clock.set(min(when for when in times if when is not None))
+    hop.deliver()
+    hop.tick()
+    sender.advance()
 
 
 MESSAGE = bytes((0xFD, 3, 0, 0, 7, 1, 1, 0, 0, 0)) + b"abc" + b"cc"

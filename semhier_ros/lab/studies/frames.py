@@ -1,9 +1,9 @@
 """How many damaged and forged compact frames a receiver takes, of a given number, by transport and proof.
 
-Right frames of a camera (descriptions, blocks, pieces, stored pieces, turns, hails) are made once. Then each trial is
-one of these, none equal to a right frame: up to eight wrong bits, a burst over up to eight bytes, a frame cut or grown,
-two frames spliced, noise behind a right first byte, noise alone; with a key also a right frame a second time. They go
-through the transport's own framing into the receiving end; whatever that hands on is counted as taken.
+Right frames of a camera (descriptions, blocks, deltas, motion, pieces, stored pieces, turns, hails) are made once. Then
+each trial is one of these, none equal to a right frame: up to eight wrong bits, a burst over up to eight bytes, a frame
+cut or grown, two frames spliced, noise behind a right first byte, noise alone; with a key also a right frame a second
+time. They go through the transport's own framing into the receiving end; whatever that hands on is counted as taken.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import argparse
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from semhier_ros import options as shared
 from semhier_ros.codec.compact import (
     Context,
+    DeltaBlock,
     Seal,
     announcement,
     hail_frame,
@@ -29,7 +31,7 @@ from semhier_ros.codec.compact import (
     turn_frame,
 )
 from semhier_ros.codec.compact import finish as finish_frame
-from semhier_ros.codec.packet import Block
+from semhier_ros.codec.packet import Block, delta_tag
 from semhier_ros.codec.secrecy import SecrecyError
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.command import CommandError
@@ -150,6 +152,10 @@ def right_frames(seal: Seal) -> list[bytes]:
         add(lay_out(blocks[:1], stamp, long=number % 2 == 1), number, stamp_units(stamp))
         add(lay_out(blocks, stamp, long=False), number, stamp_units(stamp))
         add(lay_out(blocks[1:], None, long=False), number)
+        delta = DeltaBlock(delta_tag(0xBEEF), number, 0, chance.randbytes(chance.randint(3, 20)))
+        moving = replace(blocks[0], motion=chance.randbytes(chance.randint(1, 20)))
+        for one in ([delta], [moving, *blocks[1:]]):
+            add(lay_out(one, stamp, long=number % 2 == 0), number, stamp_units(stamp))
     for piece in lay_out_pieces(Block(0xBEEF, number, 4, chance.randbytes(200)), 60, None):
         add(piece, number)
     add(turn_frame(number), number)

@@ -70,7 +70,8 @@ RADIO_ROWS = {
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of the table. `link` as `parse_link` reads it; `weights`: one for each camera; `encoded_before`: whether
-    encoding takes no time; `changes` of the link and the end of its outage, in s."""
+    encoding takes no time; `memory`: whether our frames refer to what was
+    acknowledged; `changes` of the link and the end of its outage, in s."""
 
     name: str
     link: str
@@ -78,6 +79,7 @@ class Row:
     frames_per_second: float = 10.0
     weights: tuple[float, ...] = (1.0,)
     encoded_before: bool = False
+    memory: bool = False
     changes: tuple[float, ...] = ()
     outage_end: float | None = None
     radio: RadioProfile | None = None
@@ -111,20 +113,20 @@ def row_of(text: str, seconds: float | None) -> Row:
 
 
 def radio_row(text: str) -> Row:
-    """The row of an emulated radio, as `parse_radio` reads it, `10fps` and `before` (encoding takes no time) among its
-    parts. Raises CommandError."""
+    """The row of an emulated radio, as `parse_radio` reads it, `10fps`, `before` (encoding takes no time) and `memory`
+    among its parts. Raises CommandError."""
     parts = text.split(",")
     rates = [part for part in parts if part.endswith("fps")]
-    ours = [*rates, "before"]
+    ours = [*rates, "before", "memory"]
     try:
         radio = parse_radio(",".join(part for part in parts if part not in ours))
         seconds, rate, check, _ = RADIO_ROWS.get(text) or RADIO_ROWS.get(parts[0]) or (20.0, 5.0, 32, False)
         rate = float(rates[0].removesuffix("fps")) if rates else rate
     except ValueError as error:
         raise CommandError(f"--link: {error}") from error
-    return Row(
-        text, f"{8 * radio.bytes_per_second:g}bit", seconds, rate, (1.0,), "before" in parts, radio=radio, check=check
-    )
+    before, memory = ("before" in parts, "memory" in parts)
+    bits = f"{8 * radio.bytes_per_second:g}bit"
+    return Row(text, bits, seconds, rate, encoded_before=before, memory=memory, radio=radio, check=check)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -306,6 +308,7 @@ class Bench:
             "budget": BUDGET_SHARE * parse_link(row.link).rate_bps / 8,
             "store": str(self.store),
             "costs": asdict(FREE),  # in a real run they are real
+            "memory": row.memory and codec == "semhier",
         }
         given: Costs | None = FREE if row.encoded_before else self.options.costs
         if given is not None:
