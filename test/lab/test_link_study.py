@@ -159,6 +159,20 @@ def test_a_radio_with_given_costs_between_real_processes(tmp_path):
 
 
 @pytest.mark.skipif(bool(missing(ros=False)), reason=missing(ros=False) or "all is there")
+def test_memory_brings_more_frames_over_an_acoustic_radio_between_real_processes(tmp_path):
+    pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
+    assert (row_of("acoustic,5fps,memory", None).memory, row_of("acoustic,5fps", None).memory) == (True, False)
+    out, links = tmp_path / "out.json", ("acoustic,5fps", "acoustic,5fps,memory")
+    command = ["measure", "link", "--link", *links, "--seconds", "15", "--codecs", "semhier", "--runs", "1"]
+    assert main([*command, "--costs", "given", "--json", str(out)]) == 0
+    plain, memory = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert memory["coarse_share"] > max(0.6, 1.5 * plain["coarse_share"])
+    assert memory["coarse_share_of_sent"] > 0.8
+    assert memory["radio"]["largest_frame"] <= 32
+    assert memory["radio"]["receiver"]["frames"] > plain["radio"]["receiver"]["frames"]
+
+
+@pytest.mark.skipif(bool(missing(ros=False)), reason=missing(ros=False) or "all is there")
 def test_a_line_that_an_autopilot_shares_carries_both(tmp_path):
     pytest.importorskip("pymavlink", reason="pymavlink is not installed: requirements/mavlink.txt")
     out = tmp_path / "out.json"

@@ -170,6 +170,78 @@ def test_memory_and_motion_cross_a_zenoh_link_and_survive_restarts(
         node.end()
 
 
+def over(device: str, radio: Any, **more: Any) -> dict[str, Any]:
+    """A node's link by that device of an emulated radio."""
+    settings = {**radio.profile.settings(), **more}
+    link = {"link.transport": "serial", "link.serial.device": device, "link.serial.framing": settings.pop("framing")}
+    return link | {f"link.radio.{name}": value for name, value in settings.items()}
+
+
+def test_memory_and_motion_cross_an_acoustic_radio(
+    probe: Any,
+    start: Callable[..., Any],
+    camera: Callable[..., Any],
+    traffic: list[np.ndarray],
+    readings_of: Callable[[np.ndarray], list[Any]],
+    codec: Any,
+    pace: float,
+) -> None:
+    """Both nodes at the devices of a half-duplex modem of 1.2 kbit/s and 32-byte frames that loses one in twenty: the
+    base acknowledges in its turns, and deltas are read as what they say; a base that begins anew is told all."""
+    pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
+    from semhier_ros.link.emulate.radio import RadioEmulator, parse_radio
+
+    watched, pace = Watched(probe), min(pace, 3.0)
+    with RadioEmulator(parse_radio("acoustic")) as radio:
+        encoder = start("encoder_node", encoder_of(over(radio.devices[0], radio), pace))
+        decoder = start("decoder_node", decoder_of(over(radio.devices[1], radio)))
+        with camera("front", traffic, rate=CAMERA_RATE) as source:
+            probe.wait(lambda: watched.count("encoder_node", "deltas") >= SETTLED, 90, "deltas")
+            assert watched.count("encoder_node", "acknowledged") > 0
+            before = len(watched.readings)
+            probe.wait(lambda: len(watched.readings) >= before + SETTLED, 60, "readings of deltas")
+            words = probe.wait(lambda: [m.words for m in list(watched.status) if "memory" in m.words], what="words")
+            assert any("memory" in text and "unused" not in text for text in words)
+            decoder.end(signal.SIGINT)
+            blocks, readings = list(watched.blocks), list(watched.readings)
+            watched.forget()
+            decoder = start("decoder_node", decoder_of(over(radio.devices[1], radio)), name="late_decoder")
+            probe.wait(lambda: len(watched.readings) >= 3, 90, "readings of a base that begins anew")
+        assert max(heard.size for heard in radio.log) <= 32
+        assert not any(heard.cause == "collided" and heard.end == 0 for heard in radio.log[-20:])
+    tags = {Packet.parse(bytes(message.data)).blocks[0].stream for message in blocks}
+    assert tags == {codec.stream_tag, delta_tag(codec.stream_tag)}
+    judged = []
+    for message in readings:
+        stamp = min(source.sent, key=lambda sent: abs(sent - time_to_ns(message.header.stamp)))
+        assert abs(stamp - time_to_ns(message.header.stamp)) <= 4_000_000
+        judged.append(placed(message, readings_of(source.sent[stamp])[3]))
+    assert len(judged) >= SETTLED
+    assert np.mean(judged) >= 0.7, f"{sum(judged)} of {len(judged)}"
+    for node in (encoder, decoder):
+        assert "Traceback" not in node.log()
+        node.end()
+
+
+def test_where_a_base_does_not_answer_every_frame_is_whole_and_the_node_says_why(
+    probe: Any, start: Callable[..., Any], camera: Callable[..., Any], traffic: list[np.ndarray], pace: float
+) -> None:
+    pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
+    from semhier_ros.link.emulate.radio import RadioEmulator, parse_radio
+
+    watched = Watched(probe)
+    with RadioEmulator(parse_radio("serial9600")) as radio:
+        encoder = start("encoder_node", encoder_of(over(radio.devices[0], radio, answers=False), pace))
+        decoder = start("decoder_node", decoder_of(over(radio.devices[1], radio, answers=False)))
+        with camera("front", traffic, rate=CAMERA_RATE):
+            probe.wait(lambda: len(watched.readings) >= SETTLED, 60, "readings")
+        assert watched.count("encoder_node", "deltas") == 0
+        assert radio.counters(1) == {}
+        assert "link.radio.answers: false leaves out; every frame is sent whole" in encoder.log()
+        for node in (encoder, decoder):
+            node.end()
+
+
 def test_where_nothing_is_acknowledged_every_frame_is_whole(
     probe: Any,
     start: Callable[..., Any],
