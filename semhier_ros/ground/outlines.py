@@ -34,27 +34,40 @@ def footprint_points(located: Sequence[Located], step: float) -> tuple[Floats, n
     corners = footprints(located)
     starts, edges = corners.reshape(-1, 2), (corners[:, (1, 2, 3, 0)] - corners).reshape(-1, 2)
     counts = np.maximum(1, np.ceil(np.hypot(edges[:, 0], edges[:, 1]) / step)).astype(np.intp)
+    strides = edges / counts[:, None]
+    firsts = starts - (np.cumsum(counts) - counts)[:, None] * strides  # where the edge would be at point 0
     edge = np.repeat(np.arange(len(counts)), counts)
-    along = (np.arange(len(edge)) - (np.cumsum(counts) - counts)[edge]) / counts[edge]
-    return starts[edge] + along[:, None] * edges[edge], edge // 4
+    points = strides[edge]
+    points *= np.arange(len(edge))[:, None]
+    points += firsts[edge]
+    return points, edge // 4
 
 
 def free_points(located: Sequence[Located], lens: Lens, mount: Mount, reach: float) -> Floats:
     """Points n,2 of the ground frame, `reach` metres from the camera and one each degree of what it sees, none behind
     an object."""
-    edges, known = lens.rays(np.array([[0.0, lens.height / 2], [lens.width - 1.0, lens.height / 2]]))
-    facing = math.atan2(mount.forward[1], mount.forward[0])
-    half = 0.4
-    if known.all():
-        turned = (edges @ mount.rotation.T).tolist()
-        angles = [math.remainder(math.atan2(ray[1], ray[0]) - facing, 2 * math.pi) for ray in turned]
-        half = min(max(abs(angle) for angle in angles), math.pi)
-    bearings = facing + np.linspace(-half, half, max(3, round(2 * half / DEGREE) + 1))
+    bearings, directions = _sight(lens, mount.rotation.tobytes())
     numbers = np.array([(item.bearing, item.width / 2, max(item.near, 0.1)) for item in located]).reshape(-1, 3)
     spreads = np.arctan2(numbers[:, 1], numbers[:, 2]) + DEGREE
     away = np.abs((bearings[:, None] - numbers[:, 0] + math.pi) % (2 * math.pi) - math.pi)
     free = (away > spreads).all(axis=1)
-    return mount.position[:2] + reach * np.stack([np.cos(bearings), np.sin(bearings)], axis=1)[free]
+    return mount.position[:2] + reach * directions[free]
+
+
+@lru_cache(maxsize=16)
+def _sight(lens: Lens, turned: bytes) -> tuple[Floats, Floats]:
+    """Bearings n and unit directions n,2, one each degree of what a camera sees; `turned`: the bytes of its rotation
+    3,3 to the ground frame."""
+    mount = Mount(np.frombuffer(turned).reshape(3, 3), np.array([0.0, 0.0, 1.0]))
+    edges, known = lens.rays(np.array([[0.0, lens.height / 2], [lens.width - 1.0, lens.height / 2]]))
+    facing = math.atan2(mount.forward[1], mount.forward[0])
+    half = 0.4
+    if known.all():
+        rays = (edges @ mount.rotation.T).tolist()
+        angles = [math.remainder(math.atan2(ray[1], ray[0]) - facing, 2 * math.pi) for ray in rays]
+        half = min(max(abs(angle) for angle in angles), math.pi)
+    bearings = facing + np.linspace(-half, half, max(3, round(2 * half / DEGREE) + 1))
+    return bearings, np.stack([np.cos(bearings), np.sin(bearings)], axis=1)
 
 
 def ellipse(item: Located, steps: int = 12) -> Floats:
