@@ -26,9 +26,10 @@ kind; how deep it is; how far its middle is beside that of its box; where a foot
 CELL, FOOT = FORECAST.stop, FORECAST.stop + 4
 """Behind what moves a box's sides by normal errors: where in its cell it lies (across: middle, half; down: the same),
 and where in its part of the cell its foot does."""
-CLEARLY, NAMED, FOOT_TOLD = 0.6, 0.7, 0.85
-"""How much less than the cell's a reading's error must be to count; what a name leaves of the error of half a side;
-what a reading that counts leaves of a foot's that was told by foot bits."""
+CLEARLY = 0.6
+"""How much less than the cell's a reading's error must be to be normal; else it is the cell's, made smaller."""
+NORMAL_95, EVEN_95 = 1.96, 0.95
+"""Where 95 % of a normal distribution lie, in standard deviations, and of an even one, in shares of half its width."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,13 @@ class BoxError:
 
     size_step: step of the quantised natural logarithms of width and height; 0: not quantised. offset_step: step of the
     quantised centre, in shares of the box's side. read: by prefix, what is left of the quantiser's error at a side once
-    blocks 0..prefix were read (the last counts for all later ones; none: the quantiser's whole cell). across: the same
+    blocks 0..prefix were read (the last counts for all later ones; none, or more than the cell: the quantiser's whole
+    cell). across: the same
     for a box's middle from left to right. foot (lower side), top, middle (from left to right), half (of its width): the
     detector's own errors. Each is a share of the box's height or width, and a floor in source pixels; the two add up in
     squares to a standard deviation. cell: pixels of the grid's cells, within which middles lie; 0: any. foot_cell: half
-    of the range of a lower side that foot bits leave, as a share of the box's height; 0: there are none.
+    of the range of a lower side that foot bits leave, as a share of the box's height; 0: there are none. foot_told:
+    what reading leaves of that range, by prefix as `read` (none: all of it).
 
     Raises:
         GroundError: a value is out of its range.
@@ -57,12 +60,16 @@ class BoxError:
     half: tuple[float, float] = (0.0, 0.0)
     cell: float = 0.0
     foot_cell: float = 0.0
+    foot_told: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         steps = (self.size_step, 2), (self.offset_step, 2), (self.cell, 1e4), (self.foot_cell, 1)
         for name, (value, most) in zip(("size_step", "offset_step", "cell", "foot_cell"), steps, strict=True):
             if not 0 <= value <= most:
                 raise GroundError(f"{name}: {value}, expected 0 to {most:g}")
+        for left in self.foot_told:
+            if not 0 < left <= 2:
+                raise GroundError(f"foot_told: {left}, expected above 0 to 2")
         named = [(name, getattr(self, name)) for name in ("foot", "top", "middle", "half")]
         named += [*(("read", pair) for pair in self.read), *(("across", pair) for pair in self.across)]
         if len(self.across) != len(self.read):
@@ -129,32 +136,40 @@ class BoxError:
             shares[:, 0, 0], shares[:, 0, 1], shares[:, 2, 0], shares[:, 2, 1] = middle, -half, middle, half
             shares[:, 1, 2] = shares[:, 3, 3] = spread(self.read[step], height)
         else:
-            named = NAMED if step > 0 else 1.0
-            for low, extent, at in ((0, width, CELL), (1, height, CELL + 2)):
-                offset, size = self._offset(extent), named * self.size_step / 2 * extent
+            for low, extent, at, told in ((0, width, CELL, self.across), (1, height, CELL + 2, self.read)):
+                offset, size = self._offset(extent), self.size_step / 2 * extent
+                if told:  # no more than the quantiser's, whose 95 % is that of the sum of two even numbers at a side
+                    whole = EVEN_95 * offset / 2 if not low else (offset + size - np.sqrt(0.2 * offset * size)) / 2
+                    left = np.minimum(NORMAL_95 * spread(told[step], extent) / np.maximum(whole, 1e-9), 1.0)
+                    offset, size = left * offset, left * size
                 shares[:, low, at], shares[:, low, at + 1] = offset, -size
                 shares[:, low + 2, at], shares[:, low + 2, at + 1] = offset, size
             if self.read:  # what the reading itself adds, most to what is narrow
                 shares[:, 0, 0] = shares[:, 2, 0] = self.across[step][1]
         if self.foot_cell:
             shares[:, 3, 3] = shares[:, 3, CELL + 2] = shares[:, 3, CELL + 3] = 0.0
-            told_more = FOOT_TOLD if self.read and self._tells(step) else 1.0
-            shares[:, 3, FOOT] = told_more * 2 * self.foot_cell * height
+            left = self.foot_told[min(max(prefix, 0), len(self.foot_told) - 1)] if self.foot_told else 1.0
+            shares[:, 3, FOOT] = left * 2 * self.foot_cell * height
         if forecast is not None:
             for side in range(4):
                 shares[:, side, FORECAST.start + side] = forecast[:, side]
         return shares
 
     def _tells(self, step: int) -> bool:
-        """Whether what was read at a step says clearly more than the quantiser's cell does. If not, the cell counts:
-        what a reader learned about where in their cells objects of its own kind sit need not hold of others."""
+        """Whether what was read at a step says clearly more than the quantiser's cell does."""
         cell = np.hypot(self.offset_step, self.size_step / 2) / np.sqrt(12)
         return self.read[step][0] < CLEARLY * float(cell) or not cell
 
     def _offset(self, extent: Floats) -> Floats:
-        """How wide the range is in which a quantised middle may lie: the offset's step, within the grid's cell."""
-        steps = self.offset_step * extent
-        return np.minimum(steps, self.cell) if self.cell else steps
+        """How wide the range is in which a quantised middle may lie: of an even distribution whose standard deviation
+        is that of a middle anywhere in its cell of the grid against the nearest of steps from the cell's middle."""
+        step = self.offset_step * extent
+        if not self.cell:
+            return step
+        steps = np.floor(self.cell / np.maximum(2 * step, 1e-9) + 0.5)  # to either side of the cell's middle
+        last = self.cell / 2 - steps * step  # the outermost step's reach is cut off there
+        variance = ((2 * steps - 1) * step**3 / 12 + 2 * (last**3 + step**3 / 8) / 3) / self.cell
+        return np.where(steps > 0, np.sqrt(12 * np.maximum(variance, 0.0)), self.cell)
 
 
 @lru_cache(maxsize=2)

@@ -26,7 +26,8 @@ def read_box_error(path: Path, size_step: float = 0.0, offset_step: float = 0.0)
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         sides = {name: (float(values[name][0]), float(values[name][1])) for name in UNMEASURED}
         read, across = (tuple((float(share), float(floor)) for share, floor in values[n]) for n in ("read", "across"))
-        return BoxError(size_step, offset_step, read, across, **sides)  # type: ignore[arg-type]
+        feet = tuple(float(left) for left in values.get("foot_told", ()))
+        return BoxError(size_step, offset_step, read, across, foot_told=feet, **sides)  # type: ignore[arg-type]
     except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError, ValueError) as error:
         raise GroundError(f"{path}: {type(error).__name__}: {error}") from None
 

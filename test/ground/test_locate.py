@@ -105,6 +105,30 @@ def test_half_a_pixel_is_not_lost() -> None:
     assert found.near == pytest.approx(30.0, rel=1e-9)
 
 
+@pytest.mark.parametrize("height", [20.0, 44.0, 60.0, 66.0, 90.0])
+def test_a_middle_is_as_unsure_as_the_grid_and_its_steps_leave_it(height: float) -> None:
+    """Middles anywhere in a cell of 8 pixels, told by steps from the cell's middle."""
+    error = BoxError(offset_step=0.12, cell=8.0)
+    step = 0.12 * height
+    middles = np.random.default_rng(1).uniform(-4, 4, 200_000)
+    wrong = middles - step * np.rint(middles / step)
+    found = error.changes(np.array([[100.0, 100.0, 130.0, 100.0 + height]]), 0)[0, 3]
+    assert found.std() == pytest.approx(wrong.std(), rel=0.01)
+
+
+def test_what_was_read_leaves_less_of_the_cell_and_never_more() -> None:
+    boxes = np.array([[100.0, 100.0, 140.0, 160.0]])
+    shares = ((0.03, 0.02), (0.04, 0.027), (0.9, 0.9))
+    told = [BoxError(0.2, 0.12, ((side, 0.0),), ((middle, 0.0),)).changes(boxes, 0)[0] for side, middle in shares]
+    whole = BoxError(0.2, 0.12).changes(boxes, 0)[0]
+    spreads = [side.std(axis=1) for side in (*told, whole)]
+    assert (spreads[0] < 0.8 * spreads[1]).all()
+    assert (spreads[1] < spreads[2]).all()
+    assert spreads[2] == pytest.approx(spreads[3])
+    upright = np.quantile(np.abs(told[0][3]), 0.95)
+    assert upright == pytest.approx(1.96 * 0.03 * 60, rel=0.05)  # as it was measured
+
+
 def test_covariance_grows_with_every_doubt() -> None:
     box = seen((305, 231, 315, 262))
     mount = Mount.level(1.2)

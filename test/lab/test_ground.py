@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -10,7 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
+from semhier_ros.api import Codec
 from semhier_ros.cli import main
+from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.ground import GroundError, Mount
 from semhier_ros.ground.errors_file import read_box_error
 from semhier_ros.lab.studies import box_errors, ground
@@ -34,14 +37,46 @@ def test_what_is_written_is_what_ground_reads(tmp_path: Path) -> None:
     names = [*blocks, *(f"{name}, middle" for name in blocks), *box_errors.SIDES]
     fitted = {name: (0.01 * number, 0.1 * number) for number, name in enumerate(names)}
     path = tmp_path / "model.yaml"
-    path.write_text(box_errors.parameters("model", "0123456789abcdef", fitted, blocks))
+    path.write_text(box_errors.parameters("model", "0123456789abcdef", fitted, (0.97, 0.84), blocks))
     found = read_box_error(path, 0.2, 0.12)
     assert found.read == ((0.0, 0.0), (0.01, 0.1))
     assert found.across == ((0.02, 0.2), (0.03, 0.3))
     assert (found.foot, found.half) == (pytest.approx((0.04, 0.4)), pytest.approx((0.07, 0.7)))
+    assert found.foot_told == (0.97, 0.84)
     path.write_text("read: 3")
     with pytest.raises(GroundError, match=r"model\.yaml"):
         read_box_error(path)
+
+
+def test_what_reading_leaves_of_a_foots_range_is_what_holds_ninety_five_percent() -> None:
+    rng = np.random.default_rng(4)
+    tall = rng.uniform(10, 200, 20_000)
+    for left in (1.0, 0.6):
+        errors = left * 0.03 * tall * rng.uniform(-1, 1, 20_000)
+        assert box_errors.left_to_foot(np.stack([tall, errors], axis=1), 0.03) == pytest.approx(left, rel=0.02)
+
+
+def test_the_file_is_written_and_feet_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of pictures of the demo's street, with what was found in them for labels."""
+    images, labels, out = tmp_path / "images", tmp_path / "labels", tmp_path / "errors.yaml"
+    images.mkdir()
+    labels.mkdir()
+    codec = Codec.load("road", device="cpu", threads=2)
+    for number, frame in enumerate(itertools.islice(read_video(default_video()), 0, 90, 10)):
+        height, width = frame.image.shape[:2]
+        cv2.imwrite(str(images / f"{number}.png"), frame.image[..., ::-1])
+        (reading, *_) = (codec.decoder((width, height)).push(block) for block in codec.encode(frame.image))
+        assert reading is not None
+        boxes = np.array([item.box for item in reading.detections]).reshape(-1, 4) / ((width, height) * 2)
+        centred = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
+        rows = [" ".join(["0", *(f"{share:.6f}" for share in row)]) for row in centred.tolist()]
+        (labels / f"{number}.txt").write_text("\n".join(rows) + "\n")
+    given = ["--images", str(images), "--labels", str(labels), "--out", str(out)]
+    assert main(["measure", "box_errors", "--model", "road", *given]) == 0
+    assert "| read after | left of their range |" in capsys.readouterr().out
+    found = read_box_error(out)
+    assert len(found.read) == len(found.foot_told) == 4
+    assert all(0.3 < left < 1.1 for left in found.foot_told)
 
 
 def test_every_shipped_file_of_box_errors_is_of_a_shipped_model() -> None:

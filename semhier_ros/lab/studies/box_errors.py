@@ -4,8 +4,9 @@ On labelled scenes, objects that the detector finds are coded and read again as 
 reading and detection differ by at upper and lower sides. Across: the same of boxes' middles. Foot, top, middle and half
 (of the width): the detector's boxes against labels (overlap of at least one half, sides that the picture does not cut).
 Each as the standard deviation of a normal distribution whose middle 95 % holds 95 % of the errors, fitted as a share of
-the box's extent and a floor, in pixels of the model's canvas. `--out` writes the file that `ground` reads
-(config/ground/<model>.yaml).
+the box's extent and a floor, in pixels of the model's canvas. Lower sides in the stream with foot bits: by prefix, how
+much of the range that the foot symbol leaves an even distribution would have whose middle 95 % holds 95 % of the
+errors. `--out` writes the file that `ground` reads (config/ground/<model>.yaml).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.footage.labels import find_scenes
+from semhier_ros.ground.box_error import EVEN_95, NORMAL_95
+from semhier_ros.ground.errors_file import box_error_of
 from semhier_ros.lab.options import load_codec
 from semhier_ros.lab.results import Table, record
 from semhier_ros.lab.scoring.streaming import SAME, overlap
@@ -31,7 +34,6 @@ from semhier_ros.whole_file import write_whole
 Floats = NDArray[np.float64]
 EDGE, LEAST_BIN = 0.015, 25
 SIDES = ("foot", "top", "middle", "half")
-NORMAL_95 = 1.96
 
 
 def corners(boxes: Floats) -> Floats:
@@ -39,29 +41,43 @@ def corners(boxes: Floats) -> Floats:
     return np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1)
 
 
-def measure_picture(codec: Codec, picture: NDArray[np.uint8], truth: Floats) -> tuple[list[Floats], list[Floats]]:
-    """Of one picture, rows (extent, error) in canvas pixels: by prefix, of upper and lower sides as read against those
-    detected, then of middles; and by SIDES, of detected boxes against labels."""
+class Rows(NamedTuple):
+    """Of pictures, rows (extent, error) in canvas pixels: by prefix, of upper and lower sides as read against those
+    detected, of middles, and of lower sides in the stream with foot bits; and by SIDES, of detected boxes against
+    labels."""
+
+    upright: list[Floats]
+    middle: list[Floats]
+    feet: list[Floats]
+    sides: list[Floats]
+
+
+def measure_picture(codec: Codec, picture: NDArray[np.uint8], truth: Floats) -> Rows:
+    """The errors of one picture; `truth` n,5: labels, x, y, width and height in its pixels behind their class."""
     model: Any = codec.model
+    finer: Any = codec.with_foot_bits().model
     canvas = Canvas(model.view_size[0], model.view_size[1], (picture.shape[1], picture.shape[0]))
     maps = model.backend.detect(canvas.place(picture))
     objects = find_objects(maps, model.folder.threshold, model.stream.layout.max_objects)
-    moved: list[Floats] = [np.zeros((0, 2)) for _ in range(2 * model.semantic_blocks)]
-    errors: list[Floats] = [np.zeros((0, 2)) for _ in SIDES]
+    upright, middles, feet, errors = (
+        [np.zeros((0, 2))] * count for count in (*[model.semantic_blocks] * 3, len(SIDES))
+    )
     if not len(objects):
-        return moved, errors
+        return Rows(upright, middles, feet, errors)
     detected = corners(objects.boxes.astype(np.float64))
     width, height = (objects.boxes[:, side].astype(np.float64) for side in (2, 3))
     code = code_objects(model.stream, model.folder.projection, objects, model.semantic_blocks)
+    finer_code = code_objects(finer.stream, finer.folder.projection, objects, model.semantic_blocks)
     for prefix in range(model.semantic_blocks):
-        read = model.reader.measure(code, prefix).boxes.astype(np.float64)
-        away = read - detected
-        upright = np.concatenate([np.stack([height, away[:, side]], axis=1) for side in (1, 3)])
-        moved[prefix] = upright * model.stream.layout.stride
+        away = model.reader.measure(code, prefix).boxes.astype(np.float64) - detected
+        of_sides = np.concatenate([np.stack([height, away[:, side]], axis=1) for side in (1, 3)])
+        upright[prefix] = of_sides * model.stream.layout.stride
         middle = np.stack([width, (away[:, 0] + away[:, 2]) / 2], axis=1)
-        moved[model.semantic_blocks + prefix] = middle * model.stream.layout.stride
+        middles[prefix] = middle * model.stream.layout.stride
+        lower = finer.reader.measure(finer_code, prefix).boxes[:, 3].astype(np.float64) - detected[:, 3]
+        feet[prefix] = np.stack([height, lower], axis=1) * model.stream.layout.stride
     if not len(truth):
-        return moved, errors
+        return Rows(upright, middles, feet, errors)
     found = detected * model.stream.layout.stride / canvas.scale
     labels = np.concatenate([truth[:, 1:3], truth[:, 1:3] + truth[:, 3:]], axis=1)
     matched = overlap(found, labels)
@@ -80,7 +96,13 @@ def measure_picture(codec: Codec, picture: NDArray[np.uint8], truth: Floats) -> 
             left, right = box[0] - label[0], box[2] - label[2]
             sides["middle"].append((wide, (left + right) / 2))
             sides["half"].append((wide, (right - left) / 2))
-    return moved, [np.array(sides[side]).reshape(-1, 2) * canvas.scale for side in SIDES]
+    return Rows(upright, middles, feet, [np.array(sides[side]).reshape(-1, 2) * canvas.scale for side in SIDES])
+
+
+def left_to_foot(rows: Floats, foot_cell: float) -> float:
+    """What reading leaves of the range in which foot bits leave a lower side, of rows (extent, error): the error would
+    be even in it if nothing was read. `foot_cell`: half of the range, as a share of the extent."""
+    return float(np.quantile(np.abs(rows[:, 1]) / rows[:, 0], 0.95)) / (EVEN_95 * foot_cell)
 
 
 def fit(rows: Floats) -> tuple[float, float, list[tuple[float, float, int]]]:
@@ -104,7 +126,13 @@ def fit(rows: Floats) -> tuple[float, float, list[tuple[float, float, int]]]:
     return math.sqrt(found[0]), math.sqrt(found[1]), bins
 
 
-def parameters(model: str, model_hash: str, fitted: dict[str, tuple[float, float]], blocks: Sequence[str]) -> str:
+def parameters(
+    model: str,
+    model_hash: str,
+    fitted: dict[str, tuple[float, float]],
+    feet: Sequence[float],
+    blocks: Sequence[str],
+) -> str:
     """The file that `ground` reads."""
     lines = [
         "# How wrong the boxes of this model are (docs/planners.md). Written by `semhier measure box_errors --out`.",
@@ -116,6 +144,8 @@ def parameters(model: str, model_hash: str, fitted: dict[str, tuple[float, float
         *(f"- [{fitted[name][0]:.4f}, {fitted[name][1]:.3f}]" for name in blocks),
         "across:",
         *(f"- [{fitted[f'{name}, middle'][0]:.4f}, {fitted[f'{name}, middle'][1]:.3f}]" for name in blocks),
+        "# what reading leaves of the range in which foot bits leave a lower side, after the same blocks",
+        f"foot_told: [{', '.join(f'{left:.3f}' for left in feet)}]",
         "# the detector's own error",
         *(f"{side}: [{fitted[side][0]:.4f}, {fitted[side][1]:.3f}]" for side in SIDES),
     ]
@@ -128,7 +158,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.images(parser)
     shared.labels(parser, "folder of YOLO labels")
     shared.threads(parser)
-    shared.out(parser, "", "also write the parameters of this model to this YAML file")
+    shared.out(parser, "", "also write the parameters of this model to this YAML file", folder=False)
     shared.json(parser)
 
 
@@ -137,18 +167,14 @@ def run(options: argparse.Namespace) -> int:
     codec = load_codec(options.model, "cpu", options.threads, "scenes")
     model: Any = codec.model
     scenes = find_scenes(options.images, options.labels, options.split)[: options.limit]
-    moved: list[list[Floats]] = [[] for _ in range(2 * model.semantic_blocks)]
-    errors: list[list[Floats]] = [[] for _ in SIDES]
-    for scene in scenes:
-        picture, truth, _ = scene.read()
-        by_prefix, by_side = measure_picture(codec, picture, truth)
-        for kept_rows, new in zip(moved, by_prefix, strict=True):
-            kept_rows.append(new)
-        for rows, new in zip(errors, by_side, strict=True):
-            rows.append(new)
+    measured = [measure_picture(codec, picture, truth) for picture, truth, _ in (scene.read() for scene in scenes)]
+    every = Rows(*([np.concatenate(rows) for rows in zip(*kind, strict=True)] for kind in zip(*measured, strict=True)))
     blocks = model.block_names[: model.semantic_blocks]
-    measured = dict(zip((*blocks, *(f"{name}, middle" for name in blocks), *SIDES), (*moved, *errors), strict=True))
-    fits = {name: fit(np.concatenate(rows)) for name, rows in measured.items()}
+    names = (*blocks, *(f"{name}, middle" for name in blocks), *SIDES)
+    fits = {name: fit(rows) for name, rows in zip(names, (*every.upright, *every.middle, *every.sides), strict=True)}
+    finer: Any = codec.with_foot_bits().model
+    foot_cell = finer.stream.foot_cell
+    feet = [left_to_foot(rows, foot_cell) for rows in every.feet]
     fitted = {name: (share, floor) for name, (share, floor, _) in fits.items()}
     table = Table(
         "sides",
@@ -163,8 +189,24 @@ def run(options: argparse.Namespace) -> int:
         f"{', '.join(SIDES)}: the detector against labels. Pixels of the model's canvas.",
     )
     if str(options.out) != ".":
-        write_whole(options.out, parameters(codec.name, codec.model_hash, fitted, blocks))
+        write_whole(options.out, parameters(codec.name, codec.model_hash, fitted, feet, blocks))
+    shipped = box_error_of(codec, model.view_size).foot_told or (1.0,) * len(feet)
+    limits = [
+        np.abs(rows[:, 1]) <= EVEN_95 * foot_cell * left * rows[:, 0]
+        for rows, left in zip(every.feet, shipped, strict=True)
+    ]
+    told = Table(
+        "feet",
+        "Lower sides with foot bits",
+        ("read after", "left of their range", "shipped", "within 95 % by what is shipped, %", "sides"),
+        [
+            (name, round(left, 3), known, round(100 * float(within.mean()), 1), len(within))
+            for name, left, known, within in zip(blocks, feet, shipped, limits, strict=True)
+        ],
+        "If nothing is read, errors are even in the range that a foot symbol leaves, and all of it is left.",
+    )
     if options.json is not None:
-        record(options.json, "box_errors", {"fitted": fitted, "scenes": len(scenes)}, [table], [codec])
-    print(table.markdown())
+        figures = {"fitted": fitted, "feet": feet, "scenes": len(scenes)}
+        record(options.json, "box_errors", figures, [table, told], [codec])
+    print(table.markdown(), told.markdown(), sep="\n\n")
     return 0
