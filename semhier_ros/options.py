@@ -130,15 +130,18 @@ def labels(parser: argparse.ArgumentParser, help: str, required: bool = True) ->
     parser.add_argument("--labels", type=Path, required=required, metavar="PATH", help=help)
 
 
-def out(parser: argparse.ArgumentParser, default: str | None, help: str, folder: bool = True) -> None:
-    """`--out`: the folder or file that is written, checked before the work. Required where there is no default."""
+def out(
+    parser: argparse.ArgumentParser, default: str | None, help: str, folder: bool = True, *, required: bool = True
+) -> None:
+    """`--out`: the folder or file that is written, checked before the work. Where there is no default, it is `required`
+    or nothing is written."""
     _written(parser, "out", folder)
     shown = "" if default is None else f" ({default})"
     parser.add_argument(
         "--out",
         type=Path,
         default=None if default is None else Path(default),
-        required=default is None,
+        required=required and default is None,
         metavar="PATH",
         help=help + shown,
     )

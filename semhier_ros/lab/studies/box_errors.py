@@ -158,7 +158,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.images(parser)
     shared.labels(parser, "folder of YOLO labels")
     shared.threads(parser)
-    shared.out(parser, "", "also write the parameters of this model to this YAML file", folder=False)
+    shared.out(parser, None, "also write the parameters of this model to this YAML file", folder=False, required=False)
     shared.json(parser)
 
 
@@ -188,7 +188,7 @@ def run(options: argparse.Namespace) -> int:
         f"Scenes: {len(scenes)}. {', '.join(blocks)}: what reading leaves of the quantiser's error; "
         f"{', '.join(SIDES)}: the detector against labels. Pixels of the model's canvas.",
     )
-    if str(options.out) != ".":
+    if options.out is not None:
         write_whole(options.out, parameters(codec.name, codec.model_hash, fitted, feet, blocks))
     shipped = box_error_of(codec, model.view_size).foot_told or (1.0,) * len(feet)
     limits = [
