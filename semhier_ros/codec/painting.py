@@ -4,19 +4,11 @@
 order, which an exact identity allows: channels are sorted so that every depth-to-space moves whole pixels, two 1x1
 convolutions in a row are one, and the last step, to pixels, is a copy. Where the folder has *ranges*
 (`picture_ranges.json`), most of it runs in 8-bit integers, in about six tenths of the time; what that costs is measured
-(docs/fleet.md). No block depends on a painted picture.
-
-Weights have 7 bits: of 8 the sums of two products, which processors without VNNI keep in 16 bits, overflow. A range is
-one of whole tensors, by percentiles (Jacob et al., arXiv 1712.05877; Wu et al., arXiv 2004.09602). A graph of another
-design is run as it is.
+(docs/fleet.md). No block depends on a painted picture. A graph of another design is run as it is.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,23 +16,27 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.codec.integers import (
+    Floats,
+    Ranges,
+    coarse,
+    constant,
+    measure_inputs,
+    multiplies_bytes,
+    ranges_in,
+    stepped,
+    write_ranges_of,
+)
 from semhier_ros.codec.model_folder import ModelError
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
-from semhier_ros.whole_file import write_whole
 
-Floats = NDArray[np.float32]
-Ranges = Mapping[str, tuple[float, float]]
-"""By layer, the lowest and the highest number that comes into it."""
-
+GRAPH = "picture_synthesis.onnx"
 RANGES = "picture_ranges.json"
 SUB = 4
 """Pixels across and down that a position has where the last layers work."""
 KEPT = ("start", "mend", "linear", "fine.0")
 """Layers that stay in floats: inputs of the first three have a few numbers far beyond all others, the last takes what
 is nearly pixels."""
-CUT = 0.01
-"""Percent of a layer's inputs, at either end, that lie outside its range."""
-WEIGHT_STEPS = 63
 _SIDE = PATCH_SIDE // SUB
 _PIXEL = 3 * SUB * SUB
 
@@ -161,12 +157,9 @@ class _Builder:
         fine = self._residual("fine.2", self._residual("fine.1", fine))
         weight, bias = self._weights("fine.3")
         bright = op.add(self._layer("fine.3", fine, (weight[pixel], bias[pixel])), plain)
-        bright = op.multiply(op.add(bright, self._constant(1.0)), self._constant(127.5))
+        bright = op.multiply(op.add(bright, constant(1.0)), constant(127.5))
         whole = op.convert(op.round(op.clamp(bright, 0.0, 255.0), "half_to_even"), np.uint8)
         return openvino.Model([op.transpose(whole, [0, 2, 3, 1])], [latents, present, meaning], "painting")
-
-    def _constant(self, values: Any) -> Any:
-        return self._op.constant(np.ascontiguousarray(values, np.float32))
 
     def _weights(self, layer: str) -> tuple[Floats, Floats]:
         return self._design.weights[f"{layer}.weight"], self._design.weights[f"{layer}.bias"]
@@ -182,30 +175,16 @@ class _Builder:
         side = weight.shape[2]
         frame = ([1, 1], [side // 2] * 2, [side // 2] * 2, [1, 1])
         if weight.shape[1] == 1:
-            found = op.group_convolution(values, self._constant(weight[:, None]), *frame)
+            found = op.group_convolution(values, constant(weight[:, None]), *frame)
         else:
             if name not in KEPT:
                 self.watched[name] = values.output(0)
             if name in self._ranges:
-                values, kernel = self._stepped(values, *self._ranges[name]), self._coarse(weight)
+                values, kernel = stepped(values, *self._ranges[name]), coarse(weight)
             else:
-                kernel = self._constant(weight)
+                kernel = constant(weight)
             found = op.convolution(values, kernel, *frame)
-        return op.add(found, self._constant(bias.reshape(1, -1, 1, 1)))
-
-    def _stepped(self, values: Any, low: float, high: float) -> Any:
-        """`values` in 256 even steps, one of which is 0."""
-        step = (high - low) / 255
-        below = round(-low / step)
-        ends = [self._constant(-below * step), self._constant((255 - below) * step)]
-        return self._op.fake_quantize(values, *ends, *ends, 256)
-
-    def _coarse(self, weight: Floats) -> Any:
-        """`weight` in WEIGHT_STEPS steps to either side, on a grid of twice as many."""
-        most = np.maximum(np.abs(weight).max(axis=(1, 2, 3), keepdims=True), 1e-12)
-        ends = [self._constant(sign * most * 127 / WEIGHT_STEPS) for sign in (-1, 1)]
-        steps = np.rint(weight / most * WEIGHT_STEPS)
-        return self._op.fake_quantize(self._constant(steps * most / WEIGHT_STEPS), *ends, *ends, 255)
+        return op.add(found, constant(bias.reshape(1, -1, 1, 1)))
 
 
 def pixels(found: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -223,97 +202,42 @@ def painting_model(core: Any, folder: Path, *, integers: bool) -> Any:
     Raises:
         ModelError: they are not what a ranges file holds.
     """
-    read = core.read_model(folder / "picture_synthesis.onnx")
+    read = core.read_model(folder / GRAPH)
     design = read_design(read)
     if design is None:
         return read
-    ranges = read_ranges(folder, design) if integers and _multiplies_bytes(core) else None
+    ranges = read_ranges(folder, design) if integers and multiplies_bytes(core) else None
     return _Builder(design, ranges or {}).model()
 
 
 def paints_in_integers(core: Any, folder: Path) -> bool:
     """Whether `painting_model` runs most of a folder's synthesis in integers where it may. Raises ModelError as it."""
-    design = read_design(core.read_model(folder / "picture_synthesis.onnx"))
-    return design is not None and _multiplies_bytes(core) and bool(read_ranges(folder, design))
-
-
-def _multiplies_bytes(core: Any) -> bool:
-    """Whether OpenVINO runs 8-bit convolutions of this CPU as such: on PCs' processors; elsewhere nobody has measured
-    it."""
-    capable = "INT8" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return capable and platform.machine().lower() in ("x86_64", "amd64")
+    design = read_design(core.read_model(folder / GRAPH))
+    return design is not None and multiplies_bytes(core) and bool(read_ranges(folder, design))
 
 
 def read_ranges(folder: Path, design: Design) -> Ranges | None:
-    """The ranges of a folder's synthesis, None where it has none, or only those of another synthesis.
-
-    Raises:
-        ModelError: the file holds something else; the message names it.
-    """
-    path = folder / RANGES
-    if not path.exists():
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["graph"] != _digest(folder):
-            return None
-        ranges = {str(name): (float(low), float(high)) for name, (low, high) in found["ranges"].items()}
-    except (
-        OSError,
-        UnicodeDecodeError,
-        json.JSONDecodeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-    ) as error:
-        raise ModelError(f"{path}: {type(error).__name__}: {error}; `semhier ranges` makes it") from error
-    if unknown := set(ranges) - set(design.layers):
-        raise ModelError(f"{path}: ranges of layers {', '.join(sorted(unknown))}, which the synthesis does not have")
-    for name, (low, high) in ranges.items():
-        if not (math.isfinite(low) and math.isfinite(high) and low <= 0 < high):
-            raise ModelError(f"{path}: range {low}..{high} of layer {name}, expected finite numbers, low <= 0 < high")
-    return ranges
+    """The ranges of a folder's synthesis, None where it has none, or only those of another synthesis. Raises ModelError
+    for a file that holds something else."""
+    return ranges_in(folder / RANGES, folder / GRAPH, design.layers)
 
 
-def _digest(folder: Path) -> str:
-    return hashlib.sha256((folder / "picture_synthesis.onnx").read_bytes()).hexdigest()[:16]
-
-
-def measure_ranges(
-    core: Any, folder: Path, samples: Sequence[tuple[Floats, Floats, Floats]]
-) -> dict[str, tuple[float, float]]:
-    """What comes into each layer while `samples` (latents, present, meaning) are painted in floats: the least and the
-    greatest of the percentiles CUT and 100 - CUT of each, and 0.
+def measure_ranges(core: Any, folder: Path, samples: Sequence[tuple[Floats, Floats, Floats]]) -> Ranges:
+    """Ranges of what comes into each layer while `samples` (latents, present, meaning) are painted in floats.
 
     Raises:
         ModelError: the folder's synthesis is of another design. ValueError: no samples.
     """
-    import openvino
-
-    if not samples:
-        raise ValueError("samples: none, expected the parts of one picture or more")
-    design = read_design(core.read_model(folder / "picture_synthesis.onnx"))
+    design = read_design(core.read_model(folder / GRAPH))
     if design is None:
-        raise ModelError(f"{folder}/picture_synthesis.onnx: of another design than this release paints in integers")
+        raise ModelError(f"{folder}/{GRAPH}: of another design than this release paints in integers")
     builder = _Builder(design, {})
     parameters = builder.model().get_parameters()
-    names = [name for name in design.layers if name in builder.watched]
-    watching = core.compile_model(
-        openvino.Model([builder.watched[name] for name in names], parameters, "watched"), "CPU"
-    )
-    found = dict.fromkeys(names, (0.0, 0.0))
-    for parts in samples:
-        seen = watching([part[None] for part in parts])
-        for place, name in enumerate(names):
-            low, high = np.percentile(seen[place], (CUT, 100 - CUT)).tolist()
-            found[name] = min(found[name][0], low), max(found[name][1], high)
-    return found
+    inputs = {name: builder.watched[name] for name in design.layers if name in builder.watched}
+    parts = [[part[None] for part in sample] for sample in samples]
+    return measure_inputs(core, inputs, parameters, parts)
 
 
 def write_ranges(folder: Path, ranges: Ranges, made_from: str) -> Path:
     """Writes the folder's ranges file; `made_from` says of what, for people."""
-    path = folder / RANGES
-    rounded = {name: [float(f"{low:.6g}"), float(f"{high:.6g}")] for name, (low, high) in ranges.items()}
-    write_whole(path, json.dumps({"graph": _digest(folder), "from": made_from, "ranges": rounded}, indent=1) + "\n")
-    return path
+    return write_ranges_of(folder / RANGES, folder / GRAPH, ranges, made_from)

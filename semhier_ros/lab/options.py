@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 from semhier_ros.api import Codec
+from semhier_ros.codec.graphs import PRECISIONS
 from semhier_ros.command import CommandError
 from semhier_ros.lab.provenance import provenance
 from semhier_ros.whole_file import write_whole
 
 
-def load_codec(model: str, device: str = "cpu", threads: int = 1, kind: str = "") -> Codec:
+def load_codec(model: str, device: str = "cpu", threads: int = 1, kind: str = "", precision: str = "auto") -> Codec:
     """The codec that `--model` names. kind: `scenes` or `whole images`, where only such models will do.
 
     Raises CommandError when there is none, or it is of another kind.
     """
     try:
-        codec = Codec.load(model, device, threads=threads)
+        codec = Codec.load(model, device, threads=threads, precision=precision)
     except (ValueError, OSError) as error:
         raise CommandError(str(error)) from error
     if kind and codec.whole_image != (kind == "whole images"):
         raise CommandError(f"--model {model}: {codec.name} reads no {kind}; a model of {kind} is wanted")
     return codec
+
+
+def precision(parser: argparse.ArgumentParser) -> None:
+    """`--precision`: of a model's networks."""
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of the networks (%(default)s)")
 
 
 def check_range(name: str, value: float | None, low: float, high: float) -> None:

@@ -1,8 +1,10 @@
-"""`semhier ranges`: lets a model folder paint its pictures in 8-bit integers on CPUs (`codec.painting`).
+"""`semhier ranges`: lets a model folder run networks in 8-bit integers on CPUs: what paints, and a detector of ours.
 
-Of some pictures it is measured what comes into each layer of the synthesis; that goes into the folder, beside the
-graphs, as `picture_ranges.json`. As many other pictures, which lie between them, say what it costs: PSNR with every
-number of picture blocks, in floats and in integers, and the time on one core, taken in turn.
+Of some pictures it is measured what comes into each layer (`codec.integers`); that goes into the folder, beside the
+graphs, as `picture_ranges.json` and `detector_ranges.json`. As many other pictures, which lie between them, say what it
+costs. Painting: PSNR with every number of picture blocks, in floats and in integers. The detector: how many of the
+objects that it finds in floats it finds in integers too, and the other way round. And the time on one core, taken in
+turn. What integers cost in AP says `semhier measure detection` with and without `--precision f32`.
 """
 
 from __future__ import annotations
@@ -20,18 +22,28 @@ from numpy.typing import NDArray
 
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
+from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.graphs import PictureParts, openvino_core
 from semhier_ros.codec.painting import RANGES, measure_ranges, write_ranges
 from semhier_ros.command import CommandError
 from semhier_ros.footage.video import listed, picture_files, read_picture
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.scoring.figures import psnr
+from semhier_ros.scene.backend import DETECTOR_RANGES, measure_detector, write_detector_ranges
+from semhier_ros.scene.budget import overlaps
+from semhier_ros.scene.model import SceneModel
+
+PARTS = ("detector", "pictures")
+SAME = 0.5  # intersection over union from which an object found in integers is one found in floats
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.model(parser)
     parser.add_argument("--images", type=Path, required=True, metavar="FOLDER", help="pictures such as the model codes")
     shared.split(parser)
+    parser.add_argument(
+        "--part", choices=PARTS, nargs="+", help="of which network (default: of all that the model has)"
+    )
     parser.add_argument(
         "--limit", type=shared.whole(1, 10_000), default=60, help="pictures to measure on, as many to check with (60)"
     )
@@ -105,6 +117,45 @@ def check(model: str, pictures: Sequence[Path]) -> dict[str, Any]:
     }
 
 
+def measure_looks(model: SceneModel, pictures: Sequence[Path], made_from: str) -> Path:
+    """Writes the ranges of a scene model's own detector, as it looks at pictures."""
+    canvases = []
+    for path in pictures:
+        picture = read_picture(path)
+        canvases.append(Canvas(*model.folder.look, source=(picture.shape[1], picture.shape[0])).place(picture))
+    return write_detector_ranges(model.path, measure_detector(openvino_core(), model.path, canvases), made_from)
+
+
+def check_looks(model: str, pictures: Sequence[Path]) -> dict[str, Any]:
+    """Of the objects that are worth sending, the share found in floats that is found in integers too, the other way
+    round, and their overlap; ms of a picture, medians, and the median of their ratio."""
+    codecs = [Codec.load(model, "cpu", threads=1, precision=precision) for precision in ("f32", "auto")]
+    found, times, shared_boxes = [0, 0], [], []
+    for path in pictures:
+        picture, boxes, spent = read_picture(path), [], []
+        for codec in codecs:
+            own: Any = codec.model
+            began = time.perf_counter()
+            boxes.append(own.find(picture).boxes.astype(np.float64))
+            spent.append((time.perf_counter() - began) * 1000)
+        times.append(spent)
+        found = [count + len(own) for count, own in zip(found, boxes, strict=True)]
+        if len(boxes[0]) and len(boxes[1]):
+            best = overlaps(boxes[0], boxes[1]).max(axis=1)
+            shared_boxes += best[best >= SAME].tolist()
+    times = times[1:] or times  # the first pays for compiling
+    return {
+        "objects_floats": found[0],
+        "objects_integers": found[1],
+        "kept": round(len(shared_boxes) / max(found[0], 1), 4),
+        "added": round(1 - len(shared_boxes) / max(found[1], 1), 4),
+        "overlap": round(statistics.mean(shared_boxes), 4) if shared_boxes else None,
+        "ms_floats": round(statistics.median(slow for slow, _ in times), 2),
+        "ms_integers": round(statistics.median(fast for _, fast in times), 2),
+        "ratio": round(statistics.median(fast / slow for slow, fast in times), 3),
+    }
+
+
 def run(options: argparse.Namespace) -> int:
     """Measures, writes, checks."""
     cv2.setNumThreads(1)
@@ -112,14 +163,23 @@ def run(options: argparse.Namespace) -> int:
     if len(files) < 2:
         raise CommandError(f"--images {options.images}: {len(files)} picture, at least 2 wanted")
     chosen = [files[int(place)] for place in np.linspace(0, len(files) - 1, min(2 * options.limit, len(files)))]
+    made_from = f"{len(chosen[::2])} pictures of {options.images.resolve().parent.name}/{options.images.name}"
     try:
         source = Painted(options.model, "f32")
-        folder = source.codec.model.path
-        samples = [parts for path in chosen[::2] for parts in source.parts(read_picture(path))]
-        made_from = f"{len(chosen[::2])} pictures of {options.images.resolve().parent.name}/{options.images.name}"
-        path = write_ranges(folder, measure_ranges(openvino_core(), folder, samples), made_from)
+        model = source.codec.model
+        looks = isinstance(model, SceneModel) and model.folder.own_detector
+        parts = options.part or PARTS[0 if looks else 1 :]
+        if "detector" in parts and not looks:
+            raise CommandError(f"--part detector: model {source.codec.name} has no detector of its own")
+        result: dict[str, Any] = {"model": source.codec.name, "checked_with": len(chosen[1::2])}
+        if "detector" in parts:
+            assert isinstance(model, SceneModel)
+            print(measure_looks(model, chosen[::2], made_from))
+            result["detector"] = {"file": DETECTOR_RANGES, **check_looks(options.model, chosen[1::2])}
+        if "pictures" in parts:
+            samples = [given for path in chosen[::2] for given in source.parts(read_picture(path))]
+            print(write_ranges(model.path, measure_ranges(openvino_core(), model.path, samples), made_from))
+            result["pictures"] = {"file": RANGES, **check(options.model, chosen[1::2])}
     except (FileNotFoundError, ValueError) as error:  # of the model, of what it lacks, or of a picture
         raise CommandError(str(error)) from error
-    result = {"model": source.codec.name, "file": RANGES, "checked_with": len(chosen[1::2])}
-    print(path)
-    return finish({**result, **check(options.model, chosen[1::2])}, options.json)
+    return finish(result, options.json)

@@ -6,20 +6,33 @@ Nothing that feeds the entropy coder comes from here on the decoding side, so ba
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.codec.graphs import Floats, OpenVinoPictures, PictureParts
+from semhier_ros.codec.graphs import Floats, OpenVinoPictures, PictureParts, openvino_core
+from semhier_ros.codec.integers import (
+    Ranges,
+    convolutions,
+    in_integers,
+    measure_inputs,
+    multiplies_bytes,
+    ranges_in,
+    write_ranges_of,
+)
 from semhier_ros.codec.picture_walk import Arithmetic
 from semhier_ros.scene.objects import DetectorMaps
 
 GRAPHS = ("detector", "picture_analysis", "picture_synthesis")
+DETECTOR = "detector.onnx"
+DETECTOR_RANGES = "detector_ranges.json"
 
 
 class Backend(Protocol):
-    """What an encoder and a decoder need of the networks. Canvases are H,W,3 uint8 RGB of the model's canvas size.
+    """What an encoder and a decoder need of the networks. Canvases are H,W,3 uint8 RGB: the detector's of the size of
+    the model's look, others of the size of its canvas.
 
     batches: whether several canvases at once cost less than one after another. arithmetic: where the context networks
     of picture blocks run.
@@ -47,9 +60,71 @@ class Backend(Protocol):
         ...
 
 
+def detector_model(core: Any, folder: Path, *, integers: bool) -> Any:
+    """The OpenVINO model of a folder's detector. integers: in 8-bit integers where the folder says how large its
+    numbers become (DETECTOR_RANGES) and the CPU gains by it.
+
+    Raises:
+        ModelError: the ranges are not what such a file holds.
+    """
+    model = core.read_model(folder / DETECTOR)
+    if integers and multiplies_bytes(core):
+        ranges = ranges_in(folder / DETECTOR_RANGES, folder / DETECTOR, convolutions(model).keys())
+        if ranges:
+            return in_integers(model, ranges)
+    return model
+
+
+def looks_in_integers(core: Any, folder: Path) -> bool:
+    """Whether `detector_model` runs a folder's detector in integers where it may. Raises ModelError as it."""
+    if not multiplies_bytes(core) or not (folder / DETECTOR_RANGES).exists():
+        return False
+    layers = convolutions(core.read_model(folder / DETECTOR)).keys()
+    return bool(ranges_in(folder / DETECTOR_RANGES, folder / DETECTOR, layers))
+
+
+def measure_detector(core: Any, folder: Path, canvases: Sequence[NDArray[np.uint8]]) -> Ranges:
+    """Ranges of what comes into each convolution of a folder's detector while it looks at canvases (H,W,3, all of one
+    size).
+
+    Raises:
+        ValueError: no canvases.
+    """
+    model = core.read_model(folder / DETECTOR)
+    if len(canvases):
+        model.reshape([1, *canvases[0].shape])
+    inputs = {name: node.input_value(0) for name, node in convolutions(model).items()}
+    return measure_inputs(core, inputs, model.get_parameters(), [[canvas[None]] for canvas in canvases])
+
+
+def write_detector_ranges(folder: Path, ranges: Ranges, made_from: str) -> Path:
+    """Writes the ranges of a folder's detector; `made_from` says of what, for people."""
+    return write_ranges_of(folder / DETECTOR_RANGES, folder / DETECTOR, ranges, made_from)
+
+
 class OpenVinoBackend(OpenVinoPictures):
-    """Runs a scene model's graphs on the CPU, each compiled when first used."""
+    """Runs a scene model's graphs on the CPU, each compiled when first used. look: width and height of the canvases
+    that the detector sees (None: of those that it was exported for)."""
+
+    def __init__(
+        self, folder: Path, threads: int = 0, precision: str = "auto", look: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(folder, threads, precision)
+        self._look = look
 
     def detect(self, canvas: NDArray[np.uint8]) -> DetectorMaps:
         objectness, box, types, features = self.run("detector", canvas[None])
         return DetectorMaps(objectness[0, 0], box[0], types[0], features[0])
+
+    @property
+    def looks_in_integers(self) -> bool:
+        """Whether the detector runs in 8-bit integers."""
+        return self._precision == "auto" and looks_in_integers(openvino_core(), self._folder)
+
+    def _read(self, core: Any, graph: str) -> Any:
+        if graph != "detector":
+            return super()._read(core, graph)
+        model = detector_model(core, self._folder, integers=self._precision == "auto")
+        if self._look is not None:
+            model.reshape([1, self._look[1], self._look[0], 3])
+        return model

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.model import Detected
 from semhier_ros.scene.detectors.layouts import DetectorError
-from semhier_ros.scene.detectors.objects import objects_of
+from semhier_ros.scene.detectors.objects import objects_of, rescaled
 from semhier_ros.scene.detectors.runtime import LEAST, Detector, Found
 from semhier_ros.scene.layout import SceneLayout
 from semhier_ros.scene.objects import DetectorMaps, Objects, find_objects
@@ -49,26 +49,35 @@ class Finder(Protocol):
 
 
 class OwnFinder:
-    """Our own network, which runs on the model's canvas: `detect` gives its dense maps."""
+    """Our own network: `detect` gives the dense maps of what it sees, a canvas of the size `look`. What it finds is
+    told on the model's canvas."""
 
     def __init__(
-        self, detect: Callable[[NDArray[np.uint8]], DetectorMaps], canvas: tuple[int, int], layout: SceneLayout
+        self,
+        detect: Callable[[NDArray[np.uint8]], DetectorMaps],
+        canvas: tuple[int, int],
+        layout: SceneLayout,
+        look: tuple[int, int],
     ):
-        self._detect, self._canvas, self._layout = detect, canvas, layout
+        self._detect, self._canvas, self._layout, self._look = detect, canvas, layout, look
 
     def look(self, image: NDArray[np.uint8]) -> DetectorMaps:
-        canvas = Canvas(*self._canvas, source=(image.shape[1], image.shape[0]))
+        canvas = Canvas(*self._look, source=(image.shape[1], image.shape[0]))
         return self._detect(canvas.place(image))
 
     def objects(self, seen: DetectorMaps, size: tuple[int, int], threshold: float, most: int) -> Objects:
-        return find_objects(seen, threshold, most)
+        found = find_objects(seen, threshold, most)
+        if self._look == self._canvas:
+            return found
+        seen_scale, told_scale = (Canvas(*sides, source=size).scale for sides in (self._look, self._canvas))
+        return rescaled(self._layout, found, told_scale / seen_scale)
 
     def listed(self, seen: DetectorMaps, size: tuple[int, int], least: float, most: int) -> Listed:
         objects = find_objects(seen, least, most)
         centre, half = objects.boxes[:, :2], objects.boxes[:, 2:] / 2
         corners = np.concatenate([centre - half, centre + half], axis=1) * np.float32(self._layout.stride)
         chances = np.exp(objects.leaves.astype(np.float64)) * objects.objectness[:, None]
-        return Listed(Canvas(*self._canvas, source=size).to_source(corners), chances)
+        return Listed(Canvas(*self._look, source=size).to_source(corners), chances)
 
 
 class DetectorFinder:

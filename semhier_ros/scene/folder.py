@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,14 @@ OWN, DESCRIBED, NONE = "own", "described", "none"
 for whoever loads the folder brings one."""
 DETECTOR_CARD = "detector.json"
 PICTURE_GRAPHS = GRAPHS[1:]
+LOOK_STEP, LARGEST_LOOK = 32, 4096
+"""Pixels of a cell of the trunk's last map, and of the longest side of a look."""
 
 
 @dataclass(frozen=True)
 class SceneFolder:
-    """A loaded folder. `canvas` is (width, height); `threshold` the least objectness worth sending. `detector`: of
+    """A loaded folder. `canvas` is (width, height) of the pictures that the stream speaks of, `look` of what our own
+    detector sees, which may be larger; `threshold` the least objectness worth sending. `detector`: of
     those that are not ours; `own_detector`: whether it is ours. `picture_planes`: how many planes of meaning the
     synthesis is told, of which one that is not ours knows the first (None: as many as the tree's groups need).
     """
@@ -47,6 +50,7 @@ class SceneFolder:
     path: Path
     name: str
     canvas: tuple[int, int]
+    look: tuple[int, int]
     threshold: float
     stream: SceneStream
     projection: ObjectProjection
@@ -74,6 +78,7 @@ def read_scene_folder(folder: Path) -> SceneFolder:
             path=folder,
             name=found.name,
             canvas=(int(found.settings["canvas"][0]), int(found.settings["canvas"][1])),
+            look=_look(folder, found.settings),
             threshold=float(found.settings["threshold"]),
             stream=_stream(SceneLayout.from_dict(found.layout), found.stream),
             projection=_projection(found.heads),
@@ -85,6 +90,27 @@ def read_scene_folder(folder: Path) -> SceneFolder:
             detector=_read_detector(folder, found.settings) if others else None,
             picture_planes=found.settings.get("picture_planes"),
         )
+
+
+def _look(folder: Path, settings: Mapping[str, Any]) -> tuple[int, int]:
+    """What the folder's detector sees: the canvas, where it says nothing else."""
+    if "look" in settings:
+        return check_look(settings["look"], f"{folder}/model.json: look")
+    return int(settings["canvas"][0]), int(settings["canvas"][1])
+
+
+def check_look(look: Sequence[int], field: str) -> tuple[int, int]:
+    """Width and height of what a detector of ours sees, in pixels.
+
+    Raises:
+        ModelError: they are no multiples of LOOK_STEP, or outside LOOK_STEP..LARGEST_LOOK; the message names `field`.
+    """
+    sides = tuple(look)
+    if len(sides) != 2 or not all(
+        isinstance(side, int) and LOOK_STEP <= side <= LARGEST_LOOK and side % LOOK_STEP == 0 for side in sides
+    ):
+        raise ModelError(f"{field}: {look!r}, expected two multiples of {LOOK_STEP} up to {LARGEST_LOOK}")
+    return int(sides[0]), int(sides[1])
 
 
 def _files(folder: Path, detector: Any, picture_groups: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -142,13 +168,16 @@ def write_scene_card(
     own_detector: bool = True,
     detector: DetectorSpec | None = None,
     picture_planes: int | None = None,
+    look: tuple[int, int] | None = None,
 ) -> None:
     """Write `model.json` with the hashes of what lies in the folder, and DETECTOR_CARD for a detector that is not ours.
 
-    own_detector: whether the folder has `detector.onnx` of our own design; where not, `detector` describes another
-    (None: whoever loads the folder brings one).
+    own_detector: whether the folder has `detector.onnx` of our own design, which sees pictures at the size `look`
+    (None: on the canvas); where not, `detector` describes another (None: whoever loads the folder brings one).
     """
     settings: dict[str, Any] = {"canvas": list(canvas), "threshold": threshold}
+    if look not in (None, canvas):
+        settings["look"] = list(check_look(look, "look"))
     if own_detector:
         write_card(folder, KINDS[0], name, asdict(layout), settings, GRAPHS)
         return

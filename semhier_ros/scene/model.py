@@ -71,7 +71,8 @@ class SceneModel:
         self.reader = SceneReader(self.stream, self.taxonomy, folder.heads)
         self.paints = bool(self.stream.layout.picture_groups)
         if folder.own_detector:
-            self.finder = OwnFinder(lambda canvas: self.backend.detect(canvas), folder.canvas, self.stream.layout)
+            layout = self.stream.layout
+            self.finder = OwnFinder(lambda canvas: self.backend.detect(canvas), folder.canvas, layout, folder.look)
         else:
             features = len(folder.projection.feature_mean)
             self.finder = DetectorFinder(

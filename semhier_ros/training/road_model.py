@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from semhier_ros.codec.model_folder import write_heads
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.scene.backend import OpenVinoBackend
-from semhier_ros.scene.folder import read_scene_folder, write_scene_card, write_scene_stream
+from semhier_ros.scene.folder import LOOK_STEP, read_scene_folder, write_scene_card, write_scene_stream
 from semhier_ros.scene.layout import SceneLayout
 from semhier_ros.scene.objects import code_objects
 from semhier_ros.scene.reader import SceneReader
@@ -153,7 +153,7 @@ def make(options: argparse.Namespace) -> Path:
         ),
     )
     write_heads(folder, heads)
-    write_scene_card(folder, options.name, CANVAS, options.threshold, layout)
+    write_scene_card(folder, options.name, CANVAS, options.threshold, layout, look=tuple(options.look))
     return folder
 
 
@@ -162,4 +162,5 @@ OPTIONS = (
     Option("name", str, "road", "of the model"),
     Option("threshold", float, 0.16, "least objectness worth sending", above=0),
     Option("steps", int, 4000, "of the object codec", least=1),
+    Option("look", int, CANVAS, "pixels that the detector will see pictures on", 2, LOOK_STEP, metavar=("W", "H")),
 )

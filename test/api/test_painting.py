@@ -117,7 +117,7 @@ def test_ranges_of_another_synthesis_are_left_aside(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ranges": {"fine.9": [-1, 1]}}, "layers fine.9, which the synthesis does not have"),
+        ({"ranges": {"fine.9": [-1, 1]}}, "layers fine.9, which picture_synthesis does not have"),
         ({"ranges": {"fine.3": [0.5, 1]}}, "range 0.5..1.0 of layer fine.3"),
         ({"ranges": {"fine.3": [-1, float("inf")]}}, "range -1.0..inf of layer fine.3"),
         ({"ranges": {"fine.3": [-1]}}, "ValueError"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -13,30 +14,42 @@ from semhier_ros.cli import main
 from semhier_ros.codec.painting import RANGES
 from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.paths import find_model
+from semhier_ros.scene.backend import DETECTOR_RANGES
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four pictures of the demo's street."""
     folder = tmp_path_factory.mktemp("images")
-    for number, frame in zip(range(4), read_video(default_video()), strict=False):
+    for number, frame in enumerate(islice(read_video(default_video()), 130, 250, 30)):
         cv2.imwrite(str(folder / f"{number}.png"), frame.image[:, :, ::-1])
     return folder
 
 
 def test_a_folder_gets_ranges_and_the_command_says_what_they_cost(tmp_path: Path, images: Path) -> None:
-    model, out = tmp_path / "road", tmp_path / "out.json"
-    shutil.copytree(find_model("road"), model)
-    shipped = json.loads((model / RANGES).read_text(encoding="utf-8"))
-    (model / RANGES).unlink()
+    model, out = tmp_path / "street", tmp_path / "out.json"
+    shutil.copytree(find_model("street"), model)
+    shipped = {name: json.loads((model / name).read_text(encoding="utf-8")) for name in (RANGES, DETECTOR_RANGES)}
+    for name in shipped:
+        (model / name).unlink()
     assert main(["ranges", "--model", str(model), "--images", str(images), "--json", str(out)]) == 0
-    made = json.loads((model / RANGES).read_text(encoding="utf-8"))
-    assert made["graph"] == shipped["graph"]
-    assert made["ranges"].keys() == shipped["ranges"].keys()
+    for name, before in shipped.items():
+        made = json.loads((model / name).read_text(encoding="utf-8"))
+        assert made["graph"] == before["graph"]
+        assert made["ranges"].keys() == before["ranges"].keys()
     told = json.loads(out.read_text(encoding="utf-8"))
     assert told["checked_with"] == 2
-    assert [row["picture_blocks"] for row in told["psnr"]] == [0, 1, 2, 3]
-    assert all(row["psnr_floats"] > 10 for row in told["psnr"])
+    assert [row["picture_blocks"] for row in told["pictures"]["psnr"]] == [0, 1, 2, 3]
+    assert all(row["psnr_floats"] > 10 for row in told["pictures"]["psnr"])
+    looks = told["detector"]
+    assert looks["objects_floats"] > 4
+    assert looks["kept"] > 0.6
+    assert looks["overlap"] > 0.8
+
+
+def test_a_model_without_a_detector_of_its_own_is_told(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ranges", "--model", "imagenet", "--images", str(images), "--part", "detector"]) == 2
+    assert "--part detector: model imagenet has no detector of its own" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError
 from semhier_ros.footage.labels import find_scenes
-from semhier_ros.lab.options import finish, load_codec
+from semhier_ros.lab.options import finish, load_codec, precision
 from semhier_ros.lab.scoring.coco import Rows, Truth
 from semhier_ros.lab.studies.detection import Plan, SceneJudge
 from semhier_ros.progress import each
@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.images(parser)
     shared.labels(parser, "folder of YOLO label files of the same names")
     shared.model(parser)
+    precision(parser)
     shared.json(parser)
     parser.add_argument("--ignored", type=Path, help="folder of YOLO files of regions that count neither way")
     parser.add_argument("--detector", type=Path, required=True, help="ONNX file")
@@ -82,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    codec = load_codec(options.model, kind="scenes")
+    codec = load_codec(options.model, kind="scenes", precision=options.precision)
     try:
         names = read_names(options.names)
         level, nodes = read_meanings(options.meanings, codec.taxonomy, names)

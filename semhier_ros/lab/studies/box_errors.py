@@ -28,7 +28,7 @@ from semhier_ros.ground.errors_file import box_error_of
 from semhier_ros.lab.options import load_codec
 from semhier_ros.lab.results import Table, record
 from semhier_ros.lab.scoring.streaming import SAME, overlap
-from semhier_ros.scene.objects import code_objects, find_objects
+from semhier_ros.scene.objects import code_objects
 from semhier_ros.whole_file import write_whole
 
 Floats = NDArray[np.float64]
@@ -57,8 +57,7 @@ def measure_picture(codec: Codec, picture: NDArray[np.uint8], truth: Floats) -> 
     model: Any = codec.model
     finer: Any = codec.with_foot_bits().model
     canvas = Canvas(model.view_size[0], model.view_size[1], (picture.shape[1], picture.shape[0]))
-    maps = model.backend.detect(canvas.place(picture))
-    objects = find_objects(maps, model.folder.threshold, model.stream.layout.max_objects)
+    objects = model.find(picture)
     upright, middles, feet, errors = (
         [np.zeros((0, 2))] * count for count in (*[model.semantic_blocks] * 3, len(SIDES))
     )

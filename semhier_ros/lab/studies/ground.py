@@ -36,7 +36,7 @@ from semhier_ros.lab.results import Table, record
 from semhier_ros.lab.studies.box_errors import corners
 from semhier_ros.lab.studies.ground_pictures import draw
 from semhier_ros.scene.layout import SceneLayout, quantise_boxes, restore_boxes
-from semhier_ros.scene.objects import Objects, code_objects, find_objects
+from semhier_ros.scene.objects import Objects, code_objects
 
 Floats = NDArray[np.float64]
 LENS = Lens(640, 480, 500.0, 500.0, 319.5, 239.5)
@@ -82,10 +82,7 @@ def donors(codec: Codec) -> Objects:
     found = []
     for number, frame in enumerate(read_video(default_video())):
         if number in FRAMES:
-            size = (frame.image.shape[1], frame.image.shape[0])
-            canvas = Canvas(model.view_size[0], model.view_size[1], size)
-            maps = model.backend.detect(canvas.place(frame.image))
-            found.append(find_objects(maps, model.folder.threshold, model.stream.layout.max_objects))
+            found.append(model.find(frame.image))
         if number >= max(FRAMES):
             break
     return Objects(*(np.concatenate([getattr(one, name) for one in found]) for name in Objects.__dataclass_fields__))

