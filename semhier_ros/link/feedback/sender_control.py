@@ -31,6 +31,8 @@ LEAST_FRAMES = 0.2
 """Frames per second that are always asked for."""
 PACKET_BYTES = 15
 """Header, checksum and stamp of a packet with a coarse block."""
+PACE_SECONDS = 2.0
+"""Over which frames are counted."""
 LENGTH_BYTES = 3
 """Lengths of the blocks that share a packet with the coarse one."""
 
@@ -81,7 +83,7 @@ class _Stream:
         self.coarse_wire = 0.0
         self.named = 0.0
         self.semantic = 0.0
-        self.frames = RollingSum(2.0)
+        self.frames = RollingSum(PACE_SECONDS)
 
 
 class SenderControl:
@@ -194,6 +196,11 @@ class SenderControl:
         found = plan(self._meter.loss, self._meter.burst, self._datagrams.total(now))
         return found if self._repeats < 0 else RepairPlan(self._repeats, found.gap)
 
+    def pace(self, camera: str, now: float) -> float:
+        """Frames of a camera that were made in a second of the last two."""
+        stream = self._streams.get(camera)
+        return 0.0 if stream is None else stream.frames.total(now) / PACE_SECONDS
+
     def tick(self, now: float) -> None:
         """To be called a few times a second: silence is news too."""
         if self._reports and self._sent.total(now):
@@ -219,7 +226,7 @@ class SenderControl:
         for stream in self._streams.values():
             alone = self._wire.wire_bytes(int(stream.coarse) + PACKET_BYTES)
             first = self._wire.wire_bytes(int(stream.named) + PACKET_BYTES + LENGTH_BYTES) if names else alone
-            total += stream.frames.total(now) / 2.0 * (stream.coarse_wire + first + (repeats - 1) * alone)
+            total += stream.frames.total(now) / PACE_SECONDS * (stream.coarse_wire + first + (repeats - 1) * alone)
         return total
 
     def advice(self, camera: str, wanted: float, weight_share: float = 1.0) -> Advice:

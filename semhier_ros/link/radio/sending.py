@@ -46,7 +46,7 @@ from semhier_ros.codec.secrecy import EPOCH_BYTES
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.clock import MACHINE, Clock, ManualClock
 from semhier_ros.link.feedback.envelope import start_of
-from semhier_ros.link.feedback.sender_control import Advice
+from semhier_ros.link.feedback.sender_control import PACE_SECONDS, Advice
 from semhier_ros.link.radio.options import RadioOptions
 from semhier_ros.link.radio.packer import CompactPacker
 from semhier_ros.link.radio.ports import OpenPort
@@ -75,6 +75,8 @@ REMEMBERED_BYTES, REMEMBERED_SHARE = 14, 0.92
 REMEMBERED_SECONDS = 4.0
 """After the last such frame for so long."""
 DELTA_HEADER = 3
+MORE_FRAMES = 1.2
+"""Their bytes are planned for so many times the frames that there were."""
 HAILED = 2
 """Turns in a row without an answer before one is given by a frame that a receiver that knows nothing can prove."""
 QUIET_SECONDS = 2.0
@@ -149,7 +151,7 @@ class RadioSending:
         self.on_sent: Callable[[], None] = lambda: None
         self.on_frame: Callable[[str, Datagram | None], None] = lambda camera, datagram: None
         self._datagram: Datagram | None = None
-        self._referred = float("-inf")
+        self._referred = self._refers_since = float("-inf")
         self._draw = random.Random(self._counter)
         self._epoch = secrets.token_bytes(EPOCH_BYTES) if options.seal.hides else b""  # anew with every start
         self._seal = options.seal.of(self._epoch)
@@ -197,11 +199,12 @@ class RadioSending:
 
     def referred(self, now: float) -> None:
         """A frame was made that refers to what was acknowledged."""
+        self._refers_since = self._refers_since if self.refers(now) else now
         self._referred = now
 
-    def refers(self, now: float) -> bool:
-        """Whether frames do so now."""
-        return now - self._referred < REMEMBERED_SECONDS
+    def refers(self, now: float, seconds: float = 0.0) -> bool:
+        """Whether frames do so now, for so many seconds at least."""
+        return now - self._referred < REMEMBERED_SECONDS and now - self._refers_since >= seconds
 
     def turn_seconds(self, now: float) -> float:
         """How far turns are apart now."""
@@ -555,6 +558,7 @@ class RadioSender(LinkSender):
             budget, total = self._control.budget, sum(self._weights.values()) or 1.0
             copies = 1 if refers else 1 + self._control.wished(now).repeats
             share = self._weights.get(camera, 1.0) / total
+            pace = self._control.pace(camera, now) if self._radio.refers(now, PACE_SECONDS) else 0.0
         if budget is None:
             return Advice(wanted, most)
         speaks = options.answers and options.gap
@@ -564,7 +568,8 @@ class RadioSender(LinkSender):
         around = self._wire.wire_bytes(0) + (DELTA_HEADER if refers else 2)
         frames = rate / (copies * (around + min(most, REMEMBERED_BYTES if refers else ENOUGH_BYTES)))
         frames = frames if wanted <= 0.0 else min(wanted, frames)
-        return Advice(frames, max(1, min(most, int(rate / (copies * frames)) - around)))
+        planned_for = min(frames, MORE_FRAMES * pace) if pace else frames
+        return Advice(frames, max(1, min(most, int(rate / (copies * planned_for)) - around)))
 
     def tell(self, camera: str, data: bytes) -> bool:
         """As of `LinkSender`; what it costs is charged when it leaves."""
