@@ -67,9 +67,10 @@ class SceneReader:
             for kind in ("score", "other")
         )
         self._names = [tree.names(level) for level in range(stream.levels)]
-        self._shares = [
-            np.eye(len(names))[tree.owner(level)] for level, names in enumerate(self._names)
-        ]  # leaves,nodes: 1 where a leaf is below a node
+        # leaves,nodes: 1 where a leaf is below a node
+        shares = [np.eye(len(names))[tree.owner(level)] for level, names in enumerate(self._names)]
+        self._down_to = [np.concatenate(shares[: level + 1], axis=1) for level in range(stream.levels)]
+        self._first = np.cumsum([len(names) for names in self._names]).tolist()
 
     def read(self, code: SceneCode, prefix: int, canvas: Canvas) -> tuple[Detection, ...]:
         """Detections after blocks 0..prefix, in the order (and with the ids) of block 0."""
@@ -188,8 +189,7 @@ class SceneReader:
         """Corner boxes n,4 in cells and, for each level named, raw scores n,nodes of objects that blocks 0..prefix all
         refine."""
         level = min(prefix, self.stream.levels - 1)
-        told = self.stream.told(code, level)
-        out = np.concatenate([told, *code.latents[:prefix]], axis=1).astype(np.float64)
+        out = np.concatenate([*self.stream.told_parts(code, level), *code.latents[:prefix]], axis=1, dtype=np.float64)
         out /= FRACTION
         layers = self._layers[prefix]
         for number, (weight, bias) in enumerate(layers):
@@ -205,7 +205,9 @@ class SceneReader:
         boxes = code.once("boxes", lambda: restore_boxes(self.stream.layout, code.cells, code.sizes, code.offsets))
         centre = boxes[:, :2] + shift[:, :2] * boxes[:, 2:]
         half = boxes[:, 2:] * np.exp(np.minimum(np.maximum(shift[:, 2:], -1), 1)) / 2
-        raw = [present[:, None] * (posterior @ self._shares[k]) for k in range(level + 1)]
+        every = posterior @ self._down_to[level]
+        every *= present[:, None]
+        raw = [every[:, start:end] for start, end in zip([0, *self._first], self._first[: level + 1], strict=False)]
         corners = np.concatenate([centre - half, centre + half], axis=1)
         if code.feet is not None:  # the mean of what was read, a normal distribution, within what foot bits allow
             unsure = (

@@ -259,8 +259,12 @@ class SceneStream:
     def told(self, code: SceneCode, level: int) -> Ints:
         """What is known of each object before a latent group, n,inputs in units of 1/16: geometry scaled to about
         -2..2, then the one-hot names of levels 1..level."""
+        return np.concatenate(self.told_parts(code, level), axis=1)
+
+    def told_parts(self, code: SceneCode, level: int) -> list[Ints]:
+        """What `told` is joined of."""
         names = [self._marks[k][code.path[k]] for k in range(1, level + 1)]
-        return np.concatenate([code.once("geometry", lambda: self._scaled_geometry(code)), *names], axis=1)
+        return [code.once("geometry", lambda: self._scaled_geometry(code)), *names]
 
     def _scaled_geometry(self, code: SceneCode) -> Ints:
         """The geometry of `told`, n,6."""
@@ -302,6 +306,6 @@ class SceneStream:
         """Means (n,d, units of 1/16) and scale rows (n,d) of the latent group of semantic block `block` (1..)."""
         if not self.layout.latents[block - 1]:
             return np.zeros((len(code), 0), np.int32), np.zeros((len(code), 0), np.int32)
-        told = self.told(code, min(block, self.levels - 1))
-        out = self.networks[f"latents_{block}"](np.concatenate([told, *code.latents[: block - 1]], axis=1))
+        parts = self.told_parts(code, min(block, self.levels - 1))
+        out = self.networks[f"latents_{block}"](np.concatenate([*parts, *code.latents[: block - 1]], axis=1))
         return split_parameters(out, self.tables["latents"].rows)
