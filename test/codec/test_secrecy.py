@@ -12,6 +12,7 @@ from semhier_ros.codec.compact import (
     Compact,
     CompactError,
     Context,
+    DeltaBlock,
     Seal,
     announcement,
     finish,
@@ -21,7 +22,7 @@ from semhier_ros.codec.compact import (
     stream_tag,
     turn_frame,
 )
-from semhier_ros.codec.packet import Block
+from semhier_ros.codec.packet import Block, Packet, delta_tag
 from semhier_ros.codec.secrecy import Cipher
 from semhier_ros.codec.stream_info import StreamInfo
 
@@ -68,6 +69,19 @@ def test_what_is_hidden_is_shown_again_and_is_not_to_be_read_before(mode, data, 
     assert told.opened(made, Seal(4, KEY, mode).of(bytes(8)), context) is None
     assert told.opened(made, Seal(4, bytes(16), mode).of(EPOCH), context) is None
     assert told.opened(made, Seal(4, KEY, mode), context) is None  # its sender's epoch is not known
+
+
+@given(st.sampled_from(sorted(MODES)), st.binary(max_size=60), st.binary(min_size=1, max_size=40), st.booleans())
+def test_deltas_and_what_blocks_say_of_motion_are_hidden_too(mode, data, motion, long):
+    delta = DeltaBlock(delta_tag(0xBEEF), 513, 0, data)
+    for block in (delta, Block(0xBEEF, 513, 0, data, motion)):
+        made = finish(lay_out([block], STAMP, long=long), 0, False, CONTEXT, seal(mode))
+        told = Compact.parse(made, seal(mode))
+        body = told.opened(made, seal(mode), CONTEXT)
+        assert body == block.motion + data
+        assert len(body) < 6 or body not in made
+        packet = Packet.parse(replace(told, body=body).packet(0xBEEF, 513, CONTEXT.stamp))
+        assert (packet.stream, packet.blocks[0].data, packet.blocks[0].motion) == (block.stream, data, block.motion)
 
 
 @given(st.sampled_from(sorted(MODES)), st.data())
