@@ -450,7 +450,8 @@ class _Frame:
         doubt = _uncertain(found.ground)
         sure = np.full((len(below), 3), np.inf)
         sure[:, GROUND] = np.where(has_foot & ~below, np.where(doubt <= UNSURE, 0.0, doubt), np.inf)
-        rows = np.flatnonzero(sure[:, GROUND] > 0)  # of the others nothing else is asked
+        # of the others nothing else is asked: they are sure enough, or surer than sizes of such a spread could be
+        rows = np.flatnonzero((sure[:, GROUND] > 0) & (sure[:, GROUND] > self.kinds.spread))
         by_size = np.zeros((0, found.ground.shape[1]))
         if len(rows):
             by_size = self._by_size(found, shares, self.chance, rows)

@@ -36,11 +36,11 @@ def footprint_points(located: Sequence[Located], step: float) -> tuple[Floats, n
     counts = np.maximum(1, np.ceil(np.hypot(edges[:, 0], edges[:, 1]) / step)).astype(np.intp)
     strides = edges / counts[:, None]
     firsts = starts - (np.cumsum(counts) - counts)[:, None] * strides  # where the edge would be at point 0
-    edge = np.repeat(np.arange(len(counts)), counts)
-    points = strides[edge]
-    points *= np.arange(len(edge))[:, None]
-    points += firsts[edge]
-    return points, edge // 4
+    lines = np.concatenate([firsts, strides, np.repeat(np.arange(len(located)), 4)[:, None]], axis=1)
+    along = np.repeat(lines, counts, axis=0)
+    points = along[:, 2:4] * np.arange(len(along))[:, None]
+    points += along[:, :2]
+    return points, along[:, 4].astype(np.intp)
 
 
 def free_points(located: Sequence[Located], lens: Lens, mount: Mount, reach: float) -> Floats:

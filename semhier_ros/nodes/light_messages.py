@@ -46,12 +46,19 @@ class Light:
     _of: Any
     _write: Any
 
-    def cdr(self) -> bytes:
-        """The serialised message. Raises ValueError, TypeError or struct.error for what a field cannot hold."""
+    def cdr(self, last: np.ndarray | None = None) -> bytes:
+        """The serialised message. Raises ValueError, TypeError or struct.error for what a field cannot hold.
+
+        last: bytes (uint8) of the message's last field, such as a picture's, which is empty in the message: they are
+        copied once.
+        """
         out = bytearray()
         type(self)._write(out, self)
-        out += _PADS[-len(out) & 3]
-        return ENCAPSULATION + out
+        if last is None:
+            out += _PADS[-len(out) & 3]
+            return ENCAPSULATION + out
+        out[-4:] = _LENGTHS[0](last.size)
+        return b"".join((ENCAPSULATION, out, last.reshape(-1).data, _PADS[-(len(out) + last.size) & 3]))
 
 
 class LightPackage:

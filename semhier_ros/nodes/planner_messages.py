@@ -130,9 +130,10 @@ def polygons(located: Sequence[Located], header: Any) -> list[Any]:
     """One `geometry_msgs/PolygonInstanceStamped` for each object, the nearest last: Nav2's collision monitor keeps the
     newest five of a burst that it is too busy to take."""
     ordered = sorted(located, key=lambda one: -one.range)
-    corners = np.empty((len(ordered), 4, 3), np.float32)
+    corners = np.zeros((len(ordered), 4, 3), np.float32)
     corners[:, :, :2] = footprints(ordered)
-    corners[:, :, 2] = np.array([item.z for item in ordered])[:, None]
+    if any(item.z for item in ordered):
+        corners[:, :, 2] = np.array([item.z for item in ordered])[:, None]
     polygon, instance, stamped = GEOMETRY.Polygon, GEOMETRY.PolygonInstance, GEOMETRY.PolygonInstanceStamped
     return [
         stamped(header=header, polygon=instance(polygon=polygon(points=points), id=item.detection.id))
@@ -160,7 +161,9 @@ def footprint_cloud(located: Sequence[Located], header: Any, *, height: float, s
     flat, rows = footprint_points(located, step)
     points = np.empty((len(flat), 4), np.float32)
     points[:, :2] = flat
-    points[:, 2:] = np.array([(item.z + height, item.score) for item in located]).reshape(-1, 2)[rows]
+    points[:, 2:] = (
+        np.array([(item.z + height, item.score) for item in located], np.float32).reshape(-1, 2).take(rows, axis=0)
+    )
     return _cloud(points, ("x", "y", "z", "score"), header)
 
 
@@ -357,12 +360,12 @@ def _rims(located: Sequence[Located]) -> NDArray[np.float64]:
     return lines.reshape(-1, 3)
 
 
-def overlay_image(rgb: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> Any:
-    """`sensor_msgs/Image` of a picture H,W,3 (RGB)."""
+def overlay_image(rgb: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> bytes:
+    """`sensor_msgs/Image` of a picture H,W,3 (RGB), serialised: it is large, and copied once."""
     height, width = rgb.shape[:2]
     message = SENSOR.Image(header=ground_header(stamp_ns, frame_id), height=height, width=width, encoding="rgb8")
-    message.step, message.data = 3 * width, rgb.reshape(-1)
-    return message
+    message.step = 3 * width
+    return bytes(message.cdr(rgb))
 
 
 def image_annotations(detections: Sequence[Detection], stamp_ns: int, foxglove: Any) -> Any:

@@ -124,6 +124,17 @@ def test_casts_stand_for_a_sequence_of_messages() -> None:
     assert casts.cdr().startswith(ENCAPSULATION)
 
 
+@pytest.mark.parametrize("frame_id", ["", "a", "ab", "abc", "camera"])
+def test_the_bytes_of_the_last_field_may_be_handed_over_apart(frame_id: str) -> None:
+    sensor, std = light_package("sensor_msgs"), light_package("std_msgs")
+    picture = np.arange(3 * 5 * 7, dtype=np.uint8).reshape(5, 7, 3)
+    message = sensor.Image(header=std.Header(frame_id=frame_id), height=5, width=7, step=21, encoding="rgb8")
+    apart = message.cdr(picture)
+    message.data = picture.reshape(-1)
+    assert apart == message.cdr()
+    assert bytes(deserialize_message(apart, message._of).data) == picture.tobytes()
+
+
 def test_a_mould_refuses_a_field_that_it_has_not() -> None:
     kind = light_package("visualization_msgs").Marker
     for path in ("pose", "pose.position.t", "nothing"):
