@@ -332,11 +332,12 @@ def speed(result: Result) -> list[Table]:
     note = f"One core, {result['size']}, networks in {result['precision']}{integers}, "
     note += f"medians{' of ' + result['clock'] if 'clock' in result else ''} over {result['frames']} frames. "
     note += f"Ratios in pairs, to libjpeg-turbo at quality {result['jpeg_quality']} on the same frames."
+    memory = ""
     if objects := result.get("objects_remembered"):
-        note += f" Memory: a frame of {objects} made objects that refers to the one before; detector, readings apart."
+        memory = f" Memory: a frame of {objects} made objects that refers to the one before; detector, readings apart."
     first = [row for row in rows if row[0] in ("network", "encode semantic", "decode level 0", "picture")]
     return [
-        Table("stages", f"Speed of model {result['model']}", head, rows, note),
+        Table("stages", f"Speed of model {result['model']}", head, rows, note + memory),
         Table("brief", f"Speed of model {result['model']} in brief", head, first, note, whole=False),
     ]
 
