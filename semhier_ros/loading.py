@@ -61,7 +61,7 @@ def _scene(path: Path, device: str, threads: int, precision: str, choice: Detect
     if choice is not None:
         raise ValueError(f"detector: model {folder.name} has a detector of its own design; it takes no other")
     if device == "cpu":
-        return SceneModel(folder, OpenVinoBackend(folder.path, threads, precision, folder.look))
+        return SceneModel(folder, OpenVinoBackend(folder.path, threads, precision))
     from semhier_ros.torch.scene_backend import TorchBackend
 
     return SceneModel(folder, TorchBackend(folder, "cpu" if device == "torch" else "cuda", precision))

@@ -72,15 +72,17 @@ class OpenVinoGraphs:
         if not 0 <= threads <= 256:
             raise ValueError(f"threads: {threads} is outside 0..256")
         self._folder, self._threads, self._precision = folder, threads, precision
-        self._requests: dict[str, Any] = {}
+        self._requests: dict[tuple[str, tuple[int, ...]], Any] = {}
         self._lock = threading.Lock()
 
-    def run(self, graph: str, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
-        """The outputs of a graph, in its order, for inputs in its order."""
+    def run(self, graph: str, *inputs: NDArray[Any], reshaped: bool = False) -> list[NDArray[Any]]:
+        """The outputs of a graph, in its order, for inputs in its order. reshaped: its one input may have another shape
+        than the graph was exported for; it is compiled for each shape."""
+        shape = inputs[0].shape if reshaped else ()
         with self._lock:
-            request = self._requests.get(graph)
+            request = self._requests.get((graph, shape))
             if request is None:
-                request = self._requests[graph] = self._compile(graph)
+                request = self._requests[graph, shape] = self._compile(graph, shape)
             results = request.infer(list(inputs), share_inputs=True)
             return [np.array(results[output]) for output in request.model_outputs]
 
@@ -90,8 +92,11 @@ class OpenVinoGraphs:
             return "bf16" if graph in COARSE_GRAPHS and has_bfloat16() else "f32"
         return self._precision
 
-    def _compile(self, graph: str) -> Any:
+    def _compile(self, graph: str, shape: tuple[int, ...]) -> Any:
         core = openvino_core()
+        model = self._read(core, graph)
+        if shape:
+            model.reshape(list(shape))
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": self.precision_of(graph),
@@ -99,7 +104,7 @@ class OpenVinoGraphs:
         }
         if self._threads:
             options["INFERENCE_NUM_THREADS"] = self._threads
-        return core.compile_model(self._read(core, graph), "CPU", options).create_infer_request()
+        return core.compile_model(model, "CPU", options).create_infer_request()
 
     def _read(self, core: Any, graph: str) -> Any:
         """The model of a graph, as it is to be compiled."""

@@ -122,7 +122,8 @@ def measure_looks(model: SceneModel, pictures: Sequence[Path], made_from: str) -
     canvases = []
     for path in pictures:
         picture = read_picture(path)
-        canvases.append(Canvas(*model.folder.look, source=(picture.shape[1], picture.shape[0])).place(picture))
+        source = (picture.shape[1], picture.shape[0])
+        canvases += [Canvas(*look.size, source=source).place(picture) for look in model.folder.looks]
     return write_detector_ranges(model.path, measure_detector(openvino_core(), model.path, canvases), made_from)
 
 

@@ -32,7 +32,7 @@ DETECTOR_RANGES = "detector_ranges.json"
 
 class Backend(Protocol):
     """What an encoder and a decoder need of the networks. Canvases are H,W,3 uint8 RGB: the detector's of the size of
-    the model's look, others of the size of its canvas.
+    one of the model's looks, others of the size of its canvas.
 
     batches: whether several canvases at once cost less than one after another. arithmetic: where the context networks
     of picture blocks run.
@@ -84,17 +84,23 @@ def looks_in_integers(core: Any, folder: Path) -> bool:
 
 
 def measure_detector(core: Any, folder: Path, canvases: Sequence[NDArray[np.uint8]]) -> Ranges:
-    """Ranges of what comes into each convolution of a folder's detector while it looks at canvases (H,W,3, all of one
-    size).
+    """Ranges of what comes into each convolution of a folder's detector while it looks at canvases (H,W,3, of any
+    sizes).
 
     Raises:
         ValueError: no canvases.
     """
-    model = core.read_model(folder / DETECTOR)
-    if len(canvases):
-        model.reshape([1, *canvases[0].shape])
-    inputs = {name: node.input_value(0) for name, node in convolutions(model).items()}
-    return measure_inputs(core, inputs, model.get_parameters(), [[canvas[None]] for canvas in canvases])
+    found: dict[str, tuple[float, float]] = {}
+    for shape in dict.fromkeys(canvas.shape for canvas in canvases) or ((),):
+        model = core.read_model(folder / DETECTOR)
+        if shape:
+            model.reshape([1, *shape])
+        inputs = {name: node.input_value(0) for name, node in convolutions(model).items()}
+        samples = [[canvas[None]] for canvas in canvases if canvas.shape == shape]
+        for name, (low, high) in measure_inputs(core, inputs, model.get_parameters(), samples).items():
+            before = found.get(name, (0.0, 0.0))
+            found[name] = min(low, before[0]), max(high, before[1])
+    return found
 
 
 def write_detector_ranges(folder: Path, ranges: Ranges, made_from: str) -> Path:
@@ -103,17 +109,10 @@ def write_detector_ranges(folder: Path, ranges: Ranges, made_from: str) -> Path:
 
 
 class OpenVinoBackend(OpenVinoPictures):
-    """Runs a scene model's graphs on the CPU, each compiled when first used. look: width and height of the canvases
-    that the detector sees (None: of those that it was exported for)."""
-
-    def __init__(
-        self, folder: Path, threads: int = 0, precision: str = "auto", look: tuple[int, int] | None = None
-    ) -> None:
-        super().__init__(folder, threads, precision)
-        self._look = look
+    """Runs a scene model's graphs on the CPU, each compiled when first used."""
 
     def detect(self, canvas: NDArray[np.uint8]) -> DetectorMaps:
-        objectness, box, types, features = self.run("detector", canvas[None])
+        objectness, box, types, features = self.run("detector", canvas[None], reshaped=True)
         return DetectorMaps(objectness[0, 0], box[0], types[0], features[0])
 
     @property
@@ -124,7 +123,4 @@ class OpenVinoBackend(OpenVinoPictures):
     def _read(self, core: Any, graph: str) -> Any:
         if graph != "detector":
             return super()._read(core, graph)
-        model = detector_model(core, self._folder, integers=self._precision == "auto")
-        if self._look is not None:
-            model.reshape([1, self._look[1], self._look[0], 3])
-        return model
+        return detector_model(core, self._folder, integers=self._precision == "auto")

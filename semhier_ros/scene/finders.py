@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -12,12 +15,14 @@ from numpy.typing import NDArray
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.model import Detected
 from semhier_ros.scene.detectors.layouts import DetectorError
-from semhier_ros.scene.detectors.objects import objects_of, rescaled
+from semhier_ros.scene.detectors.objects import objects_of, placed
 from semhier_ros.scene.detectors.runtime import LEAST, Detector, Found
 from semhier_ros.scene.layout import SceneLayout
-from semhier_ros.scene.objects import DetectorMaps, Objects, find_objects
+from semhier_ros.scene.objects import DetectorMaps, Objects, find_objects, together
 
 Floats = NDArray[np.float32]
+LOOK_STEP, LARGEST_LOOK = 32, 4096  # pixels of a cell of our trunk's last map, and of the longest side of a look
+LOOK_TEXT = re.compile(r"(\d{1,5})x(\d{1,5})(?::(\d{1,5}(?:\.\d+)?)-(\d{1,5}(?:\.\d+)?)?)?")
 
 
 class Listed(NamedTuple):
@@ -48,36 +53,83 @@ class Finder(Protocol):
         ...
 
 
+class Look(NamedTuple):
+    """One size at which our own network sees pictures, and which objects count there: the network may look twice, at
+    small objects closely and at large ones from afar.
+
+    size: width and height of a canvas, multiples of LOOK_STEP pixels up to LARGEST_LOOK. least, most: of which side
+    (the root of their area), in pixels of that canvas, objects are taken.
+    """
+
+    size: tuple[int, int]
+    least: float = 0.0
+    most: float = math.inf
+
+    @classmethod
+    def read(cls, text: Any) -> Look:
+        """A look from its text, such as `1088x640:0-166`, `544x320:64-` or `800x480`.
+
+        Raises:
+            ValueError: another text, or a number outside its range.
+        """
+        found = LOOK_TEXT.fullmatch(text) if isinstance(text, str) else None
+        if found is None:
+            raise ValueError(f"look {text!r}: WIDTHxHEIGHT:LEAST-MOST expected, such as 1088x640:0-166 or 544x320:64-")
+        width, height = int(found[1]), int(found[2])
+        if not all(LOOK_STEP <= side <= LARGEST_LOOK and side % LOOK_STEP == 0 for side in (width, height)):
+            raise ValueError(f"look {text!r}: sides of {LOOK_STEP}..{LARGEST_LOOK}, multiples of {LOOK_STEP}, expected")
+        least, most = float(found[3] or 0), float(found[4] or math.inf)
+        if least >= most:
+            raise ValueError(f"look {text!r}: LEAST below MOST expected")
+        return cls((width, height), least, most)
+
+    def __str__(self) -> str:
+        text = f"{self.size[0]}x{self.size[1]}"
+        if (self.least, self.most) == (0, math.inf):
+            return text
+        return f"{text}:{self.least:g}-{'' if self.most == math.inf else format(self.most, 'g')}"
+
+
 class OwnFinder:
-    """Our own network: `detect` gives the dense maps of what it sees, a canvas of the size `look`. What it finds is
-    told on the model's canvas."""
+    """Our own network: `detect` gives the dense maps of what it sees on a canvas, which it looks at once for each of
+    `looks`. What it finds is told on the model's canvas."""
 
     def __init__(
         self,
         detect: Callable[[NDArray[np.uint8]], DetectorMaps],
         canvas: tuple[int, int],
         layout: SceneLayout,
-        look: tuple[int, int],
+        looks: Sequence[Look],
     ):
-        self._detect, self._canvas, self._layout, self._look = detect, canvas, layout, look
+        self._detect, self._canvas, self._layout, self._looks = detect, canvas, layout, tuple(looks)
 
-    def look(self, image: NDArray[np.uint8]) -> DetectorMaps:
-        canvas = Canvas(*self._look, source=(image.shape[1], image.shape[0]))
-        return self._detect(canvas.place(image))
+    def look(self, image: NDArray[np.uint8]) -> list[DetectorMaps]:
+        source = (image.shape[1], image.shape[0])
+        return [self._detect(Canvas(*look.size, source=source).place(image)) for look in self._looks]
 
-    def objects(self, seen: DetectorMaps, size: tuple[int, int], threshold: float, most: int) -> Objects:
-        found = find_objects(seen, threshold, most)
-        if self._look == self._canvas:
-            return found
-        seen_scale, told_scale = (Canvas(*sides, source=size).scale for sides in (self._look, self._canvas))
-        return rescaled(self._layout, found, told_scale / seen_scale)
+    def objects(self, seen: Sequence[DetectorMaps], size: tuple[int, int], threshold: float, most: int) -> Objects:
+        if self._looks == (Look(self._canvas),):
+            return find_objects(seen[0], threshold, most)
+        return placed(self._layout, self._found(seen, size, threshold, most))
 
-    def listed(self, seen: DetectorMaps, size: tuple[int, int], least: float, most: int) -> Listed:
-        objects = find_objects(seen, least, most)
+    def listed(self, seen: Sequence[DetectorMaps], size: tuple[int, int], least: float, most: int) -> Listed:
+        objects = self._found(seen, size, least, most)
         centre, half = objects.boxes[:, :2], objects.boxes[:, 2:] / 2
         corners = np.concatenate([centre - half, centre + half], axis=1) * np.float32(self._layout.stride)
         chances = np.exp(objects.leaves.astype(np.float64)) * objects.objectness[:, None]
-        return Listed(Canvas(*self._look, source=size).to_source(corners), chances)
+        return Listed(Canvas(*self._canvas, source=size).to_source(corners), chances)
+
+    def _found(self, seen: Sequence[DetectorMaps], size: tuple[int, int], threshold: float, most: int) -> Objects:
+        """What all looks found, best first, boxes in cells of the model's canvas; their own cells mean nothing."""
+        told = Canvas(*self._canvas, source=size).scale
+        parts = []
+        for look, maps in zip(self._looks, seen, strict=True):
+            found = find_objects(maps, threshold, 2 * most)
+            sides = np.sqrt(found.boxes[:, 2] * found.boxes[:, 3]) * self._layout.stride
+            found = found.take(np.flatnonzero((sides >= look.least) & (sides < look.most)))
+            scale = np.float32(told / Canvas(*look.size, source=size).scale)
+            parts.append(replace(found, boxes=found.boxes * scale))
+        return together(parts, most)
 
 
 class DetectorFinder:

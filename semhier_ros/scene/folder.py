@@ -24,6 +24,7 @@ from semhier_ros.codec.model_folder import (
 from semhier_ros.scene.backend import GRAPHS
 from semhier_ros.scene.detectors.layouts import DetectorError
 from semhier_ros.scene.detectors.runtime import DetectorSpec
+from semhier_ros.scene.finders import Look
 from semhier_ros.scene.layout import SceneLayout
 from semhier_ros.scene.objects import ObjectProjection
 from semhier_ros.scene.stream import SceneStream
@@ -35,14 +36,12 @@ OWN, DESCRIBED, NONE = "own", "described", "none"
 for whoever loads the folder brings one."""
 DETECTOR_CARD = "detector.json"
 PICTURE_GRAPHS = GRAPHS[1:]
-LOOK_STEP, LARGEST_LOOK = 32, 4096
-"""Pixels of a cell of the trunk's last map, and of the longest side of a look."""
 
 
 @dataclass(frozen=True)
 class SceneFolder:
-    """A loaded folder. `canvas` is (width, height) of the pictures that the stream speaks of, `look` of what our own
-    detector sees, which may be larger; `threshold` the least objectness worth sending. `detector`: of
+    """A loaded folder. `canvas` is (width, height) of the pictures that the stream speaks of; `looks`: at which sizes
+    our own detector sees them, which may be others; `threshold` the least objectness worth sending. `detector`: of
     those that are not ours; `own_detector`: whether it is ours. `picture_planes`: how many planes of meaning the
     synthesis is told, of which one that is not ours knows the first (None: as many as the tree's groups need).
     """
@@ -50,7 +49,7 @@ class SceneFolder:
     path: Path
     name: str
     canvas: tuple[int, int]
-    look: tuple[int, int]
+    looks: tuple[Look, ...]
     threshold: float
     stream: SceneStream
     projection: ObjectProjection
@@ -78,7 +77,7 @@ def read_scene_folder(folder: Path) -> SceneFolder:
             path=folder,
             name=found.name,
             canvas=(int(found.settings["canvas"][0]), int(found.settings["canvas"][1])),
-            look=_look(folder, found.settings),
+            looks=_looks(folder, found.settings),
             threshold=float(found.settings["threshold"]),
             stream=_stream(SceneLayout.from_dict(found.layout), found.stream),
             projection=_projection(found.heads),
@@ -92,25 +91,17 @@ def read_scene_folder(folder: Path) -> SceneFolder:
         )
 
 
-def _look(folder: Path, settings: Mapping[str, Any]) -> tuple[int, int]:
-    """What the folder's detector sees: the canvas, where it says nothing else."""
-    if "look" in settings:
-        return check_look(settings["look"], f"{folder}/model.json: look")
-    return int(settings["canvas"][0]), int(settings["canvas"][1])
-
-
-def check_look(look: Sequence[int], field: str) -> tuple[int, int]:
-    """Width and height of what a detector of ours sees, in pixels.
-
-    Raises:
-        ModelError: they are no multiples of LOOK_STEP, or outside LOOK_STEP..LARGEST_LOOK; the message names `field`.
-    """
-    sides = tuple(look)
-    if len(sides) != 2 or not all(
-        isinstance(side, int) and LOOK_STEP <= side <= LARGEST_LOOK and side % LOOK_STEP == 0 for side in sides
-    ):
-        raise ModelError(f"{field}: {look!r}, expected two multiples of {LOOK_STEP} up to {LARGEST_LOOK}")
-    return int(sides[0]), int(sides[1])
+def _looks(folder: Path, settings: Mapping[str, Any]) -> tuple[Look, ...]:
+    """How the folder's detector looks: once, at the canvas, where it says nothing else."""
+    if "looks" not in settings:
+        return (Look((int(settings["canvas"][0]), int(settings["canvas"][1]))),)
+    field = f"{folder}/model.json: looks"
+    if not isinstance(settings["looks"], list) or not settings["looks"]:
+        raise ModelError(f'{field}: {settings["looks"]!r}, expected a list such as ["1088x640:0-166"]')
+    try:
+        return tuple(Look.read(text) for text in settings["looks"])
+    except ValueError as error:
+        raise ModelError(f"{field}: {error}") from None
 
 
 def _files(folder: Path, detector: Any, picture_groups: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -168,16 +159,16 @@ def write_scene_card(
     own_detector: bool = True,
     detector: DetectorSpec | None = None,
     picture_planes: int | None = None,
-    look: tuple[int, int] | None = None,
+    looks: Sequence[Look] = (),
 ) -> None:
     """Write `model.json` with the hashes of what lies in the folder, and DETECTOR_CARD for a detector that is not ours.
 
-    own_detector: whether the folder has `detector.onnx` of our own design, which sees pictures at the size `look`
-    (None: on the canvas); where not, `detector` describes another (None: whoever loads the folder brings one).
+    own_detector: whether the folder has `detector.onnx` of our own design, and `looks` how that sees pictures (none:
+    on the canvas); where not, `detector` describes another (None: whoever loads the folder brings one).
     """
     settings: dict[str, Any] = {"canvas": list(canvas), "threshold": threshold}
-    if look not in (None, canvas):
-        settings["look"] = list(check_look(look, "look"))
+    if looks and tuple(looks) != (Look(canvas),):
+        settings["looks"] = [str(look) for look in looks]
     if own_detector:
         write_card(folder, KINDS[0], name, asdict(layout), settings, GRAPHS)
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -72,6 +72,14 @@ def find_objects(maps: DetectorMaps, threshold: float, most: int) -> Objects:
         np.log(np.maximum(leaves[keep], 1e-9)).astype(np.float32),
         np.ascontiguousarray(features, dtype=np.float32),
     )
+
+
+def together(parts: Sequence[Objects], most: int) -> Objects:
+    """Objects of several lists whose boxes are in the same cells, best first: overlapping weaker ones removed, at most
+    `most` of the best."""
+    every = Objects(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Objects)))
+    every = every.take(np.argsort(-every.objectness, kind="stable"))
+    return every.take(np.array(_suppress(every.boxes, most), np.intp))
 
 
 def _agree(maps: DetectorMaps, heat: Floats, cells: NDArray[np.intp]) -> tuple[Floats, NDArray[np.float64]]:

@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
     target.mkdir(parents=True, exist_ok=True)
     export_graphs(graphs, layout, model.canvas, target)
     if options.out is None:
-        write_scene_card(folder, model.name, model.canvas, model.threshold, layout, look=model.look)
+        write_scene_card(folder, model.name, model.canvas, model.threshold, layout, looks=model.looks)
     for name in graphs:
         print(target / f"{name}.onnx")
     return 0

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from semhier_ros.codec.model_folder import write_heads
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.scene.backend import OpenVinoBackend
-from semhier_ros.scene.folder import LOOK_STEP, read_scene_folder, write_scene_card, write_scene_stream
+from semhier_ros.scene.finders import Look
+from semhier_ros.scene.folder import read_scene_folder, write_scene_card, write_scene_stream
 from semhier_ros.scene.layout import SceneLayout
 from semhier_ros.scene.objects import code_objects
 from semhier_ros.scene.reader import SceneReader
@@ -83,6 +84,10 @@ def make(options: argparse.Namespace) -> Path:
     from safetensors.torch import save_file as save_torch
 
     torch.set_num_threads(options.threads)
+    try:
+        looks = [Look.read(text) for text in options.looks]
+    except ValueError as error:
+        raise TrainingError(f"looks: {error}") from None
     folder: Path = options.model
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(options.taxonomy, folder / "taxonomy.yaml")
@@ -153,7 +158,7 @@ def make(options: argparse.Namespace) -> Path:
         ),
     )
     write_heads(folder, heads)
-    write_scene_card(folder, options.name, CANVAS, options.threshold, layout, look=tuple(options.look))
+    write_scene_card(folder, options.name, CANVAS, options.threshold, layout, looks=looks)
     return folder
 
 
@@ -162,5 +167,5 @@ OPTIONS = (
     Option("name", str, "road", "of the model"),
     Option("threshold", float, 0.16, "least objectness worth sending", above=0),
     Option("steps", int, 4000, "of the object codec", least=1),
-    Option("look", int, CANVAS, "pixels that the detector will see pictures on", 2, LOOK_STEP, metavar=("W", "H")),
+    Option("looks", str, (), "how the detector sees pictures, such as 1088x640:0-166 544x320:64- (the canvas)", 0),
 )

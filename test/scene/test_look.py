@@ -1,10 +1,10 @@
-"""A detector of ours that looks closer than the stream's canvas: what it finds is told on the canvas."""
+"""A detector of ours that looks closer than the stream's canvas, or twice: what it finds is told on the canvas."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from street import street_frames
 
 from semhier_ros import Codec
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.model_folder import ModelError
+from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.paths import find_model
 from semhier_ros.scene.budget import overlaps
-from semhier_ros.scene.detectors.objects import rescaled
+from semhier_ros.scene.detectors.objects import placed
+from semhier_ros.scene.finders import Look, OwnFinder
 from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.scene.layout import SceneLayout
-from semhier_ros.scene.objects import Objects
+from semhier_ros.scene.objects import DetectorMaps, Objects, together
 
+PICTURES = [frame.image for frame in islice(read_video(default_video()), 150, 190, 6)]
 LAYOUT: SceneLayout = read_scene_folder(find_model("street")).stream.layout
 
 
@@ -36,31 +38,87 @@ def objects_at(middles: np.ndarray, scores: np.ndarray) -> Objects:
     return Objects(np.arange(count, dtype=np.int32), boxes, scores.astype(np.float32), leaves, features)
 
 
-@given(st.lists(st.tuples(st.floats(0, 135), st.floats(0, 79), st.floats(0.1, 1)), max_size=12))
-def test_objects_of_finer_cells_get_cells_of_their_own_in_raster_order(rows: list[tuple[float, float, float]]) -> None:
-    table = np.array(rows, np.float64).reshape(-1, 3)
-    found = rescaled(LAYOUT, objects_at(table[:, :2], table[:, 2]), 800 / 1088)
+@given(st.lists(st.tuples(st.floats(0, 99), st.floats(0, 59), st.floats(0.1, 1)), max_size=12))
+def test_objects_get_cells_of_their_own_in_raster_order(rows: list[tuple[float, float, float]]) -> None:
+    table = np.array(sorted(rows, key=lambda row: -row[2]), np.float64).reshape(-1, 3)
+    found = placed(LAYOUT, objects_at(table[:, :2], table[:, 2]))
     assert len(found) <= len(table)
     assert (np.diff(found.cells) > 0).all()
     for box, score, number in zip(found.boxes, found.objectness, found.features[:, 0].astype(int), strict=True):
-        assert np.allclose(box, np.array([*table[number, :2], 6, 8]) * 800 / 1088, rtol=1e-5)
+        assert np.allclose(box, [*table[number, :2], 6, 8], rtol=1e-5)
         assert score == pytest.approx(table[number, 2])
 
 
 def test_of_two_in_one_cell_the_stronger_keeps_it() -> None:
-    found = rescaled(LAYOUT, objects_at(np.array([[50.0, 40.0], [50.2, 40.1]]), np.array([0.3, 0.8])), 0.5)
-    stronger = int(found.features[:, 0].argmax())
+    found = placed(LAYOUT, objects_at(np.array([[25.1, 20.1], [25.0, 20.0]]), np.array([0.8, 0.3])))
+    stronger = int(found.features[:, 0].argmin())
     assert len(found) == 2
     assert found.cells[stronger] == 20 * LAYOUT.columns + 25
     assert found.cells[1 - stronger] != found.cells[stronger]
 
 
-def test_what_a_closer_look_finds_is_where_the_detector_said() -> None:
+def test_of_two_lists_the_better_word_for_one_thing_stays() -> None:
+    near = objects_at(np.array([[20.0, 20.0], [60.0, 30.0]]), np.array([0.5, 0.9]))
+    far = objects_at(np.array([[20.3, 20.0], [80.0, 40.0]]), np.array([0.7, 0.2]))
+    found = together([near, far], 63)
+    assert found.objectness.tolist() == pytest.approx([0.9, 0.7, 0.2])
+    assert found.boxes[1, 0] == pytest.approx(20.3)
+    assert len(together([near, far], 2)) == 2
+
+
+class Staged:
+    """Maps in which each look sees an object of its own size, at the same place of the picture."""
+
+    def __init__(self) -> None:
+        self.canvases: list[tuple[int, ...]] = []
+
+    def __call__(self, canvas: np.ndarray) -> DetectorMaps:
+        self.canvases.append(canvas.shape)
+        rows, columns = canvas.shape[0] // 8, canvas.shape[1] // 8
+        maps = DetectorMaps(
+            np.zeros((rows, columns), np.float32),
+            np.zeros((4, rows, columns), np.float32),
+            np.zeros((3, rows, columns), np.float32),
+            np.zeros((2, rows, columns), np.float32),
+        )
+        for middle, side in (((0.25, 0.5), 4.0), ((0.7, 0.5), 20.0)):  # small and large: 32 and 160 pixels on 1088
+            cell = int(middle[1] * rows), int(middle[0] * columns)
+            maps.objectness[cell] = 0.6
+            maps.box[2:, cell[0], cell[1]] = np.log(side * columns / 136)
+        return maps
+
+
+def test_each_look_takes_the_objects_of_its_sizes() -> None:
+    maps = Staged()
+    looks = (Look.read("1088x640:0-100"), Look.read("544x320:40-"))
+    finder = OwnFinder(maps, (800, 480), LAYOUT, looks)
+    seen = finder.look(np.zeros((450, 800, 3), np.uint8))
+    assert maps.canvases == [(640, 1088, 3), (320, 544, 3)]
+    objects = finder.objects(seen, (800, 450), 0.3, 63)
+    assert len(objects) == 2, "a small one from the closer look, a large one from the other"
+    sides = np.sqrt(objects.boxes[:, 2] * objects.boxes[:, 3]) * 8
+    assert sorted(sides) == pytest.approx([32 * 800 / 1088, 160 * 800 / 1088], rel=1e-4)
+    listed = finder.listed(seen, (800, 450), 0.3, 63)
+    told = np.concatenate([objects.boxes[:, :2] - objects.boxes[:, 2:] / 2], axis=1) * 8
+    assert sorted(told[:, 0]) == pytest.approx(sorted(listed.boxes[:, 0]), abs=1e-2)
+
+
+@given(
+    st.tuples(st.integers(1, 128), st.integers(1, 128)),
+    st.integers(0, 900),
+    st.one_of(st.none(), st.integers(901, 4096)),
+)
+def test_a_look_reads_what_it_writes(cells: tuple[int, int], least: int, most: int | None) -> None:
+    look = Look((32 * cells[0], 32 * cells[1]), least, np.inf if most is None else most)
+    assert Look.read(str(look)) == look
+
+
+def test_what_the_looks_find_is_where_the_detector_said() -> None:
     codec = Codec.load("street", "cpu", threads=1)
     model: Any = codec.model
-    assert model.folder.look == (1088, 640)
+    assert [str(look) for look in model.folder.looks] == ["1088x640:0-166", "544x320:64-"]
     assert model.view_size == (800, 480)
-    picture = street_frames()[0]
+    picture = PICTURES[0]
     size = (picture.shape[1], picture.shape[0])
     seen = model.finder.look(picture)
     objects = model.finder.objects(seen, size, 0.2, 63)
@@ -76,24 +134,37 @@ def test_what_a_closer_look_finds_is_where_the_detector_said() -> None:
 def test_in_integers_it_finds_nearly_the_same() -> None:
     floats, integers = (Codec.load("street", "cpu", threads=1, precision=own) for own in ("f32", "auto"))
     both = agreed = 0
-    for picture in street_frames()[::6]:
+    for picture in PICTURES:
         one, other = (codec.model.find(picture).boxes for codec in (floats, integers))  # type: ignore[attr-defined]
         both += max(len(one), len(other))
         agreed += int((overlaps(one, other).max(axis=1, initial=0.0) >= 0.5).sum())
     assert agreed > 0.8 * both > 0
 
 
-@pytest.mark.parametrize("look", [[1000, 640], [0, 640], [8192, 640], [1088], [1088.5, 640]])
-def test_a_look_that_no_network_takes_is_refused_by_name(tmp_path: Path, look: list[float]) -> None:
+@pytest.mark.parametrize(
+    ("looks", "said"),
+    [
+        (["1000x640"], "multiples of 32"),
+        (["0x640"], "sides of 32..4096"),
+        (["8192x640"], "sides of 32..4096"),
+        (["1088"], "WIDTHxHEIGHT:LEAST-MOST expected"),
+        (["1088x640:90-10"], "LEAST below MOST"),
+        ([1088, 640], "WIDTHxHEIGHT:LEAST-MOST expected"),
+        ([], "expected a list"),
+        ("1088x640", "expected a list"),
+    ],
+)
+def test_looks_that_no_network_takes_are_refused_by_name(tmp_path: Path, looks: Any, said: str) -> None:
     folder = tmp_path / "street"
     shutil.copytree(find_model("street"), folder)
     card = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps(card | {"look": look}))
-    with pytest.raises(ModelError, match=r"model.json: look: .*multiples of 32"):
+    (folder / "model.json").write_text(json.dumps(card | {"looks": looks}))
+    with pytest.raises(ModelError, match=r"model.json: looks: ") as refused:
         read_scene_folder(folder)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
-def test_a_folder_that_says_no_look_looks_at_its_canvas() -> None:
+def test_a_folder_that_says_nothing_looks_at_its_canvas() -> None:
     folder = read_scene_folder(find_model("road"))
-    assert folder.look == folder.canvas
-    assert replace(folder, look=(1088, 640)).stream_hash == folder.stream_hash
+    assert folder.looks == (Look(folder.canvas),)

@@ -30,7 +30,6 @@ import numpy as np
 
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
-from semhier_ros.codec.canvas import Canvas
 from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.lab.made_scenes import FRAME_NS, drive
 from semhier_ros.lab.options import finish, precision
@@ -126,10 +125,6 @@ def run(options: argparse.Namespace) -> int:
         if codec.whole_image:
             view = square_view(frame, model.view_size[0])
             return lambda: model.backend.classify(view)
-        if model.folder.own_detector:
-            width, height = model.folder.look
-            canvas = Canvas(width, height, source=size).place(frame)
-            return lambda: model.backend.detect(canvas)
         return lambda: model.finder.look(frame)
 
     frames = [

@@ -58,18 +58,13 @@ def objects_of(layout: SceneLayout, canvas: Canvas, found: Found, threshold: flo
     )
 
 
-def rescaled(layout: SceneLayout, objects: Objects, scale: float) -> Objects:
-    """Objects of other cells, `scale` times as many of which lie along a side, in the layout's cells.
-
-    Of objects of one cell, the stronger stays and the weaker one moves, as in `objects_of`.
-    """
-    boxes = objects.boxes * np.float32(scale)
-    best = np.argsort(-objects.objectness, kind="stable")
-    cells = np.empty(len(objects), np.int32)
-    cells[best] = place(layout, boxes[best])
+def placed(layout: SceneLayout, objects: Objects) -> Objects:
+    """Objects (best first) each in a cell of its own of the layout, in raster order; of one cell's, the stronger stays
+    and the weaker one moves, as in `objects_of`."""
+    cells = place(layout, objects.boxes)
     rows = np.argsort(cells, kind="stable")
     rows = rows[cells[rows] >= 0]
-    return replace(objects.take(rows), cells=cells[rows], boxes=boxes[rows])
+    return replace(objects.take(rows), cells=cells[rows])
 
 
 def _merged(boxes: Floats, scores: Floats) -> tuple[Floats, list[Floats | None]]:
