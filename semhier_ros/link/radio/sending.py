@@ -93,7 +93,20 @@ _NEAR_FRAMES = 6
 class _Slot:
     """A camera as its sender keeps it."""
 
-    __slots__ = ("announced", "camera", "due", "info", "newest", "note", "number", "sent", "store", "tag")
+    __slots__ = (
+        "announced",
+        "camera",
+        "due",
+        "info",
+        "newest",
+        "note",
+        "number",
+        "referred",
+        "sent",
+        "store",
+        "tag",
+        "turned",
+    )
 
     def __init__(self, number: int, camera: str, draw: Callable[[], int]) -> None:
         self.number, self.camera = number, camera
@@ -105,6 +118,7 @@ class _Slot:
         self.due: float | None = None
         self.announced = float("-inf")
         self.note: bytes | None = None
+        self.referred = self.turned = float("-inf")
 
 
 class _Turn(NamedTuple):
@@ -197,8 +211,9 @@ class RadioSending:
         tag = getattr(block, "stream", None)
         return tag is not None and slot is not None and slot.info is not None and tag == delta_tag(slot.info.stream_tag)
 
-    def referred(self, now: float) -> None:
+    def referred(self, camera: str, now: float) -> None:
         """A frame was made that refers to what was acknowledged."""
+        self._slots[camera].referred = now
         self._refers_since = self._refers_since if self.refers(now) else now
         self._referred = now
 
@@ -324,7 +339,7 @@ class RadioSending:
         charged later. `stored`: the last is a stored piece, which gives the turn or does not."""
         begins = max(now, self.free_at)
         sent_all = True
-        due = stored if stored is not None else self._options.answers and now >= self._turn_due
+        due = stored if stored is not None else self._options.answers and self._turns_to(frames[-1][0], now)
         if due and stored is None and self._missed >= HAILED and frames[-1][2] != Context():  # no description
             frames = [*frames, (frames[-1][0], hail_frame(), Context())]
         for place, (slot, laid, context) in enumerate(frames):
@@ -352,12 +367,21 @@ class RadioSending:
                 begins += self._options.gap if stored is None else self._options.stored_gap
                 self._turns.append(_Turn(slot, Context(True, slot.tag, counter=counted.counter), slot.sent))
                 self._counts["turns"] += 1
+                slot.turned = now
                 self._missed += 1
                 slower = min(2.0 ** max(0, self._missed - MISSED_TURNS), BACKOFF)
                 self._turn_due = now + slower * self.turn_seconds(now)
         self.free_at = begins
         self._last_sent = now
         return sent_all
+
+    def _turns_to(self, slot: _Slot, now: float) -> bool:
+        """Whether a frame of that camera shall give the turn: it is due, and for some time no frame of a camera which
+        waits longer for an acknowledgement came."""
+        if now < self._turn_due:
+            return False
+        others = [one for one in self._slots.values() if now - one.referred < REMEMBERED_SECONDS]
+        return all(slot.turned <= one.turned for one in others) or now - self._turn_due > self.turn_seconds(now)
 
     @property
     def _keyed(self) -> bool:
@@ -577,7 +601,7 @@ class RadioSender(LinkSender):
 
     def offered(self, camera: str, semantic: Sequence[BlockLike]) -> None:
         if semantic and self._radio.is_delta(camera, semantic[0]):
-            self._radio.referred(self._clock.now())
+            self._radio.referred(camera, self._clock.now())
         super().offered(camera, semantic)
 
     def submit(
