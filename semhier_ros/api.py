@@ -79,6 +79,7 @@ class Codec:
         detector_names: str | Path | Sequence[str] | None = None,
         detector_size: tuple[int, int] | None = None,
         detector_engine: str = "auto",
+        detector_looks: Sequence[str] | None = None,
         foot_bits: bool = False,
     ) -> Codec:
         """Load a model by name (`road`, `coco80`, `imagenet`) or by the path of its folder.
@@ -94,6 +95,9 @@ class Codec:
         themselves (None: as the model has them). detector_size: width and height of its input. detector_engine: `auto`,
         `openvino`, `onnxruntime`, `cuda` or `tensorrt`.
 
+        detector_looks: at which sizes a detector of our own design sees pictures, as `scene.finders.Look.read` takes
+        them (None: as the model says): `["800x480"]` costs less than the two looks of `street`, and finds less.
+
         foot_bits: whether block 0 says where objects stand by two bits more (`with_foot_bits`); `road+foot` as a name
         asks for them too.
 
@@ -103,11 +107,13 @@ class Codec:
         """
         choice = None
         if detector_engine != "auto" or any(
-            given is not None for given in (detector, detector_layout, detector_names, detector_size)
+            given is not None for given in (detector, detector_layout, detector_names, detector_size, detector_looks)
         ):
             from semhier_ros.scene.detectors.choice import DetectorChoice
 
-            choice = DetectorChoice.of(detector, detector_layout, detector_names, detector_size, detector_engine)
+            choice = DetectorChoice.of(
+                detector, detector_layout, detector_names, detector_size, detector_engine, detector_looks
+            )
         device = resolve_device(device)
         if isinstance(model, str) and model.endswith(FOOT_SUFFIX):
             model, foot_bits = model.removesuffix(FOOT_SUFFIX), True

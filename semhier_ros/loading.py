@@ -6,6 +6,7 @@ no torch, and the other way round.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ def resolve_device(device: str) -> str:
 
 def _scene(path: Path, device: str, threads: int, precision: str, choice: DetectorChoice | None) -> Model[Any]:
     from semhier_ros.scene.backend import OpenVinoBackend
+    from semhier_ros.scene.detectors.choice import DetectorChoice
     from semhier_ros.scene.folder import read_scene_folder
     from semhier_ros.scene.model import SceneModel
 
@@ -59,7 +61,9 @@ def _scene(path: Path, device: str, threads: int, precision: str, choice: Detect
     if not folder.own_detector:
         return _with_detector(folder, device, threads, precision, choice)
     if choice is not None:
-        raise ValueError(f"detector: model {folder.name} has a detector of its own design; it takes no other")
+        if choice.looks is None or replace(choice, looks=None) != DetectorChoice():
+            raise ValueError(f"detector: model {folder.name} has a detector of its own design; it takes no other")
+        folder = replace(folder, looks=choice.looks)
     if device == "cpu":
         return SceneModel(folder, OpenVinoBackend(folder.path, threads, precision))
     from semhier_ros.torch.scene_backend import TorchBackend
@@ -76,6 +80,8 @@ def _with_detector(
     from semhier_ros.scene.model import SceneModel
 
     chosen = choice or DetectorChoice()
+    if chosen.looks is not None:
+        raise ValueError(f"detector_looks: the detector of model {folder.name} is not ours; say its size instead")
     engine = "cuda" if chosen.engine == "auto" and device == "cuda" and has_cuda_engine() else chosen.engine
     known = chosen.path is not None or folder.detector is not None
     model = SceneModel(

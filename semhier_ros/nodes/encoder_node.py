@@ -140,6 +140,7 @@ class EncoderNode(ManagedNode):
             "detector_layout": values.detector_layout or None,
             "detector_names": values.detector_names or None,
             "detector_engine": values.detector_engine,
+            "detector_looks": values.detector_looks.replace(",", " ").split() or None,
         }
 
     def _make_maker(self) -> BlocksMaker:

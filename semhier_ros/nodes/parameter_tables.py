@@ -66,6 +66,12 @@ def _detector() -> list[Parameter]:
             "What runs a detector that is not ours; auto: OpenVINO, or CUDA by ONNX Runtime on `device: cuda`.",
             choices=("auto", "openvino", "onnxruntime", "cuda", "tensorrt"),
         ),
+        Parameter(
+            "detector.looks",
+            "",
+            "At which sizes the model's own detector sees pictures, such as 800x480 on a slow computer or"
+            ' 1088x640:0-166,544x320:64- (docs/street.md); "": as the model says.',
+        ),
     ]
 
 

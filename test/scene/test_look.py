@@ -165,6 +165,26 @@ def test_looks_that_no_network_takes_are_refused_by_name(tmp_path: Path, looks: 
     assert "\n" not in str(refused.value)
 
 
+def test_a_codec_looks_as_it_is_told_and_refuses_what_it_cannot() -> None:
+    once: Any = Codec.load("street", "cpu", threads=1, detector_looks=["800x480"]).model
+    twice: Any = Codec.load("street", "cpu", threads=1).model
+    assert once.folder.looks == (Look((800, 480)),)
+    assert once.stream_hash == twice.stream_hash
+    assert len(once.finder.look(PICTURES[0])) == 1
+    assert len(twice.finder.look(PICTURES[0])) == 2
+    for looks, said in (
+        (["800x481"], "detector_looks: look '800x481'"),
+        ([], r"detector_looks: \[\], expected a list"),
+        ("800x480", "detector_looks: '800x480', expected a list"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            Codec.load("street", "cpu", detector_looks=looks)
+    with pytest.raises(ValueError, match="it takes no other"):
+        Codec.load("street", "cpu", detector_looks=["800x480"], detector_size=(640, 640))
+    with pytest.raises(ValueError, match="coco80 is not ours"):
+        Codec.load("coco80", "cpu", detector_looks=["800x480"])
+
+
 def test_a_folder_that_says_nothing_looks_at_its_canvas() -> None:
     folder = read_scene_folder(find_model("road"))
     assert folder.looks == (Look(folder.canvas),)

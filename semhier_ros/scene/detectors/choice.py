@@ -9,6 +9,7 @@ from pathlib import Path
 from semhier_ros.scene.detectors.layouts import DetectorError, Layout, find_layout
 from semhier_ros.scene.detectors.names import check_names, read_names
 from semhier_ros.scene.detectors.runtime import Detector, file_hash
+from semhier_ros.scene.finders import Look
 from semhier_ros.scene.folder import SceneFolder
 
 
@@ -17,13 +18,15 @@ class DetectorChoice:
     """A detector that whoever loads a model brings, or how its own is run. path: its ONNX file (None: the model's).
     layout: how it is read (None: as the model has it, or as its tensors suggest). names: its classes in index order
     (None: as the model has them, or the tree's leaves). size: of its input (None: the model's or the file's own).
-    engine: what runs it (`scene.detectors.engines.ENGINES`)."""
+    engine: what runs it (`scene.detectors.engines.ENGINES`). looks: at which sizes a detector of our own design sees
+    pictures (None: as the model says); it takes none of the others."""
 
     path: Path | None = None
     layout: Layout | None = None
     names: tuple[str, ...] | None = None
     size: tuple[int, int] | None = None
     engine: str = "auto"
+    looks: tuple[Look, ...] | None = None
 
     @classmethod
     def of(
@@ -33,14 +36,21 @@ class DetectorChoice:
         names: str | Path | Sequence[str] | None,
         size: tuple[int, int] | None,
         engine: str,
+        looks: Sequence[str] | None = None,
     ) -> DetectorChoice | None:
         """What the detector's arguments of `Codec.load` say; None where they say nothing.
 
         Raises:
-            DetectorError: there is no such layout or list of names.
+            DetectorError: there is no such layout or list of names, or a look is none.
         """
-        if engine == "auto" and detector is layout is names is size is None:
+        if engine == "auto" and detector is layout is names is size is looks is None:
             return None
+        if looks is not None and (isinstance(looks, str) or not looks):
+            raise DetectorError(f"detector_looks: {looks!r}, expected a list such as ['1088x640:0-166', '544x320:64-']")
+        try:
+            seen = None if looks is None else tuple(Look.read(text) for text in looks)
+        except ValueError as error:
+            raise DetectorError(f"detector_looks: {error}") from None
         chosen: tuple[str, ...] | None = None
         if names is not None:
             chosen = read_names(names) if isinstance(names, str | Path) else check_names(list(names))
@@ -50,6 +60,7 @@ class DetectorChoice:
             chosen,
             size,
             engine,
+            seen,
         )
 
 
