@@ -32,6 +32,15 @@ def test_coarse_comes_through_what_the_link_loses(link, share, latest):
         assert estimate.clock_offset == pytest.approx(CLOCKS_APART, abs=estimate.clock_error)
 
 
+def test_a_sender_of_little_keeps_its_rate_where_bursts_are_lost():
+    """As where frames refer to what is remembered: a dozen datagrams of some tens of bytes a second."""
+    for seed in range(1, 13):
+        result = run("64kbit,50ms,20%,burst4", 20.0, budget=7760.0, frames=12.5, sizes=(14,), seed=seed)
+        low = [rate < 3880.0 for at, rate in result.rates if at > 1.0]
+        assert sum(low) <= 0.15 * len(low), f"seed {seed}: losses were taken for a queue"
+        assert result.share(since=1.0) > 0.93
+
+
 def test_a_step_of_the_link_is_followed_down_and_up():
     sizes = (30, 10, 15, 30, 2500, 5000, 9000)
     link = "512kbit,50ms,step32kbit@10s,step512kbit@20s"

@@ -30,6 +30,12 @@ _DRAIN_SECONDS = 0.45
 _CAPACITY_SHARE = 0.92
 _SILENCE = 2.0
 _HEAVY_LOSS = 0.35
+_LOSES = 0.02
+_LIGHT = 0.75
+_PATIENCE = 0.4
+"""Where a link is known to lose more than _LOSES, and less than a share of _LIGHT of the rate is sent, datagrams may be
+missing for so many seconds before that is taken for a queue, and what is lost of so few is not taken for congestion:
+three lost in a row look like a link that stops."""
 _NOISE_GAIN = 0.05
 _MOST_NOISE = 0.15
 
@@ -104,7 +110,10 @@ class RateController:
             self._interval += 0.3 * (min(now - self._last_report, 1.0) - self._interval)
         self._last_report = now
         self._note(feedback, now)
-        delay = feedback.delay if feedback.pending is None else max(feedback.delay, feedback.pending)
+        light = feedback.sent_rate < _LIGHT * self.rate
+        delay = feedback.delay
+        if feedback.pending is not None:
+            delay = max(delay, feedback.pending - (_PATIENCE if light and feedback.loss > _LOSES else 0.0))
         self.queue_delay = queue = max(0.0, delay - min(least for _, least in self._base))
         round_trip = feedback.round_trip if feedback.round_trip is not None else 0.3
         unit = feedback.datagram / max(self.rate, self.capacity or 0.0 if self.congested else 0.0)
@@ -115,7 +124,7 @@ class RateController:
         arrived = self.received_rate
         if queue > limit or self._probe_failed(queue, unit):
             self._cut(queue, limit, arrived, now, feedback.sent_rate < 0.5 * self.rate)
-        elif feedback.loss > _HEAVY_LOSS and arrived is not None and feedback.sent_rate > 1.3 * arrived:
+        elif not light and feedback.loss > _HEAVY_LOSS and arrived is not None and feedback.sent_rate > 1.3 * arrived:
             if now - self.last_cut > 1.0:
                 self._cut(0.0, limit, max(arrived, 0.7 * self.rate), now)
         elif queue < limit / 2:
