@@ -2,9 +2,9 @@
 
 Stated bounds: shares of frames with a coarse reading differ by one frame of twelve at most, streaming AP50 by 0.03 at
 every level, bytes a second by a sixth. Of types it is by 0.06: a mean over some ten, of which most are there once, so
-that one block of types, which the link loses in one engine and not in the other, is 0.04. The real coarse delay's median
-is not 30 ms shorter than virtual time's, and at most half as long again and 50 ms more: the real run pays for ROS hops
-and a busy machine, which virtual time knows only through the costs measured before.
+that one block of types, which the link loses in one engine and not in the other, is 0.04. The real coarse delay's
+median is not 30 ms shorter than virtual time's, and at most half as long again and 50 ms more: the real run pays for
+ROS hops and a busy machine, which virtual time knows only through the costs measured before.
 """
 
 from __future__ import annotations
