@@ -70,7 +70,7 @@ def stepped(values: Any, low: float, high: float) -> Any:
 
 
 def coarse(weight: Floats) -> Any:
-    """The weights of a convolution, output channels first (and, where they come in groups, inputs of a group next), in
+    """The weights of a convolution (outputs, inputs, height, width; groups before them where there are some), in
     `weight_steps` steps to either side for each output, on a grid of 127."""
     import openvino.opset13 as operations
 

@@ -4,7 +4,7 @@ Of some pictures it is measured what comes into each layer (`codec.integers`); t
 graphs, as `picture_ranges.json` and `detector_ranges.json`. As many other pictures, which lie between them, say what it
 costs. Painting: PSNR with every number of picture blocks, in floats and in integers. The detector: how many of the
 objects that it finds in floats it finds in integers too, and the other way round. And the time on one core, taken in
-turn. What integers cost in AP says `semhier measure detection` with and without `--precision f32`.
+turn. What integers cost in AP says `semhier measure beside` with and without `--precision f32`.
 """
 
 from __future__ import annotations
@@ -164,7 +164,8 @@ def run(options: argparse.Namespace) -> int:
     if len(files) < 2:
         raise CommandError(f"--images {options.images}: {len(files)} picture, at least 2 wanted")
     chosen = [files[int(place)] for place in np.linspace(0, len(files) - 1, min(2 * options.limit, len(files)))]
-    made_from = f"{len(chosen[::2])} pictures of {options.images.resolve().parent.name}/{options.images.name}"
+    source_of = (options.split or options.images).resolve()
+    made_from = f"{len(chosen[::2])} pictures of {source_of.parent.name}/{source_of.name}"
     try:
         source = Painted(options.model, "f32")
         model = source.codec.model
