@@ -16,6 +16,7 @@ from semhier_ros.codec.reading import Detection
 
 LEVEL_COLOURS = ("#c2410c", "#1d4ed8", "#047857", "#a16207", "#be185d", "#0e7490")
 """Of level 0, the coarsest, and on."""
+RGB = tuple((int(text[1:3], 16), int(text[3:5], 16), int(text[5:], 16)) for text in LEVEL_COLOURS)
 WHITE = (255, 255, 255)
 FONT, LETTERS = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 RIM = 2
@@ -28,8 +29,7 @@ Colour = tuple[int, int, int]
 
 def colour_of(found: Detection) -> Colour:
     """RGB of the deepest level that a detection names."""
-    text = LEVEL_COLOURS[(len(found.path) - 1) % len(LEVEL_COLOURS)]
-    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:], 16)
+    return RGB[(len(found.path) - 1) % len(RGB)]
 
 
 def draw_boxes(picture: Picture, detections: Sequence[Detection], *, scale: float = 1.0, least: float = 0.0) -> Picture:
@@ -42,30 +42,31 @@ def draw_boxes(picture: Picture, detections: Sequence[Detection], *, scale: floa
 
 def paint_boxes(canvas: Picture, detections: Sequence[Detection], *, scale: float = 1.0, least: float = 0.0) -> None:
     """The same on the picture itself: first all boxes, then the names over them."""
-    outlines: dict[Colour, list[tuple[int, int, int, int]]] = {}
-    plates = []
-    for found in detections:
-        if found.scores[-1] < least:
-            continue
-        colour = colour_of(found)
-        x0, y0, x1, y1 = (max(-FARTHEST, min(FARTHEST, round(value * scale))) for value in found.box)
-        outlines.setdefault(colour, []).append((x0, y0, x1, y1))
+    shown = [found for found in detections if found.scores[-1] >= least]
+    if not shown:
+        return
+    boxes = np.array([found.box for found in shown]) * scale
+    corners = np.rint(boxes).clip(-FARTHEST, FARTHEST).astype(np.int32)
+    colours = [colour_of(found) for found in shown]
+    outlines = corners[:, (0, 1, 2, 1, 2, 3, 0, 3)].reshape(-1, 4, 2)
+    for colour in dict.fromkeys(colours):
+        rows = [row for row, own in enumerate(colours) if own == colour]
+        some = outlines if len(rows) == len(shown) else outlines[rows]
+        cv2.polylines(canvas, some, True, colour, 2)  # type: ignore[call-overload]
+    for found, colour, (left, top, _, _) in zip(shown, colours, corners.tolist(), strict=True):
         plate = _plate(f"{found.names[-1]} {found.scores[-1]:.0%}", colour)
-        plates.append((plate, x0, max(0, y0 - len(plate) + 1)))
-    for colour, boxes in outlines.items():
-        corners = np.array(boxes, np.int32)[:, (0, 1, 2, 1, 2, 3, 0, 3)].reshape(-1, 4, 2)
-        cv2.polylines(canvas, corners, True, colour, 2)  # type: ignore[call-overload]
-    for plate, left, top in plates:
-        part, seen = _parts(canvas, plate, left, top)
-        part[:] = plate[seen]
+        part, seen = _parts(canvas, plate, left, max(0, top - len(plate) + 1))
+        part[:] = seen
 
 
 def write(canvas: Picture, text: str, place: tuple[int, int]) -> None:
     """White letters on a dark rim, readable on any ground, whose first begins at `place` (x, y of its foot)."""
     letters, veil, rise = _letters(text)
-    part, seen = _parts(canvas, letters, place[0] - RIM, place[1] - rise)
+    left, top = place[0] - RIM, place[1] - rise
+    part, seen = _parts(canvas, letters, left, top)
     if part.size:
-        cv2.add(cv2.multiply(part, veil[seen], scale=1 / 255), letters[seen], dst=part)
+        veiled = veil if seen is letters else _parts(canvas, veil, left, top)[1]
+        cv2.add(cv2.multiply(part, veiled, scale=1 / 255), seen, dst=part)
 
 
 @lru_cache(maxsize=1024)
@@ -93,11 +94,15 @@ def _letters(text: str) -> tuple[Picture, Picture, int]:
     return on_black, on_white - on_black, rise
 
 
-def _parts(canvas: Picture, stamp: Picture, left: int, top: int) -> tuple[Picture, tuple[slice, slice]]:
-    """The part of a canvas that lies below a stamp whose corner lies there, and the part of the stamp that it shows."""
+def _parts(canvas: Picture, stamp: Picture, left: int, top: int) -> tuple[Picture, Picture]:
+    """The part of a canvas that lies below a stamp whose corner lies there, and the part of the stamp that it shows:
+    the stamp itself where it shows all of it."""
     height, width = canvas.shape[:2]
-    bottom, right = min(top + stamp.shape[0], height), min(left + stamp.shape[1], width)
-    above, before = max(top, 0), max(left, 0)
+    tall, wide = stamp.shape[:2]
+    bottom, right = top + tall, left + wide
+    if top >= 0 and left >= 0 and bottom <= height and right <= width:
+        return canvas[top:bottom, left:right], stamp
+    bottom, right, above, before = min(bottom, height), min(right, width), max(top, 0), max(left, 0)
     if bottom <= above or right <= before:
-        return canvas[:0, :0], (slice(0), slice(0))
-    return canvas[above:bottom, before:right], (slice(above - top, bottom - top), slice(before - left, right - left))
+        return canvas[:0, :0], stamp[:0, :0]
+    return canvas[above:bottom, before:right], stamp[above - top : bottom - top, before - left : right - left]
