@@ -317,6 +317,12 @@ class Codec:
         where that saves time. Adds to `spent`."""
         return self.model.pictures(requests, spent)
 
+    def prepare_pictures(self) -> None:
+        """Paints a picture of nothing, which nobody sees: networks are compiled at their first use, and whoever paints
+        beside reading wants that to be over before the first frame comes."""
+        if self.model.paints:
+            self.pictures([PictureRequest(self.model.decode(0, b"", None), 0, self.model.view_size)])
+
     def readings(self, requests: Sequence[ReadingRequest]) -> list[tuple[Detection, ...]]:
         """Detections of frames of several of this codec's decoders (`Decoder.foresee`), made together."""
         return self.model.read_many(requests)

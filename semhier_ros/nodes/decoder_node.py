@@ -106,6 +106,9 @@ class DecoderNode(ManagedNode):
         values = self.values
         loaded = [load_codec(name, values.device, values.threads, values.precision) for name in values.models]
         self._codecs = {key: codec for one in loaded for key, codec in one.streams().items()}
+        if values.picture != "off":
+            for codec in loaded:
+                codec.prepare_pictures()
         self._levels = max(codec.taxonomy.depth for codec in loaded)
         self._cameras = {camera: _Camera() for camera in values.cameras}
         self._outputs: dict[str, Any] = {}

@@ -62,6 +62,28 @@ def test_picture_gets_better_with_every_picture_block(codec):
     assert refined == sorted(refined, reverse=True)
 
 
+@pytest.mark.parametrize("name", ["street", "imagenet"])
+def test_pictures_are_prepared_before_the_first_comes(name, monkeypatch):
+    codec = Codec.load(name, "cpu", threads=1)
+    compiled = []
+    real = type(codec.model.backend)._compile
+    monkeypatch.setattr(
+        type(codec.model.backend), "_compile", lambda self, *graph: compiled.append(graph[0]) or real(self, *graph)
+    )
+    codec.prepare_pictures()
+    assert compiled == ["picture_synthesis"], "and none that only an encoder wants"
+    image = street_frame()
+    decoder = codec.decoder((image.shape[1], image.shape[0]))
+    for block in codec.encode(image):
+        decoder.push(block)
+        assert decoder.picture(0) is not None
+    assert compiled.count("picture_synthesis") == 1
+
+
+def test_a_model_without_pictures_prepares_none():
+    Codec.load("coco80", "cpu", threads=1).prepare_pictures()
+
+
 def test_fewer_blocks_and_byte_limits(codec):
     image = street_frame()
     whole = codec.encode(image)
