@@ -101,14 +101,14 @@ class OwnFinder:
         layout: SceneLayout,
         looks: Sequence[Look],
     ):
-        self._detect, self._canvas, self._layout, self._looks = detect, canvas, layout, tuple(looks)
+        self._detect, self._canvas, self._layout, self.looks = detect, canvas, layout, tuple(looks)
 
     def look(self, image: NDArray[np.uint8]) -> list[DetectorMaps]:
         source = (image.shape[1], image.shape[0])
-        return [self._detect(Canvas(*look.size, source=source).place(image)) for look in self._looks]
+        return [self._detect(Canvas(*look.size, source=source).place(image)) for look in self.looks]
 
     def objects(self, seen: Sequence[DetectorMaps], size: tuple[int, int], threshold: float, most: int) -> Objects:
-        if self._looks == (Look(self._canvas),):
+        if self.looks == (Look(self._canvas),):
             return find_objects(seen[0], threshold, most)
         return placed(self._layout, self._found(seen, size, threshold, most))
 
@@ -123,7 +123,7 @@ class OwnFinder:
         """What all looks found, best first, boxes in cells of the model's canvas; their own cells mean nothing."""
         told = Canvas(*self._canvas, source=size).scale
         parts = []
-        for look, maps in zip(self._looks, seen, strict=True):
+        for look, maps in zip(self.looks, seen, strict=True):
             found = find_objects(maps, threshold, 2 * most)
             sides = np.sqrt(found.boxes[:, 2] * found.boxes[:, 3]) * self._layout.stride
             found = found.take(np.flatnonzero((sides >= look.least) & (sides < look.most)))

@@ -17,7 +17,7 @@ from torch import Tensor
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.torch.detector import Detector, load_imagenet_trunk
 from semhier_ros.torch.scene_backend import as_input
-from semhier_ros.training.checkpoint import Checkpoint
+from semhier_ros.training.checkpoint import Checkpoint, load_checkpoint
 from semhier_ros.training.detector_loss import detector_loss
 from semhier_ros.training.device import adamw, autocast, depthwise_in_float32, pick_device
 from semhier_ros.training.errors import MissingFile, TrainingError
@@ -31,6 +31,7 @@ from semhier_ros.training.yolo_data import YoloData
 FROZEN = ("conv_stem", "bn1", "blocks.0", "blocks.1")  # generic edges; backward through them doubles the step's cost
 TRUNK_SHARE = 0.4  # of the learning rate, for what ImageNet has taught already
 COARSEST = 32  # pixels of a cell of the trunk's last map
+BLENDED = "blended.pt"  # a trained detector with some of its start's weights
 CHOSEN = 64  # choosing scenes that a score looks at
 
 
@@ -62,6 +63,21 @@ def start_from(detector: Detector, folder: Path) -> None:
             f"start: {path}: {other[0]} is {tuple(given[other[0]].shape)}, not {tuple(own[other[0]].shape)}"
         )
     detector.load_state_dict(own | fits)
+
+
+def trained_detector(out: Path, mixed: bool = True) -> dict[str, Tensor]:
+    """The weights that a training left in `out`: the blend with its start where there is one and `mixed` allows it.
+
+    Raises:
+        MissingFile: no detector was trained there.
+    """
+    saved = load_checkpoint(out / BLENDED) if mixed else None
+    if saved is None:
+        saved = load_checkpoint(out / "detector.pt")
+    if saved is None:
+        raise MissingFile(f"{out}/detector.pt: missing; train the detector stage first")
+    weights: dict[str, Tensor] = saved["average"]
+    return weights
 
 
 def parameter_groups(detector: Detector, lr: float) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from semhier_ros.codec.canvas import Canvas
 from semhier_ros.footage.labels import read_labels
 from semhier_ros.training.errors import MissingFile, TrainingError
 from semhier_ros.training.packed import PackedArray, packed, states
@@ -120,6 +121,22 @@ def on_canvas(scenes: Scenes, row: int, scale: float = 1.0, flip: bool = False) 
         labels[:, 1:] *= scale
     canvas = np.full((CANVAS[1], CANVAS[0], 3), PADDING, np.uint8)
     canvas[: picture.shape[0], : picture.shape[1]] = picture
+    return canvas, labels
+
+
+def as_picture(scenes: Scenes, row: int, scale: float = 1.0, flip: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Scene `row` as a camera's picture (h,w,3 uint8 RGB), and its labels in pixels of the canvas that such a picture
+    is told on. With a `scale` below 1 it stands in the corner of a larger picture."""
+    width, height = scenes.sizes[row]
+    picture = scenes.pixels[row, :height, :width]
+    labels = scenes.boxes[row].copy()
+    if flip:
+        picture = picture[:, ::-1]
+        labels[:, [1, 3]] = width - labels[:, [3, 1]]
+    size = (round(width / scale), round(height / scale))
+    canvas = np.full((size[1], size[0], 3), PADDING, np.uint8)
+    canvas[:height, :width] = picture
+    labels[:, 1:] *= Canvas(*CANVAS, source=size).scale
     return canvas, labels
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from semhier_ros.codec.model_folder import write_heads
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.scene.backend import OpenVinoBackend
-from semhier_ros.scene.finders import Look
+from semhier_ros.scene.finders import Look, OwnFinder
 from semhier_ros.scene.folder import read_scene_folder, write_scene_card, write_scene_stream
 from semhier_ros.scene.layout import SceneLayout
 from semhier_ros.scene.objects import code_objects
@@ -25,8 +25,8 @@ from semhier_ros.torch.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
 from semhier_ros.torch.picture import GROUPS
 from semhier_ros.torch.scene_backend import build_graphs
 from semhier_ros.training.calibration import CURVE_POINTS, calibration_curves, level_hits
-from semhier_ros.training.checkpoint import load_checkpoint
-from semhier_ros.training.errors import MissingFile, TrainingError
+from semhier_ros.training.detector import trained_detector
+from semhier_ros.training.errors import TrainingError
 from semhier_ros.training.export import export_graphs, half_precision
 from semhier_ros.training.integer_form import integer_context, scale_table
 from semhier_ros.training.matching import named_code
@@ -96,11 +96,9 @@ def make(options: argparse.Namespace) -> Path:
     leaves = len(taxonomy.levels[-1])
 
     graphs = build_graphs(leaves, 1 + len(layout.parents[0]), layout.picture_groups)
-    detector = load_checkpoint(options.out / "detector.pt")
-    if detector is None:
-        raise MissingFile(f"{options.out}/detector.pt: missing; train the detector stage first")
+    detector = trained_detector(options.out)
     pictures = load_picture(picture_checkpoint(options.out), SCENES, PICTURES)
-    graphs["detector"].detector.load_state_dict(detector["average"])
+    graphs["detector"].detector.load_state_dict(detector)
     graphs["picture_analysis"].analysis = pictures.model.analysis
     graphs["picture_synthesis"].synthesis = pictures.model.synthesis
     half_precision(graphs)
@@ -119,7 +117,8 @@ def make(options: argparse.Namespace) -> Path:
     data.check_taxonomy(taxonomy.names(len(taxonomy.levels) - 1), options.taxonomy)
     scenes = {split: load_scenes(data, split, options.out / f"cache-{split}") for split in data.images}
     least = min(SCORE_EDGES[0] / 2, options.threshold)
-    found = remembered(options.out, folder / "detector.onnx", backend, scenes["train"], layout, least)
+    finder = OwnFinder(backend.detect, CANVAS, layout, looks or [Look(CANVAS)])
+    found = remembered(options.out, folder / "detector.onnx", finder, scenes["train"], layout, least)
     if not sum(len(objects) for objects, _, _ in found):
         raise TrainingError(f"detector: no object above {least:g} in any training scene; train it longer")
     features = np.concatenate([objects.features for objects, _, _ in found])
@@ -148,7 +147,7 @@ def make(options: argparse.Namespace) -> Path:
     write_heads(folder, heads)
     write_scene_card(folder, options.name, CANVAS, options.threshold, layout)
     loaded = read_scene_folder(folder)
-    chosen = collect(backend, scenes["choose"], layout, ((1.0, False),), options.threshold)
+    chosen = collect(finder, scenes["choose"], layout, ((1.0, False),), options.threshold)
     reader = SceneReader(loaded.stream, taxonomy, loaded.heads)
     heads |= calibration_curves(
         reader,

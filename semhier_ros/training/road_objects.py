@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from semhier_ros.scene.backend import OpenVinoBackend
+from semhier_ros.scene.finders import OwnFinder
 from semhier_ros.scene.layout import FRACTION, SceneLayout, restore_boxes
-from semhier_ros.scene.objects import Objects, evidence, find_objects
+from semhier_ros.scene.objects import Objects, evidence
 from semhier_ros.scene.stream import SceneStream
 from semhier_ros.training.matching import Matched, match, named_code
 from semhier_ros.training.object_codec import Rows
 from semhier_ros.training.packed import fingerprint
-from semhier_ros.training.road_data import Scenes, on_canvas
+from semhier_ros.training.road_data import Scenes, as_picture
 from semhier_ros.whole_file import replacing
 
 VARIANTS = ((1.0, False), (1.0, True), (0.75, False))  # scale and flip of the scenes that teach the object codec
@@ -25,29 +25,31 @@ LABEL_FIELDS = ("truth", "wanted")
 
 
 def collect(
-    backend: OpenVinoBackend,
+    finder: OwnFinder,
     scenes: Scenes,
     layout: SceneLayout,
     variants: tuple[tuple[float, bool], ...],
     least: float,
 ) -> list[Matched]:
-    """Objects found in every scene and variant, each with its label."""
+    """Objects found in every scene and variant, each with its label, as the encoder would find them."""
     found = []
     for scale, flip in variants:
         for row in tqdm(range(len(scenes)), desc=f"detect x{scale} {flip=}", mininterval=5):
-            canvas, labels = on_canvas(scenes, row, scale, flip)
-            objects = find_objects(backend.detect(canvas), least, layout.max_objects)
+            picture, labels = as_picture(scenes, row, scale, flip)
+            size = (picture.shape[1], picture.shape[0])
+            objects = finder.objects(finder.look(picture), size, least, layout.max_objects)
             found.append(match(objects, labels, layout.stride))
     return found
 
 
 def remembered(
-    folder: Path, graph: Path, backend: OpenVinoBackend, scenes: Scenes, layout: SceneLayout, least: float
+    folder: Path, graph: Path, finder: OwnFinder, scenes: Scenes, layout: SceneLayout, least: float
 ) -> list[Matched]:
-    """`collect` over all VARIANTS, kept in `folder` under a key of all that it depends on: the detector's `graph`, the
-    scenes and their labels, the variants, the least objectness, the layout."""
+    """`collect` over all VARIANTS, kept in `folder` under a key of all that it depends on: the detector's `graph` and
+    looks, the scenes and their labels, the variants, the least objectness, the layout."""
     made_of = {
         "detector": hashlib.sha256(graph.read_bytes()).hexdigest(),
+        "looks": [str(look) for look in finder.looks],
         "scenes": scenes.key,
         "labels": [boxes.tolist() for boxes in scenes.boxes],
         "variants": VARIANTS,
@@ -57,7 +59,7 @@ def remembered(
     }
     path = folder / f"objects-{fingerprint(made_of)}.npz"
     if not path.exists():
-        found = collect(backend, scenes, layout, VARIANTS, least)
+        found = collect(finder, scenes, layout, VARIANTS, least)
         columns = {field: [getattr(scene.objects, field) for scene in found] for field in OBJECT_FIELDS}
         columns |= {field: [getattr(scene, field) for scene in found] for field in LABEL_FIELDS}
         counts = [len(scene.objects) for scene in found]

@@ -21,7 +21,7 @@ from typing import Any
 from semhier_ros.training.errors import TrainingError
 from semhier_ros.training.settings import SHARED, Option, add_options, layered, read_config
 
-STAGES = ("gather", "teach", "adapt", "detector", "settle", "pictures", "report")
+STAGES = ("gather", "teach", "adapt", "detector", "blend", "settle", "pictures", "report")
 OPTIONS = (
     Option("data", Path, None, "folder of the sets that the recipe names"),
     Option("sources", Path, Path("config/training/street-sources.yaml"), "the recipe"),
@@ -42,6 +42,7 @@ OPTIONS = (
     Option("batch", int, 16, "detector: crops in a step", least=1),
     Option("crop", int, (512, 320), "detector: pixels of a crop, multiples of 32", 2, 32, metavar=("W", "H")),
     Option("rate", float, 1.2e-3, "detector: learning rate at its greatest", above=0),
+    Option("kept", float, (0.0, 0.0), "blend: share of the start's weights in trunk and neck, and in the heads", 2, 0),
     Option("settled", int, 1200, "settle: training scenes for the object codec", least=1),
     Option(
         "picture_start",

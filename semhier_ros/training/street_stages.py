@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ from semhier_ros.torch.picture import GROUPS, PictureModel
 from semhier_ros.torch.scene_backend import DetectorGraph, as_input
 from semhier_ros.training import adapt as adapting
 from semhier_ros.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from semhier_ros.training.detector import parameter_groups, start_from
+from semhier_ros.training.detector import BLENDED, parameter_groups, start_from, trained_detector
 from semhier_ros.training.detector_loss import street_loss
 from semhier_ros.training.device import adamw, autocast, depthwise_in_float32, pick_device
-from semhier_ros.training.errors import MissingFile, TrainingError
+from semhier_ros.training.errors import TrainingError
 from semhier_ros.training.fit import Course, Loss, fit
 from semhier_ros.training.loader import Loader, workers_for
 from semhier_ros.training.picture_form import PAINTED, SCENES, start_picture
@@ -145,6 +145,32 @@ def start_wider(detector: Detector, folder: Path, classes: tuple[str, ...]) -> N
                 detector.types.bias[classes.index(name)] = given["detector.detector.types.bias"][row].float()
 
 
+BODY = ("trunk", "lateral", "edges", "merge", "context")  # of the detector; the rest are its heads
+
+
+def blended(
+    start: Mapping[str, Tensor], trained: Mapping[str, Tensor], kept: tuple[float, float], known: Sequence[int]
+) -> dict[str, Tensor]:
+    """Weights between those that a training began with and those that it came to: `kept` of the start's in trunk and
+    neck, and in the heads. Of the types' rows the `known` alone are mixed, for the start names no others.
+
+    A short training on few pictures unlearns some of what it does not show; weights in between do better by both than
+    either end (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, arXiv 2109.01903).
+    """
+    mixed = {}
+    for key, value in trained.items():
+        part = key.split(".", 1)[0]
+        share = kept[0] if part in BODY else kept[1]
+        if not value.is_floating_point():
+            mixed[key] = value
+        elif part == "types":
+            mixed[key] = value.clone()
+            mixed[key][list(known)] = torch.lerp(value, start[key], share)[list(known)]
+        else:
+            mixed[key] = torch.lerp(value, start[key], share)
+    return mixed
+
+
 def word_weights(scenes: StreetScenes, words: int) -> NDArray[np.float32]:
     """Rarer words weigh a little more, as in `training.detector`; counted as often as they are drawn."""
     counts = np.zeros(words)
@@ -238,6 +264,26 @@ def detector(options: argparse.Namespace) -> Path:
     return checkpoint.path
 
 
+def blend(options: argparse.Namespace) -> Path:
+    """Mix some of the weights of the model folder `start` into the trained detector: `blended.pt`, which the stages
+    after this take.
+
+    Raises:
+        TrainingError: a share outside 0..1. MissingFile: nothing is trained yet.
+    """
+    if not all(0 <= share <= 1 for share in options.kept):
+        raise TrainingError(f"kept: {options.kept[0]:g} {options.kept[1]:g}: shares of 0..1 expected")
+    leaves = Street(options).recipe.leaves
+    trained = trained_detector(options.out, mixed=False)
+    start = Detector(len(leaves))
+    start_wider(start, options.start, leaves)
+    old = Taxonomy.load(options.start / "taxonomy.yaml")
+    known = [leaves.index(name) for name in old.names(len(old.levels) - 1) if name in leaves]
+    path: Path = options.out / BLENDED
+    save_checkpoint(path, {"average": blended(start.state_dict(), trained, tuple(options.kept), known)})
+    return path
+
+
 def found_by(graph: Any, canvas: NDArray[np.uint8], least: float, most: int = 63) -> Objects:
     """What a compiled detector graph finds on a canvas."""
     objectness, box, types, features = (part[0] for part in graph.infer([canvas[None]]).values())
@@ -279,10 +325,7 @@ def settle(options: argparse.Namespace) -> Path:
     street = Street(options)
     leaves = street.recipe.leaves
     network = Detector(len(leaves))
-    saved = load_checkpoint(street.out / "detector.pt")
-    if saved is None:
-        raise MissingFile(f"{street.out}/detector.pt: missing; run the adapt and detector stages first")
-    network.load_state_dict(saved["average"])
+    network.load_state_dict(trained_detector(street.out))
     blank = torch.zeros(1, CANVAS[1], CANVAS[0], 3, dtype=torch.uint8)
     graph = adapting.compiled(DetectorGraph(network), blank, street.out / "adapted.onnx", options.threads)
     folder = street.out / "settled"

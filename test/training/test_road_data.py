@@ -12,10 +12,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from semhier_ros.codec.canvas import Canvas
 from semhier_ros.training import packed as packed_module
 from semhier_ros.training.errors import MissingFile, TrainingError
 from semhier_ros.training.packed import PackedArray, fingerprint, last_packed, packed, states
-from semhier_ros.training.road_data import load_scenes
+from semhier_ros.training.road_data import CANVAS, Scenes, as_picture, load_scenes
 from semhier_ros.training.scene_samples import STRIDE, make_targets
 from semhier_ros.training.yolo_data import YoloData
 
@@ -177,3 +178,17 @@ def test_targets_are_the_gaussians_of_the_papers(boxes: np.ndarray) -> None:
 def test_targets_have_the_cells_of_the_detector() -> None:
     detector = pytest.importorskip("semhier_ros.torch.detector", reason="torch is not installed (extra `train`)")
     assert STRIDE == detector.STRIDE
+
+
+@pytest.mark.parametrize(("scale", "flip"), [(1.0, False), (1.0, True), (0.75, False)])
+def test_a_scene_as_a_picture_has_its_objects_where_the_canvas_shows_them(scale: float, flip: bool) -> None:
+    pixels = np.zeros((1, 360, 640, 3), np.uint8)
+    pixels[0, 100:140, 60:160] = 255
+    scenes = Scenes(["one"], pixels, np.array([[480, 360]]), [np.array([[3, 60, 100, 160, 140]], np.float32)])
+    picture, labels = as_picture(scenes, 0, scale, flip)
+    canvas = Canvas(*CANVAS, source=(picture.shape[1], picture.shape[0])).place(picture)
+    rows, columns = np.nonzero(canvas[..., 0] > 200)
+    assert labels[0, 0] == 3
+    np.testing.assert_allclose(labels[0, 1:], (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1), atol=1.5)
+    assert (labels[0, 3] - labels[0, 1]) == pytest.approx(100 * scale * CANVAS[1] / 360, rel=0.01)
+    assert scenes.boxes[0][0, 1] == 60

@@ -18,11 +18,12 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 from safetensors.torch import load_file
 
 from semhier_ros.torch.detector import DetectorOutput
+from semhier_ros.training.detector import trained_detector
 from semhier_ros.training.detector_loss import street_loss
 from semhier_ros.training.scene_samples import make_targets
 from semhier_ros.training.street_data import IGNORED, Labels, Recipe, boxes_of_mask, join_riders, merge
 from semhier_ros.training.street_scenes import cut, known_cells, read_catalogue
-from semhier_ros.training.street_stages import planes_of
+from semhier_ros.training.street_stages import blended, planes_of
 from semhier_ros.training.teachers import VIEWS, Notebook, Opinion, Teacher, View, vote
 from semhier_ros.training.yolo_data import YoloData, label_file
 
@@ -327,6 +328,7 @@ def test_from_sets_to_scenes_that_a_model_folder_is_made_of(tmp_path: Path):
     out = tmp_path / "out"
     options = [
         "--data", str(tmp_path), "--sources", str(tmp_path / "sources.yaml"), "--taxonomy", str(tmp_path / "tree.yaml"),
+        "--kept", "1", "0.5",
         "--splits", str(splits), "--out", str(out), "--teacher", str(teacher), "--layout", "detr-labels",
         "--views", "1", "--looks", "4", "--steps", "2", "--rounds", "1", "--detector-steps", "1", "--batch", "2",
         "--workers", "0", "--crop", "128", "96", "--settled", "4", "--threads", "1", "--device", "cpu",
@@ -347,6 +349,9 @@ def test_from_sets_to_scenes_that_a_model_folder_is_made_of(tmp_path: Path):
     trained = torch.load(out / "detector.pt", weights_only=True)
     assert trained["step"] == 1
     assert trained["classes"] == ["car", "truck", "person"]
+    mixed = trained_detector(out)
+    assert all(torch.equal(mixed[key], start[f"detector.detector.{key}"].float()) for key in names)
+    assert torch.equal(trained_detector(out, mixed=False)["types.bias"], trained["average"]["types.bias"])
 
     data = YoloData.open(out / "settled" / "data.yaml", Path("unused"))
     assert data.classes == ("car", "truck", "person")
@@ -361,6 +366,20 @@ def test_from_sets_to_scenes_that_a_model_folder_is_made_of(tmp_path: Path):
     assert (report / "labels" / "000.txt").read_text().split() == ["0", "0.250000", "0.651000", "0.250000", "0.260000"]
     assert (report / "images" / "000.png").is_file()
     assert main(["train", "street", "gather", "--data", str(tmp_path / "nowhere"), *options[2:]]) == 2
+
+
+def test_a_blend_lies_between_start_and_training_and_leaves_what_the_start_cannot_name():
+    shapes = {"trunk.conv": (2, 2), "lateral.0": (2,), "tower.0": (3,), "types.weight": (3, 2), "types.bias": (3,)}
+    start = {key: torch.zeros(shape) for key, shape in shapes.items()} | {"trunk.count": torch.tensor(7)}
+    trained = {key: torch.ones(shape) for key, shape in shapes.items()} | {"trunk.count": torch.tensor(9)}
+    mixed = blended(start, trained, (0.25, 0.5), known=[0, 2])
+    assert torch.equal(mixed["trunk.conv"], torch.full((2, 2), 0.75))
+    assert torch.equal(mixed["lateral.0"], torch.full((2,), 0.75))
+    assert torch.equal(mixed["tower.0"], torch.full((3,), 0.5))
+    assert torch.equal(mixed["types.bias"], torch.tensor([0.5, 1.0, 0.5]))
+    assert torch.equal(mixed["types.weight"], torch.tensor([[0.5, 0.5], [1.0, 1.0], [0.5, 0.5]]))
+    assert mixed["trunk.count"] == 9
+    assert torch.equal(trained["types.bias"], torch.ones(3))
 
 
 def test_planes_of_new_groups_begin_as_those_that_held_their_leaves():

@@ -20,6 +20,7 @@ from semhier_ros import options as shared
 from semhier_ros.lab.options import finish
 from semhier_ros.paths import find_model
 from semhier_ros.scene.backend import OpenVinoBackend
+from semhier_ros.scene.finders import OwnFinder
 from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.scene.stream import SceneStream
 from semhier_ros.taxonomy import Taxonomy
@@ -112,7 +113,8 @@ def run(options: argparse.Namespace) -> int:
     folder = read_scene_folder(find_model(options.model))
     taxonomy = Taxonomy.load(folder.path / "taxonomy.yaml")
     owner = np.asarray(taxonomy.owner(1))
-    layout, backend = folder.stream.layout, OpenVinoBackend(folder.path, threads=1)
+    layout = folder.stream.layout
+    finder = OwnFinder(OpenVinoBackend(folder.path, threads=1).detect, folder.canvas, layout, folder.looks)
     data = YoloData.open(options.data, options.splits)
     report = (options.splits / "report.txt").read_text().split()
     data = YoloData(data.classes, {**data.images, "report": tuple(options.data / "images" / name for name in report)})
@@ -122,12 +124,12 @@ def run(options: argparse.Namespace) -> int:
         scenes = load_scenes(data, split, options.out / f"cache-{split}")
         if split == "train":
             graph = folder.path / "detector.onnx"
-            seen = remembered(options.out, graph, backend, scenes, layout, folder.threshold)
+            seen = remembered(options.out, graph, finder, scenes, layout, folder.threshold)
             found = [surer(scene, folder.threshold) for scene in seen]
             features = np.concatenate([scene.objects.features for scene in found])
             mean, scale = features.mean(0), features.std(0) + 1e-3
         else:
-            found = collect(backend, scenes, layout, ((1.0, False),), folder.threshold)
+            found = collect(finder, scenes, layout, ((1.0, False),), folder.threshold)
         rows[split] = make_rows(plain, found, mean, scale)
     few = {split: groups_only(own, owner, len(taxonomy.levels[1])) for split, own in rows.items()}
     owners = [np.zeros(len(taxonomy.levels[1]), np.intp), np.arange(len(taxonomy.levels[1]))]
