@@ -1,8 +1,8 @@
-"""The threads of the ends: one that encodes, one that decodes, two for a fleet. Everything else of `camera/` waits for
-nobody.
+"""The threads of the ends: one that encodes, and at a base one that reads and one that paints. Everything else of
+`camera/` waits for nobody.
 
-Readings come before pictures: a picture is made only when no packet waits, and then only the newest that is wanted of a
-camera.
+Readings come before pictures: a picture is begun only when no packet waits, and then only the newest that is wanted of
+a camera; a packet that comes while one is painted does not wait for it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.camera.decoder_end import DecoderEnd, Output, pictures_together
+from semhier_ros.camera.decoder_end import DecoderEnd, Output, WantedPicture, pictures_together
 from semhier_ros.camera.encoder_end import EncoderEnd, Job
 from semhier_ros.camera.fleet import Fleet, Task
 from semhier_ros.codec.stream_info import StreamInfo
@@ -94,12 +94,12 @@ class EncodeWorker:
 
 
 class DecodeWorker:
-    """Owns receiving ends and their thread.
+    """Owns receiving ends and their two threads.
 
-    `on_reading(camera, output)` and `on_picture(camera, rgb, output)` are called in that thread, as is
-    `wants_picture(stream, output)`. What they raise goes to `on_error` and ends nothing. `queue`: packets per camera
-    that may wait (>= 1); beyond it the oldest is dropped and counted in `counters` as overflow. Only changed readings
-    are handed on.
+    `on_reading(camera, output)` and `wants_picture(stream, output)` are called in the thread that reads, `on_picture(
+    camera, rgb, output)` in the one that paints. What they raise goes to `on_error` and ends nothing. `queue`: packets
+    per camera that may wait (>= 1); beyond it the oldest is dropped and counted in `counters` as overflow. Only changed
+    readings are handed on.
     """
 
     def __init__(
@@ -117,15 +117,20 @@ class DecodeWorker:
         self._on_reading, self._on_picture, self._wants = on_reading, on_picture, wants_picture
         self._on_error = on_error
         self._clock = clock
-        self._bell = clock.bell()
-        self._lock = threading.Lock()
+        self._bell, self._easel = clock.bell(), clock.bell()
+        self._lock = threading.Lock()  # of all that waits
+        self._reading = {camera: threading.Lock() for camera in self._streams}  # of each end
         self._queue = queue
         self._waiting: dict[str, deque[Task]] = {camera: deque() for camera in self._streams}
         self._pictures: dict[str, Output] = {}
         self._closing = False
         self.counters: Counter[str] = Counter()
-        self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=run, name=name, daemon=True)
+            for run, name in ((self._read, "decode"), (self._paint, "pictures"))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def put(self, camera: str, task: Task) -> None:
         """Queues a task, without waiting; a camera that is not decoded here is counted."""
@@ -148,64 +153,100 @@ class DecodeWorker:
         waiting.extend([*infos[-1:], *others[1:]])
 
     def close(self) -> None:
-        """Ends the thread after its current task; what waits is forgotten."""
+        """Ends the threads after what they are at; what waits is forgotten."""
         self._closing = True
-        self._bell.ring()
-        self._thread.join()
+        for bell, thread in zip((self._bell, self._easel), self._threads, strict=True):
+            bell.ring()
+            thread.join()
 
-    def _next(self) -> tuple[str, Task | None] | None:
-        """(camera, task), or (camera, None) when its picture is due; None when nothing is."""
+    # -- readings -----------------------------------------------------------------------------------------------------
+
+    def _next(self) -> tuple[str, Task] | None:
+        """The next task and its camera, of the one with most of them; None when nothing waits."""
         with self._lock:
             ready = [camera for camera, waiting in self._waiting.items() if waiting]
-            if ready:
-                camera = max(ready, key=lambda name: len(self._waiting[name]))
-                return camera, self._waiting[camera].popleft()
-            return (next(iter(self._pictures)), None) if self._pictures else None
+            if not ready:
+                return None
+            camera = max(ready, key=lambda name: len(self._waiting[name]))
+            return camera, self._waiting[camera].popleft()
 
-    def _run(self) -> None:
+    def _read(self) -> None:
         while not self._closing:
             work = self._next()
             if work is None:
+                if self._pictures:
+                    self._easel.ring()
                 self._bell.wait_until(None)
                 continue
             try:
-                if work[1] is None:
-                    self._picture(work[0])
-                else:
-                    self._task(work[0], work[1])
+                self._task(*work)
             except Exception as error:  # one packet must not end the node
-                self.counters["errors"] += 1
-                self._on_error(error)
+                self._failed(error)
 
     def _task(self, camera: str, task: Any) -> None:
         stream, now = self._streams[camera], self._clock.now()
-        if isinstance(task, StreamInfo):
-            outputs = stream.describe(task, now)
-        elif isinstance(task, bytes):
-            outputs = stream.datagram(task, now)
-        else:
-            block, stamp_ns = task
-            stored = isinstance(block, tuple)
-            outputs = stream.stored(block, stamp_ns, now) if stored else stream.block(block, stamp_ns, now)
+        with self._reading[camera]:
+            if isinstance(task, StreamInfo):
+                outputs = stream.describe(task, now)
+            elif isinstance(task, bytes):
+                outputs = stream.datagram(task, now)
+            else:
+                block, stamp_ns = task
+                stored = isinstance(block, tuple)
+                outputs = stream.stored(block, stamp_ns, now) if stored else stream.block(block, stamp_ns, now)
         for output in outputs:
             if output.changed:
                 self._on_reading(camera, output)
         if outputs and self._wants(stream, outputs[-1]):
-            if camera in self._pictures:
-                self.counters["pictures_skipped"] += 1
-            self._pictures[camera] = outputs[-1]
+            with self._lock:
+                self.counters["pictures_skipped"] += camera in self._pictures
+                self._pictures[camera] = outputs[-1]
 
-    def _picture(self, camera: str) -> None:
-        """Makes a camera's picture, and where the device makes several at once, all others of its codec too."""
-        first = self._streams[camera]
-        due = [camera]
-        if first.batches:
-            due += [name for name in self._pictures if name != camera and self._streams[name].codec is first.codec]
-        outputs = [self._pictures.pop(name) for name in due]
-        made = pictures_together([(self._streams[n], o.reading.frame) for n, o in zip(due, outputs, strict=True)])
-        for name, output, rgb in zip(due, outputs, made, strict=True):
+    def _failed(self, error: Exception) -> None:
+        self.counters["errors"] += 1
+        self._on_error(error)
+
+    # -- pictures -----------------------------------------------------------------------------------------------------
+
+    def _paint(self) -> None:
+        _rank_behind_readings()
+        while not self._closing:
+            due = self._take_pictures()
+            if not due:
+                self._easel.wait_until(None)
+                continue
+            try:
+                self._make(due)
+            except Exception as error:  # a picture that nobody could publish
+                self._failed(error)
+
+    def _take_pictures(self) -> dict[str, Output]:
+        """What is to be painted now: the picture that has been wanted longest, and where the device makes several at
+        once, all others of its codec too. Nothing while a packet waits."""
+        with self._lock:
+            if not self._pictures or any(self._waiting.values()):
+                return {}
+            first = self._streams[next(iter(self._pictures))]
+            due = [
+                name
+                for name in self._pictures
+                if self._streams[name] is first or (first.batches and self._streams[name].codec is first.codec)
+            ]
+            return {name: self._pictures.pop(name) for name in due}
+
+    def _make(self, due: Mapping[str, Output]) -> None:
+        wanted: dict[str, WantedPicture] = {}
+        for name, output in due.items():
+            with self._reading[name]:
+                found = self._streams[name].wanted_picture(output.reading.frame)
+            if found is not None:
+                wanted[name] = found
+        codec = next((found.codec for found in wanted.values()), None)
+        names = [name for name, found in wanted.items() if found.codec is codec]  # a stream may have begun anew
+        made = pictures_together([wanted[name] for name in names]) if names else []
+        for name, rgb in zip(names, made, strict=True):
             if rgb is not None:
-                self._on_picture(name, rgb, output)
+                self._on_picture(name, rgb, due[name])
 
 
 class FleetWorker:
@@ -255,8 +296,7 @@ class FleetWorker:
             time.sleep(GLANCE)
 
     def _paint(self) -> None:
-        with suppress(OSError):  # a thread's own, on Linux; some containers forbid it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), PICTURE_NICE)
+        _rank_behind_readings()
         while not self._closing:
             due = self.fleet.next_picture()
             if due is None or due > self._clock.now():
@@ -266,3 +306,8 @@ class FleetWorker:
                 self.fleet.paint()
             except Exception as error:  # a picture that nobody could publish
                 self.fleet.failed(error)
+
+
+def _rank_behind_readings() -> None:
+    with suppress(OSError):  # a thread's own, on Linux; some containers forbid it
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), PICTURE_NICE)

@@ -17,6 +17,7 @@ from semhier_ros.camera.asking import AskPolicy, Seen
 from semhier_ros.camera.decoder_end import EARLY, DecoderEnd, Output, at_level
 from semhier_ros.camera.worker import DecodeWorker
 from semhier_ros.codec.block_request import BlockRequest
+from semhier_ros.codec.model import PictureRequest
 from semhier_ros.codec.packet import Block, Packet, PacketError, split
 from semhier_ros.codec.reading import Detection, Reading
 from semhier_ros.codec.stream_info import StreamInfo
@@ -57,8 +58,12 @@ class PlainDecoder:
     def prefix(have: set[int]) -> int:
         return next(index for index in range(17) if index not in have) - 1
 
-    def picture(self, frame: int) -> Any:
-        return np.zeros((self.size[1], self.size[0], 3), np.uint8) if frame in self.frames else None
+    def picture_request(self, frame: int) -> PictureRequest | None:
+        return PictureRequest(None, frame, self.size) if frame in self.frames else None
+
+
+def paint(requests: Sequence[PictureRequest]) -> list[Any]:
+    return [np.zeros((height, width, 3), np.uint8) for _, _, (width, height) in requests]
 
 
 CODEC = SimpleNamespace(
@@ -70,6 +75,7 @@ CODEC = SimpleNamespace(
     semantic_blocks=4,
     batches=False,
     decoder=lambda image_size, keep_frames, follow: PlainDecoder(image_size),
+    pictures=paint,
 )
 
 
@@ -295,6 +301,33 @@ def test_worker_publishes_readings_before_pictures(end: DecoderEnd) -> None:
     worker.close()
     assert events == [("reading", 0), ("reading", 1), ("reading", 2), ("picture", 2)]
     assert worker.counters["pictures_skipped"] == 2
+
+
+def test_a_packet_that_comes_while_a_picture_is_painted_does_not_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch, end: DecoderEnd
+) -> None:
+    begun, read, painted = threading.Event(), threading.Event(), threading.Event()
+
+    def slowly(requests: Sequence[PictureRequest]) -> list[Any]:
+        begun.set()
+        assert read.wait(5), "a reading waited for a picture"
+        return paint(requests)
+
+    monkeypatch.setattr(CODEC, "pictures", slowly)
+    worker = worker_of(
+        end,
+        on_reading=lambda camera, output: read.set() if output.reading.frame == 1 else None,
+        on_picture=lambda camera, rgb, output: painted.set(),
+        wants_picture=lambda stream, output: output.reading.frame == 0,
+    )
+    worker.put("front", info())
+    worker.put("front", packet(0, 0, 0, OLD))
+    assert begun.wait(5)
+    worker.put("front", packet(1, 0, 0, OLD + 1))
+    assert painted.wait(10)
+    worker.close()
+    assert end.counters["pictures"] == 1
+    assert not worker.counters["errors"]
 
 
 def test_worker_drops_the_oldest_packet_but_no_description(end: DecoderEnd) -> None:

@@ -42,7 +42,7 @@ from semhier_ros.paths import model_names
 pytestmark = pytest.mark.skipif("road" not in model_names(), reason="models/road is not there")
 
 COSTS = Costs(semantic=0.031, picture=0.047, read=0.003)
-ORDER = ("hop-deliver", "decode", "camera", "encode", "hop-tick", "semhier-pacer")
+ORDER = ("hop-deliver", "decode", "camera", "encode", "hop-tick", "semhier-pacer", "pictures")
 FRAMES, FIRST = 24, 100
 RATE = 5.0
 SHRINKING = "64kbit,50ms,5%,seed3,step16kbit@2s"
@@ -178,7 +178,7 @@ def nodes_run(
     ]
     for thread in network:
         thread.start()
-    clock.run(len(network) + len(encoders) + 2, until)
+    clock.run(len(network) + len(encoders) + 3, until)
     ended.set()
     for worker in (*encoders, decoder):
         worker.close()
