@@ -419,6 +419,9 @@ class EncoderEnd:
         settings, semantic = self.settings, self.maker.semantic_blocks
         advice = self._link.advice(self.camera, settings.max_rate)
         self._limit.passed(advice.frames_per_second, now)
+        remembers: SenderMemory | None = getattr(self.maker, "memory", None)
+        if remembers is not None:
+            remembers.delta_bytes = advice.delta_bytes
         thin = 0 < advice.frames_per_second != settings.max_rate and self._pace.above(advice.frames_per_second)
         number, most = self.next_frame, advice.semantic_bytes
         room = len(self.maker.block_names) if most is None else semantic  # no picture where meaning hardly fits

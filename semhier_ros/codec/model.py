@@ -61,10 +61,12 @@ class Delta(bytes):
 
 
 class SenderMemory(Protocol):
-    """What one camera's sender remembers of what its receiver knows."""
+    """What one camera's sender remembers of what its receiver knows. `delta_bytes`: what a frame that refers to it may
+    take where that is less than another may, None for as much."""
 
     overlap: float
     whole_every: float
+    delta_bytes: int | None
 
     def begin(self, frame: int, stamp_ns: int) -> None:
         """The next frame that is encoded has this number (0..65535) and stamp (ns)."""

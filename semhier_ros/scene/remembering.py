@@ -311,6 +311,7 @@ class SenderMemory:
         check_memory(overlap, whole_every)
         importlib.import_module("scipy.optimize")  # it loads slowly: now, and not while a frame waits
         self.overlap, self.whole_every = overlap, whole_every
+        self.delta_bytes: int | None = None
         self._codec, self._radio = codec, radio
         self._lock = threading.Lock()
         self._tracks = Tracks()
@@ -375,8 +376,11 @@ class SenderMemory:
     def delta(self, objects: Objects, worth: Floats, max_bytes: int | None = None) -> bytes | None:
         """The delta of the present frame, in which these objects were found; None where it shall be whole.
 
-        worth n: importance of each object. max_bytes: as much as it may take; what is least important goes unsaid.
+        worth n: importance of each object. max_bytes: as much as it may take, `delta_bytes` at most; what is least
+        important goes unsaid.
         """
+        if self.delta_bytes is not None:
+            max_bytes = self.delta_bytes if max_bytes is None else min(max_bytes, self.delta_bytes)
         frame, stamp_ns = self._frame, self._stamp_ns
         self._found = self._tracks.update(objects, stamp_ns // 1_000_000)
         self._cells = objects.cells
@@ -384,7 +388,7 @@ class SenderMemory:
             reference = self._due()
         if reference is None or len(objects) < LEAST_OBJECTS:
             return None
-        plan = _Plan(self._codec, reference, self._tracks, self._found, objects, frame, stamp_ns)
+        plan = _Plan(self._codec, reference, self._tracks, self._found, objects, frame, stamp_ns, deepens=self._radio)
         if not plan.choose(self.overlap, worth) and (not self._radio or max_bytes is None or plan.strange):
             return None
         data, state = plan.encode(max_bytes)
@@ -471,7 +475,8 @@ def check_memory(overlap: float, whole_every: float) -> None:
 
 
 class _Plan:
-    """What to say of one frame."""
+    """What to say of one frame. deepens: names of which the reference knows but the first levels are told further, a
+    level a frame, where there is room for it; else the next whole frame does that."""
 
     def __init__(
         self,
@@ -482,8 +487,11 @@ class _Plan:
         objects: Objects,
         frame: int,
         stamp_ns: int,
+        *,
+        deepens: bool = False,
     ) -> None:
         assert sent.state is not None
+        self._deepens = deepens
         self._reference = reference = sent.state
         self._codec, self._objects, self._shift = codec, objects, sent.shift
         self._frame, self._stamp_ns = frame, stamp_ns
@@ -606,6 +614,9 @@ class _Plan:
         if path[:known] != before:
             said.renamed[row], said.named[row] = 2, known
             said.path[row] = [*path[:known], *[UNNAMED] * (self._codec.levels - 1 - known)]
+        elif self._deepens and known < len(path):
+            said.renamed[row], said.named[row] = 1, known + 1
+            said.path[row] = [*path[: known + 1], *[UNNAMED] * (len(path) - known - 1)]
         if abs(change) < max(1, LEAST_STEPS if said.touched[row] or said.renamed[row] else SCORE_STEPS):
             change = 0
         if change or said.renamed[row]:
@@ -633,6 +644,10 @@ class _Plan:
             touched = [row for row, is_touched in enumerate(said.touched) if is_touched]
             if max_bytes is None or len(data) <= max_bytes or (not touched and not births):
                 return data, state
+            deeper = [row for row in touched if said.renamed[row] == 1]
+            if deeper:
+                self._shorten(min(deeper, key=value.__getitem__))
+                continue
             worst = min(touched, key=value.__getitem__) if touched else None
             if births and (worst is None or births[-1][0] < value[worst]):
                 births.pop()
@@ -650,6 +665,14 @@ class _Plan:
         ):  # fmt: skip
             part[row] = 0
         said.place[row], said.size[row], said.speed[row] = [0, 0], [0, 0], [0, 0]
+
+    def _shorten(self, row: int) -> None:
+        """Leaves out that an object's name is known further."""
+        said, state = self._said, self._state
+        said.renamed[row], said.named[row], said.path[row] = 0, state.named[row], list(state.path[row])
+        said.labelled[row] = int(said.score[row] != 0)
+        if not (said.labelled[row] or said.moved[row] or said.toggled[row]):
+            said.touched[row] = 0
 
     def _new(self, places: Sequence[int]) -> tuple[list[list[int]], list[list[int]]]:
         """New objects as a delta says them."""

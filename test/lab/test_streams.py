@@ -133,6 +133,23 @@ def test_memory_and_motion_over_a_radio_bring_more_frames(
     assert (again.sent, again.deltas) == (runs[1].sent, runs[1].deltas)
 
 
+def test_an_idle_radio_carries_every_object_of_a_scene_and_its_names(reader: Reader, camera: Frames) -> None:
+    """Nobody says how many frames are wanted: two a second come, and each may fill what the radio carries meanwhile."""
+    pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
+    crowded = [np.tile(picture, (3, 3, 1)) for picture in camera._pictures[::2]]
+    slow = Frames(crowded, "crowded")
+    slow.times_ns = [number * 500_000_000 for number in range(len(slow))]
+    run = run_virtual(SemhierStream(reader, Costs()), [slow], parse_hop("serial9600,loss0%,seed3"), 960.0)
+    best = {item.number: item for item in run.answers}
+    assert len(best) == len(slow)
+    assert {item.level for item in best.values()} == {2}
+    pairs = [(item.detections, reader.reference(slow, number)) for number, item in best.items()]
+    for level in range(3):
+        found = Matching().paired(pairs, level).value()
+        assert found is not None
+        assert found > 0.9, level
+
+
 def test_every_answer_is_that_of_its_frame_and_later_than_physics(reader: Reader, camera: Frames) -> None:
     costs = Costs()
     run = run_virtual(SemhierStream(reader, costs), [camera], LINK, RATE)

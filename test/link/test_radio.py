@@ -23,6 +23,7 @@ from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.carriers import TRANSPORTS, RadioCarrier, carrier
 from semhier_ros.link.clock import ManualClock
 from semhier_ros.link.emulate.radio import RADIOS, Air, RadioEmulator, RadioHop, RadioProfile, parse_hop, parse_radio
+from semhier_ros.link.radio.frame_budget import FrameBudget
 from semhier_ros.link.radio.framing import Messages, added_bytes, cobs, framing, from_cobs
 from semhier_ros.link.radio.ports import SerialOptions, SerialPort, UdpOptions, UdpPort
 from semhier_ros.link.schedule.policy import default_policies
@@ -259,11 +260,51 @@ def test_frames_that_refer_are_planned_once_and_not_so_large(ends):
     refers = pair.sender.advice("front", 0.0)
     assert refers.frames_per_second > 4.5 > alone.frames_per_second
     assert refers.semantic_bytes is not None
-    assert 20 >= refers.semantic_bytes >= 12
+    assert refers.delta_bytes is not None
+    assert 20 >= refers.delta_bytes >= 12
     for number in range(3, 9):  # where the camera gives few frames each may say more
         time.sleep(0.5)
         pair.frame(number, 9, stream=delta_tag(0xBEEF))
-    assert pair.sender.advice("front", 0.0).semantic_bytes == 32 - 2 - 5
+    advice = pair.sender.advice("front", 0.0)
+    assert advice.delta_bytes == advice.semantic_bytes == 32 - 2 - 5
+    for number in range(9, 20):  # a frame that stands alone may have what deltas left, and fill the time to the next
+        time.sleep(0.18)
+        pair.frame(number, 9, stream=delta_tag(0xBEEF))
+    advice = pair.sender.advice("front", 0.0)
+    assert advice.delta_bytes is not None
+    assert advice.semantic_bytes is not None
+    assert advice.delta_bytes <= 16 < 20 <= advice.semantic_bytes
+
+
+def test_on_an_idle_radio_a_scene_may_fill_its_frame_however_many_are_wanted(ends):
+    pair = ends(replace(RADIOS["serial9600"], loss=0.0, turnaround=0.0))
+    whole = pair.settings["frame_bytes"] - 2 - 5
+    for number in range(6):
+        time.sleep(0.5)
+        assert [pair.sender.advice("front", wanted).semantic_bytes for wanted in (0.0, 30.0)] == [whole, whole]
+        pair.frame(number, 20)
+    for number in range(6, 40):  # where each fills it, less is left
+        advice = pair.sender.advice("front", 0.0)
+        assert advice.semantic_bytes is not None
+        pair.frame(number, advice.semantic_bytes)
+        time.sleep(1 / advice.frames_per_second)
+    assert 16 <= advice.semantic_bytes <= 20
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 3.0), st.integers(1, 300)), min_size=2, max_size=60), st.floats(5.0, 500.0))
+def test_frames_take_what_time_has_earned_and_one_frame_more(frames, rate):
+    budget, now, spent = FrameBudget(), 0.0, 0.0
+    for wait, wanted in frames:
+        now += wait
+        credit = budget.earn(rate, 240.0, now)
+        assert credit <= 240.0
+        cost = max(24.0, min(credit, wanted))  # no scene is cut to less, however often frames come
+        spent += cost if credit >= 24.0 else 0.0
+        budget.spend(cost, now)
+        assert budget.earn(rate, 240.0, now) >= -240.0
+    assert spent <= rate * (now - frames[0][0] + 1.0) + 1e-6
+    gaps = [wait for wait, _ in frames[1:]]
+    assert min(gaps) - 1e-6 <= budget.gap <= max(gaps) + 1e-6
 
 
 def test_a_picture_that_was_asked_for_is_stored_without_the_delta_of_its_frame(ends):

@@ -675,6 +675,35 @@ def test_fewer_bytes_leave_out_what_matters_least(deltas: DeltaCodec) -> None:
     assert max(sizes) <= 12
 
 
+@pytest.mark.parametrize(("radio", "most"), [(True, None), (True, 10), (False, None)])
+def test_over_a_radio_deltas_tell_the_names_that_a_whole_frame_left_out(
+    deltas: DeltaCodec, radio: bool, most: int | None
+) -> None:
+    """A whole frame of which block 0 alone came knows no names: over a radio the next is seconds away."""
+    sender, receiver = SenderMemory(deltas, whole_every=60.0, radio=radio), ReceiverMemory(deltas)
+    sender.delta_bytes = most
+    named: list[float] = []
+    for number, objects in zip(range(40), drive(deltas.layout, 5, count=8), strict=False):
+        stamp = START_NS + number * 200_000_000
+        sender.begin(number, stamp)
+        data = sender.delta(objects, objects.objectness.astype(float), 300)
+        told = stamp_units(stamp) * STAMP_UNIT_NS if radio else stamp
+        if data is None:
+            code = code_objects(deltas.stream, NOTHING_KNOWN, objects, 1)
+            sender.whole(code)
+            receiver.whole(code, 0, number, told)
+        else:
+            assert len(data) <= (most or 300)
+            read = receiver.delta(data, number, told)
+            named.append(float(np.mean(read.path[-1] != UNNAMED)))
+        assert sender.heard(receiver.acknowledgement or b"")
+    assert len(named) > 30
+    if radio:
+        assert np.mean(named[5 if most is None else 20 :]) > 0.9
+    else:
+        assert np.mean(named[:20]) < 0.5
+
+
 def test_a_report_of_what_was_never_sent_changes_nothing(deltas: DeltaCodec) -> None:
     sender = SenderMemory(deltas)
     objects = next(drive(deltas.layout, 1))

@@ -42,11 +42,13 @@ class Advice:
     """What an encoder should make of one camera.
 
     `frames_per_second`: at most so many. `semantic_bytes`: what the semantic blocks of a frame should take together at
-    most; None while they fit as they are.
+    most; None while they fit as they are. `delta_bytes`: what those of a frame should take that refers to what the
+    receiver remembers, where that is less; None for as much as others.
     """
 
     frames_per_second: float
     semantic_bytes: int | None
+    delta_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +197,6 @@ class SenderControl:
         """The repair that the measured loss asks for, whatever the rate."""
         found = plan(self._meter.loss, self._meter.burst, self._datagrams.total(now))
         return found if self._repeats < 0 else RepairPlan(self._repeats, found.gap)
-
-    def pace(self, camera: str, now: float) -> float:
-        """Frames of a camera that were made in a second of the last two."""
-        stream = self._streams.get(camera)
-        return 0.0 if stream is None else stream.frames.total(now) / PACE_SECONDS
 
     def tick(self, now: float) -> None:
         """To be called a few times a second: silence is news too."""

@@ -11,7 +11,7 @@ import random
 import secrets
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -46,7 +46,8 @@ from semhier_ros.codec.secrecy import EPOCH_BYTES
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.clock import MACHINE, Clock, ManualClock
 from semhier_ros.link.feedback.envelope import start_of
-from semhier_ros.link.feedback.sender_control import PACE_SECONDS, Advice
+from semhier_ros.link.feedback.sender_control import Advice
+from semhier_ros.link.radio.frame_budget import FrameBudget
 from semhier_ros.link.radio.options import RadioOptions
 from semhier_ros.link.radio.packer import CompactPacker
 from semhier_ros.link.radio.ports import OpenPort
@@ -165,7 +166,7 @@ class RadioSending:
         self.on_sent: Callable[[], None] = lambda: None
         self.on_frame: Callable[[str, Datagram | None], None] = lambda camera, datagram: None
         self._datagram: Datagram | None = None
-        self._referred = self._refers_since = float("-inf")
+        self._referred = float("-inf")
         self._draw = random.Random(self._counter)
         self._epoch = secrets.token_bytes(EPOCH_BYTES) if options.seal.hides else b""  # anew with every start
         self._seal = options.seal.of(self._epoch)
@@ -214,12 +215,11 @@ class RadioSending:
     def referred(self, camera: str, now: float) -> None:
         """A frame was made that refers to what was acknowledged."""
         self._slots[camera].referred = now
-        self._refers_since = self._refers_since if self.refers(now) else now
         self._referred = now
 
-    def refers(self, now: float, seconds: float = 0.0) -> bool:
-        """Whether frames do so now, for so many seconds at least."""
-        return now - self._referred < REMEMBERED_SECONDS and now - self._refers_since >= seconds
+    def refers(self, now: float) -> bool:
+        """Whether frames do so now."""
+        return now - self._referred < REMEMBERED_SECONDS
 
     def turn_seconds(self, now: float) -> float:
         """How far turns are apart now."""
@@ -556,6 +556,7 @@ class RadioSender(LinkSender):
         if on_memory is not None:
             self._radio.on_memory = on_memory
         self._policies = scheduler.policies
+        self._budgets: defaultdict[str, FrameBudget] = defaultdict(FrameBudget)
         self._meaning: OrderedDict[tuple[str, int], list[BlockLike]] = OrderedDict()
         if options.answers:
             scheduler.background = self._radio
@@ -575,25 +576,38 @@ class RadioSender(LinkSender):
             self._apply(self._clock.now())
 
     def advice(self, camera: str, wanted: float) -> Advice:
-        """Scenes that fit one frame; fewer of them where a second has no room for more."""
+        """Scenes that fit one frame, and what the radio carries while frames are as far apart as they are; fewer of
+        them where a second has no room for more."""
         options, most, now = self._options, self._options.scene_bytes, self._clock.now()
         refers = self._radio.refers(now)
         with self._lock:
-            budget, total = self._control.budget, sum(self._weights.values()) or 1.0
-            copies = 1 if refers else 1 + self._control.wished(now).repeats
-            share = self._weights.get(camera, 1.0) / total
-            pace = self._control.pace(camera, now) if self._radio.refers(now, PACE_SECONDS) else 0.0
-        if budget is None:
-            return Advice(wanted, most)
-        speaks = options.answers and options.gap
-        planned = REMEMBERED_SHARE if refers else PLANNED_SHARE
-        turns = options.gap / self._radio.turn_seconds(now) if speaks else 0.0
-        rate = planned * budget * share * (1.0 - turns)
-        around = self._wire.wire_bytes(0) + (DELTA_HEADER if refers else 2)
-        frames = rate / (copies * (around + min(most, REMEMBERED_BYTES if refers else ENOUGH_BYTES)))
+            budget, copies = self._control.budget, self._copies(now)
+            if budget is None:
+                return Advice(wanted, most)
+            budget *= self._weights.get(camera, 1.0) / (sum(self._weights.values()) or 1.0)
+            speaks = options.answers and options.gap
+            turns = options.gap / self._radio.turn_seconds(now) if speaks else 0.0
+            rate = (REMEMBERED_SHARE if refers else PLANNED_SHARE) * budget * (1.0 - turns)
+            around, account = self._around(refers), self._budgets[camera]
+            credit = account.earn(rate, copies * (around + most), now)
+            gap = account.gap
+        least = min(most, REMEMBERED_BYTES if refers else ENOUGH_BYTES)
+        frames = rate / (copies * (around + least))
         frames = frames if wanted <= 0.0 else min(wanted, frames)
-        planned_for = min(frames, MORE_FRAMES * pace) if pace else frames
-        return Advice(frames, max(1, min(most, int(rate / (copies * planned_for)) - around)))
+        whole = int(min(credit / copies, budget * max(gap, 1.0 / frames))) - around
+        if not refers:
+            return Advice(frames, max(least, min(most, whole)))
+        planned = min(rate / min(frames, MORE_FRAMES / gap), max(credit, rate / frames))
+        delta = max(1, min(most, int(planned) - around))
+        return Advice(frames, max(delta, min(most, whole)), delta)
+
+    def _copies(self, now: float) -> int:
+        """How often a coarse block is planned to leave."""
+        return 1 if self._radio.refers(now) else 1 + self._control.wished(now).repeats
+
+    def _around(self, refers: bool) -> int:
+        """Bytes on the air around the blocks of a frame."""
+        return self._wire.wire_bytes(0) + (DELTA_HEADER if refers else 2)
 
     def tell(self, camera: str, data: bytes) -> bool:
         """As of `LinkSender`; what it costs is charged when it leaves."""
@@ -603,6 +617,11 @@ class RadioSender(LinkSender):
         if semantic and self._radio.is_delta(camera, semantic[0]):
             self._radio.referred(camera, self._clock.now())
         super().offered(camera, semantic)
+        if semantic:
+            now = self._clock.now()
+            size = sum(len(block.data) + len(getattr(block, "motion", b"")) for block in semantic)
+            with self._lock:
+                self._budgets[camera].spend(self._copies(now) * (self._around(self._radio.refers(now)) + size), now)
 
     def submit(
         self, camera: str, frame: int, stamp_ns: int, blocks: Sequence[BlockLike], *, asked: bool = False
