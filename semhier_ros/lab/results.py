@@ -39,6 +39,16 @@ def record(path: Path, study: str, figures: Mapping[str, Any], tables: Sequence[
     keep(path, study, provenance(), figures, tables, {one.name: one.model_hash for one in models})
 
 
+def publish(
+    path: Path | None, study: str, figures: Mapping[str, Any], tables: Sequence[Table], models: Sequence[Any]
+) -> int:
+    """Prints the tables of a study, and records it where there is a `path`. Returns 0."""
+    if path is not None:
+        record(path, study, figures, tables, models)
+    print(*(table.markdown() for table in tables), sep="\n\n")
+    return 0
+
+
 def keep(
     path: Path, study: str, source: Mapping[str, Any], figures: Any, tables: Sequence[Table], models: Mapping[str, str]
 ) -> None:

@@ -26,7 +26,7 @@ from semhier_ros.footage.labels import find_scenes
 from semhier_ros.ground.box_error import EVEN_95, NORMAL_95
 from semhier_ros.ground.errors_file import box_error_of
 from semhier_ros.lab.options import load_codec
-from semhier_ros.lab.results import Table, record
+from semhier_ros.lab.results import Table, publish
 from semhier_ros.lab.scoring.streaming import SAME, overlap
 from semhier_ros.scene.objects import code_objects
 from semhier_ros.whole_file import write_whole
@@ -204,8 +204,5 @@ def run(options: argparse.Namespace) -> int:
         ],
         "If nothing is read, errors are even in the range that a foot symbol leaves, and all of it is left.",
     )
-    if options.json is not None:
-        figures = {"fitted": fitted, "feet": feet, "scenes": len(scenes)}
-        record(options.json, "box_errors", figures, [table, told], [codec])
-    print(table.markdown(), told.markdown(), sep="\n\n")
-    return 0
+    figures = {"fitted": fitted, "feet": feet, "scenes": len(scenes)}
+    return publish(options.json, "box_errors", figures, [table, told], [codec])

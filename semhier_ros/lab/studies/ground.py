@@ -32,9 +32,10 @@ from semhier_ros.ground.locate import CHI2_95
 from semhier_ros.ground.render import box_of, outline
 from semhier_ros.ground.sizes import SIZES
 from semhier_ros.lab.options import load_codec
-from semhier_ros.lab.results import Table, record
+from semhier_ros.lab.results import publish
 from semhier_ros.lab.studies.box_errors import corners
 from semhier_ros.lab.studies.ground_pictures import draw
+from semhier_ros.lab.studies.tables import Columns, filled
 from semhier_ros.scene.layout import SceneLayout, quantise_boxes, restore_boxes
 from semhier_ros.scene.objects import Objects, code_objects
 
@@ -252,33 +253,20 @@ def run(options: argparse.Namespace) -> int:
         for name, seen, prefix, known in systems:
             score = scores(list(located(truth, seen, prefix, known, mount)))
             figures[f"{distance:g} m, {name}"] = score
-            rows.append(
-                (
-                    f"{distance:g}",
-                    name,
-                    round(100 * score["median"], 2),
-                    round(100 * score["p90"], 1),
-                    round(score["bearing"], 2),
-                    round(100 * score["inside"], 1),
-                    round(100 * score["placed"], 1),
-                )
-            )
-    head = (
-        "m",
-        "boxes",
-        "range error, median %",
-        "90 % below, %",
-        "bearing, median deg",
-        "ellipses hold, %",
-        "placed, %",
-    )
+            rows.append({"m": f"{distance:g}", "name": name, **score})
+    columns: Columns = [
+        ("m", "m"),
+        ("boxes", "name"),
+        ("range error, median %", lambda row: round(100 * row["median"], 2)),
+        ("90 % below, %", lambda row: round(100 * row["p90"], 1)),
+        ("bearing, median deg", lambda row: round(row["bearing"], 2)),
+        ("ellipses hold, %", lambda row: round(100 * row["inside"], 1)),
+        ("placed, %", lambda row: round(100 * row["placed"], 1)),
+    ]
     note = (
         f"Focal length {LENS.fx:g} px, camera {HEIGHT} m high, {options.objects} objects a distance"
         f" ({', '.join(KINDS)}). Boards that face the camera, 3 to 80 m: largest range error"
         f" {100 * figures['exact_boards']:.4f} %. {figures['milliseconds_20']:.1f} ms for 20 objects on one thread."
     )
-    table = Table("metres", "Range and bearing in metres", head, rows, note)
-    if options.json is not None:
-        record(options.json, "ground-foot" if options.foot_bits else "ground", figures, [table], [loaded])
-    print(table.markdown())
-    return 0
+    table = filled("metres", "Range and bearing in metres", columns, rows, note)
+    return publish(options.json, "ground-foot" if options.foot_bits else "ground", figures, [table], [loaded])

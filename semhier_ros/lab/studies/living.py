@@ -20,9 +20,10 @@ from semhier_ros import options as shared
 from semhier_ros.codec.reading import Reading
 from semhier_ros.footage.video import VideoCamera
 from semhier_ros.lab.replay.reader import Reader, reader_of_videos
-from semhier_ros.lab.results import Table, record
+from semhier_ros.lab.results import record
 from semhier_ros.lab.scoring.living import Errors, detections_of, velocities
 from semhier_ros.lab.studies.steadiness import Steadiness
+from semhier_ros.lab.studies.tables import Columns, Table, filled
 from semhier_ros.scene.living import LivingScene
 
 DELAYS = (0.1, 0.3)
@@ -66,22 +67,16 @@ def evaluate(reader: Reader, path: Path, every: int) -> dict[str, Any]:
 
 def table_of(results: list[dict[str, Any]]) -> Table:
     """The figures as rows of video and delay."""
-    rows = []
-    for result in results:
-        for delay, one in result["delays"].items():
-            centre, wrong, true = (one[key] for key in ("centre_error_sides", "velocity_error_px_s", "velocity_px_s"))
-            rows.append(
-                [
-                    result["video"],
-                    delay,
-                    one["inside_ellipse95"],
-                    centre["median"] if centre else None,
-                    wrong["mean"] if wrong else None,
-                    true["mean"] if true else None,
-                ]
-            )
-    head = ["video", "asked after", "inside the 95 % ellipse", "centre off (sides)", "velocity off (px/s)", "velocity"]
-    return Table("living.errors", "How far off the living scene is", head, rows)
+    rows = [{**result, **one, "delay": delay} for result in results for delay, one in result["delays"].items()]
+    columns: Columns = [
+        ("video", "video"),
+        ("asked after", "delay"),
+        ("inside the 95 % ellipse", "inside_ellipse95"),
+        ("centre off (sides)", "centre_error_sides.median"),
+        ("velocity off (px/s)", "velocity_error_px_s.mean"),
+        ("velocity", "velocity_px_s.mean"),
+    ]
+    return filled("living.errors", "How far off the living scene is", columns, rows)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

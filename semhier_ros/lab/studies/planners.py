@@ -19,7 +19,7 @@ from semhier_ros import options as shared
 from semhier_ros.command import CommandError
 from semhier_ros.lab.options import load_codec
 from semhier_ros.lab.processes import ros_environment
-from semhier_ros.lab.results import Table, record
+from semhier_ros.lab.results import Table, publish
 
 LONGEST = 600.0
 
@@ -61,7 +61,5 @@ def run(options: argparse.Namespace) -> int:
     kind = "of the worker on the processor" if options.processor else "on the wall's clock"
     note = f"{figures['objects']:.1f} objects read of a frame, {figures['frames']} frames, one core; time {kind}."
     table = Table("planners", "From a block's arrival to each planner topic", head, rows, note)
-    if options.json is not None:
-        record(options.json, "planners", figures, [table], [load_codec(options.model, "cpu", 1, "scenes")])
-    print(table.markdown())
-    return 0
+    models = [] if options.json is None else [load_codec(options.model, "cpu", 1, "scenes")]
+    return publish(options.json, "planners", figures, [table], models)
