@@ -28,7 +28,7 @@ from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.footage.video import FootageError, default_video, read_video
 from semhier_ros.lab.replay.base import Costs
-from semhier_ros.lab.replay.blocks import KEEP_FRAMES, BlockSession, SemhierStream, camera_name
+from semhier_ros.lab.replay.blocks import KEEP_FRAMES, BlockSession, BlockStream, SemhierStream, camera_name
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.virtual import run_virtual
 from semhier_ros.link import Scheduler, default_policies
@@ -271,7 +271,9 @@ def test_the_links_of_these_runs_make_the_sender_pare_and_slow(reader: Reader, c
 def test_a_packet_of_30_bytes_is_charged_79(reader: Reader, cameras: list[Frames]) -> None:
     """44 bytes of Zenoh, UDP and IP, 5 of the envelope. The nodes' engine: test_measured_sessions."""
     sizes: dict[int, set[int]] = {}
-    session = BlockSession(_tiny_ends(reader, cameras[0]), cameras[:1], 8000.0, parse_link("64kbit,50ms,seed1"))
+    session = TinyStream(reader, COSTS, reader.remembering).session(
+        cameras[:1], 8000.0, parse_link("64kbit,50ms,seed1")
+    )
     hop: Any = session._hop
     heard = hop._on_message
     hop._on_message = lambda message: (
@@ -288,15 +290,16 @@ def test_a_packet_of_30_bytes_is_charged_79(reader: Reader, cameras: list[Frames
     assert {item.wire_bytes for item in session.sent if item.number >= 0} == {79}
 
 
-def _tiny_ends(reader: Reader, camera: Frames) -> Any:
-    from semhier_ros.lab.replay.blocks import Ends
+class TinyStream(BlockStream):
+    """One block of 15 bytes a frame."""
 
-    class Tiny(PictureMaker):
-        block_names, semantic_blocks, levels = ("level_0",), 1, 1
+    def maker(self, camera: Any, radio: bool = False) -> Any:
+        tag = self.codec.stream_tag
 
-        def open(self, source: Any, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
-            return Opened(camera.size, iter([Block(reader.codec.stream_tag, frame, 0, bytes(15))]))
+        class Tiny(PictureMaker):
+            def open(self, source: Any, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
+                return Opened(camera.size, iter([Block(tag, frame, 0, bytes(15))]))
 
-    maker = Tiny(reader.codec)
-    maker.block_names, maker.semantic_blocks, maker.levels = ("level_0",), 1, 1
-    return Ends([maker], reader.remembering, default_policies(1, 1), 0.01, 0.0, 0.0, ("level_0",), 3)
+        maker = Tiny(self.reader.codec)
+        maker.block_names, maker.semantic_blocks, maker.levels = ("level_0",), 1, 1
+        return maker

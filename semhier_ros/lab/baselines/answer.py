@@ -16,16 +16,14 @@ from typing import Any
 import numpy as np
 
 from semhier_ros.api import Codec
-from semhier_ros.camera.encoder_end import Opened
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError
+from semhier_ros.codec.model import PictureFlow
 from semhier_ros.codec.packet import Block, PacketError
 from semhier_ros.codec.reading import Detection, Reading
-from semhier_ros.lab.replay.base import Camera, Costs, Tap, TimedCamera
-from semhier_ros.lab.replay.blocks import BlockSession, Ends, SceneObjects
+from semhier_ros.lab.replay.base import Camera, Costs
+from semhier_ros.lab.replay.blocks import BlockStream, StoredMaker
 from semhier_ros.lab.replay.reader import Reader
-from semhier_ros.link import default_policies
-from semhier_ros.link.emulate.profile import LinkProfile
 from semhier_ros.scene.budget import importance
 from semhier_ros.scene.layout import SceneCode, restore_boxes
 from semhier_ros.scene.objects import code_objects
@@ -34,13 +32,19 @@ NAME = "answer"
 
 
 class AnswerCoder:
-    """Codes the objects of a scene model. Raises ValueError for a model of another kind."""
+    """Codes the objects of a scene model, and is what a decoding end asks of a codec. Raises ValueError for a model of
+    another kind."""
+
+    name, semantic_blocks, whole_image = NAME, 1, False
+    block_names: tuple[str, ...] = (NAME,)
 
     def __init__(self, codec: Codec) -> None:
         model: Any = codec.model
         if not hasattr(model, "stream") or not hasattr(model.stream, "layout"):
             raise ValueError(f"model: {codec.name} codes no scenes, so it has no object list to send")
         self._model, self._stream = model, model.stream
+        self.stream_tag, self.stream_hash, self.model_hash = codec.stream_tag, codec.stream_hash, codec.model_hash
+        self.levels = codec.levels
         self._names = [codec.taxonomy.names(level) for level in range(codec.levels)]
         edges = np.array([0.0, *self._stream.layout.score_edges, 1.0])
         self._scores = (edges[:-1] + edges[1:]) / 2
@@ -92,6 +96,10 @@ class AnswerCoder:
         decoder.finish()
         return self._detections(code, size)
 
+    def decoder(self, image_size: tuple[int, int], keep_frames: int, follow: bool = False) -> _Decoder:
+        """What a decoding end reads one camera's answers with."""
+        return _Decoder(self, image_size)
+
     def _detections(self, code: SceneCode, size: tuple[int, int]) -> tuple[Detection, ...]:
         if not len(code):
             return ()
@@ -113,37 +121,32 @@ class AnswerCoder:
         )
 
 
-class _Maker:
+class _Maker(StoredMaker):
     """`BlocksMaker` of object lists as blocks 0 of frames that have no other; where the link is too small for all
     objects, the least important ones stay behind."""
 
-    block_names: tuple[str, ...] = (NAME,)
-    semantic_blocks = levels = 1
-    whole_image = False
-
     def __init__(self, reader: Reader, coder: AnswerCoder, camera: Camera) -> None:
-        codec = reader.codec
-        self._reader, self._coder, self._camera = reader, coder, camera
-        self.name, self.stream_hash, self.model_hash = NAME, codec.stream_hash, codec.model_hash
-        self._objects = SceneObjects(reader, camera)
-        self._before: int | None = None
+        super().__init__(reader, camera)
+        self.name, self.block_names, self.semantic_blocks, self.levels = NAME, (NAME,), 1, 1
+        self._coder = coder
         self._known: dict[tuple[bytes, ...], bytes] = {}
 
-    def open(self, source: int, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
-        before, self._before = self._before, source
-        return Opened(self._camera.size, self._made(source, frame, max_bytes, before))
+    def _whole(self, number: int, frame: int, flow: PictureFlow | None) -> Iterator[Block]:
+        return self._pared(number, frame, None, None, flow)
 
-    def _made(self, number: int, frame: int, max_bytes: int | None, before: int | None) -> Iterator[Block]:
+    def _pared(
+        self, number: int, frame: int, max_bytes: int | None, before: int | None, flow: PictureFlow | None
+    ) -> Iterator[Block]:
         reader = self._reader
         blocks = reader.encoded(self._camera, number).blocks[: reader.levels]
         data = self._known.get(blocks)
         if data is None:
             data = self._known[blocks] = self._coder.encode(blocks)
         if max_bytes is not None and len(data) > max_bytes:
-            data = self._pared(number, max_bytes, before)
+            data = self._fewer(number, max_bytes, before)
         yield Block(reader.codec.stream_tag, frame, 0, data)
 
-    def _pared(self, number: int, max_bytes: int, before: int | None) -> bytes:
+    def _fewer(self, number: int, max_bytes: int, before: int | None) -> bytes:
         """The longest list of the most important objects that takes at most `max_bytes`; one object always stays."""
         model: Any = self._reader.codec.model
         objects = self._objects(number)
@@ -163,8 +166,8 @@ class _Maker:
 class _Decoder:
     """Object lists to readings of the last level; a repeat is not fresh."""
 
-    def __init__(self, reader: Reader, coder: AnswerCoder, size: tuple[int, int]) -> None:
-        self._reader, self._coder, self._size = reader, coder, size
+    def __init__(self, coder: AnswerCoder, size: tuple[int, int]) -> None:
+        self._coder, self._size = coder, size
         self._seen: dict[int, None] = {}
         self._known: dict[bytes, Any] = {}
 
@@ -178,61 +181,20 @@ class _Decoder:
         found = self._known.get(block.data)
         if found is None:
             found = self._known[block.data] = self._coder.read(block.data, self._size)
-        last = self._reader.levels - 1
+        last = self._coder.levels - 1
         return Reading(block.frame, last, last, found, len(block.data), fresh)
 
 
-class _Codec:
-    """What a decoding end asks of a codec, for object lists."""
-
-    block_names: tuple[str, ...] = (NAME,)
-    semantic_blocks = 1
-    whole_image = False
-
-    def __init__(self, reader: Reader, coder: AnswerCoder) -> None:
-        codec = reader.codec
-        self._reader, self._coder = reader, coder
-        self.name, self.stream_tag = NAME, codec.stream_tag
-        self.stream_hash, self.model_hash = codec.stream_hash, codec.model_hash
-
-    def decoder(self, image_size: tuple[int, int], keep_frames: int, follow: bool = False) -> _Decoder:
-        return _Decoder(self._reader, self._coder, image_size)
-
-
-class AnswerStream:
+class AnswerStream(BlockStream):
     """The bare answer as a stream."""
 
     name = NAME
+    setting = "object lists: box, score and name of every object, entropy-coded by the model's own tables"
+    """What is sent, in words."""
 
     def __init__(self, reader: Reader, costs: Costs, *, max_rate: float = 0.0) -> None:
-        self._reader, self._costs, self._max_rate = reader, costs, max_rate
-        self._coder = AnswerCoder(reader.codec)
-        self.codec = _Codec(reader, self._coder)
-        """What a decoding end reads answers with."""
+        super().__init__(reader, costs, AnswerCoder(reader.codec), max_rate)
 
-    def maker(self, camera: Camera) -> _Maker:
+    def maker(self, camera: Camera, radio: bool = False) -> _Maker:
         """What turns a camera's frames, by number, into answers."""
-        return _Maker(self._reader, self._coder, camera)
-
-    @property
-    def setting(self) -> str:
-        """What is sent, in words."""
-        return "object lists: box, score and name of every object, entropy-coded by the model's own tables"
-
-    def session(
-        self, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None = None
-    ) -> BlockSession:
-        """Both ends of all cameras, and the link between them."""
-        reader, costs = self._reader, self._costs
-        ends = Ends(
-            [self.maker(camera) for camera in cameras],
-            self.codec,
-            default_policies(1, 1),
-            costs.semantic,
-            0.0,
-            costs.read,
-            (NAME,),
-            reader.levels,
-            self._max_rate,
-        )
-        return BlockSession(ends, cameras, rate, link)
+        return _Maker(self.reader, self.codec, camera)

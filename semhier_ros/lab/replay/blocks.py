@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.lab.replay.base import Answer, Camera, Costs, Sent, Tap, TimedCamera, Waiting, link_counts
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import digest, pack_bytes, unpack_bytes
-from semhier_ros.link import LevelPolicy, Scheduler, default_policies
+from semhier_ros.link import Scheduler, default_policies
 from semhier_ros.link.carriers import RadioCarrier, carrier
 from semhier_ros.link.clock import ManualClock
 from semhier_ros.link.emulate.hop import Message, VirtualHop, earliest
@@ -44,25 +44,26 @@ UNPACED = frozenset(_PURPOSES.values())
 """What leaves at once, and is paid from the budget after it left."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """What a session's two ends are made of. `makers`: of each camera, whose sources are frame numbers. `codec`: what
-    the decoder reads with (`decoder`, hashes, `block_names` …). `early`, `late`, `read`: seconds that a frame's
-    semantic blocks, its picture blocks and a reading take. `names`: what blocks are called; `levels` of the taxonomy.
-    `memory`: whether the decoder remembers.
-    """
+class BlockStream:
+    """A stream of blocks. `codec`: what its decoding end reads with (`decoder`, hashes …); `finest`: the last block
+    that is sent; `memory`: whether the decoding end remembers. max_rate: frames a second at most, 0 for all."""
 
-    makers: Sequence[BlocksMaker]
-    codec: Any
-    policies: Sequence[LevelPolicy]
-    early: float
-    late: float
-    read: float
-    names: Sequence[str]
-    levels: int
-    max_rate: float = 0.0
-    finest: int = 15
-    memory: bool = False
+    name: str
+    memory = False
+
+    def __init__(self, reader: Reader, costs: Costs, codec: Any, max_rate: float = 0.0, finest: int = 15) -> None:
+        self.reader, self.costs, self.codec = reader, costs, codec
+        self.max_rate, self.finest = max_rate, finest
+
+    def maker(self, camera: Camera, radio: bool = False) -> BlocksMaker:
+        """What turns a camera's frames, by number, into blocks. radio: they go over compact frames."""
+        raise NotImplementedError
+
+    def session(
+        self, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None = None
+    ) -> BlockSession:
+        """Both ends of all cameras, and the link between them."""
+        return BlockSession(self, cameras, rate, link, tap)
 
 
 def camera_name(place: int) -> str:
@@ -84,11 +85,14 @@ class BlockSession:
     `RadioLink`: then frames go over its air, and nothing that a radio charges is left out."""
 
     def __init__(
-        self, ends: Ends, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None = None
+        self, stream: BlockStream, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None
     ) -> None:
-        self._ends, self._cameras, self._tap = ends, cameras, tap
+        self._stream, self._cameras, self._tap = stream, cameras, tap
         self._clock = ManualClock()
         radio = link.radio if isinstance(link, RadioLink) else None
+        makers = [stream.maker(camera, radio is not None) for camera in cameras]
+        self._names, self._levels = makers[0].block_names, stream.reader.levels
+        policies = default_policies(len(self._names), makers[0].semantic_blocks)
         self._counts: Counter[str] = Counter()
         self._places = {camera_name(place): place for place in range(len(cameras))}
         self._numbers = [{time: number for number, time in enumerate(camera.times_ns)} for camera in cameras]
@@ -106,7 +110,7 @@ class BlockSession:
         self._air: RadioHop | None = None
         if radio is None:
             self._hop = VirtualHop(link, self._clock, on_message=self._message)
-            scheduler = Scheduler(Packet.pack, split, ends.policies, wire=measured(ZENOH_UDP), rate=rate or None)
+            scheduler = Scheduler(Packet.pack, split, policies, wire=measured(ZENOH_UDP), rate=rate or None)
             self._sender = LinkSender(
                 scheduler, self._hop.sending, budget=rate or None, clock=self._clock, on_memory=self._on_memory
             )
@@ -116,19 +120,19 @@ class BlockSession:
             self._sender = replace(made, open_port=self._air.port(0)).sender(
                 Packet.pack,
                 split,
-                ends.policies,
+                policies,
                 budget=rate or None,
                 repeats=0 if radio.duty < 1.0 else -1,
                 on_memory=self._on_memory,
                 clock=self._clock,
             )
-        settings = EncoderSettings(ends.max_rate)
+        settings = EncoderSettings(stream.max_rate)
         self._processors = []
-        for name, maker in zip(self._places, ends.makers, strict=True):
+        for name, maker in zip(self._places, makers, strict=True):
             end = EncoderEnd(name, maker, self._sender, self._announce, settings, count=self._count)
-            self._sender.set_finest(name, ends.finest)
+            self._sender.set_finest(name, stream.finest)
             self._processors.append(_Processor(end))
-        codecs = {ends.codec.stream_hash: ends.codec}
+        codecs = {stream.codec.stream_hash: stream.codec}
         self._decoders = {
             name: DecoderEnd(
                 name,
@@ -136,18 +140,18 @@ class BlockSession:
                 KEEP_FRAMES,
                 lambda kind, text: self._count(f"decoder_{kind}"),
                 tap=self._block,
-                memory=ends.memory,
+                memory=stream.memory,
             )
             for name in self._places
         }
-        remembers = (lambda camera: self._decoders[camera].acknowledgement) if ends.memory else None
+        remembers = (lambda camera: self._decoders[camera].acknowledgement) if stream.memory else None
         if self._hop is not None:
             self._receiver = LinkReceiver(
                 self._hop.receiving,
                 self._datagram,
                 self._info,
                 remembers=remembers,
-                unread=(lambda camera: self._decoders[camera].unread) if ends.memory else None,
+                unread=(lambda camera: self._decoders[camera].unread) if stream.memory else None,
                 clock=self._clock,
             )
         if self._air is not None:
@@ -204,7 +208,7 @@ class BlockSession:
         `dropped_`."""
         result = {"offered": 0, "encoded": 0, "pictures_skipped": 0} | self._counts
         result["offered"] = result.pop("images", 0)
-        for name, level in zip(self._ends.names, self._sender.status().levels, strict=False):
+        for name, level in zip(self._names, self._sender.status().levels, strict=False):
             result |= {f"sent_{name}": level.sent, f"dropped_{name}": level.dropped}
         heard = self._sender.counters
         return result | {name: heard.get(name, 0) for name in ("reports", "info_puts")}
@@ -254,15 +258,15 @@ class BlockSession:
             processor.job = job = end.begin(now)
             if job is None:
                 return
-            processor.until = now + job_seconds(job, self._ends.early, self._ends.late)
+            processor.until = now + job_seconds(job, self._stream.costs)
 
     def _weigh(self, processor: _Processor) -> None:
         """Counts the payload bytes of a frame's names: blocks to the last level, or its delta."""
         end, job = processor.end, processor.job
         if job is None or job.kind != "meaning":
             return
-        tag = self._ends.codec.stream_tag
-        names = [block for block in job.blocks if block.index < self._ends.levels]
+        tag = self._stream.codec.stream_tag
+        names = [block for block in job.blocks if block.index < self._levels]
         self._counts["names_bytes"] += sum(len(block.data) for block in names)
         key = self._places[end.camera], self._numbers[self._places[end.camera]][job.frame.stamp_ns]
         self.numbers[key] = job.frame.number
@@ -277,7 +281,7 @@ class BlockSession:
         number, purpose, repeat = -1, _PURPOSES.get(message.kind, ""), False
         if datagram is not None:
             number = self._numbers[place][datagram.stamp_ns]
-            purpose, repeat = self._ends.names[datagram.level], datagram.copy > 0
+            purpose, repeat = self._names[datagram.level], datagram.copy > 0
         self._sent.append(Sent(message.time, place, number, message.wire_bytes, purpose, repeat, message.cause))
 
     def _radio_frame(self, camera: str, datagram: Datagram | None) -> None:
@@ -286,7 +290,7 @@ class BlockSession:
             self._frames.append((place, -1, "description", False))
             return
         number = self._numbers[place][datagram.stamp_ns]
-        self._frames.append((place, number, self._ends.names[datagram.level], datagram.copy > 0))
+        self._frames.append((place, number, self._names[datagram.level], datagram.copy > 0))
 
     def _datagram(self, camera: str, level: int, packet: bytes) -> None:
         now = self._clock.now()
@@ -301,26 +305,14 @@ class BlockSession:
         if not changed:
             return
         self.outputs += [(camera, output) for output in changed]
-        place, ends = self._places[camera], self._ends
-        ready = self._reading.done(now, ends.read)
-        times = self._cameras[place].times_ns
+        place, ready = self._places[camera], self._reading.done(now, self._stream.costs.read)
         for output in changed:
-            reading = output.reading
-            if reading.level < min(reading.prefix, ends.levels - 1):
+            reading, number = output.reading, self._numbers[place][output.stamp_ns]
+            if reading.level < min(reading.prefix, self._levels - 1):
                 continue  # the same reading, cut for the topic of a coarser level
-            self.answers.append(
-                Answer(
-                    place,
-                    self._numbers[place][output.stamp_ns],
-                    times[self._numbers[place][output.stamp_ns]],
-                    now,
-                    ready,
-                    reading.level,
-                    reading.prefix,
-                    reading.detections,
-                    ends.names[min(reading.prefix, len(ends.names) - 1)],
-                )
-            )
+            purpose = self._names[min(reading.prefix, len(self._names) - 1)]
+            found = (reading.level, reading.prefix, reading.detections, purpose)
+            self.answers.append(Answer(place, number, self._cameras[place].times_ns[number], now, ready, *found))
 
     def _block(self, camera: str, block: Block, stamp_ns: int) -> None:
         if self._tap is not None:
@@ -335,12 +327,12 @@ def radio_carrier(radio: RadioProfile) -> RadioCarrier:
     return made
 
 
-def job_seconds(job: Job, early: float, late: float) -> float:
-    """What a job takes: `early` for a frame's meaning, `late` for the first block of its picture, in which the
-    picture's networks run, and nothing for the others."""
+def job_seconds(job: Job, costs: Costs) -> float:
+    """What a job takes: a frame's meaning, the first block of its picture, in which the picture's networks run, and
+    nothing for the others."""
     if job.kind == "meaning":
-        return early
-    return late if job.first else 0.0
+        return costs.semantic
+    return costs.picture if job.first else 0.0
 
 
 class SceneObjects:
@@ -381,8 +373,7 @@ class StoredMaker:
         self._reader, self._camera = reader, camera
         self._flow = codec.flow() if motion else None
         self.name, self.stream_hash, self.model_hash = codec.name, codec.stream_hash, codec.model_hash
-        self.block_names, self.semantic_blocks = reader.block_names, reader.semantic_blocks
-        self.levels = reader.levels
+        self.block_names, self.semantic_blocks, self.levels = reader.block_names, reader.semantic_blocks, reader.levels
         self._objects = SceneObjects(reader, camera)
         self._before: int | None = None
 
@@ -423,9 +414,9 @@ class StoredMaker:
         yield from codec.bounded(made, frame, max_bytes)
 
 
-class SemhierStream:
-    """Our own stream: blocks, coarse meaning first. `finest`: the last block that is sent (None: all). `motion`: it
-    says how camera and objects move. `memory`: whether frames refer to what the receiver acknowledged."""
+class SemhierStream(BlockStream):
+    """Our own stream: blocks, coarse meaning first. finest: the last block that is sent (None: all). motion: it says
+    how camera and objects move. memory: whether frames refer to what the receiver acknowledged."""
 
     name = "semhier"
 
@@ -439,46 +430,21 @@ class SemhierStream:
         motion: bool = False,
         memory: bool = False,
     ) -> None:
-        self._reader, self._costs, self._max_rate = reader, costs, max_rate
-        self._motion, self._memory = motion, memory
-        self._finest = min(len(reader.block_names) - 1, 15 if finest is None else finest)
+        finest = min(len(reader.block_names) - 1, 15 if finest is None else finest)
+        super().__init__(reader, costs, reader.remembering, max_rate, finest)
+        self._motion, self.memory = motion, memory
 
     @property
     def setting(self) -> str:
         """What is sent, in words."""
-        most = (
-            f"at most {self._max_rate:g} frames/s" if self._max_rate else "every frame that encoder and link can take"
-        )
-        more = (", with motion" if self._motion else "") + (", with memory" if self._memory else "")
-        return f"{self._reader.codec.name}, blocks to {self._reader.block_names[self._finest]}, {most}{more}"
+        most = f"at most {self.max_rate:g} frames/s" if self.max_rate else "every frame that encoder and link can take"
+        more = (", with motion" if self._motion else "") + (", with memory" if self.memory else "")
+        return f"{self.reader.codec.name}, blocks to {self.reader.block_names[self.finest]}, {most}{more}"
 
-    def session(
-        self, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None = None
-    ) -> BlockSession:
-        """Both ends of all cameras, and the link between them."""
-        reader, costs = self._reader, self._costs
-        ends = Ends(
-            [
-                StoredMaker(
-                    reader,
-                    camera,
-                    reader.codec.memory(radio=isinstance(link, RadioLink)) if self._memory else None,
-                    self._motion,
-                )
-                for camera in cameras
-            ],
-            reader.remembering,
-            default_policies(len(reader.block_names), reader.semantic_blocks),
-            costs.semantic,
-            costs.picture,
-            costs.read,
-            reader.block_names,
-            reader.levels,
-            self._max_rate,
-            self._finest,
-            self._memory,
-        )
-        return BlockSession(ends, cameras, rate, link, tap)
+    def maker(self, camera: Camera, radio: bool = False) -> StoredMaker:
+        """What turns a camera's frames, by number, into blocks."""
+        memory = self.reader.codec.memory(radio=radio) if self.memory else None
+        return StoredMaker(self.reader, camera, memory, self._motion)
 
 
 def _pack_objects(objects: Objects) -> list[Any]:
