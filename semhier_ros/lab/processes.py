@@ -10,10 +10,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from semhier_ros import interrupts
 
@@ -39,7 +41,7 @@ class Supervisor:
 
     def __init__(self, logs: Path) -> None:
         logs.mkdir(parents=True, exist_ok=True)
-        self._logs = logs
+        self.logs = logs
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Supervisor:
@@ -57,7 +59,7 @@ class Supervisor:
 
         Raises ChildError.
         """
-        log = self._logs / f"{name}.log"
+        log = self.logs / f"{name}.log"
         # Held: an interrupt in a hook of the fork is lost, and one before the entry below leaves a child nobody ends.
         with log.open("wb") as stream, interrupts.held():
             try:
@@ -73,6 +75,14 @@ class Supervisor:
             except OSError as error:
                 raise ChildError(f"{name}: cannot start {command[0]}: {error.strerror}") from error
             self._children[name] = child
+
+    def start_part(self, name: str, module: str, role: str, plan: Mapping[str, Any]) -> None:
+        """Starts `python -m MODULE ROLE PLAN`, the plan as a file beside the logs; it hears what `tell` says, and its
+        libraries have one thread. Raises ChildError."""
+        file = self.logs / f"{name}.json"
+        file.write_text(json.dumps(plan), encoding="utf-8")
+        environment = {"PYTHONPATH": _module_path(), "OMP_NUM_THREADS": "1"}
+        self.start(name, [sys.executable, "-m", module, role, str(file)], environment, ask=True)
 
     def tell(self, name: str, words: str) -> None:
         """Writes `words` to the child's input."""
@@ -111,17 +121,21 @@ class Supervisor:
                 raise ChildError(f"{what}: not within {seconds:g} s{shown}")
             time.sleep(0.02)
 
+    def wait_for(self, name: str, text: str, seconds: float) -> None:
+        """Waits until the log of `name` contains `text`. Raises ChildError after `seconds`, with its log."""
+        self.wait_until(lambda: self.says(name, text), seconds, f"{name} ready", blame=name)
+
     def says(self, name: str, text: str) -> bool:
         """Whether the log of `name` contains `text` by now."""
         try:
-            return text.encode() in (self._logs / f"{name}.log").read_bytes()
+            return text.encode() in (self.logs / f"{name}.log").read_bytes()
         except OSError:
             return False
 
     def tail(self, name: str) -> str:
         """The last lines of a child's log, indented."""
         try:
-            text = (self._logs / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+            text = (self.logs / f"{name}.log").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return "  (no log)"
         lines = [line for line in text.splitlines() if line.strip()][-TAIL_LINES:]
@@ -158,7 +172,7 @@ class Supervisor:
 
     def _obituary(self, name: str, code: int) -> str:
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return f"the {name} process {how}; its log ({self._logs / (name + '.log')}) ends:\n{self.tail(name)}"
+        return f"the {name} process {how}; its log ({self.logs / (name + '.log')}) ends:\n{self.tail(name)}"
 
 
 def free_port() -> int:
@@ -181,5 +195,17 @@ def ros_environment() -> dict[str, str]:
     return {
         "ROS_DOMAIN_ID": str(random.SystemRandom().randrange(1, 102)),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PYTHONPATH": _module_path(),
     }
+
+
+def _module_path() -> str:
+    return os.pathsep.join(path for path in sys.path if path)
+
+
+def until_ended() -> threading.Event:
+    """Set once this process is asked to end."""
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    return stopping

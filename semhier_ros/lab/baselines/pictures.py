@@ -112,16 +112,33 @@ class PictureSender(PacedSender):
         self._counts["encoded"] += 1
 
 
-class PictureReceiver:
-    """`Receiver` of pictures: each complete one is decoded and detected, `seconds` after its last piece. perfect: it
-    reads what the detector reads on the uncompressed frame."""
+class PictureReading:
+    """What the detector reads on pictures that arrived, `seconds` later. perfect: what it reads on the uncompressed
+    frames."""
+
+    def __init__(self, cameras: Sequence[Camera], reader: Reader, seconds: float, perfect: bool) -> None:
+        self._cameras, self._reader, self._seconds, self._perfect = cameras, reader, seconds, perfect
+
+    def answer(
+        self, camera: int, number: int, stamp_ns: int, now: float, key: str, picture: Callable[[], Any]
+    ) -> Answer:
+        """The reading of the `picture` of a camera's frame, remembered under `key`."""
+        one, last = self._cameras[camera], self._reader.levels - 1
+        if self._perfect:
+            found = self._reader.reference(one, number)
+        else:
+            found = self._reader.detected(key, picture, one.size)
+        return Answer(camera, number, stamp_ns, now, now + self._seconds, last, last, found, "picture")
+
+
+class PictureReceiver(PictureReading):
+    """`Receiver` of pictures: each complete one is decoded and detected."""
 
     def __init__(
         self, cameras: Sequence[Camera], reader: Reader, look: str, seconds: float, perfect: bool = False
     ) -> None:
-        self._cameras, self._reader, self._look, self._seconds = cameras, reader, look, seconds
-        self._perfect = perfect
-        self._assemblers = [Assembler() for _ in cameras]
+        super().__init__(cameras, reader, seconds, perfect)
+        self._look, self._assemblers = look, [Assembler() for _ in cameras]
 
     def push(self, camera: int, payload: bytes, now: float) -> list[Answer]:
         """The reading of the picture that this piece completes."""
@@ -131,13 +148,8 @@ class PictureReceiver:
         frame, stamp_ns, data = whole
         one = self._cameras[camera]
         number = number_of(frame, stamp_ns, one)
-        if self._perfect:
-            found = self._reader.reference(one, number)
-        else:
-            key = f"{one.key(number)} {self._look}"
-            found = self._reader.detected(key, lambda: decode_picture(data, one.size), one.size)
-        last = self._reader.levels - 1
-        return [Answer(camera, number, stamp_ns, now, now + self._seconds, last, last, found, "picture")]
+        key, picture = f"{one.key(number)} {self._look}", partial(decode_picture, data, one.size)
+        return [self.answer(camera, number, stamp_ns, now, key, picture)]
 
 
 def number_of(frame: int, stamp_ns: int, camera: Camera) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image
@@ -26,18 +27,26 @@ def load(data: bytes) -> Picture:
         return np.asarray(image.convert("RGB"), np.uint8)
 
 
-class Jpeg(StillCodec):
-    """Baseline JPEG, 4:2:0, Huffman tables made for each picture. quality: 1..95."""
+class PillowCodec(StillCodec):
+    """A format of Pillow's: its name there, and what its encoder is told besides the quality."""
 
-    name = "jpeg"
-    qualities: tuple[float, ...] = (5, 10, 20, 35, 50, 75)
-    header = "start, JFIF, quantiser tables, frame and scan headers, end; Huffman tables made for a picture do count"
+    kind: str
+    options: Mapping[str, object]
 
     def encode(self, picture: Picture, quality: float) -> bytes:
-        return save(picture, "JPEG", quality=int(quality), optimize=True, subsampling=2)
+        return save(picture, self.kind, quality=int(quality), **self.options)
 
     def decode(self, data: bytes) -> Picture:
         return load(data)
+
+
+class Jpeg(PillowCodec):
+    """Baseline JPEG, 4:2:0, Huffman tables made for each picture. quality: 1..95."""
+
+    name, kind = "jpeg", "JPEG"
+    qualities: tuple[float, ...] = (5, 10, 20, 35, 50, 75)
+    options: Mapping[str, object] = {"optimize": True, "subsampling": 2}
+    header = "start, JFIF, quantiser tables, frame and scan headers, end; Huffman tables made for a picture do count"
 
     def header_bytes(self, data: bytes) -> int:
         return sum(length for marker, length in jpeg_segments(data)[0] if marker != 0xC4)
@@ -48,10 +57,8 @@ class ProgressiveJpeg(Jpeg):
 
     name = "jpeg_progressive"
     qualities: tuple[float, ...] = (20, 50, 75)
+    options: Mapping[str, object] = {**Jpeg.options, "progressive": True}
     progressive = True
-
-    def encode(self, picture: Picture, quality: float) -> bytes:
-        return save(picture, "JPEG", quality=int(quality), optimize=True, progressive=True, subsampling=2)
 
     def decode(self, data: bytes) -> Picture:
         segments, whole = jpeg_segments(data)
@@ -86,40 +93,29 @@ def jpeg_segments(data: bytes) -> tuple[list[tuple[int, int]], int]:
     return found, len(data)
 
 
-class WebP(StillCodec):
+class WebP(PillowCodec):
     """Lossy WebP, slowest and best method. quality: 0..100."""
 
-    name = "webp"
+    name, kind = "webp", "WEBP"
     qualities = (0, 5, 15, 30, 50, 75)
+    options: Mapping[str, object] = {"method": 6}
     header = "RIFF and chunk headers, start code and size of the VP8 frame: 27 bytes"
-
-    def encode(self, picture: Picture, quality: float) -> bytes:
-        return save(picture, "WEBP", quality=int(quality), method=6)
-
-    def decode(self, data: bytes) -> Picture:
-        return load(data)
 
     def header_bytes(self, data: bytes) -> int:
         return 27
 
 
-class Avif(StillCodec):
+class Avif(PillowCodec):
     """AVIF by libaom at `speed` (0..10, 10 fastest), 4:2:0. quality: 0..100."""
 
-    name = "avif"
+    name, kind = "avif", "AVIF"
     qualities = (1, 8, 18, 30, 45, 60)
     header = "every box but the picture's data (some 270 bytes), and the sequence header in it"
 
     def __init__(self, speed: int = 8):
         if not 0 <= speed <= 10:
             raise ValueError(f"speed: {speed} is outside 0..10")
-        self.speed = speed
-
-    def encode(self, picture: Picture, quality: float) -> bytes:
-        return save(picture, "AVIF", quality=int(quality), speed=self.speed, subsampling="4:2:0", max_threads=1)
-
-    def decode(self, data: bytes) -> Picture:
-        return load(data)
+        self.options = {"speed": speed, "subsampling": "4:2:0", "max_threads": 1}
 
     def header_bytes(self, data: bytes) -> int:
         at, counted = 0, 0

@@ -12,12 +12,13 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 
-from semhier_ros.lab.baselines.pictures import PacedSender, number_of
+from semhier_ros.lab.baselines.pictures import PacedSender, PictureReading, number_of
 from semhier_ros.lab.baselines.still import Picture, enlarge
 from semhier_ros.lab.replay.base import Answer, Camera, Costs
 from semhier_ros.lab.replay.reader import Reader
@@ -165,11 +166,11 @@ class _Camera:
         return frames[-1] if frames else None
 
 
-class VideoReceiver:
+class VideoReceiver(PictureReading):
     """`Receiver` of videos: every frame that the decoder gives is detected."""
 
     def __init__(self, cameras: Sequence[Camera], reader: Reader, seconds: float, perfect: bool = False) -> None:
-        self._cameras, self._reader, self._seconds, self._perfect = cameras, reader, seconds, perfect
+        super().__init__(cameras, reader, seconds, perfect)
         self.states = [_Camera() for _ in cameras]
 
     def push(self, camera: int, payload: bytes, now: float) -> list[Answer]:
@@ -201,14 +202,8 @@ class VideoReceiver:
         state.slices.clear()
         if picture is None:
             return []
-        number = number_of(frame, stamp_ns, one)
-
-        if self._perfect:
-            found = self._reader.reference(one, number)
-        else:
-            found = self._reader.detected(f"h264 {state.history}", lambda: fitted(picture, one.size), one.size)
-        last = self._reader.levels - 1
-        return [Answer(camera, number, stamp_ns, now, now + self._seconds, last, last, found, "picture")]
+        number, key = number_of(frame, stamp_ns, one), f"h264 {state.history}"
+        return [self.answer(camera, number, stamp_ns, now, key, partial(fitted, picture, one.size))]
 
 
 class VideoStream:

@@ -9,7 +9,6 @@ and arrivals are wall-clock nanoseconds of one machine.
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import threading
 import time
@@ -31,6 +30,7 @@ from semhier_ros.lab.baselines.answer import AnswerStream
 from semhier_ros.lab.baselines.picture_files import PictureSetting
 from semhier_ros.lab.baselines.pictures import PictureStream
 from semhier_ros.lab.baselines.video import VideoSetting, VideoStream
+from semhier_ros.lab.processes import until_ended
 from semhier_ros.lab.replay.base import Answer, Costs, FrameStream
 from semhier_ros.lab.replay.blocks import SceneObjects, StoredMaker
 from semhier_ros.lab.replay.reader import Reader
@@ -352,9 +352,7 @@ def receive_pictures(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> 
 
 def _listen(link: Any) -> None:
     """Says "ready" once the session is open, and waits for the end."""
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = until_ended()
     end = time.monotonic() + CONNECT_SECONDS
     while not link.open and time.monotonic() < end:
         time.sleep(0.01)

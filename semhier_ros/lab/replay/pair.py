@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semhier_ros.lab.processes import Supervisor, free_port
@@ -35,21 +30,20 @@ def radio_plan(radio: RadioProfile, **changes: Any) -> dict[str, Any]:
 
 class Pair:
     """`name`: of its processes, logs and plans. `link`: its steps and outages count from `go` on. `radio`: an air in
-    its place, whose devices the plan's settings get. A context manager, which lets go of the link; within it `play`
-    starts and ends the processes."""
+    its place, whose devices the plan's settings get. `sender`: the sending process's name. A context manager, which
+    lets go of the link; within it `play` starts and ends the processes."""
 
     def __init__(
         self,
         children: Supervisor,
-        logs: Path,
         name: str,
         plan: dict[str, Any],
         link: LinkProfile,
         radio: RadioProfile | None = None,
     ) -> None:
         self._children, self._link, self.name, self.plan = children, link, name, plan
-        self._files = {role: logs / f"{name}-{role}.json" for role in ("receive", "send")}
-        self.log = {role: file.with_suffix(".jsonl") for role, file in self._files.items()}
+        self.log = {role: children.logs / f"{name}-{role}.jsonl" for role in ("receive", "send")}
+        self._receiver, self.sender = f"{name}-receive", f"{name}-send"
         self.radio = None if radio is None else RadioEmulator(radio).start()
         port = free_port()
         quiet = replace(link, steps=(), outages=())
@@ -68,18 +62,15 @@ class Pair:
 
     def start(self) -> None:
         """Starts both ends; the receiving one listens when it returns."""
-        environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
-        for role, file in self._files.items():
-            where = {**self._where(role), "log": str(self.log[role])}
-            file.write_text(json.dumps({**self.plan, **where}), encoding="utf-8")
-            command = [sys.executable, "-m", "semhier_ros.lab.replay.ends", role, str(file)]
-            self._children.start(self._end(role), command, environment, ask=True)
+        for role, log in self.log.items():
+            plan = {**self.plan, **self._where(role), "log": str(log)}
+            self._children.start_part(f"{self.name}-{role}", "semhier_ros.lab.replay.ends", role, plan)
             if role == "receive":
-                self._wait(role)
+                self._children.wait_for(self._receiver, "ready", START_SECONDS)
 
     def ready(self) -> None:
         """Waits until the ends are connected."""
-        self._wait("send")
+        self._children.wait_for(self.sender, "ready", START_SECONDS)
 
     def go(self) -> None:
         """The run begins."""
@@ -89,20 +80,11 @@ class Pair:
         self.emulator.set_profile(self._link, self._link)
         self.emulator.rewind()
         self.start_ns = time.time_ns()
-        self._children.tell(self._end("send"), "go\n")
-
-    def running(self) -> bool:
-        """Whether the sender still runs."""
-        return self._children.running(self._end("send"))
-
-    @property
-    def sender(self) -> str:
-        """The sending process's name."""
-        return self._end("send")
+        self._children.tell(self.sender, "go\n")
 
     def end(self) -> None:
         """Ends the receiving end; what the emulator logged since `go` is in `datagrams`."""
-        self._children.end(self._end("receive"))
+        self._children.end(self._receiver)
         if self.radio is None:
             self.datagrams = [entry for entry in self.emulator.log[self._logged :] if entry[0] == "up"]
             return
@@ -119,15 +101,6 @@ class Pair:
         endpoint = f"udp/127.0.0.1:{self._endpoints[role]}"
         way = "connect" if role == "send" else "listen"
         return {"endpoint": endpoint, "transport": "zenoh", "settings": {way: [endpoint]}}
-
-    def _end(self, role: str) -> str:
-        return f"{self.name}-{role}"
-
-    def _wait(self, role: str) -> None:
-        name = self._end(role)
-        self._children.wait_until(
-            partial(self._children.says, name, "ready"), START_SECONDS, f"{name} ready", blame=name
-        )
 
 
 def play(
@@ -160,7 +133,7 @@ def play(
 
     def sent() -> bool:
         tell((time.monotonic() - began) / (seconds + SPARE_SECONDS))
-        return not any(pair.running() for pair in pairs)
+        return not any(children.running(pair.sender) for pair in pairs)
 
     children.wait_until(sent, seconds + PATIENCE_SECONDS, what, finished=senders)
     children.check(finished=senders)

@@ -108,24 +108,11 @@ class _RememberingMemory:
     def __init__(self, memory: Any, model: _Remembering) -> None:
         self._memory, self._model = memory, model
 
-    @property
-    def acknowledgement(self) -> bytes | None:
-        found: bytes | None = self._memory.acknowledgement
-        return found
-
-    @property
-    def unread(self) -> bool:
-        return bool(self._memory.unread)
-
-    @property
-    def caught_up(self) -> list[tuple[int, Any]]:
-        return list(self._memory.caught_up)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._memory, name)
 
     def whole(self, code: _Prefix, prefix: int, frame: int, stamp_ns: int) -> None:
         self._memory.whole(self._model.whole(code.blocks), prefix, frame, stamp_ns)
-
-    def delta(self, data: bytes, frame: int, stamp_ns: int) -> Any:
-        return self._memory.delta(data, frame, stamp_ns)
 
 
 class Reader:

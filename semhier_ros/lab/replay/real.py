@@ -185,7 +185,7 @@ def _drive_nodes(result: Result, out: Path, tell: Tell) -> Recording:
         for name, (_, parameters) in nodes.items():
             children.start(name, node(f"{name}_node", parameters), environment)
         for name, (ready, _) in nodes.items():
-            children.wait_until(partial(children.says, name, ready), START_SECONDS, f"{name} ready", blame=name)
+            children.wait_for(name, ready, START_SECONDS)
         if radio is None:  # a radio's ends meet with the first frame
             children.wait_until(
                 lambda: emulator.up.delivered >= 3 and emulator.down.delivered >= 2,
@@ -318,10 +318,10 @@ def correct_stamps(stamps: list[int], guessed: list[bool], read: set[int]) -> No
 
 def _drive_others(result: Result, out: Path, tell: Tell) -> None:
     """Sends the street by all codecs but semhier at the same time, each over a link of its own. Raises ChildError."""
-    task, camera, seconds, logs = result.task, result.cameras[0], result.cameras[0].times_ns[-1] / 1e9, out / "logs"
+    task, camera, seconds = result.task, result.cameras[0], result.cameras[0].times_ns[-1] / 1e9
     result.reader.store.flush()
     pairs: dict[str, Pair] = {}
-    with ExitStack() as stack, Supervisor(logs) as children:
+    with ExitStack() as stack, Supervisor(out / "logs") as children:
         for name, stream in result.streams.items():
             how = getattr(stream, "how", None)
             plan = {
@@ -339,7 +339,7 @@ def _drive_others(result: Result, out: Path, tell: Tell) -> None:
             radio = result.link.radio if isinstance(result.link, RadioLink) else None
             if radio is not None:
                 plan |= radio_plan(radio)
-            pairs[name] = stack.enter_context(Pair(children, logs, name, plan, result.link, radio))
+            pairs[name] = stack.enter_context(Pair(children, name, plan, result.link, radio))
         what, stage = "sending the other codecs", partial(tell, "the others over the link")
         play(children, list(pairs.values()), seconds, what, stage, settle=2 * result.link.delay_s + 0.7)
     for name, pair in pairs.items():

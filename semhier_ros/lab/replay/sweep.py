@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -152,18 +153,12 @@ Outcome = tuple[Cell, dict[str, Any], str | None]
 Runner = Callable[[Sequence[Cell]], Iterable[Outcome]]
 
 
-class _Replays:
-    """What a worker process runs."""
-
-    run = staticmethod(run_cell)
-
-
 def _here(jobs: int) -> Runner:
     def run(cells: Sequence[Cell]) -> Iterable[Outcome]:
         if not cells:
             return
-        with Workers(jobs, len(cells), _Replays) as workers:
-            for place, result in workers.finished("run", [(cell.task,) for cell in cells]):
+        with Workers(jobs, len(cells), import_module, __name__) as workers:
+            for place, result in workers.finished("run_cell", [(cell.task,) for cell in cells]):
                 yield _outcome(cells[place], result)
 
     return run

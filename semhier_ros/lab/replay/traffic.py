@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 import sys
-import threading
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from semhier_ros.lab.processes import Supervisor
+from semhier_ros.lab.processes import Supervisor, until_ended
 from semhier_ros.link.radio.mavlink import mavlink_module
 from semhier_ros.link.radio.ports import serial_module
 
@@ -91,9 +88,7 @@ def fly(plan: dict[str, Any]) -> None:
 
 def hear(plan: dict[str, Any]) -> None:
     """Notes the autopilot's messages until it is ended."""
-    common, stopping = mavlink_module(), threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+    common, stopping = mavlink_module(), until_ended()
     line = serial_module().serial_for_url(plan["device"], baudrate=57_600, timeout=READ_SECONDS, write_timeout=0)
     parser, own = common.MAVLink(None), common.MAVLink(None, *STATION)
     parser.robust_parsing = True
@@ -112,57 +107,52 @@ def hear(plan: dict[str, Any]) -> None:
 
 
 class Traffic:
-    """Autopilot and ground station at the two ends of a line: `start`, `go`, then `delays` once both were ended."""
+    """Autopilot and ground station at the two ends of a line: `start`, `go`, then `delays` once both were ended.
+    `pilot`: the autopilot's process, which ends by itself."""
 
-    def __init__(
-        self, children: Supervisor, logs: Path, name: str, devices: Sequence[str], rate: float, seconds: float
-    ) -> None:
-        self._children, self._seconds = children, seconds
-        self._plans: dict[str, tuple[str, Path, dict[str, Any]]] = {}
-        for role, device in zip(("fly", "hear"), devices, strict=True):
-            log = str(logs / f"{name}-{role}.jsonl")
-            plan = {"device": device, "rate": rate, "seconds": seconds, "log": log}
-            self._plans[role] = (f"{name}-{role}", logs / f"{name}-{role}.json", plan)
+    def __init__(self, children: Supervisor, name: str, devices: Sequence[str], rate: float, seconds: float) -> None:
+        self._children = children
+        self.pilot, self._station = f"{name}-fly", f"{name}-hear"
+        self._plans: dict[str, dict[str, Any]] = {
+            role: {
+                "device": device,
+                "rate": rate,
+                "seconds": seconds,
+                "log": str(children.logs / f"{name}-{role}.jsonl"),
+            }
+            for role, device in zip(("fly", "hear"), devices, strict=True)
+        }
 
     def start(self) -> None:
         """Starts both. Raises ChildError."""
-        for role, (name, file, plan) in self._plans.items():
-            file.write_text(json.dumps(plan), encoding="utf-8")
-            command = [sys.executable, "-m", "semhier_ros.lab.replay.traffic", role, str(file)]
-            self._children.start(name, command, {"PYTHONPATH": ":".join(path for path in sys.path if path)}, ask=True)
-        for name, _, _ in self._plans.values():
-            self._children.wait_until(
-                partial(self._children.says, name, "ready"), START_SECONDS, f"{name} ready", blame=name
-            )
+        names = (self.pilot, self._station)
+        for name, (role, plan) in zip(names, self._plans.items(), strict=True):
+            self._children.start_part(name, "semhier_ros.lab.replay.traffic", role, plan)
+        for name in names:
+            self._children.wait_for(name, "ready", START_SECONDS)
 
     def go(self) -> None:
         """The autopilot begins."""
-        self._children.tell(self._plans["fly"][0], "go\n")
-
-    @property
-    def pilot(self) -> str:
-        """The autopilot's process, which ends by itself."""
-        return self._plans["fly"][0]
+        self._children.tell(self.pilot, "go\n")
 
     def end(self) -> None:
         """Ends both."""
-        for name, _, _ in self._plans.values():
+        for name in (self.pilot, self._station):
             self._children.end(name)
 
     def delays(self) -> dict[int, float]:
         """Seconds from sending to the ground station, by number of the message; what did not come is left out."""
-        sent, came = (
-            [json.loads(line) for line in Path(plan["log"]).read_text(encoding="utf-8").splitlines()]
-            for _, _, plan in self._plans.values()
-        )
-        return paired([(seq, at) for seq, at, _ in sent], [(seq, at) for seq, at in came])
+        return paired([(seq, at) for seq, at, _ in self._noted("fly")], [(seq, at) for seq, at in self._noted("hear")])
 
     @property
     def offered(self) -> tuple[int, int]:
         """Messages and bytes that the autopilot sent."""
-        text = Path(self._plans["fly"][2]["log"]).read_text(encoding="utf-8")
-        sizes = [json.loads(line)[2] for line in text.splitlines()]
+        sizes = [size for _, _, size in self._noted("fly")]
         return len(sizes), sum(sizes)
+
+    def _noted(self, role: str) -> list[list[int]]:
+        text = Path(self._plans[role]["log"]).read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
 
 
 def paired(sent: Sequence[tuple[int, int]], came: Sequence[tuple[int, int]]) -> dict[int, float]:

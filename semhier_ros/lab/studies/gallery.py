@@ -37,15 +37,6 @@ NEAR = 1.1  # a file this much larger than the budget still counts as of its siz
 
 
 @dataclass(frozen=True)
-class Looks:
-    """What the page shows: budgets in bytes, least score of a box that is drawn, other codecs."""
-
-    budgets: tuple[int, ...] = BUDGETS
-    least: float = 0.3
-    others: tuple[str, ...] = OTHERS
-
-
-@dataclass(frozen=True)
 class Card:
     """One way to see a scene. picture: None where none came. size: its bytes; over: more than the budget."""
 
@@ -67,19 +58,19 @@ class Scene:
 
 
 class Painter:
-    """Makes the cards of one scene after another. Raises ValueError when a codec is unknown."""
+    """Makes the cards of one scene after another, for budgets in bytes. least: score of a box that is drawn."""
 
-    def __init__(self, codec: Codec, looks: Looks):
+    def __init__(self, codec: Codec, budgets: Sequence[int], least: float):
         model: Any = codec.model
         model.finder = OnceFinder(model.finder)
-        self.codec, self.looks, self._reader = codec, looks, Reader(codec)
-        self._others: list[StillCodec] = [make(name) for name in looks.others]
+        self.codec, self._budgets, self._least, self._reader = codec, budgets, least, Reader(codec)
+        self._others: list[StillCodec] = [make(name) for name in OTHERS]
 
     def scene(self, name: str, picture: Picture, truth: Sequence[Detection]) -> Scene:
         """The cards of a picture: the original with its labels, then a row for each budget."""
         everything = {codec.name: self._files(codec, picture) for codec in self._others}
         rows = []
-        for budget in self.looks.budgets:
+        for budget in self._budgets:
             row = [self._ours(picture, budget)]
             for codec in self._others:
                 row.append(self._theirs(codec.name, nearest(everything[codec.name], picture, budget), budget))
@@ -111,7 +102,7 @@ class Painter:
         return self._reader.detect(picture, (picture.shape[1], picture.shape[0]))
 
     def _shown(self, detections: Sequence[Detection]) -> tuple[Detection, ...]:
-        return tuple(item for item in detections if item.scores[0] >= self.looks.least)
+        return tuple(item for item in detections if item.scores[0] >= self._least)
 
     @staticmethod
     def _files(codec: StillCodec, picture: Picture) -> list[Transmitted]:
@@ -157,7 +148,7 @@ def run(options: argparse.Namespace) -> int:
     scenes = find_scenes(options.images, options.labels, options.split)
     chosen = [scenes[place] for place in np.linspace(0, len(scenes) - 1, min(options.limit, len(scenes))).astype(int)]
     codec = load_codec(options.model, options.device, kind="scenes")
-    painter, names = Painter(codec, Looks(tuple(sorted(options.bytes)), options.least)), Names(codec.taxonomy)
+    painter, names = Painter(codec, sorted(options.bytes), options.least), Names(codec.taxonomy)
     made = []
     for scene in each(chosen, "scenes"):
         picture = read_picture(scene.picture)

@@ -263,12 +263,12 @@ class Bench:
         alone = self._alone(row) if others else {}
         traffic: Traffic | None = None
         with ExitStack() as stack, Supervisor(self.folder) as children:
-            pair = stack.enter_context(Pair(children, self.folder, f"{codec}-{number}", plan, link, radio))
+            pair = stack.enter_context(Pair(children, f"{codec}-{number}", plan, link, radio))
             if others:
                 assert radio is not None
                 assert pair.radio is not None
                 devices = pair.radio.other_devices
-                traffic = Traffic(children, self.folder, f"{pair.name}-others", devices, radio.others, row.seconds)
+                traffic = Traffic(children, f"{pair.name}-others", devices, radio.others, row.seconds)
             play(children, [pair], row.seconds, self.title(row, codec, number), tell, others=traffic)
         part = {**dict(zip(_KEY, self.key(row, codec), strict=True)), "run": number}
         part |= Figures(self.reader, row, pair, link).all()
@@ -282,7 +282,7 @@ class Bench:
         """What the messages of others take over the row's line without us. Raises ChildError."""
         assert row.radio is not None
         with RadioEmulator(row.radio) as radio, Supervisor(self.folder) as children:
-            traffic = Traffic(children, self.folder, "alone", radio.other_devices, row.radio.others, row.seconds)
+            traffic = Traffic(children, "alone", radio.other_devices, row.radio.others, row.seconds)
             traffic.start()
             traffic.go()
             finished = (traffic.pilot,)

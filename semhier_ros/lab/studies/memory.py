@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 from semhier_ros import options as shared
@@ -55,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         write_camera(street, bag)
         for name, parameters in NODES.items():
             children.start(name, node(f"{name}_node", parameters), environment)
-            children.wait_until(partial(children.says, name, "model"), 60.0, f"{name} ready", blame=name)
+            children.wait_for(name, "model", 60.0)
         children.start("player", node("player_node", {"bag": str(bag), "stamps": "now"}), environment)
         children.wait_until(lambda: not children.running("player"), options.seconds + 40, "playing", ("player",))
         time.sleep(2.0)

@@ -141,15 +141,10 @@ def real_seconds(profile: RadioProfile, size: int, key: bool) -> float:
         RadioEmulator(profile) as radio,
         Supervisor(Path(folder)) as children,
     ):
-        plan = Path(folder) / "plan.json"
-        told = {"settings": profile.settings(), "devices": radio.devices, "bytes": size, "key": key}
-        plan.write_text(json.dumps(told), encoding="utf-8")
-        for role in ("receive", "send"):
-            children.start(
-                role, [sys.executable, "-m", "semhier_ros.lab.studies.stored", role, str(plan)], {}, ask=True
-            )
-            if role == "receive":
-                children.wait_until(lambda: children.says("receive", "ready"), 60.0, "the receiver ready")
+        plan = {"settings": profile.settings(), "devices": radio.devices, "bytes": size, "key": key}
+        children.start_part("receive", "semhier_ros.lab.studies.stored", "receive", plan)
+        children.wait_for("receive", "ready", 60.0)
+        children.start_part("send", "semhier_ros.lab.studies.stored", "send", plan)
         children.wait_until(lambda: children.says("receive", "whole"), PATIENCE, "the picture whole")
         logs = {role: (Path(folder) / f"{role}.log").read_text(encoding="utf-8") for role in ("receive", "send")}
     asked, whole = (
