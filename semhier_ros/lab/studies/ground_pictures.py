@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import cv2
 import numpy as np
 import yaml
 
@@ -62,11 +62,8 @@ def seen() -> tuple[list[Detection], np.ndarray]:
 
 
 def _map(axes: Any, reach: float, half: float) -> None:
-    axes.set_aspect("equal")
-    axes.set_xlim(half, -half)
-    axes.set_ylim(0, reach)
-    axes.set_xlabel("y, metres to the left")
-    axes.set_ylabel("x, metres ahead")
+    axes.set(aspect="equal", xlim=(half, -half), ylim=(0, reach))
+    axes.set(xlabel="y, metres to the left", ylabel="x, metres ahead")
     axes.grid(color="#dddddd", linewidth=0.5)
 
 
@@ -75,13 +72,9 @@ def _closed(points: Any) -> np.ndarray:
     return np.concatenate([rows, rows[:1]])
 
 
-def draw_ellipses(codec: Codec, path: Path) -> None:
+def draw_ellipses(figure: Any, error: BoxError) -> None:
     """The camera's picture beside a map: truth, footprints, and 95 % ellipses of exact and of received boxes."""
-    from matplotlib.figure import Figure
-
     detections, picture = seen()
-    error = box_error_of(codec, (LENS.width, LENS.height))
-    figure = Figure(figsize=(10, 5.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     left.imshow(draw_boxes(picture, detections))
     left.axis("off")
@@ -99,18 +92,13 @@ def draw_ellipses(codec: Codec, path: Path) -> None:
             if known is error:
                 right.text(item.y - 0.8, item.x, item.name, fontsize=7)
     right.legend(loc="lower left", fontsize=7)
-    figure.savefig(path, dpi=110)
 
 
-def draw_nav2(path: Path) -> None:
+def draw_nav2(figure: Any, error: BoxError) -> None:
     """What Nav2 gets: polygons, points of obstacles, rays that clear, and the zones of the example file."""
-    from matplotlib.figure import Figure
-
-    detections, _ = seen()
-    located = [item for item in locate(detections, LENS, MOUNT) if item.range < 15]
+    located = [item for item in locate(seen()[0], LENS, MOUNT) if item.range < 15]
     file = config_dir() / "planners" / "nav2_collision_monitor.yaml"
     monitor = yaml.safe_load(file.read_text(encoding="utf-8"))["collision_monitor"]["ros__parameters"]
-    figure = Figure(figsize=(6, 6.4), layout="constrained")
     axes = figure.subplots()
     _map(axes, 16, 7)
     for x, y in free_points(located, LENS, MOUNT, 15.0).tolist():
@@ -126,20 +114,15 @@ def draw_nav2(path: Path) -> None:
         axes.plot(corners[:, 1], corners[:, 0], color=BLUE, linewidth=0.8)
         axes.text(item.y - 0.6, item.x, _words(item), fontsize=7)
     axes.set_title("polygons and obstacles (blue), obstacles_clearing (green)", fontsize=9)
-    figure.savefig(path, dpi=110)
 
 
 def _words(item: Located) -> str:
     return f"{item.name}, {item.range:.1f} m"
 
 
-def draw_costmap(path: Path) -> None:
+def draw_costmap(figure: Any, error: BoxError) -> None:
     """Nav2's local costmap around the robot: cells that footprints mark, what is inflated around them, what is free."""
-    import cv2
-    from matplotlib.figure import Figure
-
-    detections, _ = seen()
-    located = [item for item in locate(detections, LENS, MOUNT) if item.range < 11]
+    located = [item for item in locate(seen()[0], LENS, MOUNT) if item.range < 11]
     count = round(COSTMAP_METRES / COSTMAP_CELL)
 
     def cells(points: np.ndarray) -> np.ndarray:
@@ -160,26 +143,19 @@ def draw_costmap(path: Path) -> None:
     near = np.clip(1 - away / INFLATION, 0, 1)[..., None]
     picture = (1 - near) * picture + near * np.array((251, 146, 60))
     picture[marked == 0] = (17, 24, 39)
-    figure = Figure(figsize=(4.6, 4.8), layout="constrained")
     axes = figure.subplots()
     half = COSTMAP_METRES / 2
     axes.imshow(picture.astype(np.uint8), extent=(half, -half, 0, COSTMAP_METRES), interpolation="nearest")
     for item in located:
         axes.text(item.y - 0.5, item.x + 0.5, _words(item), fontsize=7)
-    axes.set_xlabel("y, metres to the left")
-    axes.set_ylabel("x, metres ahead")
+    axes.set(xlabel="y, metres to the left", ylabel="x, metres ahead")
     axes.set_title("marked by obstacles, inflated, cleared by obstacles_clearing", fontsize=8)
-    figure.savefig(path, dpi=80)
 
 
-def draw_autoware(codec: Codec, path: Path) -> None:
+def draw_autoware(figure: Any, error: BoxError) -> None:
     """Tracked and predicted objects: boxes, 95 % ellipses, and where constant velocity leads in three seconds."""
-    from matplotlib.figure import Figure
-
     detections, _ = seen()
-    error = box_error_of(codec, (LENS.width, LENS.height))
     rates = np.array([PIXELS_A_SECOND.get(item.names[-1], (0.0,) * 4) for item in detections])
-    figure = Figure(figsize=(4.6, 5.2), layout="constrained")
     axes = figure.subplots()
     _map(axes, 34, 12)
     for item in locate(detections, LENS, MOUNT, prefix=3, error=error, rates=rates):
@@ -195,19 +171,14 @@ def draw_autoware(codec: Codec, path: Path) -> None:
         words = f"{AUTOWARE_WORDS[item.name]} {item.score:.2f}, {np.hypot(vx, vy):.1f} m/s"
         axes.text(item.y - 0.9, item.x, words, fontsize=6.5)
     axes.set_title("tracked_objects (blue), predicted_objects (green)", fontsize=8)
-    figure.savefig(path, dpi=80)
 
 
-def draw_markers(codec: Codec, path: Path) -> None:
+def draw_markers(figure: Any, error: BoxError) -> None:
     """What RViz shows of `markers`: boxes, names and ellipses in space."""
-    from matplotlib.figure import Figure
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
-    detections, _ = seen()
-    error = box_error_of(codec, (LENS.width, LENS.height))
-    figure = Figure(figsize=(5.4, 4.0), layout="constrained")
-    axes: Any = figure.add_subplot(projection="3d")
-    for item in locate(detections, LENS, MOUNT, prefix=3, error=error):
+    axes = figure.add_subplot(projection="3d")
+    for item in locate(seen()[0], LENS, MOUNT, prefix=3, error=error):
         ground = np.array(item.footprint())
         low = np.column_stack([ground, np.zeros(4)])
         high = low + np.array([0, 0, item.height])
@@ -217,37 +188,29 @@ def draw_markers(codec: Codec, path: Path) -> None:
         border = _closed(ellipse(item, 40))
         axes.plot(border[:, 0], border[:, 1], 0.02, color=ORANGE, linewidth=1)
         axes.text(item.x, item.y, item.height + 0.4, _words(item), fontsize=6.5)
-    axes.set_xlim(0, 30)
-    axes.set_ylim(-9, 9)
-    axes.set_zlim(0, 6)
+    axes.set(xlim=(0, 30), ylim=(-9, 9), zlim=(0, 6), xlabel="x, m", ylabel="y, m", zticks=[0, 2])
     axes.set_box_aspect((30, 18, 6))
     axes.view_init(elev=28, azim=200)
-    axes.set_xlabel("x, m")
-    axes.set_ylabel("y, m")
-    axes.set_zticks([0, 2])
-    figure.savefig(path, dpi=80)
 
 
-def draw_map(codec: Codec, path: Path) -> None:
+def draw_map(figure: Any, error: BoxError) -> None:
     """What a map gets: events of Cursor on Target, read back from their XML, and their circular errors."""
-    from matplotlib.figure import Figure
-
-    detections, _ = seen()
-    located = locate(detections, LENS, MOUNT, prefix=3, error=box_error_of(codec, (LENS.width, LENS.height)))
-    figure = Figure(figsize=(5.2, 4.4), layout="constrained")
+    located = locate(seen()[0], LENS, MOUNT, prefix=3, error=error)
     axes = figure.subplots()
     for raw in events(located, ROBOT, camera="front", now_ns=0, stale_seconds=5.0).values():
         event = ElementTree.fromstring(raw)
         point, contact = event.find("point"), event.find("detail/contact")
         assert point is not None
         assert contact is not None
-        latitude, longitude, error = (float(point.attrib[name]) for name in ("lat", "lon", "ce"))
+        latitude, longitude, within = (float(point.attrib[name]) for name in ("lat", "lon", "ce"))
         vehicle = event.attrib["type"].endswith("E-V")
         axes.plot(longitude, latitude, "s" if vehicle else "o", color=BLUE if vehicle else ORANGE, markersize=5)
         turn = np.linspace(0, 2 * np.pi, 40)
         down = 1 / 111_320.0
         across = down / np.cos(np.radians(ROBOT.latitude))
-        axes.plot(longitude + error * across * np.cos(turn), latitude + error * down * np.sin(turn), color=GREY, lw=0.6)
+        axes.plot(
+            longitude + within * across * np.cos(turn), latitude + within * down * np.sin(turn), color=GREY, lw=0.6
+        )
         axes.annotate(
             contact.attrib["callsign"], (longitude, latitude), xytext=(5, 4), textcoords="offset points", fontsize=7
         )
@@ -261,13 +224,10 @@ def draw_map(codec: Codec, path: Path) -> None:
     axes.set_ylabel("latitude", fontsize=7)
     axes.grid(color="#dddddd", linewidth=0.5)
     axes.set_title("people.cot: vehicles (blue), others (orange), circular errors", fontsize=8)
-    figure.savefig(path, dpi=80)
 
 
 def draw_over(path: Path) -> None:
     """`<camera>/overlay` as it is published."""
-    import cv2
-
     detections, picture = seen()
     notes = {item.detection.id: f"{item.range:.0f} m" for item in locate(detections, LENS, MOUNT)}
     shown = Overlay().draw(
@@ -276,18 +236,27 @@ def draw_over(path: Path) -> None:
     cv2.imwrite(str(path), shown[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 
+FIGURES: dict[str, tuple[Callable[[Any, BoxError], None], tuple[float, float], int]] = {
+    "ellipses": (draw_ellipses, (10, 5.4), 110),
+    "nav2": (draw_nav2, (6, 6.4), 110),
+    "costmap": (draw_costmap, (4.6, 4.8), 80),
+    "autoware": (draw_autoware, (4.6, 5.2), 80),
+    "markers": (draw_markers, (5.4, 4.0), 80),
+    "map": (draw_map, (5.2, 4.4), 80),
+}
+"""What draws a figure, its size in inches, and dots an inch."""
+
+
 def draw(codec: Codec, folder: Path) -> list[Path]:
     """Draws all pictures into `folder`; returns their paths."""
+    from matplotlib.figure import Figure
+
     folder.mkdir(parents=True, exist_ok=True)
-    made: dict[str, Callable[[Path], None]] = {
-        "ellipses": partial(draw_ellipses, codec),
-        "nav2": draw_nav2,
-        "costmap": draw_costmap,
-        "autoware": partial(draw_autoware, codec),
-        "markers": partial(draw_markers, codec),
-        "map": partial(draw_map, codec),
-        "overlay": draw_over,
-    }
-    for name, make in made.items():
-        make(folder / f"planners_{name}.png")
-    return [folder / f"planners_{name}.png" for name in made]
+    error = box_error_of(codec, (LENS.width, LENS.height))
+    paths = {name: folder / f"planners_{name}.png" for name in (*FIGURES, "overlay")}
+    for name, (make, size, dots) in FIGURES.items():
+        figure = Figure(figsize=size, layout="constrained")
+        make(figure, error)
+        figure.savefig(paths[name], dpi=dots)
+    draw_over(paths["overlay"])
+    return list(paths.values())
