@@ -17,7 +17,7 @@ from typing import Any
 
 from semhier_ros import options as shared
 from semhier_ros.codec.model_folder import read_kind
-from semhier_ros.command import CommandError
+from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.footage.slideshow import Slideshow, installed_photos
 from semhier_ros.footage.video import VideoCamera, default_video
 from semhier_ros.lab.replay.cli import replay_real
@@ -60,10 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the demo; 0 when the report is written, 1 when a process died, 130 when interrupted."""
     seconds = options.seconds or (8.0 if options.short else 20.0)
-    try:
+    with for_the_user():
         whole_image = read_kind(find_model(options.model)) == "whole-image"
-    except (ValueError, FileNotFoundError) as error:
-        raise CommandError(str(error)) from error
     codecs = ("semhier", *(() if whole_image else ("answer",)), *(() if options.no_jpeg else ("jpeg",)))
     if isinstance(hop_of(options.link), RadioLink):
         codecs = tuple(name for name in codecs if name in BLOCKS)

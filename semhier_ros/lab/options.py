@@ -9,8 +9,9 @@ from typing import Any
 
 from semhier_ros.api import Codec
 from semhier_ros.codec.graphs import PRECISIONS
-from semhier_ros.command import CommandError
+from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.lab.provenance import provenance
+from semhier_ros.lab.studies.tables import shown
 from semhier_ros.whole_file import write_whole
 
 
@@ -19,10 +20,8 @@ def load_codec(model: str, device: str = "cpu", threads: int = 1, kind: str = ""
 
     Raises CommandError when there is none, or it is of another kind.
     """
-    try:
+    with for_the_user():
         codec = Codec.load(model, device, threads=threads, precision=precision)
-    except (ValueError, OSError) as error:
-        raise CommandError(str(error)) from error
     if kind and codec.whole_image != (kind == "whole images"):
         raise CommandError(f"--model {model}: {codec.name} reads no {kind}; a model of {kind} is wanted")
     return codec
@@ -39,16 +38,17 @@ def check_range(name: str, value: float | None, low: float, high: float) -> None
         raise CommandError(f"--{name} {value:g}: outside {low:g}..{high:g}")
 
 
-def finish(result: dict[str, Any], path: Path | None, table: str = "") -> int:
-    """Writes the result to `path` and prints the `table` for people; without a path prints the result. Returns 0.
+def finish(result: dict[str, Any], path: Path | None, study: str = "", text: str = "") -> int:
+    """Writes the result to `path` and prints the tables of its `study`, or another `text`, for people; without a path
+    prints the result. Returns 0.
 
     The result says under `measured` where it comes from.
     """
-    text = json.dumps({**result, "measured": provenance()}, indent=1)
+    whole = json.dumps({**result, "measured": provenance()}, indent=1)
     if path is None:
-        print(text)
+        print(whole)
         return 0
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text + "\n")
-    print(table or path)
+    write_whole(path, whole + "\n")
+    print(shown(study, result) if study else text or path)
     return 0

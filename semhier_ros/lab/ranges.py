@@ -25,7 +25,7 @@ from semhier_ros.api import Codec
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.graphs import PictureParts, openvino_core
 from semhier_ros.codec.painting import RANGES, measure_ranges, write_ranges
-from semhier_ros.command import CommandError
+from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.footage.video import listed, picture_files, read_picture
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.scoring.figures import psnr
@@ -166,7 +166,7 @@ def run(options: argparse.Namespace) -> int:
     chosen = [files[int(place)] for place in np.linspace(0, len(files) - 1, min(2 * options.limit, len(files)))]
     source_of = (options.split or options.images).resolve()
     made_from = f"{len(chosen[::2])} pictures of {source_of.parent.name}/{source_of.name}"
-    try:
+    with for_the_user(FileNotFoundError, ValueError):  # of the model, of what it lacks, or of a picture
         source = Painted(options.model, "f32")
         model = source.codec.model
         looks = isinstance(model, SceneModel) and model.folder.own_detector
@@ -182,6 +182,4 @@ def run(options: argparse.Namespace) -> int:
             samples = [given for path in chosen[::2] for given in source.parts(read_picture(path))]
             print(write_ranges(model.path, measure_ranges(openvino_core(), model.path, samples), made_from))
             result["pictures"] = {"file": RANGES, **check(options.model, chosen[1::2])}
-    except (FileNotFoundError, ValueError) as error:  # of the model, of what it lacks, or of a picture
-        raise CommandError(str(error)) from error
     return finish(result, options.json)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from semhier_ros import options as shared
-from semhier_ros.command import CommandError
+from semhier_ros.command import for_the_user
 from semhier_ros.lab.provenance import provenance
 from semhier_ros.lab.studies.tables import TABLES, ResultsError, Table
 from semhier_ros.paths import models_dir
@@ -208,12 +208,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Writes pages and places, or with --check says which are not as they should be."""
-    try:
+    with for_the_user():
         for text in options.add:
             add(text, options.measured_by, options.figures)
         changed = write(options.figures, options.out, options.documents, options.check)
-    except (ResultsError, OSError) as error:
-        raise CommandError(str(error)) from error
     for path in changed:
         print(f"{'differs' if options.check else 'written'}: {path}")
     return int(options.check and bool(changed))

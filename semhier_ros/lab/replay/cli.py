@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from semhier_ros import options as shared
-from semhier_ros.codec.model_folder import ModelError
-from semhier_ros.command import CommandError
+from semhier_ros.command import for_the_user
 from semhier_ros.interrupts import stop_signals
 from semhier_ros.lab.processes import ChildError
 from semhier_ros.lab.replay.from_above import from_above
@@ -44,11 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Replays and writes what came of it; the exit status."""
-    try:
+    with for_the_user(FileNotFoundError, ValueError):
         task = task_of(options, options.link, options.model)
         return replay_real(task, options.out) if options.engine == "real" else _virtual(task, options)
-    except (ModelError, FileNotFoundError, ValueError) as error:
-        raise CommandError(str(error)) from error
 
 
 def _virtual(task: Task, options: argparse.Namespace) -> int:

@@ -30,7 +30,7 @@ from semhier_ros.lab.replay.ends import answers_of, read_log
 from semhier_ros.lab.replay.pair import Pair, play, radio_plan
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store
-from semhier_ros.lab.replay.task import BLOCKS, Task
+from semhier_ros.lab.replay.task import BLOCKS, Task, hop_of
 from semhier_ros.lab.replay.virtual import Run, Sent
 from semhier_ros.lab.replay.work import (
     OWN_BYTES,
@@ -71,11 +71,8 @@ def check_real(task: Task) -> None:
             "the real engine runs ROS 2 nodes and rclpy is not installed here: run `make demo` in a clone"
         )
     check_codecs(task.codecs)
-    try:
-        rate = task.budget
-    except ValueError as error:
-        raise CommandError(f"--link: {error}") from error
-    if not rate:
+    hop_of(task.link)
+    if not task.budget:
         raise CommandError("--link: the real engine wants a link with a rate, as in 64kbit,50ms,5%")
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from semhier_ros import options as shared
-from semhier_ros.command import CommandError
+from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.lab.provenance import provenance
 from semhier_ros.lab.replay.store import digest
 from semhier_ros.lab.replay.task import LINK, LINK_HELP, Task, add_task_arguments, task_of
@@ -93,10 +93,8 @@ def _cell(task: Task) -> Cell:
 @cache
 def _model_hash(model: str) -> str:
     """The hash of the model of that name or folder: trained anew, it is another. Raises CommandError."""
-    try:
+    with for_the_user(OSError, KeyError, ValueError, of=f"--model: {model}"):
         return str(json.loads((find_model(model) / "model.json").read_text(encoding="utf-8"))["model_hash"])
-    except (OSError, KeyError, ValueError) as error:
-        raise CommandError(f"--model: {model}: {error}") from error
 
 
 def run_cell(task: Task) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semhier_ros import options as shared
-from semhier_ros.command import CommandError
+from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.lab.baselines.search import CODECS, FINALISTS, check_codecs
 from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.store import CACHE_FILE, default_folder
@@ -171,10 +171,8 @@ def carried(codecs: Sequence[str], link: str) -> tuple[str, ...]:
 
 def hop_of(text: str) -> LinkProfile:
     """The link or radio that `--link` names. Raises CommandError."""
-    try:
+    with for_the_user(ValueError, of="--link"):
         return parse_hop(text)
-    except ValueError as error:
-        raise CommandError(f"--link: {error}") from error
 
 
 def task_of(options: argparse.Namespace, link: str, model: str) -> Task:

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     truth = Truth.of(labels, codec.taxonomy)
     result = measure(frames, lambda rows: float(truth.score(last, rows).ap50))
     result |= {"scenes": len(frames), "model": codec.model_hash}
-    return finish(result, options.json, str({key: result[key] for key in ("everything", "saved")}))
+    return finish(result, options.json, text=str({key: result[key] for key in ("everything", "saved")}))
 
 
 def measure(frames: Sequence[dict[str, Any]], score: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros import options as shared
-from semhier_ros.command import CommandError
+from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.footage.labels import find_scenes
 from semhier_ros.lab.options import finish, load_codec, precision
 from semhier_ros.lab.scoring.coco import Rows, Truth
@@ -84,14 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     codec = load_codec(options.model, kind="scenes", precision=options.precision)
-    try:
+    with for_the_user(DetectorError):
         names = read_names(options.names)
         level, nodes = read_meanings(options.meanings, codec.taxonomy, names)
         layout = find_layout(options.layout) if options.layout else None
         size = (options.size[0], options.size[1]) if options.size else None
         detector = Detector.open(options.detector, names, layout=layout, names=names, size=size, threads=1)
-    except DetectorError as error:
-        raise CommandError(str(error)) from error
     scenes = find_scenes(options.images, options.labels, options.split, options.ignored)[: options.limit]
     judge = None if options.alone else SceneJudge(options.model, "cpu", Plan((), 1))
     labels, ignored, theirs, ours = [], [], [], []
@@ -111,15 +109,6 @@ def run(options: argparse.Namespace) -> int:
         "detector": {"file": options.detector.name, "sha256": detector.spec.sha256, "size": list(detector.size)}
         | truth.score(level, theirs).as_row(),
     }
-    lines = [_line(options.detector.name, result["detector"])]
     if judge:
-        result["model"] = codec.name
-        result["own"] = truth.score(level, ours).as_row()
-        lines.append(_line(codec.name, result["own"]))
-    return finish(result, options.json, "\n".join(lines))
-
-
-def _line(name: str, row: dict[str, Any]) -> str:
-    nodes = "  ".join(f"{node} {value:.3f}" for node, value in row["ap50_by_class"].items())
-    sizes = "  ".join(f"{size} {value:.3f}" for size, value in row["ap50_by_size"].items() if value is not None)
-    return f"{name:>24}  AP50 {nodes}; over these nodes {sizes}"
+        result |= {"model": codec.name, "own": truth.score(level, ours).as_row()}
+    return finish(result, options.json, "beside")

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from semhier_ros import options as shared
-from semhier_ros.command import CommandError
+from semhier_ros.command import for_the_user
 from semhier_ros.footage.labels import Labelled, read_grouping, read_photos
 from semhier_ros.lab.baselines import CONTROL, NAMES, WITH_PATH, Setting, make
 from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES
@@ -37,7 +37,6 @@ from semhier_ros.lab.options import check_range, finish, load_codec
 from semhier_ros.lab.scoring import frontier
 from semhier_ros.lab.scoring.figures import calibration_error, interval
 from semhier_ros.lab.studies.photo_judging import Judge, PhotoJudge, Plan, Row, check_codecs
-from semhier_ros.lab.studies.tables import shown
 from semhier_ros.lab.workers import Workers
 from semhier_ros.progress import each
 from semhier_ros.taxonomy import Taxonomy
@@ -103,10 +102,8 @@ def judged(row: Row) -> dict[str, float]:
 
 def make_plan(options: argparse.Namespace) -> tuple[Plan, list[Labelled]]:
     """What the command line asks for. Raises CommandError, ModuleNotFoundError."""
-    try:
+    with for_the_user():
         check_codecs(options.codecs)
-    except (ValueError, OSError) as error:
-        raise CommandError(str(error)) from error
     codec = load_codec(options.model, options.device, kind="whole images")
     model: Any = codec.model
     check_range("blocks", options.blocks, 1, len(codec.block_names))
@@ -177,7 +174,7 @@ def run(options: argparse.Namespace) -> int:
 
         options.plot.parent.mkdir(parents=True, exist_ok=True)
         options.plot.write_text(bytes_plot(result, "accuracy", "share right"))
-    return finish(result, options.json, shown("classification", result))
+    return finish(result, options.json, "classification")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -31,7 +31,6 @@ from semhier_ros.lab.replay.reader import Reader, reader_of_videos
 from semhier_ros.lab.replay.store import digest
 from semhier_ros.lab.replay.task import Task
 from semhier_ros.lab.replay.work import replay
-from semhier_ros.lab.studies.tables import shown
 from semhier_ros.lab.workers import Workers
 from semhier_ros.progress import each
 from semhier_ros.scene.budget import importance
@@ -264,4 +263,4 @@ def run(options: argparse.Namespace) -> int:
         "videos": costs,
         "runs": [{**one, "video": Path(one["video"]).name} for one in runs],
     }
-    return finish(result, options.json, shown("deltas", result))
+    return finish(result, options.json, "deltas")

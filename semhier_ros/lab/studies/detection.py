@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.packet import Packet
-from semhier_ros.command import CommandError
+from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.footage.labels import Scene, find_scenes
 from semhier_ros.lab.baselines import NAMES, WITH_PATH, Picture, Setting, StillCodec, make, send
 from semhier_ros.lab.baselines.answer import AnswerCoder
@@ -30,7 +30,6 @@ from semhier_ros.lab.options import finish, load_codec
 from semhier_ros.lab.scoring.coco import MOST_PER_NODE, Rows, Truth, rows_of
 from semhier_ros.lab.scoring.figures import psnr, summed
 from semhier_ros.lab.scoring.frontier import mark_frontier
-from semhier_ros.lab.studies.tables import shown
 from semhier_ros.lab.workers import Workers
 from semhier_ros.progress import each
 from semhier_ros.scene.finders import Finder, Listed
@@ -331,10 +330,8 @@ def run(options: argparse.Namespace) -> int:
     """Judges every scene, scores every system."""
     scenes = find_scenes(options.images, options.labels, options.split, options.ignored)[: options.limit]
     codec = load_codec(options.model, options.device, kind="scenes")
-    try:
+    with for_the_user():
         plan = make_plan(options, codec)
-    except (ValueError, FileNotFoundError) as error:
-        raise CommandError(str(error)) from error
     with Workers(options.jobs, len(scenes), SceneJudge, options.model, options.device, plan) as pool:
         judged = list(each(pool.map("judge", [(scene,) for scene in scenes]), "scenes", len(scenes)))
     result = summarise(judged, codec)
@@ -343,4 +340,4 @@ def run(options: argparse.Namespace) -> int:
 
         titles = ("coarsest level", "groups", "types")
         options.plot.write_text(bytes_plot(result, "ap50", "AP50", titles))
-    return finish(result, options.json, shown("detection", result))
+    return finish(result, options.json, "detection")

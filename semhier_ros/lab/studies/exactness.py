@@ -36,7 +36,6 @@ from semhier_ros.footage.bags import open_footage
 from semhier_ros.footage.video import default_video, picture_files, read_picture, read_video
 from semhier_ros.lab.options import finish, load_codec
 from semhier_ros.lab.provenance import processor
-from semhier_ros.lab.studies.tables import shown
 from semhier_ros.lab.workers import Workers
 from semhier_ros.loading import DEVICES
 
@@ -337,4 +336,4 @@ def run(options: argparse.Namespace) -> int:
         "failed": failed[:20],
         "seconds": round(time.monotonic() - began),
     }
-    return finish(result, options.json, shown("exactness", result))
+    return finish(result, options.json, "exactness")

@@ -33,7 +33,6 @@ from semhier_ros.codec.packet import Block, Packet
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.lab.options import finish, load_codec
-from semhier_ros.lab.studies.tables import shown
 from semhier_ros.link.clock import ManualClock
 
 CONTENTS = 16
@@ -282,7 +281,7 @@ def measure(options: argparse.Namespace) -> int:
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "device_memory_mb": device_memory(codec),
     }
-    return finish(result, options.json, shown("fleet", result))
+    return finish(result, options.json, "fleet")
 
 
 def coder_threads(symbols: int = 400_000) -> dict[str, float]:

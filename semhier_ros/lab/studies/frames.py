@@ -36,7 +36,6 @@ from semhier_ros.codec.secrecy import SecrecyError
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.command import CommandError
 from semhier_ros.lab.options import check_range, finish
-from semhier_ros.lab.studies.tables import shown
 from semhier_ros.link.clock import ManualClock
 from semhier_ros.link.radio.framing import framing
 from semhier_ros.link.radio.mavlink import MavlinkOptions, Tunnel
@@ -237,5 +236,5 @@ def run(options: argparse.Namespace) -> int:
             except (LinkDependencyError, SecrecyError) as error:
                 left_out[f"{transport}, {proof}"] = str(error)
     result = {"rows": rows, "left_out": left_out}
-    finish(result, options.json, shown("frames", result))
+    finish(result, options.json, "frames")
     return int(any(row["crashes"] for row in rows))

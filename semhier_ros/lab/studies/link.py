@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from semhier_ros import options as shared
-from semhier_ros.command import CommandError
+from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.footage.clip import clips, make_clip
 from semhier_ros.footage.video import default_video
 from semhier_ros.interrupts import stop_signals
@@ -44,7 +44,6 @@ from semhier_ros.lab.replay.store import Store, digest
 from semhier_ros.lab.replay.task import BLOCKS, BUDGET_SHARE, add_costs
 from semhier_ros.lab.replay.traffic import Traffic
 from semhier_ros.lab.scoring.streaming import Matching
-from semhier_ros.lab.studies.tables import shown
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
 from semhier_ros.link.emulate.radio import MAVLINK, RADIOS, RadioEmulator, RadioProfile, parse_radio
 from semhier_ros.link.radio.mavlink import TUNNEL_BYTES
@@ -57,14 +56,13 @@ MEASURED = "this machine's"
 _KEY = ("link", "seconds", "codec", "costs")
 
 RADIO_ROWS = {
-    "serial9600": (20.0, 5.0, 32, False),
-    "serial9600,before": (20.0, 5.0, 32, True),
-    "serial9600,10fps,before": (20.0, 10.0, 32, True),
-    "acoustic": (40.0, 1.0, 16, False),
-    "lora": (150.0, 1 / 30, 16, False),
-    "mavlink57600": (20.0, 10.0, 32, False),
+    "serial9600": (20.0, 5.0, 32),
+    "serial9600,10fps,before": (20.0, 10.0, 32),
+    "acoustic": (40.0, 1.0, 16),
+    "lora": (150.0, 1 / 30, 16),
+    "mavlink57600": (20.0, 10.0, 32),
 }
-"""Of an emulated radio: length of a run (s), frames a second, bits of a check, whether encoding takes no time."""
+"""Of an emulated radio: length of a run (s), frames a second, bits of a check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +101,9 @@ def row_of(text: str, seconds: float | None) -> Row:
     if text.split(",")[0] in RADIOS:
         row = radio_row(text)
     if row is None:
-        try:
+        with for_the_user(ValueError, of="--link"):
             if not parse_link(text).rate_bps:
                 raise ValueError("a link with a rate is wanted, as in 64kbit,50ms,5%")
-        except ValueError as error:
-            raise CommandError(f"--link: {error}") from error
         row = Row(text, text)
     return row if seconds is None else replace(row, seconds=seconds)
 
@@ -118,12 +114,10 @@ def radio_row(text: str) -> Row:
     parts = text.split(",")
     rates = [part for part in parts if part.endswith("fps")]
     ours = [*rates, "before", "memory"]
-    try:
+    with for_the_user(ValueError, of="--link"):
         radio = parse_radio(",".join(part for part in parts if part not in ours))
-        seconds, rate, check, _ = RADIO_ROWS.get(text) or RADIO_ROWS.get(parts[0]) or (20.0, 5.0, 32, False)
+        seconds, rate, check = RADIO_ROWS.get(text) or RADIO_ROWS.get(parts[0]) or (20.0, 5.0, 32)
         rate = float(rates[0].removesuffix("fps")) if rates else rate
-    except ValueError as error:
-        raise CommandError(f"--link: {error}") from error
     before, memory = ("before" in parts, "memory" in parts)
     bits = f"{8 * radio.bytes_per_second:g}bit"
     return Row(text, bits, seconds, rate, encoded_before=before, memory=memory, radio=radio, check=check)
@@ -171,7 +165,7 @@ def run(options: argparse.Namespace) -> int:
         return 130
     finally:
         result = bench.result()
-        finish(result, options.json, shown("link", result))
+        finish(result, options.json, "link")
     return 1 if bench.failures else 0
 
 

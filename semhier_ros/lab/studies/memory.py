@@ -16,7 +16,6 @@ from semhier_ros.footage.messages import write_camera
 from semhier_ros.footage.video import VideoCamera, default_video
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.processes import Supervisor, node, ros_environment
-from semhier_ros.lab.studies.tables import shown
 
 NODES: dict[str, dict[str, object]] = {
     "encoder": {"device": "cpu", "input": "compressed", "max_rate": 0.0, "link.budget_kbit": 0.0},
@@ -60,4 +59,4 @@ def run(options: argparse.Namespace) -> int:
         time.sleep(2.0)
         peaks = {name: round(peak_megabytes(name, environment["ROS_DOMAIN_ID"]), 1) for name in NODES}
     result = {"frames": "street video", "width": options.size, "rate": options.rate, "peak_memory_mb": peaks}
-    return finish(result, options.json, shown("memory", result))
+    return finish(result, options.json, "memory")

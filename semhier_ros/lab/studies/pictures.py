@@ -19,7 +19,6 @@ from semhier_ros.api import Codec
 from semhier_ros.footage.labels import read_labels
 from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.options import finish
-from semhier_ros.lab.studies.tables import shown
 
 SCALES, QUALITIES = (0.35, 0.5, 0.7), (8, 15, 25)
 FORMATS = {
@@ -75,4 +74,4 @@ def run(options: argparse.Namespace) -> int:
         psnr, psnr_boxes = (round(10 * math.log10(255**2 * n / e), 2) for e, n in ((whole, pixels), (boxes, covered)))
         figures[name] = {"bytes": round(size / len(found)), "psnr": psnr, "psnr_in_boxes": psnr_boxes}
     result = {"scenes": len(names), "figures": figures}
-    return finish(result, options.json, shown("pictures", result))
+    return finish(result, options.json, "pictures")

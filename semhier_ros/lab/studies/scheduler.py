@@ -13,7 +13,6 @@ import time
 from semhier_ros import options as shared
 from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.lab.options import finish
-from semhier_ros.lab.studies.tables import shown
 from semhier_ros.link import Scheduler, default_policies
 
 SIZES = (40, 10, 15, 30, 400, 900, 2000)
@@ -47,4 +46,4 @@ def run(options: argparse.Namespace) -> int:
     runs = [once(35_000) for _ in range(5)]
     blocks, datagrams = (round(statistics.median(column)) for column in zip(*runs, strict=True))
     result = {"blocks_per_s": blocks, "datagrams_per_s": datagrams}
-    return finish(result, options.json, shown("scheduler", result))
+    return finish(result, options.json, "scheduler")

@@ -35,7 +35,6 @@ from semhier_ros.lab.made_scenes import FRAME_NS, drive
 from semhier_ros.lab.options import finish, precision
 from semhier_ros.lab.provenance import processor
 from semhier_ros.lab.studies.fleet import measure as measure_fleet
-from semhier_ros.lab.studies.tables import shown
 from semhier_ros.loading import DEVICES
 from semhier_ros.scene.budget import importance
 from semhier_ros.scene.model import SceneModel
@@ -186,4 +185,4 @@ def run(options: argparse.Namespace) -> int:
         "objects_remembered": None if remembered is None else OBJECTS,
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
-    return finish(result, options.json, shown("speed", result))
+    return finish(result, options.json, "speed")

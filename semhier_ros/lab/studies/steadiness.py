@@ -23,7 +23,6 @@ from semhier_ros.command import CommandError
 from semhier_ros.footage.video import VideoCamera
 from semhier_ros.lab.options import finish, load_codec
 from semhier_ros.lab.scoring.streaming import SAME, overlaps
-from semhier_ros.lab.studies.tables import shown
 from semhier_ros.progress import each
 from semhier_ros.scene.living import LivingScene
 
@@ -136,4 +135,4 @@ def run(options: argparse.Namespace) -> int:
     codec = load_codec(options.model, options.device, kind="scenes")
     results = [evaluate(codec, video, options.threshold, options.every) for video in options.videos]
     result = {"model": options.model, "videos": results}
-    return finish(result, options.json, shown("steadiness", result))
+    return finish(result, options.json, "steadiness")

@@ -22,7 +22,7 @@ from typing import Any
 from semhier_ros import options as shared
 from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.command import CommandError
+from semhier_ros.command import for_the_user
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.processes import ChildError, Supervisor
 from semhier_ros.link.carriers import RadioCarrier, carrier
@@ -156,10 +156,8 @@ def real_seconds(profile: RadioProfile, size: int, key: bool) -> float:
 
 def run(options: argparse.Namespace) -> int:
     """Measures and prints; 1 when a process failed."""
-    try:
+    with for_the_user(ValueError, of="--link"):
         profile = parse_radio(options.link)
-    except ValueError as error:
-        raise CommandError(f"--link: {error}") from error
     blocks, key = picture_blocks(options.bytes), KEY if options.key else None
     once = airtime(profile, blocks, key)
     shares = sorted(
@@ -188,7 +186,7 @@ def run(options: argparse.Namespace) -> int:
         except ChildError as error:
             print(f"semhier measure stored: {error}", file=sys.stderr)
             failed = 1
-    finish(figures, options.json, "\n".join(lines))
+    finish(figures, options.json, text="\n".join(lines))
     return failed
 
 

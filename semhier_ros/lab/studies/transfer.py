@@ -26,14 +26,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from semhier_ros import options as shared
-from semhier_ros.command import CommandError
+from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.baselines import CONTROL, NAMES, WITH_PATH, make, send
 from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES, make_vector_codec
 from semhier_ros.lab.options import finish, load_codec
 from semhier_ros.lab.scoring.figures import interval
 from semhier_ros.lab.studies.photo_judging import check_codecs
-from semhier_ros.lab.studies.tables import shown
 from semhier_ros.progress import each
 from semhier_ros.training.photos import is_probe_test, read_manifest, read_pictures
 from semhier_ros.whole_image.view import square_view
@@ -199,11 +198,9 @@ def run(options: argparse.Namespace) -> int:
     if options.limit:
         asked = dict(list(asked.items())[: options.limit])
     sets = check_sets(asked)
-    try:
+    with for_the_user():
         check_codecs(options.codecs)
         points = collect(options, asked)
-    except (ValueError, OSError) as error:
-        raise CommandError(str(error)) from error
     result: dict[str, Any] = {"model": options.model, "sets": sets, "codecs": defaultdict(list)}
     for point, columns in each(list(points.items()), "probes"):
         features = np.stack(columns["features"]).astype(np.float32)
@@ -223,7 +220,7 @@ def run(options: argparse.Namespace) -> int:
             result["uncompressed"] = row
         else:
             result["codecs"][kind].append({("prefix" if kind == "semhier" else "setting"): setting} | row)
-    return finish(result, options.json, shown("transfer", result))
+    return finish(result, options.json, "transfer")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
