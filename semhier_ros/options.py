@@ -198,8 +198,17 @@ def seed(parser: argparse.ArgumentParser) -> None:
 def option(
     parser: Any, name: str, kind: Callable[[str], Any], default: Any, help: str, metavar: str | None = None
 ) -> None:
-    """An option that is a number of a `kind`; its help tells the default."""
-    parser.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{help} (%(default)s)")
+    """An option that is a number of a `kind`; its help tells the default, if there is one."""
+    shown = "" if default is None else " (%(default)s)"
+    parser.add_argument(name, type=kind, default=default, metavar=metavar, help=help + shown)
+
+
+def several(
+    parser: Any, name: str, kind: Callable[[str], Any], default: Any, help: str, metavar: str | None = None
+) -> None:
+    """An option that is a list of values of a `kind`; its help tells the default, if there is one."""
+    shown = f" ({','.join(map(str, default))})" if default else ""
+    parser.add_argument(name, action=Listed, each=kind, default=default, metavar=metavar, help=help + shown)
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:

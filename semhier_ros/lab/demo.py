@@ -34,7 +34,6 @@ JUDGED_RATE = 12.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `semhier demo`."""
     parser.add_argument(
         "--video",
         type=Path,
@@ -45,12 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--link", default=f"{LINK},seed7", metavar="LINK", help=f"{LINK_HELP} ({LINK},seed7)".replace("%", "%%")
     )
     shared.option(parser, "--fps", shared.real(0.2, 60), 5.0, "camera frames a second", "HZ")
-    parser.add_argument(
-        "--seconds",
-        type=shared.real(2, 600),
-        metavar="S",
-        help="how long to send (20; 8 with --short); the video is repeated",
-    )
+    said = "how long to send (20; 8 with --short); the video is repeated"
+    shared.option(parser, "--seconds", shared.real(2, 600), None, said, "S")
     shared.model(parser, DEFAULT_MODEL)
     shared.device(parser)
     parser.add_argument("--short", action="store_true", help="a shorter run with a smaller JPEG search: under a minute")

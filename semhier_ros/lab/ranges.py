@@ -44,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--part", choices=PARTS, nargs="+", help="of which network (default: of all that the model has)"
     )
-    parser.add_argument(
-        "--limit", type=shared.whole(1, 10_000), default=60, help="pictures to measure on, as many to check with (60)"
-    )
+    shared.option(parser, "--limit", shared.whole(1, 10_000), 60, "pictures to measure on, as many to check with")
     shared.json(parser)
 
 
@@ -158,7 +156,6 @@ def check_looks(model: str, pictures: Sequence[Path]) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measures, writes, checks."""
     cv2.setNumThreads(1)
     files = picture_files(options.images) if options.split is None else listed(options.split, options.images)
     if len(files) < 2:

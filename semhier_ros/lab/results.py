@@ -184,7 +184,6 @@ def add(text: str, command: str, folder: Path) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `semhier results`."""
     shared.option(parser, "--figures", Path, Path("docs/results/figures"), "folder of the studies' JSON files", "DIR")
     shared.out(parser, "docs/results", "folder of the pages")
     parser.add_argument(

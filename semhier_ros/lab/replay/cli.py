@@ -30,7 +30,6 @@ from semhier_ros.progress import Stages
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `semhier replay`."""
     add_task_arguments(parser)
     shared.model(parser, DEFAULT_MODEL)
     parser.add_argument("--link", default=LINK, metavar="LINK", help=f"{LINK_HELP} (%(default)s)".replace("%,", "%%,"))

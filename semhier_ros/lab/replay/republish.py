@@ -29,7 +29,6 @@ BLOCK, INFO = "semhier_ros/msg/SemanticBlock", "semhier_ros/msg/StreamInfo"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `semhier republish`."""
     parser.add_argument("bag", type=Path, help="MCAP or SQLite3 bag with block topics `<camera>/semhier/<block>`")
     parser.add_argument("--out", type=Path, required=True, metavar="BAG", help="the new bag")
     parser.add_argument(

@@ -46,16 +46,13 @@ class Cell:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `semhier sweep`."""
     add_task_arguments(parser)
-    parser.add_argument(
-        "--model", action=shared.Listed, default=["road"], metavar="MODEL", help="names or folders (road)"
-    )
+    shared.several(parser, "--model", str, ["road"], "names or folders", "MODEL")
     parser.add_argument(
         "--link", nargs="+", default=[LINK], metavar="LINK", help=f"{LINK_HELP} ({LINK})".replace("%", "%%")
     )
-    parser.add_argument("--rate", action=shared.Listed, default=[], help="in place of each link's, as 16kbit 64kbit")
-    parser.add_argument("--loss", action=shared.Listed, default=[], help="in place of each link's, as 0%% 5%% 20%%")
+    shared.several(parser, "--rate", str, [], "in place of each link's, as 16kbit 64kbit")
+    shared.several(parser, "--loss", str, [], "in place of each link's, as 0%% 5%% 20%%")
     shared.out(parser, "out/sweep", "folder of runs, table and plot")
     shared.jobs(parser)
     parser.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler to send the runs to (extra `cluster`)")

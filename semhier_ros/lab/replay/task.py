@@ -66,32 +66,18 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     shared.labels(parser, "a folder of YOLO files, a COCO file, or a topic of the bag (none: agreement)", False)
     add_costs(parser, "then the same seed gives the same summary.json (measured here)")
     parser.add_argument("--seconds", type=shared.real(1e-3, 1e6), metavar="S", help="only so much of each camera (all)")
-    parser.add_argument(
-        "--fps", type=shared.real(1e-3, 1e3), metavar="HZ", help="of a video: at most so many frames a second (all)"
-    )
-    parser.add_argument(
-        "--max-rate",
-        type=shared.real(0, 1000),
-        default=0.0,
-        metavar="HZ",
-        help="frames a second that are encoded; 0: all (0)",
-    )
-    parser.add_argument(
-        "--finest", type=shared.whole(0, 15), metavar="BLOCK", help="last block that is sent (the model's last)"
-    )
+    said = "of a video: at most so many frames a second (all)"
+    shared.option(parser, "--fps", shared.real(1e-3, 1e3), None, said, "HZ")
+    shared.option(parser, "--max-rate", shared.real(0, 1000), 0.0, "frames a second that are encoded; 0: all", "HZ")
+    said = "last block that is sent (the model's last)"
+    shared.option(parser, "--finest", shared.whole(0, 15), None, said, "BLOCK")
     shared.option(parser, "--finalists", shared.whole(1, 20), FINALISTS, "picture settings judged in full", "N")
-    parser.add_argument(
-        "--forecast",
-        choices=("on", "off"),
-        default="on",
-        help="score every codec's readings foretold to each instant too, see docs/living.md (%(default)s)",
-    )
-    parser.add_argument(
-        "--motion",
-        choices=("on", "off"),
-        default="off",
-        help="our stream says how camera and objects move, see docs/living.md (%(default)s)",
-    )
+    for name, default, said in (
+        ("--forecast", "on", "score every codec's readings foretold to each instant too"),
+        ("--motion", "off", "our stream says how camera and objects move"),
+    ):
+        said += ", see docs/living.md (%(default)s)"
+        parser.add_argument(name, choices=("on", "off"), default=default, help=said)
     parser.add_argument(
         "--ground",
         type=_numbers("HEIGHT[,DOWN]", (0.01, -89.0), (10_000.0, 89.0), 1),

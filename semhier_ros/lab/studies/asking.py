@@ -40,7 +40,6 @@ EQUAL = 0.005
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `semhier measure asking`."""
     shared.images(parser)
     shared.labels(parser, "folder of their YOLO labels")
     shared.model(parser)

@@ -152,7 +152,6 @@ def parameters(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `semhier measure box_errors`."""
     shared.model(parser)
     shared.images(parser)
     shared.labels(parser, "folder of YOLO labels")
@@ -162,7 +161,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measures, and prints a table."""
     codec = load_codec(options.model, "cpu", options.threads, "scenes")
     model: Any = codec.model
     scenes = find_scenes(options.images, options.labels, options.split)[: options.limit]

@@ -166,7 +166,6 @@ def evaluate(
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, write the JSON, print the table."""
     plan, photos = make_plan(options)
     result = evaluate(plan, photos, options.jobs, options.probe, options.at)
     if options.plot:
@@ -189,28 +188,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ["semhier", *VECTOR_NAMES, "jpeg", "webp"],
         f"what to compare, of semhier, {', '.join((*VECTOR_NAMES, *NAMES, WITH_PATH, CONTROL))}",
     )
-    parser.add_argument(
-        "--groupings",
-        action=shared.Listed,
-        each=Path,
-        default=[],
-        metavar="FILE",
-        help="CSVs with columns label,cluster",
-    )
+    shared.several(parser, "--groupings", Path, [], "CSVs with columns label,cluster", "FILE")
     shared.renamed(parser, files="--split", workers="--jobs")
     parser.add_argument("--quality", type=int, help="operating point of ours (default: the model's own)")
     parser.add_argument("--no-judge", dest="judge", action="store_false", help="leave the independent classifier out")
     parser.add_argument("--blocks", type=int, help="blocks of ours to send (default: all)")
     parser.add_argument("--no-pictures", dest="pictures", action="store_false", help="decode no picture of ours")
     shared.option(parser, "--probe", shared.whole(1, 10**6), 16, "photos on which settings of picture codecs are tried")
-    parser.add_argument(
-        "--at",
-        action=shared.Listed,
-        each=shared.whole(1, 10**9),
-        default=list(SIZES),
-        metavar="BYTES",
-        help="payload sizes at which pictures are compared, ours with each other codec in pairs "
-        f"({','.join(map(str, SIZES))})",
-    )
+    said = "payload sizes at which pictures are compared, ours with each other codec in pairs"
+    shared.several(parser, "--at", shared.whole(1, 10**9), list(SIZES), said, "BYTES")
     parser.add_argument("--plot", type=Path, help="an SVG of accuracy over bytes")
     parser.add_argument("--cache", type=Path, default=Path("runs/evaluation"), help="where the judge's network is kept")

@@ -229,24 +229,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", type=shared.real(1, 60), default=12.5, help="frames a second (%(default)s)")
     parser.add_argument("--rate", default="64kbit", help="of the link (%(default)s)")
     parser.add_argument("--delay", type=shared.real(0, 1000), default=50.0, help="one way, in ms (%(default)s)")
-    parser.add_argument(
-        "--loss",
-        action=shared.Listed,
-        each=shared.real(0, 90),
-        default=[0.0, 5.0, 20.0],
-        metavar="PERCENT",
-        help="datagrams lost, in %% (0 5 20)",
-    )
+    shared.several(parser, "--loss", shared.real(0, 90), [0.0, 5.0, 20.0], "datagrams lost, in %%", "PERCENT")
     parser.add_argument("--burst", type=shared.real(1, 100), default=4.0, help="mean run of losses (%(default)s)")
     parser.add_argument("--seeds", type=shared.whole(1, 1000), default=6, help="of losses, a run each (%(default)s)")
     parser.add_argument("--seed", type=shared.whole(0, 1_000_000), default=11, help="the first of them (%(default)s)")
     parser.add_argument("--finest", type=shared.whole(0, 15), default=3, help="last block that is sent (%(default)s)")
-    parser.add_argument(
-        "--threshold",
-        type=shared.real(0.001, 0.999),
-        metavar="SCORE",
-        help="of the detector where cost is measured, for scenes of more objects (the model's)",
-    )
+    said = "of the detector where cost is measured, for scenes of more objects (the model's)"
+    shared.option(parser, "--threshold", shared.real(0.001, 0.999), None, said, "SCORE")
     parser.add_argument("--cache", type=Path, help="folder of what was computed before (default: replay's)")
 
 

@@ -283,18 +283,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.codecs(
         parser, ["semhier", "answer"], f"what to compare, of semhier, answer, {', '.join((*NAMES, WITH_PATH))}, or all"
     )
-    parser.add_argument(
-        "--threshold",
-        action=shared.Listed,
-        each=shared.real(1e-6, 1 - 1e-6),
-        help=f"least objectness worth sending (the model's own, then {','.join(map(str, THRESHOLDS))})",
-    )
-    parser.add_argument(
-        "--max-bytes",
-        action=shared.Listed,
-        each=shared.whole(0, 10**9),
-        help=f"a frame's budget; 0: none ({','.join(map(str, BUDGETS))})",
-    )
+    said = f"least objectness worth sending (the model's own, then {','.join(map(str, THRESHOLDS))})"
+    shared.several(parser, "--threshold", shared.real(1e-6, 1 - 1e-6), None, said)
+    shared.several(parser, "--max-bytes", shared.whole(0, 10**9), list(BUDGETS), "a frame's budget; 0: none")
     parser.add_argument("--pictures", action="store_true", help="picture blocks and PSNR too")
     parser.add_argument("--plot", type=Path, help="draw bytes against AP50 as an SVG there")
 
@@ -316,7 +307,7 @@ def make_plan(options: argparse.Namespace, codec: Codec) -> Plan:
     model: Any = codec.model
     own = model.folder.threshold
     thresholds = options.threshold or [own, *(value for value in THRESHOLDS if value > own)]
-    budgets = [value for value in (BUDGETS if options.max_bytes is None else options.max_bytes) if value]
+    budgets = [value for value in options.max_bytes if value]
     return Plan(
         choose_points(own, thresholds, budgets) if "semhier" in chosen else (),
         len(codec.block_names) if options.pictures else codec.semantic_blocks,

@@ -182,9 +182,7 @@ def process(threads: int, *arguments: Any) -> Workers:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--drawn", type=shared.whole(1, 10**9), metavar="N", help="frames made of pictures of the street video"
-    )
+    shared.option(source, "--drawn", shared.whole(1, 10**9), None, "frames made of pictures of the street video", "N")
     source.add_argument("--images", type=Path, help="folder of pictures")
     source.add_argument("--video", type=Path, nargs="+", help="videos or bags, every frame")
     shared.model(parser, "imagenet")

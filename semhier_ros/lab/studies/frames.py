@@ -59,7 +59,6 @@ FIRST, SESSION = 100, 0x5E55
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `semhier measure frames`."""
     parser.add_argument("--count", type=int, default=1_000_000, help="frames of each kind (default: %(default)s)")
     parser.add_argument("--transports", action=shared.Listed, metavar="NAME", help=f"of {', '.join(TRANSPORTS)} (all)")
     parser.add_argument("--proofs", action=shared.Listed, metavar="NAME", help=f"of {', '.join(SEALS)} (all)")

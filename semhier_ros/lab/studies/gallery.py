@@ -131,20 +131,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.device(parser)
     shared.out(parser, None, "folder for index.html")
     shared.renamed(parser, names="--split", count="--limit")
-    parser.add_argument(
-        "--bytes",
-        action=shared.Listed,
-        each=shared.whole(1, 10**9),
-        default=list(BUDGETS),
-        metavar="N",
-        help=f"budgets ({','.join(map(str, BUDGETS))})",
-    )
+    shared.several(parser, "--bytes", shared.whole(1, 10**9), list(BUDGETS), "budgets", "N")
     parser.set_defaults(limit=12)
     parser.add_argument("--least", type=float, default=0.3, help="least score of a drawn box (default: %(default)s)")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Makes the page."""
     scenes = find_scenes(options.images, options.labels, options.split)
     chosen = [scenes[place] for place in np.linspace(0, len(scenes) - 1, min(options.limit, len(scenes))).astype(int)]
     codec = load_codec(options.model, options.device, kind="scenes")

@@ -207,11 +207,8 @@ def milliseconds(error: BoxError, mount: Mount, objects: int = 20) -> float:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `semhier measure ground`."""
     shared.model(parser)
-    parser.add_argument(
-        "--objects", type=shared.whole(40, 100_000), default=1500, metavar="N", help="at each distance (%(default)s)"
-    )
+    shared.option(parser, "--objects", shared.whole(40, 100_000), 1500, "at each distance", "N")
     parser.add_argument(
         "--draw", type=Path, metavar="DIR", help="draw the pictures of docs/planners.md there, and stop"
     )
@@ -222,7 +219,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measures, and prints tables."""
     loaded = load_codec(options.model, "cpu", options.threads, "scenes")
     codec = loaded.with_foot_bits() if options.foot_bits else loaded
     if options.draw is not None:

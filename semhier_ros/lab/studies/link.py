@@ -124,7 +124,6 @@ def radio_row(text: str) -> Row:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `semhier measure link`."""
     names = ", ".join(row.name for row in ROWS).replace("%", "%%")
     radios = ", ".join(RADIOS)
     parser.add_argument(
@@ -134,13 +133,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"rows of the table, of {names}; links of your own; or emulated radios, {radios} (all rows, no radio)",
     )
     shared.renamed(parser, links="--link")
-    parser.add_argument(
-        "--runs", type=shared.whole(1, 100), default=5, help="runs of each, of which the median counts (default: 5)"
-    )
-    parser.add_argument(
-        "--codecs", action=shared.Listed, metavar="CODEC", help=f"of {', '.join(CODECS)} (all that can run here)"
-    )
-    parser.add_argument("--seconds", type=shared.real(1, 3600), help="length of a run (default: the row's own)")
+    shared.option(parser, "--runs", shared.whole(1, 100), 5, "runs of each, of which the median counts")
+    shared.several(parser, "--codecs", str, None, f"of {', '.join(CODECS)} (all that can run here)", "CODEC")
+    shared.option(parser, "--seconds", shared.real(1, 3600), None, "length of a run (the row's own)")
     parser.add_argument("--video", type=Path, help="footage (default: the demo's)")
     add_costs(parser, "then frames are encoded before the session and costs are waited (this machine's own)")
     parser.add_argument(

@@ -20,13 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="labelled scenes, as of `semhier train road`")
     parser.add_argument("--splits", type=Path, help="for a folder: where train.txt lists its scenes (as there)")
     parser.add_argument("--cache", type=Path, help="where decoded scenes are kept (default: they are thrown away)")
-    parser.add_argument(
-        "--workers",
-        action=shared.Listed,
-        each=shared.whole(0, 256),
-        default=[0, 1, 2],
-        help="how many to try (0 1 2)",
-    )
+    shared.several(parser, "--workers", shared.whole(0, 256), [0, 1, 2], "how many to try")
     shared.option(parser, "--batch", shared.whole(1, 10_000), 16, "crops in a batch")
     shared.option(parser, "--batches", shared.whole(1, 10**6), 40, "batches that are counted")
     parser.add_argument(

@@ -25,14 +25,9 @@ LONGEST = 600.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `semhier measure planners`."""
     shared.model(parser)
-    parser.add_argument(
-        "--objects", type=shared.whole(1, 200), default=20, metavar="N", help="in each frame (%(default)s)"
-    )
-    parser.add_argument(
-        "--frames", type=shared.whole(10, 10_000), default=200, metavar="N", help="that are timed (%(default)s)"
-    )
+    shared.option(parser, "--objects", shared.whole(1, 200), 20, "in each frame", "N")
+    shared.option(parser, "--frames", shared.whole(10, 10_000), 200, "that are timed", "N")
     parser.add_argument("--follow", action="store_true", help="with the decoder's parameter `follow`")
     parser.add_argument(
         "--processor", action="store_true", help="time on the processor instead of the wall's, for a busy machine"
@@ -41,7 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Starts the timed node, and prints a table."""
     command = [sys.executable, "-m", "semhier_ros.nodes.planner_latency", "--model", options.model, "--alone"]
     command += ["--objects", str(options.objects), "--frames", str(options.frames)]
     command += [f"--{name}" for name in ("follow", "processor") if getattr(options, name)]

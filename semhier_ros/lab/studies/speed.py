@@ -99,12 +99,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     precision(parser)
     shared.model(parser)
     fleet = parser.add_argument_group("many cameras, one decoder (docs/fleet.md)")
-    fleet.add_argument("--cameras", type=shared.whole(1, 1024), nargs="+", help="how many at once, such as: 1 8 64")
-    fleet.add_argument(
-        "--rates", type=shared.real(0.01, 1000), nargs="+", default=[1.0, 10.0], help="frames a second of each (1 10)"
-    )
-    fleet.add_argument("--seconds", type=shared.real(1, 600), default=10.0, help="of each arrival rate (%(default)s)")
-    fleet.add_argument("--rounds", type=shared.whole(1, 1000), default=7, help="of the cost a frame (%(default)s)")
+    shared.several(fleet, "--cameras", shared.whole(1, 1024), None, "how many at once, such as: 1 8 64")
+    shared.several(fleet, "--rates", shared.real(0.01, 1000), [1.0, 10.0], "frames a second of each")
+    shared.option(fleet, "--seconds", shared.real(1, 600), 10.0, "of each arrival rate")
+    shared.option(fleet, "--rounds", shared.whole(1, 1000), 7, "of the cost a frame")
     shared.option(fleet, "--company", shared.real(0, 1000), 3.0, "ms that a picture may wait")
     fleet.add_argument("--device", default="cpu", choices=DEVICES, help="of the decoder (%(default)s)")
     shared.json(parser)

@@ -119,11 +119,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.model(parser)
     shared.device(parser)
     shared.json(parser)
-    parser.add_argument(
-        "--threshold",
-        type=shared.real(1e-6, 1 - 1e-6),
-        help="least objectness worth sending (default: the model's own)",
-    )
+    said = "least objectness worth sending (the model's own)"
+    shared.option(parser, "--threshold", shared.real(1e-6, 1 - 1e-6), None, said)
     shared.option(parser, "--every", shared.whole(1, 1000), 1, "use each so many-th frame")
 
 

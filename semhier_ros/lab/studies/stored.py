@@ -38,14 +38,11 @@ PATIENCE = 600.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `semhier measure stored`."""
     parser.add_argument(
         "--link", default="serial9600,loss10%", metavar="RADIO", help="an emulated radio (serial9600,loss10%%)"
     )
-    parser.add_argument("--runs", type=shared.whole(1, 10_000), default=200, help="seeds (default: %(default)s)")
-    parser.add_argument(
-        "--bytes", type=shared.whole(3, 60_000), default=2400, help="of the picture, in three blocks (%(default)s)"
-    )
+    shared.option(parser, "--runs", shared.whole(1, 10_000), 200, "seeds")
+    shared.option(parser, "--bytes", shared.whole(3, 60_000), 2400, "of the picture, in three blocks")
     parser.add_argument("--key", action="store_true", help="frames carry a keyed proof")
     parser.add_argument("--real", type=shared.whole(0, 100), default=0, metavar="N", help="runs in processes (none)")
     shared.json(parser)

@@ -193,7 +193,6 @@ def collect(options: argparse.Namespace, asked: dict[str, Asked]) -> dict[str, d
 
 
 def run(options: argparse.Namespace) -> int:
-    """Encode, train the probes, write the JSON, print the table."""
     asked = read_sets(options.images, options.labels)
     if options.limit:
         asked = dict(list(asked.items())[: options.limit])
@@ -234,6 +233,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ["answer", "name_first", "jpeg", "webp"],
         f"codecs to run beside ours, of {', '.join((*VECTOR_NAMES, *NAMES, WITH_PATH, CONTROL))}",
     )
-    parser.add_argument(
-        "--every", type=shared.whole(1, 10**9), default=2, help="take every n-th step of feature codecs"
-    )
+    shared.option(parser, "--every", shared.whole(1, 10**9), 2, "take every n-th step of feature codecs")
