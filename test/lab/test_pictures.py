@@ -26,6 +26,7 @@ from semhier_ros.lab.baselines.pictures import PictureSender, PictureStream
 from semhier_ros.lab.baselines.search import make_stream
 from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.store import Store
+from semhier_ros.lab.replay.task import Task
 from semhier_ros.lab.replay.virtual import run_virtual
 from semhier_ros.lab.scoring.figures import budget_use
 from semhier_ros.lab.scoring.streaming import World
@@ -176,18 +177,10 @@ def test_the_search_prefers_what_the_link_can_carry_whoever_measures_the_costs()
     shares: list[float] = []
     settings = []
     for costs in (FREE, Costs(jpeg=0.2, detect=0.5)):
-        stream: Any = make_stream(
-            "jpeg",
-            RedReader(),  # type: ignore[arg-type]
-            costs,
-            [Road()],  # type: ignore[list-item]
-            LINK,
-            8000.0,
-            max_rate=5.0,
-            finalists=2,
-            search_costs=Costs(),
-            progress=shares.append,
-        )
+        task = Task((), "64kbit,50ms,5%,seed1", ("jpeg",), max_rate=5.0, finalists=2)
+        reader: Any = RedReader()
+        cameras: Any = [Road()]
+        stream: Any = make_stream("jpeg", task, reader, costs, cameras, shares.append)
         settings.append(stream.how)
     assert settings[0] == settings[1], "a slow machine finds the same"
     dearest = len(encode_picture(drawn_road(1)[0][0], PictureSetting("jpeg", 1.0, 50)))

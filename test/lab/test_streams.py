@@ -15,12 +15,13 @@ from replay_footage import Frames, street_pictures
 from semhier_ros.lab.baselines.answer import AnswerCoder
 from semhier_ros.lab.baselines.picture_files import PictureSetting
 from semhier_ros.lab.baselines.pictures import PictureStream
-from semhier_ros.lab.baselines.search import CODECS, StreamError, make_stream
+from semhier_ros.lab.baselines.search import make_stream
 from semhier_ros.lab.baselines.video import chosen, units
 from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.blocks import SemhierStream
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store, pack_detections, unpack_detections
+from semhier_ros.lab.replay.task import CODECS, StreamError, Task
 from semhier_ros.lab.replay.virtual import Run, run_virtual
 from semhier_ros.lab.scoring.figures import budget_use, middle
 from semhier_ros.lab.scoring.streaming import Matching, World, draws
@@ -31,6 +32,7 @@ from semhier_ros.scene import remembering
 
 needs_road = pytest.mark.skipif("road" not in model_names(), reason="models/road is not there")
 LINK = parse_link("64kbit,50ms,5%,seed3")
+TASK = Task((), "64kbit,50ms,5%,seed3", (), costs=Costs())
 RATE = 7760.0
 
 
@@ -221,7 +223,7 @@ def test_intervals_hold_the_value_and_shrink_with_more_instants(reader: Reader, 
 
 @pytest.mark.skipif(importlib.util.find_spec("av") is None, reason="PyAV (extra video) is not installed")
 def test_h264_survives_losses(reader: Reader, camera: Frames) -> None:
-    stream = make_stream("h264", reader, Costs(), [camera], LINK, RATE)
+    stream = make_stream("h264", TASK, reader, Costs(), [camera])
     run = run_virtual(stream, [camera], LINK, RATE)
     again = run_virtual(stream, [camera], LINK, RATE)
     assert run.answers == again.answers
@@ -264,7 +266,7 @@ def test_a_store_remembers_across_processes(tmp_path: Path, reader: Reader, came
 def test_what_cannot_run_says_why(reader: Reader, camera: Frames) -> None:
     assert CODECS == ("semhier", "answer", "jpeg", "webp", "h264")
     with pytest.raises(StreamError, match="'h265', one of semhier"):
-        make_stream("h265", reader, Costs(), [camera], LINK, RATE)
+        make_stream("h265", TASK, reader, Costs(), [camera])
     with pytest.raises(ValueError, match=r"cost detect: -1 ms, 0 to 60000 expected"):
         Costs.parse("detect=-1")
     with pytest.raises(ValueError, match=r"costs: 'speed', one of semantic"):

@@ -9,14 +9,12 @@ setting on every machine.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from semhier_ros.command import CommandError
 from semhier_ros.lab.baselines.answer import AnswerStream
 from semhier_ros.lab.baselines.picture_files import PictureSetting, decode_picture
 from semhier_ros.lab.baselines.pictures import PictureStream
@@ -24,41 +22,21 @@ from semhier_ros.lab.baselines.video import SLICE_BYTES, VideoSetting, VideoStre
 from semhier_ros.lab.replay.base import Camera, Costs, FrameStream, Stream
 from semhier_ros.lab.replay.blocks import SemhierStream
 from semhier_ros.lab.replay.reader import Reader
+from semhier_ros.lab.replay.task import Task, check_codecs
 from semhier_ros.lab.replay.virtual import run_virtual
 from semhier_ros.lab.scoring.figures import mean_of_known
 from semhier_ros.lab.scoring.streaming import Matching, mean_precision
-from semhier_ros.link.emulate.profile import LinkProfile
+from semhier_ros.link.emulate.radio import parse_hop
 from semhier_ros.link.schedule.wire import ZENOH_UDP
 
-CODECS = ("semhier", "answer", "jpeg", "webp", "h264")
-"""What `--codecs` may name."""
 SCALES = (1.0, 0.6, 0.4, 0.25)
 QUALITIES = {"jpeg": (10, 25, 50), "webp": (5, 25, 60)}
 RATES = (1.25, 2.5, 5.0, 30.0)
 PROBES = 4
-FINALISTS = 3
 VIDEO_SCALES = (1.0, 0.6, 0.4)
 VIDEO_RATES = (5.0, 12.5)
 TRIAL_SECONDS = 12.0
 """A search looks at so much of the footage."""
-
-
-class StreamError(CommandError, ValueError):
-    """A codec that is not known or cannot run here; the message says why and what to do."""
-
-
-def check_codecs(names: Sequence[str]) -> tuple[str, ...]:
-    """`names`, each known and able to run here. Raises StreamError."""
-    for name in names:
-        if name not in CODECS:
-            raise StreamError(f"codecs: {name!r}, one of {', '.join(CODECS)} expected")
-        if name == "h264" and importlib.util.find_spec("av") is None:
-            raise StreamError(
-                "codecs: h264 needs PyAV, whose wheel carries libx264 (GPL): pip install 'semhier_ros[video]'"
-            )
-    if not names:
-        raise StreamError(f"codecs: none, one or more of {', '.join(CODECS)} expected")
-    return tuple(dict.fromkeys(names))
 
 
 class _Part:
@@ -76,36 +54,27 @@ class _Part:
 
 def make_stream(
     name: str,
+    task: Task,
     reader: Reader,
     costs: Costs,
     cameras: Sequence[Camera],
-    link: LinkProfile,
-    rate: float,
-    *,
-    max_rate: float = 0.0,
-    finest: int | None = None,
-    motion: bool = False,
-    memory: bool = False,
-    finalists: int = FINALISTS,
-    search_costs: Costs | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> Stream:
-    """The stream `name` for `cameras` over `link` with a budget of `rate` wire bytes per second.
+    """The stream `name` of a task, for `cameras` over its link, where computing takes `costs`.
 
-    semhier and answer have nothing to choose; for jpeg, webp and h264 the best setting is searched for. memory: of
-    semhier. finalists: how
-    many picture settings are judged on every picture that arrives (1 to 20). search_costs: those of the search (None:
-    `costs`), where what is measured on this machine must not decide. Raises StreamError.
+    semhier and answer have nothing to choose; for jpeg, webp and h264 the best setting is searched for, at the task's
+    costs or the documented ones: what is measured on this machine must not decide. Raises StreamError.
     """
     check_codecs([name])
     if name == "semhier":
-        return SemhierStream(reader, costs, max_rate=max_rate, finest=finest, motion=motion, memory=memory)
+        more = {"max_rate": task.max_rate, "finest": task.finest, "motion": task.motion, "memory": task.memory}
+        return SemhierStream(reader, costs, **more)  # type: ignore[arg-type]
     if name == "answer":
-        return AnswerStream(reader, costs, max_rate=max_rate)
-    search = _Search(reader, search_costs or costs, cameras, link, rate, max_rate, progress or (lambda share: None))
+        return AnswerStream(reader, costs, max_rate=task.max_rate)
+    search = _Search(task, reader, cameras, progress)
     if name == "h264":
         return VideoStream(reader, costs, search.video())
-    setting, tried = search.pictures(name, finalists)
+    setting, tried = search.pictures(name, task.finalists)
     stream = PictureStream(reader, costs, setting)
     stream.tried = tried
     return stream
@@ -114,18 +83,10 @@ def make_stream(
 class _Search:
     """What a search holds on to."""
 
-    def __init__(
-        self,
-        reader: Reader,
-        costs: Costs,
-        cameras: Sequence[Any],
-        link: LinkProfile,
-        rate: float,
-        max_rate: float,
-        progress: Callable[[float], None],
-    ) -> None:
-        self._reader, self._costs, self._link, self._rate = reader, costs, link, rate
-        self._max_rate, self._progress = max_rate, progress
+    def __init__(self, task: Task, reader: Reader, cameras: Sequence[Any], progress: Callable[[float], None]) -> None:
+        self._reader, self._costs = reader, task.costs or Costs()
+        self._link, self._rate, self._max_rate = parse_hop(task.link), task.budget, task.max_rate
+        self._progress = progress
         counts = [int(np.searchsorted(one.times_ns, TRIAL_SECONDS * 1e9, side="right")) for one in cameras]
         self._parts = [_Part(camera, count or len(camera)) for camera, count in zip(cameras, counts, strict=True)]
         self._worlds = [reader.world(part) for part in self._parts]

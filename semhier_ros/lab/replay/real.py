@@ -23,14 +23,14 @@ from semhier_ros.command import CommandError
 from semhier_ros.footage.bags import open_bag
 from semhier_ros.footage.messages import write_camera
 from semhier_ros.footage.recording import Recording, read_recording
-from semhier_ros.lab.baselines.search import check_codecs
+from semhier_ros.lab.baselines.search import make_stream
 from semhier_ros.lab.processes import Supervisor, free_port, node, ros_environment
 from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.replay.ends import answers_of, read_log
 from semhier_ros.lab.replay.pair import Pair, play, radio_plan
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store
-from semhier_ros.lab.replay.task import BLOCKS, Task, hop_of
+from semhier_ros.lab.replay.task import BLOCKS, Task, check_codecs, hop_of
 from semhier_ros.lab.replay.virtual import Run, Sent
 from semhier_ros.lab.replay.work import (
     OWN_BYTES,
@@ -40,7 +40,6 @@ from semhier_ros.lab.replay.work import (
     judge,
     largest_datagram,
     open_cameras,
-    search_stream,
 )
 from semhier_ros.lab.scoring.figures import budget_use
 from semhier_ros.link.emulate.emulator import LinkEmulator
@@ -105,7 +104,7 @@ def run_real(task: Task, out: Path, tell: Tell, camera: Any = None, judged: Any 
     others = [name for name in task.codecs if name != "semhier"]
     for place, name in enumerate(others):
         tell("settings of the others", place / len(others))
-        result.streams[name] = search_stream(result, name, lambda share: None)
+        result.streams[name] = make_stream(name, task, reader, result.costs, [street])
     if others:
         _drive_others(result, out, tell)
     result.runs = {name: result.runs[name] for name in task.codecs}

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError, for_the_user
-from semhier_ros.lab.baselines.search import CODECS, FINALISTS, check_codecs
 from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.store import CACHE_FILE, default_folder
 from semhier_ros.link.emulate.profile import LinkProfile
 from semhier_ros.link.emulate.radio import RADIOS, RadioLink, parse_hop
 from semhier_ros.paths import DEFAULT_MODEL
 
+CODECS = ("semhier", "answer", "jpeg", "webp", "h264")
+"""What `--codecs` may name."""
+FINALISTS = 3
 BUDGET_SHARE = 0.97
 """What of the link's rate a sender plans with: the rest is for the transport's own messages, which no budget counts."""
 LINK = "64kbit,50ms,5%"
@@ -23,9 +26,28 @@ LINK_HELP = "rate, one-way delay, loss, then burst4, jitter10ms, queue8kB, outag
 LINK_HELP += f"or a radio, {', '.join(RADIOS)}, with changes (docs/radios.md)"
 
 
+class StreamError(CommandError, ValueError):
+    """A codec that is not known or cannot run here; the message says why and what to do."""
+
+
+def check_codecs(names: Sequence[str]) -> tuple[str, ...]:
+    """`names`, each known and able to run here. Raises StreamError."""
+    for name in names:
+        if name not in CODECS:
+            raise StreamError(f"codecs: {name!r}, one of {', '.join(CODECS)} expected")
+        if name == "h264" and importlib.util.find_spec("av") is None:
+            raise StreamError(
+                "codecs: h264 needs PyAV, whose wheel carries libx264 (GPL): pip install 'semhier_ros[video]'"
+            )
+    if not names:
+        raise StreamError(f"codecs: none, one or more of {', '.join(CODECS)} expected")
+    return tuple(dict.fromkeys(names))
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is asked for. `link` in words; `costs` None: measured here; `labels` None: agreement.
+    """What is asked for. `link` in words; `costs` None: measured here; `labels` None: agreement. `finalists`: how many
+    picture settings are judged on every picture that arrives (1 to 20).
     `forecast`: every codec's readings are also foretold to each instant, and scored. `motion`: our stream says how
     camera and objects move. `memory`: it refers to what its receiver acknowledged. `ground`: the camera's height in
     metres and how many degrees it looks down, None where nobody says it; `lens`: its focal lengths and centre in

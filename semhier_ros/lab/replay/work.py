@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from semhier_ros.footage.bags import open_footage
 from semhier_ros.footage.labels import labelled_world
 from semhier_ros.footage.lens import lens_of
 from semhier_ros.lab.baselines.pictures import PictureStream, decode_picture
-from semhier_ros.lab.baselines.search import check_codecs, make_stream
+from semhier_ros.lab.baselines.search import make_stream
 from semhier_ros.lab.replay.base import Answer, Costs
 from semhier_ros.lab.replay.blocks import UNPACED
 from semhier_ros.lab.replay.measures import Scores, figures_of, split_cameras
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store
-from semhier_ros.lab.replay.task import Task
+from semhier_ros.lab.replay.task import Task, check_codecs
 from semhier_ros.lab.replay.virtual import Run, run_virtual
 from semhier_ros.lab.scoring.figures import BudgetUse, budget_use
 from semhier_ros.lab.scoring.living import foretold
@@ -158,14 +159,14 @@ def _replay(task: Task, tell: Tell, reader: Reader | None) -> Result:
     networks = reader.network_seconds
     for name in sorted(codecs, key=lambda one: one != "semhier"):  # pictures are cheapest right after a frame's meaning
         stage = f"{name}: its setting"
-        result.streams[name] = search_stream(result, name, lambda share, stage=stage: tell(stage, share))  # type: ignore[misc]
+        result.streams[name] = make_stream(name, task, reader, result.costs, cameras, partial(tell, stage))
         stage = f"{name} over the link"
         result.runs[name] = run_virtual(
             result.streams[name],
             cameras,
             link,
             result.rate,
-            progress=lambda share, stage=stage: tell(stage, share),  # type: ignore[misc]
+            progress=partial(tell, stage),
         )
         encode_all(reader, cameras, tell)
     result.runs = {name: result.runs[name] for name in codecs}
@@ -195,26 +196,6 @@ def largest_datagram(codec: str, rate: float) -> int:
     if codec not in LINKED:
         return ZENOH_UDP.wire_bytes(LARGEST_PAYLOAD)
     return ZENOH_UDP.wire_bytes(Scheduler(Packet.pack, split, default_policies(1, 1), rate=rate).packet_limit)
-
-
-def search_stream(result: Result, name: str, progress: Callable[[float], None]) -> Any:
-    """The stream of a codec, with its best setting for the link."""
-    task = result.task
-    return make_stream(
-        name,
-        result.reader,
-        result.costs,
-        result.cameras,
-        result.link,
-        result.rate,
-        max_rate=task.max_rate,
-        finest=task.finest,
-        motion=task.motion,
-        memory=task.memory,
-        finalists=task.finalists,
-        search_costs=task.costs or Costs(),
-        progress=progress,
-    )
 
 
 def judge(result: Result, tell: Tell) -> None:

@@ -32,7 +32,7 @@ from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.footage.clip import clips, make_clip
 from semhier_ros.footage.video import default_video
 from semhier_ros.interrupts import stop_signals
-from semhier_ros.lab.baselines.search import StreamError, check_codecs, make_stream
+from semhier_ros.lab.baselines.search import make_stream
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.processes import ChildError, Supervisor
 from semhier_ros.lab.provenance import processor
@@ -41,7 +41,7 @@ from semhier_ros.lab.replay.ends import answers_of, encode_before, pictures_of, 
 from semhier_ros.lab.replay.pair import Pair, play, radio_plan
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store, digest
-from semhier_ros.lab.replay.task import BLOCKS, BUDGET_SHARE, add_costs
+from semhier_ros.lab.replay.task import BLOCKS, BUDGET_SHARE, StreamError, Task, add_costs, check_codecs
 from semhier_ros.lab.replay.traffic import Traffic
 from semhier_ros.lab.scoring.streaming import Matching
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
@@ -310,17 +310,17 @@ class Bench:
         if codec == "answer" and given is None:
             plan["costs"] = asdict(self.reader.measured_costs(cameras[0]))
         if codec not in BLOCKS:
-            plan |= self._setting(row, codec, cameras, plan["budget"])
+            plan |= self._setting(row, codec, cameras)
         self.reader.store.flush()
         return plan
 
-    def _setting(self, row: Row, codec: str, cameras: Sequence[Any], budget: float) -> dict[str, Any]:
+    def _setting(self, row: Row, codec: str, cameras: Sequence[Any]) -> dict[str, Any]:
         """A baseline's best setting for the row's link: searched for once, and kept."""
         costs: Costs = self.options.costs or Costs()
-        link, most = parse_link(row.link), row.frames_per_second
+        task = Task((), row.link, (codec,), costs=costs, max_rate=row.frames_per_second, finalists=1)
 
         def searched() -> dict[str, Any]:
-            found: Any = make_stream(codec, self.reader, costs, cameras, link, budget, max_rate=most, finalists=1)
+            found: Any = make_stream(codec, task, self.reader, costs, cameras)
             return {"setting": asdict(found.how), "words": found.setting}
 
         told: dict[str, Any] = self.reader.store.made("setting", digest(codec, row.name, costs.as_ms()), searched)
