@@ -27,6 +27,7 @@ from semhier_ros.lab.replay.task import LINK, LINK_HELP, Task, add_task_argument
 from semhier_ros.lab.replay.work import LINKED, Result, ceiling_of, replay, write_summary
 from semhier_ros.paths import DEFAULT_MODEL
 from semhier_ros.progress import Stages
+from semhier_ros.whole_file import write_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,9 +108,9 @@ def write_result(result: Result, out: Path, began: float, command: str = "replay
         result.summary["metres"] = result.above["errors"]
     write_summary(result.summary, out / "summary.json")
     if report:
-        from semhier_ros.lab.report.replay_page import write_report
+        from semhier_ros.lab.report.replay_page import render
 
-        write_report(result, out / "report.html", time.monotonic() - began, command)
+        write_whole(out / "report.html", render(result, time.monotonic() - began, command))
 
 
 def lines_of(summary: dict[str, Any]) -> list[str]:

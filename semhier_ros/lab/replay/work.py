@@ -91,6 +91,11 @@ class Result:
         """The finalists of each codec whose setting was searched for."""
         return {name: getattr(stream, "tried", []) for name, stream in self.streams.items()}
 
+    def image_at(self, now: float) -> np.ndarray:
+        """What the first camera saw at `now` (s)."""
+        source = self.judged_camera or self.cameras[0]
+        return np.asarray(source.image(min(int(np.searchsorted(source.times_ns, round(now * 1e9))), len(source) - 1)))
+
     def picture_at(self, name: str, now: float) -> np.ndarray | None:
         """The newest picture of the first camera that the receiver of codec `name` has at `now` (s)."""
         run, camera, stream = self.runs[name], self.cameras[0], self.streams.get(name)

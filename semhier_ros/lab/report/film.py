@@ -51,21 +51,9 @@ def film(result: Result) -> dict[str, Any] | None:
         age = None if reading is None else round((now - reading.stamp_ns / 1e9) * 1e3)
         seen = () if reading is None else reading.detections
         told = [_row(item) for item in scene.objects if item.existence >= LEAST_SCORE]
-        rows.append(
-            [
-                round(now, 3),
-                place,
-                _boxes(world.truths[judged[place]]),
-                _boxes(seen),
-                age,
-                told,
-            ]
-        )
-    source = result.judged_camera or camera
-    pictures = []
-    for now in world.instants[judged].tolist():
-        number = min(int(np.searchsorted(source.times_ns, round(now * 1e9))), len(source) - 1)
-        pictures.append(data_uri(webp(source.image(number), WIDTH, QUALITY)))
+        rows.append([round(now, 3), place, _boxes(world.truths[judged[place]]), _boxes(seen), age, told])
+    images = (result.image_at(now) for now in world.instants[judged].tolist())
+    pictures = [data_uri(webp(image, WIDTH, QUALITY)) for image in images]
     return {"size": list(camera.size), "pictures": pictures, "instants": rows}
 
 

@@ -13,7 +13,6 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,6 @@ from semhier_ros.lab.report.film import RATE, film
 from semhier_ros.lab.report.page import link_words, milliseconds, percent, render_page, webp
 from semhier_ros.lab.scoring.figures import percentile
 from semhier_ros.lab.scoring.streaming import newest_at
-from semhier_ros.whole_file import write_whole
 
 MOMENTS, STRIP_FRAMES = 4, 3
 STRIP_WIDTH = 560
@@ -39,46 +37,6 @@ MOST_ROWS = 60_000
 DETAIL_COLOUR = "#64748b"
 PICTURE_COLOURS = ("#7e22ce", "#9d4edd", "#c084fc")
 VERDICT = ("What arrived", "How right it was", "Beside it")
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """`boxes`: whether readings are boxes on the frame. `shown`: what the camera sees. `judge`: the network that reads.
-    `title`: of the measure, `note`: how it is made."""
-
-    boxes: bool
-    shown: str
-    judge: str
-    title: str
-    refining: str
-    moments: str
-    note: str
-
-
-SCENE = Words(
-    boxes=True,
-    shown="the street",
-    judge="detector",
-    title="Streaming AP50 of the newest reading at any instant",
-    refining="that something is there and where, then what kind it is, then its name; then a picture grows for people. "
-    "Boxes are drawn on a pale camera frame for orientation only: that frame was never sent.",
-    moments="drawn on the street as it is at that very instant: a box beside its vehicle is old news.",
-    note="Streaming average precision (Li, Wang, Ramanan 2020): at every instant the newest reading that is there is "
-    "scored against the world as it is at that instant, with an overlap of 0.5, all classes of a level together; so "
-    "bytes, losses, waiting and computing all count.",
-)
-IMAGE = Words(
-    boxes=False,
-    shown="what the camera sees",
-    judge="classifier",
-    title="Share of instants at which the newest reading has the right name",
-    refining="what kind it is, then which of some hundred, then its class, each with a calibrated probability; then a "
-    "picture grows for people.",
-    moments="beside what the camera sees at that very instant.",
-    note="The right name: at every instant the newest reading that has arrived is compared with what the same "
-    "classifier reads on the uncompressed frame of that instant; counted is the share of instants at which the name is "
-    "the same at a level.",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +65,9 @@ class Step:
     picture: bytes
 
 
-def write_report(result: Result, path: Path, seconds: float = 0.0, command: str = "replay") -> None:
-    """Writes the report of a replay. `seconds`: what the run took, for the facts; `command` that ran."""
-    write_whole(path, render(result, seconds, command))
-
-
 def render(result: Result, seconds: float = 0.0, command: str = "replay") -> str:
-    """The page as text."""
+    """The report of a replay as text. `seconds`: what the run took, for the facts; `command` that ran."""
     summary, table, above, played = result.summary, timeline_table(result), result.above, film(result)
-    words = IMAGE if result.reader.codec.whole_image else SCENE
     kinds = kinds_of(result)
     drawn = {
         "precision": plots.precision_plot(summary, ceiling_of(summary)),
@@ -131,7 +83,7 @@ def render(result: Result, seconds: float = 0.0, command: str = "replay") -> str
         verdict=list(zip(VERDICT, verdict(summary), strict=True)),
         summary=summary,
         ceiling=ceiling_of(summary),
-        words=words,
+        whole_image=result.reader.codec.whole_image,
         plots={name: Markup(text) for name, text in drawn.items()},
         strip=strip(result, kinds),
         blocks=blocks(result, kinds),
@@ -145,7 +97,6 @@ def render(result: Result, seconds: float = 0.0, command: str = "replay") -> str
         above=above,
         above_data=_as_json(above),
         facts=facts(result, seconds),
-        notes=(words.note, *NOTES),
         colours=plots.COLOURS,
     )
 
@@ -436,8 +387,6 @@ def moments(result: Result) -> list[dict[str, Any]]:
     shown = []
     for place in sorted(chosen):
         now = float(world.instants[place])
-        seen_by = result.judged_camera or camera
-        number = min(int(np.searchsorted(seen_by.times_ns, round(now * 1e9))), len(seen_by) - 1)
         views = []
         for name, run in result.runs.items():
             (seen,) = newest_at(split_cameras(run.answers, len(result.cameras))[0], np.array([now]), 0)
@@ -456,7 +405,7 @@ def moments(result: Result) -> list[dict[str, Any]]:
                 "seconds": now,
                 "width": camera.size[0],
                 "height": camera.size[1],
-                "image": webp(seen_by.image(number), STRIP_WIDTH),
+                "image": webp(result.image_at(now), STRIP_WIDTH),
                 "truth": world.truths[place],
                 "views": views,
             }
@@ -512,14 +461,3 @@ ENGINES = {
     "virtual": "virtual time: the package's own codec, scheduler and link emulator over a clock that jumps",
     "real": "real: nodes in processes of their own, Zenoh over a UDP relay with the link's rate, delay and losses",
 }
-
-NOTES = (
-    "Intervals are the middle 95 % of a moving-block bootstrap over instants (blocks of one second); margins are "
-    "paired. Without labels the reference is what the same network reads on the uncompressed frame of that instant: it "
-    "says how much of what the network knows survives the link, not how good the network is.",
-    "A delay counts from the camera's stamp to the moment at which the reading is there: encoding, waiting for the "
-    "budget, the link, decoding; in the real engine also two hops over ROS 2 topics, all by one machine's clock. "
-    "Pictures of JPEG, WebP and H.264 are read at the receiver by the very network that semhier's encoder runs, and "
-    "their settings are the best that a search in virtual time found for this link.",
-    "All figures are in summary.json beside this file; docs/evaluation.md says how each is measured.",
-)
