@@ -7,8 +7,8 @@ people who have no ROS.
 
 from semhier_ros.ground.box_error import BoxError
 from semhier_ros.ground.lens import GroundError, Lens
-from semhier_ros.ground.locate import Located, locate
+from semhier_ros.ground.locate import Located, locate, ranges
 from semhier_ros.ground.mount import Mount
 from semhier_ros.ground.sizes import Size, SizeTable
 
-__all__ = ["BoxError", "GroundError", "Lens", "Located", "Mount", "Size", "SizeTable", "locate"]
+__all__ = ["BoxError", "GroundError", "Lens", "Located", "Mount", "Size", "SizeTable", "locate", "ranges"]

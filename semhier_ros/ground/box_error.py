@@ -121,38 +121,40 @@ class BoxError:
     def shares(self, boxes: Floats, prefix: int, forecast: Floats | None = None) -> Floats:
         """By how many pixels each number of `box_draws` moves each side of `boxes`: n,4,D. Arguments as those of
         `samples`."""
-        width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-
-        def spread(pair: tuple[float, float], extent: Floats) -> Floats:
-            return np.hypot(pair[0] * extent, pair[1])
-
-        shares = np.zeros((len(boxes), 4, FOOT + 1))  # of each number drawn, by side
-        middle, half = spread(self.middle, width), spread(self.half, width)
-        shares[:, 0, 4], shares[:, 0, 5], shares[:, 2, 4], shares[:, 2, 5] = middle, -half, middle, half
-        shares[:, 1, 6], shares[:, 3, 7] = spread(self.top, height), spread(self.foot, height)
+        extents = (boxes[:, 2:] - boxes[:, :2]).T  # width, height
         step = min(max(prefix, 0), len(self.read) - 1)
+        pairs = [self.middle, self.half, self.top, self.foot]
+        if self.read:
+            pairs += [self.across[step], self.read[step], self.read[step]]
+        spreads = _spreads(np.array(pairs), extents)
+        middle, half, top, foot = spreads[:4]
+        shares = np.zeros((len(boxes), 4, FOOT + 1))  # of each number drawn, by side
+        shares[:, ::2, 4] = middle[:, None]
+        shares[:, 0, 5], shares[:, 2, 5] = -half, half
+        shares[:, 1, 6], shares[:, 3, 7] = top, foot
         if self.read and self._tells(step):
-            middle, half = spread(self.across[step], width), spread(self.read[step], width)
-            shares[:, 0, 0], shares[:, 0, 1], shares[:, 2, 0], shares[:, 2, 1] = middle, -half, middle, half
-            shares[:, 1, 2] = shares[:, 3, 3] = spread(self.read[step], height)
+            middle, half, down = spreads[4:]
+            shares[:, ::2, 0] = middle[:, None]
+            shares[:, 0, 1], shares[:, 2, 1] = -half, half
+            shares[:, 1, 2] = shares[:, 3, 3] = down
         else:
-            for low, extent, at, told in ((0, width, CELL, self.across), (1, height, CELL + 2, self.read)):
-                offset, size = self._offset(extent), self.size_step / 2 * extent
-                if told:  # no more than the quantiser's, whose 95 % is that of the sum of two even numbers at a side
-                    whole = EVEN_95 * offset / 2 if not low else (offset + size - np.sqrt(0.2 * offset * size)) / 2
-                    left = np.minimum(NORMAL_95 * spread(told[step], extent) / np.maximum(whole, 1e-9), 1.0)
-                    offset, size = left * offset, left * size
-                shares[:, low, at], shares[:, low, at + 1] = offset, -size
-                shares[:, low + 2, at], shares[:, low + 2, at + 1] = offset, size
-            if self.read:  # what the reading itself adds, most to what is narrow
-                shares[:, 0, 0] = shares[:, 2, 0] = self.across[step][1]
+            offsets, sizes = self._offset(extents), self.size_step / 2 * extents
+            if self.read:  # no more than the quantiser's, whose 95 % is that of the sum of two even numbers at a side
+                whole = EVEN_95 * offsets / 2
+                whole[1] = (offsets[1] + sizes[1] - np.sqrt(0.2 * offsets[1] * sizes[1])) / 2
+                left = np.minimum(NORMAL_95 * spreads[4::2] / np.maximum(whole, 1e-9), 1.0)
+                offsets, sizes = left * offsets, left * sizes
+                shares[:, ::2, 0] = self.across[step][1]  # what the reading itself adds, most to what is narrow
+            for low in (0, 1):
+                shares[:, low::2, CELL + 2 * low] = offsets[low, :, None]
+                shares[:, low, CELL + 2 * low + 1] = -sizes[low]
+                shares[:, low + 2, CELL + 2 * low + 1] = sizes[low]
         if self.foot_cell:
             shares[:, 3, 3] = shares[:, 3, CELL + 2] = shares[:, 3, CELL + 3] = 0.0
-            left = self.foot_told[min(max(prefix, 0), len(self.foot_told) - 1)] if self.foot_told else 1.0
-            shares[:, 3, FOOT] = left * 2 * self.foot_cell * height
+            left_over = self.foot_told[min(max(prefix, 0), len(self.foot_told) - 1)] if self.foot_told else 1.0
+            shares[:, 3, FOOT] = left_over * 2 * self.foot_cell * extents[1]
         if forecast is not None:
-            for side in range(4):
-                shares[:, side, FORECAST.start + side] = forecast[:, side]
+            shares[:, range(4), range(FORECAST.start, FORECAST.stop)] = forecast
         return shares
 
     def _tells(self, step: int) -> bool:
@@ -170,6 +172,13 @@ class BoxError:
         last = self.cell / 2 - steps * step  # the outermost step's reach is cut off there
         variance = ((2 * steps - 1) * step**3 / 12 + 2 * (last**3 + step**3 / 8) / 3) / self.cell
         return np.where(steps > 0, np.sqrt(12 * np.maximum(variance, 0.0)), self.cell)
+
+
+def _spreads(pairs: Floats, extents: Floats) -> Floats:
+    """Standard deviations k,n of errors that are a share of a box's width or height and a floor: `pairs` k,2 (share,
+    floor) of two, two, one and two that go by width, height, width and height (or of the first four alone)."""
+    lengths = extents[[0, 0, 1, 1, 0, 0, 1][: len(pairs)]]
+    return np.asarray(np.hypot(pairs[:, :1] * lengths, pairs[:, 1:]))
 
 
 @lru_cache(maxsize=2)

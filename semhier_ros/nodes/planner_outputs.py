@@ -34,7 +34,7 @@ from semhier_ros.codec.calibration import Calibration
 from semhier_ros.codec.pose import EgoPose, PoseError, PoseReader
 from semhier_ros.codec.reading import Detection, Reading, Scene, TrackedObject
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.ground import BoxError, GroundError, Lens, Located, Mount, SizeTable, locate
+from semhier_ros.ground import BoxError, GroundError, Lens, Located, Mount, SizeTable, locate, ranges
 from semhier_ros.ground.doors.cursor_on_target import events
 from semhier_ros.ground.doors.geojson import feature
 from semhier_ros.ground.doors.mavlink import MavlinkDoor
@@ -144,6 +144,9 @@ class PlannerOutputs:
             if target := getattr(values, f"people_{name}"):
                 self._outlets[name] = Outlet(target)
                 self.places = True
+        others = set(self._topics) - {"overlay", "annotations"}
+        self._only_looked_at = not others and not self._outlets and values.ground_surface == "plane"
+        """Whether places are nothing but distances written on the overlay."""
         for camera, view in self._views.items():
             for name, kind, qos in self._kinds(levels):
                 view.publishers[name] = node.create_publisher(kind, f"{camera}/{name}", qos)
@@ -420,10 +423,16 @@ class PlannerOutputs:
             stamp_ns, detections, motion = self._foretold(view, codec, reading, scene, size, least)
         else:
             detections = [item for item in detections if item.scores and item.scores[0] >= least]
+        drawn = self._overlay_due(view)
         located: list[Located] | None = None
-        if self.places:
+        far: dict[int, float] = {}
+        if self.places and (drawn or not self._only_looked_at):
             try:
-                located = self._place(view, codec, reading, detections, stamp_ns, frame_id, size, motion)
+                if self._only_looked_at:
+                    far = self._far(view, codec, reading, detections, stamp_ns, frame_id, size, motion)
+                else:
+                    located = self._place(view, codec, reading, detections, stamp_ns, frame_id, size, motion)
+                    far = {item.detection.id: item.range for item in located}
             except GroundError as error:
                 self._not_placed(camera, error)
         if located is not None:
@@ -434,7 +443,8 @@ class PlannerOutputs:
             self._through_doors(camera, view, located, stamp_ns, size, None if followed is None else located[followed])
         if self._wanted(view, "annotations"):
             self.send(view, "annotations", make.image_annotations(detections, stamp_ns, self._found["foxglove_msgs"]))
-        self._overlay(view, detections, located, stamp_ns, frame_id, size)
+        if drawn:
+            self._overlay(view, detections, far, stamp_ns, frame_id, size)
 
     def _not_placed(self, camera: str, error: GroundError) -> None:
         self._warn(f"not_placed {getattr(error, 'kind', '')}".strip(), f"camera {camera}: {error}")
@@ -481,23 +491,41 @@ class PlannerOutputs:
         size: tuple[int, int],
         motion: Mapping[str, Any],
     ) -> list[Located]:
-        values = self._node.values
         lens, mount = self._lens(view, size), self._mount(frame_id, stamp_ns)
-        located = locate(
-            detections,
-            lens,
-            mount,
-            prefix=reading.prefix,
-            error=self._box_error(view, codec, size),
-            sizes=self._sizes,
-            max_range=values.ground_max_range,
-            **motion,
-        )
+        located = locate(detections, lens, mount, **self._known(view, codec, reading, size), **motion)
         if detections and not located:
             mount.check_sees_ground(lens)
-        if values.ground_surface != "plane":
+        if self._node.values.ground_surface != "plane":
             located = self._measured(view, located, lens, mount, stamp_ns)
         return located
+
+    def _known(self, view: _View, codec: Any, reading: Reading, size: tuple[int, int]) -> dict[str, Any]:
+        """What `locate` and `ranges` are told beside boxes, lens and mount."""
+        return {
+            "prefix": reading.prefix,
+            "error": self._box_error(view, codec, size),
+            "sizes": self._sizes,
+            "max_range": self._node.values.ground_max_range,
+        }
+
+    def _far(
+        self,
+        view: _View,
+        codec: Any,
+        reading: Reading,
+        detections: Sequence[Detection],
+        stamp_ns: int,
+        frame_id: str,
+        size: tuple[int, int],
+        motion: Mapping[str, Any],
+    ) -> dict[int, float]:
+        """Metres to each object that stands on the plane, by its detection's id."""
+        lens, mount = self._lens(view, size), self._mount(frame_id, stamp_ns)
+        known, grown = self._known(view, codec, reading, size), motion.get("forecast_sigma")
+        far = ranges(detections, lens, mount, **known, forecast_sigma=grown)
+        if detections and not far:
+            mount.check_sees_ground(lens)
+        return far
 
     def _measured(self, view: _View, located: list[Located], lens: Lens, mount: Mount, stamp_ns: int) -> list[Located]:
         """Objects where depth or cloud say that they are; as they were where these say nothing."""
@@ -707,27 +735,28 @@ class PlannerOutputs:
             view = self._views[camera]
             view.picture, view.picture_ns = rgb, stamp_ns
 
+    def _overlay_due(self, view: _View) -> bool:
+        """Whether somebody looks at the overlay, and long enough has passed since it was drawn."""
+        return self._wanted(view, "overlay") and time.monotonic() - view.drawn >= OVERLAY_SECONDS
+
     def _overlay(
         self,
         view: _View,
         detections: Sequence[Detection],
-        located: list[Located] | None,
+        far: Mapping[int, float],
         stamp_ns: int,
         frame_id: str,
         size: tuple[int, int],
     ) -> None:
-        now = time.monotonic()
-        if not self._wanted(view, "overlay") or now - view.drawn < OVERLAY_SECONDS:
-            return
-        view.drawn = now
+        """Publishes the overlay; far: metres to objects, by their detections' ids."""
+        view.drawn = time.monotonic()
         now_ns = self._node.now_ns()
-        notes = {item.detection.id: f"{item.range:.0f} m" for item in located or ()}
         drawn = view.overlay.draw(
             size,
             detections,
             picture=view.picture,
             picture_age=None if view.picture is None else (now_ns - view.picture_ns) / SECOND,
             age=(now_ns - stamp_ns) / SECOND,
-            notes=notes,
+            notes={number: f"{metres:.0f} m" for number, metres in far.items()},
         )
         self.send(view, "overlay", make.overlay_image(drawn, stamp_ns, frame_id))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semhier_ros.codec.reading import Detection
-from semhier_ros.ground import BoxError, GroundError, Lens, Located, Mount, Size, SizeTable, locate
+from semhier_ros.ground import BoxError, GroundError, Lens, Located, Mount, Size, SizeTable, locate, ranges
 from semhier_ros.ground.locate import CHI2_95
 from semhier_ros.ground.render import box_of, outline, to_picture
 from semhier_ros.ground.sizes import SIZES
@@ -388,3 +388,26 @@ def _check_sane(found: Located, lens: Lens, mount: Mount) -> None:
         if found.method == "ground" and found.range > found.near * 1.5:
             return  # an object right below: its middle may lie beyond the picture
         assert across @ down > 0
+
+
+@pytest.mark.parametrize("lens", LENSES, ids=lambda lens: lens.model + str(len(lens.coefficients)))
+def test_ranges_alone_are_those_of_places(lens: Lens) -> None:
+    """Feet on the ground, cut off by each edge, above the horizon; forecasts that grew; boxes that are none."""
+    rng = np.random.default_rng(7)
+    error = BoxError(size_step=0.2, offset_step=0.12, foot=(0.02, 0.5), top=(0.02, 0.5), middle=(0.05, 1.0), cell=8.0)
+    methods = set()
+    for mount in MOUNTS:
+        for _ in range(20):
+            corners = rng.uniform(-20, (lens.width, lens.height), (25, 2))
+            boxes = np.concatenate([corners, corners + rng.uniform(-2, 200, (25, 2))], axis=1)
+            found = [
+                seen(tuple(box), ("person", "pole", "no such name")[row % 3], row) for row, box in enumerate(boxes)
+            ]
+            told = {"error": error, "sizes": NAMED, "max_range": 60.0, "forecast_sigma": rng.uniform(0, 4, (25, 4))}
+            places = locate(found, lens, mount, **told)
+            methods |= {item.method for item in places}
+            assert ranges(found, lens, mount, **told) == {item.detection.id: item.range for item in places}
+    assert methods == {"ground", "size", "edge"}
+    assert ranges([], lens, MOUNTS[0]) == {}
+    with pytest.raises(GroundError, match="max_range"):
+        ranges([], lens, MOUNTS[0], max_range=0.5)

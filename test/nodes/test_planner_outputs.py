@@ -197,6 +197,30 @@ def test_every_topic_says_the_same_places(host: Any, probe: Any) -> None:
     assert not node.said
 
 
+def test_an_overlay_says_the_same_distances_whether_places_are_wanted_or_not(host: Any, probe: Any) -> None:
+    drawn = []
+    for number, topics in enumerate((["overlay"], ["overlay", "polygons"])):
+        node = host({"planner.topics": topics, **FIXED})
+        messages = probe.listen(Image, "camera/overlay")
+        heard(node, probe, "overlay")
+        say(node, person(10.0, number=4), person(20.0, y=3.0, number=5))
+        probe.wait(lambda messages=messages: messages, what=f"overlay {number}")
+        drawn.append(np.frombuffer(messages[0].data, np.uint8).reshape(480, 640, 3)[:440])  # ages stand below
+        node.planner.close()
+        assert not node.said
+    assert (drawn[0] == drawn[1]).all()
+    assert drawn[0][303:].max() > 200  # letters, below the nearer one's box
+
+
+def test_an_overlay_that_cannot_say_distances_is_drawn_all_the_same(host: Any, probe: Any) -> None:
+    node = host({"planner.topics": ["overlay"], **FIXED}, calibrated=False)
+    messages = probe.listen(Image, "camera/overlay")
+    heard(node, probe, "overlay")
+    say(node, person(10.0))
+    probe.wait(lambda: messages, what="the overlay")
+    assert list(node.said) == ["not_placed"]
+
+
 def test_only_objects_above_the_score_and_levels_that_are_wanted(host: Any, probe: Any) -> None:
     node = host({"planner.topics": ["polygons"], **FIXED, "planner.least_score": 0.5, "planner.from_level": 1})
     messages = probe.listen(PolygonInstanceStamped, "camera/polygons")
