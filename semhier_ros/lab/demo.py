@@ -29,9 +29,6 @@ from semhier_ros.lab.scoring.figures import mean_of_known
 from semhier_ros.link.emulate.radio import RadioLink
 from semhier_ros.paths import DEFAULT_MODEL, find_model
 
-JUDGED_RATE = 12.5
-"""Instants a second at which readings are judged: the street moves on between two frames of the camera."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -64,8 +61,17 @@ def run(options: argparse.Namespace) -> int:
     task = Task((), options.link, codecs, options.model, options.device, finalists=finalists)
     check_real(task)
     camera = footage(options.video, whole_image, options.fps, seconds)
-    judged = footage(options.video, whole_image, max(options.fps, 5.0 if options.short else JUDGED_RATE), seconds)
+    judged = footage(options.video, whole_image, judged_rate(options.fps, options.short), seconds)
     return replay_real(task, options.out, "demo", camera, judged, five_lines)
+
+
+def judged_rate(fps: float, short: bool) -> float:
+    """Instants a second at which readings are judged, of footage that a camera gives `fps` times a second.
+
+    The street moves on between two frames, and the instants must lie everywhere between them: at the frames' own, a
+    reading that takes 1 ms less than their distance would count a whole frame more than one that takes 1 ms longer.
+    """
+    return max(5.0, 1.25 * fps) if short else max(12.5, 2.5 * fps)
 
 
 def footage(video: Path | None, whole_image: bool, rate: float, seconds: float) -> Any:

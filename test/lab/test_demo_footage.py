@@ -14,6 +14,7 @@ from semhier_ros.codec.reading import Detection
 from semhier_ros.footage import slideshow
 from semhier_ros.footage.slideshow import Photo, Slideshow, installed_photos
 from semhier_ros.footage.video import FootageError, VideoCamera
+from semhier_ros.lab.demo import judged_rate
 from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.scoring.streaming import Matching, World
 
@@ -47,6 +48,22 @@ def test_what_is_seen_again_has_the_same_key() -> None:
     np.testing.assert_array_equal(show.image(1), show.image(5))
     other = Slideshow(photos((60, 80), (50, 80)), 4.0, 2.0, each=0.5, size=(80, 60))
     assert other.key(0) != show.key(0)
+
+
+@pytest.mark.parametrize("short", [False, True])
+@pytest.mark.parametrize("fps", [2.0, 4.0, 5.0, 8.0, 10.0])
+def test_readings_are_judged_everywhere_between_two_frames(tmp_path: Path, fps: float, short: bool) -> None:
+    path = tmp_path / "street.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (16, 16))
+    for _ in range(100):
+        writer.write(np.zeros((16, 16, 3), np.uint8))
+    writer.release()
+    seen = np.array(VideoCamera(path, seconds=4.0, rate=fps, length=4.0).times_ns)
+    judged = np.array(VideoCamera(path, seconds=4.0, rate=judged_rate(fps, short), length=4.0).times_ns)
+    behind = (judged - seen[np.searchsorted(seen, judged, side="right") - 1]) * fps / 1e9
+    assert len(judged) >= len(seen)
+    assert len(np.unique(behind.round(3))) >= 3
+    assert 0.3 <= behind.mean() <= 0.6, "frames' own instants would be 0"
 
 
 def test_a_video_is_repeated_until_its_length_is_full(tmp_path: Path) -> None:

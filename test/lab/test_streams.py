@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from replay_footage import Frames, street_pictures
 
-from semhier_ros.lab.baselines.answer import AnswerCoder
+from semhier_ros.lab.baselines.answer import AnswerCoder, AnswerStream
 from semhier_ros.lab.baselines.picture_files import PictureSetting
 from semhier_ros.lab.baselines.pictures import PictureStream
 from semhier_ros.lab.baselines.search import make_stream
@@ -202,6 +202,27 @@ def test_answers_survive_their_coder(reader: Reader, camera: Frames) -> None:
         assert len(data) <= sum(len(block) for block in blocks[: reader.levels])
         sizes.append(len(data) / max(1, len(found)))
     assert np.mean(sizes) < 12, "an object costs a handful of bytes"
+
+
+@needs_road
+@pytest.mark.parametrize("most", [None, 24])
+def test_a_live_answer_is_the_one_that_is_remembered(reader: Reader, camera: Frames, most: int | None) -> None:
+    """The detector looks at each picture anew, and the same bytes are said of it."""
+    stream = AnswerStream(reader, Costs())
+    kept, live = stream.maker(camera), stream.live_maker(camera)
+    looks = []
+    model = reader.codec.model
+    real = model.find
+    with pytest.MonkeyPatch.context() as patch:
+        for number in range(len(camera)):
+            (wanted,) = kept.open(number, number, 0, most).blocks
+            patch.setattr(model, "find", lambda image: looks.append(image.shape) or real(image))
+            (made,) = live.open(number, number, 0, most).blocks
+            patch.setattr(model, "find", real)
+            assert made == wanted
+    assert len(looks) == len(camera)
+    (again,) = live.open(0, 77, 0, None).blocks
+    assert again.frame == 77
 
 
 def test_intervals_hold_the_value_and_shrink_with_more_instants(reader: Reader, camera: Frames) -> None:

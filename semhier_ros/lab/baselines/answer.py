@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from semhier_ros.api import Codec
 from semhier_ros.codec.canvas import Canvas
@@ -24,9 +25,9 @@ from semhier_ros.codec.reading import Detection, Reading
 from semhier_ros.lab.replay.base import Camera, Costs
 from semhier_ros.lab.replay.blocks import BlockStream, StoredMaker
 from semhier_ros.lab.replay.reader import Reader
-from semhier_ros.scene.budget import importance
+from semhier_ros.scene.budget import Motion, importance
 from semhier_ros.scene.layout import SceneCode, restore_boxes
-from semhier_ros.scene.objects import code_objects
+from semhier_ros.scene.objects import Objects, code_objects
 
 NAME = "answer"
 
@@ -73,6 +74,22 @@ class AnswerCoder:
                 table = stream.tables[f"name_{level}"]
                 encoder.put(stream.name_symbols(level, told), table, stream.name_rows(level, told))
         return encoder.finish()
+
+    def encode_objects(self, objects: Objects, max_bytes: int | None, moved: NDArray[np.float64] | None) -> bytes:
+        """The answer of these objects; where it takes more than `max_bytes`, the longest list of the most important
+        ones that does not, of one at least. moved: how much each moved (`Motion.update`)."""
+        code = code_objects(self._stream, self._model.folder.projection, objects, self._stream.levels)
+        data = self.encode_code(code)
+        if max_bytes is None or len(data) <= max_bytes:
+            return data
+        order = np.argsort(-importance(self._stream.layout, objects, moved), kind="stable")
+        data = b""
+        for count in range(1, len(order) + 1):
+            longer = self.encode_code(code.take(np.isin(np.arange(len(order)), order[:count])))
+            if data and len(longer) > max_bytes:
+                break
+            data = longer
+        return data
 
     def read(self, data: bytes, size: tuple[int, int], levels: int | None = None) -> tuple[Detection, ...]:
         """The detections in an answer that names `levels` levels (None: all), boxes in a picture of `size`.
@@ -143,24 +160,24 @@ class _Maker(StoredMaker):
         if data is None:
             data = self._known[blocks] = self._coder.encode(blocks)
         if max_bytes is not None and len(data) > max_bytes:
-            data = self._fewer(number, max_bytes, before)
+            data = self._coder.encode_objects(self._objects(number), max_bytes, self._objects.moved(number, before))
         yield Block(reader.codec.stream_tag, frame, 0, data)
 
-    def _fewer(self, number: int, max_bytes: int, before: int | None) -> bytes:
-        """The longest list of the most important objects that takes at most `max_bytes`; one object always stays."""
-        model: Any = self._reader.codec.model
-        objects = self._objects(number)
-        code = code_objects(model.stream, model.folder.projection, objects, self._reader.levels)
-        order = np.argsort(
-            -importance(model.stream.layout, objects, self._objects.moved(number, before)), kind="stable"
-        )
-        data = b""
-        for count in range(1, len(order) + 1):
-            longer = self._coder.encode_code(code.take(np.isin(np.arange(len(order)), order[:count])))
-            if data and len(longer) > max_bytes:
-                break
-            data = longer
-        return data
+
+class _LiveMaker(_Maker):
+    """The same, of which nothing is remembered: the detector looks at each picture when it is its turn."""
+
+    def __init__(self, reader: Reader, coder: AnswerCoder, camera: Camera) -> None:
+        super().__init__(reader, coder, camera)
+        self._moving = Motion()
+
+    def _pared(
+        self, number: int, frame: int, max_bytes: int | None, before: int | None, flow: PictureFlow | None
+    ) -> Iterator[Block]:
+        codec: Any = self._reader.codec
+        objects = codec.model.find(self._camera.image(number))
+        data = self._coder.encode_objects(objects, max_bytes, self._moving.update(objects.boxes))
+        yield Block(codec.stream_tag, frame, 0, data)
 
 
 class _Decoder:
@@ -198,3 +215,7 @@ class AnswerStream(BlockStream):
     def maker(self, camera: Camera, radio: bool = False) -> _Maker:
         """What turns a camera's frames, by number, into answers."""
         return _Maker(self.reader, self.codec, camera)
+
+    def live_maker(self, camera: Camera) -> _Maker:
+        """The same by a detector that looks at each frame, in the time that this takes."""
+        return _LiveMaker(self.reader, self.codec, camera)

@@ -120,16 +120,19 @@ def makers_of(plan: dict[str, Any], cameras: Sequence[Any], radio: bool) -> list
     costs, remembers, motion = Costs(**plan["costs"]), bool(plan.get("memory")), bool(plan.get("motion"))
     if plan["codec"] == "answer":
         reader = reader_of(plan)
-        encode_before(reader, cameras, whole=False)
         stream = AnswerStream(reader, costs)
-        return [Imagined(stream.maker(camera), costs) for camera in cameras]
+        if plan.get("imagined"):
+            encode_before(reader, cameras, whole=False)
+            return [Imagined(stream.maker(camera), costs) for camera in cameras]
+        reader.codec.encode(cameras[0].image(0), blocks=1)  # networks are compiled at their first use
+        return [stream.live_maker(camera) for camera in cameras]
     if plan.get("imagined"):
         reader = reader_of(plan)
         encode_before(reader, cameras, whole=True)
         memory = partial(reader.codec.memory, radio=radio) if remembers else lambda: None
         return [Imagined(StoredMaker(reader, camera, memory(), motion), costs) for camera in cameras]
     codec = Codec.load(plan["model"], plan["device"], threads=1)
-    codec.encode(cameras[0].image(0))
+    codec.encode(cameras[0].image(0))  # likewise
     return [
         PictureMaker(codec, camera.image, codec.memory(radio=radio) if remembers else None, measure=motion)
         for camera in cameras
@@ -285,7 +288,8 @@ def receive_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> No
     imagined, reader = bool(plan.get("imagined")), None
     if imagined or plan["codec"] == "answer":
         reader = reader_of(plan)
-        encode_before(reader, cameras, whole=False)  # what was read before is not read again
+        if imagined:
+            encode_before(reader, cameras, whole=False)  # what was read before is not read again
     if plan["codec"] == "answer":
         assert reader is not None
         codec: Any = AnswerStream(reader, Costs()).codec
