@@ -7,7 +7,11 @@ import time
 import pytest
 from simulation import frame_blocks, scheduler
 
+from semhier_ros.lab.scoring.figures import budget_use
 from semhier_ros.link import MemoryTransport, Pacer, Transport
+from semhier_ros.link.clock import ManualClock
+from semhier_ros.link.schedule.pacer import SteppedPacer
+from semhier_ros.link.schedule.wire import ZENOH_UDP
 
 
 def test_it_sends_at_the_rate_and_submit_returns_at_once():
@@ -26,6 +30,32 @@ def test_it_sends_at_the_rate_and_submit_returns_at_once():
         assert pacer.flush(3.0)
         assert pacer.status().levels[0].sent == 10
     assert pacer.submit("camera", 99, 99, frame_blocks(1)) == 0
+
+
+@pytest.mark.parametrize("late", [0.0, 0.03, 0.5])
+def test_what_leaves_late_is_not_made_up_for(late):
+    """A busy machine holds datagrams up between the pacer's word and the wire; the link counts from there."""
+    clock, rate = ManualClock(), 8000.0
+    departures = []
+
+    class Held(MemoryTransport):
+        def send(self, datagram):
+            clock.set(clock.now() + late * (len(departures) % 3 == 0))
+            departures.append((clock.now(), datagram.wire_bytes))
+            return super().send(datagram)
+
+    one = scheduler(rate)
+    pacer = SteppedPacer(one, Held(), clock)
+    for frame in range(40):
+        pacer.submit("camera", frame, frame, frame_blocks(7))
+        for step in range(10):
+            clock.set(frame * 0.1 + step * 0.01)
+            while pacer.due is not None and pacer.due <= clock.now():
+                pacer.advance()
+    assert len(departures) > 20
+    use = budget_use(departures, rate, ZENOH_UDP.wire_bytes(one.packet_limit))
+    assert use.kept, use
+    assert use.excess > 0.8 * use.largest, "and the budget is used"
 
 
 def test_a_failing_transport_is_counted_and_survived():

@@ -53,6 +53,11 @@ class TokenBucket:
         if self._rate is not None:
             self._tokens -= size
 
+    def left(self, size: float, now: float) -> None:
+        """The `size` wire bytes spent last left only `now`: what a full bucket has then is what they leave of it."""
+        self._advance(now)
+        self._tokens = min(self._tokens, self._depth - size)
+
 
 class RollingSum:
     """The sum of what was added over the last second, in twenty bins: constant memory at any rate."""

@@ -130,6 +130,8 @@ class Pacer:
             except Exception as error:  # a transport's fault must not end the pacing
                 self.errors += 1
                 self.last_error = f"{type(error).__name__}: {error}"
+            with self._lock:  # a busy machine may have held it up, and what comes next must not make up for that
+                self._scheduler.left(datagram, self._clock.now())
         return None
 
     def _run(self) -> None:

@@ -264,6 +264,10 @@ class Scheduler:
                 continue
             return self._depart(units, payload, now)
 
+    def left(self, datagram: Datagram, now: float) -> None:
+        """The datagram that was popped last has left, at `now`: the budget counts from then on."""
+        self._bucket.left(datagram.wire_bytes, now)
+
     def hold(self, until: float) -> None:
         """Nothing leaves before the clock says `until`: the air is taken, or the other side has its turn. Holds until
         the next call."""
