@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
+from semhier_ros.codec.compact import DELTA, DELTA_LONG, MOTION, MOTION_LONG, Compact
 from semhier_ros.command import CommandError
 from semhier_ros.lab.studies import frames
 
 
 @pytest.mark.parametrize("proof", list(frames.SEALS))
-@pytest.mark.parametrize("transport", frames.TRANSPORTS)
-def test_of_thousands_of_wrong_frames_none_is_taken(transport: str, proof: str):
+@pytest.mark.parametrize(
+    ("transport", "kind"), [*product(frames.TRANSPORTS, ("all", "word")), ("udp", "delta"), ("udp", "motion")]
+)
+def test_of_thousands_of_wrong_frames_none_is_taken(transport: str, proof: str, kind: str):
     if transport == "mavlink":
         pytest.importorskip("pymavlink", reason="pymavlink is not installed: requirements/mavlink.txt")
     if proof.startswith("chacha"):
         pytest.importorskip("cryptography", reason="cryptography is not installed: requirements/radio.txt")
-    row = frames.attack(transport, proof, 3000, seed=5)
-    assert row["right_frames_taken_before"] > 100
+    row = frames.attack(transport, proof, 3000, 5, kind)
+    assert row["right_frames_taken_before"] >= (2 if kind == "word" else 101)
     assert (row["taken"], row["crashes"]) == (0, 0)
 
 
 def test_a_right_frame_is_taken_so_that_none_taken_means_something():
-    target = frames.Target("serial", frames.Seal(*frames.SEALS["crc32"]))
+    target = frames.Receiver("serial", frames.Seal(*frames.SEALS["crc32"]))
     target.give(target.right[5])
     target.end.close()
     assert target.taken == 1
+
+
+@pytest.mark.parametrize("proof", list(frames.SEALS))
+def test_every_right_word_is_taken_by_an_end_whose_turn_it_answers(proof: str):
+    if proof.startswith("chacha"):
+        pytest.importorskip("cryptography", reason="cryptography is not installed: requirements/radio.txt")
+    seal = frames.Seal(*frames.SEALS[proof])
+    words = len(frames.Sender("serial", seal).right) // frames.TURNS
+    for place in range(words):
+        target = frames.Sender("serial", seal)
+        target.give(target.base[-words + place])  # the last turn asked about stored pieces too
+        target.give(target.base[0 if place else 1])
+        target.end.close()
+        assert (target.taken, target.crashes) == (2, 0), place
+
+
+def test_what_is_damaged_is_of_the_kind_that_was_asked_for():
+    seal = frames.Seal(*frames.SEALS["crc16"])
+    bases = {kind: frames.Receiver("udp", seal, kind) for kind in ("all", "delta", "motion")}
+    kinds = {kind: {Compact.parse(frame, seal).kind for frame in target.base} for kind, target in bases.items()}
+    assert kinds["delta"] == {DELTA, DELTA_LONG}
+    assert kinds["motion"] == {MOTION, MOTION_LONG}
+    assert kinds["all"] > kinds["delta"] | kinds["motion"]
+    row = frames.attack("udp", "crc16", 3000, 1, "word")
+    assert sum(row["taken_by_kind"].values()) == row["taken"] <= 3
 
 
 def test_a_proof_of_an_unknown_name_is_refused():

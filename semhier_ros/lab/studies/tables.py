@@ -516,9 +516,11 @@ def pictures(result: Result) -> list[Table]:
 
 def frames(result: Result) -> list[Table]:
     """What a receiver of compact frames took of damaged and forged ones."""
-    columns: Columns = [(name, name) for name in ("transport", "proof", "wrong frames", "taken", "crashes")]
-    columns[2] = ("wrong frames", "frames")
-    note = "A check of 16 bits lets one of 65,536 frames of noise through; no check keeps a forger out, a key does."
+    fields = ("transport", "proof", "frames", "taken", "crashes")
+    columns: Columns = [("of", lambda row: row.get("kind", "all")), *((name, name) for name in fields)]
+    columns[3] = ("wrong frames", "frames")
+    note = "Of any frames of a sender (all), its deltas or frames with motion alone, or a receiver's words. "
+    note += "A check of 16 bits lets one of 65,536 frames of noise through; no check keeps a forger out, a key does."
     return [filled("taken", "Damaged and forged frames", columns, result["rows"], note)]
 
 
