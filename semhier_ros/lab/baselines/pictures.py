@@ -168,14 +168,9 @@ class PictureStream:
 
     def __init__(self, reader: Reader, costs: Costs, setting: PictureSetting, size: int | None = None) -> None:
         self._reader, self._costs, self.how, self._size = reader, costs, setting, size
-        self.name = setting.kind
+        self.name, self.setting = setting.kind, str(setting)
         self.tried: list[dict[str, Any]] = []
         """Setting, mean bytes and score of those that the search judged in full, the best first."""
-
-    @property
-    def setting(self) -> str:
-        """The setting in words."""
-        return str(self.how)
 
     def file(self, camera: Camera, number: int) -> bytes:
         """The picture file of a frame."""

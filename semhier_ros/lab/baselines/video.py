@@ -213,12 +213,7 @@ class VideoStream:
     perfect = False
 
     def __init__(self, reader: Reader, costs: Costs, setting: VideoSetting) -> None:
-        self._reader, self._costs, self.how = reader, costs, setting
-
-    @property
-    def setting(self) -> str:
-        """The setting in words."""
-        return str(self.how)
+        self._reader, self._costs, self.how, self.setting = reader, costs, setting, str(setting)
 
     def made(self, camera: Any) -> dict[int, list[bytes]]:
         """Frame number -> NAL units, of the frames that the encoder takes."""

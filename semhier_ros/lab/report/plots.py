@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -88,6 +88,19 @@ COLOURS = {
 BLOCK_COLOURS = ("#c2410c", "#1d4ed8", "#047857", "#64748b", "#7e22ce", "#9d4edd", "#c084fc", "#d8b4fe")
 
 
+def _points(
+    summary: dict[str, Any],
+) -> Iterator[tuple[int, int, float | None, list[float] | None, dict[str, Any], Any]]:
+    """(place of the codec, place of the level, precision in percent, its interval, how it is drawn, all of the codec)
+    of every codec of a replay at every level; the legend names each codec once."""
+    measure = summary["measure"]
+    for order, (name, one) in enumerate(summary["codecs"].items()):
+        for place, (level, value) in enumerate(one[measure].items()):
+            drawn = {"color": COLOURS.get(name, INK), "label": name if place == 0 else None}
+            span = [100 * end for end in one[f"{measure}_ci95"][level] or ()]
+            yield order, place, None if value is None else 100 * value, span, drawn, one
+
+
 def sweep_plot(rows: Sequence[dict[str, Any]]) -> str:
     """Streaming precision of every codec over the rate, coarse level, losses side by side; a stand-alone SVG."""
     level = next(iter(rows[0]["ceiling"]))
@@ -105,17 +118,14 @@ def sweep_plot(rows: Sequence[dict[str, Any]]) -> str:
                         points.setdefault(row["rate_kbit"], []).append(value)
                 xs = sorted(points)
                 ys = [100 * sum(points[x]) / len(points[x]) for x in xs]
-                label = name if place == 0 else None
-                axes.plot(
-                    xs, ys, styles[place % 4], marker="o", color=COLOURS.get(name, INK), label=label, markersize=4
-                )
+                drawn: Any = {"color": COLOURS.get(name, INK), "label": name if place == 0 else None}
+                axes.plot(xs, ys, styles[place % 4], marker="o", markersize=4, **drawn)
         axes.set_xscale("log", base=2)
         ticks = sorted({row["rate_kbit"] for row in rows})
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
-        axes.set_xlabel("link, kbit/s")
-        axes.set_ylabel(f"{UNITS['streaming_' + rows[0]['measure']]}, {level}, mean over bags")
-        axes.set_ylim(bottom=0)
+        measure = UNITS["streaming_" + rows[0]["measure"]]
+        axes.set(xlabel="link, kbit/s", ylabel=f"{measure}, {level}, mean over bags", ylim=(0, None))
         axes.grid(True)
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
         words = "   ".join(
@@ -128,34 +138,23 @@ def sweep_plot(rows: Sequence[dict[str, Any]]) -> str:
 
 def precision_plot(summary: dict[str, Any], ceilings: Mapping[str, float | None]) -> str:
     """The first picture: streaming precision per level and codec, with intervals, the ceiling as a line."""
-    names, levels, measure = list(summary["codecs"]), list(ceilings), summary["measure"]
 
     def draw(axes: Axes) -> None:
-        width = 0.8 / len(names)
-        for order, name in enumerate(names):
-            one = summary["codecs"][name]
-            for place, level in enumerate(levels):
-                value = one[measure][level]
-                x = place - 0.4 + width * (order + 0.5)
-                height = 100 * (value or 0.0)
-                axes.bar(x, height, width * 0.92, color=COLOURS.get(name, INK), label=name if place == 0 else None)
-                span = one[f"{measure}_ci95"][level]
-                if span:
-                    axes.vlines(x, 100 * span[0], 100 * span[1], color=INK, linewidth=1.1)
-                axes.text(
-                    x, max(height, 100 * (span[1] if span else 0)) + 1.2, f"{height:.0f}", ha="center", fontsize=9
-                )
-        for place, level in enumerate(levels):
-            ceiling = ceilings[level]
+        width = 0.8 / len(summary["codecs"])
+        for order, place, value, span, drawn, _ in _points(summary):
+            x, height = place - 0.4 + width * (order + 0.5), value or 0.0
+            axes.bar(x, height, width * 0.92, **drawn)
+            if span:
+                axes.vlines(x, span[0], span[1], color=INK, linewidth=1.1)
+            axes.text(x, max(height, *(span or [0])) + 1.2, f"{height:.0f}", ha="center", fontsize=9)
+        for place, ceiling in enumerate(ceilings.values()):
             if ceiling is not None:
-                axes.hlines(
-                    100 * ceiling, place - 0.44, place + 0.44, color=FAINT, linewidth=1.2, linestyle=(0, (3, 2))
-                )
-        titles = summary["level_names"]
-        axes.set_xticks(range(len(levels)), [f"{level} · {titles[k]}" for k, level in enumerate(levels)])
+                ends = (place - 0.44, place + 0.44)
+                axes.hlines(100 * ceiling, *ends, color=FAINT, linewidth=1.2, linestyle=(0, (3, 2)))
+        titles = zip(ceilings, summary["level_names"], strict=False)
+        axes.set_xticks(range(len(ceilings)), [f"{level} · {title}" for level, title in titles])
         axes.tick_params(axis="x", labelcolor=INK)
-        axes.set_ylim(0, 108)
-        axes.set_ylabel(UNITS[measure])
+        axes.set(ylim=(0, 108), ylabel=UNITS[summary["measure"]])
         axes.yaxis.grid(True)
         _legend_above(axes, 5)
 
@@ -164,30 +163,15 @@ def precision_plot(summary: dict[str, Any], ceilings: Mapping[str, float | None]
 
 def rate_accuracy_plot(summary: dict[str, Any]) -> str:
     """Where every codec stands: wire bytes a second across, precision up; a mark a level."""
-    measure = summary["measure"]
-    levels = list(next(iter(summary["codecs"].values()))[measure])
+    levels = list(next(iter(summary["codecs"].values()))[summary["measure"]])
 
     def draw(axes: Axes) -> None:
-        shapes = ("o", "s", "^", "D")
-        for name, one in summary["codecs"].items():
-            for place, level in enumerate(levels):
-                value = one[measure][level]
-                if value is None:
-                    continue
-                label = name if place == 0 else None
-                axes.plot(
-                    [one["wire_bytes_per_s"]],
-                    [100 * value],
-                    shapes[place % 4],
-                    color=COLOURS.get(name, INK),
-                    markersize=7,
-                    label=label,
-                )
+        for _, place, value, _, drawn, one in _points(summary):
+            if value is not None:
+                axes.plot([one["wire_bytes_per_s"]], [value], "os^D"[place % 4], markersize=7, **drawn)
         axes.axvline(summary["budget_bytes_per_s"], color=LOST_COLOUR, linewidth=1, linestyle=(0, (3, 2)))
-        axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
+        axes.set(xlim=(0, None), ylim=(0, None), ylabel=UNITS[summary["measure"]])
         axes.set_xlabel("bytes a second on the wire, headers included; red: the budget")
-        axes.set_ylabel(UNITS[measure])
         axes.grid(True)
         _legend_above(axes, 5)
         words = "   ".join(f"{['round', 'square', 'triangle', 'diamond'][p % 4]}: {v}" for p, v in enumerate(levels))
@@ -205,19 +189,10 @@ def waiting_plot(curves: Sequence[tuple[str, str, str, Sequence[float], int]]) -
         for title, colour, style, values, total in curves:
             ordered = sorted(values)
             ys = [0.0, *[100 * (place + 1) / max(total, 1) for place in range(len(ordered))]]
-            axes.step(
-                [0.0, *ordered, limit],
-                [*ys, ys[-1]],
-                where="post",
-                color=colour,
-                linestyle=style,
-                linewidth=2,
-                label=title,
-            )
-        axes.set_xlim(0, limit)
-        axes.set_ylim(0, 102)
-        axes.set_xlabel("milliseconds since the camera took the frame")
-        axes.set_ylabel("% of the camera's frames")
+            drawn: dict[str, Any] = {"color": colour, "linestyle": style, "linewidth": 2, "label": title}
+            axes.step([0.0, *ordered, limit], [*ys, ys[-1]], where="post", **drawn)
+        axes.set(xlim=(0, limit), ylim=(0, 102))
+        axes.set(xlabel="milliseconds since the camera took the frame", ylabel="% of the camera's frames")
         axes.grid(True)
         _legend_above(axes, 3)
 
@@ -241,8 +216,7 @@ def budget_plot(summary: dict[str, Any]) -> str:
                 left += share
         axes.set_yticks(range(len(names)), list(reversed(names)))
         axes.tick_params(axis="y", labelcolor=INK)
-        axes.set_xlim(0, 100)
-        axes.set_xlabel("% of the bytes that it put on the wire")
+        axes.set(xlim=(0, 100), xlabel="% of the bytes that it put on the wire")
         axes.spines["left"].set_visible(False)
 
     return svg_plot("budget", (5.4, 0.9 + 0.45 * len(names)), draw, "What the budget went to")
