@@ -21,17 +21,20 @@ from semhier_ros.lab.baselines.picture_files import (
     decode_picture,
     encode_picture,
 )
-from semhier_ros.lab.replay.base import Answer, Camera, Costs, Departure
+from semhier_ros.lab.replay.base import Answer, Camera, Costs, Departure, Sent, Tap, TimedCamera, link_counts
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import pack_bytes, unpack_bytes
+from semhier_ros.link.emulate.direction import VirtualLink
+from semhier_ros.link.emulate.hop import earliest
+from semhier_ros.link.emulate.profile import LinkProfile
 from semhier_ros.link.schedule.budget import TokenBucket
 from semhier_ros.link.schedule.wire import ZENOH_UDP
 
 
 class PacedSender:
-    """A `Sender` of several cameras, but for what they offer: each has an equal share of the budget of `rate` wire
-    bytes per second (0: none). A queued datagram leaves when it is made and the share allows it. largest: bytes of a
-    payload; `in_turn`: whether cameras take turns, else the first goes first."""
+    """The robot's end of several cameras: each has an equal share of the budget of `rate` wire bytes per second (0:
+    none). A queued datagram leaves when it is made and the share allows it. largest: bytes of a payload; `in_turn`:
+    whether cameras take turns, else the first goes first."""
 
     in_turn = True
 
@@ -41,13 +44,17 @@ class PacedSender:
         self._turn = 0
         self._counts = {"offered": 0, "encoded": 0}
 
+    def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None:
+        """A camera took a frame."""
+        raise NotImplementedError
+
     def next_event(self, now: float) -> float | None:
-        """When a datagram may leave."""
+        """When a datagram may leave, not before `now`; None while nothing is on its way."""
         waiting = ((queue[0], bucket) for queue, bucket in zip(self._queues, self._buckets, strict=True) if queue)
         return min((max(made, bucket.ready_at(one.wire_bytes, now)) for (made, one), bucket in waiting), default=None)
 
     def pop(self, now: float) -> Departure | None:
-        """The datagram that leaves at `now`."""
+        """The datagram that leaves at `now`; None while there is none."""
         for step in range(len(self._queues)):
             camera = (self._turn + step) % len(self._queues)
             self._refresh(camera, now)
@@ -74,7 +81,7 @@ class PacedSender:
 
 
 class PictureSender(PacedSender):
-    """`Sender` of pictures: of each camera the newest, once the one before has left and its time has come.
+    """Sender of pictures: of each camera the newest, once the one before has left and its time has come.
     `encoders`: of each camera, number -> a frame's file, there `seconds` later."""
 
     def __init__(
@@ -113,11 +120,15 @@ class PictureSender(PacedSender):
 
 
 class PictureReading:
-    """What the detector reads on pictures that arrived, `seconds` later. perfect: what it reads on the uncompressed
-    frames."""
+    """The base's end: what the detector reads on pictures that arrived, `seconds` later. perfect: what it reads on the
+    uncompressed frames."""
 
     def __init__(self, cameras: Sequence[Camera], reader: Reader, seconds: float, perfect: bool) -> None:
         self._cameras, self._reader, self._seconds, self._perfect = cameras, reader, seconds, perfect
+
+    def push(self, camera: int, payload: bytes, now: float) -> list[Answer]:
+        """Takes a datagram that arrived at `now`; what becomes known of it. One that is not the sender's is ignored."""
+        raise NotImplementedError
 
     def answer(
         self, camera: int, number: int, stamp_ns: int, now: float, key: str, picture: Callable[[], Any]
@@ -132,7 +143,7 @@ class PictureReading:
 
 
 class PictureReceiver(PictureReading):
-    """`Receiver` of pictures: each complete one is decoded and detected."""
+    """Receiver of pictures: each complete one is decoded and detected."""
 
     def __init__(
         self, cameras: Sequence[Camera], reader: Reader, look: str, seconds: float, perfect: bool = False
@@ -162,13 +173,70 @@ def number_of(frame: int, stamp_ns: int, camera: Camera) -> int:
     return int(np.searchsorted(times, stamp_ns))
 
 
-class PictureStream:
+class SendingStream:
+    """A stream that only sends, with a setting of its own (`how`)."""
+
+    name: str
+
+    def __init__(self, reader: Reader, costs: Costs, how: Any) -> None:
+        self._reader, self._costs, self.how, self.setting = reader, costs, how, str(how)
+
+    def sender(self, cameras: Sequence[Camera], rate: float) -> PacedSender:
+        """The robot's end of all cameras."""
+        raise NotImplementedError
+
+    def receiver(self, cameras: Sequence[Camera]) -> PictureReading:
+        """The base's end."""
+        raise NotImplementedError
+
+    def session(
+        self, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None = None
+    ) -> OneWaySession:
+        """Both ends, and the link between them."""
+        return OneWaySession(self, cameras, rate, link)
+
+
+class OneWaySession:
+    """`Session` of a stream that only sends."""
+
+    def __init__(self, stream: SendingStream, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile) -> None:
+        self._sender, self._receiver = stream.sender(cameras, rate), stream.receiver(cameras)
+        self._way = VirtualLink(link)
+        self.sent: list[Sent] = []
+        self.answers: list[Answer] = []
+
+    def arrive(self, now: float) -> None:
+        for time, (camera, payload) in self._way.arrivals(now):
+            self.answers += self._receiver.push(camera, payload, time)
+
+    def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None:
+        self._sender.offer(camera, number, stamp_ns, now)
+
+    def work(self, now: float) -> None:
+        while (one := self._sender.pop(now)) is not None:
+            cause = self._way.send((one.camera, one.payload), one.wire_bytes, now)
+            self.sent.append(Sent(now, one.camera, one.number, one.wire_bytes, one.purpose, one.repeat, cause))
+
+    def next_event(self, now: float) -> float | None:
+        return earliest(self._sender.next_event(now), self._way.next_arrival)
+
+    def next_duty(self, now: float) -> float | None:
+        return None
+
+    def counters(self) -> dict[str, int]:
+        return self._sender.counters()
+
+    def link(self) -> dict[str, int]:
+        return link_counts(self._way.counters)
+
+
+class PictureStream(SendingStream):
     """JPEG or WebP pictures with one setting. size: they have so many bytes each and show everything: what a link does
     to a setting, whatever it looks like."""
 
     def __init__(self, reader: Reader, costs: Costs, setting: PictureSetting, size: int | None = None) -> None:
-        self._reader, self._costs, self.how, self._size = reader, costs, setting, size
-        self.name, self.setting = setting.kind, str(setting)
+        super().__init__(reader, costs, setting)
+        self.name, self._size = setting.kind, size
         self.tried: list[dict[str, Any]] = []
         """Setting, mean bytes and score of those that the search judged in full, the best first."""
 
@@ -183,11 +251,9 @@ class PictureStream:
         return unpack_bytes(self._reader.store.made("picture", f"{camera.key(number)} {self.how.look}", make))
 
     def sender(self, cameras: Sequence[Camera], rate: float) -> PictureSender:
-        """The robot's end."""
         seconds = self._costs.jpeg if self.name == "jpeg" else self._costs.webp
         return PictureSender([partial(self.file, camera) for camera in cameras], self.how, rate, seconds)
 
     def receiver(self, cameras: Sequence[Camera]) -> PictureReceiver:
-        """The base's end."""
         seconds = self._costs.unpack + self._costs.detect
         return PictureReceiver(cameras, self._reader, self.how.look, seconds, self._size is not None)

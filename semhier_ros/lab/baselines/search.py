@@ -19,7 +19,7 @@ from semhier_ros.lab.baselines.answer import AnswerStream
 from semhier_ros.lab.baselines.picture_files import PictureSetting, decode_picture
 from semhier_ros.lab.baselines.pictures import PictureStream
 from semhier_ros.lab.baselines.video import SLICE_BYTES, VideoSetting, VideoStream
-from semhier_ros.lab.replay.base import Camera, Costs, FrameStream, Stream
+from semhier_ros.lab.replay.base import Camera, Costs, Stream
 from semhier_ros.lab.replay.blocks import SemhierStream
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.task import Task, check_codecs
@@ -92,7 +92,7 @@ class _Search:
         self._worlds = [reader.world(part) for part in self._parts]
         self._matching = Matching(reader.codec.whole_image)
 
-    def score(self, stream: FrameStream) -> float:
+    def score(self, stream: Stream) -> float:
         """Streaming precision of a stream over the link, mean of the levels."""
         run = run_virtual(stream, self._parts, self._link, self._rate)
         answers = [[item for item in run.answers if item.camera == place] for place in range(len(self._parts))]

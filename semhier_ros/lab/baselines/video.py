@@ -18,9 +18,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from semhier_ros.lab.baselines.pictures import PacedSender, PictureReading, number_of
+from semhier_ros.lab.baselines.pictures import PacedSender, PictureReading, SendingStream, number_of
 from semhier_ros.lab.baselines.still import Picture, enlarge
-from semhier_ros.lab.replay.base import Answer, Camera, Costs
+from semhier_ros.lab.replay.base import Answer, Camera
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import digest, pack_bytes, unpack_bytes
 
@@ -111,7 +111,7 @@ def units(data: bytes) -> list[bytes]:
 
 
 class VideoSender(PacedSender):
-    """`Sender` of one or several cameras' videos."""
+    """Sender of one or several cameras' videos."""
 
     in_turn = False
 
@@ -167,7 +167,7 @@ class _Camera:
 
 
 class VideoReceiver(PictureReading):
-    """`Receiver` of videos: every frame that the decoder gives is detected."""
+    """Receiver of videos: every frame that the decoder gives is detected."""
 
     def __init__(self, cameras: Sequence[Camera], reader: Reader, seconds: float, perfect: bool = False) -> None:
         super().__init__(cameras, reader, seconds, perfect)
@@ -206,14 +206,11 @@ class VideoReceiver(PictureReading):
         return [self.answer(camera, number, stamp_ns, now, key, partial(fitted, picture, one.size))]
 
 
-class VideoStream:
+class VideoStream(SendingStream):
     """H.264 with one setting."""
 
     name = "h264"
     perfect = False
-
-    def __init__(self, reader: Reader, costs: Costs, setting: VideoSetting) -> None:
-        self._reader, self._costs, self.how, self.setting = reader, costs, setting, str(setting)
 
     def made(self, camera: Any) -> dict[int, list[bytes]]:
         """Frame number -> NAL units, of the frames that the encoder takes."""
@@ -227,11 +224,9 @@ class VideoStream:
         return {number: [unpack_bytes(unit) for unit in frame] for number, frame in zip(numbers, frames, strict=True)}
 
     def sender(self, cameras: Sequence[Camera], rate: float) -> VideoSender:
-        """The robot's end."""
         return VideoSender([self.made(camera) for camera in cameras], rate, self._costs.h264)
 
     def receiver(self, cameras: Sequence[Camera]) -> VideoReceiver:
-        """The base's end."""
         return VideoReceiver(cameras, self._reader, self._costs.unpack + self._costs.detect, self.perfect)
 
     def detections(self, camera: Any, wanted: Sequence[int]) -> dict[int, tuple[Any, ...]]:

@@ -1,23 +1,16 @@
-"""What a frame stream is: the interface that every codec of a replay or a link bench offers.
+"""What a frame stream is: the interface that every codec of a replay offers.
 
-A stream that talks back (ours) makes a `Session`: both ends and the link between them. One that only sends (pictures,
-video) makes a sender for the cameras' end and a receiver for the base's. All are driven by a clock of the caller's, in
-seconds since the run began, that never decreases; none waits, sleeps or looks at a clock of its own.
-
-    sender, receiver = stream.sender(cameras, rate), stream.receiver(cameras)
-    sender.offer(camera, number, stamp_ns, now)          # the camera took frame `number`
-    while (departure := sender.pop(now)) is not None:    # what leaves now, under the budget of `rate` wire bytes/s
-        link.send(departure.payload, departure.wire_bytes, now)
-    now = sender.next_event(now)                         # when to ask again
-    for answer in receiver.push(camera, payload, now):   # what the base knows from answer.ready on
-        ...
+A stream makes a `Session`: both ends and the link between them, driven by a clock of the caller's, in seconds since the
+run began, that never decreases; nothing in it waits, sleeps or looks at a clock of its own. Streams of blocks, whose
+ends talk back: `blocks.BlockStream`. Streams that only send, pictures and video: `baselines.pictures.SendingStream`,
+whose ends real processes drive apart from each other (`ends`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,34 +91,6 @@ Tap = Callable[[int, int, int, bytes, float], None]
 """(camera, frame, block index, bytes, time) of a block that arrived."""
 
 
-class Sender(Protocol):
-    """The robot's end of all cameras of a run, under one budget."""
-
-    def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None:
-        """A camera took a frame."""
-        ...
-
-    def next_event(self, now: float) -> float | None:
-        """When `pop` may have something next (not before `now`); None while nothing is on its way."""
-        ...
-
-    def pop(self, now: float) -> Departure | None:
-        """The datagram that leaves at `now`; None while there is none."""
-        ...
-
-    def counters(self) -> dict[str, int]:
-        """What was made and what was left out: `encoded` frames, `dropped_<cause>` …"""
-        ...
-
-
-class Receiver(Protocol):
-    """The base's end. A payload that is not one of the sender's is ignored."""
-
-    def push(self, camera: int, payload: bytes, now: float) -> list[Answer]:
-        """Takes a datagram that arrived at `now`; returns what becomes known of it."""
-        ...
-
-
 class Session(Protocol):
     """A run of a stream over a link: both ends and what lies between them.
 
@@ -134,9 +99,10 @@ class Session(Protocol):
     way or in the making, None when nothing is; `next_duty`: when to come again besides, for what goes on for ever.
     """
 
-    sent: list[Sent]
-    answers: list[Answer]
-
+    @property
+    def sent(self) -> list[Sent]: ...
+    @property
+    def answers(self) -> list[Answer]: ...
     def arrive(self, now: float) -> None: ...
     def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None: ...
     def work(self, now: float) -> None: ...
@@ -159,22 +125,12 @@ class Stream(Protocol):
     def name(self) -> str: ...
     @property
     def setting(self) -> str: ...
-
-
-@runtime_checkable
-class LinkedStream(Stream, Protocol):
-    """A stream whose ends talk to each other."""
-
     def session(
         self, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None = None
-    ) -> Session: ...
-
-
-class FrameStream(Stream, Protocol):
-    """A stream that only sends."""
-
-    def sender(self, cameras: Sequence[Camera], rate: float) -> Sender: ...
-    def receiver(self, cameras: Sequence[Camera]) -> Receiver: ...
+    ) -> Session:
+        """Both ends of all cameras under a budget of `rate` wire bytes a second (0: none), and the link between them.
+        `tap` sees every block that arrives, of streams that have blocks."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

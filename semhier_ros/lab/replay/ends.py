@@ -1,7 +1,7 @@
 """The two ends of a codec's stream as processes, over a link: python -m semhier_ros.lab.replay.ends send|receive PLAN
 
 A plan, a JSON file, says which codec with which setting, its footage, its budget and where to connect. Blocks (semhier,
-answer) go through the very ends that the nodes drive, whole pictures and video through a `Sender` and `Receiver`. Each
+answer) go through the very ends that the nodes drive, whole pictures and video through those of a `SendingStream`. Each
 process prints "ready"; the sender then waits for "go" on its input. What happened goes to a file of JSON lines. Stamps
 and arrivals are wall-clock nanoseconds of one machine.
 """
@@ -28,10 +28,10 @@ from semhier_ros.footage.bags import open_bag
 from semhier_ros.footage.clip import clips
 from semhier_ros.lab.baselines.answer import AnswerStream
 from semhier_ros.lab.baselines.picture_files import PictureSetting
-from semhier_ros.lab.baselines.pictures import PictureStream
+from semhier_ros.lab.baselines.pictures import PictureStream, SendingStream
 from semhier_ros.lab.baselines.video import VideoSetting, VideoStream
 from semhier_ros.lab.processes import until_ended
-from semhier_ros.lab.replay.base import Answer, Costs, FrameStream
+from semhier_ros.lab.replay.base import Answer, Costs
 from semhier_ros.lab.replay.blocks import SceneObjects, StoredMaker
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store, pack_bytes, pack_detections, unpack_bytes, unpack_detections
@@ -63,7 +63,7 @@ def reader_of(plan: dict[str, Any]) -> Reader:
     return Reader.load(plan["model"], plan["device"], Store(Path(plan["store"])), threads=1)
 
 
-def pictures_of(plan: dict[str, Any]) -> FrameStream:
+def pictures_of(plan: dict[str, Any]) -> SendingStream:
     """The stream of a plan's pictures or video."""
     reader, costs = reader_of(plan), Costs(**plan["costs"])
     if plan["codec"] == "h264":

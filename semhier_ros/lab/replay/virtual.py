@@ -9,18 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from semhier_ros.lab.replay.base import (
-    Answer,
-    FrameStream,
-    LinkedStream,
-    Sent,
-    Session,
-    Stream,
-    Tap,
-    TimedCamera,
-    link_counts,
-)
-from semhier_ros.link.emulate.direction import VirtualLink
+from semhier_ros.lab.replay.base import Answer, Sent, Stream, Tap, TimedCamera
 from semhier_ros.link.emulate.hop import earliest
 from semhier_ros.link.emulate.profile import LinkProfile
 
@@ -47,40 +36,6 @@ class Run:
     """(camera, frame of the footage) -> the number that the sender gave it, by which deltas refer to it."""
 
 
-class OneWaySession:
-    """`Session` of a stream that only sends."""
-
-    def __init__(self, stream: FrameStream, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile) -> None:
-        self._sender, self._receiver = stream.sender(cameras, rate), stream.receiver(cameras)
-        self._way = VirtualLink(link)
-        self.sent: list[Sent] = []
-        self.answers: list[Answer] = []
-
-    def arrive(self, now: float) -> None:
-        for time, (camera, payload) in self._way.arrivals(now):
-            self.answers += self._receiver.push(camera, payload, time)
-
-    def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None:
-        self._sender.offer(camera, number, stamp_ns, now)
-
-    def work(self, now: float) -> None:
-        while (one := self._sender.pop(now)) is not None:
-            cause = self._way.send((one.camera, one.payload), one.wire_bytes, now)
-            self.sent.append(Sent(now, one.camera, one.number, one.wire_bytes, one.purpose, one.repeat, cause))
-
-    def next_event(self, now: float) -> float | None:
-        return earliest(self._sender.next_event(now), self._way.next_arrival)
-
-    def next_duty(self, now: float) -> float | None:
-        return None
-
-    def counters(self) -> dict[str, int]:
-        return self._sender.counters()
-
-    def link(self) -> dict[str, int]:
-        return link_counts(self._way.counters)
-
-
 def run_virtual(
     stream: Stream,
     cameras: Sequence[TimedCamera],
@@ -103,11 +58,7 @@ def run_virtual(
         if tap is not None:
             tap(camera, number, index, data, now)
 
-    session: Session
-    if isinstance(stream, LinkedStream):
-        session = stream.session(cameras, rate, link, note)
-    else:
-        session = OneWaySession(stream, cameras, rate, link)  # type: ignore[arg-type]
+    session = stream.session(cameras, rate, link, note)
     frames = sorted(
         (time, place, number) for place, camera in enumerate(cameras) for number, time in enumerate(camera.times_ns)
     )
