@@ -211,6 +211,17 @@ def several(
     parser.add_argument(name, action=Listed, each=kind, default=default, metavar=metavar, help=help + shown)
 
 
+def one_of(*names: str) -> Callable[[str], str]:
+    """The type of a word among `names`."""
+
+    def word(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"{text!r}, one of {', '.join(names)} expected")
+        return text
+
+    return word
+
+
 def whole(least: int, most: int) -> Callable[[str], int]:
     """The type of a whole number of a range, both ends included."""
 

@@ -6,8 +6,8 @@ from itertools import product
 
 import pytest
 
+from semhier_ros.cli import main
 from semhier_ros.codec.compact import DELTA, DELTA_LONG, MOTION, MOTION_LONG, Compact
-from semhier_ros.command import CommandError
 from semhier_ros.lab.studies import frames
 
 
@@ -57,6 +57,7 @@ def test_what_is_damaged_is_of_the_kind_that_was_asked_for():
     assert sum(row["taken_by_kind"].values()) == row["taken"] <= 3
 
 
-def test_a_proof_of_an_unknown_name_is_refused():
-    with pytest.raises(CommandError, match="'sha1', of crc16, crc32, key, chacha20, chacha20poly1305 expected"):
-        frames._known("proofs", "sha1", tuple(frames.SEALS))
+def test_a_proof_of_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["measure", "frames", "--proofs", "crc16,sha1"])
+    assert "'sha1', one of crc16, crc32, key, chacha20, chacha20poly1305 expected" in capsys.readouterr().err

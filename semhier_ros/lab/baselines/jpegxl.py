@@ -8,6 +8,8 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import importlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -80,29 +82,32 @@ def library() -> Any:
     return jxl
 
 
+@contextmanager
+def _made(kind: str) -> Iterator[tuple[Any, ctypes.c_void_p]]:
+    """The library, and an `Encoder` or `Decoder` of its, which is let go in the end."""
+    jxl = library()
+    made = ctypes.c_void_p(getattr(jxl, f"Jxl{kind}Create")(None))
+    try:
+        yield jxl, made
+    finally:
+        getattr(jxl, f"Jxl{kind}Destroy")(made)
+
+
 class JpegXl(StillCodec):
-    """Progressive JPEG XL (DC first, then passes), bare codestream, cut after any byte. quality: the negative of
-    libjxl's distance, so that more is better (-25 worst … 0 none lost); effort 1..9."""
+    """JPEG XL, bare codestream. quality: the negative of libjxl's distance, so that more is better (-25 worst … 0 none
+    lost)."""
 
     name = "jpegxl"
     qualities: tuple[float, ...] = (-25, -15, -8, -4, -2)
     header = "signature and picture size: 7 bytes"
-    progressive = False
-    passes = False
+    options: Mapping[int, int] = {EFFORT: 5}
 
-    def __init__(self, effort: int = 5):
-        if not 1 <= effort <= 9:
-            raise ValueError(f"effort: {effort} is outside 1..9")
+    def __init__(self) -> None:
         library()
-        self.effort = effort
 
     def encode(self, picture: Picture, quality: float) -> bytes:
-        jxl = library()
-        encoder = ctypes.c_void_p(jxl.JxlEncoderCreate(None))
-        try:
+        with _made("Encoder") as (jxl, encoder):
             return self._encode(jxl, encoder, np.ascontiguousarray(picture), -float(quality))
-        finally:
-            jxl.JxlEncoderDestroy(encoder)
 
     def _encode(self, jxl: Any, encoder: ctypes.c_void_p, picture: Picture, distance: float) -> bytes:
         info = _BasicInfo()
@@ -112,13 +117,10 @@ class JpegXl(StillCodec):
         color = _ColorEncoding()
         jxl.JxlColorEncodingSetToSRGB(ctypes.byref(color), 0)
         settings = ctypes.c_void_p(jxl.JxlEncoderFrameSettingsCreate(encoder, None))
-        options = {EFFORT: self.effort}
-        if self.passes:
-            options |= {RESPONSIVE: 1, PROGRESSIVE_AC: 1, PROGRESSIVE_DC: 1}
         _check(jxl.JxlEncoderSetBasicInfo(encoder, ctypes.byref(info)), "picture size")
         _check(jxl.JxlEncoderSetColorEncoding(encoder, ctypes.byref(color)), "colour")
         _check(jxl.JxlEncoderSetFrameDistance(settings, ctypes.c_float(distance)), f"distance {distance}")
-        for option, value in options.items():
+        for option, value in self.options.items():
             _check(jxl.JxlEncoderFrameSettingsSetOption(settings, option, ctypes.c_int64(value)), f"option {option}")
         size = ctypes.c_size_t(picture.nbytes)
         added = jxl.JxlEncoderAddImageFrame(
@@ -137,12 +139,8 @@ class JpegXl(StillCodec):
                 return b"".join(parts)
 
     def decode(self, data: bytes) -> Picture:
-        jxl = library()
-        decoder = ctypes.c_void_p(jxl.JxlDecoderCreate(None))
-        try:
+        with _made("Decoder") as (jxl, decoder):
             return self._decode(jxl, decoder, data)
-        finally:
-            jxl.JxlDecoderDestroy(decoder)
 
     def _decode(self, jxl: Any, decoder: ctypes.c_void_p, data: bytes) -> Picture:
         picture: Picture | None = None
@@ -178,7 +176,7 @@ class ProgressiveJpegXl(JpegXl):
     name = "jpegxl_progressive"
     qualities: tuple[float, ...] = (-15, -6, -2)
     progressive = True
-    passes = True
+    options: Mapping[int, int] = {EFFORT: 5, RESPONSIVE: 1, PROGRESSIVE_AC: 1, PROGRESSIVE_DC: 1}
 
 
 def _check(status: int, what: str) -> None:

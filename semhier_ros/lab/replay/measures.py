@@ -34,12 +34,8 @@ class Scores:
         self._matches: dict[str, list[Matches]] = {}
         self._drawn: dict[str, list[Any]] = {}
 
-    def add(self, name: str, run: Run) -> None:
-        """Scores a run under `name`."""
-        self.add_answers(name, run.answers)
-
-    def add_answers(self, name: str, answers: Sequence[Answer], drawn: bool = True) -> None:
-        """The same of any answers; without intervals where they are not `drawn`."""
+    def add(self, name: str, answers: Sequence[Answer], drawn: bool = True) -> None:
+        """Scores answers under `name`; without intervals where they are not `drawn`."""
         apart = split_cameras(answers, len(self.worlds))
         matches = [self._matching.matches(self.worlds, apart, level) for level in range(self.levels)]
         self._matches[name] = matches

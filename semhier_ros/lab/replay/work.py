@@ -215,7 +215,7 @@ def judge(result: Result, tell: Tell) -> None:
         result.worlds = [reader.world(camera) for camera in judged]
     result.scores = Scores(result.worlds, reader.levels, result.link.seed, reader.codec.whole_image)
     for name, run in result.runs.items():
-        result.scores.add(name, run)
+        result.scores.add(name, run.answers)
         if name not in result.uses:
             paced = [(item.time, item.wire_bytes) for item in run.sent if item.purpose not in UNPACED]
             result.uses[name] = budget_use(paced, result.rate, largest_datagram(name, result.rate))
@@ -223,8 +223,8 @@ def judge(result: Result, tell: Tell) -> None:
         tell("foretelling", 0.0)
         for name, run in result.runs.items():
             told = foretell(run, result.worlds, result.cameras, reader.codec.taxonomy)
-            result.scores.add_answers(forecast_of(name), told)
-    result.scores.add_answers("no link", at_once(reader, cameras), drawn=False)
+            result.scores.add(forecast_of(name), told)
+    result.scores.add("no link", at_once(reader, cameras), drawn=False)
     if reader.store.problem:
         result.problems.append(reader.store.problem)
     result.summary = summary_of(result)

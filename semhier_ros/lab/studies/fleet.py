@@ -19,10 +19,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from semhier_ros.api import Codec
 from semhier_ros.camera.decoder_end import DecoderEnd, Output
@@ -245,16 +247,20 @@ def cost(material: Material, cameras: Sequence[int], rounds: int) -> list[dict[s
     return rows
 
 
+def footage(codec: Codec, video: Path | None, count: int) -> tuple[tuple[int, int], list[NDArray[np.uint8]]]:
+    """The size at which models of this kind are timed, and so many frames of a video (None: the street's) in it."""
+    size = (256, 256) if codec.whole_image else (640, 360)
+    frames = islice(read_video(video or default_video()), 100, 100 + count)
+    shrunk = (cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA) for frame in frames)
+    return size, [np.ascontiguousarray(picture, np.uint8) for picture in shrunk]
+
+
 def measure(options: argparse.Namespace) -> int:
     """Both measurements, as JSON."""
     allowed = os.sched_getaffinity(0)
     codec = load_codec(options.model, options.device, threads=1)
     encoder = codec if codec.device == "cpu" else load_codec(options.model, "cpu", threads=1)
-    size = (256, 256) if codec.whole_image else (640, 360)
-    pictures = [
-        np.ascontiguousarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        for frame in islice(read_video(options.video or default_video()), 100, 100 + CONTENTS)
-    ]
+    size, pictures = footage(codec, options.video, CONTENTS)
     material = Material(codec, [encoder.encode(picture) for picture in pictures], size)
     cv2.setNumThreads(1)
     if codec.device == "cpu":

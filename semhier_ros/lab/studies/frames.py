@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -51,8 +51,7 @@ from semhier_ros.codec.compact import finish as finish_frame
 from semhier_ros.codec.packet import Block, delta_tag
 from semhier_ros.codec.secrecy import SecrecyError
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.command import CommandError
-from semhier_ros.lab.options import check_range, finish
+from semhier_ros.lab.options import finish
 from semhier_ros.link.clock import ManualClock
 from semhier_ros.link.radio.framing import framing
 from semhier_ros.link.radio.mavlink import MavlinkOptions, Tunnel
@@ -86,11 +85,11 @@ FIRST, SESSION = 100, 0x5E55
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--count", type=int, default=1_000_000, help="frames of each kind (default: %(default)s)")
-    parser.add_argument("--transports", action=shared.Listed, metavar="NAME", help=f"of {', '.join(TRANSPORTS)} (all)")
-    parser.add_argument("--proofs", action=shared.Listed, metavar="NAME", help=f"of {', '.join(SEALS)} (all)")
-    parser.add_argument("--kinds", action=shared.Listed, metavar="KIND", help=f"of {', '.join(KINDS)} (all of them)")
-    parser.add_argument("--seed", type=int, default=0, help="of the damage (default: %(default)s)")
+    shared.option(parser, "--count", shared.whole(1, 100_000_000), 1_000_000, "frames of each kind")
+    shared.several(parser, "--transports", shared.one_of(*TRANSPORTS), list(TRANSPORTS), "carriers", "NAME")
+    shared.several(parser, "--proofs", shared.one_of(*SEALS), list(SEALS), "proofs", "NAME")
+    shared.several(parser, "--kinds", shared.one_of(*KINDS), list(KINDS), "kinds of frames", "KIND")
+    shared.seed(parser)
     shared.json(parser)
 
 
@@ -333,23 +332,11 @@ def attack(transport: str, proof: str, count: int, seed: int, kind: str = "all")
     }
 
 
-def _known(option: str, name: str, names: Sequence[str]) -> None:
-    if name not in names:
-        raise CommandError(f"--{option}: {name!r}, of {', '.join(names)} expected")
-
-
 def run(options: argparse.Namespace) -> int:
     """Measures every transport with every proof; 1 when something raised."""
-    check_range("count", options.count, 1, 100_000_000)
     rows: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
-    wanted = (options.kinds or KINDS, options.transports or TRANSPORTS, options.proofs or SEALS)
-    for option, names, all_names in zip(
-        ("kinds", "transports", "proofs"), wanted, (KINDS, TRANSPORTS, SEALS), strict=True
-    ):
-        for name in names:
-            _known(option, name, tuple(all_names))
-    for kind, transport, proof in product(*wanted):
+    for kind, transport, proof in product(options.kinds, options.transports, options.proofs):
         try:
             rows.append(attack(transport, proof, options.count, options.seed, kind))
         except (LinkDependencyError, SecrecyError) as error:

@@ -21,7 +21,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,10 @@ import numpy as np
 
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
-from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.lab.made_scenes import FRAME_NS, drive
 from semhier_ros.lab.options import finish, precision
 from semhier_ros.lab.provenance import processor
+from semhier_ros.lab.studies.fleet import footage
 from semhier_ros.lab.studies.fleet import measure as measure_fleet
 from semhier_ros.loading import DEVICES
 from semhier_ros.scene.budget import importance
@@ -116,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
     cv2.setNumThreads(1)
     codec = Codec.load(options.model, "cpu", threads=1, precision=options.precision)
     model: Any = codec.model
-    size = (256, 256) if codec.whole_image else (640, 360)
+    size, frames = footage(codec, options.video, options.frames)
 
     def network(frame: np.ndarray) -> Callable[[], Any]:
         if codec.whole_image:
@@ -124,10 +123,6 @@ def run(options: argparse.Namespace) -> int:
             return lambda: model.backend.classify(view)
         return lambda: model.finder.look(frame)
 
-    frames = [
-        np.ascontiguousarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        for frame in islice(read_video(options.video or default_video()), 100, 100 + options.frames)
-    ]
     remembered = None if codec.whole_image else Remembered(model)
     times: dict[str, list[float]] = defaultdict(list)
     sizes: dict[str, list[int]] = defaultdict(list)
