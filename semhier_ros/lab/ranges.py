@@ -98,17 +98,17 @@ def check(model: str, pictures: Sequence[Path]) -> dict[str, Any]:
             (one, slow), (other, fast) = floats.paint(parts), integers.paint(parts)
             found.setdefault(number, []).append((psnr(one, analysed[0]), psnr(other, analysed[0])))
             times.append((slow, fast))
-    rows = [
-        {
-            "picture_blocks": number,
-            "psnr_floats": round(float(np.mean([one for one, _ in values])), 3),
-            "psnr_integers": round(float(np.mean([other for _, other in values])), 3),
-            "loss": round(float(np.mean([one - other for one, other in values])), 3),
-        }
-        for number, values in found.items()
-    ]
+    rows = []
+    for number, values in found.items():
+        one, other = np.mean(values, axis=0).tolist()
+        figures = {"psnr_floats": one, "psnr_integers": other, "loss": one - other}
+        rows.append({"picture_blocks": number, **{name: round(value, 3) for name, value in figures.items()}})
+    return {"psnr": rows, **_medians(times)}
+
+
+def _medians(times: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Medians of ms in floats and in integers, and of their ratio."""
     return {
-        "psnr": rows,
         "ms_floats": round(statistics.median(slow for slow, _ in times), 2),
         "ms_integers": round(statistics.median(fast for _, fast in times), 2),
         "ratio": round(statistics.median(fast / slow for slow, fast in times), 3),
@@ -149,9 +149,7 @@ def check_looks(model: str, pictures: Sequence[Path]) -> dict[str, Any]:
         "kept": round(len(shared_boxes) / max(found[0], 1), 4),
         "added": round(1 - len(shared_boxes) / max(found[1], 1), 4),
         "overlap": round(statistics.mean(shared_boxes), 4) if shared_boxes else None,
-        "ms_floats": round(statistics.median(slow for slow, _ in times), 2),
-        "ms_integers": round(statistics.median(fast for _, fast in times), 2),
-        "ratio": round(statistics.median(fast / slow for slow, fast in times), 3),
+        **_medians(times),
     }
 
 

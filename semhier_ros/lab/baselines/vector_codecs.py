@@ -9,11 +9,12 @@ All are real codecs: tables of integers, the project's own range coder, bytes th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, Tables
 from semhier_ros.whole_image.backend import TrunkOutput
@@ -123,6 +124,14 @@ def _get_path(decoder: BlockDecoder, reader: ImageReader) -> int:
 def make_vector_codec(name: str, reader: ImageReader, reference: Mapping[str, Floats]) -> Answer | Projected:
     """`answer`, `projection` or `name_first` for a whole-image model's reader and its reference.safetensors."""
     return Answer(reader, reference) if name == "answer" else Projected(reader, reference, name == "name_first")
+
+
+def vector_codecs(names: Sequence[str], model: Any) -> list[Answer | Projected]:
+    """Those codecs of features that are among `names`, of a whole-image model."""
+    chosen = [name for name in names if name in VECTOR_NAMES]
+    found: Any = load_file(model.path / "reference.safetensors") if chosen else {}
+    reference = {name: values.astype(np.float32) for name, values in found.items()}
+    return [make_vector_codec(name, model.reader, reference) for name in chosen]
 
 
 VECTOR_NAMES = ("answer", "projection", "name_first")

@@ -181,21 +181,6 @@ class Costs:
         return {field.name: round(getattr(self, field.name) * 1e3, 3) for field in fields(self)}
 
 
-class Waiting:
-    """A processor that does one thing at a time: when something that takes `seconds` and is handed over at `now` is
-    done."""
-
-    __slots__ = ("_free",)
-
-    def __init__(self) -> None:
-        self._free = 0.0
-
-    def done(self, now: float, seconds: float) -> float:
-        """The moment at which it is done; the processor is taken until then."""
-        self._free = max(now, self._free) + seconds
-        return self._free
-
-
 def link_counts(up: DirectionCounters) -> dict[str, int]:
     """What a direction did, in a report's words."""
     return {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
 from semhier_ros.codec.model import PictureFlow
 from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.lab.replay.base import Answer, Camera, Costs, Sent, Tap, TimedCamera, Waiting, link_counts
+from semhier_ros.lab.replay.base import Answer, Camera, Costs, Sent, Tap, TimedCamera, link_counts
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import digest, pack_bytes, unpack_bytes
 from semhier_ros.link import Scheduler, default_policies
@@ -71,13 +71,13 @@ def camera_name(place: int) -> str:
     return f"camera_{place}"
 
 
+@dataclass(slots=True)
 class _Processor:
     """What one camera's encoder works on, and until when."""
 
-    def __init__(self, end: EncoderEnd) -> None:
-        self.end = end
-        self.job: Job | None = None
-        self.until = 0.0
+    end: EncoderEnd
+    job: Job | None = None
+    until: float = 0.0
 
 
 class BlockSession:
@@ -99,7 +99,7 @@ class BlockSession:
         if radio is not None:  # whose frames tell stamps in units of 8 ms
             for known in self._numbers:
                 known |= {stamp_units(time) * STAMP_UNIT_NS: number for time, number in known.items()}
-        self._reading = Waiting()
+        self._read = 0.0  # when the base, which reads one thing at a time, has read all that came
         self.outputs: list[tuple[str, Output]] = []
         self._sent: list[Sent] = []
         self._frames: list[tuple[int, int, str, bool]] = []
@@ -305,7 +305,8 @@ class BlockSession:
         if not changed:
             return
         self.outputs += [(camera, output) for output in changed]
-        place, ready = self._places[camera], self._reading.done(now, self._stream.costs.read)
+        place = self._places[camera]
+        ready = self._read = max(now, self._read) + self._stream.costs.read
         for output in changed:
             reading, number = output.reading, self._numbers[place][output.stamp_ns]
             if reading.level < min(reading.prefix, self._levels - 1):

@@ -14,6 +14,9 @@ from semhier_ros.taxonomy import Taxonomy
 Rows = NDArray[np.float32]
 """Detections n,6 of one scene at one level: node, score, x0, y0, x1, y1 in source pixels."""
 
+Boxes = Sequence[NDArray[np.float64]]
+"""Rows of every scene."""
+
 MOST_PER_NODE = 100  # detections of a node that count in a scene: COCO's largest
 SIZES = ("all", "small", "medium", "large")  # COCO's: areas below 32², below 96², and above
 
@@ -52,35 +55,19 @@ class Truth:
     """
 
     def __init__(
-        self,
-        labels: Sequence[NDArray[np.float64]],
-        owners: Sequence[NDArray[np.intp]],
-        names: Sequence[Sequence[str]],
-        ignored: Sequence[NDArray[np.float64]] = (),
+        self, labels: Boxes, owners: Sequence[NDArray[np.intp]], names: Sequence[Sequence[str]], ignored: Boxes = ()
     ):
-        self.names, self.scenes = names, len(labels)
-        self.levels = len(owners)
+        self.names = names
         self._truth = [self._level(labels, owner, len(names[level]), ignored) for level, owner in enumerate(owners)]
 
     @classmethod
-    def of(
-        cls,
-        labels: Sequence[NDArray[np.float64]],
-        taxonomy: Taxonomy,
-        ignored: Sequence[NDArray[np.float64]] = (),
-    ) -> Truth:
+    def of(cls, labels: Boxes, taxonomy: Taxonomy, ignored: Boxes = ()) -> Truth:
         """The truth at every level of a taxonomy."""
         levels = range(taxonomy.depth)
         owners = [np.asarray(taxonomy.owner(level)) for level in levels]
         return cls(labels, owners, [taxonomy.names(level) for level in levels], ignored)
 
-    def _level(
-        self,
-        labels: Sequence[NDArray[np.float64]],
-        owner: NDArray[np.intp],
-        nodes: int,
-        ignored: Sequence[NDArray[np.float64]],
-    ) -> Any:
+    def _level(self, labels: Boxes, owner: NDArray[np.intp], nodes: int, ignored: Boxes) -> Any:
         from faster_coco_eval import COCO
 
         boxes = [(scene, int(owner[int(row[0])]), row[1:], 0) for scene, rows in enumerate(labels) for row in rows]

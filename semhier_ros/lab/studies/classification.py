@@ -112,21 +112,12 @@ def make_plan(options: argparse.Namespace) -> tuple[Plan, list[Labelled]]:
     photos = read_photos(options.images, options.labels, tree.leaf_count, options.split)[: options.limit]
     owners = {f"L{level}": np.array(tree.owner(level)) for level in range(tree.depth)}
     owners |= {path.stem: read_grouping(path, tree.leaf_count) for path in options.groupings}
-    plan = Plan(
-        options.model,
-        options.device,
-        tuple(dict.fromkeys(options.codecs)),
-        owners,
-        options.quality,
-        options.blocks,
-        options.pictures,
-        False,
-        options.cache,
-    )
-    shows = bool(plan.stills) or (options.pictures and "semhier" in plan.codecs)
-    if options.judge and shows:
+    alike = {name: getattr(options, name) for name in ("model", "device", "quality", "blocks", "pictures", "cache")}
+    plan = Plan(codecs=tuple(dict.fromkeys(options.codecs)), owners=owners, judge=options.judge, **alike)
+    if not plan.stills and not (plan.pictures and "semhier" in plan.codecs):
+        plan = dataclasses.replace(plan, judge=False)
+    if plan.judge:
         Judge(options.cache, 1)  # made once, before the processes share it
-        plan = dataclasses.replace(plan, judge=True)
     return plan, photos
 
 

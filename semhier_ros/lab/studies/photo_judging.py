@@ -14,7 +14,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from semhier_ros.codec.graphs import openvino_core
 from semhier_ros.codec.packet import Packet
@@ -22,7 +21,7 @@ from semhier_ros.footage.labels import Labelled
 from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.baselines import Setting, send
 from semhier_ros.lab.baselines import make as make_still
-from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES, make_vector_codec
+from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES, vector_codecs
 from semhier_ros.lab.options import load_codec
 from semhier_ros.lab.scoring.figures import psnr, summed
 from semhier_ros.whole_image.reader import softmax
@@ -107,10 +106,7 @@ class PhotoJudge:
         model: Any = self.codec.model
         self.model = model
         self.judge = Judge(plan.cache, 1) if plan.judge else None
-        named = [name for name in plan.codecs if name in VECTOR_NAMES]
-        reference: dict[str, NDArray] = load_file(model.path / "reference.safetensors") if named else {}
-        floats = {key: value.astype(np.float32) for key, value in reference.items()}
-        self.vectors = [make_vector_codec(name, model.reader, floats) for name in named]
+        self.vectors = vector_codecs(plan.codecs, model)
         self.stills = {name: make_still(name) for name in plan.stills}
 
     def measure(self, photo: Labelled, settings: dict[str, list[Setting]]) -> dict[str, list[Row]]:

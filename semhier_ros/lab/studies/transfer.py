@@ -23,13 +23,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.baselines import CONTROL, NAMES, WITH_PATH, make, send
-from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES, make_vector_codec
+from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES, vector_codecs
 from semhier_ros.lab.options import finish, load_codec
 from semhier_ros.lab.scoring.figures import interval
 from semhier_ros.lab.studies.photo_judging import check_codecs
@@ -149,8 +148,7 @@ def collect(options: argparse.Namespace, asked: dict[str, Asked]) -> dict[str, d
     """Per codec's operating point: names, features and bytes."""
     codec = load_codec(options.model, threads=options.threads, kind="whole images")
     model: Any = codec.model
-    reference = {k: v.astype(np.float32) for k, v in load_file(model.path / "reference.safetensors").items()}
-    vectors = [make_vector_codec(n, model.reader, reference) for n in options.codecs if n in VECTOR_NAMES]
+    vectors = vector_codecs(options.codecs, model)
     stills = [make(n) for n in options.codecs if n not in VECTOR_NAMES]
     qualities, usual = range(len(model.stream.layout.steps)), model.stream.layout.quality
     points: dict[str, dict[str, list]] = defaultdict(lambda: {"name": [], "features": [], "again": [], "bytes": []})
