@@ -24,7 +24,7 @@ from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.lab.provenance import provenance
 from semhier_ros.lab.replay.store import digest
 from semhier_ros.lab.replay.task import LINK, LINK_HELP, Task, add_task_arguments, task_of
-from semhier_ros.lab.replay.work import SENT_MORE_THAN_ANSWER, ceiling_of, replay, write_summary
+from semhier_ros.lab.replay.work import best_rival, ceiling_of, replay, write_summary
 from semhier_ros.lab.studies.tables import replay as replay_table
 from semhier_ros.lab.workers import Workers
 from semhier_ros.link.emulate.profile import parse_link
@@ -192,7 +192,7 @@ def rows_of(done: Sequence[tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]
     rows = []
     for cell, summary in done:
         link = parse_link(cell.link)
-        codecs, measure = summary["codecs"], summary["measure"]
+        measure = summary["measure"]
         row: dict[str, Any] = {
             "bag": cell.bag,
             "model": summary["model"]["name"],
@@ -202,27 +202,16 @@ def rows_of(done: Sequence[tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]
             "truth": summary["truth"],
             "measure": measure.removeprefix("streaming_"),
             "codecs": {
-                name: {
-                    measure.removeprefix("streaming_"): one[measure],
-                    "ci95": one[f"{measure}_ci95"],
-                    "coarse_ms": one["coarse_ms"],
-                    "delivered": one["delivered"],
-                    "wire_bytes_per_s": one["wire_bytes_per_s"],
-                    "setting": one["setting"],
-                }
-                for name, one in codecs.items()
+                name: {measure.removeprefix("streaming_"): one[measure], "ci95": one[f"{measure}_ci95"]}
+                | {key: one[key] for key in ("coarse_ms", "delivered", "wire_bytes_per_s", "setting")}
+                for name, one in summary["codecs"].items()
             },
             "ceiling": ceiling_of(summary),
             "margin": {},
         }
         for level in row["ceiling"]:
-            rivals = {
-                name: codecs[name][measure][level] or 0.0
-                for name in SENT_MORE_THAN_ANSWER
-                if name in codecs and name != "semhier"
-            }
-            if rivals and "semhier" in codecs:
-                best = max(rivals, key=lambda name: rivals[name])
+            best = best_rival(summary, level)
+            if best is not None:
                 row["margin"][level] = {"over": best, **summary["margin_of_semhier"][best][level]}
         rows.append(row)
     return rows

@@ -40,7 +40,8 @@ from semhier_ros.whole_file import write_whole
 COLLECT_AFTER = 100_000
 """Objects between two searches for garbage in circles (Python's own choice is 700): a replay makes hundreds of
 thousands of small ones that all stay, and looking through them took a tenth of its time."""
-SENT_MORE_THAN_ANSWER = ("semhier", "jpeg", "webp", "h264")
+RIVALS = ("jpeg", "webp", "h264")
+"""Codecs beside ours that send more than the bare answer."""
 LINKED = ("semhier", "answer")
 LARGEST_PAYLOAD = 1200
 OWN_BYTES = ZENOH_UDP.wire_bytes(150)
@@ -331,6 +332,13 @@ def ceiling_of(summary: dict[str, Any]) -> dict[str, float | None]:
     """What no link at all would give, per level, of a summary."""
     found: dict[str, float | None] = summary[f"ceiling_{summary['measure'].removeprefix('streaming_')}"]
     return found
+
+
+def best_rival(summary: dict[str, Any], level: str) -> str | None:
+    """The best at `level` of the codecs that ours is compared with; None where it, or they, were not run."""
+    values = {name: one[summary["measure"]][level] or 0.0 for name, one in summary["codecs"].items()}
+    found = [name for name in RIVALS if name in values and "semhier" in values]
+    return max(found, key=lambda name: values[name], default=None)
 
 
 TRUTH = {

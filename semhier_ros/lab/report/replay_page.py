@@ -24,10 +24,10 @@ from semhier_ros.codec.reading import Detection
 from semhier_ros.lab.provenance import processor
 from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.replay.measures import first_ready, split_cameras
-from semhier_ros.lab.replay.work import SENT_MORE_THAN_ANSWER, Result, ceiling_of
+from semhier_ros.lab.replay.work import Result, best_rival, ceiling_of
 from semhier_ros.lab.report import plots
 from semhier_ros.lab.report.film import RATE, film
-from semhier_ros.lab.report.page import link_words, milliseconds, percent, render_page, webp
+from semhier_ros.lab.report.page import link_words, percent, render_page, webp
 from semhier_ros.lab.scoring.figures import percentile
 from semhier_ros.lab.scoring.streaming import newest_at
 
@@ -36,7 +36,6 @@ STRIP_WIDTH = 560
 MOST_ROWS = 60_000
 DETAIL_COLOUR = "#64748b"
 PICTURE_COLOURS = ("#7e22ce", "#9d4edd", "#c084fc")
-VERDICT = ("What arrived", "How right it was", "Beside it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ def render(result: Result, seconds: float = 0.0, command: str = "replay") -> str
         command=command,
         link=link_words(result.link),
         footage=", ".join(summary["bags"]),
-        verdict=list(zip(VERDICT, verdict(summary), strict=True)),
+        rival=best_rival(summary, next(iter(ceiling_of(summary)))),
         summary=summary,
         ceiling=ceiling_of(summary),
         whole_image=result.reader.codec.whole_image,
@@ -162,49 +161,6 @@ def blocks(result: Result, kinds: Sequence[BlockKind]) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def verdict(summary: dict[str, Any]) -> tuple[str, str, str]:
-    """Three sentences: what arrived, when and at what cost, how right it was, and what stands beside it."""
-    names, measure, ceilings = list(summary["codecs"]), summary["measure"], ceiling_of(summary)
-    own = "semhier" if "semhier" in names else names[0]
-    one = summary["codecs"][own]
-    frames = sum(camera["frames"] for camera in summary["cameras"])
-    coarse, fine = one["coarse_ms"], one["fine_ms"]
-    kept = "kept" if one["budget_use"]["kept"] else "NOT kept"
-    first = (
-        f"Of {frames} frames {percent(one['delivered'])} had a coarse reading by {own}, half of them within "
-        f"{milliseconds(coarse['p50'])} and 95 % within {milliseconds(coarse['p95'])} of the camera's stamp; the "
-        f"finest names came after {milliseconds(fine['p50'])} (median). The budget was {kept}."
-    )
-    levels = list(ceilings)
-    values = ", ".join(f"{level} {_number(one[measure][level])}" for level in levels)
-    ceiling = ", ".join(f"{level} {_number(ceilings[level])}" for level in levels)
-    against = "labels" if summary["truth"] == "labels" else "the same network on the uncompressed frame (agreement)"
-    named = "a streaming AP50" if measure == "streaming_ap50" else "a share of right names"
-    second = (
-        f"At any instant the newest reading scored {named} of {values} against {against}; with no link at all it would "
-        f"be {ceiling}."
-    )
-    rivals = [name for name in SENT_MORE_THAN_ANSWER if name in names and name != own]
-    if own != "semhier" or not rivals:
-        return first, second, "No other codec that sends more than the bare answer was run beside it."
-    coarsest = {name: summary["codecs"][name][measure][levels[0]] for name in names}
-    best = max(rivals, key=lambda name: coarsest[name] or 0.0)
-    margin = summary["margin_of_semhier"][best][levels[0]]
-    span = margin["ci95"]
-    told = f" (95 % interval {span[0]:+.2f} to {span[1]:+.2f})" if span else ""
-    third = (
-        f"The best of the others, {best}, reached {_number(coarsest[best])} at {levels[0]}: semhier is "
-        f"{margin['margin'] or 0:+.2f} above it{told}"
-    )
-    if "answer" in names:
-        third += f"; the bare answer, which carries no picture, stands at {_number(coarsest['answer'])}"
-    return first, second, third + "."
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
 
 
 def curves(result: Result) -> list[tuple[str, str, str, list[float], int]]:
