@@ -95,7 +95,8 @@ def render(result: Result, seconds: float = 0.0, command: str = "replay") -> str
         film_data=_as_json(played),
         above=above,
         above_data=_as_json(above),
-        facts=facts(result, seconds),
+        processor=processor(),
+        seconds=seconds,
         colours=plots.COLOURS,
     )
 
@@ -383,37 +384,3 @@ def bars(result: Result, kinds: Sequence[BlockKind], detections: Sequence[Detect
                 row["others"] = "or " + ", ".join(others)
         rows.append(row)
     return rows
-
-
-def facts(result: Result, seconds: float) -> dict[str, str]:
-    """What ran, in words."""
-    summary = result.summary
-    cameras = "; ".join(
-        f"{item['topic']}, {item['size'][0]}x{item['size'][1]}, {item['frames']} frames, {item['seconds']:g} s"
-        for item in summary["cameras"]
-    )
-    costs = ", ".join(f"{name} {value:g}" for name, value in summary["costs_ms"].items())
-    model = summary["model"]
-    found = {
-        "footage": cameras,
-        "link": f"{summary['link']}; senders plan with {summary['budget_bytes_per_s']:g} bytes/s of it",
-        "engine": ENGINES[summary["engine"]],
-        "model": f"{model['name']}, stream hash {model['stream_hash']}, model hash {model['model_hash']}",
-        "computing, ms": f"{costs} ({summary['costs']})",
-        "truth": summary["truth_in_words"],
-        **summary.get("checks", {}),
-        "machine": processor(),
-    }
-    if seconds:
-        found["this run took"] = f"{seconds:.1f} s"
-    for name, figures in summary["codecs"].items():
-        found[name] = figures["setting"]
-    for number, text in enumerate(summary["problems"], 1):
-        found[f"note {number}"] = text
-    return found
-
-
-ENGINES = {
-    "virtual": "virtual time: the package's own codec, scheduler and link emulator over a clock that jumps",
-    "real": "real: nodes in processes of their own, Zenoh over a UDP relay with the link's rate, delay and losses",
-}
