@@ -174,6 +174,13 @@ class Codec:
             options.memory.begin(frame, stamp_ns)
         yield from self.bounded(self.model.encode(image, count, options), frame, most, options.beyond)
 
+    def alone(self, memory: SenderMemory, frame: int) -> list[Block]:
+        """Semantic blocks that refer to nothing and say what the delta of frame number `frame` did, for a receiver that
+        keeps the frame no longer. memory: with which it was encoded. None where the frame was no delta, or is one of
+        more than 64 frames ago. Boxes are as blocks say them, of two objects in a cell the surer one stays."""
+        blocks = enumerate(self.model.alone(memory, frame))
+        return [Block(self.stream_tag, frame, index, data) for index, data in blocks]
+
     def bounded(
         self, made: Iterator[bytes], frame: int, max_bytes: int | None, beyond: bool = False
     ) -> Iterator[Block]:

@@ -147,7 +147,8 @@ class DecoderEnd(Generic[C]):
     `counters` counts: refused_deltas (they refer to what is not remembered), packets, blocks, damaged, other_stream,
     other_sender, no_description (dropped for want of it),
     waited_for_stamp and unsure_stamps (dropped after all), no_stamp,
-    unknown_model, readings, pictures …; `all_counters` adds those of decoder and pieces.
+    unknown_model, readings, pictures, pictures_too_late (of frames that are kept no longer) …; `all_counters` adds
+    those of decoder and pieces.
     """
 
     def __init__(
@@ -439,6 +440,7 @@ class DecoderEnd(Generic[C]):
         if decoder is None or self.codec is None or info is None:
             self.counters["unknown_model_blocks"] += 1
             return []
+        late = decoder.counters.get("late", 0)
         try:
             reading = decoder.push(block, None if known is None else known.stamp_ns)
         except PacketError as error:
@@ -447,10 +449,16 @@ class DecoderEnd(Generic[C]):
             kind = "refused_deltas" if isinstance(error, UnknownReference) else kind
             self._problem(kind, f"camera {self.camera}, frame {block.frame}: {error}")
             return []
+        if block.index >= self.codec.semantic_blocks and decoder.counters.get("late", 0) > late:
+            self._problem(
+                "pictures_too_late",
+                f"camera {self.camera}, frame {block.frame}: a block of its picture came, but this end keeps the frame"
+                f" no longer: raise `keep_frames` ({self._keep})",
+            )
         outputs = self._told(reading, info, now)
         if self._memory:
-            for late in decoder.caught_up():
-                outputs += self._told(late, info, now)
+            for caught_up in decoder.caught_up():
+                outputs += self._told(caught_up, info, now)
         return outputs
 
     def _told(self, reading: Reading | None, info: StreamInfo, now: float) -> list[Output]:

@@ -100,6 +100,7 @@ class Uplink(Protocol):
     def submit(
         self, camera: str, frame: int, stamp_ns: int, blocks: Sequence[BlockLike], *, asked: bool = False
     ) -> int: ...
+    def meaning(self, camera: str, frame: int, blocks: Sequence[BlockLike]) -> None: ...
     def advice(self, camera: str, wanted: float) -> Advice: ...
     def finest(self, camera: str) -> int: ...
     def set_finest(self, camera: str, index: int | None, seconds: float | None = None) -> None: ...
@@ -120,6 +121,7 @@ class PictureCodec(Protocol):
     def semantic_blocks(self) -> int: ...
     @property
     def levels(self) -> int: ...
+    def alone(self, memory: SenderMemory, frame: int) -> list[Block]: ...
     def motion(self) -> Motion | None: ...
     def flow(self) -> Flow | None: ...
     def encode_stepwise(
@@ -170,6 +172,10 @@ class PictureMaker:
             rgb, frame=frame, max_bytes=max_bytes, motion=self._motion, beyond=True, **more
         )
         return Opened((rgb.shape[1], rgb.shape[0]), steps)
+
+    def alone(self, frame: int) -> list[Block]:
+        """What a frame's delta says in blocks that refer to nothing (`Codec.alone`)."""
+        return [] if self.memory is None else self._codec.alone(self.memory, frame)
 
     def watch(self, source: Any, stamp_ns: int) -> None:
         """Takes note of a picture of the camera, each of which is to be looked at; from any thread, at once."""
@@ -386,6 +392,9 @@ class EncoderEnd:
         if kept is None:
             self._count("requests_too_late")
             return
+        alone = getattr(self.maker, "alone", None)
+        if finest >= self.maker.semantic_blocks and held and held[0].stream == self._delta_tag and alone is not None:
+            self._link.meaning(self.camera, number, alone(number))
         self._link.submit(self.camera, number, kept.stamp_ns, [one for one in held if one.index <= finest], asked=True)
         self._count("requests_honoured")
 
@@ -449,6 +458,8 @@ class EncoderEnd:
                 frame.pictures += 1
                 if not job.blocks or frame.pictures >= frame.wanted - self.maker.semantic_blocks:
                     self._current = None
+        if job.kind == "asked" and not job.blocks:
+            self._count("requests_too_late")
         self._link.submit(self.camera, frame.number, frame.stamp_ns, job.blocks, asked=job.kind == "asked")
 
     def failed(self, job: Job) -> None:

@@ -239,6 +239,11 @@ class Model(Protocol[Code]):
         """
         ...
 
+    def alone(self, memory: object, frame: int) -> list[bytes]:
+        """Semantic blocks that refer to nothing and say what the delta of that frame did, by the memory that made it;
+        none where the frame was no delta, or is known no more."""
+        ...
+
     def sender_memory(self, overlap: float | None, whole_every: float | None, radio: bool) -> SenderMemory | None:
         """A new memory of one camera's sender (radio: over compact frames); None where a reading has no objects to
         remember. Raises ValueError naming the range of what is outside it."""

@@ -68,6 +68,10 @@ class PlainSender:
         """Queues a frame's blocks and returns at once (`Pacer.submit`)."""
         return self.pacer.submit(camera, frame, stamp_ns, blocks, asked=asked)
 
+    def meaning(self, camera: str, frame: int, blocks: Sequence[BlockLike]) -> None:
+        """Tells what the delta of a frame says in blocks that refer to nothing (none: nobody knows), before a picture
+        of it is submitted that was asked for. Where receivers keep the frame, they have no use for it."""
+
     def advice(self, camera: str, wanted: float) -> Advice:
         """Frames a second and bytes a frame that fit the link now; `wanted` frames a second are asked for."""
         return Advice(wanted, None)

@@ -38,7 +38,7 @@ from semhier_ros.scene.memory import DeltaCodec
 from semhier_ros.scene.motion import MotionEstimator
 from semhier_ros.scene.objects import Objects, code_objects, code_picture
 from semhier_ros.scene.reader import SceneReader, meaning_map
-from semhier_ros.scene.remembering import OVERLAP, ReceiverMemory, SenderMemory
+from semhier_ros.scene.remembering import OVERLAP, ReceiverMemory, SenderMemory, standing_alone
 from semhier_ros.scene.steering import read_motion, write_motion
 
 FOOT_BITS = "foot bits 1"
@@ -199,6 +199,14 @@ class SceneModel:
             objects, blocks, options.max_bytes, moved, lambda: self.analyse(image), options.flow, memory
         )
 
+    def alone(self, memory: object, frame: int) -> list[bytes]:
+        assert isinstance(memory, SenderMemory)
+        told = memory.code(frame)
+        if told is None:
+            return []
+        code = standing_alone(self.stream, told)
+        return [self.stream.encode(index, code) for index in range(self.semantic_blocks)]
+
     def find(
         self, image: NDArray[np.uint8] | None, threshold: float | None = None, detected: Detected | None = None
     ) -> Objects:
@@ -240,9 +248,11 @@ class SceneModel:
         """
         worth = importance(self.stream.layout, objects, moved)
         if memory is not None and (delta := memory.delta(objects, worth, max_bytes)) is not None:
+            number = memory.frame  # who asks for its picture may do so when others have followed
             yield Delta(delta)
-            if blocks > self.semantic_blocks:
-                yield from self._picture_blocks(memory.code(), blocks, latents)
+            told = memory.code(number) if blocks > self.semantic_blocks else None
+            if told is not None:
+                yield from self._picture_blocks(told, blocks, latents)
             return
         code = code_objects(self.stream, self.folder.projection, objects, blocks)
         if max_bytes is not None:

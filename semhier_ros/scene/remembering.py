@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
 from semhier_ros.codec.packet import PacketError, UnknownReference
 from semhier_ros.scene.budget import overlaps
-from semhier_ros.scene.layout import UNNAMED, Ints, SceneCode, quantise_boxes
+from semhier_ros.scene.layout import UNNAMED, Ints, SceneCode, quantise_boxes, quantise_feet, restore_boxes
 from semhier_ros.scene.memory import (
     HIDDEN_MS,
     LOG_STEP,
@@ -46,6 +46,7 @@ from semhier_ros.scene.memory import (
     side_lengths,
 )
 from semhier_ros.scene.objects import Objects, membership, name
+from semhier_ros.scene.stream import SceneStream
 
 Floats = NDArray[np.float64]
 OVERLAP, WHOLE_EVERY = 0.75, 2.0
@@ -459,11 +460,16 @@ class SenderMemory:
         """Ideal bits of the last delta, by what they say: for those who measure."""
         return {} if self._said is None else self._said.costs()
 
-    def code(self) -> SceneCode:
-        """The present frame as its receiver reads the delta: what its picture blocks are made with."""
-        state = self._sent[self._frame].state
-        assert state is not None
-        return code_of(self._codec, state)
+    @property
+    def frame(self) -> int:
+        """Number of the present frame."""
+        return self._frame
+
+    def code(self, frame: int) -> SceneCode | None:
+        """A frame as its receiver reads its delta; None where it was none, or is known no more. From any thread."""
+        with self._lock:
+            sent = self._sent.get(frame)
+        return None if sent is None or sent.state is None else code_of(self._codec, sent.state)
 
 
 def check_memory(overlap: float, whole_every: float) -> None:
@@ -904,6 +910,18 @@ class ReceiverMemory:
         """Whether a stamp is the earlier one; one much earlier is of a sender that began anew."""
         half = 1 << (STAMP_BITS - 1)
         return -MOST_MS < ((stamp - other + half) % (2 * half) - half) // 1_000_000 < 0
+
+
+def standing_alone(stream: SceneStream, code: SceneCode) -> SceneCode:
+    """What a delta says (`code_of`) as blocks 0 to the last semantic one can say it: one object a cell, of two the
+    surer, in the order of cells; feet where the stream has them."""
+    surest = np.lexsort((-code.scores, code.cells))
+    cells = code.cells[surest]
+    alone = code.take(surest[np.flatnonzero(np.diff(cells, prepend=-1))])
+    if stream.foot_bits and alone.boxes is not None:
+        restored = restore_boxes(stream.layout, alone.cells, alone.sizes, alone.offsets)
+        alone.feet = quantise_feet(stream.layout, alone.boxes.astype(np.float32), restored)
+    return alone
 
 
 def code_of(codec: DeltaCodec, state: SceneState) -> SceneCode:

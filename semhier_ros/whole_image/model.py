@@ -57,6 +57,9 @@ class WholeImageModel:
     def receiver_memory(self) -> None:
         return None
 
+    def alone(self, memory: object, frame: int) -> list[bytes]:
+        return []
+
     def check(self, options: EncodeOptions) -> None:
         most = len(self.stream.layout.steps) - 1
         if options.quality is not None and not 0 <= options.quality <= most:

@@ -51,6 +51,7 @@ class Link:
     def __init__(self) -> None:
         self.sent: list[tuple[int, tuple[int, ...], bool]] = []
         self.offers: list[int] = []
+        self.meant: list[tuple[int, int]] = []
         self.advised = Advice(0.0, None)
         self.last = 15
         self.set: list[tuple[int | None, float | None]] = []
@@ -61,6 +62,9 @@ class Link:
     def submit(self, camera: str, frame: int, stamp_ns: int, blocks: Sequence[Any], *, asked: bool = False) -> int:
         self.sent.append((frame, tuple(block.index for block in blocks), asked))
         return len(blocks)
+
+    def meaning(self, camera: str, frame: int, blocks: Sequence[Any]) -> None:
+        self.meant.append((frame, len(blocks)))
 
     def advice(self, camera: str, wanted: float) -> Advice:
         return Advice(wanted, None) if self.advised == Advice(0.0, None) else self.advised

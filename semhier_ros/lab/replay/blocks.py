@@ -378,6 +378,10 @@ class StoredMaker:
         self._objects = SceneObjects(reader, camera)
         self._before: int | None = None
 
+    def alone(self, frame: int) -> list[Block]:
+        """As `PictureMaker.alone`."""
+        return [] if self.memory is None else self._reader.codec.alone(self.memory, frame)
+
     def watch(self, source: int, stamp_ns: int) -> None:
         """As `PictureMaker.watch`."""
         if self._flow is not None:

@@ -632,19 +632,24 @@ class RadioSender(LinkSender):
         taken = self.pacer.submit(camera, frame, stamp_ns, live, asked=asked) if live else 0
         if not asked or not self._options.answers:
             return taken
+        if live and not isinstance(live[0], DeltaBlock):
+            self.meaning(camera, frame, live)
         with self._lock:
-            if live and live[0].index == 0:
-                self._meaning[camera, frame] = live
-                while len(self._meaning) > _ASKED_MEANING:
-                    self._meaning.popitem(last=False)
             meaning = self._meaning.get((camera, frame), [])
         for block in blocks:
             if self._stores(block, asked):
-                begins = bool(meaning) and not isinstance(meaning[0], DeltaBlock)
-                begins &= bool(meaning) and block.index == meaning[-1].index + 1
+                begins = bool(meaning) and block.index == meaning[-1].index + 1
                 taken += self._radio.store(camera, frame, stamp_ns, [*meaning, block] if begins else [block])
         self._hold()
         return taken
+
+    def meaning(self, camera: str, frame: int, blocks: Sequence[BlockLike]) -> None:
+        """A stored picture travels with it: by then its receiver may keep the frame no longer."""
+        with self._lock:
+            if blocks and blocks[0].index == 0:
+                self._meaning[camera, frame] = list(blocks)
+                while len(self._meaning) > _ASKED_MEANING:
+                    self._meaning.popitem(last=False)
 
     def _of_its_kind(self, camera: str, block: Any) -> BlockLike:
         """The block as `codec.compact.lay_out` takes it."""
