@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import importlib
 import threading
-from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -84,21 +83,24 @@ FITTED = 6
 """Detections of a track from which its velocity is fitted."""
 SHARE_OF_SPEED = 0.5
 """Of a fitted velocity, what a forecast goes by: the rest is the detector's jitter."""
-STEADY_PLACE, STEADY_SIDES = 0.8, 0.6
-"""Shares of a detection in an object's told place and logarithms of sides; the rest is what was foretold of it."""
+STEADY = 0.9
+"""Share of a detection in an object's told place and logarithms of sides; the rest is what was foretold of it. Less of
+it saves bytes, and lags behind what grows or turns."""
 SPEED_GAIN, SURE, AHEAD_MS = 0.3, 2.0, 400
 """A velocity is told where it moves an object by more than this share of its side within AHEAD_MS, and is surer than
 that many standard errors."""
 ENOUGH = 0.85
 """Overlap with the true box from which residuals that are cheaper to say are good enough."""
-HIDE_AFTER, LASTING, HIDE_LASTING = 1, 6, 2
+HIDE_AFTER, LASTING, HIDE_LASTING = 1, 4, 2
 """Frames in a row that miss an object before it is told to be hidden; more of one that was seen in so many frames
 before, without a gap: it is often seen again."""
+DOUBT = 3
+"""Classes by which the score of an object falls that a frame misses and that is not hidden yet."""
 BIRTH_HITS, BIRTH_SCORE = 2, 0.22
 """A new object is told once so many frames saw it, or at once from this score on."""
 SCORE_STEPS, LEAST_STEPS = 4, 2
 """Classes by which a score must differ to be told: by itself, and beside something else of the object."""
-NAME_MEMORY, CLEARLY = 0.3, 1.2
+NAME_MEMORY, CLEARLY = 0.3, 1.5
 """Weight of the past in an object's averaged names; how many times likelier another name must be to be told."""
 _SUBSETS = np.array([[k >> axis & 1 for k in range(16)] for axis in range(4)])[:, None]
 """Which of the four residuals are told, 4,1,16."""
@@ -108,16 +110,15 @@ _NEARBY = np.arange(-6, 7) / 16
 @dataclass
 class Track:
     """One object as the sender follows it. times (ms), centres and log sides: of its last detections; leaves: averaged
-    leaf probabilities; score: averaged objectness; hits: frames that saw it, misses: that did not since, streak: that
-    saw it without a gap before; row: of this frame's detection, -1 while it is not seen; velocity: of its centre, cells
-    a ms, with its standard error."""
+    leaf probabilities; hits: frames that saw it, misses: that did not since, streak: that saw it without a gap before;
+    row: of this frame's detection, -1 while it is not seen; velocity: of its centre, cells a ms, with its standard
+    error."""
 
     number: int
     times: list[int] = field(default_factory=list)
     boxes: list[list[float]] = field(default_factory=list)
     leaves: NDArray[np.float64] | None = None
     shown: tuple[int, ...] = ()
-    score: float = 0.0
     hits: int = 0
     row: int = -1
     misses: int = 0
@@ -202,7 +203,6 @@ class Tracks:
             track.misses = 0
             del track.times[:-FITTED], track.boxes[:-FITTED]
         velocities, errors = (part.tolist() for part in fit_velocities(tracks))
-        scores = objects.objectness.tolist()
         for row, track in enumerate(tracks):
             track.velocity, track.error = velocities[row], errors[row]
             seen, old_box = track.boxes[-1], track.steady
@@ -212,10 +212,9 @@ class Tracks:
                 elapsed = now - before[row]
                 for axis in (0, 1):
                     told = old_box[axis] + SHARE_OF_SPEED * track.velocity[axis] * elapsed
-                    old_box[axis] = told + STEADY_PLACE * (seen[axis] - told)
-                    old_box[axis + 2] *= (seen[axis + 2] / old_box[axis + 2]) ** STEADY_SIDES
+                    old_box[axis] = told + STEADY * (seen[axis] - told)
+                    old_box[axis + 2] *= (seen[axis + 2] / old_box[axis + 2]) ** STEADY
             track.leaves = chances[row] if track.leaves is None else averaged[row]
-            track.score = scores[row] if not track.hits else 0.5 * track.score + 0.5 * scores[row]
             track.hits += 1
 
 
@@ -389,7 +388,7 @@ class SenderMemory:
             reference = self._due()
         if reference is None or len(objects) < LEAST_OBJECTS:
             return None
-        plan = _Plan(self._codec, reference, self._tracks, self._found, objects, frame, stamp_ns, deepens=self._radio)
+        plan = _Plan(self._codec, reference, self._tracks, self._found, objects, frame, stamp_ns)
         if not plan.choose(self.overlap, worth) and (not self._radio or max_bytes is None or plan.strange):
             return None
         data, state = plan.encode(max_bytes)
@@ -481,8 +480,8 @@ def check_memory(overlap: float, whole_every: float) -> None:
 
 
 class _Plan:
-    """What to say of one frame. deepens: names of which the reference knows but the first levels are told further, a
-    level a frame, where there is room for it; else the next whole frame does that."""
+    """What to say of one frame. Names of which the reference knows but the first levels, for a whole frame's finer
+    blocks were lost or cut, are told further, a level a frame, where there is room for it."""
 
     def __init__(
         self,
@@ -493,11 +492,8 @@ class _Plan:
         objects: Objects,
         frame: int,
         stamp_ns: int,
-        *,
-        deepens: bool = False,
     ) -> None:
         assert sent.state is not None
-        self._deepens = deepens
         self._reference = reference = sent.state
         self._codec, self._objects, self._shift = codec, objects, sent.shift
         self._frame, self._stamp_ns = frame, stamp_ns
@@ -538,10 +534,11 @@ class _Plan:
             far = [place for place, share in enumerate(shared) if share < overlap]
             if far:
                 self._move([there[place] for place in far], [at[there[place]] for place in far])
-            edges, value = codec.layout.score_edges, worth.tolist()
+            value = worth.tolist()
+            scores = np.searchsorted(codec.layout.score_edges, self._objects.objectness, side="right").tolist()
             for row, share in zip(there, shared, strict=True):
                 place = at[row]
-                self._label(row, place, bisect_right(edges, self._found[place].score))
+                self._label(row, place, scores[place])
                 self._value[row] = value[place] * (1.2 - share)
         alive = {track.number: track for track in self._tracks.tracks}
         for row, place in enumerate(at):
@@ -549,6 +546,9 @@ class _Plan:
                 continue
             lost = alive.get(self._numbers[row])
             if lost is not None and lost.misses < (HIDE_LASTING if lost.streak >= LASTING else HIDE_AFTER):
+                if state.scores[row] > DOUBT:
+                    said.touched[row] = said.labelled[row] = 1
+                    said.score[row] = -DOUBT
                 continue
             said.touched[row] = said.toggled[row] = 1
             self._value[row] = 0.3
@@ -620,7 +620,7 @@ class _Plan:
         if path[:known] != before:
             said.renamed[row], said.named[row] = 2, known
             said.path[row] = [*path[:known], *[UNNAMED] * (self._codec.levels - 1 - known)]
-        elif self._deepens and known < len(path):
+        elif known < len(path):
             said.renamed[row], said.named[row] = 1, known + 1
             said.path[row] = [*path[: known + 1], *[UNNAMED] * (len(path) - known - 1)]
         if abs(change) < max(1, LEAST_STEPS if said.touched[row] or said.renamed[row] else SCORE_STEPS):
