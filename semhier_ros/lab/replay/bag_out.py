@@ -293,7 +293,7 @@ def statuses(result: Result, run: Any, offset: int) -> list[tuple[int, dict[str,
         values = {
             "camera": result.cameras[0].name,
             "transport": "virtual",
-            "budget": round(result.rate),
+            "budget": round(result.task.budget),
             "used": used,
             "blocks": names,
             "queued": [0] * len(names),

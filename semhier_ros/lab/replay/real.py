@@ -159,7 +159,7 @@ def _drive_nodes(result: Result, out: Path, tell: Tell) -> Recording:
                 "motion": "on" if task.motion else "off",
                 "memory.enabled": task.memory,
                 "link.transport": "zenoh",
-                "link.budget_kbit": result.rate * 8 / 1000,
+                "link.budget_kbit": result.task.budget * 8 / 1000,
                 "link.zenoh.listen": [""],
             },
         ),
@@ -233,7 +233,9 @@ def _take_log(result: Result, run: Run, entries: Sequence[Sequence[Any]]) -> Non
         "lost in outages": causes.count("outage"),
     }
     settled = [(item.time, item.wire_bytes) for item in run.sent if item.time >= 1.0]
-    result.uses[run.codec] = budget_use(settled, result.rate, largest_datagram(run.codec, result.rate), OWN_BYTES)
+    result.uses[run.codec] = budget_use(
+        settled, result.task.budget, largest_datagram(run.codec, result.task.budget), OWN_BYTES
+    )
     result.runs[run.codec] = run
 
 
@@ -328,7 +330,7 @@ def _drive_others(result: Result, out: Path, tell: Tell) -> None:
                 "device": task.device,
                 "store": str(task.cache),
                 "costs": asdict(replace(result.costs, jpeg=0.0, webp=0.0)),  # of pictures they are real
-                "budget": result.rate,
+                "budget": result.task.budget,
                 "frames_per_second": task.max_rate,
                 "memory": task.memory and name == "semhier",
             }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -111,8 +111,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"{len(cells) - len(waiting)} of {len(cells)} runs were done before", file=sys.stderr)
     failed: list[str] = []
     source = provenance()
-    runner = _on_cluster(options.scheduler) if options.scheduler else _here(options.jobs)
-    for cell, summary, error in each(runner(waiting), "runs", len(waiting)):
+    ran = _on_cluster(options.scheduler, waiting) if options.scheduler else _here(options.jobs, waiting)
+    for cell, summary, error in each(ran, "runs", len(waiting)):
         if error is not None:
             failed.append(f"{cell.bag} {cell.link}: {error}")
             continue
@@ -145,38 +145,29 @@ def _done(folder: Path, cell: Cell) -> dict[str, Any] | None:
 
 
 Outcome = tuple[Cell, dict[str, Any], str | None]
-Runner = Callable[[Sequence[Cell]], Iterable[Outcome]]
 
 
-def _here(jobs: int) -> Runner:
-    def run(cells: Sequence[Cell]) -> Iterable[Outcome]:
-        if not cells:
-            return
+def _here(jobs: int, cells: Sequence[Cell]) -> Iterator[Outcome]:
+    if cells:
         with Workers(jobs, len(cells), import_module, __name__) as workers:
             for place, result in workers.finished("run_cell", [(cell.task,) for cell in cells]):
                 yield _outcome(cells[place], result)
 
-    return run
 
-
-def _on_cluster(address: str) -> Runner:
+def _on_cluster(address: str, cells: Sequence[Cell]) -> Iterator[Outcome]:
     try:
         from distributed import Client
         from distributed import as_completed as next_done
     except ModuleNotFoundError as error:
         raise CommandError("--scheduler needs Dask: pip install 'semhier_ros[cluster]'") from error
-
-    def run(cells: Sequence[Cell]) -> Iterable[Outcome]:
-        try:
-            client = Client(address, timeout="20s", set_as_default=False)
-        except OSError as error:
-            raise CommandError(f"--scheduler: {address} does not answer ({error})") from error
-        with client:
-            tasks = {client.submit(run_cell, cell.task, key=cell.name, pure=False): cell for cell in cells}
-            for future in next_done(list(tasks), loop=client.loop):
-                yield _outcome(tasks[future], future.result)
-
-    return run
+    try:
+        client = Client(address, timeout="20s", set_as_default=False)
+    except OSError as error:
+        raise CommandError(f"--scheduler: {address} does not answer ({error})") from error
+    with client:
+        tasks = {client.submit(run_cell, cell.task, key=cell.name, pure=False): cell for cell in cells}
+        for future in next_done(list(tasks), loop=client.loop):
+            yield _outcome(tasks[future], future.result)
 
 
 def _outcome(cell: Cell, result: Callable[[], dict[str, Any]]) -> Outcome:

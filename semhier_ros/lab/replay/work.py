@@ -83,11 +83,6 @@ class Result:
         return parse_hop(self.task.link)
 
     @property
-    def rate(self) -> float:
-        """The budget in wire bytes per second."""
-        return self.task.budget
-
-    @property
     def tried(self) -> dict[str, list[dict[str, Any]]]:
         """The finalists of each codec whose setting was searched for."""
         return {name: getattr(stream, "tried", []) for name, stream in self.streams.items()}
@@ -171,7 +166,7 @@ def _replay(task: Task, tell: Tell, reader: Reader | None) -> Result:
             result.streams[name],
             cameras,
             link,
-            result.rate,
+            result.task.budget,
             progress=partial(tell, stage),
         )
         encode_all(reader, cameras, tell)
@@ -219,7 +214,7 @@ def judge(result: Result, tell: Tell) -> None:
         result.scores.add(name, run.answers)
         if name not in result.uses:
             paced = [(item.time, item.wire_bytes) for item in run.sent if item.purpose not in UNPACED]
-            result.uses[name] = budget_use(paced, result.rate, largest_datagram(name, result.rate))
+            result.uses[name] = budget_use(paced, result.task.budget, largest_datagram(name, result.task.budget))
     if result.task.forecast:
         tell("foretelling", 0.0)
         for name, run in result.runs.items():
@@ -291,7 +286,7 @@ def summary_of(result: Result) -> dict[str, Any]:
     margins = {name: scores.margin("semhier", name) for name in names if name != "semhier" and "semhier" in result.runs}
     return {
         "link": task.link,
-        "budget_bytes_per_s": round(result.rate, 1),
+        "budget_bytes_per_s": round(result.task.budget, 1),
         "engine": result.engine,
         "bags": [str(bag.name) for bag in task.bags] or [camera.topic for camera in result.cameras],
         "cameras": [

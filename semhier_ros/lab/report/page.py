@@ -7,6 +7,7 @@ error, not a gap.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,14 @@ def render_page(template: str, **values: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(data_uri=data_uri, boxes=boxes, percent=percent, ms=milliseconds)
+    environment.filters.update(data_uri=data_uri, boxes=boxes, percent=percent, ms=milliseconds, as_json=_as_json)
     environment.globals["text_of"] = lambda name: Markup((_HERE / name).read_text(encoding="utf-8"))
     return environment.get_template(template).render(**values)
+
+
+def _as_json(value: Any) -> Markup:
+    """JSON that may stand in a script of the page."""
+    return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def data_uri(picture: bytes | np.ndarray) -> str:

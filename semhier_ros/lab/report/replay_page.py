@@ -8,7 +8,6 @@ and open fast.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,8 +65,7 @@ class Step:
 
 def render(result: Result, seconds: float = 0.0, command: str = "replay") -> str:
     """The report of a replay as text. `seconds`: what the run took, for the facts; `command` that ran."""
-    summary, table, above, played = result.summary, timeline_table(result), result.above, film(result)
-    kinds = kinds_of(result)
+    summary, kinds = result.summary, kinds_of(result)
     drawn = {
         "precision": plots.precision_plot(summary, ceiling_of(summary)),
         "rate": plots.rate_accuracy_plot(summary),
@@ -89,21 +87,14 @@ def render(result: Result, seconds: float = 0.0, command: str = "replay") -> str
         moments=moments(result),
         path=partial(bars, result, kinds),
         tried={name: rows for name, rows in result.tried.items() if rows},
-        table=_as_json(table),
-        film=played is not None,
+        table=timeline_table(result),
+        film=film(result),
         film_rate=f"{RATE:g}",
-        film_data=_as_json(played),
-        above=above,
-        above_data=_as_json(above),
+        above=result.above,
         processor=processor(),
         seconds=seconds,
         colours=plots.COLOURS,
     )
-
-
-def _as_json(value: Any) -> Markup:
-    """JSON that may stand in a script of the page."""
-    return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def kinds_of(result: Result) -> tuple[BlockKind, ...]:

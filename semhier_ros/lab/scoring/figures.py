@@ -63,17 +63,13 @@ def percentile(values: Sequence[float], share: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class BudgetUse:
-    """Wire bytes of one direction against a budget of `rate` bytes per second.
+    """Wire bytes of one direction against a budget in bytes per second.
 
-    `total` bytes in `seconds`; `mean` and `busiest_second` in bytes per second; `excess`: the most bytes by which any
-    window of T seconds went over rate * T; `largest`: the largest datagram that the sender made or may make; `apart`:
-    bytes of the transport's own that no budget counts and that may fall into that window.
+    `busiest_second`: its bytes; `excess`: the most bytes by which any window of T seconds went over rate * T;
+    `largest`: the largest datagram that the sender made or may make; `apart`: bytes of the transport's own that no
+    budget counts and that may fall into that window.
     """
 
-    rate: float
-    total: int
-    seconds: float
-    mean: float
     busiest_second: int
     excess: float
     largest: int
@@ -106,8 +102,4 @@ def budget_use(departures: Sequence[tuple[float, int]], rate: float, datagram: i
             inside -= ordered[first][1]
             first += 1
         busiest = max(busiest, inside)
-    total = sum(size for _, size in ordered)
-    seconds = ordered[-1][0] - ordered[0][0] if ordered else 0.0
-    largest = max((size for _, size in ordered), default=0)
-    largest = max(largest, datagram)
-    return BudgetUse(rate, total, seconds, total / seconds if seconds > 0 else 0.0, busiest, excess, largest, apart)
+    return BudgetUse(busiest, excess, max([datagram, *(size for _, size in ordered)]), apart)
