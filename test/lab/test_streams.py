@@ -56,7 +56,7 @@ def picture_run(reader: Reader, camera: Frames, kind: str = "jpeg", parity: bool
 def test_what_was_read_before_is_what_the_decoder_reads(reader: Reader, camera: Frames) -> None:
     """The remembering decoder gives the readings of the package's own, whatever the order of the blocks."""
     shuffle = random.Random(5)
-    real, remembering = reader.codec.decoder(camera.size, 32), reader.decoder(camera.size, 32)
+    real, remembering = reader.codec.decoder(camera.size, 32), reader.remembering.decoder(camera.size, 32)
     blocks = [block for number in range(6) for block in reader.blocks(camera, number)]
     shuffle.shuffle(blocks)
     for block in blocks:

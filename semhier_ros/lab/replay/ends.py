@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from semhier_ros.lab.baselines.pictures import PictureStream, SendingStream
 from semhier_ros.lab.baselines.video import VideoSetting, VideoStream
 from semhier_ros.lab.processes import until_ended
 from semhier_ros.lab.replay.base import Answer, Costs
-from semhier_ros.lab.replay.blocks import SceneObjects, StoredMaker
+from semhier_ros.lab.replay.blocks import BlockStream, SceneObjects, SemhierStream
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store, pack_bytes, pack_detections, unpack_bytes, unpack_detections
 from semhier_ros.lab.replay.task import BLOCKS
@@ -61,6 +60,14 @@ def carrier_of(plan: dict[str, Any]) -> Carrier:
 def reader_of(plan: dict[str, Any]) -> Reader:
     """The plan's model and what is remembered of it."""
     return Reader.load(plan["model"], plan["device"], Store(Path(plan["store"])), threads=1)
+
+
+def blocks_of(plan: dict[str, Any]) -> BlockStream:
+    """The stream of a plan's blocks."""
+    reader, costs = reader_of(plan), Costs(**plan["costs"])
+    if plan["codec"] == "answer":
+        return AnswerStream(reader, costs)
+    return SemhierStream(reader, costs, motion=bool(plan.get("motion")), memory=bool(plan.get("memory")))
 
 
 def pictures_of(plan: dict[str, Any]) -> SendingStream:
@@ -118,19 +125,14 @@ def encode_before(reader: Reader, cameras: Sequence[Any], whole: bool) -> None:
 def makers_of(plan: dict[str, Any], cameras: Sequence[Any], radio: bool) -> list[Any]:
     """What turns each camera's frames into blocks. radio: they go over compact frames."""
     costs, remembers, motion = Costs(**plan["costs"]), bool(plan.get("memory")), bool(plan.get("motion"))
-    if plan["codec"] == "answer":
-        reader = reader_of(plan)
-        stream = AnswerStream(reader, costs)
-        if plan.get("imagined"):
-            encode_before(reader, cameras, whole=False)
-            return [Imagined(stream.maker(camera), costs) for camera in cameras]
-        reader.codec.encode(cameras[0].image(0), blocks=1)  # networks are compiled at their first use
-        return [stream.live_maker(camera) for camera in cameras]
     if plan.get("imagined"):
-        reader = reader_of(plan)
-        encode_before(reader, cameras, whole=True)
-        memory = partial(reader.codec.memory, radio=radio) if remembers else lambda: None
-        return [Imagined(StoredMaker(reader, camera, memory(), motion), costs) for camera in cameras]
+        stream = blocks_of(plan)
+        encode_before(stream.reader, cameras, whole=plan["codec"] == "semhier")
+        return [Imagined(stream.maker(camera, radio), costs) for camera in cameras]
+    if plan["codec"] == "answer":
+        bare = AnswerStream(reader_of(plan), costs)
+        bare.reader.codec.encode(cameras[0].image(0), blocks=1)  # networks are compiled at their first use
+        return [bare.live_maker(camera) for camera in cameras]
     codec = Codec.load(plan["model"], plan["device"], threads=1)
     codec.encode(cameras[0].image(0))  # likewise
     return [
@@ -285,16 +287,14 @@ def _connected(link: Any) -> int:
 def receive_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
     """Decodes what comes as the decoder node does, and writes a line for every reading that got better. Where costs are
     imagined, a reading that is at hand sooner than they say is there when they say."""
-    imagined, reader = bool(plan.get("imagined")), None
+    imagined = bool(plan.get("imagined"))
     if imagined or plan["codec"] == "answer":
-        reader = reader_of(plan)
+        stream = blocks_of(plan)
+        codec = stream.codec
         if imagined:
-            encode_before(reader, cameras, whole=False)  # what was read before is not read again
-    if plan["codec"] == "answer":
-        assert reader is not None
-        codec: Any = AnswerStream(reader, Costs()).codec
+            encode_before(stream.reader, cameras, whole=False)  # what was read before is not read again
     else:
-        codec = reader.remembering if reader else Codec.load(plan["model"], plan["device"], threads=1)
+        codec = Codec.load(plan["model"], plan["device"], threads=1)
     seen: set[tuple[str, int, int]] = set()
     useful, arrived = 0, 0
     costs_ns, reading_until = (round(plan["costs"]["read"] * 1e9) if imagined else 0), 0

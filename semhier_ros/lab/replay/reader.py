@@ -180,10 +180,6 @@ class Reader:
             for index, data in enumerate(self.encoded(camera, number, whole).blocks)
         ]
 
-    def decoder(self, size: tuple[int, int], keep_frames: int = 32) -> Any:
-        """The package's own decoder for pictures of `size`, which reads no prefix twice."""
-        return self.remembering.decoder(size, keep_frames)
-
     def reference(self, camera: Camera, number: int) -> Detections:
         """What the detector reads on the uncompressed frame: all semantic blocks."""
         return self.encoded(camera, number).readings[-1]
