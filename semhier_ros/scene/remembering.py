@@ -630,13 +630,19 @@ class _Plan:
             said.score[row] = change
 
     def _path(self, place: int, before: tuple[int, ...]) -> tuple[int, ...]:
-        """A track's name; the one before where no other is clearly likelier."""
+        """A track's name; the one before where no other is clearly likelier, and below it the likeliest."""
         best = self._best[place]
         if not before or best[: len(before)] == before:
             return best
-        chances = self._masses[len(before) - 1][place]
-        level = len(before) - 1
-        return best if chances[best[level]] > CLEARLY * chances[before[level]] else (*before, *best[len(before) :])
+        level = len(before)
+        chances = self._masses[level - 1][place]
+        if chances[best[level - 1]] > CLEARLY * chances[before[-1]]:
+            return best
+        path = before
+        for below in range(level + 1, self._codec.levels):
+            children = self._codec.layout.children(below, path[-1]).tolist()
+            path = (*path, max(children, key=self._masses[below - 1][place].__getitem__))
+        return path
 
     def encode(self, max_bytes: int | None) -> tuple[bytes, SceneState]:
         """The delta's bytes, within `max_bytes` as far as it can be, and the state after it."""

@@ -706,10 +706,10 @@ def still(layout: SceneLayout, *rows: int) -> Objects:
     return objects_of(layout, boxes, np.full(len(boxes), 0.6), np.zeros(len(boxes), int))
 
 
-def follows(deltas: DeltaCodec, sender: SenderMemory, number: int, *rows: int) -> SceneState:
-    """The state after frame `number`, in which some of the three cars were seen; each is acknowledged at once,
-    a whole frame without its names."""
-    stamp, objects = START_NS + number * FRAME_NS, still(deltas.layout, *rows)
+def follows(deltas: DeltaCodec, sender: SenderMemory, number: int, objects: Objects) -> SceneState:
+    """The state after frame `number`, in which these were seen; each is acknowledged at once, a whole frame without its
+    names."""
+    stamp = START_NS + number * FRAME_NS
     sender.begin(number, stamp)
     data = sender.delta(objects, np.ones(len(objects)))
     if data is None:
@@ -724,15 +724,30 @@ def follows(deltas: DeltaCodec, sender: SenderMemory, number: int, *rows: int) -
     return state
 
 
+def test_a_name_that_is_told_further_stays_below_what_is_known_of_it(deltas: DeltaCodec) -> None:
+    """Another group is likelier by then, though not clearly."""
+    sender, layout, owners = SenderMemory(deltas), deltas.layout, deltas.layout.parents[-1]
+    first = owners.index(owners[0])
+    other = next(leaf for leaf, owner in enumerate(owners) if owner != owners[first])
+    for number, share in enumerate((0.0, 0.0, 0.8)):
+        objects = still(layout, 0, 1, 2)
+        leaves = np.full((3, len(owners)), 1e-4)
+        leaves[:, first], leaves[:, other] = 1.0 - share, max(share, 1e-4)
+        state = follows(deltas, sender, number, replace(objects, leaves=np.log(leaves).astype(np.float32)))
+    assert state.path[:, 0].tolist() == [owners[first]] * 3
+    assert [owners[leaf] for leaf in state.path[:, 1]] == [owners[first]] * 3
+
+
 def test_an_object_that_a_frame_misses_is_doubted_and_then_hidden(deltas: DeltaCodec) -> None:
     sender, lasting = SenderMemory(deltas), 4
     for number in range(lasting):
-        state = follows(deltas, sender, number, 0, 1, 2)
+        state = follows(deltas, sender, number, still(deltas.layout, 0, 1, 2))
     sure = state.scores.tolist()
-    missed = follows(deltas, sender, lasting, 0, 2)
+    missed = follows(deltas, sender, lasting, still(deltas.layout, 0, 2))
     assert missed.hidden.tolist() == [0, 0, 0]
     assert missed.scores.tolist() == [sure[0], sure[1] - DOUBT, sure[2]]
-    assert follows(deltas, sender, lasting + 1, 0, 2).hidden.tolist() == [0, 1, 0]
+    after = follows(deltas, sender, lasting + 1, still(deltas.layout, 0, 2))
+    assert after.hidden.tolist() == [0, 1, 0]
 
 
 def test_a_report_of_what_was_never_sent_changes_nothing(deltas: DeltaCodec) -> None:
