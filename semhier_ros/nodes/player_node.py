@@ -177,6 +177,7 @@ class PlayerNode(ManagedNode):
 
     def _play(self) -> None:
         self._wait_for_subscribers()
+        self.get_logger().info(f"playing {self.values.bag} in {self.values.delay_seconds:g} s")
         if self._stopping.wait(self.values.delay_seconds):
             return
         start = time.monotonic()

@@ -102,6 +102,27 @@ def test_the_same_seed_gives_the_same_fates(tmp_path):
     assert "loss" in fates[0]
 
 
+def test_a_run_meets_the_same_fates_whatever_went_before():
+    fates = []
+    for before in (0, 13):
+        with Ends("unlimited,30%,burst2,seed9", keep_log=True) as ends:
+            for step in range(before):
+                ends.client.send(str(step).encode())
+            if before:
+                ends.arrivals(0.1)
+            ends.link.rewind()
+            for step in range(100):
+                ends.client.send(str(step).encode())
+                time.sleep(0.0002)
+            ends.arrivals(0.1)
+            log = ends.link.log
+        assert [entry[1] < 0 for entry in log] == [True] * before + [False] * 100
+        assert all(entry[2] is None or abs(entry[2] - entry[1]) < 0.5 for entry in log)
+        fates.append([entry[4] for entry in log[before:]])
+    assert fates[0] == fates[1]
+    assert "loss" in fates[0]
+
+
 def test_order_holds_under_jitter_and_breaks_by_reorder_only():
     for link, in_order in (("unlimited,5ms,jitter20ms", True), ("unlimited,20ms,reorder30%,seed2", False)):
         with Ends(link) as ends:

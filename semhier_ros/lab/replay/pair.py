@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from semhier_ros.lab.processes import Supervisor, free_port
@@ -46,7 +45,7 @@ class Pair:
         self._receiver, self.sender = f"{name}-receive", f"{name}-send"
         self.radio = None if radio is None else RadioEmulator(radio).start()
         port = free_port()
-        quiet = replace(link, steps=(), outages=())
+        quiet = link.without_events
         self.emulator = LinkEmulator(quiet, forward_port=port, keep_log=True).start()
         self._endpoints = {"receive": port, "send": self.emulator.listen_port}
         self.start_ns, self._logged, self._began = 0, 0, 0.0

@@ -51,6 +51,9 @@ THREADS = 1
 """CPU threads of each network: encoder and decoder run at the same time, and more of them only wait for each other."""
 START_SECONDS = 60.0
 DISCOVERY_SECONDS = 2.5
+"""How long the player waits once somebody hears it, for everybody else."""
+BEFORE_SECONDS = 0.3
+"""So long before the first frame the link begins its run: before, Zenoh's sessions meet over it."""
 DRAIN_SECONDS = 2.5
 STAGES = {
     "the footage becomes a bag": 2.0,
@@ -169,7 +172,7 @@ def _drive_nodes(result: Result, out: Path, tell: Tell) -> Recording:
     with ExitStack() as stack:
         emulator: Any
         if radio is None:
-            emulator = stack.enter_context(LinkEmulator(link, forward_port=port, keep_log=True))
+            emulator = stack.enter_context(LinkEmulator(link.without_events, forward_port=port, keep_log=True))
             nodes["encoder"][1]["link.zenoh.connect"] = [f"udp/127.0.0.1:{emulator.listen_port}"]
         else:
             emulator = stack.enter_context(RadioEmulator(radio))
@@ -190,7 +193,14 @@ def _drive_nodes(result: Result, out: Path, tell: Tell) -> Recording:
             )
         player = {"bag": str(out / "street"), "stamps": "now", "delay_seconds": DISCOVERY_SECONDS, "wait_seconds": 20.0}
         children.start("player", node("player_node", player), environment)
-        began, expected = time.monotonic(), DISCOVERY_SECONDS + 1.5 + seconds
+        children.wait_for("player", "playing", START_SECONDS)
+        began, expected = time.monotonic(), DISCOVERY_SECONDS + seconds
+        if radio is None:
+            children.wait_until(
+                lambda: time.monotonic() - began > DISCOVERY_SECONDS - BEFORE_SECONDS, 60.0, "the first frame"
+            )
+            emulator.set_profile(link, link)
+            emulator.rewind()
 
         def played() -> bool:
             tell("camera > encoder > link > decoder", (time.monotonic() - began) / (expected + DRAIN_SECONDS))

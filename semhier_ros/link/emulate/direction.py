@@ -76,6 +76,11 @@ class LinkDirection:
         """Forgets how far the trace was used: the caller's `start` changed."""
         self._opportunity, self._left = -1, 0
 
+    def begin_anew(self) -> None:
+        """A run begins: the next datagram meets the fate that the first one of a new direction would meet."""
+        self.random, self.bad = random.Random(f"{self._profile.seed}/{self.name}"), False
+        self.restart_trace()
+
     def lost(self) -> bool:
         """The fate of the next datagram on the way, by the Gilbert-Elliott model (good: none lost, bad: all lost)."""
         profile = self._profile

@@ -120,11 +120,16 @@ class LinkEmulator:
                 direction.profile = replace(direction.profile, outages=outages)
 
     def rewind(self) -> None:
-        """Lets outages, steps and traces count from now: for runs whose processes needed time to start."""
+        """Begins a run: outages, steps and traces count from now, and random numbers begin anew. For runs whose
+        processes needed time to start, and sent more or fewer datagrams while they met. Times of what was logged before
+        become negative."""
         with self._lock:
-            self._started = time.monotonic()
+            gone, self._started = self.elapsed, time.monotonic()
+            for entry in self._log or ():
+                entry[1] = round(entry[1] - gone, 6)
+                entry[2] = None if entry[2] is None else round(entry[2] - gone, 6)
             for direction in (self._up, self._down):
-                direction.restart_trace()
+                direction.begin_anew()
 
     def start(self) -> LinkEmulator:
         """Starts relaying."""

@@ -44,6 +44,11 @@ class LinkProfile:
     trace: tuple[int, ...] = ()
     seed: int = 0
 
+    @property
+    def without_events(self) -> LinkProfile:
+        """The link as it is at first, for ever: no steps, no outages."""
+        return replace(self, steps=(), outages=())
+
     def __post_init__(self) -> None:
         if self.rate_bps != 0 and not 100 <= self.rate_bps <= 1e11:
             raise ValueError(f"rate must be 0 (unlimited) or 100 to 1e11 bit/s, not {self.rate_bps:g}")
