@@ -10,6 +10,7 @@ their parents. All is one run of the range coder, so nothing is lost to block en
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -187,6 +188,7 @@ class _Decoder:
         self._coder, self._size = coder, size
         self._seen: dict[int, None] = {}
         self._known: dict[bytes, Any] = {}
+        self.counters: Counter[str] = Counter()
 
     def push(self, block: Block, stamp_ns: int | None = None) -> Reading:
         if block.index != 0:
