@@ -368,9 +368,15 @@ class DecoderNode(ManagedNode):
 
     def _wants_picture(self, stream: DecoderEnd, output: Output) -> bool:
         choice = self.values.picture
-        if choice == "picture_blocks":
-            return stream.has_picture(output.reading)
-        return choice == "every_block" or (choice == "on_complete" and stream.is_complete(output.reading))
+        due = choice == "every_block" or (choice == "picture_blocks" and stream.has_picture(output.reading))
+        due = due or (choice == "on_complete" and stream.is_complete(output.reading))
+        return due and self._picture_heard(stream.camera)
+
+    def _picture_heard(self, camera: str) -> bool:
+        """Whether somebody hears a camera's pictures, or what is drawn on them."""
+        if self._outputs[f"{camera}/picture"].get_subscription_count() > 0:
+            return True
+        return self._planner is not None and self._planner.wants_pictures(camera)
 
     def _offset_ns(self, camera: str) -> int:
         """By how much this clock is ahead of the encoder's, as far as the link has measured it."""

@@ -729,6 +729,10 @@ class PlannerOutputs:
             outlet.put(self._mavlink.geo_status(target, fix))
             outlet.put(self._mavlink.follow_target(target, fix, boot_ms))
 
+    def wants_pictures(self, camera: str) -> bool:
+        """Whether somebody hears what is drawn on a camera's pictures; from any thread."""
+        return self._wanted(self._views[camera], "overlay")
+
     def picture(self, camera: str, rgb: NDArray[np.uint8], stamp_ns: int) -> None:
         """The newest picture of a camera, for overlays."""
         if "overlay" in self._topics:

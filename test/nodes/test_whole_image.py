@@ -174,3 +174,46 @@ def test_with_vision_msgs_whole_images_are_classifications_and_scenes_are_boxes(
         path = [(str(firsts[k] + node), pytest.approx(found.scores[k], abs=1e-6)) for k, node in enumerate(found.path)]
         assert named[: level + 1] == path[::-1], "the finest level first, then those above it"
         assert len(named) == level + 1 + len(found.others_at(level))
+
+
+def test_a_picture_that_nobody_hears_is_not_painted(ros_domain: int) -> None:
+    """Subscribers of the picture, or of what is drawn on it, come and go."""
+    import rclpy
+
+    from semhier_ros.camera.decoder_end import Output
+    from semhier_ros.codec.reading import Reading
+    from semhier_ros.nodes.decoder_node import DecoderNode
+
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=ros_domain)
+    values = {"models": ["road"], "device": "cpu", "threads": 1, "autostart": False, "picture": "picture_blocks"}
+    values |= {"planner.topics": ["overlay"]}
+    overrides = [rclpy.parameter.Parameter(name, value=value) for name, value in values.items()]
+    try:
+        node = DecoderNode(context=context, parameter_overrides=overrides)
+        node.trigger_configure()
+        node.trigger_activate()
+        (end,) = node._streams.values()
+        end.codec = next(iter(node._codecs.values()))
+        first = end.codec.semantic_blocks
+        shown = Output(Reading(1, first, 2, (), 9, True), 5, "lens")
+        meaning = Output(Reading(1, first - 1, 2, (), 9, True), 5, "lens")
+        assert not node._wants_picture(end, shown)
+        listener = rclpy.create_node("listener", context=context)
+        for topic in (f"{end.camera}/picture", f"{end.camera}/overlay"):
+            subscription = listener.create_subscription(Image, topic, lambda message: None, 2)
+            until = time.monotonic() + 10
+            while not node._wants_picture(end, shown):
+                assert time.monotonic() < until, topic
+                time.sleep(0.02)
+            assert not node._wants_picture(end, meaning)
+            listener.destroy_subscription(subscription)
+            until = time.monotonic() + 10
+            while node._wants_picture(end, shown):
+                assert time.monotonic() < until, topic
+                time.sleep(0.02)
+        node.trigger_deactivate()
+        node.destroy_node()
+        listener.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
