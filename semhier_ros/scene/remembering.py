@@ -91,7 +91,7 @@ SPEED_GAIN, SURE, AHEAD_MS = 0.3, 2.0, 400
 that many standard errors."""
 ENOUGH = 0.85
 """Overlap with the true box from which residuals that are cheaper to say are good enough."""
-HIDE_AFTER, LASTING, HIDE_LASTING = 1, 4, 2
+HIDE_AFTER, LASTING, HIDE_LASTING = 1, 4, 3
 """Frames in a row that miss an object before it is told to be hidden; more of one that was seen in so many frames
 before, without a gap: it is often seen again."""
 DOUBT = 3

@@ -746,8 +746,10 @@ def test_an_object_that_a_frame_misses_is_doubted_and_then_hidden(deltas: DeltaC
     missed = follows(deltas, sender, lasting, still(deltas.layout, 0, 2))
     assert missed.hidden.tolist() == [0, 0, 0]
     assert missed.scores.tolist() == [sure[0], sure[1] - DOUBT, sure[2]]
-    after = follows(deltas, sender, lasting + 1, still(deltas.layout, 0, 2))
-    assert after.hidden.tolist() == [0, 1, 0]
+    again = follows(deltas, sender, lasting + 1, still(deltas.layout, 0, 2))
+    assert again.hidden.tolist() == [0, 0, 0]
+    assert again.scores.tolist() == [sure[0], sure[1] - 2 * DOUBT, sure[2]]
+    assert follows(deltas, sender, lasting + 2, still(deltas.layout, 0, 2)).hidden.tolist() == [0, 1, 0]
 
 
 def test_a_report_of_what_was_never_sent_changes_nothing(deltas: DeltaCodec) -> None:
