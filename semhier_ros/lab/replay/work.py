@@ -34,6 +34,7 @@ from semhier_ros.link import Scheduler, default_policies
 from semhier_ros.link.emulate.profile import LinkProfile
 from semhier_ros.link.emulate.radio import parse_hop
 from semhier_ros.link.schedule.wire import ZENOH_UDP
+from semhier_ros.link.sender import measured
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.whole_file import write_whole
 
@@ -196,7 +197,8 @@ def largest_datagram(codec: str, rate: float) -> int:
     """Wire bytes of the largest datagram that a sender may make with that budget: what it may be ahead of it."""
     if codec not in LINKED:
         return ZENOH_UDP.wire_bytes(LARGEST_PAYLOAD)
-    return ZENOH_UDP.wire_bytes(Scheduler(Packet.pack, split, default_policies(1, 1), rate=rate).packet_limit)
+    wire = measured(ZENOH_UDP)  # envelopes
+    return wire.wire_bytes(Scheduler(Packet.pack, split, default_policies(1, 1), wire=wire, rate=rate).packet_limit)
 
 
 def judge(result: Result, tell: Tell) -> None:
