@@ -43,6 +43,15 @@ def test_on_a_thin_link_coarse_goes_alone_until_coarse_packets_fill_it():
     assert (0, 1, 2, 3) in first[4:]
 
 
+@pytest.mark.parametrize(("names", "together"), [((4, 4, 9), True), ((10, 10, 12), True), ((12, 12, 12), False)])
+def test_names_that_take_less_than_5_ms_leave_with_the_coarse_block(names, together):
+    """At 7,760 bytes/s that is 38 bytes of their own; what the coarse block takes by itself is not counted to them."""
+    link = scheduler(7760.0)
+    link.submit("camera", 1, 1, frame_blocks(4, (18, *names)), 0.0)
+    first = departures(link)[0][1]
+    assert first.blocks == ((0, 1, 2, 3) if together else (0,))
+
+
 def test_newest_coarse_first_then_repeats_then_finer():
     link = scheduler(8000.0)
     link.submit("a", 1, 1, frame_blocks(7), 0.0)

@@ -99,7 +99,7 @@ class Packer:
             self._cut(unit, limit)
         if unit.pieces is not None:
             return [unit], self._wire.wire_bytes(len(unit.pieces[unit.next_piece]))
-        units = [unit]
+        units, alone = [unit], size
         if self._joint and not (unit.index == 0 and self._room.coarse_waits(now)):
             waiting = unit.frame.units
             index = unit.index + 1
@@ -110,8 +110,8 @@ class Packer:
                 size = more
                 units.append(finer)
                 index += 1
-            if unit.rank == 0 and len(units) > 1 and self._better_alone(size - unit.size, now):
-                return [unit], self._wire.wire_bytes(self._shape.header + _BLOCK_ESTIMATE + unit.size)
+            if unit.rank == 0 and len(units) > 1 and self._better_alone(size - alone, now):
+                return [unit], self._wire.wire_bytes(alone)
         return units, self._wire.wire_bytes(size)
 
     def payload(self, units: list[Unit]) -> bytes:
