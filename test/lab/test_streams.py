@@ -167,7 +167,7 @@ def test_semhier_keeps_its_budget(reader: Reader, camera: Frames) -> None:
     packets = [(item.time, item.wire_bytes) for item in run.sent if item.number >= 0]
     use = budget_use(packets, RATE, largest_datagram("semhier", RATE))
     assert use.kept
-    assert use.excess > use.largest - 1, "one of the largest datagrams leaves at once, in its envelope"
+    assert use.excess > use.largest - 5, "one of the largest leaves at once, and an envelope takes 5 bytes"
     assert not run.link["dropped at the full queue"]
 
 
