@@ -30,16 +30,14 @@ WORTH_OF_DETAIL = 0.1
 
 def overlaps(first: NDArray, second: NDArray) -> Floats:
     """Intersection over union (n,m) of boxes n,4 and m,4 (cx, cy, w, h)."""
-    sides = []
-    for axis in (0, 1):  # apart, for arrays whose last axis has two entries are slow
-        half, other = first[:, axis + 2] / 2, second[:, axis + 2] / 2
-        low = np.maximum((first[:, axis] - half)[:, None], second[:, axis] - other)
-        high = np.minimum((first[:, axis] + half)[:, None], second[:, axis] + other)
-        high -= low
-        sides.append(np.maximum(high, 0, out=high))
-    inner = sides[0]
-    inner *= sides[1]
-    area = (first[:, 2] * first[:, 3])[:, None] + second[:, 2] * second[:, 3]
+    one, other = np.ascontiguousarray(first.T), np.ascontiguousarray(second.T)  # a last axis of two entries is slow
+    half, rest = one[2:] / 2, other[2:] / 2
+    low = np.maximum((one[:2] - half)[:, :, None], (other[:2] - rest)[:, None])
+    high = np.minimum((one[:2] + half)[:, :, None], (other[:2] + rest)[:, None])
+    high -= low
+    inner, down = np.maximum(high, 0, out=high)
+    inner *= down
+    area = (one[2] * one[3])[:, None] + other[2] * other[3]
     area -= inner
     return np.asarray(inner / np.maximum(area, 1e-9))
 

@@ -176,14 +176,13 @@ class Tracks:
         best: tuple[float, NDArray[np.float64], list[tuple[int, int]]] = (-1.0, np.zeros(2), [])
         pan = self._pan * elapsed
         for start in (np.zeros(2), pan) if np.abs(pan).max() > LEAST_PAN else (np.zeros(2),):
-            pairs = _matched(told + np.array([*start, 0.0, 0.0]), boxes)
-            away, good = start, float(len(pairs))
-            if len(pairs) >= 2:
-                rows, places = np.array(pairs).T
+            rows, places = _matched(_shifted(told, start), boxes)
+            away, good = start, float(len(rows))
+            if len(rows) >= 2:
                 away, good = _common_shift(told[rows], boxes[places])
-                pairs = _matched(told + np.array([*away, 0.0, 0.0]), boxes)
+                rows, places = _matched(_shifted(told, away), boxes)
             if good > best[0]:
-                best = (good, away, pairs)
+                best = (good, away, list(zip(rows.tolist(), places.tolist(), strict=True)))
         self.shift = self.shift + best[1]
         self._pan = best[1] / max(elapsed, 1)
         return best[2]
@@ -223,31 +222,38 @@ def _rows(width: int, rows: Iterable[Iterable[float]]) -> Floats:
     return np.array([*chain.from_iterable(rows)], np.float64).reshape(-1, width)
 
 
-def _matched(told: Floats, boxes: Floats) -> list[tuple[int, int]]:
-    """Pairs of boxes n,4 and k,4 that overlap, so that all overlaps together are largest."""
+def _shifted(boxes: Floats, away: Floats) -> Floats:
+    """The boxes n,4, all moved `away`."""
+    moved = boxes.copy()
+    moved[:, :2] += away
+    return moved
+
+
+def _matched(told: Floats, boxes: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows of boxes n,4 and k,4 that overlap, so that all overlaps together are largest."""
     from scipy.optimize import linear_sum_assignment  # loads slowly
 
     shared = overlaps(told, boxes)
-    rows, places = linear_sum_assignment(-shared)
+    rows, places = linear_sum_assignment(shared, maximize=True)
     same = shared[rows, places] >= SAME
-    return list(zip(rows[same].tolist(), places[same].tolist(), strict=True))
+    return rows[same], places[same]
 
 
 def _common_shift(first: Floats, second: Floats) -> tuple[Floats, float]:
     """How far most of the boxes n,4 moved together, to 1/16 cell, and the sum of overlaps after it."""
-    apart = np.sort(second[:, :2] - first[:, :2], axis=0)
-    middle = (apart[(len(apart) - 1) // 2] + apart[len(apart) // 2]) / 2
-    shared_sides = []
-    for axis in (0, 1):  # a shift across and one down are tried apart, and every pair of them together
-        half, other = first[:, axis + 2] / 2, second[:, axis + 2] / 2
-        steps = (_NEARBY + middle[axis])[:, None]
-        low = np.maximum((first[:, axis] - half) + steps, second[:, axis] - other)
-        high = np.minimum((first[:, axis] + half) + steps, second[:, axis] + other)
-        high -= low
-        shared_sides.append(np.maximum(high, 0, out=high))
-    inner = shared_sides[0][:, None] * shared_sides[1][None]
-    rest = first[:, 2] * first[:, 3] + second[:, 2] * second[:, 3] - inner
-    good = np.divide(inner, rest, out=inner).sum(axis=2)
+    one, other = np.ascontiguousarray(first.T), np.ascontiguousarray(second.T)
+    apart = np.sort(other[:2] - one[:2], axis=1)
+    middle = (apart[:, (len(first) - 1) // 2] + apart[:, len(first) // 2]) / 2
+    # a shift across and one down are tried apart, and every pair of them together
+    half, rest = one[2:] / 2, other[2:] / 2
+    steps = (_NEARBY + middle[:, None])[:, :, None]
+    low = np.maximum((one[:2] - half)[:, None] + steps, (other[:2] - rest)[:, None])
+    high = np.minimum((one[:2] + half)[:, None] + steps, (other[:2] + rest)[:, None])
+    high -= low
+    across, down = np.maximum(high, 0, out=high)
+    inner = across[:, None] * down
+    area = one[2] * one[3] + other[2] * other[3] - inner
+    good = np.divide(inner, area, out=inner).sum(axis=2)
     x, y = divmod(int(good.argmax()), len(_NEARBY))
     return np.array([_NEARBY[x], _NEARBY[y]]) + middle, float(good[x, y])
 
