@@ -60,9 +60,12 @@ def test_the_same_seed_gives_the_same_bytes(place: Path, result: Result) -> None
     assert (place / "one" / "summary.json").read_bytes() != (place / "three" / "summary.json").read_bytes()
 
 
-@pytest.mark.parametrize("radio", ["serial9600,seed3", "acoustic,seed3"])
+@pytest.mark.parametrize("radio", ["serial9600,seed3", "acoustic,seed3", "udp64,seed3", "mavlink57600,seed3"])
 def test_a_replay_over_a_radio_charges_what_the_radio_charges(place: Path, radio: str, capsys: Any) -> None:
     pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
+    if radio.startswith("mavlink"):
+        pytest.importorskip("pymavlink", reason="pymavlink is not installed: requirements/mavlink.txt")
+    rates = {"serial9600": 960, "acoustic": 150, "udp64": 8000, "mavlink57600": 1200}
     outs = (f"{radio}-one", f"{radio}-two")
     for out in outs:
         asked = options(place, out, "--no-report")
@@ -73,7 +76,8 @@ def test_a_replay_over_a_radio_charges_what_the_radio_charges(place: Path, radio
     assert summary["link"] == radio
     for one in summary["codecs"].values():
         assert one["delivered"] > 0
-        assert one["wire_bytes_per_s"] <= (960 if radio.startswith("serial") else 150)
+        assert one["wire_bytes_per_s"] <= rates[radio.split(",")[0]]
+        assert (one["link"].get("messages of others", 0) > 100) == radio.startswith("mavlink")
         assert one["link"]["bytes back"] > 0  # the base answers in its turns
     asked = options(place, "no", "--no-report", "--codecs", "jpeg")
     asked[3] = radio

@@ -22,7 +22,16 @@ from semhier_ros.codec.pose import EgoPose
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.carriers import TRANSPORTS, RadioCarrier, carrier
 from semhier_ros.link.clock import ManualClock
-from semhier_ros.link.emulate.radio import RADIOS, Air, RadioEmulator, RadioHop, RadioProfile, parse_hop, parse_radio
+from semhier_ros.link.emulate.radio import (
+    RADIOS,
+    Air,
+    RadioEmulator,
+    RadioHop,
+    RadioLink,
+    RadioProfile,
+    parse_hop,
+    parse_radio,
+)
 from semhier_ros.link.radio.frame_budget import FrameBudget
 from semhier_ros.link.radio.framing import Messages, added_bytes, cobs, framing, from_cobs
 from semhier_ros.link.radio.ports import SerialOptions, SerialPort, UdpOptions, UdpPort
@@ -696,14 +705,15 @@ def test_others_on_a_line_are_first_come_first_served_and_not_counted_as_ours():
     assert air.counters(0) == {"frames": 1, "bytes": len(OLD), "arrived": 1}
 
 
-def test_a_shared_line_is_refused_where_nobody_else_can_speak():
+def test_others_speak_on_a_shared_line_alone():
     assert parse_radio("mavlink57600,others2000B").others == 2000.0
     with pytest.raises(ValueError, match="others2000B', expected loss5%"):
         parse_radio("serial57600,others2000B")
     with pytest.raises(ValueError, match="others: 9000, expected 0 to 5760"):
         parse_radio("mavlink57600,others9000B")
-    with pytest.raises(ValueError, match="a line that others share is measured by"):
-        parse_hop("mavlink57600")
+    shared = parse_hop("mavlink57600,seed3")
+    assert isinstance(shared, RadioLink)
+    assert shared.rate_bps == 8 * 5760
 
 
 def test_all_terminals_of_an_end_hear_what_comes_there():

@@ -25,6 +25,7 @@ from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.lab.replay.base import Answer, Camera, Costs, Sent, Tap, TimedCamera, link_counts
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import digest, pack_bytes, unpack_bytes
+from semhier_ros.lab.replay.traffic import both_ways
 from semhier_ros.link import Scheduler, default_policies
 from semhier_ros.link.carriers import RadioCarrier, carrier
 from semhier_ros.link.clock import ManualClock
@@ -39,6 +40,8 @@ from semhier_ros.scene.budget import Motion
 from semhier_ros.scene.objects import Objects
 
 KEEP_FRAMES = 32
+OTHERS_AFTER = 10.0
+"""Seconds for which others go on beside us after the last picture."""
 _PURPOSES = {"info": "description", "note": "note"}
 UNPACED = frozenset(_PURPOSES.values())
 """What leaves at once, and is paid from the budget after it left."""
@@ -115,7 +118,8 @@ class BlockSession:
                 scheduler, self._hop.sending, budget=rate or None, clock=self._clock, on_memory=self._on_memory
             )
         else:
-            self._air = RadioHop(radio, self._clock)
+            seconds = max(camera.times_ns[-1] for camera in cameras) / 1e9 + OTHERS_AFTER
+            self._air = RadioHop(radio, self._clock, both_ways(radio.others, seconds) if radio.others else ())
             made = radio_carrier(radio)
             self._sender = replace(made, open_port=self._air.port(0)).sender(
                 Packet.pack,
@@ -197,7 +201,7 @@ class BlockSession:
         """Every datagram towards the base."""
         if self._air is None:
             return self._sent
-        frames = [one for one in self._air.air.log if one.end == 0]
+        frames = [one for one in self._air.air.log if one.end == 0 and not one.other]
         return [
             Sent(one.began, place, number, one.size, purpose, repeat, one.cause)
             for one, (place, number, purpose, repeat) in zip(frames, self._frames, strict=False)
@@ -218,7 +222,8 @@ class BlockSession:
         if self._hop is None:
             assert self._air is not None
             out, back = self._air.air.counters(0), self._air.air.counters(1)
-            return {
+            others = sum(one.other for one in self._air.air.log)
+            return ({"messages of others": others} if others else {}) | {
                 "datagrams": out.get("frames", 0),
                 "bytes": out.get("bytes", 0),
                 "lost": out.get("lost", 0) + out.get("collided", 0),
@@ -323,7 +328,7 @@ class BlockSession:
 
 def radio_carrier(radio: RadioProfile) -> RadioCarrier:
     """What carries blocks over an emulated radio, its ports to be put in."""
-    made = carrier("serial", radio.settings(device="virtual"))
+    made = carrier(radio.transport, radio.settings(device="virtual"))
     assert isinstance(made, RadioCarrier)
     return made
 

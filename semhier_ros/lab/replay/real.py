@@ -43,7 +43,7 @@ from semhier_ros.lab.replay.work import (
 )
 from semhier_ros.lab.scoring.figures import budget_use
 from semhier_ros.link.emulate.emulator import LinkEmulator
-from semhier_ros.link.emulate.radio import RadioEmulator, RadioLink, RadioProfile
+from semhier_ros.link.emulate.radio import MAVLINK, RadioEmulator, RadioLink, RadioProfile
 
 CAMERA = "camera"
 FOLDERS = ("street", "recording", "logs")
@@ -73,7 +73,12 @@ def check_real(task: Task) -> None:
             "the real engine runs ROS 2 nodes and rclpy is not installed here: run `make demo` in a clone"
         )
     check_codecs(task.codecs)
-    hop_of(task.link)
+    link = hop_of(task.link)
+    if isinstance(link, RadioLink) and link.radio.framing == MAVLINK:
+        raise CommandError(
+            f"--link: the real engine has no autopilot beside its nodes: take --engine virtual, or measure link --link"
+            f" {task.link}"
+        )
     if not task.budget:
         raise CommandError("--link: the real engine wants a link with a rate, as in 64kbit,50ms,5%")
 

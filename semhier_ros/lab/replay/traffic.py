@@ -11,7 +11,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +67,33 @@ def schedule(rate: float, seconds: float, seed: int = 0) -> list[tuple[float, st
     return sorted((int(at / LOOP_SECONDS) * LOOP_SECONDS, name) for at, name in due)
 
 
+def flight(rate: float, seconds: float) -> Iterator[tuple[float, bytes]]:
+    """(time, message as bytes) of what an autopilot sends; numbers in the messages count up from 0."""
+    common, chance = mavlink_module(), random.Random(1)
+    sender = common.MAVLink(None, *AUTOPILOT)
+    for at, name in schedule(rate, seconds):
+        yield at, message_of(common, name, chance).pack(sender)
+        sender.seq = (sender.seq + 1) % 256
+
+
+def both_ways(rate: float, seconds: float) -> list[tuple[float, int, bytes]]:
+    """(time, end, message) of all that others send on a line: the autopilot on end 0, the station's heartbeat on 1."""
+    common = mavlink_module()
+    own = common.MAVLink(None, *STATION)
+    beats = [(at, 1, message_of(common, "heartbeat", random.Random(2)).pack(own)) for at in range(int(seconds))]
+    return sorted([*((at, 0, data) for at, data in flight(rate, seconds)), *beats], key=lambda one: one[0])
+
+
 def fly(plan: dict[str, Any]) -> None:
     """Sends the plan's traffic once it is told to."""
-    common, chance = mavlink_module(), random.Random(1)
     line = serial_module().serial_for_url(plan["device"], baudrate=57_600, timeout=0, write_timeout=0)
-    sender = common.MAVLink(None, *AUTOPILOT)
-    due = schedule(plan["rate"], plan["seconds"])
+    due = list(flight(plan["rate"], plan["seconds"]))
     print("ready", flush=True)
     sys.stdin.readline()
     start = time.time_ns()
     with Path(plan["log"]).open("w", encoding="utf-8") as log:
-        for number, (at, name) in enumerate(due):
+        for number, (at, data) in enumerate(due):
             time.sleep(max(0.0, start / 1e9 + at - time.time()))
-            data = message_of(common, name, chance).pack(sender)
-            sender.seq = (sender.seq + 1) % 256
             log.write(json.dumps([number % 256, time.time_ns(), len(data)]) + "\n")
             line.write(data)
             line.read(line.in_waiting)

@@ -19,16 +19,18 @@ import select
 import threading
 import time
 import tty
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from semhier_ros.link.clock import Clock
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
 from semhier_ros.link.radio.framing import MAX_FRAME_BYTES, Framing, Messages, framing
+from semhier_ros.link.radio.mavlink import MavlinkOptions, Tunnel
 from semhier_ros.link.radio.receiving import RadioReceiving
 from semhier_ros.link.radio.sending import TICK_SECONDS, RadioSending
+from semhier_ros.link.schedule.wire import IP_HEADER, UDP_HEADER
 
 MAVLINK = "mavlink"
 """The framing of a line on which MAVLink's own messages are the frames."""
@@ -101,9 +103,11 @@ RADIOS = {
     "lora": RadioProfile(125.0, 220, turnaround=0.050, framing="kiss", duty=0.01),
     "serial57600": RadioProfile(5760.0, 255),
     "mavlink57600": RadioProfile(5760.0, 280, framing=MAVLINK, others=3000.0),
+    "udp64": RadioProfile(8000.0, 240, loss=0.02, framing="kiss", extra=IP_HEADER + UDP_HEADER),
 }
 """Radios by name: a 9,600 baud telemetry radio, a 1.2 kbit/s modem of 32-byte frames, a LoRa-class packet modem at 1
-kbit/s, a full-duplex line of 57,600 baud, and such a line that an autopilot's 3 kB/s of MAVLink share."""
+kbit/s, a full-duplex line of 57,600 baud, such a line that an autopilot's 3 kB/s of MAVLink share, and 64 kbit/s on
+which each frame costs what it does as a datagram of UDP."""
 
 
 def parse_radio(text: str) -> RadioProfile:
@@ -140,12 +144,10 @@ class RadioLink(LinkProfile):
 
 def parse_hop(text: str) -> LinkProfile:
     """A link as `parse_link` reads it, or a `RadioLink` where `text` names a radio. Raises ValueError naming the
-    part; a line that others share has no form here."""
+    part."""
     if text.split(",")[0] not in RADIOS:
         return parse_link(text)
     radio = parse_radio(text)
-    if radio.framing == MAVLINK:
-        raise ValueError(f"{text}: a line that others share is measured by `semhier measure link --link {text}`")
     rate = 8 * radio.bytes_per_second
     return RadioLink(rate, radio.turnaround, loss=radio.loss, seed=radio.seed, radio=radio)
 
@@ -245,20 +247,29 @@ class Air:
 
 
 class VirtualPort:
-    """An end's port on an air in virtual time; what arrives is given to it by `RadioHop.deliver`."""
+    """An end's port on an air in virtual time; what arrives is given to it (`take`) by `RadioHop.deliver`. On a line of
+    MAVLink frames go in TUNNEL messages, and what others send is passed over; raises LinkDependencyError where
+    pymavlink is missing."""
 
     is_open, trouble = True, ""
 
     def __init__(self, air: Air, end: int, clock: Clock, on_frame: Callable[[bytes], None]) -> None:
-        self._air, self._end, self._clock, self.on_frame = air, end, clock, on_frame
+        self._air, self._end, self._clock, self._on_frame = air, end, clock, on_frame
+        shared = air.profile.framing == MAVLINK
+        self._tunnel = Tunnel(MavlinkOptions(device="virtual", system=end + 1)) if shared else None
 
     @property
     def counters(self) -> dict[str, int]:
         return self._air.counters(self._end)
 
     def send(self, frame: bytes) -> bool:
-        self._air.send(self._end, frame, self._clock.now())
+        self._air.send(self._end, frame if self._tunnel is None else self._tunnel.wrap(frame), self._clock.now())
         return True
+
+    def take(self, frame: bytes) -> None:
+        """What arrived from the other end."""
+        for found in (frame,) if self._tunnel is None else self._tunnel.feed(frame):
+            self._on_frame(found)
 
     def close(self) -> None:
         return
@@ -268,11 +279,13 @@ class RadioHop:
     """An air in the time of a `ManualClock`, with a sender on end 0 and a receiver on end 1.
 
     `port(end)`: opens an end's port. Once the ends are made with them, `attach` takes their transports. The owner of
-    the clock sets it to the earliest of `next_arrival` and `next_tick`, then calls `deliver` or `tick`.
+    the clock sets it to the earliest of `next_arrival` and `next_tick`, then calls `deliver` or `tick`. `others`:
+    (time, end, message) of what somebody else sends on the line, in the order of time.
     """
 
-    def __init__(self, profile: RadioProfile, clock: Clock) -> None:
+    def __init__(self, profile: RadioProfile, clock: Clock, others: Iterable[tuple[float, int, bytes]] = ()) -> None:
         self.air, self._clock = Air(profile), clock
+        self._others = deque(others)
         self._ports: dict[int, VirtualPort] = {}
         self._sending: RadioSending | None = None
         self._receiving: RadioReceiving | None = None
@@ -290,11 +303,15 @@ class RadioHop:
     @property
     def next_tick(self) -> float:
         """When the ends have their duties next."""
-        return self._next if self._receiving is None else min(self._next, self._receiving.due)
+        own = self._next if self._receiving is None else min(self._next, self._receiving.due)
+        return min(own, self._others[0][0]) if self._others else own
 
     def tick(self) -> None:
         """Lets both ends do what is due by now."""
         now = self._clock.now()
+        while self._others and self._others[0][0] <= now:
+            at, end, message = self._others.popleft()
+            self.air.send(end, message, at, other=True)
         if self._receiving is not None and self._receiving.due <= now:
             self._receiving.advance()
         if self._sending is not None and self._next <= now:
@@ -314,7 +331,7 @@ class RadioHop:
         """Hands over what has arrived by now."""
         for end, frame in self.air.arrivals(self._clock.now()):
             if end in self._ports:
-                self._ports[end].on_frame(frame)
+                self._ports[end].take(frame)
 
 
 class _End:
