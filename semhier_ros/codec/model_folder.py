@@ -36,6 +36,7 @@ FORMAT = 1
 KINDS = ("scene", "whole-image")
 HASHED = ("heads.safetensors", "taxonomy.yaml")
 """What the model hash covers beside the stream and the graphs."""
+SHAPING = ("looks", "agreement")  # settings of the card that a reading depends on as it does on a file
 OWN_FIELDS = ("format", "kind", "name", "layout", "stream_hash", "model_hash")
 
 
@@ -129,7 +130,7 @@ def read_folder(folder: Path, graphs: Sequence[str], others: Sequence[str] = ())
         if card["format"] != FORMAT:
             raise ModelError(f"{folder}/model.json: format {card['format']}, this release reads format {FORMAT}")
         found = stream_hash(folder, card["layout"])
-        for field, value in (("stream_hash", found), ("model_hash", model_hash(folder, found, graphs, others))):
+        for field, value in (("stream_hash", found), ("model_hash", model_hash(folder, found, card, graphs, others))):
             if card[field] != value:
                 raise ModelError(f"{folder}: {field} is {value}, model.json says {card[field]}: a file was changed")
         taxonomy = Taxonomy.load(folder / "taxonomy.yaml")
@@ -204,11 +205,15 @@ def derived_hash(known: str, difference: str) -> str:
     return hashlib.sha256(f"{known}\n{difference}".encode()).hexdigest()[:16]
 
 
-def model_hash(folder: Path, stream: str, graphs: Sequence[str], others: Sequence[str] = ()) -> str:
-    """Of a stream hash and the folder's files that shape a reading."""
+def model_hash(
+    folder: Path, stream: str, settings: Mapping[str, Any], graphs: Sequence[str], others: Sequence[str] = ()
+) -> str:
+    """Of a stream hash, the settings of SHAPING that the card names, and the folder's files that shape a reading."""
     digest = hashlib.sha256(stream.encode())
     for name in (*HASHED, *(f"{graph}.onnx" for graph in graphs), *others):
         digest.update(name.encode() + b"\0" + hashlib.sha256((folder / name).read_bytes()).digest())
+    if shaping := {name: settings[name] for name in SHAPING if name in settings}:
+        digest.update(json.dumps(shaping, sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
 
@@ -267,6 +272,6 @@ def write_card(
         **settings,
         "layout": values,
         "stream_hash": known,
-        "model_hash": model_hash(folder, known, graphs, others),
+        "model_hash": model_hash(folder, known, settings, graphs, others),
     }
     write_whole(folder / "model.json", json.dumps(card, indent=1) + "\n")

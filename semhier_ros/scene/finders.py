@@ -92,7 +92,7 @@ class Look(NamedTuple):
 
 class OwnFinder:
     """Our own network: `detect` gives the dense maps of what it sees on a canvas, which it looks at once for each of
-    `looks`. What it finds is told on the model's canvas."""
+    `looks`; `agreement` as `find_objects` has it. What it finds is told on the model's canvas."""
 
     def __init__(
         self,
@@ -100,8 +100,10 @@ class OwnFinder:
         canvas: tuple[int, int],
         layout: SceneLayout,
         looks: Sequence[Look],
+        agreement: float = 0.0,
     ):
-        self._detect, self._canvas, self._layout, self.looks = detect, canvas, layout, tuple(looks)
+        self._detect, self._canvas, self._layout = detect, canvas, layout
+        self.looks, self.agreement = tuple(looks), agreement
 
     def look(self, image: NDArray[np.uint8]) -> list[DetectorMaps]:
         source = (image.shape[1], image.shape[0])
@@ -109,7 +111,7 @@ class OwnFinder:
 
     def objects(self, seen: Sequence[DetectorMaps], size: tuple[int, int], threshold: float, most: int) -> Objects:
         if self.looks == (Look(self._canvas),):
-            return find_objects(seen[0], threshold, most)
+            return find_objects(seen[0], threshold, most, self.agreement)
         return placed(self._layout, self._found(seen, size, threshold, most))
 
     def listed(self, seen: Sequence[DetectorMaps], size: tuple[int, int], least: float, most: int) -> Listed:
@@ -124,7 +126,7 @@ class OwnFinder:
         told = Canvas(*self._canvas, source=size).scale
         parts = []
         for look, maps in zip(self.looks, seen, strict=True):
-            found = find_objects(maps, threshold, 2 * most)
+            found = find_objects(maps, threshold, 2 * most, self.agreement)
             sides = np.sqrt(found.boxes[:, 2] * found.boxes[:, 3]) * self._layout.stride
             found = found.take(np.flatnonzero((sides >= look.least) & (sides < look.most)))
             scale = np.float32(told / Canvas(*look.size, source=size).scale)

@@ -36,14 +36,16 @@ OWN, DESCRIBED, NONE = "own", "described", "none"
 for whoever loads the folder brings one."""
 DETECTOR_CARD = "detector.json"
 PICTURE_GRAPHS = GRAPHS[1:]
+MOST_AGREEMENT = 4
 
 
 @dataclass(frozen=True)
 class SceneFolder:
     """A loaded folder. `canvas` is (width, height) of the pictures that the stream speaks of; `looks`: at which sizes
     our own detector sees them, which may be others; `threshold` the least objectness worth sending. `detector`: of
-    those that are not ours; `own_detector`: whether it is ours. `picture_planes`: how many planes of meaning the
-    synthesis is told, of which one that is not ours knows the first (None: as many as the tree's groups need).
+    those that are not ours; `own_detector`: whether it is ours, and then `agreement` as `scene.objects.find_objects`
+    has it. `picture_planes`: how many planes of meaning the synthesis is told, of which one that is not ours knows the
+    first (None: as many as the tree's groups need).
     """
 
     path: Path
@@ -60,6 +62,7 @@ class SceneFolder:
     own_detector: bool = True
     detector: DetectorSpec | None = None
     picture_planes: int | None = None
+    agreement: float = 0.0
 
 
 def read_scene_folder(folder: Path) -> SceneFolder:
@@ -71,13 +74,14 @@ def read_scene_folder(folder: Path) -> SceneFolder:
     with reading(folder):
         card = read_card(folder)
         graphs, others = _files(folder, card.get("detector", OWN), card["layout"].get("picture_groups"))
+        looks, agreement = _looks(folder, card), _agreement(folder, card)
     found = read_folder(folder, graphs, others)
     with reading(folder):
         return SceneFolder(
             path=folder,
             name=found.name,
             canvas=(int(found.settings["canvas"][0]), int(found.settings["canvas"][1])),
-            looks=_looks(folder, found.settings),
+            looks=looks,
             threshold=float(found.settings["threshold"]),
             stream=_stream(SceneLayout.from_dict(found.layout), found.stream),
             projection=_projection(found.heads),
@@ -88,6 +92,7 @@ def read_scene_folder(folder: Path) -> SceneFolder:
             own_detector=found.settings.get("detector", OWN) == OWN,
             detector=_read_detector(folder, found.settings) if others else None,
             picture_planes=found.settings.get("picture_planes"),
+            agreement=agreement,
         )
 
 
@@ -102,6 +107,14 @@ def _looks(folder: Path, settings: Mapping[str, Any]) -> tuple[Look, ...]:
         return tuple(Look.read(text) for text in settings["looks"])
     except ValueError as error:
         raise ModelError(f"{field}: {error}") from None
+
+
+def _agreement(folder: Path, settings: Mapping[str, Any]) -> float:
+    """How much neighbours' agreement counts in a score of the folder's detector: not at all where it does not say."""
+    value = settings.get("agreement", 0.0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_AGREEMENT:
+        raise ModelError(f"{folder}/model.json: agreement {value!r}, a power of 0..{MOST_AGREEMENT} expected")
+    return float(value)
 
 
 def _files(folder: Path, detector: Any, picture_groups: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -160,15 +173,19 @@ def write_scene_card(
     detector: DetectorSpec | None = None,
     picture_planes: int | None = None,
     looks: Sequence[Look] = (),
+    agreement: float = 0.0,
 ) -> None:
     """Write `model.json` with the hashes of what lies in the folder, and DETECTOR_CARD for a detector that is not ours.
 
-    own_detector: whether the folder has `detector.onnx` of our own design, and `looks` how that sees pictures (none:
-    on the canvas); where not, `detector` describes another (None: whoever loads the folder brings one).
+    own_detector: whether the folder has `detector.onnx` of our own design; `looks` is then how that sees pictures
+    (none: on the canvas), and `agreement` how much its neighbours' agreement counts in a score. Where not, `detector`
+    describes another (None: whoever loads the folder brings one).
     """
     settings: dict[str, Any] = {"canvas": list(canvas), "threshold": threshold}
     if looks and tuple(looks) != (Look(canvas),):
         settings["looks"] = [str(look) for look in looks]
+    if agreement:
+        settings["agreement"] = agreement
     if own_detector:
         write_card(folder, KINDS[0], name, asdict(layout), settings, GRAPHS)
         return

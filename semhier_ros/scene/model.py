@@ -72,7 +72,9 @@ class SceneModel:
         self.paints = bool(self.stream.layout.picture_groups)
         if folder.own_detector:
             layout = self.stream.layout
-            self.finder = OwnFinder(lambda canvas: self.backend.detect(canvas), folder.canvas, layout, folder.looks)
+            self.finder = OwnFinder(
+                lambda canvas: self.backend.detect(canvas), folder.canvas, layout, folder.looks, folder.agreement
+            )
         else:
             features = len(folder.projection.feature_mean)
             self.finder = DetectorFinder(

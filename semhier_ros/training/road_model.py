@@ -117,7 +117,7 @@ def make(options: argparse.Namespace) -> Path:
     data.check_taxonomy(taxonomy.names(len(taxonomy.levels) - 1), options.taxonomy)
     scenes = {split: load_scenes(data, split, options.out / f"cache-{split}") for split in data.images}
     least = min(SCORE_EDGES[0] / 2, options.threshold)
-    finder = OwnFinder(backend.detect, CANVAS, layout, looks or [Look(CANVAS)])
+    finder = OwnFinder(backend.detect, CANVAS, layout, looks or [Look(CANVAS)], options.agreement)
     found = remembered(options.out, folder / "detector.onnx", finder, scenes["train"], layout, least)
     if not sum(len(objects) for objects, _, _ in found):
         raise TrainingError(f"detector: no object above {least:g} in any training scene; train it longer")
@@ -157,7 +157,7 @@ def make(options: argparse.Namespace) -> Path:
         ),
     )
     write_heads(folder, heads)
-    write_scene_card(folder, options.name, CANVAS, options.threshold, layout, looks=looks)
+    write_scene_card(folder, options.name, CANVAS, options.threshold, layout, looks=looks, agreement=options.agreement)
     return folder
 
 
@@ -166,5 +166,6 @@ OPTIONS = (
     Option("name", str, "road", "of the model"),
     Option("threshold", float, 0.16, "least objectness worth sending", above=0),
     Option("steps", int, 4000, "of the object codec", least=1),
+    Option("agreement", float, 0.0, "power of neighbours' agreement in an object's score (0: none)", least=0),
     Option("looks", str, (), "how the detector sees pictures, such as 1088x640:0-166 544x320:64- (the canvas)", 0),
 )

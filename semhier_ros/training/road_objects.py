@@ -45,11 +45,12 @@ def collect(
 def remembered(
     folder: Path, graph: Path, finder: OwnFinder, scenes: Scenes, layout: SceneLayout, least: float
 ) -> list[Matched]:
-    """`collect` over all VARIANTS, kept in `folder` under a key of all that it depends on: the detector's `graph` and
-    looks, the scenes and their labels, the variants, the least objectness, the layout."""
+    """`collect` over all VARIANTS, kept in `folder` under a key of all that it depends on: the detector's `graph`,
+    looks and agreement, the scenes and their labels, the variants, the least objectness, the layout."""
     made_of = {
         "detector": hashlib.sha256(graph.read_bytes()).hexdigest(),
         "looks": [str(look) for look in finder.looks],
+        "agreement": finder.agreement,
         "scenes": scenes.key,
         "labels": [boxes.tolist() for boxes in scenes.boxes],
         "variants": VARIANTS,

@@ -163,7 +163,7 @@ class StreetAugmenter(SceneAugmenter):
         valid_h, valid_w = picture.shape[:2]
         boxes = self.street.boxes[row].copy()
         fit = min(CANVAS[0] / valid_w, CANVAS[1] / valid_h) * float(self.street.scales[row])
-        scale = smaller * fit * float(np.exp(self.random.uniform(np.log(0.55), np.log(1.5))))
+        scale = smaller * fit * float(np.exp(self.random.uniform(np.log(0.6), np.log(1.9))))
         stretch = float(np.exp(self.random.uniform(-0.12, 0.12)))
         scale_x, scale_y = scale * stretch, scale / stretch
         free = (min(0, valid_w * scale_x - width), max(0, valid_w * scale_x - width))

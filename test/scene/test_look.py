@@ -23,7 +23,7 @@ from semhier_ros.scene.detectors.objects import placed
 from semhier_ros.scene.finders import Look, OwnFinder
 from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.scene.layout import SceneLayout
-from semhier_ros.scene.objects import DetectorMaps, Objects, together
+from semhier_ros.scene.objects import DetectorMaps, Objects, find_objects, together
 
 PICTURES = [frame.image for frame in islice(read_video(default_video()), 150, 190, 6)]
 LAYOUT: SceneLayout = read_scene_folder(find_model("street")).stream.layout
@@ -64,6 +64,37 @@ def test_of_two_lists_the_better_word_for_one_thing_stays() -> None:
     assert found.objectness.tolist() == pytest.approx([0.9, 0.7, 0.2])
     assert found.boxes[1, 0] == pytest.approx(20.3)
     assert len(together([near, far], 2)) == 2
+
+
+def two_peaks(spread: float) -> DetectorMaps:
+    """Two objects of 6x6 cells and one objectness. The neighbours of the first say its very box, those of the second
+    one that lies `spread` cells to the right."""
+    maps = DetectorMaps(*(np.zeros(shape, np.float32) for shape in ((20, 40), (4, 20, 40), (3, 20, 40), (2, 20, 40))))
+    maps.box[2:] = np.log(6.0)
+    for column, off in ((10, 0.0), (30, spread)):
+        for y in (-1, 0, 1):
+            for x in (-1, 0, 1):
+                middle = x == y == 0
+                maps.objectness[10 + y, column + x] = 0.8 if middle else 0.4
+                maps.box[0, 10 + y, column + x] = -x + (0 if middle else off)
+                maps.box[1, 10 + y, column + x] = -y
+    return maps
+
+
+def test_a_score_falls_where_the_neighbours_say_other_boxes() -> None:
+    maps = two_peaks(1.5)
+    plain = find_objects(maps, 0.1, 63)
+    assert plain.objectness == pytest.approx([0.8, 0.8])
+    agreed = find_objects(maps, 0.1, 63, agreement=1.0)
+    assert np.array_equal(plain.cells, agreed.cells)
+    assert np.array_equal(plain.boxes, agreed.boxes)
+    sure, unsure = agreed.objectness
+    assert sure == pytest.approx(0.8)
+    # mean box at +1.2 cells: the middle's lies 1.2 from it, those around 0.3; they weigh 0.8 and 8 x 0.4
+    wanted = (0.8 * (4.8 / 7.2) + 3.2 * (5.7 / 6.3)) / 4
+    assert unsure == pytest.approx(0.8 * wanted, rel=1e-4)
+    assert find_objects(maps, 0.1, 63, agreement=0.5).objectness[1] == pytest.approx(0.8 * wanted**0.5, rel=1e-4)
+    assert len(find_objects(maps, 0.79, 63, agreement=0.5)) == 1, "below the threshold by its own score"
 
 
 class Staged:
@@ -163,6 +194,26 @@ def test_looks_that_no_network_takes_are_refused_by_name(tmp_path: Path, looks: 
         read_scene_folder(folder)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", [-0.1, 5, True, "0.5", None])
+def test_an_agreement_that_is_no_power_is_refused_by_name(tmp_path: Path, value: Any) -> None:
+    folder = tmp_path / "street"
+    shutil.copytree(find_model("street"), folder)
+    card = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(card | {"agreement": value}))
+    with pytest.raises(ModelError, match=r"model.json: agreement .*, a power of 0..4 expected"):
+        read_scene_folder(folder)
+
+
+@pytest.mark.parametrize("change", [{"looks": ["800x480"]}, {"agreement": 3.5}])
+def test_the_model_hash_knows_how_the_detector_looks(tmp_path: Path, change: dict[str, Any]) -> None:
+    folder = tmp_path / "street"
+    shutil.copytree(find_model("street"), folder)
+    card = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(card | change))
+    with pytest.raises(ModelError, match="model_hash"):
+        read_scene_folder(folder)
 
 
 def test_a_codec_looks_as_it_is_told_and_refuses_what_it_cannot() -> None:

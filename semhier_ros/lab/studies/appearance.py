@@ -114,7 +114,8 @@ def run(options: argparse.Namespace) -> int:
     taxonomy = Taxonomy.load(folder.path / "taxonomy.yaml")
     owner = np.asarray(taxonomy.owner(1))
     layout = folder.stream.layout
-    finder = OwnFinder(OpenVinoBackend(folder.path, threads=1).detect, folder.canvas, layout, folder.looks)
+    backend = OpenVinoBackend(folder.path, threads=1)
+    finder = OwnFinder(backend.detect, folder.canvas, layout, folder.looks, folder.agreement)
     data = YoloData.open(options.data, options.splits)
     report = (options.splits / "report.txt").read_text().split()
     data = YoloData(data.classes, {**data.images, "report": tuple(options.data / "images" / name for name in report)})
