@@ -341,7 +341,7 @@ def test_a_forged_turn_of_an_unknown_stream_does_not_make_a_receiver_talk():
     ends.hop.air.on_air = False
     forged = finish(bytes((0x05, 0x07)) + b"scene", 0, True, Context(), Seal(4, bytes(16)))
     for _ in range(50):
-        ends.hop._ports[1].on_frame(forged)
+        ends.hop._ports[1].take(forged)
         ends.run(ends.clock.now() + 0.02)
     assert ends.receiver.counters["refused"] == 50
     assert not ends.hop.air.counters(1)
