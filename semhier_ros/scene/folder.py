@@ -77,11 +77,12 @@ def read_scene_folder(folder: Path) -> SceneFolder:
         looks, agreement = _looks(folder, card), _agreement(folder, card)
     found = read_folder(folder, graphs, others)
     with reading(folder):
+        canvas = int(found.settings["canvas"][0]), int(found.settings["canvas"][1])
         return SceneFolder(
             path=folder,
             name=found.name,
-            canvas=(int(found.settings["canvas"][0]), int(found.settings["canvas"][1])),
-            looks=looks,
+            canvas=canvas,
+            looks=looks or (Look(canvas),),
             threshold=float(found.settings["threshold"]),
             stream=_stream(SceneLayout.from_dict(found.layout), found.stream),
             projection=_projection(found.heads),
@@ -97,9 +98,9 @@ def read_scene_folder(folder: Path) -> SceneFolder:
 
 
 def _looks(folder: Path, settings: Mapping[str, Any]) -> tuple[Look, ...]:
-    """How the folder's detector looks: once, at the canvas, where it says nothing else."""
+    """How the folder's detector looks; nothing where it does not say: once, at the canvas."""
     if "looks" not in settings:
-        return (Look((int(settings["canvas"][0]), int(settings["canvas"][1]))),)
+        return ()
     field = f"{folder}/model.json: looks"
     if not isinstance(settings["looks"], list) or not settings["looks"]:
         raise ModelError(f'{field}: {settings["looks"]!r}, expected a list such as ["1088x640:0-166"]')
