@@ -105,20 +105,13 @@ def read_boxes(files: Sequence[Path], sizes: np.ndarray, classes: int, split: st
     return boxes
 
 
-def on_canvas(scenes: Scenes, row: int, scale: float = 1.0, flip: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Scene `row` at `scale` on the detector's whole canvas (h,w,3), and its labels in canvas pixels."""
-    scale *= ENLARGED
+def on_canvas(scenes: Scenes, row: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scene `row` on the detector's whole canvas (h,w,3), and its labels in canvas pixels."""
     width, height = scenes.sizes[row]
-    picture = scenes.pixels[row, :height, :width]
-    labels = scenes.boxes[row].copy()
-    if flip:
-        picture = picture[:, ::-1]
-        labels[:, [1, 3]] = width - labels[:, [3, 1]]
-    if scale != 1.0:
-        size = (int(width * scale), int(height * scale))
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        picture = cv2.resize(np.ascontiguousarray(picture), size, interpolation=method)
-        labels[:, 1:] *= scale
+    picture, labels = scenes.pixels[row, :height, :width], scenes.boxes[row].copy()
+    size = (int(width * ENLARGED), int(height * ENLARGED))
+    picture = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_LINEAR)
+    labels[:, 1:] *= ENLARGED
     canvas = np.full((CANVAS[1], CANVAS[0], 3), PADDING, np.uint8)
     canvas[: picture.shape[0], : picture.shape[1]] = picture
     return canvas, labels
