@@ -272,25 +272,30 @@ def test_objects_stand_in_the_robots_map_and_on_the_earth_over_zenoh(
                 found.append((round(moment * 1000), *place))
         return found
 
+    def compared() -> list[tuple[tuple[float, float], list[tuple[float, float]]]]:
+        """Targets of the map, each with the earth's objects of its moment, from a second after the first pose on: two
+        poses and two fixes say how fast it drives."""
+        told_ns = [time_to_ns(message.header.stamp) for message in list(poses)]
+        settled, earth = min(told_ns, default=began) + SECOND, seen()
+        pairs = []
+        for message in list(targets):
+            stamp_ns, at = time_to_ns(message.header.stamp), message.pose.position
+            same = [(east, north) for moment, east, north in earth if abs(moment - stamp_ns / 1e6) <= 1.0]
+            if same and told_ns and stamp_ns > settled:
+                pairs.append(((at.x - 500.0, at.y - 40.0), same))
+        return pairs
+
     with camera("front", street, rate=pace):
-        probe.wait(
-            lambda: drive() or (len(targets) > 12 and len(seen()) > 12), 90, "objects in the map and on the earth"
-        )
+        probe.wait(lambda: drive() or len(compared()) > 6, 90, "moments with objects in the map and on the earth")
     assert {message.header.frame_id for message in list(targets)} == {"map"}
-    assert poses
     for message in list(poses):
         at = message.pose.position
         assert (at.x, at.y) == pytest.approx((500.0, 40.0 + driven(time_to_ns(message.header.stamp))), abs=0.02)
-    compared, settled = 0, min(time_to_ns(message.header.stamp) for message in list(poses)) + SECOND
     for message in list(targets):
-        stamp_ns, at = time_to_ns(message.header.stamp), message.pose.position
-        place_in_map = (at.x - 500.0, at.y - 40.0)
-        assert 0.0 < place_in_map[1] - driven(stamp_ns) < 75.0  # before the robot
-        same = [(east, north) for moment, east, north in seen() if abs(moment - stamp_ns / 1e6) <= 1.0]
-        if same and stamp_ns > settled:  # two poses and two fixes say how fast it drives
-            compared += 1
-            assert min(math.dist(one, place_in_map) for one in same) < 0.5
-    assert compared > 3
+        ahead = message.pose.position.y - 40.0 - driven(time_to_ns(message.header.stamp))
+        assert 0.0 < ahead < 75.0
+    for place_in_map, same in compared():
+        assert min(math.dist(one, place_in_map) for one in same) < 0.5
     for node in (encoder, decoder):
         assert "Traceback" not in node.log()
         node.end(within=30.0)
