@@ -1,10 +1,10 @@
 """Both engines of a replay on the demo's street: virtual time says what real processes over real datagrams do.
 
 Stated bounds: streaming AP50 differs by 0.03 at every level, bytes a second by a sixth, and every frame has a coarse
-reading. The real coarse delay's median is not 30 ms shorter than virtual time's, and at most half as long again and
-50 ms more: the real run pays for ROS hops and a busy machine, which virtual time knows only through the costs measured
-before. Nothing is lost on the link: the same datagrams by number are, in both engines, but which blocks they carry
-depends on milliseconds, and of a level with some ten objects one block is 0.04.
+reading. Of the medians of the coarse delay, neither is more than half as long again and 50 ms more than the other: the
+real run pays for ROS hops, and both pay for what computing took on this machine, each at its own moment. Nothing is
+lost on the link: the same datagrams by number are, in both engines, but which blocks they carry depends on
+milliseconds, and of a level with some ten objects one block is 0.04.
 """
 
 from __future__ import annotations
@@ -45,6 +45,6 @@ def test_both_engines_agree_on_the_demo(tmp_path: Path) -> None:
     assert ours["delivered"] == theirs["delivered"] == 1.0, shown
     for level, imagined in theirs["streaming_ap50"].items():
         assert ours["streaming_ap50"][level] == pytest.approx(imagined, abs=0.03), shown
-    imagined = theirs["coarse_ms"]["p50"]
-    assert imagined - 30 < ours["coarse_ms"]["p50"] < 1.5 * imagined + 50, shown
+    shorter, longer = sorted((ours["coarse_ms"]["p50"], theirs["coarse_ms"]["p50"]))
+    assert longer < 1.5 * shorter + 50, shown
     assert ours["wire_bytes_per_s"] == pytest.approx(theirs["wire_bytes_per_s"], rel=1 / 6), shown
