@@ -61,12 +61,11 @@ def paint_boxes(canvas: Picture, detections: Sequence[Detection], *, scale: floa
 
 def write(canvas: Picture, text: str, place: tuple[int, int]) -> None:
     """White letters on a dark rim, readable on any ground, whose first begins at `place` (x, y of its foot)."""
-    letters, veil, rise = _letters(text)
+    letters, shape, rise = _letters(text)
     left, top = place[0] - RIM, place[1] - rise
     part, seen = _parts(canvas, letters, left, top)
     if part.size:
-        veiled = veil if seen is letters else _parts(canvas, veil, left, top)[1]
-        cv2.add(cv2.multiply(part, veiled, scale=1 / 255), seen, dst=part)
+        cv2.copyTo(seen, shape if seen is letters else _parts(canvas, shape, left, top)[1], part)
 
 
 @lru_cache(maxsize=1024)
@@ -81,17 +80,15 @@ def _plate(text: str, colour: Colour) -> Picture:
 
 @lru_cache(maxsize=1024)
 def _letters(text: str) -> tuple[Picture, Picture, int]:
-    """Letters with their rim on black, what they leave of what is below them (255: all), and the row of their foot."""
+    """Letters with their rim, where these are (H,W uint8, not 0), and the row of their foot. The rim has hard edges, so
+    that it covers what is below it and need not be mixed with it."""
     (width, height), deep = cv2.getTextSize(text, FONT, LETTERS, 3)
     rise = height + RIM
-    grounds = []
-    for ground in (0, 255):
-        canvas = np.full((rise + deep + RIM, width + 2 * RIM, 3), ground, np.uint8)
-        for colour, thickness in (((0, 0, 0), 3), (WHITE, 1)):
-            cv2.putText(canvas, text, (RIM, rise), FONT, LETTERS, colour, thickness, cv2.LINE_AA)
-        grounds.append(canvas)
-    on_black, on_white = grounds
-    return on_black, on_white - on_black, rise
+    letters = np.zeros((rise + deep + RIM, width + 2 * RIM, 3), np.uint8)
+    shape = np.zeros(letters.shape[:2], np.uint8)
+    cv2.putText(letters, text, (RIM, rise), FONT, LETTERS, WHITE, 1, cv2.LINE_AA)
+    cv2.putText(shape, text, (RIM, rise), FONT, LETTERS, 255, 3, cv2.LINE_8)  # type: ignore[call-overload]
+    return letters, shape, rise
 
 
 def _parts(canvas: Picture, stamp: Picture, left: int, top: int) -> tuple[Picture, Picture]:

@@ -47,7 +47,10 @@ class Overlay:
         scale = min(1.0, WIDEST / size[0])
         old = picture is not None and picture_age is not None and picture_age - age > 1.0
         small = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-        canvas = self._below(picture, small, old).copy()
+        if picture is None:
+            canvas = np.full((small[1], small[0], 3), BLANK, np.uint8)
+        else:
+            canvas = self._below(picture, small, old).copy()
         shown = [found for found in detections if found.path and found.scores]
         paint_boxes(canvas, shown, scale=scale, least=least)
         for found in shown:
@@ -59,16 +62,13 @@ class Overlay:
         write(canvas, said, (4, small[1] - 6))
         return canvas
 
-    def _below(self, picture: NDArray[np.uint8] | None, size: tuple[int, int], old: bool) -> NDArray[np.uint8]:
-        """The picture at that size (width, height), dimmed if it is old; a blank canvas where there is none."""
+    def _below(self, picture: NDArray[np.uint8], size: tuple[int, int], old: bool) -> NDArray[np.uint8]:
+        """The picture at that size (width, height), dimmed if it is old."""
         before, before_size, before_old = self._made_of
         if self._ground is not None and before is picture and (before_size, before_old) == (size, old):
             return self._ground
-        if picture is None:
-            ground = np.full((size[1], size[0], 3), BLANK, np.uint8)
-        else:
-            ground = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-            if old:
-                ground = np.rint(ground * DIM).astype(np.uint8)
+        ground = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+        if old:
+            ground = np.rint(ground * DIM).astype(np.uint8)
         self._ground, self._made_of = ground, (picture, size, old)
         return ground

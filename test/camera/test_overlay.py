@@ -72,9 +72,9 @@ def test_pasted_letters_are_those_that_are_drawn() -> None:
     ground = np.random.default_rng(0).integers(0, 256, (40, 160, 3), np.uint8)
     pasted, drawn = ground.copy(), ground.copy()
     write(pasted, "vehicle, 12 m", (7, 22))
-    for colour, thickness in (((0, 0, 0), 3), (WHITE, 1)):
-        cv2.putText(drawn, "vehicle, 12 m", (7, 22), FONT, LETTERS, colour, thickness, cv2.LINE_AA)
-    assert np.abs(pasted.astype(int) - drawn).max() <= 4  # roundings of two layers
+    for colour, thickness, line in (((0, 0, 0), 3, cv2.LINE_8), (WHITE, 1, cv2.LINE_AA)):
+        cv2.putText(drawn, "vehicle, 12 m", (7, 22), FONT, LETTERS, colour, thickness, line)
+    assert np.abs(pasted.astype(int) - drawn).max() <= 4  # what of a letter shines beyond its rim
     plate, plain = np.zeros((40, 160, 3), np.uint8), np.zeros((40, 160, 3), np.uint8)
     paint_boxes(plate, [dataclasses.replace(FOUND, box=(3.0, 30.0, 90.0, 60.0))])
     cv2.putText(plain, "vehicle 80%", (5, 27), FONT, LETTERS, WHITE, 1, cv2.LINE_AA)
