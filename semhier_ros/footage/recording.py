@@ -15,6 +15,14 @@ ARRAY_TYPE = "semhier_ros/msg/SemanticDetectionArray"
 BLOCK_TYPE = "semhier_ros/msg/SemanticBlock"
 STATUS_TYPE = "semhier_ros/msg/LinkStatus"
 INFO_TYPE = "semhier_ros/msg/StreamInfo"
+PLACE_TOPICS = {
+    "camera_info": "sensor_msgs/msg/CameraInfo",
+    "pose": "geometry_msgs/msg/PoseStamped",
+    "fix": "sensor_msgs/msg/NavSatFix",
+    "heading": "sensor_msgs/msg/Imu",
+}
+"""What a base publishes as `<camera>/semhier/<name>` of where a camera is and how it sees: what places on the ground,
+in a map and on the earth need beside blocks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -546,11 +546,15 @@ DECODER = ParameterTable(
 
 PLAYER = ParameterTable(
     "player_node",
-    "player_node: plays the images of a bag on their topics (needs only rosbags).",
+    "player_node: plays the images of a bag, or other topics, in the bag's timing (needs only rosbags).",
     [
         _autostart(),
         Parameter("bag", "", "MCAP file or bag folder."),
-        Parameter("topics", [""], 'Topics of the bag that are played; [""]: every image and camera_info topic.'),
+        Parameter(
+            "topics",
+            [""],
+            'Topics of the bag that are played, those of the recorder too; [""]: every image and camera_info topic.',
+        ),
         Parameter("rate", 1.0, "Playing speed; 1: as recorded.", low=0.01, high=100.0),
         Parameter("loop", False, "Start again at the end."),
         Parameter(
@@ -560,7 +564,7 @@ PLAYER = ParameterTable(
             choices=("now", "bag"),
         ),
         Parameter("clock", False, "Publish the bag's time on /clock, for nodes with use_sim_time."),
-        Parameter("reliable", False, "Publish reliably; cameras are usually best effort."),
+        Parameter("reliable", False, "Publish pictures reliably; cameras are usually best effort."),
         Parameter("wait_seconds", 10.0, "Longest wait for a first subscriber.", low=0.0, high=3600.0),
         Parameter(
             "delay_seconds", 0.5, "Pause between the first subscriber and the first message.", low=0.0, high=3600.0

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo, NavSatFix, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, NavSatFix, NavSatStatus, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from semhier_ros.camera.drawing import colour_of
@@ -435,15 +435,29 @@ def calibration_of(info: CameraInfo) -> Calibration:
 
 def pose_stamped(pose: EgoPose, header: Any) -> Any:
     """`geometry_msgs/PoseStamped` of what a robot told of its place in a frame."""
-    (x, y, z), (qx, qy, qz, qw) = pose.place, quaternion_of(pose.angles).tolist()
-    turn = Quaternion(x=qx, y=qy, z=qz, w=qw)
-    return GEOMETRY.PoseStamped(header=header, pose=Pose(position=Point(x=x, y=y, z=z), orientation=turn))
+    x, y, z = pose.place
+    return GEOMETRY.PoseStamped(header=header, pose=Pose(position=Point(x=x, y=y, z=z), orientation=_facing(pose)))
+
+
+def _facing(pose: EgoPose) -> Any:
+    x, y, z, w = quaternion_of(pose.angles).tolist()
+    return Quaternion(x=x, y=y, z=z, w=w)
+
+
+def heading_message(pose: EgoPose, header: Any) -> Any:
+    """`sensor_msgs/Imu` of the way that a robot on the earth told to face (ENU: yaw counts from east to the left); it
+    says nothing of how it turns and speeds up."""
+    message = SENSOR.Imu(header=header, orientation=_facing(pose))
+    unknown = [-1.0, *[0.0] * 8]  # as sensor_msgs/Imu asks for
+    message.angular_velocity_covariance = message.linear_acceleration_covariance = unknown
+    return message
 
 
 def fix_message(pose: EgoPose, header: Any) -> NavSatFix:
     """`sensor_msgs/NavSatFix` of what a robot told of its place on the earth."""
     latitude, longitude, altitude = pose.place
     message = NavSatFix(header=header, latitude=latitude, longitude=longitude, altitude=altitude)
+    message.status.status = NavSatStatus.STATUS_FIX
     if pose.sigma:
         message.position_covariance_type = NavSatFix.COVARIANCE_TYPE_APPROXIMATED
         message.position_covariance = [pose.sigma**2, 0.0, 0.0, 0.0, pose.sigma**2, 0.0, 0.0, 0.0, 4 * pose.sigma**2]

@@ -60,6 +60,8 @@ STATIC = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durabilit
 OVERLAY_SECONDS = 0.1
 HEARD_SECONDS = 1.0
 """How long a topic that somebody heard is taken to be heard: counting takes 0.05 ms."""
+MOST_HALVES = 16
+"""Fixes and headings that wait for the other one of their stamp."""
 EARLIEST_SECONDS, LATEST_SECONDS = 1.0, 5.0
 """How long before and after its frame's stamp a scene may be foretold to."""
 NEEDS = {
@@ -155,6 +157,7 @@ class PlannerOutputs:
                 view.publishers["camera_info"] = node.create_publisher(CameraInfo, topic, LATCHED)
                 view.publishers["pose"] = node.create_publisher(PoseStamped, block_topic(camera, "pose"), PLAIN)
                 view.publishers["fix"] = node.create_publisher(NavSatFix, block_topic(camera, "fix"), PLAIN)
+                view.publishers["heading"] = node.create_publisher(Imu, block_topic(camera, "heading"), PLAIN)
 
     def _kinds(self, levels: int) -> list[tuple[str, Any, QoSProfile]]:
         """Name, message type and quality of service of each topic that is wanted."""
@@ -194,6 +197,7 @@ class PlannerOutputs:
             if not self._zenoh:
                 heard = partial(self.camera_info, camera)
                 self._inputs.append(listen(CameraInfo, block_topic(camera, "camera_info"), heard, LATCHED))
+                self._listen_for_poses(camera)
             on_surface = partial(self._on_surface, camera)
             if values.ground_surface == "depth":
                 self._inputs.append(listen(Image, f"{camera}/depth/image_raw", on_surface, qos_profile_sensor_data))
@@ -201,7 +205,7 @@ class PlannerOutputs:
                 self._inputs.append(listen(PointCloud2, f"{camera}/points", on_surface, qos_profile_sensor_data))
         if self._needs_tf():
             tf = self._found.get("tf2_msgs")
-            if tf is None and self._zenoh and self._node.values.ground_mount == "fixed":
+            if tf is None and values.ground_mount == "fixed" and values.ground_surface != "cloud":
                 self._node.get_logger().info("tf2_msgs is not installed: planner.frame by the robot's own poses alone")
             elif tf is None:
                 self._warn("tf_missing", "tf2_msgs is not installed: set ground.mount to fixed, and ground.height")
@@ -212,10 +216,27 @@ class PlannerOutputs:
             self._inputs.append(listen(NavSatFix, values.people_fix, self._on_fix, qos_profile_sensor_data))
             self._inputs.append(listen(Imu, values.people_heading, self._on_heading, qos_profile_sensor_data))
 
+    def _listen_for_poses(self, camera: str) -> None:
+        """Hears what another base published of the robot's poses: a bag that was recorded there says where objects
+        stand again."""
+        listen, inputs = self._node.create_subscription, self._inputs
+        if self._elsewhere():
+            inputs.append(listen(PoseStamped, block_topic(camera, "pose"), partial(self._on_told_pose, camera), PLAIN))
+        if self._on_earth():
+            halves: dict[int, NavSatFix | Imu] = {}
+            for name, kind in (("heading", Imu), ("fix", NavSatFix)):
+                inputs.append(
+                    listen(kind, block_topic(camera, name), partial(self._on_told_half, camera, halves), PLAIN)
+                )
+
+    def _elsewhere(self) -> bool:
+        """Whether places are told in another frame than the ground frame."""
+        values = self._node.values
+        return values.planner_frame not in ("", values.ground_frame)
+
     def _needs_tf(self) -> bool:
         values = self._node.values
-        other = values.planner_frame not in ("", values.ground_frame)
-        return values.ground_mount == "tf" or other or values.ground_surface == "cloud"
+        return values.ground_mount == "tf" or self._elsewhere() or values.ground_surface == "cloud"
 
     def _on_earth(self) -> bool:
         """Whether anything here needs to know where on the earth the robot is."""
@@ -273,17 +294,55 @@ class PlannerOutputs:
         try:
             with self._lock:
                 pose = view.poses.read(data)
-                self._track(camera, earth=not pose.frame).put(pose)
         except PoseError as error:
             self._warn("damaged_pose", f"camera {camera}: {error}")
             return
+        self._take_pose(camera, pose)
+        header = Header(stamp=ns_to_time(pose.stamp_ns), frame_id=pose.frame)
+        kinds = (
+            {"pose": make.pose_stamped} if pose.frame else {"heading": make.heading_message, "fix": make.fix_message}
+        )
+        for name, message_of in kinds.items():
+            if name in view.publishers and self._wanted(view, name):
+                self.send(view, name, message_of(pose, header))
+
+    def _take_pose(self, camera: str, pose: EgoPose) -> None:
+        with self._lock:
+            self._track(camera, earth=not pose.frame).put(pose)
         self._node.count("poses")
-        name = "pose" if pose.frame else "fix"
-        if name in view.publishers and self._wanted(view, name):
-            if pose.frame:
-                self.send(view, name, make.pose_stamped(pose, make.ground_header(pose.stamp_ns, pose.frame)))
-            else:
-                self.send(view, name, make.fix_message(pose, Header(stamp=ns_to_time(pose.stamp_ns))))
+
+    def _on_told_pose(self, camera: str, message: PoseStamped) -> None:
+        place, turn = message.pose.position, message.pose.orientation
+        frame = message.header.frame_id.lstrip("/")
+        try:
+            if not frame:
+                raise GroundError("its frame_id is empty")
+            angles = angles_of(rotation_of((turn.x, turn.y, turn.z, turn.w)))
+            pose = EgoPose.of(frame, time_to_ns(message.header.stamp), (place.x, place.y, place.z), angles)
+        except ValueError as error:  # GroundError among them
+            self._warn("bad_poses", f"{block_topic(camera, 'pose')}: {error}")
+            return
+        self._take_pose(camera, pose)
+
+    def _on_told_half(self, camera: str, halves: dict[int, NavSatFix | Imu], message: NavSatFix | Imu) -> None:
+        """Takes a fix or a heading, whichever comes first of those of a stamp: both make a pose on the earth."""
+        stamp_ns = time_to_ns(message.header.stamp)
+        other = halves.pop(stamp_ns, message)
+        fix, heading = (message, other) if isinstance(message, NavSatFix) else (other, message)
+        if not (isinstance(fix, NavSatFix) and isinstance(heading, Imu)):
+            halves[stamp_ns] = message
+            while len(halves) > MOST_HALVES:
+                del halves[next(iter(halves))]
+            return
+        turn = heading.orientation
+        try:
+            angles = angles_of(rotation_of((turn.x, turn.y, turn.z, turn.w)))
+            place, spread = place_on_earth(fix)
+            pose = EgoPose.of("", stamp_ns, place, angles, sigma=sigma_of(spread))
+        except ValueError as error:  # GroundError among them
+            self._warn("bad_fix", f"{block_topic(camera, 'fix')}: {error}")
+            return
+        self._take_pose(camera, pose)
 
     def _track(self, camera: str, *, earth: bool) -> EgoTrack:
         """The robot that a camera is on: cameras of one namespace are on one."""
@@ -298,7 +357,7 @@ class PlannerOutputs:
         """Rotation and translation from the ground frame to `planner.frame`, None where they are one. What the robot
         tells over the link goes before TF. Raises TransformError."""
         values = self._node.values
-        if values.planner_frame in ("", values.ground_frame):
+        if not self._elsewhere():
             return None
         with self._lock:
             track = self._track(camera, earth=False)

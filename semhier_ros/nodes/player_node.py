@@ -1,4 +1,4 @@
-"""player_node: plays the images of a bag on their topics, in the bag's timing.
+"""player_node: plays the images of a bag, or other topics that it is told, in the bag's timing.
 
 `ros2 bag play` does the same where rosbag2 is installed; this node needs only `rosbags`, so that the demo and the tests
 run on the PyPI wheels. Messages travel as the bag's own bytes; only the stamp in their header is rewritten, if wanted.
@@ -20,17 +20,12 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.utilities import remove_ros_args
 from rosbags.highlevel import AnyReader
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from semhier_ros.nodes.bag_topics import CAMERA_TYPES, MESSAGE_TYPES, is_latched
 from semhier_ros.nodes.conversions import SECOND, ns_to_time
 from semhier_ros.nodes.managed import ManagedNode, spin
 from semhier_ros.nodes.parameter_tables import PLAYER
-
-_TYPES = {
-    "sensor_msgs/msg/Image": Image,
-    "sensor_msgs/msg/CompressedImage": CompressedImage,
-    "sensor_msgs/msg/CameraInfo": CameraInfo,
-}
+from semhier_ros.nodes.ros_link import LATCHED
 
 LATE_SECONDS = 0.005
 """How far behind the bag's timing a message may leave without a word about it."""
@@ -39,7 +34,7 @@ CLOCK_SECONDS = 0.02
 
 
 def with_stamp(cdr: bytes, stamp_ns: int) -> bytes:
-    """The serialised message `cdr`, whose type begins with a std_msgs/Header, with another stamp.
+    """The serialised message `cdr`, whose type begins with a stamp or a std_msgs/Header, with another stamp.
 
     Raises ValueError when `cdr` is not plain CDR (encapsulation 0 or 1) of at least 12 bytes.
     """
@@ -52,7 +47,7 @@ def with_stamp(cdr: bytes, stamp_ns: int) -> bytes:
 
 
 def stamp_of(cdr: bytes) -> bytes:
-    """The stamp of a serialised message whose type begins with a std_msgs/Header, as its bytes."""
+    """The stamp of a serialised message whose type begins with it or with a std_msgs/Header, as its bytes."""
     return bytes(cdr[:2] + cdr[4:12])
 
 
@@ -106,7 +101,7 @@ class PlayerNode(ManagedNode):
         self._clock_publisher = self.create_publisher(Clock, "/clock", QoSProfile(depth=1))
 
     def configure(self) -> None:
-        """Opens the bag and makes a publisher for each of its image and camera_info topics."""
+        """Opens the bag and makes a publisher for each topic that is played."""
         path = Path(self.values.bag)
         if not self.values.bag or not path.exists():
             raise ValueError(f"bag: {self.values.bag!r}, expected an existing MCAP file or bag folder")
@@ -116,17 +111,30 @@ class PlayerNode(ManagedNode):
         self._connections = [
             connection
             for connection in self._reader.connections
-            if connection.msgtype in _TYPES and (not wanted or connection.topic in wanted)
+            if (connection.topic in wanted if wanted else connection.msgtype in CAMERA_TYPES)
+            and connection.msgtype in MESSAGE_TYPES
         ]
         if not self._connections:
             held = ", ".join(sorted({f"{c.topic} ({c.msgtype})" for c in self._reader.connections})) or "nothing"
-            raise ValueError(f"bag: {path} has no image topic {sorted(wanted) or ''}; it holds {held}")
-        reliability = ReliabilityPolicy.RELIABLE if self.values.reliable else ReliabilityPolicy.BEST_EFFORT
-        qos = QoSProfile(depth=5, reliability=reliability)
-        self._image_publishers = {
-            connection.topic: self.create_publisher(_TYPES[connection.msgtype], connection.topic, qos)
+            asked = f"none of {sorted(wanted)} that could be played" if wanted else "no image topic"
+            raise ValueError(f"bag: {path} has {asked}; it holds {held}")
+        self._bag_publishers = {
+            connection.topic: self.create_publisher(
+                MESSAGE_TYPES[connection.msgtype], connection.topic, self._qos(connection)
+            )
             for connection in self._connections
         }
+
+    def _qos(self, connection: Any) -> QoSProfile:
+        """As a camera offers its pictures, and as this package's nodes offer the rest."""
+        if is_latched(connection.topic):
+            return LATCHED
+        if connection.msgtype not in CAMERA_TYPES:
+            return QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
+        reliable = self.values.reliable
+        return QoSProfile(
+            depth=5, reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        )
 
     def activate(self) -> None:
         """Starts to play."""
@@ -142,14 +150,14 @@ class PlayerNode(ManagedNode):
 
     def cleanup(self) -> None:
         """Closes the bag."""
-        for publisher in self._image_publishers.values():
+        for publisher in self._bag_publishers.values():
             self.destroy_publisher(publisher)
         self._reader.close()
 
     def _wait_for_subscribers(self) -> None:
         end = time.monotonic() + self.values.wait_seconds
         while time.monotonic() < end and not self._stopping.wait(0.05):
-            if any(publisher.get_subscription_count() for publisher in self._image_publishers.values()):
+            if any(publisher.get_subscription_count() for publisher in self._bag_publishers.values()):
                 return
 
     def _messages(self) -> Iterator[tuple[float, str, int, bytes]]:
@@ -191,7 +199,7 @@ class PlayerNode(ManagedNode):
                 cdr = with_stamp(cdr, stamps.of(cdr, self.now_ns()))
             if self.values.clock:
                 self._clock_publisher.publish(Clock(clock=ns_to_time(bag_time)))
-            self._image_publishers[topic].publish(cdr)
+            self._bag_publishers[topic].publish(cdr)
             self.count("published")
         published = self.counts().get("published", 0)
         self.get_logger().info(f"the bag is at its end: {published} messages published, {timing}")

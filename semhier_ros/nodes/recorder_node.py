@@ -12,31 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, NavSatFix
 
 from semhier_ros.footage.messages import message_store
-from semhier_ros.msg import LinkStatus, SemanticBlock, SemanticDetectionArray, StreamInfo
+from semhier_ros.footage.recording import PLACE_TOPICS
+from semhier_ros.nodes.bag_topics import MESSAGE_TYPES, is_latched
 from semhier_ros.nodes.managed import ManagedNode, spin
 from semhier_ros.nodes.parameter_tables import RECORDER
 
-_TYPES: dict[str, Any] = {
-    "geometry_msgs/msg/PoseStamped": PoseStamped,
-    "sensor_msgs/msg/NavSatFix": NavSatFix,
-    "sensor_msgs/msg/Image": Image,
-    "sensor_msgs/msg/CompressedImage": CompressedImage,
-    "sensor_msgs/msg/CameraInfo": CameraInfo,
-    "diagnostic_msgs/msg/DiagnosticArray": DiagnosticArray,
-    "semhier_ros/msg/LinkStatus": LinkStatus,
-    "semhier_ros/msg/SemanticBlock": SemanticBlock,
-    "semhier_ros/msg/SemanticDetectionArray": SemanticDetectionArray,
-    "semhier_ros/msg/StreamInfo": StreamInfo,
-}
-_LATCHED = ("/semhier/info", "/semhier/camera_info")
 _FOREVER = QosTime(sec=2147483647, nsec=4294967295)
 _LATCHED_QOS = Qos(
     history=QosHistory.KEEP_LAST,
@@ -61,6 +46,7 @@ def standard_topics(
             topics.append((f"{camera}/detections/level_{level}", "semhier_ros/msg/SemanticDetectionArray"))
         topics.append((f"{camera}/semhier/link_status", "semhier_ros/msg/LinkStatus"))
         topics.append((f"{camera}/semhier/info", "semhier_ros/msg/StreamInfo"))
+        topics += [(f"{camera}/semhier/{name}", kind) for name, kind in PLACE_TOPICS.items()]
         if pictures:
             topics.append((f"{camera}/picture", "sensor_msgs/msg/Image"))
         if images == "raw":
@@ -89,8 +75,10 @@ class RecorderNode(ManagedNode):
             raise ValueError(f"bag: {self.values.bag!r}, expected a folder that does not exist yet")
         wanted = [tuple(text.split(" ", 1)) for text in self.values.topics if text]
         for entry in wanted:
-            if len(entry) != 2 or entry[1] not in _TYPES:
-                raise ValueError(f"topics: {' '.join(entry)!r}, expected `<topic> <type>`, type one of {list(_TYPES)}")
+            if len(entry) != 2 or entry[1] not in MESSAGE_TYPES:
+                raise ValueError(
+                    f"topics: {' '.join(entry)!r}, expected `<topic> <type>`, type one of {list(MESSAGE_TYPES)}"
+                )
         values = self.values
         self._topics = wanted or standard_topics(
             values.cameras, values.levels, pictures=values.pictures, images=values.images, blocks=values.blocks
@@ -105,7 +93,7 @@ class RecorderNode(ManagedNode):
                 self.resolve_topic_name(topic),
                 kind,
                 typestore=self._store,
-                offered_qos_profiles=[_LATCHED_QOS] if topic.endswith(_LATCHED) else [],
+                offered_qos_profiles=[_LATCHED_QOS] if is_latched(topic) else [],
             )
             for topic, kind in self._topics
         }
@@ -113,13 +101,15 @@ class RecorderNode(ManagedNode):
     def activate(self) -> None:
         """Subscribes; reliable writers are heard best effort too, for a recorder must never slow them."""
         for topic, kind in self._topics:
-            latched = topic.endswith(_LATCHED)
+            latched = is_latched(topic)
             qos = QoSProfile(
                 depth=50,
                 reliability=ReliabilityPolicy.RELIABLE if latched else ReliabilityPolicy.BEST_EFFORT,
                 durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
             )
-            subscription = self.create_subscription(_TYPES[kind], topic, partial(self._write, topic), qos, raw=True)
+            subscription = self.create_subscription(
+                MESSAGE_TYPES[kind], topic, partial(self._write, topic), qos, raw=True
+            )
             self._record_subscriptions.append(subscription)
         self.get_logger().info(f"recording {len(self._topics)} topics into {self.values.bag}")
 

@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,11 +19,11 @@ pytest.importorskip("matplotlib", reason="the report needs matplotlib: pip insta
 
 from semhier_ros.cli import main
 from semhier_ros.codec.packet import Packet
-from semhier_ros.footage.bags import open_bag
+from semhier_ros.footage.bags import open_bag, raw_messages
 from semhier_ros.footage.labels import LabelError, labelled_world
-from semhier_ros.footage.messages import BagWriter, camera_messages, message_store
+from semhier_ros.footage.messages import BagWriter, camera_messages, header_of, make_message, message_store
 from semhier_ros.lab.provenance import provenance
-from semhier_ros.lab.replay.bag_out import Messages
+from semhier_ros.lab.replay.bag_out import PLACE_KINDS, Messages
 from semhier_ros.lab.replay.base import Answer, Costs
 from semhier_ros.lab.replay.task import Task
 from semhier_ros.lab.replay.work import Result, replay
@@ -211,6 +212,39 @@ def test_a_bag_of_the_run_and_its_readings_again(place: Path, result: Result) ->
     first = {message.frame: [tuple(one.scores) for one in message.detections] for _, message in coarse}
     assert {message.frame: [tuple(one.scores) for one in message.detections] for message in again} == first
     assert main(["republish", str(place / "bag"), "--out", str(place / "none")]) == 2
+
+
+def test_lens_and_poses_of_the_source_come_through_a_replay_and_its_readings(
+    place: Path, result: Result, tmp_path: Path
+) -> None:
+    """A fixed transform that is told before the first frame, TF and what another base heard of the robot, and no more
+    of it than the frames last."""
+    source, bag, again = tmp_path / "source", tmp_path / "bag", tmp_path / "again"
+    made = partial(make_message, message_store())
+    camera = result.cameras[0]
+    first, last = camera.stamps_ns[0], camera.stamps_ns[-1]
+    wanted: set[tuple[str, int]] = {("/tf_static", first)}
+    with BagWriter(source) as writer:
+        writer.write("/tf_static", made("tf2_msgs/msg/TFMessage"), first - 10**9)
+        for number, stamp in enumerate(camera.stamps_ns):
+            pictures = camera_messages(writer.store, camera.image(number), stamp, "camera", "optical")
+            for topic, message in pictures:
+                writer.write(topic, message, stamp)
+            wanted |= {(topic, stamp) for topic, _ in pictures if topic.endswith("camera_info")}
+            if number % 5 == 0:
+                pose = made("geometry_msgs/msg/PoseStamped", header=header_of(stamp, "map"))
+                writer.write("/tf", made("tf2_msgs/msg/TFMessage"), stamp)
+                writer.write("/camera/semhier/pose", pose, stamp)
+                wanted |= {("/tf", stamp), ("/camera/semhier/pose", stamp)}
+        writer.write("/tf", made("tf2_msgs/msg/TFMessage"), last + 10**9)
+    more = ["--codecs", "semhier", "--no-report", "--write-bag", str(bag), "--out", str(tmp_path / "out")]
+    assert main(["replay", str(source), "--link", "64kbit,20ms", "--model", "road", "--costs", "given", *more]) == 0
+    found = [(c.topic, at, data) for c, at, data in raw_messages(bag, lambda one: one.kind in PLACE_KINDS, [])]
+    assert {(topic, at) for topic, at, _ in found} == wanted
+    assert len(found) == len(wanted)
+    assert main(["republish", str(bag), "--out", str(again)]) == 0
+    poses = [(c.topic, at, data) for c, at, data in raw_messages(again, lambda one: one.kind in PLACE_KINDS, [])]
+    assert poses == [one for one in found if one[0] == "/camera/semhier/pose"]
 
 
 def test_a_bag_with_memory_is_whole_from_its_next_memoryless_frame_on(

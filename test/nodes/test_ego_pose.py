@@ -21,6 +21,7 @@ pytestmark = pytest.mark.ros
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, TransformStamped
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
+from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, Imu, NavSatFix
 
@@ -225,7 +226,7 @@ def test_a_source_whose_package_is_missing_is_one_clear_line(robot: Any, source:
         assert robot({"pose.source": source}).source is not None
 
 
-def test_objects_stand_in_the_robots_map_and_on_the_earth_over_zenoh(
+def test_objects_stand_in_the_robots_map_and_on_the_earth_over_zenoh_and_again_from_the_bases_bag(
     probe: Any,
     start: Callable[..., Any],
     camera: Callable[..., Any],
@@ -234,14 +235,19 @@ def test_objects_stand_in_the_robots_map_and_on_the_earth_over_zenoh(
     pace: float,
     tmp_path: Path,
 ) -> None:
-    """The robot drives north at 2 m/s, in its map and by its fix; map and earth agree on where it sees what."""
+    """The robot drives north at 2 m/s, in its map and by its fix; map and earth agree on where it sees what. What the
+    base recorded is played to another decoder, for which objects stand where they stood."""
     port, lines, began = free_port(), tmp_path / "objects.geojson", time.time_ns()
     listen = {"link.transport": "zenoh", "link.zenoh.listen": [f"udp/127.0.0.1:{port}"]}
     connect = {"link.transport": "zenoh", "link.zenoh.connect": [f"udp/127.0.0.1:{port}"]}
     encoder = start("encoder_node", {"camera": "front", "pose.source": "pose", "pose.earth": True, **listen})
     ground = {"planner.topics": ["target"], "planner.least_score": 0.2, "planner.frame": "map", "ground.mount": "fixed"}
     people = {"people.geojson": f"file:{lines}", "people.rate": 0.0, "people.fix": "base/fix"}  # none is heard there
-    decoder = start("decoder_node", {"cameras": ["front"], "ground.pitch": 0.1, **connect, **ground, **people})
+    decoding = {"cameras": ["front"], "ground.pitch": 0.1, "picture": "off", **ground, **people}
+    decoder = start("decoder_node", {"republish_blocks": True, **decoding, **connect})
+    recorder = start(
+        "recorder_node", {"bag": str(tmp_path / "base"), "cameras": ["front"], "blocks": True, "pictures": False}
+    )
     targets = probe.listen(PoseStamped, "front/target")
     poses = probe.listen(PoseStamped, "front/semhier/pose")
     calibration = CameraInfo(width=640, height=272, distortion_model="plumb_bob", d=[0.0] * 5)
@@ -285,8 +291,14 @@ def test_objects_stand_in_the_robots_map_and_on_the_earth_over_zenoh(
                 pairs.append(((at.x - 500.0, at.y - 40.0), same))
         return pairs
 
+    def moments_since(begin_ns: int) -> int:
+        return len({stamp for message in list(targets) if (stamp := time_to_ns(message.header.stamp)) > begin_ns})
+
+    probe.wait(lambda: "recording" in recorder.log(), 60, "the recorder")
     with camera("front", street, rate=pace):
         probe.wait(lambda: drive() or len(compared()) > 6, 90, "moments with objects in the map and on the earth")
+        seen_until = time.time_ns() + SECOND  # the bag holds some moments more
+        probe.wait(lambda: drive() or moments_since(seen_until) > 5, 90, "moments that the bag holds")
     assert {message.header.frame_id for message in list(targets)} == {"map"}
     for message in list(poses):
         at = message.pose.position
@@ -296,6 +308,37 @@ def test_objects_stand_in_the_robots_map_and_on_the_earth_over_zenoh(
         assert 0.0 < ahead < 75.0
     for place_in_map, same in compared():
         assert min(math.dist(one, place_in_map) for one in same) < 0.5
-    for node in (encoder, decoder):
+    for node in (encoder, recorder, decoder):
         assert "Traceback" not in node.log()
         node.end(within=30.0)
+    with AnyReader([tmp_path / "base"], default_typestore=STORE) as bag:
+        recorded = [
+            time_to_ns(bag.deserialize(data, topic.msgtype).header.stamp)
+            for topic, _, data in bag.messages(one for one in bag.connections if one.topic == "/front/semhier/pose")
+        ]
+    settled = sorted(recorded)[1] + SECOND // 2
+    stood = seen()
+    targets.clear()
+    lines.unlink()
+    second = start("decoder_node", decoding, name="second_decoder")
+    probe.wait(lambda: "cameras front over ros" in second.log(), 60, "the second decoder")
+    names = ("info", "camera_info", "pose", "fix", "heading", "level_0", "level_1", "level_2")
+    topics = [f"/front/semhier/{name}" for name in names]
+    playing = {"bag": str(tmp_path / "base"), "topics": topics, "stamps": "bag", "delay_seconds": 3.0}
+    start("player_node", playing)
+
+    def again() -> dict[int, list[float]]:
+        """By moment, how far from an object that stood there then each object is that stands there now."""
+        found: dict[int, list[float]] = {}
+        for moment, *place in seen():
+            then = [math.dist(place, other) for at, *other in stood if at == moment]
+            if then and moment > settled // 1_000_000:
+                found.setdefault(moment, []).append(min(then))
+        return found
+
+    probe.wait(lambda: len(again()) >= 3 and len(compared()) > 3, 60, "the same objects from the bag")
+    assert all(apart < 0.1 for those in again().values() for apart in those)
+    for place_in_map, same in compared():
+        assert min(math.dist(one, place_in_map) for one in same) < 0.5
+    assert "Traceback" not in second.log()
+    second.end(within=30.0)

@@ -479,7 +479,7 @@ def test_a_topic_whose_package_is_missing_is_named_and_left_out(host: Any) -> No
     if "autoware_perception_msgs" in make.optional_messages():
         pytest.skip("autoware_perception_msgs is installed")
     node = host({"planner.topics": ["tracked_objects", "polygons"], **FIXED})
-    assert sorted(node.planner._views["camera"].publishers) == ["camera_info", "fix", "polygons", "pose"]
+    assert sorted(node.planner._views["camera"].publishers) == ["camera_info", "fix", "heading", "polygons", "pose"]
 
 
 def test_the_camera_info_of_the_robot_is_published_at_the_base(host: Any, probe: Any) -> None:

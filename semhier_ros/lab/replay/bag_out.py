@@ -3,7 +3,8 @@
 Log times are those at which things were known at the base, header stamps those of the camera, both on the source bag's
 clock. The topics are those of the live nodes, plus `<camera>/annotated/compressed` (the picture with the newest boxes)
 and `<camera>/annotations` (foxglove.ImageAnnotations as JSON, which Foxglove lays over the picture). The layout that
-shows them is shipped as `config/foxglove_layout.json`.
+shows them is shipped as `config/foxglove_layout.json`. What the source bag holds of the lens and of where the robot is
+(CameraInfo, TF, odometry, poses, fixes, headings) goes into the new one as it is: no link was asked to carry it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,24 @@ import numpy as np
 from semhier_ros.camera.drawing import colour_of, draw_boxes
 from semhier_ros.codec.packet import Block, Packet, delta_tag
 from semhier_ros.codec.reading import Detection
-from semhier_ros.footage.messages import BagWriter, compressed_image, header_of, make_message, time_of
+from semhier_ros.footage.bags import BagCamera, raw_messages
+from semhier_ros.footage.messages import BagWriter, compressed_image, header_of, is_latched, make_message, time_of
+from semhier_ros.footage.storage import Channel
 from semhier_ros.footage.video import at_most
 from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.replay.work import Result
 
 ANNOTATED_WIDTH = 640
+PLACE_KINDS = {
+    "sensor_msgs/msg/CameraInfo",
+    "tf2_msgs/msg/TFMessage",
+    "nav_msgs/msg/Odometry",
+    "geometry_msgs/msg/PoseStamped",
+    "geometry_msgs/msg/PoseWithCovarianceStamped",
+    "sensor_msgs/msg/NavSatFix",
+    "sensor_msgs/msg/Imu",
+}
+"""Messages that say how a camera sees and where the robot is."""
 CLEAR = dict.fromkeys("rgba", 0.0)
 WHITE = dict.fromkeys("rgba", 1.0)
 
@@ -237,12 +250,12 @@ def write_bag(result: Result, path: Path) -> int:
     """
     name = "semhier" if "semhier" in result.runs else next(iter(result.runs))
     run, reader = result.runs[name], result.reader
-    entries: list[tuple[int, int, str, Callable[[], Any]]] = []
-
-    def add(time_ns: int, topic: str, make: Callable[[], Any]) -> None:
-        entries.append((time_ns, len(entries), topic, make))
-
+    entries: list[tuple[int, int, Callable[[], None]]] = []
     with BagWriter(path) as bag:
+
+        def add(time_ns: int, topic: str, make: Callable[[], Any]) -> None:
+            entries.append((time_ns, len(entries), lambda: bag.write(topic, make(), time_ns)))
+
         messages = Messages(bag.store, reader.codec.taxonomy)
         offsets = [camera.stamps_ns[0] - camera.times_ns[0] for camera in result.cameras]
         for camera, offset in zip(result.cameras, offsets, strict=True):
@@ -270,9 +283,26 @@ def write_bag(result: Result, path: Path) -> int:
         for time_ns, values in statuses(result, run, offsets[0]):
             topic = f"/{result.cameras[0].name}/semhier/link_status"
             add(time_ns, topic, partial(messages.status, time_ns, values))
-        for time_ns, _, topic, make in sorted(entries, key=lambda entry: entry[:2]):
-            bag.write(topic, make(), time_ns)
+        for time_ns, channel, data in _places(result.cameras):
+            copy = partial(bag.write_raw, channel.topic, channel.kind, data, time_ns, channel.qos)
+            entries.append((time_ns, len(entries), copy))
+        for _, _, write in sorted(entries, key=lambda entry: entry[:2]):
+            write()
     return len(entries)
+
+
+def _places(cameras: Sequence[Any]) -> Iterator[tuple[int, Channel, bytes]]:
+    """(time in ns by the new bag's clock, channel, bytes) of what the cameras' bag says of lenses and of where the
+    robot is, while they see something; what it kept for who joins late counts from the first frame on."""
+    if not isinstance(cameras[0], BagCamera):
+        return
+    first = min(camera.entries[0].log_ns for camera in cameras)
+    last = max(camera.entries[-1].log_ns for camera in cameras)
+    shift = cameras[0].stamps_ns[0] - cameras[0].entries[0].log_ns
+    for channel, log_ns, data in raw_messages(cameras[0].bag.path, lambda one: one.kind in PLACE_KINDS, []):
+        kept = is_latched(channel.qos) or channel.topic.endswith("/tf_static")
+        if log_ns <= last and (log_ns >= first or kept):
+            yield max(log_ns, first) + shift, channel, data
 
 
 def statuses(result: Result, run: Any, offset: int) -> list[tuple[int, dict[str, Any]]]:

@@ -5,7 +5,8 @@
 Blocks are read by the model whose stream hash they name; a newer model folder with other heads, names or calibration
 (another model hash) may read them too, and it is said. The source may come from `semhier replay --write-bag`, from
 recorder_node or from `ros2 bag record` of the block topics. Frames that refer to earlier ones (docs/living.md) are
-read from the bag's first memoryless frame on.
+read from the bag's first memoryless frame on. What the bag holds of the camera's lens and of the robot's poses
+(`<camera>/semhier/camera_info`, `pose`, `fix`, `heading`) goes into the new one as it is.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from semhier_ros.api import Codec
 from semhier_ros.codec.packet import Packet, PacketError, UnknownReference
 from semhier_ros.footage.bags import raw_messages
 from semhier_ros.footage.messages import BagError, BagWriter, message_store, stamp_of
+from semhier_ros.footage.recording import PLACE_TOPICS
 from semhier_ros.lab.options import load_codec
 from semhier_ros.lab.replay.bag_out import Messages, Readings
 from semhier_ros.lab.replay.base import Answer
@@ -55,7 +57,7 @@ def republish(
     """(what was read and made, what is worth saying). model: None for the installed one that the bag names. Raises
     CommandError, of which BagError is one."""
     codec = load_codec(model or named_model(source), device)
-    counts = {"blocks": 0, "readings": 0, "pictures": 0, "damaged blocks": 0}
+    counts = {"blocks": 0, "readings": 0, "pictures": 0, "poses": 0, "damaged blocks": 0}
     counts["frames before the first whole one"] = 0
     notes: list[str] = []
     infos: dict[str, Any] = {}
@@ -64,8 +66,12 @@ def republish(
     readings: dict[str, Readings] = {}
     with BagWriter(out) as bag:
         messages = Messages(bag.store, codec.taxonomy)
-        for channel, log_ns, data in raw_messages(source, lambda one: one.kind in (BLOCK, INFO), notes):
-            camera = channel.topic.strip("/").rpartition("/semhier/")[0]
+        for channel, log_ns, data in raw_messages(source, _wants, notes):
+            camera, _, name = channel.topic.strip("/").rpartition("/semhier/")
+            if channel.kind == PLACE_TOPICS.get(name):
+                bag.write_raw(channel.topic, channel.kind, data, log_ns, channel.qos)
+                counts["poses"] += name in ("pose", "fix")
+                continue
             message: Any = bag.store.deserialize_cdr(data, channel.kind)
             if channel.kind == INFO:
                 if camera not in infos:
@@ -108,6 +114,12 @@ def republish(
     if not counts["blocks"]:
         raise BagError(f"{source}: holds no blocks (topics of type {BLOCK})")
     return counts, notes
+
+
+def _wants(channel: Any) -> bool:
+    """Whether a bag's topic is read: blocks, descriptions, and what says where a camera is."""
+    _, ours, name = channel.topic.rpartition("/semhier/")
+    return channel.kind in (BLOCK, INFO) or (bool(ours) and channel.kind == PLACE_TOPICS.get(name))
 
 
 def named_model(source: Path) -> str:
