@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy
 
 from semhier_ros.torch.detector import DetectorOutput
 
@@ -144,3 +145,32 @@ def street_loss(
     corners = boxes_of(output.box).permute(0, 2, 3, 1).reshape(cells, 4)
     types = output.types.permute(0, 2, 3, 1).reshape(cells, -1)
     return cell_loss(output.objectness.reshape(cells), corners, types, targets, members, rarity)
+
+
+TUTOR_DOUBTS = 0.1  # objectness of the tutor below which its boxes and types teach nothing
+
+
+def tutor_loss(output: DetectorOutput, tutor: DetectorOutput, known: Tensor) -> dict[str, Tensor]:
+    """What a detector of fewer types (`tutor`, of the same pictures) has to say, as three more parts of the loss.
+
+    known: the row among the student's types of each of the tutor's. Of those types alone is learned: the student's
+    chance that an object of one of them is centred in a cell should be the tutor's objectness (quality focal loss, Li
+    et al., "Generalized Focal Loss", arXiv 2006.04388); where the tutor is sure, so are its box (GIoU) and the shares
+    of its types (Kullback-Leibler divergence). Everything is weighed by the tutor's objectness, of which the sum stands
+    for the number of objects.
+    """
+    heat = tutor.objectness.sigmoid()
+    log_types = output.types.log_softmax(1)[:, known]
+    log_known = log_types.logsumexp(1, keepdim=True)
+    own = (output.objectness.sigmoid() * log_known.exp()).clamp(1e-5, 1 - 1e-5)
+    share = torch.where(heat > TUTOR_DOUBTS, heat, torch.zeros_like(heat))[:, 0]
+    total = share.sum().clamp(min=1.0)
+    centre = (heat - own).abs() ** 2 * binary_cross_entropy(own, heat, reduction="none")
+    wanted = tutor.types.log_softmax(1)
+    naming = (wanted.exp() * (wanted - (log_types - log_known))).sum(1)
+    corners, given = (boxes_of(one).permute(1, 0, 2, 3) for one in (output.box, tutor.box))
+    return {
+        "tutor centre": centre.sum() / total,
+        "tutor box": 3.0 * (giou_loss(corners, given) * share).sum() / total,
+        "tutor type": (naming * share).sum() / total,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -217,10 +218,12 @@ def known_cells(ignored: Floats, width: int, height: int) -> NDArray[np.bool_]:
 
 class StreetSamples:
     """`loader.Samples` of crops of `size` (w, h): pixels h,w,3 uint8 RGB, the arrays of `scene_samples.Targets` (words
-    in place of types), which cells are known, and which leaves the picture's set would have labelled."""
+    in place of types), which cells are known, which leaves the picture's set would have labelled, and whether it is one
+    of the sets `tutored` (by number)."""
 
-    def __init__(self, scenes: StreetScenes, size: tuple[int, int], seed: int):
+    def __init__(self, scenes: StreetScenes, size: tuple[int, int], seed: int, tutored: Sequence[int] = ()):
         self.augmenter = StreetAugmenter(scenes, size)
+        self.tutored = np.isin(scenes.sets, tutored)
         self.draws = Draws(len(scenes), seed, scenes.draw)
 
     def sample(self, number: int) -> tuple[NDArray[Any], ...]:
@@ -229,4 +232,4 @@ class StreetSamples:
         size = self.augmenter.size
         targets = make_targets(boxes[boxes[:, 0] >= 0], *size)
         known = known_cells(boxes[boxes[:, 0] < 0, 1:], *size)
-        return np.ascontiguousarray(image), *targets, known, self.augmenter.street.known[row]
+        return np.ascontiguousarray(image), *targets, known, self.augmenter.street.known[row], self.tutored[row]

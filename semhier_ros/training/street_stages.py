@@ -24,13 +24,13 @@ from semhier_ros.scene.detectors.layouts import DetectorError
 from semhier_ros.scene.detectors.names import read_names
 from semhier_ros.scene.objects import DetectorMaps, Objects, find_objects
 from semhier_ros.taxonomy import Taxonomy
-from semhier_ros.torch.detector import STRIDE, Detector
+from semhier_ros.torch.detector import STRIDE, Detector, DetectorOutput
 from semhier_ros.torch.picture import GROUPS, PictureModel
 from semhier_ros.torch.scene_backend import DetectorGraph, as_input
 from semhier_ros.training import adapt as adapting
 from semhier_ros.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from semhier_ros.training.detector import BLENDED, parameter_groups, start_from, trained_detector
-from semhier_ros.training.detector_loss import street_loss
+from semhier_ros.training.detector_loss import street_loss, tutor_loss
 from semhier_ros.training.device import adamw, autocast, depthwise_in_float32, pick_device
 from semhier_ros.training.errors import TrainingError
 from semhier_ros.training.fit import Course, Loss, fit
@@ -213,18 +213,50 @@ def adapt(options: argparse.Namespace) -> Path:
     return path
 
 
-class StreetLoss:
-    """The loss of a batch of `StreetSamples` (`fit.StepLoss`)."""
+class Tutor:
+    """The detector of a model folder, which says what it sees in the pictures of the sets that it was trained on.
 
-    def __init__(self, detector: Detector, members: list[Tensor], weights: Tensor):
-        self.detector, self.members, self.weights = detector, members, weights
+    known: for each of its types, which of `leaves` it is.
+
+    Raises:
+        TrainingError: it names a type that `leaves` lacks. MissingFile: the folder has no weights.
+    """
+
+    def __init__(self, folder: Path, leaves: Sequence[str], device: torch.device):
+        tree = Taxonomy.load(folder / "taxonomy.yaml")
+        names = tree.names(len(tree.levels) - 1)
+        if strange := [name for name in names if name not in leaves]:
+            raise TrainingError(f"tutor: {folder} names {strange[0]}, which is no leaf of the tree")
+        self.known = torch.tensor([leaves.index(name) for name in names], device=device)
+        self.network = Detector(len(names))
+        start_from(self.network, folder)
+        self.network.eval().to(device).to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> DetectorOutput:
+        return as_floats(self.network(pixels))
+
+
+def as_floats(output: DetectorOutput) -> DetectorOutput:
+    return DetectorOutput(*(part.float() for part in output))
+
+
+class StreetLoss:
+    """The loss of a batch of `StreetSamples` (`fit.StepLoss`). tutor: has a say in the samples that are `tutored`."""
+
+    def __init__(self, detector: Detector, members: list[Tensor], weights: Tensor, tutor: Tutor | None = None):
+        self.detector, self.members, self.weights, self.tutor = detector, members, weights, tutor
 
     def __call__(self, batch: Sequence[Tensor], random: np.random.Generator | None = None) -> Loss:
-        images, *targets = batch
-        output = self.detector(as_input(images, torch.float32).contiguous(memory_format=torch.channels_last))
+        images, *targets, tutored = batch
+        pixels = as_input(images, torch.float32).contiguous(memory_format=torch.channels_last)
+        output = self.detector(pixels)
+        told = self.tutor(pixels[tutored]) if self.tutor is not None and tutored.any() else None
         with autocast(images.device, False):
-            output = type(output)(*(part.float() for part in output))
+            output = as_floats(output)
             parts = street_loss(output, *targets, self.members, self.weights)
+            if self.tutor is not None and told is not None:
+                parts |= tutor_loss(DetectorOutput(*(part[tutored] for part in output)), told, self.tutor.known)
             return Loss(torch.stack(list(parts.values())).sum(), parts)
 
 
@@ -249,7 +281,9 @@ def detector(options: argparse.Namespace) -> Path:
     optimizer = adamw(parameter_groups(network, options.rate), options.rate, weight_decay=0.02)
     members = [member.to(device) for member in street.members()]
     weights = torch.from_numpy(word_weights(scenes, len(street.recipe.words))).to(device)
-    samples = StreetSamples(scenes, tuple(options.crop), options.seed)
+    tutor = Tutor(options.tutor, street.recipe.leaves, device) if options.tutor is not None else None
+    tutored = [number for number, part in enumerate(street.recipe.sets) if part.name in options.tutored]
+    samples = StreetSamples(scenes, tuple(options.crop), options.seed, tutored)
     workers = workers_for(device, options.threads) if options.workers is None else options.workers
     course = Course(
         options.detector_steps,
@@ -260,7 +294,7 @@ def detector(options: argparse.Namespace) -> Path:
         name="detector",
     )
     loader = Loader(samples, options.batch, workers, device)
-    fit(network, optimizer, loader, StreetLoss(network, members, weights), course, checkpoint)
+    fit(network, optimizer, loader, StreetLoss(network, members, weights, tutor), course, checkpoint)
     return checkpoint.path
 
 

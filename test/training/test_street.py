@@ -17,13 +17,14 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 
 from safetensors.torch import load_file
 
-from semhier_ros.torch.detector import DetectorOutput
+from semhier_ros.torch.detector import Detector, DetectorOutput
 from semhier_ros.training.detector import trained_detector
-from semhier_ros.training.detector_loss import street_loss
+from semhier_ros.training.detector_loss import street_loss, tutor_loss
+from semhier_ros.training.errors import TrainingError
 from semhier_ros.training.scene_samples import make_targets
 from semhier_ros.training.street_data import IGNORED, Labels, Recipe, boxes_of_mask, join_riders, merge
 from semhier_ros.training.street_scenes import cut, known_cells, read_catalogue
-from semhier_ros.training.street_stages import blended, planes_of
+from semhier_ros.training.street_stages import StreetLoss, Tutor, blended, planes_of
 from semhier_ros.training.teachers import VIEWS, Notebook, Opinion, Teacher, View, vote
 from semhier_ros.training.yolo_data import YoloData, label_file
 
@@ -247,6 +248,70 @@ def test_a_word_of_several_leaves_teaches_their_sum_and_prefers_none():
     assert slope[0] < 0
     assert slope[1] == pytest.approx(float(slope[0]))
     assert slope[2] > 0
+
+
+def seen_by_a_tutor() -> DetectorOutput:
+    """Two types; one sure object of the second, in the middle."""
+    objectness = torch.full((1, 1, 8, 8), -8.0)
+    objectness[0, 0, 4, 4] = 3.0
+    types = torch.zeros(1, 2, 8, 8)
+    types[:, 1] = 2.0
+    return DetectorOutput(objectness, torch.full((1, 4, 8, 8), 0.4), types, torch.zeros(1, 1, 8, 8))
+
+
+def test_who_says_what_the_tutor_says_has_nothing_to_learn_of_it():
+    tutor = seen_by_a_tutor()
+    never = torch.full((1, 1, 8, 8), -30.0)
+    own = tutor._replace(types=torch.cat([tutor.types, never], 1))
+    parts = tutor_loss(own, tutor, torch.tensor([0, 1]))
+    assert {name: round(float(value), 4) for name, value in parts.items()} == {
+        "tutor centre": 0.0, "tutor box": 0.0, "tutor type": 0.0
+    }  # fmt: skip
+
+
+def test_a_tutor_teaches_the_types_that_it_knows_and_leaves_others_where_they_are():
+    tutor = seen_by_a_tutor()
+    types = torch.zeros(1, 3, 8, 8, requires_grad=True)
+    objectness = torch.zeros(1, 1, 8, 8, requires_grad=True)
+    own = DetectorOutput(objectness, torch.zeros(1, 4, 8, 8), types, torch.zeros(1, 1, 8, 8))
+    parts = tutor_loss(own, tutor, torch.tensor([2, 0]))
+    (parts["tutor centre"] + parts["tutor type"]).backward()
+    rising = -objectness.grad[0, 0]
+    assert rising[4, 4] > 0
+    assert (rising.flatten().sort().values[:-1] < 0).all()
+    assert -types.grad[0, 0, 4, 4] > abs(types.grad[0, 2, 4, 4])  # the tutor's second type is row 0 here
+    away = torch.zeros(1, 3, 8, 8)
+    away[:, 1] = 9.0  # a person, of whom the tutor has never heard
+    parts = tutor_loss(own._replace(types=away), tutor, torch.tensor([2, 0]))
+    (slope,) = torch.autograd.grad(parts["tutor centre"], objectness)
+    assert abs(float(slope[0, 0, 0, 0])) < 1e-4 * float(rising.abs().max())
+
+
+def test_a_tutor_has_a_say_in_the_pictures_of_its_own_sets_alone():
+    pytest.importorskip("timm", reason="training needs timm")
+    tree = Taxonomy.load(TREE)
+    leaves = tree.names(len(tree.levels) - 1)
+    tutor = Tutor(ROOT / "models/road", leaves, torch.device("cpu"))
+    torch.manual_seed(0)
+    loss = StreetLoss(Detector(len(leaves)).eval(), [torch.eye(len(leaves)).bool()], torch.ones(len(leaves)), tutor)
+    targets = make_targets(np.array([[0, 8, 8, 40, 40]], np.float32), 64, 64)
+    pair = [torch.as_tensor(np.stack([array, array])) for array in targets]
+    images = torch.randint(0, 255, (2, 64, 64, 3), dtype=torch.uint8)
+    rest = [torch.ones(2, 8, 8, dtype=torch.bool), torch.ones(2, len(leaves), dtype=torch.bool)]
+    none, first, second = (
+        loss([images, *pair, *rest, torch.tensor(which)]).shown
+        for which in ([False, False], [True, False], [False, True])
+    )
+    assert set(first) - set(none) == {"tutor centre", "tutor box", "tutor type"}
+    assert all(torch.isfinite(torch.as_tensor(value)) for value in first.values())
+    assert float(first["tutor centre"]) != float(second["tutor centre"])
+    assert all(not parameter.requires_grad or parameter.grad is None for parameter in tutor.network.parameters())
+
+
+def test_a_tutor_of_types_that_the_tree_lacks_is_refused():
+    pytest.importorskip("timm", reason="training needs timm")
+    with pytest.raises(TrainingError, match=r"names .*, which is no leaf of the tree"):
+        Tutor(ROOT / "models/road", ("car", "truck"), torch.device("cpu"))
 
 
 def test_a_teacher_that_looks_in_a_mirror_says_where_things_are_in_the_picture(tmp_path: Path):
