@@ -49,7 +49,7 @@ ARGUMENTS = [
     Argument(
         "planner",
         "Topics for a planner at the base (docs/planners.md); they need the bag's CameraInfo, and a mount, by"
-        " `decoder_params` or TF. Default: what `decoder_params` says.",
+        " `decoder_params` or TF; the encoder then sends foot bits. Default: what `decoder_params` says.",
         choices=("", "none", "nav2", "autoware"),
     ),
     Argument("decoder_params", "Parameter file of the decoder.", str(config_dir() / "decoder.yaml")),
@@ -135,6 +135,7 @@ def _nodes(context: LaunchContext) -> list[Action]:
         budget_kbit=value(context, "budget_kbit"),
         zenoh_connect=f"udp/127.0.0.1:{sender_port}",
         zenoh_listen="none",
+        foot_bits="true" if value(context, "planner") in ("nav2", "autoware") else "",  # both ends are here
         **shared,
     )
     receiver = _half(

@@ -11,6 +11,7 @@ from launch_ros.actions import LifecycleNode
 
 from semhier_ros.launching import (
     Argument,
+    boolean,
     camera_info_beside,
     common,
     declare,
@@ -37,6 +38,13 @@ ARGUMENTS = [
     Argument("device", "Where the encoder runs.", parameter="device", choices=("", "auto", "cpu", "cuda")),
     Argument("max_rate", "Most frames per second that are encoded; 0.0: no limit.", parameter="max_rate", kind=float),
     Argument("finest_block", "Index of the finest block that is sent.", parameter="finest_block", kind=int),
+    Argument(
+        "foot_bits",
+        "true: two bits an object more say where it stands, for bases that plan in metres (docs/planners.md).",
+        parameter="foot_bits",
+        kind=boolean,
+        choices=("", "true", "false"),
+    ),
     Argument(
         "transport",
         "ros: the block topics are the link; zenoh: a Zenoh session is.",

@@ -147,7 +147,7 @@ def test_a_replay_hands_planner_topics_and_the_lens_to_the_base() -> None:
         for half in action.get_sub_entities() if isinstance(action, GroupAction) else []:
             if isinstance(half, IncludeLaunchDescription):
                 given |= dict(half.launch_arguments)
-    assert given["planner"] == "nav2"
+    assert (given["planner"], given["foot_bits"]) == ("nav2", "true")
     assert given["params_file"].endswith("decoder.yaml")
     (player,) = [action for action in actions if isinstance(action, LifecycleNode)]
     context = LaunchContext()

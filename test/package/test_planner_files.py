@@ -42,12 +42,12 @@ def flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", ["decoder_nav2.yaml", "decoder_autoware.yaml"])
-def test_the_decoders_files_set_parameters_that_it_has(name: str) -> None:
+@pytest.mark.parametrize("name", ["decoder_nav2.yaml", "decoder_autoware.yaml", "encoder_planner.yaml"])
+def test_the_nodes_files_set_parameters_that_they_have(name: str) -> None:
     pytest.importorskip("rclpy", reason="the nodes need ROS 2")
-    from semhier_ros.nodes.parameter_tables import DECODER
+    from semhier_ros.nodes.parameter_tables import DECODER, ENCODER
 
-    table = {parameter.name: parameter for parameter in DECODER}
+    table = {parameter.name: parameter for parameter in (ENCODER if name.startswith("encoder") else DECODER)}
     given = flat(load(name)["/**"]["ros__parameters"])
     assert given
     for key, value in given.items():
