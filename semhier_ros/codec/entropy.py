@@ -425,7 +425,8 @@ def get_together(
     for place, (decoder, own, order) in enumerate(zip(decoders, rows, orders, strict=True)):
         ordered = own[order]
         try:
-            decoded = decoder._run(tables, ordered, _counted(own) if together else _groups(ordered, tables))
+            groups = _every_row(ordered, tables) if together else _groups(ordered, tables)
+            decoded = decoder._run(tables, ordered, groups)
         except (AssertionError, ValueError) as error:
             failed[place] = decoder._refusal()
             failed[place].__cause__ = error
@@ -472,12 +473,11 @@ def _coding_order(rows: NDArray[Any], row_count: int) -> tuple[NDArray[np.intp],
     return order, narrow[order]
 
 
-def _counted(rows: NDArray[Any]) -> list[tuple[int, int, int]]:
+def _every_row(sorted_rows: NDArray[Any], tables: Tables) -> list[tuple[int, int, int]]:
     """(row, start, stop) of every row in use, in coding order."""
-    counts = np.bincount(rows)
-    used = np.flatnonzero(counts)
-    stops = np.cumsum(counts[used]).tolist()
-    return list(zip(used.tolist(), [0, *stops[:-1]], stops, strict=True))
+    stops = sorted_rows.searchsorted(np.arange(tables.rows, dtype=sorted_rows.dtype), side="right").tolist()
+    starts = [0, *stops[:-1]]
+    return [(row, start, stop) for row, (start, stop) in enumerate(zip(starts, stops, strict=True)) if start < stop]
 
 
 def _groups(sorted_rows: NDArray[Any], tables: Tables) -> list[tuple[int, int, int]] | None:
