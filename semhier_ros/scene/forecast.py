@@ -11,11 +11,12 @@ object a detection is, all of them say together, each believed by the likelihood
 estimation: Magill, "Optimal adaptive estimation of sampled stochastic processes", 1965; here with forgetting).
 
 **How far to follow them.** A forecast is "nothing moves" plus shares of what the others say beyond that. The shares are
-those that would have been nearest to the readings of the last second, had they been used a horizon before each
-(`Shares`: stacking with non-negative weights). They begin at none and are fitted apart for places and for sizes, so a
-velocity is used as far as it has paid.
+those that would have been nearest to the readings of the last second, had they been used that long before each
+(`scene.shares`). They begin at none and are fitted apart for places across and down, widths and heights, and for each
+of `RECORD_SECONDS`, since what is right about the next reading can be wrong about the one after. Between these ages
+they are interpolated. So a velocity is used as far, and as far ahead, as it has paid.
 
-**How sure.** Covariances are scaled, at each of `ELLIPSE_SECONDS` apart, until one in twenty readings lies outside.
+**How sure.** Covariances are scaled, at each of these ages apart, until one in twenty readings lies outside.
 
 Lengths are pixels, times seconds. Noise is given in shares of an object's own side, for the jitter and the acceleration
 of a near object are more pixels than a far one's; for the camera, in shares of the picture's width.
@@ -32,17 +33,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.scene.shares import MOST_SURPRISE, Shares
+
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
-MOST_SURPRISE = 9.0
-"""Squared standard deviations beyond which what was seen counts as less sure: an outlier moves a track by no more."""
 LEAST_BELIEF = 12.0
 """How far a model's record may fall behind the best one's, in nats: what was wrong on the highway is soon right again
 in the turn."""
 ELLIPSE = 5.991
 """Squared standard deviations within which 95 % of a Gaussian of two dimensions lie."""
-ELLIPSE_SECONDS = (0.05, 0.1, 0.3)
-"""How long after a reading ellipses are held to their word; between them the scale is interpolated."""
+RECORD_SECONDS = (0.05, 0.1, 0.3)
+"""Ages from which forecasts are held against what is seen: by the newest one that is so old."""
+AGE_STEP = 0.2
+"""Of a new age, in the averaged ages that the records are of."""
 ELLIPSE_STEP, ELLIPSE_EAGER = 0.15, 20.0
 """The step by which ellipses learn in the long run, and readings after which it is no more than twice that."""
 SAME_BOX = 0.1
@@ -53,8 +56,9 @@ KEPT_STATES = 24
 """Earlier states that are kept to judge the models by."""
 MOST_LATE = 0.2
 """Seconds by which a state may be older than asked and still be judged: readings may come seldom."""
-PLACE_WORTH, SIZE_WORTH = 16.0, 2.0
-"""How much must speak for following a motion before half of it is followed, see `Shares`."""
+WORTHS = (8.0, 8.0, 1.0, 1.0)
+"""How much must speak for following a motion before half of it is followed, see `Shares`: of places across and down,
+widths and heights."""
 LEAST_STEP = 0.05
 """Error of a forecast, in sides, that does no harm: what is nearer counts as as near."""
 
@@ -130,69 +134,11 @@ class _State(NamedTuple):
     side: Floats
 
 
-class Shares:
-    """How much of each of several rival forecasts to follow: never negative, 1 in all, and 1 of the first at the start.
-
-    Those that would have been nearest to what was seen, by least squares with forgetting; what the others say beyond
-    the first must earn its share against `worth`. (Stacking: Wolpert, "Stacked generalization", 1992, with non-negative
-    weights as in Breiman, "Stacked regressions", 1996.) count: of the rivals. worth: how much nearer to what was seen
-    another must have been before half of it is followed, in squared standard deviations. memory: seconds after which
-    what was seen counts for 1/e.
-    """
-
-    def __init__(self, count: int, worth: float, memory: float):
-        self._worth, self._memory, self._first = worth, memory, 0
-        self._both, self._gain = np.zeros((count, count)), np.zeros(count)
-        self.values = np.eye(count)[0]
-        """The shares, one for each rival."""
-
-    def begin_with(self, rival: int) -> None:
-        """From now on the others must earn their shares against this one."""
-        if rival != self._first:
-            self._first = rival
-            self.values = self._best()
-
-    def take(self, gone: Floats, variance: Floats, elapsed: float) -> None:
-        """Takes what was seen less what each rival foretold (m,2,n), its variance 2,n, and the seconds since the last
-        call. An outlier counts less; n objects count as the square root of n, for they err together."""
-        weight = 1 / variance
-        weight = weight / np.maximum(1.0, (gone**2).min(axis=0) * weight / MOST_SURPRISE) / math.sqrt(gone.shape[2])
-        beyond = gone[:1] - gone
-        fade = math.exp(-elapsed / self._memory)
-        self._both = fade * self._both + np.einsum("man,kan,an->mk", beyond, beyond, weight)
-        self._gain = fade * self._gain + np.einsum("man,an,an->m", beyond, gone[0], weight)
-        self.values = self._best()
-
-    def _best(self) -> Floats:
-        """Those for which the weighted squares of seen - sum(shares * told), and of all shares but the first's, are
-        least."""
-        from scipy.optimize import nnls  # loads slowly
-
-        first, others = self._first, np.delete(np.arange(len(self._gain)), self._first)
-        result = np.eye(len(self._gain))[first]
-        if not len(others):
-            return result
-        rows, row = self._both[others], self._both[first]
-        both = rows[:, others] - rows[:, [first]] - row[others] + row[first]
-        gain = self._gain[others] - self._gain[first] - rows[:, first] + row[first]
-        root = np.linalg.cholesky(both + self._worth * np.eye(len(others)))
-        wanted = np.linalg.solve(root, gain)
-        shares, _ = nnls(root.T, wanted)
-        if shares.sum() > 1:
-            firmly = 1e3 * math.sqrt(float(np.diag(both).max()) + self._worth)
-            shares, _ = nnls(np.vstack([root.T, np.full((1, len(others)), firmly)]), np.append(wanted, firmly))
-            shares /= max(1.0, shares.sum())
-        result[others] = shares
-        result[first] = 1 - shares.sum()
-        return result
-
-
 class MotionBank:
     """All objects of one camera under several `MotionModel`s; objects are rows 0..n-1, in order of `add`.
 
     models: the first says what is foretold until others have earned their share. width: of the picture, in pixels.
-    horizon: seconds over which the models are judged, about as long as forecasts usually reach. memory: seconds after
-    which a model's success counts for 1/e.
+    memory: seconds after which a model's success counts for 1/e.
     """
 
     def __init__(
@@ -200,12 +146,11 @@ class MotionBank:
         models: Sequence[MotionModel] = MODELS,
         *,
         width: float,
-        horizon: float = 0.08,
         memory: float = 1.0,
     ):
         if not models:
             raise ValueError("models: none, at least one expected")
-        self.horizon, self._memory = horizon, memory
+        self._memory = memory
         values = np.array([[m.camera * width, m.own, m.growth, m.drift, m.speed, m.growing] for m in models])
         self._steered = False
         self._livest = int(np.argmax([m.camera + m.own for m in models]))
@@ -219,10 +164,10 @@ class MotionBank:
             np.zeros(0),
         )
         self._record = np.zeros(count)
-        self.place_shares = Shares(count, PLACE_WORTH, 1.5 * memory)
-        self.size_shares = Shares(count, SIZE_WORTH, 1.5 * memory)
-        self._scales = [0.0 for _ in ELLIPSE_SECONDS]
-        self._judged = [0 for _ in ELLIPSE_SECONDS]
+        self.shares = Shares(count, len(RECORD_SECONDS), WORTHS, 1.5 * memory)
+        self._ages = np.array(RECORD_SECONDS)
+        self._scales = [0.0 for _ in RECORD_SECONDS]
+        self._judged = [0 for _ in RECORD_SECONDS]
         self._names: list[int] = []
         self._past: deque[tuple[float, _State, dict[int, int]]] = deque(maxlen=KEPT_STATES)
         self._now = 0.0
@@ -349,7 +294,7 @@ class MotionBank:
                 cov = self._state.cov.copy()
                 cov[:, :, 0, 0] += self._camera[:, None] ** 2
                 self._state = self._state._replace(cov=cov)
-            self.place_shares.begin_with(self._livest)
+            self.shares.begin_with(self._livest, 2)
             self._state = _observed(self._state, look, velocities, variance)
 
     def _update_sides(self, rows: Rows, seen: Seen) -> None:
@@ -373,38 +318,40 @@ class MotionBank:
             return
         elapsed = self._now - self._past[-1][0]
         self._record *= np.exp(-elapsed / self._memory)
-        if (told := self._told(self.horizon)) is not None:
-            state, known = told
+        everything = seen if others is None else Seen(*map(np.concatenate, zip(seen, others, strict=True)))
+        for number, seconds in enumerate(RECORD_SECONDS):
+            told = self._told(seconds)
+            if told is None:
+                continue
+            state, known, age = told
+            self._ages[number] += AGE_STEP * (age - self._ages[number])
+            self._fit_ellipse(number, self._blend(state, age), everything)
             pairs = [(known[name], place) for place, row in enumerate(rows) if (name := self._names[row]) in known]
             if pairs:
                 old, places = np.array(pairs, np.intp).T
-                self._compare(state, old, places, seen, elapsed)
-        everything = seen if others is None else Seen(*map(np.concatenate, zip(seen, others, strict=True)))
-        for number, seconds in enumerate(ELLIPSE_SECONDS):
-            if (told := self._told(seconds)) is not None:
-                self._fit_ellipse(number, self._blend(told[0]), everything)
-        kept = max(self.horizon, *ELLIPSE_SECONDS)
-        while len(self._past) > 1 and self._now - self._past[1][0] >= kept - 1e-3:
+                self._compare(number, state, old, seen.take(places), elapsed)
+        while len(self._past) > 1 and self._now - self._past[1][0] >= RECORD_SECONDS[-1] - 1e-3:
             self._past.popleft()
 
-    def _told(self, seconds: float) -> tuple[_State, dict[int, int]] | None:
-        """What was foretold for now from the newest state that is at least so old, and the rows there of its objects'
-        numbers; None where no state is about so old."""
+    def _told(self, seconds: float) -> tuple[_State, dict[int, int], float] | None:
+        """What was foretold for now from the newest state that is at least so old, the rows there of its objects'
+        numbers, and its age; None where no state is about so old."""
         for then, state, known in reversed(self._past):
             age = self._now - then
             if age >= seconds - 1e-3:
-                return (self._after(state, age), known) if known and age <= seconds + MOST_LATE else None
+                return (self._after(state, age), known, age) if known and age <= seconds + MOST_LATE else None
         return None
 
-    def _compare(self, told: _State, old: Rows, places: Rows, seen: Seen, elapsed: float) -> None:
-        """Judges the models by what they foretold of objects `old` and what was seen of them."""
-        part = seen.take(places)
-        gone = part.centre.T - told.mean[:, :, 1 + old]
-        grown = part.sides.T - told.log[:, 0][..., old]
-        self._believe(told, old, part, gone, grown)
-        harmless = LEAST_STEP * np.exp(part.sides.T)
-        self.place_shares.take(gone, part.centre_variance.T + harmless**2, elapsed)
-        self.size_shares.take(grown, part.sides_variance.T + LEAST_STEP**2, elapsed)
+    def _compare(self, number: int, told: _State, old: Rows, seen: Seen, elapsed: float) -> None:
+        """Judges the models by what they foretold of objects `old`, at the age of that number, and what was seen of
+        them."""
+        gone = seen.centre.T - told.mean[:, :, 1 + old]
+        grown = seen.sides.T - told.log[:, 0][..., old]
+        if not number:
+            self._believe(told, old, seen, gone, grown)
+        harmless = LEAST_STEP * np.exp(seen.sides.T)
+        variance = np.concatenate([seen.centre_variance.T + harmless**2, seen.sides_variance.T + LEAST_STEP**2])
+        self.shares.take(number, np.concatenate([gone, grown], axis=1), variance, elapsed)
 
     def _believe(self, told: _State, old: Rows, seen: Seen, gone: Floats, grown: Floats) -> None:
         """The likelihood of what was seen is each model's record."""
@@ -434,23 +381,29 @@ class MotionBank:
     def scale(self, seconds: float) -> float:
         """What covariances are multiplied with so that 95 % of what is seen lies within the 95 % ellipse, so long after
         a reading."""
-        return math.exp(float(np.interp(seconds, ELLIPSE_SECONDS, self._scales)))
+        return math.exp(float(self._at(seconds) @ self._scales))
 
     def forecast(self, seconds: float) -> Forecast:
         """All objects `seconds` from now, by all models together."""
-        told = self._blend(self._after(self._state, seconds))
+        told = self._blend(self._after(self._state, seconds), seconds)
         return told._replace(covariance=told.covariance * self.scale(seconds))
 
-    def _blend(self, state: _State) -> Forecast:
-        """What all models say by their shares; its covariance holds their disagreement too."""
-        shares, count = self.place_shares.values, len(state.side)
+    def _at(self, seconds: float) -> Floats:
+        """How much each of the records counts at this age: the two around it, the nearer more."""
+        ages = np.maximum.accumulate(self._ages)
+        return np.array([np.interp(seconds, ages, one) for one in np.eye(len(ages))])
+
+    def _blend(self, state: _State, seconds: float) -> Forecast:
+        """What all models say by their shares at this age; its covariance holds their disagreement too."""
+        shares = np.einsum("h,hpm->pm", self._at(seconds), self.shares.values)
+        places, sizes, count = shares[:2], shares[2:], len(state.side)
         middle, own = slice(1, 1 + count), slice(1 + count, None)
-        blend = np.einsum("m,mad->ad", shares, state.mean)
-        apart = state.mean[:, :, middle] - blend[None, :, middle]
-        covariance = np.einsum("m,man,mbn->nab", shares, apart, apart)
+        blend = np.einsum("am,mad->ad", places, state.mean)
+        apart = (state.mean[:, :, middle] - blend[None, :, middle]) * np.sqrt(places.T)[..., None]
+        covariance = np.einsum("man,mbn->nab", apart, apart)
         rows = 1 + np.arange(count)
-        covariance[:, [0, 1], [0, 1]] += np.einsum("m,man->na", shares, state.cov[:, :, rows, rows])
-        sides = np.exp(np.einsum("m,man->na", self.size_shares.values, state.log[:, 0]))
+        covariance[:, [0, 1], [0, 1]] += np.einsum("am,man->na", places, state.cov[:, :, rows, rows])
+        sides = np.exp(np.einsum("am,man->na", sizes, state.log[:, 0]))
         return Forecast(blend[:, middle].T, (blend[:, own] + blend[:, :1]).T, covariance, sides, blend[:, 0])
 
 

@@ -1,0 +1,96 @@
+"""How much of each of several rival forecasts to follow: what would have been nearest to what was seen since.
+
+Stacking (Wolpert, "Stacked generalization", 1992) with non-negative weights (Breiman, "Stacked regressions", 1996), by
+least squares with forgetting. Each part of a forecast (places across and down, widths, heights) has shares of its own,
+and so has each age: a velocity that foretells the next reading may be worth nothing two readings later, as when the
+camera nods.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+MOST_SURPRISE = 9.0
+"""Squared standard deviations beyond which what was seen counts as less sure."""
+
+
+class Shares:
+    """Shares of `rivals` forecasts, of several ages and parts: never negative, 1 in all, and 1 of the first rival's at
+    the start.
+
+    What the others say beyond the first must earn its share. worths: for each part how much nearer to what was seen
+    another must have been before half of it is followed, in squared standard deviations. memory: seconds after which
+    what was seen counts for 1/e.
+    """
+
+    def __init__(self, rivals: int, ages: int, worths: tuple[float, ...], memory: float):
+        parts = len(worths)
+        self._worths, self._memory = np.array(worths), memory
+        self._first = [0] * parts
+        self._both, self._gain = np.zeros((ages, parts, rivals, rivals)), np.zeros((ages, parts, rivals))
+        self._values: Floats | None = None
+
+    @property
+    def values(self) -> Floats:
+        """The shares: ages, parts, rivals."""
+        if self._values is None:
+            costs = np.repeat(self._worths[:, None], self._gain.shape[2], axis=1)
+            costs[np.arange(len(costs)), self._first] = 0.0
+            self._values = nearest_mixture(self._both + costs[:, None] * np.eye(costs.shape[1]), self._gain)
+        return self._values
+
+    def begin_with(self, rival: int, parts: int) -> None:
+        """From now on the others must earn their shares of the first `parts` parts against this one."""
+        self._first[:parts] = [rival] * parts
+        self._values = None
+
+    def take(self, age: int, gone: Floats, variance: Floats, elapsed: float) -> None:
+        """Takes what was seen of n objects less what each rival foretold (rivals,parts,n) at the age of that number,
+        its variance (parts,n), and the seconds since the last call for that age.
+
+        An outlier counts less; n objects count as the square root of n, for they err together.
+        """
+        weight = 1 / variance
+        weight = weight / np.maximum(1.0, (gone**2).min(axis=0) * weight / MOST_SURPRISE) / math.sqrt(gone.shape[2])
+        beyond = gone[:1] - gone
+        fade = math.exp(-elapsed / self._memory)
+        self._both[age] = fade * self._both[age] + np.einsum("man,kan,an->amk", beyond, beyond, weight)
+        self._gain[age] = fade * self._gain[age] + np.einsum("man,an,an->am", beyond, gone[0], weight)
+        self._values = None
+
+
+def nearest_mixture(both: Floats, gain: Floats) -> Floats:
+    """The shares s (…,m), not negative and 1 in all, for which s both s - 2 gain s is least; both …,m,m is positive
+    semidefinite.
+
+    Every set of rivals that may have a share is tried, all at once: for m of 4 that are 15 small linear systems.
+    """
+    most = gain.shape[-1]
+    sets = _sets(most)
+    system = np.zeros((*gain.shape[:-1], len(sets), most + 1, most + 1))
+    right = np.ones((*gain.shape[:-1], len(sets), most + 1))
+    system[..., :most, :most] = both[..., None, :, :] * (sets[:, :, None] * sets[:, None])
+    places = np.arange(most)
+    system[..., places, places] += 1.0 - sets
+    system[..., most, :most] = system[..., :most, most] = sets
+    right[..., :most] = gain[..., None, :] * sets
+    found = np.linalg.solve(system, right[..., None])[..., :most, 0]
+    cost = np.einsum("...sm,...mk,...sk->...s", found, both, found) - 2 * np.einsum("...m,...sm->...s", gain, found)
+    cost = np.where(found.min(axis=-1) >= -1e-9, cost, np.inf)
+    best = np.take_along_axis(found, cost.argmin(axis=-1)[..., None, None], axis=-2)[..., 0, :]
+    best = np.maximum(best, 0.0)
+    result: Floats = best / best.sum(axis=-1, keepdims=True)
+    return result
+
+
+@lru_cache(maxsize=8)
+def _sets(most: int) -> Floats:
+    """All sets of `most` things but the empty one, as rows of 0 and 1, the smaller first."""
+    found = np.array([one for one in product((0.0, 1.0), repeat=most) if any(one)])
+    return found[np.argsort(found.sum(axis=1), kind="stable")]
