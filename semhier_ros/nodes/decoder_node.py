@@ -1,8 +1,7 @@
 """decoder_node: blocks of one or more cameras in; out come readings that get finer while blocks arrive, and pictures.
 
 What a packet means, `camera.decoder_end` knows; here are its parameters, topics and messages. Callbacks only queue what
-arrives; one worker thread decodes and publishes, or with several cameras two, which serve all of them
-(`camera.fleet`).
+arrives; two threads serve all cameras (`camera.fleet`): one reads and publishes, one makes pictures.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from std_msgs.msg import Header
 from semhier_ros.camera.asking import AskPolicy
 from semhier_ros.camera.decoder_end import DecoderEnd, Output
 from semhier_ros.camera.fleet import Figures, Fleet, Limits
-from semhier_ros.camera.worker import DecodeWorker, FleetWorker
+from semhier_ros.camera.worker import FleetWorker
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.packet import Block, Packet, PacketError
 from semhier_ros.codec.stream_info import StreamInfo
@@ -83,7 +82,7 @@ class DecoderNode(ManagedNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("decoder_node", DECODER, **kwargs)
-        self._worker: DecodeWorker | FleetWorker | None = None
+        self._worker: FleetWorker | None = None
         self._publishing = threading.Lock()  # readings and pictures may come from two threads
         self._planner: PlannerOutputs | None = None
         if vision is None:
@@ -178,7 +177,7 @@ class DecoderNode(ManagedNode):
                 follow=follow,
                 memory=memory,
                 ask=ask,
-                pictures_later=len(values.cameras) > 1,
+                pictures_later=True,
             )
             for camera in values.cameras
         }
@@ -203,16 +202,8 @@ class DecoderNode(ManagedNode):
         if values.scene_rate > 0:
             self._scene_timer = self.create_timer(1.0 / values.scene_rate, self._publish_scenes, clock=steady_clock())
 
-    def _make_worker(self) -> DecodeWorker | FleetWorker:
+    def _make_worker(self) -> FleetWorker:
         values = self.values
-        calls: dict[str, Any] = {
-            "on_reading": self._publish_reading,
-            "on_picture": self._publish_picture,
-            "wants_picture": self._wants_picture,
-            "on_error": lambda error: self.warn("errors", f"{type(error).__name__}: {error}", error=True),
-        }
-        if len(self._streams) == 1:
-            return DecodeWorker(self._streams, values.queue, **calls)
         limits = Limits(
             values.queue,
             values.fleet_queue_bytes,
@@ -220,7 +211,16 @@ class DecoderNode(ManagedNode):
             together=values.fleet_together,
         )
         return FleetWorker(
-            Fleet(self._streams, limits, report=self._hear, pictures=lambda: self.values.picture != "off", **calls)
+            Fleet(
+                self._streams,
+                limits,
+                on_reading=self._publish_reading,
+                on_picture=self._publish_picture,
+                wants_picture=self._wants_picture,
+                on_error=lambda error: self.warn("errors", f"{type(error).__name__}: {error}", error=True),
+                report=self._hear,
+                pictures=lambda: self.values.picture != "off",
+            )
         )
 
     def _subscribe(self, asks: bool) -> None:
@@ -476,7 +476,7 @@ class DecoderNode(ManagedNode):
             )
             state.readings_before = state.readings
             self.publish_diagnostics(camera, level, text, details)
-        if isinstance(worker, FleetWorker):
+        if worker is not None and FLEET in self.subjects():
             self._report_fleet(worker.fleet, now)
 
     def _report_fleet(self, fleet: Fleet, now: float) -> None:

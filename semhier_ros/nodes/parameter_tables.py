@@ -478,7 +478,7 @@ DECODER = ParameterTable(
         Parameter(
             "fleet.queue_bytes",
             8 << 20,
-            "With several cameras: bytes per camera that may wait for decoding; beyond them the oldest packet goes.",
+            "Bytes per camera that may wait for decoding; beyond them the oldest packet goes.",
             low=1 << 16,
             high=1 << 31,
         ),

@@ -225,6 +225,27 @@ def test_readings_come_though_no_picture_is_ever_made(road, road_frames):
     assert not base.pictures
 
 
+def test_one_camera_alone_is_read_while_its_picture_is_decoded(road, road_frames):
+    base = Base([road], ["a"])
+    base.fleet.put("a", description(road))
+    base.send("a", road_frames[0])
+    base.read_all()
+    assert base.ends["a"].all_counters()["decoder_blocks"] == road.semantic_blocks, "picture blocks wait as they came"
+    during: list[tuple[int, int]] = []
+
+    def a_coarse_block_comes() -> None:
+        if not during:
+            base.send("a", road_frames[1][:1])
+            base.read_all()
+            during.append((base.readings[-1][1].reading.frame, len(base.pictures)))
+
+    base.fleet.between = a_coarse_block_comes
+    base.paint_all()
+    assert during == [(1, 0)], "read before the picture of the frame before was there"
+    assert [output.reading.frame for _, _, output in base.pictures] == [0]
+    np.testing.assert_array_equal(base.pictures[0][1], alone(road, road_frames[0])[1])
+
+
 def test_of_a_camera_that_is_behind_only_the_newest_picture_is_made(road, road_frames):
     base = Base([road], ["a"])
     base.fleet.put("a", description(road))
