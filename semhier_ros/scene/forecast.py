@@ -294,7 +294,8 @@ class MotionBank:
                 cov = self._state.cov.copy()
                 cov[:, :, 0, 0] += self._camera[:, None] ** 2
                 self._state = self._state._replace(cov=cov)
-            self.shares.begin_with(self._livest, 2)
+            every = np.eye(len(self._camera))
+            self.shares.begin_with((every[0] + every[self._livest]) / 2, 2)
             self._state = _observed(self._state, look, velocities, variance)
 
     def _update_sides(self, rows: Rows, seen: Seen) -> None:

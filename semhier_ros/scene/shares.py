@@ -24,15 +24,16 @@ class Shares:
     """Shares of `rivals` forecasts, of several ages and parts: never negative, 1 in all, and 1 of the first rival's at
     the start.
 
-    What the others say beyond the first must earn its share. worths: for each part how much nearer to what was seen
-    another must have been before half of it is followed, in squared standard deviations. memory: seconds after which
+    Other shares than those must be earned. worths: for each part how much nearer to what was seen another rival must
+    have been than the first before half of it is followed, in squared standard deviations. memory: seconds after which
     what was seen counts for 1/e.
     """
 
     def __init__(self, rivals: int, ages: int, worths: tuple[float, ...], memory: float):
         parts = len(worths)
         self._worths, self._memory = np.array(worths), memory
-        self._first = [0] * parts
+        self._begun = np.zeros((parts, rivals))
+        self._begun[:, 0] = 1.0
         self._both, self._gain = np.zeros((ages, parts, rivals, rivals)), np.zeros((ages, parts, rivals))
         self._values: Floats | None = None
 
@@ -40,14 +41,14 @@ class Shares:
     def values(self) -> Floats:
         """The shares: ages, parts, rivals."""
         if self._values is None:
-            costs = np.repeat(self._worths[:, None], self._gain.shape[2], axis=1)
-            costs[np.arange(len(costs)), self._first] = 0.0
-            self._values = nearest_mixture(self._both + costs[:, None] * np.eye(costs.shape[1]), self._gain)
+            half = self._worths[:, None] / 2
+            both = self._both + half[..., None] * np.eye(self._gain.shape[2])
+            self._values = nearest_mixture(both, self._gain + half * self._begun)
         return self._values
 
-    def begin_with(self, rival: int, parts: int) -> None:
-        """From now on the others must earn their shares of the first `parts` parts against this one."""
-        self._first[:parts] = [rival] * parts
+    def begin_with(self, shares: Floats, parts: int) -> None:
+        """From now on others than these shares (rivals) must be earned in the first `parts` parts."""
+        self._begun[:parts] = shares
         self._values = None
 
     def take(self, age: int, gone: Floats, variance: Floats, elapsed: float) -> None:

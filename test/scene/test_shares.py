@@ -45,10 +45,10 @@ def test_parts_and_ages_have_shares_of_their_own() -> None:
     assert moving == pytest.approx(np.eye(2), abs=0.05)
 
 
-def test_what_others_say_must_earn_its_share_against_the_one_that_is_begun_with() -> None:
+def test_other_shares_than_those_begun_with_must_be_earned() -> None:
     shares = Shares(3, 1, (WORTH, WORTH), memory=1.5)
-    shares.begin_with(2, 1)
-    assert shares.values[0].tolist() == [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    shares.begin_with(np.array([0.5, 0.0, 0.5]), 1)
+    assert shares.values[0] == pytest.approx(np.array([[0.5, 0.0, 0.5], [1.0, 0.0, 0.0]]))
     gone = np.stack([np.full((2, 4), value) for value in (6.0, 6.0, 0.0)])
     for _ in range(20):
         shares.take(0, gone, np.ones((2, 4)), 0.08)
