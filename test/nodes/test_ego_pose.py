@@ -250,6 +250,7 @@ def test_objects_stand_in_the_robots_map_and_on_the_earth_over_zenoh_and_again_f
     )
     targets = probe.listen(PoseStamped, "front/target")
     poses = probe.listen(PoseStamped, "front/semhier/pose")
+    fixes = probe.listen(NavSatFix, "front/semhier/fix")
     calibration = CameraInfo(width=640, height=272, distortion_model="plumb_bob", d=[0.0] * 5)
     calibration.k = [450.0, 0.0, 320.0, 0.0, 450.0, 136.0, 0.0, 0.0, 1.0]
     told = probe.publisher(CameraInfo, "front/camera_info", qos_profile_sensor_data)
@@ -279,15 +280,17 @@ def test_objects_stand_in_the_robots_map_and_on_the_earth_over_zenoh_and_again_f
         return found
 
     def compared() -> list[tuple[tuple[float, float], list[tuple[float, float]]]]:
-        """Targets of the map, each with the earth's objects of its moment, from a second after the first pose on: two
-        poses and two fixes say how fast it drives."""
-        told_ns = [time_to_ns(message.header.stamp) for message in list(poses)]
-        settled, earth = min(told_ns, default=began) + SECOND, seen()
+        """Targets of the map, each with the earth's objects of its moment, from a second after the second pose and
+        fix on: two of each say how fast it drives."""
+        told_ns = [sorted(time_to_ns(one.header.stamp) for one in list(heard)) for heard in (poses, fixes)]
+        if min(map(len, told_ns)) < 2:
+            return []
+        settled, earth = max(times[1] for times in told_ns) + SECOND, seen()
         pairs = []
         for message in list(targets):
             stamp_ns, at = time_to_ns(message.header.stamp), message.pose.position
             same = [(east, north) for moment, east, north in earth if abs(moment - stamp_ns / 1e6) <= 1.0]
-            if same and told_ns and stamp_ns > settled:
+            if same and stamp_ns > settled:
                 pairs.append(((at.x - 500.0, at.y - 40.0), same))
         return pairs
 
@@ -305,18 +308,18 @@ def test_objects_stand_in_the_robots_map_and_on_the_earth_over_zenoh_and_again_f
         assert (at.x, at.y) == pytest.approx((500.0, 40.0 + driven(time_to_ns(message.header.stamp))), abs=0.02)
     for message in list(targets):
         ahead = message.pose.position.y - 40.0 - driven(time_to_ns(message.header.stamp))
-        assert 0.0 < ahead < 75.0
+        assert 0.0 < ahead < 75.0, (ahead, message.header.stamp)
     for place_in_map, same in compared():
         assert min(math.dist(one, place_in_map) for one in same) < 0.5
     for node in (encoder, recorder, decoder):
         assert "Traceback" not in node.log()
         node.end(within=30.0)
+    recorded: dict[str, list[int]] = {"pose": [], "fix": []}
     with AnyReader([tmp_path / "base"], default_typestore=STORE) as bag:
-        recorded = [
-            time_to_ns(bag.deserialize(data, topic.msgtype).header.stamp)
-            for topic, _, data in bag.messages(one for one in bag.connections if one.topic == "/front/semhier/pose")
-        ]
-    settled = sorted(recorded)[1] + SECOND // 2
+        for topic, _, data in bag.messages():
+            if (name := topic.topic.removeprefix("/front/semhier/")) in recorded:
+                recorded[name].append(time_to_ns(bag.deserialize(data, topic.msgtype).header.stamp))
+    settled = max(sorted(stamps)[1] for stamps in recorded.values()) + SECOND // 2
     stood = seen()
     targets.clear()
     lines.unlink()
@@ -337,7 +340,7 @@ def test_objects_stand_in_the_robots_map_and_on_the_earth_over_zenoh_and_again_f
         return found
 
     probe.wait(lambda: len(again()) >= 3 and len(compared()) > 3, 60, "the same objects from the bag")
-    assert all(apart < 0.1 for those in again().values() for apart in those)
+    assert all(apart < 0.3 for those in again().values() for apart in those)
     for place_in_map, same in compared():
         assert min(math.dist(one, place_in_map) for one in same) < 0.5
     assert "Traceback" not in second.log()
