@@ -101,7 +101,7 @@ class Uplink(Protocol):
         self, camera: str, frame: int, stamp_ns: int, blocks: Sequence[BlockLike], *, asked: bool = False
     ) -> int: ...
     def meaning(self, camera: str, frame: int, blocks: Sequence[BlockLike]) -> None: ...
-    def advice(self, camera: str, wanted: float) -> Advice: ...
+    def advice(self, camera: str, wanted: float, given: float = 0.0) -> Advice: ...
     def finest(self, camera: str) -> int: ...
     def set_finest(self, camera: str, index: int | None, seconds: float | None = None) -> None: ...
 
@@ -241,6 +241,11 @@ class _Pace:
                 gap = min(gap, LONGEST_GAP * self._period)
             self._period += (0.2 if self._period else 1.0) * (gap - self._period)
         self._newest = now
+
+    @property
+    def rate(self) -> float:
+        """Frames a second that come, 0 while nobody knows."""
+        return 1.0 / self._period if self._period else 0.0
 
     def above(self, rate: float) -> bool:
         """Whether more than `rate` frames a second come."""
@@ -426,7 +431,7 @@ class EncoderEnd:
                 return job
             waiting = self._waiting.popleft()
         settings, semantic = self.settings, self.maker.semantic_blocks
-        advice = self._link.advice(self.camera, settings.max_rate)
+        advice = self._link.advice(self.camera, settings.max_rate, self._pace.rate)
         self._limit.passed(advice.frames_per_second, now)
         remembers: SenderMemory | None = getattr(self.maker, "memory", None)
         if remembers is not None:

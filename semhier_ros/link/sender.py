@@ -15,6 +15,7 @@ from semhier_ros.codec.envelope import OVERHEAD, OVERHEAD_KEYED, EnvelopeError, 
 from semhier_ros.codec.report import KINDS, ClockNote, Report, ReportError
 from semhier_ros.link.clock import MACHINE, Clock, ManualClock
 from semhier_ros.link.feedback.envelope import Opener, Sealer, start_of
+from semhier_ros.link.feedback.repair import RepairPlan
 from semhier_ros.link.feedback.sender_control import Advice, LinkEstimate, SenderControl
 from semhier_ros.link.schedule.pacer import Pacer, SteppedPacer
 from semhier_ros.link.schedule.scheduler import BlockLike, Scheduler
@@ -72,8 +73,9 @@ class PlainSender:
         """Tells what the delta of a frame says in blocks that refer to nothing (none: nobody knows), before a picture
         of it is submitted that was asked for. Where receivers keep the frame, they have no use for it."""
 
-    def advice(self, camera: str, wanted: float) -> Advice:
-        """Frames a second and bytes a frame that fit the link now; `wanted` frames a second are asked for."""
+    def advice(self, camera: str, wanted: float, given: float = 0.0) -> Advice:
+        """Frames a second and bytes a frame that fit the link now; `wanted` frames a second are asked for (0: no
+        limit), and the camera gives `given` (0: nobody knows)."""
         return Advice(wanted, None)
 
     def tell(self, camera: str, data: bytes) -> bool:
@@ -198,7 +200,7 @@ class LinkSender(PlainSender):
             )
             self._control.submitted(camera, sizes[0], max(named, sizes[0]), sum(sizes), self._clock.now())
 
-    def advice(self, camera: str, wanted: float) -> Advice:
+    def advice(self, camera: str, wanted: float, given: float = 0.0) -> Advice:
         with self._lock:
             total = sum(self._weights.values()) or 1.0
             return self._control.advice(camera, wanted, self._weights.get(camera, 1.0) / total)
@@ -346,5 +348,9 @@ class LinkSender(PlainSender):
         if rate != applied and (not small or rate == self._control.budget):
             self.pacer.set_rate(rate)
             self._applied_rate = rate
-        plan = self._control.repair(now)
+        plan = self._repair(now)
         self.pacer.set_repair(plan.repeats, plan.gap, plan.names)
+
+    def _repair(self, now: float) -> RepairPlan:
+        """How coarse blocks are to be protected now."""
+        return self._control.repair(now)

@@ -66,7 +66,7 @@ class Link:
     def meaning(self, camera: str, frame: int, blocks: Sequence[Any]) -> None:
         self.meant.append((frame, len(blocks)))
 
-    def advice(self, camera: str, wanted: float) -> Advice:
+    def advice(self, camera: str, wanted: float, given: float = 0.0) -> Advice:
         return Advice(wanted, None) if self.advised == Advice(0.0, None) else self.advised
 
     def finest(self, camera: str) -> int:

@@ -19,6 +19,9 @@ TURN_SHARE, MEMORY_TURN_SHARE = 0.15, 0.2
 """What a half-duplex radio's turns may take of the time; the second while frames refer to what was acknowledged."""
 TURN_SECONDS, MEMORY_TURN_SECONDS = 1.0, 0.4
 """Turns are at least so far apart, likewise."""
+ALONE_LOAD = 0.4
+"""Coarse blocks go alone while they and their repeats take less than this share of the air: beyond it a second frame's
+header costs the next scenes more than it gains this one."""
 _SLACK = 0.03
 """Seconds that two computers may take to notice that a frame has ended."""
 
@@ -82,7 +85,7 @@ class RadioOptions:
     @property
     def shape(self) -> Shape:
         """What the scheduler's datagrams hold: frames without their proof."""
-        return Shape(self.air.frame_bytes - self.seal.overhead, HEADER_BYTES)
+        return Shape(self.air.frame_bytes - self.seal.overhead, HEADER_BYTES, ALONE_LOAD)
 
     def wire(self, name: str) -> WireModel:
         """What such a datagram costs on the air."""

@@ -7,6 +7,7 @@ What a receiver asked for waits in a store (`link.radio.store`) and leaves where
 
 from __future__ import annotations
 
+import math
 import random
 import secrets
 import threading
@@ -46,6 +47,7 @@ from semhier_ros.codec.secrecy import EPOCH_BYTES
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.clock import MACHINE, Clock, ManualClock
 from semhier_ros.link.feedback.envelope import start_of
+from semhier_ros.link.feedback.repair import RepairPlan
 from semhier_ros.link.feedback.sender_control import Advice
 from semhier_ros.link.radio.frame_budget import FrameBudget
 from semhier_ros.link.radio.options import RadioOptions
@@ -71,8 +73,11 @@ ENOUGH_BYTES = 16
 """Of a scene: with fewer, frames become rarer instead."""
 PLANNED_SHARE = 0.68
 """What coarse blocks and their repeats may take of the air, below the 0.7 at which repeats are given up."""
-REMEMBERED_BYTES, REMEMBERED_SHARE = 14, 0.92
-"""The same of frames that refer to what was acknowledged: a lost one costs itself alone, and none is planned twice."""
+SINGLE_SHARE = 0.92
+"""The same of frames that leave once."""
+REMEMBERED_BYTES = 14
+"""As `ENOUGH_BYTES`, of frames that refer to what was acknowledged: a lost one costs itself alone, and none is planned
+twice."""
 REMEMBERED_SECONDS = 4.0
 """After the last such frame for so long."""
 DELTA_HEADER = 3
@@ -518,6 +523,11 @@ class RadioSending:
         return asked
 
 
+def _share(copies: int) -> float:
+    """What frames that leave so often may take of the air."""
+    return SINGLE_SHARE if copies == 1 else PLANNED_SHARE
+
+
 class RadioSender(LinkSender):
     """A `LinkSender` over compact frames: no envelopes, no reports; scenes that fit a frame, repeats by what a
     receiver's acknowledgements tell, and nothing leaves while the air is taken.
@@ -540,6 +550,8 @@ class RadioSender(LinkSender):
         clock: Clock = MACHINE,
     ) -> None:
         self._options, self._wire = options, scheduler.wire
+        self._copies: dict[str, int] = {}
+        self._repeats = repeats
         super().__init__(
             scheduler,
             lambda hooks: RadioSending(options, open_port, hooks, age=lambda: packer.age, clock=clock),
@@ -575,24 +587,30 @@ class RadioSender(LinkSender):
             self._control.heard(received, lost)
             self._apply(self._clock.now())
 
-    def advice(self, camera: str, wanted: float) -> Advice:
+    def advice(self, camera: str, wanted: float, given: float = 0.0) -> Advice:
         """Scenes that fit one frame, and what the radio carries while frames are as far apart as they are; fewer of
         them where a second has no room for more."""
         options, most, now = self._options, self._options.scene_bytes, self._clock.now()
         refers = self._radio.refers(now)
         with self._lock:
-            budget, copies = self._control.budget, self._copies(now)
+            budget = self._control.budget
             if budget is None:
                 return Advice(wanted, most)
             budget *= self._weights.get(camera, 1.0) / (sum(self._weights.values()) or 1.0)
             speaks = options.answers and options.gap
             turns = options.gap / self._radio.turn_seconds(now) if speaks else 0.0
-            rate = (REMEMBERED_SHARE if refers else PLANNED_SHARE) * budget * (1.0 - turns)
             around, account = self._around(refers), self._budgets[camera]
+            least = min(most, REMEMBERED_BYTES if refers else ENOUGH_BYTES)
+            rate, air = budget * (1.0 - turns), around + least
+            asked = min((one for one in (wanted, given) if one > 0.0), default=math.inf)
+            copies = 1 if refers else self._copies_of(rate / air, asked, now)
+            if copies != self._copies.get(camera):
+                self._copies[camera] = copies
+                self._apply(now)
+            rate *= _share(copies)
             credit = account.earn(rate, copies * (around + most), now)
             gap = account.gap
-        least = min(most, REMEMBERED_BYTES if refers else ENOUGH_BYTES)
-        frames = rate / (copies * (around + least))
+        frames = rate / (copies * air)
         frames = frames if wanted <= 0.0 else min(wanted, frames)
         whole = int(min(credit / copies, budget * max(gap, 1.0 / frames))) - around
         if not refers:
@@ -601,9 +619,23 @@ class RadioSender(LinkSender):
         delta = max(1, min(most, int(planned) - around))
         return Advice(frames, max(delta, min(most, whole)), delta)
 
-    def _copies(self, now: float) -> int:
-        """How often a coarse block is planned to leave."""
-        return 1 if self._radio.refers(now) else 1 + self._control.wished(now).repeats
+    def _copies_of(self, fit: float, asked: float, now: float) -> int:
+        """How often each frame leaves so that most of those that are asked for a second arrive, no oftener than its
+        loss wants: where the air has no room for all, one more is worth more than another's repeat. `fit`: of the
+        smallest frames, how many the air carries a second."""
+        wished = 1 + self._control.wished(now).repeats
+        if self._repeats >= 0:  # the operator's word
+            return wished
+        loss = self._control.estimate(now).loss
+        arrive = lambda copies: (min(asked, _share(copies) * fit / copies) * (1.0 - loss**copies), copies)  # noqa: E731
+        return max(range(1, 1 + wished), key=arrive)
+
+    def _repair(self, now: float) -> RepairPlan:
+        """Repeats leave where they are planned, or where frames refer to what was acknowledged and leave room."""
+        found = super()._repair(now)
+        if not self._copies or self._radio.refers(now):
+            return found
+        return replace(found, repeats=min([found.repeats, *(copies - 1 for copies in self._copies.values())]))
 
     def _around(self, refers: bool) -> int:
         """Bytes on the air around the blocks of a frame."""
@@ -621,7 +653,8 @@ class RadioSender(LinkSender):
             now = self._clock.now()
             size = sum(len(block.data) + len(getattr(block, "motion", b"")) for block in semantic)
             with self._lock:
-                self._budgets[camera].spend(self._copies(now) * (self._around(self._radio.refers(now)) + size), now)
+                around = self._around(self._radio.refers(now))
+                self._budgets[camera].spend(self._copies.get(camera, 1) * (around + size), now)
 
     def submit(
         self, camera: str, frame: int, stamp_ns: int, blocks: Sequence[BlockLike], *, asked: bool = False

@@ -17,16 +17,18 @@ PACKET_SECONDS = 0.020
 ALONE_SECONDS = 0.005
 """Blocks whose company would hold block 0 up for longer follow in a packet of their own,"""
 ALONE_LOAD = 0.6
-"""as long as coarse packets took less than this share of the rate over the last second."""
+"""as long as coarse packets took less than this share of the rate over the last second: of packets on IP."""
 _BLOCK_ESTIMATE = 2
 
 
 class Shape(NamedTuple):
     """What a transport's datagrams hold: `largest` payload (bytes), None where the rate decides; `header`: at most so
-    many bytes of it besides blocks and their lengths."""
+    many bytes of it besides blocks and their lengths. `alone`: below which share of the rate for coarse packets block 0
+    goes without what would hold it up."""
 
     largest: int | None = None
     header: int = 15
+    alone: float = ALONE_LOAD
 
 
 PACKETS = Shape()
@@ -139,7 +141,7 @@ class Packer:
         if rate is None or others < ALONE_SECONDS * rate:
             return False
         cameras = self._room.cameras.values()
-        return sum(camera.counters[0].wire.total(now) for camera in cameras) < ALONE_LOAD * rate
+        return sum(camera.counters[0].wire.total(now) for camera in cameras) < self._shape.alone * rate
 
     def _cut(self, unit: Unit, limit: int) -> None:
         """Cuts a block that is too large for one packet; one that just fits after all becomes a single packet."""
