@@ -248,15 +248,18 @@ def test_motion_goes_where_a_frame_has_room_for_it(ends):
 
 def test_what_a_receiver_remembers_is_said_in_its_turns_and_tells_of_losses_too(ends):
     pair = ends(replace(FAST, loss=0.2, turnaround=0.002))
-    for number in range(100):
+    said: list[bytes] = []
+    for number in range(1000):
         pair.memory = bytes((number & 0x3F, 7)) if number > 10 else b"" if number > 5 else None
         pair.frame(number, 9, stream=delta_tag(0xBEEF) if number > 20 else 0xBEEF)
         time.sleep(0.05)
+        said = [memory for _, memory in pair.told_memory if memory]
+        if len(said) >= 5 and number >= 100:  # on a busy machine words come late, and meet frames in the air
+            break
     wait(lambda: any(memory for _, memory in pair.told_memory))
     assert {camera for camera, _ in pair.told_memory} == {"front"}
     assert all(memory == b"" or memory[1:] == b"\x07" for _, memory in pair.told_memory)
-    said = [memory for _, memory in pair.told_memory if memory]
-    assert len(said) >= 5  # turns are closer while frames refer to what was said
+    assert len(said) >= 5
     assert pair.sender.estimate().loss > 0.05
     assert not any(heard.cause == "collided" for heard in pair.emulator.log)
 
