@@ -320,13 +320,11 @@ class MotionBank:
         elapsed = self._now - self._past[-1][0]
         self._record *= np.exp(-elapsed / self._memory)
         everything = seen if others is None else Seen(*map(np.concatenate, zip(seen, others, strict=True)))
-        for number, seconds in enumerate(RECORD_SECONDS):
-            told = self._told(seconds)
-            if told is None:
-                continue
-            state, known, age = told
+        told = [(number, one) for number, seconds in enumerate(RECORD_SECONDS) if (one := self._told(seconds))]
+        for number, (state, _, age) in told:  # before the shares learn: they are made anew then
             self._ages[number] += AGE_STEP * (age - self._ages[number])
             self._fit_ellipse(number, self._blend(state, age), everything)
+        for number, (state, known, _) in told:
             pairs = [(known[name], place) for place, row in enumerate(rows) if (name := self._names[row]) in known]
             if pairs:
                 old, places = np.array(pairs, np.intp).T
