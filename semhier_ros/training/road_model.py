@@ -39,27 +39,28 @@ from semhier_ros.training.settings import Option
 from semhier_ros.training.yolo_data import YoloData
 
 LATENTS = (4, 6, 12)
+SIZES = 5.4  # from the smallest side of a box to the largest, as natural logarithms
 SCORE_EDGES = (0.1, 0.13, 0.16, 0.2, 0.24, 0.29, 0.35, 0.42, 0.5, 0.58, 0.68)
 COUNT_EDGES = (1, 2, 3, 5, 8, 12, 18, 27)
-MOST_OBJECTS = 63
 PICTURES = 3  # picture blocks
 COUNTED = 120  # training scenes that the tables of pictures are counted on
 
 
-def make_layout(taxonomy: Taxonomy) -> SceneLayout:
+def make_layout(taxonomy: Taxonomy, size_step: float, most: int) -> SceneLayout:
+    """How scenes of that tree are told. size_step: of the natural logarithms of a box's sides; most: objects."""
     levels = len(taxonomy.levels)
     return SceneLayout(
         columns=CANVAS[0] // 8,
         rows=CANVAS[1] // 8,
         stride=8,
         size_low=math.log(0.5),
-        size_step=0.2,
-        size_levels=27,
+        size_step=size_step,
+        size_levels=round(SIZES / size_step),
         offset_step=0.12,
         offset_levels=17,
         score_edges=SCORE_EDGES,
         count_edges=COUNT_EDGES,
-        max_objects=MOST_OBJECTS,
+        max_objects=most,
         parents=tuple(tuple(int(p) for p in taxonomy.parent(level)) for level in range(1, levels)),
         latents=LATENTS,
         picture_groups=GROUPS[:PICTURES],
@@ -92,7 +93,7 @@ def make(options: argparse.Namespace) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(options.taxonomy, folder / "taxonomy.yaml")
     taxonomy = Taxonomy.load(options.taxonomy)
-    layout = make_layout(taxonomy)
+    layout = make_layout(taxonomy, options.size_step, options.most)
     leaves = len(taxonomy.levels[-1])
 
     graphs = build_graphs(leaves, 1 + len(layout.parents[0]), layout.picture_groups)
@@ -165,6 +166,8 @@ OPTIONS = (
     Option("model", Path, Path("models/road"), "folder to write"),
     Option("name", str, "road", "of the model"),
     Option("threshold", float, 0.16, "least objectness worth sending", above=0),
+    Option("size_step", float, 0.2, "how finely boxes are told: steps of the natural logarithm of a side", above=0.01),
+    Option("most", int, 63, "objects of one scene", least=1),
     Option("steps", int, 4000, "of the object codec", least=1),
     Option("agreement", float, 0.0, "power of neighbours' agreement in an object's score (0: none)", least=0),
     Option("looks", str, (), "how the detector sees pictures, such as 1088x640:0-166 544x320:64- (the canvas)", 0),
