@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -174,6 +175,14 @@ class MotionBank:
 
     def __len__(self) -> int:
         return len(self._state.side)
+
+    def copy(self) -> MotionBank:
+        """The same objects and records, which go on apart from these. A state is never written to, so it is shared."""
+        other = copy(self)
+        other._record, other._ages, other.shares = self._record.copy(), self._ages.copy(), self.shares.copy()
+        other._scales, other._judged, other._names = list(self._scales), list(self._judged), list(self._names)
+        other._past = self._past.copy()
+        return other
 
     @property
     def weights(self) -> Floats:

@@ -88,6 +88,10 @@ class _Object:
     hits: int = 1
     misses: int = 0
 
+    def copy(self) -> _Object:
+        """The same, which goes on apart from this."""
+        return replace(self, names=self.names.copy())
+
 
 class LivingScene:
     """The objects of one camera over time. One thread may follow while others ask.
@@ -117,6 +121,7 @@ class LivingScene:
         self._objects: list[_Object] = []
         self._frames: OrderedDict[int, dict[int, int]] = OrderedDict()
         self._now_ns: int | None = None
+        self._before: tuple[MotionBank, list[_Object], int, int | None] | None = None
 
     @classmethod
     def of(cls, taxonomy: Taxonomy, size: tuple[int, int]) -> LivingScene:
@@ -129,7 +134,8 @@ class LivingScene:
         """Takes a reading of the frame stamped `stamp_ns`; returns it with lasting ids and steady names.
 
         Coarse and fine readings of a frame come with the same stamp, the coarsest first: the first places the objects,
-        the others name them. A frame older than the newest still finds the ids it had, and moves nothing; one more than
+        the others name them, and the first that tells their groups places them anew, for by the group an object is
+        known again. A frame older than the newest still finds the ids it had, and moves nothing; one more than
         two seconds away, forwards or backwards, begins a new scene.
         """
         with self._lock:
@@ -141,9 +147,13 @@ class LivingScene:
         if stamp_ns not in self._frames:
             if self._now_ns is not None and stamp_ns < self._now_ns:
                 return reading
+            self._before = None if _tells_groups(reading) else self._kept()
             self._frames[stamp_ns] = self._take(stamp_ns, reading.detections)
             while len(self._frames) > REMEMBERED_FRAMES:
                 self._frames.popitem(last=False)
+        elif self._before is not None and stamp_ns == self._now_ns and _tells_groups(reading):
+            (self._bank, self._objects, self._number, self._now_ns), self._before = self._before, None
+            self._frames[stamp_ns] = self._take(stamp_ns, reading.detections)
         ids = self._frames[stamp_ns]
         known = {item.number: item for item in self._objects}
         return replace(
@@ -153,6 +163,10 @@ class LivingScene:
                 for item in reading.detections
             ),
         )
+
+    def _kept(self) -> tuple[MotionBank, list[_Object], int, int | None]:
+        """The scene as it is, for the frame that comes to be followed into once more."""
+        return self._bank.copy(), [item.copy() for item in self._objects], self._number, self._now_ns
 
     def _named(self, known: _Object | None, number: int, item: Detection, stamp_ns: int) -> Detection:
         if known is None:
@@ -303,6 +317,11 @@ class LivingScene:
             )
         camera = (float(told.camera[0]), float(told.camera[1]))
         return Scene(stamp_ns, self._now_ns, tuple(objects), camera)
+
+
+def _tells_groups(reading: Reading) -> bool:
+    """Whether a reading says more than whether there is something."""
+    return any(len(item.path) > 1 for item in reading.detections)
 
 
 def overlap_chance(told: Forecast) -> Floats:

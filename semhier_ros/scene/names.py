@@ -37,6 +37,10 @@ class SteadyNames:
     shown: dict[int, int] = field(default_factory=dict)
     moment: int | None = None
 
+    def copy(self) -> SteadyNames:
+        """The same, which goes on apart from this."""
+        return SteadyNames(dict(self.past), dict(self.present), dict(self.shown), self.moment)
+
     def steady(self, tree: Tree, item: Detection, moment: int, newest: bool) -> Detection:
         """`item` under the names known so far, its path as deep as it was or, while the name shown has none there yet,
         less deep. newest: whether `moment` is the object's newest frame, whose word is kept."""

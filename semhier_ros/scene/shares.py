@@ -9,6 +9,7 @@ camera nods.
 from __future__ import annotations
 
 import math
+from copy import copy
 from functools import lru_cache
 from itertools import product
 
@@ -50,6 +51,12 @@ class Shares:
         """From now on others than these shares (rivals) must be earned in the first `parts` parts."""
         self._begun[:parts] = shares
         self._values = None
+
+    def copy(self) -> Shares:
+        """The same record, which goes on apart from this one."""
+        other = copy(self)
+        other._begun, other._both, other._gain = self._begun.copy(), self._both.copy(), self._gain.copy()
+        return other
 
     def take(self, age: int, gone: Floats, variance: Floats, elapsed: float) -> None:
         """Takes what was seen of n objects less what each rival foretold (rivals,parts,n) at the age of that number,

@@ -76,6 +76,26 @@ def test_coarse_and_fine_readings_of_a_frame_share_ids() -> None:
         assert len(set(ids[0])) == 3
 
 
+def test_a_coarse_reading_before_the_fine_one_changes_no_object() -> None:
+    """Two of different groups sway about each other: by place alone they would change their ids."""
+    alone, stepwise = (LivingScene((640, 480), Tree(PARENTS, NAMES)) for _ in range(2))
+    ids: set[tuple[int, int]] = set()
+    for frame in range(16):
+        sway = 3 if frame % 2 else -3
+        places = [(box(200 + sway, 100), 0), (box(200 - sway, 100), 2)]
+        fine, coarse = (
+            reading(frame, *(detection(n, where, leaf, depth=depth) for n, (where, leaf) in enumerate(places)))
+            for depth in (3, 1)
+        )
+        stepwise.follow(frame * STEP, coarse)
+        stepwise.at(frame * STEP)
+        found = stepwise.follow(frame * STEP, fine)
+        assert found == alone.follow(frame * STEP, fine)
+        assert stepwise.at(frame * STEP + STEP // 2) == alone.at(frame * STEP + STEP // 2)
+        ids |= {(item.path[1], item.id) for item in found.detections}
+    assert len(ids) == 2
+
+
 def test_late_fine_blocks_of_an_older_frame_find_its_ids_and_move_nothing() -> None:
     scene = LivingScene((640, 480), Tree(PARENTS, NAMES))
     first = scene.follow(0 * STEP, reading(0, detection(0, box(10, 10), 0, depth=1), level=0)).detections[0].id
