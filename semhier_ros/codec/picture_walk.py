@@ -170,7 +170,7 @@ class NumpyArithmetic:
 
     def floor_clip(self, values: NDArray[np.float64], low: int, high: int) -> NDArray[np.float64]:
         np.floor(values, out=values)
-        if values.max() > high:  # seldom
+        if values.max(initial=low) > high:  # seldom
             np.minimum(values, self._copies(high, values), out=values)
         return np.maximum(values, self._copies(low, values), out=values)
 

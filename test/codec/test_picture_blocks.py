@@ -47,6 +47,12 @@ def blocks() -> PictureBlocks:
     return PictureBlocks(GROUPS, Tables.gaussian(scales, HALF), contexts, np.linspace(6, 0, ROWS).astype(np.uint8))
 
 
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_numbers_are_rounded_down_and_held_within_bounds(count: int) -> None:
+    values = np.linspace(-9.5, 9.5, 2 * count).reshape(count, 2)
+    assert np.array_equal(NUMPY.floor_clip(values.copy(), -5, 5), np.floor(values).clip(-5, 5))
+
+
 def coded(blocks: PictureBlocks, wanted: np.ndarray, thrift: float = 0.2) -> list:
     found: list = []
     blocks.quantise_all(wanted, found, len(blocks.groups), thrift)
