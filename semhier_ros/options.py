@@ -135,7 +135,7 @@ def out(
 ) -> None:
     """`--out`: the folder or file that is written, checked before the work. Where there is no default, it is `required`
     or nothing is written."""
-    _written(parser, "out", folder)
+    written(parser, "out", folder)
     shown = "" if default is None else f" ({default})"
     parser.add_argument(
         "--out",
@@ -149,7 +149,7 @@ def out(
 
 def json(parser: argparse.ArgumentParser) -> None:
     """`--json`: the figures as a file."""
-    _written(parser, "json", False)
+    written(parser, "json", False)
     parser.add_argument(
         "--json",
         type=Path,
@@ -158,8 +158,8 @@ def json(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _written(parser: argparse.ArgumentParser, name: str, folder: bool) -> None:
-    """Notes that option `name` names a folder or a file that the command writes."""
+def written(parser: argparse.ArgumentParser, name: str, folder: bool) -> None:
+    """Notes that option `name` names a folder or a file that the command writes, checked before the work."""
     parser.set_defaults(outputs={**(parser.get_default("outputs") or {}), name: folder})
 
 
@@ -168,7 +168,7 @@ def check_outputs(options: argparse.Namespace) -> None:
     before the work.
 
     Raises:
-        CommandError: a place is taken by something else, or cannot be made.
+        CommandError: a place is taken by something else, cannot be made, or is a file that the command reads.
     """
     for name, folder in getattr(options, "outputs", {}).items():
         path: Path | None = getattr(options, name)
@@ -179,6 +179,8 @@ def check_outputs(options: argparse.Namespace) -> None:
             raise CommandError(f"{place}: is a file; a folder is written")
         if not folder and path.is_dir():
             raise CommandError(f"{place}: is a folder; a file is written")
+        if not folder and path.exists() and (read := _read_too(options, name, path)):
+            raise CommandError(f"{place}: is what {read} names; name another file")
         made = path if folder else path.parent
         try:
             made.mkdir(parents=True, exist_ok=True)
@@ -186,6 +188,15 @@ def check_outputs(options: argparse.Namespace) -> None:
             raise CommandError(f"{place}: {made} cannot be made ({error.strerror})") from error
         if not os.access(made, os.W_OK | os.X_OK):
             raise CommandError(f"{place}: {made} cannot be written")
+
+
+def _read_too(options: argparse.Namespace, name: str, path: Path) -> str:
+    """The other option that names the very file `path` of option `name`; "" where none does."""
+    for other, value in vars(options).items():
+        named = value if isinstance(value, (list, tuple)) else [value]
+        if other != name and any(isinstance(one, Path) and one.exists() and one.samefile(path) for one in named):
+            return other.replace("_", "-")
+    return ""
 
 
 def seed(parser: argparse.ArgumentParser) -> None:

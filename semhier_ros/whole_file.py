@@ -6,8 +6,9 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import mkdtemp
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says when a disk, a quota or a file's largest size is reached."""
@@ -15,24 +16,39 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives the path to write to, beside `path`; it takes the place of `path` when the block ends well.
+    """Gives the path to write to, of the same name, in a folder of its own beside `path`; it takes the place of `path`
+    when the block ends well.
 
-    May be a folder. Raises what the block raises; an OSError without a file's name gets that of `path`.
+    May be a folder. Of a link, what it points to is replaced and the link stays. Nothing else beside `path` is touched,
+    whatever its name. Raises what the block raises; an OSError without a file's name gets that of `path`.
     """
-    part = path.with_name(path.name + ".part")
-    _remove(part)
+    place = Path(os.path.realpath(path))
     try:
-        yield part
-        if path.is_dir() and part.is_dir():
-            shutil.rmtree(path)
-        part.replace(path)
+        folder = Path(mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=place.parent))
     except OSError as error:
-        _remove(part)
+        raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
+    try:
+        yield folder / place.name
+        _exchange(folder / place.name, place, folder / f"{place.name}.old")
+    except OSError as error:
         if error.filename is None and error.errno is not None:
             raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise
-    except BaseException:
-        _remove(part)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _exchange(new: Path, place: Path, old: Path) -> None:
+    """Puts `new` in the place of what is at `place`. A folder there goes to `old` first, and comes back where the new
+    one cannot be put."""
+    if not place.is_dir():
+        new.replace(place)
+        return
+    place.replace(old)
+    try:
+        new.replace(place)
+    except OSError:
+        old.replace(place)
         raise
 
 
@@ -40,8 +56,3 @@ def write_whole(path: Path, text: str) -> None:
     """Writes `text` (UTF-8) to `path`. Raises OSError with the path's name; what was there before then stays."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
-
-
-def _remove(part: Path) -> None:
-    with suppress(OSError):
-        shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)

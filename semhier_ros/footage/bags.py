@@ -299,10 +299,8 @@ def cut_bag(
     unknown: set[str] = set()
     start: int | None = None
     count = 0
-    if out.resolve() == source.resolve() or source.resolve() in out.resolve().parents:
-        raise BagError(f"{out}: is the bag that is cut; name another path")
     latched: list[tuple[Channel, bytes]] = []
-    with BagWriter(out, force=force) as bag:
+    with BagWriter(out, force, source) as bag:
 
         def wants(channel: Channel) -> bool:
             if asked and channel.topic not in asked:

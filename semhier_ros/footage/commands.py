@@ -17,7 +17,7 @@ from typing import Any
 
 from semhier_ros import options as shared
 from semhier_ros.footage.bags import cut_bag, open_bag
-from semhier_ros.footage.messages import ENCODINGS, write_camera
+from semhier_ros.footage.messages import ENCODINGS, check_new_bag, write_camera
 from semhier_ros.footage.video import PictureCamera, VideoCamera, natural_order, picture_files
 
 RATE = shared.real(0.01, 1000)
@@ -104,6 +104,7 @@ def run_info(options: argparse.Namespace) -> int:
 
 def run_from_video(options: argparse.Namespace) -> int:
     """`semhier bag from-video`."""
+    check_new_bag(options.out, options.force, options.video)  # before the video is read through
     camera = VideoCamera(
         options.video, seconds=options.seconds, rate=options.fps, loops=options.loops, width=options.max_width
     )

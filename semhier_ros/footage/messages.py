@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -172,16 +173,19 @@ def is_latched(text: str) -> bool:
     return any(one.durability is QosDurability.TRANSIENT_LOCAL for one in qualities(text))
 
 
-def check_new_bag(out: Path, force: bool) -> None:
+def check_new_bag(out: Path, force: bool, source: Path | None = None) -> None:
     """Raises BagError when a bag cannot be written to `out`.
 
     What lies there stays unless `force` is given, and even then only a bag is replaced that holds nothing of others: no
-    notes, no calibration, no second recording. A folder that cannot be made is said before any work.
+    notes, no calibration, no second recording, and not the bag or file `source` that the new one is made of. A folder
+    that cannot be made is said before any work.
     """
     if out.is_file() or (out.is_symlink() and not out.exists()):
         raise BagError(f"{out}: is a file; a bag is a folder, name another path")
+    if source is not None and _lie_in_each_other(out.resolve(), source.resolve()):
+        raise BagError(f"{out}: is the bag that is read, or lies in it; name another path")
     if out.is_dir() and (held := sorted(path.name for path in out.iterdir())):
-        own = {"metadata.yaml", f"{out.name}.mcap", f"{out.name}_0.mcap"}
+        own = {"metadata.yaml", f"{out.resolve().name}.mcap", f"{out.resolve().name}_0.mcap"}
         if "metadata.yaml" not in held:
             raise BagError(f"{out}: exists and is no bag, so it is not replaced; name another path")
         if not force:
@@ -192,21 +196,24 @@ def check_new_bag(out: Path, force: bool) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BagError(f"{out}: its folder cannot be made: {error.strerror}") from error
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise BagError(f"{out}: {out.parent} cannot be written")
+
+
+def _lie_in_each_other(one: Path, other: Path) -> bool:
+    """Whether two paths are the same, or one lies in the other."""
+    return one == other or one in other.parents or other in one.parents
 
 
 @contextmanager
-def whole_bag(out: Path, force: bool = False) -> Iterator[Writer]:
+def whole_bag(out: Path, force: bool = False, source: Path | None = None) -> Iterator[Writer]:
     """A new MCAP bag, which is at `out` once it is whole; an old one stays until then, and for good unless `force`.
 
     Raises BagError as `check_new_bag` says, and OSError (with `out` as its file) when the disk is full.
     """
-    check_new_bag(out, force)
-    with replacing(out) as part:
-        with Writer(part / out.name, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-            yield writer
-        for file in (part / out.name).iterdir():  # the bag's files are named after its folder
-            file.rename(part / file.name)
-        (part / out.name).rmdir()
+    check_new_bag(out, force, source)
+    with replacing(out) as part, Writer(part, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        yield writer
 
 
 class BagWriter:
@@ -215,9 +222,9 @@ class BagWriter:
     What `whole_bag` says of the bag holds here.
     """
 
-    def __init__(self, path: Path, force: bool = False) -> None:
+    def __init__(self, path: Path, force: bool = False, source: Path | None = None) -> None:
         self.store = message_store()
-        self._whole = whole_bag(path, force)
+        self._whole = whole_bag(path, force, source)
         self._connections: dict[str, Any] = {}
 
     def __enter__(self) -> BagWriter:

@@ -23,13 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.model(parser, DEFAULT_MODEL)
     shared.device(parser)
     parser.add_argument("--least", type=float, default=0.2, help="least score drawn or listed (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="folder for one annotated and one decoded picture per prefix")
+    shared.out(parser, None, "folder for one annotated and one decoded picture per prefix", required=False)
 
 
 def run(options: argparse.Namespace) -> int:
     codec = load_codec(options.model, options.device)
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
     for path in options.images:
         _show(codec, path, read_picture(path), options)
     return 0

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from semhier_ros import options as shared
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.paths import find_model
 from semhier_ros.scene.folder import read_scene_folder, write_scene_card
@@ -77,7 +78,7 @@ def _halve_weights(path: Path) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="model name or folder: its weights.safetensors becomes its ONNX graphs")
-    parser.add_argument("--out", type=Path, help="folder for the graphs (default: the model folder, hashes renewed)")
+    shared.out(parser, None, "folder for the graphs (default: the model folder, hashes renewed)", required=False)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -88,7 +89,6 @@ def run(options: argparse.Namespace) -> int:
     graphs = build_graphs(len(layout.parents[-1]), 1 + len(layout.parents[0]), layout.picture_groups)
     load_weights(graphs, folder / "weights.safetensors")
     target: Path = options.out or folder
-    target.mkdir(parents=True, exist_ok=True)
     export_graphs(graphs, layout, model.canvas, target)
     if options.out is None:
         write_scene_card(folder, model.name, model.canvas, model.threshold, layout, looks=model.looks)

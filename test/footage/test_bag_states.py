@@ -137,9 +137,37 @@ def test_no_recording_is_replaced_unless_asked_and_nothing_of_others_ever(
     assert main([*make, "--force"]) == 2
     assert "holds notes.txt beside the recording" in capsys.readouterr().err
     assert main(["bag", "cut", str(drive), "--out", str(drive), "--force"]) == 2
-    assert "is the bag that is cut" in capsys.readouterr().err
+    assert "is the bag that is read" in capsys.readouterr().err
     assert (drive / "notes.txt").is_file()
     assert len(open_bag(drive).cameras[0]) == 1
+
+
+@pytest.mark.parametrize("read", ["drive", "drive/drive.mcap", "drive/../drive", "link", "link/drive.mcap"])
+@pytest.mark.parametrize("written", ["drive", "link", "drive/part"])
+@pytest.mark.parametrize("command", [["bag", "cut"], ["republish"]])
+def test_a_bag_that_is_read_is_never_replaced(
+    tmp_path: Path, read: str, written: str, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "link").symlink_to("drive")
+    if written == "drive/part" and read.endswith(".mcap"):
+        pytest.skip("beside the file that is read there is room for another bag")
+    with BagWriter(tmp_path / "drive") as bag:
+        bag.write("/note", make_message(bag.store, "std_msgs/msg/String", data="kept"), START)
+    before = (tmp_path / "drive" / "drive.mcap").read_bytes()
+    assert main([*command, str(tmp_path / read), "--out", str(tmp_path / written), "--force"]) == 2
+    assert "is the bag that is read, or lies in it" in capsys.readouterr().err
+    assert (tmp_path / "drive" / "drive.mcap").read_bytes() == before
+    assert sorted(path.name for path in (tmp_path / "drive").iterdir()) == ["drive.mcap", "metadata.yaml"]
+
+
+def test_a_bag_behind_a_link_is_replaced_where_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    for text in ("first", "second"):
+        with BagWriter(tmp_path / "link", force=True) as bag:
+            bag.write("/note", make_message(bag.store, "std_msgs/msg/String", data=text), START)
+    assert (tmp_path / "link").is_symlink()
+    assert b"second" in (tmp_path / "disk" / "disk.mcap").read_bytes()
 
 
 def test_a_place_that_cannot_be_written_is_said_before_the_work(tmp_path: Path) -> None:

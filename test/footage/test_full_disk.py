@@ -52,6 +52,35 @@ def test_a_file_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["summary.json"]
 
 
+def test_what_lies_beside_a_file_stays_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / "out.json.part").write_text("somebody else's")
+    (tmp_path / "out.part").mkdir()
+    (tmp_path / "out.part" / "x").write_text("somebody else's too")
+    write_whole(tmp_path / "out.json", "whole")
+    with replacing(tmp_path / "out") as part:
+        part.mkdir()
+    assert (tmp_path / "out.json.part").read_text() == "somebody else's"
+    assert (tmp_path / "out.part" / "x").read_text() == "somebody else's too"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.json", "out.json.part", "out.part"]
+
+
+def test_of_a_link_what_it_points_to_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to("disk/real.json")
+    write_whole(tmp_path / "link.json", "new")
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "disk" / "real.json").read_text() == "new"
+    (tmp_path / "folder").symlink_to("disk")
+    monkeypatch.chdir(tmp_path / "folder")
+    with replacing(Path("..") / "folder") as part:
+        part.mkdir()
+        (part / "made.txt").write_text("made")
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["made.txt"]
+    assert (tmp_path / "folder").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "folder", "link.json"]
+
+
 def write_frames(path: Path, count: int) -> None:
     with BagWriter(path, force=True) as bag:
         for number in range(count):

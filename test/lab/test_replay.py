@@ -356,6 +356,8 @@ def test_wrong_use_is_one_line(place: Path, capsys: pytest.CaptureFixture[str]) 
         (["--seconds", "-1"], "'-1', a number from 0.001"),
         (["--rate", "16kbit"], "unrecognized arguments: --rate"),
         (["--costs", "detect"], "`name=milliseconds` expected"),
+        (["--write-bag", str(place / "bag"), "--force"], "is the bag that is read"),
+        (["--write-bag", str(place / "new"), "--engine", "real"], "of replays in virtual time only"),
     ):
         try:
             status: Any = main(["replay", str(place / "bag"), "--out", str(place / "never"), *words])

@@ -40,6 +40,27 @@ def test_every_command_exists_and_has_help(words: tuple[str, ...], capsys: pytes
     assert f"semhier {' '.join(words)}" in capsys.readouterr().out
 
 
+WITH_CHECKS_OF_THEIR_OWN = {"bag", "republish", "adopt"}
+"""Commands that say before the work what keeps their --out from being written: bags and model folders replace nothing
+of others."""
+
+
+@pytest.mark.parametrize("words", [words for words in COMMANDS if words != ("link", "top")], ids=" ".join)
+def test_every_place_that_is_written_is_checked_before_the_work(words: tuple[str, ...]) -> None:
+    for parser in commands_of(cli.build_parser(*words)):
+        checked = parser.get_default("outputs") or {}
+        named = {action.dest for action in parser._actions} & {"out", "json", "plot", "rerun"}
+        if words[0] not in WITH_CHECKS_OF_THEIR_OWN:
+            assert named <= set(checked), parser.prog
+
+
+def test_a_place_that_is_taken_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("hello")
+    for place in ("file", "file/sub"):
+        assert cli.main(["show", "a.png", "--out", str(tmp_path / place)]) == 2
+        assert capsys.readouterr().err.startswith(f"semhier: --out {tmp_path / place}: ")
+
+
 def test_a_command_of_an_earlier_release_says_its_new_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -101,3 +101,17 @@ def test_folders_for_what_is_written_are_made(tmp_path: Path, monkeypatch: pytes
     options.check_outputs(parsed(parser, "--json", "other/figures.json"))
     assert (tmp_path / "made" / "here").is_dir()
     assert (tmp_path / "other").is_dir()
+
+
+@pytest.mark.parametrize("written", ["truth.json", "./folder/../truth.json", "link.json"])
+def test_a_file_that_is_read_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("truth.json").write_text("{}")
+    Path("link.json").symlink_to("truth.json")
+    parser = argparse.ArgumentParser()
+    options.json(parser)
+    options.labels(parser, "truth")
+    with pytest.raises(CommandError, match=r"is what labels names; name another file"):
+        options.check_outputs(parsed(parser, "--json", written, "--labels", "truth.json"))
+    options.check_outputs(parsed(parser, "--json", "other.json", "--labels", "truth.json"))

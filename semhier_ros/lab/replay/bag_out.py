@@ -243,15 +243,16 @@ def _pair_of(states: dict[int, list[tuple[Any, Any]]], frame: int, check: int) -
     return next((pair for pair in states.get(frame, ()) if pair[0].check == check), None)
 
 
-def write_bag(result: Result, path: Path) -> int:
-    """Writes semhier's run (or else the first codec's) as a bag; returns the number of messages.
+def write_bag(result: Result, path: Path, force: bool = False) -> int:
+    """Writes semhier's run (or else the first codec's) as a bag; returns the number of messages. force: an older
+    bag at `path` is replaced.
 
-    Raises BagError when `path` exists and is no bag.
+    Raises BagError as `check_new_bag` says.
     """
     name = "semhier" if "semhier" in result.runs else next(iter(result.runs))
     run, reader = result.runs[name], result.reader
     entries: list[tuple[int, int, Callable[[], None]]] = []
-    with BagWriter(path) as bag:
+    with BagWriter(path, force) as bag:
 
         def add(time_ns: int, topic: str, make: Callable[[], Any]) -> None:
             entries.append((time_ns, len(entries), lambda: bag.write(topic, make(), time_ns)))

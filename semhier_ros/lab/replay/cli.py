@@ -11,6 +11,7 @@ Bags are MCAP or SQLite3, images raw or compressed, one camera or several; a vid
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from semhier_ros import options as shared
-from semhier_ros.command import for_the_user
+from semhier_ros.command import CommandError, for_the_user
+from semhier_ros.footage.messages import check_new_bag
 from semhier_ros.interrupts import stop_signals
 from semhier_ros.lab.processes import ChildError
 from semhier_ros.lab.replay.from_above import from_above
@@ -38,14 +40,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.out(parser, "out/replay", "folder of report and summary")
     parser.add_argument("--no-report", action="store_true", help="summary.json alone")
     parser.add_argument("--write-bag", type=Path, metavar="BAG", help="blocks, readings and pictures as MCAP")
+    parser.add_argument("--force", action="store_true", help="replace an older recording at --write-bag")
     parser.add_argument("--rerun", type=Path, metavar="FILE.rrd", help="a Rerun recording (extra `rerun`)")
+    shared.written(parser, "rerun", folder=False)
 
 
 def run(options: argparse.Namespace) -> int:
     """Replays and writes what came of it; the exit status."""
+    _check_extras(options)
     with for_the_user(FileNotFoundError, ValueError):
         task = task_of(options, options.link, options.model)
         return replay_real(task, options.out) if options.engine == "real" else _virtual(task, options)
+
+
+def _check_extras(options: argparse.Namespace) -> None:
+    """Says before the work what would keep a bag or a Rerun recording from being written. Raises CommandError."""
+    for name in ("write_bag", "rerun"):
+        if options.engine == "real" and getattr(options, name):
+            raise CommandError(f"--{name.replace('_', '-')}: of replays in virtual time only; leave out --engine real")
+    if options.write_bag:
+        for bag in options.bags:
+            check_new_bag(options.write_bag, options.force, bag)
+    if options.rerun and importlib.util.find_spec("rerun") is None:
+        raise CommandError("--rerun needs rerun-sdk: pip install 'semhier_ros[rerun]'")
 
 
 def _virtual(task: Task, options: argparse.Namespace) -> int:
@@ -60,7 +77,7 @@ def _virtual(task: Task, options: argparse.Namespace) -> int:
         if options.write_bag:
             from semhier_ros.lab.replay.bag_out import write_bag
 
-            write_bag(result, options.write_bag)
+            write_bag(result, options.write_bag, options.force)
         if options.rerun:
             from semhier_ros.lab.replay.rerun_out import write_rerun
 

@@ -20,7 +20,7 @@ from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.packet import Packet, PacketError, UnknownReference
 from semhier_ros.footage.bags import raw_messages
-from semhier_ros.footage.messages import BagError, BagWriter, message_store, stamp_of
+from semhier_ros.footage.messages import BagError, BagWriter, check_new_bag, message_store, stamp_of
 from semhier_ros.footage.recording import PLACE_TOPICS
 from semhier_ros.lab.options import load_codec
 from semhier_ros.lab.replay.bag_out import Messages, Readings
@@ -33,6 +33,7 @@ BLOCK, INFO = "semhier_ros/msg/SemanticBlock", "semhier_ros/msg/StreamInfo"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bag", type=Path, help="MCAP or SQLite3 bag with block topics `<camera>/semhier/<block>`")
     parser.add_argument("--out", type=Path, required=True, metavar="BAG", help="the new bag")
+    parser.add_argument("--force", action="store_true", help="replace an older recording at --out")
     parser.add_argument(
         "--model",
         metavar="MODEL",
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Reads, decodes, writes; prints what was made."""
-    counts, notes = republish(options.bag, options.out, options.model, options.device, options.pictures)
+    counts, notes = republish(options.bag, options.out, options.model, options.device, options.pictures, options.force)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     print(", ".join(f"{count} {name}" for name, count in counts.items()))
@@ -52,10 +53,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def republish(
-    source: Path, out: Path, model: str | None, device: str = "cpu", pictures: bool = False
+    source: Path, out: Path, model: str | None, device: str = "cpu", pictures: bool = False, force: bool = False
 ) -> tuple[dict[str, int], list[str]]:
-    """(what was read and made, what is worth saying). model: None for the installed one that the bag names. Raises
-    CommandError, of which BagError is one."""
+    """(what was read and made, what is worth saying). model: None for the installed one that the bag names. force:
+    an older bag at `out` is replaced. Raises CommandError, of which BagError is one."""
+    check_new_bag(out, force, source)
     codec = load_codec(model or named_model(source), device)
     counts = {"blocks": 0, "readings": 0, "pictures": 0, "poses": 0, "damaged blocks": 0}
     counts["frames before the first whole one"] = 0
@@ -64,7 +66,7 @@ def republish(
     early: dict[str, int] = {}
     decoders: dict[str, Any] = {}
     readings: dict[str, Readings] = {}
-    with BagWriter(out) as bag:
+    with BagWriter(out, force, source) as bag:
         messages = Messages(bag.store, codec.taxonomy)
         for channel, log_ns, data in raw_messages(source, _wants, notes):
             camera, _, name = channel.topic.strip("/").rpartition("/semhier/")

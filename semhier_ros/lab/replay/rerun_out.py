@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from semhier_ros.command import CommandError
 from semhier_ros.lab.replay.work import Result
 from semhier_ros.lab.report.page import webp
 
@@ -14,11 +13,9 @@ WIDTH = 560
 
 
 def write_rerun(result: Result, path: Path) -> None:
-    """Writes `path` (.rrd). Raises CommandError when rerun-sdk is not installed."""
-    try:
-        import rerun as rr
-    except ModuleNotFoundError as error:
-        raise CommandError("--rerun needs rerun-sdk: pip install 'semhier_ros[rerun]'") from error
+    """Writes `path` (.rrd), by rerun-sdk."""
+    import rerun as rr
+
     recording = rr.RecordingStream("semhier_replay")
     recording.save(str(path))
     for camera in result.cameras:

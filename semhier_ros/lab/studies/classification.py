@@ -162,7 +162,6 @@ def run(options: argparse.Namespace) -> int:
     if options.plot:
         from semhier_ros.lab.report.plots import bytes_plot
 
-        options.plot.parent.mkdir(parents=True, exist_ok=True)
         options.plot.write_text(bytes_plot(result, "accuracy", "share right"))
     return finish(result, options.json, "classification")
 
@@ -189,4 +188,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     said = "payload sizes at which pictures are compared, ours with each other codec in pairs"
     shared.several(parser, "--at", shared.whole(1, 10**9), list(SIZES), said, "BYTES")
     parser.add_argument("--plot", type=Path, help="an SVG of accuracy over bytes")
+    shared.written(parser, "plot", folder=False)
     parser.add_argument("--cache", type=Path, default=Path("runs/evaluation"), help="where the judge's network is kept")

@@ -288,6 +288,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.several(parser, "--max-bytes", shared.whole(0, 10**9), list(BUDGETS), "a frame's budget; 0: none")
     parser.add_argument("--pictures", action="store_true", help="picture blocks and PSNR too")
     parser.add_argument("--plot", type=Path, help="draw bytes against AP50 as an SVG there")
+    shared.written(parser, "plot", folder=False)
 
 
 def make_plan(options: argparse.Namespace, codec: Codec) -> Plan:
