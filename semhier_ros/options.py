@@ -171,7 +171,7 @@ def check_outputs(options: argparse.Namespace) -> None:
         CommandError: a place is taken by something else, cannot be made, or is a file that the command reads.
     """
     for name, folder in getattr(options, "outputs", {}).items():
-        path: Path | None = getattr(options, name)
+        path: Path | None = getattr(options, name, None)
         if path is None:
             continue
         place = f"--{name} {path}"

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from semhier_ros import options as shared
 from semhier_ros.command import CommandError
 from semhier_ros.training.checkpoint import Checkpoint
 from semhier_ros.training.device import adamw, autocast, in_float32, pick_device
@@ -125,7 +126,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.0018,
         help="what a squared step of 255 is worth in bits; the papers' lowest is %(default)s, less makes smaller files",
     )
-    parser.add_argument("--out", type=Path, required=True, help="checkpoint to write and to go on from, *.pth.tar")
+    shared.out(parser, None, "checkpoint to write and to go on from, *.pth.tar", folder=False)
     parser.add_argument("--minutes", type=float, default=60.0, help="anneal to this much time if steps take longer")
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--batch", type=int, default=8)

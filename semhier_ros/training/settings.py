@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from semhier_ros import options as shared
 from semhier_ros.paths import config_dir
 from semhier_ros.training.errors import MissingFile, TrainingError
 
@@ -117,6 +118,8 @@ def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> N
             action: Any = argparse.BooleanOptionalAction
             parser.add_argument(flag, action=action, default=argparse.SUPPRESS, help=text)
             continue
+        if option.name == "out":
+            shared.written(parser, option.name, folder=True)
         count = {"nargs": option.count or "*"} if option.count is not None else {}
         parser.add_argument(
             flag,

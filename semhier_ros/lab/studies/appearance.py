@@ -94,7 +94,7 @@ def probe(train: NDArray, truth: NDArray, test: NDArray, wanted: NDArray, classe
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the labelled scenes")
     parser.add_argument("--splits", type=Path, default=Path("config/splits/road-vehicles"), help="lists of scenes")
-    parser.add_argument("--out", type=Path, default=Path("runs/road"), help="folder of caches (default: %(default)s)")
+    shared.out(parser, "runs/road", "folder of caches")
     parser.add_argument("--steps", type=int, default=2500, help="of training (default: %(default)s)")
     shared.model(parser)
     shared.json(parser)

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 
 from semhier_ros import options as shared
@@ -33,9 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listen", type=_port, default=7447, metavar="PORT", help="for senders (7447)")
     parser.add_argument("--forward", type=_port, default=7448, metavar="PORT", help="of the receiver (7448)")
     parser.add_argument("--host", default="127.0.0.1", help="address of both ports (127.0.0.1)")
-    parser.add_argument("--seed", type=int, default=None, help="of the random numbers (the link's, else 0)")
-    parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help="how long; 0: until Ctrl-C (0)")
-    parser.add_argument("--json", metavar="FILE", help="counters and every datagram's times")
+    parser.add_argument(
+        "--seed", type=shared.whole(0, 2**32 - 1), default=None, help="of random numbers (the link's, else 0)"
+    )
+    parser.add_argument(
+        "--seconds", type=shared.real(0, 1e9), default=0.0, metavar="S", help="how long; 0: until Ctrl-C (0)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="counters and every datagram's times")
+    shared.written(parser, "json", folder=False)
     shared.renamed(parser, duration="--seconds")
 
 
