@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +29,10 @@ from semhier_ros.footage.video import listed, picture_files, read_picture, shown
 from semhier_ros.taxonomy import Taxonomy
 
 ARRAY = "vision_msgs/msg/Detection2DArray"
+FAR_OUT = 0.25
+"""Of a box's side: what reaches so far out of the picture is worth telling."""
+LEFT_OUT = "left out"
+"""In the notes of what does not count."""
 
 
 class LabelError(CommandError, ValueError):
@@ -102,6 +108,24 @@ def find_scenes(images: Path, labels: Path | None, split: Path | None, ignored: 
     ]
 
 
+def check_scenes(scenes: Sequence[Scene]) -> Notes:
+    """What is left out of the scenes' labels, counted; none of the pictures is read.
+
+    Raises LabelError when a file cannot be read, or rows were left out and none of any file is left.
+    """
+    notes, kept = Notes(), 0
+    for scene in scenes:
+        if scene.labels is not None:
+            kept += len(read_labels(scene.labels, 1, 1, notes=notes))
+    if notes and not kept:
+        raise LabelError(f"{shown(scenes[0].labels.parent if scenes[0].labels else Path())}: {_nothing_left(notes)}")
+    return notes
+
+
+def _nothing_left(notes: Notes) -> str:
+    return f"no label is left: {'; '.join(notes.lines())}"
+
+
 def read_text(path: Path) -> str:
     """A text file as people write them: UTF-8, with or without a byte order mark. Raises LabelError."""
     try:
@@ -156,6 +180,28 @@ def _around(points: Sequence[float]) -> tuple[float, float, float, float]:
     return float(x.min() + x.max()) / 2, float(y.min() + y.max()) / 2, float(np.ptp(x)), float(np.ptp(y))
 
 
+def folded(name: str) -> str:
+    """A class name as names are compared: whatever its case, spaces around it, and the way in which its accents are
+    written (one letter, or letter and mark, as file systems and editors differ in)."""
+    return unicodedata.normalize("NFC", name.strip().casefold())
+
+
+def usable(box: tuple[float, float, float, float], size: tuple[int, int], notes: Notes) -> bool:
+    """Whether a box (x0, y0, x1, y1) in pixels of a picture of `size` is one that can be seen there; why not is
+    counted. So is one that reaches far out of the picture, as boxes in another form do (corners taken for sides)."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    if not (width > 0 and height > 0 and all(map(math.isfinite, box))):
+        notes["objects whose boxes have no area, left out"] += 1
+    elif min(box[2], size[0]) <= max(box[0], 0) or min(box[3], size[1]) <= max(box[1], 0):
+        notes["objects outside the picture, left out"] += 1
+    else:
+        over = max(-box[0], box[2] - size[0]) > FAR_OUT * width or max(-box[1], box[3] - size[1]) > FAR_OUT * height
+        if over:
+            notes["boxes of which a quarter or more lies outside the picture: are they x, y, width, height?"] += 1
+        return True
+    return False
+
+
 class Names:
     """The nodes of a taxonomy by name: makes detections of labels."""
 
@@ -163,15 +209,15 @@ class Names:
         self.taxonomy = taxonomy
         self.leaves = list(taxonomy.names(len(taxonomy.levels) - 1))
         self.paths: dict[str, tuple[int, ...]] = {}
-        """Lower-case name -> path from level 0; a name that several levels have means the finest."""
+        """`folded` name -> path from level 0; a name that several levels have means the finest."""
         for level in range(len(taxonomy.levels)):
             for node, name in enumerate(taxonomy.names(level)):
                 leaf = int(np.flatnonzero(taxonomy.owner(level) == node)[0])
-                self.paths[name.lower()] = tuple(int(taxonomy.owner(above)[leaf]) for above in range(level + 1))
+                self.paths[folded(name)] = tuple(int(taxonomy.owner(above)[leaf]) for above in range(level + 1))
 
     def detection(self, number: int, box: Sequence[float], name: str) -> Detection | None:
         """An object with a box (x0, y0, x1, y1); None where the taxonomy does not know the name."""
-        path = self.paths.get(name.lower())
+        path = self.paths.get(folded(name))
         if path is None:
             return None
         names = tuple(self.taxonomy.names(level)[node] for level, node in enumerate(path))
@@ -184,12 +230,14 @@ class Names:
         classes, items = classes or self.leaves, []
         for number, (kind, x0, y0, width, height) in enumerate(read_labels(file, *size, notes=notes).tolist()):
             name = classes[int(kind)] if int(kind) < len(classes) else ""
-            item = self.detection(number, (x0, y0, x0 + width, y0 + height), name)
+            box = (x0, y0, x0 + width, y0 + height)
+            item = self.detection(number, box, name)
             if item is None:
                 raise LabelError(
                     f"{shown(file)}: class {int(kind)} is no node of the taxonomy; add a classes.txt of its names"
                 )
-            items.append(item)
+            if usable(box, size, Notes() if notes is None else notes):
+                items.append(item)
         return tuple(items)
 
 
@@ -214,19 +262,23 @@ def labelled_world(path: Path, camera: Any, taxonomy: Taxonomy, notes: Notes | N
     if first:
         notes["files numbered from 1, taken so"] = len(numbers)
     truths: dict[int, tuple[Detection, ...]] = {}
+    owners: dict[int, str] = {}
     for name, found in by_frame.items():
         number = stamps.get(name)
         if number is None and name in numbers and 0 <= numbers[name] - first < len(camera):
             number = numbers[name] - first
         if number is None:
             notes["files that belong to no frame, left out"] += 1
+        elif number in truths:
+            raise LabelError(
+                f"{path}: {owners[number]} and {name} are both of frame {number}; labels of one camera wanted"
+            )
         else:
-            truths[number] = found
+            truths[number], owners[number] = found, name
     if not truths:
         raise LabelError(f"{path}: no file is named after a frame number (0 to {len(camera) - 1}) or a stamp in ns")
-    dropped = sum(number for reason, number in notes.items() if reason.startswith("objects"))
-    if dropped and not any(truths.values()):
-        raise LabelError(f"{path}: no label is left: {'; '.join(notes.lines())}")
+    if any(number for reason, number in notes.items() if LEFT_OUT in reason) and not any(truths.values()):
+        raise LabelError(f"{path}: {_nothing_left(notes)}")
     order = sorted(truths)
     instants = np.array([camera.times_ns[number] / 1e9 for number in order])
     return World(instants, [truths[number] for number in order], "labels")
@@ -243,7 +295,7 @@ def _yolo(folder: Path, size: tuple[int, int], names: Names, notes: Notes) -> di
         raise LabelError(f"{folder}: a folder of YOLO files or a COCO .json file expected")
     file = next((each for each in (folder / "classes.txt", folder.parent / "classes.txt") if each.is_file()), None)
     classes = [line.strip() for line in read_text(file).splitlines()] if file else None
-    files = (file for file in sorted(folder.glob("*.txt")) if file.name != "classes.txt")
+    files = (file for file in sorted(folder.glob("[!.]*.txt")) if file.name != "classes.txt")
     return {file.stem: names.yolo(file, size, classes, notes) for file in files}
 
 
@@ -252,15 +304,21 @@ def _coco(file: Path, size: tuple[int, int], names: Names, notes: Notes) -> dict
     to the camera's `size`. Crowd regions, and objects of pictures or classes that there are not, are counted."""
     try:
         data = json.loads(read_text(file))
-        images = {item["id"]: (Path(str(item["file_name"])).stem, item) for item in data["images"]}
+        images = {item["id"]: (Path(str(item["file_name"])).stem, item, _scale(item, size)) for item in data["images"]}
         categories = {item["id"]: str(item["name"]) for item in data["categories"]}
         annotations = list(data["annotations"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise LabelError(f"{file}: no COCO file ({type(error).__name__}: {error})") from error
-    found: dict[str, list[Detection]] = {name: [] for name, _ in images.values()}
+    found: dict[str, list[Detection]] = {name: [] for name, *_ in images.values()}
+    places: dict[str, str] = {}
+    for name, item, _ in images.values():
+        if places.setdefault(name, item["file_name"]) != item["file_name"]:
+            raise LabelError(
+                f"{file}: {places[name]} and {item['file_name']} have one name; labels of one camera wanted"
+            )
     for note in annotations:
         try:
-            x0, y0, width, height = map(float, note["bbox"])
+            x0, y0, width, height = map(float, note["bbox"] if "bbox" in note else _around_parts(note["segmentation"]))
             picture, category = images.get(note["image_id"]), categories.get(note["category_id"], "")
             crowd = bool(note.get("iscrowd", 0))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -273,19 +331,65 @@ def _coco(file: Path, size: tuple[int, int], names: Names, notes: Notes) -> dict
             notes["objects of pictures that the file does not list, left out"] += 1
         elif crowd:
             notes["objects that are crowd regions, left out"] += 1
-        elif not (width > 0 and height > 0):
-            notes["objects whose boxes have no area, left out"] += 1
         else:
-            name, item = picture
-            across = size[0] / item["width"] if item.get("width") else 1.0
-            down = size[1] / item["height"] if item.get("height") else 1.0
+            name, _, (across, down) = picture
             box = (x0 * across, y0 * down, (x0 + width) * across, (y0 + height) * down)
+            if not usable(box, size, notes):
+                continue
             made = names.detection(len(found[name]), box, category)
             if made is None:  # classes that the taxonomy does not know are not asked of it
                 notes[f"objects of class {category!r}, which the taxonomy does not have, left out"] += 1
             else:
                 found[name].append(made)
     return {name: tuple(items) for name, items in found.items()}
+
+
+def _scale(item: Any, size: tuple[int, int]) -> tuple[float, float]:
+    """How much larger, across and down, a camera of `size` sees what a picture of a COCO file shows; 1 where the file
+    does not say how large its picture is. Raises ValueError, TypeError."""
+    sides = [float(item.get(name) or 0) for name in ("width", "height")]
+    if not all(0 <= side < math.inf for side in sides):
+        raise ValueError(f"a picture of {sides[0]:g}x{sides[1]:g}")
+    return (size[0] / sides[0] if sides[0] else 1.0, size[1] / sides[1] if sides[1] else 1.0)
+
+
+def _around_parts(parts: Any) -> tuple[float, float, float, float]:
+    """The box (x, y, width, height) around a COCO segmentation: polygons x, y, x, y …, or a run-length mask whose
+    `counts` are numbers or COCO's letters. Raises ValueError, TypeError, KeyError."""
+    if not isinstance(parts, dict):
+        cx, cy, width, height = _around([float(value) for part in parts for value in part])
+        return cx - width / 2, cy - height / 2, width, height
+    high, wide = map(int, parts["size"])
+    counts = parts["counts"]
+    edges = np.cumsum(_runs(counts) if isinstance(counts, str) else np.asarray(counts, np.int64))
+    begins, ends = edges[0:-1:2], edges[1::2]  # pixels of the object, column after column; runs begin with what is not
+    begins, ends = begins[ends > begins], ends[ends > begins]
+    if not len(begins) or high < 1 or begins.min() < 0 or ends.max() > high * wide:
+        raise ValueError("a mask of no pixel, or of more than its picture has")
+    columns = begins // high, (ends - 1) // high
+    rows = begins % high, (ends - 1) % high
+    whole = bool((columns[0] != columns[1]).any())  # a run that goes on in the next column touches top and bottom
+    top, bottom = (0, high - 1) if whole else (int(rows[0].min()), int(rows[1].max()))
+    left, right = int(columns[0].min()), int(columns[1].max())
+    return float(left), float(top), float(right - left + 1), float(bottom - top + 1)
+
+
+def _runs(letters: str) -> NDArray[np.int64]:
+    """The run lengths in COCO's letters: five bits each from the lowest on, a sixth bit that more follow, signed; from
+    the third run on told as the difference to the one before the last (`rleFrString` of COCO's mask API)."""
+    runs: list[int] = []
+    value = shift = 0
+    for letter in letters:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64 or shift > 30:
+            raise ValueError(f"{letter!r} in a run-length mask")
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if not bits & 0x20:
+            value -= (1 << shift) if bits & 0x10 else 0
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return np.asarray(runs, np.int64)
 
 
 def _topic(topic: str, camera: Any, names: Names, notes: Notes) -> dict[str, tuple[Detection, ...]]:
@@ -310,7 +414,7 @@ def _topic(topic: str, camera: Any, names: Names, notes: Notes) -> dict[str, tup
                 item = names.detection(len(items), box, name)
                 if item is None:
                     notes[f"objects of class {name!r}, which the taxonomy does not have, left out"] += 1
-                else:
+                elif usable(box, camera.size, notes):
                     items.append(item)
             stamp = message.header.stamp
             found[str(stamp.sec * 10**9 + stamp.nanosec)] = tuple(items)
@@ -330,7 +434,7 @@ def read_photos(images: Path, labels: Path, classes: int, only: Path | None = No
         raise LabelError(f"--split: {error}") from error
     found = []
     try:
-        with labels.open(encoding="utf-8", newline="") as file:
+        with labels.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             if not {"file", "label"} <= set(reader.fieldnames or ()):
                 raise LabelError(f"--labels: {labels} has columns {reader.fieldnames}, file and label wanted")
@@ -358,7 +462,7 @@ def read_grouping(path: Path, classes: int) -> NDArray[np.int64]:
     """
     clusters = np.full(classes, -1, np.int64)
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             for row in csv.DictReader(file):
                 clusters[int(row["label"])] = int(row["cluster"])
     except (OSError, KeyError, ValueError, IndexError) as error:

@@ -43,9 +43,9 @@ class VideoFrame:
 
 
 def natural_order(path: Path) -> list[tuple[int, int | str]]:
-    """A key that sorts names as people count: `shot2` before `shot12`."""
+    """A key that sorts names as people count: `shot2` before `shot12`; `shot01` and `shot1` have an order too."""
     parts = re.split(r"(\d+)", path.name)
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
+    return [*((0, int(part)) if part.isdecimal() else (1, part) for part in parts), (1, path.name)]
 
 
 def listed(path: Path, folder: Path) -> list[Path]:
@@ -72,13 +72,15 @@ def listed(path: Path, folder: Path) -> list[Path]:
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """The pictures of a folder in order of their names, numbers counted.
+    """The pictures of a folder in order of their names, numbers counted. Hidden files (`._a.jpg`, which some systems
+    write beside a file) are none.
 
     Raises FootageError when there is no folder or no picture.
     """
     if not folder.is_dir():
         raise FootageError(f"{folder}: no such folder")
-    found = sorted((path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES), key=natural_order)
+    pictures = (path for path in folder.glob("[!.]*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    found = sorted(pictures, key=natural_order)
     if not found:
         raise FootageError(f"{folder}: no pictures ({', '.join(PICTURE_SUFFIXES)} are looked for)")
     return found

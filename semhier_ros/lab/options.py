@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from semhier_ros.api import Codec
 from semhier_ros.codec.graphs import PRECISIONS
 from semhier_ros.command import CommandError, for_the_user
+from semhier_ros.footage.labels import Scene, check_scenes, find_scenes
 from semhier_ros.lab.provenance import provenance
 from semhier_ros.lab.studies.tables import shown
 from semhier_ros.whole_file import write_whole
@@ -25,6 +27,19 @@ def load_codec(model: str, device: str = "cpu", threads: int = 1, kind: str = ""
     if kind and codec.whole_image != (kind == "whole images"):
         raise CommandError(f"--model {model}: {codec.name} reads no {kind}; a model of {kind} is wanted")
     return codec
+
+
+def labelled_scenes(options: argparse.Namespace) -> list[Scene]:
+    """The scenes that `--images`, `--labels`, `--split`, `--limit` and, where there is one, `--ignored` name. What is
+    left out of their labels is said on stderr.
+
+    Raises LabelError or FootageError, both CommandErrors.
+    """
+    found = find_scenes(options.images, options.labels, options.split, getattr(options, "ignored", None))
+    scenes = found[: options.limit]
+    for line in check_scenes(scenes).lines():
+        print(f"note: {line}", file=sys.stderr)
+    return scenes
 
 
 def precision(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from semhier_ros.codec.canvas import Canvas
-from semhier_ros.footage.labels import read_labels
+from semhier_ros.footage.labels import Notes, read_labels
 from semhier_ros.training.errors import MissingFile, TrainingError
 from semhier_ros.training.packed import PackedArray, packed, states
 from semhier_ros.training.yolo_data import YoloData, label_file
@@ -39,10 +39,10 @@ class Scenes:
         return len(self.names)
 
 
-def read_boxes_of(path: Path, width: int, height: int, classes: int) -> np.ndarray:
-    """Rows (class, x0, y0, x1, y1) in pixels of one YOLO label file, as far as they lie in the picture. Raises
-    LabelError, a ValueError that names file and line."""
-    rows = read_labels(path, width, height, classes)
+def read_boxes_of(path: Path, width: int, height: int, classes: int, notes: Notes | None = None) -> np.ndarray:
+    """Rows (class, x0, y0, x1, y1) in pixels of one YOLO label file, as far as they lie in the picture; `notes` counts
+    what is left out. Raises LabelError, a ValueError that names file and line."""
+    rows = read_labels(path, width, height, classes, notes)
     low = np.maximum(rows[:, 1:3], 0.0)
     high = np.minimum(rows[:, 1:3] + rows[:, 3:], (width, height))
     inside = (high > low).all(axis=1)
@@ -94,7 +94,10 @@ def read_boxes(files: Sequence[Path], sizes: np.ndarray, classes: int, split: st
         raise TrainingError(
             f"split {split}: none of {len(labels)} images has a label file; the first should be {missing[0]}"
         )
-    boxes = [read_boxes_of(label, int(w), int(h), classes) for label, (w, h) in zip(labels, sizes, strict=True)]
+    notes = Notes()
+    boxes = [read_boxes_of(label, int(w), int(h), classes, notes) for label, (w, h) in zip(labels, sizes, strict=True)]
+    for line in notes.lines():
+        print(f"split {split}: {line}", file=sys.stderr)
     if not any(len(found) for found in boxes):
         raise TrainingError(f"split {split}: no object in any of {len(labels) - len(missing)} label files")
     if missing:

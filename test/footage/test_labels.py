@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,17 @@ import cv2
 import numpy as np
 import pytest
 
-from semhier_ros.footage.labels import LabelError, Notes, find_scenes, labelled_world, read_labels
+from semhier_ros.footage.labels import (
+    LabelError,
+    Names,
+    Notes,
+    check_scenes,
+    find_scenes,
+    labelled_world,
+    read_grouping,
+    read_labels,
+    read_photos,
+)
 from semhier_ros.footage.video import FootageError, picture_files, read_picture
 from semhier_ros.paths import config_dir
 from semhier_ros.taxonomy import Taxonomy
@@ -140,6 +151,100 @@ def test_what_coco_says_of_others_is_counted(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[1, 2]")
     with pytest.raises(LabelError, match="no COCO file"):
         labelled_world(tmp_path / "list.json", camera(), TREE)
+
+
+RING = np.zeros((272, 640), np.uint8)
+RING[100:160, 100:104], RING[120:140, 101:103] = 1, 0
+
+
+def run_lengths(mask: np.ndarray) -> list[int]:
+    """A mask's runs down its columns, what is not of the object first."""
+    down = np.concatenate([[0], mask.T.reshape(-1), [2]])
+    steps = np.flatnonzero(np.diff(down))
+    return np.diff(np.concatenate([[0], steps])).tolist()
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[100, 100, 104, 100, 104, 160, 100, 160]],
+        [[100, 100, 102, 100, 102, 160, 100, 160], [102, 100, 104, 100, 104, 160]],
+        {"size": [272, 640], "counts": run_lengths(RING)},
+        {"size": [272, 640], "counts": "Tej0l1d6hNPJ0P60PJ0P6X1lX^4"},  # by COCO's mask API
+    ],
+    ids=["polygon", "two polygons", "runs", "letters"],
+)
+def test_coco_masks_without_a_box_have_the_box_around_them(tmp_path: Path, segmentation: Any) -> None:
+    note = {"id": 1, "image_id": 0, "category_id": 3, "segmentation": segmentation}
+    world = labelled_world(coco(tmp_path / "a.json", annotations=[note]), camera(), TREE)
+    assert world.truths[0][0].box == (100, 100, 104, 160)
+
+
+@pytest.mark.parametrize(
+    "segmentation", [[], [[]], {"size": [4, 4], "counts": [16]}, {"size": [4, 4], "counts": [3, 99]}, {"counts": "é"}]
+)
+def test_masks_that_show_nothing_are_one_line(tmp_path: Path, segmentation: Any) -> None:
+    note = {"id": 1, "image_id": 0, "category_id": 3, "segmentation": segmentation}
+    with pytest.raises(LabelError, match="annotation 1: bbox of four numbers"):
+        labelled_world(coco(tmp_path / "a.json", annotations=[note]), camera(), TREE)
+
+
+def test_boxes_that_cannot_be_seen_are_counted_and_strange_ones_told(tmp_path: Path) -> None:
+    boxes = [[1, 1, 9, 9], [math.nan, 1, 9, 9], [1, 1, math.inf, 9], [700, 1, 9, 9], [600, 100, 700, 160]]
+    annotations = [{"id": n, "image_id": 0, "category_id": 3, "bbox": box} for n, box in enumerate(boxes)]
+    notes = Notes()
+    world = labelled_world(coco(tmp_path / "a.json", annotations=annotations), camera(), TREE, notes)
+    assert [found.box[0] for found in world.truths[0]] == [1, 600]
+    assert sorted(notes.values()) == [1, 1, 2]
+    assert any("are they x, y, width, height?" in line for line in notes.lines())
+
+
+def test_labels_of_two_cameras_are_not_mixed(tmp_path: Path) -> None:
+    images = [{"id": n, "file_name": f"{side}/{n // 2:04}.png"} for n, side in enumerate(["left", "right"] * 4)]
+    with pytest.raises(LabelError, match=r"left/0000\.png and right/0000\.png have one name"):
+        labelled_world(coco(tmp_path / "a.json", images=images), camera(), TREE)
+    for name in ("left_3", "right_3"):
+        (tmp_path / f"{name}.txt").write_text(f"{CAR} 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(LabelError, match="left_3 and right_3 are both of frame 3"):
+        labelled_world(tmp_path, camera(), TREE)
+
+
+def test_what_systems_write_beside_files_is_not_read(tmp_path: Path) -> None:
+    pictures(tmp_path / "pics", "1.png", "01.png")
+    (tmp_path / "pics" / "._1.png").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "pics" / "folder.png").mkdir()
+    assert [path.name for path in picture_files(tmp_path / "pics")] == ["01.png", "1.png"]
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "1.txt").write_text(f"{CAR} 0.5 0.5 0.1 0.1\n")
+    (tmp_path / "labels" / "._1.txt").write_bytes(b"\0\5\x16\7")
+    assert sum(map(len, labelled_world(tmp_path / "labels", camera(), TREE).truths)) == 1
+
+
+@pytest.mark.parametrize("name", ["CAR", " car ", "Straßenbahn", "STRASSENBAHN", "Cafe\u0301-Wagen", "Caf\u00e9-wagen"])
+def test_names_are_compared_as_people_do(name: str) -> None:
+    tree = Taxonomy.from_parents("t", [["thing"], ["Car", "Straßenbahn", "Café-Wagen"]], [[0, 0, 0]])
+    assert Names(tree).detection(0, (0, 0, 1, 1), name) is not None
+
+
+def test_tables_of_photos_may_begin_with_a_mark(tmp_path: Path) -> None:
+    pictures(tmp_path / "pics", "a.png")
+    (tmp_path / "labels.csv").write_bytes(b"\xef\xbb\xbffile,label\r\na.png,3\r\n")
+    assert [photo.label for photo in read_photos(tmp_path / "pics", tmp_path / "labels.csv", 5)] == [3]
+    (tmp_path / "groups.csv").write_bytes(b"\xef\xbb\xbflabel,cluster\r\n0,1\r\n1,0\r\n")
+    assert read_grouping(tmp_path / "groups.csv", 2).tolist() == [1, 0]
+
+
+def test_of_scenes_too_what_is_left_out_is_counted_and_nothing_left_an_error(tmp_path: Path) -> None:
+    pictures(tmp_path / "pics", "a.png", "b.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0 0.2\n")
+    with pytest.raises(LabelError, match="no label is left: labels: 1 boxes without area"):
+        check_scenes(find_scenes(tmp_path / "pics", tmp_path / "labels", None))
+    (tmp_path / "labels" / "b.txt").write_text(ROW)
+    notes = check_scenes(find_scenes(tmp_path / "pics", tmp_path / "labels", None))
+    assert notes.lines() == ["labels: 1 boxes without area, left out"]
+    (tmp_path / "labels" / "a.txt").write_text("")
+    assert not check_scenes(find_scenes(tmp_path / "pics", tmp_path / "labels", None))
 
 
 def test_labels_of_which_nothing_is_left_are_an_error(tmp_path: Path) -> None:

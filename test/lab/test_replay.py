@@ -149,12 +149,13 @@ def test_labels_count_as_labels(place: Path, result: Result) -> None:
             x0, y0, x1, y1 = item.box
             box = ((x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height)
             lines.append(" ".join(map(repr, (item.path[-1], *box))))
-        (folder / f"{number:06d}.txt").write_text("\n".join(lines))
+        (folder / f"{number:06d}.txt").write_text("\n".join([*lines, "0 0.5 0.5 0 0.5"]))
     if any(len(item.path) < result.reader.levels for truth in world.truths for item in truth):
         pytest.skip("this model leaves some objects without their finest name")
     assert main(options(place, "labelled", "--no-report", "--labels", str(folder))) == 0
     labelled = json.loads((place / "labelled" / "summary.json").read_text())
     assert labelled["truth"] == "labels"
+    assert f"labels: {FRAMES} boxes without area, left out" in labelled["problems"]
     for level, value in labelled["codecs"]["semhier"]["streaming_ap50"].items():
         assert value == result.summary["codecs"]["semhier"]["streaming_ap50"][level]
     (folder / "classes.txt").write_text("spaceship\n" * len(names))

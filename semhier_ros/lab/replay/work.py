@@ -16,7 +16,7 @@ import numpy as np
 
 from semhier_ros.codec.packet import Packet, split
 from semhier_ros.footage.bags import open_footage
-from semhier_ros.footage.labels import labelled_world
+from semhier_ros.footage.labels import Notes, labelled_world
 from semhier_ros.footage.lens import lens_of
 from semhier_ros.lab.baselines.pictures import PictureStream, decode_picture
 from semhier_ros.lab.baselines.search import make_stream
@@ -206,7 +206,9 @@ def judge(result: Result, tell: Tell) -> None:
     reader, cameras, task = result.reader, result.cameras, result.task
     encode_all(reader, cameras, tell)
     if task.labels:
-        result.worlds = [labelled_world(task.labels, camera, reader.codec.taxonomy) for camera in cameras]
+        notes = Notes()
+        result.worlds = [labelled_world(task.labels, camera, reader.codec.taxonomy, notes) for camera in cameras]
+        result.problems += notes.lines()
     else:
         judged = [result.judged_camera] if result.judged_camera is not None else cameras
         encode_all(reader, judged, tell)

@@ -18,8 +18,7 @@ from typing import Any
 from semhier_ros import options as shared
 from semhier_ros.camera.asking import AskPolicy, Seen
 from semhier_ros.codec.packet import Packet, split
-from semhier_ros.footage.labels import find_scenes
-from semhier_ros.lab.options import finish, load_codec
+from semhier_ros.lab.options import finish, labelled_scenes, load_codec
 from semhier_ros.lab.scoring.coco import Truth, rows_of
 from semhier_ros.link.schedule.wire import ZENOH_UDP
 from semhier_ros.link.sender import measured
@@ -51,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Encodes every scene, and reads it after every block."""
     codec = load_codec(options.model, options.device, kind="scenes")
-    scenes = find_scenes(options.images, options.labels, options.split)[: options.limit]
+    scenes = labelled_scenes(options)
     last = codec.levels - 1
     labels: list[Any] = []
     frames: list[dict[str, Any]] = []

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from semhier_ros import options as shared
 from semhier_ros.command import CommandError, for_the_user
-from semhier_ros.footage.labels import find_scenes
-from semhier_ros.lab.options import finish, load_codec, precision
+from semhier_ros.lab.options import finish, labelled_scenes, load_codec, precision
 from semhier_ros.lab.scoring.coco import Rows, Truth
 from semhier_ros.lab.studies.detection import Plan, SceneJudge
 from semhier_ros.progress import each
@@ -90,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
         layout = find_layout(options.layout) if options.layout else None
         size = (options.size[0], options.size[1]) if options.size else None
         detector = Detector.open(options.detector, names, layout=layout, names=names, size=size, threads=1)
-    scenes = find_scenes(options.images, options.labels, options.split, options.ignored)[: options.limit]
+    scenes = labelled_scenes(options)
     judge = None if options.alone else SceneJudge(options.model, "cpu", Plan((), 1))
     labels, ignored, theirs, ours = [], [], [], []
     for scene in each(scenes, "scenes"):

@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.canvas import Canvas
-from semhier_ros.footage.labels import find_scenes
 from semhier_ros.ground.box_error import EVEN_95, NORMAL_95
 from semhier_ros.ground.errors_file import box_error_of
-from semhier_ros.lab.options import load_codec
+from semhier_ros.lab.options import labelled_scenes, load_codec
 from semhier_ros.lab.results import Table, publish
 from semhier_ros.lab.scoring.streaming import SAME, overlap
 from semhier_ros.scene.objects import code_objects
@@ -163,7 +162,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     codec = load_codec(options.model, "cpu", options.threads, "scenes")
     model: Any = codec.model
-    scenes = find_scenes(options.images, options.labels, options.split)[: options.limit]
+    scenes = labelled_scenes(options)
     measured = [measure_picture(codec, picture, truth) for picture, truth, _ in (scene.read() for scene in scenes)]
     every = Rows(*([np.concatenate(rows) for rows in zip(*kind, strict=True)] for kind in zip(*measured, strict=True)))
     blocks = model.block_names[: model.semantic_blocks]

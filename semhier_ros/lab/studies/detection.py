@@ -23,10 +23,10 @@ from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.packet import Packet
 from semhier_ros.command import CommandError, for_the_user
-from semhier_ros.footage.labels import Scene, find_scenes
+from semhier_ros.footage.labels import Scene
 from semhier_ros.lab.baselines import NAMES, WITH_PATH, Picture, Setting, StillCodec, make, send
 from semhier_ros.lab.baselines.answer import AnswerCoder
-from semhier_ros.lab.options import finish, load_codec
+from semhier_ros.lab.options import finish, labelled_scenes, load_codec
 from semhier_ros.lab.scoring.coco import MOST_PER_NODE, Rows, Truth, rows_of
 from semhier_ros.lab.scoring.figures import psnr, summed
 from semhier_ros.lab.scoring.frontier import mark_frontier
@@ -320,7 +320,7 @@ def make_plan(options: argparse.Namespace, codec: Codec) -> Plan:
 
 def run(options: argparse.Namespace) -> int:
     """Judges every scene, scores every system."""
-    scenes = find_scenes(options.images, options.labels, options.split, options.ignored)[: options.limit]
+    scenes = labelled_scenes(options)
     codec = load_codec(options.model, options.device, kind="scenes")
     with for_the_user():
         plan = make_plan(options, codec)
