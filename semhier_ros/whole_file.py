@@ -53,6 +53,8 @@ def _exchange(new: Path, place: Path, old: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes `text` (UTF-8) to `path`. Raises OSError with the path's name; what was there before then stays."""
+    """Writes `text` (UTF-8) to `path`. Bytes of file names that are no UTF-8, or that Python took for none in a locale
+    without it, come out as what they are, or as U+FFFD. Raises OSError with the path's name; what was there before then
+    stays."""
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").encode("utf-8"))

@@ -73,6 +73,14 @@ def is_dim(message: Any) -> bool:
 
     Read as 16 bits it is nearly black. Nothing is scaled, for a dark night looks the same; who reads it should be told.
     """
+    if hasattr(message, "format"):  # a CompressedImage: PNG and TIFF have 16 bits, JPEG never
+        data = bytes(message.data)
+        if data.startswith(b"\xff\xd8") or "16" not in message.format:
+            return False
+        try:
+            return file_to_rgb(data, turned=False)[1]
+        except ImageError:
+            return False
     layout = _LAYOUTS.get(message.encoding)
     if layout is None or not layout.wide:
         return False
@@ -140,20 +148,51 @@ def _convert(pixels: NDArray[np.uint8], conversion: int, encoding: str) -> NDArr
     return np.asarray(cv2.cvtColor(pixels, conversion), np.uint8)
 
 
-def compressed_to_rgb(message: Any) -> NDArray[np.uint8]:
-    """A `sensor_msgs/CompressedImage` (JPEG, PNG and whatever else OpenCV reads) as (height, width, 3) uint8 RGB.
+def is_cut_off(data: bytes) -> bool:
+    """Whether a JPEG or PNG ends before its end mark; OpenCV decodes what there is and says nothing."""
+    if data.startswith(b"\xff\xd8"):
+        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")  # the end mark of a thumbnail comes before the scan
+    return data.startswith(b"\x89PNG") and b"IEND" not in data
 
-    Raises ImageError when the data are no such image.
+
+def file_to_rgb(data: bytes, turned: bool) -> tuple[NDArray[np.uint8], bool]:
+    """The bytes of a picture file (JPEG, PNG and whatever else OpenCV reads) as (height, width, 3) uint8 RGB, and
+    whether it has 16 bits and uses its low 12 only (`is_dim`). 16-bit values keep their high byte.
+
+    turned: as its Exif says, as people see it; else as the sensor's pixels lie, which is what a CameraInfo speaks of.
+    Raises ImageError when it is no picture, is cut off, has more pixels than OpenCV allows, or its values are floats.
     """
-    data = np.frombuffer(message.data, np.uint8)
-    if data.size == 0:
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | (0 if turned else cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        if pixels is None and data[:2] in (b"II", b"MM"):  # a TIFF of one channel of floats has no colours for OpenCV
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:  # more pixels than OpenCV allows
+        raise ImageError(str(error.err).strip() or "no picture that OpenCV reads") from None
+    if pixels is None or is_cut_off(data):
+        raise ImageError("no picture, or damaged" if data else "empty, expected a picture")
+    dim = pixels.dtype == np.uint16 and 0 < int(pixels.max()) < TWELVE_BITS
+    if pixels.dtype == np.uint16:
+        pixels = (pixels.astype(np.uint16) >> 8).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise ImageError(f"values of {pixels.dtype}, expected 8 or 16 bits: what range they have is not said")
+    conversion = cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB
+    return np.asarray(cv2.cvtColor(pixels, conversion), np.uint8), dim
+
+
+def compressed_to_rgb(message: Any) -> NDArray[np.uint8]:
+    """A `sensor_msgs/CompressedImage` as (height, width, 3) uint8 RGB, as the sensor's pixels lie.
+
+    Where `format` says `compressed rgb8` the file has red and blue exchanged, as compressed_image_transport reads it.
+    Raises ImageError when the data are no image, or one that is cut off.
+    """
+    data = bytes(message.data)
+    if not data:
         raise ImageError("data: empty, expected a compressed image")
     try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise ImageError(f"data: {data.size} bytes of format {message.format!r}: {error}") from None
-    if pixels is None:
-        raise ImageError(f"data: {data.size} bytes of format {message.format!r} are no image that OpenCV reads")
+        pixels, _ = file_to_rgb(data, turned=False)
+    except ImageError as error:
+        raise ImageError(f"data: {len(data)} bytes of format {message.format!r}: {error}") from None
     if max(pixels.shape[:2]) > MAX_SIDE:
         raise ImageError(f"height x width: {pixels.shape[:2]}, expected at most {MAX_SIDE}")
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.ascontiguousarray(pixels[..., ::-1]) if "compressed rgb" in message.format else pixels

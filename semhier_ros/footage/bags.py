@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import yaml
 
-from semhier_ros.camera.images import is_dim
+from semhier_ros.camera.images import is_cut_off, is_dim
 from semhier_ros.footage.messages import (
     IMAGE_TYPES,
     BagError,
@@ -102,13 +102,16 @@ class BagCamera:
                 image_of(message, self.topic)
             elif not len(raw):
                 raise BagError(f"{self.topic}: an empty image")
+            elif is_cut_off(bytes(raw)):
+                raise BagError(f"{self.topic}: an image that is cut off")
         except BagError as error:
             return str(error)
         except Exception as error:  # whatever a damaged message makes of the deserialiser
             return f"{self.topic}: a message that cannot be read ({type(error).__name__})"
-        if self.kind == IMAGE_TYPES[0] and is_dim(message) and not self._dim:
+        if not self._dim and (self.kind == IMAGE_TYPES[0] or len(self) == 0) and is_dim(message):
             self._dim = True
-            self.bag.problems.append(f"{self.topic}: {message.encoding} uses its low 12 bits only: nearly black")
+            what = message.encoding if self.kind == IMAGE_TYPES[0] else message.format
+            self.bag.problems.append(f"{self.topic}: {what} uses its low 12 bits only: nearly black")
         self.entries.append(_Entry(file, place, log_ns, stamp_ns, image_key(message)))
         return ""
 

@@ -6,10 +6,11 @@ import hashlib
 import importlib.util
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.camera.images import ImageError, file_to_rgb
 from semhier_ros.command import CommandError
 
 PICTURE_SUFFIXES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -89,32 +91,48 @@ def picture_files(folder: Path) -> list[Path]:
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """A picture file as H,W,3 uint8 RGB, turned as its Exif says; 16-bit and grey ones are brought to that.
 
-    The file's name never reaches OpenCV, which cannot take names that are not UTF-8. Raises FootageError when the file
-    cannot be read, is no picture that OpenCV knows, or is damaged (a JPEG or PNG that was cut off too).
+    The file's name never reaches OpenCV, which cannot take names that are not UTF-8. A 16-bit picture that uses its low
+    12 bits alone, which is nearly black then, is told of on stderr, once a folder. Raises FootageError when the file
+    cannot be read, is no picture that OpenCV knows, is damaged (a JPEG or PNG that was cut off too), or holds floats.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise FootageError(f"{shown(path)}: {error.strerror}") from error
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    except cv2.error as error:  # more pixels than OpenCV allows
-        raise FootageError(f"{shown(path)}: {str(error.err).strip() or 'no picture that OpenCV reads'}") from error
-    if picture is None or _cut_off(data):
-        raise FootageError(f"{shown(path)}: no picture, or damaged")
-    return np.ascontiguousarray(picture[..., ::-1], dtype=np.uint8)
+        picture, dim = file_to_rgb(data, turned=True)
+    except ImageError as error:
+        raise FootageError(f"{shown(path)}: {error}") from error
+    if dim:
+        _tell_dim(path.parent)
+    return picture
+
+
+@cache
+def _tell_dim(folder: Path) -> None:
+    print(
+        f"note: {shown(folder)}: 16-bit pictures that use their low 12 bits only are nearly black; shift them up",
+        file=sys.stderr,
+    )
+
+
+def write_picture(path: Path, image: NDArray[np.uint8]) -> None:
+    """Writes H,W,3 uint8 RGB as the kind of file that the name's ending says; the name never reaches OpenCV, which
+    cannot take all. Raises FootageError."""
+    try:
+        good, data = cv2.imencode(path.suffix, image[..., ::-1])
+        if good:
+            path.write_bytes(data.tobytes())
+            return
+        problem = f"OpenCV could not encode it as {path.suffix}"
+    except (cv2.error, OSError) as error:
+        problem = getattr(error, "strerror", None) or f"OpenCV does not write {path.suffix or 'files without ending'}"
+    raise FootageError(f"{shown(path)}: cannot be written: {problem}")
 
 
 def shown(path: Path) -> str:
     """A path for messages, whatever bytes are in its name."""
     return os.fsencode(path).decode("utf-8", "replace")
-
-
-def _cut_off(data: bytes) -> bool:
-    """Whether a JPEG or PNG ends before its end mark; OpenCV decodes what there is and says nothing."""
-    if data.startswith(b"\xff\xd8"):
-        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")  # the end mark of a thumbnail comes before the scan
-    return data.startswith(b"\x89PNG") and b"IEND" not in data
 
 
 def default_video() -> Path:

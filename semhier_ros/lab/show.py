@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.camera.drawing import draw_boxes
-from semhier_ros.command import CommandError
-from semhier_ros.footage.video import read_picture
+from semhier_ros.footage.video import read_picture, write_picture
 from semhier_ros.lab.options import load_codec
 from semhier_ros.paths import DEFAULT_MODEL
 
@@ -53,5 +51,4 @@ def _show(codec: Codec, path: Path, picture: NDArray[np.uint8], options: argpars
                 ("picture", decoded),
             ):
                 target = options.out / f"{path.stem}-{block.index}-{name}-{kind}.png"
-                if not cv2.imwrite(str(target), shown[..., ::-1]):
-                    raise CommandError(f"{target}: cannot be written")
+                write_picture(target, shown)

@@ -363,13 +363,13 @@ class EncoderNode(ManagedNode):
 
     def _rgb_of(self, message: Any) -> np.ndarray:
         """The picture of an Image or CompressedImage; called by the worker thread. Raises ImageError."""
-        if not isinstance(message, Image):
-            return compressed_to_rgb(message)
-        picture = image_to_rgb(message)
+        raw = isinstance(message, Image)
+        picture = image_to_rgb(message) if raw else compressed_to_rgb(message)
         if is_dim(message):
+            name = message.encoding if raw else message.format
             self.warn(
                 "dim_images",
-                f"{message.encoding} image on {self._topic} uses its low 12 bits only and is read as nearly black:"
+                f"{name} image on {self._topic} uses its low 12 bits only and is read as nearly black:"
                 " let the driver give 8 bits or shift its values up",
             )
         return picture

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from semhier_ros.codec.graphs import openvino_core
+from semhier_ros.footage.video import read_picture
 from semhier_ros.torch.classifier import SIDE, TrunkGraph, load_classifier
 from semhier_ros.training.errors import MissingFile, TrainingError
 from semhier_ros.training.packed import fingerprint
@@ -55,8 +56,7 @@ def export_trunk(path: Path) -> None:
 
 def read_views(folder: Path, names: list[str]) -> list[NDArray[np.uint8]]:
     """The square views of photos by file name."""
-    pictures = [cv2.imread(str(folder / name), cv2.IMREAD_COLOR) for name in names]
-    return [square_view(np.ascontiguousarray(picture[..., ::-1]), SIDE) for picture in pictures]
+    return [square_view(read_picture(folder / name), SIDE) for name in names]
 
 
 def compiled(path: Path, threads: int, precision: str = "f32") -> Any:

@@ -12,7 +12,8 @@ import numpy as np
 
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.footage.labels import Notes, read_labels
-from semhier_ros.training.errors import MissingFile, TrainingError
+from semhier_ros.footage.video import read_picture
+from semhier_ros.training.errors import TrainingError
 from semhier_ros.training.packed import PackedArray, packed, states
 from semhier_ros.training.yolo_data import YoloData, label_file
 
@@ -55,9 +56,8 @@ def load_scenes(data: YoloData, split: str, cache: Path) -> Scenes:
     Says on stderr how many pictures have no label file: they count as scenes without any object.
 
     Raises:
-        FileNotFoundError: an image does not exist or cannot be decoded.
-        ValueError: a label row is damaged or names a class that the data does not have; no picture of the split has a
-            label file, or none of them names an object.
+        ValueError: an image does not exist or cannot be decoded; a label row is damaged or names a class that the data
+            does not have; no picture of the split has a label file, or none of them names an object.
     """
     files = data.images[split]
     width, height = CACHE_SIZE
@@ -66,15 +66,13 @@ def load_scenes(data: YoloData, split: str, cache: Path) -> Scenes:
         pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(files), height, width, 3))
         sizes = []
         for row, file in enumerate(files):
-            image = cv2.imread(str(file), cv2.IMREAD_COLOR)
-            if image is None:
-                raise MissingFile(f"{file}: missing or not an image OpenCV can decode")
+            image: np.ndarray = read_picture(file)
             scale = min(width / image.shape[1], height / image.shape[0])
             size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
             if scale != 1.0:
                 image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
             pixels[row] = PADDING
-            pixels[row, : size[1], : size[0]] = image[..., ::-1]
+            pixels[row, : size[1], : size[0]] = image
             sizes.append(size)
         pixels.flush()
         return {"sizes": sizes}

@@ -19,6 +19,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from semhier_ros.footage.video import read_picture
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.training.errors import MissingFile, TrainingError
 from semhier_ros.training.teachers import Opinion, inside_share, intersection_over_union
@@ -163,14 +164,6 @@ def _labels(rows: Sequence[tuple[str, Sequence[float]]], ignored: Sequence[Seque
     )
 
 
-def read_picture(file: Path) -> NDArray[np.uint8]:
-    """H,W,3 uint8 RGB. Raises MissingFile for what OpenCV cannot decode."""
-    pixels = cv2.imread(str(file), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise MissingFile(f"{file}: missing or not an image OpenCV can decode")
-    return np.ascontiguousarray(pixels[..., ::-1], dtype=np.uint8)
-
-
 def read_yolo_set(part: StreetSet, names: Sequence[str], only: Set[Path]) -> dict[Path, Labels]:
     """`images/…` and `labels/….txt`: `class cx cy w h`, where the class is a number of the set's `names` or a word."""
     found = {}
@@ -247,7 +240,7 @@ def read_camvid_set(part: StreetSet, names: Sequence[str], only: Set[Path]) -> d
     found = {}
     for picture in sorted(only):
         file = picture.parent.with_name(f"{picture.parent.name}annot") / picture.name
-        mask = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        mask = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED) if file.is_file() else None
         if mask is None:
             raise MissingFile(f"{file}: missing or not an image OpenCV can decode")
         found[picture] = boxes_of_mask(mask, frozenset(CAMVID_WORDS) if part.whole else PEOPLE)

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from semhier_ros.footage.video import read_picture
 from semhier_ros.training.loader import Draws
 from semhier_ros.training.packed import PackedArray, packed, states
 from semhier_ros.training.road_data import CANVAS, PADDING, SceneAugmenter
 from semhier_ros.training.scene_samples import STRIDE, make_targets
-from semhier_ros.training.street_data import IGNORED, Labels, Recipe, merge, read_picture
+from semhier_ros.training.street_data import IGNORED, Labels, Recipe, merge
 from semhier_ros.training.teachers import Notebook, vote
 
 Floats = NDArray[np.float32]

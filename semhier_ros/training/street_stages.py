@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from semhier_ros.codec.picture_walk import channels_of
+from semhier_ros.footage.video import read_picture, write_picture
 from semhier_ros.scene.detectors.layouts import DetectorError
 from semhier_ros.scene.detectors.names import read_names
 from semhier_ros.scene.objects import DetectorMaps, Objects, find_objects
@@ -37,7 +38,7 @@ from semhier_ros.training.fit import Course, Loss, fit
 from semhier_ros.training.loader import Loader, workers_for
 from semhier_ros.training.picture_form import PAINTED, SCENES, start_picture
 from semhier_ros.training.road_data import CANVAS
-from semhier_ros.training.street_data import IGNORED, READERS, Recipe, StreetSet, read_picture
+from semhier_ros.training.street_data import IGNORED, READERS, Recipe, StreetSet
 from semhier_ros.training.street_scenes import StreetSamples, StreetScenes, load_street, read_catalogue
 from semhier_ros.training.teachers import VIEWS, Teacher, ask, intersection_over_union
 
@@ -375,7 +376,7 @@ def settle(options: argparse.Namespace) -> Path:
             canvas, rows = adapting.on_canvas(scenes, row, 1.0, False)
             settled = settle_rows(rows, found_by(graph, canvas, 0.1), street.recipe.members, first)
             width, height = adapting.shown_size(*(int(side) for side in scenes.sizes[row]), 1.0)
-            cv2.imwrite(str(folder / "images" / name / f"{row:05d}.png"), canvas[:height, :width, ::-1])
+            write_picture(folder / "images" / name / f"{row:05d}.png", canvas[:height, :width])
             text = yolo_lines([(int(own[0]), own[1:]) for own in settled], width, height)
             (folder / "labels" / name / f"{row:05d}.txt").write_text(text)
     card = {"path": str(folder.resolve()), "train": "images/train", "val": "images/val", "names": list(leaves)}

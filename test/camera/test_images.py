@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import array
+import io
 from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
 pytest.importorskip("rclpy", reason="the nodes need ROS 2")
@@ -169,6 +171,48 @@ def test_compressed_images(extension: str) -> None:
     assert good
     result = compressed_to_rgb(CompressedImage(format=extension[1:], data=array.array("B", data.tobytes())))
     assert np.abs(result.astype(int) - rgb).max() <= (12 if extension == ".jpg" else 0)
+
+
+def packed(name: str, data: bytes) -> CompressedImage:
+    return CompressedImage(format=name, data=array.array("B", data))
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png"])
+def test_a_compressed_image_that_is_cut_off_is_named(extension: str) -> None:
+    data = cv2.imencode(extension, np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))[1].tobytes()
+    assert compressed_to_rgb(packed("jpeg", data + bytes(300))).shape == (64, 64, 3)  # padded, as some cameras do
+    for share in (0.1, 0.5, 0.9):
+        with pytest.raises(ImageError, match="data: "):
+            compressed_to_rgb(packed("jpeg", data[: int(len(data) * share)]))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_message_shows_the_sensors_pixels_whatever_its_exif_says(orientation: int) -> None:
+    """A CameraInfo speaks of those; the lens would be of another picture."""
+    exif, file = PIL.Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    PIL.Image.fromarray(smooth(40, 24)).save(file, "jpeg", exif=exif, quality=100, subsampling=0)
+    assert np.abs(compressed_to_rgb(packed("jpeg", file.getvalue())).astype(int) - smooth(40, 24)).max() <= 8
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_the_format_says_where_red_and_blue_are_exchanged(kind: str) -> None:
+    """As compressed_image_transport's subscriber has it."""
+    rgb = smooth(40, 24)
+    for name, file in ((f"rgb8; {kind} compressed bgr8", rgb[..., ::-1]), (f"rgb8; {kind} compressed rgb8", rgb)):
+        data = cv2.imencode(f".{kind}", file, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+        assert np.abs(compressed_to_rgb(packed(name, data)).astype(int) - rgb).max() <= (0 if kind == "png" else 12)
+
+
+def test_16_bits_in_a_file_keep_their_high_byte_and_12_are_noticed() -> None:
+    grey = smooth(40, 24)[..., 0].astype(np.uint16)
+    for factor, dim in ((256, False), (16, True)):
+        data = cv2.imencode(".png", grey * factor)[1].tobytes()
+        image = packed("mono16; png compressed mono16", data)
+        assert is_dim(image) is dim
+        assert np.array_equal(compressed_to_rgb(image)[..., 1], (grey * factor) >> 8)
+    with pytest.raises(ImageError, match="values of float32"):
+        compressed_to_rgb(packed("tiff", cv2.imencode(".tiff", grey.astype(np.float32))[1].tobytes()))
 
 
 @pytest.mark.parametrize("data", [b"", b"no image", bytes(1000)])

@@ -52,6 +52,12 @@ def test_a_file_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["summary.json"]
 
 
+def test_names_that_are_no_utf8_can_be_told_in_a_file(tmp_path: Path) -> None:
+    umlaut = "ü".encode().decode("ascii", "surrogateescape")  # what Python makes of it in a locale without UTF-8
+    write_whole(tmp_path / "summary.json", f"{umlaut} caf\udce9")
+    assert (tmp_path / "summary.json").read_text("utf-8") == "ü caf\ufffd"
+
+
 def test_what_lies_beside_a_file_stays_whatever_its_name(tmp_path: Path) -> None:
     (tmp_path / "out.json.part").write_text("somebody else's")
     (tmp_path / "out.part").mkdir()

@@ -23,7 +23,7 @@ from semhier_ros.footage.labels import (
     read_labels,
     read_photos,
 )
-from semhier_ros.footage.video import FootageError, picture_files, read_picture
+from semhier_ros.footage.video import FootageError, picture_files, read_picture, write_picture
 from semhier_ros.paths import config_dir
 from semhier_ros.taxonomy import Taxonomy
 
@@ -99,6 +99,29 @@ def test_pictures_under_any_name_are_read_and_half_ones_refused(tmp_path: Path) 
         whole.write_bytes(data[: len(data) // 2])
         with pytest.raises(FootageError, match="no picture, or damaged"):
             read_picture(whole)
+
+
+def test_pictures_are_written_under_any_name(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (16, 24, 3), np.uint8)
+    path = Path(str(tmp_path) + "/caf\udce9.png")
+    write_picture(path, image)
+    assert np.array_equal(read_picture(path), image)
+    for name, line in (("a", "does not write files without ending"), ("none/a.png", "No such file or directory")):
+        with pytest.raises(FootageError, match=line):
+            write_picture(tmp_path / name, image)
+
+
+def test_pictures_of_12_bits_are_told_of_once_a_folder_and_floats_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dim = np.full((8, 8), 4000, np.uint16)
+    for name in ("a.png", "b.png", "c.tiff"):
+        cv2.imwrite(str(tmp_path / name), dim)
+        assert int(read_picture(tmp_path / name).max()) == 4000 >> 8
+    assert capsys.readouterr().err.count("nearly black") == 1
+    cv2.imwrite(str(tmp_path / "f.tiff"), dim.astype(np.float32) / 4096)
+    with pytest.raises(FootageError, match=r"f\.tiff: values of float32"):
+        read_picture(tmp_path / "f.tiff")
 
 
 def camera(count: int = 8, size: tuple[int, int] = (640, 272)) -> Any:

@@ -233,7 +233,7 @@ def draw_over(path: Path) -> None:
     shown = Overlay().draw(
         (LENS.width, LENS.height), detections, picture=picture, picture_age=0.6, age=0.2, least=0.0, notes=notes
     )
-    cv2.imwrite(str(path), shown[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    path.write_bytes(cv2.imencode(".png", shown[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
 
 
 FIGURES: dict[str, tuple[Callable[[Any, BoxError], None], tuple[float, float], int]] = {
