@@ -53,6 +53,7 @@ from semhier_ros.nodes.models import load_codec
 from semhier_ros.nodes.parameter_tables import DECODER
 from semhier_ros.nodes.planner_outputs import PlannerOutputs
 from semhier_ros.nodes.ros_link import LATCHED, block_topic, subscribe_blocks
+from semhier_ros.nodes.silence import why_silent
 
 try:
     import vision_msgs.msg as vision
@@ -467,6 +468,7 @@ class DecoderNode(ManagedNode):
                 latency=state.latency,
                 readings_per_second=state.readings - state.readings_before,
                 known=info is not None,
+                silence=self._why_unknown(camera) if info is None else "",
                 unknown_hash=info.stream_hash if info is not None and unknown else None,
                 connected=None if self._receiver is None else self._receiver.connected,
                 trouble=self.link_trouble(),
@@ -478,6 +480,10 @@ class DecoderNode(ManagedNode):
             self.publish_diagnostics(camera, level, text, details)
         if worker is not None and FLEET in self.subjects():
             self._report_fleet(worker.fleet, now)
+
+    def _why_unknown(self, camera: str) -> str:
+        """Why nothing is known of a camera: on ROS topics its encoder may be elsewhere."""
+        return why_silent(self, block_topic(camera, "info"), StreamInfoMessage) if self._topics else ""
 
     def _report_fleet(self, fleet: Fleet, now: float) -> None:
         began, before, overflow = self._reported

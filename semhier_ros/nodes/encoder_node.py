@@ -49,6 +49,7 @@ from semhier_ros.nodes.models import load_codec
 from semhier_ros.nodes.parameter_tables import ENCODER
 from semhier_ros.nodes.planner_messages import calibration_of
 from semhier_ros.nodes.ros_link import LATCHED, RosTransport
+from semhier_ros.nodes.silence import why_silent
 
 try:
     import vision_msgs.msg as vision
@@ -208,6 +209,7 @@ class EncoderNode(ManagedNode):
         self._encoded_before, self._deltas_before = (self.counts().get(name, 0) for name in ("encoded", "deltas"))
         self._levels_before: tuple[LevelStatus, ...] | None = None
         kind = CompressedImage if compressed else Image
+        self._wanted = vision.Detection2DArray if detections else kind
         request_topic = f"{camera}/semhier/request"
         self._inputs: list[Any] = []
         if detections:
@@ -421,9 +423,14 @@ class EncoderNode(ManagedNode):
         self._status_publisher.publish(message)
         encoded = self.counts().get("encoded", 0)
         now = time.monotonic()
+        image_age = None if self._last_image is None else now - self._last_image
+        silent = image_age is None or image_age > operator_words.SILENT_SECONDS
+        others = () if self.values.source == "detections" else (Image, CompressedImage)
         level, text, details = operator_words.encoder(
-            topic=self._topic,
-            image_age=None if self._last_image is None else now - self._last_image,
+            topic=self.resolve_topic_name(self._topic),
+            wanted="image" if self.values.source == "images" else "list of detections",
+            silence=why_silent(self, self._topic, self._wanted, others) if silent else "",
+            image_age=image_age,
             running=now - self._started,
             frames_per_second=encoded - self._encoded_before,
             encode_seconds=0.0 if self._end is None else self._end.encode_seconds,

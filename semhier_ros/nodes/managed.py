@@ -26,6 +26,7 @@ from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
 from semhier_ros.nodes.parameters import ParameterError, ParameterTable
+from semhier_ros.nodes.state_log import StateLog
 
 _STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 WARNING_PERIOD = 5.0
@@ -54,6 +55,7 @@ class ManagedNode(LifecycleNode):
         self.add_post_set_parameters_callback(self._after_change)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=5))
         self._failure = ""
+        self._states = StateLog()
         self._watch_timer = self.create_timer(1.0, self._watch, clock=steady_clock())
 
     # what subclasses fill in
@@ -193,7 +195,15 @@ class ManagedNode(LifecycleNode):
         return int(self.get_clock().now().nanoseconds)
 
     def publish_diagnostics(self, name: str, level: bytes, message: str, values: dict[str, object]) -> None:
-        """One status of this node on /diagnostics."""
+        """One status of this node on /diagnostics; the log hears of it when it is news."""
+        if self._states.is_news(name, level, message) and message not in (self._failure, self.link_trouble()):
+            logger, line = self.get_logger(), f"{name}: {message}"
+            if level == DiagnosticStatus.OK:
+                logger.info(line)
+            elif level == DiagnosticStatus.WARN:
+                logger.warning(line)
+            else:
+                logger.error(line)
         status = DiagnosticStatus(level=level, name=f"{self.get_name()}: {name}", message=message)
         status.hardware_id = self.get_fully_qualified_name()
         status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]

@@ -18,6 +18,9 @@ CLOCK_SECONDS = 10.0
 FUTURE_SECONDS = 60.0
 """Stamps so far ahead of the clock are no clock's drift, but a clock that does not run."""
 
+SILENT_SECONDS = 2.0
+"""A camera that gives nothing for so long is silent."""
+
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 Verdict = tuple[bytes, str, dict[str, object]]
 """(level, sentence, figures)."""
@@ -26,6 +29,8 @@ Verdict = tuple[bytes, str, dict[str, object]]
 def encoder(
     *,
     topic: str,
+    wanted: str,
+    silence: str,
     image_age: float | None,
     running: float,
     frames_per_second: int,
@@ -39,6 +44,7 @@ def encoder(
 ) -> Verdict:
     """The encoder's state. Ages in seconds; `running` seconds since activation; `counts` since the process's start.
 
+    `wanted`: what comes on `topic`, in a word. `silence`: why nothing comes, as `silence.why_silent` says.
     `words`: the link in a sentence. `estimate`: what the receiver's reports say, None where there are none.
     """
     budget = "no limit" if not status.budget else f"{status.budget / 125:.0f} kbit/s"
@@ -61,10 +67,11 @@ def encoder(
     if transport.trouble:
         return ERROR, transport.trouble, details
     if image_age is None:
-        waiting = f"no image on {topic} since {running:.0f} s"
+        waiting = f"no {wanted} on {topic} since {running:.0f} s: {silence}"
         return (ERROR if running > 10 else WARN), waiting, details
-    if image_age > 2.0:
-        return (ERROR if image_age > 20 else WARN), f"the last image on {topic} came {image_age:.0f} s ago", details
+    if image_age > SILENT_SECONDS:
+        late = f"the last {wanted} on {topic} came {image_age:.0f} s ago: {silence}"
+        return (ERROR if image_age > 20 else WARN), late, details
     if frames_per_second == 0 and counts.get("bad_images"):
         return ERROR, f"images on {topic} cannot be read ({counts['bad_images']} so far; the log says why)", details
     if not transport.connected:
@@ -105,6 +112,7 @@ def decoder(
     latency: float | None,
     readings_per_second: int,
     known: bool,
+    silence: str,
     unknown_hash: str | None,
     connected: bool | None,
     trouble: str,
@@ -114,8 +122,9 @@ def decoder(
 ) -> Verdict:
     """One camera's state at the decoder: silence shows as age. Ages and latency in seconds.
 
-    `trouble`: why the link cannot open, else empty. `clash`: whether two senders use the camera's name. `books`: what
-    the link received, None with `ros` or before the first packet.
+    `silence`: why nothing is known, where it can be said. `trouble`: why the link cannot open, else empty. `clash`:
+    whether two senders use the camera's name. `books`: what the link received, None with `ros` or before the first
+    packet.
     """
     age = running if reading_age is None else reading_age
     details: dict[str, object] = {
@@ -145,14 +154,15 @@ def decoder(
     if not known and counts.get("link refused_envelopes"):
         return ERROR, f"what arrives of camera {camera} is not proven by this end's key: give both ends one", details
     if not known:
-        return level, f"nothing is known of camera {camera} yet, after {running:.0f} s", details
+        unknown = f"nothing is known of camera {camera} yet, after {running:.0f} s"
+        return level, f"{unknown}: {silence}" if silence else unknown, details
     if latency is not None and latency < -FUTURE_SECONDS:
         return WARN, f"readings are stamped {-latency:.0f} s ahead of this node's clock: does /clock run?", details
     if age > stale_seconds:
         return level, f"newest reading {_since(reading_age, running)}", details
     if connected and running > CLOCK_SECONDS and (books is None or books.clock is None):
-        unknown = "latencies are as the two clocks have it: their offset is unknown"
-        return WARN, f"{readings_per_second} readings/s, newest {age:.1f} s ago; {unknown}", details
+        offset = "latencies are as the two clocks have it: their offset is unknown"
+        return WARN, f"{readings_per_second} readings/s, newest {age:.1f} s ago; {offset}", details
     return OK, f"{readings_per_second} readings/s, newest {age:.1f} s ago", details
 
 

@@ -20,6 +20,7 @@ WELL: dict[str, Any] = {
     "latency": 0.1,
     "readings_per_second": 5,
     "known": True,
+    "silence": "",
     "unknown_hash": None,
     "connected": None,
     "trouble": "",
@@ -40,6 +41,11 @@ WELL: dict[str, Any] = {
         ({"reading_age": 3.0}, DiagnosticStatus.WARN, "newest reading 3.0 s ago"),
         ({"reading_age": 30.0}, DiagnosticStatus.ERROR, "newest reading 30.0 s ago"),
         ({"known": False, "reading_age": None}, DiagnosticStatus.WARN, "nothing is known of camera front yet"),
+        (
+            {"known": False, "silence": "nobody publishes it"},
+            DiagnosticStatus.WARN,
+            "nothing is known of camera front yet, after 20 s: nobody publishes it",
+        ),
         ({"connected": False}, DiagnosticStatus.WARN, "the link is not connected"),
     ],
 )
