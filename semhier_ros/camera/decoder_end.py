@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -353,15 +353,10 @@ class DecoderEnd(Generic[C]):
         return self.codec is not None and reading.prefix >= self.codec.semantic_blocks
 
     def picture(self, frame: int) -> NDArray[np.uint8] | None:
-        """The picture of a frame as far as it is known, None when it is no longer kept."""
-        wanted = self.wanted_picture(frame)
-        return None if wanted is None else pictures_together([wanted])[0]
-
-    def wanted_picture(self, frame: int) -> WantedPicture | None:
-        """What `pictures_together` makes the picture of a frame from, as far as it is known now; None when it is no
-        longer kept."""
+        """The picture of a frame as far as it is known, None when it is no longer kept. Raises PacketError or
+        ValueError for one that cannot be made."""
         request = self.picture_request(frame)
-        return None if request is None or self.codec is None else WantedPicture(self, self.codec, frame, request)
+        return None if request is None or self.codec is None else self.codec.pictures([request])[0]
 
     def newest_work(self) -> tuple[int, PictureWork] | None:
         """The newest frame that has picture blocks to decode, and these; none that a newer one has overtaken."""
@@ -518,37 +513,6 @@ class DecoderEnd(Generic[C]):
         while len(self._frames) > 2 * self._keep:
             self._frames.popitem(last=False)
 
-    def failed_picture(self, text: str) -> None:
-        """Counts and reports a picture that could not be made."""
-        self._problem("failed_pictures", text)
-
     def _problem(self, kind: str, text: str) -> None:
         self.counters[kind] += 1
         self._report(kind, text)
-
-
-class WantedPicture(NamedTuple):
-    """A picture that is to be made: of which frame of which end, by what codec, from what."""
-
-    end: DecoderEnd[Any]
-    codec: ReadingCodec
-    frame: int
-    request: PictureRequest
-
-
-def pictures_together(wanted: Sequence[WantedPicture]) -> list[NDArray[np.uint8] | None]:
-    """The pictures that are wanted, one or more of one codec, made together. If that fails, each is made on its own, so
-    that one bad frame costs no other camera its picture; None for those at fault. Of the ends it touches the counters
-    alone, so that another thread may read meanwhile."""
-    codec, made = wanted[0].codec, list[NDArray[np.uint8] | None]()
-    try:
-        made += codec.pictures([one.request for one in wanted])
-    except (PacketError, ValueError) as error:
-        if len(wanted) > 1:
-            return [pictures_together([one])[0] for one in wanted]
-        end, frame = wanted[0].end, wanted[0].frame
-        end.failed_picture(f"picture of camera {end.camera}, frame {frame}: {error}")
-        return [None]
-    for one in wanted:
-        one.end.counters["pictures"] += 1
-    return made

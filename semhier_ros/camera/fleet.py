@@ -56,7 +56,7 @@ class Limits:
     it).
     """
 
-    packets: int = 1000
+    packets: int = 128
     bytes: int = 8 << 20
     late: float = 0.5
     company: float = 0.003

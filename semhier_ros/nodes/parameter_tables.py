@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from semhier_ros.camera.fleet import Limits
 from semhier_ros.link.carriers import TRANSPORTS
 from semhier_ros.nodes.parameter_checks import (
     camera_problem,
@@ -470,14 +471,14 @@ DECODER = ParameterTable(
         ),
         Parameter(
             "queue",
-            128,
+            Limits().packets,
             "Packets per camera that may wait for decoding; beyond it the oldest goes and is counted.",
             low=1,
             high=10_000,
         ),
         Parameter(
             "fleet.queue_bytes",
-            8 << 20,
+            Limits().bytes,
             "Bytes per camera that may wait for decoding; beyond them the oldest packet goes.",
             low=1 << 16,
             high=1 << 31,

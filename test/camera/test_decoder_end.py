@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +14,8 @@ import pytest
 
 from semhier_ros.camera.asking import AskPolicy, Seen
 from semhier_ros.camera.decoder_end import EARLY, DecoderEnd, Output, at_level
-from semhier_ros.camera.worker import DecodeWorker
+from semhier_ros.camera.fleet import Fleet, Limits
+from semhier_ros.camera.worker import FleetWorker
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.model import PictureRequest
 from semhier_ros.codec.packet import Block, Packet, PacketError, split
@@ -61,8 +61,11 @@ class PlainDecoder:
     def picture_request(self, frame: int) -> PictureRequest | None:
         return PictureRequest(None, frame, self.size) if frame in self.frames else None
 
+    def picture_work(self, frame: int) -> None:
+        """Picture blocks are read as they come."""
 
-def paint(requests: Sequence[PictureRequest]) -> list[Any]:
+
+def paint(requests: Sequence[PictureRequest], spent: Any = None) -> list[Any]:
     return [np.zeros((height, width, 3), np.uint8) for _, _, (width, height) in requests]
 
 
@@ -74,6 +77,7 @@ CODEC = SimpleNamespace(
     block_names=("level_0", "level_1", "level_2", "detail", "picture_0"),
     semantic_blocks=4,
     batches=False,
+    whole_image=False,
     decoder=lambda image_size, keep_frames, follow: PlainDecoder(image_size),
     pictures=paint,
 )
@@ -269,38 +273,15 @@ def test_memory_is_bounded_whatever_arrives(end: DecoderEnd) -> None:
     assert len(end._frames) <= 8
 
 
-def worker_of(end: Any, queue: int = 8, **callbacks: Any) -> DecodeWorker:
+def worker_of(end: Any, packets: int = 8, **callbacks: Any) -> FleetWorker:
     functions: dict[str, Any] = {
         "on_reading": lambda camera, output: None,
         "on_picture": lambda camera, rgb, output: None,
         "wants_picture": lambda stream, output: False,
         "on_error": lambda error: None,
+        "report": lambda kind, text: None,
     }
-    return DecodeWorker({"front": end}, queue, **functions | callbacks)
-
-
-def test_worker_publishes_readings_before_pictures(end: DecoderEnd) -> None:
-    events: list[tuple[str, int]] = []
-    done = threading.Event()
-    gate = threading.Event()
-
-    def reading(camera: str, output: Output) -> None:
-        gate.wait(5)
-        events.append(("reading", output.reading.frame))
-
-    def picture(camera: str, rgb: Any, output: Output) -> None:
-        events.append(("picture", output.reading.frame))
-        done.set()
-
-    worker = worker_of(end, on_reading=reading, on_picture=picture, wants_picture=lambda stream, output: True)
-    worker.put("front", info())
-    for frame in range(3):
-        worker.put("front", packet(frame, 0, 0, OLD))
-    gate.set()
-    assert done.wait(5)
-    worker.close()
-    assert events == [("reading", 0), ("reading", 1), ("reading", 2), ("picture", 2)]
-    assert worker.counters["pictures_skipped"] == 2
+    return FleetWorker(Fleet({"front": end}, Limits(packets, late=60.0), **functions | callbacks))
 
 
 def test_a_packet_that_comes_while_a_picture_is_painted_does_not_wait_for_it(
@@ -308,9 +289,9 @@ def test_a_packet_that_comes_while_a_picture_is_painted_does_not_wait_for_it(
 ) -> None:
     begun, read, painted = threading.Event(), threading.Event(), threading.Event()
 
-    def slowly(requests: Sequence[PictureRequest]) -> list[Any]:
+    def slowly(requests: Sequence[PictureRequest], spent: Any = None) -> list[Any]:
         begun.set()
-        assert read.wait(5), "a reading waited for a picture"
+        assert read.wait(30), "a reading waited for a picture"
         return paint(requests)
 
     monkeypatch.setattr(CODEC, "pictures", slowly)
@@ -322,9 +303,9 @@ def test_a_packet_that_comes_while_a_picture_is_painted_does_not_wait_for_it(
     )
     worker.put("front", info())
     worker.put("front", packet(0, 0, 0, OLD))
-    assert begun.wait(5)
+    assert begun.wait(30)
     worker.put("front", packet(1, 0, 0, OLD + 1))
-    assert painted.wait(10)
+    assert painted.wait(60)
     worker.close()
     assert end.counters["pictures"] == 1
     assert not worker.counters["errors"]
@@ -332,24 +313,25 @@ def test_a_packet_that_comes_while_a_picture_is_painted_does_not_wait_for_it(
 
 def test_worker_drops_the_oldest_packet_but_no_description(end: DecoderEnd) -> None:
     frames: list[int] = []
-    gate, last = threading.Event(), threading.Event()
+    begun, gate, last = threading.Event(), threading.Event(), threading.Event()
 
     def reading(camera: str, output: Output) -> None:
-        gate.wait(5)
+        begun.set()
+        gate.wait(30)
         frames.append(output.reading.frame)
         if output.reading.frame == 30:
             last.set()
 
-    worker = worker_of(end, queue=5, on_reading=reading)
+    worker = worker_of(end, packets=5, on_reading=reading)
     worker.put("front", info())
     worker.put("front", packet(0, 0, 0, OLD))
-    time.sleep(0.2)
+    assert begun.wait(30)
     worker.put("front", info(OLD + 1))
     for frame in range(1, 31):
         worker.put("front", packet(frame, 0, 0, OLD))
     worker.put("nobody", info())
     gate.set()
-    assert last.wait(5)
+    assert last.wait(30)
     worker.close()
     assert frames == [0, 27, 28, 29, 30]
     assert worker.counters["overflow"] == 26
@@ -372,7 +354,7 @@ def test_worker_survives_what_callbacks_raise(end: DecoderEnd) -> None:
     worker.put("front", info())
     worker.put("front", packet(0, 0, 0, OLD))
     worker.put("front", packet(1, 0, 0, OLD))
-    assert seen.wait(5)
+    assert seen.wait(30)
     worker.close()
     assert [str(error) for error in errors] == ["publisher is gone"]
     assert frames == [1]

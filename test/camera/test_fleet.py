@@ -363,6 +363,45 @@ def test_a_picture_waits_for_company_as_long_as_it_may_and_no_longer(road, road_
     assert base.fleet.next_picture() == pytest.approx(base.clock.now()), "all cameras are here"
 
 
+class Painting:
+    """A codec that notes how many pictures it paints at once; `batches`: it says that its device gains by several,
+    `fails`: it cannot do so."""
+
+    def __init__(self, codec: Codec, batches: bool, fails: bool) -> None:
+        self._codec, self.batches, self._fails = codec, batches, fails
+        self.passes: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codec, name)
+
+    def pictures(self, requests: Any, spent: Any = None) -> list[np.ndarray]:
+        if self._fails and len(requests) > 1:
+            raise ValueError("a bad frame")
+        self.passes.append(len(requests))
+        return self._codec.pictures(requests, spent)
+
+
+@pytest.mark.parametrize(
+    ("batches", "fails", "passes"), [(True, False, [2]), (False, False, [1, 1]), (True, True, [1, 1])]
+)
+def test_pictures_that_are_due_are_painted_in_one_pass_where_the_device_gains_by_it(
+    road, road_frames, batches, fails, passes
+):
+    codec: Any = Painting(road, batches, fails)
+    base = Base([codec], ["a", "b"])
+    for camera, blocks in zip("ab", road_frames, strict=False):
+        base.fleet.put(camera, description(road))
+        base.send(camera, blocks)
+    base.read_all()
+    base.paint_all()
+    assert codec.passes == passes
+    assert not base.errors
+    assert [camera for camera, _, _ in base.pictures] == ["a", "b"]
+    for (_, shown, _), blocks in zip(base.pictures, road_frames, strict=False):
+        np.testing.assert_array_equal(shown, alone(road, blocks)[1])
+    assert [end.counters["pictures"] for end in base.ends.values()] == [1, 1]
+
+
 def test_a_queue_is_bounded_in_number_and_in_bytes(road):
     queue = CameraQueue(Limits(packets=10, bytes=1 << 16))
     assert sum(queue.put(b"x" * 20_000, 0.0) for _ in range(5)) == 2

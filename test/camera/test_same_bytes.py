@@ -23,7 +23,8 @@ from replay_footage import Frames
 
 from semhier_ros.camera.decoder_end import DecoderEnd, Output
 from semhier_ros.camera.encoder_end import EncoderEnd, EncoderSettings, Opened, PictureMaker
-from semhier_ros.camera.worker import DecodeWorker, EncodeWorker
+from semhier_ros.camera.fleet import Fleet, Limits
+from semhier_ros.camera.worker import EncodeWorker, FleetWorker
 from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.footage.video import FootageError, default_video, read_video
@@ -130,21 +131,24 @@ def nodes_run(
     # the base, as decoder_node makes it
     names = [end.camera for end in ends]
     decoders = {
-        name: DecoderEnd(name, {codec.stream_hash: codec}, KEEP_FRAMES, lambda kind, text: None) for name in names
+        name: DecoderEnd(name, {codec.stream_hash: codec}, KEEP_FRAMES, lambda kind, text: None, pictures_later=True)
+        for name in names
     }
 
     def on_reading(camera: str, output: Output) -> None:
         readings.append((camera, output.stamp_ns, output.reading))
 
-    decoder = DecodeWorker(
+    fleet = Fleet(
         decoders,
-        64,
+        Limits(),
         on_reading=on_reading,
         on_picture=lambda camera, rgb, output: None,
         wants_picture=lambda end, output: False,
         on_error=failures.append,
+        report=lambda kind, text: None,
         clock=clock,
     )
+    decoder = FleetWorker(fleet, clock=clock)
     receiver = LinkReceiver(
         hop.receiving,
         lambda camera, level, packet: decoder.put(camera, packet),

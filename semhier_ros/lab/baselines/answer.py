@@ -114,7 +114,9 @@ class AnswerCoder:
         decoder.finish()
         return self._detections(code, size)
 
-    def decoder(self, image_size: tuple[int, int], keep_frames: int, follow: bool = False) -> _Decoder:
+    def decoder(
+        self, image_size: tuple[int, int], keep_frames: int, follow: bool = False, pictures_later: bool = False
+    ) -> _Decoder:
         """What a decoding end reads one camera's answers with."""
         return _Decoder(self, image_size)
 
@@ -202,6 +204,12 @@ class _Decoder:
             found = self._known[block.data] = self._coder.read(block.data, self._size)
         last = self._coder.levels - 1
         return Reading(block.frame, last, last, found, len(block.data), fresh)
+
+    def foresee(self, block: Block) -> None:
+        """Nothing is gained by reading the lists of several cameras together."""
+
+    def picture_work(self, frame: int) -> None:
+        """No picture is sent."""
 
 
 class AnswerStream(BlockStream):

@@ -19,7 +19,8 @@ from typing import Any
 from semhier_ros.api import Codec
 from semhier_ros.camera.decoder_end import DecoderEnd, Output
 from semhier_ros.camera.encoder_end import BlocksMaker, EncoderEnd, EncoderSettings, Job, Opened, PictureMaker
-from semhier_ros.camera.worker import DecodeWorker, EncodeWorker
+from semhier_ros.camera.fleet import Fleet, Limits
+from semhier_ros.camera.worker import EncodeWorker, FleetWorker
 from semhier_ros.codec.compact import stamp_units
 from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.codec.stream_info import StreamInfo
@@ -31,7 +32,7 @@ from semhier_ros.lab.baselines.pictures import PictureStream, SendingStream
 from semhier_ros.lab.baselines.video import VideoSetting, VideoStream
 from semhier_ros.lab.processes import until_ended
 from semhier_ros.lab.replay.base import Answer, Costs
-from semhier_ros.lab.replay.blocks import BlockStream, SceneObjects, SemhierStream
+from semhier_ros.lab.replay.blocks import KEEP_FRAMES, BlockStream, SceneObjects, SemhierStream
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store, pack_bytes, pack_detections, unpack_bytes, unpack_detections
 from semhier_ros.lab.replay.task import BLOCKS
@@ -285,8 +286,9 @@ def _connected(link: Any) -> int:
 
 
 def receive_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
-    """Decodes what comes as the decoder node does, and writes a line for every reading that got better. Where costs are
-    imagined, a reading that is at hand sooner than they say is there when they say."""
+    """Decodes what comes as the decoder node does while nobody looks at its pictures, and writes a line for every
+    reading that got better. Where costs are imagined, a reading that is at hand sooner than they say is there when they
+    say, and picture blocks stay as they came: no reading waits for them."""
     imagined = bool(plan.get("imagined"))
     if imagined or plan["codec"] == "answer":
         stream = blocks_of(plan)
@@ -306,6 +308,9 @@ def receive_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> No
             seen.add((camera, stamp_ns, block.index))
             useful += len(block.data)
 
+    def ignore(kind: str, text: str) -> None:
+        """What the ends report is counted too."""
+
     def write(camera: str, output: Output) -> None:
         nonlocal reading_until
         reading, at = output.reading, time.time_ns()
@@ -318,16 +323,22 @@ def receive_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> No
     names = [camera.name for camera in cameras]
     remembers = plan.get("memory", False)
     ends = {
-        name: DecoderEnd(name, {codec.stream_hash: codec}, 32, lambda kind, text: None, tap=tap, memory=remembers)
+        name: DecoderEnd(
+            name, {codec.stream_hash: codec}, KEEP_FRAMES, ignore, tap=tap, memory=remembers, pictures_later=True
+        )
         for name in names
     }
-    worker = DecodeWorker(
-        ends,
-        64,
-        on_reading=write,
-        on_picture=lambda camera, rgb, output: None,
-        wants_picture=lambda end, output: False,
-        on_error=lambda error: print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True),
+    worker = FleetWorker(
+        Fleet(
+            ends,
+            Limits(),
+            on_reading=write,
+            on_picture=lambda camera, rgb, output: None,
+            wants_picture=lambda end, output: False,
+            on_error=lambda error: print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True),
+            report=lambda kind, text: print(text, file=sys.stderr, flush=True),
+            pictures=lambda: not imagined,
+        )
     )
     with carrier_of(plan).receiver(
         lambda camera, level, packet: worker.put(camera, packet),

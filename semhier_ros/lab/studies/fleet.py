@@ -101,7 +101,7 @@ class Arrivals:
         self.coarse: list[float] = []
         self.pictures: list[float] = []
         self.errors: list[str] = []
-        limits = Limits(packets=128, company=company)
+        limits = Limits(company=company)
         self.fleet = fleet_of(material, cameras, limits, self._reading, self._picture, self.errors)
 
     def _reading(self, camera: str, output: Output) -> None:
