@@ -152,15 +152,15 @@ def bag_files(path: Path, problems: list[str]) -> Iterator[BagFile]:
     elif not path.is_dir():
         raise BagError(f"{path}: no such bag; an MCAP or SQLite3 file, or the folder of one, expected")
     else:
-        found = [file for ending in STORAGE for file in path.glob(f"*{ending}")]
+        found = [file for ending in STORAGE for file in path.glob(f"[!.]*{ending}")]
         plain = {file.with_suffix("") for file in found if file.suffix == ".zstd"} & set(found)
         found = sorted((file for file in found if file.with_suffix("") not in plain), key=_natural)
+        found = _listed_first(found, path / "metadata.yaml", problems)
     if not found:
         raise BagError(f"{path}: holds no {' or '.join(STORAGE[:2])} file")
-    packed = path.is_dir() and _packs_messages(path / "metadata.yaml", problems)
     for file in found:
         try:
-            yield open_file(file, packed)
+            yield open_file(file)
         except (BagDamage, OSError) as error:
             problems.append(str(error))
 
@@ -171,16 +171,35 @@ def _natural(path: Path) -> tuple[str, int]:
     return (head, int(number)) if number.isdigit() else (stem, -1)
 
 
-def _packs_messages(metadata: Path, problems: list[str]) -> bool:
-    """Whether a bag's metadata says that each of its messages is compressed by itself."""
+def _listed_first(found: list[Path], metadata: Path, problems: list[str]) -> list[Path]:
+    """The files of a bag in the order of its metadata, then what was recorded after that (of the same name with
+    a later number). What else lies in the folder, a copy say, is told and not read. Without metadata all."""
     try:
-        said = yaml.safe_load(metadata.read_text(encoding="utf-8"))["rosbag2_bagfile_information"]
-        mode, kind = str(said.get("compression_mode", "")), str(said.get("compression_format", ""))
+        said = yaml.safe_load(metadata.read_text(encoding="utf-8-sig"))["rosbag2_bagfile_information"]
+        names = [Path(str(name)).name for name in said["relative_file_paths"]]
+        kind = str(said.get("compression_format") or "zstd")
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
-        return False
-    if mode and kind not in ("", "zstd"):
+        return found
+    if kind != "zstd":
         problems.append(f"{metadata.name}: compression {kind!r}, only zstd can be read")
-    return mode.lower() == "message"
+    by_name = {file.name.removesuffix(".zstd"): file for file in found}
+    listed = [by_name[name] for name in dict.fromkeys(one.removesuffix(".zstd") for one in names) if name in by_name]
+    if not listed:  # the bag was renamed with its files
+        return found
+    for name in names:
+        if name.removesuffix(".zstd") not in by_name:
+            problems.append(f"{name} is missing, which {metadata.name} names")
+    last, later = _natural(listed[-1]), []
+    for file in found:
+        if file in listed:
+            continue
+        if _natural(file)[0] == last[0] and _natural(file)[1] > last[1]:
+            later.append(file)
+        else:
+            problems.append(
+                f"{file.name} is not named in {metadata.name}, and not read; name the file itself to read it"
+            )
+    return listed + later
 
 
 def raw_messages(path: Path, wants: Wants, problems: list[str]) -> Iterator[tuple[Channel, int, bytes]]:
@@ -220,6 +239,8 @@ def open_bag(path: Path, topics: Sequence[str] = (), *, seconds: float | None = 
         bag.topics |= {channel.topic: channel.kind for channel in opened.channels.values()}
     bag.problems += [f"{text} ({times} messages left out)" for text, times in bad.items()]
     bag.cameras = [camera for _, camera in sorted(cameras.items()) if len(camera)]
+    for camera in distinct(bag.cameras):
+        camera.name = camera.topic.strip("/")
     if not bag.cameras:
         held = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(bag.topics.items())[:12]) or "nothing"
         more = f" and {len(bag.topics) - 12} more" if len(bag.topics) > 12 else ""
@@ -230,11 +251,30 @@ def open_bag(path: Path, topics: Sequence[str] = (), *, seconds: float | None = 
     return bag
 
 
+def distinct(cameras: Sequence[Any]) -> list[Any]:
+    """Those cameras whose name an earlier one has: pictures of one camera that were recorded raw and compressed, or of
+    several bags."""
+    taken: set[str] = set()
+    again = []
+    for camera in cameras:
+        if camera.name in taken:
+            again.append(camera)
+        taken.add(camera.name)
+    return again
+
+
 def _set_times(bag: Bag, seconds: float | None) -> None:
     """Run times of all cameras from their log times, jumps taken out; and what was found."""
     offset = min(camera.entries[0].log_ns for camera in bag.cameras)
     for camera in bag.cameras:
         logs = [entry.log_ns for entry in camera.entries]
+        if len(logs) > 1 and min(logs) == max(logs):
+            stamps = camera.stamps_ns
+            if all(earlier < later for earlier, later in pairwise(stamps)):
+                logs = [stamp - stamps[0] + logs[0] for stamp in stamps]
+                bag.problems.append(f"{camera.topic}: all frames have one log time; their stamps are taken")
+            else:
+                bag.problems.append(f"{camera.topic}: all frames have one log time; taken as 25 a second")
         steps = [later - earlier for earlier, later in pairwise(logs)]
         usual = [step for step in steps if 0 < step <= JUMP_SECONDS * 1e9]
         distance = round(median(usual)) if usual else 40_000_000

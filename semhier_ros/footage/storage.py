@@ -30,6 +30,9 @@ from mcap.stream_reader import MAGIC_SIZE, StreamReader, read_magic
 
 MOST_RECORD = 256 << 20
 """A record that claims to be larger than this is taken as damage."""
+SQLITE_LOGS = ("-wal", "-journal")
+ZSTD = b"\x28\xb5\x2f\xfd"
+"""With which a zstd frame begins; a message in CDR begins with a 0."""
 _DAMAGE = (McapError, struct.error, ValueError, OSError, RuntimeError, zstandard.ZstdError)
 """What damaged bytes may raise in the libraries that read them."""
 
@@ -247,20 +250,20 @@ class SqliteFile:
         self.channels = {int(row[0]): Channel(int(row[0]), *(str(part or "") for part in row[1:])) for row in rows}
 
     def _with_its_log(self, path: Path) -> Path:
-        """The database to open. A recorder that was killed, or still runs, leaves rows in a log beside it (`-wal`):
-        then it is a copy into which SQLite itself has put them, so that nothing is written beside the user's file."""
-        log = path.with_name(path.name + "-wal")
-        try:
-            if not log.stat().st_size:
-                return path.resolve()
-        except OSError:
+        """The database to open. A recorder that was killed, or still runs, leaves rows in a log beside it (`-wal`), or
+        pages as they were before a change that it did not finish (`-journal`): then it is a copy that SQLite itself has
+        put in order, so that nothing is written beside the user's file."""
+        logs = [log for end in SQLITE_LOGS if (log := path.with_name(path.name + end)).is_file() and log.stat().st_size]
+        if not logs:
             return path.resolve()
         folder = self.closing.enter_context(TemporaryDirectory(prefix="semhier_ros-bag-"))
         copied = Path(folder) / path.name
         shutil.copyfile(path, copied)
-        shutil.copyfile(log, copied.with_name(log.name))
+        for log in logs:
+            shutil.copyfile(log, copied.with_name(log.name))
         with closing(sqlite3.connect(copied)) as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            database.execute("SELECT count(*) FROM sqlite_master").fetchone()  # plays back a journal
         self.problems.append("the recorder did not close it; the rows in its log are read too")
         return copied
 
@@ -293,9 +296,10 @@ class SqliteFile:
         return bytes(row[0])
 
 
-class PackedMessages:
-    """A file whose messages rosbag2 compressed one by one (`--compression-mode message`), with the interface of
-    `McapFile`."""
+class UnpackedMessages:
+    """A file of which rosbag2 may have compressed the messages one by one (`--compression-mode message`), with the
+    interface of `McapFile`. Such a message begins as no other does, so that it is known without metadata.yaml, which a
+    killed recorder leaves out and a file that is named alone does not have."""
 
     def __init__(self, inner: McapFile | SqliteFile) -> None:
         self._inner, self.path, self.problems, self.channels = inner, inner.path, inner.problems, inner.channels
@@ -316,6 +320,8 @@ class PackedMessages:
 
 
 def _unpacked_message(data: bytes) -> bytes:
+    if not data.startswith(ZSTD):
+        return data
     try:
         if zstandard.frame_content_size(data) > MOST_RECORD:
             raise BagDamage(f"it claims to hold over {MOST_RECORD} bytes")
@@ -325,16 +331,14 @@ def _unpacked_message(data: bytes) -> bytes:
         raise BagDamage(str(error)) from error
 
 
-BagFile = McapFile | SqliteFile | PackedMessages
+BagFile = McapFile | SqliteFile | UnpackedMessages
 
 
-def open_file(path: Path, packed_messages: bool = False) -> BagFile:
-    """A storage file of a bag by its name's ending. packed_messages: `metadata.yaml` says that each message is
-    compressed by itself. Raises BagDamage when it is none."""
+def open_file(path: Path) -> BagFile:
+    """A storage file of a bag by its name's ending, compressed or not. Raises BagDamage when it is none."""
     if path.suffix == ".zstd":
-        return _open_packed(path)
-    plain = SqliteFile(path) if path.suffix == ".db3" else McapFile(path)
-    return PackedMessages(plain) if packed_messages else plain
+        return UnpackedMessages(_open_packed(path))
+    return UnpackedMessages(SqliteFile(path) if path.suffix == ".db3" else McapFile(path))
 
 
 def _open_packed(path: Path) -> McapFile | SqliteFile:

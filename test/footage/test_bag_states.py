@@ -11,13 +11,21 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from semhier_ros.cli import main
 from semhier_ros.footage.bags import open_bag
-from semhier_ros.footage.messages import BagError, BagWriter, check_new_bag, make_message, message_store
+from semhier_ros.footage.messages import (
+    BagError,
+    BagWriter,
+    camera_messages,
+    check_new_bag,
+    make_message,
+    message_store,
+)
 
 SECOND = 10**9
 START = 1_700_000_000 * SECOND
@@ -52,6 +60,123 @@ def test_bags_that_rosbag2_compressed_are_read(tmp_path: Path, mode: Compression
     bag.close()
 
 
+def test_a_compressed_file_is_read_alone_and_without_metadata(tmp_path: Path) -> None:
+    store = message_store()
+    writer = Writer(tmp_path / "bag", version=8, storage_plugin=StoragePlugin.SQLITE3)
+    writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+    with writer:
+        connection = writer.add_connection(TOPIC, IMAGE, typestore=store)
+        for number in range(5):
+            writer.write(connection, START + number * SECOND // 10, image(store, number))
+    assert len(open_bag(tmp_path / "bag" / "bag.db3").cameras[0]) == 5
+    (tmp_path / "bag" / "metadata.yaml").unlink()
+    bag = open_bag(tmp_path / "bag")
+    assert [int(bag.cameras[0].image(number)[0, 0, 0]) for number in range(5)] == [0, 10, 20, 30, 40]
+
+
+def split_bag(folder: Path, listed: int, files: int) -> None:
+    """A bag of `files` files of two frames each, of which its metadata names the first `listed`."""
+    store = message_store()
+    folder.mkdir()
+    for number in range(files):
+        with Writer(folder / "part", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+            connection = writer.add_connection(TOPIC, IMAGE, typestore=store)
+            for frame in (2 * number, 2 * number + 1):
+                writer.write(connection, START + frame * SECOND // 10, image(store, frame))
+        (folder / "part" / "part.mcap").rename(folder / f"drive_{number}.mcap")
+        shutil.rmtree(folder / "part")
+    names = [f"drive_{number}.mcap" for number in range(listed)]
+    (folder / "metadata.yaml").write_text(
+        yaml.safe_dump({"rosbag2_bagfile_information": {"version": 9, "relative_file_paths": names}})
+    )
+
+
+def greys(bag: Path) -> tuple[list[int], list[str]]:
+    found = open_bag(bag)
+    camera = found.cameras[0]
+    return [int(camera.image(number)[0, 0, 0]) // 10 for number in range(len(camera))], found.problems
+
+
+def test_a_bag_is_the_files_that_its_metadata_names_and_what_was_recorded_after(tmp_path: Path) -> None:
+    split_bag(tmp_path / "drive", 11, 12)  # the recorder was killed before it named its twelfth
+    assert greys(tmp_path / "drive") == (list(range(24)), [])
+    shutil.copy(tmp_path / "drive" / "drive_3.mcap", tmp_path / "drive" / "drive_backup.mcap")
+    (tmp_path / "drive" / "._drive_3.mcap").write_bytes(b"what a system writes beside a file")
+    frames, problems = greys(tmp_path / "drive")
+    assert frames == list(range(24))
+    (problem,) = problems
+    assert "drive_backup.mcap is not named in metadata.yaml, and not read" in problem
+    (tmp_path / "drive" / "drive_5.mcap").unlink()
+    frames, problems = greys(tmp_path / "drive")
+    assert frames == [*range(10), *range(12, 24)]
+    assert "drive_5.mcap is missing, which metadata.yaml names" in problems
+
+
+def test_pages_that_a_killed_recorder_had_half_changed_are_put_back(tmp_path: Path) -> None:
+    store = message_store()
+    (tmp_path / "live").mkdir()
+    (tmp_path / "killed").mkdir()
+    with closing(sqlite3.connect(tmp_path / "live" / "live_0.db3", isolation_level=None)) as database:
+        make_tables(database)
+        for number in range(3):
+            insert(database, number, image(store, number))
+        database.execute("PRAGMA cache_size=1")
+        database.execute("PRAGMA cache_spill=1")
+        database.execute("BEGIN")
+        for number in range(3, 40):
+            insert(database, number, image(store, number) + bytes(5000))
+        database.execute("UPDATE messages SET data = x'00' WHERE id < 3")
+        for file in (tmp_path / "live").iterdir():
+            shutil.copy(file, tmp_path / "killed" / file.name)
+        database.execute("ROLLBACK")
+    journal = tmp_path / "killed" / "live_0.db3-journal"
+    assert journal.stat().st_size
+    frames, problems = greys(tmp_path / "killed")
+    assert frames == [0, 1, 2]
+    assert "the recorder did not close it" in problems[0]
+
+
+def test_a_camera_that_was_recorded_raw_and_compressed_is_two_cameras(tmp_path: Path) -> None:
+    picture = np.zeros((8, 12, 3), np.uint8)
+    with BagWriter(tmp_path / "bag") as bag:
+        for encoding in ("png", "rgb8"):
+            for topic, message in camera_messages(bag.store, picture, START, "front", "lens", encoding):
+                bag.write(topic, message, START)
+    assert [camera.name for camera in open_bag(tmp_path / "bag").cameras] == ["front", "front/image_raw/compressed"]
+
+
+@pytest.mark.parametrize("steps", [[1, 1, 1], [1, 0, 1]])
+def test_a_bag_of_one_log_time_goes_by_its_stamps(tmp_path: Path, steps: list[int]) -> None:
+    store, time = message_store(), 0
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection(TOPIC, IMAGE, typestore=store)
+        for step in [0, *steps]:
+            time += step
+            writer.write(connection, START, image(store, time))
+    bag = open_bag(tmp_path / "bag")
+    rising = 0 not in steps
+    assert bag.cameras[0].times_ns == [number * (1 if rising else 40_000_000) for number in range(4)]
+    assert ("their stamps are taken" if rising else "taken as 25 a second") in bag.problems[0]
+
+
+def make_tables(database: sqlite3.Connection) -> None:
+    database.execute(
+        "CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL,"
+        " serialization_format TEXT NOT NULL, offered_qos_profiles TEXT NOT NULL)"
+    )
+    database.execute(
+        "CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER NOT NULL, timestamp INTEGER NOT NULL,"
+        " data BLOB NOT NULL)"
+    )
+    database.execute("INSERT INTO topics VALUES (1, ?, ?, 'cdr', '')", (TOPIC, IMAGE))
+
+
+def insert(database: sqlite3.Connection, number: int, data: bytes) -> None:
+    database.execute(
+        "INSERT INTO messages(topic_id, timestamp, data) VALUES (1, ?, ?)", (START + number * SECOND // 10, data)
+    )
+
+
 @pytest.mark.parametrize("checkpointed", [0, 5])
 def test_rows_of_a_killed_recorder_are_read_from_its_log(tmp_path: Path, checkpointed: int) -> None:
     store = message_store()
@@ -59,20 +184,9 @@ def test_rows_of_a_killed_recorder_are_read_from_its_log(tmp_path: Path, checkpo
     with closing(sqlite3.connect(tmp_path / "live" / "live_0.db3")) as database:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA wal_autocheckpoint=0")
-        database.execute(
-            "CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL,"
-            " serialization_format TEXT NOT NULL, offered_qos_profiles TEXT NOT NULL)"
-        )
-        database.execute(
-            "CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER NOT NULL, timestamp INTEGER NOT NULL,"
-            " data BLOB NOT NULL)"
-        )
-        database.execute("INSERT INTO topics VALUES (1, ?, ?, 'cdr', '')", (TOPIC, IMAGE))
+        make_tables(database)
         for number in range(20):
-            database.execute(
-                "INSERT INTO messages(topic_id, timestamp, data) VALUES (1, ?, ?)",
-                (START + number * SECOND // 10, image(store, number)),
-            )
+            insert(database, number, image(store, number))
             if number + 1 == checkpointed:
                 database.commit()
                 database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -66,6 +66,7 @@ def test_several_cameras_and_a_choice_of_them(tmp_path: Path) -> None:
     write_street(tmp_path / "bag", even(4), camera="front")
     write_street(tmp_path / "rear", even(3), camera="rear")
     (tmp_path / "rear" / "rear.mcap").rename(tmp_path / "bag" / "rear.mcap")
+    (tmp_path / "bag" / "metadata.yaml").unlink()  # a folder of files, which no recorder has named
     both = open_bag(tmp_path / "bag")
     assert [(camera.name, len(camera)) for camera in both.cameras] == [("front", 4), ("rear", 3)]
     one = open_bag(tmp_path / "bag", ["rear/image_raw/compressed"])

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from semhier_ros.codec.packet import Packet, split
-from semhier_ros.footage.bags import open_footage
+from semhier_ros.footage.bags import distinct, open_footage
 from semhier_ros.footage.labels import Notes, labelled_world
 from semhier_ros.footage.lens import lens_of
 from semhier_ros.lab.baselines.pictures import PictureStream, decode_picture
@@ -190,6 +190,8 @@ def open_cameras(task: Task, reader: Reader) -> tuple[list[Any], list[str]]:
         found, wrong = open_footage(bag, task.topics, seconds=task.seconds, rate=task.frame_rate, remember=remember)
         cameras += found
         problems += wrong
+    for number, camera in enumerate(distinct(cameras), 2):
+        camera.name = f"{camera.name}_{number}"
     return cameras, problems
 
 
