@@ -4,6 +4,8 @@ No link: every `--every`-th frame's reading is known at once, and the scene is a
 what the same detector reads on the frame of that later moment. Printed for each delay: the share of truths inside the
 95 % ellipse, the error of the centre in sides, the error of velocity beside the velocity itself (which is the error of
 saying that nothing moves), id switches a minute, and what the scene costs at either call.
+
+Then what a frame of a made scene of `--objects` costs either end (`lab.studies.living_costs`).
 """
 
 from __future__ import annotations
@@ -22,9 +24,11 @@ from semhier_ros.footage.video import VideoCamera
 from semhier_ros.lab.replay.reader import Reader, reader_of_videos
 from semhier_ros.lab.results import record
 from semhier_ros.lab.scoring.living import Errors, detections_of, velocities
+from semhier_ros.lab.studies.living_costs import OBJECTS, costs_of_a_frame
 from semhier_ros.lab.studies.steadiness import Steadiness
 from semhier_ros.lab.studies.tables import Columns, Table, filled
 from semhier_ros.scene.living import LivingScene
+from semhier_ros.scene.model import SceneModel
 
 DELAYS = (0.1, 0.3)
 
@@ -79,19 +83,34 @@ def table_of(results: list[dict[str, Any]]) -> Table:
     return filled("living.errors", "How far off the living scene is", columns, rows)
 
 
+def table_of_costs(costs: dict[str, Any]) -> Table:
+    """What a frame costs: a row for each part of it."""
+    rows = [{"part": name, **one} for name, one in costs["ms"].items()]
+    columns: Columns = [("part", "part"), ("median (ms)", "median"), ("95 % of frames (ms)", "p95")]
+    note = f"A made scene of {costs['objects']} objects, {costs['frames']} frames; processor time."
+    return filled("living.costs", "What a frame costs either end", columns, rows, note)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("videos", type=Path, nargs="+", help="video files")
+    parser.add_argument("videos", type=Path, nargs="*", help="video files (none: only what a made frame costs)")
     shared.model(parser)
     shared.device(parser)
     shared.json(parser)
+    shared.option(parser, "--objects", shared.whole(2, 100), OBJECTS, "in a frame of the made scene")
+    shared.option(parser, "--made", shared.whole(1, 100_000), 300, "frames of the made scene")
     shared.option(parser, "--every", shared.whole(1, 1000), 1, "read each so many-th frame")
     parser.add_argument("--cache", type=Path, help="folder of what was computed before (default: replay's)")
 
 
 def run(options: argparse.Namespace) -> int:
     reader = reader_of_videos(options.videos, options.model, options.device, options.cache)
+    codec = reader.codec
     results = [evaluate(reader, video, options.every) for video in options.videos]
-    print(json.dumps(results, indent=1))
+    assert isinstance(codec.model, SceneModel)  # a reader of videos has none of another kind
+    costs = costs_of_a_frame(codec.model, options.objects, options.made)
+    found = {"videos": results, "costs": costs}
+    print(json.dumps(found, indent=1))
     if options.json:
-        record(options.json, "living", {"videos": results}, [table_of(results)], [reader.codec])
+        errors = [table_of(results)] if results else []
+        record(options.json, "living", found, [*errors, table_of_costs(costs)], [codec])
     return 0

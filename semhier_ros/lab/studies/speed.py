@@ -16,10 +16,8 @@ import os
 import platform
 import resource
 import statistics
-import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,67 +27,21 @@ import numpy as np
 
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
-from semhier_ros.lab.made_scenes import FRAME_NS, drive
 from semhier_ros.lab.options import finish, precision
 from semhier_ros.lab.provenance import processor
 from semhier_ros.lab.studies.fleet import footage
 from semhier_ros.lab.studies.fleet import measure as measure_fleet
+from semhier_ros.lab.studies.living_costs import OBJECTS, MadeDrive
+from semhier_ros.lab.timing import timed
 from semhier_ros.loading import DEVICES
-from semhier_ros.scene.budget import importance
-from semhier_ros.scene.model import SceneModel
-from semhier_ros.scene.objects import code_objects
 from semhier_ros.whole_image.view import square_view
 
 QUALITY = 75
-OBJECTS = 20
-"""Seen in a frame of the made scene, on average."""
-
-
-def timed(times: list[float], work: Callable[[], Any]) -> Any:
-    """The result of `work`, the processor time of all its threads in ms appended to `times`: other programs on the
-    machine hardly change it."""
-    start = time.process_time()
-    result = work()
-    times.append((time.process_time() - start) * 1e3)
-    return result
 
 
 def pack(model: Any, indices: range, code: Any) -> list[bytes]:
     """The blocks `indices` of a code."""
     return [model.stream.encode(index, code) for index in indices]
-
-
-class Remembered:
-    """Frames of a made scene that refer to earlier ones, coded at one end and read at the other; nothing is lost."""
-
-    def __init__(self, model: SceneModel) -> None:
-        self._sender, self._receiver = model.sender_memory(), model.receiver_memory()
-        self._model, self._number = model, 0
-        self._scene = drive(model.stream.layout, 5, round(OBJECTS / 0.9))
-        self._features = len(model.folder.projection.feature_mean)
-
-    def step(self, encode: list[float], decode: list[float]) -> None:
-        """The next frame that is no whole one; its times at either end in ms are appended."""
-        while True:
-            frame, stamp = self._number & 0xFFFF, self._number * FRAME_NS
-            self._number += 1
-            objects = next(self._scene)
-            worth = importance(self._model.stream.layout, objects)
-            self._sender.begin(frame, stamp)
-            spent: list[float] = []
-            data = timed(spent, partial(self._sender.delta, objects, worth))
-            if data is None:
-                objects = replace(objects, features=np.zeros((len(objects), self._features), np.float32))
-                blocks = self._model.semantic_blocks
-                code = code_objects(self._model.stream, self._model.folder.projection, objects, blocks)
-                self._sender.whole(code)
-                self._receiver.whole(code, blocks - 1, frame, stamp)
-            else:
-                encode += spent
-                timed(decode, partial(self._receiver.delta, data, frame, stamp))
-            self._sender.heard(self._receiver.acknowledgement or b"")
-            if data is not None:
-                return
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
             return lambda: model.backend.classify(view)
         return lambda: model.finder.look(frame)
 
-    remembered = None if codec.whole_image else Remembered(model)
+    remembered = None if codec.whole_image else MadeDrive(model)
     times: dict[str, list[float]] = defaultdict(list)
     sizes: dict[str, list[int]] = defaultdict(list)
     for number, frame in enumerate([*frames[:3], *frames]):
@@ -148,7 +100,10 @@ def run(options: argparse.Namespace) -> int:
         timed(times["entropy_coding"], partial(pack, model, packed, code))
         sizes["jpeg"].append(len(jpeg))
         if remembered is not None:
-            remembered.step(times["memory_encode"], times["memory_decode"])
+            spent: dict[str, list[float]] = defaultdict(list)
+            remembered.step(spent)
+            times["memory_encode"] += spent["encode"]
+            times["memory_decode"] += spent["decode"]
     pairs = {
         "encode_semantic": "jpeg_encode",
         "encode_all": "jpeg_encode",
