@@ -25,15 +25,17 @@ of a near object are more pixels than a far one's; for the camera, in shares of 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.scene.outlook import Outlook, Told
 from semhier_ros.scene.shares import MOST_SURPRISE, Shares
 
 Floats = NDArray[np.float64]
@@ -170,7 +172,8 @@ class MotionBank:
         self._scales = [0.0 for _ in RECORD_SECONDS]
         self._judged = [0 for _ in RECORD_SECONDS]
         self._names: list[int] = []
-        self._past: deque[tuple[float, _State, dict[int, int]]] = deque(maxlen=KEPT_STATES)
+        self._past: deque[tuple[float, Outlook, dict[int, int]]] = deque(maxlen=KEPT_STATES)
+        self._known: tuple[_State, Outlook] | None = None
         self._now = 0.0
 
     def __len__(self) -> int:
@@ -192,6 +195,8 @@ class MotionBank:
 
     def add(self, seen: Seen, names: Sequence[int]) -> None:
         """New objects, under numbers that no other ever had."""
+        if not names:
+            return
         mean, cov, log, log_cov, side = self._state
         old, new = len(side), len(names)
         count, models = old + new, len(mean)
@@ -234,15 +239,43 @@ class MotionBank:
 
     def predict(self, seconds: float) -> None:
         """Lets time pass."""
-        self._past.append((self._now, self._state, {name: row for row, name in enumerate(self._names)}))
+        self._past.append((self._now, self._outlook(), {name: row for row, name in enumerate(self._names)}))
         self._state = self._after(self._state, seconds)
         self._now += seconds
+
+    def _outlook(self) -> Outlook:
+        """What forecasts from now go by, made once for a state."""
+        known = self._known
+        if known is not None and known[0] is self._state:
+            return known[1]
+        mean, cov, log, log_cov, side = state = self._state
+        count = len(side)
+        moving = _diagonal(cov, 1, 1 + count, count) + cov[:, :, 0, 1 : 1 + count]
+        rate = _diagonal(cov, 1 + count, 1 + count, count) + 2 * cov[:, :, 0, 1 + count :] + cov[:, :, :1, 0]
+        drift, growth = (self._drift**2)[:, None, None], (self._growth**2)[:, None, None]
+        restless = ((self._camera**2)[:, None] + (self._own**2)[:, None] * side**2)[:, None] / 3
+        found = Outlook(
+            np.stack([mean[:, :, 1 : 1 + count], mean[:, :, 1 + count :] + mean[:, :, :1]]),
+            np.stack(
+                [_diagonal(cov, 1, 1, count), 2 * moving + drift * side**2, rate, np.broadcast_to(restless, rate.shape)]
+            ),
+            np.stack([log[:, 0], log[:, 1]]),
+            np.stack(
+                [
+                    log_cov[:, 0],
+                    2 * log_cov[:, 1] + drift,
+                    log_cov[:, 2],
+                    np.broadcast_to(growth / 3, log_cov[:, 0].shape),
+                ]
+            ),
+        )
+        self._known = state, found
+        return found
 
     def _after(self, state: _State, seconds: float) -> _State:
         side = state.side
         count = len(side)
         middle, speed = slice(1, 1 + count), slice(1 + count, None)
-        centre, own = 1 + np.arange(count), 1 + count + np.arange(count)
         mean, cov = state.mean.copy(), state.cov.copy()
         mean[:, :, middle] += seconds * (mean[:, :, speed] + mean[:, :, :1])
         cov[:, :, middle] += seconds * (cov[:, :, speed] + cov[:, :, :1])
@@ -255,10 +288,11 @@ class MotionBank:
         cov[:, :, middle, middle] += camera[..., None] * third
         noise = ((self._own[:, None] * side) ** 2)[:, None]
         drift = ((self._drift[:, None] * side) ** 2)[:, None]
-        cov[:, :, own, own] += noise * seconds
-        cov[:, :, own, centre] += noise * half
-        cov[:, :, centre, own] += noise * half
-        cov[:, :, centre, centre] += noise * third + drift * seconds
+        place, own = 1, 1 + count
+        _diagonal(cov, own, own, count)[...] += noise * seconds
+        _diagonal(cov, own, place, count)[...] += noise * half
+        _diagonal(cov, place, own, count)[...] += noise * half
+        _diagonal(cov, place, place, count)[...] += noise * third + drift * seconds
         log, log_cov = state.log.copy(), state.log_cov.copy()
         log[:, 0] += seconds * log[:, 1]
         growth = (self._growth**2)[:, None, None]
@@ -275,9 +309,9 @@ class MotionBank:
         """How far each object is from each thing seen (n,k): squared standard deviations of centre and sides under the
         model that explains the pair best, and that model's cost in nats (twice), for an assignment."""
         mean, cov, log, log_cov, side = self._state
-        rows = 1 + np.arange(len(side))
-        spread = cov[:, :, rows, rows][..., None] + seen.centre_variance.T[None, :, None]
-        gone = seen.centre.T[None, :, None] - mean[:, :, rows][..., None]
+        count = len(side)
+        spread = _diagonal(cov, 1, 1, count)[..., None] + seen.centre_variance.T[None, :, None]
+        gone = seen.centre.T[None, :, None] - mean[:, :, 1 : 1 + count, None]
         log_spread = log_cov[:, 0][..., None] + seen.sides_variance.T[None, :, None]
         grown = seen.sides.T[None, :, None] - log[:, 0][..., None]
         far = (gone**2 / spread + grown**2 / log_spread).sum(axis=1)
@@ -290,14 +324,12 @@ class MotionBank:
         given to no object, which may yet be one that was foretold badly."""
         self._judge(rows, seen, others)
         if len(rows):
-            self._state = _observed(self._state, _look(len(self), 1 + rows), seen.centre, seen.centre_variance)
+            self._state = _observed(self._state, (1 + rows,), seen.centre, seen.centre_variance)
             self._update_sides(rows, seen)
 
     def steer(self, rows: Rows, velocities: Floats, variance: Floats) -> None:
         """Takes what the sender says of the velocities k,2 (pixels/s, variance k,2) of the objects `rows`."""
         if len(rows):
-            look = _look(len(self), 1 + len(self) + rows)
-            look[:, 0] = 1.0
             if not self._steered:  # so far the camera was taken to begin at rest
                 self._steered = True
                 cov = self._state.cov.copy()
@@ -305,20 +337,21 @@ class MotionBank:
                 self._state = self._state._replace(cov=cov)
             every = np.eye(len(self._camera))
             self.shares.begin_with((every[0] + every[self._livest]) / 2, 2)
-            self._state = _observed(self._state, look, velocities, variance)
+            places = np.zeros_like(rows), 1 + len(self) + rows
+            self._state = _observed(self._state, places, velocities, variance)
 
     def _update_sides(self, rows: Rows, seen: Seen) -> None:
         mean, cov, log, log_cov, side = self._state
         log, log_cov, side = log.copy(), log_cov.copy(), side.copy()
-        value, both, rate = (log_cov[:, part][..., rows] for part in range(3))
-        gone = seen.sides.T[None] - log[:, 0][..., rows]
-        spread = value + seen.sides_variance.T[None]
+        value, both, rate = log_cov.take(rows, axis=3).swapaxes(0, 1)
+        sides, rates = log.take(rows, axis=3).swapaxes(0, 1)
+        gone = seen.sides.T - sides
+        spread = value + seen.sides_variance.T
         spread = spread * np.maximum(gone**2 / spread / MOST_SURPRISE, 1.0)
-        log[:, 0][..., rows] += value / spread * gone
-        log[:, 1][..., rows] += both / spread * gone
-        log_cov[:, 0][..., rows] = value - value**2 / spread
-        log_cov[:, 1][..., rows] = both - value * both / spread
-        log_cov[:, 2][..., rows] = rate - both**2 / spread
+        log[..., rows] = np.stack([sides + value / spread * gone, rates + both / spread * gone], axis=1)
+        log_cov[..., rows] = np.stack(
+            [value - value**2 / spread, both - value * both / spread, rate - both**2 / spread], axis=1
+        )
         side[rows] = np.exp(np.einsum("m,mak->k", self.weights, log[:, 0][..., rows]) / 2)
         self._state = _State(mean, cov, log, log_cov, side)
 
@@ -328,63 +361,89 @@ class MotionBank:
             return
         elapsed = self._now - self._past[-1][0]
         self._record *= np.exp(-elapsed / self._memory)
-        everything = seen if others is None else Seen(*map(np.concatenate, zip(seen, others, strict=True)))
-        told = [(number, one) for number, seconds in enumerate(RECORD_SECONDS) if (one := self._told(seconds))]
-        for number, (state, _, age) in told:  # before the shares learn: they are made anew then
-            self._ages[number] += AGE_STEP * (age - self._ages[number])
-            self._fit_ellipse(number, self._blend(state, age), everything)
-        for number, (state, known, _) in told:
-            pairs = [(known[name], place) for place, row in enumerate(rows) if (name := self._names[row]) in known]
-            if pairs:
-                old, places = np.array(pairs, np.intp).T
-                self._compare(number, state, old, seen.take(places), elapsed)
+        told = [(number, *one) for number, seconds in enumerate(RECORD_SECONDS) if (one := self._of_old(seconds))]
+        if told:
+            self._hold_against(told, rows, seen, others, elapsed)
         while len(self._past) > 1 and self._now - self._past[1][0] >= RECORD_SECONDS[-1] - 1e-3:
             self._past.popleft()
 
-    def _told(self, seconds: float) -> tuple[_State, dict[int, int], float] | None:
-        """What was foretold for now from the newest state that is at least so old, the rows there of its objects'
-        numbers, and its age; None where no state is about so old."""
-        for then, state, known in reversed(self._past):
+    def _of_old(self, seconds: float) -> tuple[Outlook, dict[int, int], float] | None:
+        """The newest outlook that is at least so old, the rows there of its objects' numbers, and its age; None where
+        none is about so old."""
+        for then, outlook, known in reversed(self._past):
             age = self._now - then
             if age >= seconds - 1e-3:
-                return (self._after(state, age), known, age) if known and age <= seconds + MOST_LATE else None
+                return (outlook, known, age) if known and age <= seconds + MOST_LATE else None
         return None
 
-    def _compare(self, number: int, told: _State, old: Rows, seen: Seen, elapsed: float) -> None:
+    def _hold_against(
+        self,
+        of_old: Sequence[tuple[int, Outlook, dict[int, int], float]],
+        rows: Rows,
+        seen: Seen,
+        others: Seen | None,
+        elapsed: float,
+    ) -> None:
+        """Judges the models by outlooks of several ages, all at once: each with the number of its age."""
+        counts = [len(outlook) for _, outlook, _, _ in of_old]
+        shares = []
+        for number, _, _, age in of_old:  # before the shares learn: they are made anew then
+            self._ages[number] += AGE_STEP * (age - self._ages[number])
+            shares.append(self._shares_at(age))
+        told = Outlook.joined([outlook for _, outlook, _, _ in of_old]).after(
+            np.repeat([age for _, _, _, age in of_old], counts)
+        )
+        blended = _blended(told, np.repeat(np.stack(shares, axis=-1), counts, axis=-1))
+        everything = seen if others is None else Seen(*map(np.concatenate, zip(seen, others, strict=True)))
+        self._fit_ellipses([number for number, *_ in of_old], counts, blended, everything)
+        names, start = [self._names[row] for row in rows.tolist()], 0
+        for (number, _, known, _), count in zip(of_old, counts, strict=True):
+            old = np.array([known.get(name, -1) for name in names], np.intp)
+            if len(places := np.flatnonzero(old >= 0)):
+                self._compare(number, told, start + old[places], seen.take(places), elapsed)
+            start += count
+
+    def _compare(self, number: int, told: Told, old: Rows, seen: Seen, elapsed: float) -> None:
         """Judges the models by what they foretold of objects `old`, at the age of that number, and what was seen of
         them."""
-        gone = seen.centre.T - told.mean[:, :, 1 + old]
-        grown = seen.sides.T - told.log[:, 0][..., old]
+        gone = seen.centre.T - told.centre.take(old, axis=2)
+        grown = seen.sides.T - told.log.take(old, axis=2)
         if not number:
             self._believe(told, old, seen, gone, grown)
         harmless = LEAST_STEP * np.exp(seen.sides.T)
         variance = np.concatenate([seen.centre_variance.T + harmless**2, seen.sides_variance.T + LEAST_STEP**2])
         self.shares.take(number, np.concatenate([gone, grown], axis=1), variance, elapsed)
 
-    def _believe(self, told: _State, old: Rows, seen: Seen, gone: Floats, grown: Floats) -> None:
+    def _believe(self, told: Told, old: Rows, seen: Seen, gone: Floats, grown: Floats) -> None:
         """The likelihood of what was seen is each model's record."""
-        spread = told.cov[:, :, 1 + old, 1 + old] + seen.centre_variance.T
-        log_spread = told.log_cov[:, 0][..., old] + seen.sides_variance.T
+        spread = told.variance.take(old, axis=2) + seen.centre_variance.T
+        log_spread = told.log_variance.take(old, axis=2) + seen.sides_variance.T
         lost = np.minimum(gone**2 / spread, MOST_SURPRISE) + np.minimum(grown**2 / log_spread, MOST_SURPRISE)
         self._record -= 0.5 * (lost + np.log(spread * log_spread)).sum(axis=(1, 2))
         self._record = np.maximum(self._record - self._record.max(), -LEAST_BELIEF)
 
-    def _fit_ellipse(self, number: int, told: Forecast, seen: Seen) -> None:
-        """Moves a scale so that one in twenty of what is seen lies outside (Robbins and Monro 1951). What is seen
-        belongs to the foretold box that it overlaps most, whoever it was given to: else what was foretold badly, and
-        therefore given to nobody, would not count."""
-        rows, places = _nearest(told, seen)
-        if not len(rows):
+    def _fit_ellipses(self, numbers: Sequence[int], counts: Sequence[int], told: Forecast, seen: Seen) -> None:
+        """Moves the scales of these ages so that one in twenty of what is seen lies outside (Robbins and Monro 1951).
+        What is seen belongs to the foretold box that it overlaps most, whoever it was given to: else what was foretold
+        badly, and therefore given to nobody, would not count. counts: how many of `told` are of each age."""
+        if not len(seen.centre):
             return
-        xx, xy, yy = (told.covariance[rows, a, b] * math.exp(self._scales[number]) for a, b in ((0, 0), (0, 1), (1, 1)))
-        x, y = (seen.centre[places] - told.centre[rows]).T
-        xx, yy = xx + seen.centre_variance[places, 0], yy + seen.centre_variance[places, 1]
-        outside = yy * x**2 - 2 * xy * x * y + xx * y**2 > ELLIPSE * (xx * yy - xy**2)
-        self._judged[number] += 1
-        eager = 1.0 + ELLIPSE_EAGER / self._judged[number]
-        step = ELLIPSE_STEP * min(eager, 4.0) * (outside.sum() - 0.05 * len(outside)) / math.sqrt(len(outside))
-        least, most = np.log(ELLIPSE_SCALES)
-        self._scales[number] = min(max(self._scales[number] + float(step), least), most)
+        shared, start = _shared(told, seen), 0
+        least, most = np.log(ELLIPSE_SCALES).tolist()
+        for number, count in zip(numbers, counts, strict=True):
+            rows, places = _nearest(shared[start : start + count])
+            rows, start = rows + start, start + count
+            if not len(rows):
+                continue
+            xx, xy, yy = told.covariance[rows].reshape(-1, 4).T[[0, 1, 3]] * math.exp(self._scales[number])
+            x, y = (seen.centre[places] - told.centre[rows]).T
+            more = seen.centre_variance[places].T
+            xx, yy = xx + more[0], yy + more[1]
+            outside = int((yy * x**2 - 2 * xy * x * y + xx * y**2 > ELLIPSE * (xx * yy - xy**2)).sum())
+            self._judged[number] += 1
+            eager = 1.0 + ELLIPSE_EAGER / self._judged[number]
+            step = ELLIPSE_STEP * min(eager, 4.0) * (outside - 0.05 * len(rows)) / math.sqrt(len(rows))
+            self._scales[number] = min(max(self._scales[number] + step, least), most)
 
     def scale(self, seconds: float) -> float:
         """What covariances are multiplied with so that 95 % of what is seen lies within the 95 % ellipse, so long after
@@ -393,58 +452,76 @@ class MotionBank:
 
     def forecast(self, seconds: float) -> Forecast:
         """All objects `seconds` from now, by all models together."""
-        told = self._blend(self._after(self._state, seconds), seconds)
-        return told._replace(covariance=told.covariance * self.scale(seconds))
+        shares = self._shares_at(seconds)
+        told = _blended(self._outlook().after(seconds), shares[..., None])
+        camera = (shares[:, :2] * self._state.mean[:, :, 0]).sum(axis=0)
+        return told._replace(covariance=told.covariance * self.scale(seconds), camera=camera)
+
+    def _shares_at(self, seconds: float) -> Floats:
+        """Shares m,4 of the models at this age."""
+        found: Floats = np.tensordot(self._at(seconds), self.shares.values, 1).T
+        return found
 
     def _at(self, seconds: float) -> Floats:
         """How much each of the records counts at this age: the two around it, the nearer more."""
-        ages = np.maximum.accumulate(self._ages)
-        return np.array([np.interp(seconds, ages, one) for one in np.eye(len(ages))])
-
-    def _blend(self, state: _State, seconds: float) -> Forecast:
-        """What all models say by their shares at this age; its covariance holds their disagreement too."""
-        shares = np.einsum("h,hpm->pm", self._at(seconds), self.shares.values)
-        places, sizes, count = shares[:2], shares[2:], len(state.side)
-        middle, own = slice(1, 1 + count), slice(1 + count, None)
-        blend = np.einsum("am,mad->ad", places, state.mean)
-        apart = (state.mean[:, :, middle] - blend[None, :, middle]) * np.sqrt(places.T)[..., None]
-        covariance = np.einsum("man,mbn->nab", apart, apart)
-        rows = 1 + np.arange(count)
-        covariance[:, [0, 1], [0, 1]] += np.einsum("am,man->na", places, state.cov[:, :, rows, rows])
-        sides = np.exp(np.einsum("am,man->na", sizes, state.log[:, 0]))
-        return Forecast(blend[:, middle].T, (blend[:, own] + blend[:, :1]).T, covariance, sides, blend[:, 0])
+        ages = np.maximum.accumulate(self._ages).tolist()
+        counts = np.zeros(len(ages))
+        after = bisect_right(ages, seconds)
+        if after in (0, len(ages)):
+            counts[max(after - 1, 0)] = 1.0
+        else:
+            later = (seconds - ages[after - 1]) / (ages[after] - ages[after - 1])
+            counts[after - 1 : after + 1] = 1.0 - later, later
+        return counts
 
 
-def _nearest(told: Forecast, seen: Seen) -> tuple[Rows, Rows]:
-    """Foretold boxes (rows) and things seen (places) that overlap each other more than any other, and by `SAME_BOX`."""
-    sides = np.exp(seen.sides)
-    apart = np.abs(told.centre[:, None] - seen.centre[None])
-    widths = np.minimum(told.sides[:, None], sides[None])
-    inner = np.clip((told.sides[:, None] + sides[None]) / 2 - apart, 0, widths).prod(axis=2)
-    shared = inner / (told.sides.prod(axis=1)[:, None] + sides.prod(axis=1)[None] - inner)
-    if not shared.size:
-        return np.zeros(0, np.intp), np.zeros(0, np.intp)
+def _blended(told: Told, shares: Floats) -> Forecast:
+    """What all models say by shares m,4,n; its covariance holds their disagreement too, and the camera is not told."""
+    places, sizes = shares[:, :2], shares[:, 2:]
+    centre = (places * told.centre).sum(axis=0)
+    velocity = (places * told.velocity).sum(axis=0)
+    apart = (told.centre - centre) * np.sqrt(places)
+    covariance = np.empty((centre.shape[1], 2, 2))
+    xx, yy = (apart**2 + places * told.variance).sum(axis=0)
+    covariance[:, 0, 0], covariance[:, 1, 1] = xx, yy
+    covariance[:, 0, 1] = covariance[:, 1, 0] = (apart[:, 0] * apart[:, 1]).sum(axis=0)
+    sides = np.exp((sizes * told.log).sum(axis=0))
+    return Forecast(centre.T, velocity.T, covariance, sides.T, np.zeros(2))
+
+
+def _shared(told: Forecast, seen: Seen) -> Floats:
+    """Intersection over union n,k of foretold boxes and things seen."""
+    inner: Any = 1.0
+    for axis in (0, 1):
+        first, second = told.sides[:, axis, None], np.exp(seen.sides[:, axis])
+        apart = np.abs(told.centre[:, axis, None] - seen.centre[:, axis])
+        inner = inner * np.minimum(np.maximum((first + second) / 2 - apart, 0), np.minimum(first, second))
+    areas = (told.sides[:, 0] * told.sides[:, 1])[:, None] + np.exp(seen.sides.sum(axis=1))
+    return np.asarray(inner / (areas - inner))
+
+
+def _nearest(shared: Floats) -> tuple[Rows, Rows]:
+    """Rows and columns of what overlaps each other more than anything else, and by `SAME_BOX`."""
     rows, best = np.arange(len(shared)), shared.argmax(axis=1)
     same = (shared[rows, best] > SAME_BOX) & (shared.argmax(axis=0)[best] == rows)
     return rows[same], best[same]
 
 
-def _look(count: int, places: Rows) -> Floats:
-    """The matrix k,1+2n that picks `places` of a state."""
-    look = np.zeros((len(places), 1 + 2 * count))
-    look[np.arange(len(places)), places] = 1.0
-    return look
+def _diagonal(cov: Floats, row: int, column: int, count: int) -> Floats:
+    """The `count` numbers …,count of matrices …,d,d from a place on down to the right: a view."""
+    side = cov.shape[-1]
+    first = row * side + column
+    return cov.reshape(*cov.shape[:-2], side * side)[..., first : first + count * (side + 1) : side + 1][..., :count]
 
 
-def _observed(state: _State, look: Floats, values: Floats, variance: Floats) -> _State:
-    """A Kalman filter's update by `values` k,2 of what `look` picks, in every model and axis; outliers count less."""
-    gone = values.T[None] - state.mean @ look.T
-    cross = state.cov @ look.T
-    spread = look @ cross
-    diagonal = np.arange(len(look))
-    noise = np.broadcast_to(variance.T[None], gone.shape)
-    surprise = gone**2 / (spread[:, :, diagonal, diagonal] + noise)
-    spread[:, :, diagonal, diagonal] += noise * np.maximum(surprise / MOST_SURPRISE, 1.0)
+def _observed(state: _State, places: Sequence[Rows], values: Floats, variance: Floats) -> _State:
+    """A Kalman filter's update by `values` k,2, each the sum of a state's numbers at its one of each of `places` k, in
+    every model and axis; outliers count less."""
+    gone = values.T - sum(state.mean.take(one, axis=2) for one in places)
+    cross: Any = sum(state.cov.take(one, axis=3) for one in places)
+    spread: Any = sum(cross.take(one, axis=2) for one in places)
+    own = _diagonal(spread, 0, 0, len(values))
+    own += variance.T * np.maximum(gone**2 / (own + variance.T) / MOST_SURPRISE, 1.0)
     gain = np.linalg.solve(spread, cross.swapaxes(2, 3))
     mean = state.mean + (gone[:, :, None] @ gain)[:, :, 0]
     cov = state.cov - cross @ gain

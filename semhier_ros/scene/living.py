@@ -172,7 +172,7 @@ class LivingScene:
         if known is None:
             return replace(item, id=number)
         newest = known.seen_ns == stamp_ns
-        named = replace(known.names.steady(self._tree, item, stamp_ns, newest), id=number)
+        named = known.names.steady(self._tree, item, number, stamp_ns, newest)
         if newest and (len(named.path) >= len(known.shown.path) or named.path != known.shown.path[: len(named.path)]):
             known.shown = named
         return named
@@ -242,7 +242,7 @@ class LivingScene:
         cost += ANOTHER_GROUP * ((mine[:, None] != theirs) & (mine[:, None] >= 0) & (theirs >= 0))
         width, height = self._size
         afresh = 2 * np.log(16 * width * height / NEW_OBJECTS) - 4 * np.log(2 * np.pi)
-        chance = self._chances(np.ones(len(self._objects)))
+        chance = self._chances()
         allowed = (far < GATE) & (cost - 2 * np.log(chance)[:, None] < afresh)
         if not allowed.any():
             return none, none
@@ -255,7 +255,7 @@ class LivingScene:
         """Drops objects that are hardly there any more, and the least likely while there are too many."""
         if not self._objects:
             return
-        chance = self._chances(np.ones(len(self._objects)))
+        chance = self._chances()
         unseen = np.array([now_ns - item.seen_ns for item in self._objects])
         kept = np.flatnonzero((chance >= LEAST_SHOWN) & (unseen <= UNSEEN_SECONDS * 1e9))
         most = max(0, MOST_OBJECTS - coming)
@@ -265,16 +265,24 @@ class LivingScene:
             self._bank.keep(kept)
             self._objects = [self._objects[row] for row in kept]
 
-    def _chances(self, overlaps: Floats) -> Floats:
-        history = np.array([(item.there, item.misses, item.hits) for item in self._objects], float)
-        return self._confidence.of(history[:, 0], history[:, 1], history[:, 2], overlaps)
+    def _chances(self) -> Floats:
+        """Probabilities n that objects are seen where nothing is unsure of their places."""
+        there, misses, hits = self._history()
+        return self._confidence.of(there, misses, hits, np.ones(len(there)))
 
-    def _existence(self, chances: Floats) -> Floats:
-        """Probabilities n that objects are real and still there: the averaged score, less by what `chances` of being
-        seen have fallen since the newest reading that saw them."""
-        there, hits = np.array([(item.there, item.hits) for item in self._objects], float).T
-        seen = self._confidence.of(there, np.zeros_like(there), hits, np.ones_like(there))
-        return np.asarray(there * np.minimum(chances / seen, 1.0))
+    def _history(self) -> Floats:
+        """Averaged scores, misses and hits 3,n of the objects."""
+        items = self._objects
+        return np.array([[i.there for i in items], [i.misses for i in items], [i.hits for i in items]], float)
+
+    def _chances_and_existence(self, overlaps: Floats) -> tuple[Floats, Floats]:
+        """Probabilities n that objects are seen, with these chances that their boxes overlap; and that they are real
+        and still there: the averaged score, less by what the first have fallen since the newest reading that saw
+        them."""
+        there, misses, hits = self._history()
+        both = np.concatenate([[there, misses, hits, overlaps], [there, 0 * misses, hits, np.ones_like(there)]], axis=1)
+        chances, seen = self._confidence.of(*both).reshape(2, -1)
+        return chances, there * np.minimum(chances / seen, 1.0)
 
     def at(self, stamp_ns: int) -> Scene:
         """The scene as it is at `stamp_ns`, on the clock of the frames' stamps; at the newest reading's own time at the
@@ -289,30 +297,33 @@ class LivingScene:
         if age > MOST_SECONDS or not self._objects:
             return Scene(stamp_ns, self._now_ns, (), (0.0, 0.0))
         told = self._bank.forecast(age)
-        chances = self._chances(overlap_chance(told))
-        existence = self._existence(chances)
-        width, height = map(float, self._size)
+        chances, existence = self._chances_and_existence(overlap_chance(told))
+        half = told.sides / 2
+        low, high = np.maximum(told.centre - half, 0.0), np.minimum(told.centre + half, np.array(self._size, float))
+        shown = (chances >= LEAST_SHOWN) & (high - low >= 1).all(
+            axis=1
+        )  # the others are gone, or have left the picture
+        rows = np.flatnonzero(shown)
+        boxes, covariances = np.concatenate([low, high], axis=1), told.covariance[:, [0, 0, 1], [0, 1, 1]]
+        columns = boxes, told.velocity, covariances, chances, existence
         objects = []
-        for row in np.flatnonzero(chances >= LEAST_SHOWN).tolist():
-            item, chance = self._objects[row], float(chances[row])
-            (cx, cy), (w, h) = told.centre[row].tolist(), told.sides[row].tolist()
-            box = (max(0.0, cx - w / 2), max(0.0, cy - h / 2), min(width, cx + w / 2), min(height, cy + h / 2))
-            if box[2] - box[0] < 1 or box[3] - box[1] < 1:
-                continue  # it has left the picture
+        for row, box, velocity, covariance, chance, exists in zip(
+            rows.tolist(), *[column[rows].tolist() for column in columns], strict=True
+        ):
+            item = self._objects[row]
             shown, top = item.shown, max(item.shown.scores[0], 1e-6)
-            (xx, xy), (_, yy) = told.covariance[row].tolist()
             objects.append(
                 TrackedObject(
                     id=item.number,
-                    box=box,
-                    velocity=(float(told.velocity[row, 0]), float(told.velocity[row, 1])),
-                    covariance=(xx, xy, yy),
+                    box=tuple(box),
+                    velocity=tuple(velocity),
+                    covariance=tuple(covariance),
                     age=(stamp_ns - item.seen_ns) / 1e9,
                     since=(stamp_ns - item.born_ns) / 1e9,
                     path=shown.path,
                     names=shown.names,
-                    scores=tuple(min(1.0, chance * score / top) for score in shown.scores),
-                    existence=float(existence[row]),
+                    scores=tuple([min(1.0, chance * score / top) for score in shown.scores]),
+                    existence=exists,
                 )
             )
         camera = (float(told.camera[0]), float(told.camera[1]))

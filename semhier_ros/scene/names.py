@@ -7,7 +7,7 @@ replace what the earlier ones of that frame said.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from semhier_ros.codec.reading import Detection
 
@@ -41,44 +41,53 @@ class SteadyNames:
         """The same, which goes on apart from this."""
         return SteadyNames(dict(self.past), dict(self.present), dict(self.shown), self.moment)
 
-    def steady(self, tree: Tree, item: Detection, moment: int, newest: bool) -> Detection:
-        """`item` under the names known so far, its path as deep as it was or, while the name shown has none there yet,
-        less deep. newest: whether `moment` is the object's newest frame, whose word is kept."""
+    def steady(self, tree: Tree, item: Detection, number: int, moment: int, newest: bool) -> Detection:
+        """`item` as object `number` under the names known so far, its path as deep as it was or, while the name shown
+        has none there yet, less deep. newest: whether `moment` is the object's newest frame, whose word is kept."""
         if newest and self.moment != moment:
             self.past, self.present, self.moment = self.past | self.present, {}, moment
         path: list[int] = []
         scores: list[float] = []
         others = []
-        there = item.scores[0]
+        there = score = item.scores[0]
         for level in range(len(item.path)):
             shares = self._average(level, _shares(item, level), keep=newest)
-            above = tree.parents[level]
-            below = {node: share for node, share in shares.items() if not path or above[node] == path[-1]}
-            if not below:
-                break
+            below = shares
+            if path:
+                above, parent = tree.parents[level], path[-1]
+                below = {node: share for node, share in shares.items() if above[node] == parent}
+                if not below:
+                    break
             node = self._choose(level, below, keep=newest)
             path.append(node)
-            chances = {other: there * share for other, share in shares.items()} if level else {node: there}
-            scores.append(min(chances.get(node, 0.0), scores[-1] if scores else 1.0))
-            said = {other for other, _ in item.others[level]} if level < len(item.others) else set()
-            rest = sorted(((chance, other) for other, chance in chances.items() if other != node), reverse=True)
-            others.append(tuple((other, chance) for chance, other in rest if other in said or other in item.path))
-        names = tuple(tree.names[level][node] for level, node in enumerate(path))
-        return replace(item, path=tuple(path), names=names, scores=tuple(scores), others=tuple(others))
+            rest = []
+            if level:
+                score = min(there * shares[node], score)
+                mentioned = (
+                    {*item.path, *[other for other, _ in item.others[level]]} if level < len(item.others) else item.path
+                )
+                rest = [
+                    (there * share, other) for other, share in shares.items() if other in mentioned and other != node
+                ]
+                rest.sort(reverse=True)
+            scores.append(score)
+            others.append(tuple([(other, chance) for chance, other in rest]))
+        names = tuple([tree.names[level][node] for level, node in enumerate(path)])
+        return Detection(number, item.box, tuple(path), names, tuple(scores), tuple(others), item.velocity)
 
     def _average(self, level: int, shares: Shares, keep: bool) -> Shares:
         """The object's shares of a level with this frame's, whose later readings replace its earlier ones."""
         past = self.past.get(level)
         if past is not None:
-            nodes = past.keys() | shares.keys()
-            shares = {n: MEMORY * past.get(n, 0.0) + (1 - MEMORY) * shares.get(n, 0.0) for n in nodes}
+            new = {node: MEMORY * past.get(node, 0.0) + (1 - MEMORY) * share for node, share in shares.items()}
+            shares = {node: MEMORY * share for node, share in past.items()} | new
         if keep:
             self.present[level] = shares
         return shares
 
     def _choose(self, level: int, shares: Shares, keep: bool) -> int:
         """The likeliest node, or the one shown so far while no other is clearly likelier."""
-        best = max(shares, key=lambda node: shares[node])
+        best = max(shares, key=shares.__getitem__)
         before = self.shown.get(level)
         if before in shares and shares[best] < CLEARLY * shares[before]:
             best = before

@@ -75,25 +75,33 @@ class Shares:
 
 def nearest_mixture(both: Floats, gain: Floats) -> Floats:
     """The shares s (…,m), not negative and 1 in all, for which s both s - 2 gain s is least; both …,m,m is positive
-    semidefinite.
+    definite.
 
-    Every set of rivals that may have a share is tried, all at once: for m of 4 that are 15 small linear systems.
+    Every set of rivals that may have a share is tried: for m of 4 that are 15 small linear systems for each …. All are
+    eliminated at once, for to hand each to a library takes longer than to solve it; definite systems need no pivoting.
     """
-    most = gain.shape[-1]
+    most, shape = gain.shape[-1], gain.shape
     sets = _sets(most)
-    system = np.zeros((*gain.shape[:-1], len(sets), most + 1, most + 1))
-    right = np.ones((*gain.shape[:-1], len(sets), most + 1))
-    system[..., :most, :most] = both[..., None, :, :] * (sets[:, :, None] * sets[:, None])
+    inside = sets.T[:, None]
+    wanted = gain.reshape(-1, most).T
+    system = np.empty((most, most + 2, wanted.shape[1], len(sets)))
+    system[:, :most] = np.moveaxis(both.reshape(-1, most, most), 0, 2)[..., None] * (inside[:, None] * inside)
     places = np.arange(most)
-    system[..., places, places] += 1.0 - sets
-    system[..., most, :most] = system[..., :most, most] = sets
-    right[..., :most] = gain[..., None, :] * sets
-    found = np.linalg.solve(system, right[..., None])[..., :most, 0]
-    cost = np.einsum("...sm,...mk,...sk->...s", found, both, found) - 2 * np.einsum("...m,...sm->...s", gain, found)
-    cost = np.where(found.min(axis=-1) >= -1e-9, cost, np.inf)
-    best = np.take_along_axis(found, cost.argmin(axis=-1)[..., None, None], axis=-2)[..., 0, :]
-    best = np.maximum(best, 0.0)
-    result: Floats = best / best.sum(axis=-1, keepdims=True)
+    system[places, places] += 1.0 - inside
+    system[:, most] = wanted[..., None] * inside
+    system[:, most + 1] = inside
+    for row in range(most - 1):
+        system[row + 1 :, row + 1 :] -= (system[row + 1 :, row] / system[row, row])[:, None] * system[row, row + 1 :]
+    for row in reversed(range(most)):
+        system[row, most:] /= system[row, row]
+        system[:row, most:] -= system[:row, row, None] * system[row, most:]
+    best, alike = system[:, most], system[:, most + 1]
+    excess = (best.sum(axis=0) - 1.0) / alike.sum(axis=0)
+    found = best - excess * alike
+    cost = -(found * wanted[..., None]).sum(axis=0) - excess  # which is s both s - 2 gain s where s is best of its set
+    cost = np.where(found.min(axis=0) >= -1e-9, cost, np.inf)
+    chosen = np.maximum(found[:, np.arange(cost.shape[0]), cost.argmin(axis=1)], 0.0)
+    result: Floats = (chosen / chosen.sum(axis=0)).T.reshape(shape)
     return result
 
 
