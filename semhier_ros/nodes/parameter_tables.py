@@ -581,7 +581,7 @@ RECORDER = ParameterTable(
         _autostart(),
         Parameter("bag", "", "Folder of the new bag; it must not exist yet."),
         Parameter("cameras", ["camera"], "Camera streams that are recorded.", check=cameras_problem),
-        Parameter("levels", 3, "Levels of the model's taxonomy: detections/level_0 … are recorded.", low=1, high=16),
+        Parameter("levels", 4, "Levels of the model's taxonomy: detections/level_0 … are recorded.", low=1, high=16),
         Parameter("pictures", True, "Record `<camera>/picture`."),
         Parameter(
             "images",

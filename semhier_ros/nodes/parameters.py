@@ -82,6 +82,16 @@ class Parameter:
             return f"{named}, {wrong}"
         return None
 
+    def meant(self, value: Any) -> Any:
+        """`value`, or the choice that was meant by it: YAML reads `off` as false and `32` as a number, and `ros2 param`
+        reads each value as YAML."""
+        if not self.choices or not isinstance(value, (bool, int)):
+            return value
+        spelt = (
+            (("on", "yes", "true") if value else ("off", "no", "false")) if isinstance(value, bool) else (str(value),)
+        )
+        return next((choice for choice in self.choices if choice in spelt), value)
+
     def clean(self, value: Any) -> Value:
         """`value` in the type of the default (a float parameter set as an integer becomes a float)."""
         if isinstance(self.default, float):
@@ -140,7 +150,7 @@ class ParameterTable:
         node.set_parameters([node.get_parameter(parameter.name) for parameter in self if _is_float(parameter)])
 
     def _mind_other_names(self, node: Node) -> None:
-        """What is given under the other end's name counts under ours; what no parameter is called is told in a line."""
+        """What is given counts as meant, under the other end's name too; a name that is no parameter's is told."""
         given = node._parameter_overrides
         for parameter in self:
             other = given.get(parameter.also)
@@ -152,6 +162,9 @@ class ParameterTable:
             elif isinstance(value, (list, tuple)) and len(value) == 1:
                 value = value[0]
             given[parameter.name] = RosParameter(parameter.name, value=value)
+        for parameter in self:
+            if (one := given.get(parameter.name)) is not None:
+                given[parameter.name] = RosParameter(parameter.name, value=parameter.meant(one.value))
         known = {name for parameter in self for name in (parameter.name, parameter.also)} | ROS_PARAMETERS
         for name in sorted(given):
             if name not in known and not name.startswith("qos_overrides."):
@@ -166,13 +179,17 @@ class ParameterTable:
         return SimpleNamespace(**{p.name.replace(".", "_"): p.clean(node.get_parameter(p.name).value) for p in self})
 
     def _typed(self, changed: list[RosParameter]) -> list[RosParameter]:
-        """`changed` with floats where integers were given for them."""
-        return [
-            RosParameter(item.name, value=float(item.value))
-            if item.type_ == RosParameter.Type.INTEGER and _is_float(self._parameters.get(item.name))
-            else item
-            for item in changed
-        ]
+        """`changed` with floats where integers were given for them, and choices where YAML made them something else."""
+        return [self._typed_one(item) for item in changed]
+
+    def _typed_one(self, item: RosParameter) -> RosParameter:
+        parameter = self._parameters.get(item.name)
+        if parameter is None:
+            return item
+        value = parameter.meant(item.value)
+        if item.type_ == RosParameter.Type.INTEGER and _is_float(parameter):
+            value = float(item.value)
+        return item if value is item.value else RosParameter(item.name, value=value)
 
     def _checked(self, node: Node, changed: Iterable[RosParameter]) -> SetParametersResult:
         for item in changed:

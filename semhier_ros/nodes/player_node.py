@@ -98,7 +98,7 @@ class PlayerNode(ManagedNode):
         super().__init__("player_node", PLAYER, **kwargs)
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._clock_publisher = self.create_publisher(Clock, "/clock", QoSProfile(depth=1))
+        self._clock_publisher: Any = None
 
     def configure(self) -> None:
         """Opens the bag and makes a publisher for each topic that is played."""
@@ -124,6 +124,8 @@ class PlayerNode(ManagedNode):
             )
             for connection in self._connections
         }
+        if self.values.clock:
+            self._clock_publisher = self.create_publisher(Clock, "/clock", QoSProfile(depth=1))
 
     def _qos(self, connection: Any) -> QoSProfile:
         """As a camera offers its pictures, and as this package's nodes offer the rest."""
@@ -152,6 +154,9 @@ class PlayerNode(ManagedNode):
         """Closes the bag."""
         for publisher in self._bag_publishers.values():
             self.destroy_publisher(publisher)
+        if self._clock_publisher is not None:
+            self.destroy_publisher(self._clock_publisher)
+            self._clock_publisher = None
         self._reader.close()
 
     def _wait_for_subscribers(self) -> None:
@@ -176,7 +181,7 @@ class PlayerNode(ManagedNode):
 
     def _wait_until(self, due: float, bag_time: int) -> bool:
         """Waits for the monotonic time `due` of a message of `bag_time`, ticking /clock; False when it is to stop."""
-        while self.values.clock and (left := due - time.monotonic()) > CLOCK_SECONDS:
+        while self._clock_publisher is not None and (left := due - time.monotonic()) > CLOCK_SECONDS:
             now = bag_time - round(left * self.values.rate * SECOND)
             self._clock_publisher.publish(Clock(clock=ns_to_time(max(0, now))))
             if self._stopping.wait(CLOCK_SECONDS):
@@ -197,7 +202,7 @@ class PlayerNode(ManagedNode):
                 self.warn("late", f"behind the bag's timing by {timing.worst * 1e3:.0f} ms: this machine is too busy")
             if self.values.stamps == "now":
                 cdr = with_stamp(cdr, stamps.of(cdr, self.now_ns()))
-            if self.values.clock:
+            if self._clock_publisher is not None:
                 self._clock_publisher.publish(Clock(clock=ns_to_time(bag_time)))
             self._bag_publishers[topic].publish(cdr)
             self.count("published")

@@ -54,7 +54,7 @@ def standard_topics(
         elif images == "compressed":
             topics.append((f"{camera}/image_raw/compressed", "sensor_msgs/msg/CompressedImage"))
         if blocks:
-            names = [f"level_{level}" for level in range(levels)] + ["detail", "picture_0", "picture_1", "picture_2"]
+            names = [f"level_{level}" for level in range(levels)] + ["detail", *(f"picture_{n}" for n in range(5))]
             topics += [(f"{camera}/semhier/{name}", "semhier_ros/msg/SemanticBlock") for name in names]
     return topics
 

@@ -152,6 +152,28 @@ def test_an_integer_is_welcome_where_a_number_is_meant(context: Any) -> None:
     node.destroy_node()
 
 
+@pytest.mark.parametrize(
+    ("table", "name", "read", "meant"),
+    [
+        (ENCODER, "pose.source", False, "off"),
+        (ENCODER, "motion", True, "on"),
+        (ENCODER, "link.radio.check", 16, "16"),
+        (DECODER, "ask", False, "off"),
+        (DECODER, "picture", False, "off"),
+    ],
+)
+def test_a_choice_that_yaml_reads_as_something_else_is_understood(
+    context: Any, table: ParameterTable, name: str, read: Any, meant: str
+) -> None:
+    """`ros2 param load` of the shipped file, `ros2 param set … off` and `-p ask:=off` send these."""
+    node = ManagedNode("node", table, context=context, parameter_overrides=[RosParameter(name, value=read)])
+    assert node.get_parameter(name).value == meant
+    assert node.set_parameters([RosParameter(name, value=read)])[0].successful
+    assert node.get_parameter(name).value == meant
+    assert not node.set_parameters([RosParameter(name, value=33)])[0].successful
+    node.destroy_node()
+
+
 def test_set_parameters_refuses_bad_values_and_says_the_range(context: Any) -> None:
     node = small_node(context)
     for name, value, parts in (

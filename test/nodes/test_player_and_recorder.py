@@ -59,3 +59,18 @@ def test_recorder_knows_its_topics_and_messages() -> None:
     assert topics["front/semhier/pose"] == "geometry_msgs/msg/PoseStamped"
     assert set(topics.values()) <= set(MESSAGE_TYPES)
     assert "semhier_ros/msg/StreamInfo" in message_store().fielddefs
+
+
+def test_the_recorder_takes_all_that_the_shipped_models_say() -> None:
+    from semhier_ros import Codec
+    from semhier_ros.nodes.parameter_tables import RECORDER
+    from semhier_ros.paths import model_names
+
+    levels = RECORDER["levels"].default
+    assert isinstance(levels, int)
+    topics = dict(standard_topics(["front"], levels, blocks=True))
+    for name in model_names():
+        codec = Codec.load(name, device="cpu", threads=1)
+        wanted = [f"front/detections/level_{level}" for level in range(codec.taxonomy.depth)]
+        wanted += [f"front/semhier/{block}" for block in codec.block_names]
+        assert set(wanted) <= set(topics), name
