@@ -9,7 +9,7 @@ from launch import LaunchContext, LaunchDescription
 from launch.actions import OpaqueFunction
 from launch_ros.actions import LifecycleNode
 
-from semhier_ros.launching import Argument, boolean, common, declare, node, texts, words
+from semhier_ros.launching import Argument, boolean, carrier, common, declare, node, number, texts, words
 
 PLANNERS = {
     "none": [""],
@@ -49,25 +49,7 @@ ARGUMENTS = [
         "company_ms",
         "With several cameras: milliseconds that a picture may wait for those of others, to be made with them.",
         parameter="fleet.company_ms",
-        kind=float,
-    ),
-    Argument(
-        "transport",
-        "ros: blocks come on topics; zenoh: through a Zenoh session. The same as the sender's.",
-        parameter="link.transport",
-        choices=("", "ros", "zenoh", "udp", "serial", "mavlink"),
-    ),
-    Argument(
-        "zenoh_connect",
-        "Zenoh endpoints to connect to, between commas (udp/10.0.0.1:7447), or none.",
-        parameter="link.zenoh.connect",
-        kind=words,
-    ),
-    Argument(
-        "zenoh_listen",
-        "Zenoh endpoints to listen on, between commas (udp/0.0.0.0:7447), or none.",
-        parameter="link.zenoh.listen",
-        kind=words,
+        kind=number,
     ),
     Argument(
         "republish_blocks",
@@ -84,6 +66,7 @@ ARGUMENTS = [
         kind=planner_topics,
         choices=("", "none", "nav2", "autoware"),
     ),
+    *carrier(),
     *common("decoder_node", "decoder.yaml"),
 ]
 
@@ -93,4 +76,4 @@ def _decoder(context: LaunchContext) -> list[LifecycleNode]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription([*declare(ARGUMENTS), OpaqueFunction(function=_decoder)])
+    return LaunchDescription([*declare(ARGUMENTS, __file__), OpaqueFunction(function=_decoder)])

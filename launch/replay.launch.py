@@ -1,15 +1,18 @@
 """A bag through both ends and a thin link, to watch it live: `ros2 launch semhier_ros replay.launch.py bag:=drive`.
 
 The bag is played by `ros2 bag play --clock` where rosbag2 is installed and by our player elsewhere (`player:=ours`
-forces it); both publish /clock, and every node runs on it (`use_sim_time`). The robot's half runs in the namespace
-`robot`, the base's half in `base`, the link between them is a UDP relay with the rate, delay and loss of `link`.
-`view:=foxglove` starts foxglove_bridge, `view:=rviz` RViz, where they are installed.
+forces it); both publish /clock, and every node runs on it (`use_sim_time`). With `stamps:=now` and with `loop:=true`
+our player gives the images the time of playing instead, and nothing runs on /clock. The robot's half runs in the
+namespace `robot`, the base's half in `base`, the link between them is a UDP relay with the rate, delay and loss of
+`link`: watch `/base/<camera>/detections/level_0` and finer. `view:=foxglove` starts foxglove_bridge, `view:=rviz` RViz,
+where they are installed.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Mapping
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from launch import Action, LaunchContext, LaunchDescription
@@ -28,18 +31,30 @@ from launch.substitutions import PathJoinSubstitution, ThisLaunchFileDir
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import ExecutableInPackage
 
-from semhier_ros.launching import Argument, declare, value
+from semhier_ros.launching import (
+    Argument,
+    boolean,
+    camera_info_beside,
+    declare,
+    images_in_bag,
+    number,
+    value,
+)
 from semhier_ros.paths import DEFAULT_MODEL, config_dir
 
+STAMPS = ("bag", "now")
 ARGUMENTS = [
-    Argument("bag", "Bag folder, MCAP or SQLite3 file with the images `/<camera>/image_raw`, raw or compressed.", None),
-    Argument("camera", "Name of the camera stream in the bag and of its topics.", "camera"),
-    Argument("input", "Kind of the bag's images.", "compressed", choices=("raw", "compressed")),
+    Argument("bag", "Bag folder, MCAP or SQLite3 file with images, raw or compressed.", None),
+    Argument("camera", "Camera of the bag, `front` for `/front/image_raw`; empty: the only one that it has."),
     Argument("link", "Rate, one-way delay and loss of the link, as for `semhier link emulate`.", "64kbit,50ms,5%"),
+    Argument("seed", "Seed of the link's random numbers.", "0"),
     Argument("budget_kbit", "Uplink budget of the encoder in kbit/s; a little below the link's rate.", "60.0"),
+    Argument("max_rate", "Most frames per second that are encoded. Default: what `encoder_params` says."),
     Argument("model", "Model on both ends: an installed name, or a model folder.", DEFAULT_MODEL),
     Argument("device", "Where encoder and decoder run.", "auto", choices=("auto", "cpu", "cuda")),
     Argument("rate", "Playing speed; 1.0: as recorded.", "1.0"),
+    Argument("loop", "Whether the bag starts again at its end.", "false", choices=("true", "false")),
+    Argument("stamps", "bag: all runs in the bag's time; now: images get the time of playing.", "bag", choices=STAMPS),
     Argument(
         "player",
         "auto: `ros2 bag play` where rosbag2 is installed, else ours.",
@@ -47,12 +62,20 @@ ARGUMENTS = [
         choices=("auto", "rosbag2", "ours"),
     ),
     Argument(
+        "picture",
+        "When a picture is published at the base.",
+        "every_block",
+        choices=("off", "on_complete", "picture_blocks", "every_block"),
+    ),
+    Argument(
         "planner",
         "Topics for a planner at the base (docs/planners.md); they need the bag's CameraInfo, and a mount, by"
         " `decoder_params` or TF; the encoder then sends foot bits. Default: what `decoder_params` says.",
         choices=("", "none", "nav2", "autoware"),
     ),
+    Argument("encoder_params", "Parameter file of the encoder.", str(config_dir() / "encoder.yaml")),
     Argument("decoder_params", "Parameter file of the decoder.", str(config_dir() / "decoder.yaml")),
+    Argument("record", "Folder of a new bag with the readings; empty: none is recorded."),
     Argument("view", "What shows it.", "none", choices=("none", "foxglove", "rviz")),
     Argument("sender_port", "UDP port on 127.0.0.1 where the encoder meets the link.", "7447"),
     Argument("receiver_port", "UDP port on 127.0.0.1 where the decoder listens.", "7448"),
@@ -70,12 +93,18 @@ def _half(file: str, **arguments: str) -> GroupAction:
     return GroupAction([include], scoped=True)  # or the first half's arguments would become the second half's
 
 
-def _player(context: LaunchContext, topics: list[str]) -> list[Action]:
-    over = [TimerAction(period=3.0, actions=[EmitEvent(event=Shutdown(reason="the bag is over"))])]
-    wanted = value(context, "player")
-    if wanted == "rosbag2" or (wanted == "auto" and rosbag2_is_here()):
+def _player(context: LaunchContext, remappings: Mapping[str, str]) -> list[Action]:
+    """Plays the bag's topics, the keys of `remappings`, as their values."""
+    over = [
+        TimerAction(period=3.0, actions=[EmitEvent(event=Shutdown(reason="the bag is over"))])
+    ]  # blocks still cross
+    wanted, now = value(context, "player"), _now(context)
+    if now and wanted == "rosbag2":
+        raise ValueError("launch argument player: rosbag2 plays stamps:=bag without loop:=true only, ours plays both")
+    if wanted == "rosbag2" or (wanted == "auto" and not now and rosbag2_is_here()):
         command = ["ros2", "bag", "play", value(context, "bag"), "--clock", "100", "--rate", value(context, "rate")]
-        command += ["--topics", *topics, "--delay", "8", "--remap", *(f"{topic}:=/robot{topic}" for topic in topics)]
+        command += ["--topics", *remappings, "--delay", "8"]
+        command += ["--remap", *(f"{topic}:={target}" for topic, target in remappings.items())]
         return [ExecuteProcess(cmd=command, name="player", output="screen", on_exit=over)]
     node = LifecycleNode(
         package="semhier_ros",
@@ -85,18 +114,24 @@ def _player(context: LaunchContext, topics: list[str]) -> list[Action]:
         parameters=[
             {
                 "bag": value(context, "bag"),
-                "topics": topics,
-                "rate": float(value(context, "rate")),
-                "clock": True,
-                "stamps": "bag",  # all nodes live in the bag's time
+                "topics": list(remappings),
+                "rate": number(value(context, "rate")),
+                "loop": boolean(value(context, "loop")),
+                "clock": not now,
+                "stamps": "now" if now else "bag",
                 "wait_seconds": 300.0,  # until the encoder has loaded its model, on a slow machine too
             }
         ],
-        remappings=[(topic, f"/robot{topic}") for topic in topics],
+        remappings=list(remappings.items()),
         output="screen",
         on_exit=over,
     )
-    return [LogInfo(msg="playing by semhier_ros' own player (rosbag2 is not asked for or not installed)"), node]
+    return [LogInfo(msg="playing by semhier_ros' own player"), node]
+
+
+def _now(context: LaunchContext) -> bool:
+    """Whether images get the time of playing: a loop would turn the bag's time back."""
+    return value(context, "stamps") == "now" or boolean(value(context, "loop"))
 
 
 def _view(context: LaunchContext) -> list[Action]:
@@ -114,25 +149,31 @@ def _view(context: LaunchContext) -> list[Action]:
 
 
 def _nodes(context: LaunchContext) -> list[Action]:
-    camera = value(context, "camera")
+    images = images_in_bag(value(context, "bag"), value(context, "camera"))
     sender_port, receiver_port = value(context, "sender_port"), value(context, "receiver_port")
     link = ExecuteProcess(
         cmd=[
             ExecutableInPackage(package="semhier_ros", executable="semhier"),
-            *("link", "emulate", "--link", value(context, "link")),
+            *("link", "emulate", "--link", value(context, "link"), "--seed", value(context, "seed")),
             *("--listen", sender_port, "--forward", receiver_port),
         ],
         name="link",
         output="screen",
     )
-    shared = {"model": value(context, "model"), "device": value(context, "device"), "use_sim_time": "true"}
+    shared = {
+        "model": value(context, "model"),
+        "device": value(context, "device"),
+        "use_sim_time": "false" if _now(context) else "true",
+        "transport": "zenoh",
+    }
     sender = _half(
         "sender.launch.py",
         namespace="robot",
-        camera=camera,
-        input=value(context, "input"),
-        transport="zenoh",
+        camera=images.camera,
+        input=images.input,
         budget_kbit=value(context, "budget_kbit"),
+        max_rate=value(context, "max_rate"),
+        params_file=value(context, "encoder_params"),
         zenoh_connect=f"udp/127.0.0.1:{sender_port}",
         zenoh_listen="none",
         foot_bits="true" if value(context, "planner") in ("nav2", "autoware") else "",  # both ends are here
@@ -141,20 +182,37 @@ def _nodes(context: LaunchContext) -> list[Action]:
     receiver = _half(
         "receiver.launch.py",
         namespace="base",
-        cameras=camera,
-        models=shared["model"],
-        device=shared["device"],
-        use_sim_time="true",
+        cameras=images.camera,
         planner=value(context, "planner"),
         params_file=value(context, "decoder_params"),
-        picture="every_block",
-        transport="zenoh",
+        picture=value(context, "picture"),
         zenoh_connect="none",
         zenoh_listen=f"udp/127.0.0.1:{receiver_port}",
+        **shared,
     )
-    images = f"/{camera}/image_raw" + ("/compressed" if value(context, "input") == "compressed" else "")
-    return [link, sender, receiver, *_player(context, [images, f"/{camera}/camera_info"]), *_view(context)]
+    compressed = images.input == "compressed"
+    remappings = {
+        images.topic: f"/robot/{images.camera}/image_raw" + ("/compressed" if compressed else ""),
+        camera_info_beside(images.topic, compressed): f"/robot/{images.camera}/camera_info",
+    }
+    nodes = [link, sender, receiver, *_player(context, remappings), *_view(context)]
+    return [*nodes, *_recorder(value(context, "record"), images.camera)]
+
+
+def _recorder(folder: str, camera: str) -> list[Action]:
+    if not folder:
+        return []
+    recorded = {"bag": folder, "cameras": [camera]}
+    node = LifecycleNode(
+        package="semhier_ros",
+        executable="recorder_node",
+        name="recorder_node",
+        namespace="base",
+        parameters=[recorded],
+        output="screen",
+    )
+    return [node]
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription([*declare(ARGUMENTS), OpaqueFunction(function=_nodes)])
+    return LaunchDescription([*declare(ARGUMENTS, __file__), OpaqueFunction(function=_nodes)])

@@ -13,13 +13,15 @@ from semhier_ros.launching import (
     Argument,
     boolean,
     camera_info_beside,
+    carrier,
     common,
     declare,
     in_file,
     node,
+    number,
     params_file,
     texts,
-    words,
+    whole,
 )
 
 ARGUMENTS = [
@@ -36,8 +38,8 @@ ARGUMENTS = [
     ),
     Argument("model", "Model that encodes: an installed name, or a model folder.", parameter="model", also="models"),
     Argument("device", "Where the encoder runs.", parameter="device", choices=("", "auto", "cpu", "cuda")),
-    Argument("max_rate", "Most frames per second that are encoded; 0.0: no limit.", parameter="max_rate", kind=float),
-    Argument("finest_block", "Index of the finest block that is sent.", parameter="finest_block", kind=int),
+    Argument("max_rate", "Most frames per second that are encoded; 0.0: no limit.", parameter="max_rate", kind=number),
+    Argument("finest_block", "Index of the finest block that is sent.", parameter="finest_block", kind=whole),
     Argument(
         "foot_bits",
         "true: two bits an object more say where it stands, for bases that plan in metres (docs/planners.md).",
@@ -46,29 +48,12 @@ ARGUMENTS = [
         choices=("", "true", "false"),
     ),
     Argument(
-        "transport",
-        "ros: the block topics are the link; zenoh: a Zenoh session is.",
-        parameter="link.transport",
-        choices=("", "ros", "zenoh", "udp", "serial", "mavlink"),
-    ),
-    Argument(
         "budget_kbit",
         "Uplink budget in kbit/s, what the transport adds included; 0: unlimited.",
         parameter="link.budget_kbit",
-        kind=float,
+        kind=number,
     ),
-    Argument(
-        "zenoh_connect",
-        "Zenoh endpoints to connect to, between commas (udp/10.0.0.2:7447), or none.",
-        parameter="link.zenoh.connect",
-        kind=words,
-    ),
-    Argument(
-        "zenoh_listen",
-        "Zenoh endpoints to listen on, between commas (udp/0.0.0.0:7447), or none.",
-        parameter="link.zenoh.listen",
-        kind=words,
-    ),
+    *carrier(),
     *common("encoder_node", "encoder.yaml"),
 ]
 
@@ -85,4 +70,4 @@ def _encoder(context: LaunchContext) -> list[LifecycleNode]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription([*declare(ARGUMENTS), OpaqueFunction(function=_encoder)])
+    return LaunchDescription([*declare(ARGUMENTS, __file__), OpaqueFunction(function=_encoder)])

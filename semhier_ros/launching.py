@@ -6,15 +6,16 @@ actions needs `launch` and `launch_ros`, which are imported where they are used;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import difflib
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from semhier_ros.paths import config_dir
 
 if TYPE_CHECKING:
-    from launch import LaunchContext
-    from launch.actions import DeclareLaunchArgument
+    from launch import Action, LaunchContext
     from launch_ros.actions import LifecycleNode
 
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
@@ -30,6 +31,22 @@ def boolean(text: str) -> bool:
 def words(text: str) -> list[str]:
     """Words between commas; `none` is the list without any, which a ROS parameter file writes as `[""]`."""
     return [""] if text == "none" else [word.strip() for word in text.split(",")]
+
+
+def number(text: str) -> float:
+    """A number in digits. Raises ValueError otherwise: its unit is told by the argument's name."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"expected a number such as 64 or 2.5, not {text!r}") from None
+
+
+def whole(text: str) -> int:
+    """A whole number. Raises ValueError otherwise."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"expected a whole number, not {text!r}") from None
 
 
 class Argument(NamedTuple):
@@ -74,9 +91,52 @@ def common(node: str, config: str) -> list[Argument]:
     ]
 
 
-def declare(arguments: Sequence[Argument]) -> list[DeclareLaunchArgument]:
-    """The launch actions that declare `arguments`; one whose default is None has to be given."""
-    from launch.actions import DeclareLaunchArgument
+def carrier() -> list[Argument]:
+    """Over what the two ends speak, and where each finds the other: the same words at both."""
+    return [
+        Argument(
+            "transport",
+            "ros: the block topics are the link; zenoh: a Zenoh session is; udp, serial, mavlink: compact frames"
+            " (docs/radios.md). The same at both ends.",
+            parameter="link.transport",
+            choices=("", "ros", "zenoh", "udp", "serial", "mavlink"),
+        ),
+        Argument(
+            "zenoh_connect",
+            "Zenoh endpoints to connect to, between commas (udp/10.0.0.2:7447), or none.",
+            parameter="link.zenoh.connect",
+            kind=words,
+        ),
+        Argument(
+            "zenoh_listen",
+            "Zenoh endpoints to listen on, between commas (udp/0.0.0.0:7447), or none.",
+            parameter="link.zenoh.listen",
+            kind=words,
+        ),
+        Argument("udp_listen", "With udp: host:port to receive at.", parameter="link.udp.listen"),
+        Argument("udp_peer", "With udp: host:port of the other end.", parameter="link.udp.peer"),
+        Argument("serial_device", "With serial: the radio's port (/dev/ttyUSB0).", parameter="link.serial.device"),
+        Argument("serial_baud", "With serial: its speed.", parameter="link.serial.baud", kind=whole),
+        Argument("mavlink_device", "With mavlink: serial port of the network.", parameter="link.mavlink.device"),
+        Argument("mavlink_listen", "With mavlink: host:port to hear it at.", parameter="link.mavlink.listen"),
+        Argument("mavlink_peer", "With mavlink: host:port of the router or autopilot.", parameter="link.mavlink.peer"),
+        Argument("key_file", "File with the key that both ends share (docs/link.md).", parameter="link.key_file"),
+    ]
+
+
+def declare(arguments: Sequence[Argument], file: str) -> list[Action]:
+    """The launch actions that declare the `arguments` of a launch file; one whose default is None has to be given.
+
+    They begin with one that refuses, by ValueError, what was typed for `file` and is no argument of it: `ros2 launch`
+    itself would ignore a misspelt budget.
+    """
+    from launch.actions import DeclareLaunchArgument, OpaqueFunction
+
+    known = [name for argument in arguments for name in (argument.name, argument.also) if name]
+
+    def check(context: LaunchContext) -> None:
+        if asked_for(file, sys.argv):
+            refuse_strangers(context.argv, known)
 
     others = [
         DeclareLaunchArgument(
@@ -85,7 +145,7 @@ def declare(arguments: Sequence[Argument]) -> list[DeclareLaunchArgument]:
         for argument in arguments
         if argument.also
     ]
-    return [
+    declared = [
         DeclareLaunchArgument(
             argument.name,
             default_value=argument.default,
@@ -94,7 +154,24 @@ def declare(arguments: Sequence[Argument]) -> list[DeclareLaunchArgument]:
             choices=None if argument.choices is None else list(argument.choices),
         )
         for argument in arguments
-    ] + others
+    ]
+    return [OpaqueFunction(function=check), *declared, *others]
+
+
+def asked_for(file: str, command: Sequence[str]) -> bool:
+    """Whether a command names the launch file, so that what it says after it is meant for that file and not for one
+    that includes it."""
+    return any(Path(word).name == Path(file).name for word in command)
+
+
+def refuse_strangers(typed: Sequence[str], known: Collection[str]) -> None:
+    """Raises ValueError for the first text `name:=value` whose name is not `known`, with the one most like it."""
+    for text in typed:
+        name, given, _ = text.partition(":=")
+        if given and name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else "; --show-args lists them"
+            raise ValueError(f"{name} is no argument of this launch file{hint}")
 
 
 def value(context: LaunchContext, name: str) -> str:
@@ -181,6 +258,45 @@ def camera_info_beside(image: str, compressed: bool) -> str:
     base = image.removesuffix("/compressed") if compressed else image
     parent, slash, _ = base.rpartition("/")
     return f"{parent}{slash}camera_info" if base else ""
+
+
+class BagImages(NamedTuple):
+    """A camera of a bag: its name as a stream, its topic, and `input` of the encoder that reads it."""
+
+    camera: str
+    topic: str
+    input: str
+
+
+def images_in_bag(bag: str, camera: str) -> BagImages:
+    """The images of `camera` in a bag, or of its only camera when `camera` is empty; raw ones before compressed.
+
+    A camera is called as its topic without `/image_raw` and `/compressed`. Raises ValueError when there is no such bag
+    or camera, with what there is.
+    """
+    from rosbags.highlevel import AnyReader, AnyReaderError
+
+    if not bag or not Path(bag).exists():
+        raise ValueError(f"launch argument bag: {bag!r}, expected an existing MCAP or SQLite3 file or bag folder")
+    try:
+        with AnyReader([Path(bag)]) as reader:
+            types = {connection.topic: connection.msgtype for connection in reader.connections}
+    except AnyReaderError as error:
+        raise ValueError(f"launch argument bag: {bag!r} cannot be read: {error}") from error
+    kinds = {"sensor_msgs/msg/Image": "raw", "sensor_msgs/msg/CompressedImage": "compressed"}
+    found = [BagImages(camera_of(topic), topic, kinds[kind]) for topic, kind in types.items() if kind in kinds]
+    names = sorted({one.camera for one in found})
+    wanted = camera.strip("/") or (names[0] if len(names) == 1 else "")
+    for one in sorted(found, key=lambda one: (one.input != "raw", one.topic)):
+        if one.camera == wanted:
+            return one
+    held = f"the bag has {', '.join(names)}" if names else "the bag has no images"
+    raise ValueError(f"launch argument camera: {camera!r}: {held}")
+
+
+def camera_of(topic: str) -> str:
+    """A camera's name by its image topic: `front` of `/front/image_raw/compressed`; `camera` where nothing is left."""
+    return topic.strip("/").removesuffix("/compressed").rpartition("/")[0] or "camera"
 
 
 def node(

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from semhier_ros.launching import (
     Argument,
+    BagImages,
+    asked_for,
     camera_info_beside,
+    carrier,
+    images_in_bag,
     in_file,
     log_level,
     merged,
+    number,
     overrides,
     params_file,
+    refuse_strangers,
+    whole,
     words,
 )
 
@@ -75,3 +83,88 @@ def test_topics_follow_the_camera_of_the_parameter_file(tmp_path: Path) -> None:
 )
 def test_camera_info_is_the_sibling_of_the_image(image: str, compressed: bool, info: str) -> None:
     assert camera_info_beside(image, compressed) == info
+
+
+def test_a_misspelt_argument_is_refused_with_the_one_that_is_like_it() -> None:
+    known = ["budget_kbit", "camera", "foot_bits"]
+    refuse_strangers(["budget_kbit:=64", "camera:=front", "--debug"], known)
+    with pytest.raises(ValueError, match=r"^budget is no argument of this launch file; did you mean budget_kbit\?$"):
+        refuse_strangers(["camera:=front", "budget:=64"], known)
+    with pytest.raises(ValueError, match=r"^xyz is no argument of this launch file; --show-args lists them$"):
+        refuse_strangers(["xyz:=1"], known)
+
+
+def test_what_is_typed_counts_for_the_file_that_is_named() -> None:
+    file = "/ws/install/share/semhier_ros/launch/sender.launch.py"
+    assert asked_for(file, ["/bin/ros2", "launch", "semhier_ros", "sender.launch.py", "camera:=front"])
+    assert asked_for(file, ["/bin/ros2", "launch", "launch/sender.launch.py"])
+    assert not asked_for(file, ["/bin/ros2", "launch", "my_robot", "all.launch.py", "budget:=64"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "said"),
+    [
+        (number, "64kbit", "budget: expected a number such as 64 or 2.5, not '64kbit'"),
+        (whole, "2.5", "budget: expected a whole number, not '2.5'"),
+    ],
+)
+def test_an_argument_that_is_no_number_is_named(kind: Any, text: str, said: str) -> None:
+    argument = Argument("budget", "Budget.", parameter="link.budget_kbit", kind=kind)
+    with pytest.raises(ValueError, match=said):
+        overrides({"budget": text}, [argument])
+    assert overrides({"budget": "64"}, [argument]) == {"link.budget_kbit": 64}
+
+
+def test_both_ends_have_what_the_link_is_told_by() -> None:
+    tables = pytest.importorskip("semhier_ros.nodes.parameter_tables", reason="the nodes need ROS 2")
+    given = {argument.name: "115200" if argument.kind is whole else "udp" for argument in carrier()}
+    for table in (tables.ENCODER, tables.DECODER):
+        names = {parameter.name for parameter in table}
+        for name, value in overrides(given, carrier()).items():
+            assert name in names
+            if name in ("link.transport", "link.serial.baud"):
+                assert table[name].problem(value) is None
+
+
+def bag_of(folder: Path, *topics: tuple[str, str]) -> Path:
+    """A bag with one message on each of the topics, given with its type."""
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.LATEST)
+    with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for topic, kind in topics:
+            writer.write(writer.add_connection(topic, kind, typestore=store), 1, bytes(64))
+    return folder
+
+
+RAW, JPEG, INFO = (f"sensor_msgs/msg/{name}" for name in ("Image", "CompressedImage", "CameraInfo"))
+
+
+@pytest.mark.parametrize(
+    ("topics", "camera", "found"),
+    [
+        ([("/front/image_raw", RAW), ("/front/camera_info", INFO)], "", BagImages("front", "/front/image_raw", "raw")),
+        ([("/a/b/image_raw/compressed", JPEG)], "", BagImages("a/b", "/a/b/image_raw/compressed", "compressed")),
+        ([("/f/image_raw/compressed", JPEG), ("/f/image_raw", RAW)], "f", BagImages("f", "/f/image_raw", "raw")),
+        ([("/f/image_rect", RAW), ("/r/image_raw", RAW)], "/f", BagImages("f", "/f/image_rect", "raw")),
+        ([("/image", RAW)], "", BagImages("camera", "/image", "raw")),
+    ],
+)
+def test_a_bags_camera_is_found(tmp_path: Path, topics: list[tuple[str, str]], camera: str, found: BagImages) -> None:
+    assert images_in_bag(str(bag_of(tmp_path / "bag", *topics)), camera) == found
+
+
+def test_a_bag_without_the_camera_says_what_it_has(tmp_path: Path) -> None:
+    bag = str(bag_of(tmp_path / "bag", ("/front/image_raw", RAW), ("/rear/image_raw", RAW)))
+    with pytest.raises(ValueError, match="camera: 'left': the bag has front, rear"):
+        images_in_bag(bag, "left")
+    with pytest.raises(ValueError, match="camera: '': the bag has front, rear"):
+        images_in_bag(bag, "")
+    with pytest.raises(ValueError, match="camera: '': the bag has no images"):
+        images_in_bag(str(bag_of(tmp_path / "other", ("/info", INFO))), "")
+    (tmp_path / "text.mcap").write_text("no bag", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"bag: '.*text.mcap' cannot be read: "):
+        images_in_bag(str(tmp_path / "text.mcap"), "")
+    with pytest.raises(ValueError, match="bag: '/nowhere', expected an existing MCAP or SQLite3 file or bag folder"):
+        images_in_bag("/nowhere", "")
