@@ -486,7 +486,7 @@ def test_its_threads_read_and_paint_packets_of_many_cameras(road, road_frames):
             worker.put(camera, description(road))
             for block in road_frames[0]:
                 worker.put(camera, Packet.pack([block], stamp_ns=SECOND + 5))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         complete = len(road.block_names) - 1
         while time.monotonic() < deadline:
             done = {camera for camera, _, output in list(base.pictures) if output.reading.prefix == complete}

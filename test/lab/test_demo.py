@@ -56,7 +56,7 @@ def test_the_short_demo_over_a_radio_for_real(tmp_path: Path) -> None:
     """Nodes at the two devices of a radio of 1.2 kbit/s and 32-byte frames."""
     pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
     out = tmp_path / "demo"
-    process = start(out, "--seconds", "8", "--fps", "2", "--link", "acoustic")
+    process = start(out, "--seconds", "6", "--fps", "2", "--link", "acoustic")
     words, errors = process.communicate(timeout=280)
     assert process.returncode == 0, errors
     assert "1.2 kbit/s" in words
@@ -143,13 +143,13 @@ def test_photos_are_named_as_a_whole_for_real(tmp_path: Path) -> None:
 def test_ctrl_c_ends_everything_however_early(log: str, delay: float, tmp_path: Path) -> None:
     """`log`: the process that is just being started, `delay` seconds before the interrupt."""
     out = tmp_path / "demo"
-    process = start(out, "--no-jpeg")
-    end = time.monotonic() + 60
+    process = start(out, "--no-jpeg", "--seconds", "2", "--fps", "1")
+    end = time.monotonic() + 120
     while time.monotonic() < end and not (out / "logs" / f"{log}.log").exists():
         time.sleep(0.001)
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode in (130, -signal.SIGINT), errors  # Python ends by the signal if it once hit an exec()
     assert "interrupted" in errors
     assert "Traceback" not in errors

@@ -1,21 +1,24 @@
 """The two ends of a link as processes of their own, for tests: each prints one JSON line per event.
 
-`receive LISTEN_PORT SECONDS`, `send CONNECT_PORT SECONDS FRAMES_PER_SECOND RATE SIZE…`. CLOCK_MONOTONIC is
-one clock for all processes of a machine, so times of both can be compared.
+`receive LISTEN_PORT`, until it is asked to end; `send CONNECT_PORT SECONDS FRAMES_PER_SECOND RATE SIZE…`.
+CLOCK_MONOTONIC is one clock for all processes of a machine, so times of both can be compared.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from semhier_ros.lab.processes import until_ended
 from semhier_ros.link import Pacer, Scheduler, default_policies
 from semhier_ros.link.zenoh.config import ZenohOptions
 from semhier_ros.link.zenoh.transport import ZenohReceiver, ZenohSender
@@ -46,7 +49,9 @@ def say(**event):
     print(json.dumps(event), flush=True)
 
 
-def receive(port: int, seconds: float) -> None:
+def receive(port: int) -> None:
+    ended = until_ended()
+
     def on_datagram(camera, level, payload):
         now = time.monotonic()
         frame, born, first, count = HEAD.unpack_from(payload)
@@ -58,9 +63,7 @@ def receive(port: int, seconds: float) -> None:
     options = ZenohOptions(listen=(f"udp/127.0.0.1:{port}",))
     asked = False
     with ZenohReceiver(options, on_datagram, on_info) as receiver:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            time.sleep(0.05)
+        while not ended.wait(0.05):
             if not asked and receiver.counters.get("infos"):
                 asked = receiver.request("robot/front", b"finer please")
         say(event="counters", **receiver.counters)
@@ -76,7 +79,8 @@ def send(port: int, seconds: float, fps: float, rate: float, sizes: list[int]) -
     scheduler = Scheduler(pack, split, policies, rate=rate)
     with ZenohSender(options, on_request=on_request) as sender, Pacer(scheduler, sender) as pacer:
         sender.set_info("robot/front", b"what never changes")
-        say(event="connected", ok=sender.wait_connected(20.0), at=time.monotonic())
+        say(event="described")
+        say(event="connected", ok=sender.wait_connected(60.0), at=time.monotonic())
         time.sleep(1.0)
         start = time.monotonic()
         frame = 0
@@ -94,7 +98,7 @@ def send(port: int, seconds: float, fps: float, rate: float, sizes: list[int]) -
 
 
 class End:
-    """One end as a child process whose lines are read when it has finished."""
+    """One end as a child process."""
 
     def __init__(self, *arguments: object) -> None:
         root = Path(__file__).parents[2]
@@ -103,10 +107,29 @@ class End:
         self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by __exit__)
         self.process = subprocess.Popen(command, stdout=self.output, text=True, cwd=root, env=_environment(root))
 
-    def events(self, timeout: float = 60.0) -> list[dict]:
+    def events(self, timeout: float = 120.0) -> list[dict]:
+        """What it printed, once it has ended by itself."""
         assert self.process.wait(timeout=timeout) == 0
-        self.output.seek(0)
-        return [json.loads(line) for line in self.output]
+        return self.so_far()
+
+    def ended(self) -> list[dict]:
+        """What it printed, once it has ended as it is asked to now."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.events()
+
+    def so_far(self) -> list[dict]:
+        """What it has printed by now."""
+        size = os.fstat(self.output.fileno()).st_size
+        data = os.pread(self.output.fileno(), size, 0)  # reading would move the place where the child writes
+        return [json.loads(line) for line in data.splitlines(keepends=True) if line.endswith(b"\n")]
+
+    def until(self, reached: Callable[[list[dict]], bool], seconds: float = 60.0) -> None:
+        """Waits until what it has printed is enough."""
+        end = time.monotonic() + seconds
+        while not reached(self.so_far()):
+            assert time.monotonic() < end, "it did not come to pass"
+            assert self.process.poll() is None, "it has ended"
+            time.sleep(0.05)
 
     def __enter__(self) -> End:
         return self
@@ -126,7 +149,7 @@ def _environment(root: Path) -> dict[str, str]:
 if __name__ == "__main__":
     role, arguments = sys.argv[1], sys.argv[2:]
     if role == "receive":
-        receive(int(arguments[0]), float(arguments[1]))
+        receive(int(arguments[0]))
     else:
         send(
             int(arguments[0]), float(arguments[1]), float(arguments[2]), float(arguments[3]), [*map(int, arguments[4:])]

@@ -24,10 +24,10 @@ def main(text: str, seconds: float) -> None:
         port = found.getsockname()[1]
     with (
         LinkEmulator(profile, forward_port=port) as link,
-        End("receive", port, seconds + 15) as receiver,
+        End("receive", port) as receiver,
         End("send", link.listen_port, seconds, 10, 0.97 * profile.rate_bps / 8, *SIZES) as sender,
     ):
-        sent, received = sender.events(120), receiver.events(120)
+        sent, received = sender.events(seconds + 120), receiver.ended()
         up = link.up
     submitted = sum(event["event"] == "submit" for event in sent)
     coarse: dict[int, float] = {}

@@ -25,7 +25,7 @@ from semhier_ros.nodes.conversions import time_to_ns
 pytestmark = pytest.mark.ros
 
 CAMERAS, FLOOD = ("front", "left", "right"), "rear"
-RATE, SECONDS = 2.0, 8
+RATE, SECONDS = 2.0, 5
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 
 FLOODER = """
@@ -110,7 +110,7 @@ def test_a_flood_of_damage_costs_the_other_cameras_nothing(
             if status.name == f"{decoder.name}: {name}"
         ]
 
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while (missing() or not last_pictures()) and time.monotonic() < end:
         time.sleep(0.1)
     told = {camera: values(camera)[-1] for camera, _ in missing()}

@@ -452,7 +452,7 @@ def test_a_thin_lossy_link_over_zenoh(
         with camera("camera", street, rate=5.0) as source:
             probe.wait(lambda: len(readings.lists[0]) > 3, 60, "first readings")
             frames_before, coarse_before = probe.wait(lambda: after_status(statistics, readings), 5)
-            begin, seconds = link.elapsed, 12.0
+            begin, seconds = link.elapsed, 9.0
             time.sleep(seconds)
             datagrams = [entry for entry in link.log if entry[0] == "up" and begin <= entry[1] <= begin + seconds]
             frames_after, coarse_after = probe.wait(lambda: after_status(statistics, readings), 5)

@@ -59,17 +59,20 @@ class Pair:
         if self.radio is not None:
             self.radio.stop()
 
-    def start(self) -> None:
-        """Starts both ends; the receiving one listens when it returns."""
-        for role, log in self.log.items():
-            plan = {**self.plan, **self._where(role), "log": str(log)}
-            self._children.start_part(f"{self.name}-{role}", "semhier_ros.lab.replay.ends", role, plan)
-            if role == "receive":
-                self._children.wait_for(self._receiver, "ready", START_SECONDS)
+    def listen(self) -> None:
+        """Starts the receiving end."""
+        self._start("receive")
+
+    def connect(self) -> None:
+        """Starts the sending end: at once over a radio; for a session's handshake, once the other one listens."""
+        if self.radio is None:
+            self._children.wait_for(self._receiver, "ready", START_SECONDS)
+        self._start("send")
 
     def ready(self) -> None:
         """Waits until the ends are connected."""
-        self._children.wait_for(self.sender, "ready", START_SECONDS)
+        for end in (self._receiver, self.sender):
+            self._children.wait_for(end, "ready", START_SECONDS)
 
     def go(self) -> None:
         """The run begins."""
@@ -91,6 +94,10 @@ class Pair:
             began, ended = one.began - self._began, one.ended - self._began
             if one.end == 0 and not one.other:
                 self.datagrams.append(["up", began, None if one.cause else ended, one.size, one.cause])
+
+    def _start(self, role: str) -> None:
+        plan = {**self.plan, **self._where(role), "log": str(self.log[role])}
+        self._children.start_part(f"{self.name}-{role}", "semhier_ros.lab.replay.ends", role, plan)
 
     def _where(self, role: str) -> dict[str, Any]:
         """How an end of this pair connects."""
@@ -118,10 +125,9 @@ def play(
     settle: seconds in which what is on its way may still arrive. Raises ChildError.
     """
     senders = [pair.sender for pair in pairs]
-    for pair in pairs:
-        pair.start()
-    for pair in pairs:
-        pair.ready()
+    for step in (Pair.listen, Pair.connect, Pair.ready):
+        for pair in pairs:
+            step(pair)
     if others is not None:
         others.start()
         others.go()
