@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from small_bags import JPEG, RAW, bag_of
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 FILES = sorted(LAUNCH.glob("*.launch.py"))
@@ -49,8 +50,16 @@ def made(path: Path, **arguments: str) -> list[object]:
     return actions
 
 
-def test_there_are_four_launch_files() -> None:
-    assert [path.name for path in FILES] == [f"{name}.launch.py" for name in ("demo", "receiver", "replay", "sender")]
+def test_there_are_three_launch_files() -> None:
+    assert [path.name for path in FILES] == [f"{name}.launch.py" for name in ("receiver", "replay", "sender")]
+
+
+def test_a_misspelt_argument_of_the_file_that_was_named_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["ros2", "launch", "semhier_ros", "sender.launch.py", "budget:=64"])
+    first, *_ = load(LAUNCH / "sender.launch.py").generate_launch_description().entities
+    with pytest.raises(ValueError, match="did you mean budget_kbit"):
+        first.execute(LaunchContext(argv=sys.argv[4:]))
+    assert not first.execute(LaunchContext(argv=["budget_kbit:=64"]))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -127,28 +136,48 @@ def test_the_node_starts_in_its_namespace(file: str, node: str, ros_domain: int)
     assert node in seen
 
 
-@pytest.mark.parametrize("model", ["road", "imagenet"])
-@pytest.mark.parametrize("file", ["demo", "replay"])
-def test_both_halves_get_the_model(file: str, model: str) -> None:
-    """`model:=imagenet` reaches encoder and decoder alike."""
-    given: dict[str, str] = {}
-    for action in made(LAUNCH / f"{file}.launch.py", bag="drive", model=model):
-        halves = action.get_sub_entities() if isinstance(action, GroupAction) else [action]
-        for half in halves:
-            if isinstance(half, IncludeLaunchDescription):
-                given |= {name: value for name, value in half.launch_arguments if name in ("model", "models")}
-    assert given == {"model": model, "models": model}
-
-
-def test_a_replay_hands_planner_topics_and_the_lens_to_the_base() -> None:
-    actions = made(LAUNCH / "replay.launch.py", bag="drive", camera="front", planner="nav2", player="ours")
-    given: dict[str, str] = {}
+def halves(actions: list[object]) -> dict[str, dict[str, str]]:
+    """The arguments of the robot's half and of the base's, by their namespace."""
+    found = {}
     for action in actions:
         for half in action.get_sub_entities() if isinstance(action, GroupAction) else []:
             if isinstance(half, IncludeLaunchDescription):
-                given |= dict(half.launch_arguments)
-    assert (given["planner"], given["foot_bits"]) == ("nav2", "true")
-    assert given["params_file"].endswith("decoder.yaml")
+                given = dict(half.launch_arguments)
+                found[given["namespace"]] = given
+    return found
+
+
+@pytest.mark.parametrize("model", ["road", "imagenet"])
+def test_both_halves_get_the_model(model: str, tmp_path: Path) -> None:
+    """`model:=imagenet` reaches encoder and decoder alike."""
+    bag = bag_of(tmp_path / "drive", ("/camera/image_raw", RAW))
+    given = halves(made(LAUNCH / "replay.launch.py", bag=str(bag), model=model))
+    assert {half["model"] for half in given.values()} == {model}
+
+
+def test_both_halves_of_a_replay_have_the_arguments_that_they_are_given(tmp_path: Path) -> None:
+    bag = bag_of(tmp_path / "drive", ("/camera/image_raw", RAW))
+    given = halves(made(LAUNCH / "replay.launch.py", bag=str(bag)))
+    for file, half in {"sender": given["robot"], "receiver": given["base"]}.items():
+        assert set(half) <= {argument.name for argument in declared(LAUNCH / f"{file}.launch.py")}
+
+
+def test_a_loop_is_played_by_our_player_at_the_time_of_playing(tmp_path: Path) -> None:
+    bag = str(bag_of(tmp_path / "drive", ("/camera/image_raw", RAW)))
+    given = halves(made(LAUNCH / "replay.launch.py", bag=bag, loop="true"))
+    assert {half["use_sim_time"] for half in given.values()} == {"false"}
+    with pytest.raises(ValueError, match=r"player: rosbag2 plays stamps:=bag without loop:=true only"):
+        made(LAUNCH / "replay.launch.py", bag=bag, loop="true", player="rosbag2")
+
+
+def test_a_replay_hands_planner_topics_and_the_lens_to_the_base(tmp_path: Path) -> None:
+    bag = bag_of(tmp_path / "drive", ("/front/image_raw/compressed", JPEG), ("/rear/image_raw", RAW))
+    actions = made(LAUNCH / "replay.launch.py", bag=str(bag), camera="front", planner="nav2", player="ours")
+    given = halves(actions)
+    assert given["robot"]["foot_bits"] == "true"
+    assert given["robot"]["input"] == "compressed"
+    assert given["base"]["planner"] == "nav2"
+    assert given["base"]["params_file"].endswith("decoder.yaml")
     (player,) = [action for action in actions if isinstance(action, LifecycleNode)]
     context = LaunchContext()
     moved = {

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_bags import INFO, JPEG, RAW, bag_of
 
 from semhier_ros.launching import (
     Argument,
@@ -124,21 +125,6 @@ def test_both_ends_have_what_the_link_is_told_by() -> None:
             assert name in names
             if name in ("link.transport", "link.serial.baud"):
                 assert table[name].problem(value) is None
-
-
-def bag_of(folder: Path, *topics: tuple[str, str]) -> Path:
-    """A bag with one message on each of the topics, given with its type."""
-    from rosbags.rosbag2 import StoragePlugin, Writer
-    from rosbags.typesys import Stores, get_typestore
-
-    store = get_typestore(Stores.LATEST)
-    with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        for topic, kind in topics:
-            writer.write(writer.add_connection(topic, kind, typestore=store), 1, bytes(64))
-    return folder
-
-
-RAW, JPEG, INFO = (f"sensor_msgs/msg/{name}" for name in ("Image", "CompressedImage", "CameraInfo"))
 
 
 @pytest.mark.parametrize(
