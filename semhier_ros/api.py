@@ -422,6 +422,25 @@ class Decoder:
         if self._foreseen is not None:
             self._foreseen.detections = detections
 
+    def readable(self, blocks: Sequence[Block]) -> bool:
+        """Whether blocks of one packet (consecutive, of one frame), and what they say of motion, can be what an encoder
+        made, as far as that is known before they are pushed. For packets that a check of 16 bits is all that vouches
+        for: one wrong block makes all of them doubtful. Of deltas only `push` knows."""
+        state = self._frames.get(blocks[0].frame) or _Frame()
+        code, prefix, motion = state.code, state.prefix, blocks[0].motion
+        try:
+            for block in blocks:
+                if block.stream != self._codec.stream_tag or not prefix < block.index <= self._last:
+                    continue
+                if block.index > prefix + 1:
+                    break
+                code, prefix = self._codec.model.decode(block.index, block.data, code), block.index
+            if motion and state.code is None:
+                self._codec.model.velocities(code, motion, self._size)
+        except PacketError:
+            return False
+        return True
+
     def push(self, block: Block, stamp_ns: int | None = None) -> Reading | None:
         """Take one block; the frame's reading from its last complete prefix, or None while block 0 is missing.
 

@@ -21,6 +21,7 @@ from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.model import PictureRequest, PicturesFound, PictureWork, ReadingRequest, Spent
 from semhier_ros.codec.packet import (
     Block,
+    Doubted,
     Packet,
     PacketError,
     PieceAssembler,
@@ -48,6 +49,7 @@ class FrameDecoder(Protocol):
     @property
     def counters(self) -> Mapping[str, int]: ...
     def push(self, block: Block, stamp_ns: int | None = None) -> Reading | None: ...
+    def readable(self, blocks: Sequence[Block]) -> bool: ...
     def foresee(self, block: Block) -> ReadingRequest | None: ...
     def foretold(self, detections: tuple[Detection, ...]) -> None: ...
     def scene(self, at: int) -> Scene: ...
@@ -268,6 +270,12 @@ class DecoderEnd(Generic[C]):
             packet = self._parse(data)
         except PacketError as error:
             self._problem("damaged", f"packet of camera {self.camera}: {error}")
+            return []
+        doubted = isinstance(data, Doubted) and packet.piece is None
+        if doubted and self._decoder is not None and not self._decoder.readable(packet.blocks):
+            self._problem(
+                "damaged", f"packet of camera {self.camera}, frame {packet.frame}: no encoder made its blocks"
+            )
             return []
         if not self._heard(packet.frame, packet.stamp, now):
             return []

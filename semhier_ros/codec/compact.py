@@ -130,6 +130,11 @@ class Seal:
         return self.encrypt != "none"
 
     @property
+    def short(self) -> bool:
+        """Whether a check of 16 bits is all that proves a frame."""
+        return self.key is None and self.check == 2
+
+    @property
     def word_bytes(self) -> int:
         """Bytes at the end of a word, a description or a hail."""
         return self.check if self.key is None else MAC_BYTES

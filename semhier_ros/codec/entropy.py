@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from semhier_ros.codec import plain_coder
-from semhier_ros.codec.packet import PacketError
+from semhier_ros.codec.packet import Doubted, PacketError
 
 try:
     import constriction
@@ -36,6 +36,8 @@ MAX_ROWS = 1 << 16
 
 _TOTAL = 1 << PRECISION
 _RENORMALISATION_LOSS_BITS = -math.log2(1 - 2.0**-8)
+_LUCK_BITS = 16
+"""By how much a block may be shorter than what its symbols cost: of right ones one in 2**16 is shorter."""
 _FEW = 256  # so many symbols are coded one by one in less time than arrays take to be handed over
 _GROUP_COST = 1200  # one call per group costs as much as this many table entries scanned symbol by symbol
 
@@ -277,6 +279,31 @@ class ListEncoder(BlockEncoder):
         self._coder.narrow(spans)
 
 
+class _Luck:
+    """What the symbols of a doubted block cost, and whether so few bytes can have been enough for them.
+
+    The shortest number in an interval of 2**-c has about c bits; that it has 8 t fewer is as likely as 2**(-8 t), but
+    for beginnings of few symbols: the probabilities are multiples of 2**-20, so the first n that are not 0 (which add
+    nothing to the interval's lower end) leave 20 n bits of it, whatever they cost. Noise that is cut, or too short for
+    what it decodes to, is noticed by that.
+    """
+
+    __slots__ = ("_bits", "_others")
+
+    def __init__(self) -> None:
+        self._bits, self._others = 0.0, 0
+
+    def add(self, symbols: ArrayLike, bits: float) -> None:
+        """Symbols of so many bits were read."""
+        self._bits, self._others = self._bits + bits, self._others + int(np.count_nonzero(symbols))
+
+    def check(self, data: bytes) -> None:
+        """Raises BlockError where so few bytes tell so much."""
+        cost = min(self._bits, PRECISION * float(self._others))
+        if 8 * len(data) < cost - _LUCK_BITS:
+            raise BlockError(f"block of {len(data)} bytes: its symbols cost {cost / 8:.0f}")
+
+
 class ListDecoder:
     """Reads back what `ListEncoder` or `BlockEncoder` made, as lists; accepts only the very bytes that they make."""
 
@@ -285,6 +312,7 @@ class ListDecoder:
         padded = self._data + bytes(-len(self._data) % 4)
         self._coder = plain_coder.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
         self._encoder = ListEncoder()
+        self._luck = _Luck() if isinstance(data, Doubted) else None
 
     def get_list(self, tables: Tables, rows: Sequence[int] | int, count: int | None = None) -> list[int]:
         """The next symbols, as `BlockDecoder.get`. Raises BlockError when the bytes cannot be continued."""
@@ -299,19 +327,24 @@ class ListDecoder:
         except ValueError as error:
             raise BlockError(f"block of {len(self._data)} bytes: no symbol of the table fits its bytes") from error
         self._encoder.put_list(found, tables, rows)
+        if self._luck is not None:
+            self._luck.add(found, float(tables.symbol_bits(found, rows).sum()))
         return found
 
     def finish(self) -> None:
         """To be called after the last symbol: raises BlockError unless the bytes are those of the symbols."""
         if self._encoder.finish() != self._data:
             raise BlockError(f"block of {len(self._data)} bytes: not what its symbols are encoded as")
+        if self._luck is not None:
+            self._luck.check(self._data)
 
 
 class BlockDecoder:
     """Reads symbols back from a block's bytes. Damaged bytes give wrong symbols or a BlockError, nothing worse.
 
     `exact`: re-encode what was decoded, so that `finish` accepts only the very bytes that an encoder makes (costs
-    about as much as encoding). Memory is that of `data` and of the symbols asked for.
+    about as much as encoding); so it does with `Doubted` data, of which it wants to know besides that so few bytes can
+    tell so much. Memory is that of `data` and of the symbols asked for.
     """
 
     def __init__(self, data: bytes, *, exact: bool = False) -> None:
@@ -319,7 +352,8 @@ class BlockDecoder:
         padded = self._data + bytes(-len(self._data) % 4)
         self._coder: Any = _coders.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
         self._bits = 0.0
-        self._encoder = BlockEncoder() if exact else None
+        self._luck = _Luck() if isinstance(data, Doubted) else None
+        self._encoder = BlockEncoder() if exact or self._luck is not None else None
 
     def get(self, tables: Tables, rows: ArrayLike | int | CodingOrder, count: int | None = None) -> NDArray[np.int32]:
         """The next symbols, int32 (n,), for the `tables` and `rows` that the encoder put.
@@ -345,7 +379,7 @@ class BlockDecoder:
             symbols, bits = self._decode(tables, row_array, size, known)
         except (AssertionError, ValueError) as error:
             raise self._refusal() from error
-        self._account(symbols, tables, row_array, bits)
+        self._note(symbols, tables, row_array, bits)
         return symbols
 
     def get_list(self, tables: Tables, rows: Sequence[int]) -> list[int]:
@@ -363,19 +397,19 @@ class BlockDecoder:
                 bits += cost(row, symbol)
         except (AssertionError, ValueError) as error:
             raise self._refusal() from error
-        self._bits += bits + len(rows) * _RENORMALISATION_LOSS_BITS
-        if self._encoder is not None:
-            self._encoder.put(found, tables, rows)
+        self._note(found, tables, rows, bits)
         return found
 
     def _refusal(self) -> BlockError:
         return BlockError(f"block of {len(self._data)} bytes: no symbol of the table fits its bytes")
 
-    def _account(self, symbols: NDArray[np.int32], tables: Tables, rows: NDArray[Any] | int, bits: float) -> None:
+    def _note(self, symbols: ArrayLike, tables: Tables, rows: ArrayLike | int, bits: float) -> None:
         """Notes what symbols cost, and with `exact` encodes them again."""
-        self._bits += bits + symbols.size * _RENORMALISATION_LOSS_BITS
+        self._bits += bits + np.size(symbols) * _RENORMALISATION_LOSS_BITS
         if self._encoder is not None:
             self._encoder.put(symbols, tables, rows)
+        if self._luck is not None:
+            self._luck.add(symbols, bits)
 
     def _run(
         self, tables: Tables, ordered: NDArray[Any], groups: list[tuple[int, int, int]] | None
@@ -398,6 +432,8 @@ class BlockDecoder:
             raise BlockError(f"block of {len(self._data)} bytes: its symbols need at most {limit}")
         if self._encoder is not None and self._encoder.finish() != self._data:
             raise BlockError(f"block of {len(self._data)} bytes: not what its symbols are encoded as")
+        if self._luck is not None:
+            self._luck.check(self._data)
 
     def _decode(
         self, tables: Tables, rows: NDArray[Any] | int, size: int, known: CodingOrder | None
@@ -432,7 +468,7 @@ def get_together(
             failed[place].__cause__ = error
             continue
         symbols[place][order] = decoded
-        decoder._account(symbols[place], tables, own, tables._total_bits(ordered, decoded))
+        decoder._note(symbols[place], tables, own, tables._total_bits(ordered, decoded))
     return symbols, failed
 
 

@@ -45,6 +45,11 @@ class UnknownReference(PacketError):
     frame is meant."""
 
 
+class Doubted(bytes):
+    """A packet, or the bytes of a block, that a check of 16 bits is all that vouches for: what they decode to has to be
+    what an encoder would have made them of (`codec.entropy`, docs/bitstream.md, "Checks")."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """The entropy-coded bytes of one step for one frame.
@@ -111,6 +116,7 @@ class Packet:
         Time and memory are proportional to len(data), at most 65,550. Raises PacketError, and nothing else, when data
         is no valid packet of this version.
         """
+        part: type[bytes] = Doubted if isinstance(data, Doubted) else bytes
         data = bytes(data)
         size = len(data)
         if size < HEADER_BYTES:
@@ -165,7 +171,7 @@ class Packet:
         blocks = []
         for index, length in enumerate(lengths, first):
             beside = b"" if index else motion
-            blocks.append(Block(stream, frame, index, data[position : position + length], beside))
+            blocks.append(Block(stream, frame, index, part(data[position : position + length]), beside))
             position += length
         return Packet(stream, frame, tuple(blocks), stamp, piece)
 
@@ -317,7 +323,9 @@ class PieceAssembler:
             if len(self._done) > self._max_blocks:
                 self._done.pop(next(iter(self._done)))
             self.counters["complete"] += 1
-            return Block(part.stream, part.frame, part.index, b"".join(held.parts[i] for i in range(count)))
+            whole = b"".join(held.parts[i] for i in range(count))
+            doubted = any(isinstance(one, Doubted) for one in held.parts.values())
+            return Block(part.stream, part.frame, part.index, Doubted(whole) if doubted else whole)
         self._open[key] = held
         while len(self._open) > self._max_blocks or self._bytes > self._max_bytes or self._pieces > self._max_pieces:
             self._forget(self._open.pop(next(iter(self._open))))

@@ -1,9 +1,10 @@
 """How many damaged and forged compact frames and words an end takes, of a given number, by transport and proof.
 
-Right frames of a camera (descriptions, blocks, deltas, motion, pieces, stored pieces, turns, hails) are made once. Then
-each trial is one of these, none equal to a right frame: up to eight wrong bits, a burst over up to eight bytes, a frame
-cut or grown, two frames spliced, noise behind a right first byte, noise alone; with a key also a right frame a second
-time. They go through the transport's own framing into the receiving end; whatever that hands on is counted as taken.
+Right frames of a made scene (descriptions, blocks, deltas, motion, poses, pieces, stored pieces, turns, hails) are made
+once, and all but those of the last second are heard. Then each trial is one of that second, none equal to a right
+frame: up to eight wrong bits, a burst over up to eight bytes, a frame cut or grown, two frames spliced, noise behind a
+right first byte, noise alone; with a key also a right frame a second time. They go through the transport's own framing
+into the receiving end and what reads its packets; whatever is published of them is counted as taken.
 
 What is damaged is any of them (`all`), or deltas or frames with motion alone. `word`: what a receiver says, of its
 memory more often than else, comes to a sending end that has given turns and waits for the answers.
@@ -14,12 +15,15 @@ from __future__ import annotations
 import argparse
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 from semhier_ros import options as shared
+from semhier_ros.api import Codec
+from semhier_ros.camera.decoder_end import DecoderEnd
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.compact import (
     ACK,
@@ -32,13 +36,13 @@ from semhier_ros.codec.compact import (
     QUERY,
     Compact,
     Context,
-    DeltaBlock,
     Seal,
     Word,
     announcement,
     hail_frame,
     lay_out,
     lay_out_pieces,
+    note_frame,
     parcel,
     read_announcement,
     stamp_units,
@@ -48,9 +52,11 @@ from semhier_ros.codec.compact import (
     word_of,
 )
 from semhier_ros.codec.compact import finish as finish_frame
-from semhier_ros.codec.packet import Block, delta_tag
+from semhier_ros.codec.packet import Block
+from semhier_ros.codec.pose import EgoPose, PoseError, PoseReader, PoseWriter
 from semhier_ros.codec.secrecy import SecrecyError
 from semhier_ros.codec.stream_info import StreamInfo
+from semhier_ros.lab.made_frames import codec_of, description, made_frames, picture_block
 from semhier_ros.lab.options import finish
 from semhier_ros.link.clock import ManualClock
 from semhier_ros.link.radio.framing import framing
@@ -82,6 +88,13 @@ TURNS, ANSWERED = 8, 2
 """Turns that a sending end has given when wrong words come, and those of them that were answered."""
 FIRST, SESSION = 100, 0x5E55
 """Number of the first frame, and the session of stored pieces."""
+MODEL = "street"
+FRAMES, LATEST = 60, 1.0
+"""Right frames, and seconds of the last ones, which are damaged before the base has heard them."""
+TRAVEL = 0.1
+"""Seconds from stamp to arrival."""
+MOST_BYTES, PIECE_BYTES = 128, 100
+"""Of a frame, as on MAVLink; of a piece."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -131,33 +144,66 @@ class Target:
         self._ports.append(_Port(on_frame))
         return self._ports[0]
 
+    def some(self, chance: random.Random) -> bytes:
+        """A right frame that is to be damaged, of each kind as often."""
+        return chance.choice(self.base)
+
     def give(self, frame: bytes) -> None:
         """A frame as the transport would bring it."""
         try:
             if self._framing is None:
                 self._ports[0].give(frame)
                 return
-            for found in self._framing.feed(self._framing.wrap(frame[:128])):
+            for found in self._framing.feed(self._framing.wrap(frame[:MOST_BYTES])):
                 self._ports[0].give(found)
         except Exception:
             self.crashes += 1
 
 
 class Receiver(Target):
-    """A receiving end that has heard the right frames; those of a kind are damaged."""
+    """A base: the receiving end and what reads its packets, which has heard all right frames but the last `LATEST`. Of
+    those, none of which it has heard, the ones of a kind are damaged. What it publishes of a frame counts as taken:
+    readings, pictures, a description, a pose."""
 
     def __init__(self, transport: str, seal: Seal, kind: str = "all") -> None:
         super().__init__(transport)
-        self.right = self.used = right_frames(seal)
-        self.base = [one for one in self.right if not KINDS[kind] or Compact.parse(one, seal).kind in KINDS[kind]]
-        hooks = ReceiverHooks(self._take, self._take, self._take, lambda now: None, None)
-        self.end = RadioReceiving(RadioOptions(Air(128), seal), self._open, hooks, clock=self.clock)
-        for frame in self.right:
-            self._ports[0].give(frame)
+        codec, frames = right_frames(seal)
+        fresh = [data for data, when in frames if when > frames[-1][1] - LATEST]
+        self.right = [data for data, _ in frames]
+        self.used = [data for data in self.right if data not in fresh]
+        self.base = [one for one in fresh if not KINDS[kind] or Compact.parse(one, seal).kind in KINDS[kind]]
+        self._kinds = list(_by_kind(self.base, seal).values())
+        self._base = DecoderEnd("front", codec.streams(), 8, self._ignore, memory=True)
+        self._poses = PoseReader()
+        hooks = ReceiverHooks(self._packet, self._described, self._posed, lambda now: None, None, self._stored)
+        self.end = RadioReceiving(RadioOptions(Air(MOST_BYTES), seal), self._open, hooks, clock=self.clock)
+        for data, when in frames:
+            self.clock.set(when)
+            if data not in fresh:
+                self._ports[0].give(data)
         self.heard, self.taken = self.taken, 0
 
-    def _take(self, *told: Any) -> None:
+    def some(self, chance: random.Random) -> bytes:
+        return chance.choice(chance.choice(self._kinds))
+
+    @staticmethod
+    def _ignore(kind: str, text: str) -> None:
+        return
+
+    def _packet(self, camera: str, level: int, data: bytes) -> None:
+        self.taken += bool(self._base.datagram(data, self.clock.now()))
+
+    def _stored(self, camera: str, stamp_ns: int, blocks: Sequence[Any]) -> None:
+        self.taken += bool(self._base.stored(blocks, stamp_ns, self.clock.now()))
+
+    def _described(self, camera: str, data: bytes) -> None:
+        self._base.describe(StreamInfo.from_bytes(data), self.clock.now())
         self.taken += 1
+
+    def _posed(self, camera: str, data: bytes) -> None:
+        with suppress(PoseError):
+            self._poses.read(data)
+            self.taken += 1
 
 
 class Sender(Target):
@@ -168,12 +214,19 @@ class Sender(Target):
         super().__init__(transport)
         hooks = SenderHooks(lambda camera, data: None, lambda camera, data: data, lambda now: None)
         self.end = end = RadioSending(
-            RadioOptions(Air(128), seal), self._open, hooks, age=lambda: 0.0, clock=self.clock
+            RadioOptions(Air(MOST_BYTES), seal), self._open, hooks, age=lambda: 0.0, clock=self.clock
         )
-        told = stream_info()
+        told = description(codec_of(MODEL))
         end.set_info("front", told.to_bytes())
-        turns: list[tuple[bytes, int]] = []
-        port, session, number = self._ports[0], 0, 0
+        turns: list[int] = []
+        port, session, number, tag = self._ports[0], 0, 0, stream_tag(told)
+        begin, sealed = 0, seal
+
+        def words(turn: int) -> list[bytes]:
+            place = turns[turn]
+            context = Context(True, tag, counter=begin + place if seal.key else 0)
+            return self._words(context, session, sealed, min(turn + 1, TURNS - 1), place + 1)
+
         while len(turns) < TURNS:
             self.clock.set(self.clock.now() + 30.0)
             number += 1
@@ -186,31 +239,29 @@ class Sender(Target):
                 laid = lay_out([Block(0xBEEF, number, 0, bytes(9))], 0, long=False)
                 departure = Datagram("front", 0, laid, 20, 1, number, 0, (0,))
             end.send(departure)
+            if not turns:
+                first = Compact.parse(port.sent[0], seal)  # of a description, whose counter travels whole
+                begin = 0 if first.counter is None else first.counter[0]
+                parts = 1 if first.piece is None else first.piece[1]
+                announced = b"".join(Compact.parse(frame, seal).body for frame in port.sent[:parts])
+                sealed = seal.of(read_announcement(announced, seal.hides)[3])
             for place, frame in enumerate(port.sent[before:], before):
                 parsed = Compact.parse(frame, seal)
                 session = parsed.session or session
-                turns += [(frame, place)] if parsed.turn else []
-        first = Compact.parse(port.sent[0], seal)  # of a description, whose counter travels whole
-        begin = 0 if first.counter is None else first.counter[0]
-        parts = 1 if first.piece is None else first.piece[1]
-        description = b"".join(Compact.parse(frame, seal).body for frame in port.sent[:parts])
-        seal = seal.of(read_announcement(description, seal.hides)[3])
-        answers = [
-            self._words(Context(True, stream_tag(told), counter=begin + place if seal.key else 0), session, seal)
-            for _, place in turns
-        ]
+                turns += [place] if parsed.turn else []
+            if len(turns) <= ANSWERED:
+                port.give(words(len(turns) - 1)[0])
+        answers = [words(turn) for turn in range(TURNS)]
         self.right = [word for words in answers for word in words]
         self.base = [word for words in answers[ANSWERED:] for word in words]
         self.used = [words[0] for words in answers[:ANSWERED]]
-        for word in self.used:
-            port.give(word)
         self.heard = self._heard = end.counters["words"]
 
     @staticmethod
-    def _words(context: Context, session: int, seal: Seal) -> list[bytes]:
-        """Right answers to a turn, one of its memory first."""
-        said = [Word(MEMORY, 0, count=7, memory=bytes((number, 0x5A))) for number in (3, 0x43, 0xC4)]
-        said += [Word(MEMORY, 0, count=7), Word(ACK, 0, 9, 0b1011, 7)]
+    def _words(context: Context, session: int, seal: Seal, frame: int, count: int) -> list[bytes]:
+        """Right answers to a turn that was given with that frame, the so many-th; one of its memory first."""
+        said = [Word(MEMORY, 0, count=count, memory=bytes((number, 0x5A))) for number in (3, 0x43, 0xC4)]
+        said += [Word(MEMORY, 0, count=count), Word(ACK, 0, frame, 0b1011, count)]
         said += [word_of(BlockRequest(6, 3), 0), word_of(BlockRequest(2, None, 4000), 0)]
         words = [word.to_bytes(context, seal) for word in said]
         words.append(Word(QUERY, 0).to_bytes(Context(True), seal.of(b"")))
@@ -223,59 +274,59 @@ class Sender(Target):
         self.taken, self._heard = self.taken + heard - self._heard, heard
 
 
-def stream_info() -> StreamInfo:
-    """What the study's camera is."""
-    return StreamInfo(
-        camera="front",
-        frame_id="lens",
-        width=640,
-        height=360,
-        model="road",
-        stream_hash="beef" * 4,
-        model_hash="cafe" * 4,
-        stamp_ns=0,
-    )
+def _by_kind(frames: Sequence[bytes], seal: Seal) -> dict[int, list[bytes]]:
+    """Frames by what they are."""
+    kinds: dict[int, list[bytes]] = {}
+    for one in frames:
+        kinds.setdefault(Compact.parse(one, seal).kind, []).append(one)
+    return kinds
 
 
-def right_frames(seal: Seal) -> list[bytes]:
-    """Frames that a receiver takes, in order."""
-    chance = random.Random(1)
-    info = stream_info()
+def right_frames(seal: Seal) -> tuple[Codec, list[tuple[bytes, float]]]:
+    """The codec of the made scene, and frames that a base takes, each with when it comes (s), in order."""
+    codec = codec_of(MODEL)
+    info = description(codec)
     tag, counter = stream_tag(info), 5_000
-    made = []
-    names = (Block(0xBEEF, FIRST, 3, chance.randbytes(90)),)
+    made: list[tuple[bytes, float]] = []
 
-    def add(laid: bytes, frame: int = 0, stamp: int = 0, known: bool = True) -> None:
+    def add(laid: bytes, when: float, frame: int = 0, stamp: int = 0, known: bool = True) -> None:
         nonlocal counter
         whole = Context(False, tag if known else bytes(4), frame, stamp, counter if seal.key else 0)
-        made.append(finish_frame(laid, 0, False, whole, seal.of(EPOCH)))
+        made.append((finish_frame(laid, 0, False, whole, seal.of(EPOCH)), when))
         counter += 1
 
     for part in announcement(info, FIRST, 0, 60, EPOCH if seal.hides else b""):
-        add(part, known=False)
-    for number in range(FIRST, FIRST + 40):
-        stamp = 0
-        blocks = [Block(0xBEEF, number, index, chance.randbytes(chance.randint(3, 30))) for index in range(3)]
-        add(lay_out(blocks[:1], stamp, long=number % 2 == 1), number, stamp_units(stamp))
-        add(lay_out(blocks, stamp, long=False), number, stamp_units(stamp))
-        add(lay_out(blocks[1:], None, long=False), number)
-        delta = DeltaBlock(delta_tag(0xBEEF), number, 0, chance.randbytes(chance.randint(3, 20)))
-        moving = replace(blocks[0], motion=chance.randbytes(chance.randint(1, 20)))
-        for one in ([delta], [moving, *blocks[1:]]):
-            add(lay_out(one, stamp, long=number % 2 == 0), number, stamp_units(stamp))
-    for piece in lay_out_pieces(Block(0xBEEF, number, 4, chance.randbytes(200)), 60, None):
-        add(piece, number)
-    add(turn_frame(number), number)
-    whole = parcel(names, 0)
-    add(stored_frame(0, whole[:50], False, SESSION), SESSION)
-    add(stored_frame(1, whole[50:], True), SESSION)
-    add(hail_frame(), known=False)
-    return made
+        add(part, TRAVEL, known=False)
+    when, poses = 0.0, PoseWriter()
+    for frame in islice(made_frames(codec, FIRST, 1), FRAMES):
+        when, number = frame.stamp_ns / 1e9 + TRAVEL, frame.number
+        units, long = stamp_units(frame.stamp_ns), number % 2 == 0
+        for blocks in frame.packets:
+            begins = blocks[0].index == 0
+            add(
+                lay_out(blocks, frame.stamp_ns if begins else None, long=long),
+                when,
+                number,
+                units if begins else 0,
+            )
+        if number % 4 == 0:
+            pose = EgoPose.of("map", frame.stamp_ns, (12.34, 0.1 * number, 0.0), (0.0, 0.0, 1.0), sigma=0.1)
+            add(note_frame(number, poses.write(pose)), when, number)
+        add(turn_frame(number), when, number)
+    picture = picture_block(codec, number)
+    for piece in lay_out_pieces(picture, PIECE_BYTES, None):
+        add(piece, when, number)
+    whole = parcel([picture], frame.stamp_ns)
+    for place in range(0, len(whole), PIECE_BYTES):
+        part, last = whole[place : place + PIECE_BYTES], place + PIECE_BYTES >= len(whole)
+        add(stored_frame(place // PIECE_BYTES, part, last, None if place else SESSION), when, SESSION)
+    add(hail_frame(), when, known=False)
+    return codec, made
 
 
 def wrong(target: Target, chance: random.Random, keyed: bool) -> tuple[str, bytes]:
     """(kind of damage, frame) of one trial."""
-    frame = chance.choice(target.base)
+    frame = target.some(chance)
     kind = chance.randrange(7 if keyed else 6)
     if kind == 0:
         value = int.from_bytes(frame, "big")
@@ -289,7 +340,7 @@ def wrong(target: Target, chance: random.Random, keyed: bool) -> tuple[str, byte
         cut = chance.randrange(len(frame))
         return "length", frame[:cut] if chance.random() < 0.5 else frame + chance.randbytes(chance.randint(1, 8))
     if kind == 3:
-        other = chance.choice(target.base)
+        other = target.some(chance)
         return "spliced", frame[: chance.randrange(len(frame))] + other[chance.randrange(len(other)) :]
     if kind == 4:
         return "forged", frame[:1] + chance.randbytes(chance.randint(4, 60))

@@ -520,7 +520,8 @@ def frames(result: Result) -> list[Table]:
     columns: Columns = [("of", lambda row: row.get("kind", "all")), *((name, name) for name in fields)]
     columns[3] = ("wrong frames", "frames")
     note = "Of any frames of a sender (all), its deltas or frames with motion alone, or a receiver's words. "
-    note += "A check of 16 bits lets one of 65,536 frames of noise through; no check keeps a forger out, a key does."
+    note += "Taken: something was published of it. A check of 16 bits lets one of 65,536 frames of noise through, of "
+    note += "which most say what cannot be; no check keeps a forger out, a key does."
     return [filled("taken", "Damaged and forged frames", columns, result["rows"], note)]
 
 

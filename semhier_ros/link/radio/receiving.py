@@ -37,10 +37,11 @@ from semhier_ros.codec.compact import (
     stream_tag,
     word_of,
 )
-from semhier_ros.codec.packet import MAX_BLOCK_BYTES, STAMP_MODULUS, Block, Packet, PacketError
+from semhier_ros.codec.packet import MAX_BLOCK_BYTES, STAMP_MODULUS, Block, Doubted, Packet, PacketError
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.clock import MACHINE, Clock, ManualClock
 from semhier_ros.link.feedback.envelope import WINDOW
+from semhier_ros.link.radio.course import Course
 from semhier_ros.link.radio.options import RadioOptions
 from semhier_ros.link.radio.ports import OpenPort
 from semhier_ros.link.radio.store import Inbox
@@ -99,6 +100,7 @@ class _Slot:
         "before",
         "coarse",
         "count",
+        "course",
         "heard",
         "inbox",
         "info",
@@ -129,6 +131,7 @@ class _Slot:
         self.parts_of = 0
         self.seal = seal
         self.inbox = Inbox()
+        self.course = Course()
         self.stored: tuple[int, int, tuple[Block, ...]] | None = None
         self.said = float("-inf")
         self.said_memory: bytes | None = None
@@ -137,7 +140,8 @@ class _Slot:
 class RadioReceiving:
     """A `ReceivingTransport` over a port. By a `ManualClock` it makes no thread, and its owner calls `advance` at every
     time that `due` names. Counters: parcels (stored blocks that came whole), received, received_bytes (frames, proof
-    included), infos, refused (damaged, forged, or of a stream that is not known yet), replayed, refused_cameras, words,
+    included), infos, refused (damaged, forged, or of a stream that is not known yet), unlikely (those of them whose
+    check of 16 bits held, but whose number or stamp no frame can have now), replayed, refused_cameras, words,
     requests, and the port's."""
 
     def __init__(
@@ -219,6 +223,8 @@ class RadioReceiving:
         note: tuple[str, bytes] | None = None
         with self._lock:
             now = self._clock.now()
+            for slot in self._slots:
+                slot.course.arrived()
             try:
                 frame = Compact.parse(data, self._options.seal)
                 if frame.kind == ANNOUNCE:
@@ -272,6 +278,7 @@ class RadioReceiving:
             slot.coarse, slot.before, slot.count, slot.newest_stamp, slot.period = None, 0, 0, None, None
             slot.newest = newest
             slot.inbox, slot.stored = Inbox(), None
+            slot.course.begin()
         elif (newest - slot.newest) % 0x10000 < 0x8000:
             slot.newest = newest
         slot.tag, slot.info = tag, info
@@ -308,12 +315,14 @@ class RadioReceiving:
             if apart or sum(len(one.data) for one in blocks) > MAX_BLOCK_BYTES:
                 blocks = blocks[-1:]
             slot.stored = (blocks[0].frame, stamp, blocks)
+            if self._options.seal.short:
+                blocks = tuple(replace(one, data=Doubted(one.data)) for one in blocks)
             if self._hooks.on_stored is not None:
                 self._hooks.on_stored(slot.info.camera, stamp * STAMP_UNIT_NS, blocks)
                 continue
             low = stamp * STAMP_UNIT_NS % STAMP_MODULUS if blocks[0].index == 0 else None
             packet = Packet(slot.info.stream_tag, blocks[0].frame, blocks, low)
-            told.append((slot.info.camera, blocks[0].index, packet.to_bytes()))
+            told.append((slot.info.camera, blocks[0].index, self._trusted(packet.to_bytes())))
         self._turn(frame, slot, counter, now)
         return told
 
@@ -335,17 +344,25 @@ class RadioReceiving:
             raise CompactError("a frame of a stream that was not announced")
         contexts = self._contexts(frame, slot, now)
         context, counter, body = self._proved(frame, data, contexts)
-        self._count(frame, slot, len(data), now)
-        if (context.frame - slot.newest) % 0x10000 < 0x8000:
-            slot.newest = context.frame
+        stamp = None if frame.stamp is None else context.stamp
         packet = None
         if frame.kind != TURN:
-            stamp = None if frame.stamp is None else context.stamp
             packet = replace(frame, body=body).packet(slot.info.stream_tag, context.frame, stamp)
-            if stamp is not None:
-                self._stamped(slot, context, now)
+        likely = not self._options.seal.short or slot.course.likely(context.frame, stamp, now)
+        if not likely and packet is not None:
+            self._counts["unlikely"] += 1
+            raise CompactError("a number or a stamp that no frame can have now")
+        self._count(frame, slot, len(data), now)
+        if likely and (context.frame - slot.newest) % 0x10000 < 0x8000:
+            slot.newest = context.frame
+        if stamp is not None:
+            self._stamped(slot, context, now)
         self._turn(frame, slot, counter, now)
-        return [] if packet is None else [(slot.info.camera, frame.span[0], packet)]
+        return [] if packet is None else [(slot.info.camera, frame.span[0], self._trusted(packet))]
+
+    def _trusted(self, packet: bytes) -> bytes:
+        """The packet, and how far it is to be trusted."""
+        return Doubted(packet) if self._options.seal.short else packet
 
     def _contexts(self, frame: Compact, slot: _Slot, now: float) -> list[Context]:
         """What the frame's proof may cover, the likeliest first."""

@@ -94,6 +94,10 @@ _ASKED_MEANING = 8
 _ASKED_AGAIN = 5.0
 _POLLED = 8
 _NEAR_FRAMES = 6
+_COUNT_SLACK = 16
+"""Without a key nothing tells which of some turns a word answers, so what its count may have grown by is wider."""
+_TOLD_AGE = 64
+"""How many frames behind the newest one may be that a word tells of, where 16 bits are all that proves it."""
 
 
 class _Slot:
@@ -102,6 +106,7 @@ class _Slot:
     __slots__ = (
         "announced",
         "camera",
+        "doubted",
         "due",
         "info",
         "newest",
@@ -125,6 +130,7 @@ class _Slot:
         self.announced = float("-inf")
         self.note: bytes | None = None
         self.referred = self.turned = float("-inf")
+        self.doubted: tuple[int, int] | None = None
 
 
 class _Turn(NamedTuple):
@@ -140,7 +146,8 @@ class RadioSending:
     `free_at`: when the next frame may leave. `on_frame(camera, datagram)`: hears of every frame that the port took, and
     of which datagram it was, None for what leaves besides. `on_heard(received, lost)`: what an acknowledgement tells of
     this end's frames. `on_memory(camera, memory)`: what a word says of the receiver's memory. Counters: sent,
-    sent_bytes (on the air), announcements, turns, words, words_refused, requests; of stored pieces stored_sent and
+    sent_bytes (on the air), announcements, turns, words, words_refused, words_unlikely (those of them whose
+    check of 16 bits held, but which tell what cannot be), requests; of stored pieces stored_sent and
     stored_again, of parcels stored (taken in), stored_done and stored_dropped; and the port's.
     """
 
@@ -452,6 +459,11 @@ class RadioSending:
             try:
                 word = Word.parse(data, seal)
                 turn = self._turn_of(word, data)
+                if seal.short and not self._likely(turn, word):
+                    self._counts["words_unlikely"] += 1
+                    raise CompactError("word: of what was never sent")
+                if word.kind != QUERY:
+                    self._turns.remove(turn)  # answered once
             except CompactError:
                 self._counts["words_refused"] += 1
                 return
@@ -492,10 +504,28 @@ class RadioSending:
                 context = replace(context, frame=turn.slot.store.session)
             seal = self._options.seal if query else self._seal
             if turn.slot.number == word.slot and seal.holds(data, context):
-                if not query:
-                    self._turns.remove(turn)  # answered once
                 return turn
         raise CompactError("word: forged, damaged, or no answer to a turn of ours")
+
+    def _likely(self, turn: _Turn, word: Word) -> bool:
+        """Whether what a word tells can be, where 16 bits are all that proves it: a frame that was sent lately, stored
+        pieces where some wait, a count that grew by what was sent since the last one. A receiver that began anew counts
+        otherwise: the second such word in a row is believed."""
+        slot = turn.slot
+        if word.kind == MISSING:
+            return slot.store.waiting
+        if word.kind == ACK and (slot.newest - word.frame) % 0x100 > _TOLD_AGE:
+            return False
+        before = self._answered.get(slot.number)
+        if word.kind not in (ACK, MEMORY) or before is None:
+            return True
+        doubted, slot.doubted = slot.doubted, None
+        for sent, count in (before, doubted or before):
+            most = 2 * (slot.sent - sent) + _COUNT_SLACK  # a network may bring a frame twice
+            if 1 <= (word.count - count) % 0x100 <= most:
+                return True
+        slot.doubted = (turn.sent, word.count)
+        return False
 
     def _acknowledged(self, turn: _Turn, word: Word) -> tuple[int, int] | None:
         before = self._answered.get(turn.slot.number)
