@@ -804,40 +804,44 @@ class DeltaCodec:
         elapsed: int,
         walk: _Walk,
     ) -> SceneState:
-        """The remembered objects after the delta, then the new ones."""
+        """The remembered objects after the delta, then the new ones. What is foretold alike of all is in arrays, what
+        is told of some in lists."""
         camera = reference.camera.tolist()
         shift = [
             step * SHIFT_STEP + (delta.pans * speed * elapsed >> 10)
             for step, speed in zip(delta.shift, camera, strict=True)
         ]
         (right, bottom), (across, down) = self.edge, shift
-        centre, velocity, sides = held.centre, held.velocity, held.sides
-        logs, hidden, habit, scores = held.logs, held.hidden, held.habit, held.scores
+        velocity, sides, logs = held.velocity, held.sides, held.logs
+        hidden, held_habit, scores = held.hidden, held.habit, held.scores
+        whole = len(held.rows) == len(reference)
+        at, speeds, lengths, often = (
+            part if whole else part[held.rows]
+            for part in (reference.centre, reference.velocity, reference.logs, reference.habit)
+        )
+        led = at + np.array(shift) + (speeds * elapsed >> 10)
+        centre: list[list[int]] = np.minimum(np.maximum(led, 0), np.array(self.edge)).tolist()
+        habit: list[int] = (often + (-often >> 2)).tolist()
+        if len(lengths) and not _LEAST_LOG <= int(lengths.min()) <= int(lengths.max()) <= _MOST_LOG:
+            logs = [[_log(width), _log(height)] for width, height in logs]
         for row, touched in enumerate(delta.touched):
-            (x, y), (vx, vy) = centre[row], velocity[row]
-            if touched:
-                (across_side, down_side), speed = sides[row], delta.speed[row]
-                vx = _held(vx + (speed[0] * across_side * SPEED_STEP >> 8))
-                vy = _held(vy + (speed[1] * down_side * SPEED_STEP >> 8))
-                velocity[row] = [vx, vy]
+            if not touched:
+                continue
+            (x, y), (vx, vy), (across_side, down_side) = held.centre[row], velocity[row], sides[row]
+            speed, away = delta.speed[row], delta.place[row]
+            vx = _held(vx + (speed[0] * across_side * SPEED_STEP >> 8))
+            vy = _held(vy + (speed[1] * down_side * SPEED_STEP >> 8))
+            velocity[row] = [vx, vy]
             x, y = x + across + (vx * elapsed >> 10), y + down + (vy * elapsed >> 10)
             x = 0 if x < 0 else right if x > right else x
             y = 0 if y < 0 else bottom if y > bottom else y
-            width, height = logs[row]
-            if not touched:
-                centre[row] = [x, y]
-                habit[row] += -habit[row] >> 2
-                if not (_LEAST_LOG <= width <= _MOST_LOG and _LEAST_LOG <= height <= _MOST_LOG):
-                    logs[row] = [_log(width), _log(height)]
-                continue
-            away = delta.place[row]
             x += away[0] * across_side * PLACE_STEP >> 8
             y += away[1] * down_side * PLACE_STEP >> 8
             centre[row] = [min(max(x, 0), right), min(max(y, 0), bottom)]
-            wider, higher = delta.size[row]
+            (width, height), (wider, higher) = held.logs[row], delta.size[row]
             logs[row] = width, height = [_log(width + wider * LOG_STEP), _log(height + higher * LOG_STEP)]
             sides[row] = [_side(width), _side(height)]
-            habit[row] += (256 - habit[row]) >> 2
+            habit[row] = held_habit[row] + ((256 - held_habit[row]) >> 2)
             scores[row] += delta.score[row]
             if delta.toggled[row]:
                 hidden[row] = 0 if hidden[row] else 1

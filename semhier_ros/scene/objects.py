@@ -171,16 +171,26 @@ def membership(parents: tuple[int, ...]) -> NDArray[np.float64]:
     return np.asarray(np.eye(max(parents) + 1)[np.asarray(parents)])
 
 
-def name(leaves: Floats, parents: Sequence[Sequence[int]]) -> list[Ints]:
-    """The likeliest path of each object: at every level the best child of the node named above, level 0 first."""
-    masses = [np.exp(leaves.astype(np.float64))]
+def masses_of(leaves: NDArray[np.float64], parents: Sequence[Sequence[int]]) -> list[NDArray[np.float64]]:
+    """Of every level below the first the weight n,nodes of each node, from those of the leaves."""
+    masses = [leaves]
     for parent in reversed(parents[1:]):
         masses.append(masses[-1] @ membership(tuple(parent)))
-    path = [np.zeros(len(leaves), np.int32)]
-    for mass, parent in zip(reversed(masses), parents, strict=True):
+    return masses[::-1]
+
+
+def likeliest(masses: Sequence[NDArray[np.float64]], parents: Sequence[Sequence[int]]) -> list[Ints]:
+    """The likeliest path of each object: at every level the best child of the node named above, level 0 first."""
+    path = [np.zeros(len(masses[0]), np.int32)]
+    for mass, parent in zip(masses, parents, strict=True):
         allowed = np.asarray(parent)[None] == path[-1][:, None]
         path.append(np.where(allowed, mass, -1.0).argmax(axis=1).astype(np.int32))
     return path
+
+
+def name(leaves: Floats, parents: Sequence[Sequence[int]]) -> list[Ints]:
+    """The likeliest path of each object by the logarithms of its leaves' probabilities."""
+    return likeliest(masses_of(np.exp(leaves.astype(np.float64)), parents), parents)
 
 
 def code_objects(stream: SceneStream, projection: ObjectProjection, objects: Objects, blocks: int) -> SceneCode:

@@ -13,20 +13,17 @@ from __future__ import annotations
 import importlib
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
 from semhier_ros.codec.packet import PacketError, UnknownReference
-from semhier_ros.scene.budget import overlaps
 from semhier_ros.scene.layout import UNNAMED, Ints, SceneCode, quantise_boxes, quantise_feet, restore_boxes
 from semhier_ros.scene.memory import (
-    HIDDEN_MS,
     LOG_STEP,
     LOG_UNIT,
     MOST_FRAMES,
@@ -44,10 +41,12 @@ from semhier_ros.scene.memory import (
     SceneState,
     side_lengths,
 )
-from semhier_ros.scene.objects import Objects, membership, name
+from semhier_ros.scene.objects import Objects, likeliest, masses_of
 from semhier_ros.scene.stream import SceneStream
+from semhier_ros.scene.tracks import SHARE_OF_SPEED, TrackRows, Tracks
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
 OVERLAP, WHOLE_EVERY = 0.75, 2.0
 RADIO_WHOLE_EVERY = 12.0
 """Over a radio, where a whole frame is dear and a receiver says what it lacks."""
@@ -75,17 +74,6 @@ MOST_WAITING, LARGEST_WAITING = 8, 512
 """Deltas that a receiver keeps until what they refer to arrives, and the bytes of each, at most."""
 LEAST_OBJECTS = 2
 """A frame of fewer is whole: it costs no more than to name a reference."""
-LEAST_PAN = 0.25
-"""Cells a frame from which the picture's motion is expected to go on, too."""
-SAME = 0.15
-"""Overlap from which a detection can be a track's next one."""
-FITTED = 6
-"""Detections of a track from which its velocity is fitted."""
-SHARE_OF_SPEED = 0.5
-"""Of a fitted velocity, what a forecast goes by: the rest is the detector's jitter."""
-STEADY = 0.9
-"""Share of a detection in an object's told place and logarithms of sides; the rest is what was foretold of it. Less of
-it saves bytes, and lags behind what grows or turns."""
 SPEED_GAIN, SURE, AHEAD_MS = 0.3, 2.0, 400
 """A velocity is told where it moves an object by more than this share of its side within AHEAD_MS, and is surer than
 that many standard errors."""
@@ -100,189 +88,10 @@ BIRTH_HITS, BIRTH_SCORE = 2, 0.22
 """A new object is told once so many frames saw it, or at once from this score on."""
 SCORE_STEPS, LEAST_STEPS = 4, 2
 """Classes by which a score must differ to be told: by itself, and beside something else of the object."""
-NAME_MEMORY, CLEARLY = 0.3, 1.5
-"""Weight of the past in an object's averaged names; how many times likelier another name must be to be told."""
+CLEARLY = 1.5
+"""How many times likelier another name must be to be told."""
 _SUBSETS = np.array([[k >> axis & 1 for k in range(16)] for axis in range(4)])[:, None]
 """Which of the four residuals are told, 4,1,16."""
-_NEARBY = np.arange(-6, 7) / 16
-
-
-@dataclass
-class Track:
-    """One object as the sender follows it. times (ms), centres and log sides: of its last detections; leaves: averaged
-    leaf probabilities; hits: frames that saw it, misses: that did not since, streak: that saw it without a gap before;
-    row: of this frame's detection, -1 while it is not seen; velocity: of its centre, cells a ms, with its standard
-    error."""
-
-    number: int
-    times: list[int] = field(default_factory=list)
-    boxes: list[list[float]] = field(default_factory=list)
-    leaves: NDArray[np.float64] | None = None
-    shown: tuple[int, ...] = ()
-    hits: int = 0
-    row: int = -1
-    misses: int = 0
-    streak: int = 0
-    velocity: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    error: list[float] = field(default_factory=lambda: [np.inf, np.inf])
-    steady: list[float] = field(default_factory=list)
-
-
-class Tracks:
-    """Follows the detections of one camera by overlap, in a picture that is held still: `shift` 2 is how far the whole
-    picture has moved since the first frame, in cells."""
-
-    def __init__(self) -> None:
-        self.tracks: list[Track] = []
-        self.shift = np.zeros(2)
-        self._pan = np.zeros(2)
-        self._next = 0
-        self._now: int | None = None
-
-    def update(self, objects: Objects, now: int) -> list[Track]:
-        """The track of every object found at `now` (ms)."""
-        boxes = objects.boxes.astype(np.float64)
-        self.tracks = [  # a slow camera's frame before is no further back than the frame before
-            track for track in self.tracks if now - track.times[-1] <= (HIDDEN_MS if track.misses else MOST_MS)
-        ]
-        for old in self.tracks:
-            old.row = -1
-            old.misses += 1
-        pairs = self._pairs(boxes, now)
-        known = {place: self.tracks[row] for row, place in pairs}
-        result = []
-        for place in range(len(boxes)):
-            track = known.get(place)
-            if track is None:
-                track = Track(self._next)
-                self._next += 1
-                self.tracks.append(track)
-            track.row = place
-            result.append(track)
-        if result:
-            self._see(result, objects, boxes, now)
-        self._now = now
-        return result
-
-    def _pairs(self, boxes: Floats, now: int) -> list[tuple[int, int]]:
-        """(track, detection) of the same objects; `shift` is brought up to date by them."""
-        if not self.tracks or not len(boxes) or self._now is None:
-            return []
-        known = _rows(7, ((*track.boxes[-1], *track.velocity, now - track.times[-1]) for track in self.tracks))
-        told = known[:, :4]
-        told[:, :2] += SHARE_OF_SPEED * known[:, 4:6] * known[:, 6:]
-        told[:, :2] += self.shift
-        elapsed = now - self._now
-        best: tuple[float, NDArray[np.float64], list[tuple[int, int]]] = (-1.0, np.zeros(2), [])
-        pan = self._pan * elapsed
-        for start in (np.zeros(2), pan) if np.abs(pan).max() > LEAST_PAN else (np.zeros(2),):
-            rows, places = _matched(_shifted(told, start), boxes)
-            away, good = start, float(len(rows))
-            if len(rows) >= 2:
-                away, good = _common_shift(told[rows], boxes[places])
-                rows, places = _matched(_shifted(told, away), boxes)
-            if good > best[0]:
-                best = (good, away, list(zip(rows.tolist(), places.tolist(), strict=True)))
-        self.shift = self.shift + best[1]
-        self._pan = best[1] / max(elapsed, 1)
-        return best[2]
-
-    def _see(self, tracks: Sequence[Track], objects: Objects, boxes: Floats, now: int) -> None:
-        """Each detection to its track. All together: one by one they would cost several times as much."""
-        still = boxes.copy()
-        still[:, :2] -= self.shift
-        chances = np.exp(objects.leaves.astype(np.float64))
-        old = [row if track.leaves is None else track.leaves for row, track in zip(chances, tracks, strict=True)]
-        averaged = NAME_MEMORY * np.concatenate(old).reshape(chances.shape) + (1 - NAME_MEMORY) * chances
-        before = [track.times[-1] if track.times else now for track in tracks]
-        for track, seen in zip(tracks, still.tolist(), strict=True):
-            track.times.append(now)
-            track.boxes.append(seen)
-            track.streak = 1 if track.misses > 1 else track.streak + 1
-            track.misses = 0
-            del track.times[:-FITTED], track.boxes[:-FITTED]
-        velocities, errors = (part.tolist() for part in fit_velocities(tracks))
-        for row, track in enumerate(tracks):
-            track.velocity, track.error = velocities[row], errors[row]
-            seen, old_box = track.boxes[-1], track.steady
-            if not old_box:
-                track.steady = list(seen)
-            else:
-                elapsed = now - before[row]
-                for axis in (0, 1):
-                    told = old_box[axis] + SHARE_OF_SPEED * track.velocity[axis] * elapsed
-                    old_box[axis] = told + STEADY * (seen[axis] - told)
-                    old_box[axis + 2] *= (seen[axis + 2] / old_box[axis + 2]) ** STEADY
-            track.leaves = chances[row] if track.leaves is None else averaged[row]
-            track.hits += 1
-
-
-def _rows(width: int, rows: Iterable[Iterable[float]]) -> Floats:
-    """An array n,`width` of rows of numbers: of one long list in a fraction of the time."""
-    return np.array([*chain.from_iterable(rows)], np.float64).reshape(-1, width)
-
-
-def _shifted(boxes: Floats, away: Floats) -> Floats:
-    """The boxes n,4, all moved `away`."""
-    moved = boxes.copy()
-    moved[:, :2] += away
-    return moved
-
-
-def _matched(told: Floats, boxes: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows of boxes n,4 and k,4 that overlap, so that all overlaps together are largest."""
-    from scipy.optimize import linear_sum_assignment  # loads slowly
-
-    shared = overlaps(told, boxes)
-    rows, places = linear_sum_assignment(shared, maximize=True)
-    same = shared[rows, places] >= SAME
-    return rows[same], places[same]
-
-
-def _common_shift(first: Floats, second: Floats) -> tuple[Floats, float]:
-    """How far most of the boxes n,4 moved together, to 1/16 cell, and the sum of overlaps after it."""
-    one, other = np.ascontiguousarray(first.T), np.ascontiguousarray(second.T)
-    apart = np.sort(other[:2] - one[:2], axis=1)
-    middle = (apart[:, (len(first) - 1) // 2] + apart[:, len(first) // 2]) / 2
-    # a shift across and one down are tried apart, and every pair of them together
-    half, rest = one[2:] / 2, other[2:] / 2
-    steps = (_NEARBY + middle[:, None])[:, :, None]
-    low = np.maximum((one[:2] - half)[:, None] + steps, (other[:2] - rest)[:, None])
-    high = np.minimum((one[:2] + half)[:, None] + steps, (other[:2] + rest)[:, None])
-    high -= low
-    across, down = np.maximum(high, 0, out=high)
-    inner = across[:, None] * down
-    area = one[2] * one[3] + other[2] * other[3] - inner
-    good = np.divide(inner, area, out=inner).sum(axis=2)
-    x, y = divmod(int(good.argmax()), len(_NEARBY))
-    return np.array([_NEARBY[x], _NEARBY[y]]) + middle, float(good[x, y])
-
-
-def fit_velocities(tracks: Sequence[Track]) -> tuple[Floats, Floats]:
-    """Velocities n,2 of the centres of n tracks (cells a ms) by least squares, and their standard errors; 0 and inf
-    while unknown."""
-    counts = [len(track.times) for track in tracks]
-    most, number = max(counts), len(counts)
-    none, nowhere = [0] * most, [0.0] * (4 * most)
-    times = _rows(most, (track.times + none[len(track.times) :] for track in tracks))
-    every = ([*chain.from_iterable(track.boxes), *nowhere[4 * len(track.boxes) :]] for track in tracks)
-    boxes = _rows(4 * most, every).reshape(number, most, 4)
-    moments = np.empty((most, 3, number))  # of each detection centre and time, the same of all tracks in one row
-    moments[:, :2] = boxes[:, :, :2].transpose(1, 2, 0)
-    moments[:, 2] = times.T
-    count = np.array(counts, np.float64)
-    moments -= moments.sum(axis=0) / count
-    if min(counts) < most:
-        moments *= (np.arange(most)[:, None] < count)[:, None]
-    last = boxes[np.arange(number), np.array(counts) - 1, 2:].T
-    products = (moments[:, 2:] * moments).sum(axis=0)
-    spread = products[2]
-    known = (count >= 3) & (spread > 0)  # a camera that repeats a stamp tells nothing of speed
-    over = np.where(known, spread, 1.0)
-    speed = products[:2] / over
-    rest = ((moments[:, :2] - moments[:, 2:] * speed) ** 2).sum(axis=0) / np.maximum(count - 2, 1)
-    error = np.sqrt(np.maximum(rest, (0.02 * last) ** 2) / over)
-    return np.where(known, speed, 0.0).T, np.where(known, error, np.inf).T
 
 
 @dataclass(frozen=True)
@@ -321,7 +130,7 @@ class SenderMemory:
         self._codec, self._radio = codec, radio
         self._lock = threading.Lock()
         self._tracks = Tracks()
-        self._found: list[Track] = []
+        self._found: list[int] = []
         self._cells: Ints = np.zeros(0, np.int32)
         self._sent: OrderedDict[int, _Sent] = OrderedDict()
         self._reference: _Sent | None = None
@@ -388,13 +197,16 @@ class SenderMemory:
         if self.delta_bytes is not None:
             max_bytes = self.delta_bytes if max_bytes is None else min(max_bytes, self.delta_bytes)
         frame, stamp_ns = self._frame, self._stamp_ns
-        self._found = self._tracks.update(objects, stamp_ns // 1_000_000)
+        rows = self._tracks.update(objects, stamp_ns // 1_000_000)
+        assert self._tracks.rows is not None
+        found = self._tracks.rows.take(rows)
+        self._found = found.number.tolist()
         self._cells = objects.cells
         with self._lock:
             reference = self._due()
         if reference is None or len(objects) < LEAST_OBJECTS:
             return None
-        plan = _Plan(self._codec, reference, self._tracks, self._found, objects, frame, stamp_ns)
+        plan = _Plan(self._codec, reference, self._tracks, found, objects, frame, stamp_ns)
         if not plan.choose(self.overlap, worth) and (not self._radio or max_bytes is None or plan.strange):
             return None
         data, state = plan.encode(max_bytes)
@@ -446,7 +258,7 @@ class SenderMemory:
 
     def whole(self, code: SceneCode) -> None:
         """The present frame goes out whole: `code`, after all its semantic blocks."""
-        numbers = {int(cell): track.number for cell, track in zip(self._cells, self._found, strict=True)}
+        numbers = dict(zip(self._cells.tolist(), self._found, strict=True))
         self._keep([numbers.get(int(cell), -1) for cell in code.cells], code=code)
         with self._lock:
             self._whole_ns, self._wanted, self._chained = self._stamp_ns, False, 0
@@ -494,7 +306,7 @@ class _Plan:
         codec: DeltaCodec,
         sent: _Sent,
         following: Tracks,
-        found: Sequence[Track],
+        found: TrackRows,
         objects: Objects,
         frame: int,
         stamp_ns: int,
@@ -503,11 +315,17 @@ class _Plan:
         self._reference = reference = sent.state
         self._codec, self._objects, self._shift = codec, objects, sent.shift
         self._frame, self._stamp_ns = frame, stamp_ns
-        self._elapsed, self._edge = codec.elapsed(reference, stamp_ns), codec.edge
+        self._elapsed, self._edge = codec.elapsed(reference, stamp_ns), np.array(codec.edge)
         self._state = state = Held.of(reference, self._elapsed)
         self._numbers = [sent.tracks[row] for row in state.rows]
-        self._tracks, self._found = following, list(found)
+        self._tracks, self._found = following, found
+        self._found_numbers: list[int] = found.number.tolist()
         self._said = Said.nothing((frame - reference.frame) & 0xFFFF, reference.check, state)
+        whole = len(state.rows) == len(reference)
+        self._centre, self._velocity, self._logs, self._sides = (
+            part if whole else part[state.rows]
+            for part in (reference.centre, reference.velocity, reference.logs, reference.sides)
+        )
         self._value = [0.0] * len(state.rows)
         self._births: list[tuple[float, int]] = []
         self._born: list[int] = []
@@ -519,53 +337,59 @@ class _Plan:
         codec, state, said = self._codec, self._state, self._said
         rows = {number: row for row, number in enumerate(self._numbers) if number >= 0}
         at = [-1] * len(state.rows)
-        for place, track in enumerate(self._found):
-            if track.number in rows:
-                at[rows[track.number]] = place
+        for place, number in enumerate(self._found_numbers):
+            if number in rows:
+                at[rows[number]] = place
         there = [row for row, place in enumerate(at) if place >= 0]
         self.strange = not there
-        across, down = self._tracks.shift.tolist()
-        self._boxes = [
-            [x + across, y + down, width, height] for x, y, width, height in (track.steady for track in self._found)
-        ]
-        """The steadied boxes of what was found, in the present picture."""
-        self._away = self._choose_camera()
+        self._boxes = self._found.steady.copy()
+        """The steadied boxes n,4 of what was found, in the present picture."""
+        self._boxes[:, :2] += self._tracks.shift
+        self._away = np.array(self._choose_camera())
         if there:
-            foretold = _rows(4, ((*self._led(row, state.velocity[row]), *state.sides[row]) for row in there))
-            found = _rows(4, (self._boxes[at[row]] for row in there))
-            shared = _overlap(foretold.T, (found * UNIT).T).tolist()
+            held, seen = np.array(there), np.array([at[row] for row in there])
+            foretold = np.concatenate([self._led(held, self._velocity[held]), self._sides[held]], axis=1)
+            shared = _overlap(foretold.T, (self._boxes[seen] * UNIT).T)
             for row in there:
                 if state.hidden[row]:
                     said.touched[row] = said.toggled[row] = 1
-            far = [place for place, share in enumerate(shared) if share < overlap]
-            if far:
-                self._move([there[place] for place in far], [at[there[place]] for place in far])
+            far = np.flatnonzero(shared < overlap)
+            if len(far):
+                self._move(held[far], seen[far])
             value = worth.tolist()
             scores = np.searchsorted(codec.layout.score_edges, self._objects.objectness, side="right").tolist()
-            for row, share in zip(there, shared, strict=True):
+            for row, share in zip(there, shared.tolist(), strict=True):
                 place = at[row]
                 self._label(row, place, scores[place])
                 self._value[row] = value[place] * (1.2 - share)
-        alive = {track.number: track for track in self._tracks.tracks}
+        self._hide(at)
+        known = {number for number in self._numbers if number >= 0}
+        sure = (self._found.hits >= BIRTH_HITS) | (self._objects.objectness.astype(float) >= BIRTH_SCORE)
+        self._births = [
+            (float(worth[place]), place)
+            for place, (number, told) in enumerate(zip(self._found_numbers, sure.tolist(), strict=True))
+            if told and number not in known
+        ]
+        return len(self._births) <= max(2, len(there))
+
+    def _hide(self, at: Sequence[int]) -> None:
+        """Says which objects are not seen any more, or less surely there. at: of each, the place of what was found."""
+        state, said, every = self._state, self._said, self._tracks.rows
+        assert every is not None
+        missed = dict(
+            zip(every.number.tolist(), zip(every.misses.tolist(), every.streak.tolist(), strict=True), strict=True)
+        )
         for row, place in enumerate(at):
             if place >= 0 or state.hidden[row]:
                 continue
-            lost = alive.get(self._numbers[row])
-            if lost is not None and lost.misses < (HIDE_LASTING if lost.streak >= LASTING else HIDE_AFTER):
+            misses, streak = missed.get(self._numbers[row], (HIDE_LASTING, LASTING))
+            if misses < (HIDE_LASTING if streak >= LASTING else HIDE_AFTER):
                 if state.scores[row] > DOUBT:
                     said.touched[row] = said.labelled[row] = 1
                     said.score[row] = -DOUBT
                 continue
             said.touched[row] = said.toggled[row] = 1
             self._value[row] = 0.3
-        known = {number for number in self._numbers if number >= 0}
-        self._births = [
-            (float(worth[place]), place)
-            for place, track in enumerate(self._found)
-            if track.number not in known
-            and (track.hits >= BIRTH_HITS or float(self._objects.objectness[place]) >= BIRTH_SCORE)
-        ]
-        return len(self._births) <= max(2, len(there))
 
     def _choose_camera(self) -> list[int]:
         """How far the whole picture moved since the reference: as told, beside the pan that goes on. In lengths."""
@@ -581,41 +405,34 @@ class _Plan:
                 said.pans, said.shift, going = pans, steps, pan
         return [step * SHIFT_STEP + gone for step, gone in zip(said.shift, going, strict=True)]
 
-    def _led(self, row: int, velocity: Sequence[int]) -> list[int]:
-        """Where the centre of an object of the reference is now, with that velocity."""
-        (x, y), (across, down), (right, bottom) = self._state.centre[row], self._away, self._edge
-        x += across + (velocity[0] * self._elapsed >> 10)
-        y += down + (velocity[1] * self._elapsed >> 10)
-        return [0 if x < 0 else right if x > right else x, 0 if y < 0 else bottom if y > bottom else y]
+    def _led(self, rows: Rows, velocities: Numbers) -> Numbers:
+        """Where the centres n,2 of objects `rows` of the reference are now, with these velocities n,2."""
+        moved = self._centre[rows] + self._away + (velocities * self._elapsed >> 10)
+        return np.minimum(np.maximum(moved, 0), self._edge)
 
-    def _move(self, rows: Sequence[int], places: Sequence[int]) -> None:
+    def _move(self, rows: Rows, places: Rows) -> None:
         """Says where objects are whose forecast is too far off: `rows` of the reference, `places` of detections."""
-        state, said = self._state, self._said
-        boxes = _rows(4, (self._boxes[place] for place in places))
-        centres = []
-        for row, place in zip(rows, places, strict=True):
-            track, velocity, sides = self._found[place], state.velocity[row], state.sides[row]
-            speed, tell = [0, 0], False
-            for axis in (0, 1):
-                wanted = SHARE_OF_SPEED * track.velocity[axis] * UNIT * 1024 - velocity[axis]
-                if abs(wanted) > SURE * track.error[axis] * UNIT * 1024:
-                    speed[axis] = min(max(round(wanted / max(sides[axis] * SPEED_STEP >> 8, 1)), -REACH), REACH)
-                    tell |= abs(wanted) * AHEAD_MS / 1024 / sides[axis] > SPEED_GAIN
-            if tell and any(speed):
-                said.steered[row], said.speed[row] = 1, speed
-                velocity = [
-                    now + (step * side * SPEED_STEP >> 8)
-                    for now, step, side in zip(velocity, speed, sides, strict=True)
-                ]
-            centres.append(self._led(row, velocity))
-        lengths, logs = np.array([state.sides[row] for row in rows]), np.array([state.logs[row] for row in rows])
-        centre = np.array(centres)
-        away = (boxes[:, :2] * UNIT - centre) * 256 / (lengths * PLACE_STEP)
+        said, boxes = self._said, self._boxes[places]
+        velocity, sides, logs = self._velocity[rows], self._sides[rows], self._logs[rows]
+        wanted = SHARE_OF_SPEED * self._found.velocity[places] * UNIT * 1024 - velocity
+        sure = np.abs(wanted) > SURE * self._found.error[places] * UNIT * 1024
+        steps = np.rint(wanted / np.maximum(sides * SPEED_STEP >> 8, 1))
+        speed = np.where(sure, np.minimum(np.maximum(steps, -REACH), REACH), 0).astype(np.int64)
+        tell = (sure & (np.abs(wanted) * AHEAD_MS / 1024 / sides > SPEED_GAIN)).any(axis=1) & speed.any(axis=1)
+        speed[~tell] = 0
+        centre = self._led(rows, velocity + (speed * sides * SPEED_STEP >> 8))
+        away = (boxes[:, :2] * UNIT - centre) * 256 / (sides * PLACE_STEP)
         grown = (np.log(np.maximum(boxes[:, 2:], 1e-3)) * LOG_UNIT - logs) / LOG_STEP
-        full = np.clip(np.rint(np.concatenate([away, grown], axis=1)), -REACH, REACH).astype(np.int64)
-        for row, told in zip(rows, _cheapest(full, boxes, centre, lengths, logs).tolist(), strict=True):
+        full = np.rint(np.concatenate([away, grown], axis=1))
+        full = np.minimum(np.maximum(full, -REACH), REACH).astype(np.int64)
+        cheapest = _cheapest(full, boxes, centre, sides, logs)
+        for row, told, steered, turned in zip(
+            rows.tolist(), cheapest.tolist(), tell.tolist(), speed.tolist(), strict=True
+        ):
+            if steered:
+                said.steered[row], said.speed[row] = 1, turned
             said.place[row], said.size[row] = told[:2], told[2:]
-            if any(told) or said.steered[row]:
+            if any(told) or steered:
                 said.touched[row] = said.moved[row] = 1
 
     def _label(self, row: int, place: int, score: int) -> None:
@@ -705,19 +522,17 @@ class _Plan:
 
     def tracks_after(self) -> list[int]:
         """The track of every object of the state after the delta."""
-        return [*self._numbers, *(self._found[place].number for place in self._born)]
+        return [*self._numbers, *(self._found_numbers[place] for place in self._born)]
 
 
-def _names(codec: DeltaCodec, found: Sequence[Track]) -> tuple[list[Floats], list[tuple[int, ...]]]:
+def _names(codec: DeltaCodec, found: TrackRows) -> tuple[list[Floats], list[tuple[int, ...]]]:
     """Of every level below the first the chances n,nodes of n tracks, and the likeliest path of each."""
     parents = codec.layout.parents
-    if not found or not parents:
-        return [np.zeros((len(found), 1)) for _ in parents], [() for _ in found]
-    masses = [np.stack([np.asarray(track.leaves) for track in found])]
-    levels = name(np.log(np.maximum(masses[0], 1e-9)), parents)[1:]
-    for parent in reversed(parents[1:]):
-        masses.append(masses[-1] @ membership(tuple(parent)))
-    return masses[::-1], [tuple(path) for path in np.stack(levels, axis=1).tolist()]
+    if not len(found) or not parents:
+        return [np.zeros((len(found), 1)) for _ in parents], [()] * len(found)
+    masses = masses_of(found.leaves, parents)
+    levels = likeliest(masses, parents)[1:]
+    return masses, [tuple(path) for path in np.stack(levels, axis=1).tolist()]
 
 
 def _cheapest(full: Numbers, boxes: Floats, centre: Numbers, sides: Numbers, logs: Numbers) -> Numbers:

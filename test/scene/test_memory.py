@@ -35,11 +35,9 @@ from semhier_ros.scene.remembering import (
     MOST_WAITING,
     ReceiverMemory,
     SenderMemory,
-    Track,
-    Tracks,
     code_of,
-    fit_velocities,
 )
+from semhier_ros.scene.tracks import FITTED, Tracks, fit_velocities
 
 GOLDEN = Path(__file__).parent / "golden_memory.json"
 START_NS = 1_700_000_000_000_000_000
@@ -792,15 +790,18 @@ def test_a_detector_s_jitter_is_steadied_before_it_is_told(deltas: DeltaCodec) -
         boxes[:, 2:] *= np.exp(random.normal(0, 0.1, (2, 2)))
         found = tracks.update(objects_of(deltas.layout, boxes, np.full(2, 0.8), np.zeros(2, int)), 80 * number)
         seen.append(np.log(boxes[0, 2:]))
-        told.append(np.log(found[0].steady[2:]))
+        assert tracks.rows is not None
+        told.append(np.log(tracks.rows.steady[found[0], 2:]))
     assert (np.std(told[10:], axis=0) < 0.95 * np.std(seen[10:], axis=0)).all()
     assert np.mean(told[10:], axis=0) == pytest.approx(np.mean(seen[10:], axis=0), abs=0.05)
 
 
 def test_a_stamp_that_repeats_tells_nothing_of_speed() -> None:
-    track = Track(0, times=[5, 5, 5], boxes=[[place, 1.0, 2.0, 2.0] for place in (1.0, 2.0, 3.0)])
-    velocity, error = fit_velocities([track])
+    times, boxes, counts = np.zeros((1, FITTED), np.int64), np.zeros((1, FITTED, 4)), np.array([3])
+    boxes[0, :3] = [[place, 1.0, 2.0, 2.0] for place in (1.0, 2.0, 3.0)]
+    times[0, :3] = 5
+    velocity, error = fit_velocities(times, boxes, counts)
     assert velocity.tolist() == [[0.0, 0.0]]
     assert np.isinf(error).all()
-    track.times = [0, 100, 200]
-    assert fit_velocities([track])[0][0] == pytest.approx([0.01, 0.0])
+    times[0, :3] = 0, 100, 200
+    assert fit_velocities(times, boxes, counts)[0][0] == pytest.approx([0.01, 0.0])
