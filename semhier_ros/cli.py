@@ -18,9 +18,10 @@ that has another name now says the new one.
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from semhier_ros import __version__
@@ -181,7 +182,24 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         if tuple(words[: len(old)]) == old:
             raise CommandError(f"`semhier {' '.join(old)}` has another name now: `{new}`")
     command = words[0] if words and words[0] in ROOMS else None
-    return build_parser(command, words[1] if len(words) > 1 else None).parse_args(words)
+    parser = build_parser(command, words[1] if len(words) > 1 else None)
+    if not words:
+        parser.print_help(sys.stderr)
+        raise SystemExit(2)
+    _know(words[0], ROOMS, "semhier")
+    room = ROOMS.get(words[0])
+    if isinstance(room, Family) and len(words) > 1:
+        _know(words[1], room.rooms, f"semhier {words[0]}")
+    return parser.parse_args(words)
+
+
+def _know(word: str, names: Collection[str], before: str) -> None:
+    """Raises CommandError, with the name most like it, when `word` is no option and none of the command's `names`."""
+    if word.startswith("-") or word in names:
+        return
+    near = difflib.get_close_matches(word, names, 1)
+    hint = f"did you mean `{before} {near[0]}`?" if near else f"`{before} --help` lists them"
+    raise CommandError(f"`{before}` has no command {word!r}; {hint}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

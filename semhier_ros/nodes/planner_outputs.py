@@ -506,7 +506,9 @@ class PlannerOutputs:
             self._overlay(view, detections, far, stamp_ns, frame_id, size)
 
     def _not_placed(self, camera: str, error: GroundError) -> None:
-        self._warn(f"not_placed {getattr(error, 'kind', '')}".strip(), f"camera {camera}: {error}")
+        kind = getattr(error, "kind", "")
+        hint = "; without TF give ground.mount: fixed and ground.height" if kind == "unknown" else ""
+        self._warn(f"not_placed {kind}".strip(), f"camera {camera}: {error}{hint}")
 
     def _spoken(
         self, camera: str, located: list[Located], stamp_ns: int

@@ -7,6 +7,9 @@ from typing import Any
 
 from rclpy.node import Node
 
+OURS = ("/picture", "/overlay")
+"""How the topics of a decoder's own images end: what comes out of a stream is nothing to make one of."""
+
 NAMED = 4
 """Topics that a sentence names at most."""
 
@@ -23,6 +26,7 @@ def why_silent(node: Node, topic: str, kind: Any, others: Sequence[Any] = ()) ->
         f"{name} ({', '.join(types)})"
         for name, types in node.get_topic_names_and_types()
         if name != topic
+        and not name.endswith(OURS)
         and wanted.intersection(types)
         and any((info.node_name, info.node_namespace) != own for info in node.get_publishers_info_by_topic(name))
     ]

@@ -128,7 +128,7 @@ def test_a_fault_of_ours_stays_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
         cli.main(["broken"])
 
 
-@pytest.mark.parametrize("arguments", [[], ["nowhere"], ["--nothing"]])
+@pytest.mark.parametrize("arguments", [[], ["--nothing"]])
 def test_wrong_use_ends_with_status_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
@@ -142,3 +142,26 @@ def test_the_installed_program_may_be_read_again_by_the_processes_that_it_starts
     program.write_text(template.read_text().replace("@SEMHIER_MODULE@", "semhier_ros.cli"))
     names = runpy.run_path(str(program), run_name="__mp_main__")
     assert names["main"] is cli.main
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["reply", "drive.mcap"], "semhier: `semhier` has no command 'reply'; did you mean `semhier replay`?"),
+        (["xyz"], "semhier: `semhier` has no command 'xyz'; `semhier --help` lists them"),
+        (["link", "tip"], "semhier: `semhier link` has no command 'tip'; did you mean `semhier link top`?"),
+    ],
+)
+def test_a_command_that_there_is_not_gives_the_one_that_is_like_it(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err == said + "\n"
+
+
+def test_no_command_at_all_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([])
+    assert ended.value.code == 2
+    listed = capsys.readouterr().err
+    assert all(f"    {name}" in listed for name in cli.ROOMS)

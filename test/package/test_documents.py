@@ -55,3 +55,26 @@ def test_documents_hold_commands_to_check() -> None:
 def test_links_between_documents_lead_somewhere(path: Path) -> None:
     targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8"))
     assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+LAUNCHED = re.compile(r"(?<![\w/.])(\w+\.launch\.py)((?:\s+\w+:=\S+)+)")
+TEXTS = [*DOCUMENTS, *sorted((ROOT / "config").rglob("*.yaml")), *sorted((ROOT / "launch").glob("*.py"))]
+LAUNCHES = [
+    (path, file, name)
+    for path in TEXTS
+    for file, given in LAUNCHED.findall(path.read_text(encoding="utf-8"))
+    for name in re.findall(r"(\w+):=", given)
+    if file != "collision_monitor_node.launch.py"
+]
+
+
+@pytest.mark.parametrize(("path", "file", "name"), LAUNCHES)
+def test_a_documented_launch_argument_is_one_of_its_file(path: Path, file: str, name: str) -> None:
+    """Read as text, since launch files need `launch`: their own arguments, and those that they share."""
+    own = (ROOT / "launch" / file).read_text(encoding="utf-8")
+    shared = (ROOT / "semhier_ros" / "launching.py").read_text(encoding="utf-8") if "*common(" in own else ""
+    assert name in re.findall(r'(?:Argument\(\s*|also=)"(\w+)"', own + shared), f"{path.name}: {file} {name}:=…"
+
+
+def test_documents_hold_launches_to_check() -> None:
+    assert len(LAUNCHES) > 20
