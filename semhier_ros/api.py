@@ -401,12 +401,14 @@ class Decoder:
         self._foreseen: _Foreseen | None = None
         self.counters: Counter[str] = Counter()
 
-    def foresee(self, block: Block) -> ReadingRequest | None:
+    def foresee(self, block: Block, stamp_ns: int | None = None) -> ReadingRequest | None:
         """Decodes a block that will be pushed next, without taking it. What `Codec.readings` needs then, of many
         decoders at once, and what that gives goes to `foretold`; None where there is nothing to gain. `push` does the
-        same with or without."""
+        same with or without. stamp_ns: as of `push`."""
         self._foreseen = None
         frame = self._frames.get(block.frame) or _Frame()
+        if block.stream == self._delta_tag:
+            return self._foresee_delta(block, frame, stamp_ns)
         known = block.stream == self._codec.stream_tag and block.index < self._codec.semantic_blocks
         if not known or block.index != frame.prefix + 1 or block.index in frame.waiting:
             return None
@@ -416,6 +418,16 @@ class Decoder:
             return None  # `push` will say so
         self._foreseen = _Foreseen(block.index, block.data, frame.code, code)
         return ReadingRequest(code, block.index, self._size)
+
+    def _foresee_delta(self, block: Block, frame: _Frame, stamp_ns: int | None) -> ReadingRequest | None:
+        stamp_ns = frame.stamp_ns if stamp_ns is None else stamp_ns
+        if self._memory is None or block.index or frame.prefix >= 0 or stamp_ns is None:
+            return None
+        code = self._memory.foresee(block.data, block.frame, stamp_ns)
+        if code is None:
+            return None  # `push` will say so
+        self._foreseen = _Foreseen(-1, block.data, None, code)  # no block of an index, whatever its bytes
+        return ReadingRequest(code, self._codec.semantic_blocks - 1, self._size)
 
     def foretold(self, detections: tuple[Detection, ...]) -> None:
         """Takes what the block last foreseen leads to."""
@@ -523,13 +535,14 @@ class Decoder:
             self.counters["unknown_reference" if isinstance(error, UnknownReference) else "damaged"] += 1
             raise
         self._take_delta(frame, code, len(block.data))
+        self._foreseen = None
         return self._reading(block.frame, frame, fresh=True)
 
     def _take_delta(self, frame: _Frame, code: Any, size: int) -> None:
         self.counters["deltas"] += 1
         frame.code, frame.prefix = code, self._codec.semantic_blocks - 1
         frame.payload_bytes = size
-        frame.detections = self._codec.model.read(frame.code, frame.prefix, self._size)
+        frame.detections = self._read(frame)
         with suppress(PacketError):  # a picture block that came before may be damaged
             self._advance(frame)
 

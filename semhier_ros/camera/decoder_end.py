@@ -50,7 +50,7 @@ class FrameDecoder(Protocol):
     def counters(self) -> Mapping[str, int]: ...
     def push(self, block: Block, stamp_ns: int | None = None) -> Reading | None: ...
     def readable(self, blocks: Sequence[Block]) -> bool: ...
-    def foresee(self, block: Block) -> ReadingRequest | None: ...
+    def foresee(self, block: Block, stamp_ns: int | None = None) -> ReadingRequest | None: ...
     def foretold(self, detections: tuple[Detection, ...]) -> None: ...
     def scene(self, at: int) -> Scene: ...
     @property
@@ -280,8 +280,7 @@ class DecoderEnd(Generic[C]):
         if not self._heard(packet.frame, packet.stamp, now):
             return []
         if packet.stamp is not None:
-            stamp_ns, taken = self._anchor
-            near = stamp_ns + round((now - taken) * 1e9)
+            near = self._expected(now)
             restored = restore_stamp(packet.stamp, near)
             known, (late, early) = self._frames.get(packet.frame), STAMP_SECONDS
             if not late <= (restored - near) / 1e9 <= early and (known is None or known.stamp_ns != restored):
@@ -301,25 +300,31 @@ class DecoderEnd(Generic[C]):
             outputs += self._push(block, now)
         return outputs
 
+    def _expected(self, now: float) -> int:
+        """The stamp in ns that a frame taken now should have."""
+        stamp_ns, taken = self._anchor
+        return stamp_ns + round((now - taken) * 1e9)
+
     def _parse(self, data: bytes) -> Packet:
         """What a packet says; of the one that was foreseen it is known already."""
         if self._parsed is None or self._parsed[0] is not data:
             self._parsed = data, Packet.parse(data)
         return self._parsed[1]
 
-    def foresee(self, task: bytes | tuple[Block, int]) -> ReadingRequest | None:
+    def foresee(self, task: bytes | tuple[Block, int], now: float) -> ReadingRequest | None:
         """Decodes the block of a packet, or of a level topic, that will come in next, without taking it; what
         `ReadingCodec.readings` needs then, whose result goes to `foretold`. None where there is nothing to gain. What
         the task itself does is the same with or without."""
         if self._decoder is None:
             return None
         if not isinstance(task, bytes):
-            return self._decoder.foresee(task[0])
+            return self._decoder.foresee(*task)
         try:
             packet = self._parse(task)
         except PacketError:
             return None  # the task itself will say so
-        return None if packet.piece is not None else self._decoder.foresee(packet.blocks[0])
+        stamp_ns = None if packet.stamp is None else restore_stamp(packet.stamp, self._expected(now))
+        return None if packet.piece is not None else self._decoder.foresee(packet.blocks[0], stamp_ns)
 
     def foretold(self, detections: tuple[Detection, ...]) -> None:
         """Takes the detections of what was foreseen last."""

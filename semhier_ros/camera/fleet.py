@@ -279,7 +279,7 @@ class Fleet:
         began = self._timer()
         try:
             if together:
-                self._foresee(together)
+                self._foresee(together, now)
             self._task(camera, item.task, now)
         except Exception as error:  # one packet must not end the service
             self.failed(error)
@@ -322,14 +322,14 @@ class Fleet:
                     break
         return found if len(found) > 1 else {}
 
-    def _foresee(self, together: Mapping[str, Foreseeable]) -> None:
+    def _foresee(self, together: Mapping[str, Foreseeable], now: float) -> None:
         """Works out what packets of several cameras say, which their turns then find done. No packet is taken: turns,
         bounds and what becomes of each packet are as they would be without."""
         asked = []
         for camera, task in together.items():
             end = self._ends[camera]
             with self._locks[camera], suppress(Exception):  # its own turn will say so
-                request = end.foresee(task)
+                request = end.foresee(task, now)
                 if request is not None:
                     asked.append((camera, request))
         codec = self._ends[next(iter(together))].codec

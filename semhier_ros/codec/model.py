@@ -94,6 +94,10 @@ class ReceiverMemory(Protocol[Code]):
         """Blocks 0..prefix of a frame came that refers to nothing."""
         ...
 
+    def foresee(self, data: bytes, frame: int, stamp_ns: int) -> Code | None:
+        """What `delta` will give for the same if it is called next, without taking it; None where it will raise."""
+        ...
+
     def delta(self, data: bytes, frame: int, stamp_ns: int) -> Code:
         """What a frame says whose `Delta` came: all that its semantic blocks could.
 

@@ -595,6 +595,7 @@ class ReceiverMemory:
         """Frames whose deltas had waited, and what they say, as read by the last call of `whole` or `delta`."""
         self.acknowledgement: bytes | None = None
         """For the next report (`SenderMemory.heard`); None before the first frame."""
+        self._foreseen: _Foreseen | None = None
 
     @property
     def unread(self) -> bool:
@@ -612,6 +613,17 @@ class ReceiverMemory:
         self._put(state, state.stamp, prefix < self._expected)
         self._read_on()
 
+    def foresee(self, data: bytes, frame: int, stamp_ns: int) -> SceneCode | None:
+        """What `delta` will give for the same, if it is called next: the very same code. None where it will raise.
+        Nothing is remembered but that."""
+        self._foreseen = None
+        with suppress(PacketError):
+            state, reference = self._decode(data, frame, stamp_ns)
+            code = code_of(self._codec, state)
+            self._foreseen = _Foreseen((data, frame, stamp_ns), reference, state, code)
+            return code
+        return None
+
     def delta(self, data: bytes, frame: int, stamp_ns: int) -> SceneCode:
         """What a frame says whose delta came.
 
@@ -619,8 +631,9 @@ class ReceiverMemory:
             UnknownReference: it refers to a state that is not held (yet). BlockError: no encoder made these bytes.
         """
         self.caught_up = []
+        foreseen, self._foreseen = self._foreseen, None
         try:
-            state = self._read(data, frame, stamp_ns)
+            state = self._read(data, frame, stamp_ns, foreseen)
         except UnknownReference:
             self._note(frame)
             self._refused += 1
@@ -633,7 +646,7 @@ class ReceiverMemory:
                 self._acknowledge()
             raise
         self._read_on()
-        return code_of(self._codec, state)
+        return foreseen.code if foreseen is not None and state is foreseen.state else code_of(self._codec, state)
 
     def _note(self, frame: int) -> None:
         """Something of a frame came that an encoder made."""
@@ -656,18 +669,34 @@ class ReceiverMemory:
             while len(self._waiting) > MOST_WAITING:
                 self._waiting.popitem(last=False)
 
-    def _read(self, data: bytes, frame: int, stamp_ns: int) -> SceneState:
-        stem = 0
+    def _find(self, frame: int, check: int) -> SceneState | None:
+        """The state of a frame with that check, if it is held."""
+        return next((state for state in self._states.get(frame, ()) if state.check == check), None)
+
+    def _decode(self, data: bytes, frame: int, stamp_ns: int) -> tuple[SceneState, SceneState]:
+        """The state that a delta leads to, and the one that it refers to. Errors as of `delta`."""
+        found: list[SceneState] = []
 
         def find(number: int, check: int) -> SceneState | None:
-            nonlocal stem
-            stem = self._stems.get(number, 0)
-            return next((state for state in self._states.get(number, ()) if state.check == check), None)
+            state = self._find(number, check)
+            found.extend([] if state is None else [state])
+            return state
 
         state = self._codec.decode(data, find, frame, stamp_ns)
+        return state, found[0]
+
+    def _read(self, data: bytes, frame: int, stamp_ns: int, foreseen: _Foreseen | None = None) -> SceneState:
+        if foreseen is not None and foreseen.of(data, frame, stamp_ns) and self._holds(foreseen.reference):
+            state, reference = foreseen.state, foreseen.reference
+        else:
+            state, reference = self._decode(data, frame, stamp_ns)
+        stem = self._stems.get(reference.frame, 0)
         self._note(frame)
         self._put(state, stem)
         return state
+
+    def _holds(self, state: SceneState) -> bool:
+        return self._find(state.frame, state.check) is state
 
     def _read_on(self) -> None:
         """Reads the deltas that came before what they refer to, as far as that is here now."""
@@ -737,6 +766,20 @@ class ReceiverMemory:
         """Whether a stamp is the earlier one; one much earlier is of a sender that began anew."""
         half = 1 << (STAMP_BITS - 1)
         return -MOST_MS < ((stamp - other + half) % (2 * half) - half) // 1_000_000 < 0
+
+
+@dataclass(frozen=True)
+class _Foreseen:
+    """What the delta `given` (bytes, frame, stamp in ns) of a frame leads to, before it is taken."""
+
+    given: tuple[bytes, int, int]
+    reference: SceneState
+    state: SceneState
+    code: SceneCode
+
+    def of(self, *given: bytes | int) -> bool:
+        """Whether it is what the same delta leads to."""
+        return self.given == given
 
 
 def standing_alone(stream: SceneStream, code: SceneCode) -> SceneCode:

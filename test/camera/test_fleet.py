@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
+from itertools import islice
 from typing import Any
 
 import cv2
@@ -17,6 +18,7 @@ from semhier_ros.camera.worker import FleetWorker
 from semhier_ros.codec.packet import Block, Packet
 from semhier_ros.codec.reading import Detection
 from semhier_ros.codec.stream_info import StreamInfo
+from semhier_ros.lab.made_scenes import FRAME_NS, drive
 from semhier_ros.link.clock import ManualClock
 
 SECOND = 1_000_000_000
@@ -71,11 +73,11 @@ class Base:
         self.errors: list[Exception] = []
         self.said: list[tuple[str, str]] = []
         self.clock = ManualClock()
-        limits = more.pop("limits", Limits())
+        limits, memory = more.pop("limits", Limits()), more.pop("memory", False)
         by_hash = {codec.stream_hash: codec for codec in codecs}
+        report = lambda *words: self.said.append(words)  # noqa: E731
         self.ends = {
-            camera: DecoderEnd(camera, by_hash, 8, lambda *words: self.said.append(words), pictures_later=True)
-            for camera in cameras
+            camera: DecoderEnd(camera, by_hash, 8, report, memory=memory, pictures_later=True) for camera in cameras
         }
         self.fleet = Fleet(
             self.ends,
@@ -158,7 +160,7 @@ def test_what_is_worked_out_together_is_what_each_would_get_in_the_same_order(ro
     for together in (True, False):
         base = Base([road], cameras)
         if not together:
-            monkeypatch.setattr(base.fleet, "_foresee", lambda together: None)
+            monkeypatch.setattr(base.fleet, "_foresee", lambda together, now: None)
         for number, camera in enumerate(cameras):
             base.fleet.put(camera, description(road))
             for block in road_frames[number % 4][:4]:
@@ -177,6 +179,83 @@ def test_what_is_worked_out_together_is_what_each_would_get_in_the_same_order(ro
         assert_same(found.reading.detections, expected.reading.detections)
     counters = [[base.ends[camera].all_counters() for camera in cameras] for base in bases]
     assert counters[0] == counters[1]
+
+
+def remembering_packets(codec: Codec, seed: int, frames: int) -> list[bytes]:
+    """Packets of a made scene whose frames, after the first, refer to the one before."""
+    model: Any = codec.model
+    memory, scene = codec.memory(), drive(model.stream.layout, seed)
+    base = DecoderEnd("front", {codec.stream_hash: codec}, 8, lambda *words: None, memory=True)
+    base.describe(description(codec), 0.0)
+    packets = []
+    for frame, objects in enumerate(islice(scene, frames)):
+        stamp_ns, features = (
+            SECOND + frame * FRAME_NS,
+            np.zeros((len(objects), len(model.folder.projection.feature_mean))),
+        )
+        memory.begin(frame, stamp_ns)
+        seen = replace(objects, features=features.astype(np.float32))
+        made = model.encode_objects(seen, codec.semantic_blocks, None, None, None, None, memory=memory)
+        packets.append(Packet.pack(list(codec.bounded(made, frame, None)), stamp_ns=stamp_ns))
+        base.datagram(packets[-1], frame * FRAME_NS / 1e9)
+        assert base.acknowledgement is not None
+        memory.heard(base.acknowledgement)
+    assert base.all_counters()["decoder_deltas"] >= frames - 2
+    return packets
+
+
+def test_deltas_of_several_cameras_are_read_together_as_each_would_be_alone(road, monkeypatch):
+    """One camera's delta is damaged, one's comes later than those that refer to it, one's does not come at all."""
+    frames, cameras = 8, ["a", "b", "damaged", "late", "lost"]
+    sent = {camera: remembering_packets(road, seed, frames) for seed, camera in enumerate(cameras)}
+    whole = Packet.parse(sent["damaged"][3])
+    broken = [replace(one, data=one.data + b"\xff\xff") for one in whole.blocks]
+    sent["damaged"][3] = Packet.pack(broken, stamp_ns=SECOND + 3 * FRAME_NS)
+    sent["late"].insert(5, sent["late"].pop(2))
+    del sent["lost"][4]
+    sizes: list[int] = []
+    plain = road.readings
+    monkeypatch.setattr(road, "readings", lambda requests: sizes.append(len(requests)) or plain(requests))
+    bases = []
+    for together in (True, False):
+        base = Base([road], cameras, memory=True)
+        if not together:
+            monkeypatch.setattr(base.fleet, "_foresee", lambda together, now: None)
+        for camera in cameras:
+            base.fleet.put(camera, description(road))
+        for number in range(frames):
+            base.clock.set(number * FRAME_NS / 1e9)
+            for camera in cameras:
+                for packet in sent[camera][number : number + 1]:
+                    base.fleet.put(camera, packet)
+            base.read_all()
+        assert not base.errors
+        bases.append(base)
+    assert sizes[:2] == [len(cameras)] * 2, "of whole frames, and of deltas"
+    assert len(sizes) >= frames - 1
+    assert min(sizes) > 1
+    batched, single = bases
+    assert batched.said == single.said
+    assert {kind for kind, _ in batched.said} == {"damaged", "refused_deltas"}
+    assert [(camera, one.reading.frame) for camera, one in batched.readings] == [
+        (camera, one.reading.frame) for camera, one in single.readings
+    ]
+    for (_, found), (_, expected) in zip(batched.readings, single.readings, strict=True):
+        assert_same(found.reading.detections, expected.reading.detections)
+    for camera in cameras:
+        ours, theirs = batched.ends[camera], single.ends[camera]
+        assert ours.all_counters() == theirs.all_counters()
+        assert ours.acknowledgement == theirs.acknowledgement
+        assert states_of(ours) == states_of(theirs)
+    assert batched.ends["late"].counters["readings"] == batched.ends["a"].counters["readings"]
+
+
+def states_of(end: Any) -> list[tuple[Any, ...]]:
+    """Every number of every state that a camera's memory holds."""
+    held = end._decoder._memory._states
+    return [
+        tuple(repr(getattr(state, one.name)) for one in fields(state)) for states in held.values() for state in states
+    ]
 
 
 def test_damage_among_what_is_worked_out_together_costs_its_own_camera_alone(road, road_frames):

@@ -205,7 +205,7 @@ class _Decoder:
         last = self._coder.levels - 1
         return Reading(block.frame, last, last, found, len(block.data), fresh)
 
-    def foresee(self, block: Block) -> None:
+    def foresee(self, block: Block, stamp_ns: int | None = None) -> None:
         """Nothing is gained by reading the lists of several cameras together."""
 
     def picture_work(self, frame: int) -> None:
