@@ -204,8 +204,9 @@ class ManagedNode(LifecycleNode):
                 logger.warning(line)
             else:
                 logger.error(line)
-        status = DiagnosticStatus(level=level, name=f"{self.get_name()}: {name}", message=message)
-        status.hardware_id = self.get_fully_qualified_name()
+        node = self.get_fully_qualified_name()
+        status = DiagnosticStatus(level=level, name=f"{node.lstrip('/')}: {name}", message=message)
+        status.hardware_id = node
         status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()

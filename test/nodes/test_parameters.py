@@ -12,7 +12,7 @@ import yaml
 
 rclpy = pytest.importorskip("rclpy", reason="the nodes need ROS 2")
 
-from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import LifecycleState
 from rclpy.parameter import Parameter as RosParameter
 from sensor_msgs.msg import CameraInfo
@@ -307,3 +307,15 @@ def test_a_failed_transition_takes_back_what_it_made_and_inactive_nodes_say_what
     assert node.said[1:] == (DiagnosticStatus.ERROR, "the session cannot open")
     assert node.counts()["link_not_open"] == 1
     node.destroy_node()
+
+
+def test_diagnostics_of_two_robots_have_names_of_their_own(context: Any) -> None:
+    """An aggregator knows a status by its name alone."""
+    said: list[DiagnosticArray] = []
+    for namespace in ("robot1", "/", "robot2/front"):
+        node = ManagedNode("small_node", SMALL, context=context, namespace=namespace)
+        node._diagnostics = SimpleNamespace(publish=said.append)
+        node.publish_diagnostics("camera", DiagnosticStatus.OK, "well", {})
+        node.destroy_node()
+    names = [array.status[0].name for array in said]
+    assert names == ["robot1/small_node: camera", "small_node: camera", "robot2/front/small_node: camera"]
