@@ -23,9 +23,12 @@ from launch.actions import (
     IncludeLaunchDescription,
     LogInfo,
     OpaqueFunction,
+    RegisterEventHandler,
     TimerAction,
 )
+from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import PathJoinSubstitution, ThisLaunchFileDir
 from launch_ros.actions import LifecycleNode, Node
@@ -43,6 +46,8 @@ from semhier_ros.launching import (
 from semhier_ros.paths import DEFAULT_MODEL, config_dir
 
 STAMPS = ("bag", "now")
+PROCESSES = ("link", "encoder_node", "decoder_node", "player", "player_node", "recorder_node")
+"""What a replay needs; a viewer may be closed."""
 ARGUMENTS = [
     Argument("bag", "Bag folder, MCAP or SQLite3 file with images, raw or compressed.", None),
     Argument("camera", "Camera of the bag, `front` for `/front/image_raw`; empty: the only one that it has."),
@@ -95,9 +100,6 @@ def _half(file: str, **arguments: str) -> GroupAction:
 
 def _player(context: LaunchContext, remappings: Mapping[str, str]) -> list[Action]:
     """Plays the bag's topics, the keys of `remappings`, as their values."""
-    over = [
-        TimerAction(period=3.0, actions=[EmitEvent(event=Shutdown(reason="the bag is over"))])
-    ]  # blocks still cross
     wanted, now = value(context, "player"), _now(context)
     if now and wanted == "rosbag2":
         raise ValueError("launch argument player: rosbag2 plays stamps:=bag without loop:=true only, ours plays both")
@@ -105,7 +107,7 @@ def _player(context: LaunchContext, remappings: Mapping[str, str]) -> list[Actio
         command = ["ros2", "bag", "play", value(context, "bag"), "--clock", "100", "--rate", value(context, "rate")]
         command += ["--topics", *remappings, "--delay", "8"]
         command += ["--remap", *(f"{topic}:={target}" for topic, target in remappings.items())]
-        return [ExecuteProcess(cmd=command, name="player", output="screen", on_exit=over)]
+        return [ExecuteProcess(cmd=command, name="player", output="screen")]
     node = LifecycleNode(
         package="semhier_ros",
         executable="player_node",
@@ -124,9 +126,20 @@ def _player(context: LaunchContext, remappings: Mapping[str, str]) -> list[Actio
         ],
         remappings=list(remappings.items()),
         output="screen",
-        on_exit=over,
     )
     return [LogInfo(msg="playing by semhier_ros' own player"), node]
+
+
+def _ended(event: ProcessExited, context: LaunchContext) -> list[Action]:
+    """Ends all when the bag is over, or when one of the processes that it needs has ended by itself."""
+    name = event.process_name.rpartition("-")[0]
+    if context.is_shutdown or name not in PROCESSES:
+        return []
+    if name.startswith("player") and event.returncode == 0:
+        over = EmitEvent(event=Shutdown(reason="the bag is over"))
+        return [TimerAction(period=3.0, actions=[over])]  # the last blocks still cross the link
+    reason = f"{event.process_name} has ended with exit code {event.returncode}; its lines above say why"
+    return [EmitEvent(event=Shutdown(reason=reason)), LogInfo(msg=f"the replay ends: {reason}")]
 
 
 def _now(context: LaunchContext) -> bool:
@@ -215,4 +228,10 @@ def _recorder(folder: str, camera: str) -> list[Action]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription([*declare(ARGUMENTS, __file__), OpaqueFunction(function=_nodes)])
+    return LaunchDescription(
+        [
+            *declare(ARGUMENTS, __file__),
+            RegisterEventHandler(OnProcessExit(on_exit=_ended)),
+            OpaqueFunction(function=_nodes),
+        ]
+    )

@@ -18,7 +18,15 @@ if importlib.util.find_spec("launch") is None or importlib.util.find_spec("launc
     pytest.skip("launch and launch_ros are not on PyPI: they come with a ROS 2 installation", allow_module_level=True)
 
 from launch import LaunchContext, LaunchDescription, LaunchService
-from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    GroupAction,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    TimerAction,
+)
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import LifecycleNode
 
@@ -168,6 +176,28 @@ def test_a_loop_is_played_by_our_player_at_the_time_of_playing(tmp_path: Path) -
     assert {half["use_sim_time"] for half in given.values()} == {"false"}
     with pytest.raises(ValueError, match=r"player: rosbag2 plays stamps:=bag without loop:=true only"):
         made(LAUNCH / "replay.launch.py", bag=bag, loop="true", player="rosbag2")
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "ends"),
+    [
+        ("encoder_node-2", 1, "encoder_node-2 has ended with exit code 1; its lines above say why"),
+        ("link-1", 0, "link-1 has ended with exit code 0; its lines above say why"),
+        ("player_node-4", 1, "player_node-4 has ended with exit code 1; its lines above say why"),
+        ("rviz2-6", 0, None),
+    ],
+)
+def test_a_replay_ends_when_what_it_needs_has_ended(name: str, code: int, ends: str | None) -> None:
+    event = ProcessExited(action=None, name=name, cmd=[], cwd=None, env=None, pid=1, returncode=code)
+    actions = load(LAUNCH / "replay.launch.py")._ended(event, LaunchContext())
+    reasons = [action.event.reason for action in actions if isinstance(action, EmitEvent)]
+    assert reasons == ([] if ends is None else [ends])
+
+
+def test_a_replay_ends_a_moment_after_its_bag() -> None:
+    event = ProcessExited(action=None, name="player_node-4", cmd=[], cwd=None, env=None, pid=1, returncode=0)
+    (timer,) = load(LAUNCH / "replay.launch.py")._ended(event, LaunchContext())
+    assert isinstance(timer, TimerAction)
 
 
 def test_a_replay_hands_planner_topics_and_the_lens_to_the_base(tmp_path: Path) -> None:
