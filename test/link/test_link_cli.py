@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -37,3 +39,15 @@ def test_mistakes_are_explained():
         done = emulate("--listen", taken.getsockname()[1], "--seconds", 0.1)
     assert done.returncode == 1
     assert "cannot listen on udp" in done.stderr
+
+
+def test_as_many_ctrl_c_as_one_likes_end_it_well():
+    """A terminal sends one to the whole group, `ros2 launch` another one to each process."""
+    command = [sys.executable, "-m", "semhier_ros.cli", "link", "emulate", "--listen", "0", "--forward", "9"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert "Ctrl-C ends" in process.stderr.readline()
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.001)
+        assert process.returncode == 0, process.stderr.read()
+        assert "0 datagrams" in process.stdout.read()

@@ -89,8 +89,8 @@ def run(options: argparse.Namespace) -> int:
                 emulator.write_json(options.json)
             summary = _summary(emulator)
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, handler in previous.items():  # one more Ctrl-C, as `ros2 launch` sends it, must not undo the end
+            signal.signal(number, signal.SIG_IGN if finished.is_set() else handler)
     if live:
         print(file=sys.stderr)
     print(summary)
