@@ -32,7 +32,7 @@ from semhier_ros.footage.messages import (
     stamp_of,
 )
 from semhier_ros.footage.storage import BagDamage, BagFile, Channel, Place, Wants, open_file
-from semhier_ros.footage.video import HELD_IMAGES, VIDEO_SUFFIXES, Remember, VideoCamera
+from semhier_ros.footage.video import HELD_IMAGES, PICTURE_SUFFIXES, VIDEO_SUFFIXES, Remember, VideoCamera
 
 MOST_LATCHED = 1000
 """Messages of latched topics that are carried over a cut."""
@@ -57,6 +57,8 @@ class BagCamera:
         self.name = topic.strip("/").removesuffix("/compressed").removesuffix("/image_raw") or "camera"
         self.size = (0, 0)
         self.frame_id = ""
+        self.resized = 0
+        """Raw frames of another size than the first's."""
         self.entries: list[_Entry] = []
         self.times_ns: list[int] = []
         self._image = lru_cache(HELD_IMAGES)(self._read)
@@ -99,7 +101,8 @@ class BagCamera:
                 image = image_of(message, self.topic)
                 self.size, self.frame_id = (int(image.shape[1]), int(image.shape[0])), message.header.frame_id
             elif self.kind == IMAGE_TYPES[0]:
-                image_of(message, self.topic)
+                if image_of(message, self.topic).shape[1::-1] != self.size:
+                    self.resized += 1
             elif not len(raw):
                 raise BagError(f"{self.topic}: an empty image")
             elif is_cut_off(bytes(raw)):
@@ -145,6 +148,8 @@ class Bag:
 
 def bag_files(path: Path, problems: list[str]) -> Iterator[BagFile]:
     """The storage files of a bag, opened, in order; those that are none are named in `problems`. Raises BagError."""
+    if path.name == "metadata.yaml" and path.is_file():
+        path = path.parent
     if path.is_file():
         if path.suffix == ".bag":
             raise BagError(f"{path}: a ROS 1 bag; convert it first: `rosbags-convert --src {path.name} --dst folder`")
@@ -156,6 +161,8 @@ def bag_files(path: Path, problems: list[str]) -> Iterator[BagFile]:
         plain = {file.with_suffix("") for file in found if file.suffix == ".zstd"} & set(found)
         found = sorted((file for file in found if file.with_suffix("") not in plain), key=_natural)
         found = _listed_first(found, path / "metadata.yaml", problems)
+    if not found and any(file.suffix.lower() in PICTURE_SUFFIXES for file in path.iterdir()):
+        raise BagError(f"{path}: holds pictures; make a bag of them first: `semhier bag from-images {path} --out bag`")
     if not found:
         raise BagError(f"{path}: holds no {' or '.join(STORAGE[:2])} file")
     for file in found:
@@ -238,6 +245,11 @@ def open_bag(path: Path, topics: Sequence[str] = (), *, seconds: float | None = 
         bag.problems += [f"{opened.path.name}: {text}" for text in opened.problems]
         bag.topics |= {channel.topic: channel.kind for channel in opened.channels.values()}
     bag.problems += [f"{text} ({times} messages left out)" for text, times in bad.items()]
+    bag.problems += [
+        f"{camera.topic}: {camera.resized} frames of another size, brought to the first's"
+        for camera in cameras.values()
+        if camera.resized
+    ]
     bag.cameras = [camera for _, camera in sorted(cameras.items()) if len(camera)]
     for camera in distinct(bag.cameras):
         camera.name = camera.topic.strip("/")
@@ -367,5 +379,9 @@ def cut_bag(
             latched = []
             bag.write_raw(channel.topic, channel.kind, data, time, channel.qos)
         if not count:
-            raise BagError(f"{source}: no message from {begin:g} s on for {seconds:g} s")
+            if start is None and topics:
+                raise BagError(f"{source}: no message of {', '.join(sorted(asked))}")
+            raise BagError(
+                f"{source}: no message from {begin:g} s on" + (f" for {seconds:g} s" if seconds < 1e9 else "")
+            )
     return count, [*problems, *sorted(unknown)]

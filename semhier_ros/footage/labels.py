@@ -302,8 +302,9 @@ def _yolo(folder: Path, size: tuple[int, int], names: Names, notes: Notes) -> di
 def _coco(file: Path, size: tuple[int, int], names: Names, notes: Notes) -> dict[str, tuple[Detection, ...]]:
     """Objects by the stem of their picture's name. Boxes are scaled from the size that the file says its pictures have
     to the camera's `size`. Crowd regions, and objects of pictures or classes that there are not, are counted."""
+    text = read_text(file)
     try:
-        data = json.loads(read_text(file))
+        data = json.loads(text)
         images = {item["id"]: (Path(str(item["file_name"])).stem, item, _scale(item, size)) for item in data["images"]}
         categories = {item["id"]: str(item["name"]) for item in data["categories"]}
         annotations = list(data["annotations"])

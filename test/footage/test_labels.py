@@ -174,6 +174,8 @@ def test_what_coco_says_of_others_is_counted(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[1, 2]")
     with pytest.raises(LabelError, match="no COCO file"):
         labelled_world(tmp_path / "list.json", camera(), TREE)
+    with pytest.raises(LabelError, match=r"none\.json: No such file"):
+        labelled_world(tmp_path / "none.json", camera(), TREE)
 
 
 RING = np.zeros((272, 640), np.uint8)
