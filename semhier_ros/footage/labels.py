@@ -79,11 +79,13 @@ class Labelled:
 @dataclass(frozen=True, slots=True)
 class World:
     """The truth of one camera: at `instants` (s, ascending) `truths`, with boxes in source pixels. `kind` says where
-    it comes from, "labels" or "agreement"."""
+    it comes from, "labels" or "agreement". `crowds`: regions of many objects that nobody counted, by instant (empty:
+    there are none)."""
 
     instants: NDArray[np.float64]
     truths: Sequence[tuple[Detection, ...]]
     kind: str
+    crowds: Sequence[tuple[Detection, ...]] = ()
 
 
 def find_scenes(images: Path, labels: Path | None, split: Path | None, ignored: Path | None = None) -> list[Scene]:
@@ -250,10 +252,11 @@ def labelled_world(path: Path, camera: Any, taxonomy: Taxonomy, notes: Notes | N
     """
     names = Names(taxonomy)
     notes = Notes() if notes is None else notes
+    crowds: dict[str, tuple[Detection, ...]] = {}
     if not path.exists() and str(path).startswith("/") and hasattr(camera, "bag"):
         by_frame = _topic(str(path), camera, names, notes)
     elif path.suffix == ".json":
-        by_frame = _coco(path, camera.size, names, notes)
+        by_frame, crowds = _coco(path, camera.size, names, notes)
     else:
         by_frame = _yolo(path, camera.size, names, notes)
     stamps = {str(stamp): number for number, stamp in enumerate(camera.stamps_ns)}
@@ -281,7 +284,8 @@ def labelled_world(path: Path, camera: Any, taxonomy: Taxonomy, notes: Notes | N
         raise LabelError(f"{path}: {_nothing_left(notes)}")
     order = sorted(truths)
     instants = np.array([camera.times_ns[number] / 1e9 for number in order])
-    return World(instants, [truths[number] for number in order], "labels")
+    regions = [crowds.get(owners[number], ()) for number in order] if any(crowds.values()) else []
+    return World(instants, [truths[number] for number in order], "labels", regions)
 
 
 def _ending(name: str) -> int | None:
@@ -299,9 +303,12 @@ def _yolo(folder: Path, size: tuple[int, int], names: Names, notes: Notes) -> di
     return {file.stem: names.yolo(file, size, classes, notes) for file in files}
 
 
-def _coco(file: Path, size: tuple[int, int], names: Names, notes: Notes) -> dict[str, tuple[Detection, ...]]:
-    """Objects by the stem of their picture's name. Boxes are scaled from the size that the file says its pictures have
-    to the camera's `size`. Crowd regions, and objects of pictures or classes that there are not, are counted."""
+def _coco(
+    file: Path, size: tuple[int, int], names: Names, notes: Notes
+) -> tuple[dict[str, tuple[Detection, ...]], dict[str, tuple[Detection, ...]]]:
+    """Objects, and crowd regions, by the stem of their picture's name. Boxes are scaled from the size that the file gives
+    its pictures to the camera's `size`. Crowd regions are counted, and objects of pictures or classes that there
+    are not."""
     text = read_text(file)
     try:
         data = json.loads(text)
@@ -311,6 +318,7 @@ def _coco(file: Path, size: tuple[int, int], names: Names, notes: Notes) -> dict
     except (KeyError, TypeError, ValueError) as error:
         raise LabelError(f"{file}: no COCO file ({type(error).__name__}: {error})") from error
     found: dict[str, list[Detection]] = {name: [] for name, *_ in images.values()}
+    crowds: dict[str, list[Detection]] = {name: [] for name in found}
     places: dict[str, str] = {}
     for name, item, _ in images.values():
         if places.setdefault(name, item["file_name"]) != item["file_name"]:
@@ -330,19 +338,21 @@ def _coco(file: Path, size: tuple[int, int], names: Names, notes: Notes) -> dict
             ) from error
         if picture is None:
             notes["objects of pictures that the file does not list, left out"] += 1
-        elif crowd:
-            notes["objects that are crowd regions, left out"] += 1
         else:
             name, _, (across, down) = picture
             box = (x0 * across, y0 * down, (x0 + width) * across, (y0 + height) * down)
             if not usable(box, size, notes):
                 continue
-            made = names.detection(len(found[name]), box, category)
+            kept = crowds[name] if crowd else found[name]
+            made = names.detection(len(kept), box, category)
             if made is None:  # classes that the taxonomy does not know are not asked of it
                 notes[f"objects of class {category!r}, which the taxonomy does not have, left out"] += 1
             else:
-                found[name].append(made)
-    return {name: tuple(items) for name, items in found.items()}
+                kept.append(made)
+                if crowd:
+                    notes["crowd regions, left out: what is found in them counts neither way"] += 1
+    told, regions = ({name: tuple(items) for name, items in kind.items()} for kind in (found, crowds))
+    return told, regions
 
 
 def _scale(item: Any, size: tuple[int, int]) -> tuple[float, float]:

@@ -224,6 +224,22 @@ def test_boxes_that_cannot_be_seen_are_counted_and_strange_ones_told(tmp_path: P
     assert any("are they x, y, width, height?" in line for line in notes.lines())
 
 
+def test_crowd_regions_are_handed_on_and_told_of(tmp_path: Path) -> None:
+    annotations = [
+        {"id": n, "image_id": n // 2, "category_id": 3, "bbox": [10, 10, 200, 100], "iscrowd": n % 2} for n in range(4)
+    ]
+    notes = Notes()
+    world = labelled_world(coco(tmp_path / "a.json", annotations=annotations), camera(), TREE, notes)
+    assert [(len(truth), len(crowd)) for truth, crowd in zip(world.truths, world.crowds, strict=True)] == [
+        *[(1, 1)] * 2,
+        *[(0, 0)] * 6,
+    ]
+    assert notes.lines() == ["labels: 2 crowd regions, left out: what is found in them counts neither way"]
+    crowds = [one | {"iscrowd": 1} for one in annotations]
+    with pytest.raises(LabelError, match="no label is left: labels: 4 crowd regions"):
+        labelled_world(coco(tmp_path / "a.json", annotations=crowds), camera(), TREE)
+
+
 def test_labels_of_two_cameras_are_not_mixed(tmp_path: Path) -> None:
     images = [{"id": n, "file_name": f"{side}/{n // 2:04}.png"} for n, side in enumerate(["left", "right"] * 4)]
     with pytest.raises(LabelError, match=r"left/0000\.png and right/0000\.png have one name"):

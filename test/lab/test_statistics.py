@@ -92,6 +92,28 @@ def test_the_newest_frame_that_had_arrived_is_seen() -> None:
     assert [item and item.stamp_ns for item in newest_at(readings, np.array([170.0, 500]), 1)] == [None, 100]
 
 
+def test_what_is_found_in_a_crowd_region_counts_neither_way() -> None:
+    crowd = thing((100, 0, 200, 50), (0, 1))
+    inside, half_out = (120, 0, 140, 10), (195, 0, 215, 10)
+    pairs = [
+        ((CAR, *(thing(box, (0, 1), (0.95, 0.95)) for box in boxes)), (CAR,)) for boxes in ((inside,), (half_out,))
+    ]
+    for found, truth in pairs:
+        assert Matching().paired([(found, truth)], 1).value() == pytest.approx(0.5)
+    matching = Matching()
+    assert matching.paired(pairs[:1], 1, [(crowd,)]).value() == pytest.approx(1.0)
+    assert matching.paired(pairs[1:], 1, [(crowd,)]).value() == pytest.approx(0.5)
+    another = thing(crowd.box, (0, 2))
+    assert matching.paired(pairs[:1], 1, [(another,)]).value() == pytest.approx(0.5), "a crowd of another class"
+    assert matching.paired(pairs[:1], 0, [(another,)]).value() == pytest.approx(1.0), "the same one level up"
+    truth = (CAR, thing(inside, (0, 1)))
+    assert matching.paired([(pairs[0][0], truth)], 1, [(crowd,)]).value() == pytest.approx(1.0), "and is no miss"
+    assert len(matching.paired([(pairs[0][0], truth)], 1, [(crowd,)]).score) == 2
+    worlds = [World(np.zeros(1), [(CAR,)], "labels", crowds) for crowds in ([(crowd,)], [])]
+    seen = [[reading(0, 0, 1, *pairs[0][0])]] * 2
+    assert len(matching.matches(worlds, seen, 1).score) == 3
+
+
 def test_lateness_costs_streaming_precision() -> None:
     truths = [(thing((20.0 * index, 0, 20.0 * index + 10, 10)),) for index in range(10)]
     world = World(np.arange(10.0), truths, "labels")

@@ -44,18 +44,29 @@ class Known(Protocol):
 
 def overlap(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
     """Intersection over union (n, m) of boxes (n, 4) and (m, 4) as x0, y0, x1, y1; 0 where both are empty."""
+    shared = _shared(first, second)
+    union = _areas(first)[:, None] + _areas(second)[None, :] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def _shared(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
+    """Areas (n, m) that boxes (n, 4) and (m, 4) share."""
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     sides = np.maximum(np.minimum(first[:, None, 2:], second[None, :, 2:]) - low, 0.0)
-    shared = sides[..., 0] * sides[..., 1]
-    areas = [np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0), axis=1) for boxes in (first, second)]
-    union = areas[0][:, None] + areas[1][None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return np.asarray(sides[..., 0] * sides[..., 1])
+
+
+def _areas(boxes: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0), axis=1))
 
 
 def overlaps(first: Sequence[Detection], second: Sequence[Detection]) -> NDArray[np.float64]:
     """`overlap` of the boxes of detections."""
-    boxes = [np.array([item.box for item in items], float).reshape(-1, 4) for items in (first, second)]
-    return overlap(boxes[0], boxes[1])
+    return overlap(_boxes(first), _boxes(second))
+
+
+def _boxes(items: Sequence[Detection]) -> NDArray[np.float64]:
+    return np.array([item.box for item in items], float).reshape(-1, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +138,14 @@ class Matching:
             for world, given in zip(worlds, answers, strict=True)
             for truth, seen in zip(world.truths, newest_at(given, world.instants, level), strict=True)
         ]
-        return self.paired(pairs, level)
+        crowds = [crowd for world in worlds for crowd in world.crowds or [()] * len(world.truths)]
+        return self.paired(pairs, level, crowds)
 
-    def paired(self, pairs: Sequence[tuple[Detections, Detections]], level: int) -> Matches:
-        """The same of (reading, truth) at each instant."""
+    def paired(
+        self, pairs: Sequence[tuple[Detections, Detections]], level: int, crowds: Sequence[Detections] = ()
+    ) -> Matches:
+        """The same of (reading, truth) at each instant, and of its crowd regions, if any: what is found in one of its
+        own class and is no object of the truth counts neither way, as COCO has it."""
         scores: list[float] = []
         right: list[bool] = []
         instant: list[int] = []
@@ -139,6 +154,9 @@ class Matching:
             known = sum(len(item.path) > level for item in truth)
             wanted.append(min(known, 1) if self.named else known)
             one, hit = self.pair(found, truth, level)
+            if crowds and crowds[place] and not self.named:
+                alone = _outside(found, crowds[place], level)
+                one, hit = ([values[at] for at, out in enumerate(alone) if out or hit[at]] for values in (one, hit))
             scores += one
             right += hit
             instant += [place] * len(one)
@@ -157,8 +175,7 @@ class Matching:
         if found is truth:  # the newest frame's own reading, judged by itself
             scores = [item.scores[level] for item in found if len(item.path) > level]
             return scores, [True] * len(scores)
-        rows = [row for row, item in enumerate(found) if len(item.path) > level]
-        rows.sort(key=lambda row: -found[row].scores[level])
+        rows = _ranked(found, level)
         scores = [found[row].scores[level] for row in rows]
         free: dict[int, list[int]] = {}
         for column, item in enumerate(truth):
@@ -179,6 +196,25 @@ class Matching:
                 columns.remove(best)  # type: ignore[arg-type]
             right.append(hit)
         return scores, right
+
+
+def _ranked(found: Detections, level: int) -> list[int]:
+    """The rows of those that are known down to `level`, the surest first."""
+    rows = [row for row, item in enumerate(found) if len(item.path) > level]
+    return sorted(rows, key=lambda row: -found[row].scores[level])
+
+
+def _outside(found: Detections, crowds: Detections, level: int) -> list[bool]:
+    """Of each of the answers in `_ranked`: whether no crowd region of its class holds half of it or more."""
+    boxes = _boxes(found)
+    inside = _shared(boxes, _boxes(crowds)) >= SAME * _areas(boxes)[:, None]
+    return [
+        not any(
+            inside[row, column] and crowd.path[level : level + 1] == found[row].path[level : level + 1]
+            for column, crowd in enumerate(crowds)
+        )
+        for row in _ranked(found, level)
+    ]
 
 
 def newest_at(answers: Sequence[Known], instants: NDArray[np.float64], level: int) -> list[Any]:
