@@ -83,8 +83,10 @@ class Parameter:
         return None
 
     def meant(self, value: Any) -> Any:
-        """`value`, or the choice that was meant by it: YAML reads `off` as false and `32` as a number, and `ros2 param`
-        reads each value as YAML."""
+        """`value`, or what was meant by it. YAML reads the choice `off` as false and `32` as a number, and `ros2 param`
+        reads each value as YAML; a list of strings may come as one string with commas, as launch files take it."""
+        if isinstance(self.default, list) and isinstance(value, str):
+            return [part.strip() for part in value.split(",")]
         if not self.choices or not isinstance(value, (bool, int)):
             return value
         spelt = (
@@ -157,9 +159,7 @@ class ParameterTable:
             if other is None or parameter.name in given:
                 continue
             value: Any = other.value
-            if isinstance(parameter.default, list):
-                value = [value] if isinstance(value, str) else value
-            elif isinstance(value, (list, tuple)) and len(value) == 1:
+            if not isinstance(parameter.default, list) and isinstance(value, (list, tuple)) and len(value) == 1:
                 value = value[0]
             given[parameter.name] = RosParameter(parameter.name, value=value)
         for parameter in self:

@@ -174,6 +174,16 @@ def test_a_choice_that_yaml_reads_as_something_else_is_understood(
     node.destroy_node()
 
 
+def test_a_list_may_come_as_words_between_commas(context: Any) -> None:
+    node = ManagedNode("node", DECODER, context=context, parameter_overrides=[RosParameter("cameras", value="front")])
+    assert node.values.cameras == ["front"]
+    assert node.set_parameters([RosParameter("cameras", value="front, rear")])[0].successful
+    assert node.get_parameter("cameras").value == ["front", "rear"]
+    assert not node.set_parameters([RosParameter("cameras", value="front,front")])[0].successful
+    assert not node.set_parameters([RosParameter("cameras", value=7)])[0].successful
+    node.destroy_node()
+
+
 def test_set_parameters_refuses_bad_values_and_says_the_range(context: Any) -> None:
     node = small_node(context)
     for name, value, parts in (
