@@ -306,8 +306,8 @@ def _yolo(folder: Path, size: tuple[int, int], names: Names, notes: Notes) -> di
 def _coco(
     file: Path, size: tuple[int, int], names: Names, notes: Notes
 ) -> tuple[dict[str, tuple[Detection, ...]], dict[str, tuple[Detection, ...]]]:
-    """Objects, and crowd regions, by the stem of their picture's name. Boxes are scaled from the size that the file gives
-    its pictures to the camera's `size`. Crowd regions are counted, and objects of pictures or classes that there
+    """Objects, and crowd regions, by the stem of their picture's name. Boxes are scaled from the size that the file
+    gives its pictures to the camera's `size`. Crowd regions are counted, and objects of pictures or classes that there
     are not."""
     text = read_text(file)
     try:

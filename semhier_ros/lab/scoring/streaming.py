@@ -156,7 +156,8 @@ class Matching:
             one, hit = self.pair(found, truth, level)
             if crowds and crowds[place] and not self.named:
                 alone = _outside(found, crowds[place], level)
-                one, hit = ([values[at] for at, out in enumerate(alone) if out or hit[at]] for values in (one, hit))
+                kept = [at for at, out in enumerate(alone) if out or hit[at]]
+                one, hit = [one[at] for at in kept], [hit[at] for at in kept]
             scores += one
             right += hit
             instant += [place] * len(one)
