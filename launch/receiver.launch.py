@@ -46,6 +46,23 @@ ARGUMENTS = [
         choices=("", "off", "on_complete", "picture_blocks", "every_block"),
     ),
     Argument(
+        "least_score", "Objects of a lower score are not published; 0.0: all are.", parameter="least_score", kind=number
+    ),
+    Argument(
+        "follow",
+        "true: objects keep their ids over frames (docs/living.md).",
+        parameter="follow",
+        kind=boolean,
+        choices=("", "true", "false"),
+    ),
+    Argument(
+        "memory",
+        "true: frames are remembered and acknowledged, for a sender with memory:=true (docs/living.md).",
+        parameter="memory",
+        kind=boolean,
+        choices=("", "true", "false"),
+    ),
+    Argument(
         "company_ms",
         "With several cameras: milliseconds that a picture may wait for those of others, to be made with them.",
         parameter="fleet.company_ms",

@@ -53,6 +53,13 @@ ARGUMENTS = [
         parameter="link.budget_kbit",
         kind=number,
     ),
+    Argument(
+        "memory",
+        "true: frames say only what the receiver, told memory:=true too, would get wrong (docs/living.md).",
+        parameter="memory.enabled",
+        kind=boolean,
+        choices=("", "true", "false"),
+    ),
     *carrier(),
     *common("encoder_node", "encoder.yaml"),
 ]

@@ -331,6 +331,7 @@ ENCODER = ParameterTable(
             "On zenoh and radios that answer: frames say only what the receiver would get wrong of what it"
             " acknowledged; the decoder's `memory` must be true too. Models that find objects.",
             live=True,
+            also="memory",
         ),
         Parameter(
             "memory.overlap",
@@ -453,6 +454,7 @@ DECODER = ParameterTable(
             False,
             "Frames are remembered and acknowledged (2 bytes of a report, or of a radio's word), so that an encoder"
             " whose `memory.enabled` is true may refer to them.",
+            also="memory.enabled",
         ),
         Parameter(
             "least_score",

@@ -120,6 +120,8 @@ def test_a_bad_override_stops_the_node_with_field_value_and_range(context: Any) 
         (DECODER, {"model": "coco80"}, "models", ["coco80"]),
         (ENCODER, {"cameras": ["front"]}, "camera", "front"),
         (ENCODER, {"models": ["coco80"]}, "model", "coco80"),
+        (ENCODER, {"memory": True}, "memory_enabled", True),
+        (DECODER, {"memory.enabled": True}, "memory", True),
     ],
 )
 def test_the_other_ends_name_of_a_parameter_is_taken(
