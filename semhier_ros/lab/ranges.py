@@ -28,6 +28,7 @@ from semhier_ros.codec.painting import RANGES, measure_ranges, write_ranges
 from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.footage.video import listed, picture_files, read_picture
 from semhier_ros.lab.options import finish
+from semhier_ros.lab.received import received
 from semhier_ros.lab.scoring.figures import psnr
 from semhier_ros.scene.backend import DETECTOR_RANGES, measure_detector, write_detector_ranges
 from semhier_ros.scene.budget import overlaps
@@ -64,14 +65,10 @@ class Painted:
 
     def parts(self, picture: NDArray[np.uint8]) -> list[PictureParts]:
         """What the synthesis is given of a picture after all semantic blocks, then after each picture block."""
-        codec = self.codec
-        blocks = codec.encode(picture)
-        decoder = codec.decoder((picture.shape[1], picture.shape[0]))
         self._given.clear()
-        for block in blocks:
-            decoder.push(block)
-            if block.index >= codec.semantic_blocks - 1:
-                decoder.picture(0)
+        for known in received(self.codec, picture):
+            if known.block.index >= self.codec.semantic_blocks - 1:
+                known.picture()
         return list(self._given)
 
     def paint(self, parts: PictureParts) -> tuple[NDArray[np.uint8], float]:

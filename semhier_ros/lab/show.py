@@ -13,6 +13,7 @@ from semhier_ros.api import Codec
 from semhier_ros.camera.drawing import draw_boxes
 from semhier_ros.footage.video import read_picture, write_picture
 from semhier_ros.lab.options import load_codec
+from semhier_ros.lab.received import received
 from semhier_ros.paths import DEFAULT_MODEL
 
 
@@ -33,22 +34,15 @@ def run(options: argparse.Namespace) -> int:
 
 def _show(codec: Codec, path: Path, picture: NDArray[np.uint8], options: argparse.Namespace) -> None:
     print(f"{path} ({picture.shape[1]}x{picture.shape[0]})")
-    decoder = codec.decoder((picture.shape[1], picture.shape[0]))
-    total = 0
-    for block in codec.encode(picture):
-        reading = decoder.push(block)
-        assert reading is not None
-        total += len(block.data)
+    for known in received(codec, picture):
+        block, reading, _ = known
         listed = [found for found in reading.detections if found.scores[-1] >= options.least]
         words = ", ".join(f"{found.names[-1]} {found.scores[-1]:.0%}" for found in listed) or "nothing"
         name = codec.block_names[block.index]
-        print(f"  {name:>9} {len(block.data):5} B, {total:5} B so far: {words}")
+        print(f"  {name:>9} {len(block.data):5} B, {reading.payload_bytes:5} B so far: {words}")
         if options.out:
-            decoded = decoder.picture(block.frame)
-            assert decoded is not None
-            for kind, shown in (
-                ("reading", draw_boxes(picture, reading.detections, least=options.least)),
-                ("picture", decoded),
-            ):
-                target = options.out / f"{path.stem}-{block.index}-{name}-{kind}.png"
-                write_picture(target, shown)
+            drawn = {"reading": draw_boxes(picture, reading.detections, least=options.least)}
+            if (painted := known.picture()) is not None:
+                drawn["picture"] = painted
+            for kind, shown in drawn.items():
+                write_picture(options.out / f"{path.stem}-{block.index}-{name}-{kind}.png", shown)

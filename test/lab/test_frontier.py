@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semhier_ros.lab.scoring.frontier import at_size, mark_frontier, undominated
+from semhier_ros.lab.scoring.frontier import along_frontier, mark_frontier, undominated
 
 POINTS = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=12)
 
@@ -23,22 +24,21 @@ def test_what_is_kept_rises_and_what_is_left_out_is_beaten(points: list[tuple[in
 
 @given(POINTS)
 def test_what_is_reached_at_a_size_rises_with_it_and_meets_the_frontier(points: list[tuple[int, int]]) -> None:
-    rows = [{"payload_bytes_mean": float(size), "right": float(value)} for size, value in points]
-    mark_frontier(rows, lambda row: {"right": row["right"]})
-    front = [row for row in rows if row["best_at"] == ["right"]]
-    for row in front:
-        assert at_size(rows, lambda one: one["right"], row["payload_bytes_mean"]) == pytest.approx(row["right"])
-    reached = [at_size(rows, lambda one: one["right"], size / 4) for size in range(2, 40)]
-    known = [value for value in reached if value is not None]
-    assert known == sorted(known)
-    assert known[-1] == max(value for _, value in points)
-    assert at_size(rows, lambda one: one["right"], 0.5) is None
-    assert at_size([], lambda one: one["right"], 5.0) is None
+    sizes, values = np.array(points, float).T
+    for size, value, best in zip(sizes, values, undominated(sizes.tolist(), values.tolist()), strict=True):
+        if best:
+            assert along_frontier(sizes, values, np.array([size])) == pytest.approx([value])
+    reached = along_frontier(sizes, values, np.arange(2, 40) / 4)
+    known = reached[~np.isnan(reached)]
+    assert known.tolist() == sorted(known)
+    assert known[-1] == values.max()
+    assert np.isnan(along_frontier(sizes, values, np.array([0.5]))).all()
+    assert np.isnan(along_frontier(np.zeros(0), np.zeros(0), np.array([5.0]))).all()
 
 
 def test_between_two_settings_bytes_count_by_their_logarithm() -> None:
-    rows = [{"payload_bytes_mean": size, "right": value} for size, value in ((100.0, 0.2), (400.0, 0.6), (300.0, 0.1))]
-    assert at_size(rows, lambda row: row["right"], 200.0) == pytest.approx(0.4)
+    sizes, values = np.array([100.0, 400.0, 300.0]), np.array([0.2, 0.6, 0.1])
+    assert along_frontier(sizes, values, np.array([200.0])) == pytest.approx([0.4])
 
 
 def test_rows_that_lack_a_measure_are_left_out_of_it() -> None:

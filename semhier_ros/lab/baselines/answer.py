@@ -189,7 +189,7 @@ class _Decoder:
     def __init__(self, coder: AnswerCoder, size: tuple[int, int]) -> None:
         self._coder, self._size = coder, size
         self._seen: dict[int, None] = {}
-        self._known: dict[bytes, Any] = {}
+        self._known: dict[bytes, tuple[Detection, ...]] = {}
         self.counters: Counter[str] = Counter()
 
     def push(self, block: Block, stamp_ns: int | None = None) -> Reading:
@@ -199,11 +199,21 @@ class _Decoder:
         self._seen[block.frame] = None
         if len(self._seen) > 64:
             del self._seen[next(iter(self._seen))]
-        found = self._known.get(block.data)
-        if found is None:
-            found = self._known[block.data] = self._coder.read(block.data, self._size)
         last = self._coder.levels - 1
-        return Reading(block.frame, last, last, found, len(block.data), fresh)
+        return Reading(block.frame, last, last, self._read(block.data), len(block.data), fresh)
+
+    def _read(self, data: bytes) -> tuple[Detection, ...]:
+        found = self._known.get(data)
+        if found is None:
+            found = self._known[data] = self._coder.read(data, self._size)
+        return found
+
+    def readable(self, blocks: Sequence[Block]) -> bool:
+        """As `api.Decoder.readable`."""
+        try:
+            return all(self._read(block.data) is not None for block in blocks)
+        except PacketError:
+            return False
 
     def foresee(self, block: Block, stamp_ns: int | None = None) -> None:
         """Nothing is gained by reading the lists of several cameras together."""

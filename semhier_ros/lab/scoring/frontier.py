@@ -60,13 +60,6 @@ def along_frontier(sizes: Floats, values: Floats, wanted: Floats) -> Floats:
     return np.where(wanted < sizes[0], np.nan, reached)
 
 
-def at_size(rows: Sequence[Row], measure: Callable[[Row], float], size: float) -> float | None:
-    """What a codec reaches at `size` mean payload bytes along its frontier; None where nothing costs so little."""
-    sizes = np.array([row["payload_bytes_mean"] for row in rows], float)
-    reached = along_frontier(sizes, np.array([measure(row) for row in rows], float), np.array([size], float))[0]
-    return None if np.isnan(reached) else float(reached)
-
-
 def at_sizes(
     measured: Mapping[str, Sequence[Sequence[Row]]],
     measures: Callable[[Row], Mapping[str, float]],

@@ -19,6 +19,7 @@ from semhier_ros import options as shared
 from semhier_ros.camera.asking import AskPolicy, Seen
 from semhier_ros.codec.packet import Packet, split
 from semhier_ros.lab.options import finish, labelled_scenes, load_codec
+from semhier_ros.lab.received import received
 from semhier_ros.lab.scoring.coco import Truth, rows_of
 from semhier_ros.link.schedule.wire import ZENOH_UDP
 from semhier_ros.link.sender import measured
@@ -56,17 +57,15 @@ def run(options: argparse.Namespace) -> int:
     frames: list[dict[str, Any]] = []
     for scene in each(scenes, "scenes"):
         image, boxes, _ = scene.read()
-        height, width = image.shape[:2]
         labels.append(boxes)
-        blocks = codec.encode(image)
-        decoder = codec.decoder((width, height))
-        readings = [decoder.push(block) for block in blocks[: codec.semantic_blocks]]
+        coming = list(received(codec, image))
+        meaning, picture = coming[: codec.semantic_blocks], coming[codec.semantic_blocks :]
         frames.append(
             {
-                "blocks": blocks[: codec.semantic_blocks],
-                "picture": sum(pieces(block) for block in blocks[codec.semantic_blocks :]),
-                "rows": [rows_of(reading.detections, codec.levels)[last] for reading in readings if reading],
-                "seen": [seen(reading.detections, height) for reading in readings if reading],
+                "blocks": [known.block for known in meaning],
+                "picture": sum(pieces(known.block) for known in picture),
+                "rows": [rows_of(known.reading.detections, codec.levels)[last] for known in meaning],
+                "seen": [seen(known.reading.detections, image.shape[0]) for known in meaning],
             }
         )
     truth = Truth.of(labels, codec.taxonomy)

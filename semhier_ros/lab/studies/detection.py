@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
-from semhier_ros.codec.packet import Packet
+from semhier_ros.codec.packet import Block, Packet
 from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.footage.labels import Scene
 from semhier_ros.lab.baselines import NAMES, WITH_PATH, Picture, Setting, StillCodec, make, send
 from semhier_ros.lab.baselines.answer import AnswerCoder
 from semhier_ros.lab.options import finish, labelled_scenes, load_codec
+from semhier_ros.lab.received import received
 from semhier_ros.lab.scoring.coco import MOST_PER_NODE, Rows, Truth, rows_of
 from semhier_ros.lab.scoring.figures import psnr, summed
 from semhier_ros.lab.scoring.frontier import mark_frontier
@@ -163,22 +164,19 @@ class SceneJudge:
 
     def _ours(self, picture: Picture, point: OperatingPoint) -> list[Outcome]:
         """Every prefix of ours; one that the budget left out says and costs what the one before did."""
-        codec, size = self.codec, (picture.shape[1], picture.shape[0])
-        decoder = codec.decoder(size)
-        first = point == self.plan.points[0]
+        codec, first = self.codec, point == self.plan.points[0]
         count = self.plan.blocks if first else codec.semantic_blocks
-        blocks = codec.encode(picture, blocks=count, threshold=point.threshold, max_bytes=point.max_bytes)
         found: list[Outcome] = []
-        for block in blocks:
-            reading = decoder.push(block)
-            assert reading is not None
-            painted = decoder.picture(block.frame) if self.plan.pictures and first else None
+        blocks: list[Block] = []
+        for known in received(codec, picture, blocks=count, **asdict(point)):
+            blocks.append(known.block)
+            reading, painted = known.reading, known.picture() if self.plan.pictures and first else None
             found.append(
                 Outcome(
-                    ("semhier", point, block.index),
+                    ("semhier", point, known.block.index),
                     rows_of(reading.detections, codec.levels),
                     reading.payload_bytes,
-                    len(Packet.pack(blocks[: block.index + 1])),
+                    len(Packet.pack(blocks)),
                     len(reading.detections),
                     None if painted is None else psnr(painted, picture),
                 )

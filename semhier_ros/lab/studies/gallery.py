@@ -22,6 +22,7 @@ from semhier_ros.footage.labels import Names, find_scenes
 from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.baselines import Picture, Setting, StillCodec, Transmitted, make, send
 from semhier_ros.lab.options import load_codec
+from semhier_ros.lab.received import received
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.report.page import render_page
 from semhier_ros.lab.scoring.figures import psnr
@@ -81,15 +82,11 @@ class Painter:
 
     def _ours(self, picture: Picture, budget: int) -> Card:
         codec = self.codec
-        decoder = codec.decoder((picture.shape[1], picture.shape[0]))
-        reading = None
-        for block in codec.encode(picture, max_bytes=budget):
-            reading = decoder.push(block)
-        assert reading is not None
-        known = codec.block_names[reading.prefix].replace("_", " ")
-        painted = decoder.picture(reading.frame) if reading.prefix >= codec.semantic_blocks else None
+        *_, last = received(codec, picture, max_bytes=budget)
+        reading = last.reading
+        painted = last.picture() if reading.prefix >= codec.semantic_blocks else None
         over = reading.payload_bytes > budget
-        said = f"semhier, {reading.payload_bytes:,} B: as far as {known}"
+        said = f"semhier, {reading.payload_bytes:,} B: as far as {codec.block_names[reading.prefix].replace('_', ' ')}"
         return Card(said, painted, self._shown(reading.detections), reading.payload_bytes, over)
 
     def _theirs(self, name: str, sent: Transmitted, budget: int) -> Card:

@@ -19,6 +19,7 @@ from semhier_ros.api import Codec
 from semhier_ros.footage.labels import read_labels
 from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.options import finish
+from semhier_ros.lab.received import received
 
 SCALES, QUALITIES = (0.35, 0.5, 0.7), (8, 15, 25)
 FORMATS = {
@@ -54,14 +55,11 @@ def run(options: argparse.Namespace) -> int:
         labels = read_labels(options.data / "labels" / f"{Path(name).stem}.txt", width, height)
         for x, y, w, h in np.maximum(labels[:, 1:], 0).astype(int):
             inside[y : y + h + 1, x : x + w + 1] = True
-        decoder, total = codec.decoder((width, height)), 0
-        for block in codec.encode(image):
-            decoder.push(block)
-            total += len(block.data)
-            if block.index >= codec.semantic_blocks - 1:
-                painted = decoder.picture(0)
+        for known in received(codec, image):
+            if (index := known.block.index) >= codec.semantic_blocks - 1:
+                painted = known.picture()
                 assert painted is not None
-                add(codec.block_names[block.index], total, painted, image, inside)
+                add(codec.block_names[index], known.reading.payload_bytes, painted, image, inside)
         for (kind, (suffix, setting, more)), scale in product(FORMATS.items(), SCALES):
             small = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             for quality in QUALITIES:

@@ -22,6 +22,7 @@ from semhier_ros.codec.reading import Detection
 from semhier_ros.command import CommandError
 from semhier_ros.footage.video import VideoCamera
 from semhier_ros.lab.options import finish, load_codec
+from semhier_ros.lab.received import received
 from semhier_ros.lab.scoring.streaming import SAME, overlaps
 from semhier_ros.progress import each
 from semhier_ros.scene.living import LivingScene
@@ -98,12 +99,11 @@ def evaluate(codec: Codec, video: Path, threshold: float | None, every: int) -> 
     alone, followed = Steadiness(), Steadiness()
     living = LivingScene.of(codec.taxonomy, camera.size)
     for number in each(range(0, len(camera), every), video.name):
-        decoder = codec.decoder(camera.size)
-        blocks = codec.encode(camera.image(number), blocks=codec.semantic_blocks, threshold=threshold)
-        readings = [reading for block in blocks if (reading := decoder.push(block)) is not None]
+        coming = received(codec, camera.image(number), blocks=codec.semantic_blocks, threshold=threshold)
+        readings = [known.reading for known in coming]
         steady = [living.follow(camera.times_ns[number], reading) for reading in readings]
-        alone.add(readings[-1].detections if readings else ())
-        followed.add(steady[-1].detections if steady else ())
+        alone.add(readings[-1].detections)
+        followed.add(steady[-1].detections)
     minutes = alone.frames / rate / 60
     return {
         "video": video.name,
