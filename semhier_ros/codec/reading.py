@@ -51,7 +51,8 @@ class TrackedObject:
     """One object of a `Scene`. `id` is the same for as long as the object is followed.
 
     box: x0, y0, x1, y1, where it is at the scene's time, in pixels of the source picture and within it. velocity: of
-    its centre, pixels/s. covariance: of its centre, xx, xy, yy in pixels², growing while nothing is heard of it. age:
+    its centre, pixels/s. covariance: of its centre, xx, xy, yy in pixels², growing while nothing is heard of it;
+    velocity_covariance: of its velocity, in (pixels/s)². age:
     seconds since a frame last showed it; since: seconds since one first did. path, names: as in `Detection`, as deep as
     any reading of it told. scores: probability that the detector would see an object of each of these names there, with
     an overlap of one half: what it sees again and again is sure to be seen, however little it believes in it.
@@ -62,6 +63,7 @@ class TrackedObject:
     box: tuple[float, float, float, float]
     velocity: tuple[float, float]
     covariance: tuple[float, float, float]
+    velocity_covariance: tuple[float, float, float]
     age: float
     since: float
     path: tuple[int, ...]

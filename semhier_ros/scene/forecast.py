@@ -16,6 +16,10 @@ those that would have been nearest to the readings of the last second, had they 
 of `RECORD_SECONDS`, since what is right about the next reading can be wrong about the one after. Between these ages
 they are interpolated. So a velocity is used as far, and as far ahead, as it has paid.
 
+**Which velocity.** The same shares of what the filters say, also of what the sender told: measured motion is jittery,
+too, and a share of it is nearer to what a full-rate detector sees than all of it. Its covariance holds what the filters
+do not know, their disagreement, and what moves an object by chance within `VELOCITY_SECONDS`.
+
 **How sure.** Covariances are scaled, at each of these ages apart, until one in twenty readings lies outside.
 
 Lengths are pixels, times seconds. Noise is given in shares of an object's own side, for the jitter and the acceleration
@@ -62,6 +66,8 @@ MOST_LATE = 0.2
 WORTHS = (8.0, 8.0, 1.0, 1.0)
 """How much must speak for following a motion before half of it is followed, see `Shares`: of places across and down,
 widths and heights."""
+VELOCITY_SECONDS = 0.3
+"""A velocity is meant over so long: what moves an object by chance within that makes it unsure."""
 LEAST_STEP = 0.05
 """Error of a forecast, in sides, that does no harm: what is nearer counts as as near."""
 
@@ -115,12 +121,13 @@ class Seen(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """n objects at one moment: centre n,2 (pixels), velocity n,2 (pixels/s), covariance n,2,2 of the centre (pixels²),
+    """n objects at one moment: centre n,2 (pixels) with its covariance n,2,2, velocity n,2 (pixels/s) with its own,
     sides n,2 (pixels), and the velocity that the camera gives to all, 2."""
 
     centre: Floats
     velocity: Floats
     covariance: Floats
+    velocity_covariance: Floats
     sides: Floats
     camera: Floats
 
@@ -252,22 +259,15 @@ class MotionBank:
         count = len(side)
         moving = _diagonal(cov, 1, 1 + count, count) + cov[:, :, 0, 1 : 1 + count]
         rate = _diagonal(cov, 1 + count, 1 + count, count) + 2 * cov[:, :, 0, 1 + count :] + cov[:, :, :1, 0]
-        drift, growth = (self._drift**2)[:, None, None], (self._growth**2)[:, None, None]
-        restless = ((self._camera**2)[:, None] + (self._own**2)[:, None] * side**2)[:, None] / 3
+        drift, growth = (self._drift**2)[:, None, None] * side**2, (self._growth**2)[:, None, None]
+        restless = ((self._camera**2)[:, None] + (self._own**2)[:, None] * side**2)[:, None] + np.zeros_like(rate)
+        log_drift, none = (self._drift**2)[:, None, None], np.zeros_like(rate)
         found = Outlook(
             np.stack([mean[:, :, 1 : 1 + count], mean[:, :, 1 + count :] + mean[:, :, :1]]),
-            np.stack(
-                [_diagonal(cov, 1, 1, count), 2 * moving + drift * side**2, rate, np.broadcast_to(restless, rate.shape)]
-            ),
+            np.stack([_diagonal(cov, 1, 1, count), 2 * moving + drift, rate, restless / 3]),
+            np.stack([rate + drift / VELOCITY_SECONDS, restless]),
             np.stack([log[:, 0], log[:, 1]]),
-            np.stack(
-                [
-                    log_cov[:, 0],
-                    2 * log_cov[:, 1] + drift,
-                    log_cov[:, 2],
-                    np.broadcast_to(growth / 3, log_cov[:, 0].shape),
-                ]
-            ),
+            np.stack([log_cov[:, 0], 2 * log_cov[:, 1] + log_drift, log_cov[:, 2], none + growth / 3]),
         )
         self._known = state, found
         return found
@@ -453,9 +453,16 @@ class MotionBank:
     def forecast(self, seconds: float) -> Forecast:
         """All objects `seconds` from now, by all models together."""
         shares = self._shares_at(seconds)
-        told = _blended(self._outlook().after(seconds), shares[..., None])
+        outlook = self._outlook().after(seconds)
+        told = _blended(outlook, shares[..., None])
+        velocity, unsure = _mixture(outlook.velocity, outlook.velocity_variance, shares[:, :2, None])
         camera = (shares[:, :2] * self._state.mean[:, :, 0]).sum(axis=0)
-        return told._replace(covariance=told.covariance * self.scale(seconds), camera=camera)
+        return told._replace(
+            covariance=told.covariance * self.scale(seconds),
+            velocity=velocity.T,
+            velocity_covariance=unsure,
+            camera=camera,
+        )
 
     def _shares_at(self, seconds: float) -> Floats:
         """Shares m,4 of the models at this age."""
@@ -476,17 +483,20 @@ class MotionBank:
 
 
 def _blended(told: Told, shares: Floats) -> Forecast:
-    """What all models say by shares m,4,n; its covariance holds their disagreement too, and the camera is not told."""
-    places, sizes = shares[:, :2], shares[:, 2:]
-    centre = (places * told.centre).sum(axis=0)
-    velocity = (places * told.velocity).sum(axis=0)
-    apart = (told.centre - centre) * np.sqrt(places)
-    covariance = np.empty((centre.shape[1], 2, 2))
-    xx, yy = (apart**2 + places * told.variance).sum(axis=0)
-    covariance[:, 0, 0], covariance[:, 1, 1] = xx, yy
+    """What all models say by shares m,4,n; its covariance holds their disagreement too. Nothing of velocities."""
+    centre, covariance = _mixture(told.centre, told.variance, shares[:, :2])
+    sides = np.exp((shares[:, 2:] * told.log).sum(axis=0))
+    return Forecast(centre.T, np.zeros_like(centre.T), covariance, covariance, sides.T, np.zeros(2))
+
+
+def _mixture(means: Floats, variances: Floats, shares: Floats) -> tuple[Floats, Floats]:
+    """Mean 2,n and covariance n,2,2 of what m models say by shares, all m,2,n; across and down a model errs apart."""
+    mean = (shares * means).sum(axis=0)
+    apart = (means - mean) * np.sqrt(shares)
+    covariance = np.empty((mean.shape[1], 2, 2))
+    covariance[:, 0, 0], covariance[:, 1, 1] = (apart**2 + shares * variances).sum(axis=0)
     covariance[:, 0, 1] = covariance[:, 1, 0] = (apart[:, 0] * apart[:, 1]).sum(axis=0)
-    sides = np.exp((sizes * told.log).sum(axis=0))
-    return Forecast(centre.T, velocity.T, covariance, sides.T, np.zeros(2))
+    return mean, covariance
 
 
 def _shared(told: Forecast, seen: Seen) -> Floats:

@@ -304,10 +304,11 @@ class LivingScene:
             axis=1
         )  # the others are gone, or have left the picture
         rows = np.flatnonzero(shown)
-        boxes, covariances = np.concatenate([low, high], axis=1), told.covariance[:, [0, 0, 1], [0, 1, 1]]
-        columns = boxes, told.velocity, covariances, chances, existence
+        boxes = np.concatenate([low, high], axis=1)
+        covariances, unsure = (part[:, [0, 0, 1], [0, 1, 1]] for part in (told.covariance, told.velocity_covariance))
+        columns = boxes, told.velocity, covariances, unsure, chances, existence
         objects = []
-        for row, box, velocity, covariance, chance, exists in zip(
+        for row, box, velocity, covariance, unsure_velocity, chance, exists in zip(
             rows.tolist(), *[column[rows].tolist() for column in columns], strict=True
         ):
             item = self._objects[row]
@@ -318,6 +319,7 @@ class LivingScene:
                     box=tuple(box),
                     velocity=tuple(velocity),
                     covariance=tuple(covariance),
+                    velocity_covariance=tuple(unsure_velocity),
                     age=(stamp_ns - item.seen_ns) / 1e9,
                     since=(stamp_ns - item.born_ns) / 1e9,
                     path=shown.path,

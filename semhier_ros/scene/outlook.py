@@ -17,22 +17,24 @@ Floats = NDArray[np.float64]
 
 
 class Told(NamedTuple):
-    """What every model m foretells of n objects: `centre` m,2,n with its `velocity` and `variance`; `log` m,2,n: log
-    sides, and their `log_variance`."""
+    """What every model m foretells of n objects: `centre` m,2,n with its `variance`, its `velocity` with the
+    `velocity_variance`; `log` m,2,n: log sides, and their `log_variance`."""
 
     centre: Floats
     velocity: Floats
     variance: Floats
+    velocity_variance: Floats
     log: Floats
     log_variance: Floats
 
 
 class Outlook(NamedTuple):
     """Coefficients of what is foretold of n objects under m models, the constant first: `centre` 2,m,2,n, `variance`
-    4,m,2,n, `log` 2,m,2,n, `log_variance` 4,m,2,n."""
+    4,m,2,n, `velocity_variance` 2,m,2,n, `log` 2,m,2,n, `log_variance` 4,m,2,n."""
 
     centre: Floats
     variance: Floats
+    velocity_variance: Floats
     log: Floats
     log_variance: Floats
 
@@ -52,6 +54,7 @@ class Outlook(NamedTuple):
             self.centre[0] + seconds * self.centre[1],
             self.centre[1],
             _cubic(self.variance, seconds),
+            self.velocity_variance[0] + seconds * self.velocity_variance[1],
             self.log[0] + seconds * self.log[1],
             _cubic(self.log_variance, seconds),
         )

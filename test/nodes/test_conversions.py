@@ -219,6 +219,7 @@ def test_a_scene_becomes_a_message_with_all_that_is_known_of_its_objects() -> No
         (1.0, 2.0, 30.0, 40.0),
         (12.0, -3.0),
         (4.0, 1.0, 5.0),
+        (9.0, -2.0, 16.0),
         0.25,
         2.5,
         (0, 1),
@@ -238,6 +239,8 @@ def test_a_scene_becomes_a_message_with_all_that_is_known_of_its_objects() -> No
     assert (track.x_min, track.y_min, track.x_max, track.y_max) == item.box
     assert (track.velocity_x, track.velocity_y) == item.velocity
     assert (track.covariance_xx, track.covariance_xy, track.covariance_yy) == item.covariance
+    told = track.velocity_covariance_xx, track.velocity_covariance_xy, track.velocity_covariance_yy
+    assert told == item.velocity_covariance
     assert (track.age, track.since, track.existence) == (item.age, item.since, item.existence)
     assert (tuple(track.path), tuple(track.names), tuple(track.scores)) == (item.path, item.names, item.scores)
     assert convert.time_to_ns(convert.scene_message(Scene(5, None, (), (0.0, 0.0)), "").read_stamp) == 0

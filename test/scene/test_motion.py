@@ -125,6 +125,9 @@ def test_a_receiver_follows_half_of_what_the_sender_tells_of_a_first_frame() -> 
     assert scenes[None].box[0] == pytest.approx(200, abs=1)
     assert scenes[150.0, -30.0].box[0] == pytest.approx(207.5, abs=2)
     assert scenes[150.0, -30.0].velocity == pytest.approx((75, -15), abs=13)
+    across, _, down = scenes[150.0, -30.0].velocity_covariance
+    assert 2 * across**0.5 > 75, "what was told lies within two deviations of what is followed"
+    assert 2 * down**0.5 > 15
 
 
 @pytest.fixture(scope="module")

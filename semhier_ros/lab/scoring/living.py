@@ -58,11 +58,12 @@ def detections_of(scene: Scene) -> tuple[Detection, ...]:
 @dataclass
 class Errors:
     """How far off a living scene is, gathered over instants: `inside` the 95 % ellipse, `misses` of the centre in
-    sides, errors of velocity in pixels/s, and of saying that nothing moves."""
+    sides, errors of velocity in pixels/s, `sure`: whether within its 95 % ellipse, and of saying that nothing moves."""
 
     inside: list[bool] = field(default_factory=list)
     misses: list[float] = field(default_factory=list)
     velocity: list[float] = field(default_factory=list)
+    sure: list[bool] = field(default_factory=list)
     still: list[float] = field(default_factory=list)
 
     def add(self, scene: Scene, truth: Sequence[Detection], velocities: dict[int, NDArray[np.float64]]) -> None:
@@ -76,7 +77,15 @@ class Errors:
             self.inside.append(bool(gone @ np.linalg.solve(spread, gone) <= ELLIPSE))
             self.misses.append(float(np.hypot(*gone) / np.sqrt(side.prod())))
             if true.id in velocities:
-                self.velocity.append(float(np.hypot(*(np.array(item.velocity) - velocities[true.id]))))
+                wrong = np.array(item.velocity) - velocities[true.id]
+                self.velocity.append(float(np.hypot(*wrong)))
+                xx, xy, yy = item.velocity_covariance
+                self.sure.append(
+                    bool(
+                        yy * wrong[0] ** 2 - 2 * xy * wrong[0] * wrong[1] + xx * wrong[1] ** 2
+                        <= ELLIPSE * (xx * yy - xy**2)
+                    )
+                )
                 self.still.append(float(np.hypot(*velocities[true.id])))
 
     def as_dict(self) -> dict[str, Any]:
@@ -86,6 +95,7 @@ class Errors:
             "inside_ellipse95": round(float(np.mean(self.inside)), 4) if self.inside else None,
             "centre_error_sides": _middle(self.misses),
             "velocity_error_px_s": _middle(self.velocity),
+            "velocity_inside_ellipse95": round(float(np.mean(self.sure)), 4) if self.sure else None,
             "velocity_px_s": _middle(self.still),
         }
 

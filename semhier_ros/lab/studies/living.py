@@ -78,6 +78,7 @@ def table_of(results: list[dict[str, Any]]) -> Table:
         ("inside the 95 % ellipse", "inside_ellipse95"),
         ("centre off (sides)", "centre_error_sides.median"),
         ("velocity off (px/s)", "velocity_error_px_s.mean"),
+        ("inside its 95 % ellipse", "velocity_inside_ellipse95"),
         ("velocity", "velocity_px_s.mean"),
     ]
     return filled("living.errors", "How far off the living scene is", columns, rows)
