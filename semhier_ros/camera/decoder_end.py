@@ -212,17 +212,17 @@ class DecoderEnd(Generic[C]):
         )
 
     def _heard(self, frame: int, stamp: int | None, now: float) -> bool:
-        """Whether a packet is of the sender that is read; when a second one is noticed, the first one's description is
-        in force again."""
-        before = self._sender.clash
-        taken = self._sender.takes(frame, stamp, now)
-        theirs = self._sender.info
-        begun = self._sender.clash and not before
-        if begun and theirs is not None and self.info is not None and not alike(theirs, self.info):
+        """Whether a packet is of a sender that is read; its own description is in force then, as far as it is known."""
+        if not self._sender.takes(frame, stamp, now):
+            if self._sender.clash:
+                self._refuse()
+            else:
+                self._problem("no_description", f"camera {self.camera}: blocks of a new sender, not yet described")
+            return False
+        theirs = self._sender.own
+        if theirs is not None and self.info is not None and not alike(theirs, self.info):
             self._take(theirs, now)
-        if not taken:
-            self._refuse()
-        return taken
+        return True
 
     def _take(self, info: StreamInfo, now: float) -> None:
         old, self.info = self.info, info

@@ -3,7 +3,8 @@
 Nothing in a packet says who sent it. But a sender numbers its frames one after another from a random number on, and its
 descriptions carry the stamp of one of its frames. So packets fall into lines of numbers, and a description belongs to
 the line that has its stamp. A restarted sender begins a new line and its old one falls silent. Where a line goes on
-although another has begun, there are two senders: then only the first is read until it falls silent. Two senders whose
+although another has begun, there are two senders: then only the first is read until it falls silent. Until that is
+proven each line goes by its own description, and a new one waits for it. Two senders whose
 numbers happen to lie within `NEAR` of each other (one pair in fifty) are taken for one.
 """
 
@@ -46,6 +47,8 @@ class OneSender:
         self._lines: list[_Line] = []
         self._infos: deque[StreamInfo] = deque(maxlen=INFOS)
         self.clash = False
+        self.own: StreamInfo | None = None
+        """The description of the newest packet's line while there are several; None where it is not known."""
 
     @property
     def info(self) -> StreamInfo | None:
@@ -54,7 +57,8 @@ class OneSender:
 
     def takes(self, frame: int, stamp: int | None, now: float) -> bool:
         """Whether a packet of this frame (0..65535) is to be read. stamp: its frame's in ns, or the low bits that
-        travel; None where the packet has none. `clash` tells afterwards whether there are two senders."""
+        travel; None where the packet has none. `clash` tells afterwards whether there are two senders, `own` how this
+        packet's describes itself where there may be."""
         line = self._line(frame, now)
         if stamp is not None and (low := stamp % STAMP_MODULUS) not in line.stamps:
             line.stamps.append(low)
@@ -68,7 +72,11 @@ class OneSender:
         elif all(now - other.heard > SILENT for other in self._lines[1:]):
             self._lines = [first]
             self.clash = False
-        return not self.clash or line is self._lines[0]
+        others = [other for other in self._lines if other is not line and now - other.heard <= SILENT]
+        self.own = line.info if others else None
+        if line is self._lines[0]:
+            return line.info is not None or all(other.info is None for other in others)
+        return not self.clash and (line.info is not None or now - line.born >= PROOF)
 
     def describes(self, info: StreamInfo, known: StreamInfo | None) -> bool:
         """Whether a description is to be taken; known: the one in force."""
