@@ -396,28 +396,44 @@ class MotionBank:
         blended = _blended(told, np.repeat(np.stack(shares, axis=-1), counts, axis=-1))
         everything = seen if others is None else Seen(*map(np.concatenate, zip(seen, others, strict=True)))
         self._fit_ellipses([number for number, *_ in of_old], counts, blended, everything)
-        names, start = [self._names[row] for row in rows.tolist()], 0
-        for (number, _, known, _), count in zip(of_old, counts, strict=True):
-            old = np.array([known.get(name, -1) for name in names], np.intp)
-            if len(places := np.flatnonzero(old >= 0)):
-                self._compare(number, told, start + old[places], seen.take(places), elapsed)
-            start += count
+        names, starts = [self._names[row] for row in rows.tolist()], np.cumsum([0, *counts]).tolist()
+        pairs = [
+            [(start + old, place) for place, name in enumerate(names) if (old := known.get(name, -1)) >= 0]
+            for (_, _, known, _), start in zip(of_old, starts, strict=False)
+        ]
+        if any(pairs):
+            self._compare([number for number, *_ in of_old], pairs, told, seen, elapsed)
 
-    def _compare(self, number: int, told: Told, old: Rows, seen: Seen, elapsed: float) -> None:
-        """Judges the models by what they foretold of objects `old`, at the age of that number, and what was seen of
-        them."""
+    def _compare(
+        self,
+        numbers: Sequence[int],
+        pairs: Sequence[Sequence[tuple[int, int]]],
+        told: Told,
+        seen: Seen,
+        elapsed: float,
+    ) -> None:
+        """Judges the models by what they foretold at ages of these numbers: of each age `pairs` of an object foretold
+        and a thing seen."""
+        old, places = np.array([pair for part in pairs for pair in part], np.intp).T
+        seen = seen.take(places)
         gone = seen.centre.T - told.centre.take(old, axis=2)
         grown = seen.sides.T - told.log.take(old, axis=2)
-        if not number:
-            self._believe(told, old, seen, gone, grown)
         harmless = LEAST_STEP * np.exp(seen.sides.T)
         variance = np.concatenate([seen.centre_variance.T + harmless**2, seen.sides_variance.T + LEAST_STEP**2])
-        self.shares.take(number, np.concatenate([gone, grown], axis=1), variance, elapsed)
+        beyond, start = np.concatenate([gone, grown], axis=1), 0
+        for number, part in zip(numbers, pairs, strict=True):
+            if not part:
+                continue
+            span = slice(start, start + len(part))
+            if not number:
+                self._believe(told, old[span], seen, gone[..., span], grown[..., span], span)
+            self.shares.take(number, beyond[..., span], variance[:, span], elapsed)
+            start += len(part)
 
-    def _believe(self, told: Told, old: Rows, seen: Seen, gone: Floats, grown: Floats) -> None:
-        """The likelihood of what was seen is each model's record."""
-        spread = told.variance.take(old, axis=2) + seen.centre_variance.T
-        log_spread = told.log_variance.take(old, axis=2) + seen.sides_variance.T
+    def _believe(self, told: Told, old: Rows, seen: Seen, gone: Floats, grown: Floats, span: slice) -> None:
+        """The likelihood of what was seen is each model's record. span: of `seen`."""
+        spread = told.variance.take(old, axis=2) + seen.centre_variance[span].T
+        log_spread = told.log_variance.take(old, axis=2) + seen.sides_variance[span].T
         lost = np.minimum(gone**2 / spread, MOST_SURPRISE) + np.minimum(grown**2 / log_spread, MOST_SURPRISE)
         self._record -= 0.5 * (lost + np.log(spread * log_spread)).sum(axis=(1, 2))
         self._record = np.maximum(self._record - self._record.max(), -LEAST_BELIEF)
@@ -466,8 +482,8 @@ class MotionBank:
 
     def _shares_at(self, seconds: float) -> Floats:
         """Shares m,4 of the models at this age."""
-        found: Floats = np.tensordot(self._at(seconds), self.shares.values, 1).T
-        return found
+        values = self.shares.values
+        return np.asarray((self._at(seconds) @ values.reshape(len(values), -1)).reshape(values.shape[1:]).T)
 
     def _at(self, seconds: float) -> Floats:
         """How much each of the records counts at this age: the two around it, the nearer more."""
@@ -532,7 +548,7 @@ def _observed(state: _State, places: Sequence[Rows], values: Floats, variance: F
     spread: Any = sum(cross.take(one, axis=2) for one in places)
     own = _diagonal(spread, 0, 0, len(values))
     own += variance.T * np.maximum(gone**2 / (own + variance.T) / MOST_SURPRISE, 1.0)
-    gain = np.linalg.solve(spread, cross.swapaxes(2, 3))
+    gain = np.linalg.inv(spread) @ cross.swapaxes(2, 3)
     mean = state.mean + (gone[:, :, None] @ gain)[:, :, 0]
     cov = state.cov - cross @ gain
     return state._replace(mean=mean, cov=(cov + cov.swapaxes(2, 3)) / 2)

@@ -62,15 +62,11 @@ class Confidence:
 
     def of(self, scores: Floats, misses: Floats, hits: Floats, overlaps: Floats) -> Floats:
         """Probabilities n of n objects."""
-        odds = np.clip(scores, 0.02, 0.98)
-        total = (
-            self.one
-            + self.score * np.log(odds / (1 - odds))
-            + self.unseen * (misses > 0)
-            + self.misses * np.minimum(misses, 6)
-            + self.hits * np.log(np.minimum(np.maximum(hits, 1), 10))
-            + self.overlap * np.log(np.maximum(overlaps, 1e-3))
-        )
+        odds = np.minimum(np.maximum(scores, 0.02), 0.98)
+        seen = np.minimum(np.maximum(hits, 1), 10)
+        logit, often, near = np.log(np.stack([odds / (1 - odds), seen, np.maximum(overlaps, 1e-3)]))
+        total = self.one + self.score * logit + self.unseen * (misses > 0) + self.misses * np.minimum(misses, 6)
+        total = total + self.hits * often + self.overlap * near
         return np.asarray(1 / (1 + np.exp(-total)))
 
 

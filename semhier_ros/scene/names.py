@@ -46,32 +46,25 @@ class SteadyNames:
         has none there yet, less deep. newest: whether `moment` is the object's newest frame, whose word is kept."""
         if newest and self.moment != moment:
             self.past, self.present, self.moment = self.past | self.present, {}, moment
+        there = score = item.scores[0]
         path: list[int] = []
         scores: list[float] = []
-        others = []
-        there = score = item.scores[0]
-        for level in range(len(item.path)):
+        others: list[tuple[tuple[int, float], ...]] = []
+        if len(tree.names[0]) == 1:  # one name for all has no rival
+            path, scores, others = [0], [there], [()]
+        for level in range(len(path), len(item.path)):
             shares = self._average(level, _shares(item, level), keep=newest)
             below = shares
-            if path:
+            if path and len(tree.names[level - 1]) > 1:
                 above, parent = tree.parents[level], path[-1]
                 below = {node: share for node, share in shares.items() if above[node] == parent}
                 if not below:
                     break
             node = self._choose(level, below, keep=newest)
             path.append(node)
-            rest = []
-            if level:
-                score = min(there * shares[node], score)
-                mentioned = (
-                    {*item.path, *[other for other, _ in item.others[level]]} if level < len(item.others) else item.path
-                )
-                rest = [
-                    (there * share, other) for other, share in shares.items() if other in mentioned and other != node
-                ]
-                rest.sort(reverse=True)
+            score = min(there * shares[node], score) if level else there
             scores.append(score)
-            others.append(tuple([(other, chance) for chance, other in rest]))
+            others.append(_mentioned(item, level, node, there, shares) if level else ())
         names = tuple([tree.names[level][node] for level, node in enumerate(path)])
         return Detection(number, item.box, tuple(path), names, tuple(scores), tuple(others), item.velocity)
 
@@ -94,6 +87,17 @@ class SteadyNames:
         if keep:
             self.shown[level] = best
         return best
+
+
+def _mentioned(item: Detection, level: int, node: int, there: float, shares: Shares) -> tuple[tuple[int, float], ...]:
+    """What else an object named `node` may be at a level, likeliest first: of what a detection mentions."""
+    said = set(item.path)
+    if level < len(item.others):
+        said.update([other for other, _ in item.others[level]])
+    said.discard(node)
+    found = [(there * shares[other], other) for other in said if other in shares]
+    found.sort(reverse=True)
+    return tuple([(other, chance) for chance, other in found])
 
 
 def _shares(item: Detection, level: int) -> Shares:
