@@ -38,7 +38,8 @@ class ManagedNode(LifecycleNode):
 
     Subclasses give `configure` (make publishers, load what takes time), `activate` (subscribe, start threads),
     `deactivate` (stop them) and `cleanup`; whatever these raise becomes one logged line and a failed transition.
-    `values` holds the parameters as they are now, `counters` counts what happened, from any thread.
+    `values` holds the parameters as the node uses them: what is not live is as it was when the node was configured.
+    `counters` counts what happened, from any thread.
     """
 
     def __init__(self, name: str, table: ParameterTable, **kwargs: Any) -> None:
@@ -49,7 +50,7 @@ class ManagedNode(LifecycleNode):
         self._counts: Counter[str] = Counter()
         self._counts_lock = threading.Lock()
         self._warned: dict[str, float] = {}
-        self._active = False
+        self._active = self._configured = False
         self.done = threading.Event()
         table.guard(self, lambda: self._active)
         self.add_post_set_parameters_callback(self._after_change)
@@ -72,7 +73,7 @@ class ManagedNode(LifecycleNode):
         """Gives back what `configure` made."""
 
     def parameters_changed(self, names: set[str]) -> None:
-        """Called after live parameters took a new value in `values`."""
+        """Called after parameters of a configured node were set; the live ones have their new value in `values`."""
 
     def subjects(self) -> Sequence[str]:
         """What this node has a diagnostic status for: cameras."""
@@ -98,7 +99,9 @@ class ManagedNode(LifecycleNode):
     # transitions
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.values = self.table.values(self)
-        return self._transition("configure", self.configure, super().on_configure, state)
+        result = self._transition("configure", self.configure, super().on_configure, state)
+        self._configured = result == TransitionCallbackReturn.SUCCESS
+        return result
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = self._transition("activate", self.activate, super().on_activate, state)
@@ -110,18 +113,20 @@ class ManagedNode(LifecycleNode):
         return self._transition("deactivate", self.deactivate, super().on_deactivate, state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._configured = False
         return self._transition("clean up", self.cleanup, super().on_cleanup, state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         if self._active:
             self._active = False
             self._transition("deactivate", self.deactivate, super().on_deactivate, state)
+        self._configured = False
         result = self._transition("clean up", self.cleanup, super().on_shutdown, state)
         self.done.set()
         return result
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._active = False
+        self._active = self._configured = False
         return TransitionCallbackReturn.SUCCESS
 
     def _transition(
@@ -163,8 +168,17 @@ class ManagedNode(LifecycleNode):
 
     def _after_change(self, changed: list[RosParameter]) -> None:
         names = {item.name for item in changed}
-        self.values = self.table.values(self)
-        if self._active:
+        now, later = self.table.values(self), []
+        for parameter in self.table if self._configured else ():
+            used = getattr(self.values, parameter.attribute)
+            if not parameter.live and used != getattr(now, parameter.attribute):
+                setattr(now, parameter.attribute, used)
+                later += [parameter.name] if parameter.name in names else []
+        self.values = now
+        if later:
+            again = "clean up and configure it again (`ros2 lifecycle set`)"
+            self.get_logger().warning(f"{', '.join(later)}: read when the node is configured; {again}")
+        if self._configured:
             self.parameters_changed(names)
 
     # counters, warnings, time

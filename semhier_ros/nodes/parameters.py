@@ -44,6 +44,11 @@ class Parameter:
     also: str = ""
 
     @property
+    def attribute(self) -> str:
+        """What it is called in `ParameterTable.values`."""
+        return self.name.replace(".", "_")
+
+    @property
     def kind(self) -> str:
         """The type in the words of the documentation."""
         return "list of strings" if isinstance(self.default, list) else type(self.default).__name__
@@ -176,7 +181,7 @@ class ParameterTable:
 
     def values(self, node: Node) -> SimpleNamespace:
         """The current values; `link.transport` becomes the attribute `link_transport`."""
-        return SimpleNamespace(**{p.name.replace(".", "_"): p.clean(node.get_parameter(p.name).value) for p in self})
+        return SimpleNamespace(**{p.attribute: p.clean(node.get_parameter(p.name).value) for p in self})
 
     def _typed(self, changed: list[RosParameter]) -> list[RosParameter]:
         """`changed` with floats where integers were given for them, and choices where YAML made them something else."""

@@ -253,6 +253,28 @@ def test_only_live_parameters_change_while_active(context: Any) -> None:
     node.destroy_node()
 
 
+def test_what_is_read_at_configuring_waits_for_it_while_inactive(
+    context: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = small_node(context)
+    changed: list[set[str]] = []
+    node.parameters_changed = changed.append  # type: ignore[method-assign]
+    node.set_parameters([RosParameter("size", value=5)])
+    assert node.values.size == 5
+    node.trigger_configure()
+    node.set_parameters([RosParameter("size", value=6), RosParameter("mode", value="fast")])
+    assert (node.values.size, node.values.mode) == (5, "fast")
+    assert changed == [{"size"}, {"mode"}]  # what is live counts for what configure made, such as a link's budget
+    assert "size: read when the node is configured" in capfd.readouterr().err
+    node.trigger_activate()
+    assert node.values.size == 5
+    node.trigger_deactivate()
+    node.trigger_cleanup()
+    node.trigger_configure()
+    assert node.values.size == 6
+    node.destroy_node()
+
+
 def test_what_configure_raises_becomes_a_failed_transition(context: Any) -> None:
     class Broken(ManagedNode):
         def configure(self) -> None:
