@@ -81,7 +81,7 @@ def table_of(results: list[dict[str, Any]]) -> Table:
         ("inside its 95 % ellipse", "velocity_inside_ellipse95"),
         ("velocity", "velocity_px_s.mean"),
     ]
-    return filled("living.errors", "How far off the living scene is", columns, rows)
+    return filled("errors", "How far off the living scene is", columns, rows)
 
 
 def table_of_costs(costs: dict[str, Any]) -> Table:
@@ -89,7 +89,7 @@ def table_of_costs(costs: dict[str, Any]) -> Table:
     rows = [{"part": name, **one} for name, one in costs["ms"].items()]
     columns: Columns = [("part", "part"), ("median (ms)", "median"), ("95 % of frames (ms)", "p95")]
     note = f"A made scene of {costs['objects']} objects, {costs['frames']} frames; processor time."
-    return filled("living.costs", "What a frame costs either end", columns, rows, note)
+    return filled("costs", "What a frame costs either end", columns, rows, note)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
