@@ -47,7 +47,7 @@ from semhier_ros.nodes.conversions import (
     stream_info_to_message,
     time_to_ns,
 )
-from semhier_ros.nodes.link_parameters import node_carrier
+from semhier_ros.nodes.link_parameters import meeting_place, node_carrier
 from semhier_ros.nodes.managed import ManagedNode, spin, steady_clock
 from semhier_ros.nodes.models import load_codec
 from semhier_ros.nodes.parameter_tables import DECODER
@@ -469,6 +469,7 @@ class DecoderNode(ManagedNode):
                 readings_per_second=state.readings - state.readings_before,
                 known=info is not None,
                 silence=self._why_unknown(camera) if info is None else "",
+                place=meeting_place(self.values),
                 unknown_hash=info.stream_hash if info is not None and unknown else None,
                 connected=None if self._receiver is None else self._receiver.connected,
                 trouble=self.link_trouble(),

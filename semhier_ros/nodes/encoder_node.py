@@ -43,7 +43,7 @@ from semhier_ros.nodes.conversions import (
     time_to_ns,
 )
 from semhier_ros.nodes.ego_pose import EgoPoseSource
-from semhier_ros.nodes.link_parameters import node_carrier
+from semhier_ros.nodes.link_parameters import meeting_place, node_carrier
 from semhier_ros.nodes.managed import ManagedNode, spin, steady_clock
 from semhier_ros.nodes.models import load_codec
 from semhier_ros.nodes.parameter_tables import ENCODER
@@ -204,6 +204,7 @@ class EncoderNode(ManagedNode):
         images = f"{camera}/image_raw/compressed" if compressed else f"{camera}/image_raw"
         detections = self.values.source == "detections"
         self._topic = self._below_camera(self.values.detections_topic) if detections else images
+        self._heard_on = self.resolve_topic_name(self._topic)
         self._started = time.monotonic()
         self._last_image: float | None = None
         self._encoded_before, self._deltas_before = (self.counts().get(name, 0) for name in ("encoded", "deltas"))
@@ -371,7 +372,7 @@ class EncoderNode(ManagedNode):
             name = message.encoding if raw else message.format
             self.warn(
                 "dim_images",
-                f"{name} image on {self._topic} uses its low 12 bits only and is read as nearly black:"
+                f"{name} image on {self._heard_on} uses its low 12 bits only and is read as nearly black:"
                 " let the driver give 8 bits or shift its values up",
             )
         return picture
@@ -380,7 +381,7 @@ class EncoderNode(ManagedNode):
 
     def _failed(self, end: EncoderEnd, job: Job, error: Exception) -> None:
         if isinstance(error, ImageError):
-            self.warn("bad_images", f"image on {self._topic} cannot be read: {error}")
+            self.warn("bad_images", f"image on {self._heard_on} cannot be read: {error}")
         else:
             self.warn("failed_frames", f"frame not encoded: {type(error).__name__}: {error}", error=True)
 
@@ -427,9 +428,10 @@ class EncoderNode(ManagedNode):
         silent = image_age is None or image_age > operator_words.SILENT_SECONDS
         others = () if self.values.source == "detections" else (Image, CompressedImage)
         level, text, details = operator_words.encoder(
-            topic=self.resolve_topic_name(self._topic),
+            topic=self._heard_on,
             wanted="image" if self.values.source == "images" else "list of detections",
             silence=why_silent(self, self._topic, self._wanted, others) if silent else "",
+            place=meeting_place(self.values),
             image_age=image_age,
             running=now - self._started,
             frames_per_second=encoded - self._encoded_before,

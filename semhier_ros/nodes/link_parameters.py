@@ -88,3 +88,19 @@ def zenoh_options(values: SimpleNamespace) -> ZenohOptions:
         password=secret("link.zenoh.password", values.link_zenoh_password, values.link_zenoh_password_file),
         dictionary=values.link_zenoh_dictionary,
     )
+
+
+def meeting_place(values: SimpleNamespace) -> str:
+    """Where this end looks for the other, in words, for an operator whose two ends do not meet."""
+    name = values.link_transport
+    if name == "ros":
+        return "on its block topics"
+    if name == "serial":
+        return f"at {values.link_serial_device}"
+    if name == "mavlink" and values.link_mavlink_device:
+        return f"at {values.link_mavlink_device}"
+    own = {"zenoh": ("connect", "listen"), "udp": ("peer", "listen"), "mavlink": ("peer", "listen")}[name]
+    there, here = (getattr(values, f"link_{name}_{field}") for field in own)
+    places = [", ".join(place) if isinstance(place, list) else place for place in (there, here)]
+    said = [f"{word} {place}" for word, place in zip(("at", "listening on"), places, strict=True) if place]
+    return " or ".join(said) or "nowhere"

@@ -18,6 +18,9 @@ CLOCK_SECONDS = 10.0
 FUTURE_SECONDS = 60.0
 """Stamps so far ahead of the clock are no clock's drift, but a clock that does not run."""
 
+PAST_SECONDS = 60.0
+"""No link's latency is so long: such stamps are of another clock, or of a recording."""
+
 SILENT_SECONDS = 2.0
 """A camera that gives nothing for so long is silent."""
 
@@ -31,6 +34,7 @@ def encoder(
     topic: str,
     wanted: str,
     silence: str,
+    place: str,
     image_age: float | None,
     running: float,
     frames_per_second: int,
@@ -45,6 +49,7 @@ def encoder(
     """The encoder's state. Ages in seconds; `running` seconds since activation; `counts` since the process's start.
 
     `wanted`: what comes on `topic`, in a word. `silence`: why nothing comes, as `silence.why_silent` says.
+    `place`: where the receiver is looked for.
     `words`: the link in a sentence. `estimate`: what the receiver's reports say, None where there are none.
     """
     budget = "no limit" if not status.budget else f"{status.budget / 125:.0f} kbit/s"
@@ -75,7 +80,7 @@ def encoder(
     if frames_per_second == 0 and counts.get("bad_images"):
         return ERROR, f"images on {topic} cannot be read ({counts['bad_images']} so far; the log says why)", details
     if not transport.connected:
-        return WARN, "no receiver is connected", details
+        return WARN, f"no receiver is connected {place}", details
     sending = f"{frames_per_second} frames/s; {words}"
     coarse = status.levels[0]
     if coarse.queued > max(2, frames_per_second):
@@ -113,6 +118,7 @@ def decoder(
     readings_per_second: int,
     known: bool,
     silence: str,
+    place: str,
     unknown_hash: str | None,
     connected: bool | None,
     trouble: str,
@@ -122,9 +128,9 @@ def decoder(
 ) -> Verdict:
     """One camera's state at the decoder: silence shows as age. Ages and latency in seconds.
 
-    `silence`: why nothing is known, where it can be said. `trouble`: why the link cannot open, else empty. `clash`:
-    whether two senders use the camera's name. `books`: what the link received, None with `ros` or before the first
-    packet.
+    `silence`: why nothing is known, where it can be said. `place`: where the sender is looked for. `trouble`: why the
+    link cannot open, else empty. `clash`: whether two senders use the camera's name. `books`: what the link received,
+    None with `ros` or before the first packet.
     """
     age = running if reading_age is None else reading_age
     details: dict[str, object] = {
@@ -150,7 +156,8 @@ def decoder(
         return ERROR, f"two senders use the name {camera}: one is not read; give each its own `camera`", details
     level = ERROR if age > 10 * stale_seconds else WARN
     if connected is False:
-        return level, f"the link is not connected; newest reading {_since(reading_age, running)}", details
+        since = _since(reading_age, running)
+        return level, f"the link is not connected: no sender {place}; newest reading {since}", details
     if not known and counts.get("link refused_envelopes"):
         return ERROR, f"what arrives of camera {camera} is not proven by this end's key: give both ends one", details
     if not known:
@@ -158,6 +165,12 @@ def decoder(
         return level, f"{unknown}: {silence}" if silence else unknown, details
     if latency is not None and latency < -FUTURE_SECONDS:
         return WARN, f"readings are stamped {-latency:.0f} s ahead of this node's clock: does /clock run?", details
+    if latency is not None and latency > PAST_SECONDS:
+        return (
+            WARN,
+            f"readings are {latency:.0f} s old by their stamps: is it the past of a bag, or a clock that is off?",
+            details,
+        )
     if age > stale_seconds:
         return level, f"newest reading {_since(reading_age, running)}", details
     if connected and running > CLOCK_SECONDS and (books is None or books.clock is None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ pytest.importorskip("rclpy", reason="the nodes need ROS 2")
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from semhier_ros.nodes import operator_words
+from semhier_ros.nodes.link_parameters import meeting_place
+from semhier_ros.nodes.parameter_tables import DECODER
 
 WELL: dict[str, Any] = {
     "camera": "front",
@@ -21,6 +24,7 @@ WELL: dict[str, Any] = {
     "readings_per_second": 5,
     "known": True,
     "silence": "",
+    "place": "at udp/10.0.0.2:7447",
     "unknown_hash": None,
     "connected": None,
     "trouble": "",
@@ -46,10 +50,36 @@ WELL: dict[str, Any] = {
             DiagnosticStatus.WARN,
             "nothing is known of camera front yet, after 20 s: nobody publishes it",
         ),
-        ({"connected": False}, DiagnosticStatus.WARN, "the link is not connected"),
+        (
+            {"connected": False},
+            DiagnosticStatus.WARN,
+            "the link is not connected: no sender at udp/10.0.0.2:7447; newest reading 0.2 s ago",
+        ),
+        ({"latency": 3000.0}, DiagnosticStatus.WARN, "readings are 3000 s old by their stamps"),
     ],
 )
 def test_the_base_says_what_is_wrong_and_what_to_do(change: dict[str, Any], level: bytes, said: str) -> None:
     found, text, _ = operator_words.decoder(**(WELL | change))
     assert said in text
     assert found == level
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "on its block topics"),
+        ({"transport": "zenoh"}, "at udp/127.0.0.1:7447"),
+        (
+            {"transport": "zenoh", "zenoh_connect": [""], "zenoh_listen": ["udp/0.0.0.0:1"]},
+            "listening on udp/0.0.0.0:1",
+        ),
+        ({"transport": "udp", "udp_peer": "base:1", "udp_listen": "0.0.0.0:2"}, "at base:1 or listening on 0.0.0.0:2"),
+        ({"transport": "serial", "serial_device": "/dev/ttyUSB0"}, "at /dev/ttyUSB0"),
+        ({"transport": "mavlink", "mavlink_device": "/dev/ttyACM0"}, "at /dev/ttyACM0"),
+        ({"transport": "mavlink", "mavlink_listen": "0.0.0.0:14550"}, "listening on 0.0.0.0:14550"),
+    ],
+)
+def test_where_the_other_end_is_looked_for(given: dict[str, Any], said: str) -> None:
+    values = {parameter.attribute: parameter.default for parameter in DECODER}
+    values |= {f"link_{name}": value for name, value in given.items()}
+    assert meeting_place(SimpleNamespace(**values)) == said
