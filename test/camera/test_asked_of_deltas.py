@@ -101,7 +101,7 @@ class Ends:
             if job.kind == "meaning":
                 self.kinds[job.frame.number] = job.blocks[0].stream == delta_tag(self.codec.stream_tag)
 
-    def until(self, reached: Callable[[], Any], seconds: float = 15.0) -> None:
+    def until(self, reached: Callable[[], Any], seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         while not reached():
             assert time.monotonic() < end, (self.told[-3:], self.robot.counters)

@@ -98,7 +98,7 @@ def test_mavlink_messages_are_read_back_by_its_own_parser() -> None:
         MavlinkDoor(system=0)
 
 
-def wait(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def wait(condition: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "not in time"

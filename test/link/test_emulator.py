@@ -51,7 +51,7 @@ def test_both_directions_and_their_counters():
         data, address = ends.server.recvfrom(100)
         ends.server.sendto(b"and back", address)
         assert ends.client.recv(100) == b"and back"
-        assert 0.04 <= time.monotonic() - begin < 0.5
+        assert time.monotonic() - begin >= 0.04
         assert data == b"there"
         time.sleep(0.05)
         assert (ends.link.up.delivered, ends.link.up.delivered_bytes) == (1, 5 + IP_UDP_HEADERS)

@@ -138,14 +138,14 @@ def test_a_stranger_and_the_places_for_cameras(key, waited_for, places):
                 full = places == 1 or len(receiver.cameras) == places
                 return full and counters().get(told, 0) >= 100
 
-            assert until(lied, 20.0), counters()
+            assert until(lied, 60.0), counters()
             sealer = Sealer("front/packets", key)
 
             def arrived():
                 stranger.put("semhier/front/0", sealer.seal(b"\x10 the truth", 0)[0], express=True)
                 return "front" in received
 
-            assert until(arrived, 5.0 if places == 1 else 0.3) == (places == 1)
+            assert until(arrived, 30.0 if places == 1 else 0.3) == (places == 1)
         assert len(receiver.cameras) == places
         assert ("front" in receiver.cameras) == (places == 1)
 

@@ -130,7 +130,7 @@ class Ends:
         self.receiver.close()
 
 
-def wait(reached: Callable[[], object], seconds: float = 10.0) -> None:
+def wait(reached: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < end, "it did not come to pass"

@@ -27,7 +27,7 @@ def datagram(camera="camera", level=0, payload=b"x" * 20) -> Datagram:
     return Datagram(camera, level, payload, 64, 1, 0, 0, (level,))
 
 
-def until(condition, seconds=5.0) -> bool:
+def until(condition, seconds=30.0) -> bool:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.02)

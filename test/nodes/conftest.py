@@ -61,13 +61,13 @@ class NodeProcess:
 
     def wait(self, timeout: float = 30.0) -> int:
         """The exit code, once the process has ended by itself."""
-        return self._process.wait(timeout)
+        return self._process.wait(PATIENCE * timeout)
 
     def running(self) -> bool:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def end(self, number: int = signal.SIGINT, within: float = 20.0) -> None:
+    def end(self, number: int = signal.SIGINT, within: float = 60.0) -> None:
         """Ends the node by a signal: exit code 0, no traceback, in so many seconds."""
         assert self.running(), f"{self.name} ended by itself:\n{self.log()}"
         self._process.send_signal(number)
