@@ -101,6 +101,7 @@ class Uplink(Protocol):
         self, camera: str, frame: int, stamp_ns: int, blocks: Sequence[BlockLike], *, asked: bool = False
     ) -> int: ...
     def meaning(self, camera: str, frame: int, blocks: Sequence[BlockLike]) -> None: ...
+    def gone(self, camera: str, frame: int) -> None: ...
     def advice(self, camera: str, wanted: float, given: float = 0.0) -> Advice: ...
     def finest(self, camera: str) -> int: ...
     def set_finest(self, camera: str, index: int | None, seconds: float | None = None) -> None: ...
@@ -383,6 +384,8 @@ class EncoderEnd:
         """A receiver asks for more, or less."""
         if not self.settings.accept_requests:
             self._report("requests_refused", "block request refused: accept_requests is false")
+            if request.frame is not None:
+                self._link.gone(self.camera, request.frame)
             return
         number, finest = request.frame, request.finest
         if number is None:
@@ -395,7 +398,7 @@ class EncoderEnd:
             if kept is not None and self._made(held) <= min(finest, len(self.maker.block_names) - 1):
                 self._asked.append((number, kept.stamp_ns, finest))
         if kept is None:
-            self._count("requests_too_late")
+            self._too_late(number)
             return
         alone = getattr(self.maker, "alone", None)
         if finest >= self.maker.semantic_blocks and held and held[0].stream == self._delta_tag and alone is not None:
@@ -464,7 +467,7 @@ class EncoderEnd:
                 if not job.blocks or frame.pictures >= frame.wanted - self.maker.semantic_blocks:
                     self._current = None
         if job.kind == "asked" and not job.blocks:
-            self._count("requests_too_late")
+            self._too_late(frame.number)
         self._link.submit(self.camera, frame.number, frame.stamp_ns, job.blocks, asked=job.kind == "asked")
 
     def failed(self, job: Job) -> None:
@@ -508,12 +511,17 @@ class EncoderEnd:
             number, stamp_ns, finest = self._asked.popleft()
             frame = self._cache.get(number)
             if frame is None or frame.steps is None or frame.stamp_ns != stamp_ns:
-                self._count("requests_too_late")
+                self._too_late(number)
                 continue
             made = self._made(frame.blocks)
             if finest >= made:
                 return Job("asked", frame, finest + 1 - made, now, first=made <= self.maker.semantic_blocks)
         return None
+
+    def _too_late(self, number: int) -> None:
+        """Blocks of a frame were asked for that is kept no longer, or has no more: whoever asked hears of it."""
+        self._count("requests_too_late")
+        self._link.gone(self.camera, number)
 
     def _made(self, blocks: Sequence[Block]) -> int:
         """How far a frame's blocks are made, as the index of the next; a delta is all semantic ones."""

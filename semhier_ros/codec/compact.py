@@ -62,7 +62,7 @@ MAX_PARCEL_BYTES = 0x8000
 """The longest parcel that is sent or put together."""
 
 BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE, STORED, STORED_FIRST, HAIL = range(8)
-COARSE, NOTE, DELTA, DELTA_LONG, MOTION, MOTION_LONG = range(8, 14)
+COARSE, NOTE, DELTA, DELTA_LONG, MOTION, MOTION_LONG, GONE = range(8, 15)
 """Kinds of frames of a sender. COARSE is block 0 alone with the short header; the others of the second row have what
 would be slots 4 to 7 of the first row's. MOTION is blocks from block 0 on, and how camera and objects move."""
 _WHOLE_COUNTER = frozenset((ANNOUNCE, HAIL))
@@ -79,9 +79,16 @@ _WORD_SIZES = {
 }
 _GENERAL, _TURN, _STAMPED = 0x80, 0x40, 0x01
 _WORD = 0xC0
-_NOTE, _DELTA, _DELTA_LONG, _MOTION, _MOTION_LONG = 0x84, 0x8C, 0x94, 0x9C, 0xAC
+_NOTE, _DELTA, _DELTA_LONG, _MOTION, _MOTION_LONG, _GONE = 0x84, 0x8C, 0x94, 0x9C, 0xAC, 0xB4
 """First bytes, with turn and slot 0, of kinds that have what would be slots 4 to 7 of another."""
-_BESIDE = {_NOTE: NOTE, _DELTA: DELTA, _DELTA_LONG: DELTA_LONG, _MOTION: MOTION, _MOTION_LONG: MOTION_LONG}
+_BESIDE = {
+    _NOTE: NOTE,
+    _DELTA: DELTA,
+    _DELTA_LONG: DELTA_LONG,
+    _MOTION: MOTION,
+    _MOTION_LONG: MOTION_LONG,
+    _GONE: GONE,
+}
 _LONG = frozenset((BLOCKS_LONG, DELTA_LONG, MOTION_LONG))
 """Kinds that tell 16 bits of the stamp."""
 _SHORT_MOTION = 15
@@ -235,11 +242,11 @@ class Compact:
     """A frame of a sender as its bytes say it.
 
     `kind`: one of COARSE, BLOCKS, BLOCKS_LONG, PIECE, TURN, ANNOUNCE, STORED, STORED_FIRST, HAIL, NOTE, DELTA,
-    DELTA_LONG, MOTION, MOTION_LONG. `turn`: the receiver may answer now. `slot`: 0 to 3. `frame`, `stamp`, `counter`:
-    (low bits, how many), None where the frame tells none. `span`: (first block, how many). `piece`: (number, count) of
-    a piece, (number, parts) of an announcement, of a stored piece (sequence number, 1 where it ends its parcel, else
-    0). `body`: lengths, motion and blocks, a piece's bytes, a part of an announcement. `session`: of stored pieces,
-    where the frame tells it. `motion`: bytes of the motion part.
+    DELTA_LONG, MOTION, MOTION_LONG, GONE. `turn`: the receiver may answer now. `slot`: 0 to 3. `frame`, `stamp`,
+    `counter`: (low bits, how many), None where the frame tells none. `span`: (first block, how many). `piece`:
+    (number, count) of a piece, (number, parts) of an announcement, of a stored piece (sequence number, 1 where it
+    ends its parcel, else 0). `body`: lengths, motion and blocks, a piece's bytes, a part of an announcement.
+    `session`: of stored pieces, where the frame tells it. `motion`: bytes of the motion part.
     """
 
     kind: int
@@ -350,9 +357,9 @@ def _parse(data: bytes, end: int, keyed: bool) -> Compact:
         return _ended(
             Compact(kind, turn, slot, None, None, counter, piece=numbered, body=body, session=session), position, end
         )
-    if kind == TURN:
+    if kind in (TURN, GONE):
         if position != end:
-            raise CompactError(f"compact frame: {end - position} bytes behind a turn")
+            raise CompactError(f"compact frame: {end - position} bytes behind a frame number")
         return Compact(kind, turn, slot, low, None, counter)
     if kind == NOTE:
         if position >= end:
@@ -503,6 +510,12 @@ def lay_out_pieces(block: Block, limit: int, stamp_ns: int | None) -> list[bytes
 def turn_frame(frame: int) -> bytes:
     """A frame that only gives the turn; `frame`: number of the newest one sent."""
     return bytes((_GENERAL | TURN << 3, frame & 0xFF))
+
+
+def gone_frame(frame: int) -> bytes:
+    """A frame that tells that blocks of frame number `frame`, which the receiver asked for, do not come. Its proof
+    covers the low byte that the word told in the number's place: no more of it is sure."""
+    return bytes((_GONE, frame & 0xFF))
 
 
 def note_frame(frame: int, note: bytes) -> bytes:

@@ -18,7 +18,7 @@ from semhier_ros.link.schedule.policy import LevelPolicy
 from semhier_ros.link.schedule.scheduler import Scheduler
 from semhier_ros.link.schedule.wire import WireModel, wire_model
 from semhier_ros.link.sender import LinkSender, measured
-from semhier_ros.link.transport import LinkDependencyError, OnDatagram, OnInfo, OnRequest, OnStored
+from semhier_ros.link.transport import LinkDependencyError, OnDatagram, OnGone, OnInfo, OnRequest, OnStored
 
 TRANSPORTS = ("zenoh", "udp", "serial", "mavlink")
 """Transports that a carrier exists for."""
@@ -49,6 +49,7 @@ class ReceiverWants(NamedTuple):
     unread: Callable[[str], bool] | None
     on_stored: OnStored | None
     on_note: OnInfo | None
+    on_gone: OnGone | None
     clock: Clock
 
 
@@ -96,12 +97,13 @@ class Carrier(ABC):
         unread: Callable[[str], bool] | None = None,
         on_stored: OnStored | None = None,
         on_note: OnInfo | None = None,
+        on_gone: OnGone | None = None,
         clock: Clock = MACHINE,
     ) -> LinkReceiver:
         """The receiving end. `remembers`, `unread`: as of `LinkReceiver`; a radio's receiver speaks in turn, whatever
         is unread.
-        `on_stored`: as of `LinkReceiver`; only a radio stores. `on_note`: as of `LinkReceiver`."""
-        wants = ReceiverWants(on_datagram, on_info, cameras, remembers, unread, on_stored, on_note, clock)
+        `on_stored`: as of `LinkReceiver`; only a radio stores. `on_note`, `on_gone`: as of `LinkReceiver`."""
+        wants = ReceiverWants(on_datagram, on_info, cameras, remembers, unread, on_stored, on_note, on_gone, clock)
         return self._receiver(wants)
 
     @abstractmethod
@@ -204,6 +206,7 @@ class RadioCarrier(Carrier):
             cameras=wants.cameras,
             on_stored=wants.on_stored,
             on_note=wants.on_note,
+            on_gone=wants.on_gone,
             clock=wants.clock,
         )
 

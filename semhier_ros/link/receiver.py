@@ -17,6 +17,7 @@ from semhier_ros.link.feedback.envelope import Opener, Sealer, start_of
 from semhier_ros.link.feedback.report import ArrivalTracker, ReportClock
 from semhier_ros.link.transport import (
     OnDatagram,
+    OnGone,
     OnInfo,
     OnStored,
     OpenReceiving,
@@ -80,6 +81,7 @@ class LinkReceiver:
     `cameras`: names of those that are waited for, None for all. `on_stored(camera, stamp, blocks)`: stored blocks that
     somebody asked for (`link.radio.store`), with their whole stamp; None: they come as datagrams.
     `on_note(camera, note)`: what a sender tells beside the packets, but for clock notes, which are kept here.
+    `on_gone(camera, frame)`: blocks of a frame that was asked for do not come; only a radio says so.
     With a key a camera gets one of the 256 places with the first message that the key vouches for. `counters` adds:
     refused_envelopes, refused_notes, duplicates, reports.
     """
@@ -97,6 +99,7 @@ class LinkReceiver:
         cameras: Collection[str] | None = None,
         on_stored: OnStored | None = None,
         on_note: OnInfo | None = None,
+        on_gone: OnGone | None = None,
         clock: Clock = MACHINE,
     ) -> None:
         self._key = key
@@ -110,7 +113,7 @@ class LinkReceiver:
         self._infos: dict[str, Opener] = {}
         self._counts: Counter[str] = Counter()
         self._inner = open_transport(
-            ReceiverHooks(self._datagram, self._info, self._note, self._tick, cameras, on_stored, remembers)
+            ReceiverHooks(self._datagram, self._info, self._note, self._tick, cameras, on_stored, remembers, on_gone)
         )
 
     def request(self, camera: str, data: bytes) -> bool:

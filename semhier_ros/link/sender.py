@@ -73,6 +73,10 @@ class PlainSender:
         """Tells what the delta of a frame says in blocks that refer to nothing (none: nobody knows), before a picture
         of it is submitted that was asked for. Where receivers keep the frame, they have no use for it."""
 
+    def gone(self, camera: str, frame: int) -> None:
+        """Tells that blocks of a frame that a receiver asked for do not come. Where nothing is said of that, a receiver
+        takes it from their staying away."""
+
     def advice(self, camera: str, wanted: float, given: float = 0.0) -> Advice:
         """Frames a second and bytes a frame that fit the link now; `wanted` frames a second are asked for (0: no
         limit), and the camera gives `given` (0: nobody knows)."""

@@ -62,6 +62,9 @@ payload is not to be trusted, and that nothing is to be remembered of it."""
 OnStored = Callable[[str, int, Sequence[Any]], None]
 """(camera, stamp in ns, consecutive blocks of one frame): what was asked for and stored at its sender, however old."""
 
+OnGone = Callable[[str, int], None]
+"""(camera, frame): blocks of that frame were asked for and do not come; called from a thread of the transport."""
+
 OnInfo = Callable[[str, bytes], bool | None]
 """(camera, stream information), called from a thread of the transport; False as in `OnDatagram`."""
 
@@ -103,7 +106,8 @@ class ReceiverHooks(NamedTuple):
     """What a receiving end wants called: `on_datagram`, `on_info`, `on_note(camera, data)`, `on_tick(now)`; and the
     `cameras` that it waits for, None for all. `on_stored`: for stored blocks with their whole stamp; None: they come as
     datagrams. `remembers(camera)`: what is to be said of the receiver's memory by a transport that speaks for itself
-    (`LinkReceiver`), None for nothing."""
+    (`LinkReceiver`), None for nothing. `on_gone(camera, frame)`: the sender says that blocks of a frame that was asked
+    for do not come."""
 
     on_datagram: OnDatagram
     on_info: OnInfo
@@ -112,6 +116,7 @@ class ReceiverHooks(NamedTuple):
     cameras: Collection[str] | None
     on_stored: OnStored | None = None
     remembers: Callable[[str], bytes | None] | None = None
+    on_gone: OnGone | None = None
 
 
 class SendingTransport(Transport, Protocol):

@@ -253,6 +253,7 @@ class DecoderNode(ManagedNode):
             unread=self._unread if values.memory else None,
             on_stored=lambda camera, stamp_ns, blocks: self._put(camera, (tuple(blocks), stamp_ns)),
             on_note=self._on_note,
+            on_gone=self._on_gone,
         )
         for camera in values.cameras:
             forward = partial(self._forward_request, camera)
@@ -344,6 +345,13 @@ class DecoderNode(ManagedNode):
     def _on_note(self, camera: str, data: bytes) -> None:
         if self._planner is not None and camera in self._cameras:
             self._planner.pose(camera, data)
+
+    def _on_gone(self, camera: str, frame: int) -> None:
+        self.warn(
+            "requests_too_late",
+            f"camera {camera}, frame {frame}: more of it was asked for, but its encoder keeps it no longer, or takes no"
+            " requests: ask sooner, or raise the encoder's `keep_frames`",
+        )
 
     def _ask_for_more(self, camera: str, request: BlockRequest) -> None:
         """Asks the encoder for the finer blocks of a frame."""

@@ -52,6 +52,7 @@ class Link:
         self.sent: list[tuple[int, tuple[int, ...], bool]] = []
         self.offers: list[int] = []
         self.meant: list[tuple[int, int]] = []
+        self.lost: list[int] = []
         self.advised = Advice(0.0, None)
         self.last = 15
         self.set: list[tuple[int | None, float | None]] = []
@@ -65,6 +66,9 @@ class Link:
 
     def meaning(self, camera: str, frame: int, blocks: Sequence[Any]) -> None:
         self.meant.append((frame, len(blocks)))
+
+    def gone(self, camera: str, frame: int) -> None:
+        self.lost.append(frame)
 
     def advice(self, camera: str, wanted: float, given: float = 0.0) -> Advice:
         return Advice(wanted, None) if self.advised == Advice(0.0, None) else self.advised
@@ -270,6 +274,7 @@ def test_requests_are_bounded_and_too_late_ones_are_counted() -> None:
         robot.offer()
         robot.drain()
     robot.end.request(BlockRequest(6, 0xFFFF))
+    assert len(robot.link.lost) == 1
     assert robot.counts["requests_too_late"] == 1, "ten frames are kept, this was the eleventh"
     for frame in range(10):
         robot.end.request(BlockRequest(4, frame))

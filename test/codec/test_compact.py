@@ -14,6 +14,7 @@ from semhier_ros.codec.compact import (
     COARSE,
     DELTA,
     DELTA_LONG,
+    GONE,
     MAX_FRAME_BYTES,
     MEMORY,
     MISSING,
@@ -22,6 +23,7 @@ from semhier_ros.codec.compact import (
     NOTE,
     PIECE,
     QUERY,
+    TURN,
     Compact,
     CompactError,
     Context,
@@ -30,6 +32,7 @@ from semhier_ros.codec.compact import (
     Word,
     announcement,
     finish,
+    gone_frame,
     hail_frame,
     lay_out,
     lay_out_pieces,
@@ -85,6 +88,8 @@ def written() -> dict[str, bytes]:
     for name, seal in SEALS.items():
         made[f"coarse-{name}"] = finish(lay_out([COARSE_BLOCK], STAMP, long=False), 0, False, CONTEXT, seal)
         made[f"note-{name}"] = finish(note_frame(513, POSE), 3, True, later, seal)
+        gone = Context(tag=TAG, frame=1, counter=0x1234)
+        made[f"gone-{name}"] = finish(gone_frame(513), 1, True, gone, seal)
         made[f"turn-{name}"] = finish(turn_frame(513), 2, True, later, seal)
         made[f"ack-{name}"] = Word(ACK, 1, 513, 0xFE, 300).to_bytes(Context(tag=TAG, counter=0x1234), seal)
         made[f"delta-{name}"] = finish(lay_out([DELTA_BLOCK], STAMP, long=False), 1, True, CONTEXT, seal)
@@ -134,6 +139,20 @@ def test_a_note_is_read_again_without_its_own_checksum(body, frame, slot, turn, 
     assert told.opened(data, seal, context) == b"\x50" + body
     assert told.opened(data, seal, Context(tag=TAG, frame=frame ^ 0x100)) is None
     assert len(data) == 3 + len(body) + seal.overhead
+
+
+@given(st.integers(0, 0xFFFF), st.binary(max_size=8), st.integers(0, 3), st.booleans(), st.sampled_from(list(SEALS)))
+def test_that_a_frame_does_not_come_is_told_by_two_bytes_and_nothing_longer_is_it(frame, rest, slot, turn, name):
+    seal, context = SEALS[name], Context(tag=TAG, frame=frame & 0xFF)
+    data = finish(gone_frame(frame), slot, turn, context, seal)
+    told = Compact.parse(data, seal)
+    assert (told.kind, told.slot, told.turn, told.frame) == (GONE, slot, turn, (frame & 0xFF, 8))
+    assert told.opened(data, seal, context) == b""
+    assert told.opened(data, seal, Context(tag=TAG, frame=(frame & 0xFF) ^ 1)) is None
+    assert len(data) == 2 + seal.overhead
+    if rest:
+        with pytest.raises(CompactError, match="behind a frame number"):
+            Compact.parse(data[:2] + rest + data[2:], seal)
 
 
 @pytest.mark.parametrize("name", SEALS)
@@ -286,7 +305,7 @@ def test_anything_is_a_frame_or_refused_and_nothing_else(data, name):
         except CompactError:
             continue
         assert told.slot < 4
-        if isinstance(told, Compact) and told.frame is not None and told.kind != 3:
+        if isinstance(told, Compact) and told.frame is not None and told.kind not in (TURN, GONE):
             try:
                 packet = told.packet(0xBEEF, 1, None if told.stamp is None else 5)
             except CompactError:
@@ -304,6 +323,7 @@ def test_a_frame_with_up_to_three_wrong_bits_is_refused_by_every_check(name, dat
         value ^= 1 << bit
     damaged = value.to_bytes(len(frame), "big")
     contexts = [CONTEXT, Context(tag=TAG, frame=513, counter=0x1234), Context(counter=0x1234)]
+    contexts += [Context(tag=TAG, frame=1, counter=0x1234)]
     contexts += [Context(True, TAG, counter=0x1234), Context(True, TAG), Context(True)]
     contexts += [Context(back, TAG, 0xABCD, counter=0x1234) for back in (False, True)]
     right = [context for context in contexts if seal.holds(frame, context)]

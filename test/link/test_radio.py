@@ -67,6 +67,7 @@ class Ends:
         self.infos: list[str] = []
         self.requests: list[tuple[str, BlockRequest]] = []
         self.notes: list[tuple[str, bytes]] = []
+        self.gone: list[tuple[str, int]] = []
         self.memory: bytes | None = None
         self.told_memory: list[tuple[str, bytes]] = []
         self.receiver = self.open_receiver()
@@ -92,6 +93,7 @@ class Ends:
             lambda camera, data: self.infos.append(camera),
             cameras=cameras,
             on_note=lambda camera, data: self.notes.append((camera, data)),
+            on_gone=lambda camera, frame: self.gone.append((camera, frame)),
             remembers=lambda camera: self.memory,
         )
 
@@ -363,6 +365,30 @@ def test_requests_come_back_in_the_senders_turns_and_count_once(ends):
         [("front", BlockRequest(6, 601)), ("front", BlockRequest(0, None, 2000))], key=str
     )
     assert not any(heard.cause == "collided" for heard in pair.emulator.log)
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["check", "key"])
+def test_that_what_was_asked_for_does_not_come_is_told_once_and_it_is_asked_for_no_more(ends, key):
+    """Also where the first word of it is lost: whoever asks again is told again."""
+    pair = ends(replace(FAST, turnaround=0.005), key=key)
+    for number in range(65_530, 65_540):
+        pair.frame(number % 0x10000, 20)
+    wait(lambda: pair.infos)
+    for frame in (65_531, 2):
+        assert pair.receiver.request("front", BlockRequest(6, frame).to_bytes())
+    wait(lambda: len(pair.requests) == 2)
+    assert not pair.gone
+    pair.sender.gone("front", 65_531)
+    wait(lambda: pair.gone)
+    assert pair.gone == [("front", 65_531)]
+    pair.sender.gone("front", 700)  # nobody asked for it
+    pair.sender.gone("rear", 2)
+    wait(lambda: pair.sender.counters["gone"] >= 2)
+    assert pair.receiver.request("front", BlockRequest(6, 65_531).to_bytes())
+    wait(lambda: len(pair.gone) == 2)
+    assert pair.gone == [("front", 65_531)] * 2
+    assert len(pair.requests) == 2, "the sender knows that it was asked for already"
+    assert pair.receiver.counters["requests_gone"] == 2
 
 
 def test_losses_that_acknowledgements_tell_are_repaired(ends):

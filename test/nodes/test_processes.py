@@ -206,6 +206,14 @@ def test_a_picture_that_somebody_asks_for_crosses_a_lossy_radio(
             probe.wait(asking.get_subscription_count, what="who hears requests")
             asking.publish(request)
             picture = probe.wait(lambda: shown and shown[0], 60, "the picture at the base")
+            request.frame = (first.frame - 100) % 0x10000
+
+            def told() -> bool:
+                asking.publish(request)  # the word may be lost, and is said again to who asks again
+                time.sleep(0.5)
+                return f"frame {request.frame}: more of it was asked for" in decoder.log()
+
+            probe.wait(told, 60, "a line at the base that what was asked for does not come")
         assert picture.header.stamp == first.header.stamp
         assert {time_to_ns(message.header.stamp) for message in list(shown)} == {time_to_ns(first.header.stamp)}
         for node in (encoder, decoder):

@@ -13,6 +13,7 @@ from semhier_ros.codec.compact import (
     ACK,
     ANNOUNCE,
     COUNTERS,
+    GONE,
     HAIL,
     MAX_ANNOUNCED_BYTES,
     MEMORY,
@@ -54,6 +55,8 @@ _UNIT = STAMP_UNIT_NS / 1e9
 _GUESSES = 3
 """Frame numbers that are tried after a silence."""
 _WAITING_REQUESTS = 8
+_ASKED_FRAMES = 32
+"""Frames asked for of which it may still be told that they do not come."""
 ACK_SECONDS = 10.0
 """While stored pieces come, the turn is answered by what came of the others so far apart."""
 _SAID = 2
@@ -97,6 +100,7 @@ class _Slot:
 
     __slots__ = (
         "age",
+        "asked",
         "before",
         "coarse",
         "count",
@@ -132,6 +136,7 @@ class _Slot:
         self.seal = seal
         self.inbox = Inbox()
         self.course = Course()
+        self.asked: deque[int] = deque(maxlen=_ASKED_FRAMES)
         self.stored: tuple[int, int, tuple[Block, ...]] | None = None
         self.said = float("-inf")
         self.said_memory: bytes | None = None
@@ -142,7 +147,7 @@ class RadioReceiving:
     time that `due` names. Counters: parcels (stored blocks that came whole), received, received_bytes (frames, proof
     included), infos, refused (damaged, forged, or of a stream that is not known yet), unlikely (those of them whose
     check of 16 bits held, but whose number or stamp no frame can have now), replayed, refused_cameras, words,
-    requests, and the port's."""
+    requests, requests_gone (of frames of which the sender said that nothing comes), and the port's."""
 
     def __init__(
         self, options: RadioOptions, open_port: OpenPort, hooks: ReceiverHooks, *, clock: Clock = MACHINE
@@ -199,6 +204,8 @@ class RadioReceiving:
             for slot, asking in zip(self._slots, self._asking, strict=True):
                 if slot.info is not None and slot.info.camera == camera:
                     asking.append((request, _SAID))
+                    if request.frame is not None and request.frame not in slot.asked:
+                        slot.asked.append(request.frame)
                     self._counts["requests"] += 1
                     return True
         return False
@@ -221,6 +228,7 @@ class RadioReceiving:
         told: list[tuple[str, int, bytes]] = []
         info: StreamInfo | None = None
         note: tuple[str, bytes] | None = None
+        gone: list[tuple[str, int]] = []
         with self._lock:
             now = self._clock.now()
             for slot in self._slots:
@@ -235,6 +243,8 @@ class RadioReceiving:
                     told = self._stored(frame, data, now)
                 elif frame.kind == NOTE:
                     note = self._noted(frame, data, now)
+                elif frame.kind == GONE:
+                    gone = self._gone(frame, data, now)
                 else:
                     told = self._blocks(frame, data, now)
             except CompactError:
@@ -243,6 +253,9 @@ class RadioReceiving:
             self._hooks.on_info(info.camera, info.to_bytes())
         if note is not None:
             self._hooks.on_note(*note)
+        if self._hooks.on_gone is not None:
+            for camera, number in gone:
+                self._hooks.on_gone(camera, number)
         for one in told:
             self._hooks.on_datagram(*one)
 
@@ -336,6 +349,25 @@ class RadioReceiving:
         self._counts["notes"] += 1
         self._turn(frame, slot, counter, now)
         return slot.info.camera, noted(body)
+
+    def _gone(self, frame: Compact, data: bytes, now: float) -> list[tuple[str, int]]:
+        """(camera, number) of frames that were asked for, of which nothing comes. They are not asked for again."""
+        slot, asking = self._slots[frame.slot], self._asking[frame.slot]
+        if slot.info is None or frame.frame is None:
+            raise CompactError("a word about a frame of a stream that was not announced")
+        low = frame.frame[0]
+        _, counter, _ = self._proved(frame, data, [Context(tag=slot.tag, frame=low)])
+        meant = [number for number in slot.asked if number & 0xFF == low]
+        if not meant and self._options.seal.short:
+            raise CompactError("a word about a frame that nobody asked for")
+        self._count(frame, slot, len(data), now)
+        for number in meant:
+            slot.asked.remove(number)
+            for one in [one for one in asking if one[0].frame == number]:
+                asking.remove(one)
+        self._counts["requests_gone"] += len(meant)
+        self._turn(frame, slot, counter, now)
+        return [(slot.info.camera, number) for number in meant]
 
     def _blocks(self, frame: Compact, data: bytes, now: float) -> list[tuple[str, int, bytes]]:
         """(camera, coarsest block, packet) of a frame with blocks."""

@@ -33,6 +33,7 @@ from semhier_ros.codec.compact import (
     Word,
     announcement,
     finish,
+    gone_frame,
     hail_frame,
     near,
     note_frame,
@@ -92,6 +93,8 @@ PIECE_SECONDS = 0.1
 LEAST_PIECE = 16
 _ASKED_MEANING = 8
 _ASKED_AGAIN = 5.0
+_GONE_WAITING = 8
+"""Frames of which it waits to be told that they do not come, at most."""
 _POLLED = 8
 _NEAR_FRAMES = 6
 _COUNT_SLACK = 16
@@ -108,6 +111,7 @@ class _Slot:
         "camera",
         "doubted",
         "due",
+        "gone",
         "info",
         "newest",
         "note",
@@ -131,6 +135,7 @@ class _Slot:
         self.note: bytes | None = None
         self.referred = self.turned = float("-inf")
         self.doubted: tuple[int, int] | None = None
+        self.gone: deque[int] = deque(maxlen=_GONE_WAITING)
 
 
 class _Turn(NamedTuple):
@@ -147,7 +152,8 @@ class RadioSending:
     of which datagram it was, None for what leaves besides. `on_heard(received, lost)`: what an acknowledgement tells of
     this end's frames. `on_memory(camera, memory)`: what a word says of the receiver's memory. Counters: sent,
     sent_bytes (on the air), announcements, turns, words, words_refused, words_unlikely (those of them whose
-    check of 16 bits held, but which tell what cannot be), requests; of stored pieces stored_sent and
+    check of 16 bits held, but which tell what cannot be), requests, gone (frames that told that blocks
+    do not come); of stored pieces stored_sent and
     stored_again, of parcels stored (taken in), stored_done and stored_dropped; and the port's.
     """
 
@@ -170,6 +176,7 @@ class RadioSending:
         self._missed = 0
         self._answered: dict[int, tuple[int, int]] = {}
         self._asked: dict[tuple[str, BlockRequest], float] = {}
+        self._gone: dict[tuple[str, int], float] = {}
         self._last_sent = float("-inf")
         self.free_at = float("-inf")
         self.extra_bytes = 0
@@ -245,6 +252,21 @@ class RadioSending:
                 return False
             slot.note = data
             return True
+
+    def gone(self, camera: str, frame: int) -> None:
+        """Tells, with the next frame or soon, that blocks of a frame that was asked for do not come; again where it is
+        asked for again."""
+        with self._lock:
+            slot, now = self._slots.get(camera), self._clock.now()
+            if slot is None:
+                return
+            self._gone = {key: at for key, at in self._gone.items() if now - at < _ASKED_AGAIN}
+            self._gone[camera, frame] = now
+            self._tell_gone(slot, frame)
+
+    def _tell_gone(self, slot: _Slot, frame: int) -> None:
+        if frame & 0xFF not in slot.gone:
+            slot.gone.append(frame & 0xFF)
 
     def send(self, datagram: Datagram) -> bool:
         with self._lock:
@@ -420,10 +442,15 @@ class RadioSending:
 
     def _notes(self, slot: _Slot) -> list[tuple[_Slot, bytes, Context]]:
         """What waits to be told of a camera beside its blocks, once its description has left."""
-        if slot.note is None or slot.announced < 0.0:
+        if slot.announced < 0.0:
             return []
-        laid, slot.note = note_frame(slot.newest, slot.note), None
-        return [(slot, laid, Context(tag=slot.tag, frame=slot.newest))]
+        frames = [(slot, gone_frame(low), Context(tag=slot.tag, frame=low)) for low in slot.gone]
+        self._counts["gone"] += len(frames)
+        slot.gone.clear()
+        if slot.note is not None:
+            laid, slot.note = note_frame(slot.newest, slot.note), None
+            frames.append((slot, laid, Context(tag=slot.tag, frame=slot.newest)))
+        return frames
 
     def _run(self) -> None:
         while not self._stop.wait(TICK_SECONDS):
@@ -548,6 +575,8 @@ class RadioSending:
         again = asked in self._asked
         self._asked.setdefault(asked, now)
         if again:
+            if request.frame is not None and (slot.camera, request.frame) in self._gone:
+                self._tell_gone(slot, request.frame)  # the first may be lost
             return None
         self._counts["requests"] += 1
         return asked
@@ -670,6 +699,10 @@ class RadioSender(LinkSender):
     def _around(self, refers: bool) -> int:
         """Bytes on the air around the blocks of a frame."""
         return self._wire.wire_bytes(0) + (DELTA_HEADER if refers else 2)
+
+    def gone(self, camera: str, frame: int) -> None:
+        """As of `LinkSender`: said by a frame of 2 bytes and its proof."""
+        self._radio.gone(camera, frame)
 
     def tell(self, camera: str, data: bytes) -> bool:
         """As of `LinkSender`; what it costs is charged when it leaves."""
