@@ -53,6 +53,7 @@ STUDIES = {
     "classification": "whole images: accuracy, divergence, pictures of every prefix, beside others",
     "deltas": "bytes by what they say, and time, of frames that refer to what the receiver remembers, on videos",
     "detection": "AP50 of every prefix at every level, on labelled scenes",
+    "drift": "whether what a receiver remembers over a radio ever differs from what its sender takes it to",
     "exactness": "whether what one arithmetic encodes another decodes to the very same symbols",
     "frames": "damaged and forged compact frames that a receiver takes, by transport and proof",
     "stored": "how long a picture on request takes over a radio that loses frames",

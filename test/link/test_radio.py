@@ -470,6 +470,28 @@ def test_a_receiver_that_starts_later_asks_what_the_slot_means(ends):
     wait(lambda: number in pair.whole())
 
 
+@pytest.mark.parametrize("first", [40_000, 3])
+def test_a_sender_that_begins_anew_is_read_whatever_its_numbers(first: int) -> None:
+    """It draws the first one: the base has heard higher ones, or none; and its description may leave before a frame."""
+    told: list[int] = []
+    hop, sender, clock = _virtual("serial9600", lambda camera, level, data: told.append(level), None, None)
+    for start in (first, 20_000, first):
+        sender.set_info("front", info(stamp_ns=round(clock.now() * 1e9)))
+        while not sender.counters.get("announcements"):
+            _step(hop, sender, clock)
+        for number in range(40):
+            due = clock.now() + 0.2
+            while clock.now() < due:
+                _step(hop, sender, clock)
+            block = Block(0xBEEF, (start + number) % 0x10000, 0, bytes(9))
+            sender.submit("front", block.frame, round(clock.now() * 1e9), [block])
+        assert len(told) > 20, start
+        told.clear()
+        sender.close()
+        sender = _sender_on(hop, clock, "serial9600", None, 0)
+        hop.attach(sender.transport, hop._receiving)  # type: ignore[arg-type]
+
+
 def test_a_camera_that_nobody_waits_for_gets_no_place(ends):
     pair = ends()
     pair.receiver.close()
@@ -665,12 +687,19 @@ def _virtual(
     hop = RadioHop(replace(RADIOS[radio], loss=0.0), clock)
     made = carrier("serial", RADIOS[radio].settings(device="virtual"))
     assert isinstance(made, RadioCarrier)
-    sender = replace(made, open_port=hop.port(0)).sender(
-        Packet.pack, split, default_policies(1, 1), budget=None, repeats=repeats, on_memory=on_memory, clock=clock
-    )
+    sender = _sender_on(hop, clock, radio, on_memory, repeats)
     receiver = replace(made, open_port=hop.port(1)).receiver(on_datagram, remembers=remembers, clock=clock)
     hop.attach(sender.transport, receiver.transport)  # type: ignore[arg-type]
     return hop, sender, clock
+
+
+def _sender_on(hop: RadioHop, clock: ManualClock, radio: str, on_memory: Any, repeats: int) -> Any:
+    """A sending end at a hop's port."""
+    made = carrier("serial", RADIOS[radio].settings(device="virtual"))
+    assert isinstance(made, RadioCarrier)
+    return replace(made, open_port=hop.port(0)).sender(
+        Packet.pack, split, default_policies(1, 1), budget=None, repeats=repeats, on_memory=on_memory, clock=clock
+    )
 
 
 def _step(hop: RadioHop, sender: Any, clock: ManualClock) -> None:

@@ -24,13 +24,15 @@ SPARE_SECONDS = 5.0
 def radio_plan(radio: RadioProfile, **changes: Any) -> dict[str, Any]:
     """What a plan says of an emulated radio, but for its devices; under a duty cycle no byte is sent twice."""
     repeats = {"repeats": 0} if radio.duty < 1.0 else {}
-    return {"transport": radio.transport, "settings": radio.settings(**changes), "budget": 0.0, **repeats}
+    settings = radio.datagram_settings(**changes) if radio.datagrams else radio.settings(**changes)
+    return {"transport": "udp" if radio.datagrams else radio.transport, "settings": settings, "budget": 0.0, **repeats}
 
 
 class Pair:
     """`name`: of its processes, logs and plans. `link`: its steps and outages count from `go` on. `radio`: an air in
-    its place, whose devices the plan's settings get. `sender`: the sending process's name. A context manager, which
-    lets go of the link; within it `play` starts and ends the processes."""
+    its place, whose devices the plan's settings get; one whose frames are datagrams has the link itself. `sender`:
+    the sending process's name. A context manager, which lets go of the link; within it `play` starts and ends the
+    processes."""
 
     def __init__(
         self,
@@ -43,7 +45,8 @@ class Pair:
         self._children, self._link, self.name, self.plan = children, link, name, plan
         self.log = {role: children.logs / f"{name}-{role}.jsonl" for role in ("receive", "send")}
         self._receiver, self.sender = f"{name}-receive", f"{name}-send"
-        self.radio = None if radio is None else RadioEmulator(radio).start()
+        self.radio = None if radio is None or radio.datagrams else RadioEmulator(radio).start()
+        self._datagrams = radio is not None and radio.datagrams
         port = free_port()
         quiet = link.without_events
         self.emulator = LinkEmulator(quiet, forward_port=port, keep_log=True).start()
@@ -65,7 +68,7 @@ class Pair:
 
     def connect(self) -> None:
         """Starts the sending end: at once over a radio; for a session's handshake, once the other one listens."""
-        if self.radio is None:
+        if self.radio is None and not self._datagrams:
             self._children.wait_for(self._receiver, "ready", START_SECONDS)
         self._start("send")
 
@@ -104,6 +107,9 @@ class Pair:
         if self.radio is not None:
             device = self.radio.devices[role == "receive"]
             return {"settings": {**self.plan["settings"], "device": device}}
+        if self._datagrams:
+            at = f"127.0.0.1:{self._endpoints[role]}"
+            return {"settings": {**self.plan["settings"], "peer" if role == "send" else "listen": at}}
         endpoint = f"udp/127.0.0.1:{self._endpoints[role]}"
         way = "connect" if role == "send" else "listen"
         return {"endpoint": endpoint, "transport": "zenoh", "settings": {way: [endpoint]}}

@@ -30,7 +30,8 @@ from semhier_ros.lab.replay.ends import answers_of, read_log
 from semhier_ros.lab.replay.pair import Pair, play, radio_plan
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store
-from semhier_ros.lab.replay.task import BLOCKS, Task, check_codecs, hop_of
+from semhier_ros.lab.replay.task import BLOCKS, Task, check_codecs
+from semhier_ros.lab.replay.traffic import Traffic
 from semhier_ros.lab.replay.virtual import Run, Sent
 from semhier_ros.lab.replay.work import (
     OWN_BYTES,
@@ -73,12 +74,6 @@ def check_real(task: Task) -> None:
             "the real engine runs ROS 2 nodes and rclpy is not installed here: run `make demo` in a clone"
         )
     check_codecs(task.codecs)
-    link = hop_of(task.link)
-    if isinstance(link, RadioLink) and link.radio.framing == MAVLINK:
-        raise CommandError(
-            f"--link: the real engine has no autopilot beside its nodes: take --engine virtual, or measure link --link"
-            f" {task.link}"
-        )
     if not task.budget:
         raise CommandError("--link: the real engine wants a link with a rate, as in 64kbit,50ms,5%")
 
@@ -120,12 +115,18 @@ def run_real(task: Task, out: Path, tell: Tell, camera: Any = None, judged: Any 
     return result
 
 
-def radio_parameters(radio: RadioProfile, device: str) -> dict[str, object]:
-    """A node's parameters at that device of an emulated radio."""
+def radio_parameters(radio: RadioProfile, where: str, name: str = "") -> dict[str, object]:
+    """A node's parameters at an end of an emulated radio. `where`: the device of a serial port; where frames are
+    datagrams the address, and `name` "peer" or "listen"."""
+    if radio.datagrams:
+        link: dict[str, object] = {"link.transport": "udp", f"link.udp.{name}": where}
+        return link | {f"link.radio.{one}": value for one, value in radio.datagram_settings().items()}
     settings = radio.settings()
-    framing = settings.pop("framing")
-    link = {"link.transport": "serial", "link.serial.device": device, "link.serial.framing": framing}
-    return link | {f"link.radio.{name}": value for name, value in settings.items()}
+    if radio.framing == MAVLINK:
+        link = {"link.transport": MAVLINK, "link.mavlink.device": where}
+        return link | {f"link.mavlink.{one}": value for one, value in settings.items()}
+    link = {"link.transport": "serial", "link.serial.device": where, "link.serial.framing": settings.pop("framing")}
+    return link | {f"link.radio.{one}": value for one, value in settings.items()}
 
 
 def _drive_nodes(result: Result, out: Path, tell: Tell) -> Recording:
@@ -174,17 +175,22 @@ def _drive_nodes(result: Result, out: Path, tell: Tell) -> Recording:
     }
     tell("processes start", 0.0)
     radio = link.radio if isinstance(link, RadioLink) else None
+    on_air = radio is not None and not radio.datagrams
     with ExitStack() as stack:
         emulator: Any
-        if radio is None:
-            emulator = stack.enter_context(LinkEmulator(link.without_events, forward_port=port, keep_log=True))
-            nodes["encoder"][1]["link.zenoh.connect"] = [f"udp/127.0.0.1:{emulator.listen_port}"]
-        else:
+        if radio is not None and on_air:
             emulator = stack.enter_context(RadioEmulator(radio))
             for name, device in zip(("encoder", "decoder"), emulator.devices, strict=True):
                 nodes[name][1].update(radio_parameters(radio, device))
-            if radio.duty < 1.0:
-                nodes["encoder"][1]["link.coarse_repeats"] = 0
+        else:
+            emulator = stack.enter_context(LinkEmulator(link.without_events, forward_port=port, keep_log=True))
+            nodes["encoder"][1]["link.zenoh.connect"] = [f"udp/127.0.0.1:{emulator.listen_port}"]
+            if radio is not None:
+                at = f"127.0.0.1:{emulator.listen_port}"
+                nodes["encoder"][1].update(radio_parameters(radio, at, "peer"))
+                nodes["decoder"][1].update(radio_parameters(radio, f"127.0.0.1:{port}", "listen"))
+        if radio is not None and radio.duty < 1.0:
+            nodes["encoder"][1]["link.coarse_repeats"] = 0
         children = stack.enter_context(Supervisor(out / "logs"))
         for name, (_, parameters) in nodes.items():
             children.start(name, node(f"{name}_node", parameters), environment)
@@ -196,11 +202,19 @@ def _drive_nodes(result: Result, out: Path, tell: Tell) -> Recording:
                 30.0,
                 "encoder and decoder connected",
             )
+        others = None
+        if radio is not None and radio.others:
+            flight_seconds = DISCOVERY_SECONDS + seconds + DRAIN_SECONDS
+            others = Traffic(children, "others", emulator.other_devices, radio.others, flight_seconds)
+            others.start()
         player = {"bag": str(out / "street"), "stamps": "now", "delay_seconds": DISCOVERY_SECONDS, "wait_seconds": 20.0}
         children.start("player", node("player_node", player), environment)
         children.wait_for("player", "playing", START_SECONDS)
         began, expected = time.monotonic(), DISCOVERY_SECONDS + seconds
-        if radio is None:
+        if others is not None:
+            others.go()
+        ending = ("player",) if others is None else ("player", others.pilot)
+        if not on_air:
             children.wait_until(
                 lambda: time.monotonic() - began > DISCOVERY_SECONDS - BEFORE_SECONDS, 60.0, "the first frame"
             )
@@ -211,24 +225,30 @@ def _drive_nodes(result: Result, out: Path, tell: Tell) -> Recording:
             tell("camera > encoder > link > decoder", (time.monotonic() - began) / (expected + DRAIN_SECONDS))
             return not children.running("player")
 
-        children.wait_until(played, expected + 40.0, "playing the bag", finished=("player",), blame="player")
-        children.check(finished=("player",))
+        children.wait_until(played, expected + 40.0, "playing the bag", finished=ending, blame="player")
+        children.check(finished=ending)
         ended = time.monotonic()
-        children.wait_until(
-            lambda: time.monotonic() - ended > DRAIN_SECONDS, 60.0, "the last blocks", finished=("player",)
-        )
+        children.wait_until(lambda: time.monotonic() - ended > DRAIN_SECONDS, 60.0, "the last blocks", finished=ending)
         since = emulator.elapsed - seconds - DRAIN_SECONDS - 0.5
-        if radio is None:
+        if not on_air:
             emulator.write_json(out / "logs" / "link.json")
             log = [entry for entry in emulator.log if entry[0] == "up"]
         else:
-            log = [("up", one.began, one.ended, one.size, one.cause) for one in emulator.log if one.end == 0]
+            log = [
+                ("up", one.began, one.ended, one.size, one.cause)
+                for one in emulator.log
+                if one.end == 0 and not one.other
+            ]
         datagrams = [entry for entry in log if entry[1] >= since]
         for name in ("recorder", "encoder", "decoder"):
             children.end(name)
-    way = "Zenoh" if radio is None else "an emulated radio"
+        if others is not None:
+            others.end()
+    way = "Zenoh" if radio is None else f"an emulated radio by {'UDP' if radio.datagrams else radio.transport}"
     run = Run("semhier", f"{codec.name}, real nodes over {way}", [len(result.cameras[0])], seconds=seconds)
     _take_log(result, run, datagrams)
+    if others is not None:
+        run.link["messages of others"], run.link["bytes of others"] = others.offered
     return read_recording(out / "recording")
 
 
@@ -354,7 +374,12 @@ def _drive_others(result: Result, out: Path, tell: Tell) -> None:
                 plan |= radio_plan(radio)
             pairs[name] = stack.enter_context(Pair(children, name, plan, result.link, radio))
         what, stage = "sending the other codecs", partial(tell, "the others over the link")
-        play(children, list(pairs.values()), seconds, what, stage, settle=2 * result.link.delay_s + 0.7)
+        beside = None
+        (air,) = {pair.radio for pair in pairs.values()} if len(pairs) == 1 else (None,)
+        if air is not None and air.profile.others:
+            beside = Traffic(children, "others", air.other_devices, air.profile.others, seconds)
+        settle = 2 * result.link.delay_s + 0.7
+        play(children, list(pairs.values()), seconds, what, stage, others=beside, settle=settle)
     for name, pair in pairs.items():
         stream, told = result.streams[name], read_log(pair.log["send"])[1]
         run = Run(name, stream.setting, [len(camera)], seconds=seconds, counters=told["counters"])

@@ -525,5 +525,15 @@ def frames(result: Result) -> list[Table]:
     return [filled("taken", "Damaged and forged frames", columns, result["rows"], note)]
 
 
+def drift(result: Result) -> list[Table]:
+    """Whether memories over radios went apart."""
+    names = ("link", "frames", "deltas", "compared", "differ", "refused", "acknowledged_unknown", "lost", "restarts")
+    columns: Columns = [(name.replace("_", " "), name) for name in names]
+    note = f"{result['objects']} objects, {result['fps']:g} frames/s. Compared: deltas that were read, with what their "
+    note += "sender takes them to say. Refused: deltas that refer to what a base did not remember. "
+    note += "Acknowledged unknown: words of a memory that the sender does not know, as of a robot that has begun anew."
+    return [filled("apart", "Memories over radios", columns, result["rows"], note)]
+
+
 _WITH_A_PAGE = (beside, classification, deltas, detection, exactness, fleet, frames, link, memory, pictures, replay)
-TABLES = {made.__name__: made for made in (*_WITH_A_PAGE, scheduler, speed, steadiness, transfer)}
+TABLES = {made.__name__: made for made in (*_WITH_A_PAGE, drift, scheduler, speed, steadiness, transfer)}

@@ -51,7 +51,8 @@ class RadioProfile:
     the other side's computer; above 0 the air is half duplex. `framing`: cobs (its bytes are on the air) or kiss (they
     are not); mavlink: messages, and others speak on the line too. `duty`: what is told, not enforced, of one end's
     share. `extra`: what a frame takes besides (bytes: headers below, a preamble). `seed`: of the losses. `others`:
-    bytes a second of others' messages that a measurement puts on a line of mavlink."""
+    bytes a second of others' messages that a measurement puts on a line of mavlink. `datagrams`: it is a link of IP,
+    which real processes have as one (`link.emulate.emulator`), and whose frames are datagrams of UDP."""
 
     bytes_per_second: float
     frame_bytes: int = MAX_FRAME_BYTES
@@ -62,6 +63,7 @@ class RadioProfile:
     seed: int = 0
     extra: int = 0
     others: float = 0.0
+    datagrams: bool = False
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -80,6 +82,11 @@ class RadioProfile:
     def transport(self) -> str:
         """What both ends speak over it."""
         return MAVLINK if self.framing == MAVLINK else "serial"
+
+    def datagram_settings(self, **where: Any) -> dict[str, Any]:
+        """What both ends of a carrier of UDP are set to where its frames are datagrams. `where`: `listen` or `peer`."""
+        made = self.settings(frame_extra=self.extra - IP_HEADER - UDP_HEADER, **where)
+        return {name: value for name, value in made.items() if name != "framing"}
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         """What both ends of a carrier over this radio are set to (`link.carriers.carrier`, by `transport`), but the
@@ -103,7 +110,7 @@ RADIOS = {
     "lora": RadioProfile(125.0, 220, turnaround=0.050, framing="kiss", duty=0.01),
     "serial57600": RadioProfile(5760.0, 255),
     "mavlink57600": RadioProfile(5760.0, 280, framing=MAVLINK, others=3000.0),
-    "udp64": RadioProfile(8000.0, 240, loss=0.02, framing="kiss", extra=IP_HEADER + UDP_HEADER),
+    "udp64": RadioProfile(8000.0, 240, loss=0.02, framing="kiss", extra=IP_HEADER + UDP_HEADER, datagrams=True),
 }
 """Radios by name: a 9,600 baud telemetry radio, a 1.2 kbit/s modem of 32-byte frames, a LoRa-class packet modem at 1
 kbit/s, a full-duplex line of 57,600 baud, such a line that an autopilot's 3 kB/s of MAVLink share, and 64 kbit/s on

@@ -42,7 +42,7 @@ from semhier_ros.codec.packet import MAX_BLOCK_BYTES, STAMP_MODULUS, Block, Doub
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.clock import MACHINE, Clock, ManualClock
 from semhier_ros.link.feedback.envelope import WINDOW
-from semhier_ros.link.radio.course import Course
+from semhier_ros.link.radio.course import Course, ahead
 from semhier_ros.link.radio.options import RadioOptions
 from semhier_ros.link.radio.ports import OpenPort
 from semhier_ros.link.radio.store import Inbox
@@ -52,6 +52,8 @@ from semhier_ros.link.transport import ReceiverHooks
 TICK_SECONDS = 0.05
 HEARD_SECONDS = 30.0
 _UNIT = STAMP_UNIT_NS / 1e9
+LATE_FRAMES = 128
+"""A description that tells of a frame so far behind the newest is of a sender that has begun anew, not late."""
 _GUESSES = 3
 """Frame numbers that are tried after a silence."""
 _WAITING_REQUESTS = 8
@@ -286,14 +288,16 @@ class RadioReceiving:
             self._counts["refused_cameras"] += 1
             return None
         self._counts["infos"] += 1
-        tag = stream_tag(info)
-        if tag != slot.tag or slot.info is None:
+        tag, distance = stream_tag(info), ahead(newest, slot.newest)
+        other = tag != slot.tag or slot.info is None
+        if other or distance < -LATE_FRAMES:  # another stream, or its sender has begun anew
             slot.coarse, slot.before, slot.count, slot.newest_stamp, slot.period = None, 0, 0, None, None
             slot.newest = newest
-            slot.inbox, slot.stored = Inbox(), None
             slot.course.begin()
-        elif (newest - slot.newest) % 0x10000 < 0x8000:
+        elif distance > 0:
             slot.newest = newest
+        if other:
+            slot.inbox, slot.stored = Inbox(), None
         slot.tag, slot.info = tag, info
         if epoch != slot.seal.epoch:
             slot.seal = self._options.seal.of(epoch)

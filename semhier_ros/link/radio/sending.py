@@ -116,6 +116,7 @@ class _Slot:
         "newest",
         "note",
         "number",
+        "numbered",
         "referred",
         "sent",
         "store",
@@ -129,6 +130,7 @@ class _Slot:
         self.info: StreamInfo | None = None
         self.tag = bytes(4)
         self.newest = 0
+        self.numbered = False
         self.sent = 0
         self.due: float | None = None
         self.announced = float("-inf")
@@ -280,8 +282,8 @@ class RadioSending:
                 return self._send_stored(slot, leaving[1], now)
             self._last_block = now
             units = stamp_units(datagram.stamp_ns) if datagram.level == 0 else 0
-            if not slot.sent or (datagram.frame - slot.newest) % 0x10000 < 0x8000:
-                slot.newest = datagram.frame
+            if not slot.numbered or (datagram.frame - slot.newest) % 0x10000 < 0x8000:
+                slot.newest, slot.numbered = datagram.frame, True
             context, laid = Context(tag=slot.tag, frame=datagram.frame, stamp=units), datagram.payload
             if (slot.newest - datagram.frame) % 0x10000 > _NEAR_FRAMES:  # its low four bits would name another one
                 laid = with_long_header(laid, datagram.frame, units)

@@ -1,0 +1,265 @@
+"""Whether what a receiver remembers over a radio ever differs from what its sender takes it to remember.
+
+Both ends of a camera are those of the nodes, over an emulated radio in virtual time: half duplex, answers in turns,
+frames within what the air has room for, losses of frames and of words. Besides, some frames come twice and some
+behind the next one, and now and then either end begins anew. The scene is made: objects that move, vanish and come
+again. Every frame that refers to an earlier one and is read is held against what its sender takes it to say; and
+every state that a word of the receiver names against those that the sender knows, but for those of an end that has
+begun anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from semhier_ros import options as shared
+from semhier_ros.api import Codec
+from semhier_ros.camera.decoder_end import DecoderEnd, Output
+from semhier_ros.camera.encoder_end import EncoderEnd, EncoderSettings, Opened
+from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
+from semhier_ros.codec.model import SenderMemory
+from semhier_ros.codec.packet import Packet, delta_tag, split
+from semhier_ros.codec.reading import Detection
+from semhier_ros.codec.stream_info import StreamInfo
+from semhier_ros.lab.made_frames import SIZE, codec_of
+from semhier_ros.lab.made_scenes import drive
+from semhier_ros.lab.options import finish
+from semhier_ros.link.carriers import RadioCarrier, carrier
+from semhier_ros.link.clock import ManualClock
+from semhier_ros.link.emulate.radio import RADIOS, RadioHop, RadioProfile, parse_radio
+from semhier_ros.link.schedule.policy import default_policies
+
+CAMERA = "front"
+TWICE, BEHIND, ANEW = 0.02, 0.02, 0.002
+"""Shares of frames that come twice, and behind the next one; of frames before which an end begins anew."""
+KEPT = 16
+"""Frames that the base keeps open."""
+REMEMBERED = 256
+"""Frames of which it is kept what they say."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    shared.option(parser, "--frames", shared.whole(1, 100_000_000), 2000, "of the scene, for each radio")
+    parser.add_argument(
+        "--link",
+        nargs="+",
+        default=["serial9600", "acoustic"],
+        help=f"of {', '.join(RADIOS)}, with changes (%(default)s)",
+    )
+    shared.option(parser, "--fps", shared.real(0.01, 100.0), 5.0, "frames a second")
+    shared.option(parser, "--objects", shared.whole(1, 60), 10, "in the scene")
+    shared.seed(parser)
+    shared.model(parser)
+    shared.json(parser)
+
+
+class _Maker:
+    """Blocks of made objects, with a memory."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec, self._model = codec, codec.model
+        model: Any = codec.model
+        self._none = np.zeros(len(model.folder.projection.feature_mean), np.float32)
+        self.memory: SenderMemory = codec.memory(radio=True)
+        self.name, self.stream_hash, self.model_hash = codec.name, codec.stream_hash, codec.model_hash
+        self.block_names, self.semantic_blocks = codec.block_names, codec.semantic_blocks
+        self.levels = codec.levels
+
+    def open(self, source: Any, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
+        model: Any = self._model
+        self.memory.begin(frame, stamp_ns)
+        objects = replace(source, features=np.tile(self._none, (len(source), 1)))
+        made = model.encode_objects(objects, self.semantic_blocks, max_bytes, None, None, memory=self.memory)
+        return Opened(SIZE, self._codec.bounded(made, frame, max_bytes))
+
+
+class _Port:
+    """A base's port to which some frames come twice, and some behind the next one."""
+
+    def __init__(
+        self, inner: Any, chance: random.Random, counts: Counter[str], on_frame: Callable[[bytes], None]
+    ) -> None:
+        self._chance, self._counts, self._on_frame = chance, counts, on_frame
+        self._held: bytes | None = None
+        self._inner = inner(self._take)
+
+    def _take(self, frame: bytes) -> None:
+        held, self._held = self._held, None
+        if held is None and self._chance.random() < BEHIND:
+            self._held = frame
+            self._counts["behind"] += 1
+            return
+        self._on_frame(frame)
+        if self._chance.random() < TWICE:
+            self._counts["twice"] += 1
+            self._on_frame(frame)
+        if held is not None:
+            self._on_frame(held)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class Drift:
+    """Both ends over one radio. `counts`: what happened."""
+
+    def __init__(self, codec: Codec, profile: RadioProfile, fps: float, objects: int, seed: int) -> None:
+        self.codec, self._fps, self._chance = codec, fps, random.Random(seed)
+        model: Any = codec.model
+        self._scene = drive(model.stream.layout, seed, objects)
+        self.counts: Counter[str] = Counter()
+        self._clock = ManualClock()
+        self._hop = RadioHop(profile, self._clock)
+        made = carrier(profile.transport, profile.settings(device="virtual"))
+        assert isinstance(made, RadioCarrier)
+        self._carrier, self._repeats = made, 0 if profile.duty < 1.0 else -1
+        self._truth: dict[tuple[int, int], Any] = {}
+        self._robot_begins()
+        self._base_begins()
+
+    def _robot_begins(self) -> None:
+        self._sender = replace(self._carrier, open_port=self._hop.port(0)).sender(
+            Packet.pack,
+            split,
+            default_policies(len(self.codec.block_names), self.codec.semantic_blocks),
+            budget=None,
+            repeats=self._repeats,
+            on_memory=lambda camera, memory: self._robot.heard(memory),
+            clock=self._clock,
+        )
+        self._sender.set_finest(CAMERA, self.codec.semantic_blocks - 1)
+        self._maker = _Maker(self.codec)
+        self._robot = EncoderEnd(
+            CAMERA,
+            self._maker,
+            self._sender,
+            lambda info, changed: self._sender.set_info(CAMERA, info.to_bytes(), changed),
+            EncoderSettings(accept_requests=False),
+            first_frame=self._chance.randrange(65_536),
+            count=self._count,
+        )
+        self._attach()
+
+    def _base_begins(self) -> None:
+        self._base = DecoderEnd(CAMERA, self.codec.streams(), KEPT, self._told, memory=True)
+
+        def port(on_frame: Callable[[bytes], None]) -> Any:
+            return _Port(self._hop.port(1), self._chance, self.counts, on_frame)
+
+        self._receiver = replace(self._carrier, open_port=port).receiver(
+            lambda camera, level, data: self._read(self._base.datagram(data, self._clock.now())),
+            lambda camera, data: self._read(self._base.describe(StreamInfo.from_bytes(data), self._clock.now())),
+            remembers=lambda camera: self._base.acknowledgement,
+            clock=self._clock,
+        )
+        self._attach()
+
+    def _attach(self) -> None:
+        if hasattr(self, "_receiver"):
+            self._hop.attach(self._sender.transport, self._receiver.transport)  # type: ignore[arg-type]
+
+    def _count(self, name: str) -> None:
+        self.counts[name] += 1
+
+    def _told(self, kind: str, text: str) -> None:
+        self.counts[kind] += 1
+
+    def _read(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            reading = output.reading
+            told = self._truth.get((reading.frame, output.stamp_ns))
+            if told is None or reading.level != self.codec.levels - 1:
+                continue
+            self.counts["compared"] += 1
+            self.counts["differ"] += reading.detections != told
+
+    def run(self, frames: int) -> None:
+        """So many frames of the scene."""
+        for number in range(frames):
+            due = number / self._fps
+            while self._clock.now() < due:
+                self._step(due)
+            for begins in (self._robot_begins, self._base_begins):
+                if number and self._chance.random() < ANEW:
+                    (self._sender if begins == self._robot_begins else self._receiver).close()
+                    begins()
+                    self.counts["restarts"] += 1
+            self._robot.offer(next(self._scene), round(due * 1e9), "lens", due)
+            self._encode()
+
+    def _encode(self) -> None:
+        now = self._clock.now()
+        job = self._robot.begin(now)
+        if job is None:
+            return
+        job.run()
+        frame, stamp_ns = job.frame.number, job.frame.stamp_ns
+        if job.kind == "meaning" and job.blocks[0].stream == delta_tag(self.codec.stream_tag):
+            memory: Any = self._maker.memory
+            self._truth[frame, stamp_units(stamp_ns) * STAMP_UNIT_NS] = self._said(memory.code(frame))
+            self.counts["deltas"] += 1
+        self._robot.finish(job, now)
+        while len(self._truth) > REMEMBERED:
+            self._truth.pop(next(iter(self._truth)))
+
+    def _said(self, code: Any) -> tuple[Detection, ...]:
+        """What a sender takes a frame to say."""
+        model: Any = self.codec.model
+        found: tuple[Detection, ...] = model.read(code, self.codec.semantic_blocks - 1, SIZE)
+        return found
+
+    def _step(self, until: float) -> None:
+        times = [self._hop.next_tick, self._hop.next_arrival, self._sender.due, until]
+        self._clock.set(min(when for when in times if when is not None))
+        self._hop.deliver()
+        self._hop.tick()
+        self._sender.advance()
+
+    @property
+    def lost(self) -> int:
+        """Frames and words that the air lost."""
+        return sum(self._hop.air.counters(end).get(cause, 0) for end in (0, 1) for cause in ("lost", "collided"))
+
+    def close(self) -> None:
+        """Ends both."""
+        self._sender.close()
+        self._receiver.close()
+
+
+def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """What happened over each radio."""
+    codec = codec_of(options.model)
+    for name in options.link:
+        drift = Drift(codec, parse_radio(name), options.fps, options.objects, options.seed)
+        drift.run(options.frames)
+        drift.close()
+        counts = drift.counts
+        yield {
+            "link": name,
+            "frames": options.frames,
+            "sent": counts["encoded"],
+            "deltas": counts["deltas"],
+            "compared": counts["compared"],
+            "differ": counts["differ"],
+            "refused": counts["refused_deltas"],
+            "acknowledged": counts["acknowledged"],
+            "acknowledged_unknown": counts["acknowledged_unknown"],
+            "twice": counts["twice"],
+            "behind": counts["behind"],
+            "restarts": counts["restarts"],
+            "lost": drift.lost,
+        }
+
+
+def run(options: argparse.Namespace) -> int:
+    """Plays the scene over every radio; 1 where a frame differs."""
+    result = {"rows": list(rows(options)), "fps": options.fps, "objects": options.objects}
+    finish(result, options.json, "drift")
+    return int(any(row["differ"] for row in result["rows"]))
