@@ -6,6 +6,7 @@ no torch, and the other way round.
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,9 +44,13 @@ def load_model(
 
 
 def resolve_device(device: str) -> str:
-    """The device that is meant: `auto` is `cuda` where torch sees a GPU, else `cpu`. Raises ValueError for another."""
+    """The device that is meant: `auto` is `cuda` where torch sees a GPU, else `cpu`. Raises ValueError for another, and
+    for one that needs torch where torch is not installed."""
     if device not in DEVICES:
         raise ValueError(f"device: {device!r} is not one of {', '.join(DEVICES)}")
+    if device in ("cuda", "torch") and importlib.util.find_spec("torch") is None:
+        need = "torch, which is not installed: pip install 'semhier_ros[cuda]', or use cpu or auto"
+        raise ValueError(f"device: {device} needs {need}")
     if device != "auto":
         return device
     return "cuda" if cuda_usable() else "cpu"

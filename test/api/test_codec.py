@@ -167,6 +167,13 @@ def test_changed_model_file_is_refused(codec, tmp_path):
         Codec.load(folder, "cpu")
 
 
+def test_a_gpu_without_torch_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for device in ("cuda", "torch"):
+        with pytest.raises(ValueError, match=f"device: {device} needs torch, which is not installed: pip install "):
+            Codec.load("road", device=device)
+
+
 def test_device_names():
     with pytest.raises(ValueError, match="device: 'gpu' is not one of auto, cpu, cuda, torch"):
         Codec.load("road", "gpu")
