@@ -1,6 +1,7 @@
 """The facade: encode, decode, readings, pictures, and what arguments are refused."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
