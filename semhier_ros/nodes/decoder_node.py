@@ -48,7 +48,7 @@ from semhier_ros.nodes.conversions import (
     time_to_ns,
 )
 from semhier_ros.nodes.link_parameters import meeting_place, node_carrier
-from semhier_ros.nodes.managed import ManagedNode, spin, steady_clock
+from semhier_ros.nodes.managed import ManagedNode, main_of, steady_clock
 from semhier_ros.nodes.models import load_codec
 from semhier_ros.nodes.parameter_tables import DECODER
 from semhier_ros.nodes.planner_outputs import PlannerOutputs
@@ -511,7 +511,7 @@ class DecoderNode(ManagedNode):
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point: `decoder_node --ros-args --params-file config/decoder.yaml`."""
-    return spin(DecoderNode, sys.argv if arguments is None else ["decoder_node", *arguments])
+    return main_of(DecoderNode, DECODER, arguments)
 
 
 if __name__ == "__main__":

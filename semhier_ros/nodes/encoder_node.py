@@ -44,7 +44,7 @@ from semhier_ros.nodes.conversions import (
 )
 from semhier_ros.nodes.ego_pose import EgoPoseSource
 from semhier_ros.nodes.link_parameters import meeting_place, node_carrier
-from semhier_ros.nodes.managed import ManagedNode, spin, steady_clock
+from semhier_ros.nodes.managed import ManagedNode, main_of, steady_clock
 from semhier_ros.nodes.models import load_codec
 from semhier_ros.nodes.parameter_tables import ENCODER
 from semhier_ros.nodes.planner_messages import calibration_of
@@ -449,7 +449,7 @@ class EncoderNode(ManagedNode):
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point: `encoder_node --ros-args --params-file config/encoder.yaml`."""
-    return spin(EncoderNode, sys.argv if arguments is None else ["encoder_node", *arguments])
+    return main_of(EncoderNode, ENCODER, arguments)
 
 
 if __name__ == "__main__":

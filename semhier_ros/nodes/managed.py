@@ -6,6 +6,7 @@ no second base class for an rclpy without them.
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 import threading
@@ -24,6 +25,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
 
 from semhier_ros.nodes.parameters import ParameterError, ParameterTable
 from semhier_ros.nodes.state_log import StateLog
@@ -230,6 +232,27 @@ class ManagedNode(LifecycleNode):
 def steady_clock() -> Clock:
     """A clock for timers that goes on while the simulation's stands still."""
     return Clock(clock_type=ClockType.STEADY_TIME)
+
+
+def command_line(table: ParameterTable) -> argparse.ArgumentParser:
+    """The parser of what a node's command line holds besides ROS arguments: `--help`, which shows its parameters."""
+    return argparse.ArgumentParser(
+        prog=table.node,
+        description=table.summary,
+        epilog=f"Parameters come by `--ros-args -p NAME:=VALUE` or `--ros-args --params-file FILE`:\n\n{table.yaml()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def main_of(node: Callable[[], ManagedNode], table: ParameterTable, arguments: list[str] | None) -> int:
+    """Runs a node that takes ROS arguments alone: those of `arguments`, or of the process; the process's exit code.
+
+    Ends the process with 2, and with a line that says why, where there is another argument.
+    """
+    words = sys.argv if arguments is None else [table.node, *arguments]
+    command_line(table).parse_args(remove_ros_args(words)[1:])
+    return spin(node, words)
 
 
 def spin(make_node: Callable[[], ManagedNode], arguments: list[str] | None = None) -> int:

@@ -6,7 +6,6 @@ run on the PyPI wheels. Messages travel as the bag's own bytes; only the stamp i
 
 from __future__ import annotations
 
-import argparse
 import sys
 import threading
 import time
@@ -23,7 +22,7 @@ from rosgraph_msgs.msg import Clock
 
 from semhier_ros.nodes.bag_topics import CAMERA_TYPES, MESSAGE_TYPES, is_latched
 from semhier_ros.nodes.conversions import SECOND, ns_to_time
-from semhier_ros.nodes.managed import ManagedNode, spin
+from semhier_ros.nodes.managed import ManagedNode, command_line, spin
 from semhier_ros.nodes.parameter_tables import PLAYER
 from semhier_ros.nodes.ros_link import LATCHED
 
@@ -216,7 +215,7 @@ class PlayerNode(ManagedNode):
 def main(arguments: list[str] | None = None) -> int:
     """Entry point: `player_node BAG [--rate R] [--loop] [--ros-args …]`; every option is also a parameter."""
     argv = sys.argv if arguments is None else ["player_node", *arguments]
-    parser = argparse.ArgumentParser(prog="player_node", description=__doc__, allow_abbrev=False)
+    parser = command_line(PLAYER)
     parser.add_argument("bag", nargs="?", help="MCAP file or bag folder (parameter `bag`)")
     parser.add_argument("--rate", type=float, help="playing speed, 1 = as recorded (parameter `rate`)")
     parser.add_argument("--loop", action="store_true", default=None, help="start again at the end (parameter `loop`)")

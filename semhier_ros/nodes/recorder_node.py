@@ -19,7 +19,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from semhier_ros.footage.messages import message_store
 from semhier_ros.footage.recording import PLACE_TOPICS
 from semhier_ros.nodes.bag_topics import MESSAGE_TYPES, is_latched
-from semhier_ros.nodes.managed import ManagedNode, spin
+from semhier_ros.nodes.managed import ManagedNode, main_of
 from semhier_ros.nodes.parameter_tables import RECORDER
 
 _FOREVER = QosTime(sec=2147483647, nsec=4294967295)
@@ -149,7 +149,7 @@ class RecorderNode(ManagedNode):
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point: `recorder_node --ros-args -p bag:=FOLDER …`."""
-    return spin(RecorderNode, sys.argv if arguments is None else ["recorder_node", *arguments])
+    return main_of(RecorderNode, RECORDER, arguments)
 
 
 if __name__ == "__main__":

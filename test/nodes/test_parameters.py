@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -353,3 +354,18 @@ def test_diagnostics_of_two_robots_have_names_of_their_own(context: Any) -> None
         node.destroy_node()
     names = [array.status[0].name for array in said]
     assert names == ["robot1/small_node: camera", "small_node: camera", "robot2/front/small_node: camera"]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.node)
+def test_help_of_a_node_shows_its_parameters(table: ParameterTable, capsys: pytest.CaptureFixture[str]) -> None:
+    main = importlib.import_module(f"semhier_ros.nodes.{table.node}").main
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: {table.node} [-h]")
+    assert table.yaml() in shown
+    with pytest.raises(SystemExit) as ended:
+        main(["--budget", "--ros-args", "-p", "autostart:=false"])
+    assert ended.value.code == 2
+    assert "unrecognized arguments: --budget" in capsys.readouterr().err
