@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from semhier_ros.codec.reading import Detection
 
@@ -25,6 +26,17 @@ class Tree:
 
     parents: Sequence[Sequence[int]]
     names: Sequence[Sequence[str]]
+
+    @cached_property
+    def children(self) -> list[list[list[int]]]:
+        """Per level, the nodes under each node of the level above."""
+        found = []
+        for parents in self.parents:
+            below: list[list[int]] = [[] for _ in range(max(parents) + 1)]
+            for node, parent in enumerate(parents):
+                below[parent].append(node)
+            found.append(below)
+        return found
 
 
 @dataclass
@@ -56,8 +68,8 @@ class SteadyNames:
             shares = self._average(level, _shares(item, level), keep=newest)
             below = shares
             if path and len(tree.names[level - 1]) > 1:
-                above, parent = tree.parents[level], path[-1]
-                below = {node: share for node, share in shares.items() if above[node] == parent}
+                under = tree.children[level]
+                below = {n: shares[n] for n in (under[path[-1]] if path[-1] < len(under) else ()) if n in shares}
                 if not below:
                     break
             node = self._choose(level, below, keep=newest)
@@ -91,7 +103,7 @@ class SteadyNames:
 
 def _mentioned(item: Detection, level: int, node: int, there: float, shares: Shares) -> tuple[tuple[int, float], ...]:
     """What else an object named `node` may be at a level, likeliest first: of what a detection mentions."""
-    said = set(item.path)
+    said = {item.path[level]}
     if level < len(item.others):
         said.update([other for other, _ in item.others[level]])
     said.discard(node)

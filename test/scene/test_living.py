@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,6 +56,16 @@ def test_a_box_that_is_cut_at_the_picture_s_edge_is_of_floats_as_messages_want_t
     (item,) = scene.at(4 * STEP).objects
     assert item.box[2:] == (640.0, 480.0)
     assert all(type(value) is float for value in (*item.box, *item.velocity, *item.covariance, item.age, item.since))
+
+
+def test_what_else_an_object_may_be_is_what_its_reading_mentions_at_that_level() -> None:
+    """The square's number, 1, is the ring's at the level below."""
+    scene = LivingScene((640, 480), Tree(PARENTS, NAMES))
+    scene.follow(0, reading(0, detection(0, box(100, 100), 2)))
+    sure = replace(detection(0, box(100, 100), 2), others=((), (), ()))
+    (item,) = scene.follow(STEP, reading(1, sure)).detections
+    assert item.path == (0, 1, 2)
+    assert item.others == ((), (), ())
 
 
 def swapped(first: Detection, second: Detection) -> tuple[Detection, Detection]:
