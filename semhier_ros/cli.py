@@ -135,6 +135,10 @@ EXTRA_OF_LIBRARY = {
 }
 
 
+WRONG_PATHS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""What the system says of a path that the user can put right, where a command did not say it better."""
+
+
 def build_parser(command: str | None = None, member: str | None = None) -> argparse.ArgumentParser:
     """The door's parser. Only `command`, and of a family only its `member`, gets arguments: its module is imported."""
     parser = argparse.ArgumentParser(
@@ -231,9 +235,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"semhier: `{' '.join(words[:2])}`: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno in NO_ROOM:
+            line = f"{error.filename or 'a file'} cannot be written: {error.strerror}"
+        elif isinstance(error, WRONG_PATHS):
+            line = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
+        else:
             raise
-        print(f"semhier: {error.filename or 'a file'} cannot be written: {error.strerror}", file=sys.stderr)
+        print(f"semhier: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -304,6 +304,12 @@ class VideoCamera:
         return at_most(frame.image, self._width)
 
 
+def check_moves(camera: VideoCamera) -> None:
+    """Raises FootageError where a video has one frame alone, as a picture has that is given for one."""
+    if len(camera) < 2:
+        raise FootageError(f"{shown(camera.path)}: one frame alone; a video is asked what it shows a moment later")
+
+
 class PictureCamera:
     """Picture files as a camera, a `TimedCamera`, `rate` a second, scaled down to `width` where they are wider."""
 

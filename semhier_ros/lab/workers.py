@@ -26,10 +26,15 @@ def _begin(cores: Any, make: Callable[..., Any], arguments: Sequence[Any]) -> No
         os.sched_setaffinity(0, {core})
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command, which ends its workers
     cv2.setNumThreads(1)
-    _own = make(*arguments)
+    try:
+        _own = make(*arguments)
+    except Exception as error:  # or the pool would break and say no more than that
+        _own = error
 
 
 def _call(task: tuple[str, Sequence[Any]]) -> Any:
+    if isinstance(_own, Exception):
+        raise _own
     return getattr(_own, task[0])(*task[1])
 
 
@@ -64,7 +69,8 @@ class Workers:
     def map(self, method: str, tasks: Sequence[Sequence[Any]]) -> Iterator[Any]:
         """What the objects' `method` gives for each of `tasks` (its arguments), in order.
 
-        Raises CommandError when a process is killed, as a system short of memory does it; what the method raises too.
+        Raises CommandError when a process is killed, as a system short of memory does it; what the method raises too,
+        and what `make` raised.
         """
         for one in [self._pool.submit(_call, (method, task)) for task in tasks]:
             yield _result(one)

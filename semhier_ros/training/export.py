@@ -12,6 +12,7 @@ from torch import nn
 
 from semhier_ros import options as shared
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
+from semhier_ros.command import for_the_user
 from semhier_ros.paths import find_model
 from semhier_ros.scene.folder import read_scene_folder, write_scene_card
 from semhier_ros.scene.layout import SceneLayout
@@ -83,7 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """`semhier export`: make the ONNX graphs of a model folder from its weights."""
-    folder = find_model(options.model)
+    with for_the_user(FileNotFoundError):
+        folder = find_model(options.model)
     model = read_scene_folder(folder)
     layout = model.stream.layout
     graphs = build_graphs(len(layout.parents[-1]), 1 + len(layout.parents[0]), layout.picture_groups)

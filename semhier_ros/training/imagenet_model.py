@@ -273,7 +273,7 @@ def teach_tables(stream: ImageStream, tree: Taxonomy, heads: dict[str, NDArray],
 def read_truth(options: argparse.Namespace) -> tuple[list[str], NDArray]:
     """File names and labels of the choosing half."""
     chosen = set((options.splits / "choose.txt").read_text().split())
-    with (options.validation / "labels.csv").open(encoding="utf-8", newline="") as file:
+    with (options.validation / "labels.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["file"] in chosen]
     return [row["file"] for row in rows], np.array([int(row["label"]) for row in rows])
 

@@ -190,7 +190,7 @@ def train(options: argparse.Namespace) -> Path:
 def choosing_features(out: Path, validation: Path, splits: Path, threads: int) -> Tensor:
     """The trunk's features (n,F) of the choosing half of `validation`, kept in `out`."""
     chosen = set((splits / "choose.txt").read_text().split())
-    with (validation / "labels.csv").open(encoding="utf-8", newline="") as file:
+    with (validation / "labels.csv").open(encoding="utf-8-sig", newline="") as file:
         names = [row["file"] for row in csv.DictReader(file) if row["file"] in chosen]
     trunk = out / "trunk.onnx"
 

@@ -57,7 +57,7 @@ def read_manifest(folder: Path) -> list[Photo]:
         raise MissingFile(f"photos: {folder}/manifest.csv is missing; a folder of tars with their manifest wanted")
     probe_of = {source: probe for probe, source in PROBES.items()}
     photos = []
-    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
+    with (folder / "manifest.csv").open(encoding="utf-8-sig", newline="") as file:
         for row in csv.DictReader(file):
             name = f"{Path(row['shard']).stem}/{Path(row['key']).stem}"
             probe = probe_of.get(row["source"], "")

@@ -112,7 +112,8 @@ def _listed(places: Any) -> list[str]:
 def _images(root: Path, where: str, source: Path) -> list[Path]:
     place = root / where
     if place.is_dir():
-        return sorted(file for file in place.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        found = (file for file in place.rglob("[!.]*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        return sorted(file for file in found if file.is_file())
     if place.suffix == ".txt" and place.exists():
         return [root / line for line in _lines(place)]
     raise MissingFile(f"{source}: {place} is neither a folder of images nor a text file listing them")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from semhier_ros.footage.bags import open_footage
-from semhier_ros.footage.video import FootageError, VideoCamera, read_picture, read_video
+from semhier_ros.footage.video import FootageError, VideoCamera, check_moves, read_picture, read_video
 
 WIDTH, HEIGHT = 96, 64
 ONE = 0x10000
@@ -95,6 +95,13 @@ def test_a_film_of_gigabytes_is_not_read_into_memory(tmp_path: Path) -> None:
         [sys.executable, "-c", PROGRAM, str(path)], capture_output=True, text=True, check=False, timeout=120
     )
     assert done.stdout.split() == ["4", "4"], done.stderr
+
+
+def test_a_picture_given_for_a_film_has_one_frame_alone(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), street())
+    with pytest.raises(FootageError, match=r"a\.png: one frame alone"):
+        check_moves(VideoCamera(tmp_path / "a.png"))
+    check_moves(VideoCamera(film(tmp_path / "a.mp4", MATRICES[0])))
 
 
 def test_what_is_no_film_is_one_line(tmp_path: Path) -> None:

@@ -19,3 +19,8 @@ def test_a_killed_worker_is_one_line_and_no_hanging() -> None:
     killed = pytest.raises(CommandError, match="a worker process was killed")
     with Workers(2, 4, importlib.import_module, "os") as workers, killed:  # os.abort: as a signal would end it
         list(workers.map("abort", [(), (), (), ()]))
+
+
+def test_what_a_worker_cannot_begin_with_is_said_as_it_is() -> None:
+    with Workers(2, 4, open, "/no/such/file") as workers, pytest.raises(FileNotFoundError, match="/no/such/file"):
+        list(workers.map("read", [(), (), (), ()]))

@@ -20,7 +20,7 @@ import numpy as np
 
 from semhier_ros import options as shared
 from semhier_ros.codec.reading import Reading
-from semhier_ros.footage.video import VideoCamera
+from semhier_ros.footage.video import VideoCamera, check_moves
 from semhier_ros.lab.replay.reader import Reader, reader_of_videos
 from semhier_ros.lab.results import record
 from semhier_ros.lab.scoring.living import Errors, detections_of, velocities
@@ -34,8 +34,9 @@ DELAYS = (0.1, 0.3)
 
 
 def evaluate(reader: Reader, path: Path, every: int) -> dict[str, Any]:
-    """The figures of one video."""
+    """The figures of one video. Raises FootageError where it has but one frame."""
     camera = VideoCamera(path, remember=reader.store.made)
+    check_moves(camera)
     taxonomy = reader.codec.taxonomy
     times = [stamp / 1e9 for stamp in camera.times_ns]
     readings = [reader.reference(camera, number) for number in range(len(camera))]

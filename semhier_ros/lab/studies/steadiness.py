@@ -20,7 +20,7 @@ from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.reading import Detection
 from semhier_ros.command import CommandError
-from semhier_ros.footage.video import VideoCamera
+from semhier_ros.footage.video import VideoCamera, check_moves
 from semhier_ros.lab.options import finish, load_codec
 from semhier_ros.lab.received import received
 from semhier_ros.lab.scoring.streaming import SAME, overlaps
@@ -93,8 +93,10 @@ class Steadiness:
 
 
 def evaluate(codec: Codec, video: Path, threshold: float | None, every: int) -> dict[str, Any]:
-    """Steadiness of a video's final readings, frames alone and followed. every: each so many-th frame counts."""
+    """Steadiness of a video's final readings, frames alone and followed. every: each so many-th frame counts.
+    Raises FootageError where it has but one frame."""
     camera = VideoCamera(video, width=1 << 15)
+    check_moves(camera)
     rate = 1e9 / median(b - a for a, b in pairwise(camera.times_ns)) / every
     alone, followed = Steadiness(), Steadiness()
     living = LivingScene.of(codec.taxonomy, camera.size)

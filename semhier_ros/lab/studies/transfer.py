@@ -59,7 +59,7 @@ def read_sets(images: Path, labels: Path | None) -> dict[str, Asked]:
     try:
         if labels is None:
             return {p.name: Asked(p.probe, p.label, p.test) for p in read_manifest(images) if p.probe}
-        with labels.open(encoding="utf-8", newline="") as file:
+        with labels.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
         asked = {}
         for row in rows:

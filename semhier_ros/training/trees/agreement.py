@@ -85,10 +85,14 @@ def separation(similarity: NDArray[Any], groups: IntArray) -> float:
 
 def read_grouping(path: Path, leaves: int | None = None) -> IntArray:
     """Read a grouping from a .csv with columns `label` and `cluster`, ordered by label."""
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         rows: list[Mapping[str, str]] = list(csv.DictReader(file))
     if not rows or not {"label", "cluster"} <= set(rows[0]):
         raise ValueError(f"{path}: columns label and cluster expected")
+    for number, row in enumerate(rows, 2):
+        for column in ("label", "cluster"):
+            if not str(row[column]).strip().isdecimal():
+                raise ValueError(f"{path}, line {number}: {column} {row[column]!r}, a whole number from 0 expected")
     labels = np.array([int(row["label"]) for row in rows])
     if sorted(labels) != list(range(len(rows))) or (leaves is not None and len(rows) != leaves):
         raise ValueError(f"{path}: every label 0..{(leaves or len(rows)) - 1} must stand once")

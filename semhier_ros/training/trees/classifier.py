@@ -52,7 +52,7 @@ def write_logits(data: Path, output: Path) -> None:
     torch.set_num_threads(1)
     network = load_network()
     folder = data / "imagenet-validation"
-    with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
+    with (folder / "labels.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     logits = []
     with torch.inference_mode():

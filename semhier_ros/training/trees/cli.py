@@ -162,7 +162,7 @@ def _points(options: argparse.Namespace, names: list[str]) -> tuple[FloatArray, 
 
     if options.checkpoint is None:
         raise TaxonomyError("--model needs --checkpoint")
-    prompts = options.prompts.read_text(encoding="utf-8").splitlines() if options.prompts else list(PROMPTS)
+    prompts = options.prompts.read_text(encoding="utf-8-sig").splitlines() if options.prompts else list(PROMPTS)
     rows = embed(names, options.model, options.checkpoint, prompts)
     general = [line for stem in options.vocabulary for line in Path(f"{stem}.txt").read_text("utf-8").splitlines()]
     if not general:
@@ -217,10 +217,10 @@ def run_plot(options: argparse.Namespace) -> int:
     counts = None
     if options.counts is not None:
         counts = [0] * tree.leaf_count
-        with options.counts.open(encoding="utf-8", newline="") as file:
+        with options.counts.open(encoding="utf-8-sig", newline="") as file:
             for number, row in enumerate(csv.DictReader(file), 2):
                 label = row.get("label") or ""
-                if not label.isdigit() or int(label) >= tree.leaf_count:
+                if not label.isdecimal() or int(label) >= tree.leaf_count:
                     raise TaxonomyError(f"{options.counts}, line {number}: label {label!r}, 0..{tree.leaf_count - 1}")
                 counts[int(label)] += 1
     options.out.write_text(plot(tree, counts), encoding="utf-8")

@@ -70,7 +70,7 @@ class Vocabulary:
         points: list[FloatArray] = []
         seen: set[str] = set()
         for names_path, rows_path in sources:
-            found = names_path.read_text(encoding="utf-8").splitlines()
+            found = names_path.read_text(encoding="utf-8-sig").splitlines()
             rows = np.load(rows_path, allow_pickle=False)
             if len(found) != len(rows):
                 raise ValueError(f"{names_path}: {len(found)} names for {len(rows)} rows of {rows_path.name}")

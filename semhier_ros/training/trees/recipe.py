@@ -62,7 +62,7 @@ class ClassList:
 def read_classes(path: Path, name_column: str = "name", id_column: str = "") -> ClassList:
     """Read a .csv with a header (columns by name) or a text file with one name a line."""
     if path.suffix == ".csv":
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
         if not rows or name_column not in rows[0] or (id_column and id_column not in rows[0]):
             raise TaxonomyError(f"{path}: columns {name_column!r} {id_column!r} expected in the header")

@@ -200,7 +200,7 @@ def stranger_bar(sources: Sources) -> Bar:
     path = sources.trees / "reference" / "imagenet1k-stranger.tsv"
     if not path.is_file():
         return Bar("stranger's test", wanted, "no verdicts on file", None)
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     drawn = triples(Taxonomy.load(sources.trees / "imagenet1k.yaml"))
     if [(row["leaf"], row["coarse"], row["middle"]) for row in rows] != drawn:

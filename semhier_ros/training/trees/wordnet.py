@@ -94,7 +94,7 @@ def extract(data_noun: Path, classes: Path) -> str:
     """The reference file's text for the wnids of a class list, WordNet's licence at its head."""
     licence = [line[2:].strip() for line in data_noun.read_text(encoding="latin-1").splitlines()[:29]]
     licence = [line.lstrip("0123456789 ") for line in licence]
-    with classes.open(encoding="utf-8", newline="") as file:
+    with classes.open(encoding="utf-8-sig", newline="") as file:
         wnids = [row["wnid"] for row in csv.DictReader(file)]
     head = "# Hypernyms of the ImageNet-1K classes, an extract of WordNet 3.0: wnid, hypernyms, first word.\n#\n"
     head += "".join(f"# {line}".rstrip() + "\n" for line in licence)
