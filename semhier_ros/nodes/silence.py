@@ -43,7 +43,7 @@ def explained(kind: str, offered: Sequence[str], elsewhere: Sequence[str]) -> st
     if not elsewhere:
         return "nobody publishes it"
     more = f" and {len(elsewhere) - NAMED} more" if len(elsewhere) > NAMED else ""
-    return f"nobody publishes it; there is {', '.join(elsewhere[:NAMED])}{more}"
+    return f"nobody publishes it, but there is {', '.join(elsewhere[:NAMED])}{more}"
 
 
 def _type(kind: Any) -> str:
