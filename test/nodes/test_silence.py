@@ -71,7 +71,7 @@ def test_an_encoder_and_a_decoder_say_where_they_listen_and_what_there_is(
             lambda: "but there is /camera/semhier/info (semhier_ros/msg/StreamInfo)" in decoder.log(), 90, "streams"
         )
         assert "rear: nothing is known of camera rear yet" in decoder.log()
-        late = start("decoder_node", name="late")
+        late = start("decoder_node", {"stale_seconds": 60.0}, name="late")
         probe.wait(lambda: "] [late]: camera: " in late.log() and "readings/s" in late.log(), 60, "the first readings")
         probe.wait(lambda: " frames/s; " in encoder.log(), 60, "the encoder's first frames")
     for node in (encoder, decoder, late):
