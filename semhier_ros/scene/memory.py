@@ -107,13 +107,18 @@ class SceneState:
     def __len__(self) -> int:
         return len(self.scores)
 
-    @cached_property
+    @property
     def check(self) -> int:
-        """A byte of a CRC-32 over all that the state says."""
+        """The byte of `digest` by which ends name a state."""
+        return self.digest & 0xFF
+
+    @cached_property
+    def digest(self) -> int:
+        """A CRC-32 over all that the state says."""
         parts = [part.ravel() for part in (*self._rows, self.camera)]
         every = np.concatenate([*parts, (*self.flags, *self.scales)]).astype("<i4")
         named = self.frame.to_bytes(2, "big") + self.stamp.to_bytes(5, "big")
-        return zlib.crc32(named + every.tobytes()) & 0xFF
+        return zlib.crc32(named + every.tobytes())
 
     @cached_property
     def lists(self) -> Held:

@@ -109,6 +109,11 @@ class _Sent:
     code: SceneCode | None = None
 
 
+def _one(states: Sequence[SceneState], check: int) -> bool:
+    """Whether all states with that check say the same."""
+    return len({state.digest for state in states if state.check == check}) == 1
+
+
 class SenderMemory:
     """What a sender remembers of one camera. `overlap`: of a forecast, below which an object is told (0.3 to 0.95).
     `whole_every`: seconds between memoryless frames (0.2 to 60; 0: 2, over a radio 12). Both may be changed at any
@@ -171,15 +176,22 @@ class SenderMemory:
             return True
 
     def _state_of(self, sent: _Sent, check: int) -> SceneState | None:
-        """The state with that check among those that the frame may have led to."""
+        """The state with that check among those that the frame may have led to; None where two of them have it, for
+        which one is meant nobody can know."""
         if sent.code is None:
             return sent.state if sent.state is not None and sent.state.check == check else None
-        for prefix in range(len(sent.code.latents), -1, -1):
-            state = self._codec.whole(sent.code, prefix, sent.frame, sent.stamp_ns)
-            if state.check == check:
-                self._prefixes.append(prefix)
-                return state
-        return None
+        states = self._depths(sent)
+        fits = [prefix for prefix, state in enumerate(states) if state.check == check]
+        if not fits or not _one(states, check):
+            return None
+        self._prefixes.append(fits[-1])
+        return states[fits[-1]]
+
+    def _depths(self, sent: _Sent) -> list[SceneState]:
+        """The states to which a whole frame leads, after each of its prefixes."""
+        assert sent.code is not None
+        depths = range(len(sent.code.latents) + 1)
+        return [self._codec.whole(sent.code, prefix, sent.frame, sent.stamp_ns) for prefix in depths]
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
@@ -250,8 +262,10 @@ class SenderMemory:
             return None
         if state is None:
             assert last.code is not None
-            prefix = max(self._prefixes) if len(self._prefixes) == 2 else len(last.code.latents)
-            state = self._codec.whole(last.code, prefix, last.frame, last.stamp_ns)
+            states = self._depths(last)
+            state = states[max(self._prefixes) if len(self._prefixes) == 2 else -1]
+            if not _one(states, state.check):
+                return None
         return (
             replace(last, state=state, code=None) if 0 < self._codec.elapsed(state, self._stamp_ns) <= MOST_MS else None
         )

@@ -750,6 +750,25 @@ def test_an_object_that_a_frame_misses_is_doubted_and_then_hidden(deltas: DeltaC
     assert follows(deltas, sender, lasting + 2, still(deltas.layout, 0, 2)).hidden.tolist() == [0, 1, 0]
 
 
+def test_of_a_whole_frame_whose_depths_have_one_check_nothing_is_acknowledged(deltas: DeltaCodec) -> None:
+    """One whole frame in some hundred has two that its receiver may hold, which a byte does not tell apart."""
+    frame, stamp, chance, code = 7, START_NS, random.Random(1), fixed_code(deltas)
+    for _ in range(4000):
+        code.latents[1][0] = [chance.randint(-9, 9) for _ in range(6)]
+        checks = [deltas.whole(code, prefix, frame, stamp_units(stamp) * STAMP_UNIT_NS).check for prefix in range(3)]
+        if len(set(checks)) == 2:
+            break
+    alike = next(check for check in checks if checks.count(check) == 2)
+    alone = next(check for check in checks if checks.count(check) == 1)
+    sender, objects = SenderMemory(deltas, radio=True), still(deltas.layout, 0, 1, 2)
+    sender.begin(frame, stamp)
+    assert sender.delta(objects, np.ones(len(objects))) is None
+    sender._cells, sender._found = code.cells, [-1] * len(code)
+    sender.whole(code)
+    assert not sender.heard(bytes((frame & 0x3F, alike)))
+    assert sender.heard(bytes((frame & 0x3F, alone)))
+
+
 def test_a_report_of_what_was_never_sent_changes_nothing(deltas: DeltaCodec) -> None:
     sender = SenderMemory(deltas)
     objects = next(drive(deltas.layout, 1))

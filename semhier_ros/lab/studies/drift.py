@@ -204,7 +204,7 @@ class Drift:
         if job.kind == "meaning" and job.blocks[0].stream == delta_tag(self.codec.stream_tag):
             memory: Any = self._maker.memory
             self._truth[frame, stamp_units(stamp_ns) * STAMP_UNIT_NS] = self._said(memory.code(frame))
-            self.counts["deltas"] += 1
+            self.counts["sent_deltas"] += 1
         self._robot.finish(job, now)
         while len(self._truth) > REMEMBERED:
             self._truth.pop(next(iter(self._truth)))
@@ -245,7 +245,7 @@ def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             "link": name,
             "frames": options.frames,
             "sent": counts["encoded"],
-            "deltas": counts["deltas"],
+            "deltas": counts["sent_deltas"],
             "compared": counts["compared"],
             "differ": counts["differ"],
             "refused": counts["refused_deltas"],
