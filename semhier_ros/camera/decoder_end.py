@@ -120,12 +120,7 @@ def at_level(reading: Reading, level: int) -> Reading:
     """`reading` as it would have been at the coarser `level`: paths, names and scores cut there."""
     if level == reading.level:
         return reading
-    cut = level + 1
-    detections = tuple(
-        replace(item, path=item.path[:cut], names=item.names[:cut], scores=item.scores[:cut], others=item.others[:cut])
-        for item in reading.detections
-    )
-    return replace(reading, level=level, detections=detections)
+    return replace(reading, level=level, detections=tuple(item.down_to(level) for item in reading.detections))
 
 
 @dataclass(slots=True)

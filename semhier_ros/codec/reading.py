@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,14 @@ class Detection:
         """What else it may be at `level`, or at the deepest level known above it."""
         deepest = min(level, len(self.path) - 1)
         return self.others[deepest] if deepest < len(self.others) else ()
+
+    def down_to(self, level: int) -> Detection:
+        """The same object as it is known at `level`: paths, names and scores cut there."""
+        end = level + 1
+        if len(self.path) <= end:
+            return self
+        others = self.others[:end]
+        return replace(self, path=self.path[:end], names=self.names[:end], scores=self.scores[:end], others=others)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,11 +83,10 @@ def figures_of(
     seconds = max([length, 1e-3, *(item.time for item in run.sent[-1:])])
     per_level = {}
     for level in range(levels):
-        first = first_ready(run.answers, level)
-        waits = [(ready - stamp / 1e9) * 1e3 for (_, _, stamp), ready in first.items()]
+        waits = waits_of(run.answers, level)
         per_level[f"L{level}"] = {
-            "delivered": _round(len(first) / offered) if offered else 0.0,
-            "frames": len(first),
+            "delivered": _round(len(waits) / offered) if offered else 0.0,
+            "frames": len(waits),
             "ms": _delays(waits),
             "age_ms": _delays(_ages(apart, worlds, level)),
         }
@@ -119,6 +118,19 @@ def first_ready(answers: Sequence[Answer], level: int) -> dict[tuple[int, int, i
             if item.ready < first.get(key, float("inf")):
                 first[key] = item.ready
     return first
+
+
+def waits_of(answers: Sequence[Answer], level: int) -> list[float]:
+    """Milliseconds from each frame's stamp to its first reading that reaches `level`, of those that have one."""
+    return [(ready - stamp / 1e9) * 1e3 for (_, _, stamp), ready in first_ready(answers, level).items()]
+
+
+def first_arrivals(blocks: Sequence[tuple[int, int, int, float]]) -> dict[tuple[int, int], dict[int, float]]:
+    """(camera, frame) -> block's index -> when it first arrived, of a run's `blocks`."""
+    came: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
+    for camera, number, index, arrival in blocks:
+        came[camera, number].setdefault(index, arrival)
+    return came
 
 
 def budget_of(run: Run) -> dict[str, dict[str, int]]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from semhier_ros.lab.baselines.pictures import PictureStream, decode_picture
 from semhier_ros.lab.baselines.search import make_stream
 from semhier_ros.lab.replay.base import Answer, Costs
 from semhier_ros.lab.replay.blocks import UNPACED
-from semhier_ros.lab.replay.measures import Scores, figures_of, split_cameras
+from semhier_ros.lab.replay.measures import Scores, figures_of, first_arrivals, split_cameras
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store
 from semhier_ros.lab.replay.task import Task, check_codecs
@@ -97,20 +98,15 @@ class Result:
         """The newest picture of the first camera that the receiver of codec `name` has at `now` (s)."""
         run, camera, stream = self.runs[name], self.cameras[0], self.streams.get(name)
         if name == "semhier":
-            first = self.reader.semantic_blocks
-            came: dict[int, set[int]] = {}
-            for place, number, index, arrival in run.blocks:
-                if place == 0 and arrival <= now:
-                    came.setdefault(number, set()).add(index)
-            whole = [number for number, found in came.items() if found >= set(range(first + 1))]
-            if not whole:
+            arrived = first_arrivals([one for one in run.blocks if one[0] == 0 and one[3] <= now])
+            prefixes = {key[1]: next(n for n in count() if n not in came) for key, came in arrived.items()}
+            shown = max((one for one, had in prefixes.items() if had > self.reader.semantic_blocks), default=None)
+            if shown is None:
                 return None
             decoder = self.reader.codec.decoder(camera.size)
-            for block in self.reader.blocks(camera, max(whole)):
-                if not came[max(whole)] >= set(range(block.index + 1)):
-                    break
+            for block in self.reader.blocks(camera, shown)[: prefixes[shown]]:
                 decoder.push(block)
-            return decoder.picture(max(whole) & 0xFFFF)
+            return decoder.picture(shown & 0xFFFF)
         if not isinstance(stream, PictureStream):
             return None
         numbers = [item.number for item in run.answers if item.camera == 0 and item.arrival <= now]

@@ -22,7 +22,7 @@ from semhier_ros.codec.packet import Block
 from semhier_ros.codec.reading import Detection
 from semhier_ros.lab.provenance import processor
 from semhier_ros.lab.replay.base import Answer
-from semhier_ros.lab.replay.measures import first_ready, split_cameras
+from semhier_ros.lab.replay.measures import first_arrivals, split_cameras, waits_of
 from semhier_ros.lab.replay.work import Result, best_rival, ceiling_of
 from semhier_ros.lab.report import plots
 from semhier_ros.lab.report.film import RATE, film
@@ -130,12 +130,9 @@ def blocks(result: Result, kinds: Sequence[BlockKind]) -> list[dict[str, Any]]:
     run = result.runs.get("semhier")
     if run is None:
         return []
-    rows = []
+    rows, arrived = [], first_arrivals(run.blocks)
     for index, kind in enumerate(kinds):
-        first: dict[tuple[int, int], float] = {}
-        for camera, number, found, arrival in run.blocks:
-            if found == index:
-                first.setdefault((camera, number), arrival)
+        first = {key: came[index] for key, came in arrived.items() if index in came}
         waits = [(at - result.cameras[place].times_ns[number] / 1e9) * 1e3 for (place, number), at in first.items()]
         whole = index >= result.reader.semantic_blocks
         sizes = [
@@ -162,9 +159,8 @@ def curves(result: Result) -> list[tuple[str, str, str, list[float], int]]:
     for name, run in result.runs.items():
         wanted = [(0, "-"), (last, "--")] if name == "semhier" else [(0, "-")]
         for level, style in wanted:
-            waits = [(ready - stamp / 1e9) * 1e3 for (_, _, stamp), ready in first_ready(run.answers, level).items()]
-            title = f"{name}, finest" if style == "--" else name
-            found.append((title, plots.COLOURS.get(name, plots.INK), style, waits, sum(run.offered)))
+            title, colour = f"{name}, finest" if style == "--" else name, plots.COLOURS.get(name, plots.INK)
+            found.append((title, colour, style, waits_of(run.answers, level), sum(run.offered)))
     return found
 
 
@@ -219,14 +215,6 @@ def ready_times(
                     break
                 row[index] = max(last, came[index])
     return ready
-
-
-def first_arrivals(blocks: Sequence[tuple[int, int, int, float]]) -> dict[tuple[int, int], dict[int, float]]:
-    """(camera, frame) -> block's index -> when it first arrived."""
-    came: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
-    for camera, number, index, arrival in blocks:
-        came[camera, number].setdefault(index, arrival)
-    return came
 
 
 def in_words(names: Sequence[str]) -> str:
@@ -286,7 +274,7 @@ def _strip_frame(
         ready = known[0].ready if known else max(ready, arrived[index])
         ms = (ready - camera.times_ns[number] / 1e9) * 1e3
         colour = kind.colour if kind.level is not None else deepest
-        found = tuple(_cut(item, level) for item in reading.detections)
+        found = tuple(item.down_to(level) for item in reading.detections)
         steps.append(Step(kind, ms, len(block.data), total, found, colour, webp(picture, STRIP_WIDTH)))
     return {
         "seconds": camera.times_ns[number] / 1e9,
@@ -296,14 +284,6 @@ def _strip_frame(
         "steps": steps,
         "missing": [kind.title for kind in kinds[len(steps) :]],
     }
-
-
-def _cut(item: Detection, level: int) -> Detection:
-    """A detection as far as it is known down to `level`."""
-    if len(item.path) <= level + 1:
-        return item
-    end = level + 1
-    return Detection(item.id, item.box, item.path[:end], item.names[:end], item.scores[:end], item.others[:end])
 
 
 def pictures_of(result: Result, camera: Any, number: int, count: int) -> tuple[list[Block], list[np.ndarray]]:
