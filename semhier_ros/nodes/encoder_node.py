@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -403,6 +404,7 @@ class EncoderNode(ManagedNode):
         deltas = self.counts().get("deltas", 0)
         told = deltas - self._deltas_before if self.values.memory_enabled else None
         self._deltas_before = deltas
+        late = _late(status.levels) - (0 if self._levels_before is None else _late(self._levels_before))
         words = link_words(status, self._levels_before, 1.0, self._codec.semantic_blocks, estimate, told)
         self._levels_before = status.levels
         message = LinkStatus(camera=self._camera, transport=self.values.link_transport, blocks=list(self._blocks))
@@ -437,6 +439,7 @@ class EncoderNode(ManagedNode):
             frames_per_second=encoded - self._encoded_before,
             encode_seconds=0.0 if self._end is None else self._end.encode_seconds,
             status=status,
+            late=late,
             blocks=self._blocks,
             transport=self._link,
             words=words,
@@ -445,6 +448,11 @@ class EncoderNode(ManagedNode):
         )
         self._encoded_before = encoded
         self.publish_diagnostics(self._camera, level, text, details)
+
+
+def _late(levels: Sequence[LevelStatus]) -> int:
+    """How many coarsest blocks were too late to leave so far."""
+    return levels[0].causes["expired"]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -40,6 +40,7 @@ def encoder(
     frames_per_second: int,
     encode_seconds: float,
     status: SchedulerStatus,
+    late: int,
     blocks: Sequence[str],
     transport: Any,
     words: str,
@@ -49,7 +50,7 @@ def encoder(
     """The encoder's state. Ages in seconds; `running` seconds since activation; `counts` since the process's start.
 
     `wanted`: what comes on `topic`, in a word. `silence`: why nothing comes, as `silence.why_silent` says.
-    `place`: where the receiver is looked for.
+    `place`: where the receiver is looked for. `late`: coarsest blocks that were too late to leave in the last second.
     `words`: the link in a sentence. `estimate`: what the receiver's reports say, None where there are none.
     """
     budget = "no limit" if not status.budget else f"{status.budget / 125:.0f} kbit/s"
@@ -75,14 +76,17 @@ def encoder(
         waiting = f"no {wanted} on {topic} since {running:.0f} s: {silence}"
         return (ERROR if running > 10 else WARN), waiting, details
     if image_age > SILENT_SECONDS:
-        late = f"the last {wanted} on {topic} came {image_age:.0f} s ago: {silence}"
-        return (ERROR if image_age > 20 else WARN), late, details
+        silent = f"the last {wanted} on {topic} came {image_age:.0f} s ago: {silence}"
+        return (ERROR if image_age > 20 else WARN), silent, details
     if frames_per_second == 0 and counts.get("bad_images"):
         return ERROR, f"images on {topic} cannot be read ({counts['bad_images']} so far; the log says why)", details
     if not transport.connected:
-        return WARN, f"no receiver is connected {place}", details
+        return WARN, f"no receiver is connected ({place})", details
     sending = f"{frames_per_second} frames/s; {words}"
     coarse = status.levels[0]
+    if late:
+        thin = "budget or link are too thin for the coarsest block"
+        return WARN, f"{thin}: {late} were too late to leave in the last second; {sending}", details
     if coarse.queued > max(2, frames_per_second):
         return WARN, f"the budget is too small for the coarsest block: {coarse.queued} wait; {sending}", details
     if estimate is not None and running > CLOCK_SECONDS and estimate.reports == 0:

@@ -11,6 +11,7 @@ pytest.importorskip("rclpy", reason="the nodes need ROS 2")
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from semhier_ros.link.schedule.status import LevelStatus, SchedulerStatus
 from semhier_ros.nodes import operator_words
 from semhier_ros.nodes.link_parameters import meeting_place
 from semhier_ros.nodes.parameter_tables import DECODER
@@ -83,3 +84,45 @@ def test_where_the_other_end_is_looked_for(given: dict[str, Any], said: str) -> 
     values = {parameter.attribute: parameter.default for parameter in DECODER}
     values |= {f"link_{name}": value for name, value in given.items()}
     assert meeting_place(SimpleNamespace(**values)) == said
+
+
+SENDS: dict[str, Any] = {
+    "topic": "/camera/image_raw",
+    "wanted": "image",
+    "silence": "nobody publishes it",
+    "place": "listening on udp/0.0.0.0:7447",
+    "image_age": 0.1,
+    "running": 30.0,
+    "frames_per_second": 5,
+    "encode_seconds": 0.03,
+    "status": SchedulerStatus(8000.0, 750, 90, 9000, 0, (LevelStatus(0),)),
+    "late": 0,
+    "blocks": ["level_0"],
+    "words": "6 kbit/s of 64 used",
+    "estimate": None,
+    "counts": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "connected", "level", "said"),
+    [
+        ({}, True, DiagnosticStatus.OK, "5 frames/s; 6 kbit/s of 64 used"),
+        ({}, False, DiagnosticStatus.WARN, "no receiver is connected (listening on udp/0.0.0.0:7447)"),
+        ({"late": 3}, True, DiagnosticStatus.WARN, "too thin for the coarsest block: 3 were too late to leave"),
+        (
+            {"image_age": None},
+            True,
+            DiagnosticStatus.ERROR,
+            "no image on /camera/image_raw since 30 s: nobody publishes",
+        ),
+        ({"image_age": 3.0}, True, DiagnosticStatus.WARN, "the last image on /camera/image_raw came 3 s ago: nobody"),
+    ],
+)
+def test_the_robot_says_what_is_wrong_and_what_to_do(
+    change: dict[str, Any], connected: bool, level: bytes, said: str
+) -> None:
+    transport = SimpleNamespace(trouble="", connected=connected, counters={})
+    found, text, _ = operator_words.encoder(**(SENDS | change), transport=transport)
+    assert said in text
+    assert found == level
