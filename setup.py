@@ -7,7 +7,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-DATA = {"models": ["**/*"], "config": ["*.yaml", "**/*.yaml", "**/*.tsv", "**/*.txt"]}
+DATA = {"models": ["**/*"], "config": ["*.yaml", "**/*.yaml", "**/*.tsv", "**/*.txt", "**/*.rviz"]}
 present = {name: patterns for name, patterns in DATA.items() if Path(name).is_dir()}
 
 setup(

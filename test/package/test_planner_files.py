@@ -93,3 +93,17 @@ def test_the_launch_argument_names_sets_of_topics_that_there_are() -> None:
     nav2 = flat(load("decoder_nav2.yaml")["/**"]["ros__parameters"])["planner.topics"]
     assert nav2 == planners["nav2"]
     assert flat(load("decoder_autoware.yaml")["/**"]["ros__parameters"])["planner.topics"] == planners["autoware"]
+
+
+def test_rviz_shows_topics_that_the_decoder_has_in_its_ground_frame() -> None:
+    pytest.importorskip("rclpy", reason="the nodes need ROS 2")
+    from semhier_ros.nodes.parameter_tables import DECODER
+
+    table = {parameter.name: parameter for parameter in DECODER}
+    manager = load("markers.rviz")["Visualization Manager"]
+    shown = [display["Topic"]["Value"] for display in manager["Displays"] if "Topic" in display]
+    assert len(shown) == 2
+    for topic in shown:
+        assert topic.startswith("/camera/")
+        assert table["planner.topics"].problem([topic.removeprefix("/camera/")]) is None
+    assert manager["Global Options"]["Fixed Frame"] == table["ground.frame"].default
