@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semhier_ros.lab.scoring.frontier import at_size, at_sizes
+from semhier_ros.lab.scoring.frontier import along_frontier, at_sizes
 from semhier_ros.lab.studies.tables import sizes
 
 PHOTOS = 80
@@ -31,19 +31,15 @@ def psnr(row: dict[str, Any]) -> dict[str, float]:
 
 
 def test_values_are_those_of_the_frontier_of_the_means() -> None:
-    measured = photos(0)
-    means = [
-        {
-            "payload_bytes_mean": float(np.mean([rows[step]["payload_bytes"] for rows in measured])),
-            "psnr": float(np.mean([rows[step]["psnr"] for rows in measured])),
-        }
-        for step in range(3)
-    ]
-    found = at_sizes({"jpeg": measured}, psnr, [100, 300, 5000])
-    assert [row["payload_bytes"] for row in found["jpeg"]] == [100, 300, 5000]
-    for row in found["jpeg"]:
-        wanted = at_size(means, lambda one: one["psnr"], row["payload_bytes"])
-        assert row["value"]["psnr"] == (None if wanted is None else pytest.approx(wanted))
+    measured, wanted_sizes = photos(0), [100, 300, 5000]
+    cost, value = (
+        np.array([np.mean([rows[step][name] for rows in measured]) for step in range(3)])
+        for name in ("payload_bytes", "psnr")
+    )
+    found = at_sizes({"jpeg": measured}, psnr, wanted_sizes)
+    assert [row["payload_bytes"] for row in found["jpeg"]] == wanted_sizes
+    for row, wanted in zip(found["jpeg"], along_frontier(cost, value, np.array(wanted_sizes, float)), strict=True):
+        assert row["value"]["psnr"] == (None if np.isnan(wanted) else pytest.approx(wanted))
     assert found["jpeg"][0]["interval"]["psnr"] is None
     low, high = found["jpeg"][1]["interval"]["psnr"]
     assert low < found["jpeg"][1]["value"]["psnr"] < high
