@@ -35,9 +35,9 @@ def test_odd_pictures_are_read_and_damaged_ones_refused(tmp_path):
     grey = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
     cv2.imwrite(str(tmp_path / "grey.png"), grey)
     assert read_picture(tmp_path / "grey.png").shape == (3, 4, 3)
-    for data in (b"", b"no picture"):
+    for data, complaint in ((b"", "empty, expected a picture"), (b"no picture", "no picture, or damaged")):
         (tmp_path / "damaged.png").write_bytes(data)
-        with pytest.raises(CommandError, match="no picture, or damaged"):
+        with pytest.raises(CommandError, match=complaint):
             read_picture(tmp_path / "damaged.png")
 
 
