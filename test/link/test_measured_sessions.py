@@ -249,7 +249,9 @@ def test_a_packet_of_30_bytes_costs_79_on_the_wire_and_is_charged_so():
             assert status.wire_bytes - status.beside == 79 * status.datagrams
             assert status.beside > 0, "descriptions are paid too"
             sizes = [entry[3] for entry in relay.log if entry[0] == "up"][-30:]
-    assert sizes.count(79) >= 25, f"the last datagrams took {sizes} bytes on IP"
+    usual = max(set(sizes), key=sizes.count)
+    assert usual in (78, 79), "a session's numbers begin anywhere below 2^28: one in 128 sessions takes a byte less"
+    assert sizes.count(usual) >= 25, f"the last datagrams took {sizes} bytes on IP"
 
 
 def test_who_asks_for_descriptions_without_end_cannot_talk_the_budget_empty():
