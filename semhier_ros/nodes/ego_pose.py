@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from geometry_msgs.msg import PoseWithCovarianceStamped
+from geometry_msgs.msg import PoseWithCovarianceStamped, Quaternion
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import Imu, NavSatFix
 
@@ -94,12 +94,12 @@ class EgoPoseSource:
 
     def on_pose(self, message: Any) -> None:
         """Takes an Odometry or a PoseWithCovarianceStamped."""
-        place, turn = message.pose.pose.position, message.pose.pose.orientation
+        place = message.pose.pose.position
         frame = message.header.frame_id.lstrip("/")
         try:
             if not frame:
                 raise GroundError("its frame_id is empty")
-            angles = angles_of(rotation_of((turn.x, turn.y, turn.z, turn.w)))
+            angles = angles_in(message.pose.pose.orientation)
         except GroundError as error:
             self._node.warn("bad_poses", f"pose.source {self._node.values.pose_source}: {error}")
             return
@@ -109,9 +109,8 @@ class EgoPoseSource:
 
     def on_heading(self, message: Imu) -> None:
         """Takes a heading."""
-        turn = message.orientation
         try:
-            yaw = angles_of(rotation_of((turn.x, turn.y, turn.z, turn.w)))[2]
+            yaw = angles_in(message.orientation)[2]
         except GroundError as error:
             self._node.warn("bad_heading", f"{self._node.values.pose_heading}: {error}")
             return
@@ -154,6 +153,11 @@ class EgoPoseSource:
             self._node.count("poses")
         else:
             teller.forget()
+
+
+def angles_in(turn: Quaternion) -> tuple[float, float, float]:
+    """Roll, pitch and yaw in radians. Raises GroundError where the numbers are no rotation."""
+    return angles_of(rotation_of((turn.x, turn.y, turn.z, turn.w)))
 
 
 def place_on_earth(fix: NavSatFix) -> tuple[tuple[float, float, float], float]:

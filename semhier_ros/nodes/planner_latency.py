@@ -108,7 +108,7 @@ class TimedDecoder(DecoderNode):
     def take_calibration(self) -> None:
         """Hears the CameraInfo of LENS."""
         assert self._planner is not None
-        self._planner.camera_info("camera", camera_info_message(LENS, Header(frame_id="lens")))
+        self._planner.surroundings.camera_info("camera", camera_info_message(LENS, Header(frame_id="lens")))
 
     def listen_to_all(self, listener: Any) -> None:
         """Lets `listener` subscribe to every planner topic."""

@@ -308,8 +308,8 @@ def test_tf_says_where_the_camera_is_and_in_which_frame_to_speak(host: Any, prob
     assert "no transform of frame 'lens' came" in node.said["not_placed unknown"][0]
     optical = (-0.5, 0.5, -0.5, 0.5)
     static = kind(transforms=[transform("base_footprint", "lens", (0.5, 0.0, 1.2), optical)])
-    node.planner._on_tf(static, fixed=True)
-    node.planner._on_tf(
+    node.planner.surroundings.on_tf(static, fixed=True)
+    node.planner.surroundings.on_tf(
         kind(transforms=[transform("map", "base_footprint", (100.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), 1)])
     )
     say(node, person(10.0), stamp_ns=10**9)
@@ -318,7 +318,7 @@ def test_tf_says_where_the_camera_is_and_in_which_frame_to_speak(host: Any, prob
     assert messages[0].pose.position.x == pytest.approx(100 - 10.5, abs=0.1)  # the robot faces the other way
     say(node, person(10.0), stamp_ns=9 * 10**9)
     assert "newest transform of 'base_footprint' is 8.00 s too old" in node.said["not_placed late"][0]
-    node.planner._on_tf(kind(transforms=[transform("a", "a", (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))]))
+    node.planner.surroundings.on_tf(kind(transforms=[transform("a", "a", (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))]))
     assert "two different frames" in node.said["bad_transforms"][0]
 
 
@@ -347,7 +347,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_published(
         message = make.camera_info_message(CALIBRATION, Header())
         for name, value in change.items():
             setattr(message, name, value)
-        node.planner.camera_info("camera", message)
+        node.planner.surroundings.camera_info("camera", message)
     say(node, person(10.0))
     assert list(node.said) == ["not_placed"]
     assert said in node.said["not_placed"][0]
@@ -383,13 +383,13 @@ def test_depth_that_cannot_be_used_leaves_the_plane(host: Any, probe: Any, messa
     heard(node, probe, "target")
     now = time.time_ns()
     if message is not None:
-        node.planner._on_surface("camera", message(now))
+        node.planner.surroundings.on_surface("camera", message(now))
     say(node, person(10.0), stamp_ns=now)
     probe.wait(lambda: messages, what="the target")
     assert messages[0].pose.position.x == pytest.approx(10.0, abs=0.1)
     assert said in node.said["surface"][0]
     assert node.said["surface"][0].endswith("objects are placed on the plane")
-    node.planner._on_surface("camera", depth_message(now, 7.0))
+    node.planner.surroundings.on_surface("camera", depth_message(now, 7.0))
     say(node, person(10.0), stamp_ns=now)
     probe.wait(lambda: len(messages) == 2, what="the measured target")
     assert messages[1].pose.position.x == pytest.approx(7.2, abs=0.15)
@@ -422,12 +422,12 @@ def test_a_cloud_that_cannot_be_used_leaves_the_plane(host: Any, probe: Any, mes
     heard(node, probe, "target")
     now = time.time_ns()
     if message is not None:
-        node.planner._on_surface("camera", message(now))
+        node.planner.surroundings.on_surface("camera", message(now))
     say(node, person(10.0), stamp_ns=now)
     probe.wait(lambda: messages, what="the target")
     assert messages[0].pose.position.x == pytest.approx(10.0, abs=0.1)
     assert said in node.said["surface"][0]
-    node.planner._on_surface("camera", cloud_message(now))
+    node.planner.surroundings.on_surface("camera", cloud_message(now))
     say(node, person(10.0), stamp_ns=now)
     probe.wait(lambda: len(messages) == 2, what="the measured target")
     assert messages[1].pose.position.x == pytest.approx(7.2, abs=0.15)
@@ -451,7 +451,7 @@ def test_without_a_transform_of_the_frames_time_nothing_is_placed_and_looking_go
     now = time.time_ns()
     if age_s is not None:
         turn = (-0.5, 0.5, -0.5, 0.5)
-        node.planner._tree.put("base_footprint", "lens", now - round(age_s * 1e9), (0.0, 0.0, 1.2), turn)
+        node.planner.surroundings._tree.put("base_footprint", "lens", now - round(age_s * 1e9), (0.0, 0.0, 1.2), turn)
     say(node, person(10.0), stamp_ns=now)
     probe.wait(lambda: overlays, what="the overlay")
     assert list(node.said) == [kind]
@@ -507,11 +507,11 @@ def test_doors_open_with_a_fix_and_say_so_without(host: Any, probe: Any, tmp_pat
         fix.status.status = 0
         heading = Imu()
         heading.orientation.w = 0.0
-        node.planner._on_heading(heading)
+        node.planner.surroundings.on_heading(heading)
         assert "not of length 1" in node.said["bad_heading"][0]
         heading.orientation.w = 1.0
-        node.planner._on_fix(fix)
-        node.planner._on_heading(heading)
+        node.planner.surroundings.on_fix(fix)
+        node.planner.surroundings.on_heading(heading)
         say(node, person(10.0, number=3))
         event = ElementTree.fromstring(base.recv(2000))
         assert event.attrib["uid"] == "semhier.camera.3"
@@ -566,7 +566,7 @@ def test_a_site_above_the_robots_map_is_reached_by_tf(host: Any, probe: Any) -> 
     static = planner_modules()["tf2_msgs"].TFMessage(
         transforms=[transform("site", "map", (1000.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))]
     )
-    node.planner._on_tf(static, fixed=True)
+    node.planner.surroundings.on_tf(static, fixed=True)
     node.planner.pose("camera", ego("map", 10**9, (5.0, 0.0, 0.0), 0.0))
     say(node, person(10.0), stamp_ns=10**9)
     probe.wait(lambda: messages, what="the target")
@@ -598,7 +598,7 @@ def test_a_fix_that_is_heard_counts_at_the_time_of_the_picture(host: Any, tmp_pa
     node = host({**FIXED, "people.geojson": f"file:{lines}", "people.rate": 0.0})
     heading = Imu()
     heading.orientation.z = heading.orientation.w = math.sqrt(0.5)  # facing north
-    node.planner._on_heading(heading)
+    node.planner.surroundings.on_heading(heading)
 
     def fix(seconds: float) -> NavSatFix:
         made = NavSatFix(latitude=48.0 + 1e-4 * seconds, longitude=11.0, altitude=500.0)
@@ -606,7 +606,7 @@ def test_a_fix_that_is_heard_counts_at_the_time_of_the_picture(host: Any, tmp_pa
         return made
 
     for second in (100.0, 101.0, 102.0):
-        node.planner._on_fix(fix(second))
+        node.planner.surroundings.on_fix(fix(second))
     ahead = 10 / 111_200
     for number, (stamp, latitude) in enumerate(
         ((100.5, 48.01005), (102.0, 48.0102), (102.5, 48.01025), (5.0, 48.0102))
@@ -634,8 +634,8 @@ def test_a_collective_perception_message_needs_a_fix(host: Any) -> None:
     assert "no fix on fix" in node.said["no_fix"][0]
     fix, heading = NavSatFix(latitude=48.0, longitude=11.0, altitude=500.0), Imu()
     fix.status.status, heading.orientation.w = 0, 1.0
-    node.planner._on_fix(fix)
-    node.planner._on_heading(heading)
+    node.planner.surroundings.on_fix(fix)
+    node.planner.surroundings.on_heading(heading)
     say(node, person(10.0))
     say(node, person(10.0))
     assert len(sent) == 1, "at most people.rate a second"
