@@ -160,8 +160,8 @@ def decoder(
         return ERROR, f"two senders use the name {camera}: one is not read; give each its own `camera`", details
     level = ERROR if age > 10 * stale_seconds else WARN
     if connected is False:
-        since = _since(reading_age, running)
-        return level, f"the link is not connected: no sender {place}; newest reading {since}", details
+        newest = _newest(reading_age, running)
+        return level, f"the link is not connected: no sender {place}; {newest}", details
     if not known and counts.get("link refused_envelopes"):
         return ERROR, f"what arrives of camera {camera} is not proven by this end's key: give both ends one", details
     if not known:
@@ -176,7 +176,7 @@ def decoder(
             details,
         )
     if age > stale_seconds:
-        return level, f"newest reading {_since(reading_age, running)}", details
+        return level, _newest(reading_age, running), details
     if connected and running > CLOCK_SECONDS and (books is None or books.clock is None):
         offset = "latencies are as the two clocks have it: their offset is unknown"
         return WARN, f"{readings_per_second} readings/s, newest {age:.1f} s ago; {offset}", details
@@ -211,5 +211,5 @@ def fleet(
     return OK, f"{details['blocks per second']} blocks/s, {details['pictures per second']} pictures/s", details
 
 
-def _since(age: float | None, running: float) -> str:
-    return f"none in {running:.0f} s" if age is None else f"{age:.1f} s ago"
+def _newest(age: float | None, running: float) -> str:
+    return f"no reading in {running:.0f} s" if age is None else f"newest reading {age:.1f} s ago"

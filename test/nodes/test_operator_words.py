@@ -45,6 +45,7 @@ WELL: dict[str, Any] = {
         ({"clash": True}, DiagnosticStatus.ERROR, "two senders use the name front"),
         ({"reading_age": 3.0}, DiagnosticStatus.WARN, "newest reading 3.0 s ago"),
         ({"reading_age": 30.0}, DiagnosticStatus.ERROR, "newest reading 30.0 s ago"),
+        ({"reading_age": None}, DiagnosticStatus.WARN, "no reading in 20 s"),
         ({"known": False, "reading_age": None}, DiagnosticStatus.WARN, "nothing is known of camera front yet"),
         (
             {"known": False, "silence": "nobody publishes it"},
