@@ -317,8 +317,8 @@ class EncoderEnd:
 
     `offer` and `request` may be called from any thread; `begin`, `finish`, `failed` from one. `now`: seconds of one
     clock that never decreases. `info`: the description last announced; `calibration`: what it says of the lens from the
-    next frame on, None for nothing; `encode_seconds`: what the last frame's meaning
-    took; `next_frame`: number of the next frame.
+    next frame on, None for nothing; `encode_seconds`: what the last frame's meaning took; `wished_rate`: frames
+    a second that camera and link would have, 0 while nobody knows; `next_frame`: number of the next frame.
     """
 
     def __init__(
@@ -352,7 +352,7 @@ class EncoderEnd:
         self.info: StreamInfo | None = None
         self._told = (0, 0.0)
         self.calibration: Calibration | None = None
-        self.encode_seconds = 0.0
+        self.encode_seconds = self.wished_rate = 0.0
 
     # -- in -----------------------------------------------------------------------------------------------------------
 
@@ -439,6 +439,7 @@ class EncoderEnd:
         remembers: SenderMemory | None = getattr(self.maker, "memory", None)
         if remembers is not None:
             remembers.delta_bytes = advice.delta_bytes
+        self.wished_rate = min(self._pace.rate, advice.frames_per_second or self._pace.rate)
         thin = 0 < advice.frames_per_second != settings.max_rate and self._pace.above(advice.frames_per_second)
         number, most = self.next_frame, advice.semantic_bytes
         room = len(self.maker.block_names) if most is None else semantic  # no picture where meaning hardly fits

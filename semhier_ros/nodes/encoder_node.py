@@ -437,7 +437,9 @@ class EncoderNode(ManagedNode):
             image_age=image_age,
             running=now - self._started,
             frames_per_second=encoded - self._encoded_before,
+            wished_rate=0.0 if self._end is None else self._end.wished_rate,
             encode_seconds=0.0 if self._end is None else self._end.encode_seconds,
+            relief=self._relief(),
             status=status,
             late=late,
             blocks=self._blocks,
@@ -448,6 +450,14 @@ class EncoderNode(ManagedNode):
         )
         self._encoded_before = encoded
         self.publish_diagnostics(self._camera, level, text, details)
+
+    def _relief(self) -> str:
+        """What makes encoding faster, in words."""
+        folder: Any = getattr(self._codec.model, "folder", None)
+        if self.values.source == "images" and len(getattr(folder, "looks", ())) > 1:
+            width, height = folder.canvas
+            return f"detector.looks: {width}x{height} looks once, which takes less time and finds less"
+        return "the newest is taken each time; more threads or device: cuda may take less time"
 
 
 def _late(levels: Sequence[LevelStatus]) -> int:

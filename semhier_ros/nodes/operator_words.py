@@ -24,6 +24,9 @@ PAST_SECONDS = 60.0
 SILENT_SECONDS = 2.0
 """A camera that gives nothing for so long is silent."""
 
+SLOW_SHARE = 0.7
+"""A computer that encodes less than this share of the frames that it should is too slow for them."""
+
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 Verdict = tuple[bytes, str, dict[str, object]]
 """(level, sentence, figures)."""
@@ -38,7 +41,9 @@ def encoder(
     image_age: float | None,
     running: float,
     frames_per_second: int,
+    wished_rate: float,
     encode_seconds: float,
+    relief: str,
     status: SchedulerStatus,
     late: int,
     blocks: Sequence[str],
@@ -50,7 +55,8 @@ def encoder(
     """The encoder's state. Ages in seconds; `running` seconds since activation; `counts` since the process's start.
 
     `wanted`: what comes on `topic`, in a word. `silence`: why nothing comes, as `silence.why_silent` says.
-    `place`: where the receiver is looked for. `late`: coarsest blocks that were too late to leave in the last second.
+    `place`: where the receiver is looked for. `wished_rate`: frames a second that camera and link would have. `relief`:
+    what makes encoding faster. `late`: coarsest blocks that were too late to leave in the last second.
     `words`: the link in a sentence. `estimate`: what the receiver's reports say, None where there are none.
     """
     budget = "no limit" if not status.budget else f"{status.budget / 125:.0f} kbit/s"
@@ -89,6 +95,9 @@ def encoder(
         return WARN, f"{thin}: {late} were too late to leave in the last second; {sending}", details
     if coarse.queued > max(2, frames_per_second):
         return WARN, f"the budget is too small for the coarsest block: {coarse.queued} wait; {sending}", details
+    if encode_seconds * wished_rate > 1.0 and frames_per_second < SLOW_SHARE * wished_rate:
+        slow = f"encoding takes {encode_seconds * 1000:.0f} ms, too long for {wished_rate:.0f} frames/s"
+        return WARN, f"{slow}: {relief}; {sending}", details
     if estimate is not None and running > CLOCK_SECONDS and estimate.reports == 0:
         return WARN, f"the receiver reports nothing: rate, repair and clock offset are guesses; {sending}", details
     return OK, sending, details

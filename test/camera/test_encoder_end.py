@@ -241,6 +241,18 @@ def test_the_links_advice_bounds_frames_and_bytes_and_leaves_no_picture() -> Non
     assert robot.end.next_event(robot.now) == 0.25
 
 
+def test_the_wished_rate_is_the_cameras_or_what_the_link_allows_of_it() -> None:
+    robot = Robot()
+    assert robot.end.wished_rate == 0.0
+    for advised, wished in ((Advice(0.0, None), 20.0), (Advice(8.0, None), 8.0), (Advice(30.0, None), 20.0)):
+        robot.link.advised = advised
+        for _ in range(3):
+            robot.offer()
+            robot.drain()
+            robot.now += 0.05
+        assert robot.end.wished_rate == pytest.approx(wished)
+
+
 def test_only_wanted_blocks_are_sent_and_unwanted_semantic_ones_are_kept_for_requests() -> None:
     robot = Robot()
     robot.link.last = 1
