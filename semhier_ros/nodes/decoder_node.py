@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,9 @@ from semhier_ros.nodes.parameter_tables import DECODER
 from semhier_ros.nodes.planner_outputs import PlannerOutputs
 from semhier_ros.nodes.ros_link import LATCHED, block_topic, subscribe_blocks
 from semhier_ros.nodes.silence import why_silent
+
+if TYPE_CHECKING:
+    from semhier_ros import Codec
 
 try:
     import vision_msgs.msg as vision
@@ -104,11 +107,8 @@ class DecoderNode(ManagedNode):
     def configure(self) -> None:
         """Loads the models and makes the publishers."""
         values = self.values
-        loaded = [load_codec(name, values.device, values.threads, values.precision) for name in values.models]
+        loaded = self.unless_stopped(self._load)
         self._codecs = {key: codec for one in loaded for key, codec in one.streams().items()}
-        if values.picture != "off":
-            for codec in loaded:
-                codec.prepare_pictures()
         self._levels = max(codec.taxonomy.depth for codec in loaded)
         self._cameras = {camera: _Camera() for camera in values.cameras}
         self._outputs: dict[str, Any] = {}
@@ -133,6 +133,15 @@ class DecoderNode(ManagedNode):
             self._make_block_publishers()
         described = ", ".join(f"{codec.name} (stream {key})" for key, codec in self._codecs.items())
         self.get_logger().info(f"cameras {', '.join(values.cameras)} over {values.link_transport}; models {described}")
+
+    def _load(self) -> list[Codec]:
+        """The models, ready to paint where pictures are wanted."""
+        values = self.values
+        loaded = [load_codec(name, values.device, values.threads, values.precision) for name in values.models]
+        if values.picture != "off":
+            for codec in loaded:
+                codec.prepare_pictures()
+        return loaded
 
     @staticmethod
     def _vision_kinds(codecs: Sequence[Any]) -> list[tuple[Any, str]]:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
@@ -51,6 +51,9 @@ from semhier_ros.nodes.parameter_tables import ENCODER
 from semhier_ros.nodes.planner_messages import calibration_of
 from semhier_ros.nodes.ros_link import LATCHED, RosTransport
 from semhier_ros.nodes.silence import why_silent
+
+if TYPE_CHECKING:
+    from semhier_ros import Codec
 
 try:
     import vision_msgs.msg as vision
@@ -92,14 +95,7 @@ class EncoderNode(ManagedNode):
         """Loads the model, opens the link and makes the publishers."""
         values = self.values
         self._camera: str = values.camera
-        self._codec = load_codec(
-            values.model,
-            values.device,
-            values.threads,
-            values.precision,
-            foot_bits=values.foot_bits,
-            **self._detector_options(),
-        )
+        self._codec = self.unless_stopped(self._load)
         self._blocks = tuple(self._codec.block_names)
         topics = values.link_transport == "ros"
         repeats = values.link_coarse_repeats if values.link_coarse_repeats >= 0 else int(not topics)
@@ -134,6 +130,21 @@ class EncoderNode(ManagedNode):
             f" {', '.join(self._blocks)}, over {values.link_transport}, budget {values.link_budget_kbit:g} kbit/s"
         )
 
+    def _load(self) -> Codec:
+        """The model, its networks compiled where it is to see images: else they are at their first use."""
+        values = self.values
+        codec = load_codec(
+            values.model,
+            values.device,
+            values.threads,
+            values.precision,
+            foot_bits=values.foot_bits,
+            **self._detector_options(),
+        )
+        if values.source == "images":
+            codec.encode(np.zeros((64, 64, 3), np.uint8))
+        return codec
+
     def _detector_options(self) -> dict[str, Any]:
         """The detector's arguments of `Codec.load`."""
         values = self.values
@@ -149,7 +160,6 @@ class EncoderNode(ManagedNode):
         """What turns the source into blocks, ready for its first frame."""
         if self.values.source == "images":
             self._pictures = None
-            self._codec.encode(np.zeros((64, 64, 3), np.uint8))  # networks are compiled at their first use
             return PictureMaker(self._codec, self._rgb_of, self._memory(), measure=self.values.motion == "on")
         if vision is None:
             raise ValueError("source: detections needs vision_msgs: apt install ros-$ROS_DISTRO-vision-msgs")

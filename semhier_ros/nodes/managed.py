@@ -7,14 +7,16 @@ no second base class for an rclpy without them.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -33,6 +35,14 @@ from semhier_ros.nodes.state_log import StateLog
 _STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 WARNING_PERIOD = 5.0
 """Seconds between two warnings about the same thing."""
+GLANCE = 0.1
+"""Seconds between two looks at whether the process was asked to stop."""
+
+Result = TypeVar("Result")
+
+
+class StoppedError(Exception):
+    """The process was asked to stop while a node waited for what takes long."""
 
 
 class ManagedNode(LifecycleNode):
@@ -42,7 +52,11 @@ class ManagedNode(LifecycleNode):
     `deactivate` (stop them) and `cleanup`; whatever these raise becomes one logged line and a failed transition.
     `values` holds the parameters as the node uses them: what is not live is as it was when the node was configured.
     `counters` counts what happened, from any thread.
+    `stopping` is set once the process is asked to stop. It then ends within `end_seconds`, whatever still runs: launch
+    files kill after 5 s. None: it takes as long as it takes, for nodes whose work would be lost.
     """
+
+    end_seconds: float | None = 3.5
 
     def __init__(self, name: str, table: ParameterTable, **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
@@ -54,6 +68,7 @@ class ManagedNode(LifecycleNode):
         self._warned: dict[str, float] = {}
         self._active = self._configured = False
         self.done = threading.Event()
+        self.stopping = threading.Event()
         table.guard(self, lambda: self._active)
         self.add_post_set_parameters_callback(self._after_change)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=5))
@@ -141,6 +156,9 @@ class ManagedNode(LifecycleNode):
         before = {id(entity) for kind in (self.publishers, self.subscriptions, self.timers) for entity in kind}
         try:
             step()
+        except StoppedError:
+            self._take_back(before)
+            return TransitionCallbackReturn.FAILURE
         except Exception as error:  # whatever it is, it must reach the operator as one line, not end the executor
             self._failure = f"cannot {name}: {type(error).__name__}: {error}"
             self.get_logger().error(self._failure)
@@ -158,6 +176,26 @@ class ManagedNode(LifecycleNode):
         for timer in [item for item in self.timers if id(item) not in before]:
             self.destroy_timer(timer)
 
+    def unless_stopped(self, work: Callable[[], Result]) -> Result:
+        """What `work` returns or raises, done in a thread of its own, for what may take longer than a stop may wait.
+
+        Raises StoppedError once the process is asked to stop; `work` then runs on until the process ends, and what it
+        made is lost. So it must hold nothing that has to be given back: files, sessions, topics.
+        """
+        result: Future[Result] = Future()
+
+        def run() -> None:
+            try:
+                result.set_result(work())
+            except BaseException as error:
+                result.set_exception(error)
+
+        threading.Thread(target=run, name="unless stopped", daemon=True).start()
+        while not self.stopping.is_set():
+            if wait([result], GLANCE).done:
+                return result.result()
+        raise StoppedError
+
     def start(self) -> bool:
         """Configures and activates, as the `autostart` parameter wishes; False when that failed."""
         good = TransitionCallbackReturn.SUCCESS
@@ -167,6 +205,11 @@ class ManagedNode(LifecycleNode):
         """Through to `finalized` from whatever state the node is in."""
         if self._state_machine.current_state[1] in ("unconfigured", "inactive", "active"):
             self.trigger_shutdown()
+
+    def destroy_node(self) -> None:
+        """Ends the node for others at once: its state machine too would keep it known until their lease ends."""
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
 
     def _after_change(self, changed: list[RosParameter]) -> None:
         names = {item.name for item in changed}
@@ -245,26 +288,34 @@ def command_line(table: ParameterTable) -> argparse.ArgumentParser:
     )
 
 
-def main_of(node: Callable[[], ManagedNode], table: ParameterTable, arguments: list[str] | None) -> int:
-    """Runs a node that takes ROS arguments alone: those of `arguments`, or of the process; the process's exit code.
+def main_of(node: Callable[[], ManagedNode], table: ParameterTable, arguments: list[str] | None) -> NoReturn:
+    """Runs a node that takes ROS arguments alone, those of `arguments` or of the process, as `spin` does.
 
     Ends the process with 2, and with a line that says why, where there is another argument.
     """
     words = sys.argv if arguments is None else [table.node, *arguments]
     command_line(table).parse_args(remove_ros_args(words)[1:])
-    return spin(node, words)
+    spin(node, words)
 
 
-def spin(make_node: Callable[[], ManagedNode], arguments: list[str] | None = None) -> int:
-    """Runs one node until SIGINT, SIGTERM or its shutdown transition; the process's exit code.
+def spin(make_node: Callable[[], ManagedNode], arguments: list[str] | None = None) -> NoReturn:
+    """Runs one node until SIGINT, SIGTERM or its shutdown transition, and ends the process.
 
-    0 after a clean end, 1 when the node could not start (one line on stderr or in the log says why). Signals end the
-    node through its shutdown transition, so that threads, sessions and bags are closed while the ROS context still
-    lives. They are blocked and asked for, never handled: OpenVINO gives the thread that loads its CPU plugin another
-    signal stack, and when the plugin is unloaded elsewhere (a node that is cleaned up) a handler would run on freed
-    memory. They stay blocked, for the process is about to end. Threads that libraries made at import (OpenBLAS under
-    numpy) do not block them and may be the ones to get them: for these there is a handler, which only sets a flag.
+    Its exit code: 0 after a stop, 1 when the node could not start (one line on stderr or in the log says why). Signals
+    end the node through its shutdown transition, so that threads, sessions and bags are closed while the ROS context
+    still lives; what loads a model is not waited for. They are blocked and asked for, never handled: OpenVINO gives the
+    thread that loads its CPU plugin another signal stack, and when the plugin is unloaded elsewhere (a node that is
+    cleaned up) a handler would run on freed memory. Threads that libraries made at import (OpenBLAS under numpy) do not
+    block them and may be the ones to get them: for these there is a handler, which only sets a flag.
+    The process ends without taking the interpreter and its libraries apart, which takes seconds on a busy machine.
     """
+    code = _life(make_node, arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _life(make_node: Callable[[], ManagedNode], arguments: list[str] | None) -> int:
     stopping = threading.Event()
     for number in _STOP_SIGNALS:
         signal.signal(number, lambda *_: stopping.set())
@@ -281,12 +332,14 @@ def spin(make_node: Callable[[], ManagedNode], arguments: list[str] | None = Non
         except (ParameterError, ValueError) as error:
             print(f"cannot start: {error}", file=sys.stderr)
             return 1
+        node.stopping = stopping
+        threading.Thread(target=_end_in_time, args=(node,), name="stop", daemon=True).start()
         if node.values.autostart and not node.start():
-            return 1
+            return 0 if stopping.is_set() else 1
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        while not (node.done.is_set() or stopping.is_set() or signal.sigtimedwait(_STOP_SIGNALS, 0)):
-            executor.spin_once(timeout_sec=0.2)
+        while not (node.done.is_set() or stopping.is_set()):
+            executor.spin_once(timeout_sec=GLANCE)
         node.stop()
         executor.shutdown()
         return 0
@@ -294,3 +347,15 @@ def spin(make_node: Callable[[], ManagedNode], arguments: list[str] | None = Non
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+
+
+def _end_in_time(node: ManagedNode) -> None:
+    """Sets `node.stopping` when a stop signal comes, and ends the process where the node has not after its time."""
+    while not node.stopping.is_set():
+        if signal.sigtimedwait(_STOP_SIGNALS, GLANCE):
+            node.stopping.set()
+    if node.end_seconds is not None:
+        time.sleep(node.end_seconds)
+        late = f"{node.table.node}: what it was at took longer than {node.end_seconds:g} s; it ends without waiting"
+        print(late, file=sys.stderr, flush=True)
+        os._exit(0)

@@ -62,6 +62,8 @@ def standard_topics(
 class RecorderNode(ManagedNode):
     """Opens a new bag when configured, records while active, closes the bag in cleanup."""
 
+    end_seconds = None  # or the bag would be cut off
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("recorder_node", RECORDER, **kwargs)
         self._record_subscriptions: list[Any] = []
