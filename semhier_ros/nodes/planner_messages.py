@@ -75,7 +75,7 @@ def _pose(item: Located, z: float, yaw: float | None = None) -> Any:
 def _pose_covariances(located: Sequence[Located]) -> NDArray[np.float64]:
     """The 6x6 covariances (x, y, z, and turns about them) n,36, by rows."""
     found = np.zeros((len(located), 36))
-    found[:, (0, 1, 6, 7)] = [item.covariance for item in located]
+    found[:, (0, 1, 6, 7)] = np.array([item.covariance for item in located]).reshape(-1, 4)
     found[:, 14] = [(0.05 * item.range) ** 2 + 0.01 for item in located]
     found[:, (21, 28)] = 0.01
     found[:, 35] = math.pi**2 / 3  # which way it faces is not known
@@ -221,17 +221,18 @@ def _autoware_uuid(camera: str, stamp_ns: int, item: Located, lasting: bool, kin
     return kind(uuid=np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], np.uint8))
 
 
+def _speed_spread(item: Located) -> float:
+    """The standard deviation of a speed in m/s, 0 where none was told."""
+    told = item.velocity_covariance
+    return 0.0 if told is None else math.sqrt(max(told[0] + told[3], 0.0))
+
+
 def _motion(item: Located) -> tuple[float | None, float]:
     """The direction of motion in radians where it is sure, and the speed along it."""
     if item.velocity is None:
         return None, 0.0
     speed = math.hypot(*item.velocity)
-    spread = (
-        math.sqrt(max(item.velocity_covariance[0] + item.velocity_covariance[3], 0.0))
-        if (item.velocity_covariance)
-        else 0.0
-    )
-    sure = speed >= MOVING and speed > spread
+    sure = speed >= MOVING and speed > _speed_spread(item)
     return (math.atan2(item.velocity[1], item.velocity[0]) if sure else None), speed if sure else 0.0
 
 
@@ -269,7 +270,7 @@ def tracked_objects(
         yaw = _fill_motion(state.pose_with_covariance, state.twist_with_covariance, item, covariance)
         kinds = autoware.TrackedObjectKinematics
         state.orientation_availability = kinds.UNAVAILABLE if yaw is None else kinds.AVAILABLE
-        state.is_stationary = item.velocity is not None and math.hypot(*item.velocity) < MOVING
+        state.is_stationary = item.velocity is not None and math.hypot(*item.velocity) + _speed_spread(item) < MOVING
         made.shape = _autoware_shape(item, autoware)
         result.objects.append(made)
     return result

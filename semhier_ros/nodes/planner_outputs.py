@@ -264,6 +264,7 @@ class PlannerOutputs:
             motion = {
                 "forecast_sigma": error.beyond(boxes, seen.reading.prefix, spread),
                 "rates": np.array([(*item.velocity, *item.velocity) for item in objects], np.float64),
+                "rate_sigma": np.sqrt([2 * item.velocity_covariance[::2] for item in objects]),
             }
         return replace(seen, detections=detections, stamp_ns=scene.stamp_ns, motion=motion)
 

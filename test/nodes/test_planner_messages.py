@@ -187,6 +187,29 @@ def test_markers_show_boxes_names_and_ellipses_after_clearing() -> None:
     assert len(sendable(make.marker_array([], HEADER, lifetime=1.0)).markers) == 1
 
 
+@pytest.mark.parametrize("name", ["detections_3d", "tracked_objects", "predicted_objects", "scene_update"])
+def test_that_there_is_nothing_can_be_said_too(name: str, others: dict[str, Any]) -> None:
+    autoware, options = others["autoware_perception_msgs"], {"camera": "front", "stamp_ns": STAMP, "lasting": True}
+    makers: dict[str, Any] = {
+        "detections_3d": lambda: make.detection_3d_array([], HEADER, others["vision_msgs"], (1, 2), lasting=True),
+        "tracked_objects": lambda: make.tracked_objects([], HEADER, autoware, **options),
+        "predicted_objects": lambda: make.predicted_objects([], HEADER, autoware, **options),
+        "scene_update": lambda: make.scene_update([], HEADER, others["foxglove_msgs"], lifetime=1.0),
+    }
+    message = sendable(makers[name]())
+    assert not len(getattr(message, {"detections_3d": "detections", "scene_update": "entities"}.get(name, "objects")))
+
+
+def test_a_speed_that_is_unsure_is_no_standing_still(others: dict[str, Any]) -> None:
+    autoware = others["autoware_perception_msgs"]
+    objects = [
+        LOCATED[0]._replace(velocity=(0.1, 0.0), velocity_covariance=(spread, 0.0, 0.0, spread))
+        for spread in (0.01, 4.0)
+    ]
+    message = make.tracked_objects(objects, HEADER, autoware, camera="front", stamp_ns=STAMP, lasting=True)
+    assert [item.kinematics.is_stationary for item in message.objects] == [True, False]
+
+
 def test_the_ellipse_is_that_of_95_percent() -> None:
     border = ellipse(LOCATED[0]) - (10.0, 1.0)
     inverse = np.linalg.inv(np.array(LOCATED[0].covariance).reshape(2, 2))

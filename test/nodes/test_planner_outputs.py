@@ -45,7 +45,7 @@ from semhier_ros.nodes import planner_messages as make
 from semhier_ros.nodes.conversions import ns_to_time
 from semhier_ros.nodes.managed import ManagedNode
 from semhier_ros.nodes.parameter_tables import DECODER
-from semhier_ros.nodes.planner_outputs import PlannerOutputs
+from semhier_ros.nodes.planner_outputs import PlannerOutputs, _Seen
 from semhier_ros.scene.living import LivingScene
 from semhier_ros.scene.names import Tree
 
@@ -253,6 +253,7 @@ def test_a_scene_foretold_to_now_moves_and_keeps_its_stamp(host: Any, probe: Any
         box=seen.box,
         velocity=(0.0, 12.0),
         covariance=(4.0, 0.0, 9.0),
+        velocity_covariance=(9.0, 0.0, 16.0),
         path=(0,),
         names=("person",),
         scores=(0.8,),
@@ -267,6 +268,23 @@ def test_a_scene_foretold_to_now_moves_and_keeps_its_stamp(host: Any, probe: Any
     probe.wait(lambda: len(messages) == 2, what="the reading as it came")
     assert (messages[1].header.stamp.sec, messages[1].polygon.id) == (4, 0)
     assert not node.said
+
+
+def test_a_speed_is_as_unsure_as_the_scene_says(host: Any) -> None:
+    """What was seen once may move as it likes: its speed of 0 is a guess, and said to be one."""
+    node = host({"planner.topics": ["polygons"], **FIXED})
+    scene = LivingScene((640, 480), Tree([[0]], [("person",)]))
+    scene.follow(0, reading(person(10.0)))
+    seen = _Seen(CODEC, reading(person(10.0)), (), 0, "lens", (640, 480))
+    view = node.planner._views["camera"]
+    (found,) = node.planner._place(view, node.planner._foretold(view, seen, scene.at(0)))
+    assert found.velocity == pytest.approx((0.0, 0.0))
+    assert found.velocity_covariance is not None
+    (told,) = scene.at(0).objects
+    rows_a_metre = LENS.fy * MOUNT.position[2] / 10.0**2
+    assert np.sqrt(found.velocity_covariance[0]) == pytest.approx(
+        np.sqrt(told.velocity_covariance[2]) / rows_a_metre, rel=0.25
+    )
 
 
 def test_what_is_surely_seen_and_hardly_believed_in_stops_no_planner(host: Any, probe: Any) -> None:
