@@ -46,7 +46,11 @@ ARGUMENTS = [
         choices=("", "off", "on_complete", "picture_blocks", "every_block"),
     ),
     Argument(
-        "least_score", "Objects of a lower score are not published; 0.0: all are.", parameter="least_score", kind=number
+        "least_score",
+        "Objects of a lower score are not published; 0.0: all are, also those hardly believed in; 0.3 suits readers"
+        " that take each for real. Planner topics have planner.least_score instead.",
+        parameter="least_score",
+        kind=number,
     ),
     Argument(
         "follow",
@@ -78,7 +82,7 @@ ARGUMENTS = [
     Argument(
         "planner",
         "Topics for a planner (docs/planners.md): nav2 (polygons, obstacles, detections_3d, target, markers), autoware"
-        " (tracked_objects, predicted_objects, detections_3d, markers), or none.",
+        " (tracked_objects, predicted_objects, detections_3d, markers; with follow:=true ids last), or none.",
         parameter="planner.topics",
         kind=planner_topics,
         choices=("", "none", "nav2", "autoware"),

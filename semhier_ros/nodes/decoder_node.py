@@ -66,6 +66,9 @@ except ImportError:
 FLEET = "all cameras"
 """The diagnostic status of what several cameras share."""
 
+TOLD_BY_STATE = ("unknown_model", "other_sender")
+"""What a camera's state tells for as long as it lasts, to the log once: what an end says of it is counted."""
+
 READINGS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 
@@ -305,7 +308,10 @@ class DecoderNode(ManagedNode):
             self._planner = None
 
     def _hear(self, kind: str, text: str) -> None:
-        self.warn(kind, text, error=kind in ("unknown_model", "device_lost"))
+        if kind in TOLD_BY_STATE:
+            self.count(kind)
+        else:
+            self.warn(kind, text, error=kind == "device_lost")
 
     # -- in: called by the executor or by Zenoh's threads; only queues ------------------------------------------------
 
@@ -487,7 +493,7 @@ class DecoderNode(ManagedNode):
                 known=info is not None,
                 silence=self._why_unknown(camera) if info is None else "",
                 place=meeting_place(self.values),
-                unknown_hash=info.stream_hash if info is not None and unknown else None,
+                unknown=f"{info.model} (stream {info.stream_hash})" if info is not None and unknown else None,
                 connected=None if self._receiver is None else self._receiver.connected,
                 trouble=self.link_trouble(),
                 clash=stream.clash,

@@ -132,7 +132,7 @@ def decoder(
     known: bool,
     silence: str,
     place: str,
-    unknown_hash: str | None,
+    unknown: str | None,
     connected: bool | None,
     trouble: str,
     clash: bool,
@@ -141,9 +141,9 @@ def decoder(
 ) -> Verdict:
     """One camera's state at the decoder: silence shows as age. Ages and latency in seconds.
 
-    `silence`: why nothing is known, where it can be said. `place`: where the sender is looked for. `trouble`: why the
-    link cannot open, else empty. `clash`: whether two senders use the camera's name. `books`: what the link received,
-    None with `ros` or before the first packet.
+    `silence`: why nothing is known, where it can be said. `unknown`: the stream's model, where no model reads it.
+    `place`: where the sender is looked for. `trouble`: why the link cannot open, else empty. `clash`: whether two
+    senders use the camera's name. `books`: what the link received, None with `ros` or before the first packet.
     """
     age = running if reading_age is None else reading_age
     details: dict[str, object] = {
@@ -161,8 +161,8 @@ def decoder(
         if books.refused:
             details["forged or replayed"] = books.refused
     details |= counts
-    if unknown_hash is not None:
-        return ERROR, f"no model for stream hash {unknown_hash}: add it to `models`", details
+    if unknown is not None:
+        return ERROR, f"encoded by model {unknown}, which none of `models` is: add it there", details
     if trouble:
         return ERROR, trouble, details
     if clash:

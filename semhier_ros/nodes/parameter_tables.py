@@ -447,7 +447,8 @@ DECODER = ParameterTable(
         Parameter(
             "follow",
             False,
-            "Objects keep their ids over frames, and their names do not flicker.",
+            "Objects keep their ids over frames, and their names do not flicker; which one the topic `target` is of,"
+            " `planner.target` says.",
         ),
         Parameter(
             "memory",
@@ -459,7 +460,9 @@ DECODER = ParameterTable(
         Parameter(
             "least_score",
             0.0,
-            "Objects whose coarsest score, the surest of their path, is lower are not published; 0: all are.",
+            "Objects whose coarsest score, the surest of their path, is lower are not published; 0: all are, also those"
+            " hardly believed in (0.3 suits readers that take each for real). Planner topics have their own bound,"
+            " `planner.least_score`.",
             low=0.0,
             high=1.0,
             live=True,

@@ -29,8 +29,8 @@ class Parameter:
 
     `low`, `high`: inclusive range of a number. `choices`: allowed strings. `live`: may be set while the node is active;
     the others are read when the node is configured. `check` returns what is wrong with a value of the right type and
-    range, or None. `also`: what the other end of the link calls it, taken as a second name of it in files and on the
-    command line.
+    range, or None. `also`: what the other end of the link calls it, or an earlier release did, taken as a second name
+    of it in files and on the command line.
     """
 
     name: str
@@ -157,7 +157,7 @@ class ParameterTable:
         node.set_parameters([node.get_parameter(parameter.name) for parameter in self if _is_float(parameter)])
 
     def _mind_other_names(self, node: Node) -> None:
-        """What is given counts as meant, under the other end's name too; a name that is no parameter's is told."""
+        """What is given counts as meant, under its other name too; a name that is no parameter's is told."""
         given = node._parameter_overrides
         for parameter in self:
             other = given.get(parameter.also)

@@ -353,7 +353,7 @@ class PlannerOutputs:
     def _followed(self, view: _View, located: list[Located]) -> int | None:
         """Which object `target` follows: the one it followed before, if its id lasts or it is still about there;
         else the nearest of that name."""
-        wanted = self._node.values.planner_follow.casefold()
+        wanted = self._node.values.planner_target.casefold()
         fitting = [item for item in located if not wanted or wanted in (n.casefold() for n in item.detection.names)]
         if not fitting:
             return None

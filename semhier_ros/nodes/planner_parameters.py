@@ -79,10 +79,12 @@ def planner_parameters() -> list[Parameter]:
             live=True,
         ),
         Parameter(
-            "planner.follow",
+            "planner.target",
             "",
-            'Name of what `target` follows, such as "person"; "": whatever is nearest.',
+            'Name of what `target` is of, such as "person"; "": whatever is nearest. `follow` is another thing: objects'
+            " keep their ids.",
             live=True,
+            also="planner.follow",
         ),
         Parameter(
             "planner.cloud_height",

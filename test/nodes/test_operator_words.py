@@ -26,7 +26,7 @@ WELL: dict[str, Any] = {
     "known": True,
     "silence": "",
     "place": "at udp/10.0.0.2:7447",
-    "unknown_hash": None,
+    "unknown": None,
     "connected": None,
     "trouble": "",
     "clash": False,
@@ -40,7 +40,11 @@ WELL: dict[str, Any] = {
     [
         ({}, DiagnosticStatus.OK, "5 readings/s"),
         ({"latency": -1.8e9}, DiagnosticStatus.WARN, "does /clock run?"),
-        ({"unknown_hash": "beef"}, DiagnosticStatus.ERROR, "no model for stream hash beef: add it to `models`"),
+        (
+            {"unknown": "street (stream beef)"},
+            DiagnosticStatus.ERROR,
+            "model street (stream beef), which none of `models` is",
+        ),
         ({"trouble": "udp/0.0.0.0:7447: in use"}, DiagnosticStatus.ERROR, "in use"),
         ({"clash": True}, DiagnosticStatus.ERROR, "two senders use the name front"),
         ({"reading_age": 3.0}, DiagnosticStatus.WARN, "newest reading 3.0 s ago"),

@@ -119,13 +119,14 @@ def test_a_bad_override_stops_the_node_with_field_value_and_range(context: Any) 
         (DECODER, {"camera": "front"}, "cameras", ["front"]),
         (DECODER, {"camera": "front", "cameras": ["rear"]}, "cameras", ["rear"]),
         (DECODER, {"model": "coco80"}, "models", ["coco80"]),
+        (DECODER, {"planner.follow": "person"}, "planner_target", "person"),
         (ENCODER, {"cameras": ["front"]}, "camera", "front"),
         (ENCODER, {"models": ["coco80"]}, "model", "coco80"),
         (ENCODER, {"memory": True}, "memory_enabled", True),
         (DECODER, {"memory.enabled": True}, "memory", True),
     ],
 )
-def test_the_other_ends_name_of_a_parameter_is_taken(
+def test_the_other_name_of_a_parameter_is_taken(
     context: Any, table: ParameterTable, given: dict[str, Any], attribute: str, value: Any
 ) -> None:
     overrides = [RosParameter(name, value=one) for name, one in given.items()]

@@ -164,7 +164,7 @@ def test_the_robot_stops_for_a_person_whose_box_was_coded_and_lost_in_part(
 
 def test_every_topic_says_the_same_places(host: Any, probe: Any) -> None:
     topics = ["polygons", "obstacles", "target", "markers", "overlay"]
-    node = host({"planner.topics": topics, **FIXED, "planner.follow": "Person"})
+    node = host({"planner.topics": topics, **FIXED, "planner.target": "Person"})
     kinds: dict[str, Any] = {
         "polygons": PolygonInstanceStamped,
         "obstacles": PointCloud2,

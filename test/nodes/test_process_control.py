@@ -114,6 +114,23 @@ def test_lifecycle_by_services_and_refused_parameters(probe: Any, start: Callabl
     encoder.end(signal.SIGTERM)
 
 
+def test_a_stream_of_an_unknown_model_is_told_once(
+    probe: Any, start: Callable[..., Any], block_cameras: Callable[..., Any]
+) -> None:
+    decoder = start("decoder_node", {"models": ["coco80"], "cameras": ["front", "rear"]})
+    probe.wait(lambda: "cameras front, rear" in decoder.log(), 60, "the decoder")
+    block_cameras([]).announce("front", "rear")
+    told = "which none of `models` is"
+    probe.wait(lambda: decoder.log().count(told) >= 2, 20, "a line for each camera")
+    time.sleep(6.0)
+    block_cameras([]).announce("front", "rear")  # as encoders do again and again
+    time.sleep(4.0)
+    lines = [line for line in decoder.log().splitlines() if "stream" in line and "cameras front, rear" not in line]
+    assert sorted(line.partition("]: ")[2].partition(":")[0] for line in lines) == ["front", "rear"]
+    assert all("encoded by model road" in line and "[ERROR]" in line for line in lines)
+    decoder.end()
+
+
 @pytest.mark.parametrize(
     ("module", "parameters", "says"),
     [
