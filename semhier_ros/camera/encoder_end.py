@@ -406,11 +406,15 @@ class EncoderEnd:
         self._link.submit(self.camera, number, kept.stamp_ns, [one for one in held if one.index <= finest], asked=True)
         self._count("requests_honoured")
 
-    def heard(self, memory: bytes) -> None:
-        """What a receiver's report says of its memory; may be called from any thread."""
+    def heard(self, memory: bytes) -> bool:
+        """What a receiver's report says of its memory; may be called from any thread. False where no such state was
+        sent."""
         remembers: SenderMemory | None = getattr(self.maker, "memory", None)
-        if remembers is not None:
-            self._count("acknowledged" if remembers.heard(memory) else "acknowledged_unknown")
+        if remembers is None:
+            return True
+        known = remembers.heard(memory)
+        self._count("acknowledged" if known else "acknowledged_unknown")
+        return known
 
     # -- what to do next ----------------------------------------------------------------------------------------------
 

@@ -17,8 +17,9 @@ from semhier_ros.codec.packet import Block, delta_tag
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.lab.made_scenes import drive
 from semhier_ros.scene.budget import importance
+from semhier_ros.scene.layout import SceneCode
 from semhier_ros.scene.motion import CameraMotion, Moved
-from semhier_ros.scene.objects import code_objects
+from semhier_ros.scene.objects import Objects, code_objects
 from semhier_ros.scene.steering import write_motion
 
 SIZE = (640, 360)
@@ -65,7 +66,6 @@ def made_frames(codec: Codec, first: int, seed: int) -> Iterator[MadeFrame]:
     """Frames without end from number `first` on, each of which arrives: a delta refers to the one before it."""
     model: Any = codec.model
     sender, receiver = model.sender_memory(radio=True), model.receiver_memory()
-    none = np.zeros(len(model.folder.projection.feature_mean), np.float32)
     for number, objects in zip(count(first), drive(model.stream.layout, seed, OBJECTS), strict=False):
         stamp_ns = (number - first + 1) * PERIOD * STAMP_UNIT_NS
         form = FORMS[(number - first) % len(FORMS)]
@@ -76,8 +76,7 @@ def made_frames(codec: Codec, first: int, seed: int) -> Iterator[MadeFrame]:
             packets: list[list[Block]] = [[DeltaBlock(delta_tag(codec.stream_tag), number, 0, bytes(data))]]
         else:
             form = "joint" if form == "delta" else form
-            bare = replace(objects, features=np.tile(none, (len(objects), 1)))
-            code = code_objects(model.stream, model.folder.projection, bare, codec.semantic_blocks)
+            code = _code(codec, objects)
             sender.whole(code)
             blocks = [
                 Block(codec.stream_tag, number, index, model.stream.encode(index, code))
@@ -91,6 +90,31 @@ def made_frames(codec: Codec, first: int, seed: int) -> Iterator[MadeFrame]:
                 packets = [[replace(blocks[0], motion=_motion(model, code, number)), *blocks[1:]]]
         sender.heard(receiver.acknowledgement or b"")
         yield MadeFrame(form, number, stamp_ns, packets)
+
+
+def acknowledgements(codec: Codec, sender: Any, first: int, seed: int) -> Iterator[list[bytes]]:
+    """Frames without end from number `first` on, whole, which `sender` remembers; of each what a receiver says of its
+    memory after every block."""
+    model: Any = codec.model
+    for number, objects in zip(count(first), drive(model.stream.layout, seed, OBJECTS), strict=False):
+        stamp_ns, receiver = (number - first + 1) * PERIOD * STAMP_UNIT_NS, model.receiver_memory()
+        sender.begin(number, stamp_ns)
+        sender.delta(objects, importance(model.stream.layout, objects))
+        code = _code(codec, objects)
+        sender.whole(code)
+        said = []
+        for prefix in range(codec.semantic_blocks):
+            receiver.whole(code, prefix, number, stamp_ns)
+            said.append(receiver.acknowledgement)
+        yield said
+
+
+def _code(codec: Codec, objects: Objects) -> SceneCode:
+    """Objects as their encoder writes them, without features."""
+    model: Any = codec.model
+    none = np.zeros((len(objects), len(model.folder.projection.feature_mean)), np.float32)
+    bare = replace(objects, features=none)
+    return code_objects(model.stream, model.folder.projection, bare, codec.semantic_blocks)
 
 
 def picture_block(codec: Codec, frame: int) -> Block:

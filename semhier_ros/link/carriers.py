@@ -18,7 +18,7 @@ from semhier_ros.link.schedule.policy import LevelPolicy
 from semhier_ros.link.schedule.scheduler import Scheduler
 from semhier_ros.link.schedule.wire import WireModel, wire_model
 from semhier_ros.link.sender import LinkSender, measured
-from semhier_ros.link.transport import LinkDependencyError, OnDatagram, OnGone, OnInfo, OnRequest, OnStored
+from semhier_ros.link.transport import LinkDependencyError, OnDatagram, OnGone, OnInfo, OnMemory, OnRequest, OnStored
 
 TRANSPORTS = ("zenoh", "udp", "serial", "mavlink")
 """Transports that a carrier exists for."""
@@ -35,7 +35,7 @@ class SenderWants(NamedTuple):
     adapt: bool
     repeats: int
     on_request: OnRequest | None
-    on_memory: OnRequest | None
+    on_memory: OnMemory | None
     clock: Clock
 
 
@@ -79,7 +79,7 @@ class Carrier(ABC):
         adapt: bool = True,
         repeats: int = -1,
         on_request: OnRequest | None = None,
-        on_memory: OnRequest | None = None,
+        on_memory: OnMemory | None = None,
         clock: Clock = MACHINE,
     ) -> LinkSender:
         """The sending end. `pack`, `split`: the codec's packets, where the transport has no form of its own. `budget`:

@@ -23,6 +23,7 @@ from semhier_ros.link.schedule.status import SchedulerStatus
 from semhier_ros.link.schedule.wire import WireModel
 from semhier_ros.link.transport import (
     Datagram,
+    OnMemory,
     OnRequest,
     OpenSending,
     SenderHooks,
@@ -169,7 +170,7 @@ class LinkSender(PlainSender):
         repeats: int = -1,
         key: bytes | None = None,
         on_request: OnRequest | None = None,
-        on_memory: OnRequest | None = None,
+        on_memory: OnMemory | None = None,
         clock: Clock = MACHINE,
     ) -> None:
         self._key = key

@@ -354,9 +354,8 @@ class EncoderNode(ManagedNode):
         else:
             self._honour(request)
 
-    def _on_memory(self, camera: str, memory: bytes) -> None:
-        if self._end is not None:
-            self._end.heard(memory)
+    def _on_memory(self, camera: str, memory: bytes) -> bool:
+        return self._end is not None and self._end.heard(memory)
 
     def _on_request(self, message: BlockRequestMessage) -> None:
         if message.camera.rpartition("/")[2] not in ("", self._camera.rpartition("/")[2]):

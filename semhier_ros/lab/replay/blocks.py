@@ -243,9 +243,9 @@ class BlockSession:
     def _count(self, name: str) -> None:
         self._counts[name] += 1
 
-    def _on_memory(self, camera: str, memory: bytes) -> None:
+    def _on_memory(self, camera: str, memory: bytes) -> bool:
         self._counts["memory_reports"] += 1
-        self._processors[self._places[camera]].end.heard(memory)
+        return self._processors[self._places[camera]].end.heard(memory)
 
     def _announce(self, info: StreamInfo, changed: bool) -> None:
         self._sender.set_info(info.camera, info.to_bytes(), changed)

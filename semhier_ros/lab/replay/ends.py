@@ -149,9 +149,8 @@ def send_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
     policies = default_policies(len(makers[0].block_names), makers[0].semantic_blocks)
     heard: dict[str, EncoderEnd] = {}
 
-    def on_memory(camera: str, memory: bytes) -> None:
-        if camera in heard:
-            heard[camera].heard(memory)
+    def on_memory(camera: str, memory: bytes) -> bool:
+        return camera in heard and heard[camera].heard(memory)
 
     repeats = plan.get("repeats", -1)
     with way.sender(

@@ -7,7 +7,7 @@ right first byte, noise alone; with a key also a right frame a second time. They
 into the receiving end and what reads its packets; whatever is published of them is counted as taken.
 
 What is damaged is any of them (`all`), or deltas or frames with motion alone. `word`: what a receiver says, of its
-memory more often than else, comes to a sending end that has given turns and waits for the answers.
+memory more often than else, comes to a sending end that has given turns, waits for the answers, and knows what it sent.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from semhier_ros.codec.packet import Block
 from semhier_ros.codec.pose import EgoPose, PoseError, PoseReader, PoseWriter
 from semhier_ros.codec.secrecy import SecrecyError
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.lab.made_frames import codec_of, description, made_frames, picture_block
+from semhier_ros.lab.made_frames import acknowledgements, codec_of, description, made_frames, picture_block
 from semhier_ros.lab.options import finish
 from semhier_ros.link.clock import ManualClock
 from semhier_ros.link.radio.framing import framing
@@ -85,7 +85,10 @@ KINDS: dict[str, tuple[int, ...]] = {
 }
 """What is damaged, by name: kinds of frames."""
 TURNS, ANSWERED = 8, 2
-"""Turns that a sending end has given when wrong words come, and those of them that were answered."""
+"""Turns that a sending end has given when wrong words come, the last but one by a hail and the last by stored pieces;
+and those of them that were answered."""
+STORED_BYTES = 2400
+"""Of what is stored at a sending end."""
 FIRST, SESSION = 100, 0x5E55
 """Number of the first frame, and the session of stored pieces."""
 MODEL = "street"
@@ -216,8 +219,12 @@ class Sender(Target):
         self.end = end = RadioSending(
             RadioOptions(Air(MOST_BYTES), seal), self._open, hooks, age=lambda: 0.0, clock=self.clock
         )
-        told = description(codec_of(MODEL))
+        codec = codec_of(MODEL)
+        told = description(codec)
         end.set_info("front", told.to_bytes())
+        memory = codec.memory(radio=True)
+        end.on_memory = lambda camera, state: memory.heard(state)
+        held = [[], *islice(acknowledgements(codec, memory, 1, 1), TURNS)]
         turns: list[int] = []
         port, session, number, tag = self._ports[0], 0, 0, stream_tag(told)
         begin, sealed = 0, seal
@@ -225,20 +232,25 @@ class Sender(Target):
         def words(turn: int) -> list[bytes]:
             place = turns[turn]
             context = Context(True, tag, counter=begin + place if seal.key else 0)
-            return self._words(context, session, sealed, min(turn + 1, TURNS - 1), place + 1)
+            frame = min(turn + 1, TURNS - 2)
+            return self._words(context, session, sealed, frame, place + 1, held[frame])
 
         while len(turns) < TURNS:
-            self.clock.set(self.clock.now() + 30.0)
+            hails = len(turns) == TURNS - 2
+            self.clock.set(self.clock.now() + (5.0 if hails else 30.0))
             number += 1
             before = len(port.sent)
+            departure: Datagram | None = None
             if len(turns) == TURNS - 1:
-                end.store("front", number, 0, (Block(0xBEEF, number, 0, bytes(200)),))
+                end.store("front", TURNS, 0, (Block(0xBEEF, TURNS, 0, bytes(STORED_BYTES)),))
                 departure = end.take(self.clock.now())
-                assert departure is not None
-            else:
+            elif not hails:
                 laid = lay_out([Block(0xBEEF, number, 0, bytes(9))], 0, long=False)
                 departure = Datagram("front", 0, laid, 20, 1, number, 0, (0,))
-            end.send(departure)
+            if departure is None:
+                end.tick(self.clock.now())
+            else:
+                end.send(departure)
             if not turns:
                 first = Compact.parse(port.sent[0], seal)  # of a description, whose counter travels whole
                 begin = 0 if first.counter is None else first.counter[0]
@@ -258,15 +270,18 @@ class Sender(Target):
         self.heard = self._heard = end.counters["words"]
 
     @staticmethod
-    def _words(context: Context, session: int, seal: Seal, frame: int, count: int) -> list[bytes]:
-        """Right answers to a turn that was given with that frame, the so many-th; one of its memory first."""
-        said = [Word(MEMORY, 0, count=count, memory=bytes((number, 0x5A))) for number in (3, 0x43, 0xC4)]
-        said += [Word(MEMORY, 0, count=count), Word(ACK, 0, frame, 0b1011, count)]
+    def _words(
+        context: Context, session: int, seal: Seal, frame: int, count: int, held: Sequence[bytes]
+    ) -> list[bytes]:
+        """Right answers to a turn that was given with that frame, the so many-th; one of its memory first. `held`: what
+        may be said of it, after each block of the frame."""
+        said = [Word(MEMORY, 0, count=count, memory=state) for state in (*held, b"")]
+        said.append(Word(ACK, 0, frame, 0b1011 & (1 << frame - 1) - 1, count))
         said += [word_of(BlockRequest(6, 3), 0), word_of(BlockRequest(2, None, 4000), 0)]
         words = [word.to_bytes(context, seal) for word in said]
         words.append(Word(QUERY, 0).to_bytes(Context(True), seal.of(b"")))
-        words.append(Word(MISSING, 0, 0, fresh=True).to_bytes(replace(context, frame=session), seal))
-        return words
+        pieces = (Word(MISSING, 0, 0, 0b1011, fresh=True), Word(MISSING, 0, 7, 0b1011))
+        return words + [word.to_bytes(replace(context, frame=session), seal) for word in pieces]
 
     def give(self, frame: bytes) -> None:
         super().give(frame)

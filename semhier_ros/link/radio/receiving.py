@@ -61,8 +61,9 @@ _ASKED_FRAMES = 32
 """Frames asked for of which it may still be told that they do not come."""
 ACK_SECONDS = 10.0
 """While stored pieces come, the turn is answered by what came of the others so far apart."""
-_SAID = 2
-"""A request is said in so many turns: nobody acknowledges it."""
+_SAID, _SAID_SHORT = 2, 3
+"""A request is said in so many turns: nobody acknowledges it, and where 16 bits are all that proves it, two have to
+come."""
 
 
 class _Replay:
@@ -205,7 +206,7 @@ class RadioReceiving:
         with self._lock:
             for slot, asking in zip(self._slots, self._asking, strict=True):
                 if slot.info is not None and slot.info.camera == camera:
-                    asking.append((request, _SAID))
+                    asking.append((request, _SAID_SHORT if self._options.seal.short else _SAID))
                     if request.frame is not None and request.frame not in slot.asked:
                         slot.asked.append(request.frame)
                     self._counts["requests"] += 1

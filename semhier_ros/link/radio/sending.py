@@ -57,7 +57,7 @@ from semhier_ros.link.radio.ports import OpenPort
 from semhier_ros.link.radio.store import Departure, Outbox
 from semhier_ros.link.schedule.scheduler import BlockLike, Scheduler
 from semhier_ros.link.sender import LinkSender
-from semhier_ros.link.transport import Datagram, OnRequest, SenderHooks
+from semhier_ros.link.transport import Datagram, OnMemory, OnRequest, SenderHooks
 
 TICK_SECONDS = 0.05
 ANNOUNCE_SECONDS = (2.0, 10.0)
@@ -93,14 +93,16 @@ PIECE_SECONDS = 0.1
 LEAST_PIECE = 16
 _ASKED_MEANING = 8
 _ASKED_AGAIN = 5.0
+"""Seconds in which a request that is said again is the same one; three turns where those take longer."""
 _GONE_WAITING = 8
 """Frames of which it waits to be told that they do not come, at most."""
 _POLLED = 8
 _NEAR_FRAMES = 6
 _COUNT_SLACK = 16
-"""Without a key nothing tells which of some turns a word answers, so what its count may have grown by is wider."""
-_TOLD_AGE = 64
-"""How many frames behind the newest one may be that a word tells of, where 16 bits are all that proves it."""
+"""What a count may have grown by beyond what was sent: without a key nothing tells which of some turns a word answers,
+and a network may bring a frame twice."""
+_TOLD_FRAMES = 64
+"""The frames of which anything left last: a word may tell of them where 16 bits are all that proves it."""
 
 
 class _Slot:
@@ -108,11 +110,13 @@ class _Slot:
 
     __slots__ = (
         "announced",
+        "asked",
         "camera",
         "doubted",
         "due",
         "gone",
         "info",
+        "last",
         "newest",
         "note",
         "number",
@@ -121,6 +125,7 @@ class _Slot:
         "sent",
         "store",
         "tag",
+        "told",
         "turned",
     )
 
@@ -136,7 +141,10 @@ class _Slot:
         self.announced = float("-inf")
         self.note: bytes | None = None
         self.referred = self.turned = float("-inf")
+        self.told: deque[int] = deque([0], maxlen=_TOLD_FRAMES)
+        self.last: Word | None = None
         self.doubted: tuple[int, int] | None = None
+        self.asked: dict[BlockRequest, float] = {}
         self.gone: deque[int] = deque(maxlen=_GONE_WAITING)
 
 
@@ -144,6 +152,8 @@ class _Turn(NamedTuple):
     slot: _Slot
     context: Context
     sent: int
+    hails: bool
+    stored: bool
 
 
 class RadioSending:
@@ -153,8 +163,8 @@ class RadioSending:
     `free_at`: when the next frame may leave. `on_frame(camera, datagram)`: hears of every frame that the port took, and
     of which datagram it was, None for what leaves besides. `on_heard(received, lost)`: what an acknowledgement tells of
     this end's frames. `on_memory(camera, memory)`: what a word says of the receiver's memory. Counters: sent,
-    sent_bytes (on the air), announcements, turns, words, words_refused, words_unlikely (those of them whose
-    check of 16 bits held, but which tell what cannot be), requests, gone (frames that told that blocks
+    sent_bytes (on the air), announcements, turns, words, words_refused, words_unlikely (not believed before
+    another word says the same), requests, gone (frames that told that blocks
     do not come); of stored pieces stored_sent and
     stored_again, of parcels stored (taken in), stored_done and stored_dropped; and the port's.
     """
@@ -183,7 +193,7 @@ class RadioSending:
         self.free_at = float("-inf")
         self.extra_bytes = 0
         self.on_heard: Callable[[int, int], None] = lambda received, lost: None
-        self.on_memory: OnRequest = lambda camera, memory: None
+        self.on_memory: OnMemory = lambda camera, memory: True
         self.on_sent: Callable[[], None] = lambda: None
         self.on_frame: Callable[[str, Datagram | None], None] = lambda camera, datagram: None
         self._datagram: Datagram | None = None
@@ -284,6 +294,8 @@ class RadioSending:
             units = stamp_units(datagram.stamp_ns) if datagram.level == 0 else 0
             if not slot.numbered or (datagram.frame - slot.newest) % 0x10000 < 0x8000:
                 slot.newest, slot.numbered = datagram.frame, True
+            if datagram.frame not in slot.told:
+                slot.told.append(datagram.frame)
             context, laid = Context(tag=slot.tag, frame=datagram.frame, stamp=units), datagram.payload
             if (slot.newest - datagram.frame) % 0x10000 > _NEAR_FRAMES:  # its low four bits would name another one
                 laid = with_long_header(laid, datagram.frame, units)
@@ -401,7 +413,8 @@ class RadioSending:
                 self.extra_bytes += cost
             if turn:
                 begins += self._options.gap if stored is None else self._options.stored_gap
-                self._turns.append(_Turn(slot, Context(True, slot.tag, counter=counted.counter), slot.sent))
+                answer = Context(True, slot.tag, counter=counted.counter)
+                self._turns.append(_Turn(slot, answer, slot.sent, laid == hail_frame(), stored is not None))
                 self._counts["turns"] += 1
                 slot.turned = now
                 self._missed += 1
@@ -479,82 +492,108 @@ class RadioSending:
     # -- in -----------------------------------------------------------------------------------------------------------
 
     def _word(self, data: bytes) -> None:
-        seal = self._options.seal
-        request: tuple[str, BlockRequest] | None = None
-        heard: tuple[int, int] | None = None
-        memory: tuple[str, bytes] | None = None
         with self._lock:
             now = self._clock.now()
             try:
-                word = Word.parse(data, seal)
+                word = Word.parse(data, self._options.seal)
                 turn = self._turn_of(word, data)
-                if seal.short and not self._likely(turn, word):
-                    self._counts["words_unlikely"] += 1
-                    raise CompactError("word: of what was never sent")
-                if word.kind != QUERY:
-                    self._turns.remove(turn)  # answered once
             except CompactError:
                 self._counts["words_refused"] += 1
                 return
-            self._counts["words"] += 1
-            self._missed = 0
-            slot = turn.slot
-            if self._options.gap:  # the other end has spoken: the rest of its time is ours
-                self.free_at = min(self.free_at, now + self._options.air.turnaround)
-            for one in self._slots.values():
-                one.store.resume(now)
-            if word.kind == QUERY:
-                wait = ANNOUNCE_SECONDS[0] / 2
-                slot.due = max(now, slot.announced + wait)
-                return
-            self._turn_due = min(self._turn_due, now + self.turn_seconds(now))
-            if word.kind == MISSING and not slot.store.heard(word.frame, word.before, word.fresh):
-                self._counts["words_refused"] += 1
-            if word.kind == MEMORY:
-                memory = (slot.camera, word.memory)
-            if word.kind in (ACK, MEMORY):
-                heard = self._acknowledged(turn, word)
-            elif word.request is not None:
-                request = self._asked_for(slot, word, now)
+            slot, short = turn.slot, self._options.seal.short
+            if word.kind == MISSING:
+                again = slot.store.heard(word.frame, word.before, word.fresh, short)
+            else:
+                again = not short or self._said_again(slot, word, now)
+            believed = again or not self._surprises(slot, word)
+        if believed and word.kind == MEMORY:
+            believed = self.on_memory(slot.camera, word.memory) or again
+        request, heard = None, None
+        with self._lock:
+            if believed:
+                request, heard = self._take(turn, word, now)
+            else:
+                self._doubt(turn, word, now)
         self.on_sent()
         if heard is not None:
             self.on_heard(*heard)
-        if memory is not None:
-            self.on_memory(*memory)
         if request is not None:
-            self._hooks.on_request(request[0], request[1].to_bytes())
+            self._hooks.on_request(slot.camera, request.to_bytes())
 
     def _turn_of(self, word: Word, data: bytes) -> _Turn:
         """The turn that a word answers. Raises CompactError where it answers none."""
+        query, missing = word.kind == QUERY, word.kind == MISSING
+        seal = self._options.seal if query else self._seal
         for turn in reversed(self._turns):
-            query = word.kind == QUERY
+            if turn.slot.number != word.slot or (query and not turn.hails) or (missing and not turn.stored):
+                continue
             context = Context(True) if query else turn.context
-            if word.kind == MISSING:
+            if missing:
                 context = replace(context, frame=turn.slot.store.session)
-            seal = self._options.seal if query else self._seal
-            if turn.slot.number == word.slot and seal.holds(data, context):
+            if seal.holds(data, context):
                 return turn
         raise CompactError("word: forged, damaged, or no answer to a turn of ours")
 
-    def _likely(self, turn: _Turn, word: Word) -> bool:
-        """Whether what a word tells can be, where 16 bits are all that proves it: a frame that was sent lately, stored
-        pieces where some wait, a count that grew by what was sent since the last one. A receiver that began anew counts
-        otherwise: the second such word in a row is believed."""
-        slot = turn.slot
-        if word.kind == MISSING:
-            return slot.store.waiting
-        if word.kind == ACK and (slot.newest - word.frame) % 0x100 > _TOLD_AGE:
-            return False
-        before = self._answered.get(slot.number)
-        if word.kind not in (ACK, MEMORY) or before is None:
+    def _surprises(self, slot: _Slot, word: Word) -> bool:
+        """Whether a word tells what nothing before it lets expect, so that where 16 bits are all that proves it another
+        has to say it again: any request; pieces that are missing, as the store says; a count that did not grow by what
+        was sent since the last one, as of a receiver that began anew; frames that did not leave lately, or of which an
+        earlier word tells otherwise; that no memory is held any more."""
+        if word.kind not in (ACK, MEMORY):
+            return word.kind != QUERY
+        before, last = self._answered.get(slot.number), slot.last
+        if before is not None and not self._grew(slot, word, before):
             return True
-        doubted, slot.doubted = slot.doubted, None
-        for sent, count in (before, doubted or before):
-            most = 2 * (slot.sent - sent) + _COUNT_SLACK  # a network may bring a frame twice
-            if 1 <= (word.count - count) % 0x100 <= most:
-                return True
-        slot.doubted = (turn.sent, word.count)
-        return False
+        if word.kind == MEMORY:
+            return last is not None and bool(last.memory) and not word.memory
+        told = {frame & 0xFF for frame in slot.told}
+        if any((word.frame - back) & 0xFF not in told for back in range(9) if _came(word) >> back & 1):
+            return True
+        if last is None or last.kind != ACK:
+            return False
+        later = (word.frame - last.frame) % 0x100
+        return later >= 0x80 or bool(_came(last) << later & 0x1FF & ~_came(word))
+
+    def _said_again(self, slot: _Slot, word: Word, now: float) -> bool:
+        """Whether a word goes with one that was not believed before."""
+        if word.request is not None:
+            slot.asked = {key: at for key, at in slot.asked.items() if now - at < self._again_seconds(now)}
+            return word.request in slot.asked
+        return slot.doubted is not None and word.kind in (ACK, MEMORY) and self._grew(slot, word, slot.doubted)
+
+    @staticmethod
+    def _grew(slot: _Slot, word: Word, before: tuple[int, int]) -> bool:
+        """Whether a word's count grew by what was sent since a word told `before` (frames sent, count)."""
+        return 1 <= (word.count - before[1]) % 0x100 <= slot.sent - before[0] + _COUNT_SLACK
+
+    def _doubt(self, turn: _Turn, word: Word, now: float) -> None:
+        """Waits for another word that says the same; for a request not long, the receiver says it in its next turn."""
+        self._counts["words_unlikely"] += 1
+        if word.request is not None:
+            turn.slot.asked[word.request] = now
+            self._turn_due = min(self._turn_due, now)
+        elif word.kind != MISSING:
+            turn.slot.doubted = (turn.sent, word.count)
+
+    def _take(self, turn: _Turn, word: Word, now: float) -> tuple[BlockRequest | None, tuple[int, int] | None]:
+        """What a word that is believed asks for, and what it tells of frames that came and did not."""
+        slot = turn.slot
+        if word.kind != QUERY and turn in self._turns:
+            self._turns.remove(turn)  # answered once
+        self._counts["words"] += 1
+        self._missed = 0
+        if self._options.gap:  # the other end has spoken: the rest of its time is ours
+            self.free_at = min(self.free_at, now + self._options.air.turnaround)
+        for one in self._slots.values():
+            one.store.resume(now)
+        if word.kind == QUERY:
+            slot.due = max(now, slot.announced + ANNOUNCE_SECONDS[0] / 2)
+            return None, None
+        self._turn_due = min(self._turn_due, now + self.turn_seconds(now))
+        if word.kind in (ACK, MEMORY):
+            slot.last, slot.doubted = word, None
+            return None, self._acknowledged(turn, word)
+        return None if word.request is None else self._asked_for(slot, word, now), None
 
     def _acknowledged(self, turn: _Turn, word: Word) -> tuple[int, int] | None:
         before = self._answered.get(turn.slot.number)
@@ -566,14 +605,17 @@ class RadioSending:
             return None  # too long ago for a count modulo 256, or a receiver that began anew
         return came, sent - came
 
-    def _asked_for(self, slot: _Slot, word: Word, now: float) -> tuple[str, BlockRequest] | None:
+    def _again_seconds(self, now: float) -> float:
+        return max(_ASKED_AGAIN, 3.0 * self.turn_seconds(now))
+
+    def _asked_for(self, slot: _Slot, word: Word, now: float) -> BlockRequest | None:
         """A request out of its word, unless it is the repetition of one."""
         request = word.request
         assert request is not None
         if word.kind == ASK_FRAME:
             request = BlockRequest(request.finest, near(word.frame, 8, slot.newest - 100) % 0x10000)
         asked = (slot.camera, request)
-        self._asked = {key: at for key, at in self._asked.items() if now - at < _ASKED_AGAIN}
+        self._asked = {key: at for key, at in self._asked.items() if now - at < self._again_seconds(now)}
         again = asked in self._asked
         self._asked.setdefault(asked, now)
         if again:
@@ -581,7 +623,12 @@ class RadioSending:
                 self._tell_gone(slot, request.frame)  # the first may be lost
             return None
         self._counts["requests"] += 1
-        return asked
+        return request
+
+
+def _came(word: Word) -> int:
+    """Bit k: an acknowledgement tells that of the frame k before its newest block 0 came."""
+    return 1 | word.before << 1
 
 
 def _share(copies: int) -> float:
@@ -607,7 +654,7 @@ class RadioSender(LinkSender):
         budget: float | None = None,
         repeats: int = -1,
         on_request: OnRequest | None = None,
-        on_memory: OnRequest | None = None,
+        on_memory: OnMemory | None = None,
         clock: Clock = MACHINE,
     ) -> None:
         self._options, self._wire = options, scheduler.wire

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
 from semhier_ros.codec.compact import (
@@ -67,6 +68,10 @@ class Outbox(Generic[K]):
         self._pieces: deque[_Piece] = deque()
         self._session, self._base, self._answered = draw(), 0, False
         self._asked, self._missed, self._wait_until = False, 0, float("-inf")
+        self._strange: tuple[int, bool] | None = None
+        self._told = 0
+        """The first so many pieces under way that one word says came, and no other yet."""
+        self._alone = False
         self.sent = self.again = self.done = self.dropped = 0
 
     # -- in -----------------------------------------------------------------------------------------------------------
@@ -103,27 +108,39 @@ class Outbox(Generic[K]):
         """That of the pieces that leave now."""
         return self._session
 
-    def heard(self, first: int, came: int, fresh: bool) -> bool:
+    def heard(self, first: int, came: int, fresh: bool, short: bool = False) -> bool:
         """A word of the receiver in this session: all pieces before number `first` (modulo 128) came, and of those
-        behind it the bits of `came` say it. `fresh`: nothing came before. False when the word fits nothing."""
-        if fresh and self._base:
-            self._begin_anew()  # the receiver began anew and knows nothing
+        behind it the bits of `came` say it. `fresh`: nothing came before. `short`: 16 bits are all that proves it.
+
+        False while another word has to say so too. Where it cannot be (pieces came that never left, or those did not
+        that had), the ends have gone apart after two such words in a row of one first piece, and a new session begins.
+        Of a `short` word only what leaves again is believed at once; forgotten is what two in a row say came, or one
+        that says that all did."""
+        ahead, told, under_way = (first - self._base) % STORED_SEQUENCES, came << 1, len(self._pieces)
+        behind = islice(self._pieces, ahead, None)
+        lost = not short and any(piece.came and not told >> place & 1 for place, piece in enumerate(behind))
+        if lost or fresh != (self._base + ahead == 0) or ahead + told.bit_length() > under_way:
+            before, self._strange = self._strange, (first, fresh)
+            if before != self._strange:
+                return False
+            self._begin_anew()
             return True
-        ahead = (first - self._base) % STORED_SEQUENCES
-        if ahead > len(self._pieces):
-            return False
+        self._strange = None
         self._answered, self._asked = True, False
         self.resume(float("-inf"))
-        for _ in range(ahead):
+        settled = ahead if not short or ahead == under_way else min(ahead, self._told)
+        for _ in range(settled):
             piece = self._pieces.popleft()
             self._base += 1
             if piece.last:
                 self._parcels.popleft()
                 self.done += 1
+        self._told = ahead - settled
         for place, piece in enumerate(self._pieces):
-            piece.came = place > 0 and bool(came >> place - 1 & 1)
-            piece.sent = piece.came
-        return True
+            place -= self._told
+            piece.sent = piece.came = place < 0 or bool(told >> place & 1)
+        alone, self._alone = self._alone, short and not settled and ahead < under_way
+        return alone or not self._alone
 
     def resume(self, now: float) -> None:
         """Somebody is there: what waits need not wait longer for an answer to be worth a try than until `now`."""
@@ -184,7 +201,7 @@ class Outbox(Generic[K]):
 
     def _more(self) -> bool:
         """Whether a further piece may be cut."""
-        return len(self._pieces) < STORED_WINDOW and any(one.cut < len(one.data) for one in self._parcels)
+        return len(self._pieces) - self._told < STORED_WINDOW and any(one.cut < len(one.data) for one in self._parcels)
 
     def _cut(self, room: int) -> _Piece | None:
         if not self._more():
@@ -202,7 +219,7 @@ class Outbox(Generic[K]):
         self._pieces.clear()
         for one in self._parcels:
             one.cut = 0
-        self._asked = False
+        self._asked, self._strange, self._told, self._alone = False, None, 0, False
         self.resume(float("-inf"))
 
 
