@@ -399,6 +399,7 @@ class Decoder:
         self._frames: OrderedDict[int, _Frame] = OrderedDict()
         self._newest: int | None = None
         self._foreseen: _Foreseen | None = None
+        self._found_readable: list[_Foreseen] = []
         self.counters: Counter[str] = Counter()
 
     def foresee(self, block: Block, stamp_ns: int | None = None) -> ReadingRequest | None:
@@ -437,8 +438,9 @@ class Decoder:
     def readable(self, blocks: Sequence[Block]) -> bool:
         """Whether blocks of one packet (consecutive, of one frame), and what they say of motion, can be what an encoder
         made, as far as that is known before they are pushed. For packets that a check of 16 bits is all that vouches
-        for: one wrong block makes all of them doubtful. Of deltas only `push` knows."""
-        state = self._frames.get(blocks[0].frame) or _Frame()
+        for: one wrong block makes all of them doubtful. Of deltas only `push` knows. What was decoded for it is not
+        decoded again by the next `push` of these blocks."""
+        state, self._found_readable = self._frames.get(blocks[0].frame) or _Frame(), []
         code, prefix, motion = state.code, state.prefix, blocks[0].motion
         try:
             for block in blocks:
@@ -446,7 +448,9 @@ class Decoder:
                     continue
                 if block.index > prefix + 1:
                     break
-                code, prefix = self._codec.model.decode(block.index, block.data, code), block.index
+                before, prefix = code, block.index
+                code = self._decode(prefix, block.data, before)
+                self._found_readable.append(_Foreseen(prefix, block.data, before, code))
             if motion and state.code is None:
                 self._codec.model.velocities(code, motion, self._size)
         except PacketError:
@@ -648,9 +652,10 @@ class Decoder:
             self.counters["blocks"] += 1
 
     def _decode(self, index: int, data: bytes, before: Any) -> Any:
-        foreseen = self._foreseen
-        if foreseen is not None and foreseen.index == index and foreseen.data is data and foreseen.before is before:
-            return foreseen.code
+        known = self._found_readable if self._foreseen is None else [self._foreseen, *self._found_readable]
+        for one in known:
+            if one.index == index and one.data is data and one.before is before:
+                return one.code
         return self._codec.model.decode(index, data, before)
 
     def _reading(self, number: int, frame: _Frame, fresh: bool) -> Reading | None:

@@ -41,6 +41,24 @@ def test_repeats_are_counted_and_change_nothing(codec, stream):
     assert decoder.counters["duplicate"] == 2
 
 
+def test_blocks_that_are_found_readable_are_decoded_once(codec, stream, monkeypatch):
+    """And as before: also of a frame whose first blocks are known, and beside other frames."""
+    plain, decoder, decoded = codec.decoder(), codec.decoder(), []
+    decode = codec.model.decode
+
+    def counted(index, data, before):
+        decoded.append(index)
+        return decode(index, data, before)
+
+    expected = [[plain.push(block) for block in blocks] for blocks in stream[:3]]
+    monkeypatch.setattr(codec.model, "decode", counted)
+    for blocks, readings in zip(stream, expected, strict=False):
+        for part, told in ((slice(0, 2), readings[:2]), (slice(2, 5), readings[2:])):
+            assert decoder.readable(blocks[part])
+            assert [decoder.push(block) for block in blocks[part]] == told
+    assert decoded == [0, 1, 2, 3, 4] * 3
+
+
 def test_a_late_block_still_refines_its_own_frame(codec, stream):
     decoder = codec.decoder(keep_frames=4)
     for blocks in stream[:4]:
