@@ -531,7 +531,8 @@ def drift(result: Result) -> list[Table]:
     columns: Columns = [(name.replace("_", " "), name) for name in names]
     note = f"{result['objects']} objects, {result['fps']:g} frames/s. Compared: deltas that were read, with what their "
     note += "sender takes them to say. Refused: deltas that refer to what a base did not remember. "
-    note += "Acknowledged unknown: words of a memory that the sender does not know, as of a robot that has begun anew."
+    note += "Acknowledged unknown: words of a memory that the sender does not know, as of a robot that has begun anew, "
+    note += "or of which it cannot know which state is meant, for two of a whole frame's have the same check of a byte."
     return [filled("apart", "Memories over radios", columns, result["rows"], note)]
 
 
