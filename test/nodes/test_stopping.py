@@ -60,6 +60,20 @@ def busy_machine() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_installed_node_that_is_still_being_imported_ends_well(number: int) -> None:
+    program = Path(sys.prefix, "lib", "semhier_ros", "encoder_node")
+    if not program.is_file():
+        pytest.skip("the package is not built into this environment")
+    with subprocess.Popen([program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        maps = Path("/proc", str(process.pid), "maps")
+        while "numpy" not in maps.read_text(encoding="utf-8"):
+            time.sleep(0.005)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=LAUNCH_WAITS)
+    assert (process.returncode, said) == (0, b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("module", "field"), [("encoder_node", "model"), ("decoder_node", "models")])
 def test_a_model_that_loads_holds_no_stop_up(
     module: str, field: str, number: int, no_answer: str, probe: Any, start: Callable[..., Any]
