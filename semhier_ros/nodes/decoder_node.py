@@ -200,6 +200,7 @@ class DecoderNode(ManagedNode):
         self._inputs: list[Any] = []
         self._requests: dict[str, Any] = {}
         self._receiver: Any = None
+        self._clocks = False
         if not self._topics:
             self._open_carrier()
         else:
@@ -256,6 +257,7 @@ class DecoderNode(ManagedNode):
     def _open_carrier(self) -> None:
         values = self.values
         carrier = node_carrier(values)
+        self._clocks = not carrier.radio
         remembers = self._remembers if values.memory else None
         self._receiver = carrier.receiver(
             self._on_datagram,
@@ -498,6 +500,7 @@ class DecoderNode(ManagedNode):
                 trouble=self.link_trouble(),
                 clash=stream.clash,
                 books=None if self._receiver is None else self._receiver.books(camera),
+                clocks=self._clocks,
                 counts=stream.all_counters() | shared | self.counts(),
             )
             state.readings_before = state.readings

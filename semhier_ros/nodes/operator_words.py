@@ -137,6 +137,7 @@ def decoder(
     trouble: str,
     clash: bool,
     books: StreamBooks | None,
+    clocks: bool,
     counts: Mapping[str, int],
 ) -> Verdict:
     """One camera's state at the decoder: silence shows as age. Ages and latency in seconds.
@@ -144,6 +145,7 @@ def decoder(
     `silence`: why nothing is known, where it can be said. `unknown`: the stream's model, where no model reads it.
     `place`: where the sender is looked for. `trouble`: why the link cannot open, else empty. `clash`: whether two
     senders use the camera's name. `books`: what the link received, None with `ros` or before the first packet.
+    `clocks`: whether the link measures how far the two ends' are apart.
     """
     age = running if reading_age is None else reading_age
     details: dict[str, object] = {
@@ -153,6 +155,7 @@ def decoder(
     }
     if connected is not None:
         details["link"] = "connected" if connected else "not connected"
+    if clocks:
         clock = None if books is None else books.clock
         offset = "unknown" if clock is None else f"{clock.offset_us / 1000:.0f} +- {clock.error_us / 1000:.0f}"
         details["clock ahead of the encoder's by [ms]"] = offset
@@ -186,7 +189,7 @@ def decoder(
         )
     if age > stale_seconds:
         return level, _newest(reading_age, running), details
-    if connected and running > CLOCK_SECONDS and (books is None or books.clock is None):
+    if clocks and connected and running > CLOCK_SECONDS and (books is None or books.clock is None):
         offset = "latencies are as the two clocks have it: their offset is unknown"
         return WARN, f"{readings_per_second} readings/s, newest {age:.1f} s ago; {offset}", details
     return OK, f"{readings_per_second} readings/s, newest {age:.1f} s ago", details

@@ -31,6 +31,7 @@ WELL: dict[str, Any] = {
     "trouble": "",
     "clash": False,
     "books": None,
+    "clocks": False,
     "counts": {},
 }
 
@@ -61,6 +62,8 @@ WELL: dict[str, Any] = {
             DiagnosticStatus.WARN,
             "the link is not connected: no sender at udp/10.0.0.2:7447; newest reading 0.2 s ago",
         ),
+        ({"connected": True, "clocks": True}, DiagnosticStatus.WARN, "their offset is unknown"),
+        ({"connected": True, "clocks": False}, DiagnosticStatus.OK, "5 readings/s"),  # a radio, which has no clocks
         ({"latency": 3000.0}, DiagnosticStatus.WARN, "readings are 3000 s old by their stamps"),
     ],
 )
