@@ -348,10 +348,6 @@ class DecoderEnd(Generic[C]):
         decoder = self._still if self._still_of == (frame, stamp_ns) else None
         return [output for block in blocks for output in self._push(block, now, decoder)]
 
-    def damaged(self, error: Exception) -> None:
-        """Counts a message that holds no block."""
-        self._problem("damaged", f"block of camera {self.camera}: {error}")
-
     def is_complete(self, reading: Reading) -> bool:
         """Whether every block of the reading's frame is in it."""
         return self.codec is not None and reading.prefix == len(self.codec.block_names) - 1
@@ -359,12 +355,6 @@ class DecoderEnd(Generic[C]):
     def has_picture(self, reading: Reading) -> bool:
         """Whether a picture block is in the reading's frame."""
         return self.codec is not None and reading.prefix >= self.codec.semantic_blocks
-
-    def picture(self, frame: int) -> NDArray[np.uint8] | None:
-        """The picture of a frame as far as it is known, None when it is no longer kept. Raises PacketError or
-        ValueError for one that cannot be made."""
-        request = self.picture_request(frame)
-        return None if request is None or self.codec is None else self.codec.pictures([request])[0]
 
     def newest_work(self) -> tuple[int, PictureWork] | None:
         """The newest frame that has picture blocks to decode, and these; none that a newer one has overtaken."""

@@ -79,23 +79,6 @@ class Mount:
         turned = _about_z(yaw) @ _about_y(pitch) @ _about_x(roll)
         return cls(turned @ OPTICAL, np.array([x, y, height]), tilt_sigma, height_sigma)
 
-    @classmethod
-    def of_transform(
-        cls,
-        translation: Sequence[float],
-        quaternion: Sequence[float],
-        *,
-        tilt_sigma: float = 0.0,
-        height_sigma: float = 0.0,
-    ) -> Mount:
-        """The mount that a transform from the optical frame to the ground frame says; quaternion x, y, z, w."""
-        return cls(
-            rotation_of(quaternion),
-            np.asarray(translation, np.float64),
-            tilt_sigma,
-            height_sigma,
-        )
-
     @property
     def height(self) -> float:
         """Metres from the ground plane up to the camera."""

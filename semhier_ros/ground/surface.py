@@ -25,8 +25,6 @@ NEAREST = 0.2
 LEAST_POINTS = 5
 GROUND_BAND = 0.1
 """Metres above the plane below which a point is the ground's."""
-STEP = 4
-"""Every how many pixels a depth image is looked at, across and down, in large boxes."""
 
 
 def depth_points(depth: NDArray[np.generic], encoding: str, lens: Lens, box: Sequence[float]) -> Floats:

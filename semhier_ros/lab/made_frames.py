@@ -15,11 +15,10 @@ from semhier_ros.api import Codec
 from semhier_ros.codec.compact import STAMP_UNIT_NS, DeltaBlock
 from semhier_ros.codec.packet import Block, delta_tag
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.lab.made_scenes import drive
+from semhier_ros.lab.made_scenes import Memories, drive, with_features
 from semhier_ros.scene.budget import importance
-from semhier_ros.scene.layout import SceneCode
 from semhier_ros.scene.motion import CameraMotion, Moved
-from semhier_ros.scene.objects import Objects, code_objects
+from semhier_ros.scene.objects import code_objects
 from semhier_ros.scene.steering import write_motion
 
 SIZE = (640, 360)
@@ -65,30 +64,28 @@ class MadeFrame:
 def made_frames(codec: Codec, first: int, seed: int) -> Iterator[MadeFrame]:
     """Frames without end from number `first` on, each of which arrives: a delta refers to the one before it."""
     model: Any = codec.model
-    sender, receiver = model.sender_memory(radio=True), model.receiver_memory()
+    memories, last = Memories(model, radio=True), codec.semantic_blocks - 1
     for number, objects in zip(count(first), drive(model.stream.layout, seed, OBJECTS), strict=False):
         stamp_ns = (number - first + 1) * PERIOD * STAMP_UNIT_NS
         form = FORMS[(number - first) % len(FORMS)]
-        sender.begin(number, stamp_ns)
-        data = sender.delta(objects, importance(model.stream.layout, objects), MOST_DELTA)
-        if data is not None and form == "delta":
-            receiver.delta(data, number, stamp_ns)
+        code, data = memories.say(
+            with_features(model, objects),
+            number,
+            stamp_ns,
+            most=MOST_DELTA,
+            whole=form != "delta",
+            prefix=0 if form == "coarse" else last,
+        )
+        if data is not None:
             packets: list[list[Block]] = [[DeltaBlock(delta_tag(codec.stream_tag), number, 0, bytes(data))]]
         else:
             form = "joint" if form == "delta" else form
-            code = _code(codec, objects)
-            sender.whole(code)
-            blocks = [
-                Block(codec.stream_tag, number, index, model.stream.encode(index, code))
-                for index in range(codec.semantic_blocks)
-            ]
-            receiver.whole(code, 0 if form == "coarse" else codec.semantic_blocks - 1, number, stamp_ns)
+            blocks = [Block(codec.stream_tag, number, at, model.stream.encode(at, code)) for at in range(last + 1)]
             packets = [blocks[:1]] if form == "coarse" else [blocks]
             if form == "parted":
                 packets = [blocks[:1], blocks[1:]]
             if form == "motion":
                 packets = [[replace(blocks[0], motion=_motion(model, code, number)), *blocks[1:]]]
-        sender.heard(receiver.acknowledgement or b"")
         yield MadeFrame(form, number, stamp_ns, packets)
 
 
@@ -100,21 +97,14 @@ def acknowledgements(codec: Codec, sender: Any, first: int, seed: int) -> Iterat
         stamp_ns, receiver = (number - first + 1) * PERIOD * STAMP_UNIT_NS, model.receiver_memory()
         sender.begin(number, stamp_ns)
         sender.delta(objects, importance(model.stream.layout, objects))
-        code = _code(codec, objects)
+        bare = with_features(model, objects)
+        code = code_objects(model.stream, model.folder.projection, bare, codec.semantic_blocks)
         sender.whole(code)
         said = []
         for prefix in range(codec.semantic_blocks):
             receiver.whole(code, prefix, number, stamp_ns)
             said.append(receiver.acknowledgement)
         yield said
-
-
-def _code(codec: Codec, objects: Objects) -> SceneCode:
-    """Objects as their encoder writes them, without features."""
-    model: Any = codec.model
-    none = np.zeros((len(objects), len(model.folder.projection.feature_mean)), np.float32)
-    bare = replace(objects, features=none)
-    return code_objects(model.stream, model.folder.projection, bare, codec.semantic_blocks)
 
 
 def picture_block(codec: Codec, frame: int) -> Block:

@@ -58,9 +58,6 @@ class CameraMotion(NamedTuple):
         return np.asarray(self.shift) + self.expansion * from_middle + self.roll * turned
 
 
-STANDING = CameraMotion((0.0, 0.0), 0.0, 0.0)
-
-
 class Moved(NamedTuple):
     """What is known of a picture's motion: the camera's, and the `own` velocity n,2 (pixels/s, of the centre, beyond
     what the camera does) of each object asked for; `size` of the picture."""

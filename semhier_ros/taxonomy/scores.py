@@ -88,15 +88,6 @@ def consistency(taxonomy: Taxonomy, guesses: Sequence[NDArray[np.int64]]) -> lis
     ]
 
 
-def distance_at(taxonomy: Taxonomy, probabilities: ArrayLike, labels: ArrayLike, k: int = 1) -> float:
-    """Mean height between the truth and each of the `k` most likely leaves (average hierarchical distance @k)."""
-    values = np.asarray(probabilities)
-    if not 1 <= k <= taxonomy.leaf_count:
-        raise ValueError(f"k {k}: allowed are 1..{taxonomy.leaf_count}")
-    best = np.argsort(-values, axis=1, kind="stable")[:, :k]
-    return float(taxonomy.height(best, np.asarray(labels)[:, None]).mean())
-
-
 def calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> float:
     """Expected calibration error: |accuracy - confidence| over equal-width bins, weighted by their samples; 0..1."""
     sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)

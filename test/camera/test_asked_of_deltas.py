@@ -170,8 +170,9 @@ def test_over_a_radio_it_comes_although_the_base_keeps_the_frame_no_longer(ends:
     for now, then in zip(shown.detections, before.detections, strict=True):
         assert now.names == then.names
         assert overlaps(centred(now.box), centred(then.box))[0, 0] > 0.75
-    picture = pair.base.picture(frame)
-    assert picture is not None
+    request = pair.base.picture_request(frame)
+    assert request is not None
+    (picture,) = pair.codec.pictures([request])
     truth = pair.pictures[frame % len(pair.pictures)]
     others = [pair.pictures[(frame + step) % len(pair.pictures)] for step in (5, 7)]
     assert min(float(np.abs(picture.astype(int) - one).mean()) for one in others) > float(
@@ -190,7 +191,9 @@ def test_over_zenoh_it_comes_while_the_base_keeps_the_frame_and_else_a_line_says
     finest = pair.codec.semantic_blocks
     assert pair.receiver.request("front", BlockRequest(finest, newest).to_bytes())
     pair.until(lambda: pair.readings(newest))
-    assert pair.base.picture(newest) is not None
+    request = pair.base.picture_request(newest)
+    assert request is not None
+    assert pair.codec.pictures([request])[0].shape == pair.pictures[0].shape
     assert pair.receiver.request("front", BlockRequest(finest, gone).to_bytes())
     pair.until(lambda: pair.base.counters["pictures_too_late"])
     assert f"frame {gone}: a block of its picture came, but this end keeps the frame no longer" in pair.told[-1][1]

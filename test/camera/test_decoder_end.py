@@ -120,9 +120,9 @@ def test_each_block_gives_a_reading_with_the_full_old_stamp(end: DecoderEnd) -> 
     (complete,) = end.datagram(packet(5, 4, 4), 0.0)
     assert end.is_complete(complete.reading)
     assert not complete.changed
-    picture = end.picture(5)
-    assert picture is not None
-    assert picture.shape == (48, 64, 3)
+    request = end.picture_request(5)
+    assert request is not None
+    assert request.size == (64, 48)
 
 
 def test_skipped_levels_still_get_their_cut_reading(end: DecoderEnd) -> None:
@@ -261,9 +261,9 @@ def test_a_repeated_description_keeps_the_decoder_and_a_new_size_renews_it(end: 
     end.describe(info(OLD + SECOND, width=65), 0.0)
     assert summary(end.block(block(5, 2), OLD, 0.0)) == []
     end.block(block(6, 0), OLD, 0.0)
-    picture = end.picture(6)
-    assert picture is not None
-    assert picture.shape == (48, 65, 3)
+    request = end.picture_request(6)
+    assert request is not None
+    assert request.size == (65, 48)
 
 
 def test_memory_is_bounded_whatever_arrives(end: DecoderEnd) -> None:

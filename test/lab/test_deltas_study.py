@@ -9,8 +9,10 @@ import cv2
 import pytest
 from replay_footage import street_pictures
 
+from semhier_ros.lab.replay import sweep
 from semhier_ros.lab.studies import deltas
 from semhier_ros.lab.studies.tables import shown
+from semhier_ros.link.emulate.profile import parse_link
 
 
 def options(video: Path, out: Path, *words: str) -> argparse.Namespace:
@@ -31,15 +33,16 @@ def street_video(path: Path, count: int) -> Path:
 
 def figures(seed: int, memory: bool, ap50: float | None) -> dict[str, object]:
     run = dict.fromkeys(deltas.FIGURES, 10.0)
-    return {**run, "video": "/somewhere/street.mp4", "loss": 5.0, "memory": memory, "seed": seed, "ap50_l0": ap50}
+    return {**run, "video": "street.mp4", "loss": 5.0, "memory": memory, "seed": seed, "ap50_l0": ap50}
 
 
 def test_seeds_are_runs_only_where_something_is_lost(tmp_path: Path) -> None:
     cells = deltas.cells_of(options(tmp_path / "a.mp4", tmp_path, "--loss", "0", "20", "--seeds", "3"))
-    assert [(cell.loss, cell.memory, cell.seed) for cell in cells] == [
-        (0.0, False, 11),
-        (0.0, True, 11),
-        *[(20.0, memory, seed) for memory in (False, True) for seed in (11, 12, 13)],
+    known = [(parse_link(cell.link), cell.task.memory) for cell in cells]
+    assert [(round(100 * link.loss), memory, link.seed) for link, memory in known] == [
+        (0, False, 11),
+        (0, True, 11),
+        *[(20, memory, seed) for memory in (False, True) for seed in (11, 12, 13)],
     ]
     assert cells[-1].link == "64kbit,50ms,20%,burst4,seed13"
 
@@ -62,12 +65,15 @@ def test_runs_are_kept_and_the_study_goes_on(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(deltas, "commit", lambda: "0123456789")
     video = street_video(tmp_path / "made.mp4", 12)
     asked = options(video, tmp_path / "out", "--loss", "0", "--fps", "12.5", "--cache", str(tmp_path / "cache"))
-    cells = deltas.cells_of(asked)
-    first = deltas.run_all(cells, asked)
-    assert [run["memory"] for run in first] == [False, True]
-    assert first[0]["deltas"] == 0
-    assert all(run["frames"] == 12 for run in first)
-    monkeypatch.setattr(deltas, "Workers", None)  # nothing is left to run
-    assert deltas.run_all(cells, asked) == first
-    text = shown("deltas", {"rows": deltas.rows_of(first), "videos": [], "fps": 12.5, "link": "x", "burst": 4.0})
+    first, failed = sweep.run_cells(deltas.cells_of(asked), asked.out / "runs", 1)
+    assert not failed
+    runs = [deltas.run_of(*one) for one in first]
+    assert [run["memory"] for run in runs] == [False, True]
+    assert runs[0]["deltas"] == 0
+    assert all(run["frames"] == 12 for run in runs)
+    monkeypatch.setattr(sweep, "Workers", None)  # nothing is left to run
+    assert sweep.run_cells(deltas.cells_of(asked), asked.out / "runs", 1) == (first, [])
+    text = shown("deltas", {"rows": deltas.rows_of(runs), "videos": [], "fps": 12.5, "link": "x", "burst": 4.0})
     assert "made.mp4" in text
+    monkeypatch.setattr(deltas, "commit", lambda: "0123456789+")  # nobody knows what code that was
+    assert not {cell.name for cell in deltas.cells_of(asked)} & {cell.name for cell, _ in first}

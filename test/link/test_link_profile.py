@@ -23,15 +23,15 @@ def test_every_option():
     assert profile.rate_bps == 1.5e6
     assert profile.burst == 4
     assert profile.jitter_s == pytest.approx(0.01)
-    assert profile.queue_limit == 8000
+    assert profile.queue_limit_at(0.0) == 8000
     assert (profile.reorder, profile.duplicate) == (0.01, 0.005)
     assert profile.outages == ((30.0, 50.0), (60.0, 61.0))
     assert profile.seed == 7
 
 
 def test_the_automatic_queue_is_a_quarter_of_a_second_and_at_least_two_datagrams():
-    assert parse_link("64kbit").queue_limit == 3000
-    assert parse_link("1Mbit").queue_limit == 31_250
+    assert parse_link("64kbit").queue_limit_at(0.0) == 3000
+    assert parse_link("1Mbit").queue_limit_at(0.0) == 31_250
     assert parse_link("unlimited,10ms").rate_bps == 0
 
 

@@ -14,7 +14,7 @@ from semhier_ros import Codec
 from semhier_ros.codec.packet import PacketError
 from semhier_ros.codec.reading import Detection, Reading
 from semhier_ros.scene.living import LivingScene
-from semhier_ros.scene.motion import STANDING, CameraMotion, MotionEstimator, Moved
+from semhier_ros.scene.motion import CameraMotion, MotionEstimator, Moved
 from semhier_ros.scene.names import Tree
 from semhier_ros.scene.steering import MOST_OWN, MOST_SHIFT, MOST_TURN, read_motion, write_motion
 
@@ -69,7 +69,7 @@ def test_nothing_is_said_of_what_was_not_watched() -> None:
 
 
 def test_motion_has_golden_bytes() -> None:
-    still = Moved(STANDING, np.zeros((0, 2)), (640, 360))
+    still = Moved(CameraMotion((0.0, 0.0), 0.0, 0.0), np.zeros((0, 2)), (640, 360))
     assert write_motion(still, np.zeros(0)).hex() == "93"
     camera = CameraMotion((-100.0, 15.0), 0.25, -0.0625)
     moved = Moved(camera, np.array([[0.0, 0.0], [60.0, -15.0], [0.0, 30.0]]), (640, 360))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from semhier_ros.taxonomy import Taxonomy
-from semhier_ros.taxonomy.scores import calibration_error, consistency, distance_at, score, score_levels, softmax
+from semhier_ros.taxonomy.scores import calibration_error, consistency, score, score_levels, softmax
 
 TREE = Taxonomy.from_parents("t", [["p", "q"], ["a", "b", "c", "d"]], [[0, 0, 1, 1]])
 
@@ -44,13 +44,6 @@ def test_calibration_error_by_hand() -> None:
     assert calibration_error([0.9] * 10, [True] * 9 + [False]) == pytest.approx(0)
     assert calibration_error([1.0, 1.0], [True, False]) == pytest.approx(0.5)
     assert calibration_error([0.05, 0.95], [True, True], bins=2) == pytest.approx(0.5)
-
-
-def test_distance_at_k() -> None:
-    assert distance_at(TREE, [[0.5, 0.3, 0.2, 0.0]], [0]) == 0
-    assert distance_at(TREE, [[0.5, 0.3, 0.2, 0.0]], [0], k=3) == pytest.approx((0 + 1 + 2) / 3)
-    with pytest.raises(ValueError, match=r"1\.\.4"):
-        distance_at(TREE, [[0.5, 0.3, 0.2, 0.0]], [0], k=5)
 
 
 def test_softmax_sums_to_one_for_large_logits() -> None:

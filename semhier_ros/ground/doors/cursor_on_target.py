@@ -16,7 +16,7 @@ import numpy as np
 from semhier_ros.ground.earth import Fix, east_north, east_north_covariance, latitude_longitude
 from semhier_ros.ground.locate import Located
 
-PERSON, VEHICLE, ANYTHING = "a-u-G", "a-u-G-E-V", "a-u-G"
+VEHICLE, ANYTHING = "a-u-G-E-V", "a-u-G"
 """Types: an atom (a) of unknown affiliation (u) on the ground (G), equipment, vehicle (E-V)."""
 NO_VEHICLES = frozenset({"person", "pedestrian", "people", "rider", "animal", "dog", "cat", "horse", "cow", "sheep"})
 VEHICLES = frozenset(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,21 +20,17 @@ from semhier_ros.camera.decoder_end import DecoderEnd, Output
 from semhier_ros.camera.encoder_end import BlocksMaker, EncoderEnd, EncoderSettings, Job, Opened
 from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
 from semhier_ros.codec.model import PictureFlow
-from semhier_ros.codec.packet import Block, Packet, split
+from semhier_ros.codec.packet import Block
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.lab.replay.base import Answer, Camera, Costs, Sent, Tap, TimedCamera, link_counts
+from semhier_ros.lab.replay.base import Answer, Camera, Costs, Sent, Tap, TimedCamera
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import digest, pack_bytes, unpack_bytes
 from semhier_ros.lab.replay.traffic import both_ways
-from semhier_ros.link import Scheduler, default_policies
-from semhier_ros.link.carriers import RadioCarrier, carrier
-from semhier_ros.link.clock import ManualClock
-from semhier_ros.link.emulate.hop import Message, VirtualHop, earliest
+from semhier_ros.lab.ways import AirWay, ThinWay
+from semhier_ros.link import default_policies
+from semhier_ros.link.emulate.hop import Message, earliest
 from semhier_ros.link.emulate.profile import LinkProfile
-from semhier_ros.link.emulate.radio import RadioHop, RadioLink, RadioProfile
-from semhier_ros.link.receiver import LinkReceiver
-from semhier_ros.link.schedule.wire import ZENOH_UDP
-from semhier_ros.link.sender import LinkSender, measured
+from semhier_ros.link.emulate.radio import RadioLink, RadioProfile
 from semhier_ros.link.transport import Datagram
 from semhier_ros.scene.budget import Motion
 from semhier_ros.scene.objects import Objects
@@ -91,7 +87,6 @@ class BlockSession:
         self, stream: BlockStream, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None
     ) -> None:
         self._stream, self._cameras, self._tap = stream, cameras, tap
-        self._clock = ManualClock()
         radio = link.radio if isinstance(link, RadioLink) else None
         makers = [stream.maker(camera, radio is not None) for camera in cameras]
         self._names, self._levels = makers[0].block_names, stream.reader.levels
@@ -109,27 +104,9 @@ class BlockSession:
         self.answers: list[Answer] = []
         self.deltas: dict[tuple[int, int], bytes] = {}
         self.numbers: dict[tuple[int, int], int] = {}
-        self._hop: VirtualHop | None = None
-        self._air: RadioHop | None = None
-        if radio is None:
-            self._hop = VirtualHop(link, self._clock, on_message=self._message)
-            scheduler = Scheduler(Packet.pack, split, policies, wire=measured(ZENOH_UDP), rate=rate or None)
-            self._sender = LinkSender(
-                scheduler, self._hop.sending, budget=rate or None, clock=self._clock, on_memory=self._on_memory
-            )
-        else:
-            seconds = max(camera.times_ns[-1] for camera in cameras) / 1e9 + OTHERS_AFTER
-            self._air = RadioHop(radio, self._clock, both_ways(radio.others, seconds) if radio.others else ())
-            made = radio_carrier(radio)
-            self._sender = replace(made, open_port=self._air.port(0)).sender(
-                Packet.pack,
-                split,
-                policies,
-                budget=rate or None,
-                repeats=0 if radio.duty < 1.0 else -1,
-                on_memory=self._on_memory,
-                clock=self._clock,
-            )
+        self._way = ThinWay(link, self._message) if radio is None else self._radio(radio)
+        self._clock = self._way.clock
+        self._sender = self._way.send(policies, rate, on_memory=self._on_memory)
         settings = EncoderSettings(stream.max_rate)
         self._processors = []
         for name, maker in zip(self._places, makers, strict=True):
@@ -148,29 +125,23 @@ class BlockSession:
             )
             for name in self._places
         }
-        remembers = (lambda camera: self._decoders[camera].acknowledgement) if stream.memory else None
-        if self._hop is not None:
-            self._receiver = LinkReceiver(
-                self._hop.receiving,
-                self._datagram,
-                self._info,
-                remembers=remembers,
-                unread=(lambda camera: self._decoders[camera].unread) if stream.memory else None,
-                clock=self._clock,
-            )
-        if self._air is not None:
-            self._receiver = replace(made, open_port=self._air.port(1)).receiver(
-                self._datagram, self._info, remembers=remembers, clock=self._clock
-            )
-            sending: Any = self._sender.transport
-            sending.on_frame = self._radio_frame
-            self._air.attach(sending, self._receiver.transport)  # type: ignore[arg-type]
+        memory: dict[str, Any] = {
+            "remembers": lambda camera: self._decoders[camera].acknowledgement,
+            "unread": lambda camera: self._decoders[camera].unread,
+        }
+        self._way.receive(self._datagram, self._info, **(memory if stream.memory else {}))
+        if radio is not None:
+            self._sender.transport.on_frame = self._radio_frame  # type: ignore[attr-defined]
+
+    def _radio(self, radio: RadioProfile) -> AirWay:
+        seconds = max(camera.times_ns[-1] for camera in self._cameras) / 1e9 + OTHERS_AFTER
+        return AirWay(radio, others=both_ways(radio.others, seconds) if radio.others else ())
 
     # -- in the caller's time -----------------------------------------------------------------------------------------
 
     def arrive(self, now: float) -> None:
         self._clock.set(now)
-        self._way.deliver()
+        self._way.hop.deliver()
 
     def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None:
         self._processors[camera].end.offer(number, stamp_ns, "", now)
@@ -178,30 +149,22 @@ class BlockSession:
     def work(self, now: float) -> None:
         for processor in self._processors:
             self._encode(processor, now)
-        self._way.tick()
+        self._way.hop.tick()
         self._sender.advance()
 
     def next_event(self, now: float) -> float | None:
         times = [one.end.next_event(now) if one.job is None else one.until for one in self._processors]
-        arrival = self._air.next_arrival if self._hop is None and self._air is not None else None
-        arrival = arrival if self._hop is None else self._hop.up.next_arrival
-        return earliest(*times, self._sender.due, arrival)
+        return earliest(*times, self._sender.due, self._way.next_arrival)
 
     def next_duty(self, now: float) -> float | None:
-        return earliest(self._way.next_tick, None if self._hop is None else self._hop.down.next_arrival)
-
-    @property
-    def _way(self) -> VirtualHop | RadioHop:
-        way = self._hop or self._air
-        assert way is not None
-        return way
+        return self._way.next_duty
 
     @property
     def sent(self) -> list[Sent]:
         """Every datagram towards the base."""
-        if self._air is None:
+        if not isinstance(self._way, AirWay):
             return self._sent
-        frames = [one for one in self._air.air.log if one.end == 0 and not one.other]
+        frames = [one for one in self._way.hop.air.log if one.end == 0 and not one.other]
         return [
             Sent(one.began, place, number, one.size, purpose, repeat, one.cause)
             for one, (place, number, purpose, repeat) in zip(frames, self._frames, strict=False)
@@ -219,24 +182,7 @@ class BlockSession:
 
     def link(self) -> dict[str, int]:
         """What the link did towards the base, and what came back."""
-        if self._hop is None:
-            assert self._air is not None
-            out, back = self._air.air.counters(0), self._air.air.counters(1)
-            others = sum(one.other for one in self._air.air.log)
-            return ({"messages of others": others} if others else {}) | {
-                "datagrams": out.get("frames", 0),
-                "bytes": out.get("bytes", 0),
-                "lost": out.get("lost", 0) + out.get("collided", 0),
-                "dropped at the full queue": out.get("oversize", 0),
-                "lost in outages": out.get("outage", 0),
-                "datagrams back": back.get("frames", 0),
-                "bytes back": back.get("bytes", 0),
-            }
-        down = self._hop.down.counters
-        return link_counts(self._hop.up.counters) | {
-            "datagrams back": down.offered,
-            "bytes back": down.offered_bytes,
-        }
+        return self._way.counts()
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -277,6 +223,7 @@ class BlockSession:
         self.numbers[key] = job.frame.number
         if names and names[0].stream != tag:
             self.deltas[key] = names[0].data
+            self._counts["deltas"] += 1
             self._counts["delta_bytes"] += len(names[0].data)
 
     def _message(self, message: Message) -> None:
@@ -324,13 +271,6 @@ class BlockSession:
         if self._tap is not None:
             place = self._places[camera]
             self._tap(place, self._numbers[place][stamp_ns], block.index, block.data, self._clock.now())
-
-
-def radio_carrier(radio: RadioProfile) -> RadioCarrier:
-    """What carries blocks over an emulated radio, its ports to be put in."""
-    made = carrier(radio.transport, radio.settings(device="virtual"))
-    assert isinstance(made, RadioCarrier)
-    return made
 
 
 def job_seconds(job: Job, costs: Costs) -> float:

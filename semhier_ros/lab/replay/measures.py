@@ -94,6 +94,7 @@ def figures_of(
     wire = sum(item.wire_bytes for item in run.sent)
     return {
         "setting": run.setting,
+        "seconds": round(run.seconds, 3),
         "delivered": per_level["L0"]["delivered"],
         "coarse_ms": per_level["L0"]["ms"],
         "fine_ms": per_level[finest]["ms"],

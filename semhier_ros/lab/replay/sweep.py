@@ -62,7 +62,7 @@ def cells_of(options: argparse.Namespace) -> list[Cell]:
     """All combinations, in the order in which they were named. Raises CommandError."""
     links = [_with(*each) for each in product(options.link, options.rate or [None], options.loss or [None])]
     return [
-        _cell(replace(task_of(options, link, model), bags=(bag,)))
+        cell_of(replace(task_of(options, link, model), bags=(bag,)))
         for bag, model, link in product(options.bags, options.model, dict.fromkeys(links))
     ]
 
@@ -79,10 +79,11 @@ def _with(link: str, rate: str | None, loss: str | None) -> str:
     return ",".join(parts)
 
 
-def _cell(task: Task) -> Cell:
+def cell_of(task: Task, version: str = str(VERSION)) -> Cell:
+    """The run of a task of one bag. version: of another one what was run before is run again. Raises CommandError."""
     bag = task.bags[0]
     asked = {key: str(value) for key, value in asdict(task).items() if key not in ("cache", "device")}
-    tag = digest(str(VERSION), json.dumps(asked, sort_keys=True), _model_hash(task.model))[:10]
+    tag = digest(version, json.dumps(asked, sort_keys=True), _model_hash(task.model))[:10]
     words = "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in f"{bag.stem}-{task.link}")
     return Cell(f"{words}-{tag}", task, bag.name, task.link)
 
@@ -103,23 +104,8 @@ def run_cell(task: Task) -> dict[str, Any]:
 
 def run(options: argparse.Namespace) -> int:
     """Runs what is missing, then writes table.md, table.json and plot.svg; 1 when a run failed."""
-    cells = cells_of(options)
-    folder = options.out / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
-    waiting = [cell for cell in cells if _done(folder, cell) is None]
-    if len(waiting) < len(cells):
-        print(f"{len(cells) - len(waiting)} of {len(cells)} runs were done before", file=sys.stderr)
-    failed: list[str] = []
     source = provenance()
-    ran = _on_cluster(options.scheduler, waiting) if options.scheduler else _here(options.jobs, waiting)
-    for cell, summary, error in each(ran, "runs", len(waiting)):
-        if error is not None:
-            failed.append(f"{cell.bag} {cell.link}: {error}")
-            continue
-        write_summary({**summary, "measured": source}, folder / f"{cell.name}.json")
-        if not sys.stderr.isatty():
-            print(f"done: {cell.bag} {cell.link}", file=sys.stderr, flush=True)
-    done = [(cell, found) for cell in cells if (found := _done(folder, cell)) is not None]
+    done, failed = run_cells(cells_of(options), options.out / "runs", options.jobs, options.scheduler)
     if done:
         rows = rows_of(done)
         commits = dict.fromkeys(found.get("measured", {}).get("commit", "unknown") for _, found in done)
@@ -134,6 +120,28 @@ def run(options: argparse.Namespace) -> int:
     for line in failed:
         print(f"failed: {line}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def run_cells(
+    cells: Sequence[Cell], folder: Path, jobs: int, scheduler: str | None = None
+) -> tuple[list[tuple[Cell, dict[str, Any]]], list[str]]:
+    """Runs what is missing of `cells` in processes or by a Dask scheduler; the summary of each, which is kept in
+    `folder`, and in words those that failed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting = [cell for cell in cells if _done(folder, cell) is None]
+    if len(waiting) < len(cells):
+        print(f"{len(cells) - len(waiting)} of {len(cells)} runs were done before", file=sys.stderr)
+    failed: list[str] = []
+    source = provenance()
+    ran = _on_cluster(scheduler, waiting) if scheduler else _here(jobs, waiting)
+    for cell, summary, error in each(ran, "runs", len(waiting)):
+        if error is not None:
+            failed.append(f"{cell.bag} {cell.link}: {error}")
+            continue
+        write_summary({**summary, "measured": source}, folder / f"{cell.name}.json")
+        if not sys.stderr.isatty():
+            print(f"done: {cell.bag} {cell.link}", file=sys.stderr, flush=True)
+    return [(cell, found) for cell in cells if (found := _done(folder, cell)) is not None], failed
 
 
 def _done(folder: Path, cell: Cell) -> dict[str, Any] | None:

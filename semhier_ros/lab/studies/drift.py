@@ -14,10 +14,8 @@ import argparse
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
@@ -25,15 +23,14 @@ from semhier_ros.camera.decoder_end import DecoderEnd, Output
 from semhier_ros.camera.encoder_end import EncoderEnd, EncoderSettings, Opened
 from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
 from semhier_ros.codec.model import SenderMemory
-from semhier_ros.codec.packet import Packet, delta_tag, split
+from semhier_ros.codec.packet import delta_tag
 from semhier_ros.codec.reading import Detection
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.lab.made_frames import SIZE, codec_of
-from semhier_ros.lab.made_scenes import drive
+from semhier_ros.lab.made_scenes import drive, with_features
 from semhier_ros.lab.options import finish
-from semhier_ros.link.carriers import RadioCarrier, carrier
-from semhier_ros.link.clock import ManualClock
-from semhier_ros.link.emulate.radio import RADIOS, RadioHop, RadioProfile, parse_radio
+from semhier_ros.lab.ways import AirWay
+from semhier_ros.link.emulate.radio import RADIOS, RadioProfile, parse_radio
 from semhier_ros.link.schedule.policy import default_policies
 
 CAMERA = "front"
@@ -65,8 +62,6 @@ class _Maker:
 
     def __init__(self, codec: Codec) -> None:
         self._codec, self._model = codec, codec.model
-        model: Any = codec.model
-        self._none = np.zeros(len(model.folder.projection.feature_mean), np.float32)
         self.memory: SenderMemory = codec.memory(radio=True)
         self.name, self.stream_hash, self.model_hash = codec.name, codec.stream_hash, codec.model_hash
         self.block_names, self.semantic_blocks = codec.block_names, codec.semantic_blocks
@@ -75,7 +70,7 @@ class _Maker:
     def open(self, source: Any, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
         model: Any = self._model
         self.memory.begin(frame, stamp_ns)
-        objects = replace(source, features=np.tile(self._none, (len(source), 1)))
+        objects = with_features(model, source)
         made = model.encode_objects(objects, self.semantic_blocks, max_bytes, None, None, memory=self.memory)
         return Opened(SIZE, self._codec.bounded(made, frame, max_bytes))
 
@@ -115,24 +110,17 @@ class Drift:
         model: Any = codec.model
         self._scene = drive(model.stream.layout, seed, objects)
         self.counts: Counter[str] = Counter()
-        self._clock = ManualClock()
-        self._hop = RadioHop(profile, self._clock)
-        made = carrier(profile.transport, profile.settings(device="virtual"))
-        assert isinstance(made, RadioCarrier)
-        self._carrier, self._repeats = made, 0 if profile.duty < 1.0 else -1
+        self._robot: EncoderEnd
+        self._way = AirWay(profile)
+        self._clock = self._way.clock
         self._truth: dict[tuple[int, int], Any] = {}
         self._robot_begins()
         self._base_begins()
 
     def _robot_begins(self) -> None:
-        self._sender = replace(self._carrier, open_port=self._hop.port(0)).sender(
-            Packet.pack,
-            split,
+        self._sender = self._way.send(
             default_policies(len(self.codec.block_names), self.codec.semantic_blocks),
-            budget=None,
-            repeats=self._repeats,
             on_memory=lambda camera, memory: self._robot.heard(memory),
-            clock=self._clock,
         )
         self._sender.set_finest(CAMERA, self.codec.semantic_blocks - 1)
         self._maker = _Maker(self.codec)
@@ -145,25 +133,15 @@ class Drift:
             first_frame=self._chance.randrange(65_536),
             count=self._count,
         )
-        self._attach()
 
     def _base_begins(self) -> None:
         self._base = DecoderEnd(CAMERA, self.codec.streams(), KEPT, self._told, memory=True)
-
-        def port(on_frame: Callable[[bytes], None]) -> Any:
-            return _Port(self._hop.port(1), self._chance, self.counts, on_frame)
-
-        self._receiver = replace(self._carrier, open_port=port).receiver(
+        self._receiver = self._way.receive(
             lambda camera, level, data: self._read(self._base.datagram(data, self._clock.now())),
             lambda camera, data: self._read(self._base.describe(StreamInfo.from_bytes(data), self._clock.now())),
+            through=lambda port: partial(_Port, port, self._chance, self.counts),
             remembers=lambda camera: self._base.acknowledgement,
-            clock=self._clock,
         )
-        self._attach()
-
-    def _attach(self) -> None:
-        if hasattr(self, "_receiver"):
-            self._hop.attach(self._sender.transport, self._receiver.transport)  # type: ignore[arg-type]
 
     def _count(self, name: str) -> None:
         self.counts[name] += 1
@@ -185,7 +163,7 @@ class Drift:
         for number in range(frames):
             due = number / self._fps
             while self._clock.now() < due:
-                self._step(due)
+                self._way.step(due)
             for begins in (self._robot_begins, self._base_begins):
                 if number and self._chance.random() < ANEW:
                     (self._sender if begins == self._robot_begins else self._receiver).close()
@@ -215,17 +193,10 @@ class Drift:
         found: tuple[Detection, ...] = model.read(code, self.codec.semantic_blocks - 1, SIZE)
         return found
 
-    def _step(self, until: float) -> None:
-        times = [self._hop.next_tick, self._hop.next_arrival, self._sender.due, until]
-        self._clock.set(min(when for when in times if when is not None))
-        self._hop.deliver()
-        self._hop.tick()
-        self._sender.advance()
-
     @property
     def lost(self) -> int:
         """Frames and words that the air lost."""
-        return sum(self._hop.air.counters(end).get(cause, 0) for end in (0, 1) for cause in ("lost", "collided"))
+        return sum(self._way.hop.air.counters(end).get(cause, 0) for end in (0, 1) for cause in ("lost", "collided"))
 
     def close(self) -> None:
         """Ends both."""

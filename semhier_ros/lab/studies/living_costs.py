@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from semhier_ros.codec.reading import Reading
-from semhier_ros.lab.made_scenes import FRAME_NS, drive
+from semhier_ros.lab.made_scenes import FRAME_NS, Memories, drive, with_features
 from semhier_ros.lab.timing import timed
-from semhier_ros.scene.budget import importance
 from semhier_ros.scene.living import LivingScene
 from semhier_ros.scene.model import SceneModel
-from semhier_ros.scene.objects import code_objects
 
 OBJECTS = 20
 """Seen in a frame of the made scene, on average."""
@@ -37,47 +35,26 @@ class MadeDrive:
     """Frames of a made scene that refer to earlier ones, coded at one end and read at the other; nothing is lost."""
 
     def __init__(self, model: SceneModel, objects: int = OBJECTS) -> None:
-        self._sender, self._receiver = model.sender_memory(), model.receiver_memory()
+        self._memories = Memories(model)
         self._living = LivingScene.of(model.taxonomy, SIZE)
-        self._model, self._number = model, 0
+        self._model, self._numbers = model, count()
         self._scene = drive(model.stream.layout, 5, round(objects / 0.9))
-        self._features = len(model.folder.projection.feature_mean)
 
     def step(self, times: Mapping[str, list[float]]) -> None:
         """The next frame that is no whole one; what it took is appended to `encode`, `decode`, `follow` and `forecast`,
         in ms. Whole frames before it are followed, too."""
-        while True:
-            frame, stamp = self._number & 0xFFFF, self._number * FRAME_NS
-            self._number += 1
-            objects = next(self._scene)
-            worth = importance(self._model.stream.layout, objects)
-            self._sender.begin(frame, stamp)
-            spent: list[float] = []
-            data = timed(spent, partial(self._sender.delta, objects, worth))
-            blocks = self._model.semantic_blocks
-            if data is None:
-                objects = replace(objects, features=np.zeros((len(objects), self._features), np.float32))
-                code = code_objects(self._model.stream, self._model.folder.projection, objects, blocks)
-                self._sender.whole(code)
-                self._receiver.whole(code, blocks - 1, frame, stamp)
-                self._follow(frame, stamp, code)
-            else:
-                times["encode"].extend(spent)
-                code = timed(times["decode"], partial(self._receiver.delta, data, frame, stamp))
-                reading = self._reading(frame, code)
-                timed(times["follow"], partial(self._living.follow, stamp, reading))
-                timed(times["forecast"], partial(self._living.at, stamp + ASKED_NS))
-            self._sender.heard(self._receiver.acknowledgement or b"")
-            if data is not None:
-                return
-
-    def _reading(self, frame: int, code: Any) -> Reading:
-        prefix = self._model.semantic_blocks - 1
-        found = self._model.read(code, prefix, SIZE)
-        return Reading(frame, prefix, prefix, found, 0, True)
-
-    def _follow(self, frame: int, stamp_ns: int, code: Any) -> None:
-        self._living.follow(stamp_ns, self._reading(frame, code))
+        data, prefix, spent = None, self._model.semantic_blocks - 1, self._memories.spent
+        while data is None:
+            number = next(self._numbers)
+            frame, stamp = number & 0xFFFF, number * FRAME_NS
+            code, data = self._memories.say(with_features(self._model, next(self._scene)), frame, stamp)
+            reading = Reading(frame, prefix, prefix, self._model.read(code, prefix, SIZE), 0, True)
+            followed: list[float] = []
+            timed(followed, partial(self._living.follow, stamp, reading))
+        times["encode"].append(spent["delta"][-1])
+        times["decode"].append(spent["read"][-1])
+        times["follow"].extend(followed)
+        timed(times["forecast"], partial(self._living.at, stamp + ASKED_NS))
 
 
 def costs_of_a_frame(model: SceneModel, objects: int, frames: int) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.command import for_the_user
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.processes import ChildError, Supervisor
-from semhier_ros.link.carriers import RadioCarrier, carrier
-from semhier_ros.link.clock import ManualClock
-from semhier_ros.link.emulate.radio import RadioEmulator, RadioHop, RadioProfile, parse_radio
+from semhier_ros.lab.ways import AirWay
+from semhier_ros.link.carriers import carrier
+from semhier_ros.link.emulate.radio import RadioEmulator, RadioProfile, parse_radio
 from semhier_ros.link.schedule.policy import default_policies
 
 KEY = bytes(range(16))
@@ -64,43 +64,30 @@ class VirtualPicture:
     """Both ends of a radio in virtual time, and a picture between them."""
 
     def __init__(self, profile: RadioProfile, blocks: Sequence[Block], key: bytes | None) -> None:
-        self._clock = ManualClock()
-        self.hop = RadioHop(profile, self._clock)
+        self.way = AirWay(profile, key)
         self._blocks, self._came = blocks, set[int]()
-        made = carrier("serial", profile.settings(device="virtual"), key)
-        assert isinstance(made, RadioCarrier)
-        self.sender = replace(made, open_port=self.hop.port(0)).sender(
-            Packet.pack, split, default_policies(SEMANTIC + len(blocks), SEMANTIC), budget=None, clock=self._clock
-        )
-        receiver = replace(made, open_port=self.hop.port(1)).receiver(self._take, clock=self._clock)
-        self.hop.attach(self.sender.transport, receiver.transport)  # type: ignore[arg-type]
-        self.sender.set_info("front", description().to_bytes())
+        self._sender = self.way.send(default_policies(SEMANTIC + len(blocks), SEMANTIC))
+        self.way.receive(self._take)
+        self._sender.set_info("front", description().to_bytes())
 
     def _take(self, camera: str, level: int, data: bytes) -> None:
         self._came |= {block.index for block in Packet.parse(data).blocks}
 
     def seconds(self) -> float:
         """From asking to the last block."""
-        self._run(QUIET)
-        self.sender.submit("front", 7, 0, self._blocks, asked=True)
-        self._run(QUIET + PATIENCE, lambda: len(self._came) == len(self._blocks))
-        return self._clock.now() - QUIET
-
-    def _run(self, until: float, done: Any = lambda: False) -> None:
-        clock, hop = self._clock, self.hop
-        while clock.now() < until and not done():
-            times = [hop.next_tick, hop.next_arrival, self.sender.due, until]
-            clock.set(min(when for when in times if when is not None))
-            hop.deliver()
-            hop.tick()
-            self.sender.advance()
+        while self.way.clock.now() < QUIET:
+            self.way.step(QUIET)
+        self._sender.submit("front", 7, 0, self._blocks, asked=True)
+        while self.way.clock.now() < QUIET + PATIENCE and len(self._came) < len(self._blocks):
+            self.way.step(QUIET + PATIENCE)
+        return self.way.clock.now() - QUIET
 
 
 def airtime(profile: RadioProfile, blocks: Sequence[Block], key: bytes | None) -> float:
     """Seconds that the pieces take on the air when nothing is lost."""
     run = VirtualPicture(replace(profile, loss=0.0), blocks, key)
     run.seconds()
-    sent = [one for one in run.hop.air.log if one.end == 0 and one.began >= QUIET]
+    sent = [one for one in run.way.hop.air.log if one.end == 0 and one.began >= QUIET]
     return sum(one.ended - one.began for one in sent)
 
 

@@ -83,13 +83,8 @@ class LinkProfile:
         if self.trace and (self.trace[0] < 0 or self.trace[-1] < 1 or list(self.trace) != sorted(self.trace)):
             raise ValueError("trace must be milliseconds from 0 in rising order, the last at least 1")
 
-    @property
-    def queue_limit(self) -> int:
-        """The queue's bound in bytes at the start; unlimited rates never queue."""
-        return self.queue_limit_at(0.0)
-
     def queue_limit_at(self, elapsed: float) -> int:
-        """The queue's bound in bytes, `elapsed` seconds after the start."""
+        """The queue's bound in bytes, `elapsed` seconds after the start; unlimited rates never queue."""
         return self.queue_bytes or max(3000, int(self.rate_at(elapsed) / 8 * 0.25))
 
     def rate_at(self, elapsed: float) -> float:

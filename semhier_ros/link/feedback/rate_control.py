@@ -77,7 +77,6 @@ class RateController:
         self._received: deque[tuple[float, float]] = deque()
         self._streak = 0
         self._round_end = 0.0
-        self._round_from = 0.0
         self._probe_at = 0.0
         self._probe_wait = _PROBE_WAIT[0]
         self._noise = 0.0

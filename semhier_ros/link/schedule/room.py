@@ -93,7 +93,6 @@ class WaitingRoom:
         first = frame.units.get(index)
         if first is not None and first.copy > 0:
             self.remove(camera, first)
-            camera.counters[index].repeats_dropped += 1
             return
         frame.lost_from = min(frame.lost_from, index)
         for finer in [place for place in frame.units if place >= index]:
@@ -101,8 +100,6 @@ class WaitingRoom:
             self.remove(camera, unit)
             if unit.copy == 0:
                 camera.counters[finer].dropped[cause] += 1
-            else:
-                camera.counters[finer].repeats_dropped += 1
 
     def supersede(self, camera: CameraQueue, newest: Frame, indices: Sequence[int]) -> None:
         """A newer frame's blocks replace the same blocks of older frames, unless some of those have left already."""

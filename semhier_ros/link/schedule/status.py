@@ -15,14 +15,13 @@ not wanted (`set_finest`), too large or impossible to pack.
 class LevelCounters:
     """The running counters of one block index of one camera."""
 
-    __slots__ = ("dropped", "queued", "queued_bytes", "repeated", "repeats_dropped", "sent", "wire")
+    __slots__ = ("dropped", "queued", "queued_bytes", "repeated", "sent", "wire")
 
     def __init__(self) -> None:
         self.queued = 0
         self.queued_bytes = 0
         self.sent = 0
         self.repeated = 0
-        self.repeats_dropped = 0
         self.dropped = dict.fromkeys(CAUSES, 0)
         self.wire = RollingSum()
 
