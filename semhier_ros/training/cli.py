@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from semhier_ros.training.errors import TrainingError
-from semhier_ros.training.settings import SHARED, Option, add_options, layered, read_config
+from semhier_ros.training.settings import SHARED, Option, add_options, layered, run_stages
 
 STAGES = {
     "detector": ("semhier_ros.training.detector", "train", "where vehicles are and which (hours on two cores)"),
@@ -57,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         stage = stages.add_parser(name, help=summary, description=summary)
         stage.add_argument("--config", type=Path, default=argparse.SUPPRESS, help=CONFIG_HELP)
         add_options(stage, options_of(name))
-    road.set_defaults(trainer=run_road)
+    road.set_defaults(trainer=partial(run_stages, STAGES, settings_of))
     whole = kinds.add_parser("imagenet", help="one answer per picture, along a tree of the ImageNet classes")
     importlib.import_module("semhier_ros.training.imagenet").add_arguments(whole)
     street_module = importlib.import_module("semhier_ros.training.street")
@@ -74,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     reference.set_defaults(trainer=reference_codec.run)
 
 
-def settings_of(stage: str, config: dict[str, Any], given: dict[str, Any]) -> argparse.Namespace:
+def settings_of(stage: str, config: Mapping[str, Any], given: Mapping[str, Any]) -> argparse.Namespace:
     """What a stage of `road` runs with: `given` before `config` before the stage's defaults.
 
     Raises:
@@ -84,17 +86,6 @@ def settings_of(stage: str, config: dict[str, Any], given: dict[str, Any]) -> ar
     if values.data is None:
         raise TrainingError("data: nothing to learn from; give --data my.yaml")
     return values
-
-
-def run_road(options: argparse.Namespace) -> int:
-    given = vars(options)
-    config = read_config(given.get("config"))
-    chosen = [options.stage] if options.stage else list(STAGES)
-    settings = {stage: settings_of(stage, config, given) for stage in chosen}  # all are checked before any runs
-    for stage in chosen:
-        module, function, _ = STAGES[stage]
-        print(f"{stage}: {getattr(importlib.import_module(module), function)(settings[stage])}", flush=True)
-    return 0
 
 
 def run(options: argparse.Namespace) -> int:

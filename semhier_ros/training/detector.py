@@ -151,7 +151,7 @@ def train(options: argparse.Namespace) -> Path:
         return {name: sum(float(one[name]) for one in found) / len(found) for name in found[0]}
 
     samples = SceneSamples(scenes, tuple(options.crop), options.seed, draw_shares(scenes.boxes, len(classes)))
-    workers = workers_for(device, options.threads) if options.workers is None else options.workers
+    workers = workers_for(device, options.threads, options.workers)
     course = Course(
         options.steps,
         options.minutes,

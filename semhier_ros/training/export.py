@@ -28,6 +28,15 @@ def half_precision(graphs: dict[str, nn.Module]) -> None:
                 tensor.copy_(tensor.half().float())
 
 
+def save_halves(graphs: dict[str, nn.Module], folder: Path) -> None:
+    """Write `weights.safetensors`: the graphs' weights in half precision, each under its graph's name."""
+    from safetensors.torch import save_file
+
+    tensors = {f"{part}.{key}": value for part, graph in graphs.items() for key, value in graph.state_dict().items()}
+    halves = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
+    save_file(halves, folder / "weights.safetensors")
+
+
 def example_inputs(name: str, layout: SceneLayout, canvas: tuple[int, int]) -> tuple[torch.Tensor, ...]:
     """Inputs of graph `name` of the shapes it runs with; `canvas` is the detector's."""
     height, width = canvas[1] // layout.picture_stride, canvas[0] // layout.picture_stride

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from semhier_ros.training.errors import TrainingError
-from semhier_ros.training.settings import SHARED, Option, add_options, layered, read_config
+from semhier_ros.training.settings import SHARED, Option, add_options, layered, run_stages
 
 STAGES = {
     "features": ("semhier_ros.training.imagenet_features", "make", "what the trunk says of every photo (an hour)"),
@@ -52,10 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices = tuple(dict.fromkeys(word for option in found.values() for word in option.choices))
         told = f"{', '.join(found)}: {first.help}"
         add_options(parser, [replace(first, default=None, help=told, choices=choices)])
-    parser.set_defaults(trainer=run)
+    parser.set_defaults(trainer=partial(run_stages, STAGES, settings_of))
 
 
-def settings_of(stage: str, config: dict[str, Any], given: dict[str, Any]) -> argparse.Namespace:
+def settings_of(stage: str, config: Mapping[str, Any], given: Mapping[str, Any]) -> argparse.Namespace:
     """What a stage runs with: `given` before `config` before the stage's own defaults.
 
     Raises:
@@ -67,14 +69,3 @@ def settings_of(stage: str, config: dict[str, Any], given: dict[str, Any]) -> ar
     if values.data is None or (validated and values.validation is None):
         raise TrainingError("data: give --data PHOTOS, and for the model --validation FOLDER")
     return values
-
-
-def run(options: argparse.Namespace) -> int:
-    """Run one stage or all."""
-    config = read_config(options.config)
-    chosen = [options.stage] if options.stage else list(STAGES)
-    settings = {stage: settings_of(stage, config, vars(options)) for stage in chosen}  # all are checked before any runs
-    for stage in chosen:
-        module, function, _ = STAGES[stage]
-        print(f"{stage}: {getattr(importlib.import_module(module), function)(settings[stage])}", flush=True)
-    return 0

@@ -20,7 +20,7 @@ from semhier_ros.codec.picture_walk import PictureGroup, channels_of
 from semhier_ros.torch.classifier import SIDE, load_classifier
 from semhier_ros.torch.image_backend import build_image_graphs
 from semhier_ros.torch.picture import STRIDE
-from semhier_ros.training.export import export_graph, half_precision
+from semhier_ros.training.export import export_graph, half_precision, save_halves
 from semhier_ros.training.imagenet_meaning import PLANES
 from semhier_ros.training.imagenet_picture import stored_squares
 from semhier_ros.training.picture_form import WHOLE_IMAGES, count_tables, load_picture, picture_checkpoint
@@ -61,11 +61,7 @@ def load_picture_form(out: Path) -> tuple[PictureForm, dict[str, nn.Module]]:
 
 def write_graphs(graphs: dict[str, nn.Module], groups: Sequence[PictureGroup], folder: Path) -> None:
     """The graphs' weights in half precision, and every graph as ONNX."""
-    from safetensors.torch import save_file
-
-    tensors = {f"{part}.{key}": value for part, graph in graphs.items() for key, value in graph.state_dict().items()}
-    halves = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
-    save_file(halves, folder / "weights.safetensors")
+    save_halves(graphs, folder)
     view = torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8)
     cells = SIDE // STRIDE
     export_graph(graphs["trunk"], (view,), folder / "trunk.onnx")

@@ -66,9 +66,11 @@ class Draws:
         return random.permutation(np.searchsorted(ends / ends[-1], points, side="right").clip(max=self.rows - 1))
 
 
-def workers_for(device: torch.device, threads: int) -> int:
-    """How many workers suit this machine: all processors but one for a GPU, what training leaves idle otherwise, at
-    least one."""
+def workers_for(device: torch.device, threads: int, asked: int | None = None) -> int:
+    """How many workers were asked for, or suit this machine: all processors but one for a GPU, what training leaves
+    idle otherwise, at least one."""
+    if asked is not None:
+        return asked
     processors = len(os.sched_getaffinity(0))
     spare = processors - 1 if device.type == "cuda" else processors - threads
     return int(np.clip(spare, 1, MOST_WORKERS))

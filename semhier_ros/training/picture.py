@@ -234,7 +234,7 @@ def run_course(
 
     if sent is None and not finished(checkpoint, plan):
         (options.out / PAINTED).unlink(missing_ok=True)  # painted for a codec that is no more
-    workers = workers_for(device, options.threads) if options.workers is None else options.workers
+    workers = workers_for(device, options.threads, options.workers)
     course = Course(
         plan.steps,
         plan.minutes,

@@ -79,7 +79,7 @@ def train(options: argparse.Namespace) -> Path:
         shown = {"bpp": found["bpp_loss"], "mse": found["mse_loss"] * 255**2, "aux": auxiliary}
         return Loss(found["loss"] + auxiliary, shown)
 
-    workers = workers_for(device, options.threads) if options.workers is None else options.workers
+    workers = workers_for(device, options.threads, options.workers)
     loader = Loader(samples, options.batch, workers, device)
     course = Course(options.steps, options.minutes, bf16=options.bf16, seed=options.seed, name="reference")
     fit(network, adamw(groups, options.lr), loader, loss, course, checkpoint)

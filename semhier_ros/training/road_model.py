@@ -27,7 +27,7 @@ from semhier_ros.torch.scene_backend import build_graphs
 from semhier_ros.training.calibration import CURVE_POINTS, calibration_curves, level_hits
 from semhier_ros.training.detector import trained_detector
 from semhier_ros.training.errors import TrainingError
-from semhier_ros.training.export import export_graphs, half_precision
+from semhier_ros.training.export import export_graphs, half_precision, save_halves
 from semhier_ros.training.integer_form import integer_context, scale_table
 from semhier_ros.training.matching import named_code
 from semhier_ros.training.object_codec import train_object_codec
@@ -82,8 +82,6 @@ def head_arrays(codec: ObjectCodec, mean: NDArray, scale: NDArray) -> dict[str, 
 
 
 def make(options: argparse.Namespace) -> Path:
-    from safetensors.torch import save_file as save_torch
-
     torch.set_num_threads(options.threads)
     try:
         looks = [Look.read(text) for text in options.looks]
@@ -103,14 +101,7 @@ def make(options: argparse.Namespace) -> Path:
     graphs["picture_analysis"].analysis = pictures.model.analysis
     graphs["picture_synthesis"].synthesis = pictures.model.synthesis
     half_precision(graphs)
-    save_torch(
-        {
-            f"{name_}.{key}": value.half() if value.is_floating_point() else value
-            for name_, graph in graphs.items()
-            for key, value in graph.state_dict().items()
-        },
-        folder / "weights.safetensors",
-    )
+    save_halves(graphs, folder)
     export_graphs(graphs, layout, CANVAS, folder)
 
     backend = OpenVinoBackend(folder, threads=options.threads)

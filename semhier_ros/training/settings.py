@@ -8,7 +8,8 @@ config file's section of the stage, that before the file's top level, that befor
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,3 +187,20 @@ def layered(
         else:
             values[name] = option.read(option.default, name)
     return argparse.Namespace(**values)
+
+
+def run_stages(
+    stages: Mapping[str, tuple[str, str, str]],
+    settings_of: Callable[[str, Mapping[str, Any], Mapping[str, Any]], argparse.Namespace],
+    options: argparse.Namespace,
+) -> int:
+    """Run the stage that `options` name, or all of `stages` (module, function, summary), and say what each made. The
+    settings of all are checked before any runs. Returns 0."""
+    given = vars(options)
+    config = read_config(given.get("config"))
+    chosen = [options.stage] if options.stage else list(stages)
+    settings = {stage: settings_of(stage, config, given) for stage in chosen}
+    for stage in chosen:
+        module, function, _ = stages[stage]
+        print(f"{stage}: {getattr(importlib.import_module(module), function)(settings[stage])}", flush=True)
+    return 0

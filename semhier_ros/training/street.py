@@ -14,14 +14,18 @@ goes on where it was stopped.
 from __future__ import annotations
 
 import argparse
-import importlib
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from semhier_ros.training.errors import TrainingError
-from semhier_ros.training.settings import SHARED, Option, add_options, layered, read_config
+from semhier_ros.training.settings import SHARED, Option, add_options, layered, run_stages
 
-STAGES = ("gather", "teach", "adapt", "detector", "blend", "settle", "pictures", "report")
+STAGES = {
+    name: ("semhier_ros.training.street_stages", name, "")
+    for name in ("gather", "teach", "adapt", "detector", "blend", "settle", "pictures", "report")
+}
 OPTIONS = (
     Option("data", Path, None, "folder of the sets that the recipe names"),
     Option("sources", Path, Path("config/training/street-sources.yaml"), "the recipe"),
@@ -58,14 +62,14 @@ OPTIONS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("stage", nargs="?", choices=STAGES, help="one stage alone (default: all)")
+    parser.add_argument("stage", nargs="?", choices=list(STAGES), help="one stage alone (default: all)")
     parser.add_argument("--config", type=Path, default=None, help="YAML with settings, as the options are named")
     add_options(parser, OPTIONS)
-    parser.set_defaults(trainer=run)
+    parser.set_defaults(trainer=partial(run_stages, STAGES, settings_of))
 
 
-def settings_of(config: dict[str, Any], given: dict[str, Any]) -> argparse.Namespace:
-    """What the stages run with: `given` before `config` before the defaults.
+def settings_of(stage: str, config: Mapping[str, Any], given: Mapping[str, Any]) -> argparse.Namespace:
+    """What any stage runs with: `given` before `config` before the defaults.
 
     Raises:
         TrainingError: the config has an unknown key, a value is out of range, or `data` is nowhere.
@@ -74,12 +78,3 @@ def settings_of(config: dict[str, Any], given: dict[str, Any]) -> argparse.Names
     if values.data is None:
         raise TrainingError("data: nothing to learn from; give --data SETS")
     return values
-
-
-def run(options: argparse.Namespace) -> int:
-    """Run one stage or all."""
-    settings = settings_of(read_config(options.config), vars(options))
-    stages = importlib.import_module("semhier_ros.training.street_stages")
-    for stage in [options.stage] if options.stage else STAGES:
-        print(f"{stage}: {getattr(stages, stage)(settings)}", flush=True)
-    return 0

@@ -285,7 +285,7 @@ def detector(options: argparse.Namespace) -> Path:
     tutor = Tutor(options.tutor, street.recipe.leaves, device) if options.tutor is not None else None
     tutored = [number for number, part in enumerate(street.recipe.sets) if part.name in options.tutored]
     samples = StreetSamples(scenes, tuple(options.crop), options.seed, tutored)
-    workers = workers_for(device, options.threads) if options.workers is None else options.workers
+    workers = workers_for(device, options.threads, options.workers)
     course = Course(
         options.detector_steps,
         options.minutes,

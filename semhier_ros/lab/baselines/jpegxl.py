@@ -1,15 +1,13 @@
-"""JPEG XL by libjxl itself (BSD), by its C interface: no Python binding offers progressive files and their cutting.
+"""JPEG XL by libjxl itself (BSD), by its C interface: no Python binding makes progressive files or shows cut ones.
 
 The library is the system's (Debian: libjxl0.7 or newer) or the one inside the wheel `jxlpy`.
 """
 
 from __future__ import annotations
 
-import ctypes
 import ctypes.util
 import importlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -20,53 +18,56 @@ from semhier_ros.lab.baselines.still import CutTooShort, Picture, StillCodec
 
 # Names and numbers of jxl/encode.h, jxl/decode.h and jxl/codestream_header.h, the same since libjxl 0.7.
 EFFORT, RESPONSIVE, PROGRESSIVE_AC, PROGRESSIVE_DC = 0, 16, 17, 19
-ENCODER_SUCCESS, ENCODER_NEEDS_OUTPUT = 0, 2
+ENCODER_NEEDS_OUTPUT = 2
 SUCCESS, NEEDS_INPUT, NEEDS_BUFFER = 0, 2, 5
 BASIC_INFO, FRAME, FULL_IMAGE = 0x40, 0x400, 0x1000
+RGB8 = (3, 2, 0, 0)
+"""A `JxlPixelFormat`: channels, 8 bits each, the machine's byte order, rows without gaps."""
+ROOM = 1 << 16
+DECLARATIONS = """
+typedef struct {
+    int have_container;
+    uint32_t xsize, ysize, bits_per_sample, exponent_bits_per_sample;
+    float intensity_target, min_nits;
+    int relative_to_max_display;
+    float linear_below;
+    int uses_original_profile, have_preview, have_animation, orientation;
+    uint32_t num_color_channels;
+    uint8_t rest[400];
+} JxlBasicInfo;
+typedef struct { uint32_t channels; int data_type, endianness; size_t align; } JxlPixelFormat;
+typedef struct { uint8_t bytes[256]; } JxlColorEncoding;
 
+void *JxlEncoderCreate(void *memory);
+void JxlEncoderDestroy(void *encoder);
+void JxlEncoderInitBasicInfo(JxlBasicInfo *info);
+void JxlColorEncodingSetToSRGB(JxlColorEncoding *color, int gray);
+void *JxlEncoderFrameSettingsCreate(void *encoder, void *source);
+int JxlEncoderSetBasicInfo(void *encoder, const JxlBasicInfo *info);
+int JxlEncoderSetColorEncoding(void *encoder, const JxlColorEncoding *color);
+int JxlEncoderSetFrameDistance(void *settings, float distance);
+int JxlEncoderFrameSettingsSetOption(void *settings, int option, int64_t value);
+int JxlEncoderAddImageFrame(void *settings, const JxlPixelFormat *format, const void *pixels, size_t size);
+void JxlEncoderCloseInput(void *encoder);
+int JxlEncoderProcessOutput(void *encoder, uint8_t **next, size_t *left);
 
-class _BasicInfo(ctypes.Structure):
-    _fields_ = (
-        ("have_container", ctypes.c_int),
-        ("xsize", ctypes.c_uint32),
-        ("ysize", ctypes.c_uint32),
-        ("bits_per_sample", ctypes.c_uint32),
-        ("exponent_bits_per_sample", ctypes.c_uint32),
-        ("intensity_target", ctypes.c_float),
-        ("min_nits", ctypes.c_float),
-        ("relative_to_max_display", ctypes.c_int),
-        ("linear_below", ctypes.c_float),
-        ("uses_original_profile", ctypes.c_int),
-        ("have_preview", ctypes.c_int),
-        ("have_animation", ctypes.c_int),
-        ("orientation", ctypes.c_int),
-        ("num_color_channels", ctypes.c_uint32),
-        ("rest", ctypes.c_uint8 * 400),
-    )
-
-
-class _PixelFormat(ctypes.Structure):
-    _fields_ = (
-        ("num_channels", ctypes.c_uint32),
-        ("data_type", ctypes.c_int),
-        ("endianness", ctypes.c_int),
-        ("align", ctypes.c_size_t),
-    )
-
-
-_RGB8 = _PixelFormat(3, 2, 0, 0)
-
-
-class _ColorEncoding(ctypes.Structure):
-    _fields_ = (("bytes", ctypes.c_uint8 * 256),)
+void *JxlDecoderCreate(void *memory);
+void JxlDecoderDestroy(void *decoder);
+int JxlDecoderSubscribeEvents(void *decoder, int events);
+int JxlDecoderSetInput(void *decoder, const uint8_t *data, size_t size);
+int JxlDecoderProcessInput(void *decoder);
+int JxlDecoderGetBasicInfo(void *decoder, JxlBasicInfo *info);
+int JxlDecoderSetImageOutBuffer(void *decoder, const JxlPixelFormat *format, void *pixels, size_t size);
+int JxlDecoderFlushImage(void *decoder);
+"""
 
 
 @cache
-def library() -> Any:
-    """libjxl, its functions' results typed.
+def library() -> tuple[Any, Any]:
+    """What makes and reads values of C, and libjxl.
 
     Raises:
-        ModuleNotFoundError: neither the system nor the wheel `jxlpy` has it.
+        ModuleNotFoundError: neither the system nor the wheel `jxlpy` has it, or cffi is missing.
     """
     found = ctypes.util.find_library("jxl")
     if found is None:
@@ -75,22 +76,9 @@ def library() -> Any:
         if not inside:
             raise ModuleNotFoundError("jxlpy: this build of it brings no libjxl", name="jxlpy")
         found = str(inside[0].locate())
-    jxl = ctypes.CDLL(found)
-    for name in ("JxlEncoderCreate", "JxlEncoderFrameSettingsCreate", "JxlDecoderCreate"):
-        getattr(jxl, name).restype = ctypes.c_void_p
-    jxl.JxlEncoderCloseInput.restype = None
-    return jxl
-
-
-@contextmanager
-def _made(kind: str) -> Iterator[tuple[Any, ctypes.c_void_p]]:
-    """The library, and an `Encoder` or `Decoder` of its, which is let go in the end."""
-    jxl = library()
-    made = ctypes.c_void_p(getattr(jxl, f"Jxl{kind}Create")(None))
-    try:
-        yield jxl, made
-    finally:
-        getattr(jxl, f"Jxl{kind}Destroy")(made)
+    c: Any = importlib.import_module("cffi").FFI()
+    c.cdef(DECLARATIONS)
+    return c, c.dlopen(found)
 
 
 class JpegXl(StillCodec):
@@ -106,56 +94,45 @@ class JpegXl(StillCodec):
         library()
 
     def encode(self, picture: Picture, quality: float) -> bytes:
-        with _made("Encoder") as (jxl, encoder):
-            return self._encode(jxl, encoder, np.ascontiguousarray(picture), -float(quality))
-
-    def _encode(self, jxl: Any, encoder: ctypes.c_void_p, picture: Picture, distance: float) -> bytes:
-        info = _BasicInfo()
-        jxl.JxlEncoderInitBasicInfo(ctypes.byref(info))
+        c, jxl = library()
+        encoder = c.gc(jxl.JxlEncoderCreate(c.NULL), jxl.JxlEncoderDestroy)
+        info, color, pixels = c.new("JxlBasicInfo *"), c.new("JxlColorEncoding *"), np.ascontiguousarray(picture)
+        jxl.JxlEncoderInitBasicInfo(info)
         info.ysize, info.xsize = picture.shape[:2]
         info.bits_per_sample, info.num_color_channels, info.uses_original_profile = 8, 3, 0
-        color = _ColorEncoding()
-        jxl.JxlColorEncodingSetToSRGB(ctypes.byref(color), 0)
-        settings = ctypes.c_void_p(jxl.JxlEncoderFrameSettingsCreate(encoder, None))
-        _check(jxl.JxlEncoderSetBasicInfo(encoder, ctypes.byref(info)), "picture size")
-        _check(jxl.JxlEncoderSetColorEncoding(encoder, ctypes.byref(color)), "colour")
-        _check(jxl.JxlEncoderSetFrameDistance(settings, ctypes.c_float(distance)), f"distance {distance}")
+        jxl.JxlColorEncodingSetToSRGB(color, 0)
+        settings = jxl.JxlEncoderFrameSettingsCreate(encoder, c.NULL)
+        _check(jxl.JxlEncoderSetBasicInfo(encoder, info), "picture size")
+        _check(jxl.JxlEncoderSetColorEncoding(encoder, color), "colour")
+        _check(jxl.JxlEncoderSetFrameDistance(settings, -quality), f"distance {-quality}")
         for option, value in self.options.items():
-            _check(jxl.JxlEncoderFrameSettingsSetOption(settings, option, ctypes.c_int64(value)), f"option {option}")
-        size = ctypes.c_size_t(picture.nbytes)
-        added = jxl.JxlEncoderAddImageFrame(
-            settings, ctypes.byref(_RGB8), picture.ctypes.data_as(ctypes.c_void_p), size
-        )
-        _check(added, "picture")
+            _check(jxl.JxlEncoderFrameSettingsSetOption(settings, option, value), f"option {option}")
+        given = c.from_buffer(pixels)
+        _check(jxl.JxlEncoderAddImageFrame(settings, c.new("JxlPixelFormat *", RGB8), given, pixels.nbytes), "picture")
         jxl.JxlEncoderCloseInput(encoder)
-        parts: list[bytes] = []
-        while True:
-            room = ctypes.create_string_buffer(1 << 16)
-            free, left = ctypes.c_void_p(ctypes.addressof(room)), ctypes.c_size_t(len(room))
-            status = jxl.JxlEncoderProcessOutput(encoder, ctypes.byref(free), ctypes.byref(left))
-            parts.append(room.raw[: len(room) - left.value])
-            if status != ENCODER_NEEDS_OUTPUT:
-                _check(status, "output")
-                return b"".join(parts)
+        made, status = b"", ENCODER_NEEDS_OUTPUT
+        while status == ENCODER_NEEDS_OUTPUT:
+            room = c.new("uint8_t[]", ROOM)
+            left = c.new("size_t *", ROOM)
+            status = jxl.JxlEncoderProcessOutput(encoder, c.new("uint8_t **", room), left)
+            made += bytes(c.buffer(room, ROOM - left[0]))
+        _check(status, "output")
+        return made
 
     def decode(self, data: bytes) -> Picture:
-        with _made("Decoder") as (jxl, decoder):
-            return self._decode(jxl, decoder, data)
-
-    def _decode(self, jxl: Any, decoder: ctypes.c_void_p, data: bytes) -> Picture:
+        c, jxl = library()
+        decoder = c.gc(jxl.JxlDecoderCreate(c.NULL), jxl.JxlDecoderDestroy)
         picture: Picture | None = None
         _check(jxl.JxlDecoderSubscribeEvents(decoder, BASIC_INFO | FRAME | FULL_IMAGE), "events")
-        held = ctypes.create_string_buffer(data, len(data))
-        _check(jxl.JxlDecoderSetInput(decoder, held, ctypes.c_size_t(len(data))), "input")
+        _check(jxl.JxlDecoderSetInput(decoder, c.from_buffer("uint8_t[]", data), len(data)), "input")
         while (status := jxl.JxlDecoderProcessInput(decoder)) != FULL_IMAGE:
             if status == BASIC_INFO:
-                info = _BasicInfo()
-                _check(jxl.JxlDecoderGetBasicInfo(decoder, ctypes.byref(info)), "picture size")
+                info = c.new("JxlBasicInfo *")
+                _check(jxl.JxlDecoderGetBasicInfo(decoder, info), "picture size")
                 picture = np.zeros((info.ysize, info.xsize, 3), np.uint8)
             elif status == NEEDS_BUFFER and picture is not None:
-                room = picture.ctypes.data_as(ctypes.c_void_p)
-                size = ctypes.c_size_t(picture.nbytes)
-                _check(jxl.JxlDecoderSetImageOutBuffer(decoder, ctypes.byref(_RGB8), room, size), "output")
+                format, room = c.new("JxlPixelFormat *", RGB8), c.from_buffer(picture, require_writable=True)
+                _check(jxl.JxlDecoderSetImageOutBuffer(decoder, format, room, picture.nbytes), "output")
             elif status == NEEDS_INPUT:
                 if picture is None or jxl.JxlDecoderFlushImage(decoder) != SUCCESS:
                     raise CutTooShort(f"{len(data)} bytes end before a JPEG XL file shows anything")
