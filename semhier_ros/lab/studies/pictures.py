@@ -11,21 +11,17 @@ import math
 from itertools import product
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.footage.labels import read_labels
 from semhier_ros.footage.video import read_picture
+from semhier_ros.lab.baselines.picture_files import KINDS, PictureSetting, decode_picture, encode_picture
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.received import received
 
-SCALES, QUALITIES = (0.35, 0.5, 0.7), (8, 15, 25)
-FORMATS = {
-    "jpeg": (".jpg", cv2.IMWRITE_JPEG_QUALITY, [cv2.IMWRITE_JPEG_OPTIMIZE, 1]),
-    "webp": (".webp", cv2.IMWRITE_WEBP_QUALITY, []),
-}
+SETTINGS = tuple(PictureSetting(*each) for each in product(KINDS, (0.35, 0.5, 0.7), (8, 15, 25)))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +45,6 @@ def run(options: argparse.Namespace) -> int:
     names = options.split.read_text().split()[:: options.every]
     for name in names:
         image = read_picture(options.data / "images" / name)
-        bgr = image[..., ::-1]
         height, width = image.shape[:2]
         inside = np.zeros((height, width), bool)
         labels = read_labels(options.data / "labels" / f"{Path(name).stem}.txt", width, height)
@@ -60,12 +55,11 @@ def run(options: argparse.Namespace) -> int:
                 painted = known.picture()
                 assert painted is not None
                 add(codec.block_names[index], known.reading.payload_bytes, painted, image, inside)
-        for (kind, (suffix, setting, more)), scale in product(FORMATS.items(), SCALES):
-            small = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            for quality in QUALITIES:
-                data = cv2.imencode(suffix, small, (setting, quality, *more))[1]
-                back = cv2.resize(cv2.imdecode(data, 1), (width, height), interpolation=cv2.INTER_CUBIC)
-                add(f"{kind} {scale:g} {quality}", len(data), back[..., ::-1], image, inside)
+        for setting in SETTINGS:
+            data = encode_picture(image, setting)
+            back = decode_picture(data, (width, height))
+            assert back is not None
+            add(setting.look, len(data), back, image, inside)
     figures = {}
     for name, found in rows.items():
         size, whole, boxes, pixels, covered = np.sum(found, axis=0)
