@@ -278,7 +278,7 @@ def test_a_packet_of_30_bytes_is_charged_79(reader: Reader, cameras: list[Frames
     session = TinyStream(reader, COSTS, reader.remembering).session(
         cameras[:1], 8000.0, parse_link("64kbit,50ms,seed1")
     )
-    hop: Any = session._hop
+    hop: Any = session._way.hop
     heard = hop._on_message
     hop._on_message = lambda message: (
         sizes.setdefault(len(message.data) - 5, set()).add(message.wire_bytes) if message.datagram else None,

@@ -47,6 +47,15 @@ def test_seeds_are_runs_only_where_something_is_lost(tmp_path: Path) -> None:
     assert cells[-1].link == "64kbit,50ms,20%,burst4,seed13"
 
 
+def test_a_run_s_figures_are_those_of_its_summary(tmp_path: Path) -> None:
+    (cell,) = deltas.cells_of(options(tmp_path / "a.mp4", tmp_path, "--loss", "20", "--seeds", "1"))[1:]
+    codec = {"streaming_ap50": {"L0": 0.5}, "wire_bytes_per_s": 900.0, "link": {"bytes back": 300}, "seconds": 4.0}
+    codec |= {"counters": {"encoded": 40, "names_bytes": 600, "deltas": 30}, "age_ms": {"p50": 150.0}, "delivered": 0.9}
+    run = deltas.run_of(cell, {"codecs": {"semhier": codec}})
+    assert (run["video"], run["loss"], run["seed"], run["memory"]) == ("a.mp4", 20.0, 11, True)
+    assert [run[name] for name in deltas.FIGURES] == [0.5, 15.0, 900.0, 600.0, 0.75, 150.0, 0.9]
+
+
 def test_the_difference_is_taken_seed_by_seed() -> None:
     runs = [figures(seed, False, 0.5 + 0.1 * seed) for seed in (1, 2, 3)]
     runs += [figures(seed, True, 0.48 + 0.1 * seed) for seed in (1, 2, 3)]

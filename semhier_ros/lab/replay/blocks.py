@@ -223,7 +223,6 @@ class BlockSession:
         self.numbers[key] = job.frame.number
         if names and names[0].stream != tag:
             self.deltas[key] = names[0].data
-            self._counts["deltas"] += 1
             self._counts["delta_bytes"] += len(names[0].data)
 
     def _message(self, message: Message) -> None:
