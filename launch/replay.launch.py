@@ -10,8 +10,6 @@ where they are installed.
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 from collections.abc import Mapping
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
@@ -37,6 +35,7 @@ from launch_ros.substitutions import ExecutableInPackage
 from semhier_ros.launching import (
     Argument,
     boolean,
+    by_rosbag2,
     camera_info_beside,
     declare,
     images_in_bag,
@@ -87,11 +86,6 @@ ARGUMENTS = [
 ]
 
 
-def rosbag2_is_here() -> bool:
-    """Whether `ros2 bag play` can run."""
-    return shutil.which("ros2") is not None and importlib.util.find_spec("ros2bag") is not None
-
-
 def _half(file: str, **arguments: str) -> GroupAction:
     source = PythonLaunchDescriptionSource(PathJoinSubstitution([ThisLaunchFileDir(), file]))
     include = IncludeLaunchDescription(source, launch_arguments=list(arguments.items()))
@@ -100,10 +94,8 @@ def _half(file: str, **arguments: str) -> GroupAction:
 
 def _player(context: LaunchContext, remappings: Mapping[str, str]) -> list[Action]:
     """Plays the bag's topics, the keys of `remappings`, as their values."""
-    wanted, now = value(context, "player"), _now(context)
-    if now and wanted == "rosbag2":
-        raise ValueError("launch argument player: rosbag2 plays stamps:=bag without loop:=true only, ours plays both")
-    if wanted == "rosbag2" or (wanted == "auto" and not now and rosbag2_is_here()):
+    now = _now(context)
+    if by_rosbag2(value(context, "player"), now=now):
         command = ["ros2", "bag", "play", value(context, "bag"), "--clock", "100", "--rate", value(context, "rate")]
         command += ["--topics", *remappings, "--delay", "8"]
         command += ["--remap", *(f"{topic}:={target}" for topic, target in remappings.items())]

@@ -7,6 +7,8 @@ actions needs `launch` and `launch_ros`, which are imported where they are used;
 from __future__ import annotations
 
 import difflib
+import importlib.util
+import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -292,6 +294,21 @@ def images_in_bag(bag: str, camera: str) -> BagImages:
             return one
     held = f"the bag has {', '.join(names)}" if names else "the bag has no images"
     raise ValueError(f"launch argument camera: {camera!r}: {held}")
+
+
+def by_rosbag2(player: str, *, now: bool) -> bool:
+    """Whether `ros2 bag play` plays a bag, by the launch argument `player`; `now`: images get the time of playing.
+
+    Raises ValueError where it is asked for and cannot.
+    """
+    here = shutil.which("ros2") is not None and importlib.util.find_spec("ros2bag") is not None
+    if player != "rosbag2":
+        return player == "auto" and here and not now
+    if now:
+        raise ValueError("launch argument player: rosbag2 plays stamps:=bag without loop:=true only, ours plays both")
+    if not here:
+        raise ValueError("launch argument player: rosbag2 (`ros2 bag play`) is not installed; ours plays without it")
+    return True
 
 
 def camera_of(topic: str) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -396,33 +397,37 @@ class PlannerOutputs:
         hears."""
         values = self._node.values
         header = make.ground_header(seen.stamp_ns, values.planner_frame or values.ground_frame)
-        if self._wanted(view, "polygons"):
-            for polygon in make.polygons(located, header):
-                self.send(view, "polygons", polygon)
-        if self._wanted(view, "obstacles"):
-            cloud = make.footprint_cloud(
-                located, header, height=values.planner_cloud_height, step=values.planner_cloud_step
-            )
-            self.send(view, "obstacles", cloud)
-        if followed is not None and self._wanted(view, "target"):
-            self.send(view, "target", make.target_pose(located[followed], header))
-        level = f"detections_3d/level_{seen.reading.level}"
-        if self._wanted(view, level):
-            array = make.detection_3d_array(
-                located, header, self._found["vision_msgs"], seen.codec.taxonomy.sizes, lasting=self._lasting
-            )
-            self.send(view, level, array)
-        options: dict[str, Any] = {"camera": view.camera, "stamp_ns": seen.stamp_ns, "lasting": self._lasting}
-        for name, maker in (("tracked_objects", make.tracked_objects), ("predicted_objects", make.predicted_objects)):
-            if self._wanted(view, name):
-                self.send(view, name, maker(located, header, self._found["autoware_perception_msgs"], **options))
-        if self._wanted(view, "obstacles_clearing"):
-            self.send(view, "obstacles_clearing", self._clearing(view, seen, located, header, moved))
-        if self._wanted(view, "markers"):
-            self.send(view, "markers", make.marker_array(located, header, lifetime=values.planner_lifetime))
-        if self._wanted(view, "scene_update"):
-            update = make.scene_update(located, header, self._found["foxglove_msgs"], lifetime=values.planner_lifetime)
-            self.send(view, "scene_update", update)
+        tell = partial(self._tell, view)
+        tell("polygons", lambda: make.polygons(located, header))
+        cloud = {"height": values.planner_cloud_height, "step": values.planner_cloud_step}
+        tell("obstacles", lambda: [make.footprint_cloud(located, header, **cloud)])
+        if followed is not None:
+            target = located[followed]
+            tell("target", lambda: [make.target_pose(target, header)])
+        vision, sizes, lasting = self._found.get("vision_msgs"), seen.codec.taxonomy.sizes, self._lasting
+        tell(
+            f"detections_3d/level_{seen.reading.level}",
+            lambda: [make.detection_3d_array(located, header, vision, sizes, lasting=lasting)],
+        )
+        autoware = self._found.get("autoware_perception_msgs")
+        options: dict[str, Any] = {"camera": view.camera, "stamp_ns": seen.stamp_ns, "lasting": lasting}
+        tell("tracked_objects", lambda: [make.tracked_objects(located, header, autoware, **options)])
+        tell("predicted_objects", lambda: [make.predicted_objects(located, header, autoware, **options)])
+        tell("obstacles_clearing", lambda: [self._clearing(view, seen, located, header, moved)])
+        lifetime, foxglove = values.planner_lifetime, self._found.get("foxglove_msgs")
+        tell("markers", lambda: [make.marker_array(located, header, lifetime=lifetime)])
+        tell("scene_update", lambda: [make.scene_update(located, header, foxglove, lifetime=lifetime)])
+
+    def _tell(self, view: _View, name: str, messages: Callable[[], Sequence[Any]]) -> None:
+        """Makes and publishes a topic's messages where somebody hears it. What goes wrong costs this topic alone: a
+        planner must not keep what is gone because another topic failed."""
+        if not self._wanted(view, name):
+            return
+        try:
+            for message in messages():
+                self.send(view, name, message)
+        except Exception as error:
+            self._warn("planner_errors", f"camera {view.camera}, {name}: {type(error).__name__}: {error}")
 
     def _clearing(self, view: _View, seen: _Seen, located: list[Located], header: Any, moved: Moved | None) -> Any:
         values = self._node.values

@@ -197,6 +197,18 @@ def test_every_topic_says_the_same_places(host: Any, probe: Any) -> None:
     assert not node.said
 
 
+def test_a_topic_that_fails_costs_itself_alone(host: Any, probe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = host({"planner.topics": ["polygons", "obstacles", "markers"], **FIXED})
+    markers = probe.listen(MarkerArray, "camera/markers")
+    probe.listen(PointCloud2, "camera/obstacles")
+    heard(node, probe, "markers")
+    heard(node, probe, "obstacles")
+    monkeypatch.setattr(make, "footprint_cloud", lambda *_, **__: [][0])
+    say(node, person(10.0))
+    probe.wait(lambda: markers, what="the markers")
+    assert node.said == {"planner_errors": ["camera camera, obstacles: IndexError: list index out of range"]}
+
+
 def test_an_overlay_says_the_same_distances_whether_places_are_wanted_or_not(host: Any, probe: Any) -> None:
     drawn = []
     for number, topics in enumerate((["overlay"], ["overlay", "polygons"])):

@@ -12,6 +12,7 @@ from semhier_ros.launching import (
     Argument,
     BagImages,
     asked_for,
+    by_rosbag2,
     camera_info_beside,
     carrier,
     images_in_bag,
@@ -154,3 +155,30 @@ def test_a_bag_without_the_camera_says_what_it_has(tmp_path: Path) -> None:
         images_in_bag(str(tmp_path / "text.mcap"), "")
     with pytest.raises(ValueError, match="bag: '/nowhere', expected an existing MCAP or SQLite3 file or bag folder"):
         images_in_bag("/nowhere", "")
+
+
+@pytest.mark.parametrize(
+    ("player", "now", "here", "plays"),
+    [
+        ("auto", False, True, True),
+        ("auto", False, False, False),
+        ("auto", True, True, False),
+        ("ours", False, True, False),
+        ("rosbag2", False, True, True),
+        ("rosbag2", True, True, "plays stamps:=bag without loop:=true only"),
+        ("rosbag2", False, False, "is not installed"),
+    ],
+)
+def test_who_plays_a_bag(
+    player: str, now: bool, here: bool, plays: bool | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if here:
+        (tmp_path / "ros2").touch(mode=0o755)
+        (tmp_path / "ros2bag.py").touch()
+        monkeypatch.syspath_prepend(tmp_path)
+    if isinstance(plays, str):
+        with pytest.raises(ValueError, match=rf"launch argument player: rosbag2 .*{plays}"):
+            by_rosbag2(player, now=now)
+    else:
+        assert by_rosbag2(player, now=now) == plays
