@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -33,8 +33,13 @@ class Received(NamedTuple):
 def received(codec: Codec, picture: NDArray[np.uint8], **asked: Unpack[EncodeChanges]) -> Iterator[Received]:
     """What is known after each block of a picture (H,W,3 uint8 RGB), whose boxes are in its pixels; `asked` of the
     encoder. Raises what `Codec.encode` raises."""
-    decoder = codec.decoder((picture.shape[1], picture.shape[0]))
-    for block in codec.encode(picture, **asked):
+    return read_blocks(codec, codec.encode(picture, **asked), (picture.shape[1], picture.shape[0]))
+
+
+def read_blocks(codec: Codec, blocks: Iterable[Block], size: tuple[int, int]) -> Iterator[Received]:
+    """What is known after each of a frame's first `blocks`, whose boxes are in a picture of `size`."""
+    decoder = codec.decoder(size)
+    for block in blocks:
         reading = decoder.push(block)
         assert reading is not None
         yield Received(block, reading, decoder)

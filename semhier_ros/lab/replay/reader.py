@@ -20,6 +20,7 @@ from semhier_ros.codec.reading import Detection
 from semhier_ros.command import CommandError
 from semhier_ros.lab.baselines.picture_files import KINDS, PictureSetting, decode_picture, encode_picture
 from semhier_ros.lab.options import load_codec
+from semhier_ros.lab.received import read_blocks
 from semhier_ros.lab.replay.base import Camera, Costs, Picture
 from semhier_ros.lab.replay.store import (
     CACHE_FILE,
@@ -192,15 +193,10 @@ class Reader:
     def detect(self, image: Picture, size: tuple[int, int]) -> Detections:
         """What the same detector reads on any picture, with boxes in a picture of `size`."""
         begin, spent = time.perf_counter(), time.process_time()
-        blocks = self.codec.encode(image, blocks=self.semantic_blocks)
-        decoder = self.codec.decoder(size)
-        found: Detections = ()
-        for block in blocks:
-            reading = decoder.push(block)
-            found = reading.detections if reading else found
+        *_, last = read_blocks(self.codec, self.codec.encode(image, blocks=self.semantic_blocks), size)
         self._cost("detect", begin)
         self.network_seconds += time.process_time() - spent
-        return found
+        return last.reading.detections
 
     def detected(self, key: str, image: Any, size: tuple[int, int]) -> Detections:
         """`detect`, remembered under `key`; `image()` is called only when needed and may give None: nothing seen."""
@@ -232,13 +228,9 @@ class Reader:
             blocks = [next(steps) for _ in range(self.semantic_blocks)]
             self._cost("semantic", begin)
             begin = time.perf_counter()
-            decoder = self.codec.decoder(camera.size)
-            readings = []
-            for block in blocks:
-                reading = decoder.push(block)
-                readings.append(reading.detections if reading else ())
+            readings = tuple(known.reading.detections for known in read_blocks(self.codec, blocks, camera.size))
             self._cost("read", begin)
-            held = Encoded(tuple(block.data for block in blocks), tuple(readings))
+            held = Encoded(tuple(block.data for block in blocks), readings)
         if not whole:
             self._open[key] = steps
             while len(self._open) > OPEN:

@@ -21,6 +21,7 @@ from semhier_ros.footage.labels import Notes, labelled_world
 from semhier_ros.footage.lens import lens_of
 from semhier_ros.lab.baselines.pictures import PictureStream, decode_picture
 from semhier_ros.lab.baselines.search import make_stream
+from semhier_ros.lab.received import read_blocks
 from semhier_ros.lab.replay.base import Answer, Costs
 from semhier_ros.lab.replay.blocks import UNPACED
 from semhier_ros.lab.replay.measures import Scores, figures_of, first_arrivals, split_cameras
@@ -103,10 +104,9 @@ class Result:
             shown = max((one for one, had in prefixes.items() if had > self.reader.semantic_blocks), default=None)
             if shown is None:
                 return None
-            decoder = self.reader.codec.decoder(camera.size)
-            for block in self.reader.blocks(camera, shown)[: prefixes[shown]]:
-                decoder.push(block)
-            return decoder.picture(shown & 0xFFFF)
+            blocks = self.reader.blocks(camera, shown)[: prefixes[shown]]
+            *_, last = read_blocks(self.reader.codec, blocks, camera.size)
+            return last.picture()
         if not isinstance(stream, PictureStream):
             return None
         numbers = [item.number for item in run.answers if item.camera == 0 and item.arrival <= now]

@@ -21,6 +21,7 @@ from semhier_ros.camera.drawing import LEVEL_COLOURS
 from semhier_ros.codec.packet import Block
 from semhier_ros.codec.reading import Detection
 from semhier_ros.lab.provenance import processor
+from semhier_ros.lab.received import read_blocks
 from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.replay.measures import first_arrivals, split_cameras, waits_of
 from semhier_ros.lab.replay.work import Result, best_rival, ceiling_of
@@ -289,12 +290,10 @@ def _strip_frame(
 def pictures_of(result: Result, camera: Any, number: int, count: int) -> tuple[list[Block], list[np.ndarray]]:
     """The first `count` blocks of a frame of semhier's, and the picture decoded after each of them."""
     reader = result.reader
-    decoder = reader.codec.decoder(camera.size)
     blocks = reader.blocks(camera, number, whole=count > reader.semantic_blocks)[:count]
     pictures = []
-    for block in blocks:
-        decoder.push(block)
-        picture = decoder.picture(block.frame)
+    for known in read_blocks(reader.codec, blocks, camera.size):
+        picture = known.picture()
         assert picture is not None
         pictures.append(picture)
     return blocks, pictures
