@@ -15,6 +15,7 @@ LOST_KIND = 0x44
 """A report of a receiver that holds nothing which deltas refer to."""
 KINDS = (KIND, HOLDS_KIND, LOST_KIND)
 MEMORY_BYTES = 2
+_LACKS = 0x40
 CLOCK_KIND = 0x42
 _BODY = struct.Struct(">BHHHHHHHI6s")
 REPORT_BYTES = _BODY.size + CRC_BYTES
@@ -88,6 +89,11 @@ class Report:
         return Report(
             newest, received, lost, runs, echo_ms, held_ms, delay_ms, size, int.from_bytes(clock, "big"), memory
         )
+
+
+def lacking(memory: bytes) -> bytes:
+    """What a report that says `memory` (2 bytes) says when something of what was sent lately is lacking."""
+    return memory if memory[0] >= _LACKS else bytes((memory[0] | _LACKS, memory[1]))
 
 
 @dataclass(frozen=True, slots=True)

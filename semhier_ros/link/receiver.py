@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from semhier_ros.codec.envelope import EnvelopeError, is_envelope
-from semhier_ros.codec.report import CLOCK_KIND, ClockNote, Report, ReportError
+from semhier_ros.codec.report import CLOCK_KIND, ClockNote, Report, ReportError, lacking
 from semhier_ros.link.clock import MACHINE, Clock
 from semhier_ros.link.feedback.envelope import Opener, Sealer, start_of
 from semhier_ros.link.feedback.report import ArrivalTracker, ReportClock
@@ -249,8 +249,11 @@ class LinkReceiver:
         with self._lock:
             for camera, stream in self._streams.items():
                 tracker = stream.tracker
+                told = stream.memory[0]
                 if self._unread is not None and self._unread(camera):
                     stream.reports.press(now)
+                elif told and told != lacking(told) and tracker.overdue(now):
+                    stream.reports.press(now, once=True)
                 if not tracker.heard or not stream.reports.due(now) or tracker.silence(now) > REPORT_AFTER:
                     continue
                 stream.reports.reported(tracker.payload_bytes, now)
@@ -264,8 +267,10 @@ class LinkReceiver:
         """What the camera's report says of memory now: news, and not too often."""
         stream = self._streams[camera]
         memory = None if self._remembers is None else self._remembers(camera)
+        if memory and stream.tracker.overdue(now):
+            memory = lacking(memory)
         told, at = stream.memory
-        if memory is None or (memory == told and memory) or now - at < MEMORY_SECONDS - 0.01:
+        if memory is None or (memory == told and memory) or now - at < MEMORY_SECONDS - 0.02:
             return None
         stream.memory = (memory, now)
         return memory

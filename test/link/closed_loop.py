@@ -38,7 +38,8 @@ class _Apart(ManualClock):
 
 @dataclass
 class Run:
-    """What came out: per frame the first coarse arrival minus its submission, and the rate over time."""
+    """What came out: per frame the first coarse arrival minus its submission, the rate over time, what was heard
+    of memory."""
 
     coarse: dict[int, float] = field(default_factory=dict)
     born: dict[int, float] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Run:
     control: SenderControl | None = None
     left: list[tuple[float, int]] = field(default_factory=list)
     reports: int = 0
+    memory: list[tuple[float, bytes]] = field(default_factory=list)
 
     def note(self, message: Message) -> None:
         if message.kind in ("packet", "info", "note"):
@@ -75,14 +77,26 @@ def run(
     repeats: int = -1,
     seed: int = 1,
     unread=None,
+    remembers=None,
+    pause: tuple[float, float] = (0.0, 0.0),
     info: bytes = b"",
 ) -> Run:
-    """`seconds` of `frames` a second over `link`, the same profile back, the receiver's clock far from the sender's."""
+    """`seconds` of `frames` a second but for a `pause` over `link`, the same profile back, the
+    receiver's clock far from the sender's."""
     clock = ManualClock()
     hop = VirtualHop(parse_link(f"{link},seed{seed}"), clock, on_message=lambda message: result.note(message))
     scheduler = Scheduler(pack, split, default_policies(7, 4), wire=WIRE, rate=budget)
-    sender = LinkSender(scheduler, hop.sending, budget=budget, adapt=adapt, repeats=repeats, clock=clock)
-    result = Run(control=sender._control)
+    told: list[tuple[float, bytes]] = []
+    sender = LinkSender(
+        scheduler,
+        hop.sending,
+        budget=budget,
+        adapt=adapt,
+        repeats=repeats,
+        on_memory=lambda camera, memory: told.append((clock.now(), memory)),
+        clock=clock,
+    )
+    result = Run(control=sender._control, memory=told)
     if info:
         sender.set_info("c", info)
 
@@ -92,7 +106,7 @@ def run(
             frame = int.from_bytes(payload[_NUMBER], "big")
             result.coarse.setdefault(frame, clock.now() - result.born[frame])
 
-    receiver = LinkReceiver(hop.receiving, arrived, unread=unread, clock=_Apart(clock))
+    receiver = LinkReceiver(hop.receiving, arrived, unread=unread, remembers=remembers, clock=_Apart(clock))
     draw = random.Random(seed)
     frame, next_frame = 0, 0.0
     while (now := earliest(next_frame, sender.due, hop.next_arrival, hop.next_tick) or 0.0) < seconds:
@@ -108,6 +122,8 @@ def run(
             sender.submit("c", frame & 0xFFFF, frame, blocks)
             frame += 1
             next_frame += 1.0 / frames
+            if pause[0] <= next_frame < pause[1]:
+                next_frame = pause[1]
         hop.tick()
         sender.advance()
         result.rates.append((now, result.control.rate or 0.0))

@@ -124,6 +124,15 @@ def test_reports_come_sooner_only_where_what_came_cannot_be_read():
     assert run("64kbit,10ms", 10.0, unread=lambda camera: True, **few).reports >= 2 * calm
 
 
+def test_a_sender_hears_that_something_is_lacking_while_nothing_comes():
+    few = {"budget": 8000, "frames": 12.5, "sizes": (20, 10, 10, 10)}
+    heard = run("64kbit,50ms", 19.0, pause=(10.0, 11.0), remembers=lambda camera: b"\x05\x09", **few).memory
+    assert [memory for _, memory in heard] == [b"\x05\x09", b"\x45\x09", b"\x05\x09"]
+    assert 10.1 < heard[1][0] < 10.4, "the last frame before the pause arrives by 10.06"
+    quiet = run("64kbit,50ms,jitter20ms", 19.0, remembers=lambda camera: b"\x05\x09", **few).memory
+    assert [memory for _, memory in quiet] == [b"\x05\x09"], "nothing is overdue where nothing is lost"
+
+
 def test_repeats_follow_the_loss_and_gaps_follow_the_runs():
     assert plan(0.0, 1.0, 40.0).repeats == 0
     assert plan(0.05, 1.05, 40.0).repeats == 1

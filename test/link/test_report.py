@@ -96,6 +96,17 @@ def test_reports_stay_frequent_when_a_link_shrinks_and_become_rare_in_silence():
     assert max(pauses[7:10]) < 0.35, "rare by halves"
 
 
+@pytest.mark.parametrize("pause", [0.08, 2.0])
+def test_a_datagram_is_overdue_after_a_longer_pause_than_is_usual(pause):
+    tracker = ArrivalTracker()
+    for sequence in range(20):
+        now = 5.0 + sequence * pause
+        assert not tracker.overdue(now), sequence
+        assert tracker.arrived(sequence, 0, 60, now, 0)
+    assert not tracker.overdue(now + 1.4 * pause)
+    assert tracker.overdue(now + 1.6 * pause + 0.02)
+
+
 def test_a_report_that_presses_comes_soon_and_the_next_ones_as_before():
     clock = ReportClock()
     clock.reported(0, 10.0)
@@ -107,3 +118,7 @@ def test_a_report_that_presses_comes_soon_and_the_next_ones_as_before():
     assert clock.due(10.37), "another, where the first was lost"
     clock.reported(200, 11.0)
     assert not clock.due(11.4)
+    clock.press(11.2, once=True)
+    assert clock.due(11.2)
+    clock.reported(200, 11.2)
+    assert not clock.due(11.6), "one is enough"

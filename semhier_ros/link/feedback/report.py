@@ -17,6 +17,9 @@ REPORT_SECONDS = (0.1, 0.5)
 """Reports come at least so far apart, and at most."""
 PRESSED_SECONDS, PRESSING_SECONDS = 0.16, 0.3
 """Reports come at most the first so far apart for the second so long after what is pressing."""
+OVERDUE, OVERDUE_SECONDS, OVERDUE_AFTER = 1.5, 0.02, 4
+"""A datagram is overdue once the silence is so many times as long as the longest lately, and so much more, in a stream
+of which so many have come."""
 REPORT_SHARE = 0.12
 """What reports may take, as a share of what arrives."""
 REPORT_WIRE = 80
@@ -37,10 +40,11 @@ class ReportClock:
         self._rate = 0.0
         self._pressing = float("-inf")
 
-    def press(self, now: float) -> None:
+    def press(self, now: float, *, once: bool = False) -> None:
         """Something was lost that a sender acts on at once: until `PRESSING_SECONDS` from now reports come as close as
-        they may."""
-        self._pressing = now + PRESSING_SECONDS
+        they may; `once`: the next one does."""
+        if not once:
+            self._pressing = now + PRESSING_SECONDS
         self._next = min(self._next, self._at + PRESSED_SECONDS - 0.01)
 
     def due(self, now: float) -> bool:
@@ -73,6 +77,7 @@ class ArrivalTracker:
         self._in_run = False
         self._echo_ms = 0
         self._arrived = 0.0
+        self._longest = 0.0
         self._least_delay: int | None = None
         self._last_delay = 0
 
@@ -90,6 +95,10 @@ class ArrivalTracker:
     def silence(self, now: float) -> float:
         """Seconds since the newest datagram came."""
         return now - self._arrived
+
+    def overdue(self, now: float) -> bool:
+        """Whether more than is usual has passed since the newest datagram: what comes next was probably lost."""
+        return self.received >= OVERDUE_AFTER and self.silence(now) > OVERDUE * self._longest + OVERDUE_SECONDS
 
     def arrived(self, sequence: int, sent_ms: int, size: int, now: float, wall_us: int) -> bool:
         """Notes a datagram of `size` payload bytes; False for one that came before.
@@ -117,6 +126,8 @@ class ArrivalTracker:
         if self._least_delay is None or (delay - self._least_delay + 0x8000) % 0x10000 < 0x8000:
             self._least_delay = delay
         if ahead > 0:
+            silent = self.silence(now) if self.received > 1 else 0.0
+            self._longest = max(silent, self._longest * (1.0 - silent))  # halves in some 0.7 s
             self._echo_ms, self._arrived, self._last_delay = sent_ms, now, delay
         return True
 
