@@ -231,26 +231,30 @@ class BlockEncoder:
             self._coder.encode(values[start:stop], tables._model(row))
 
     def finish(self) -> bytes:
-        """The block: the shortest bytes that, followed by zeros, decode to the symbols put; b"" for none.
-
-        The coder ends with an interval [low, low + range) of numbers that all decode alike, read as a binary fraction
-        of `words` 32-bit words and 64 bits more. The multiple of the largest power of 256 within it is taken, the
-        smallest if there are several, and its trailing zero bytes are left out.
-        """
+        """The block: the shortest bytes that, followed by zeros, decode to the symbols put; b"" for none."""
         words, (lower, span) = self._coder.pos()
         prefix = int.from_bytes(self._coder.get_compressed()[:words].astype(">u4").tobytes(), "big")
         # Words whose carry is undecided are given by constriction for the point it would send, lower + 2**32 - 1.
         if lower + 0xFFFFFFFF >= 1 << 64:
             prefix -= 1
-        low = prefix << 64 | lower
-        total_bits = 32 * words + 64
-        cut = (span.bit_length() - 1) // 8 * 8
-        value = -(-low >> cut) << cut
-        larger = -(-low >> cut + 8) << cut + 8
-        if larger < low + span:  # longer than 2**(cut + 8) it is not, so this multiple is the only one
-            value = larger
-            cut = ((value & -value).bit_length() - 1) // 8 * 8 if value else total_bits
-        return (value >> cut).to_bytes((total_bits - cut) // 8, "big")
+        return _shortest(prefix << 64 | lower, span, words)
+
+
+def _shortest(low: int, span: int, words: int) -> bytes:
+    """The shortest bytes of a number that the coder may end with.
+
+    It ends with an interval [low, low + span) of numbers that all decode alike, read as a binary fraction of `words`
+    32-bit words and 64 bits more. The multiple of the largest power of 256 within it is taken, the smallest if there
+    are several, and its trailing zero bytes are left out.
+    """
+    total_bits = 32 * words + 64
+    cut = (span.bit_length() - 1) // 8 * 8
+    value = -(-low >> cut) << cut
+    larger = -(-low >> cut + 8) << cut + 8
+    if larger < low + span:  # longer than 2**(cut + 8) it is not, so this multiple is the only one
+        value = larger
+        cut = ((value & -value).bit_length() - 1) // 8 * 8 if value else total_bits
+    return (value >> cut).to_bytes((total_bits - cut) // 8, "big")
 
 
 class ListEncoder(BlockEncoder):
@@ -311,7 +315,6 @@ class ListDecoder:
         self._data = bytes(data)
         padded = self._data + bytes(-len(self._data) % 4)
         self._coder = plain_coder.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
-        self._encoder = ListEncoder()
         self._luck = _Luck() if isinstance(data, Doubted) else None
 
     def get_list(self, tables: Tables, rows: Sequence[int] | int, count: int | None = None) -> list[int]:
@@ -326,14 +329,13 @@ class ListDecoder:
                     found[place] = symbol
         except ValueError as error:
             raise BlockError(f"block of {len(self._data)} bytes: no symbol of the table fits its bytes") from error
-        self._encoder.put_list(found, tables, rows)
         if self._luck is not None:
             self._luck.add(found, float(tables.symbol_bits(found, rows).sum()))
         return found
 
     def finish(self) -> None:
         """To be called after the last symbol: raises BlockError unless the bytes are those of the symbols."""
-        if self._encoder.finish() != self._data:
+        if _shortest(*self._coder.interval()) != self._data:
             raise BlockError(f"block of {len(self._data)} bytes: not what its symbols are encoded as")
         if self._luck is not None:
             self._luck.check(self._data)

@@ -132,3 +132,10 @@ class RangeDecoder:
             result.append(found)
         self._above, self._range = above, span
         return result
+
+    def interval(self) -> tuple[int, int, int]:
+        """Where an encoder of the symbols read so far stands: the lower end of its interval, from the first word on,
+        its width, and how many words stand before its state."""
+        words = [*self._words, *[0] * (self._next - len(self._words))][: self._next]
+        told = int.from_bytes(np.array(words, ">u4").tobytes(), "big")
+        return told - self._above, self._range, self._next - 2
