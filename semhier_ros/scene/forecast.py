@@ -34,6 +34,7 @@ from collections import deque
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -316,8 +317,8 @@ class MotionBank:
         grown = seen.sides.T[None, :, None] - log[:, 0][..., None]
         far = (gone**2 / spread + grown**2 / log_spread).sum(axis=1)
         cost = far + np.log(spread * log_spread).sum(axis=1) - 2 * np.log(np.maximum(self.weights, 1e-3))[:, None, None]
-        best = cost.argmin(axis=0)[None]
-        return np.take_along_axis(far, best, 0)[0], np.take_along_axis(cost, best, 0)[0]
+        best = cost.argmin(axis=0), np.arange(count)[:, None], np.arange(len(seen.centre))
+        return far[best], cost[best]
 
     def update(self, rows: Rows, seen: Seen, others: Seen | None = None) -> None:
         """Takes what was seen now of the objects `rows`; the models are judged by it first. others: what was seen and
@@ -385,50 +386,40 @@ class MotionBank:
         elapsed: float,
     ) -> None:
         """Judges the models by outlooks of several ages, all at once: each with the number of its age."""
-        counts = [len(outlook) for _, outlook, _, _ in of_old]
-        shares = []
-        for number, _, _, age in of_old:  # before the shares learn: they are made anew then
+        numbers, outlooks, rows_then, ages = zip(*of_old, strict=True)
+        counts, near = [len(outlook) for outlook in outlooks], []
+        for number, age in zip(numbers, ages, strict=True):
             self._ages[number] += AGE_STEP * (age - self._ages[number])
-            shares.append(self._shares_at(age))
-        told = Outlook.joined([outlook for _, outlook, _, _ in of_old]).after(
-            np.repeat([age for _, _, _, age in of_old], counts)
-        )
-        blended = _blended(told, np.repeat(np.stack(shares, axis=-1), counts, axis=-1))
+            near.append(self._near(age))
+        told = Outlook.joined(outlooks).after(np.repeat(ages, counts))
+        blended = _blended(told, np.repeat(self._mixed(np.array(near)), counts, axis=2))
         everything = seen if others is None else Seen(*map(np.concatenate, zip(seen, others, strict=True)))
-        self._fit_ellipses([number for number, *_ in of_old], counts, blended, everything)
+        self._fit_ellipses(numbers, counts, blended, everything)
         names, starts = [self._names[row] for row in rows.tolist()], np.cumsum([0, *counts]).tolist()
         pairs = [
-            [(start + old, place) for place, name in enumerate(names) if (old := known.get(name, -1)) >= 0]
-            for (_, _, known, _), start in zip(of_old, starts, strict=False)
+            (number, [(start + known[name], place) for place, name in enumerate(names) if name in known])
+            for number, known, start in zip(numbers, rows_then, starts, strict=False)
         ]
-        if any(pairs):
-            self._compare([number for number, *_ in of_old], pairs, told, seen, elapsed)
+        paired = [(number, part) for number, part in pairs if part]
+        if paired:
+            self._compare(paired, told, seen, elapsed)
 
     def _compare(
-        self,
-        numbers: Sequence[int],
-        pairs: Sequence[Sequence[tuple[int, int]]],
-        told: Told,
-        seen: Seen,
-        elapsed: float,
+        self, pairs: Sequence[tuple[int, list[tuple[int, int]]]], told: Told, seen: Seen, elapsed: float
     ) -> None:
-        """Judges the models by what they foretold at ages of these numbers: of each age `pairs` of an object foretold
+        """Judges the models by what they foretold at each of several ages (numbers): by `pairs` of an object foretold
         and a thing seen."""
-        old, places = np.array([pair for part in pairs for pair in part], np.intp).T
+        numbers, counts = [number for number, _ in pairs], [len(part) for _, part in pairs]
+        old, places = np.array([pair for _, part in pairs for pair in part], np.intp).T
         seen = seen.take(places)
         gone = seen.centre.T - told.centre.take(old, axis=2)
         grown = seen.sides.T - told.log.take(old, axis=2)
+        if numbers[0] == 0:
+            newest = slice(counts[0])
+            self._believe(told, old[newest], seen, gone[..., newest], grown[..., newest], newest)
         harmless = LEAST_STEP * np.exp(seen.sides.T)
         variance = np.concatenate([seen.centre_variance.T + harmless**2, seen.sides_variance.T + LEAST_STEP**2])
-        beyond, start = np.concatenate([gone, grown], axis=1), 0
-        for number, part in zip(numbers, pairs, strict=True):
-            if not part:
-                continue
-            span = slice(start, start + len(part))
-            if not number:
-                self._believe(told, old[span], seen, gone[..., span], grown[..., span], span)
-            self.shares.take(number, beyond[..., span], variance[:, span], elapsed)
-            start += len(part)
+        self.shares.take(numbers, counts, np.concatenate([gone, grown], axis=1), variance, elapsed)
 
     def _believe(self, told: Told, old: Rows, seen: Seen, gone: Floats, grown: Floats, span: slice) -> None:
         """The likelihood of what was seen is each model's record. span: of `seen`."""
@@ -444,35 +435,34 @@ class MotionBank:
         badly, and therefore given to nobody, would not count. counts: how many of `told` are of each age."""
         if not len(seen.centre):
             return
-        shared, start = _shared(told, seen), 0
+        rows, places, age = _nearest(_shared(told, seen), counts)
+        of_each, scale = np.bincount(age, minlength=len(numbers)).tolist(), np.exp(self._scales)[list(numbers)][age]
+        xx, xy, yy = told.covariance[rows].reshape(-1, 4).T[[0, 1, 3]] * scale
+        x, y = (seen.centre[places] - told.centre[rows]).T
+        more = seen.centre_variance[places].T
+        xx, yy = xx + more[0], yy + more[1]
+        outside = yy * x**2 - 2 * xy * x * y + xx * y**2 > ELLIPSE * (xx * yy - xy**2)
         least, most = np.log(ELLIPSE_SCALES).tolist()
-        for number, count in zip(numbers, counts, strict=True):
-            rows, places = _nearest(shared[start : start + count])
-            rows, start = rows + start, start + count
-            if not len(rows):
+        for number, count, beyond in zip(numbers, of_each, np.bincount(age, outside).tolist(), strict=False):
+            if not count:
                 continue
-            xx, xy, yy = told.covariance[rows].reshape(-1, 4).T[[0, 1, 3]] * math.exp(self._scales[number])
-            x, y = (seen.centre[places] - told.centre[rows]).T
-            more = seen.centre_variance[places].T
-            xx, yy = xx + more[0], yy + more[1]
-            outside = int((yy * x**2 - 2 * xy * x * y + xx * y**2 > ELLIPSE * (xx * yy - xy**2)).sum())
             self._judged[number] += 1
             eager = 1.0 + ELLIPSE_EAGER / self._judged[number]
-            step = ELLIPSE_STEP * min(eager, 4.0) * (outside - 0.05 * len(rows)) / math.sqrt(len(rows))
+            step = ELLIPSE_STEP * min(eager, 4.0) * (beyond - 0.05 * count) / math.sqrt(count)
             self._scales[number] = min(max(self._scales[number] + step, least), most)
 
     def scale(self, seconds: float) -> float:
         """What covariances are multiplied with so that 95 % of what is seen lies within the 95 % ellipse, so long after
         a reading."""
-        return math.exp(float(self._at(seconds) @ self._scales))
+        return math.exp(float(np.dot(self._near(seconds), self._scales)))
 
     def forecast(self, seconds: float) -> Forecast:
         """All objects `seconds` from now, by all models together."""
-        shares = self._shares_at(seconds)
+        shares = self._mixed(np.array([self._near(seconds)]))
         outlook = self._outlook().after(seconds)
-        told = _blended(outlook, shares[..., None])
-        velocity, unsure = _mixture(outlook.velocity, outlook.velocity_variance, shares[:, :2, None])
-        camera = (shares[:, :2] * self._state.mean[:, :, 0]).sum(axis=0)
+        told = _blended(outlook, shares)
+        velocity, unsure = _mixture(outlook.velocity, outlook.velocity_variance, shares[:, :2])
+        camera = (shares[:, :2, 0] * self._state.mean[:, :, 0]).sum(axis=0)
         return told._replace(
             covariance=told.covariance * self.scale(seconds),
             velocity=velocity.T,
@@ -480,15 +470,14 @@ class MotionBank:
             camera=camera,
         )
 
-    def _shares_at(self, seconds: float) -> Floats:
-        """Shares m,4 of the models at this age."""
-        values = self.shares.values
-        return np.asarray((self._at(seconds) @ values.reshape(len(values), -1)).reshape(values.shape[1:]).T)
+    def _mixed(self, near: Floats) -> Floats:
+        """Shares m,4,n of the models at n ages, of which each of the records counts n,ages."""
+        return np.asarray(np.tensordot(self.shares.values, near, (0, 1)).transpose(1, 0, 2))
 
-    def _at(self, seconds: float) -> Floats:
+    def _near(self, seconds: float) -> list[float]:
         """How much each of the records counts at this age: the two around it, the nearer more."""
         ages = np.maximum.accumulate(self._ages).tolist()
-        counts = np.zeros(len(ages))
+        counts = [0.0] * len(ages)
         after = bisect_right(ages, seconds)
         if after in (0, len(ages)):
             counts[max(after - 1, 0)] = 1.0
@@ -526,11 +515,14 @@ def _shared(told: Forecast, seen: Seen) -> Floats:
     return np.asarray(inner / (areas - inner))
 
 
-def _nearest(shared: Floats) -> tuple[Rows, Rows]:
-    """Rows and columns of what overlaps each other more than anything else, and by `SAME_BOX`."""
-    rows, best = np.arange(len(shared)), shared.argmax(axis=1)
-    same = (shared[rows, best] > SAME_BOX) & (shared.argmax(axis=0)[best] == rows)
-    return rows[same], best[same]
+def _nearest(shared: Floats, counts: Sequence[int]) -> tuple[Rows, Rows, Rows]:
+    """Rows and columns of what overlaps each other more than anything else of the same group, and by `SAME_BOX`; and
+    its group, of which one after another has so many rows."""
+    starts, rows = np.cumsum([0, *counts]).tolist(), np.arange(len(shared))
+    group, best = np.repeat(np.arange(len(counts)), counts), shared.argmax(axis=1)
+    top = np.array([start + shared[start:end].argmax(axis=0) for start, end in pairwise(starts)])
+    same = (shared[rows, best] > SAME_BOX) & (top[group, best] == rows)
+    return rows[same], best[same], group[same]
 
 
 def _diagonal(cov: Floats, row: int, column: int, count: int) -> Floats:
@@ -551,4 +543,6 @@ def _observed(state: _State, places: Sequence[Rows], values: Floats, variance: F
     gain = np.linalg.inv(spread) @ cross.swapaxes(2, 3)
     mean = state.mean + (gone[:, :, None] @ gain)[:, :, 0]
     cov = state.cov - cross @ gain
-    return state._replace(mean=mean, cov=(cov + cov.swapaxes(2, 3)) / 2)
+    cov += cov.swapaxes(2, 3).copy()
+    cov /= 2
+    return state._replace(mean=mean, cov=cov)

@@ -20,7 +20,7 @@ import importlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ from semhier_ros.scene.names import SteadyNames, Tree
 from semhier_ros.taxonomy import Taxonomy
 
 Floats = NDArray[np.float64]
+Whole = NDArray[np.int64]
+Rows = NDArray[np.intp]
 REMEMBERED_FRAMES = 32  # whose late blocks still find their ids
 MOST_OBJECTS = 128  # tracks that are kept; the least likely go first
 MOST_SECONDS = 2.0  # a forecast reaches no further, and a gap of more makes everything new
@@ -71,22 +73,57 @@ class Confidence:
 
 
 @dataclass
-class _Object:
-    """One track beside its row in the bank. `seen_ns`, `born_ns`: stamps of the newest and the first frame that showed
-    it; `there`: averaged score of level 0; `shown`: its newest detection under its steady names."""
+class _Objects:
+    """n tracks beside their rows in the bank: `number` of each, `born_ns` and `seen_ns`: stamps of the first and the
+    newest frame that showed it; `there`: averaged score of level 0; `hits`: frames that showed it, `misses`: that did
+    not since; `shown`: its newest detection under its steady names."""
 
-    number: int
-    born_ns: int
-    seen_ns: int
-    there: float
-    shown: Detection
-    names: SteadyNames = field(default_factory=SteadyNames)
-    hits: int = 1
-    misses: int = 0
+    number: Whole
+    born_ns: Whole
+    seen_ns: Whole
+    there: Floats
+    hits: Floats
+    misses: Floats
+    shown: list[Detection]
+    names: list[SteadyNames]
 
-    def copy(self) -> _Object:
-        """The same, which goes on apart from this."""
-        return replace(self, names=self.names.copy())
+    @classmethod
+    def none(cls) -> _Objects:
+        whole, real = np.zeros(0, np.int64), np.zeros(0)
+        return cls(whole, whole, whole, real, real, real, [], [])
+
+    def __len__(self) -> int:
+        return len(self.shown)
+
+    def take(self, rows: Rows) -> _Objects:
+        """The same of some tracks."""
+        return _Objects(
+            self.number[rows], self.born_ns[rows], self.seen_ns[rows], self.there[rows], self.hits[rows],
+            self.misses[rows], *([part[row] for row in rows.tolist()] for part in (self.shown, self.names)),
+        )  # fmt: skip
+
+    def add(self, first: int, stamp_ns: int, found: Sequence[Detection]) -> None:
+        """New tracks, from number `first` on, of what a frame showed."""
+        one = np.ones(len(found))
+        for name, values in (
+            ("number", first + np.arange(len(found))),
+            ("born_ns", np.full(len(found), stamp_ns)),
+            ("seen_ns", np.full(len(found), stamp_ns)),
+            ("there", np.array([item.scores[0] for item in found], float)),
+            ("hits", one),
+            ("misses", 0 * one),
+        ):
+            setattr(self, name, np.concatenate([getattr(self, name), values]))
+        self.shown += [replace(item, id=first + place) for place, item in enumerate(found)]
+        self.names += [SteadyNames() for _ in found]
+
+    def see(self, rows: Rows, stamp_ns: int, scores: Floats) -> None:
+        """A frame showed these tracks, with these scores of level 0, and no others."""
+        self.misses += 1
+        self.misses[rows] = 0
+        self.hits[rows] += 1
+        self.seen_ns[rows] = stamp_ns
+        self.there[rows] += NEW_WEIGHT * (scores - self.there[rows])
 
 
 class LivingScene:
@@ -114,10 +151,10 @@ class LivingScene:
 
     def _clear(self) -> None:
         self._bank = MotionBank(self._models, width=self._size[0])
-        self._objects: list[_Object] = []
+        self._objects = _Objects.none()
         self._frames: OrderedDict[int, dict[int, int]] = OrderedDict()
         self._now_ns: int | None = None
-        self._before: tuple[MotionBank, list[_Object], int, int | None] | None = None
+        self._before: tuple[MotionBank, _Objects, int, int | None] | None = None
 
     @classmethod
     def of(cls, taxonomy: Taxonomy, size: tuple[int, int]) -> LivingScene:
@@ -150,28 +187,31 @@ class LivingScene:
         elif self._before is not None and stamp_ns == self._now_ns and _tells_groups(reading):
             (self._bank, self._objects, self._number, self._now_ns), self._before = self._before, None
             self._frames[stamp_ns] = self._take(stamp_ns, reading.detections)
-        ids = self._frames[stamp_ns]
-        known = {item.number: item for item in self._objects}
-        return replace(
-            reading,
-            detections=tuple(
-                self._named(known.get(ids[item.id]), ids[item.id], item, stamp_ns) if item.id in ids else item
-                for item in reading.detections
-            ),
-        )
+        return replace(reading, detections=self._named(stamp_ns, reading.detections))
 
-    def _kept(self) -> tuple[MotionBank, list[_Object], int, int | None]:
+    def _kept(self) -> tuple[MotionBank, _Objects, int, int | None]:
         """The scene as it is, for the frame that comes to be followed into once more."""
-        return self._bank.copy(), [item.copy() for item in self._objects], self._number, self._now_ns
+        objects = self._objects.take(np.arange(len(self._objects)))
+        objects.names = [names.copy() for names in objects.names]
+        return self._bank.copy(), objects, self._number, self._now_ns
 
-    def _named(self, known: _Object | None, number: int, item: Detection, stamp_ns: int) -> Detection:
-        if known is None:
-            return replace(item, id=number)
-        newest = known.seen_ns == stamp_ns
-        named = known.names.steady(self._tree, item, number, stamp_ns, newest)
-        if newest and (len(named.path) >= len(known.shown.path) or named.path != known.shown.path[: len(named.path)]):
-            known.shown = named
-        return named
+    def _named(self, stamp_ns: int, detections: Sequence[Detection]) -> tuple[Detection, ...]:
+        """Detections of a frame that was followed, with their lasting ids and, where those are known, steady names."""
+        ids, objects = self._frames[stamp_ns], self._objects
+        known, seen_ns = {number: row for row, number in enumerate(objects.number.tolist())}, objects.seen_ns.tolist()
+        result = []
+        for item in detections:
+            number = ids.get(item.id, item.id)
+            row = known.get(number, -1) if item.id in ids else -1
+            if row < 0:
+                result.append(replace(item, id=number))
+                continue
+            newest, before = seen_ns[row] == stamp_ns, objects.shown[row].path
+            named = objects.names[row].steady(self._tree, item, number, stamp_ns, newest)
+            if newest and (len(named.path) >= len(before) or named.path != before[: len(named.path)]):
+                objects.shown[row] = named
+            result.append(named)
+        return tuple(result)
 
     def _take(self, stamp_ns: int, detections: Sequence[Detection]) -> dict[int, int]:
         """Follows the objects into a new frame; the lasting id of each of its detections."""
@@ -180,30 +220,28 @@ class LivingScene:
         self._bank.predict(seconds)
         seen = self._seen(detections, seconds)
         rows, places = self._assign(detections, seen)
-        fresh = np.setdiff1d(np.arange(len(detections)), places)
+        new = np.ones(len(detections), bool)
+        new[places] = False
+        fresh = np.flatnonzero(new)
         self._bank.update(rows, seen.take(places), seen.take(fresh))
-        ids: dict[int, int] = {}
-        for item in self._objects:
-            item.misses += 1
-        for row, place in zip(rows.tolist(), places.tolist(), strict=True):
-            item, found = self._objects[row], detections[place]
-            item.seen_ns, item.misses, item.hits = stamp_ns, 0, item.hits + 1
-            item.there += NEW_WEIGHT * (found.scores[0] - item.there)
-            ids[found.id] = item.number
+        self._objects.see(rows, stamp_ns, np.array([item.scores[0] for item in detections], float)[places])
+        numbers = np.empty(len(detections), np.int64)
+        numbers[places] = self._objects.number[rows]
         self._forget(len(fresh), stamp_ns)
-        self._bank.add(seen.take(fresh), list(range(self._number, self._number + len(fresh))))
-        for place in fresh.tolist():
-            found = detections[place]
-            shown = replace(found, id=self._number)
-            self._objects.append(_Object(self._number, stamp_ns, stamp_ns, found.scores[0], shown))
-            ids[found.id] = self._number
-            self._number += 1
+        numbers[fresh] = self._number + np.arange(len(fresh))
+        if len(fresh):
+            self._bank.add(seen.take(fresh), numbers[fresh].tolist())
+            self._objects.add(self._number, stamp_ns, [detections[place] for place in fresh.tolist()])
+            self._number += len(fresh)
+        ids = dict(zip([item.id for item in detections], numbers.tolist(), strict=True))
         self._steer(detections, seen, ids)
         return ids
 
     def _steer(self, detections: Sequence[Detection], seen: Seen, ids: dict[int, int]) -> None:
         """Takes the velocities that the sender told of this frame's detections."""
-        rows = {item.number: row for row, item in enumerate(self._objects)}
+        if all(item.velocity is None for item in detections):
+            return
+        rows = {number: row for row, number in enumerate(self._objects.number.tolist())}
         told = [
             (rows[ids[item.id]], place, item.velocity)
             for place, item in enumerate(detections)
@@ -225,15 +263,15 @@ class LivingScene:
             (boxes[:, :2] + boxes[:, 2:]) / 2, place, np.log(sides), np.full_like(sides, SIDE_JITTER**2 * close)
         )
 
-    def _assign(self, detections: Sequence[Detection], seen: Seen) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def _assign(self, detections: Sequence[Detection], seen: Seen) -> tuple[Rows, Rows]:
         """Which object (rows) each of the detections (places) is; both ascending in rows."""
         none = np.zeros(0, np.intp)
-        if not self._objects or not detections:
+        if not len(self._objects) or not detections:
             return none, none
         from scipy.optimize import linear_sum_assignment  # loads slowly
 
         far, cost = self._bank.distances(seen)
-        mine = np.array([item.shown.path[1] if len(item.shown.path) > 1 else -1 for item in self._objects])
+        mine = np.array([item.path[1] if len(item.path) > 1 else -1 for item in self._objects.shown])
         theirs = np.array([item.path[1] if len(item.path) > 1 else -1 for item in detections])
         cost += ANOTHER_GROUP * ((mine[:, None] != theirs) & (mine[:, None] >= 0) & (theirs >= 0))
         width, height = self._size
@@ -249,33 +287,25 @@ class LivingScene:
 
     def _forget(self, coming: int, now_ns: int) -> None:
         """Drops objects that are hardly there any more, and the least likely while there are too many."""
-        if not self._objects:
-            return
-        chance = self._chances()
-        unseen = np.array([now_ns - item.seen_ns for item in self._objects])
+        chance, unseen = self._chances(), now_ns - self._objects.seen_ns
         kept = np.flatnonzero((chance >= LEAST_SHOWN) & (unseen <= UNSEEN_SECONDS * 1e9))
         most = max(0, MOST_OBJECTS - coming)
         if len(kept) > most:
             kept = np.sort(kept[np.argsort(-chance[kept], kind="stable")[:most]])
         if len(kept) < len(self._objects):
             self._bank.keep(kept)
-            self._objects = [self._objects[row] for row in kept]
+            self._objects = self._objects.take(kept)
 
     def _chances(self) -> Floats:
         """Probabilities n that objects are seen where nothing is unsure of their places."""
-        there, misses, hits = self._history()
-        return self._confidence.of(there, misses, hits, np.ones(len(there)))
-
-    def _history(self) -> Floats:
-        """Averaged scores, misses and hits 3,n of the objects."""
-        items = self._objects
-        return np.array([[i.there for i in items], [i.misses for i in items], [i.hits for i in items]], float)
+        known = self._objects
+        return self._confidence.of(known.there, known.misses, known.hits, np.ones(len(known)))
 
     def _chances_and_existence(self, overlaps: Floats) -> tuple[Floats, Floats]:
         """Probabilities n that objects are seen, with these chances that their boxes overlap; and that they are real
         and still there: the averaged score, less by what the first have fallen since the newest reading that saw
         them."""
-        there, misses, hits = self._history()
+        there, misses, hits = self._objects.there, self._objects.misses, self._objects.hits
         both = np.concatenate([[there, misses, hits, overlaps], [there, 0 * misses, hits, np.ones_like(there)]], axis=1)
         chances, seen = self._confidence.of(*both).reshape(2, -1)
         return chances, there * np.minimum(chances / seen, 1.0)
@@ -290,40 +320,38 @@ class LivingScene:
         if self._now_ns is None:
             return Scene(stamp_ns, None, (), (0.0, 0.0))
         age = max(0.0, (stamp_ns - self._now_ns) / 1e9)
-        if age > MOST_SECONDS or not self._objects:
+        if age > MOST_SECONDS or not len(self._objects):
             return Scene(stamp_ns, self._now_ns, (), (0.0, 0.0))
-        told = self._bank.forecast(age)
+        told, known = self._bank.forecast(age), self._objects
         chances, existence = self._chances_and_existence(overlap_chance(told))
         half = told.sides / 2
         low, high = np.maximum(told.centre - half, 0.0), np.minimum(told.centre + half, np.array(self._size, float))
-        shown = (chances >= LEAST_SHOWN) & (high - low >= 1).all(
-            axis=1
-        )  # the others are gone, or have left the picture
-        rows = np.flatnonzero(shown)
-        boxes = np.concatenate([low, high], axis=1)
-        covariances, unsure = (part[:, [0, 0, 1], [0, 1, 1]] for part in (told.covariance, told.velocity_covariance))
-        columns = boxes, told.velocity, covariances, unsure, chances, existence
+        # the others are gone, or have left the picture
+        rows = np.flatnonzero((chances >= LEAST_SHOWN) & (high - low >= 1).all(axis=1))
+        columns = (
+            known.number,
+            np.concatenate([low, high], axis=1),
+            told.velocity,
+            told.covariance.reshape(-1, 4)[:, [0, 1, 3]],
+            told.velocity_covariance.reshape(-1, 4)[:, [0, 1, 3]],
+            (stamp_ns - known.seen_ns) / 1e9,
+            (stamp_ns - known.born_ns) / 1e9,
+            chances,
+            existence,
+        )
         objects = []
-        for row, box, velocity, covariance, unsure_velocity, chance, exists in zip(
+        for row, number, box, velocity, covariance, unsure, age, since, chance, exists in zip(
             rows.tolist(), *[column[rows].tolist() for column in columns], strict=True
         ):
-            item = self._objects[row]
-            shown, top = item.shown, max(item.shown.scores[0], 1e-6)
+            shown = known.shown[row]
+            top = max(shown.scores[0], 1e-6)
+            scores = tuple([min(1.0, chance * score / top) for score in shown.scores])
             objects.append(
                 TrackedObject(
-                    id=item.number,
-                    box=tuple(box),
-                    velocity=tuple(velocity),
-                    covariance=tuple(covariance),
-                    velocity_covariance=tuple(unsure_velocity),
-                    age=(stamp_ns - item.seen_ns) / 1e9,
-                    since=(stamp_ns - item.born_ns) / 1e9,
-                    path=shown.path,
-                    names=shown.names,
-                    scores=tuple([min(1.0, chance * score / top) for score in shown.scores]),
-                    existence=exists,
+                    number, tuple(box), tuple(velocity), tuple(covariance), tuple(unsure), age, since,
+                    shown.path, shown.names, scores, exists,
                 )
-            )
+            )  # fmt: skip
         camera = (float(told.camera[0]), float(told.camera[1]))
         return Scene(stamp_ns, self._now_ns, tuple(objects), camera)
 

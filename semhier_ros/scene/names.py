@@ -65,7 +65,8 @@ class SteadyNames:
         if len(tree.names[0]) == 1:  # one name for all has no rival
             path, scores, others = [0], [there], [()]
         for level in range(len(path), len(item.path)):
-            shares = self._average(level, _shares(item, level), keep=newest)
+            said = _said(item, level)
+            shares = self._average(level, said, keep=newest)
             below = shares
             if path and len(tree.names[level - 1]) > 1:
                 under = tree.children[level]
@@ -76,16 +77,17 @@ class SteadyNames:
             path.append(node)
             score = min(there * shares[node], score) if level else there
             scores.append(score)
-            others.append(_mentioned(item, level, node, there, shares) if level else ())
+            others.append(_beside(said, node, there, shares) if level else ())
         names = tuple([tree.names[level][node] for level, node in enumerate(path)])
         return Detection(number, item.box, tuple(path), names, tuple(scores), tuple(others), item.velocity)
 
-    def _average(self, level: int, shares: Shares, keep: bool) -> Shares:
-        """The object's shares of a level with this frame's, whose later readings replace its earlier ones."""
+    def _average(self, level: int, said: Shares, keep: bool) -> Shares:
+        """The object's shares of a level with what this frame says, whose later readings replace its earlier ones."""
         past = self.past.get(level)
-        if past is not None:
-            new = {node: MEMORY * past.get(node, 0.0) + (1 - MEMORY) * share for node, share in shares.items()}
-            shares = {node: MEMORY * share for node, share in past.items()} | new
+        shares = {} if past is None else {node: MEMORY * share for node, share in past.items()}
+        weight = (1.0 if past is None else 1 - MEMORY) / sum(said.values())
+        for node, chance in said.items():
+            shares[node] = shares.get(node, 0.0) + weight * chance
         if keep:
             self.present[level] = shares
         return shares
@@ -101,21 +103,16 @@ class SteadyNames:
         return best
 
 
-def _mentioned(item: Detection, level: int, node: int, there: float, shares: Shares) -> tuple[tuple[int, float], ...]:
-    """What else an object named `node` may be at a level, likeliest first: of what a detection mentions."""
-    said = {item.path[level]}
-    if level < len(item.others):
-        said.update([other for other, _ in item.others[level]])
-    said.discard(node)
-    found = [(there * shares[other], other) for other in said if other in shares]
+def _said(item: Detection, level: int) -> Shares:
+    """What a detection says of its node at a level and, as far as it mentions them, of others: probabilities."""
+    said = {item.path[level]: max(item.scores[level], 1e-6)}
+    for node, chance in item.others[level] if level < len(item.others) else ():
+        said[node] = said.get(node, 0.0) + chance
+    return said
+
+
+def _beside(said: Shares, node: int, there: float, shares: Shares) -> tuple[tuple[int, float], ...]:
+    """What else an object named `node` may be, likeliest first: of what its detection mentions."""
+    found = [(there * shares[other], other) for other in said if other != node]
     found.sort(reverse=True)
     return tuple([(other, chance) for chance, other in found])
-
-
-def _shares(item: Detection, level: int) -> Shares:
-    """What a detection says of its node at a level, as shares that sum to 1."""
-    chances = {item.path[level]: max(item.scores[level], 1e-6)}
-    for node, chance in item.others[level] if level < len(item.others) else ():
-        chances[node] = chances.get(node, 0.0) + chance
-    total = sum(chances.values())
-    return {node: chance / total for node, chance in chances.items()}

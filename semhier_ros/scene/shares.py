@@ -9,6 +9,7 @@ camera nods.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from copy import copy
 from functools import lru_cache
 from itertools import product
@@ -58,18 +59,23 @@ class Shares:
         other._begun, other._both, other._gain = self._begun.copy(), self._both.copy(), self._gain.copy()
         return other
 
-    def take(self, age: int, gone: Floats, variance: Floats, elapsed: float) -> None:
-        """Takes what was seen of n objects less what each rival foretold (rivals,parts,n) at the age of that number,
-        its variance (parts,n), and the seconds since the last call for that age.
+    def take(self, ages: Sequence[int], counts: Sequence[int], gone: Floats, variance: Floats, elapsed: float) -> None:
+        """Takes what was seen of N objects less what each rival foretold (rivals,parts,N), its variance (parts,N), and
+        the seconds since the last call for these ages. Of each of the `ages` (numbers) in turn as many objects are as
+        `counts` says, one at least.
 
         An outlier counts less; n objects count as the square root of n, for they err together.
         """
         weight = 1 / variance
-        weight = weight / np.maximum(1.0, (gone**2).min(axis=0) * weight / MOST_SURPRISE) / math.sqrt(gone.shape[2])
+        weight /= np.maximum(1.0, (gone**2).min(axis=0) * weight / MOST_SURPRISE)
+        weight /= np.repeat(np.sqrt(counts), counts)
         beyond = gone[:1] - gone
+        counted, starts = beyond * weight, np.cumsum([0, *counts[:-1]])
+        both = np.add.reduceat(counted[:, None] * beyond, starts, axis=3).transpose(3, 2, 0, 1)
+        gain = np.add.reduceat(counted * gone[0], starts, axis=2).transpose(2, 1, 0)
         fade = math.exp(-elapsed / self._memory)
-        self._both[age] = fade * self._both[age] + np.einsum("man,kan,an->amk", beyond, beyond, weight)
-        self._gain[age] = fade * self._gain[age] + np.einsum("man,an,an->am", beyond, gone[0], weight)
+        self._both[ages] = fade * self._both[ages] + both
+        self._gain[ages] = fade * self._gain[ages] + gain
         self._values = None
 
 
