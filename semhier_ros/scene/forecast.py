@@ -34,7 +34,7 @@ from collections import deque
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -176,7 +176,7 @@ class MotionBank:
         )
         self._record = np.zeros(count)
         self.shares = Shares(count, len(RECORD_SECONDS), WORTHS, 1.5 * memory)
-        self._ages = np.array(RECORD_SECONDS)
+        self._ages = list(RECORD_SECONDS)
         self._scales = [0.0 for _ in RECORD_SECONDS]
         self._judged = [0 for _ in RECORD_SECONDS]
         self._names: list[int] = []
@@ -190,7 +190,7 @@ class MotionBank:
     def copy(self) -> MotionBank:
         """The same objects and records, which go on apart from these. A state is never written to, so it is shared."""
         other = copy(self)
-        other._record, other._ages, other.shares = self._record.copy(), self._ages.copy(), self.shares.copy()
+        other._record, other._ages, other.shares = self._record.copy(), list(self._ages), self.shares.copy()
         other._scales, other._judged, other._names = list(self._scales), list(self._judged), list(self._names)
         other._past = self._past.copy()
         return other
@@ -264,11 +264,11 @@ class MotionBank:
         restless = ((self._camera**2)[:, None] + (self._own**2)[:, None] * side**2)[:, None] + np.zeros_like(rate)
         log_drift, none = (self._drift**2)[:, None, None], np.zeros_like(rate)
         found = Outlook(
-            np.stack([mean[:, :, 1 : 1 + count], mean[:, :, 1 + count :] + mean[:, :, :1]]),
-            np.stack([_diagonal(cov, 1, 1, count), 2 * moving + drift, rate, restless / 3]),
-            np.stack([rate + drift / VELOCITY_SECONDS, restless]),
-            np.stack([log[:, 0], log[:, 1]]),
-            np.stack([log_cov[:, 0], 2 * log_cov[:, 1] + log_drift, log_cov[:, 2], none + growth / 3]),
+            np.array([mean[:, :, 1 : 1 + count], mean[:, :, 1 + count :] + mean[:, :, :1]]),
+            np.array([_diagonal(cov, 1, 1, count), 2 * moving + drift, rate, restless / 3]),
+            np.array([rate + drift / VELOCITY_SECONDS, restless]),
+            np.array([log[:, 0], log[:, 1]]),
+            np.array([log_cov[:, 0], 2 * log_cov[:, 1] + log_drift, log_cov[:, 2], none + growth / 3]),
         )
         self._known = state, found
         return found
@@ -349,10 +349,10 @@ class MotionBank:
         gone = seen.sides.T - sides
         spread = value + seen.sides_variance.T
         spread = spread * np.maximum(gone**2 / spread / MOST_SURPRISE, 1.0)
-        log[..., rows] = np.stack([sides + value / spread * gone, rates + both / spread * gone], axis=1)
-        log_cov[..., rows] = np.stack(
-            [value - value**2 / spread, both - value * both / spread, rate - both**2 / spread], axis=1
-        )
+        log[:, 0][..., rows], log[:, 1][..., rows] = sides + value / spread * gone, rates + both / spread * gone
+        log_cov[:, 0][..., rows] = value - value**2 / spread
+        log_cov[:, 1][..., rows] = both - value * both / spread
+        log_cov[:, 2][..., rows] = rate - both**2 / spread
         side[rows] = np.exp(np.einsum("m,mak->k", self.weights, log[:, 0][..., rows]) / 2)
         self._state = _State(mean, cov, log, log_cov, side)
 
@@ -472,11 +472,12 @@ class MotionBank:
 
     def _mixed(self, near: Floats) -> Floats:
         """Shares m,4,n of the models at n ages, of which each of the records counts n,ages."""
-        return np.asarray(np.tensordot(self.shares.values, near, (0, 1)).transpose(1, 0, 2))
+        values = self.shares.values
+        return np.asarray((near @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:]).T)
 
     def _near(self, seconds: float) -> list[float]:
         """How much each of the records counts at this age: the two around it, the nearer more."""
-        ages = np.maximum.accumulate(self._ages).tolist()
+        ages = list(accumulate(self._ages, max))
         counts = [0.0] * len(ages)
         after = bisect_right(ages, seconds)
         if after in (0, len(ages)):

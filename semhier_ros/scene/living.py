@@ -63,10 +63,10 @@ class Confidence:
     overlap: float = 1.15
 
     def of(self, scores: Floats, misses: Floats, hits: Floats, overlaps: Floats) -> Floats:
-        """Probabilities n of n objects."""
+        """Probabilities of objects: arrays of any shape, all of the same."""
         odds = np.minimum(np.maximum(scores, 0.02), 0.98)
         seen = np.minimum(np.maximum(hits, 1), 10)
-        logit, often, near = np.log(np.stack([odds / (1 - odds), seen, np.maximum(overlaps, 1e-3)]))
+        logit, often, near = np.log(np.array([odds / (1 - odds), seen, np.maximum(overlaps, 1e-3)]))
         total = self.one + self.score * logit + self.unseen * (misses > 0) + self.misses * np.minimum(misses, 6)
         total = total + self.hits * often + self.overlap * near
         return np.asarray(1 / (1 + np.exp(-total)))
@@ -306,8 +306,8 @@ class LivingScene:
         and still there: the averaged score, less by what the first have fallen since the newest reading that saw
         them."""
         there, misses, hits = self._objects.there, self._objects.misses, self._objects.hits
-        both = np.concatenate([[there, misses, hits, overlaps], [there, 0 * misses, hits, np.ones_like(there)]], axis=1)
-        chances, seen = self._confidence.of(*both).reshape(2, -1)
+        now = np.array([[there, there], [misses, 0 * misses], [hits, hits], [overlaps, np.ones_like(there)]])
+        chances, seen = self._confidence.of(*now)
         return chances, there * np.minimum(chances / seen, 1.0)
 
     def at(self, stamp_ns: int) -> Scene:
