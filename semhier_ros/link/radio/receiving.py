@@ -3,10 +3,11 @@ them, and hands on packets as any other link brings them; it speaks when it has 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.compact import (
@@ -98,51 +99,28 @@ class _Replay:
         return True
 
 
+@dataclass(slots=True, eq=False)
 class _Slot:
     """A slot as its receiver knows it."""
 
-    __slots__ = (
-        "age",
-        "asked",
-        "before",
-        "coarse",
-        "count",
-        "course",
-        "heard",
-        "inbox",
-        "info",
-        "newest",
-        "newest_stamp",
-        "parts",
-        "parts_of",
-        "period",
-        "said",
-        "said_memory",
-        "seal",
-        "stored",
-        "tag",
-    )
-
-    def __init__(self, seal: Seal) -> None:
-        self.info: StreamInfo | None = None
-        self.tag = bytes(4)
-        self.age: float | None = None
-        self.newest = 0
-        self.newest_stamp: float | None = None
-        self.period: float | None = None
-        self.heard = float("-inf")
-        self.coarse: int | None = None
-        self.before = 0
-        self.count = 0
-        self.parts: dict[int, bytes] = {}
-        self.parts_of = 0
-        self.seal = seal
-        self.inbox = Inbox()
-        self.course = Course()
-        self.asked: deque[int] = deque(maxlen=_ASKED_FRAMES)
-        self.stored: tuple[int, int, tuple[Block, ...]] | None = None
-        self.said = float("-inf")
-        self.said_memory: bytes | None = None
+    seal: Seal
+    info: StreamInfo | None = None
+    tag: bytes = bytes(4)
+    age: float | None = None
+    newest: int = 0
+    newest_stamp: float | None = None
+    period: float | None = None
+    coarse: int | None = None
+    before: int = 0
+    count: int = 0
+    parts: dict[int, bytes] = field(default_factory=dict)
+    parts_of: int = 0
+    inbox: Inbox = field(default_factory=Inbox)
+    course: Course = field(default_factory=Course)
+    asked: deque[int] = field(default_factory=lambda: deque(maxlen=_ASKED_FRAMES))
+    stored: tuple[int, int, tuple[Block, ...]] | None = None
+    said: float = -math.inf
+    said_memory: bytes | None = None
 
 
 class RadioReceiving:
@@ -436,7 +414,7 @@ class RadioReceiving:
 
     def _count(self, frame: Compact, slot: _Slot, size: int, now: float) -> None:
         slot.count += 1
-        slot.heard = self._heard = now
+        self._heard = now
         self._counts["received"] += 1
         self._counts["received_bytes"] += size
 

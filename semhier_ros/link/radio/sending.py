@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from semhier_ros.codec.block_request import BlockRequest
@@ -105,47 +105,28 @@ _TOLD_FRAMES = 64
 """The frames of which anything left last: a word may tell of them where 16 bits are all that proves it."""
 
 
+@dataclass(slots=True, eq=False)
 class _Slot:
     """A camera as its sender keeps it."""
 
-    __slots__ = (
-        "announced",
-        "asked",
-        "camera",
-        "doubted",
-        "due",
-        "gone",
-        "info",
-        "last",
-        "newest",
-        "note",
-        "number",
-        "numbered",
-        "referred",
-        "sent",
-        "store",
-        "tag",
-        "told",
-        "turned",
-    )
-
-    def __init__(self, number: int, camera: str, draw: Callable[[], int]) -> None:
-        self.number, self.camera = number, camera
-        self.store: Outbox[tuple[int, int]] = Outbox(draw)
-        self.info: StreamInfo | None = None
-        self.tag = bytes(4)
-        self.newest = 0
-        self.numbered = False
-        self.sent = 0
-        self.due: float | None = None
-        self.announced = float("-inf")
-        self.note: bytes | None = None
-        self.referred = self.turned = float("-inf")
-        self.told: deque[int] = deque([0], maxlen=_TOLD_FRAMES)
-        self.last: Word | None = None
-        self.doubted: tuple[int, int] | None = None
-        self.asked: dict[BlockRequest, float] = {}
-        self.gone: deque[int] = deque(maxlen=_GONE_WAITING)
+    number: int
+    camera: str
+    store: Outbox[tuple[int, int]]
+    info: StreamInfo | None = None
+    tag: bytes = bytes(4)
+    newest: int = 0
+    numbered: bool = False
+    sent: int = 0
+    due: float | None = None
+    announced: float = -math.inf
+    note: bytes | None = None
+    referred: float = -math.inf
+    turned: float = -math.inf
+    gone: deque[int] = field(default_factory=lambda: deque(maxlen=_GONE_WAITING))
+    told: deque[int] = field(default_factory=lambda: deque([0], maxlen=_TOLD_FRAMES))
+    last: Word | None = None
+    doubted: tuple[int, int] | None = None
+    asked: dict[BlockRequest, float] = field(default_factory=dict)
 
 
 class _Turn(NamedTuple):
@@ -231,7 +212,8 @@ class RadioSending:
             if slot is None:
                 if len(self._slots) >= SLOTS:
                     raise ValueError(f"cameras: {camera!r} is one more than the {SLOTS} that such a link carries")
-                slot = self._slots[camera] = _Slot(len(self._slots), camera, lambda: self._draw.randrange(1 << 16))
+                store = Outbox[tuple[int, int]](lambda: self._draw.randrange(1 << 16))
+                slot = self._slots[camera] = _Slot(len(self._slots), camera, store)
             tag = stream_tag(parsed)
             if tag != slot.tag or slot.due is None:
                 slot.due = self._clock.now()
