@@ -97,12 +97,22 @@ _ASKED_AGAIN = 5.0
 _GONE_WAITING = 8
 """Frames of which it waits to be told that they do not come, at most."""
 _POLLED = 8
+_DOUBTED_WORDS = 16
+"""A word that is not believed is remembered for so many that come, right or wrong."""
 _NEAR_FRAMES = 6
 _COUNT_SLACK = 16
 """What a count may have grown by beyond what was sent: without a key nothing tells which of some turns a word answers,
 and a network may bring a frame twice."""
 _TOLD_FRAMES = 64
 """The frames of which anything left last: a word may tell of them where 16 bits are all that proves it."""
+
+
+class _Doubt(NamedTuple):
+    """What was not believed: the so many-th word; frames sent, and the count that it `told`."""
+
+    place: int
+    sent: int
+    told: int
 
 
 @dataclass(slots=True, eq=False)
@@ -125,8 +135,7 @@ class _Slot:
     gone: deque[int] = field(default_factory=lambda: deque(maxlen=_GONE_WAITING))
     told: deque[int] = field(default_factory=lambda: deque([0], maxlen=_TOLD_FRAMES))
     last: Word | None = None
-    doubted: tuple[int, int] | None = None
-    asked: dict[BlockRequest, float] = field(default_factory=dict)
+    doubted: dict[BlockRequest | int, _Doubt] = field(default_factory=dict)
 
 
 class _Turn(NamedTuple):
@@ -166,7 +175,7 @@ class RadioSending:
         self._counter = start_of(clock.wall())
         self._turns: deque[_Turn] = deque(maxlen=_POLLED)
         self._turn_due = clock.now()
-        self._missed = 0
+        self._missed = self._words_came = 0
         self._answered: dict[int, tuple[int, int]] = {}
         self._asked: dict[tuple[str, BlockRequest], float] = {}
         self._gone: dict[tuple[str, int], float] = {}
@@ -476,6 +485,7 @@ class RadioSending:
     def _word(self, data: bytes) -> None:
         with self._lock:
             now = self._clock.now()
+            self._words_came += 1
             try:
                 word = Word.parse(data, self._options.seal)
                 turn = self._turn_of(word, data)
@@ -483,10 +493,9 @@ class RadioSending:
                 self._counts["words_refused"] += 1
                 return
             slot, short = turn.slot, self._options.seal.short
+            again = not short or self._said_again(slot, word)
             if word.kind == MISSING:
-                again = slot.store.heard(word.frame, word.before, word.fresh, short)
-            else:
-                again = not short or self._said_again(slot, word, now)
+                again = slot.store.heard(word.frame, word.before, word.fresh, short) or (again and short)
             believed = again or not self._surprises(slot, word)
         if believed and word.kind == MEMORY:
             believed = self.on_memory(slot.camera, word.memory) or again
@@ -536,12 +545,12 @@ class RadioSending:
         later = (word.frame - last.frame) % 0x100
         return later >= 0x80 or bool(_came(last) << later & 0x1FF & ~_came(word))
 
-    def _said_again(self, slot: _Slot, word: Word, now: float) -> bool:
-        """Whether a word goes with one that was not believed before."""
-        if word.request is not None:
-            slot.asked = {key: at for key, at in slot.asked.items() if now - at < self._again_seconds(now)}
-            return word.request in slot.asked
-        return slot.doubted is not None and word.kind in (ACK, MEMORY) and self._grew(slot, word, slot.doubted)
+    def _said_again(self, slot: _Slot, word: Word) -> bool:
+        """Whether a word goes with one that was not believed, a few words ago."""
+        before = slot.doubted.get(_matter(word))
+        if before is None or self._words_came - before.place > _DOUBTED_WORDS:
+            return False
+        return word.kind not in (ACK, MEMORY) or self._grew(slot, word, (before.sent, before.told))
 
     @staticmethod
     def _grew(slot: _Slot, word: Word, before: tuple[int, int]) -> bool:
@@ -551,11 +560,11 @@ class RadioSending:
     def _doubt(self, turn: _Turn, word: Word, now: float) -> None:
         """Waits for another word that says the same; for a request not long, the receiver says it in its next turn."""
         self._counts["words_unlikely"] += 1
+        turn.slot.doubted[_matter(word)] = _Doubt(self._words_came, turn.sent, word.count)
+        while len(turn.slot.doubted) > _DOUBTED_WORDS:
+            turn.slot.doubted.pop(next(iter(turn.slot.doubted)))
         if word.request is not None:
-            turn.slot.asked[word.request] = now
             self._turn_due = min(self._turn_due, now)
-        elif word.kind != MISSING:
-            turn.slot.doubted = (turn.sent, word.count)
 
     def _take(self, turn: _Turn, word: Word, now: float) -> tuple[BlockRequest | None, tuple[int, int] | None]:
         """What a word that is believed asks for, and what it tells of frames that came and did not."""
@@ -573,7 +582,8 @@ class RadioSending:
             return None, None
         self._turn_due = min(self._turn_due, now + self.turn_seconds(now))
         if word.kind in (ACK, MEMORY):
-            slot.last, slot.doubted = word, None
+            slot.last = word
+            slot.doubted.pop(_matter(word), None)
             return None, self._acknowledged(turn, word)
         return None if word.request is None else self._asked_for(slot, word, now), None
 
@@ -606,6 +616,11 @@ class RadioSending:
             return None
         self._counts["requests"] += 1
         return request
+
+
+def _matter(word: Word) -> BlockRequest | int:
+    """What a second word has to be about."""
+    return word.request or (ACK if word.kind == MEMORY else word.kind)
 
 
 def _came(word: Word) -> int:

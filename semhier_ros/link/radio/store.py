@@ -71,7 +71,6 @@ class Outbox(Generic[K]):
         self._strange: tuple[int, bool] | None = None
         self._told = 0
         """The first so many pieces under way that one word says came, and no other yet."""
-        self._alone = False
         self.sent = self.again = self.done = self.dropped = 0
 
     # -- in -----------------------------------------------------------------------------------------------------------
@@ -139,8 +138,7 @@ class Outbox(Generic[K]):
         for place, piece in enumerate(self._pieces):
             place -= self._told
             piece.sent = piece.came = place < 0 or bool(told >> place & 1)
-        alone, self._alone = self._alone, short and not settled and ahead < under_way
-        return alone or not self._alone
+        return not short or settled > 0 or ahead == under_way
 
     def resume(self, now: float) -> None:
         """Somebody is there: what waits need not wait longer for an answer to be worth a try than until `now`."""
@@ -219,7 +217,7 @@ class Outbox(Generic[K]):
         self._pieces.clear()
         for one in self._parcels:
             one.cut = 0
-        self._asked, self._strange, self._told, self._alone = False, None, 0, False
+        self._asked, self._strange, self._told = False, None, 0
         self.resume(float("-inf"))
 
 
