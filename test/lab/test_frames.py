@@ -115,6 +115,18 @@ def test_what_nothing_before_lets_expect_has_to_be_said_again_where_16_bits_prov
         assert target.taken == 1
 
 
+def test_a_word_that_is_doubted_is_soon_forgotten():
+    """So that of a million wrong ones no two help each other."""
+    seal = frames.Seal(*frames.SEALS["crc16"])
+    for between, taken in ((15, 1), (16, 0)):
+        target = frames.Sender("serial", seal)
+        for word in (word_of(BlockRequest(6, 3), 0).to_bytes(CONTEXT, seal), *[b"noise"] * between):
+            target.give(word)
+        target.give(word_of(BlockRequest(6, 3), 0).to_bytes(CONTEXT, seal))
+        target.end.close()
+        assert target.taken == taken
+
+
 def test_an_acknowledgement_goes_by_the_one_before_it():
     seal = frames.Seal(*frames.SEALS["crc16"])
     for later, taken in ((Word(ACK, 0, 6, 0b101, 57), 2), (Word(ACK, 0, 6, 0b100, 57), 1), (Word(ACK, 0, 4, 0, 57), 1)):
