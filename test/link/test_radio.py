@@ -80,7 +80,7 @@ class Ends:
             default_policies(4, 3),
             budget=None,
             on_request=lambda camera, data: self.requests.append((camera, BlockRequest.from_bytes(data))),
-            on_memory=lambda camera, memory: self.told_memory.append((camera, memory)),
+            on_memory=self._heard,
         )
         self.sent: dict[int, tuple[int, list[Block]]] = {}
         wait(lambda: self.receiver.open and not self.sender.trouble)
@@ -96,6 +96,10 @@ class Ends:
             on_gone=lambda camera, frame: self.gone.append((camera, frame)),
             remembers=lambda camera: self.memory,
         )
+
+    def _heard(self, camera: str, memory: bytes) -> bool:
+        self.told_memory.append((camera, memory))
+        return True
 
     def _take(self, camera: str, level: int, data: bytes) -> None:
         packet = Packet.parse(data)
