@@ -82,7 +82,7 @@ class Codec:
         detector_looks: Sequence[str] | None = None,
         foot_bits: bool = False,
     ) -> Codec:
-        """Load a model by name (`road`, `coco80`, `imagenet`) or by the path of its folder.
+        """Load a model by name (`street`, `road`, `coco80`, `imagenet`) or by the path of its folder.
 
         device: `cpu` (OpenVINO), `cuda` (torch, half precision), `torch` (torch on the CPU: for comparing the two
         paths) or `auto` (cuda where torch and a GPU are there, else cpu). threads: CPU threads of the networks, 0 for
