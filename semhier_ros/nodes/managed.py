@@ -303,7 +303,7 @@ def spin(make_node: Callable[[], ManagedNode], arguments: list[str] | None = Non
 
     Its exit code: 0 after a stop, 1 when the node could not start (one line on stderr or in the log says why). Signals
     end the node through its shutdown transition, so that threads, sessions and bags are closed while the ROS context
-    still lives; what loads a model is not waited for. They are blocked and asked for, never handled: OpenVINO gives the
+    still lives; what loads a model is not waited for. They are blocked and looked for, never handled: OpenVINO gives the
     thread that loads its CPU plugin another signal stack, and when the plugin is unloaded elsewhere (a node that is
     cleaned up) a handler would run on freed memory. Threads that libraries made at import (OpenBLAS under numpy) do not
     block them and may be the ones to get them: for these there is a handler, which only sets a flag.
@@ -351,8 +351,8 @@ def _life(make_node: Callable[[], ManagedNode], arguments: list[str] | None) -> 
 
 def _end_in_time(node: ManagedNode) -> None:
     """Sets `node.stopping` when a stop signal comes, and ends the process where the node has not after its time."""
-    while not node.stopping.is_set():
-        if signal.sigtimedwait(_STOP_SIGNALS, GLANCE):
+    while not node.stopping.wait(GLANCE):
+        if signal.sigpending() & _STOP_SIGNALS:
             node.stopping.set()
     if node.end_seconds is not None:
         time.sleep(node.end_seconds)

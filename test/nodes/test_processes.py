@@ -356,7 +356,9 @@ def test_two_cameras_and_a_stranger_in_one_decoder(
         ]
     assert status.level == DiagnosticStatus.ERROR
     assert unknown in status.message
-    assert len([line for line in decoder.log().splitlines() if "is encoded by model 'other'" in line]) == 1
+    told = f"alien: encoded by model other (stream {unknown})"
+    probe.wait(lambda: told in decoder.log(), what="the stranger in the log")
+    assert decoder.log().count(told) == 1
     for name, source in sources.items():
         for stamp_ns in readings[name].complete(source.sent):
             right = readings_of(source.sent[stamp_ns])

@@ -131,3 +131,21 @@ def test_what_takes_long_is_cut_off_unless_it_would_be_lost(
     assert process.returncode == 0, errors
     assert (out == b"deactivated\n") == finishes
     assert (b"took longer than 1 s" in errors) != finishes
+
+
+def test_a_node_that_was_suspended_goes_on(ros_domain: int, tmp_path: Path) -> None:
+    """A shell's Ctrl-Z and `fg`, or a computer that slept."""
+    program = tmp_path / "slow.py"
+    program.write_text(NODE.format(end_seconds=1.0, seconds=0.0), encoding="utf-8")
+    with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"active\n"
+        for _ in range(3):
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(0.5)
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.5)
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=30.0)
+    assert (process.returncode, out) == (0, b"deactivated\n"), errors
