@@ -303,7 +303,7 @@ def spin(make_node: Callable[[], ManagedNode], arguments: list[str] | None = Non
 
     Its exit code: 0 after a stop, 1 when the node could not start (one line on stderr or in the log says why). Signals
     end the node through its shutdown transition, so that threads, sessions and bags are closed while the ROS context
-    still lives; what loads a model is not waited for. They are blocked and looked for, never handled: OpenVINO gives the
+    still lives; what loads a model is not waited for. They are blocked and looked at, never handled: OpenVINO gives the
     thread that loads its CPU plugin another signal stack, and when the plugin is unloaded elsewhere (a node that is
     cleaned up) a handler would run on freed memory. Threads that libraries made at import (OpenBLAS under numpy) do not
     block them and may be the ones to get them: for these there is a handler, which only sets a flag.
