@@ -69,9 +69,10 @@ OnInfo = Callable[[str, bytes], bool | None]
 """(camera, stream information), called from a thread of the transport; False as in `OnDatagram`."""
 
 OnRequest = Callable[[str, bytes], None]
-OnMemory = Callable[[str, bytes], bool]
-"""(camera, what a receiver says of its memory): whether that was ever sent."""
 """(camera, request), called from a thread of the transport."""
+
+OnMemory = Callable[[str, bytes], bool]
+"""(camera, what a receiver says of its memory), called from a thread of the transport; whether that was ever sent."""
 
 
 @runtime_checkable
