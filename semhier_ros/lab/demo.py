@@ -103,7 +103,7 @@ def five_lines(result: Result, report: Path) -> list[str]:
     return [
         f"{shown} ({len(camera)} frames, {rate:g} a second) went from a camera process through a link of "
         f"{link_words(result.link)} to a receiving process.",
-        f"{percent(ours['delivered'])} of the frames had a coarse reading{_left_out(result, report)}: median "
+        f"{percent(ours['delivered'])} of the frames had a coarse reading{_left_out(result)}: median "
         f"{milliseconds(ours['coarse_ms']['p50'])}, 95 % within {milliseconds(ours['coarse_ms']['p95'])}; the finest "
         f"names: median {milliseconds(ours['fine_ms']['p50'])}.",
         f"Blocks: {sent.replace('sent_', '')}; {ours['wire_bytes_per_s']:.0f} bytes a second on the wire, the "
@@ -113,10 +113,10 @@ def five_lines(result: Result, report: Path) -> list[str]:
     ]
 
 
-def _left_out(result: Result, report: Path) -> str:
+def _left_out(result: Result) -> str:
     """In brackets, how many frames the encoder made, where a link that carries them all got few: a slow computer."""
     counters, block = result.summary["codecs"]["semhier"]["counters"], result.reader.codec.block_names[0]
     made, frames = counters[f"sent_{block}"] + counters[f"dropped_{block}"], len(result.cameras[0])
     if made >= 0.9 * frames or isinstance(result.link, RadioLink):
         return ""
-    return f" (the encoder made {made} of {frames}: {report.parent}/logs/encoder.log says what keeps it)"
+    return f" (the encoder made {made} of {frames}: a slow computer makes fewer, docs/street.md)"
