@@ -259,7 +259,8 @@ def carrier(name: str, settings: Mapping[str, Any], key: bytes | None = None) ->
     if radio.frame_bytes > mavlink.TUNNEL_FRAME:
         radio = replace(radio, frame_bytes=mavlink.TUNNEL_FRAME)
     flight = mavlink.MavlinkOptions(**_known(name, own, mavlink.MavlinkOptions))
-    return RadioCarrier(name, mavlink.mavlink_port(flight), _radio(radio, key, mavlink.TUNNEL_BYTES, flight.share))
+    options = replace(_radio(radio, key, mavlink.TUNNEL_BYTES, flight.share), shared=True)
+    return RadioCarrier(name, mavlink.mavlink_port(flight), options)
 
 
 def _known(name: str, settings: Mapping[str, Any], kind: Any) -> dict[str, Any]:

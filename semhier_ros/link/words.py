@@ -41,8 +41,8 @@ def link_words(
         parts.append(f"pictures {pictures:.1f}/s" if pictures else "pictures off")
     if estimate is not None and estimate.reports:
         parts += _seen(estimate)
-    elif estimate is not None:
-        parts.append("no report from the receiver yet")
+    elif estimate is not None and estimate.hears:
+        parts.append("no word from the receiver yet")
     return "; ".join(parts)
 
 
@@ -72,6 +72,6 @@ def _seen(estimate: LinkEstimate) -> list[str]:
         parts.append(f"{lost} repaired ({repeats}x)" if repeats else f"{lost}, no room to repair it")
     if estimate.queue_delay > NOTICED_DELAY:
         parts.append(f"{estimate.queue_delay * 1000:.0f} ms of queue on the way")
-    if estimate.clock_offset is None:
+    if estimate.times and estimate.clock_offset is None:
         parts.append("clock offset unknown")
     return parts

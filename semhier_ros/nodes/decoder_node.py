@@ -47,7 +47,7 @@ from semhier_ros.nodes.conversions import (
     stream_info_to_message,
     time_to_ns,
 )
-from semhier_ros.nodes.link_parameters import meeting_place, node_carrier
+from semhier_ros.nodes.link_parameters import link_at_first_sight, meeting_place, node_carrier
 from semhier_ros.nodes.managed import ManagedNode, main_of, steady_clock
 from semhier_ros.nodes.models import load_codec
 from semhier_ros.nodes.parameter_tables import DECODER
@@ -110,6 +110,8 @@ class DecoderNode(ManagedNode):
     def configure(self) -> None:
         """Loads the models and makes the publishers."""
         values = self.values
+        if trouble := link_at_first_sight(values):
+            self.warn("link_not_open", trouble, error=True)
         loaded = self.unless_stopped(self._load)
         self._codecs = {key: codec for one in loaded for key, codec in one.streams().items()}
         self._levels = max(codec.taxonomy.depth for codec in loaded)

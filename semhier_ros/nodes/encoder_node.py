@@ -44,7 +44,7 @@ from semhier_ros.nodes.conversions import (
     time_to_ns,
 )
 from semhier_ros.nodes.ego_pose import EgoPoseSource
-from semhier_ros.nodes.link_parameters import meeting_place, node_carrier
+from semhier_ros.nodes.link_parameters import link_at_first_sight, meeting_place, node_carrier
 from semhier_ros.nodes.managed import ManagedNode, main_of, steady_clock
 from semhier_ros.nodes.models import load_codec
 from semhier_ros.nodes.parameter_tables import ENCODER
@@ -94,6 +94,8 @@ class EncoderNode(ManagedNode):
     def configure(self) -> None:
         """Loads the model, opens the link and makes the publishers."""
         values = self.values
+        if trouble := link_at_first_sight(values):
+            self.warn("link_not_open", trouble, error=True)
         self._camera: str = values.camera
         self._codec = self.unless_stopped(self._load)
         self._blocks = tuple(self._codec.block_names)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 from semhier_ros.codec.envelope import read_key
 from semhier_ros.link.carriers import Carrier, RadioSettings, ZenohCarrier, carrier
+from semhier_ros.link.radio.ports import device_trouble
 from semhier_ros.link.zenoh.config import ZenohOptions
 
 MOST_SECRET_BYTES = 4096
@@ -72,6 +73,17 @@ def node_carrier(values: SimpleNamespace) -> Carrier:
     except ValueError as error:
         wrong = str(error).split(":")[0].split(" ")[0]
         raise ValueError(f"link.{name if wrong in _OWN[name] else 'radio'}.{error}") from None
+
+
+def link_at_first_sight(values: SimpleNamespace) -> str:
+    """Why the link that the parameters ask for cannot open now, in a line, empty when nothing is seen: for a node to
+    tell before it loads what takes long. Raises as `node_carrier` does."""
+    if values.link_transport == "ros":
+        return ""
+    node_carrier(values)
+    devices = {"serial": values.link_serial_device, "mavlink": values.link_mavlink_device}
+    device = devices.get(values.link_transport)
+    return device_trouble(device) if device else ""
 
 
 def zenoh_options(values: SimpleNamespace) -> ZenohOptions:

@@ -98,8 +98,9 @@ def encoder(
     if encode_seconds * wished_rate > 1.0 and frames_per_second < SLOW_SHARE * wished_rate:
         slow = f"encoding takes {encode_seconds * 1000:.0f} ms, too long for {wished_rate:.0f} frames/s"
         return WARN, f"{slow}: {relief}; {sending}", details
-    if estimate is not None and running > CLOCK_SECONDS and estimate.reports == 0:
-        return WARN, f"the receiver reports nothing: rate, repair and clock offset are guesses; {sending}", details
+    if estimate is not None and estimate.hears and running > CLOCK_SECONDS and estimate.reports == 0:
+        guesses = "rate, repair and clock offset are guesses" if estimate.times else "losses are a guess"
+        return WARN, f"the receiver reports nothing: {guesses}; {sending}", details
     return OK, sending, details
 
 
@@ -110,13 +111,16 @@ def _estimated(estimate: LinkEstimate) -> dict[str, object]:
     def milliseconds(seconds: float | None) -> str:
         return "unknown" if seconds is None or not known else f"{seconds * 1000:.0f}"
 
+    times = {
+        "link queue [ms]": milliseconds(estimate.queue_delay),
+        "link round trip [ms]": milliseconds(estimate.round_trip),
+        "clock offset of the receiver [ms]": milliseconds(estimate.clock_offset),
+    }
     return {
         "link rate [kbit/s]": "no limit" if estimate.rate is None else f"{estimate.rate / 125:.0f}",
         "link loss [%]": f"{100 * estimate.loss:.1f}" if known else "unknown",
         "link loss runs [datagrams]": f"{estimate.burst:.1f}" if known else "unknown",
-        "link queue [ms]": milliseconds(estimate.queue_delay),
-        "link round trip [ms]": milliseconds(estimate.round_trip),
-        "clock offset of the receiver [ms]": milliseconds(estimate.clock_offset),
+        **(times if estimate.times else {}),
         "coarse repeats": f"{estimate.repair.repeats}, {estimate.repair.gap * 1000:.0f} ms apart",
     }
 

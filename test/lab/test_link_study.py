@@ -13,12 +13,16 @@ from needs import missing
 from semhier_ros.camera.encoder_end import Opened
 from semhier_ros.cli import main
 from semhier_ros.codec.packet import Block
+from semhier_ros.codec.stream_info import Calibration, StreamInfo
 from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.ends import Imagined, differing
-from semhier_ros.lab.replay.traffic import STREAMS, message_of, paired, schedule
+from semhier_ros.lab.replay.traffic import STREAMS, both_ways, message_of, paired, schedule
 from semhier_ros.lab.studies.link import FREE, Bench, delays_of, row_of
 from semhier_ros.lab.studies.tables import link as table
+from semhier_ros.lab.ways import AirWay
+from semhier_ros.link.emulate.radio import MAVLINK_SHARE, Air, parse_radio
 from semhier_ros.link.radio.mavlink import mavlink_module
+from semhier_ros.link.schedule.policy import default_policies
 
 
 class Made:
@@ -123,6 +127,39 @@ def test_an_autopilots_traffic_is_as_large_as_was_asked_and_the_same_each_time()
     sizes = {name: len(message_of(common, name, chance).pack(sender)) for name in STREAMS}
     assert 2850 <= sum(sizes[name] for _, name in flight) / 10.0 <= 3000
     assert {name for _, name in flight} == set(STREAMS)
+
+
+def test_an_autopilots_messages_are_at_most_30_ms_later_for_us():
+    """On the line in virtual time, which no busy computer disturbs: descriptions in two frames, blocks that fill what
+    our share allows, turns and words."""
+    pytest.importorskip("pymavlink", reason="pymavlink is not installed: requirements/mavlink.txt")
+    radio, seconds = parse_radio("mavlink57600"), 25.0
+    others = both_ways(radio.others, seconds)
+    alone = Air(radio)
+    for at, end, message in others:
+        alone.send(end, message, at, other=True)
+    alone.arrivals(seconds + 60.0)
+    way, chance, frames = AirWay(radio, others=others), random.Random(1), 0
+    sender = way.send(default_policies(7, 4))
+    way.receive(lambda *came: None)
+    lens = Calibration(640, 360, (500.0, 500.0, 320.0, 180.0), "plumb_bob", (0.1, 0.2, 0.3, 0.4, 0.5))
+    info = StreamInfo("front", "lens", 640, 360, "road", "beef" * 4, "cafe" * 4, 0, calibration=lens)
+    while way.clock.now() < seconds + 5.0:
+        if frames < 10 * seconds and way.clock.now() >= frames / 10:
+            sender.set_info("front", info.to_bytes())
+            sizes = (30, 25, 25, 25, 300, 400, 500)
+            blocks = [Block(0xBEEF, frames, index, chance.randbytes(size)) for index, size in enumerate(sizes)]
+            sender.offered("front", blocks[:4])
+            sender.submit("front", frames, round(way.clock.now() * 1e9), blocks)
+            frames += 1
+        way.step(min(seconds + 5.0, frames / 10 if frames < 10 * seconds else seconds + 5.0))
+    log = way.hop.air.log
+    arrived = [[one.ended for one in log if one.other and one.end == 0] for log in (alone.log, log)]
+    assert len(arrived[0]) == len(arrived[1]) > 50 * seconds
+    later = [beside - before for before, beside in zip(*arrived, strict=True)]
+    assert 0.010 < max(later) <= 0.030
+    ours = sum(one.size for one in log if one.end == 0 and not one.other)
+    assert 0.85 * MAVLINK_SHARE * seconds <= ours <= MAVLINK_SHARE * (seconds + 5.0) + 145
 
 
 def test_messages_are_paired_across_losses_and_numbers_that_begin_anew():

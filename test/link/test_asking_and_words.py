@@ -69,8 +69,12 @@ def test_words():
     assert "of 32 that the link carries now" in shrunk
     silent = link_words(link.status(9.0), link.status(9.0).levels, 1.0, 4, replace(ESTIMATE, reports=0))
     assert "coarse none" in silent
-    assert "no report from the receiver yet" in silent
+    assert "no word from the receiver yet" in silent
+    one_way = replace(ESTIMATE, reports=0, hears=False, times=False)
+    assert link_words(link.status(9.0), None, 1.0, 4, one_way).endswith("pictures off")
     runs = replace(ESTIMATE, loss=0.2, burst=4.0, clock_offset=None, repair=RepairPlan(0, 0.1), queue_delay=0.4)
     assert link_words(link.status(1.0), None, 1.0, 4, runs).endswith(
         "20 % loss in runs of 4, no room to repair it; 400 ms of queue on the way; clock offset unknown"
     )
+    radio = link_words(link.status(1.0), None, 1.0, 4, replace(runs, times=False))
+    assert radio.endswith("400 ms of queue on the way"), "no radio measures clocks, and nothing is wrong with that"

@@ -539,6 +539,27 @@ def test_no_hour_holds_more_than_the_duty_cycle():
     assert 3600 * options.air.allowed + 220 == pytest.approx(0.01 * 3600 * 125)
 
 
+@pytest.mark.parametrize("wished", [0.033, 1.0])
+def test_neither_end_takes_more_than_its_duty_cycle_of_any_hour(wished):
+    """Hours on the air in virtual time, however many frames are wanted: descriptions, turns and answers count too."""
+    hop, sender, clock = _virtual("lora", lambda *came: None, None, None)
+    hop.air.profile = replace(hop.air.profile, loss=0.05)
+    number, due = 0, 0.0
+    while clock.now() < 3 * 3600.0:
+        if clock.now() >= due:
+            sender.set_info("front", info())
+            advice = sender.advice("front", wished)
+            block = Block(0xBEEF, number % 0x10000, 0, bytes(min(200, advice.semantic_bytes)))
+            sender.offered("front", [block])
+            sender.submit("front", block.frame, round(clock.now() * 1e9), [block])
+            number, due = number + 1, clock.now() + 1.0 / advice.frames_per_second
+        _step(hop, sender, clock)
+    most = [hop.air.most_airtime(end, 3600.0) for end in (0, 1)]
+    assert max(most) <= 0.01
+    assert most[0] >= 0.8 * 0.01 if wished == 1.0 else most[0] > 0.0
+    assert sender.status("front").levels[0].sent >= 3 * 3600 * 0.033 - 2
+
+
 def test_frames_cross_udp_and_the_base_answers_where_they_came_from():
     free = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     free.bind(("127.0.0.1", 0))
@@ -713,6 +734,55 @@ def _step(hop: RadioHop, sender: Any, clock: ManualClock) -> None:
     hop.deliver()
     hop.tick()
     sender.advance()
+
+
+@pytest.mark.parametrize("first", [0.5, 4.0, 8.0])
+def test_a_first_frame_that_took_long_to_encode_makes_no_other_unreadable(first):
+    """Its stamp is as old as it took, those of the others are not: what the receiver takes for usual follows."""
+    heard: list[int] = []
+    hop, sender, clock = _virtual(
+        "serial9600", lambda camera, level, data: heard.append(Packet.parse(data).frame), None, None
+    )
+    clock.set(first)
+    sender.set_info("front", info())
+    for number in range(40):
+        _frame(hop, sender, clock, number, 0.7 if number else first)
+    assert heard == list(range(40))
+    assert sender.estimate().loss < 0.01
+
+
+def test_frames_of_another_age_are_read_though_the_first_of_them_are_lost():
+    heard: list[int] = []
+    hop, sender, clock = _virtual(
+        "serial9600", lambda camera, level, data: heard.append(Packet.parse(data).frame), None, None
+    )
+    clock.set(20.0)
+    sender.set_info("front", info())
+    for number in range(40):
+        hop.air.profile = replace(hop.air.profile, loss=1.0 if 20 <= number < 24 else 0.0)
+        _frame(hop, sender, clock, number, 12.0 if number < 20 else 0.7)
+    assert heard == [number for number in range(40) if not 20 <= number < 24]
+
+
+@pytest.mark.parametrize("after", [4, 7, 12])
+def test_nothing_is_taken_for_lost_where_a_description_changes(after):
+    """A receiver begins its count anew with it."""
+    hop, sender, clock = _virtual("serial9600", lambda *came: None, None, None)
+    seen = []
+    for number in range(60):
+        sender.set_info("front", replace(StreamInfo.from_bytes(info()), width=640 + (number >= after)).to_bytes())
+        _frame(hop, sender, clock, number, 0.1)
+        seen.append(sender.estimate().loss)
+    assert max(seen) <= 0.02
+    assert seen[-1] < 0.01
+
+
+def _frame(hop: RadioHop, sender: Any, clock: ManualClock, number: int, age: float) -> None:
+    """A frame of that age (s), and 0.2 s."""
+    begun = clock.now()
+    sender.submit("front", number, round((begun - age) * 1e9), [Block(0xBEEF, number, 0, bytes(9))])
+    while clock.now() < begun + 0.2:
+        _step(hop, sender, clock)
 
 
 def test_cameras_whose_frames_refer_are_acknowledged_in_turn():

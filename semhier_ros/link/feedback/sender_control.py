@@ -56,7 +56,8 @@ class LinkEstimate:
     """What is known of the link: `rate` that is used, `loss` (share of datagrams), `burst` (mean run of losses),
     `queue_delay` (seconds that our own bytes wait on the way), `round_trip` and `clock_offset` (receiver minus sender)
     with `clock_error`, in seconds, None while unknown; `reports` taken and `refused`; `congested` while the link is
-    smaller than the budget just now.
+    smaller than the budget just now. `hears`: whether the receiver says anything at all; `times`: whether what it says
+    measures times: round trip and clock offset stay unknown else.
     """
 
     rate: float | None
@@ -70,6 +71,8 @@ class LinkEstimate:
     refused: int
     congested: bool
     repair: RepairPlan
+    hears: bool = True
+    times: bool = True
 
 
 class _Stream:

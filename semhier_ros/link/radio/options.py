@@ -76,11 +76,14 @@ class Air:
 
 @dataclass(frozen=True, slots=True)
 class RadioOptions:
-    """`air`: the link. `seal`: what proves a frame. `answers`: whether the receiver speaks at all."""
+    """`air`: the link. `seal`: what proves a frame. `answers`: whether the receiver speaks at all. `shared`: whether
+    others send on the line: then no two of our frames leave in a row, each waits until the air's rate has had time for
+    the one before."""
 
     air: Air = field(default_factory=Air)
     seal: Seal = field(default_factory=Seal)
     answers: bool = True
+    shared: bool = False
 
     @property
     def shape(self) -> Shape:

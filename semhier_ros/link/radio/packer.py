@@ -11,6 +11,11 @@ from semhier_ros.link.clock import MACHINE, Clock
 _SHORT = 0.45
 """Seconds that the age of a frame may differ from the usual for its stamp to be told in 8 bits (2 s)."""
 _FOLLOW = 0.1
+_OTHER = 5.0
+"""Seconds by which a frame's age is another one, that of a camera whose clock was set or of a queue that is gone, and
+not the usual one that drifts."""
+_TOLD = 8
+"""So many stamps are told long then: by the first that comes the receiver knows the new age."""
 
 
 class CompactPacker:
@@ -22,6 +27,7 @@ class CompactPacker:
         self._clock, self._limit = clock, limit
         self._stamp = (-1, 0)
         self.age: float | None = None
+        self._to_tell = 0
 
     def pack(self, blocks: Sequence[Any], *, stamp_ns: int | None = None) -> bytes:
         """One frame of consecutive blocks, without its proof (`codec.compact.lay_out`)."""
@@ -48,8 +54,9 @@ class CompactPacker:
         """Notes the age of a frame that leaves, and whether it is a usual one."""
         age = self._clock.now() - stamp_ns / 1e9
         known = self.age
-        if known is None or abs(age - known) > 5.0:  # the first, or the camera's clock was set
-            self.age = age
+        if known is None or abs(age - known) > _OTHER:
+            self.age, self._to_tell = age, 0 if known is None else _TOLD
             return False
         self.age = known + _FOLLOW * (age - known)
-        return abs(age - known) < _SHORT
+        self._to_tell = max(0, self._to_tell - 1)
+        return not self._to_tell and abs(age - known) < _SHORT

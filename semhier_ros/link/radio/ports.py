@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import select
 import socket
@@ -10,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from semhier_ros.codec.compact import MAX_FRAME_BYTES
@@ -180,6 +182,15 @@ class SerialOptions:
         if not 300 <= self.baud <= 4_000_000:
             raise ValueError(f"baud: {self.baud}, expected 300 to 4000000")
         framing(self.framing)
+
+
+def device_trouble(device: str) -> str:
+    """Why a serial port cannot be opened now, as far as that is seen without opening it, in a line; empty where it can,
+    and for a URL of pyserial."""
+    if "://" in device or os.access(device, os.R_OK | os.W_OK):
+        return ""
+    wrong = "may not be read and written by this user" if Path(device).exists() else "there is no such device"
+    return f"serial {device}: {wrong}; it is tried again and again"
 
 
 def serial_module() -> Any:

@@ -101,12 +101,13 @@ class _Replay:
 
 @dataclass(slots=True, eq=False)
 class _Slot:
-    """A slot as its receiver knows it."""
+    """A slot as its receiver knows it. `ages`: how old frames usually are when they come, and how old the newest was
+    (s)."""
 
     seal: Seal
     info: StreamInfo | None = None
     tag: bytes = bytes(4)
-    age: float | None = None
+    ages: tuple[float, float] | None = None
     newest: int = 0
     newest_stamp: float | None = None
     period: float | None = None
@@ -280,7 +281,7 @@ class RadioReceiving:
         slot.tag, slot.info = tag, info
         if epoch != slot.seal.epoch:
             slot.seal = self._options.seal.of(epoch)
-        slot.age = now - (info.stamp_ns / 1e9 + since * _UNIT)
+        slot.ages = (now - (info.stamp_ns / 1e9 + since * _UNIT),) * 2
         return info
 
     def _hailed(self, frame: Compact, data: bytes, now: float) -> None:
@@ -382,20 +383,24 @@ class RadioReceiving:
     def _contexts(self, frame: Compact, slot: _Slot, now: float) -> list[Context]:
         """What the frame's proof may cover, the likeliest first."""
         assert frame.frame is not None
-        stamp = 0
-        if frame.stamp is not None:
-            if slot.age is None:
-                return []
-            stamp = near(*frame.stamp, stamp_units(round((now - slot.age) * 1e9)))
-        low, bits = frame.frame
+        if frame.stamp is None:
+            return self._of_stamp(frame.frame, None, slot)
+        stamps = [near(*frame.stamp, stamp_units(round((now - age) * 1e9))) for age in slot.ages or ()]
+        return [one for stamp in dict.fromkeys(stamps) for one in self._of_stamp(frame.frame, stamp, slot)]
+
+    @staticmethod
+    def _of_stamp(told: tuple[int, int], stamp: int | None, slot: _Slot) -> list[Context]:
+        """The contexts of a frame that tells a number so, and whose stamp is that (None: it tells none)."""
+        low, bits = told
         numbers = [near(low, bits, slot.newest)]
-        if slot.period and slot.newest_stamp is not None and frame.stamp is not None:
+        if slot.period and slot.newest_stamp is not None and stamp is not None:
             elapsed = stamp * _UNIT - slot.newest_stamp
             if elapsed > 2.0 * slot.period:
                 likely = near(low, bits, slot.newest + round(elapsed / slot.period))
                 around = [likely, *(likely + sign * (1 << bits) for sign in (-1, 1))]
                 numbers = list(dict.fromkeys([*numbers, *around]))[:_GUESSES]
-        return [Context(tag=slot.tag, frame=number % 0x10000, stamp=stamp) for number in numbers if stamp >= 0]
+        units = stamp or 0
+        return [Context(tag=slot.tag, frame=number % 0x10000, stamp=units) for number in numbers if units >= 0]
 
     def _proved(self, frame: Compact, data: bytes, contexts: list[Context]) -> tuple[Context, int, bytes]:
         """The context that the frame's proof fits, its counter, its body. Raises CompactError where none does."""
@@ -421,7 +426,9 @@ class RadioReceiving:
     def _stamped(self, slot: _Slot, context: Context, now: float) -> None:
         """Learns from a frame with block 0: its age, how far frames are apart, which came."""
         stamp = context.stamp * _UNIT
-        slot.age = now - stamp if slot.age is None else slot.age + 0.2 * (now - stamp - slot.age)
+        age = now - stamp
+        usual = age if slot.ages is None else slot.ages[0]
+        slot.ages = (usual + 0.2 * (age - usual), age)
         ahead = 1 if slot.coarse is None else (context.frame - slot.coarse + 0x8000) % 0x10000 - 0x8000
         if ahead > 0:
             if slot.coarse is not None and slot.newest_stamp is not None and stamp > slot.newest_stamp:

@@ -49,7 +49,8 @@ from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.clock import MACHINE, Clock, ManualClock
 from semhier_ros.link.feedback.envelope import start_of
 from semhier_ros.link.feedback.repair import RepairPlan
-from semhier_ros.link.feedback.sender_control import Advice
+from semhier_ros.link.feedback.sender_control import Advice, LinkEstimate
+from semhier_ros.link.radio.belief import Belief
 from semhier_ros.link.radio.frame_budget import FrameBudget
 from semhier_ros.link.radio.options import RadioOptions
 from semhier_ros.link.radio.packer import CompactPacker
@@ -97,22 +98,9 @@ _ASKED_AGAIN = 5.0
 _GONE_WAITING = 8
 """Frames of which it waits to be told that they do not come, at most."""
 _POLLED = 8
-_DOUBTED_WORDS = 16
-"""A word that is not believed is remembered for so many that come, right or wrong."""
+_NEARLY = 0.001
+"""Seconds that a frame on a shared line may leave before its time, which the pacer reckons in its own order."""
 _NEAR_FRAMES = 6
-_COUNT_SLACK = 16
-"""What a count may have grown by beyond what was sent: without a key nothing tells which of some turns a word answers,
-and a network may bring a frame twice."""
-_TOLD_FRAMES = 64
-"""The frames of which anything left last: a word may tell of them where 16 bits are all that proves it."""
-
-
-class _Doubt(NamedTuple):
-    """What was not believed: the so many-th word; frames sent, and the count that it `told`."""
-
-    place: int
-    sent: int
-    told: int
 
 
 @dataclass(slots=True, eq=False)
@@ -133,9 +121,7 @@ class _Slot:
     referred: float = -math.inf
     turned: float = -math.inf
     gone: deque[int] = field(default_factory=lambda: deque(maxlen=_GONE_WAITING))
-    told: deque[int] = field(default_factory=lambda: deque([0], maxlen=_TOLD_FRAMES))
-    last: Word | None = None
-    doubted: dict[BlockRequest | int, _Doubt] = field(default_factory=dict)
+    belief: Belief = field(default_factory=Belief)
 
 
 class _Turn(NamedTuple):
@@ -176,10 +162,10 @@ class RadioSending:
         self._turns: deque[_Turn] = deque(maxlen=_POLLED)
         self._turn_due = clock.now()
         self._missed = self._words_came = 0
-        self._answered: dict[int, tuple[int, int]] = {}
         self._asked: dict[tuple[str, BlockRequest], float] = {}
         self._gone: dict[tuple[str, int], float] = {}
-        self._last_sent = float("-inf")
+        self._waiting: deque[bytes] = deque()
+        self._last_sent = self._line_free = float("-inf")
         self.free_at = float("-inf")
         self.extra_bytes = 0
         self.on_heard: Callable[[int, int], None] = lambda received, lost: None
@@ -226,6 +212,7 @@ class RadioSending:
             tag = stream_tag(parsed)
             if tag != slot.tag or slot.due is None:
                 slot.due = self._clock.now()
+                slot.belief.begin()
             slot.info, slot.tag = parsed, tag
 
     def is_delta(self, camera: str, block: BlockLike) -> bool:
@@ -285,8 +272,7 @@ class RadioSending:
             units = stamp_units(datagram.stamp_ns) if datagram.level == 0 else 0
             if not slot.numbered or (datagram.frame - slot.newest) % 0x10000 < 0x8000:
                 slot.newest, slot.numbered = datagram.frame, True
-            if datagram.frame not in slot.told:
-                slot.told.append(datagram.frame)
+            slot.belief.left(datagram.frame)
             context, laid = Context(tag=slot.tag, frame=datagram.frame, stamp=units), datagram.payload
             if (slot.newest - datagram.frame) % 0x10000 > _NEAR_FRAMES:  # its low four bits would name another one
                 laid = with_long_header(laid, datagram.frame, units)
@@ -390,7 +376,7 @@ class RadioSending:
             data = finish(laid, slot.number, turn, counted, self._seal)
             if self._keyed:
                 self._counter += 1
-            sent = self._port.send(data)
+            sent = self._leave(data, now)
             sent_all &= sent
             cost = len(data) + self._options.air.frame_extra
             begins += self._options.air.seconds(len(data))
@@ -414,6 +400,24 @@ class RadioSending:
         self.free_at = begins
         self._last_sent = now
         return sent_all
+
+    def _leave(self, data: bytes, now: float) -> bool:
+        """Gives a frame to the port, on a line that others share once those before it have had their time there."""
+        if not self._options.shared:
+            return self._port.send(data)
+        self._waiting.append(data)
+        self._depart(now)
+        return True
+
+    def _depart(self, now: float) -> bool:
+        """Lets waiting frames leave whose time has come; whether any did."""
+        before, seconds = len(self._waiting), self._options.air.seconds
+        while self._waiting and now >= self._line_free - _NEARLY:
+            data = self._waiting.popleft()
+            self._port.send(data)
+            self._line_free = now + seconds(len(data))
+        self.free_at = max(self.free_at, self._line_free + sum(seconds(len(data)) for data in self._waiting))
+        return len(self._waiting) < before
 
     def _turns_to(self, slot: _Slot, now: float) -> bool:
         """Whether a frame of that camera shall give the turn: it is due, and for some time no frame of a camera which
@@ -439,7 +443,7 @@ class RadioSending:
         limit = self._options.shape.largest or 0
         room = limit - (5 if self._keyed else 0)  # its counter travels whole
         frames = announcement(slot.info, slot.newest, round(since * 1e9 / STAMP_UNIT_NS), room, self._epoch)
-        known = slot.number in self._answered
+        known = slot.belief.counted
         air = sum(self._options.air.seconds(len(frame) + self._options.seal.overhead) for frame in frames)
         share = self._options.air.duty * ANNOUNCE_SHARES[known]
         slot.announced, slot.due = now, now + max(ANNOUNCE_SECONDS[known], air / share)
@@ -465,19 +469,20 @@ class RadioSending:
     def tick(self, now: float) -> None:
         """What is due without blocks: descriptions, and the turn."""
         self._hooks.on_tick(now)
-        frames: list[tuple[_Slot, bytes, Context]] = []
         with self._lock:
-            if not self._port.is_open or now < self.free_at or now - self._last_sent < IDLE_SECONDS:
-                return
-            frames = self._announcements(now)
-            for slot in self._slots.values():
-                frames += self._notes(slot)
-            if not frames and self._options.answers and now >= self._turn_due and self._slots:
-                slot = next(iter(self._slots.values()))
-                frames = [(slot, turn_frame(slot.newest), Context(tag=slot.tag, frame=slot.newest))]
-            if frames:
-                self._emit(frames, now, datagram=-1)
-        if frames:
+            left = self._depart(now)
+            if self._port.is_open and now >= self.free_at and now - self._last_sent >= IDLE_SECONDS:
+                frames = self._announcements(now)
+                for slot in self._slots.values():
+                    frames += self._notes(slot)
+                alone = max(self._turn_due, self._last_block + self.turn_seconds(now))  # else a block's frame gives it
+                if not frames and self._options.answers and now >= alone and self._slots:
+                    slot = next(iter(self._slots.values()))
+                    frames = [(slot, turn_frame(slot.newest), Context(tag=slot.tag, frame=slot.newest))]
+                if frames:
+                    self._emit(frames, now, datagram=-1)
+                    left = True
+        if left:
             self.on_sent()
 
     # -- in -----------------------------------------------------------------------------------------------------------
@@ -493,10 +498,10 @@ class RadioSending:
                 self._counts["words_refused"] += 1
                 return
             slot, short = turn.slot, self._options.seal.short
-            again = not short or self._said_again(slot, word)
+            again = not short or slot.belief.said_again(word, slot.sent, self._words_came)
             if word.kind == MISSING:
                 again = slot.store.heard(word.frame, word.before, word.fresh, short) or (again and short)
-            believed = again or not self._surprises(slot, word)
+            believed = again or not slot.belief.surprises(word, slot.sent)
         if believed and word.kind == MEMORY:
             believed = self.on_memory(slot.camera, word.memory) or again
         request, heard = None, None
@@ -525,44 +530,10 @@ class RadioSending:
                 return turn
         raise CompactError("word: forged, damaged, or no answer to a turn of ours")
 
-    def _surprises(self, slot: _Slot, word: Word) -> bool:
-        """Whether a word tells what nothing before it lets expect, so that where 16 bits are all that proves it another
-        has to say it again: any request; pieces that are missing, as the store says; a count that did not grow by what
-        was sent since the last one, as of a receiver that began anew; frames that did not leave lately, or of which an
-        earlier word tells otherwise; that no memory is held any more."""
-        if word.kind not in (ACK, MEMORY):
-            return word.kind != QUERY
-        before, last = self._answered.get(slot.number), slot.last
-        if before is not None and not self._grew(slot, word, before):
-            return True
-        if word.kind == MEMORY:
-            return last is not None and bool(last.memory) and not word.memory
-        told = {frame & 0xFF for frame in slot.told}
-        if any((word.frame - back) & 0xFF not in told for back in range(9) if _came(word) >> back & 1):
-            return True
-        if last is None or last.kind != ACK:
-            return False
-        later = (word.frame - last.frame) % 0x100
-        return later >= 0x80 or bool(_came(last) << later & 0x1FF & ~_came(word))
-
-    def _said_again(self, slot: _Slot, word: Word) -> bool:
-        """Whether a word goes with one that was not believed, a few words ago."""
-        before = slot.doubted.get(_matter(word))
-        if before is None or self._words_came - before.place > _DOUBTED_WORDS:
-            return False
-        return word.kind not in (ACK, MEMORY) or self._grew(slot, word, (before.sent, before.told))
-
-    @staticmethod
-    def _grew(slot: _Slot, word: Word, before: tuple[int, int]) -> bool:
-        """Whether a word's count grew by what was sent since a word told `before` (frames sent, count)."""
-        return 1 <= (word.count - before[1]) % 0x100 <= slot.sent - before[0] + _COUNT_SLACK
-
     def _doubt(self, turn: _Turn, word: Word, now: float) -> None:
         """Waits for another word that says the same; for a request not long, the receiver says it in its next turn."""
         self._counts["words_unlikely"] += 1
-        turn.slot.doubted[_matter(word)] = _Doubt(self._words_came, turn.sent, word.count)
-        while len(turn.slot.doubted) > _DOUBTED_WORDS:
-            turn.slot.doubted.pop(next(iter(turn.slot.doubted)))
+        turn.slot.belief.doubt(word, turn.sent, self._words_came)
         if word.request is not None:
             self._turn_due = min(self._turn_due, now)
 
@@ -578,24 +549,13 @@ class RadioSending:
         for one in self._slots.values():
             one.store.resume(now)
         if word.kind == QUERY:
+            slot.belief.begin()
             slot.due = max(now, slot.announced + ANNOUNCE_SECONDS[0] / 2)
             return None, None
         self._turn_due = min(self._turn_due, now + self.turn_seconds(now))
         if word.kind in (ACK, MEMORY):
-            slot.last = word
-            slot.doubted.pop(_matter(word), None)
-            return None, self._acknowledged(turn, word)
+            return None, slot.belief.believe(word, turn.sent) if turn.context.tag == slot.tag else None
         return None if word.request is None else self._asked_for(slot, word, now), None
-
-    def _acknowledged(self, turn: _Turn, word: Word) -> tuple[int, int] | None:
-        before = self._answered.get(turn.slot.number)
-        self._answered[turn.slot.number] = (turn.sent, word.count)
-        if before is None:
-            return None
-        sent, came = turn.sent - before[0], (word.count - before[1]) & 0xFF
-        if not 0 < sent < 200 or came > sent:
-            return None  # too long ago for a count modulo 256, or a receiver that began anew
-        return came, sent - came
 
     def _again_seconds(self, now: float) -> float:
         return max(_ASKED_AGAIN, 3.0 * self.turn_seconds(now))
@@ -616,16 +576,6 @@ class RadioSending:
             return None
         self._counts["requests"] += 1
         return request
-
-
-def _matter(word: Word) -> BlockRequest | int:
-    """What a second word has to be about."""
-    return word.request or (ACK if word.kind == MEMORY else word.kind)
-
-
-def _came(word: Word) -> int:
-    """Bit k: an acknowledgement tells that of the frame k before its newest block 0 came."""
-    return 1 | word.before << 1
 
 
 def _share(copies: int) -> float:
@@ -686,6 +636,10 @@ class RadioSender(LinkSender):
 
     def set_budget(self, budget: float | None) -> None:
         super().set_budget(self._allowed(budget))
+
+    def estimate(self) -> LinkEstimate:
+        """As of `LinkSender`; words are too short to measure times."""
+        return replace(super().estimate(), hears=self._options.answers, times=False)
 
     def _heard(self, received: int, lost: int) -> None:
         with self._lock:
