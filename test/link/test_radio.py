@@ -704,23 +704,65 @@ def test_what_a_sender_is_charged_is_what_the_air_takes(radio, memory):
     assert charged == hop.air.counters(0)["bytes"] == sender.counters["sent_bytes"] > 0
 
 
+@pytest.mark.parametrize(
+    ("radio", "around"),
+    [("acoustic", (4, 6, 7, 19)), ("serial9600", (6, 8, 9, 21)), ("mavlink57600", (21, 23, 24, 36))],
+)
+@pytest.mark.parametrize(
+    ("place", "settings"),
+    [(0, {"check": 16}), (1, {}), (2, {"encrypt": "chacha20"}), (3, {"encrypt": "chacha20poly1305"})],
+)
+def test_around_a_coarse_block_are_the_bytes_that_the_documents_say(radio, around, place, settings):
+    """On the air, as its log has them."""
+    if radio == "mavlink57600":
+        pytest.importorskip("pymavlink", reason="pymavlink is not installed: requirements/mavlink.txt")
+    if settings.get("encrypt"):
+        pytest.importorskip("cryptography", reason="cryptography is not installed: requirements/radio.txt")
+    heard: list[Packet] = []
+    key = KEY if "encrypt" in settings else None
+    take = lambda camera, level, data: heard.append(Packet.parse(data))  # noqa: E731
+    hop, sender, clock = _virtual(radio, take, None, None, key=key, **settings)
+    sender.set_info("front", info())
+    for number in range(60):
+        before, block = len(hop.air.log), Block(0xBEEF, number, 0, random.Random(number).randbytes(9))
+        sender.submit("front", number, round(clock.now() * 1e9), [block])
+        while clock.now() < 0.8 * (number + 1):
+            _step(hop, sender, clock)
+    assert heard[-1].blocks == (block,)
+    assert next(one.size for one in hop.air.log[before:] if one.end == 0) == 9 + around[place]
+
+
 def _virtual(
-    radio: str, on_datagram: Any, on_memory: Any, remembers: Any, repeats: int = 0
+    radio: str,
+    on_datagram: Any,
+    on_memory: Any,
+    remembers: Any,
+    repeats: int = 0,
+    key: bytes | None = None,
+    **settings: Any,
 ) -> tuple[RadioHop, Any, ManualClock]:
     """Both ends over a radio that loses nothing, in virtual time: (hop, sender, clock)."""
     clock = ManualClock()
     hop = RadioHop(replace(RADIOS[radio], loss=0.0), clock)
-    made = carrier("serial", RADIOS[radio].settings(device="virtual"))
+    made = carrier(RADIOS[radio].transport, RADIOS[radio].settings(device="virtual", **settings), key)
     assert isinstance(made, RadioCarrier)
-    sender = _sender_on(hop, clock, radio, on_memory, repeats)
+    sender = _sender_on(hop, clock, radio, on_memory, repeats, key, **settings)
     receiver = replace(made, open_port=hop.port(1)).receiver(on_datagram, remembers=remembers, clock=clock)
     hop.attach(sender.transport, receiver.transport)  # type: ignore[arg-type]
     return hop, sender, clock
 
 
-def _sender_on(hop: RadioHop, clock: ManualClock, radio: str, on_memory: Any, repeats: int) -> Any:
+def _sender_on(
+    hop: RadioHop,
+    clock: ManualClock,
+    radio: str,
+    on_memory: Any,
+    repeats: int,
+    key: bytes | None = None,
+    **settings: Any,
+) -> Any:
     """A sending end at a hop's port."""
-    made = carrier("serial", RADIOS[radio].settings(device="virtual"))
+    made = carrier(RADIOS[radio].transport, RADIOS[radio].settings(device="virtual", **settings), key)
     assert isinstance(made, RadioCarrier)
     return replace(made, open_port=hop.port(0)).sender(
         Packet.pack, split, default_policies(1, 1), budget=None, repeats=repeats, on_memory=on_memory, clock=clock
