@@ -252,6 +252,8 @@ def carrier(name: str, settings: Mapping[str, Any], key: bytes | None = None) ->
         return RadioCarrier(name, ports.udp_port(options), _radio(radio, key, udp_extra(), None))
     if name == "serial":
         line = ports.SerialOptions(**_known(name, own, ports.SerialOptions))
+        if line.framing == "meshtastic":
+            radio = _in_packets(radio)
         extra = serial_extra(line.framing, radio.frame_bytes)
         return RadioCarrier(name, ports.serial_port(line), _radio(radio, key, extra, line.baud / 10))
     from semhier_ros.link.radio import mavlink
@@ -261,6 +263,15 @@ def carrier(name: str, settings: Mapping[str, Any], key: bytes | None = None) ->
     flight = mavlink.MavlinkOptions(**_known(name, own, mavlink.MavlinkOptions))
     options = replace(_radio(radio, key, mavlink.TUNNEL_BYTES, flight.share), shared=True)
     return RadioCarrier(name, mavlink.mavlink_port(flight), options)
+
+
+def _in_packets(radio: RadioSettings) -> RadioSettings:
+    """The settings of a Meshtastic radio, whose port is faster than its air. Raises ValueError."""
+    from semhier_ros.link.radio.meshtastic import LARGEST
+
+    if not radio.rate_kbit:
+        raise ValueError("rate_kbit: 0, expected that of the radio's preset with framing meshtastic (1.07 of LongFast)")
+    return replace(radio, frame_bytes=min(radio.frame_bytes, LARGEST))
 
 
 def _known(name: str, settings: Mapping[str, Any], kind: Any) -> dict[str, Any]:

@@ -180,8 +180,8 @@ def _radio() -> list[Parameter]:
         Parameter(
             "link.serial.framing",
             "cobs",
-            "cobs: the radio carries bytes; kiss: it is a packet modem that speaks KISS.",
-            choices=("cobs", "kiss"),
+            "cobs: the radio carries bytes; kiss: it is a packet modem that speaks KISS; meshtastic: its radio.",
+            choices=("cobs", "kiss", "meshtastic"),
         ),
         Parameter("link.mavlink.device", "", "Serial port to the MAVLink network, instead of UDP."),
         Parameter("link.mavlink.baud", 57_600, "Its speed.", low=300, high=4_000_000),

@@ -609,7 +609,12 @@ def test_a_taken_port_is_named():
         ("pigeon", {}, f"transport: 'pigeon', expected one of {', '.join(TRANSPORTS)}"),
         ("serial", {"device": ""}, "device: empty, expected a serial port"),
         ("serial", {"device": "/dev/null", "baud": 50}, "baud: 50, expected 300 to 4000000"),
-        ("serial", {"device": "/dev/null", "framing": "slip"}, "framing: 'slip', expected cobs or kiss"),
+        ("serial", {"device": "/dev/null", "framing": "slip"}, "framing: 'slip', expected one of cobs, kiss, mesh"),
+        (
+            "serial",
+            {"device": "/dev/null", "framing": "meshtastic"},
+            "rate_kbit: 0, expected that of the radio's preset",
+        ),
         ("serial", {"device": "/dev/null", "check": 8}, "check: 8 bits, expected 16 or 32"),
         ("serial", {"device": "/dev/null", "frame_bytes": 9}, "frame_bytes: 9, expected 24 to 1200"),
         ("serial", {"device": "/dev/null", "prefix": "x"}, "serial.prefix: no such setting, expected device, baud"),

@@ -2,7 +2,8 @@
 
 COBS (Cheshire and Baker, IEEE/ACM Transactions on Networking 7(2), 1999) takes zeros out of a frame and ends it with
 one: 2 bytes for frames of up to 253. KISS (Chepponis and Karn, 1987) is what packet modems speak on their serial port;
-what it adds stays between computer and modem. Readers bound what they keep and skip what is no frame.
+what it adds stays between computer and modem. Meshtastic's radios have a port of their own (`meshtastic`). Readers
+bound what they keep and skip what is no frame.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from semhier_ros.codec.compact import MAX_FRAME_BYTES
+from semhier_ros.link.radio.meshtastic import AROUND_PAYLOAD, HEADER_BYTES, Meshtastic
 
 __all__ = ["MAX_FRAME_BYTES", "Framing", "added_bytes", "cobs", "framing", "from_cobs", "from_kiss", "kiss"]
+
+FRAMINGS = ("cobs", "kiss", "meshtastic")
 
 _FEND, _FESC, _TFEND, _TFESC = 0xC0, 0xDB, 0xDC, 0xDD
 _DATA = 0x00
@@ -71,9 +75,14 @@ def from_kiss(data: bytes) -> bytes | None:
 
 class Framing(Protocol):
     """`wrap`: a frame as bytes of the stream. `feed`: the frames that further bytes complete. `skipped`: bytes that
-    were no frame."""
+    were no frame. `opening`: what a device is told once it is open, `keeping`: every few minutes; empty for nothing."""
 
     skipped: int
+
+    @property
+    def opening(self) -> bytes: ...
+    @property
+    def keeping(self) -> bytes: ...
 
     def wrap(self, frame: bytes) -> bytes: ...
 
@@ -82,6 +91,8 @@ class Framing(Protocol):
 
 class _Stream:
     """A stream that one byte parts."""
+
+    opening = keeping = b""
 
     def __init__(self, mark: int, wrap: Callable[[bytes], bytes], unwrap: Callable[[bytes], bytes | None]) -> None:
         self._mark, self._wrap, self._unwrap = bytes((mark,)), wrap, unwrap
@@ -121,6 +132,8 @@ _CHECK = 2
 class Messages:
     """A `Framing` of whole MAVLink messages as a router passes them on: it reads their lengths and nothing else."""
 
+    opening = keeping = b""
+
     def __init__(self) -> None:
         self._kept = bytearray()
         self.skipped = 0
@@ -150,14 +163,18 @@ class Messages:
 
 
 def framing(name: str) -> Framing:
-    """The framing `cobs` or `kiss`. Raises ValueError for another name."""
+    """The framing of that name, one of FRAMINGS. Raises ValueError for another."""
     if name == "cobs":
         return _Stream(0, cobs, from_cobs)
     if name == "kiss":
         return _Stream(_FEND, kiss, from_kiss)
-    raise ValueError(f"framing: {name!r}, expected cobs or kiss")
+    if name == "meshtastic":
+        return Meshtastic()
+    raise ValueError(f"framing: {name!r}, expected one of {', '.join(FRAMINGS)}")
 
 
 def added_bytes(name: str, frame_bytes: int) -> int:
-    """What the framing adds on the air to a frame of that size: none for kiss, whose modem sends the frame itself."""
-    return 0 if name == "kiss" else 2 + frame_bytes // 254
+    """What the framing adds on the air to a frame of that size: none for kiss, whose modem sends the frame itself; at
+    most so much for meshtastic, whose radio makes a packet of it."""
+    own = {"kiss": 0, "meshtastic": HEADER_BYTES + AROUND_PAYLOAD}
+    return own.get(name, 2 + frame_bytes // 254)

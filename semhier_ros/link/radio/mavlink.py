@@ -67,6 +67,8 @@ class Tunnel:
     """A `Framing` of TUNNEL messages; other messages, and those for others, are skipped. Not for two threads at once
     but for `wrap` in one and `feed` in another."""
 
+    opening = keeping = b""
+
     def __init__(self, options: MavlinkOptions) -> None:
         self._options = options
         common = mavlink_module()

@@ -8,6 +8,7 @@ import re
 import select
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ RETRY_SECONDS = 0.5
 _ADDRESS = re.compile(r"^(\[[0-9A-Fa-f:%.\w]+\]|[^:\s/\[\]]+):(\d{1,5})$")
 _MOST_WAITING = 65_536
 _READ_SECONDS = 0.2
+_KEEP_SECONDS = 300.0
 
 
 class Port(Protocol):
@@ -169,8 +171,8 @@ class UdpPort:
 
 @dataclass(frozen=True, slots=True)
 class SerialOptions:
-    """`device`: a serial port, or a URL of pyserial (`socket://…`). `baud`: 300 to 4,000,000. `framing`: cobs or kiss.
-    Raises ValueError naming the field."""
+    """`device`: a serial port, or a URL of pyserial (`socket://…`). `baud`: 300 to 4,000,000. `framing`: cobs, kiss or
+    meshtastic. Raises ValueError naming the field."""
 
     device: str
     baud: int = 57_600
@@ -291,8 +293,13 @@ class SerialPort:
                 line.close()
 
     def _read(self, line: Any) -> None:
+        told, due = self._framing.opening, 0.0
         while not self._stop.is_set() and self._line is line:
             try:
+                if told and time.monotonic() >= due:
+                    with self._lock:
+                        line.write(told)
+                    told, due = self._framing.keeping, time.monotonic() + _KEEP_SECONDS
                 data = line.read(max(1, min(line.in_waiting, 4096)))
             except Exception as error:
                 with self._lock:
