@@ -118,7 +118,13 @@ class Seen(NamedTuple):
 
     def take(self, rows: Rows) -> Seen:
         """The same of some objects."""
-        return Seen(*(part[rows] for part in self))
+        return Seen(*[part.take(rows, axis=0) for part in self])
+
+    @property
+    def parts(self) -> tuple[Floats, Floats]:
+        """Values 4,k and variances 4,k: across, down, width and height."""
+        centre, unsure, sides, log_unsure = self
+        return np.concatenate([centre, sides], axis=1).T, np.concatenate([unsure, log_unsure], axis=1).T
 
 
 class Forecast(NamedTuple):
@@ -257,19 +263,22 @@ class MotionBank:
         if known is not None and known[0] is self._state:
             return known[1]
         mean, cov, log, log_cov, side = state = self._state
-        count = len(side)
+        models, count = len(mean), len(side)
+        means, variances = np.empty((2, models, 4, count)), np.empty((4, models, 4, count))
+        means[0, :, :2], means[1, :, :2] = mean[:, :, 1 : 1 + count], mean[:, :, 1 + count :] + mean[:, :, :1]
+        means[:, :, 2:] = log.swapaxes(0, 1)
         moving = _diagonal(cov, 1, 1 + count, count) + cov[:, :, 0, 1 : 1 + count]
         rate = _diagonal(cov, 1 + count, 1 + count, count) + 2 * cov[:, :, 0, 1 + count :] + cov[:, :, :1, 0]
-        drift, growth = (self._drift**2)[:, None, None] * side**2, (self._growth**2)[:, None, None]
-        restless = ((self._camera**2)[:, None] + (self._own**2)[:, None] * side**2)[:, None] + np.zeros_like(rate)
-        log_drift, none = (self._drift**2)[:, None, None], np.zeros_like(rate)
-        found = Outlook(
-            np.array([mean[:, :, 1 : 1 + count], mean[:, :, 1 + count :] + mean[:, :, :1]]),
-            np.array([_diagonal(cov, 1, 1, count), 2 * moving + drift, rate, restless / 3]),
-            np.array([rate + drift / VELOCITY_SECONDS, restless]),
-            np.array([log[:, 0], log[:, 1]]),
-            np.array([log_cov[:, 0], 2 * log_cov[:, 1] + log_drift, log_cov[:, 2], none + growth / 3]),
-        )
+        log_drift = (self._drift**2)[:, None, None]
+        drift, restless = log_drift * side**2, ((self._camera**2)[:, None] + (self._own**2)[:, None] * side**2)[:, None]
+        variances[0, :, :2], variances[1, :, :2] = _diagonal(cov, 1, 1, count), 2 * moving + drift
+        variances[2, :, :2], variances[3, :, :2] = rate, restless / 3
+        variances[:3, :, 2:] = log_cov.swapaxes(0, 1)
+        variances[1, :, 2:] += log_cov[:, 1] + log_drift
+        variances[3, :, 2:] = ((self._growth**2) / 3)[:, None, None]
+        unsure = np.empty((2, models, 2, count))
+        unsure[0], unsure[1] = rate + drift / VELOCITY_SECONDS, restless
+        found = Outlook(means, variances, unsure)
         self._known = state, found
         return found
 
@@ -391,11 +400,11 @@ class MotionBank:
         for number, age in zip(numbers, ages, strict=True):
             self._ages[number] += AGE_STEP * (age - self._ages[number])
             near.append(self._near(age))
-        told = Outlook.joined(outlooks).after(np.repeat(ages, counts))
+        told = Outlook.joined(outlooks, ages)
         blended = _blended(told, np.repeat(self._mixed(np.array(near)), counts, axis=2))
         everything = seen if others is None else Seen(*map(np.concatenate, zip(seen, others, strict=True)))
         self._fit_ellipses(numbers, counts, blended, everything)
-        names, starts = [self._names[row] for row in rows.tolist()], np.cumsum([0, *counts]).tolist()
+        names, starts = [self._names[row] for row in rows.tolist()], accumulate([0, *counts])
         pairs = [
             (number, [(start + known[name], place) for place, name in enumerate(names) if name in known])
             for number, known, start in zip(numbers, rows_then, starts, strict=False)
@@ -411,22 +420,20 @@ class MotionBank:
         and a thing seen."""
         numbers, counts = [number for number, _ in pairs], [len(part) for _, part in pairs]
         old, places = np.array([pair for _, part in pairs for pair in part], np.intp).T
-        seen = seen.take(places)
-        gone = seen.centre.T - told.centre.take(old, axis=2)
-        grown = seen.sides.T - told.log.take(old, axis=2)
+        values, variance = seen.parts
+        gone = values.take(places, axis=1) - told.mean.take(old, axis=2)
+        unsure = variance.take(places, axis=1)
         if numbers[0] == 0:
-            newest = slice(counts[0])
-            self._believe(told, old[newest], seen, gone[..., newest], grown[..., newest], newest)
-        harmless = LEAST_STEP * np.exp(seen.sides.T)
-        variance = np.concatenate([seen.centre_variance.T + harmless**2, seen.sides_variance.T + LEAST_STEP**2])
-        self.shares.take(numbers, counts, np.concatenate([gone, grown], axis=1), variance, elapsed)
+            self._believe(told.variance.take(old[: counts[0]], axis=2) + unsure[:, : counts[0]], gone[..., : counts[0]])
+        harmless = np.full_like(values, LEAST_STEP)
+        harmless[:2] *= np.exp(values[2:])
+        self.shares.take(numbers, counts, gone, unsure + (harmless**2).take(places, axis=1), elapsed)
 
-    def _believe(self, told: Told, old: Rows, seen: Seen, gone: Floats, grown: Floats, span: slice) -> None:
-        """The likelihood of what was seen is each model's record. span: of `seen`."""
-        spread = told.variance.take(old, axis=2) + seen.centre_variance[span].T
-        log_spread = told.log_variance.take(old, axis=2) + seen.sides_variance[span].T
-        lost = np.minimum(gone**2 / spread, MOST_SURPRISE) + np.minimum(grown**2 / log_spread, MOST_SURPRISE)
-        self._record -= 0.5 * (lost + np.log(spread * log_spread)).sum(axis=(1, 2))
+    def _believe(self, spread: Floats, gone: Floats) -> None:
+        """The likelihood of what was seen is each model's record. spread: variances m,4,k of what is gone beside what
+        was foretold."""
+        lost = np.minimum(gone**2 / spread, MOST_SURPRISE)
+        self._record -= 0.5 * (lost + np.log(spread)).sum(axis=(1, 2))
         self._record = np.maximum(self._record - self._record.max(), -LEAST_BELIEF)
 
     def _fit_ellipses(self, numbers: Sequence[int], counts: Sequence[int], told: Forecast, seen: Seen) -> None:
@@ -436,13 +443,14 @@ class MotionBank:
         if not len(seen.centre):
             return
         rows, places, age = _nearest(_shared(told, seen), counts)
-        of_each, scale = np.bincount(age, minlength=len(numbers)).tolist(), np.exp(self._scales)[list(numbers)][age]
+        of_each = np.bincount(age, minlength=len(numbers)).tolist()
+        scale = np.array([math.exp(self._scales[number]) for number in numbers]).take(age)
         xx, xy, yy = told.covariance[rows].reshape(-1, 4).T[[0, 1, 3]] * scale
         x, y = (seen.centre[places] - told.centre[rows]).T
         more = seen.centre_variance[places].T
         xx, yy = xx + more[0], yy + more[1]
         outside = yy * x**2 - 2 * xy * x * y + xx * y**2 > ELLIPSE * (xx * yy - xy**2)
-        least, most = np.log(ELLIPSE_SCALES).tolist()
+        least, most = map(math.log, ELLIPSE_SCALES)
         for number, count, beyond in zip(numbers, of_each, np.bincount(age, outside).tolist(), strict=False):
             if not count:
                 continue
@@ -459,9 +467,10 @@ class MotionBank:
     def forecast(self, seconds: float) -> Forecast:
         """All objects `seconds` from now, by all models together."""
         shares = self._mixed(np.array([self._near(seconds)]))
-        outlook = self._outlook().after(seconds)
-        told = _blended(outlook, shares)
-        velocity, unsure = _mixture(outlook.velocity, outlook.velocity_variance, shares[:, :2])
+        outlook = self._outlook()
+        told = _blended(outlook.after(seconds), shares)
+        unsure = outlook.velocity_variance[0] + seconds * outlook.velocity_variance[1]
+        velocity, unsure = _mixture(outlook.mean[1, :, :2], unsure, shares[:, :2])
         camera = (shares[:, :2, 0] * self._state.mean[:, :, 0]).sum(axis=0)
         return told._replace(
             covariance=told.covariance * self.scale(seconds),
@@ -490,8 +499,8 @@ class MotionBank:
 
 def _blended(told: Told, shares: Floats) -> Forecast:
     """What all models say by shares m,4,n; its covariance holds their disagreement too. Nothing of velocities."""
-    centre, covariance = _mixture(told.centre, told.variance, shares[:, :2])
-    sides = np.exp((shares[:, 2:] * told.log).sum(axis=0))
+    centre, covariance = _mixture(told.mean[:, :2], told.variance[:, :2], shares[:, :2])
+    sides = np.exp((shares[:, 2:] * told.mean[:, 2:]).sum(axis=0))
     return Forecast(centre.T, np.zeros_like(centre.T), covariance, covariance, sides.T, np.zeros(2))
 
 
@@ -537,13 +546,13 @@ def _observed(state: _State, places: Sequence[Rows], values: Floats, variance: F
     """A Kalman filter's update by `values` k,2, each the sum of a state's numbers at its one of each of `places` k, in
     every model and axis; outliers count less."""
     gone = values.T - sum(state.mean.take(one, axis=2) for one in places)
-    cross: Any = sum(state.cov.take(one, axis=3) for one in places)
-    spread: Any = sum(cross.take(one, axis=2) for one in places)
+    cross: Any = sum(state.cov.take(one, axis=2) for one in places)
+    spread: Any = sum(cross.take(one, axis=3) for one in places)
     own = _diagonal(spread, 0, 0, len(values))
     own += variance.T * np.maximum(gone**2 / (own + variance.T) / MOST_SURPRISE, 1.0)
-    gain = np.linalg.inv(spread) @ cross.swapaxes(2, 3)
+    gain = np.linalg.inv(spread) @ cross
     mean = state.mean + (gone[:, :, None] @ gain)[:, :, 0]
-    cov = state.cov - cross @ gain
+    cov = state.cov - cross.swapaxes(2, 3) @ gain
     cov += cov.swapaxes(2, 3).copy()
     cov /= 2
     return state._replace(mean=mean, cov=cov)

@@ -85,12 +85,14 @@ def _frozen(value: Any) -> Any:
 
 def quantise_boxes(layout: SceneLayout, cells: Ints, boxes: NDArray[np.float32]) -> tuple[Ints, Ints]:
     """Sizes n,2 and offsets n,2 (both as symbols) of boxes n,4 (cx, cy, w, h in cells) found at `cells`."""
-    middle = np.stack([cells % layout.columns, cells // layout.columns], axis=1) + 0.5
+    middle = np.empty((len(cells), 2))
+    middle[:, 0], middle[:, 1] = cells % layout.columns, cells // layout.columns
+    middle += 0.5
     sizes = np.rint((np.log(np.maximum(boxes[:, 2:], 1e-3)) - layout.size_low) / layout.size_step)
-    sizes = np.clip(sizes, 0, layout.size_levels - 1).astype(np.int32)
+    sizes = np.minimum(np.maximum(sizes, 0), layout.size_levels - 1).astype(np.int32)
     half = layout.offset_levels // 2
-    steps = (boxes[:, :2] - middle) / (side_lengths(layout, sizes) * layout.offset_step)
-    return sizes, (np.clip(np.rint(steps), -half, half) + half).astype(np.int32)
+    steps = np.rint((boxes[:, :2] - middle) / (side_lengths(layout, sizes) * layout.offset_step))
+    return sizes, (np.minimum(np.maximum(steps, -half), half) + half).astype(np.int32)
 
 
 def side_lengths(layout: SceneLayout, sizes: Ints) -> NDArray[np.float64]:

@@ -288,7 +288,10 @@ class LivingScene:
     def _forget(self, coming: int, now_ns: int) -> None:
         """Drops objects that are hardly there any more, and the least likely while there are too many."""
         chance, unseen = self._chances(), now_ns - self._objects.seen_ns
-        kept = np.flatnonzero((chance >= LEAST_SHOWN) & (unseen <= UNSEEN_SECONDS * 1e9))
+        good = (chance >= LEAST_SHOWN) & (unseen <= UNSEEN_SECONDS * 1e9)
+        if len(good) + coming <= MOST_OBJECTS and good.all():
+            return
+        kept = np.flatnonzero(good)
         most = max(0, MOST_OBJECTS - coming)
         if len(kept) > most:
             kept = np.sort(kept[np.argsort(-chance[kept], kind="stable")[:most]])
@@ -328,27 +331,22 @@ class LivingScene:
         low, high = np.maximum(told.centre - half, 0.0), np.minimum(told.centre + half, np.array(self._size, float))
         # the others are gone, or have left the picture
         rows = np.flatnonzero((chances >= LEAST_SHOWN) & (high - low >= 1).all(axis=1))
-        columns = (
-            known.number,
-            np.concatenate([low, high], axis=1),
-            told.velocity,
-            told.covariance.reshape(-1, 4)[:, [0, 1, 3]],
-            told.velocity_covariance.reshape(-1, 4)[:, [0, 1, 3]],
-            (stamp_ns - known.seen_ns) / 1e9,
-            (stamp_ns - known.born_ns) / 1e9,
-            chances,
-            existence,
-        )
+        table = np.empty((len(rows), 14))
+        table[:, :2], table[:, 2:4], table[:, 4:6] = low[rows], high[rows], told.velocity[rows]
+        for first, spread in ((6, told.covariance), (9, told.velocity_covariance)):
+            table[:, first : first + 3] = spread.reshape(-1, 4)[rows[:, None], [0, 1, 3]]
+        table[:, 12], table[:, 13] = chances[rows], existence[rows]
+        columns = known.number[rows], (stamp_ns - known.seen_ns[rows]) / 1e9, (stamp_ns - known.born_ns[rows]) / 1e9
         objects = []
-        for row, number, box, velocity, covariance, unsure, age, since, chance, exists in zip(
-            rows.tolist(), *[column[rows].tolist() for column in columns], strict=True
+        for row, number, age, since, values in zip(
+            rows.tolist(), *[column.tolist() for column in columns], map(tuple, table.tolist()), strict=True
         ):
-            shown = known.shown[row]
-            top = max(shown.scores[0], 1e-6)
-            scores = tuple([min(1.0, chance * score / top) for score in shown.scores])
+            shown, (chance, exists) = known.shown[row], values[12:]
+            share = chance / max(shown.scores[0], 1e-6)
+            scores = tuple([min(1.0, share * score) for score in shown.scores])
             objects.append(
                 TrackedObject(
-                    number, tuple(box), tuple(velocity), tuple(covariance), tuple(unsure), age, since,
+                    number, values[:4], values[4:6], values[6:9], values[9:12], age, since,
                     shown.path, shown.names, scores, exists,
                 )
             )  # fmt: skip

@@ -181,7 +181,7 @@ class SceneState:
 def side_lengths(logs: Numbers) -> Numbers:
     """Sides in 1/256 of a cell from their logarithms."""
     places = (logs - _LOG_LOW * LOG_UNIT) * _LOG_STEPS // LOG_UNIT
-    return _sides()[np.clip(places, 0, _LOG_COUNT - 1)]
+    return _sides()[np.minimum(np.maximum(places, 0), _LOG_COUNT - 1)]
 
 
 def _side(log: int) -> int:

@@ -6,13 +6,14 @@ replace what the earlier ones of that frame said.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from semhier_ros.codec.reading import Detection
 
 MEMORY = 0.9  # weight of the past in an object's averaged names, a frame
+LEAST_UNIT = 1e-100  # in which averaged names are counted
 CLEARLY = 1.5  # how many times likelier another name must be on average before it is taken
 
 Shares = dict[int, float]
@@ -42,10 +43,11 @@ class Tree:
 @dataclass
 class SteadyNames:
     """What is known of one object's names: per level the averaged shares up to the frame before, those with the present
-    frame, and the name shown; and which frame, by its stamp in ns, is the present."""
+    frame, and the name shown; and which frame, by its stamp in ns, is the present. Shares stand there in units of a
+    number that falls from frame to frame, so that those that a frame does not mention need not be touched."""
 
-    past: dict[int, Shares] = field(default_factory=dict)
-    present: dict[int, Shares] = field(default_factory=dict)
+    past: dict[int, tuple[float, Shares]] = field(default_factory=dict)
+    present: dict[int, tuple[float, Shares]] = field(default_factory=dict)
     shown: dict[int, int] = field(default_factory=dict)
     moment: int | None = None
 
@@ -62,57 +64,63 @@ class SteadyNames:
         path: list[int] = []
         scores: list[float] = []
         others: list[tuple[tuple[int, float], ...]] = []
-        if len(tree.names[0]) == 1:  # one name for all has no rival
+        names = tree.names
+        if len(names[0]) == 1:  # one name for all has no rival
             path, scores, others = [0], [there], [()]
         for level in range(len(path), len(item.path)):
-            said = _said(item, level)
-            shares = self._average(level, said, keep=newest)
-            below = shares
-            if path and len(tree.names[level - 1]) > 1:
+            own, beside = item.path[level], item.others[level] if level < len(item.others) else ()
+            unit, shares = self._average(level, own, item.scores[level], beside, keep=newest)
+            if path and len(names[level - 1]) > 1:
                 under = tree.children[level]
-                below = {n: shares[n] for n in (under[path[-1]] if path[-1] < len(under) else ()) if n in shares}
+                below = [node for node in (under[path[-1]] if path[-1] < len(under) else ()) if node in shares]
                 if not below:
                     break
-            node = self._choose(level, below, keep=newest)
+                node = self._choose(level, below, shares, keep=newest)
+            else:
+                node = self._choose(level, shares, shares, keep=newest)
             path.append(node)
-            score = min(there * shares[node], score) if level else there
+            if level:
+                unit *= there
+                score = min(unit * shares[node], score)
+                found = [(unit * shares[other], other) for other, _ in beside if other != node]
+                if own != node:
+                    found.append((unit * shares[own], own))
+                found.sort(reverse=True)
+                others.append(tuple([(other, chance) for chance, other in found]))
+            else:
+                others.append(())
             scores.append(score)
-            others.append(_beside(said, node, there, shares) if level else ())
-        names = tuple([tree.names[level][node] for level, node in enumerate(path)])
-        return Detection(number, item.box, tuple(path), names, tuple(scores), tuple(others), item.velocity)
+        shown = tuple([names[level][node] for level, node in enumerate(path)])
+        return Detection(number, item.box, tuple(path), shown, tuple(scores), tuple(others), item.velocity)
 
-    def _average(self, level: int, said: Shares, keep: bool) -> Shares:
-        """The object's shares of a level with what this frame says, whose later readings replace its earlier ones."""
-        past = self.past.get(level)
-        shares = {} if past is None else {node: MEMORY * share for node, share in past.items()}
-        weight = (1.0 if past is None else 1 - MEMORY) / sum(said.values())
-        for node, chance in said.items():
+    def _average(
+        self, level: int, own: int, score: float, beside: Sequence[tuple[int, float]], keep: bool
+    ) -> tuple[float, Shares]:
+        """The object's shares of a level, and their unit, with what this frame says, whose later readings replace its
+        earlier ones: its node and, as far as it mentions them, others, with probabilities."""
+        unit, shares = self.past.get(level, (0.0, {}))
+        score = max(score, 1e-6)
+        weight = 1 / (score + sum([chance for _, chance in beside]))
+        if unit:
+            unit, weight = MEMORY * unit, (1 - MEMORY) * weight
+        if unit < LEAST_UNIT:
+            unit, shares = 1.0, {node: unit * share for node, share in shares.items()}
+        else:
+            shares = shares.copy()
+        weight /= unit
+        shares[own] = shares.get(own, 0.0) + weight * score
+        for node, chance in beside:
             shares[node] = shares.get(node, 0.0) + weight * chance
         if keep:
-            self.present[level] = shares
-        return shares
+            self.present[level] = unit, shares
+        return unit, shares
 
-    def _choose(self, level: int, shares: Shares, keep: bool) -> int:
-        """The likeliest node, or the one shown so far while no other is clearly likelier."""
-        best = max(shares, key=shares.__getitem__)
+    def _choose(self, level: int, nodes: Collection[int], shares: Shares, keep: bool) -> int:
+        """The likeliest of these nodes, or the one shown so far while no other is clearly likelier."""
+        best = max(nodes, key=shares.__getitem__)
         before = self.shown.get(level)
-        if before in shares and shares[best] < CLEARLY * shares[before]:
+        if before != best and before is not None and before in nodes and shares[best] < CLEARLY * shares[before]:
             best = before
         if keep:
             self.shown[level] = best
         return best
-
-
-def _said(item: Detection, level: int) -> Shares:
-    """What a detection says of its node at a level and, as far as it mentions them, of others: probabilities."""
-    said = {item.path[level]: max(item.scores[level], 1e-6)}
-    for node, chance in item.others[level] if level < len(item.others) else ():
-        said[node] = said.get(node, 0.0) + chance
-    return said
-
-
-def _beside(said: Shares, node: int, there: float, shares: Shares) -> tuple[tuple[int, float], ...]:
-    """What else an object named `node` may be, likeliest first: of what its detection mentions."""
-    found = [(there * shares[other], other) for other in said if other != node]
-    found.sort(reverse=True)
-    return tuple([(other, chance) for chance, other in found])

@@ -17,49 +17,41 @@ Floats = NDArray[np.float64]
 
 
 class Told(NamedTuple):
-    """What every model m foretells of n objects: `centre` m,2,n with its `variance`, its `velocity` with the
-    `velocity_variance`; `log` m,2,n: log sides, and their `log_variance`."""
+    """What every model m foretells of n objects: `mean` m,4,n of the centre across and down and of the logarithms of
+    width and height, and the `variance` of each."""
 
-    centre: Floats
-    velocity: Floats
+    mean: Floats
     variance: Floats
-    velocity_variance: Floats
-    log: Floats
-    log_variance: Floats
 
 
 class Outlook(NamedTuple):
-    """Coefficients of what is foretold of n objects under m models, the constant first: `centre` 2,m,2,n, `variance`
-    4,m,2,n, `velocity_variance` 2,m,2,n, `log` 2,m,2,n, `log_variance` 4,m,2,n."""
+    """Coefficients of what is foretold of n objects under m models, the constant first: `mean` 2,m,4,n and `variance`
+    4,m,4,n as in `Told`, `velocity_variance` 2,m,2,n of the centre's velocity (which is the second of `mean`)."""
 
-    centre: Floats
+    mean: Floats
     variance: Floats
     velocity_variance: Floats
-    log: Floats
-    log_variance: Floats
 
     def __len__(self) -> int:
-        return int(self.centre.shape[-1])
+        return int(self.mean.shape[-1])
 
-    @classmethod
-    def joined(cls, several: Sequence[Outlook]) -> Outlook:
-        """The objects of all, one after another."""
+    def after(self, seconds: float) -> Told:
+        """What is foretold so much later."""
+        return told_after(self.mean, self.variance, seconds)
+
+    @staticmethod
+    def joined(several: Sequence[Outlook], ages: Sequence[float]) -> Told:
+        """What is foretold of the objects of all, one after another, each so many seconds later."""
         if len(several) == 1:
-            return several[0]
-        return cls(*(np.concatenate(parts, axis=-1) for parts in zip(*several, strict=True)))
-
-    def after(self, seconds: float | Floats) -> Told:
-        """What is foretold so much later: the same for all, or n seconds."""
-        return Told(
-            self.centre[0] + seconds * self.centre[1],
-            self.centre[1],
-            _cubic(self.variance, seconds),
-            self.velocity_variance[0] + seconds * self.velocity_variance[1],
-            self.log[0] + seconds * self.log[1],
-            _cubic(self.log_variance, seconds),
-        )
+            return several[0].after(ages[0])
+        means, variances, _ = zip(*several, strict=True)
+        seconds = np.repeat(ages, [len(one) for one in several])
+        return told_after(np.concatenate(means, axis=3), np.concatenate(variances, axis=3), seconds)
 
 
-def _cubic(parts: Floats, seconds: float | Floats) -> Floats:
-    found: Floats = parts[0] + seconds * (parts[1] + seconds * (parts[2] + seconds * parts[3]))
-    return found
+def told_after(mean: Floats, variance: Floats, seconds: float | Floats) -> Told:
+    """What coefficients (as of `Outlook`) foretell so much later: the same for all objects, or n seconds."""
+    return Told(
+        mean[0] + seconds * mean[1],
+        variance[0] + seconds * (variance[1] + seconds * (variance[2] + seconds * variance[3])),
+    )
