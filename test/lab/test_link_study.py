@@ -16,6 +16,7 @@ from semhier_ros.codec.packet import Block
 from semhier_ros.codec.stream_info import Calibration, StreamInfo
 from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.ends import Imagined, differing
+from semhier_ros.lab.replay.task import LINK_OF, check_transport, radio_of
 from semhier_ros.lab.replay.traffic import STREAMS, both_ways, message_of, paired, schedule
 from semhier_ros.lab.studies.link import FREE, Bench, delays_of, row_of
 from semhier_ros.lab.studies.tables import link as table
@@ -84,7 +85,7 @@ def test_frames_that_repeat_are_encoded_once():
 def bench(tmp_path, costs, links=("64kbit,50ms,5%", "serial9600,before")):
     options = SimpleNamespace(
         video=tmp_path / "a.avi", link=links, seconds=None, codecs=["semhier", "jpeg"], json=tmp_path / "out.json",
-        runs=1, costs=costs, model="road", device="cpu", key=False,
+        runs=1, costs=costs, model="road", device="cpu", key=False, transport=None,
     )  # fmt: skip
     return Bench(options)
 
@@ -106,6 +107,17 @@ def test_measurements_with_other_costs_are_told_apart(tmp_path):
     left = [row.name for row, _, _ in bench(tmp_path, None).jobs()]
     assert left == ["64kbit,50ms,5%"] * 2, "a row without any costs is the same whatever is given"
     assert len(bench(tmp_path, Costs(semantic=0.1)).jobs()) == 2
+
+
+def test_a_transport_brings_its_link_and_no_other_goes_with_it(capsys):
+    for command in (["measure", "link", "--codecs", "semhier"], ["replay", "no.mcap"]):
+        wrong = [*command, "--transport", "mavlink", "--link", "serial9600"]
+        assert main(wrong) == 2
+        assert "--transport mavlink: over serial9600 serial speaks; leave --link out for mavlink57600" in (
+            capsys.readouterr().err
+        )
+    for transport, link in LINK_OF.items():
+        check_transport(transport, link, radio_of(link))
 
 
 def test_the_table_says_which_costs_were_used():

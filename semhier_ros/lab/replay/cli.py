@@ -25,7 +25,16 @@ from semhier_ros.interrupts import stop_signals
 from semhier_ros.lab.processes import ChildError
 from semhier_ros.lab.replay.from_above import from_above
 from semhier_ros.lab.replay.real import STAGES, run_real
-from semhier_ros.lab.replay.task import LINK, LINK_HELP, Task, add_task_arguments, task_of
+from semhier_ros.lab.replay.task import (
+    LINK,
+    LINK_HELP,
+    LINK_OF,
+    Task,
+    add_task_arguments,
+    check_transport,
+    radio_of,
+    task_of,
+)
 from semhier_ros.lab.replay.work import LINKED, Result, ceiling_of, replay, write_summary
 from semhier_ros.paths import DEFAULT_MODEL
 from semhier_ros.progress import Stages
@@ -35,7 +44,10 @@ from semhier_ros.whole_file import write_whole
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_task_arguments(parser)
     shared.model(parser, DEFAULT_MODEL)
-    parser.add_argument("--link", default=LINK, metavar="LINK", help=f"{LINK_HELP} (%(default)s)".replace("%,", "%%,"))
+    parser.add_argument(
+        "--link", metavar="LINK", help=f"{LINK_HELP} ({LINK}, or that of --transport)".replace("%", "%%")
+    )
+    parser.add_argument("--transport", choices=tuple(LINK_OF), help="what speaks over the link (as the link says)")
     parser.add_argument("--engine", default="virtual", choices=("virtual", "real"), help="(%(default)s)")
     shared.out(parser, "out/replay", "folder of report and summary")
     parser.add_argument("--no-report", action="store_true", help="summary.json alone")
@@ -49,7 +61,9 @@ def run(options: argparse.Namespace) -> int:
     """Replays and writes what came of it; the exit status."""
     _check_extras(options)
     with for_the_user(FileNotFoundError, ValueError):
-        task = task_of(options, options.link, options.model)
+        link = options.link or LINK_OF[options.transport or "zenoh"]
+        check_transport(options.transport, link, radio_of(link))
+        task = task_of(options, link, options.model)
         return replay_real(task, options.out) if options.engine == "real" else _virtual(task, options)
 
 

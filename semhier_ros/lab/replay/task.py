@@ -13,7 +13,7 @@ from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.store import CACHE_FILE, default_folder
 from semhier_ros.link.emulate.profile import LinkProfile
-from semhier_ros.link.emulate.radio import RADIOS, RadioLink, parse_hop
+from semhier_ros.link.emulate.radio import RADIOS, RadioLink, RadioProfile, parse_hop
 from semhier_ros.paths import DEFAULT_MODEL
 
 CODECS = ("semhier", "answer", "jpeg", "webp", "h264")
@@ -24,6 +24,8 @@ BUDGET_SHARE = 0.97
 LINK = "64kbit,50ms,5%"
 LINK_HELP = "rate, one-way delay, loss, then burst4, jitter10ms, queue8kB, outage20s@30s, step32kbit@10s, seed3; "
 LINK_HELP += f"or a radio, {', '.join(RADIOS)}, with changes (docs/radios.md)"
+LINK_OF = {"zenoh": LINK, "serial": "serial9600", "udp": "udp64", "mavlink": "mavlink57600"}
+"""The link that is taken for a transport where none is named."""
 
 
 class StreamError(CommandError, ValueError):
@@ -181,6 +183,20 @@ def hop_of(text: str) -> LinkProfile:
     """The link or radio that `--link` names. Raises CommandError."""
     with for_the_user(ValueError, of="--link"):
         return parse_hop(text)
+
+
+def radio_of(text: str) -> RadioProfile | None:
+    """The radio that `--link` names, None for another link. Raises CommandError."""
+    hop = hop_of(text)
+    return hop.radio if isinstance(hop, RadioLink) else None
+
+
+def check_transport(wanted: str | None, link: str, radio: RadioProfile | None) -> None:
+    """Raises CommandError where over a link another transport speaks than the one that is `wanted`, of LINK_OF."""
+    speaks = "zenoh" if radio is None else "udp" if radio.datagrams else radio.transport
+    if wanted not in (None, speaks):
+        said = f"over {link} {speaks} speaks; leave --link out for {LINK_OF[wanted]}"
+        raise CommandError(f"--transport {wanted}: {said}")
 
 
 def task_of(options: argparse.Namespace, link: str, model: str) -> Task:

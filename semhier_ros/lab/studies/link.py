@@ -41,7 +41,16 @@ from semhier_ros.lab.replay.ends import answers_of, encode_before, pictures_of, 
 from semhier_ros.lab.replay.pair import Pair, play, radio_plan
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store, digest
-from semhier_ros.lab.replay.task import BLOCKS, BUDGET_SHARE, StreamError, Task, add_costs, check_codecs
+from semhier_ros.lab.replay.task import (
+    BLOCKS,
+    BUDGET_SHARE,
+    LINK_OF,
+    StreamError,
+    Task,
+    add_costs,
+    check_codecs,
+    check_transport,
+)
 from semhier_ros.lab.replay.traffic import Traffic
 from semhier_ros.lab.scoring.streaming import Matching
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
@@ -133,6 +142,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"rows of the table, of {names}; links of your own; or emulated radios, {radios} (all rows, no radio)",
     )
     shared.renamed(parser, links="--link")
+    parser.add_argument("--transport", choices=tuple(LINK_OF), help="what speaks over the links (as each link says)")
     shared.option(parser, "--runs", shared.whole(1, 100), 5, "runs of each, of which the median counts")
     shared.several(
         parser, "--codecs", shared.one_of(*CODECS), None, f"of {', '.join(CODECS)} (all that can run here)", "CODEC"
@@ -172,7 +182,11 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.video = options.video or default_video()
-        self.rows = [row_of(text, options.seconds) for text in options.link or [row.name for row in ROWS]]
+        wanted = options.transport
+        every = [row.name for row in ROWS] if wanted in (None, "zenoh") else [LINK_OF[wanted]]
+        self.rows = [row_of(text, options.seconds) for text in options.link or every]
+        for row in self.rows:
+            check_transport(wanted, row.name, row.radio)
         self.codecs: list[str] = []
         self.left_out: dict[str, str] = {}
         for name in options.codecs or CODECS:
