@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,14 +41,17 @@ from semhier_ros.training.yolo_data import YoloData
 
 LATENTS = (4, 6, 12)
 SIZES = 5.4  # from the smallest side of a box to the largest, as natural logarithms
+REACH = 0.96  # of a box's middle from the middle of its cell, in shares of its side
 SCORE_EDGES = (0.1, 0.13, 0.16, 0.2, 0.24, 0.29, 0.35, 0.42, 0.5, 0.58, 0.68)
-COUNT_EDGES = (1, 2, 3, 5, 8, 12, 18, 27)
+COUNT_EDGES = (1, 2, 3, 5, 8, 12, 18, 27, 40, 60)
 PICTURES = 3  # picture blocks
 COUNTED = 120  # training scenes that the tables of pictures are counted on
 
 
-def make_layout(taxonomy: Taxonomy, size_step: float, most: int) -> SceneLayout:
-    """How scenes of that tree are told. size_step: of the natural logarithms of a box's sides; most: objects."""
+def make_layout(
+    taxonomy: Taxonomy, size_step: float, offset_step: float, score_edges: Sequence[float], most: int
+) -> SceneLayout:
+    """How scenes of that tree are told: `SceneLayout` says what its steps and edges mean; most: objects."""
     levels = len(taxonomy.levels)
     return SceneLayout(
         columns=CANVAS[0] // 8,
@@ -56,10 +60,10 @@ def make_layout(taxonomy: Taxonomy, size_step: float, most: int) -> SceneLayout:
         size_low=math.log(0.5),
         size_step=size_step,
         size_levels=round(SIZES / size_step),
-        offset_step=0.12,
-        offset_levels=17,
-        score_edges=SCORE_EDGES,
-        count_edges=COUNT_EDGES,
+        offset_step=offset_step,
+        offset_levels=2 * round(REACH / offset_step) + 1,
+        score_edges=tuple(score_edges),
+        count_edges=tuple(edge for edge in COUNT_EDGES if edge <= most / 2),
         max_objects=most,
         parents=tuple(tuple(int(p) for p in taxonomy.parent(level)) for level in range(1, levels)),
         latents=LATENTS,
@@ -91,7 +95,7 @@ def make(options: argparse.Namespace) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(options.taxonomy, folder / "taxonomy.yaml")
     taxonomy = Taxonomy.load(options.taxonomy)
-    layout = make_layout(taxonomy, options.size_step, options.most)
+    layout = make_layout(taxonomy, options.size_step, options.offset_step, options.score_edges, options.most)
     leaves = len(taxonomy.levels[-1])
 
     graphs = build_graphs(leaves, 1 + len(layout.parents[0]), layout.picture_groups)
@@ -108,7 +112,7 @@ def make(options: argparse.Namespace) -> Path:
     data = YoloData.open(options.data, options.splits)
     data.check_taxonomy(taxonomy.names(len(taxonomy.levels) - 1), options.taxonomy)
     scenes = {split: load_scenes(data, split, options.out / f"cache-{split}") for split in data.images}
-    least = min(SCORE_EDGES[0] / 2, options.threshold)
+    least = min(layout.score_edges[0] / 2, options.threshold)
     finder = OwnFinder(backend.detect, CANVAS, layout, looks or [Look(CANVAS)], options.agreement)
     found = remembered(options.out, folder / "detector.onnx", finder, scenes["train"], layout, least)
     if not sum(len(objects) for objects, _, _ in found):
@@ -158,6 +162,8 @@ OPTIONS = (
     Option("name", str, "road", "of the model"),
     Option("threshold", float, 0.16, "least objectness worth sending", above=0),
     Option("size_step", float, 0.2, "how finely boxes are told: steps of the natural logarithm of a side", above=0.01),
+    Option("offset_step", float, 0.12, "and where they lie: steps of their middle, in shares of a side", above=0.01),
+    Option("score_edges", float, SCORE_EDGES, "between the classes of score, rising", 0, above=0),
     Option("most", int, 63, "objects of one scene", least=1),
     Option("steps", int, 4000, "of the object codec", least=1),
     Option("agreement", float, 0.0, "power of neighbours' agreement in an object's score (0: none)", least=0),

@@ -46,7 +46,8 @@ def remembered(
     folder: Path, graph: Path, finder: OwnFinder, scenes: Scenes, layout: SceneLayout, least: float
 ) -> list[Matched]:
     """`collect` over all VARIANTS, kept in `folder` under a key of all that it depends on: the detector's `graph`,
-    looks and agreement, the scenes and their labels, the variants, the least objectness, the layout."""
+    looks and agreement, the scenes and their labels, the variants, the least objectness, and what of the layout gives
+    each object its cell."""
     made_of = {
         "detector": hashlib.sha256(graph.read_bytes()).hexdigest(),
         "looks": [str(look) for look in finder.looks],
@@ -56,7 +57,9 @@ def remembered(
         "variants": VARIANTS,
         "least": least,
         "most": layout.max_objects,
-        "stride": layout.stride,
+        "cells": (layout.columns, layout.rows, layout.stride),
+        "sizes": (layout.size_low, layout.size_step, layout.size_levels),
+        "offsets": (layout.offset_step, layout.offset_levels),
     }
     path = folder / f"objects-{fingerprint(made_of)}.npz"
     if not path.exists():
@@ -86,6 +89,6 @@ def make_rows(stream: SceneStream, found: list[Matched], mean: NDArray, scale: N
         correction = np.concatenate(
             [(wanted[:, :2] - boxes[:, :2]) / boxes[:, 2:], np.log(wanted[:, 2:] / boxes[:, 2:])], axis=1
         )
-        parts.append((told, known, objects.leaves, truth, features, 4 * correction.clip(-1, 1)))
+        parts.append((told, known, objects.leaves, truth, objects.objectness, features, 4 * correction.clip(-1, 1)))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     return Rows(*(column if column.dtype == np.int64 else column.astype(np.float32) for column in columns))
