@@ -39,12 +39,18 @@ from semhier_ros.launching import (
     camera_info_beside,
     declare,
     images_in_bag,
+    named_for,
     number,
     value,
 )
 from semhier_ros.paths import DEFAULT_MODEL, config_dir
 
 STAMPS = ("bag", "now")
+VIEWERS = {
+    "foxglove": ("foxglove_bridge", "foxglove_bridge", "foxglove_layout.json"),
+    "rviz": ("rviz2", "rviz2", "planners/markers.rviz"),
+}
+"""Package, executable, and the file in config/ that says what is shown."""
 PROCESSES = ("link", "encoder_node", "decoder_node", "player", "player_node", "recorder_node")
 """What a replay needs; a viewer may be closed."""
 ARGUMENTS = [
@@ -74,7 +80,7 @@ ARGUMENTS = [
     Argument(
         "planner",
         "Topics for a planner at the base (docs/planners.md); they need the bag's CameraInfo, and a mount, by"
-        " `decoder_params` or TF; the encoder then sends foot bits. Default: what `decoder_params` says.",
+        " `decoder_params` or TF. Default: what `decoder_params` says.",
         choices=("", "none", "nav2", "autoware"),
     ),
     Argument("encoder_params", "Parameter file of the encoder.", str(config_dir() / "encoder.yaml")),
@@ -139,18 +145,25 @@ def _now(context: LaunchContext) -> bool:
     return value(context, "stamps") == "now" or boolean(value(context, "loop"))
 
 
-def _view(context: LaunchContext) -> list[Action]:
+def _view(context: LaunchContext, camera: str) -> list[Action]:
+    """The viewer that is wanted, shown the base's topics of `camera`."""
     wanted = value(context, "view")
-    package, executable = {"foxglove": ("foxglove_bridge", "foxglove_bridge"), "rviz": ("rviz2", "rviz2")}.get(
-        wanted, ("", "")
-    )
+    package, executable, file = VIEWERS.get(wanted, ("", "", ""))
     if not package:
         return []
     try:
         get_package_share_directory(package)
     except PackageNotFoundError:
         return [LogInfo(msg=f"view:={wanted} needs the package {package}, which is not installed: nothing is shown")]
-    return [Node(package=package, executable=executable, parameters=[{"use_sim_time": True}], output="screen")]
+    shown = named_for(file, f"/base/{camera}")
+    viewer = Node(
+        package=package,
+        executable=executable,
+        arguments=["-d", shown] if wanted == "rviz" else [],
+        parameters=[{"use_sim_time": True}],
+        output="screen",
+    )
+    return [viewer, LogInfo(msg=f"what {wanted} shows of the base's topics: {shown}")]
 
 
 def _nodes(context: LaunchContext) -> list[Action]:
@@ -181,7 +194,6 @@ def _nodes(context: LaunchContext) -> list[Action]:
         params_file=value(context, "encoder_params"),
         zenoh_connect=f"udp/127.0.0.1:{sender_port}",
         zenoh_listen="none",
-        foot_bits="true" if value(context, "planner") in ("nav2", "autoware") else "",  # both ends are here
         **shared,
     )
     receiver = _half(
@@ -200,7 +212,7 @@ def _nodes(context: LaunchContext) -> list[Action]:
         images.topic: f"/robot/{images.camera}/image_raw" + ("/compressed" if compressed else ""),
         camera_info_beside(images.topic, compressed): f"/robot/{images.camera}/camera_info",
     }
-    nodes = [link, sender, receiver, *_player(context, remappings), *_view(context)]
+    nodes = [link, sender, receiver, *_player(context, remappings), *_view(context, images.camera)]
     return [*nodes, *_recorder(value(context, "record"), images.camera)]
 
 

@@ -42,7 +42,7 @@ ARGUMENTS = [
     Argument("finest_block", "Index of the finest block that is sent.", parameter="finest_block", kind=whole),
     Argument(
         "foot_bits",
-        "true: two bits an object more say where it stands, for bases that plan in metres (docs/planners.md).",
+        "false: two bits an object less, and ranges in metres that are less exact (docs/planners.md).",
         parameter="foot_bits",
         kind=boolean,
         choices=("", "true", "false"),

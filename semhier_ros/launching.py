@@ -10,6 +10,7 @@ import difflib
 import importlib.util
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -309,6 +310,15 @@ def by_rosbag2(player: str, *, now: bool) -> bool:
     if not here:
         raise ValueError("launch argument player: rosbag2 (`ros2 bag play`) is not installed; ours plays without it")
     return True
+
+
+def named_for(file: str, camera: str) -> str:
+    """The path of a copy of a viewer's file in config/, which shows a camera named `camera`, that shows the one of that
+    absolute name instead, such as `/base/front`."""
+    text = (config_dir() / file).read_text(encoding="utf-8")
+    copy = Path(tempfile.mkdtemp(prefix="semhier_")) / Path(file).name
+    copy.write_text(text.replace("/camera/", f"{camera}/"), encoding="utf-8")
+    return str(copy)
 
 
 def camera_of(topic: str) -> str:

@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from semhier_ros import options as shared
-from semhier_ros.codec.model_folder import read_kind
-from semhier_ros.command import CommandError, for_the_user
+from semhier_ros.api import FOOT_SUFFIX
+from semhier_ros.command import CommandError
 from semhier_ros.footage.slideshow import Slideshow, installed_photos
 from semhier_ros.footage.video import VideoCamera, default_video
 from semhier_ros.lab.replay.cli import replay_real
 from semhier_ros.lab.replay.real import check_real
-from semhier_ros.lab.replay.task import BLOCKS, LINK, LINK_HELP, Task, hop_of
+from semhier_ros.lab.replay.task import BLOCKS, LINK, LINK_HELP, Task, hop_of, sent_by_nodes
 from semhier_ros.lab.replay.work import Result
 from semhier_ros.lab.report.page import link_words, milliseconds, percent
 from semhier_ros.lab.scoring.figures import mean_of_known
 from semhier_ros.link.emulate.radio import RadioLink
-from semhier_ros.paths import DEFAULT_MODEL, find_model
+from semhier_ros.paths import DEFAULT_MODEL
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,13 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the demo; 0 when the report is written, 1 when a process died, 130 when interrupted."""
     seconds = options.seconds or (8.0 if options.short else 20.0)
-    with for_the_user():
-        whole_image = read_kind(find_model(options.model)) == "whole-image"
+    model = sent_by_nodes(options.model)
+    whole_image = not model.endswith(FOOT_SUFFIX)
     codecs = ("semhier", *(() if whole_image else ("answer",)), *(() if options.no_jpeg else ("jpeg",)))
     if isinstance(hop_of(options.link), RadioLink):
         codecs = tuple(name for name in codecs if name in BLOCKS)
     finalists = 2 if options.short else 3
-    task = Task((), options.link, codecs, options.model, options.device, finalists=finalists)
+    task = Task((), options.link, codecs, model, options.device, finalists=finalists)
     check_real(task)
     camera = footage(options.video, whole_image, options.fps, seconds)
     judged = footage(options.video, whole_image, judged_rate(options.fps, options.short), seconds)

@@ -140,9 +140,10 @@ class EncoderNode(ManagedNode):
             values.device,
             values.threads,
             values.precision,
-            foot_bits=values.foot_bits,
             **self._detector_options(),
         )
+        if values.foot_bits and not codec.whole_image:
+            codec = codec.with_foot_bits()
         if values.source == "images":
             codec.encode(np.zeros((64, 64, 3), np.uint8))
         return codec

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def load_codec(name: str, device: str, threads: int = 0, precision: str = "auto", **more: Any) -> Codec:
-    """`Codec.load(name)` for the nodes; `more`: its arguments about detectors and foot bits. Raises ValueError
+    """`Codec.load(name)` for the nodes; `more`: its arguments about detectors. Raises ValueError
     naming the model when it cannot be loaded."""
     from semhier_ros import Codec
 

@@ -273,9 +273,9 @@ ENCODER = ParameterTable(
         ),
         Parameter(
             "foot_bits",
-            False,
+            True,
             "Whether block 0 says where objects stand by two bits an object more: ranges in metres are two to three"
-            " times as exact. Decoders older than this refuse the stream.",
+            " times as exact. Decoders older than this refuse the stream; models of whole pictures have no feet.",
         ),
         Parameter(
             "source",

@@ -127,6 +127,8 @@ def test_the_summary_says_the_errors_in_metres(tmp_path: Path, place: Path, resu
     ]
     command += ["--cache", str(place / "c"), "--ground", "5,20", "--out", str(tmp_path / "out")]
     assert main(command) == 0
-    metres = json.loads((tmp_path / "out" / "summary.json").read_text())["metres"]
-    assert metres["objects"] >= 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["metres"]["objects"] >= 0
+    feet = result.reader.codec.with_foot_bits()
+    assert summary["model"]["stream_hash"] == feet.stream_hash  # as the encoder node sends it
     assert "From above" in (tmp_path / "out" / "report.html").read_text()

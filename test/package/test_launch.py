@@ -28,7 +28,7 @@ from launch.actions import (
 )
 from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import LifecycleNode, Node
 
 
 def load(path: Path) -> ModuleType:
@@ -200,11 +200,29 @@ def test_a_replay_ends_a_moment_after_its_bag() -> None:
     assert isinstance(timer, TimerAction)
 
 
+@pytest.mark.parametrize(
+    ("view", "shown"), [("foxglove", "/base/front/detections/level_2"), ("rviz", "/base/front/markers")]
+)
+def test_a_viewer_is_shown_the_topics_of_the_replays_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, view: str, shown: str
+) -> None:
+    bag = bag_of(tmp_path / "drive", ("/front/image_raw/compressed", JPEG))
+    module = load(LAUNCH / "replay.launch.py")
+    monkeypatch.setattr(module, "get_package_share_directory", lambda package: str(tmp_path / package))
+    context = LaunchContext()
+    context.launch_configurations.update(view=view, bag=str(bag))
+    viewer, said = module._view(context, "front")
+    assert isinstance(viewer, Node)
+    file = Path("".join(part.perform(context) for part in said.msg).rpartition(": ")[2])
+    text = file.read_text()
+    assert shown in text
+    assert "/camera/" not in text
+
+
 def test_a_replay_hands_planner_topics_and_the_lens_to_the_base(tmp_path: Path) -> None:
     bag = bag_of(tmp_path / "drive", ("/front/image_raw/compressed", JPEG), ("/rear/image_raw", RAW))
     actions = made(LAUNCH / "replay.launch.py", bag=str(bag), camera="front", planner="nav2", player="ours")
     given = halves(actions)
-    assert given["robot"]["foot_bits"] == "true"
     assert given["robot"]["input"] == "compressed"
     assert given["base"]["planner"] == "nav2"
     assert given["base"]["params_file"].endswith("decoder.yaml")

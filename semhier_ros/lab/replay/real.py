@@ -163,6 +163,7 @@ def _drive_nodes(result: Result, out: Path, tell: Tell) -> Recording:
                 "camera": CAMERA,
                 "input": "compressed",
                 "model": task.model,
+                "foot_bits": codec.foot_bits,
                 **model,
                 "max_rate": task.max_rate,
                 "motion": "on" if task.motion else "off",

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from semhier_ros import options as shared
+from semhier_ros.api import FOOT_SUFFIX
 from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.lab.provenance import provenance
 from semhier_ros.lab.replay.store import digest
@@ -92,7 +93,8 @@ def cell_of(task: Task, version: str = str(VERSION)) -> Cell:
 def _model_hash(model: str) -> str:
     """The hash of the model of that name or folder: trained anew, it is another. Raises CommandError."""
     with for_the_user(OSError, KeyError, ValueError, of=f"--model: {model}"):
-        return str(json.loads((find_model(model) / "model.json").read_text(encoding="utf-8"))["model_hash"])
+        folder = find_model(model.removesuffix(FOOT_SUFFIX))
+        return str(json.loads((folder / "model.json").read_text(encoding="utf-8"))["model_hash"])
 
 
 def run_cell(task: Task) -> dict[str, Any]:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semhier_ros import options as shared
+from semhier_ros.api import FOOT_SUFFIX
+from semhier_ros.codec.model_folder import read_kind
 from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.store import CACHE_FILE, default_folder
 from semhier_ros.link.emulate.profile import LinkProfile
 from semhier_ros.link.emulate.radio import RADIOS, RadioLink, RadioProfile, parse_hop
-from semhier_ros.paths import DEFAULT_MODEL
+from semhier_ros.paths import DEFAULT_MODEL, find_model
 
 CODECS = ("semhier", "answer", "jpeg", "webp", "h264")
 """What `--codecs` may name."""
@@ -199,15 +201,24 @@ def check_transport(wanted: str | None, link: str, radio: RadioProfile | None) -
         raise CommandError(f"--transport {wanted}: {said}")
 
 
+def sent_by_nodes(model: str) -> str:
+    """The stream of that model that the encoder node sends unless it is told otherwise, as a model's name: with foot
+    bits, where it finds objects. Raises CommandError."""
+    plain = model.removesuffix(FOOT_SUFFIX)
+    with for_the_user(OSError, ValueError):
+        return plain if read_kind(find_model(plain)) == "whole-image" else plain + FOOT_SUFFIX
+
+
 def task_of(options: argparse.Namespace, link: str, model: str) -> Task:
-    """The task that the options name, over that link with that model. Raises CommandError."""
+    """The task that the options name, over that link with that model: with foot bits where metres are asked for.
+    Raises CommandError."""
     hop_of(link)
     alike = ("device", "labels", "costs", "max_rate", "finest", "memory", "seconds", "finalists", "ground", "lens")
     return Task(
         bags=tuple(options.bags),
         link=link,
         codecs=carried(options.codecs, link),
-        model=model,
+        model=model if options.ground is None else sent_by_nodes(model),
         topics=tuple(options.topics),
         forecast=options.forecast == "on",
         motion=options.motion == "on",
