@@ -7,6 +7,7 @@ serialiser of `rosbags` and back.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,6 +51,9 @@ class Message:
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self._fields:
             raise AttributeError(f"{self._type} has no field {name!r}; it has {', '.join(self._fields)}")
+        kind, detail = self._fields[name]
+        if kind is Nodetype.SEQUENCE and detail[0][0] is Nodetype.NAME and isinstance(value, np.ndarray):
+            value = [self._library.of_row(detail[0][1], iter(row.tolist())) for row in value]
         problem = self._library.problem(self._fields[name], value)
         if problem:
             raise AssertionError(f"{self._type}.{name}: {problem}")
@@ -109,6 +113,13 @@ class Library:
         if kind is Nodetype.SEQUENCE:
             return []
         return np.zeros(detail[1]) if detail[0][0] is Nodetype.BASE else [self.default(detail[0])] * detail[1]
+
+    def of_row(self, name: str, numbers: Iterator[float]) -> Message:
+        """A message of nothing but numbers, which an array's row holds one after the other (`light_messages`)."""
+        made = self.type_of(name)()
+        for field, (kind, detail) in made._fields.items():
+            setattr(made, field, self.of_row(detail, numbers) if kind is Nodetype.NAME else next(numbers))
+        return made
 
     def problem(self, definition: Any, value: Any) -> str:
         """Why a field cannot hold `value`; empty when it can."""

@@ -9,10 +9,11 @@ them). It is made from the installed definition, so that it says what the instal
     publisher.publish(geometry.PoseStamped(header=header, pose=geometry.Pose()).cdr())
 
 Numbers of a field that holds many may be given as any array; a sequence of messages that have nothing but numbers of
-one kind, such as points, may be given as an array of rows. What the field cannot hold raises when it is written.
+one kind, such as points or poses, may be given as an array of rows. What the field cannot hold raises when it is
+written.
 
 Many messages that differ in a few fields only, such as the markers of a frame, come out of a `mould`: that writes one
-in a call or two of `struct`, without making it first. A sequence of messages may be given as `Casts`.
+in a call or two of `struct`, without making it first (`cast`). A sequence of messages may be given as `Casts`.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def light(kind: Any) -> type[Light]:
             sets.append(f"self.{name} = [] if {name} is None else {name}")
         else:
             value = getattr(usual, name)
-            names[f"usual_{name}"] = tuple(value) if field.length is not None else value
+            names[f"usual_{name}"] = _unchanging(value) if field.length is not None else value
             heads.append(f"{name}=usual_{name}")
             sets.append(f"self.{name} = {name}")
     source = f"def __init__({', '.join(heads)}):\n " + ("\n ".join(sets) or "pass")
@@ -151,6 +152,15 @@ def light(kind: Any) -> type[Light]:
     made: type[Light] = type(kind.__name__, (Light,), constants | own)
     made._write = staticmethod(_Writer(kinds).function())
     return made
+
+
+def _unchanging(values: Any) -> Any:
+    """What an array holds before anybody sets it, for all messages to share."""
+    if not isinstance(values, np.ndarray):
+        return tuple(values)
+    kept = values.copy()
+    kept.flags.writeable = False
+    return kept
 
 
 class _Writer:
@@ -225,8 +235,8 @@ class _Writer:
             return
         item = _class_of(kind.base)
         write = self._name("write", item._write)
-        inside = [field.number for field in _kinds(item._of).values() if not field.many and field.length is None]
-        whole = len(inside) == len(item.__slots__) and len(set(inside)) == 1 and inside[0] not in (None, "c", "?")
+        inside = _numbers_inside(item)
+        whole = len(set(inside)) == 1 and inside[0] not in (None, "c", "?")
         self._lines.append(f"length(out, {value}, {kind.length}, {kind.most})")
         if whole:
             rows = self._name("form", np.dtype("<" + str(inside[0])))
@@ -237,6 +247,16 @@ class _Writer:
             self._lines.append(f"if type({value}) is Casts: {value}.write(out)")
             self._lines.append("else:")
             self._lines.append(f" for {each} in {value}: {write}(out, {each})")
+
+
+def _numbers_inside(kind: type[Light]) -> list[str | None]:
+    """What `struct` calls the fields of a message and of the messages in it, one after the other; None: no number."""
+    found: list[str | None] = []
+    for field in _kinds(kind._of).values():
+        single = not field.many and field.length is None
+        inner = single and "/" in field.base
+        found += _numbers_inside(_class_of(field.base)) if inner else [field.number if single else None]
+    return found
 
 
 class Casts:
@@ -252,6 +272,14 @@ class Casts:
         """Appends them all."""
         for write, values in self._casts:
             write(out, *values)
+
+
+def cast(write: Any, *values: Any) -> bytes:
+    """The serialised message that comes out of a mould with these values."""
+    out = bytearray()
+    write(out, *values)
+    out += _PADS[-len(out) & 3]
+    return ENCAPSULATION + bytes(out)
 
 
 def mould(message: Light, *fields: str) -> Any:
@@ -353,6 +381,10 @@ def _write_numbers(out: bytearray, value: Any, form: Any, count: int | None, mos
         if form.itemsize != 1:
             raise TypeError(f"bytes for numbers of {form.itemsize} bytes")
         out += value
+    elif type(value) is np.ndarray and value.dtype == form and value.flags.c_contiguous:
+        if value.size:
+            out += _PADS[-len(out) & (form.itemsize - 1)]
+            out += value.data
     elif len(value):
         if isinstance(value, list | tuple) and isinstance(value[0], bytes):  # rclpy's way to hold an octet
             value = [item[0] for item in value]
@@ -365,4 +397,4 @@ def _write_rows(out: bytearray, value: Any, form: Any, columns: int) -> None:
         raise ValueError(f"an array of shape {value.shape}, expected rows of {columns}")
     if len(value):
         out += _PADS[-len(out) & (form.itemsize - 1)]
-        out += np.ascontiguousarray(value, form).tobytes()
+        out += np.ascontiguousarray(value, form).data

@@ -31,7 +31,7 @@ from semhier_ros.ground.ego import quaternion_of
 from semhier_ros.ground.outlines import ellipses, footprint_points, footprints, free_points
 from semhier_ros.ground.surface import DEPTH_SCALES
 from semhier_ros.nodes.conversions import class_numbers, ns_to_duration, ns_to_time
-from semhier_ros.nodes.light_messages import Casts, light_package, mould
+from semhier_ros.nodes.light_messages import Casts, cast, light_package, mould
 
 GEOMETRY, SENSOR, STD, VISUAL = (
     light_package(f"{name}_msgs") for name in ("geometry", "sensor", "std", "visualization")
@@ -42,6 +42,8 @@ OPTIONAL = ("vision_msgs", "autoware_perception_msgs", "foxglove_msgs", "tf2_msg
 LIGHT = OPTIONAL[:3]
 UNKNOWN_VARIANCE = 1e6
 """Variance of what is not known at all, such as a speed that nobody measured."""
+UNKNOWN = UNKNOWN_VARIANCE * np.eye(6).ravel()
+UNKNOWN.flags.writeable = False
 ELLIPSE_STEPS = 12
 PATH_SECONDS, PATH_STEP = 3.0, 0.5
 MOVING = 0.5
@@ -84,14 +86,14 @@ def _pose_covariances(located: Sequence[Located]) -> NDArray[np.float64]:
 
 def _twist_covariance(item: Located, yaw: float) -> NDArray[np.float64]:
     """The same of a speed along the axes of an object that faces `yaw`; UNKNOWN_VARIANCE where none was told."""
-    found = np.zeros(36)
-    found[::7] = UNKNOWN_VARIANCE
-    if item.velocity_covariance is not None:
-        xx, xy, _, yy = item.velocity_covariance
-        c, s = math.cos(yaw), math.sin(yaw)
-        along, aside = c * c * xx + 2 * c * s * xy + s * s * yy, s * s * xx - 2 * c * s * xy + c * c * yy
-        cross = c * s * (yy - xx) + (c * c - s * s) * xy
-        found[[0, 1, 6, 7]] = along, cross, cross, aside
+    if item.velocity_covariance is None:
+        return UNKNOWN
+    found = UNKNOWN.copy()
+    xx, xy, _, yy = item.velocity_covariance
+    c, s = math.cos(yaw), math.sin(yaw)
+    along, aside = c * c * xx + 2 * c * s * xy + s * s * yy, s * s * xx - 2 * c * s * xy + c * c * yy
+    cross = c * s * (yy - xx) + (c * c - s * s) * xy
+    found[[0, 1, 6, 7]] = along, cross, cross, aside
     return found
 
 
@@ -126,19 +128,28 @@ def detection_3d_array(
     return result
 
 
-def polygons(located: Sequence[Located], header: Any) -> list[Any]:
-    """One `geometry_msgs/PolygonInstanceStamped` for each object, the nearest last: Nav2's collision monitor keeps the
-    newest five of a burst that it is too busy to take."""
+def polygons(located: Sequence[Located], header: Any) -> list[bytes]:
+    """One `geometry_msgs/PolygonInstanceStamped` for each object, serialised, the nearest last: Nav2's collision monitor
+    keeps the newest five of a burst that it is too busy to take."""
     ordered = sorted(located, key=lambda one: -one.range)
     corners = np.zeros((len(ordered), 4, 3), np.float32)
     corners[:, :, :2] = footprints(ordered)
     if any(item.z for item in ordered):
         corners[:, :, 2] = np.array([item.z for item in ordered])[:, None]
-    polygon, instance, stamped = GEOMETRY.Polygon, GEOMETRY.PolygonInstance, GEOMETRY.PolygonInstanceStamped
-    return [
-        stamped(header=header, polygon=instance(polygon=polygon(points=points), id=item.detection.id))
-        for item, points in zip(ordered, corners, strict=True)
-    ]
+    write, stamp = _polygon_mould(header.frame_id), (header.stamp.sec, header.stamp.nanosec)
+    rows = corners.reshape(-1, 12).tolist()
+    return [cast(write, *stamp, *row, item.detection.id) for item, row in zip(ordered, rows, strict=True)]
+
+
+@lru_cache(maxsize=16)
+def _polygon_mould(frame_id: str) -> Any:
+    """What writes a polygon of four corners: of its stamp, x, y and z of each corner, and its id."""
+    polygon = GEOMETRY.Polygon(points=[GEOMETRY.Point32() for _ in range(4)])
+    message = GEOMETRY.PolygonInstanceStamped(
+        header=STD.Header(frame_id=frame_id), polygon=GEOMETRY.PolygonInstance(polygon=polygon)
+    )
+    corners = [f"polygon.polygon.points.{number}.{axis}" for number in range(4) for axis in "xyz"]
+    return mould(message, "header.stamp.sec", "header.stamp.nanosec", *corners, "polygon.id")
 
 
 def _cloud(points: NDArray[np.float32], names: Sequence[str], header: Any) -> Any:
@@ -205,11 +216,14 @@ AUTOWARE_LABELS: dict[str, str] = {
 """Names of nodes, case ignored, and Autoware's label for them; others are UNKNOWN."""
 
 
+@lru_cache(maxsize=1024)
+def _autoware_labels(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Autoware's labels of those of an object's names that have one, the finest first."""
+    return tuple(AUTOWARE_LABELS[name.casefold()] for name in reversed(names) if name.casefold() in AUTOWARE_LABELS)
+
+
 def _autoware_classes(detection: Detection, autoware: Any) -> list[Any]:
-    label = next(
-        (AUTOWARE_LABELS[name.casefold()] for name in reversed(detection.names) if name.casefold() in AUTOWARE_LABELS),
-        "UNKNOWN",
-    )
+    label = next(iter(_autoware_labels(detection.names)), "UNKNOWN")
     sure = min(1.0, detection.scores[-1] / max(detection.scores[0], 1e-6)) if detection.scores else 0.0
     known = autoware.ObjectClassification(label=getattr(autoware.ObjectClassification, label), probability=float(sure))
     return [known]
@@ -238,7 +252,7 @@ def _motion(item: Located) -> tuple[float | None, float]:
 
 def _autoware_shape(item: Located, autoware: Any) -> Any:
     shape = autoware.Shape(type=autoware.Shape.BOUNDING_BOX)
-    if any(AUTOWARE_LABELS.get(name.casefold()) in ("PEDESTRIAN", "ANIMAL") for name in item.detection.names):
+    if {"PEDESTRIAN", "ANIMAL"}.intersection(_autoware_labels(item.detection.names)):
         shape.type = autoware.Shape.CYLINDER
         across = max(item.length, item.width)
         shape.dimensions = Vector3(x=across, y=across, z=item.height)
@@ -282,6 +296,8 @@ def predicted_objects(
     """`autoware_perception_msgs/PredictedObjects`: the same, with one path of constant velocity over three seconds (an
     object whose speed nobody told stays where it is)."""
     result = autoware.PredictedObjects(header=header)
+    step, ahead = ns_to_duration(round(PATH_STEP * 1e9)), PATH_STEP * np.arange(round(PATH_SECONDS / PATH_STEP) + 1)
+    starts: list[tuple[float, ...]] = []
     for item, covariance in zip(located, _pose_covariances(located), strict=True):
         made = autoware.PredictedObject(existence_probability=float(item.score))
         made.object_id = _autoware_uuid(camera, stamp_ns, item, lasting, type(made.object_id))
@@ -289,16 +305,17 @@ def predicted_objects(
         state = made.kinematics
         pose, twist = state.initial_pose_with_covariance, state.initial_twist_with_covariance
         yaw = _fill_motion(pose, twist, item, covariance)
-        path = autoware.PredictedPath(confidence=1.0, time_step=ns_to_duration(round(PATH_STEP * 1e9)))
-        vx, vy = item.velocity if item.velocity is not None and yaw is not None else (0.0, 0.0)
-        for number in range(round(PATH_SECONDS / PATH_STEP) + 1):
-            ahead = _pose(item, item.height / 2, yaw)
-            ahead.position.x += vx * PATH_STEP * number
-            ahead.position.y += vy * PATH_STEP * number
-            path.path.append(ahead)
-        state.predicted_paths = [path]
+        place, turn = pose.pose.position, pose.pose.orientation
+        velocity = item.velocity if item.velocity is not None and yaw is not None else (0.0, 0.0)
+        starts.append((place.x, place.y, place.z, 0.0, 0.0, turn.z, turn.w, *velocity))
         made.shape = _autoware_shape(item, autoware)
         result.objects.append(made)
+    numbers = np.array(starts).reshape(-1, 1, 9)
+    paths = numbers[..., :7].repeat(len(ahead), axis=1)  # of each object: poses by rows
+    paths[..., :2] += ahead[:, None] * numbers[..., 7:]
+    for made, path in zip(result.objects, paths, strict=True):
+        told = autoware.PredictedPath(confidence=1.0, time_step=step, path=path)
+        made.kinematics.predicted_paths = [told]
     return result
 
 

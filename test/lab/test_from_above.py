@@ -125,7 +125,7 @@ def test_the_summary_says_the_errors_in_metres(tmp_path: Path, place: Path, resu
         "--codecs",
         "semhier",
     ]
-    command += ["--cache", str(place / "c"), "--ground", "5,20", "--out", str(tmp_path / "out")]
+    command += ["--model", "road", "--cache", str(place / "c"), "--ground", "5,20", "--out", str(tmp_path / "out")]
     assert main(command) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["metres"]["objects"] >= 0
