@@ -129,7 +129,7 @@ def detection_3d_array(
 
 
 def polygons(located: Sequence[Located], header: Any) -> list[bytes]:
-    """One `geometry_msgs/PolygonInstanceStamped` for each object, serialised, the nearest last: Nav2's collision monitor
+    """One serialised `geometry_msgs/PolygonInstanceStamped` for each object, the nearest last: Nav2's collision monitor
     keeps the newest five of a burst that it is too busy to take."""
     ordered = sorted(located, key=lambda one: -one.range)
     corners = np.zeros((len(ordered), 4, 3), np.float32)

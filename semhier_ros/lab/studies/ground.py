@@ -36,7 +36,7 @@ from semhier_ros.lab.results import publish
 from semhier_ros.lab.studies.box_errors import corners
 from semhier_ros.lab.studies.ground_pictures import draw
 from semhier_ros.lab.studies.tables import Columns, filled
-from semhier_ros.scene.layout import SceneLayout, quantise_boxes, restore_boxes
+from semhier_ros.scene.layout import SceneLayout, foot_limits, quantise_boxes, restore_boxes
 from semhier_ros.scene.objects import Objects, code_objects
 
 Floats = NDArray[np.float64]
@@ -128,7 +128,10 @@ def received(codec: Codec, boxes: Floats, lent: Objects) -> list[Floats]:
             lent.features[chosen],
         )
         code = code_objects(model.stream, model.folder.projection, objects, model.semantic_blocks)
-        sent = corners(restore_boxes(layout, code.cells, code.sizes, code.offsets)).astype(np.float32)
+        restored = restore_boxes(layout, code.cells, code.sizes, code.offsets)
+        sent = corners(restored).astype(np.float32)
+        if code.feet is not None:
+            sent[:, 3] = foot_limits(layout, code.feet, restored).mean(axis=1)
         for step, seen in enumerate([sent, *(model.reader.measure(code, k).boxes for k in range(len(read) - 1))]):
             read[step][rows[order]] = canvas.to_source(seen * np.float32(layout.stride))
     return read
@@ -228,8 +231,8 @@ def run(options: argparse.Namespace) -> int:
     mount = Mount.level(HEIGHT)
     error = box_error_of(codec, (LENS.width, LENS.height))
     lent = donors(codec)
-    cells = BoxError(error.size_step, error.offset_step, cell=error.cell)
-    bare = replace(cells, read=error.read, across=error.across, foot_cell=error.foot_cell)
+    cells = BoxError(error.size_step, error.offset_step, cell=error.cell, foot_cell=error.foot_cell)
+    bare = replace(cells, read=error.read, across=error.across)
     names: tuple[str, ...] = codec.block_names[: codec.semantic_blocks]
     figures: dict[str, Any] = {"exact_boards": exact_boards(mount), "milliseconds_20": milliseconds(error, mount)}
     rows = []
