@@ -163,7 +163,7 @@ def add(text: str, command: str, folder: Path) -> None:
         raise ResultsError(f"--add {text}: no result of {study} ({type(error).__name__}: {error})") from error
     if isinstance(result, dict) and {"format", "study", "tables"} <= set(result):  # what `record` wrote
         found = read(Path(file), installed_hashes())
-        whole = {**found.source, "command": command or found.source["command"]}
+        whole = {**found.source, "study": name, "command": command or found.source["command"]}
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / f"{name}.json", json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
         return

@@ -105,5 +105,7 @@ def test_a_result_itself_says_what_measured_it(figures: Path, tmp_path: Path, mo
     assert "    semhier measure scheduler --json s.json\n" in page
     add(f"scheduler={tmp_path / 's.json'}", "semhier measure scheduler", figures)
     assert "    semhier measure scheduler\n" in read(figures / "scheduler.json", {}).page()
+    add(f"scheduler-again={tmp_path / 's.json'}", "", figures)  # a result of a name of its own has its own page
+    assert read(figures / "scheduler-again.json", {}).study == "scheduler-again"
     add(f"link={figures / 'link.json'}", "semhier measure link", tmp_path / "again")
     assert read(tmp_path / "again" / "link.json", {"road": "abc"}).tables["main"].head[0] == "link"

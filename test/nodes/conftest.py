@@ -307,12 +307,12 @@ def camera(probe: Probe) -> Callable[..., Camera]:
 
 @pytest.fixture(scope="session")
 def codec() -> Any:
-    """The road model in this process, with the arithmetic that the started nodes use."""
+    """The road model in this process, with the stream and the arithmetic that the started nodes use."""
     if not MODEL.is_file():
         pytest.skip("models/road is missing")
     from semhier_ros import Codec
 
-    return Codec.load("road", device="cpu", threads=1, precision="f32")
+    return Codec.load("road", device="cpu", threads=1, precision="f32", foot_bits=True)
 
 
 @pytest.fixture
