@@ -2,10 +2,10 @@
 """Runs the tests. Usage: run_tests.py [arguments for pytest]
 
 Without arguments all of them, as three runs of pytest side by side: two of those that live in real time, that is wait
-for nodes, sessions and clocks, and at the lowest priority those that compute. None waits for another, and what computes
-takes no processor time that something live asks for. The first is shown as it goes, then the others. A busy machine
-starves processes that wait for each other: live tests that failed run once more at the end, when nothing runs beside
-them, and what they said at first stays on the screen.
+for nodes, sessions and clocks, and at the lowest priority those that compute, in two processes of one thread each. None
+waits for another, and what computes takes no processor time that something live asks for. The first is shown as it
+goes, then the others. A busy machine starves processes that wait for each other: live tests that failed run once more
+at the end, when nothing runs beside them, and what they said at first stays on the screen.
 
 With arguments it is pytest and nothing else.
 """
@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 PYTEST = [sys.executable, "-m", "pytest"]
+IN_TWO = ["--numprocesses=2", "--dist=loadfile"]
 IDLE = 19
 LIVE = {
     "nodes": ["nodes", "package/test_launch.py"],
@@ -53,9 +54,12 @@ LIVE = {
 
 
 class Run:
-    """A run of pytest that has begun; its words go to a file until they are shown. A context manager, which ends it."""
+    """A run of pytest that has begun; its words go to a file until they are shown. A context manager, which ends it.
 
-    def __init__(self, name: str, words: list[str], nice: int = 0) -> None:
+    One that gives way to others has the lowest priority, and libraries in it compute on one thread.
+    """
+
+    def __init__(self, name: str, words: list[str], gives_way: bool = False) -> None:
         self.name, self.words = name, words
         color = ["--color=yes"] if sys.stdout.isatty() else []
         cache = f"--override-ini=cache_dir=.pytest_cache/{name.replace(' ', '_')}"
@@ -64,7 +68,8 @@ class Run:
             [*PYTEST, *color, cache, *words],
             stdout=self._text,
             stderr=subprocess.STDOUT,
-            preexec_fn=lambda: os.nice(nice),
+            preexec_fn=lambda: os.nice(IDLE * gives_way),
+            env=os.environ | ({"OMP_NUM_THREADS": "1"} if gives_way else {}),
         )
 
     def __enter__(self) -> Run:
@@ -103,7 +108,8 @@ def main(words: list[str]) -> int:
         sys.exit(f"run_tests: {', '.join(missing)}: no such file; mend the list LIVE in tools/run_tests.py")
     with ExitStack() as stack:
         runs = [Run(f"live tests: {name}", paths) for name, paths in live.items()]
-        runs.append(Run("tests that compute", [f"--ignore={path}" for path in everything], nice=IDLE))
+        others = [f"--ignore={path}" for path in everything]
+        runs.append(Run("tests that compute", [*IN_TWO, *others], gives_way=True))
         for run in runs:
             stack.enter_context(run)
         status = {run: run.shown() for run in runs}
