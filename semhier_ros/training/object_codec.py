@@ -3,10 +3,7 @@
 The detector runs once over the training scenes (several scales, flipped); every object found becomes one row of
 evidence. Each latent group is trained for its own level: rate of the prefix + divergence of the read posterior from the
 detector's, at that level and at the leaves + cross entropy to the true node + distance from the true box + divergence
-from the detector's objectness, plus, for the last group, the object's features (so that questions can be asked later).
-How sure an object is stays the detector's word: what it finds in pictures that it has learned from is truer than what
-it finds elsewhere, and readers that learn from such truth rank objects worse than the detector does. Calibration
-(`training.calibration`), on other pictures, makes chances of it.
+from how sure the object is, plus, for the last group, the object's features (so that questions can be asked later).
 """
 
 from __future__ import annotations
@@ -31,14 +28,15 @@ FEATURE_WEIGHT = 0.25
 
 class Rows(NamedTuple):
     """Training rows: told n,6+groups+types (geometry, all names, in real units); evidence n,E; leaves n,T
-    log-probabilities; truth n (true leaf, -1 where the object is none); objectness n (0..1); features n,F; correction
-    n,4 (times 4): from the quantised box to the label's, or to the detector's where there is no label."""
+    log-probabilities; truth n (true leaf, -1 where the object is none); sure n (0..1, what readers learn to be);
+    features n,F; correction n,4 (times 4): from the quantised box to the label's, or to the detector's where there is
+    no label."""
 
     told: NDArray[np.float32]
     evidence: NDArray[np.float32]
     leaves: NDArray[np.float32]
     truth: NDArray[np.int64]
-    objectness: NDArray[np.float32]
+    sure: NDArray[np.float32]
     features: NDArray[np.float32]
     correction: NDArray[np.float32]
 
@@ -53,7 +51,7 @@ def loss_of_batch(
     codec: ObjectCodec, batch: list[Tensor], owners: list[Tensor], rate_weights: tuple[float, ...]
 ) -> tuple[Tensor, list[Tensor]]:
     """Loss of all prefixes of one batch, and mean bits per object of each latent group."""
-    told, evidence, leaves, truth, objectness, features, correction = batch
+    told, evidence, leaves, truth, sure, features, correction = batch
     named = truth >= 0
     teacher = leaves.log_softmax(-1)
     total = told.new_zeros(())
@@ -82,7 +80,7 @@ def loss_of_batch(
                 nodes = owners[k][truth[named]]
                 total = total + 0.3 * weight * torch.nn.functional.nll_loss(ours[named], nodes)
         total = total + BOX_WEIGHT * torch.nn.functional.smooth_l1_loss(read.box, correction, beta=0.1)
-        total = total + torch.nn.functional.binary_cross_entropy_with_logits(read.objectness[:, 0], objectness)
+        total = total + torch.nn.functional.binary_cross_entropy_with_logits(read.objectness[:, 0], sure)
         share = FEATURE_WEIGHT if prefix == len(codec.latents) else FEATURE_WEIGHT / 10
         total = total + share * torch.nn.functional.mse_loss(read.features, features)
     return total, rates

@@ -34,7 +34,7 @@ from semhier_ros.training.matching import named_code
 from semhier_ros.training.object_codec import train_object_codec
 from semhier_ros.training.picture_form import SCENES, count_tables, load_picture, picture_checkpoint
 from semhier_ros.training.road_data import CANVAS, PICTURE_CANVAS, load_scenes
-from semhier_ros.training.road_objects import collect, make_rows, remembered
+from semhier_ros.training.road_objects import SURE_OF, collect, make_rows, remembered
 from semhier_ros.training.scene_tables import budget_tables, geometry_tables, name_tables
 from semhier_ros.training.settings import Option
 from semhier_ros.training.yolo_data import YoloData
@@ -120,7 +120,7 @@ def make(options: argparse.Namespace) -> Path:
     features = np.concatenate([objects.features for objects, _, _ in found])
     mean, scale = features.mean(0), features.std(0) + 1e-3
     plain = SceneStream(layout, {}, {}, np.zeros((1, 1), np.uint8), np.zeros(1, np.uint8))
-    rows = make_rows(plain, found, mean, scale)
+    rows = make_rows(plain, found, mean, scale, options.sure_of)
     owners = [np.asarray(taxonomy.owner(level)) for level in range(len(taxonomy.levels))]
     nodes = tuple(len(level) for level in taxonomy.levels)
     codec = train_object_codec(rows, nodes, owners, LATENTS, options.steps, options.seed)
@@ -164,6 +164,7 @@ OPTIONS = (
     Option("size_step", float, 0.2, "how finely boxes are told: steps of the natural logarithm of a side", above=0.01),
     Option("offset_step", float, 0.12, "and where they lie: steps of their middle, in shares of a side", above=0.01),
     Option("score_edges", float, SCORE_EDGES, "between the classes of score, rising", 0, above=0),
+    Option("sure_of", str, SURE_OF[0], "whose word readers learn to be sure of an object by", choices=SURE_OF),
     Option("most", int, 63, "objects of one scene", least=1),
     Option("steps", int, 4000, "of the object codec", least=1),
     Option("agreement", float, 0.0, "power of neighbours' agreement in an object's score (0: none)", least=0),

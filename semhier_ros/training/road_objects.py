@@ -22,6 +22,9 @@ from semhier_ros.whole_file import replacing
 VARIANTS = ((1.0, False), (1.0, True), (0.75, False))  # scale and flip of the scenes that teach the object codec
 OBJECT_FIELDS = ("cells", "boxes", "objectness", "leaves", "features")
 LABEL_FIELDS = ("truth", "wanted")
+SURE_OF = ("labels", "detector")
+"""Whose word on an object readers learn to be sure of: whether a label of the training pictures is there, or the
+detector's own objectness. A detector is right more often in pictures that it has learned from than in others."""
 
 
 def collect(
@@ -75,8 +78,10 @@ def remembered(
     return [Matched(Objects(*own), truth, wanted) for *own, truth, wanted in zip(*parts, strict=True)]
 
 
-def make_rows(stream: SceneStream, found: list[Matched], mean: NDArray, scale: NDArray) -> Rows:
-    """Training rows of the object codec."""
+def make_rows(
+    stream: SceneStream, found: list[Matched], mean: NDArray, scale: NDArray, sure_of: str = SURE_OF[0]
+) -> Rows:
+    """Training rows of the object codec; `sure_of`: one of SURE_OF."""
     parts: list[tuple[NDArray, ...]] = []
     for objects, truth, wanted in found:
         if not len(objects):
@@ -89,6 +94,7 @@ def make_rows(stream: SceneStream, found: list[Matched], mean: NDArray, scale: N
         correction = np.concatenate(
             [(wanted[:, :2] - boxes[:, :2]) / boxes[:, 2:], np.log(wanted[:, 2:] / boxes[:, 2:])], axis=1
         )
-        parts.append((told, known, objects.leaves, truth, objects.objectness, features, 4 * correction.clip(-1, 1)))
+        sure = objects.objectness if sure_of == "detector" else (truth >= 0).astype(np.float32)
+        parts.append((told, known, objects.leaves, truth, sure, features, 4 * correction.clip(-1, 1)))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     return Rows(*(column if column.dtype == np.int64 else column.astype(np.float32) for column in columns))

@@ -11,20 +11,20 @@ from semhier_ros.training.object_codec import Rows, train_object_codec
 NODES, LEAVES, FEATURES = (1, 2), 2, 3
 
 
-def test_a_reader_is_as_sure_as_the_detector_whatever_was_true():
+def test_a_reader_is_as_sure_as_it_was_taught_whatever_was_true():
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     count = 1000
     told = np.zeros((count, GEOMETRY_INPUTS + LEAVES), np.float32)
     told[:, GEOMETRY_INPUTS - 1] = rng.uniform(-1, 1, count)
-    objectness = (0.5 + 0.4 * told[:, GEOMETRY_INPUTS - 1]).astype(np.float32)
+    sure = (0.5 + 0.4 * told[:, GEOMETRY_INPUTS - 1]).astype(np.float32)
     told[:, GEOMETRY_INPUTS] = 1
     rows = Rows(
         told,
         rng.normal(size=(count, 5)).astype(np.float32),
         np.full((count, LEAVES), np.log(0.5), np.float32),
         rng.integers(-1, 1, count),  # as often true as not, at every score
-        objectness,
+        sure,
         rng.normal(size=(count, FEATURES)).astype(np.float32),
         np.zeros((count, 4), np.float32),
     )
@@ -32,5 +32,24 @@ def test_a_reader_is_as_sure_as_the_detector_whatever_was_true():
     with torch.no_grad():
         known = torch.from_numpy(told[:, :GEOMETRY_INPUTS])
         read = codec.read(0, known, known[:, :0]).objectness[:, 0].sigmoid().numpy()
-    assert np.abs(read - objectness).mean() < 0.05
-    assert np.corrcoef(read, objectness)[0, 1] > 0.98
+    assert np.abs(read - sure).mean() < 0.05
+    assert np.corrcoef(read, sure)[0, 1] > 0.98
+
+
+def test_readers_learn_of_labels_or_of_the_detector(monkeypatch):
+    from semhier_ros import Codec
+    from semhier_ros.footage.video import default_video, read_video
+    from semhier_ros.training.matching import Matched
+    from semhier_ros.training.road_objects import make_rows
+
+    codec = Codec.load("road", "cpu", threads=1)
+    frame = next(iter(read_video(default_video()))).image
+    objects = codec.model.finder.objects(
+        codec.model.finder.look(frame), (frame.shape[1], frame.shape[0]), 0.1, codec.model.stream.layout.max_objects
+    )
+    truth = np.arange(len(objects)) % 2 - 1  # every other object is none
+    found = [Matched(objects, truth, objects.boxes)]
+    mean, scale = np.zeros(objects.features.shape[1]), np.ones(objects.features.shape[1])
+    rows = {word: make_rows(codec.model.stream, found, mean, scale, word) for word in ("labels", "detector")}
+    assert rows["labels"].sure.tolist() == (truth + 1).tolist()
+    assert np.array_equal(rows["detector"].sure, objects.objectness.astype(np.float32))
