@@ -59,17 +59,27 @@ def busy_machine() -> Iterator[None]:
         process.wait()
 
 
+def _as_from_a_terminal() -> None:
+    """A shell starts what it puts into the background with Ctrl-C ignored, and so do tests that run there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_installed_node_that_is_still_being_imported_ends_well(number: int) -> None:
     program = Path(sys.prefix, "lib", "semhier_ros", "encoder_node")
     if not program.is_file():
         pytest.skip("the package is not built into this environment")
-    with subprocess.Popen([program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with subprocess.Popen(
+        [program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_as_from_a_terminal
+    ) as process:
         maps = Path("/proc", str(process.pid), "maps")
-        while "numpy" not in maps.read_text(encoding="utf-8"):
-            time.sleep(0.005)
-        process.send_signal(number)
-        said, _ = process.communicate(timeout=LAUNCH_WAITS)
+        try:
+            while "numpy" not in maps.read_text(encoding="utf-8"):
+                time.sleep(0.005)
+            process.send_signal(number)
+            said, _ = process.communicate(timeout=LAUNCH_WAITS)
+        finally:
+            process.kill()
     assert (process.returncode, said) == (0, b"")
 
 
