@@ -1,4 +1,5 @@
-"""What all tests share: ROS 2 nodes of this run hear nobody else's, and nobody hears them.
+"""What all tests share: no example of a property is timed, and ROS 2 nodes of this run hear nobody else's, and nobody
+hears them.
 
 Every pytest process takes a ROS domain that no other one on this machine holds, before anything imports rclpy;
 processes that tests start inherit it. A test that starts processes of its own takes another one with the fixture
@@ -16,6 +17,10 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; for strict_messages
 

@@ -87,7 +87,7 @@ def test_frame_numbers_wrap(codec, stream):
     assert decoder.push(dataclasses.replace(stream[0][1], frame=65_535)) is None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), loss=st.floats(0, 0.6))
 def test_any_order_gives_the_reading_of_what_arrived(codec, stream, seed, loss):
     draw = random.Random(seed)

@@ -68,7 +68,7 @@ def test_a_lower_side_is_read_within_its_quarter_of_the_reach_and_nothing_else_m
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_feet_come_back_within_their_quarter(codec: Codec, seed: int) -> None:
     layout = codec.model.stream.layout
     rng = np.random.default_rng(seed)
@@ -88,7 +88,7 @@ def test_feet_come_back_within_their_quarter(codec: Codec, seed: int) -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_forged_blocks_are_refused_or_read_and_never_raise_otherwise(feet: Codec, data: bytes) -> None:
     from semhier_ros.codec import Block
 

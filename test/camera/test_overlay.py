@@ -59,7 +59,7 @@ def test_what_lies_below_is_made_once_and_never_drawn_on() -> None:
     assert (other[100, 100] == 100).all()
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(st.tuples(*[st.integers(-400, 800)] * 4), st.integers(1, 60), st.integers(1, 60))
 def test_boxes_and_notes_may_stand_partly_or_wholly_outside(
     box: tuple[int, int, int, int], width: int, height: int

@@ -159,7 +159,7 @@ def make_message(seed: int, shapes: list[tuple[int, int, int]]) -> list[tuple[Ta
     return groups
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400, derandomize=True)
 @given(messages())
 def test_bytes_are_those_of_the_specification(message: tuple[int, list[tuple[int, int, int]]]) -> None:
     encoder, reference = BlockEncoder(), ReferenceEncoder()
@@ -218,7 +218,7 @@ def test_a_carry_that_stays_open_for_many_words() -> None:
     assert wrapped > 0
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(st.binary(max_size=60), st.integers(0, 2**32 - 1))
 def test_any_bytes_come_back_when_enough_symbols_are_read(data: bytes, seed: int) -> None:
     data = data.rstrip(b"\0")

@@ -30,7 +30,7 @@ def block_lists(draw: st.DrawFn) -> list[Block]:
     return [Block(stream, frame, first + i, (fill * size)[:size]) for i, size in enumerate(sizes)]
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=500, derandomize=True)
 @given(block_lists(), st.none() | st.integers(0, 2**63))
 def test_what_is_packed_is_parsed(blocks: list[Block], stamp_ns: int | None) -> None:
     data = Packet.pack(blocks, stamp_ns=stamp_ns)
@@ -144,7 +144,7 @@ def test_to_bytes_refuses_impossible_packets() -> None:
             Packet(*fields).to_bytes()  # type: ignore[arg-type]
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(st.integers(0, 3000), st.integers(20, 300), st.none() | st.integers(0, 2**63), st.randoms(use_true_random=False))
 def test_pieces_come_together_in_any_order(size: int, limit: int, stamp: int | None, rng: random.Random) -> None:
     whole = block(5, rng.randbytes(size))
@@ -224,7 +224,7 @@ def test_assembler_refuses_more_than_a_block_can_hold() -> None:
     assert assembler._bytes == assembler._pieces == 0
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(st.integers(0, 2**63), st.integers(-(2**39), 2**39 - 1))
 def test_stamps_are_restored_within_nine_minutes(stamp_ns: int, offset: int) -> None:
     assert restore_stamp(stamp_ns % 2**40, stamp_ns + offset + 1) == stamp_ns

@@ -74,7 +74,7 @@ def test_every_position_is_told_exactly_once():
             assert (told == 1).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 9), st.integers(1, 9), st.floats(0.1, 40), st.integers(0, 2**32 - 1))
 def test_what_is_quantised_is_what_is_decoded(blocks, height, width, spread, seed):
     wanted = np.random.default_rng(seed).normal(0, spread, (6, height, width)).astype(np.float32)
@@ -138,7 +138,7 @@ def torch_arithmetic(device: str):
 
 
 @pytest.mark.parametrize("arithmetic", arithmetics())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.floats(0.1, 60), st.integers(0, 2**32 - 1))
 def test_many_pictures_together_are_what_the_specification_gives_each(
     blocks, arithmetic, height, width, count, spread, seed

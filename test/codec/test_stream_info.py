@@ -17,7 +17,7 @@ INFO = StreamInfo("front/camera", "camera_optical", 640, 360, "road", "012345678
 NAMES = st.text("abzAZ09_.-", min_size=1, max_size=32).filter(lambda text: text not in {".", ".."})
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(
     st.builds(
         StreamInfo,
@@ -115,7 +115,7 @@ def test_a_long_frame_id_travels_whole() -> None:
     assert StreamInfo.from_bytes(largest.to_bytes()) == largest
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(
     st.builds(
         Calibration,
@@ -140,7 +140,7 @@ def test_any_calibration_comes_back_and_has_one_encoding(told: Calibration) -> N
     assert StreamInfo.from_bytes(info.to_bytes()) == info
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400, derandomize=True)
 @given(st.binary(max_size=160))
 def test_no_bytes_break_the_calibration_parser(data: bytes) -> None:
     try:

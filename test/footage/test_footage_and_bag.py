@@ -58,7 +58,7 @@ def test_camera_info_goes_with_every_image(clip: Path, tmp_path: Path) -> None:
     assert all(time == info.header.stamp.sec * 10**9 + info.header.stamp.nanosec for time, info in infos)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(rate=st.floats(1.0, 30.0), loops=st.integers(1, 3))
 def test_thinning_moves_no_frame_and_keeps_the_rate(
     tmp_path_factory: pytest.TempPathFactory, clip: Path, rate: float, loops: int

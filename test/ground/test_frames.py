@@ -110,7 +110,7 @@ def test_memory_is_bounded_and_a_bag_may_begin_anew() -> None:
         tree.put("base", "one_more", 0, (0, 0, 0), STILL, fixed=True)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(
     st.lists(
         st.tuples(

@@ -70,7 +70,7 @@ def test_where_a_distortion_has_no_inverse_nothing_is_said() -> None:
     assert np.isfinite(rays).all()
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(
     st.sampled_from(sorted(LENSES)),
     st.lists(st.tuples(st.floats(), st.floats()), min_size=1, max_size=5),

@@ -343,7 +343,7 @@ NUMBERS = st.one_of(st.floats(-3000, 3000), st.floats())
 BOXES = st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS)
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400, derandomize=True)
 @given(
     st.lists(st.tuples(BOXES, st.sampled_from(["person", "car", "vehicle", "unheard of"])), max_size=6),
     st.sampled_from(LENSES),

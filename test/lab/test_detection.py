@@ -118,7 +118,7 @@ def test_rows_carry_the_path_and_what_else_an_object_may_be() -> None:
     assert level_1[:, 1] == pytest.approx([0.6, 0.3])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 10)), min_size=1, max_size=12))
 def test_every_level_has_a_best_row_that_nothing_beats(values: list[tuple[int, int]]) -> None:
     rows = [{"payload_bytes_mean": float(size), "ap50": {"L0": worth / 10}} for size, worth in values]

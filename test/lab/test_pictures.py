@@ -36,7 +36,7 @@ from semhier_ros.link.schedule.wire import ZENOH_UDP
 LINK = LinkProfile(rate_bps=64_000, delay_s=0.05, loss=0.05, seed=1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     data=st.binary(min_size=1, max_size=6000),
     parity=st.booleans(),
@@ -57,7 +57,7 @@ def test_pieces_come_together_in_any_order_with_one_lost_if_there_is_parity(
     assert assembler.bad == 0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.binary(max_size=60), max_size=40))
 def test_noise_is_counted_and_ends_nothing(payloads: list[bytes]) -> None:
     assembler = Assembler(keep=3)

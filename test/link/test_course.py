@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from semhier_ros.codec.compact import STAMP_UNIT_NS
@@ -22,7 +22,6 @@ def drive(course: Course, first: int = 65_500, frames: int = 60, *, period: int 
     return (1000 + (frames - 1) * period) * UNIT + travel
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 65_535),
     st.integers(1, 4000),

@@ -12,7 +12,7 @@ from semhier_ros.link import SchedulerLimits
 RATES = st.sampled_from((1000.0, 2000.0, 8000.0, 64_000.0, 1.25e6))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32 - 1), cameras=st.integers(1, 6), rate=RATES)
 def test_random_traffic_keeps_every_promise(seed, cameras, rate):
     simulation = Simulation(seed, cameras=cameras, rate=rate)

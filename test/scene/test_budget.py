@@ -45,7 +45,7 @@ def decoded(stream, code):
     return out
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 40), st.integers(0, 2**32 - 1), st.integers(5, 250))
 def test_fits_and_decodes(folder, count, seed, max_bytes):
     stream = folder.stream

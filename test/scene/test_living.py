@@ -157,7 +157,7 @@ def test_a_name_that_flickers_is_steadied_and_a_lasting_change_is_taken() -> Non
         assert all(first >= second for first, second in zip(item.scores, item.scores[1:], strict=False))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 2), st.integers(1, 3)), max_size=5), max_size=15)
 )

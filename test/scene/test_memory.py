@@ -193,7 +193,7 @@ def test_a_reference_of_another_check_or_age_is_refused(deltas: DeltaCodec) -> N
     assert memory.acknowledgement[0] & 0x3F == 103 & 0x3F
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=60), st.integers(0, 65_535), st.integers(-(2**41), 2**41))
 def test_any_bytes_are_a_bounded_state_or_refused(data: bytes, frame: int, elapsed: int) -> None:
     deltas = _deltas()
@@ -209,7 +209,7 @@ def test_any_bytes_are_a_bounded_state_or_refused(data: bytes, frame: int, elaps
     assert ((after.scores >= 0) & (after.scores <= len(deltas.layout.score_edges))).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_a_damaged_delta_is_a_bounded_state_or_refused(draw: st.DataObject) -> None:
     deltas = _deltas()

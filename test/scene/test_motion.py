@@ -87,7 +87,7 @@ def motions(draw: st.DrawFn) -> tuple[Moved, np.ndarray]:
     return Moved(CameraMotion((shift[0], shift[1]), *turn), steps * sides[:, None] / 4, (640, 360)), sides
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(motions())
 def test_what_is_written_is_read(case: tuple[Moved, np.ndarray]) -> None:
     moved, sides = case
@@ -100,7 +100,7 @@ def test_what_is_written_is_read(case: tuple[Moved, np.ndarray]) -> None:
             read_motion(wrong, sides, moved.size)
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=500, derandomize=True)
 @given(st.binary(max_size=60), st.integers(0, 40))
 def test_whatever_is_read_is_what_would_be_written(data: bytes, count: int) -> None:
     sides = np.full(count, 64.0)

@@ -55,7 +55,7 @@ def test_other_shares_than_those_begun_with_must_be_earned() -> None:
     assert shares.values[0, :, 2] == pytest.approx([1.0, 1.0], abs=0.1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 5), st.integers(0, 2**32 - 1))
 def test_no_other_mixture_is_nearer(rivals: int, seed: int) -> None:
     random = np.random.default_rng(seed)

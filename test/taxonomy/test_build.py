@@ -37,7 +37,7 @@ def test_clear_groups_are_found() -> None:
 
 
 @given(st.integers(0, 1000), st.sampled_from([(3,), (2, 6), (1, 4), (2, 5, 11)]), st.sampled_from([0.0, 0.4, 1.0]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_levels_nest_and_keep_their_limits(seed: int, sizes: tuple[int, ...], smallest: float) -> None:
     rows = np.random.default_rng(seed).normal(size=(40, 16))
     limits = Limits(smallest, 2.0)

@@ -39,7 +39,7 @@ def taxonomies(draw: st.DrawFn) -> Taxonomy:
 
 
 @given(taxonomies())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_tree_nests_lifts_and_survives_yaml(tree: Taxonomy) -> None:
     again = Taxonomy.from_text(tree.to_yaml())
     assert again == tree
@@ -154,7 +154,7 @@ def test_a_bad_file_gets_one_error_with_line_node_and_rule(text: str, message: s
     st.text(max_size=200)
     | st.builds(lambda t: HEAD + "tree:\n" + t, st.text(alphabet="xyz:[]{},&*-' \n1", max_size=60))
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_text_raises_anything_but_its_own_error(text: str) -> None:
     with contextlib.suppress(TaxonomyError):
         Taxonomy.from_text(text)

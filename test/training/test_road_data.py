@@ -149,7 +149,7 @@ def some_boxes(draw: st.DrawFn) -> np.ndarray:
     return np.array([(k, x, y, min(x + w, 128), min(y + h, 96)) for k, x, y, w, h in rows], np.float32).reshape(-1, 5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(some_boxes())
 def test_targets_are_the_gaussians_of_the_papers(boxes: np.ndarray) -> None:
     """The whole-grid formula of TTFNet, object by object, from large to small."""

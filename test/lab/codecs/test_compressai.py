@@ -104,7 +104,7 @@ def test_what_is_no_checkpoint_is_refused_and_never_executed(
         make(f"compressai:{path}").decode(b"\7" + bytes(9))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=st.integers(0, 2**40))
 def test_lengths_go_through_their_bytes(value: int) -> None:
     data = _number(value)

@@ -102,7 +102,7 @@ def test_unknown_codecs_and_settings_are_named() -> None:
         Setting(1.0, 10, 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_can_be_walked_as_jpeg_segments(data: bytes) -> None:
     segments, whole = jpeg_segments(data)
