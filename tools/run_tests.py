@@ -26,7 +26,7 @@ PYTEST = [sys.executable, "-m", "pytest"]
 IN_TWO = ["--numprocesses=2", "--dist=loadfile"]
 IDLE = 19
 LIVE = {
-    "nodes": ["nodes", "package/test_launch.py"],
+    "nodes": ["nodes", "lab/test_planner_latency.py", "package/test_launch.py"],
     "links and replays": [
         "api/test_interrupt.py",
         "camera/test_decoder_end.py",
