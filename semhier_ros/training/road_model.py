@@ -6,6 +6,7 @@ import argparse
 import math
 import shutil
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -91,11 +92,14 @@ def make(options: argparse.Namespace) -> Path:
         looks = [Look.read(text) for text in options.looks]
     except ValueError as error:
         raise TrainingError(f"looks: {error}") from None
+    edges = options.score_edges
+    if not edges or not all(low < high for low, high in pairwise([0.0, *edges, 1.0])):
+        raise TrainingError(f"score_edges: {list(edges)}, expected one or more numbers that rise, above 0 and below 1")
     folder: Path = options.model
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(options.taxonomy, folder / "taxonomy.yaml")
     taxonomy = Taxonomy.load(options.taxonomy)
-    layout = make_layout(taxonomy, options.size_step, options.offset_step, options.score_edges, options.most)
+    layout = make_layout(taxonomy, options.size_step, options.offset_step, edges, options.most)
     leaves = len(taxonomy.levels[-1])
 
     graphs = build_graphs(leaves, 1 + len(layout.parents[0]), layout.picture_groups)
@@ -163,7 +167,7 @@ OPTIONS = (
     Option("threshold", float, 0.16, "least objectness worth sending", above=0),
     Option("size_step", float, 0.2, "how finely boxes are told: steps of the natural logarithm of a side", above=0.01),
     Option("offset_step", float, 0.12, "and where they lie: steps of their middle, in shares of a side", above=0.01),
-    Option("score_edges", float, SCORE_EDGES, "between the classes of score, rising", 0, above=0),
+    Option("score_edges", float, SCORE_EDGES, "between the classes of score, rising from 0 to 1", 0, above=0),
     Option("sure_of", str, SURE_OF[0], "whose word readers learn to be sure of an object by", choices=SURE_OF),
     Option("most", int, 63, "objects of one scene", least=1),
     Option("steps", int, 4000, "of the object codec", least=1),

@@ -8,6 +8,7 @@ import re
 import select
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semhier_ros.codec.block_request import BlockRequest
+from semhier_ros.codec.compact import lay_out
 from semhier_ros.codec.packet import Block, Packet, delta_tag, split
 from semhier_ros.codec.pose import EgoPose
 from semhier_ros.codec.stream_info import StreamInfo
@@ -34,8 +36,12 @@ from semhier_ros.link.emulate.radio import (
 )
 from semhier_ros.link.radio.frame_budget import FrameBudget
 from semhier_ros.link.radio.framing import Messages, added_bytes, cobs, framing, from_cobs
+from semhier_ros.link.radio.options import Air as OptionsAir
+from semhier_ros.link.radio.options import RadioOptions
 from semhier_ros.link.radio.ports import SerialOptions, SerialPort, UdpOptions, UdpPort
+from semhier_ros.link.radio.sending import RadioSending
 from semhier_ros.link.schedule.policy import default_policies
+from semhier_ros.link.transport import Datagram, SenderHooks
 
 serial = pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
 
@@ -938,3 +944,34 @@ def test_all_terminals_of_an_end_hear_what_comes_there():
     assert came == [MESSAGE, MESSAGE]
     with RadioEmulator(RADIOS["serial9600"]) as radio:
         assert radio.other_devices == ()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_the_port_does_not_take_is_not_called_sent(shared):
+    """A device that was unplugged a moment ago is open still."""
+
+    class Full:
+        is_open = True
+        takes = False
+
+        def __init__(self) -> None:
+            self.counters: Counter[str] = Counter()
+
+        def send(self, data: bytes) -> bool:
+            return self.takes
+
+        def close(self) -> None: ...
+
+    port, clock = Full(), ManualClock(1000.0)
+    hooks = SenderHooks(lambda camera, data: None, lambda camera, data: data, lambda now: None)
+    options = RadioOptions(OptionsAir(128, bytes_per_second=1200.0), shared=shared)
+    end = RadioSending(options, lambda received: port, hooks, age=lambda: 0.0, clock=clock)
+    end.set_info("front", info())
+    laid = lay_out([Block(0xBEEF, 1, 0, bytes(9))], 0, long=False)
+    assert not end.send(Datagram("front", 0, laid, 20, 1, 1, 0, (0,)))
+    assert not end.counters.get("sent")
+    port.takes = True
+    clock.set(1010.0)
+    assert end.send(Datagram("front", 0, laid, 20, 1, 2, 0, (0,)))
+    assert end.counters["sent"] >= 1
+    end.close()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import re
+
 import numpy as np
+import pytest
 import torch
 
 from semhier_ros.torch.object_codec import GEOMETRY_INPUTS
 from semhier_ros.training.object_codec import Rows, train_object_codec
+from semhier_ros.training.road_model import make
+from semhier_ros.training.settings import TrainingError
 
 NODES, LEAVES, FEATURES = (1, 2), 2, 3
 
@@ -53,3 +59,10 @@ def test_readers_learn_of_labels_or_of_the_detector(monkeypatch):
     rows = {word: make_rows(codec.model.stream, found, mean, scale, word) for word in ("labels", "detector")}
     assert rows["labels"].sure.tolist() == (truth + 1).tolist()
     assert np.array_equal(rows["detector"].sure, objects.objectness.astype(np.float32))
+
+
+@pytest.mark.parametrize("edges", [[], [0.3, 0.2], [0.2, 0.2], [0.5, 1.0]])
+def test_classes_of_score_that_are_none_are_one_line(edges):
+    options = argparse.Namespace(threads=1, looks=[], score_edges=edges)
+    with pytest.raises(TrainingError, match=re.escape(f"score_edges: {edges}, expected one or more numbers that rise")):
+        make(options)

@@ -402,12 +402,16 @@ class RadioSending:
         return sent_all
 
     def _leave(self, data: bytes, now: float) -> bool:
-        """Gives a frame to the port, on a line that others share once those before it have had their time there."""
-        if not self._options.shared:
-            return self._port.send(data)
-        self._waiting.append(data)
+        """Gives a frame to the port, on a line that others share once those before it have had their time there; False
+        where the port does not take it."""
         self._depart(now)
-        return True
+        if self._options.shared and (self._waiting or now < self._line_free - _NEARLY):
+            self._waiting.append(data)
+            return True
+        sent = self._port.send(data)
+        if sent and self._options.shared:
+            self._line_free = now + self._options.air.seconds(len(data))
+        return sent
 
     def _depart(self, now: float) -> bool:
         """Lets waiting frames leave whose time has come; whether any did."""
