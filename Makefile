@@ -71,7 +71,7 @@ $(stamps)/files: $(stamps)/venv FORCE
 .PHONY: FORCE
 FORCE:
 
-$(stamps)/built: $(stamps)/runtime $(stamps)/files package.xml CMakeLists.txt $(wildcard msg/*.msg cmake/*.in)
+$(stamps)/built: $(stamps)/runtime $(stamps)/files package.xml CMakeLists.txt $(wildcard msg/*.msg cmake/*.in native/*)
 	@echo "-- building messages and package into $(VENV)"
 	@PATH="$(venv)/bin:$$PATH" $(ros_prefix) $(colcon) --log-base $(venv)/colcon/log build --paths . \
 	  --build-base $(venv)/colcon/build --install-base $(venv) --merge-install --symlink-install \

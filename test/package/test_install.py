@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("semhier_ros", "models", "config", "requirements", "pyproject.toml", "setup.py", "LICENSE", "README.md")
+FOLDERS = ("semhier_ros", "native", "models", "config", "requirements")
+PARTS = (*FOLDERS, "pyproject.toml", "setup.py", "LICENSE", "README.md")
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,12 @@ def test_data_files_are_in_the_wheel(site: Path, folder: str) -> None:
     want = {path.relative_to(ROOT) for path in (ROOT / folder).rglob(pattern) if path.is_file()}
     got = {path.relative_to(site / "semhier_ros") for path in (site / "semhier_ros" / folder).rglob("*")}
     assert want <= got
+
+
+def test_the_wheel_has_compiled_kernels(site: Path) -> None:
+    code = "from semhier_ros.native import kernels; print(kernels.__file__)"
+    result = run(Path(sys.executable), site, "-c", code)
+    assert Path(result.stdout.strip()).parent == site / "semhier_ros", result.stderr
 
 
 def test_the_installed_package_finds_its_files(site: Path, bare_python: Path) -> None:

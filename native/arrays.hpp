@@ -1,0 +1,38 @@
+// Arrays as kernels take them: NumPy's, of one type, row after row without gaps, and of the size that is expected.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+
+namespace semhier {
+
+namespace py = pybind11;
+
+// Use with py::arg("name").noconvert(): an array of another type is refused, not copied.
+template <typename T>
+using Array = py::array_t<T, py::array::c_style>;
+
+// An expected size that may be any.
+constexpr py::ssize_t ANY = -1;
+
+// Raises ValueError naming `name` unless `values` has this shape.
+template <typename T>
+void expect_shape(const char* name, const Array<T>& values, std::initializer_list<py::ssize_t> shape) {
+  bool right = values.ndim() == static_cast<py::ssize_t>(shape.size());
+  py::ssize_t axis = 0;
+  for (const py::ssize_t size : shape) {
+    right = right && (size == ANY || values.shape(axis) == size);
+    ++axis;
+  }
+  if (right) return;
+  std::string found, wanted;
+  for (axis = 0; axis < values.ndim(); ++axis) found += std::to_string(values.shape(axis)) + ",";
+  for (const py::ssize_t size : shape) wanted += (size == ANY ? std::string("any") : std::to_string(size)) + ",";
+  throw py::value_error(std::string(name) + ": shape (" + found + "), expected (" + wanted + ")");
+}
+
+}  // namespace semhier

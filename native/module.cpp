@@ -1,0 +1,6 @@
+// The compiled part of semhier_ros: what is computed is said in Python, beside each call (semhier_ros/native.py).
+#include <pybind11/pybind11.h>
+
+PYBIND11_MODULE(_native, module) {
+  module.doc() = "Compiled kernels of semhier_ros; semhier_ros.native says what they are.";
+}
