@@ -30,8 +30,7 @@ _CLASSES = {
     "webp": "pillow_codecs.WebP",
     "avif": "pillow_codecs.Avif",
     "jpegxl": "jpegxl.JpegXl",
-    "jpegxl_progressive": "jpegxl.ProgressiveJpegXl",
-    "jpeg2000": "jpeg2000.Jpeg2000",
+    "jpeg2000": "pillow_codecs.Jpeg2000",
 }
 _OF_A_PATH = {"compressai": "compressai_codec.CompressAi", "control": "picture_control.PictureBlocksAlone"}
 NAMES = tuple(_CLASSES)

@@ -18,7 +18,7 @@ from semhier_ros.lab.baselines.still import Picture, StillCodec
 
 SUFFIXES = (".pt", ".pth", ".tar", ".ckpt")
 ALIGNED = 64  # pixels: what the deepest of the networks halve six times
-_HEADER = struct.Struct(">BHH")
+_HEADER = struct.Struct(">BHHI")
 
 
 class CompressAi(StillCodec):
@@ -29,7 +29,7 @@ class CompressAi(StillCodec):
         ModuleNotFoundError: torch or compressai is missing (extra `train`).
     """
 
-    header = "number of the network and size of the picture: 5 bytes; lengths of its strings do count"
+    header = "number of the network, size of the picture, and where its first string ends: 9 bytes"
 
     def __init__(self, folder: str):
         path = Path(folder)
@@ -51,8 +51,7 @@ class CompressAi(StillCodec):
         with torch.inference_mode():
             planes = torch.from_numpy(padded.astype(np.float32) / 255).permute(2, 0, 1)[None]
             strings = [one[0] for one in network.compress(planes)["strings"]]
-        lengths = b"".join(_number(len(string)) for string in strings[:-1])
-        return _HEADER.pack(int(quality), height, width) + lengths + b"".join(strings)
+        return _HEADER.pack(int(quality), height, width, len(strings[0])) + b"".join(strings)
 
     def decode(self, data: bytes) -> Picture:
         """The picture. Raises ValueError for bytes that no network here made."""
@@ -60,18 +59,11 @@ class CompressAi(StillCodec):
 
         if len(data) < _HEADER.size or data[0] >= len(self.networks):
             raise ValueError(f"{len(data)} bytes: none of the {len(self.networks)} networks made them")
-        number, height, width = _HEADER.unpack_from(data)
-        network, at = self.networks[number], _HEADER.size
-        count = 2 if hasattr(network, "h_a") else 1
-        lengths = []
-        for _ in range(count - 1):
-            length, at = _read_number(data, at)
-            lengths.append(length)
-        strings = []
-        for length in [*lengths, len(data) - at - sum(lengths)]:
-            strings.append([data[at : at + length]])
-            at += length
-        step = ALIGNED if count == 2 else 16
+        number, height, width, first = _HEADER.unpack_from(data)
+        network, rest = self.networks[number], data[_HEADER.size :]
+        two = hasattr(network, "h_a")  # strings: of the latents, then of what their scales are told by
+        strings = [[rest[:first]], [rest[first:]]] if two else [[rest]]
+        step = ALIGNED if two else 16
         shape = (-(-height // ALIGNED) * ALIGNED // step, -(-width // ALIGNED) * ALIGNED // step)
         with torch.inference_mode():
             planes = network.decompress(strings, shape)["x_hat"][0, :, :height, :width]
@@ -121,22 +113,3 @@ def _architecture(state: dict[str, Any]) -> Any:
         return models.JointAutoregressiveHierarchicalPriors
     doubled = state["h_s.4.weight"].shape[0] == 2 * state["g_a.6.weight"].shape[0]
     return models.MeanScaleHyperprior if doubled else models.ScaleHyperprior
-
-
-def _number(value: int) -> bytes:
-    """Seven bits a byte, low ones first."""
-    result = bytearray()
-    while value > 127:
-        result.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*result, value])
-
-
-def _read_number(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < len(data):
-        value |= (data[at] & 127) << shift
-        at, shift = at + 1, shift + 7
-        if not data[at - 1] & 128:
-            return value, at
-    raise ValueError(f"{len(data)} bytes end within a length")

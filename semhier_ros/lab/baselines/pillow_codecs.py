@@ -1,4 +1,4 @@
-"""JPEG, progressive JPEG, WebP and AVIF by Pillow's own encoders (libjpeg-turbo, libwebp, libavif)."""
+"""JPEG, progressive JPEG, WebP, AVIF and JPEG 2000 by Pillow's encoders (libjpeg-turbo, libwebp, libavif, OpenJPEG)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image
 from semhier_ros.lab.baselines.still import CutTooShort, Picture, StillCodec
 
 END_OF_JPEG = b"\xff\xd9"
+START_OF_DATA, END_OF_CODESTREAM = b"\xff\x93", b"\xff\xd9"  # of JPEG 2000
 
 
 def save(picture: Picture, kind: str, **options: object) -> bytes:
@@ -140,3 +141,23 @@ def sequence_header_bytes(units: bytes) -> int:
             counted += start + length - at
         at = start + length
     return counted
+
+
+class Jpeg2000(StillCodec):
+    """JPEG 2000, raw codestream, 9/7 wavelet. quality: the negative of how many times smaller than the raw picture its
+    file is to be, so that more is better. A file is what a progressive one that is cut there holds, and no worse."""
+
+    name = "jpeg2000"
+    qualities = (-1000, -550, -300, -165, -90, -50, -25)
+    header = "main header, tile header and end: both sides of a deployment agree on them"
+
+    def encode(self, picture: Picture, quality: float) -> bytes:
+        resolutions = max(1, min(6, min(picture.shape[:2]).bit_length() - 3))
+        sized = {"quality_mode": "rates", "quality_layers": [-quality], "num_resolutions": resolutions}
+        return save(picture, "JPEG2000", no_jp2=True, irreversible=True, mct=1, **sized)
+
+    def decode(self, data: bytes) -> Picture:
+        return load(data)
+
+    def header_bytes(self, data: bytes) -> int:
+        return data.index(START_OF_DATA) + len(START_OF_DATA) + len(END_OF_CODESTREAM)

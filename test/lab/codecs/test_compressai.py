@@ -14,11 +14,8 @@ pytest.importorskip("compressai", reason="CompressAI is not installed (extra `tr
 
 import torch
 from compressai import models
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from semhier_ros.lab.baselines import Setting, make, send
-from semhier_ros.lab.baselines.compressai_codec import _number, _read_number
 
 pytestmark = pytest.mark.torch
 
@@ -64,8 +61,7 @@ def test_bytes_decode_to_what_the_network_itself_reconstructs(name: str, picture
         expected = network.decompress(packed["strings"], packed["shape"])["x_hat"][0].permute(1, 2, 0).numpy()
     assert np.abs(shown / 255 - expected[:70, :90].clip(0, 1)).max() <= 0.51 / 255
     written = sum(len(one[0]) for one in packed["strings"])
-    assert written < len(data) <= written + 9
-    assert codec.header_bytes(data) == 5
+    assert len(data) - codec.header_bytes(data) == written
 
 
 def test_a_folder_is_a_codec_of_several_qualities(picture: np.ndarray, tmp_path: Path) -> None:
@@ -77,7 +73,7 @@ def test_a_folder_is_a_codec_of_several_qualities(picture: np.ndarray, tmp_path:
     assert len(codec.settings()) == 2 * len(codec.scales)
     for _, arrived in send(codec, picture, [Setting(1.0, 0), Setting(0.5, 1)]):
         assert arrived.picture.shape == picture.shape
-        assert arrived.payload_bytes == arrived.total_bytes - 5 > 0
+        assert arrived.payload_bytes == arrived.total_bytes - 9 > 0
 
 
 class _Harm:
@@ -102,12 +98,3 @@ def test_what_is_no_checkpoint_is_refused_and_never_executed(
     saved(path, "factorized")
     with pytest.raises(ValueError, match="none of the 1 networks made them"):
         make(f"compressai:{path}").decode(b"\7" + bytes(9))
-
-
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(value=st.integers(0, 2**40))
-def test_lengths_go_through_their_bytes(value: int) -> None:
-    data = _number(value)
-    assert _read_number(data + b"\xff", 0) == (value, len(data))
-    with pytest.raises(ValueError, match="end within a length"):
-        _read_number(data[:-1], 0)
