@@ -1,17 +1,19 @@
 """Whether an ARM computer and this one read each other's blocks: aarch64 under user-mode emulation, no root needed.
 
-    python tools/check_arm.py [--frames 100] [--networks 10] [--models road,imagenet]
+    python tools/check_arm.py [--frames 100] [--networks 10] [--models road,imagenet] [--plain]
 
 Needs Debian's or Ubuntu's apt-get, dpkg-deb and qemu-user-static, and a package registry with aarch64 wheels. It makes
-a folder with a Python of Debian's arm64 packages and PyPI's aarch64 wheels of requirements/runtime.txt (about 1 GB; the
-system is not touched), and then, for each model:
+a folder with a Python of Debian's arm64 packages, PyPI's aarch64 wheels of requirements/runtime.txt, and this package
+with its kernels, compiled for aarch64 by PyPI's `ziglang` (about 1.5 GB; the system is not touched), and then, for each
+model:
 
 1. this machine encodes frames of the demo's video; ARM decodes every block and codes what it read anew: every
    symbol and every byte is compared;
 2. ARM encodes the first `--networks` frames itself, networks and all; this machine decodes them and codes them anew.
    Networks may round otherwise there and choose other symbols: that is told, and no fault.
 
-Emulation says nothing of speed. Ends with status 1 where a symbol or byte differs.
+With --plain, ARM works without the kernels, in plain Python. Emulation says nothing of speed. Ends with status 1 where
+a symbol or byte differs.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6", "libgomp1", "zlib1g")
+PACKAGES = ("python3-minimal", "libpython3-stdlib", "libpython3-dev", "libstdc++6", "libgomp1", "zlib1g")
 PLATFORMS = ("manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in range(17, 37)))
 """Up to Debian 12's C library."""
 NEEDED = ("runtime.txt", "report.txt")
+COMPILER = "ziglang==0.17.1"
 QEMU = ("qemu-aarch64-static", "qemu-aarch64")
 
 
@@ -104,6 +107,34 @@ def install_wheels(site: Path, version: str) -> None:
     made.rename(site)
 
 
+def copy_package(root: Path, version: str, folder: Path, *, kernels: bool) -> Path:
+    """This package as ARM imports it, with the kernels compiled for it or with none."""
+    import pybind11
+
+    package = folder / "package"
+    shutil.rmtree(package, ignore_errors=True)
+    shutil.copytree(ROOT / "semhier_ros", package / "semhier_ros", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("models", "config", "package.xml"):
+        (package / name).symlink_to(ROOT / name)
+    if not kernels:
+        return package
+    compiler = folder / "ziglang"
+    if not compiler.is_dir():
+        say("installing a compiler for aarch64")
+        made = compiler.with_name("ziglang.part")
+        quiet([sys.executable, "-m", "pip", "install", "--quiet", "--target", str(made), COMPILER], "pip install")
+        made.rename(compiler)
+    say("compiling the kernels for aarch64")
+    sources = sorted(str(path) for path in (ROOT / "native").glob("*.cpp"))
+    made = package / "semhier_ros" / "_native.so"
+    command = [str(compiler / "ziglang" / "zig"), "c++", "-target", "aarch64-linux-gnu.2.31", "-shared", "-std=c++17"]
+    command += ["-O3", "-ffp-contract=off", "-fvisibility=hidden", "-fPIC", "-Wno-macro-redefined"]
+    command += ["-isystem", pybind11.get_include(), "-isystem", str(root / "usr" / "include" / f"python{version}")]
+    command += ["-idirafter", str(root / "usr" / "include"), "-o", str(made), *sources]
+    quiet(command, "compiling for aarch64")
+    return package
+
+
 class Machine:
     """Runs this script's inner steps: here, or under emulation."""
 
@@ -120,7 +151,7 @@ class Machine:
         return time.monotonic() - begin
 
 
-def machines(folder: Path) -> tuple[Machine, Machine]:
+def machines(folder: Path, *, kernels: bool) -> tuple[Machine, Machine]:
     """This machine, and an ARM one with all that the package needs."""
     emulator = next((found for name in QEMU if (found := shutil.which(name))), None)
     if emulator is None:
@@ -132,7 +163,8 @@ def machines(folder: Path) -> tuple[Machine, Machine]:
     python, version = python_of(root)
     if not site.is_dir():
         install_wheels(site, version)
-    values = {"PYTHONPATH": f"{site}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1"}
+    package = copy_package(root, version, folder, kernels=kernels)
+    values = {"PYTHONPATH": f"{site}:{package}", "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1"}
     given = [part for name, value in values.items() for part in ("-E", f"{name}={value}")]
     unset = [part for name in ("OPENBLAS_CORETYPE", "VIRTUAL_ENV") for part in ("-U", name)]
     arm = Machine("ARM", [emulator, "-cpu", "max", "-L", str(root), *unset, *given, str(python)])
@@ -154,6 +186,7 @@ def inside(step: str, model: str, folder: Path, arguments: list[str]) -> None:
     symbols that were coded. `decode NAME`: its blocks are read, and what was read is coded anew; all is compared."""
     from semhier_ros.api import Codec
     from semhier_ros.lab.studies import exactness
+    from semhier_ros.native import kernels
 
     def load(name: str) -> Any:
         with (folder / f"{name}.pickle").open("rb") as file:
@@ -171,7 +204,8 @@ def inside(step: str, model: str, folder: Path, arguments: list[str]) -> None:
         keep(arguments[0], arithmetic.encode(load("pictures")[: int(arguments[1])]))
         return
     model_codec: Any = Codec.load(model, "cpu", threads=1, precision="f32").model
-    told = {"frames": 0, "blocks": 0, "bytes": 0, "symbols": 0, "symbols_that_differ": 0, "blocks_that_differ": 0}
+    names = ("frames", "blocks", "bytes", "symbols", "symbols_that_differ", "blocks_that_differ")
+    told: dict[str, int] = dict.fromkeys(names, 0)
     for sent, blocks in load(arguments[0]):
         code = None
         for index, data in enumerate(blocks):
@@ -184,7 +218,7 @@ def inside(step: str, model: str, folder: Path, arguments: list[str]) -> None:
         told["symbols"] += compared
         told["symbols_that_differ"] += different
         told["blocks_that_differ"] += sum(one != other for one, other in zip(again, blocks, strict=True))
-    (folder / f"{arguments[0]}.json").write_text(json.dumps(told))
+    (folder / f"{arguments[0]}.json").write_text(json.dumps(told | {"kernels": kernels is not None}))
 
 
 def check(model: str, folder: Path, here: Machine, arm: Machine, options: argparse.Namespace) -> dict[str, Any]:
@@ -211,10 +245,11 @@ def main() -> int:
     parser.add_argument("--models", default="road,imagenet", help="model folders, between commas (%(default)s)")
     parser.add_argument("--frames", type=int, default=100, help="frames whose symbols are compared (%(default)s)")
     parser.add_argument("--networks", type=int, default=10, help="frames that ARM encodes itself (%(default)s)")
+    parser.add_argument("--plain", action="store_true", help="without the compiled kernels on ARM")
     parser.add_argument("--folder", type=Path, default=ROOT / "out" / "arm64", help="where the ARM Python is kept")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
-    here, arm = machines(options.folder.resolve())
+    here, arm = machines(options.folder.resolve(), kernels=not options.plain)
     work = options.folder.resolve() / "work"
     work.mkdir(exist_ok=True)
     figures = {model: check(model, work, here, arm, options) for model in options.models.split(",")}
