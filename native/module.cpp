@@ -1,6 +1,11 @@
 // The compiled part of semhier_ros: what is computed is said in Python, beside each call (semhier_ros/native.py).
 #include <pybind11/pybind11.h>
 
+namespace semhier {
+void bind_ground(pybind11::module_& module);
+}
+
 PYBIND11_MODULE(_native, module) {
   module.doc() = "Compiled kernels of semhier_ros; semhier_ros.native says what they are.";
+  semhier::bind_ground(module);
 }

@@ -7,7 +7,7 @@ hypercube whose dimensions are made uncorrelated (Iman and Conover 1982), each p
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -123,44 +123,40 @@ class BoxError:
         `samples`."""
         extents = (boxes[:, 2:] - boxes[:, :2]).T  # width, height
         step = min(max(prefix, 0), len(self.read) - 1)
-        pairs = [self.middle, self.half, self.top, self.foot]
-        if self.read:
-            pairs += [self.across[step], self.read[step], self.read[step]]
-        spreads = _spreads(np.array(pairs), extents)
-        middle, half, top, foot = spreads[:4]
-        shares = np.zeros((len(boxes), 4, FOOT + 1))  # of each number drawn, by side
-        shares[:, ::2, 4] = middle[:, None]
-        shares[:, 0, 5], shares[:, 2, 5] = -half, half
-        shares[:, 1, 6], shares[:, 3, 7] = top, foot
-        if self.read and self._tells(step):
-            middle, half, down = spreads[4:]
-            shares[:, ::2, 0] = middle[:, None]
-            shares[:, 0, 1], shares[:, 2, 1] = -half, half
-            shares[:, 1, 2] = shares[:, 3, 3] = down
-        else:
+        pairs, tells = self._by_step[step]
+        spreads = np.hypot(pairs[:, :1] * extents[_SIDE_OF[: len(pairs)]], pairs[:, 1:])
+        numbers = np.zeros((len(_MOVES[False]), len(boxes)))
+        numbers[: len(spreads) if tells else 4] = spreads if tells else spreads[:4]
+        if not tells:
             offsets, sizes = self._offset(extents), self.size_step / 2 * extents
             if self.read:  # no more than the quantiser's, whose 95 % is that of the sum of two even numbers at a side
                 whole = EVEN_95 * offsets / 2
                 whole[1] = (offsets[1] + sizes[1] - np.sqrt(0.2 * offsets[1] * sizes[1])) / 2
                 left = np.minimum(NORMAL_95 * spreads[4::2] / np.maximum(whole, 1e-9), 1.0)
-                offsets, sizes = left * offsets, left * sizes
-                shares[:, ::2, 0] = self.across[step][1]  # what the reading itself adds, most to what is narrow
-            for low in (0, 1):
-                shares[:, low::2, CELL + 2 * low] = offsets[low, :, None]
-                shares[:, low, CELL + 2 * low + 1] = -sizes[low]
-                shares[:, low + 2, CELL + 2 * low + 1] = sizes[low]
+                offsets *= left
+                sizes *= left
+                numbers[4] = self.across[step][1]  # what the reading itself adds, most to what is narrow
+            numbers[7:9], numbers[9:11] = offsets, sizes
         if self.foot_cell:
-            shares[:, 3, 3] = shares[:, 3, CELL + 2] = shares[:, 3, CELL + 3] = 0.0
             left_over = self.foot_told[min(max(prefix, 0), len(self.foot_told) - 1)] if self.foot_told else 1.0
-            shares[:, 3, FOOT] = left_over * 2 * self.foot_cell * extents[1]
+            numbers[11] = left_over * 2 * self.foot_cell * extents[1]
+        shares = (numbers.T @ _MOVES[bool(self.foot_cell)]).reshape(len(boxes), 4, -1)
         if forecast is not None:
             shares[:, range(4), range(FORECAST.start, FORECAST.stop)] = forecast
         return shares
 
-    def _tells(self, step: int) -> bool:
-        """Whether what was read at a step says clearly more than the quantiser's cell does."""
+    @cached_property
+    def _by_step(self) -> list[tuple[Floats, bool]]:
+        """By step of reading, shares and floors k,2 of errors of which _SIDE_OF says what they are shares of; and
+        whether what was read says clearly more than the quantiser's cell does."""
+        own = [self.middle, self.half, self.top, self.foot]
+        if not self.read:
+            return [(np.array(own), False)]
         cell = np.hypot(self.offset_step, self.size_step / 2) / np.sqrt(12)
-        return self.read[step][0] < CLEARLY * float(cell) or not cell
+        return [
+            (np.array([*own, across, read, read]), bool(read[0] < CLEARLY * float(cell) or not cell))
+            for across, read in zip(self.across, self.read, strict=True)
+        ]
 
     def _offset(self, extent: Floats) -> Floats:
         """How wide the range is in which a quantised middle may lie: of an even distribution whose standard deviation
@@ -174,11 +170,30 @@ class BoxError:
         return np.where(steps > 0, np.sqrt(12 * np.maximum(variance, 0.0)), self.cell)
 
 
-def _spreads(pairs: Floats, extents: Floats) -> Floats:
-    """Standard deviations k,n of errors that are a share of a box's width or height and a floor: `pairs` k,2 (share,
-    floor) of two, two, one and two that go by width, height, width and height (or of the first four alone)."""
-    lengths = extents[[0, 0, 1, 1, 0, 0, 1][: len(pairs)]]
-    return np.asarray(np.hypot(pairs[:, :1] * lengths, pairs[:, 1:]))
+_SIDE_OF = [0, 0, 1, 1, 0, 0, 1]
+"""Whether an error is a share of a box's width or of its height: the detector's four, then those of a reading."""
+
+
+def _moves(*, foot_bits: bool) -> Floats:
+    """Which numbers of `box_draws` move which side of a box by the errors of `BoxError.shares`, 12,4 * D: the
+    detector's of middle, half width, top and foot; a reading's of middle, half width and height; of the quantiser's
+    cell the middle across and down, then half of width and height; and of the range that foot bits leave a foot."""
+    moves = np.zeros((12, 4, FOOT + 1))
+    left, top, right, foot = range(4)
+    for row, (middle, half) in enumerate(((4, 5), (0, 1))):
+        moves[4 * row, (left, right), middle] = 1.0
+        moves[4 * row + 1, (left, right), half] = -1.0, 1.0
+    moves[2, top, 6] = moves[3, foot, 7] = moves[6, top, 2] = moves[6, foot, 3] = 1.0
+    for low in (left, top):
+        moves[7 + low, (low, low + 2), CELL + 2 * low] = 1.0
+        moves[9 + low, (low, low + 2), CELL + 2 * low + 1] = -1.0, 1.0
+    if foot_bits:
+        moves[:, foot, (3, CELL + 2, CELL + 3)] = 0.0
+        moves[11, foot, FOOT] = 1.0
+    return moves.reshape(12, -1)
+
+
+_MOVES = {foot_bits: _moves(foot_bits=foot_bits) for foot_bits in (False, True)}
 
 
 @lru_cache(maxsize=2)

@@ -14,6 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.native import kernels
+
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
@@ -165,17 +167,23 @@ class Lens:
         [:, 2] its change a pixel to the right and downwards; and for which the lens is known. Rays have any length:
         where the lens is no fisheye they end one unit ahead, so that without distortion they change evenly.
         """
-        pixels = np.asarray(pixels, np.float64).reshape(-1, 2)
+        pixels = np.ascontiguousarray(pixels, np.float64).reshape(-1, 2)
         if self.model == "equidistant" or not len(pixels):
             steps = np.array([[0, 0], [0.5, 0], [-0.5, 0], [0, 0.5], [0, -0.5]])
             rays, known = self.rays((pixels[:, None] + steps).reshape(-1, 2))
             rays, known = rays.reshape(-1, 5, 3), known.reshape(-1, 5).all(axis=1)
             return np.stack([rays[:, 0], rays[:, 1] - rays[:, 2], rays[:, 3] - rays[:, 4]], axis=1), known
+        distorted = any(self.coefficients)
+        if kernels is not None:
+            coefficients = (*self.coefficients, *(0.0,) * (8 - len(self.coefficients)))
+            told = (self.fx, self.fy, self.cx, self.cy)
+            same: tuple[Floats, Flags] = kernels.bundles(pixels, told, coefficients, self._reach if distorted else 0.0)
+            return same
         known = (np.abs(pixels) <= MAX_FOCAL).all(axis=1)
         found = np.zeros((len(pixels), 3, 3))
         plain = (np.where(known[:, None], pixels, (self.cx, self.cy)) - (self.cx, self.cy)) / (self.fx, self.fy)
         found[:, 0, 2] = 1.0
-        if any(self.coefficients):
+        if distorted:
             flat = _brown_undone(plain, self.coefficients)
             back, (xx, xy, yx, yy) = _brown_slopes(flat, self.coefficients)
             area = _away_from_zero(xx * yy - xy * yx)

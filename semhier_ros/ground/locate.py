@@ -37,6 +37,7 @@ from semhier_ros.ground.box_error import (
 from semhier_ros.ground.lens import Flags, Floats, GroundError, Lens
 from semhier_ros.ground.mount import Mount
 from semhier_ros.ground.sizes import SizeTable
+from semhier_ros.native import kernels
 
 CHI2_95 = 5.991
 """Squared radius, in standard deviations, of the ellipse that holds 95 % of a normal distribution in the plane."""
@@ -152,15 +153,16 @@ def locate(
     Raises:
         GroundError: `max_range` is out of its range, or arrays are not of the detections' number.
     """
-    kept, frame, grown, rows = _framed(detections, lens, mount, sizes, max_range, forecast_sigma, rates, rate_sigma)
-    if frame is None:
+    kept, boxes, grown, rows = _asked(detections, lens, max_range, forecast_sigma, rates, rate_sigma)
+    if not len(boxes):
         return []
-    frame.place((error or EXACT).shares(frame.boxes, prefix, grown))
-    speeds = None
-    if rates is not None:
-        sigma = np.zeros_like(frame.boxes) if rate_sigma is None else _rows(rate_sigma, rows)
-        speeds = frame.speeds(_rows(rates, rows), sigma)
-    return frame.told(kept, speeds)
+    shares = (error or EXACT).shares(boxes, prefix, grown)
+    if rates is None:
+        return _told(kept, *_places(boxes, kept, lens, mount, sizes or USUAL, max_range, shares))
+    frame = _Frame(boxes, kept, lens, mount, sizes or USUAL, max_range)
+    numbers, methods = frame.place(shares)
+    sigma = np.zeros_like(boxes) if rate_sigma is None else _rows(rate_sigma, rows)
+    return _told(kept, numbers, methods, frame.speeds(_rows(rates, rows), sigma))
 
 
 def ranges(
@@ -174,30 +176,86 @@ def ranges(
     max_range: float = 100.0,
     forecast_sigma: Floats | None = None,
 ) -> dict[int, float]:
-    """The `range` of each object that `locate` would place, by its detection's id, for two thirds of the time: nothing
-    is worked out of how sure a place is. Arguments and errors as those of `locate`."""
-    kept, frame, grown, _ = _framed(detections, lens, mount, sizes, max_range, forecast_sigma)
-    return {} if frame is None else frame.away(kept, (error or EXACT).shares(frame.boxes, prefix, grown))
+    """The `range` of each object that `locate` would place, by its detection's id, for less time. Arguments and errors
+    as those of `locate`."""
+    kept, boxes, grown, _ = _asked(detections, lens, max_range, forecast_sigma)
+    if not len(boxes):
+        return {}
+    shares = (error or EXACT).shares(boxes, prefix, grown)
+    numbers, methods = _places(boxes, kept, lens, mount, sizes or USUAL, max_range, shares)
+    far = numbers[:, 3].tolist()
+    return {kept[row].id: far[row] for row in np.flatnonzero(methods >= 0).tolist()}
 
 
-def _framed(
+def _places(
+    boxes: Floats,
     detections: Sequence[Detection],
     lens: Lens,
     mount: Mount,
-    sizes: SizeTable | None,
+    table: SizeTable,
+    max_range: float,
+    shares: Floats,
+) -> tuple[Floats, NDArray[np.int64]]:
+    """What `_Frame.place` gives, but for rounding: by the compiled kernel where there is one."""
+    if kernels is None:
+        return _Frame(boxes, detections, lens, mount, table, max_range).place(shares)
+    rays, known = _side_rays(boxes, lens)
+    chance = _chances(mount.tilt_sigma, mount.height, mount.height_sigma)
+    found: tuple[Floats, NDArray[np.int64]] = kernels.places(
+        boxes,
+        rays,
+        known,
+        _kinds_of(table, detections),
+        shares,
+        chance.draws,
+        chance.others,
+        mount.rotation,
+        mount.position,
+        mount.forward[:2],
+        (lens.width, lens.height),
+        _cut_edges(lens),
+        max_range,
+    )
+    return found
+
+
+def _told(
+    detections: Sequence[Detection],
+    numbers: Floats,
+    methods: NDArray[np.int64],
+    speeds: tuple[Floats, Floats] | None = None,
+) -> list[Located]:
+    """Objects of whose places `numbers` n,12 tell, in the order of `Located`'s fields; methods below 0: they stand
+    nowhere."""
+    velocities: list[Any] = [(None, None)] * len(numbers)
+    if speeds is not None:
+        moving = np.concatenate(speeds).T.tolist()
+        velocities = [((vx, vy), (sxx, sxy, sxy, syy)) for vx, vy, sxx, sxy, syy in moving]
+    result = []
+    for item, told, method, velocity in zip(detections, numbers.tolist(), methods.tolist(), velocities, strict=True):
+        if method >= 0:
+            x, y, near, far, turn, deep, wide, tall, faces, xx, xy, yy = told
+            spread = (xx, xy, xy, yy)
+            result.append(
+                Located(item, x, y, near, far, turn, spread, deep, wide, tall, faces, METHODS[method], *velocity)
+            )
+    return result
+
+
+def _asked(
+    detections: Sequence[Detection],
+    lens: Lens,
     max_range: float,
     forecast_sigma: Floats | None,
     *motion: Floats | None,
-) -> tuple[Sequence[Detection], _Frame | None, Floats | None, NDArray[np.intp] | None]:
-    """The detections whose box is one, on their way to the ground (None: there are none); how their forecasts have
-    grown; and their rows (None: all). Raises GroundError as `locate` does."""
+) -> tuple[Sequence[Detection], Floats, Floats | None, NDArray[np.intp] | None]:
+    """The detections whose box is one, their boxes n,4, how their forecasts have grown, and their rows (None: all).
+    Raises GroundError as `locate` does."""
     if not 1 <= max_range <= 10_000:
         raise GroundError(f"max_range: {max_range}, expected 1 to 10000 m")
     rows, boxes = _usable(detections, lens, forecast_sigma, *motion)
-    if not len(boxes):
-        return [], None, None, rows
     kept = detections if rows is None else [detections[row] for row in rows]
-    return kept, _Frame(boxes, lens, mount, sizes or USUAL, kept, max_range), _rows(forecast_sigma, rows), rows
+    return kept, boxes, _rows(forecast_sigma, rows), rows
 
 
 def _usable(
@@ -239,11 +297,13 @@ def _rows(array: Floats | None, rows: NDArray[np.intp] | None) -> Floats | None:
 class _Chance(NamedTuple):
     """What may be otherwise than told, S samples of which the first is what was told. draws: D + 3,S numbers that move
     a box's sides, then pitch and roll in radians, then 1; height: the camera's, S; kind: how large the object is for
-    its kind, in standard deviations, S."""
+    its kind, in standard deviations, S. others 5,S: these two, then how much deeper than told it is, how far aside, and
+    how near of what is cut off below."""
 
     draws: Floats
     height: Floats
     kind: Floats
+    others: Floats
 
 
 @lru_cache(maxsize=64)
@@ -253,7 +313,15 @@ def _chances(tilt_sigma: float, height: float, height_sigma: float) -> _Chance:
     tall = np.maximum(height + drawn[CAMERA_HEIGHT] * height_sigma, 1e-3)
     tall[0] = height
     draws = np.concatenate([box_draws(told=True), drawn[TILT] * tilt_sigma, np.ones((1, len(tall)))])
-    return _Chance(draws, tall, drawn[KIND].copy())
+    others = np.stack([tall, drawn[KIND], drawn[DEPTH], drawn[ASIDE], _nearness()])
+    return _Chance(draws, others[0], others[1], others)
+
+
+@lru_cache(maxsize=1)
+def _nearness() -> Floats:
+    """How much nearer than the picture's edge a foot is that lies below it: half as far, or any share."""
+    share = np.clip(0.5 + uniform()[:, NEARNESS], 0.02, 1.0)
+    return np.concatenate([[0.5], share])
 
 
 class _Kinds(NamedTuple):
@@ -281,11 +349,26 @@ def _kinds(table: SizeTable) -> Floats:
     return np.concatenate([numbers, broad, deep, ((length * c - width * s) * broad / 4) ** 2], axis=1)
 
 
-def _kinds_of(table: SizeTable, detections: Sequence[Detection]) -> _Kinds:
-    """What is usual of each detection."""
-    found = _kinds(table)[[table.number(item.names) for item in detections]]
-    rest = (found[:, 4 + step * TURNS : 4 + (step + 1) * TURNS] for step in range(3))
-    return _Kinds(*found[:, :4].T, *rest)
+def _kinds_of(table: SizeTable, detections: Sequence[Detection]) -> Floats:
+    """What is usual of each detection, n rows of `_kinds`."""
+    return _kinds(table)[[table.number(item.names) for item in detections]]
+
+
+def _cut_edges(lens: Lens) -> tuple[float, float]:
+    """Pixels from the picture's border, across and down, within which a side of a box counts as cut off by it."""
+    return max(2.0, CUT * lens.width), max(2.0, CUT * lens.height)
+
+
+def _side_rays(boxes: Floats, lens: Lens) -> tuple[Floats, Flags]:
+    """Rays through foot, top, left and right of each box as `Lens.bundles` gives them, 4,n,3,3; and which are known,
+    4,n."""
+    x0, y0, x1, y1 = boxes.T - 0.5  # from the picture's corner to the middle of its first pixel
+    points = np.empty((4, len(boxes), 2))
+    points[:2, :, 0] = (x0 + x1) / 2
+    points[2:, :, 1] = (y0 + y1) / 2
+    points[0, :, 1], points[1, :, 1], points[2, :, 0], points[3, :, 0] = y1, y0, x0, x1
+    bundles, known = lens.bundles(points.reshape(-1, 2))
+    return bundles.reshape(4, -1, 3, 3), known.reshape(4, -1)
 
 
 class _Distances(NamedTuple):
@@ -303,19 +386,21 @@ class _Frame:
     def __init__(
         self,
         boxes: Floats,
+        detections: Sequence[Detection],
         lens: Lens,
         mount: Mount,
         table: SizeTable,
-        detections: Sequence[Detection],
         max_range: float,
     ) -> None:
         self.boxes, self.lens, self.mount, self.max_range = boxes, lens, mount, max_range
         self.far = 4 * max_range
         self.beyond = self.far * (1 - 1e-9)
         """Metres from which on a distance is none: the ratio that gives it may round."""
-        self.kinds = _kinds_of(table, detections)
+        found = _kinds_of(table, detections)
+        turns = (found[:, 4 + step * TURNS : 4 + (step + 1) * TURNS] for step in range(3))
+        self.kinds = _Kinds(*found[:, :4].T, *turns)
         self.forward = mount.forward
-        across, down = max(2.0, CUT * lens.width), max(2.0, CUT * lens.height)
+        across, down = _cut_edges(lens)
         self.cut: Flags = np.empty(boxes.shape, bool)
         self.cut[:, :2] = boxes[:, :2] <= (across, down)
         self.cut[:, 2:] = boxes[:, 2:] >= (lens.width - across, lens.height - down)
@@ -327,15 +412,10 @@ class _Frame:
     def _aim(self) -> None:
         """Rays through foot, top, left and right of each box, and how they turn with the pixel and with the tilt: a
         lens is smooth, so that samples need no ray of their own."""
+        bundles, known = _side_rays(self.boxes, self.lens)
         count = len(self.boxes)
-        x0, y0, x1, y1 = self.boxes.T - 0.5  # from the picture's corner to the middle of its first pixel
-        points = np.empty((4, count, 2))
-        points[:2, :, 0] = (x0 + x1) / 2
-        points[2:, :, 1] = (y0 + y1) / 2
-        points[0, :, 1], points[1, :, 1], points[2, :, 0], points[3, :, 0] = y1, y0, x0, x1
-        bundles, known = self.lens.bundles(points.reshape(-1, 2))
         turned = (bundles.reshape(-1, 3) @ self.mount.rotation.T).reshape(4, count, 3, 3)
-        self.seen: Flags = known.reshape(4, -1)
+        self.seen: Flags = known
         """By side and box."""
         self.slopes = np.empty((3, 4, count, 5))
         """Of x, y, z by side and box: how they change with a pixel to the right, one downwards, pitch and roll; last,
@@ -417,27 +497,17 @@ class _Frame:
             rows = doubted[sized]
             # a foot below the picture is not farther than the picture's edge
             nears[rows] = np.where(self.cut[rows, 3:], np.minimum(by_size[sized], nears[rows]), by_size[sized])
-            nears[self.method == EDGE] *= self._nearness()
+            nears[self.method == EDGE] *= _nearness()
         self.near, self.direction = nears[:, 0], found.direction[:, :, 0]
         self._measure()
         return nears, found.direction
 
-    def away(self, detections: Sequence[Detection], shares: Floats) -> dict[int, float]:
-        """Metres to the middles of the objects that stand somewhere within range, by their detections' ids."""
-        nears, direction = self._stand(shares)
-        middles = self._middles(nears[:, :1], direction[:, :, :1], *(np.zeros(1),) * 2)[:, :, 0]
-        offset = middles - self.mount.position[:2, None]
-        away = np.hypot(offset[0], offset[1])
-        there = self.stands & (self.near > 0) & (away <= self.max_range)  # which nothing that is no number is
-        far = away.tolist()
-        return {detections[row].id: far[row] for row in np.flatnonzero(there).tolist()}
-
-    def place(self, shares: Floats) -> None:
-        """Finds each object's middle and covariance; `shares` as those of `_stand`."""
+    def place(self, shares: Floats) -> tuple[Floats, NDArray[np.int64]]:
+        """Of each object n,12 numbers in the order of `Located`'s fields, and its method, -1 where it stands nowhere
+        within range; `shares` as those of `_stand`."""
         nears, direction = self._stand(shares)
         drawn = told_and_drawn().T
         middles = self._middles(nears, direction, drawn[DEPTH], drawn[ASIDE])
-        self.middle = middles[:, :, 0]
         across, along = middles[:, :, 1:] - middles[:, :, :1]
         samples = across.shape[1]
         xx, yy = _dots(across, across) / samples + 1e-8, _dots(along, along) / samples + 1e-8
@@ -453,13 +523,15 @@ class _Frame:
         worst = round(0.95 * samples) - 1
         squares.partition(worst, axis=1)
         scale = np.clip(squares[:, worst] / CHI2_95, 0.1, 4.0)
-        self.covariance = np.stack([xx, xy, yy]) * scale
-
-    @staticmethod
-    def _nearness() -> Floats:
-        """How much nearer than the picture's edge a foot is that lies below it: half as far, or any share."""
-        share = np.clip(0.5 + uniform()[:, NEARNESS], 0.02, 1.0)
-        return np.concatenate([[0.5], share])
+        offset = middles[:, :, 0] - self.mount.position[:2, None]
+        away, bearing = np.hypot(offset[0], offset[1]), np.arctan2(offset[1], offset[0])
+        heading = np.arctan2(self.direction[1], self.direction[0])
+        spread = np.stack([xx, xy, yy]) * scale
+        told = [*middles[:, :, 0], self.near, away, bearing, self.deep, self.wide, self.tall, heading, *spread]
+        numbers = np.stack(told, axis=1)
+        there = self.stands & (self.near > 0) & (away <= self.max_range) & np.isfinite(numbers).all(axis=1)
+        there &= spread[0] * spread[2] > spread[1] * spread[1]
+        return numbers, np.where(there, self.method, -1)
 
     def _agree(self, found: _Distances) -> None:
         """Lets what its kind usually measures correct the foot's ray, in place, where foot and top are seen.
@@ -516,7 +588,7 @@ class _Frame:
             sure[rows, SIZE] = np.where(told, _uncertain(by_size), np.inf)
         if below.any():
             at = np.flatnonzero(has_foot & below)
-            sure[at, EDGE] = _uncertain(found.ground[at] * self._nearness())
+            sure[at, EDGE] = _uncertain(found.ground[at] * _nearness())
         self.method = sure.argmin(axis=1)
         self.stands: Flags = np.isfinite(sure.min(axis=1))
         return rows, by_size
@@ -576,7 +648,7 @@ class _Frame:
         """Velocities 2,n in m/s and their covariances 3,n (xx, xy, yy), of sides that move at `rates` n,4 pixels a
         second."""
         draws = _speed_draws()
-        still = _Chance(draws, np.array([self.mount.height]), np.zeros(1))
+        still = _Chance(draws, np.array([self.mount.height]), np.zeros(1), np.zeros((0, 1)))
         shares = np.zeros((len(rates), 4, 5))
         shares[:, range(4), range(4)] = sigma
         shares[:, :, 4] = rates
@@ -595,33 +667,6 @@ class _Frame:
         samples = x.shape[1]
         spread = [_dots(x, x) / samples + 1e-6, _dots(x, y) / samples, _dots(y, y) / samples + 1e-6]
         return speed[:, :, 0], np.stack(spread)
-
-    def told(self, detections: Sequence[Detection], speeds: tuple[Floats, Floats] | None) -> list[Located]:
-        """The objects that stand somewhere within range."""
-        offset = self.middle - self.mount.position[:2, None]
-        away = np.hypot(offset[0], offset[1])
-        xx, xy, yy = self.covariance
-        bearing, heading = np.arctan2(offset[1], offset[0]), np.arctan2(self.direction[1], self.direction[0])
-        numbers = np.stack(
-            [*self.middle, self.near, away, bearing, self.deep, self.wide, self.tall, heading, xx, xy, yy]
-        )
-        there = self.stands & (self.near > 0) & (away <= self.max_range) & np.isfinite(numbers).all(axis=0)
-        there &= xx * yy > xy * xy
-        rows = np.flatnonzero(there).tolist()
-        columns, methods = numbers.T.tolist(), self.method.tolist()
-        velocities: list[Any] = [(None, None)] * len(columns)
-        if speeds is not None:
-            moving = np.concatenate(speeds).T.tolist()
-            velocities = [((vx, vy), (sxx, sxy, sxy, syy)) for vx, vy, sxx, sxy, syy in moving]
-        result = []
-        for row in rows:
-            x, y, near, far, turn, deep, wide, tall, faces, along, cross, aside = columns[row]
-            spread, method = (along, cross, cross, aside), METHODS[methods[row]]
-            item = detections[row]
-            result.append(
-                Located(item, x, y, near, far, turn, spread, deep, wide, tall, faces, method, *velocities[row])
-            )
-        return result
 
 
 @lru_cache(maxsize=1)

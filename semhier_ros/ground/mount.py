@@ -42,7 +42,7 @@ class Mount:
     height_sigma: float = 0.0
 
     def __post_init__(self) -> None:
-        rotation = np.asarray(self.rotation, np.float64)
+        rotation = np.ascontiguousarray(self.rotation, np.float64)
         position = np.asarray(self.position, np.float64)
         if rotation.shape != (3, 3) or not np.abs(rotation @ rotation.T - np.eye(3)).max() <= 1e-6:
             raise GroundError("mount: its rotation is no rotation")
