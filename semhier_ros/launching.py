@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -314,9 +314,11 @@ def by_rosbag2(player: str, *, now: bool) -> bool:
 
 def named_for(file: str, camera: str) -> str:
     """The path of a copy of a viewer's file in config/, which shows a camera named `camera`, that shows the one of that
-    absolute name instead, such as `/base/front`."""
+    absolute name instead, such as `/base/front`. It lies in ROS 2's folder, and the next of that name replaces it."""
     text = (config_dir() / file).read_text(encoding="utf-8")
-    copy = Path(tempfile.mkdtemp(prefix="semhier_")) / Path(file).name
+    home = Path(os.environ.get("ROS_HOME") or Path.home() / ".ros")
+    copy = home / "semhier_ros" / camera.strip("/") / Path(file).name
+    copy.parent.mkdir(parents=True, exist_ok=True)
     copy.write_text(text.replace("/camera/", f"{camera}/"), encoding="utf-8")
     return str(copy)
 

@@ -21,7 +21,7 @@ from semhier_ros.lab.replay.traffic import STREAMS, both_ways, message_of, paire
 from semhier_ros.lab.studies.link import FREE, Bench, delays_of, row_of
 from semhier_ros.lab.studies.tables import link as table
 from semhier_ros.lab.ways import AirWay
-from semhier_ros.link.emulate.radio import MAVLINK_SHARE, Air, parse_radio
+from semhier_ros.link.emulate.radio import MAVLINK_SHARE, Channel, parse_radio
 from semhier_ros.link.radio.mavlink import mavlink_module
 from semhier_ros.link.schedule.policy import default_policies
 
@@ -147,7 +147,7 @@ def test_an_autopilots_messages_are_at_most_30_ms_later_for_us():
     pytest.importorskip("pymavlink", reason="pymavlink is not installed: requirements/mavlink.txt")
     radio, seconds = parse_radio("mavlink57600"), 25.0
     others = both_ways(radio.others, seconds)
-    alone = Air(radio)
+    alone = Channel(radio)
     for at, end, message in others:
         alone.send(end, message, at, other=True)
     alone.arrivals(seconds + 60.0)

@@ -26,7 +26,7 @@ from semhier_ros.link.carriers import TRANSPORTS, RadioCarrier, carrier
 from semhier_ros.link.clock import ManualClock
 from semhier_ros.link.emulate.radio import (
     RADIOS,
-    Air,
+    Channel,
     RadioEmulator,
     RadioHop,
     RadioLink,
@@ -36,8 +36,7 @@ from semhier_ros.link.emulate.radio import (
 )
 from semhier_ros.link.radio.frame_budget import FrameBudget
 from semhier_ros.link.radio.framing import Messages, added_bytes, cobs, framing, from_cobs
-from semhier_ros.link.radio.options import Air as OptionsAir
-from semhier_ros.link.radio.options import RadioOptions
+from semhier_ros.link.radio.options import Air, RadioOptions
 from semhier_ros.link.radio.ports import SerialOptions, SerialPort, UdpOptions, UdpPort
 from semhier_ros.link.radio.sending import RadioSending
 from semhier_ros.link.schedule.policy import default_policies
@@ -663,7 +662,7 @@ def test_virtual_and_emulated_air_take_the_same_bytes_for_a_frame(name):
     chance = random.Random(5)
     frames = [bytes(range(256))[:size] for size in (1, 5, 32)] + [bytes(8)]
     frames += [chance.randbytes(chance.randint(1, 32)) for _ in range(20)] + [b"\xc0\xdb" * 8]
-    air = Air(profile)
+    air = Channel(profile)
     came: list[bytes] = []
     for frame in frames:
         air.send(0, frame, 0.0)
@@ -914,7 +913,7 @@ def test_whatever_comes_on_a_shared_line_little_of_it_is_kept(parts):
 
 
 def test_others_on_a_line_are_first_come_first_served_and_not_counted_as_ours():
-    air = Air(RADIOS["mavlink57600"])
+    air = Channel(RADIOS["mavlink57600"])
     air.send(0, MESSAGE, 0.0, other=True)
     air.send(0, OLD, 0.0)
     assert [frame for _, frame in air.arrivals(1.0)] == [MESSAGE, OLD]
@@ -964,7 +963,7 @@ def test_what_the_port_does_not_take_is_not_called_sent(shared):
 
     port, clock = Full(), ManualClock(1000.0)
     hooks = SenderHooks(lambda camera, data: None, lambda camera, data: data, lambda now: None)
-    options = RadioOptions(OptionsAir(128, bytes_per_second=1200.0), shared=shared)
+    options = RadioOptions(Air(128, bytes_per_second=1200.0), shared=shared)
     end = RadioSending(options, lambda received: port, hooks, age=lambda: 0.0, clock=clock)
     end.set_info("front", info())
     laid = lay_out([Block(0xBEEF, 1, 0, bytes(9))], 0, long=False)

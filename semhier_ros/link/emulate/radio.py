@@ -1,11 +1,11 @@
 """A radio link on one machine: rate, frames, loss, turnaround and collisions between two ends.
 
-`Air` is what lies between them, in the caller's time. `RadioHop` lets both ends of a link talk over it in virtual time;
-`RadioEmulator` puts it between two pseudo-terminals: whatever opens them as serial ports talks over the air, bytes pass
-at the air's rate, whole frames at a time (as COBS or KISS parts them, like the packet modem that stands there), seeded
-losses take whole frames, and on a half-duplex air what both ends send at once is lost for both. On a line that carries
-MAVLink each end has a second terminal, of whoever else speaks there: messages leave first come, first served.
-"""
+`Channel` is what lies between them, in the caller's time. `RadioHop` lets both ends of a link talk over it in virtual
+time; `RadioEmulator` puts it between two pseudo-terminals: whatever opens them as serial ports talks over the air,
+bytes pass at the air's rate, whole frames at a time (as COBS or KISS parts them, like the packet modem that stands
+there), seeded losses take whole frames, and on a half-duplex air what both ends send at once is lost for both. On a
+line that carries MAVLink each end has a second terminal, of whoever else speaks there: messages leave first come, first
+served."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ class Heard(NamedTuple):
     other: bool = False
 
 
-class Air:
+class Channel:
     """The air between two ends, 0 and 1, in the caller's time: whole frames, at its rate, with its losses. `log`: every
     frame that was on the air. `counters(end)`: frames, bytes, lost, collided, oversize, arrived."""
 
@@ -260,7 +260,7 @@ class VirtualPort:
 
     is_open, trouble = True, ""
 
-    def __init__(self, air: Air, end: int, clock: Clock, on_frame: Callable[[bytes], None]) -> None:
+    def __init__(self, air: Channel, end: int, clock: Clock, on_frame: Callable[[bytes], None]) -> None:
         self._air, self._end, self._clock, self._on_frame = air, end, clock, on_frame
         shared = air.profile.framing == MAVLINK
         self._tunnel = Tunnel(MavlinkOptions(device="virtual", system=end + 1)) if shared else None
@@ -291,7 +291,7 @@ class RadioHop:
     """
 
     def __init__(self, profile: RadioProfile, clock: Clock, others: Iterable[tuple[float, int, bytes]] = ()) -> None:
-        self.air, self._clock = Air(profile), clock
+        self.air, self._clock = Channel(profile), clock
         self._others = deque(others)
         self._ports: dict[int, VirtualPort] = {}
         self._sending: RadioSending | None = None
@@ -356,7 +356,7 @@ class RadioEmulator:
     out of all its terminals."""
 
     def __init__(self, profile: RadioProfile) -> None:
-        self.profile, self.air = profile, Air(profile)
+        self.profile, self.air = profile, Channel(profile)
         self._ends = [_End() for _ in range(4 if profile.framing == MAVLINK else 2)]  # 0 and 1, then others at 0 and 1
         self._framings = [_framing_of(profile.framing) for _ in self._ends]
         self._back = _framing_of(profile.framing)
