@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from replay_footage import Frames, street_pictures
 
+from semhier_ros.codec.reading import Detection
 from semhier_ros.lab.baselines.answer import AnswerCoder, AnswerStream
 from semhier_ros.lab.baselines.picture_files import PictureSetting
 from semhier_ros.lab.baselines.pictures import PictureStream
@@ -20,7 +21,7 @@ from semhier_ros.lab.baselines.video import chosen, units
 from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.blocks import SemhierStream
 from semhier_ros.lab.replay.reader import Reader
-from semhier_ros.lab.replay.store import Store, pack_detections, unpack_detections
+from semhier_ros.lab.replay.store import Store
 from semhier_ros.lab.replay.task import CODECS, StreamError, Task
 from semhier_ros.lab.replay.virtual import Run, run_virtual
 from semhier_ros.lab.replay.work import largest_datagram
@@ -270,14 +271,13 @@ def test_units_of_a_stream() -> None:
 
 def test_a_store_remembers_across_processes(tmp_path: Path, reader: Reader, camera: Frames) -> None:
     found = reader.reference(camera, 0)
-    assert unpack_detections(pack_detections(found)) == found
     with Store(tmp_path / "made.sqlite") as store:
-        store.put("kind", "key", pack_detections(found))
+        store.put("kind", "key", found)
     with Store(tmp_path / "made.sqlite") as store:
-        assert unpack_detections(store.get("kind", "key")) == found
+        assert store.get("kind", "key", tuple[Detection, ...]) == found
         assert store.get("kind", "other") is None
     with sqlite3.connect(tmp_path / "made.sqlite") as file:  # what a stranger might leave there
-        file.execute("UPDATE kept SET value = ?", (pickle.dumps(Path(tmp_path / "run")),))
+        file.execute("UPDATE packed SET value = ?", (pickle.dumps(Path(tmp_path / "run")),))
     with Store(tmp_path / "made.sqlite") as store:
         assert store.get("kind", "key") is None
     (tmp_path / "bad.sqlite").write_bytes(b"this is no database" * 100)

@@ -23,7 +23,6 @@ from semhier_ros.lab.baselines.picture_files import (
 )
 from semhier_ros.lab.replay.base import Answer, Camera, Costs, Departure, Sent, Tap, TimedCamera, link_counts
 from semhier_ros.lab.replay.reader import Reader
-from semhier_ros.lab.replay.store import pack_bytes, unpack_bytes
 from semhier_ros.link.emulate.direction import VirtualLink
 from semhier_ros.link.emulate.hop import earliest
 from semhier_ros.link.emulate.profile import LinkProfile
@@ -245,10 +244,11 @@ class PictureStream(SendingStream):
         if self._size is not None:
             return bytes(self._size)
 
-        def make() -> str:
-            return pack_bytes(encode_picture(camera.image(number), self.how))
+        def make() -> bytes:
+            return encode_picture(camera.image(number), self.how)
 
-        return unpack_bytes(self._reader.store.made("picture", f"{camera.key(number)} {self.how.look}", make))
+        found: bytes = self._reader.store.made("picture", f"{camera.key(number)} {self.how.look}", make)
+        return found
 
     def sender(self, cameras: Sequence[Camera], rate: float) -> PictureSender:
         seconds = self._costs.jpeg if self.name == "jpeg" else self._costs.webp

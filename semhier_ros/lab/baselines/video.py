@@ -22,7 +22,7 @@ from semhier_ros.lab.baselines.pictures import PacedSender, PictureReading, Send
 from semhier_ros.lab.baselines.still import Picture, enlarge
 from semhier_ros.lab.replay.base import Answer, Camera
 from semhier_ros.lab.replay.reader import Reader
-from semhier_ros.lab.replay.store import digest, pack_bytes, unpack_bytes
+from semhier_ros.lab.replay.store import digest
 
 SLICE_BYTES = 1000
 _HEADER = struct.Struct(">HBBQ")
@@ -216,12 +216,8 @@ class VideoStream(SendingStream):
         """Frame number -> NAL units, of the frames that the encoder takes."""
         numbers = chosen(camera.times_ns, self.how.max_rate)
         key = digest(*(camera.key(number) for number in numbers), str(self.how), "x264 2")
-
-        def make() -> list[list[str]]:
-            return [[pack_bytes(unit) for unit in frame] for frame in encode_video(camera, numbers, self.how)]
-
-        frames = self._reader.store.made("video", key, make)
-        return {number: [unpack_bytes(unit) for unit in frame] for number, frame in zip(numbers, frames, strict=True)}
+        frames = self._reader.store.made("video", key, partial(encode_video, camera, numbers, self.how))
+        return dict(zip(numbers, frames, strict=True))
 
     def sender(self, cameras: Sequence[Camera], rate: float) -> VideoSender:
         return VideoSender([self.made(camera) for camera in cameras], rate, self._costs.h264)

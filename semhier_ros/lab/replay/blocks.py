@@ -24,7 +24,7 @@ from semhier_ros.codec.packet import Block
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.lab.replay.base import Answer, Camera, Costs, Sent, Tap, TimedCamera
 from semhier_ros.lab.replay.reader import Reader
-from semhier_ros.lab.replay.store import digest, pack_bytes, unpack_bytes
+from semhier_ros.lab.replay.store import digest
 from semhier_ros.lab.replay.traffic import both_ways
 from semhier_ros.lab.ways import AirWay, ThinWay
 from semhier_ros.link import default_policies
@@ -289,9 +289,7 @@ class SceneObjects:
     def __call__(self, number: int) -> Objects:
         reader, camera = self._reader, self._camera
         key = digest(camera.key(number), reader.codec.model_hash, camera.size)
-        folder = self._model.folder
-        widths = (4, 1, len(folder.stream.layout.parents[-1]), len(folder.projection.feature_mean))
-        return _unpack_objects(reader.store.made("objects", key, lambda: _pack_objects(self._find(number))), widths)
+        return _unpacked(reader.store.made("objects", key, lambda: _packed(self._find(number))))
 
     def _find(self, number: int) -> Objects:
         return self._reader.timed(lambda: self._model.find(self._camera.image(number)))
@@ -396,22 +394,19 @@ class SemhierStream(BlockStream):
         return StoredMaker(self.reader, camera, memory, self._motion)
 
 
-def _pack_objects(objects: Objects) -> list[Any]:
+def _packed(objects: Objects) -> list[Any]:
+    """Objects as a store keeps them: of each field its shape and bytes."""
     return [
-        len(objects),
-        pack_bytes(objects.cells.astype("<i4").tobytes()),
-        *(pack_bytes(np.ascontiguousarray(part, "<f4").tobytes()) for part in _floats_of(objects)),
+        (part.shape, np.ascontiguousarray(part, kind).tobytes())
+        for part, kind in zip(vars(objects).values(), _KINDS, strict=True)
     ]
 
 
-def _unpack_objects(values: Sequence[Any], widths: Sequence[int]) -> Objects:
-    count, cells, *floats = values
-    boxes, objectness, leaves, features = (
-        np.frombuffer(unpack_bytes(part), "<f4").reshape(count, -1) if count else np.zeros((0, width), np.float32)
-        for part, width in zip(floats, widths, strict=True)
+def _unpacked(values: Sequence[Any]) -> Objects:
+    return Objects(
+        *(np.frombuffer(data, kind).reshape(shape) for (shape, data), kind in zip(values, _KINDS, strict=True))
     )
-    return Objects(np.frombuffer(unpack_bytes(cells), "<i4"), boxes, objectness.ravel(), leaves, features)
 
 
-def _floats_of(objects: Objects) -> tuple[NDArray[np.float32], ...]:
-    return objects.boxes, objects.objectness, objects.leaves, objects.features
+_KINDS = ("<i4", "<f4", "<f4", "<f4", "<f4")
+"""What the fields of `Objects` hold: cells in whole numbers, all else in floats."""

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from semhier_ros.api import Codec
 from semhier_ros.camera.decoder_end import DecoderEnd, Output
 from semhier_ros.camera.encoder_end import BlocksMaker, EncoderEnd, EncoderSettings, Job, Opened, PictureMaker
@@ -23,6 +25,7 @@ from semhier_ros.camera.fleet import Fleet, Limits
 from semhier_ros.camera.worker import EncodeWorker, FleetWorker
 from semhier_ros.codec.compact import stamp_units
 from semhier_ros.codec.packet import Block, Packet, split
+from semhier_ros.codec.reading import Detection
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.footage.bags import open_bag
 from semhier_ros.footage.clip import clips
@@ -34,7 +37,7 @@ from semhier_ros.lab.processes import until_ended
 from semhier_ros.lab.replay.base import Answer, Costs
 from semhier_ros.lab.replay.blocks import KEEP_FRAMES, BlockStream, SceneObjects, SemhierStream
 from semhier_ros.lab.replay.reader import Reader
-from semhier_ros.lab.replay.store import Store, pack_bytes, pack_detections, unpack_bytes, unpack_detections
+from semhier_ros.lab.replay.store import Store
 from semhier_ros.lab.replay.task import BLOCKS
 from semhier_ros.link.carriers import Carrier, carrier
 from semhier_ros.link.schedule.policy import default_policies
@@ -231,7 +234,7 @@ class _Notes:
     def _write(self, camera: str) -> None:
         entry = self._open.pop(camera, None)
         if entry is not None:
-            self._log.write(json.dumps(entry) + "\n")
+            _line(self._log, entry)
 
 
 def send_pictures(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
@@ -316,8 +319,7 @@ def receive_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> No
         if imagined:
             at = reading_until = max(at, max(arrived, reading_until) + costs_ns)
         entry = {"camera": camera, "stamp": output.stamp_ns, "at": at, "level": reading.level}
-        entry |= {"prefix": reading.prefix, "detections": pack_detections(reading.detections)}
-        log.write(json.dumps(entry) + "\n")
+        _line(log, {**entry, "prefix": reading.prefix, "detections": reading.detections})
 
     names = [camera.name for camera in cameras]
     remembers = plan.get("memory", False)
@@ -356,9 +358,8 @@ def receive_pictures(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> 
     lock = threading.Lock()
 
     def take(camera: str, level: int, payload: bytes) -> None:
-        entry = json.dumps({"camera": camera, "at": time.time_ns(), "payload": pack_bytes(payload)})
         with lock:
-            log.write(entry + "\n")
+            _line(log, {"camera": camera, "at": time.time_ns(), "payload": payload})
 
     with ZenohReceiver(ZenohOptions(listen=(plan["endpoint"],)), take) as link:
         _listen(link)
@@ -375,7 +376,11 @@ def _listen(link: Any) -> None:
 
 
 def _summary(log: Any, **values: Any) -> None:
-    log.write(json.dumps({"summary": values}) + "\n")
+    _line(log, {"summary": values})
+
+
+def _line(log: Any, entry: dict[str, Any]) -> None:
+    log.write(msgspec.json.encode(entry).decode() + "\n")
 
 
 # -- what came of it --------------------------------------------------------------------------------------------------
@@ -404,10 +409,10 @@ def answers_of(log: Path, cameras: Sequence[Any], start_ns: int, stream: Any = N
     for entry in read_log(log)[0]:
         place, at = names.index(entry["camera"]), (entry["at"] - start_ns) / 1e9
         if receiver is not None:
-            for item in receiver.push(place, unpack_bytes(entry["payload"]), at):
+            for item in receiver.push(place, msgspec.convert(entry["payload"], bytes), at):
                 yield item._replace(stamp_ns=cameras[place].times_ns[item.number])
         elif (number := numbers[place].get(stamp_units(entry["stamp"]))) is not None:
-            found = unpack_detections(entry["detections"])
+            found = msgspec.convert(entry["detections"], tuple[Detection, ...])
             stamp = cameras[place].times_ns[number]
             yield Answer(place, number, stamp, at, at, entry["level"], entry["prefix"], found, "")
 

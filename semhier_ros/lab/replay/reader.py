@@ -27,10 +27,6 @@ from semhier_ros.lab.replay.store import (
     Store,
     default_folder,
     digest,
-    pack_bytes,
-    pack_detections,
-    unpack_bytes,
-    unpack_detections,
 )
 from semhier_ros.lab.scoring.streaming import World
 
@@ -151,14 +147,10 @@ class Reader:
         wanted = len(self.block_names) if whole else self.semantic_blocks
         if held is not None and len(held.blocks) >= wanted:
             return held
-        stored = self.store.get("encoded", key)
-        if stored is not None and len(stored[0]) >= wanted:
-            made = Encoded(tuple(map(unpack_bytes, stored[0])), tuple(map(unpack_detections, stored[1])))
-        else:
+        made: Encoded | None = self.store.get("encoded", key, Encoded)
+        if made is None or len(made.blocks) < wanted:
             made = self.timed(lambda: self._encode(key, camera, number, held, whole))
-            self.store.put(
-                "encoded", key, [[pack_bytes(data) for data in made.blocks], [*map(pack_detections, made.readings)]]
-            )
+            self.store.put("encoded", key, made)
         if held is not None:
             made = Encoded(made.blocks, held.readings)  # a truth stays the same object: matching goes by it
         for place, reading in enumerate(made.readings):
@@ -201,12 +193,12 @@ class Reader:
     def detected(self, key: str, image: Any, size: tuple[int, int]) -> Detections:
         """`detect`, remembered under `key`; `image()` is called only when needed and may give None: nothing seen."""
 
-        def make() -> list[Any]:
+        def make() -> Detections:
             picture = image()
-            return [] if picture is None else pack_detections(self.detect(picture, size))
+            return () if picture is None else self.detect(picture, size)
 
-        name = digest(key, self.codec.model_hash, size)
-        return unpack_detections(self.store.made("detected", name, make))
+        found: Detections = self.store.made("detected", digest(key, self.codec.model_hash, size), make, Detections)
+        return found
 
     def cost(self, name: str) -> float | None:
         """The median of what `name` took here, in seconds; None when it was not done."""
