@@ -413,7 +413,7 @@ Point covariance(const Samples& x, const Samples& y) {
   return {xx * scale, xy * scale, yy * scale};
 }
 
-/// What `_Frame` says of boxes n,4: numbers n,12 in the order of `Located`, and by which method (-1: it stands nowhere).
+/// What `_Frame` says of boxes n,4: numbers n,12 in the order of `Located`, and by which method (-1: stands nowhere).
 ///
 /// rays, known: of the four sides. shares n,4,D: how the first D draws move the sides. draws D+3,S: then pitch,
 /// roll and 1. chances 5,S: the camera's height, the size for the kind, depth, how far aside, and how near what is cut

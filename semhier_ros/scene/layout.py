@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -69,6 +70,11 @@ class SceneLayout:
     def cells(self) -> int:
         return self.columns * self.rows
 
+    @cached_property
+    def sides(self) -> NDArray[np.float64]:
+        """A box's side in cells for each symbol."""
+        return np.exp(self.size_low + self.size_step * np.arange(self.size_levels))
+
     def children(self, level: int, parent: int) -> Ints:
         """The nodes of `level` below node `parent` of the level above."""
         return np.flatnonzero(np.asarray(self.parents[level - 1]) == parent).astype(np.int32)
@@ -97,7 +103,7 @@ def quantise_boxes(layout: SceneLayout, cells: Ints, boxes: NDArray[np.float32])
 
 def side_lengths(layout: SceneLayout, sizes: Ints) -> NDArray[np.float64]:
     """Box sides in cells for their symbols."""
-    return np.exp(layout.size_low + layout.size_step * sizes)
+    return layout.sides[sizes]
 
 
 def foot_reach(layout: SceneLayout) -> float:
@@ -122,10 +128,15 @@ def foot_limits(layout: SceneLayout, feet: Ints, restored: NDArray[np.float64]) 
 
 def restore_boxes(layout: SceneLayout, cells: Ints, sizes: Ints, offsets: Ints) -> NDArray[np.float64]:
     """Boxes n,4 (cx, cy, w, h in cells) from their symbols."""
-    middle = np.stack([cells % layout.columns, cells // layout.columns], axis=1) + 0.5
-    sides = side_lengths(layout, sizes)
-    centre = middle + (offsets - layout.offset_levels // 2) * sides * layout.offset_step
-    return np.concatenate([centre, sides], axis=1)
+    boxes = np.empty((len(cells), 4))
+    centre, sides = boxes[:, :2], boxes[:, 2:]
+    sides[:] = side_lengths(layout, sizes)
+    np.multiply(offsets - layout.offset_levels // 2, sides, out=centre)
+    centre *= layout.offset_step
+    rows, columns = np.divmod(cells, layout.columns)
+    centre[:, 0] += columns + 0.5
+    centre[:, 1] += rows + 0.5
+    return boxes
 
 
 @dataclass

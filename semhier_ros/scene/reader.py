@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.reading import Detection
+from semhier_ros.native import kernels
 from semhier_ros.scene.layout import FRACTION, SceneCode, foot_limits, foot_reach, restore_boxes
 from semhier_ros.scene.stream import SceneStream
 
@@ -22,6 +23,8 @@ NAMED, DETAILED = 0.38, 0.2
 in shares of its reach."""
 MIDPOINTS = 8
 LEAST_SIDE = 1e-3
+BOX_OUTPUTS = 5
+"""What perceptrons tell beside the leaves: how a box is shifted and grown, and whether there is an object."""
 LEAST_CHANCE = 1e-9
 
 
@@ -62,6 +65,10 @@ class SceneReader:
             ]
             for prefix in range(self.prefixes)
         ]
+        used = len(tree.names(stream.levels - 1)) + BOX_OUTPUTS  # what else the last layers tell is of no use here
+        for layers in self._layers:
+            weight, bias = layers[-1]
+            layers[-1] = np.ascontiguousarray(weight[:, :used]), bias[:used]
         self._curves, self._other_curves = (
             [weights[f"{kind}_{level}"].astype(np.float64) for level in range(stream.levels)]
             for kind in ("score", "other")
@@ -189,26 +196,11 @@ class SceneReader:
         """Corner boxes n,4 in cells and, for each level named, raw scores n,nodes of objects that blocks 0..prefix all
         refine."""
         level = min(prefix, self.stream.levels - 1)
-        out = np.concatenate([*self.stream.told_parts(code, level), *code.latents[:prefix]], axis=1, dtype=np.float64)
-        out /= FRACTION
-        layers = self._layers[prefix]
-        for number, (weight, bias) in enumerate(layers):
-            out = out @ weight
-            out += bias
-            if number < len(layers) - 1:
-                np.maximum(out, 0, out=out)
-        leaves = len(self._names[-1])
-        posterior = np.exp(out[:, :leaves] - out[:, :leaves].max(axis=1, keepdims=True))
-        posterior /= posterior.sum(axis=1, keepdims=True)
-        shift = out[:, leaves : leaves + 4] / 4
-        present = 1 / (1 + np.exp(-out[:, leaves + 4]))
+        told = np.concatenate([*self.stream.told_parts(code, level), *code.latents[:prefix]], axis=1, dtype=np.int32)
         boxes = code.once("boxes", lambda: restore_boxes(self.stream.layout, code.cells, code.sizes, code.offsets))
-        centre = boxes[:, :2] + shift[:, :2] * boxes[:, 2:]
-        half = boxes[:, 2:] * np.exp(np.minimum(np.maximum(shift[:, 2:], -1), 1)) / 2
-        every = posterior @ self._down_to[level]
-        every *= present[:, None]
+        read = read_objects if kernels is None else kernels.read_objects
+        corners, every = read(told, self._layers[prefix], boxes, self._down_to[level])
         raw = [every[:, start:end] for start, end in zip([0, *self._first], self._first[: level + 1], strict=False)]
-        corners = np.concatenate([centre - half, centre + half], axis=1)
         if code.feet is not None:  # the mean of what was read, a normal distribution, within what foot bits allow
             unsure = (
                 (DETAILED if prefix >= self.stream.levels else NAMED) * foot_reach(self.stream.layout) * boxes[:, 3]
@@ -216,6 +208,32 @@ class SceneReader:
             lower = _within(corners[:, 3], unsure, foot_limits(self.stream.layout, code.feet, boxes))
             corners[:, 3] = np.maximum(lower, corners[:, 1] + LEAST_SIDE)
         return corners.astype(np.float32), raw
+
+
+def read_objects(
+    told: NDArray[np.int32],
+    layers: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    boxes: NDArray[np.float64],
+    down_to: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What a perceptron reads of n objects: their boxes' corners n,4 in cells, and the probability n,nodes that each is
+    an object of each node. The compiled kernel of this name differs in the order of sums.
+
+    told: n,inputs, in units of 1/FRACTION. layers: its weights (inputs, outputs) and biases; it tells the leaves'
+    logits, four quarters of how the box is shifted and, in logarithms, grown, and the logit that there is an object.
+    boxes: n,4 (cx, cy, w, h in cells) as symbols say. down_to: leaves,nodes, 1 where a leaf is below a node.
+    """
+    out = told / FRACTION
+    for number, (weight, bias) in enumerate(layers):
+        out = (np.maximum(out, 0) if number else out) @ weight + bias
+    leaves = len(down_to)
+    posterior = np.exp(out[:, :leaves] - out[:, :leaves].max(axis=1, keepdims=True))
+    posterior /= posterior.sum(axis=1, keepdims=True)
+    present = 1 / (1 + np.exp(-out[:, leaves + 4 :]))
+    shift = out[:, leaves : leaves + 4] / 4
+    centre = boxes[:, :2] + shift[:, :2] * boxes[:, 2:]
+    half = boxes[:, 2:] * np.exp(np.clip(shift[:, 2:], -1, 1)) / 2
+    return np.concatenate([centre - half, centre + half], axis=1), posterior @ down_to * present
 
 
 def _even_depth(code: SceneCode, last: int) -> int | None:
