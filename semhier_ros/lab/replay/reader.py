@@ -115,8 +115,8 @@ class _RememberingMemory:
 class Reader:
     """What a replay asks of a model. `store` keeps what was made; `threads` of the networks, 0 for their own choice.
 
-    `costs_ms`: name -> what each frame took, of those that were made in this process; `network_seconds`: processor time
-    of all of them together, which a full cache saves. `remembering`: the codec, whose decoders read no prefix twice.
+    `network_seconds`: processor time of all frames that were made in this process, which a full cache saves.
+    `remembering`: the codec, whose decoders read no prefix twice.
     """
 
     def __init__(self, codec: Codec, store: Store | None = None) -> None:
@@ -125,7 +125,6 @@ class Reader:
         self.levels = codec.levels
         self.block_names = tuple(codec.block_names)
         self.semantic_blocks = codec.semantic_blocks
-        self.costs_ms: dict[str, list[float]] = {}
         self.network_seconds = 0.0
         self._encoded: dict[str, Encoded] = {}
         self._open: dict[str, Iterator[Block]] = {}
@@ -184,10 +183,8 @@ class Reader:
 
     def detect(self, image: Picture, size: tuple[int, int]) -> Detections:
         """What the same detector reads on any picture, with boxes in a picture of `size`."""
-        begin, spent = time.perf_counter(), time.process_time()
-        *_, last = read_blocks(self.codec, self.codec.encode(image, blocks=self.semantic_blocks), size)
-        self._cost("detect", begin)
-        self.network_seconds += time.process_time() - spent
+        blocks = partial(self.codec.encode, image, blocks=self.semantic_blocks)
+        *_, last = self.timed(lambda: list(read_blocks(self.codec, blocks(), size)))
         return last.reading.detections
 
     def detected(self, key: str, image: Any, size: tuple[int, int]) -> Detections:
@@ -200,11 +197,6 @@ class Reader:
         found: Detections = self.store.made("detected", digest(key, self.codec.model_hash, size), make, Detections)
         return found
 
-    def cost(self, name: str) -> float | None:
-        """The median of what `name` took here, in seconds; None when it was not done."""
-        values = self.costs_ms.get(name)
-        return median(values) / 1e3 if values else None
-
     def measured_costs(self, camera: Camera) -> Costs:
         """What encoding and decoding take on this machine: medians over a few frames, remembered for this model and
         picture size."""
@@ -215,26 +207,16 @@ class Reader:
     def _encode(self, key: str, camera: Camera, number: int, held: Encoded | None, whole: bool) -> Encoded:
         steps = self._open.pop(key, None)
         if held is None or steps is None:
-            begin = time.perf_counter()
             steps = self.codec.encode_stepwise(camera.image(number))
-            blocks = [next(steps) for _ in range(self.semantic_blocks)]
-            self._cost("semantic", begin)
-            begin = time.perf_counter()
+            blocks = list(islice(steps, self.semantic_blocks))
             readings = tuple(known.reading.detections for known in read_blocks(self.codec, blocks, camera.size))
-            self._cost("read", begin)
             held = Encoded(tuple(block.data for block in blocks), readings)
         if not whole:
             self._open[key] = steps
             while len(self._open) > OPEN:
                 del self._open[next(iter(self._open))]
             return held
-        begin = time.perf_counter()
-        pictures = tuple(block.data for block in steps)
-        self._cost("picture", begin)
-        return Encoded((*held.blocks[: self.semantic_blocks], *pictures), held.readings)
-
-    def _cost(self, name: str, begin: float) -> None:
-        self.costs_ms.setdefault(name, []).append((time.perf_counter() - begin) * 1e3)
+        return Encoded((*held.blocks[: self.semantic_blocks], *(block.data for block in steps)), held.readings)
 
 
 def reader_of_videos(videos: Sequence[Path], model: str, device: str, cache: Path | None) -> Reader:

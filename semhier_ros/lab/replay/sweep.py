@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -167,7 +168,6 @@ def _here(jobs: int, cells: Sequence[Cell]) -> Iterator[Outcome]:
 def _on_cluster(address: str, cells: Sequence[Cell]) -> Iterator[Outcome]:
     try:
         from distributed import Client
-        from distributed import as_completed as next_done
     except ModuleNotFoundError as error:
         raise CommandError("--scheduler needs Dask: pip install 'semhier_ros[cluster]'") from error
     try:
@@ -175,8 +175,9 @@ def _on_cluster(address: str, cells: Sequence[Cell]) -> Iterator[Outcome]:
     except OSError as error:
         raise CommandError(f"--scheduler: {address} does not answer ({error})") from error
     with client:
-        tasks = {client.submit(run_cell, cell.task, key=cell.name, pure=False): cell for cell in cells}
-        for future in next_done(list(tasks), loop=client.loop):
+        executor = client.get_executor(pure=False)
+        tasks = {executor.submit(run_cell, cell.task): cell for cell in cells}
+        for future in as_completed(tasks):
             yield _outcome(tasks[future], future.result)
 
 

@@ -61,7 +61,7 @@ def _as_json(value: Any) -> Markup:
 
 
 def data_uri(picture: bytes | np.ndarray) -> str:
-    """A WebP, JPEG or PNG file, or pixels (H,W,3 RGB), as a data URI. Raises ValueError for other bytes."""
+    """A WebP, JPEG, PNG or SVG file, or pixels (H,W,3 RGB), as a data URI. Raises ValueError for other bytes."""
     if isinstance(picture, np.ndarray):
         picture = webp(picture)
     if picture[:4] == b"RIFF" and picture[8:12] == b"WEBP":
@@ -70,8 +70,12 @@ def data_uri(picture: bytes | np.ndarray) -> str:
         kind = "jpeg"
     elif picture[:4] == b"\x89PNG":
         kind = "png"
+    elif picture[:5] == b"<?xml":
+        kind = "svg+xml"
     else:
-        raise ValueError(f"picture: starts with {picture[:4].hex() or 'nothing'}, a WebP, JPEG or PNG file expected")
+        raise ValueError(
+            f"picture: starts with {picture[:4].hex() or 'nothing'}, a WebP, JPEG, PNG or SVG file expected"
+        )
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 

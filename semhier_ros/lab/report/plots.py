@@ -1,11 +1,9 @@
-"""Plots as SVG text (matplotlib, without a display): of replays, sweeps and the studies of bytes against accuracy."""
+"""Plots as SVG files (matplotlib, without a display): of replays, sweeps and the studies of bytes against accuracy."""
 
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from html import escape
 from typing import Any
 
 import matplotlib
@@ -41,39 +39,18 @@ _STYLE: Any = {
 }
 
 
-def svg_plot(
-    name: str, size: tuple[float, float], draw: Callable[..., None], label: str, panels: int = 1, alone: bool = False
-) -> str:
-    """One plot as an inline <svg> that scales with its column. `label` is what a screen reader says. panels: how many
-    axes side by side `draw` is given. alone: it is a file of its own."""
+def svg_plot(name: str, size: tuple[float, float], draw: Callable[..., None], panels: int = 1) -> str:
+    """A plot as an SVG file's text, the same for the same figures. panels: axes that `draw` is given."""
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained")
         draw(*figure.subplots(1, panels, squeeze=False)[0])
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    if alone:
-        return text
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'\s(xmlns(:xlink)?|version)="[^"]*"', "", text)
-    text = text.replace("xlink:href=", "href=")
-    text = re.sub(r'font: ([\d.]+px) [^;"]*', r"font-size: \1; font-family: inherit", text)
-    text = re.sub(r'<svg([^>]*?) width="[^"]*"', r"<svg\1", text, count=1)
-    text = re.sub(r'<svg([^>]*?) height="[^"]*"', r"<svg\1", text, count=1)
-    text = _unique_ids(text, name)
-    return text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
+    return buffer.getvalue()
 
 
 def _legend_above(axes: Axes, columns: int) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns)
-
-
-def _unique_ids(text: str, name: str) -> str:
-    """Several plots share one page: every id and reference gets the plot's name."""
-    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
-    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
-    return re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
 
 
 UNITS = {"streaming_ap50": "% streaming AP50", "streaming_accuracy": "% of instants with the right name"}
@@ -102,7 +79,7 @@ def _points(
 
 
 def sweep_plot(rows: Sequence[dict[str, Any]]) -> str:
-    """Streaming precision of every codec over the rate, coarse level, losses side by side; a stand-alone SVG."""
+    """Streaming precision of every codec over the rate, coarse level, losses side by side."""
     level = next(iter(rows[0]["ceiling"]))
     losses = sorted({row["loss"] for row in rows})
     names = list(dict.fromkeys(name for row in rows for name in row["codecs"]))
@@ -133,7 +110,7 @@ def sweep_plot(rows: Sequence[dict[str, Any]]) -> str:
         )
         axes.set_title(words, fontsize=9.5, color=FAINT, loc="left")
 
-    return svg_plot("sweep", (7.6, 4.2), draw, "Streaming precision over the rate of the link", alone=True)
+    return svg_plot("sweep", (7.6, 4.2), draw)
 
 
 def precision_plot(summary: dict[str, Any], ceilings: Mapping[str, float | None]) -> str:
@@ -158,7 +135,7 @@ def precision_plot(summary: dict[str, Any], ceilings: Mapping[str, float | None]
         axes.yaxis.grid(True)
         _legend_above(axes, 5)
 
-    return svg_plot("precision", (7.2, 3.4), draw, "Streaming precision of every codec at every level")
+    return svg_plot("precision", (7.2, 3.4), draw)
 
 
 def rate_accuracy_plot(summary: dict[str, Any]) -> str:
@@ -177,7 +154,7 @@ def rate_accuracy_plot(summary: dict[str, Any]) -> str:
         words = "   ".join(f"{['round', 'square', 'triangle', 'diamond'][p % 4]}: {v}" for p, v in enumerate(levels))
         axes.text(0.99, 0.02, words, transform=axes.transAxes, ha="right", color=FAINT, fontsize=9)
 
-    return svg_plot("rate", (5.4, 3.6), draw, "Bytes a second and precision of every codec")
+    return svg_plot("rate", (5.4, 3.6), draw)
 
 
 def waiting_plot(curves: Sequence[tuple[str, str, str, Sequence[float], int]]) -> str:
@@ -196,7 +173,7 @@ def waiting_plot(curves: Sequence[tuple[str, str, str, Sequence[float], int]]) -
         axes.grid(True)
         _legend_above(axes, 3)
 
-    return svg_plot("waiting", (5.4, 3.7), draw, "Share of frames known after a time, per codec and level")
+    return svg_plot("waiting", (5.4, 3.7), draw)
 
 
 def budget_plot(summary: dict[str, Any]) -> str:
@@ -219,12 +196,12 @@ def budget_plot(summary: dict[str, Any]) -> str:
         axes.set(xlim=(0, 100), xlabel="% of the bytes that it put on the wire")
         axes.spines["left"].set_visible(False)
 
-    return svg_plot("budget", (5.4, 0.9 + 0.45 * len(names)), draw, "What the budget went to")
+    return svg_plot("budget", (5.4, 0.9 + 0.45 * len(names)), draw)
 
 
 def bytes_plot(result: dict[str, Any], measure: str, words: str, titles: Sequence[str] = ()) -> str:
     """Payload bytes against a measure, a panel for every level: each codec's best operating points, pictures that an
-    independent judge read with dashes, and what no coding gives. `result`: of a study; a stand-alone SVG."""
+    independent judge read with dashes, and what no coding gives. `result`: of a study."""
     levels = [name for name in result["uncompressed"][measure] if name.startswith("L")]
 
     def draw(*panels: Axes) -> None:
@@ -250,5 +227,4 @@ def bytes_plot(result: dict[str, Any], measure: str, words: str, titles: Sequenc
         if result["codecs"]:
             panels[-1].legend(fontsize=8, loc="lower right", frameon=True)
 
-    size = (4.6 * len(levels), 4.2)
-    return svg_plot("bytes", size, draw, f"Bytes against {words} at every level", len(levels), alone=True)
+    return svg_plot("bytes", (4.6 * len(levels), 4.2), draw, len(levels))

@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from semhier_ros.camera.drawing import LEVEL_COLOURS
 from semhier_ros.codec.packet import Block
@@ -27,7 +26,7 @@ from semhier_ros.lab.replay.measures import first_arrivals, split_cameras, waits
 from semhier_ros.lab.replay.work import Result, best_rival, ceiling_of
 from semhier_ros.lab.report import plots
 from semhier_ros.lab.report.film import RATE, film
-from semhier_ros.lab.report.page import link_words, percent, render_page, webp
+from semhier_ros.lab.report.page import data_uri, link_words, percent, render_page, webp
 from semhier_ros.lab.scoring.figures import percentile
 from semhier_ros.lab.scoring.streaming import newest_at
 
@@ -82,7 +81,7 @@ def render(result: Result, seconds: float = 0.0, command: str = "replay") -> str
         summary=summary,
         ceiling=ceiling_of(summary),
         whole_image=result.reader.codec.whole_image,
-        plots={name: Markup(text) for name, text in drawn.items()},
+        plots={name: data_uri(text.encode()) for name, text in drawn.items()},
         strip=strip(result, kinds),
         blocks=blocks(result, kinds),
         moments=moments(result),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from semhier_ros import options as shared
 from semhier_ros.lab.options import finish
+from semhier_ros.lab.studies.transfer import probe
 from semhier_ros.paths import find_model
 from semhier_ros.scene.backend import OpenVinoBackend
 from semhier_ros.scene.finders import OwnFinder
@@ -73,24 +74,6 @@ def decoded(codec: ObjectCodec, rows: Rows) -> tuple[list[NDArray[np.float32]], 
     return prefixes, spent
 
 
-def probe(train: NDArray, truth: NDArray, test: NDArray, wanted: NDArray, classes: int) -> float:
-    """Top-1 accuracy of a linear probe."""
-    import torch
-
-    torch.manual_seed(0)
-    mean, scale = train.mean(0), train.std(0) + 1e-3
-    inputs, goals = torch.from_numpy((train - mean) / scale), torch.from_numpy(truth)
-    linear = torch.nn.Linear(train.shape[1], classes)
-    optimizer = torch.optim.Adam(linear.parameters(), lr=1e-2, weight_decay=1e-5)
-    for _ in range(400):
-        pick = torch.randint(len(inputs), (2048,))
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(linear(inputs[pick]), goals[pick]).backward()
-        optimizer.step()
-    answers = linear(torch.from_numpy((test - mean) / scale)).argmax(1).numpy()
-    return float((answers == wanted).mean())
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the labelled scenes")
     parser.add_argument("--splits", type=Path, default=Path("config/splits/road-vehicles"), help="lists of scenes")
@@ -140,10 +123,12 @@ def run(options: argparse.Namespace) -> int:
     truths = {split: own.truth[named[split]] for split, own in rows.items()}
     prefixes, spent = decoded(codec, few["report"])
     taught, _ = decoded(codec, few["train"])
-    classes = len(taxonomy.levels[2])
+    everything = np.concatenate([truths["train"], truths["report"]])
+    asked = np.arange(len(everything)) >= len(truths["train"])
 
     def ask(train: NDArray, test: NDArray) -> float:
-        return probe(train[named["train"]], truths["train"], test[named["report"]], truths["report"], classes)
+        seen = np.concatenate([train[named["train"]], test[named["report"]]])
+        return float(probe(seen, everything, asked).mean())
 
     best = np.array(
         [np.bincount(truths["train"][owner[truths["train"]] == g]).argmax() for g in range(owner.max() + 1)]

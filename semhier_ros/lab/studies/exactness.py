@@ -3,10 +3,9 @@
 A process with two threads encodes in bf16, another with one thread decodes in float32: networks, NumPy and OpenVINO
 alike. Compared is every symbol of every block (names, latents, boxes, picture latents) with what the encoder quantised.
 Encoding again in float32 on one thread (--again, every n-th picture) tells how often the two arithmetics choose other
-symbols in the first place: without such pictures the test would prove little. `--backend torch` encodes with PyTorch,
-whose bf16 is real on every CPU, and slow without AVX-512; `rounded` does what processors with bf16 do, in PyTorch:
-operands of every layer rounded to bf16, sums in float32. OpenVINO's is real only where the CPU has it
-(`bf16_in_hardware`).
+symbols in the first place: without such pictures the test would prove little. `--backend rounded` does what processors
+with bf16 do, in PyTorch: operands of every layer rounded to bf16, sums in float32. OpenVINO's bf16 is real only where
+the CPU has it (`bf16_in_hardware`).
 
 `--drawn N` compares two other things: the picture blocks of N frames, decoded one frame at a time by NumPy, and many
 together by `--device`, in batches of any size. The frames are mixtures, at random, of the latents of pictures of the
@@ -44,7 +43,7 @@ LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 BATCH = 25
 LARGEST_BATCH = 24
 """Of drawn frames that are decoded together."""
-BACKENDS = ("openvino", "torch", "rounded")
+BACKENDS = ("openvino", "rounded")
 
 
 def pictures(options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
@@ -71,11 +70,7 @@ class Arithmetic:
 
         torch.set_num_threads(threads)
         self._codec = Codec.load(model, "torch")
-        own: Any = self._codec.model
-        if backend == "torch":
-            own.backend = Autocast(own.backend)
-        else:
-            round_layers(own.backend)
+        round_layers(self._codec.model.backend)  # type: ignore[attr-defined]
 
     def ready(self) -> bool:
         """Whether the process has begun."""
@@ -125,26 +120,6 @@ def round_layers(backend: Any) -> None:
                 layer.weight.data = layer.weight.data.bfloat16().float()
                 layer.register_forward_pre_hook(lambda _, inputs: tuple(part.bfloat16().float() for part in inputs))
                 layer.register_forward_hook(lambda _, inputs, output: output.bfloat16().float())
-
-
-class Autocast:
-    """A torch backend whose networks run in bf16 where PyTorch may."""
-
-    def __init__(self, backend: Any) -> None:
-        self._backend = backend
-
-    def __getattr__(self, name: str) -> Any:
-        import torch
-
-        work = getattr(self._backend, name)
-        if not callable(work):
-            return work
-
-        def run(*inputs: Any) -> Any:
-            with torch.autocast("cpu", torch.bfloat16):
-                return work(*inputs)
-
-        return run
 
 
 def symbols(code: Any) -> dict[str, list[np.ndarray]]:

@@ -369,7 +369,7 @@ class Figures:
         self.cameras = clips(pair.plan)
         self.sent, self.told = read_log(pair.log["send"])
         real = pair.plan["codec"] not in BLOCKS and not pair.plan.get("imagined")  # imagined, it is in the answers
-        self.detector = (reader.cost("semantic") or reader.cost("detect") or 0.03) if real else 0.0
+        self.detector = reader.measured_costs(self.cameras[0]).detect if real else 0.0
         stream = None if pair.plan["codec"] in BLOCKS else pictures_of(pair.plan)
         answers = answers_of(pair.log["receive"], self.cameras, self.told["start"], stream)
         self.first: dict[tuple[int, int], Answer] = {}
@@ -384,11 +384,7 @@ class Figures:
         late = {key: self._ms(item) for key, item in self.first.items()}
         part: dict[str, Any] = {
             "coarse_share": round(len(late) / max(1, offered), 4),
-            "coarse_share_within_1s": round(sum(ms <= 1000.0 for ms in late.values()) / max(1, offered), 4),
             "coarse_ms": quantiles(list(late.values())),
-            "coarse_per_s": [
-                round(sum(key[0] == place for key in late) / row.seconds, 2) for place in range(len(self.cameras))
-            ],
             "coarse_ap50": self._agreement(),
         }
         if self.pair.radio is not None:
@@ -400,8 +396,7 @@ class Figures:
         if self.pair.plan["codec"] in BLOCKS:
             part |= self._blocks()
         else:
-            detector = Costs(**self.pair.plan["costs"]).detect if self.pair.plan.get("imagined") else self.detector
-            part |= {"setting": self.pair.plan["words"], "detector_ms": round(1e3 * detector, 1)}
+            part["setting"] = self.pair.plan["words"]
         wire = sum(entry[3] for entry in self.pair.datagrams)
         return part | {"wire_bytes_per_s": round(wire / row.seconds)}
 
@@ -422,25 +417,15 @@ class Figures:
         """What the ends of the measured link told."""
         start, seconds = self.told["start"], self.row.seconds
         encoded = {(self._place(entry["camera"]), entry["frame"]): entry for entry in self.sent}
-        link_ms = [
-            self.first[key].arrival * 1e3 - (entry["encoded"] - start) / 1e6
-            for key, entry in encoded.items()
-            if key in self.first
-        ]
         lost = sum(self._in_outage((entry["encoded"] - start) / 1e9) for entry in encoded.values())
         useful = read_log(self.pair.log["receive"])[1].get("useful_bytes", 0) / seconds
         times = [seconds * (step + 0.5) / 1000 for step in range(1000)]
         rate = sum(self.link.rate_at(at) for at in times if not self._in_outage(at)) / 8 / 1000
-        came = sum(one[3] for one in self.pair.datagrams if one[2] is not None and 0 <= one[1] < seconds) / seconds
         offset = self.told["clock_offset"]
         return {
             "coarse_share_of_sent": round(len(self.first) / max(1, len(encoded) - lost), 4),
-            "sent_frames_per_s": round(len(encoded) / seconds, 2),
-            "coarse_ms_after_encode": quantiles(link_ms),
             "encode_ms": quantiles([(entry["encoded"] - entry["begun"]) / 1e6 for entry in encoded.values()]),
-            "useful_bytes_per_s": round(useful),
             "useful_share_of_rate": round(useful / rate, 4),
-            "delivered_share_of_rate": round(came / rate, 4),
             "loss_reported": round(self.told["loss"] or 0.0, 4),
             "clock_error_ms": None if offset is None else round(offset * 1e3, 2),
         }
