@@ -95,7 +95,7 @@ ROOMS: dict[str, Room | Family] = {
     ),
     "ranges": Room("semhier_ros.lab.ranges", "lets a model folder paint pictures in 8-bit integers on CPUs"),
     "replay": Room("semhier_ros.lab.replay.cli", "what a planner would have seen of a bag over a link, with a report"),
-    "republish": Room("semhier_ros.lab.replay.republish", "a bag of blocks into readings and pictures"),
+    "republish": Room("semhier_ros.republish_command", "a bag of blocks into readings and pictures"),
     "results": Room("semhier_ros.lab.results", "the documentation's tables from measured figures"),
     "show": Room("semhier_ros.lab.show", "what each block of a picture says, in words, bytes and pictures"),
     "sweep": Room("semhier_ros.lab.replay.sweep", "replays over many links, models and bags, with one table"),

@@ -22,8 +22,9 @@ from semhier_ros.codec.packet import Packet
 from semhier_ros.footage.bags import open_bag, raw_messages
 from semhier_ros.footage.labels import LabelError, labelled_world
 from semhier_ros.footage.messages import BagWriter, camera_messages, header_of, make_message, message_store
+from semhier_ros.footage.readings import Messages
 from semhier_ros.lab.provenance import provenance
-from semhier_ros.lab.replay.bag_out import PLACE_KINDS, Messages
+from semhier_ros.lab.replay.bag_out import PLACE_KINDS
 from semhier_ros.lab.replay.base import Answer, Costs
 from semhier_ros.lab.replay.task import Task
 from semhier_ros.lab.replay.work import Result, replay
@@ -172,7 +173,7 @@ def test_labels_of_the_bag_itself(place: Path, result: Result) -> None:
                 bag.write(topic, message, stamp)
             seen = result.reader.reference(camera, number)
             item = Answer(0, number, stamp, 0.0, 0.0, 0, 0, seen, "")
-            array = Messages(bag.store, result.reader.codec.taxonomy).vision(item, stamp, "optical")
+            array = Messages(bag.store, result.reader.codec.taxonomy).vision(item.detections, stamp, "optical")
             for one in array.detections:
                 one.results[0].hypothesis.class_id = name
             bag.write("/labels", array, stamp)

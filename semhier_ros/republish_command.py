@@ -19,12 +19,11 @@ from typing import Any
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.packet import Packet, PacketError, UnknownReference
+from semhier_ros.command import for_the_user
 from semhier_ros.footage.bags import raw_messages
 from semhier_ros.footage.messages import BagError, BagWriter, check_new_bag, message_store, stamp_of
+from semhier_ros.footage.readings import Messages, Readings
 from semhier_ros.footage.recording import PLACE_TOPICS
-from semhier_ros.lab.options import load_codec
-from semhier_ros.lab.replay.bag_out import Messages, Readings
-from semhier_ros.lab.replay.base import Answer
 from semhier_ros.paths import DEFAULT_MODEL, model_names
 
 BLOCK, INFO = "semhier_ros/msg/SemanticBlock", "semhier_ros/msg/StreamInfo"
@@ -58,7 +57,8 @@ def republish(
     """(what was read and made, what is worth saying). model: None for the installed one that the bag names. force:
     an older bag at `out` is replaced. Raises CommandError, of which BagError is one."""
     check_new_bag(out, force, source)
-    codec = load_codec(model or named_model(source), device)
+    with for_the_user():
+        codec = Codec.load(model or named_model(source), device, threads=1)
     counts = {"blocks": 0, "readings": 0, "pictures": 0, "poses": 0, "damaged blocks": 0}
     counts["frames before the first whole one"] = 0
     notes: list[str] = []
@@ -99,8 +99,7 @@ def republish(
             if reading is None or not reading.fresh:
                 continue
             stamp, frame_id = stamp_of(message), infos[camera].frame_id
-            answer = Answer(0, reading.frame, stamp, 0, 0, reading.level, reading.prefix, reading.detections, "")
-            for topic, make in readings[camera].of(answer, stamp, reading.payload_bytes, log_ns - stamp):
+            for topic, make in readings[camera].of(reading, stamp, log_ns - stamp):
                 bag.write(topic, make(), log_ns)
                 counts["readings"] += "/detections/level_" in topic
             if pictures and reading.prefix >= codec.semantic_blocks:
