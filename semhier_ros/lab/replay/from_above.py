@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from semhier_ros.codec.reading import Detection
 from semhier_ros.footage.lens import lens_of
 from semhier_ros.ground import Located, Mount, locate
 from semhier_ros.ground.errors_file import box_error_of
 from semhier_ros.ground.locate import CHI2_95
 from semhier_ros.lab.replay.measures import split_cameras
 from semhier_ros.lab.replay.work import Result
-from semhier_ros.lab.scoring.streaming import newest_at, overlaps
+from semhier_ros.lab.scoring.streaming import newest_at, overlaps, pairs_of
 
-MOST_INSTANTS, LEAST_SCORE, SAME, REACH = 400, 0.35, 0.5, 60.0
+MOST_INSTANTS, LEAST_SCORE, REACH = 400, 0.35, 60.0
 
 
 def from_above(result: Result) -> dict[str, Any] | None:
@@ -76,16 +75,8 @@ def errors(pairs: Sequence[tuple[Located, Located]]) -> dict[str, float | int]:
 
 def _same(seen: Sequence[Located], truth: Sequence[Located]) -> list[tuple[Located, Located]]:
     """Each object of the truth with the reading that overlaps it most, if by half at least; a reading counts once."""
-    detections: list[list[Detection]] = [[item.detection for item in items] for items in (seen, truth)]
-    if not seen or not truth:
-        return []
-    shares = overlaps(*detections)
-    found = []
-    while shares.size and shares.max() >= SAME:
-        row, column = (int(place) for place in np.unravel_index(int(shares.argmax()), shares.shape))
-        found.append((seen[row], truth[column]))
-        shares[row], shares[:, column] = 0.0, 0.0
-    return found
+    shares = overlaps(*([item.detection for item in items] for items in (seen, truth)))
+    return [(seen[row], truth[column]) for row, column in pairs_of(shares)]
 
 
 def _axes(item: Located) -> list[float]:

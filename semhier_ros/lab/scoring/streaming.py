@@ -69,6 +69,16 @@ def _boxes(items: Sequence[Detection]) -> NDArray[np.float64]:
     return np.array([item.box for item in items], float).reshape(-1, 4)
 
 
+def pairs_of(shares: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """(row, column) of what is the same by these overlaps (n, m): the largest first, each row and column once."""
+    left, found = shares.copy(), []
+    while left.size and left.max() >= SAME:
+        row, column = (int(place) for place in np.unravel_index(int(left.argmax()), left.shape))
+        found.append((row, column))
+        left[row], left[:, column] = 0.0, 0.0
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Matches:
     """Of one level over all instants: each answer's `score`, whether it is `right`, and the number of its `instant`;

@@ -23,7 +23,7 @@ from semhier_ros.command import CommandError
 from semhier_ros.footage.video import VideoCamera, check_moves
 from semhier_ros.lab.options import finish, load_codec
 from semhier_ros.lab.received import received
-from semhier_ros.lab.scoring.streaming import SAME, overlaps
+from semhier_ros.lab.scoring.streaming import overlaps, pairs_of
 from semhier_ros.progress import each
 from semhier_ros.scene.living import LivingScene
 
@@ -44,31 +44,13 @@ class Steadiness:
     def add(self, detections: Iterable[Detection]) -> None:
         """The final reading of the next frame."""
         now = list(detections)
-        shares = overlaps(now, [old for _, old in self._last])
-        pairs = sorted(
-            (
-                (shares[place, slot], -when, place, slot)
-                for place in range(len(now))
-                for slot, (when, _) in enumerate(self._last)
-            ),
-            key=lambda pair: (-pair[0], pair[1]),
-        )
-        taken_now: set[int] = set()
-        taken_last: set[int] = set()
-        for share, _, place, slot in pairs:
-            if share < SAME:
-                break
-            if place in taken_now or slot in taken_last:
-                continue
-            taken_now.add(place)
-            taken_last.add(slot)
+        pairs = pairs_of(overlaps(now, [old for _, old in self._last]))
+        for place, slot in pairs:
             self._compare(self._last[slot][1], now[place])
-        unseen = [
-            (when, old)
-            for slot, (when, old) in enumerate(self._last)
-            if slot not in taken_last and self.frames - when <= LONGEST_GAP
-        ]
-        self._last = unseen + [(self.frames, item) for item in now]
+        again = {slot for _, slot in pairs}
+        lost = [one for slot, one in enumerate(self._last) if slot not in again]
+        unseen = [(when, old) for when, old in lost if self.frames - when <= LONGEST_GAP]
+        self._last = [(self.frames, item) for item in now] + unseen  # of equal overlaps the one seen last counts
         self.frames += 1
         self.objects += len(now)
 
