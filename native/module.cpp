@@ -3,11 +3,13 @@
 
 namespace semhier {
 void bind_ground(pybind11::module_& module);
+void bind_motion(pybind11::module_& module);
 void bind_reading(pybind11::module_& module);
 }
 
 PYBIND11_MODULE(_native, module) {
   module.doc() = "Compiled kernels of semhier_ros; semhier_ros.native says what they are.";
   semhier::bind_ground(module);
+  semhier::bind_motion(module);
   semhier::bind_reading(module);
 }

@@ -40,6 +40,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.native import kernels
 from semhier_ros.scene.outlook import Outlook, Told
 from semhier_ros.scene.shares import MOST_SURPRISE, Shares
 
@@ -172,6 +173,7 @@ class MotionBank:
         self._steered = False
         self._livest = int(np.argmax([m.camera + m.own for m in models]))
         self._camera, self._own, self._growth, self._drift, self._speed, self._growing = values.T
+        self._noise = np.stack([self._camera**2, self._own, self._drift, self._growth**2, self._drift**2], axis=1)
         count = len(models)
         self._state = _State(
             np.zeros((count, 2, 1)),
@@ -242,13 +244,8 @@ class MotionBank:
         """Forgets all objects but `rows`, which from now on are rows 0..k-1 in this order."""
         mean, cov, log, log_cov, side = self._state
         places = np.concatenate([[0], 1 + rows, 1 + len(side) + rows]).astype(np.intp)
-        self._state = _State(
-            mean[:, :, places],
-            cov[:, :, places[:, None], places],
-            log[..., rows],
-            log_cov[..., rows],
-            side[rows],
-        )
+        kept = mean[:, :, places], cov[:, :, places[:, None], places], log[..., rows], log_cov[..., rows], side[rows]
+        self._state = _State(*map(np.ascontiguousarray, kept))
         self._names = [self._names[row] for row in rows]
 
     def predict(self, seconds: float) -> None:
@@ -283,6 +280,10 @@ class MotionBank:
         return found
 
     def _after(self, state: _State, seconds: float) -> _State:
+        half, third = seconds**2 / 2, seconds**3 / 3
+        if kernels is not None:
+            mean, cov, log, log_cov = kernels.motion_after(*state, self._noise, seconds, half, third)
+            return _State(mean, cov, log, log_cov, state.side)
         side = state.side
         count = len(side)
         middle, speed = slice(1, 1 + count), slice(1 + count, None)
@@ -290,7 +291,6 @@ class MotionBank:
         mean[:, :, middle] += seconds * (mean[:, :, speed] + mean[:, :, :1])
         cov[:, :, middle] += seconds * (cov[:, :, speed] + cov[:, :, :1])
         cov[..., middle] += seconds * (cov[..., speed] + cov[..., :1])
-        half, third = seconds**2 / 2, seconds**3 / 3
         camera = (self._camera**2)[:, None, None]
         cov[:, :, 0, 0] += camera[:, :, 0] * seconds
         cov[:, :, 0, middle] += camera * half
@@ -319,13 +319,17 @@ class MotionBank:
         """How far each object is from each thing seen (n,k): squared standard deviations of centre and sides under the
         model that explains the pair best, and that model's cost in nats (twice), for an assignment."""
         mean, cov, log, log_cov, side = self._state
+        doubts = 2 * np.log(np.maximum(self.weights, 1e-3))
+        if kernels is not None:
+            found: tuple[Floats, Floats] = kernels.motion_distances(mean, cov, log, log_cov, doubts, *seen)
+            return found
         count = len(side)
         spread = _diagonal(cov, 1, 1, count)[..., None] + seen.centre_variance.T[None, :, None]
         gone = seen.centre.T[None, :, None] - mean[:, :, 1 : 1 + count, None]
         log_spread = log_cov[:, 0][..., None] + seen.sides_variance.T[None, :, None]
         grown = seen.sides.T[None, :, None] - log[:, 0][..., None]
         far = (gone**2 / spread + grown**2 / log_spread).sum(axis=1)
-        cost = far + np.log(spread * log_spread).sum(axis=1) - 2 * np.log(np.maximum(self.weights, 1e-3))[:, None, None]
+        cost = far + np.log(spread * log_spread).sum(axis=1) - doubts[:, None, None]
         best = cost.argmin(axis=0), np.arange(count)[:, None], np.arange(len(seen.centre))
         return far[best], cost[best]
 
@@ -499,6 +503,10 @@ class MotionBank:
 
 def _blended(told: Told, shares: Floats) -> Forecast:
     """What all models say by shares m,4,n; its covariance holds their disagreement too. Nothing of velocities."""
+    if kernels is not None:
+        each = np.ascontiguousarray(np.broadcast_to(shares, told.mean.shape))
+        found, spread, lengths = kernels.motion_blended(told.mean, told.variance, each)
+        return Forecast(found, np.zeros_like(found), spread, spread, lengths, np.zeros(2))
     centre, covariance = _mixture(told.mean[:, :2], told.variance[:, :2], shares[:, :2])
     sides = np.exp((shares[:, 2:] * told.mean[:, 2:]).sum(axis=0))
     return Forecast(centre.T, np.zeros_like(centre.T), covariance, covariance, sides.T, np.zeros(2))
@@ -544,7 +552,10 @@ def _diagonal(cov: Floats, row: int, column: int, count: int) -> Floats:
 
 def _observed(state: _State, places: Sequence[Rows], values: Floats, variance: Floats) -> _State:
     """A Kalman filter's update by `values` k,2, each the sum of a state's numbers at its one of each of `places` k, in
-    every model and axis; outliers count less."""
+    every model and axis; outliers count less. The compiled kernel solves where this inverts, and rounds otherwise."""
+    if kernels is not None:
+        mean, cov = kernels.motion_observed(state.mean, state.cov, np.array(places), values, variance)
+        return state._replace(mean=mean, cov=cov)
     gone = values.T - sum(state.mean.take(one, axis=2) for one in places)
     cross: Any = sum(state.cov.take(one, axis=2) for one in places)
     spread: Any = sum(cross.take(one, axis=3) for one in places)

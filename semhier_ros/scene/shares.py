@@ -17,6 +17,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.native import kernels
+
 Floats = NDArray[np.float64]
 MOST_SURPRISE = 9.0
 """Squared standard deviations beyond which what was seen counts as less sure."""
@@ -88,6 +90,9 @@ def nearest_mixture(both: Floats, gain: Floats) -> Floats:
     """
     most, shape = gain.shape[-1], gain.shape
     sets = _sets(most)
+    if kernels is not None:
+        flat = both.reshape(-1, most, most), gain.reshape(-1, most)
+        return np.asarray(kernels.nearest_mixture(*flat, sets)).reshape(shape)
     inside = sets.T[:, None]
     wanted = gain.reshape(-1, most).T
     system = np.empty((most, most + 2, wanted.shape[1], len(sets)))

@@ -1,0 +1,335 @@
+// The filters of the living scene: what semhier_ros/scene/forecast.py and shares.py say in NumPy, model by model and axis
+// by axis, in one call each.
+
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <tuple>
+#include <vector>
+
+#include "arrays.hpp"
+
+namespace semhier {
+namespace {
+
+constexpr double MOST_SURPRISE = 9.0;
+constexpr py::ssize_t AXES = 2, PARTS = 4;
+
+using Doubles = Array<double>;
+
+Doubles copied(const Doubles& values) {
+  Doubles copy(std::vector<py::ssize_t>(values.shape(), values.shape() + values.ndim()));
+  std::copy(values.data(), values.data() + values.size(), copy.mutable_data());
+  return copy;
+}
+
+struct Sizes {
+  py::ssize_t models, objects, width;  // width: numbers of a state's axis
+};
+
+Sizes sizes_of(const Doubles& mean, const Doubles& cov) {
+  expect_shape("mean", mean, {ANY, AXES, ANY});
+  const Sizes sizes{mean.shape(0), (mean.shape(2) - 1) / 2, mean.shape(2)};
+  if (sizes.width != 1 + 2 * sizes.objects) throw py::value_error("mean: expected m,2,1+2n");
+  expect_shape("cov", cov, {sizes.models, AXES, sizes.width, sizes.width});
+  return sizes;
+}
+
+/// `MotionBank._after`, to the bit. noise m,5: of each model the camera's variance, the standard deviations of an
+/// object's own velocity and of its drift, in sides, the variance of its growth, and that of its drift. half, third:
+/// seconds**2 / 2 and seconds**3 / 3.
+std::tuple<Doubles, Doubles, Doubles, Doubles> motion_after(const Doubles& mean_before, const Doubles& cov_before,
+                                                            const Doubles& log_before, const Doubles& log_cov_before,
+                                                            const Doubles& side, const Doubles& noise, double seconds,
+                                                            double half, double third) {
+  const auto [models, count, width] = sizes_of(mean_before, cov_before);
+  expect_shape("log", log_before, {models, 2, AXES, count});
+  expect_shape("log_cov", log_cov_before, {models, 3, AXES, count});
+  expect_shape("side", side, {count});
+  expect_shape("noise", noise, {models, 5});
+  Doubles means = copied(mean_before), covs = copied(cov_before), logs = copied(log_before),
+          log_covs = copied(log_cov_before);
+  for (py::ssize_t model = 0; model < models; ++model) {
+    const double* told = noise.data() + 5 * model;
+    const double camera = told[0], own = told[1], drift = told[2], growth = told[3], log_drift = told[4];
+    for (py::ssize_t axis = 0; axis < AXES; ++axis) {
+      double* mean = means.mutable_data() + (model * AXES + axis) * width;
+      double* cov = covs.mutable_data() + (model * AXES + axis) * width * width;
+      for (py::ssize_t i = 1; i <= count; ++i) {
+        mean[i] += seconds * (mean[count + i] + mean[0]);
+        double* row = cov + i * width;
+        const double* speed = cov + (count + i) * width;
+        for (py::ssize_t j = 0; j < width; ++j) row[j] += seconds * (speed[j] + cov[j]);
+      }
+      for (py::ssize_t i = 0; i < width; ++i) {
+        double* row = cov + i * width;
+        for (py::ssize_t j = 1; j <= count; ++j) row[j] += seconds * (row[count + j] + row[0]);
+      }
+      cov[0] += camera * seconds;
+      for (py::ssize_t i = 1; i <= count; ++i) {
+        cov[i] += camera * half;
+        cov[i * width] += camera * half;
+        for (py::ssize_t j = 1; j <= count; ++j) cov[i * width + j] += camera * third;
+      }
+      for (py::ssize_t i = 0; i < count; ++i) {
+        const double size = side.data()[i], restless = (own * size) * (own * size);
+        const double drifting = (drift * size) * (drift * size);
+        const py::ssize_t place = 1 + i, speed = 1 + count + i;
+        cov[speed * width + speed] += restless * seconds;
+        cov[speed * width + place] += restless * half;
+        cov[place * width + speed] += restless * half;
+        cov[place * width + place] += restless * third + drifting * seconds;
+      }
+      double* log = logs.mutable_data() + (model * 2 * AXES + axis) * count;
+      double* log_cov = log_covs.mutable_data() + (model * 3 * AXES + axis) * count;
+      for (py::ssize_t i = 0; i < count; ++i) {
+        const py::ssize_t rate = AXES * count + i, last = 2 * AXES * count + i;
+        log[i] += seconds * log[rate];
+        log_cov[i] += seconds * (2 * log_cov[rate] + seconds * log_cov[last]) + growth * third + log_drift * seconds;
+        log_cov[rate] += seconds * log_cov[last] + growth * half;
+        log_cov[last] += growth * seconds;
+      }
+    }
+  }
+  return {means, covs, logs, log_covs};
+}
+
+/// Makes of a positive definite matrix k,k, row by row, the lower triangle whose product with its transpose it is.
+void cholesky(std::vector<double>& matrix, py::ssize_t side) {
+  for (py::ssize_t i = 0; i < side; ++i) {
+    double* row = matrix.data() + i * side;
+    for (py::ssize_t j = 0; j <= i; ++j) {
+      const double* other = matrix.data() + j * side;
+      double rest = row[j];
+      for (py::ssize_t t = 0; t < j; ++t) rest -= row[t] * other[t];
+      if (j < i) {
+        row[j] = rest / other[j];
+      } else if (rest > 0) {
+        row[i] = std::sqrt(rest);
+      } else {
+        throw py::value_error("cov: not positive definite where something was seen");
+      }
+    }
+  }
+}
+
+/// `forecast._observed`, but for rounding. places: one or two rows j,k of numbers of the state, which add up.
+std::tuple<Doubles, Doubles> motion_observed(const Doubles& mean_before, const Doubles& cov_before,
+                                             const Array<std::int64_t>& places, const Doubles& values,
+                                             const Doubles& variance) {
+  const Sizes sizes = sizes_of(mean_before, cov_before);
+  const py::ssize_t models = sizes.models, width = sizes.width;
+  expect_shape("places", places, {ANY, ANY});
+  const py::ssize_t parts = places.shape(0), count = places.shape(1);
+  expect_shape("values", values, {count, AXES});
+  expect_shape("variance", variance, {count, AXES});
+  const std::int64_t* place = places.data();
+  for (py::ssize_t i = 0; i < places.size(); ++i) {
+    if (place[i] < 0 || place[i] >= width) throw py::value_error("places: outside of the state");
+  }
+  Doubles means = copied(mean_before), covs = copied(cov_before);
+  std::vector<double> gone(count), cross(count * width), spread(count * count);
+  for (py::ssize_t filter = 0; filter < models * AXES; ++filter) {
+    const py::ssize_t axis = filter % AXES;
+    double *mean = means.mutable_data() + filter * width, *cov = covs.mutable_data() + filter * width * width;
+    std::fill(cross.begin(), cross.end(), 0.0);
+    for (py::ssize_t i = 0; i < count; ++i) {
+      double expected = 0.0;
+      for (py::ssize_t part = 0; part < parts; ++part) {
+        const std::int64_t at = place[part * count + i];
+        expected += mean[at];
+        for (py::ssize_t j = 0; j < width; ++j) cross[i * width + j] += cov[at * width + j];
+      }
+      gone[i] = values.data()[i * AXES + axis] - expected;
+    }
+    for (py::ssize_t i = 0; i < count; ++i) {
+      for (py::ssize_t j = 0; j < count; ++j) {
+        double sum = 0.0;
+        for (py::ssize_t part = 0; part < parts; ++part) sum += cross[i * width + place[part * count + j]];
+        spread[i * count + j] = sum;
+      }
+      double& own = spread[i * count + i];
+      const double unsure = variance.data()[i * AXES + axis];
+      own += unsure * std::max(gone[i] * gone[i] / (own + unsure) / MOST_SURPRISE, 1.0);
+    }
+    cholesky(spread, count);
+    // what the lower triangle times makes of `gone` and `cross`, in their place
+    for (py::ssize_t i = 0; i < count; ++i) {
+      const double* lower = spread.data() + i * count;
+      double* row = cross.data() + i * width;
+      for (py::ssize_t t = 0; t < i; ++t) {
+        const double factor = lower[t];
+        const double* other = cross.data() + t * width;
+        gone[i] -= factor * gone[t];
+        for (py::ssize_t j = 0; j < width; ++j) row[j] -= factor * other[j];
+      }
+      gone[i] /= lower[i];
+      for (py::ssize_t j = 0; j < width; ++j) row[j] /= lower[i];
+    }
+    for (py::ssize_t i = 0; i < width; ++i) {
+      double* row = cov + i * width;
+      for (py::ssize_t j = 0; j < i; ++j) {
+        row[j] = cov[j * width + i] = (row[j] + cov[j * width + i]) / 2;
+      }
+    }
+    for (py::ssize_t t = 0; t < count; ++t) {
+      const double *other = cross.data() + t * width, told = gone[t];
+      for (py::ssize_t i = 0; i < width; ++i) {
+        double* row = cov + i * width;
+        const double factor = other[i];
+        mean[i] += told * factor;
+        for (py::ssize_t j = 0; j < width; ++j) row[j] -= factor * other[j];
+      }
+    }
+  }
+  return {means, covs};
+}
+
+/// `MotionBank.distances`: n,k twice. doubts m: what each model's cost grows by for its own being less believed.
+std::tuple<Doubles, Doubles> motion_distances(const Doubles& mean, const Doubles& cov, const Doubles& log,
+                                              const Doubles& log_cov, const Doubles& doubts, const Doubles& centre,
+                                              const Doubles& centre_variance, const Doubles& sides,
+                                              const Doubles& sides_variance) {
+  const auto [models, count, width] = sizes_of(mean, cov);
+  expect_shape("log", log, {models, 2, AXES, count});
+  expect_shape("log_cov", log_cov, {models, 3, AXES, count});
+  expect_shape("doubts", doubts, {models});
+  expect_shape("centre", centre, {ANY, AXES});
+  const py::ssize_t seen = centre.shape(0);
+  for (const Doubles* one : {&centre_variance, &sides, &sides_variance}) expect_shape("seen", *one, {seen, AXES});
+  Doubles far({count, seen}), cost({count, seen});
+  double *away = far.mutable_data(), *dear = cost.mutable_data();
+  std::fill(dear, dear + count * seen, std::numeric_limits<double>::infinity());
+  for (py::ssize_t model = 0; model < models; ++model) {
+    for (py::ssize_t i = 0; i < count; ++i) {
+      for (py::ssize_t k = 0; k < seen; ++k) {
+        double distance = 0.0, spreads = 0.0;
+        for (py::ssize_t axis = 0; axis < AXES; ++axis) {
+          const py::ssize_t filter = model * AXES + axis, at = k * AXES + axis;
+          const double spread = cov.data()[(filter * width + 1 + i) * width + 1 + i] + centre_variance.data()[at];
+          const double gone = centre.data()[at] - mean.data()[filter * width + 1 + i];
+          const double log_spread =
+              log_cov.data()[(model * 3 * AXES + axis) * count + i] + sides_variance.data()[at];
+          const double grown = sides.data()[at] - log.data()[(model * 2 * AXES + axis) * count + i];
+          distance += gone * gone / spread + grown * grown / log_spread;
+          spreads += std::log(spread * log_spread);
+        }
+        const double price = distance + spreads - doubts.data()[model];
+        if (price < dear[i * seen + k]) dear[i * seen + k] = price, away[i * seen + k] = distance;
+      }
+    }
+  }
+  return {far, cost};
+}
+
+/// `forecast._blended`: centres n,2, covariances n,2,2 and sides n,2 of what models foretell, by shares, all m,4,n.
+std::tuple<Doubles, Doubles, Doubles> motion_blended(const Doubles& means, const Doubles& variances,
+                                                     const Doubles& shares) {
+  expect_shape("means", means, {ANY, PARTS, ANY});
+  const py::ssize_t models = means.shape(0), count = means.shape(2);
+  expect_shape("variances", variances, {models, PARTS, count});
+  expect_shape("shares", shares, {models, PARTS, count});
+  Doubles centre({count, AXES}), covariance({count, AXES, AXES}), sides({count, AXES});
+  for (py::ssize_t i = 0; i < count; ++i) {
+    double middle[PARTS] = {}, own[AXES] = {}, both = 0.0;
+    const auto at = [&](py::ssize_t model, py::ssize_t part) { return (model * PARTS + part) * count + i; };
+    for (py::ssize_t model = 0; model < models; ++model) {
+      for (py::ssize_t part = 0; part < PARTS; ++part) {
+        middle[part] += shares.data()[at(model, part)] * means.data()[at(model, part)];
+      }
+    }
+    for (py::ssize_t model = 0; model < models; ++model) {
+      double apart[AXES];
+      for (py::ssize_t axis = 0; axis < AXES; ++axis) {
+        const double share = shares.data()[at(model, axis)];
+        apart[axis] = (means.data()[at(model, axis)] - middle[axis]) * std::sqrt(share);
+        own[axis] += apart[axis] * apart[axis] + share * variances.data()[at(model, axis)];
+      }
+      both += apart[0] * apart[1];
+    }
+    double* square = covariance.mutable_data() + 4 * i;
+    square[0] = own[0], square[1] = square[2] = both, square[3] = own[1];
+    for (py::ssize_t axis = 0; axis < AXES; ++axis) {
+      centre.mutable_data()[AXES * i + axis] = middle[axis];
+      sides.mutable_data()[AXES * i + axis] = std::exp(middle[AXES + axis]);
+    }
+  }
+  return {centre, covariance, sides};
+}
+
+/// `shares.nearest_mixture`, to the bit: of systems N the shares N,m. sets s,m: rows of 0 and 1.
+Doubles nearest_mixture(const Doubles& both, const Doubles& gain, const Doubles& sets) {
+  expect_shape("gain", gain, {ANY, ANY});
+  const py::ssize_t systems = gain.shape(0), most = gain.shape(1);
+  expect_shape("both", both, {systems, most, most});
+  expect_shape("sets", sets, {ANY, most});
+  Doubles shares({systems, most});
+  const py::ssize_t width = most + 2;
+  std::vector<double> system(most * width), found(most);
+  for (py::ssize_t one = 0; one < systems; ++one) {
+    const double *square = both.data() + one * most * most, *wanted = gain.data() + one * most;
+    double least = std::numeric_limits<double>::infinity(), *chosen = shares.mutable_data() + one * most;
+    std::fill(chosen, chosen + most, 0.0);
+    for (py::ssize_t set = 0; set < sets.shape(0); ++set) {
+      const double* inside = sets.data() + set * most;
+      for (py::ssize_t i = 0; i < most; ++i) {
+        double* row = system.data() + i * width;
+        for (py::ssize_t j = 0; j < most; ++j) row[j] = square[i * most + j] * (inside[i] * inside[j]);
+        row[i] += 1.0 - inside[i];
+        row[most] = wanted[i] * inside[i], row[most + 1] = inside[i];
+      }
+      for (py::ssize_t i = 0; i + 1 < most; ++i) {
+        const double* row = system.data() + i * width;
+        for (py::ssize_t j = i + 1; j < most; ++j) {
+          double* other = system.data() + j * width;
+          const double factor = other[i] / row[i];
+          for (py::ssize_t k = i + 1; k < width; ++k) other[k] -= factor * row[k];
+        }
+      }
+      for (py::ssize_t i = most - 1; i >= 0; --i) {
+        double* row = system.data() + i * width;
+        row[most] /= row[i], row[most + 1] /= row[i];
+        for (py::ssize_t j = 0; j < i; ++j) {
+          double* other = system.data() + j * width;
+          other[most] -= other[i] * row[most], other[most + 1] -= other[i] * row[most + 1];
+        }
+      }
+      double sum = 0.0, alike = 0.0, gained = 0.0;
+      for (py::ssize_t i = 0; i < most; ++i) sum += system[i * width + most], alike += system[i * width + most + 1];
+      const double excess = (sum - 1.0) / alike;
+      bool allowed = true;
+      for (py::ssize_t i = 0; i < most; ++i) {
+        found[i] = system[i * width + most] - excess * system[i * width + most + 1];
+        allowed = allowed && found[i] >= -1e-9;
+        gained += found[i] * wanted[i];
+      }
+      const double cost = -gained - excess;
+      if (allowed && cost < least) {
+        least = cost;
+        std::copy(found.begin(), found.end(), chosen);
+      }
+    }
+    double sum = 0.0;
+    for (py::ssize_t i = 0; i < most; ++i) sum += chosen[i] = std::max(chosen[i], 0.0);
+    for (py::ssize_t i = 0; i < most; ++i) chosen[i] /= sum;
+  }
+  return shares;
+}
+
+}  // namespace
+
+void bind_motion(py::module_& module) {
+  const auto exact = [](const char* name) { return py::arg(name).noconvert(); };
+  module.def("motion_after", &motion_after, exact("mean"), exact("cov"), exact("log"), exact("log_cov"), exact("side"),
+             exact("noise"), py::arg("seconds"), py::arg("half"), py::arg("third"));
+  module.def("motion_observed", &motion_observed, exact("mean"), exact("cov"), exact("places"), exact("values"),
+             exact("variance"));
+  module.def("motion_distances", &motion_distances, exact("mean"), exact("cov"), exact("log"), exact("log_cov"),
+             exact("doubts"), exact("centre"), exact("centre_variance"), exact("sides"), exact("sides_variance"));
+  module.def("motion_blended", &motion_blended, exact("means"), exact("variances"), exact("shares"));
+  module.def("nearest_mixture", &nearest_mixture, exact("both"), exact("gain"), exact("sets"));
+}
+
+}  // namespace semhier
