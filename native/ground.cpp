@@ -100,6 +100,60 @@ std::tuple<Array<double>, Array<bool>> bundles(const Array<double>& pixels, cons
   return {found, known};
 }
 
+// -- errors -----------------------------------------------------------------------------------------------------------
+
+constexpr double NORMAL_95 = 1.96, EVEN_95 = 0.95;
+
+/// `BoxError._offset`: how wide the range is in which a quantised middle may lie.
+double offset_range(double step, double cell) {
+  if (cell == 0) return step;
+  const double steps = std::floor(cell / std::max(2 * step, 1e-9) + 0.5), last = cell / 2 - steps * step;
+  const double cubed = std::pow(step, 3.0);
+  const double variance =
+      ((2 * steps - 1) * cubed / 12 + 2 * (std::pow(last, 3.0) + cubed / 8) / 3) / cell;
+  return steps > 0 ? std::sqrt(12 * std::max(variance, 0.0)) : cell;
+}
+
+/// `BoxError._numbers`, to the bit: n,12. steps: of size and offset, and the grid's cell.
+Array<double> box_errors(const Array<double>& boxes, const Array<double>& pairs, bool tells,
+                         const std::array<double, 3>& steps, double floor, double foot) {
+  constexpr std::array<int, 7> SIDE_OF = {0, 0, 1, 1, 0, 0, 1};
+  expect_shape("boxes", boxes, {ANY, 4});
+  expect_shape("pairs", pairs, {ANY, 2});
+  const py::ssize_t count = boxes.shape(0), known = pairs.shape(0);
+  if (known != 7 && (known != 4 || tells)) throw py::value_error("pairs: expected 7, or 4 where nothing is read");
+  const auto [size_step, offset_step, cell] = steps;
+  Array<double> numbers({count, py::ssize_t{12}});
+  double* out = numbers.mutable_data();
+  std::fill(out, out + numbers.size(), 0.0);
+  for (py::ssize_t i = 0; i < count; ++i, out += 12) {
+    const double* box = boxes.data() + 4 * i;
+    const std::array<double, 2> extents = {box[2] - box[0], box[3] - box[1]};
+    std::array<double, 7> spreads{};
+    for (py::ssize_t row = 0; row < known; ++row) {
+      spreads[row] = std::hypot(pairs.data()[2 * row] * extents[SIDE_OF[row]], pairs.data()[2 * row + 1]);
+    }
+    std::copy(spreads.begin(), spreads.begin() + (tells ? 7 : 4), out);
+    out[11] = foot * extents[1];
+    if (tells) continue;
+    std::array<double, 2> offsets, sizes;
+    for (int side = 0; side < 2; ++side) {
+      offsets[side] = offset_range(offset_step * extents[side], cell), sizes[side] = size_step / 2 * extents[side];
+    }
+    if (known == 7) {
+      const std::array<double, 2> whole = {
+          EVEN_95 * offsets[0] / 2, (offsets[1] + sizes[1] - std::sqrt(0.2 * offsets[1] * sizes[1])) / 2};
+      for (int side = 0; side < 2; ++side) {
+        const double left = std::min(NORMAL_95 * spreads[4 + 2 * side] / std::max(whole[side], 1e-9), 1.0);
+        offsets[side] *= left, sizes[side] *= left;
+      }
+    }
+    out[4] = floor;
+    out[7] = offsets[0], out[8] = offsets[1], out[9] = sizes[0], out[10] = sizes[1];
+  }
+  return numbers;
+}
+
 // -- places -----------------------------------------------------------------------------------------------------------
 
 constexpr double CHI2_95 = 5.991, SLOPE = 0.03, FLOATING = 3.0, UNSURE = 0.2, EXPLAINED = 3.0, BESIDE = 1.12;
@@ -475,6 +529,8 @@ std::tuple<Array<double>, Array<std::int64_t>> places(
 void bind_ground(py::module_& module) {
   module.def("bundles", &bundles, py::arg("pixels").noconvert(), py::arg("lens"), py::arg("coefficients"),
              py::arg("reach"));
+  module.def("box_errors", &box_errors, py::arg("boxes").noconvert(), py::arg("pairs").noconvert(), py::arg("tells"),
+             py::arg("steps"), py::arg("floor"), py::arg("foot"));
   module.def("places", &places, py::arg("boxes").noconvert(), py::arg("rays").noconvert(), py::arg("known").noconvert(),
              py::arg("kinds").noconvert(), py::arg("shares").noconvert(), py::arg("draws").noconvert(),
              py::arg("chances").noconvert(), py::arg("rotation").noconvert(), py::arg("position"), py::arg("forward"),

@@ -1,5 +1,5 @@
-// The filters of the living scene: what semhier_ros/scene/forecast.py and shares.py say in NumPy, model by model and axis
-// by axis, in one call each.
+// The filters of the living scene: what semhier_ros/scene/forecast.py and shares.py say in NumPy, model by model and
+// axis by axis, in one call each.
 
 #include <pybind11/stl.h>
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.ground.lens import GroundError
+from semhier_ros.native import kernels
 
 Floats = NDArray[np.float64]
 
@@ -121,29 +122,39 @@ class BoxError:
     def shares(self, boxes: Floats, prefix: int, forecast: Floats | None = None) -> Floats:
         """By how many pixels each number of `box_draws` moves each side of `boxes`: n,4,D. Arguments as those of
         `samples`."""
-        extents = (boxes[:, 2:] - boxes[:, :2]).T  # width, height
         step = min(max(prefix, 0), len(self.read) - 1)
-        pairs, tells = self._by_step[step]
-        spreads = np.hypot(pairs[:, :1] * extents[_SIDE_OF[: len(pairs)]], pairs[:, 1:])
-        numbers = np.zeros((len(_MOVES[False]), len(boxes)))
-        numbers[: len(spreads) if tells else 4] = spreads if tells else spreads[:4]
-        if not tells:
-            offsets, sizes = self._offset(extents), self.size_step / 2 * extents
-            if self.read:  # no more than the quantiser's, whose 95 % is that of the sum of two even numbers at a side
-                whole = EVEN_95 * offsets / 2
-                whole[1] = (offsets[1] + sizes[1] - np.sqrt(0.2 * offsets[1] * sizes[1])) / 2
-                left = np.minimum(NORMAL_95 * spreads[4::2] / np.maximum(whole, 1e-9), 1.0)
-                offsets *= left
-                sizes *= left
-                numbers[4] = self.across[step][1]  # what the reading itself adds, most to what is narrow
-            numbers[7:9], numbers[9:11] = offsets, sizes
-        if self.foot_cell:
-            left_over = self.foot_told[min(max(prefix, 0), len(self.foot_told) - 1)] if self.foot_told else 1.0
-            numbers[11] = left_over * 2 * self.foot_cell * extents[1]
-        shares = (numbers.T @ _MOVES[bool(self.foot_cell)]).reshape(len(boxes), 4, -1)
+        left_over = self.foot_told[min(max(prefix, 0), len(self.foot_told) - 1)] if self.foot_told else 1.0
+        numbers = self._numbers(boxes, step, left_over * 2 * self.foot_cell)
+        shares = (numbers @ _MOVES[bool(self.foot_cell)]).reshape(len(boxes), 4, -1)
         if forecast is not None:
             shares[:, range(4), range(FORECAST.start, FORECAST.stop)] = forecast
         return shares
+
+    def _numbers(self, boxes: Floats, step: int, foot: float) -> Floats:
+        """How large the errors are that `_moves` names, n,12, at a step of reading. foot: what foot bits and reading
+        leave of a lower side's range, as a share of the box's height."""
+        pairs, tells = self._by_step[step]
+        floor = self.across[step][1] if self.read else 0.0
+        if kernels is not None:
+            steps = self.size_step, self.offset_step, self.cell
+            return np.asarray(kernels.box_errors(boxes, pairs, tells, steps, floor, foot))
+        extents = (boxes[:, 2:] - boxes[:, :2]).T  # width, height
+        spreads = np.hypot(pairs[:, :1] * extents[_SIDE_OF[: len(pairs)]], pairs[:, 1:])
+        numbers = np.zeros((len(boxes), 12))
+        numbers[:, :4] = spreads[:4].T
+        numbers[:, 11] = foot * extents[1]
+        if tells:
+            numbers[:, 4:7] = spreads[4:].T
+            return numbers
+        offsets, sizes = self._offset(extents), self.size_step / 2 * extents
+        if self.read:  # no more than the quantiser's, whose 95 % is that of the sum of two even numbers at a side
+            whole = EVEN_95 * offsets / 2
+            whole[1] = (offsets[1] + sizes[1] - np.sqrt(0.2 * offsets[1] * sizes[1])) / 2
+            left = np.minimum(NORMAL_95 * spreads[4::2] / np.maximum(whole, 1e-9), 1.0)
+            offsets, sizes = offsets * left, sizes * left
+        numbers[:, 4] = floor  # what the reading itself adds, most to what is narrow
+        numbers[:, 7:9], numbers[:, 9:11] = offsets.T, sizes.T
+        return numbers
 
     @cached_property
     def _by_step(self) -> list[tuple[Floats, bool]]:

@@ -38,6 +38,8 @@ GEOMETRY, SENSOR, STD, VISUAL = (
 )
 Point, Pose, Quaternion, Vector3 = GEOMETRY.Point, GEOMETRY.Pose, GEOMETRY.Quaternion, GEOMETRY.Vector3
 Marker = VISUAL.Marker
+NO_VECTOR, NO_ACCELERATION = Vector3(), GEOMETRY.AccelWithCovariance()
+"""What is never set, of all messages."""
 OPTIONAL = ("vision_msgs", "autoware_perception_msgs", "foxglove_msgs", "tf2_msgs", "etsi_its_cpm_ts_msgs")
 LIGHT = OPTIONAL[:3]
 UNKNOWN_VARIANCE = 1e6
@@ -251,42 +253,48 @@ def _motion(item: Located) -> tuple[float | None, float]:
 
 
 def _autoware_shape(item: Located, autoware: Any) -> Any:
-    shape = autoware.Shape(type=autoware.Shape.BOUNDING_BOX)
+    kind, length, width = autoware.Shape.BOUNDING_BOX, item.length, item.width
     if {"PEDESTRIAN", "ANIMAL"}.intersection(_autoware_labels(item.detection.names)):
-        shape.type = autoware.Shape.CYLINDER
-        across = max(item.length, item.width)
-        shape.dimensions = Vector3(x=across, y=across, z=item.height)
-        return shape
-    shape.dimensions = Vector3(x=item.length, y=item.width, z=item.height)
-    return shape
+        kind, length, width = autoware.Shape.CYLINDER, max(length, width), max(length, width)
+    return autoware.Shape(type=kind, dimensions=Vector3(x=length, y=width, z=item.height))
 
 
-def _fill_motion(pose: Any, twist: Any, item: Located, covariance: NDArray[np.float64]) -> float | None:
-    """Fills a PoseWithCovariance and a TwistWithCovariance (in the object's own axes); returns which way it moves."""
+def _autoware_object(kind: Any, uuid: Any, item: Located, kinematics: Any, autoware: Any) -> Any:
+    return kind(
+        object_id=uuid,
+        existence_probability=float(item.score),
+        classification=_autoware_classes(item.detection, autoware),
+        kinematics=kinematics,
+        shape=_autoware_shape(item, autoware),
+    )
+
+
+def _moving(item: Located, covariance: NDArray[np.float64]) -> tuple[Any, Any, float | None]:
+    """A PoseWithCovariance, a TwistWithCovariance (in the object's own axes), and which way the object moves."""
     yaw, speed = _motion(item)
-    pose.pose = _pose(item, item.height / 2, yaw)
-    pose.covariance = covariance
-    twist.twist.linear.x = float(speed)
-    twist.covariance = _twist_covariance(item, item.heading if yaw is None else yaw)
-    return yaw
+    pose = GEOMETRY.PoseWithCovariance(pose=_pose(item, item.height / 2, yaw), covariance=covariance)
+    twist = GEOMETRY.Twist(linear=Vector3(x=float(speed)), angular=NO_VECTOR)
+    unsure = _twist_covariance(item, item.heading if yaw is None else yaw)
+    return pose, GEOMETRY.TwistWithCovariance(twist=twist, covariance=unsure), yaw
 
 
 def tracked_objects(
     located: Sequence[Located], header: Any, autoware: Any, *, camera: str, stamp_ns: int, lasting: bool
 ) -> Any:
     """`autoware_perception_msgs/TrackedObjects`: existence probability, class, pose and twist with covariances."""
-    result = autoware.TrackedObjects(header=header)
+    result, identity = autoware.TrackedObjects(header=header), type(autoware.TrackedObject().object_id)
+    kinds = autoware.TrackedObjectKinematics
     for item, covariance in zip(located, _pose_covariances(located), strict=True):
-        made = autoware.TrackedObject(existence_probability=float(item.score))
-        made.object_id = _autoware_uuid(camera, stamp_ns, item, lasting, type(made.object_id))
-        made.classification = _autoware_classes(item.detection, autoware)
-        state = made.kinematics
-        yaw = _fill_motion(state.pose_with_covariance, state.twist_with_covariance, item, covariance)
-        kinds = autoware.TrackedObjectKinematics
-        state.orientation_availability = kinds.UNAVAILABLE if yaw is None else kinds.AVAILABLE
-        state.is_stationary = item.velocity is not None and math.hypot(*item.velocity) + _speed_spread(item) < MOVING
-        made.shape = _autoware_shape(item, autoware)
-        result.objects.append(made)
+        pose, twist, yaw = _moving(item, covariance)
+        state = kinds(
+            pose_with_covariance=pose,
+            twist_with_covariance=twist,
+            acceleration_with_covariance=NO_ACCELERATION,
+            orientation_availability=kinds.UNAVAILABLE if yaw is None else kinds.AVAILABLE,
+            is_stationary=item.velocity is not None and math.hypot(*item.velocity) + _speed_spread(item) < MOVING,
+        )
+        uuid = _autoware_uuid(camera, stamp_ns, item, lasting, identity)
+        result.objects.append(_autoware_object(autoware.TrackedObject, uuid, item, state, autoware))
     return result
 
 
@@ -295,21 +303,21 @@ def predicted_objects(
 ) -> Any:
     """`autoware_perception_msgs/PredictedObjects`: the same, with one path of constant velocity over three seconds (an
     object whose speed nobody told stays where it is)."""
-    result = autoware.PredictedObjects(header=header)
+    result, identity = autoware.PredictedObjects(header=header), type(autoware.PredictedObject().object_id)
     step, ahead = ns_to_duration(round(PATH_STEP * 1e9)), PATH_STEP * np.arange(round(PATH_SECONDS / PATH_STEP) + 1)
     starts: list[tuple[float, ...]] = []
     for item, covariance in zip(located, _pose_covariances(located), strict=True):
-        made = autoware.PredictedObject(existence_probability=float(item.score))
-        made.object_id = _autoware_uuid(camera, stamp_ns, item, lasting, type(made.object_id))
-        made.classification = _autoware_classes(item.detection, autoware)
-        state = made.kinematics
-        pose, twist = state.initial_pose_with_covariance, state.initial_twist_with_covariance
-        yaw = _fill_motion(pose, twist, item, covariance)
+        pose, twist, yaw = _moving(item, covariance)
         place, turn = pose.pose.position, pose.pose.orientation
         velocity = item.velocity if item.velocity is not None and yaw is not None else (0.0, 0.0)
         starts.append((place.x, place.y, place.z, 0.0, 0.0, turn.z, turn.w, *velocity))
-        made.shape = _autoware_shape(item, autoware)
-        result.objects.append(made)
+        state = autoware.PredictedObjectKinematics(
+            initial_pose_with_covariance=pose,
+            initial_twist_with_covariance=twist,
+            initial_acceleration_with_covariance=NO_ACCELERATION,
+        )
+        uuid = _autoware_uuid(camera, stamp_ns, item, lasting, identity)
+        result.objects.append(_autoware_object(autoware.PredictedObject, uuid, item, state, autoware))
     numbers = np.array(starts).reshape(-1, 1, 9)
     paths = numbers[..., :7].repeat(len(ahead), axis=1)  # of each object: poses by rows
     paths[..., :2] += ahead[:, None] * numbers[..., 7:]

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from semhier_ros.api import Codec
 from semhier_ros.codec.reading import Detection
 from semhier_ros.ground import BoxError, Lens, Located, Mount, locate, ranges
+from semhier_ros.ground.errors_file import box_error_of
 from semhier_ros.native import kernels
 
-MODULES = [importlib.import_module(f"semhier_ros.ground.{name}") for name in ("locate", "lens")]
+MODULES = [importlib.import_module(f"semhier_ros.ground.{name}") for name in ("locate", "lens", "box_error")]
 BROWN = (-0.3, 0.1, 0.001, -0.002, 0.01)
 LENSES = [
     Lens(640, 480, 500.0, 500.0, 319.5, 239.5),
@@ -75,6 +77,20 @@ def test_bundles_are_those_of_numpy_to_the_bit(lens: Lens, monkeypatch: pytest.M
     for one, other in zip(found, lens.bundles(pixels), strict=True):
         assert one.dtype == other.dtype
         assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("model", ["road", "street", "street+foot"])
+def test_errors_of_boxes_are_those_of_numpy_to_the_bit(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(6)
+    corners = rng.uniform(0, 500, (30, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(0, 90, (30, 2))], axis=1)
+    shipped = box_error_of(Codec.load(model, device="cpu", threads=1), (640, 480))
+    for error in (shipped, shipped.scaled(3.0), ERROR, BoxError()):
+        found = [error.shares(boxes, prefix) for prefix in range(5)]
+        with monkeypatch.context() as without:
+            without.setattr(MODULES[2], "kernels", None)
+            for prefix, one in enumerate(found):
+                assert one.tobytes() == error.shares(boxes, prefix).tobytes()
 
 
 def test_arrays_of_another_size_or_type_are_refused() -> None:
