@@ -97,7 +97,7 @@ ROOMS: dict[str, Room | Family] = {
     "replay": Room("semhier_ros.lab.replay.cli", "what a planner would have seen of a bag over a link, with a report"),
     "republish": Room("semhier_ros.republish_command", "a bag of blocks into readings and pictures"),
     "results": Room("semhier_ros.lab.results", "the documentation's tables from measured figures"),
-    "show": Room("semhier_ros.lab.show", "what each block of a picture says, in words, bytes and pictures"),
+    "show": Room("semhier_ros.show_command", "what each block of a picture says, in words, bytes and pictures"),
     "sweep": Room("semhier_ros.lab.replay.sweep", "replays over many links, models and bags, with one table"),
     "taxonomy": Room("semhier_ros.training.trees.cli", "build, show and compare taxonomies of classes"),
     "train": Room("semhier_ros.training.cli", "make a model of your own: `semhier train road detector`"),

@@ -1,7 +1,8 @@
 """Options that several commands share: one name, one meaning and one default for each idea.
 
-A command adds those that it takes (`model(parser)`, `device(parser)` …) and its own beside them. Lists take commas,
-spaces or both. An option or a command that had another name says the new one in one line (`renamed`).
+A command adds those that it takes (`common(parser, model, device)`, `model(parser, "street")` …) and its own beside
+them. Lists take commas, spaces or both. An option or a command that had another name says the new one in one line
+(`renamed`).
 """
 
 from __future__ import annotations
@@ -62,6 +63,12 @@ def renamed(parser: argparse.ArgumentParser, **names: str) -> None:
     """Lets each old option (`names` as `names="--split"`) say the name that it has now."""
     for old, new in names.items():
         parser.add_argument(f"--{old.replace('_', '-')}", action=_Renamed, new=new)
+
+
+def common(parser: argparse.ArgumentParser, *options: Callable[[argparse.ArgumentParser], None]) -> None:
+    """Shared options as they are, by what adds each: `common(parser, model, device, json)`."""
+    for option in options:
+        option(parser)
 
 
 def model(parser: argparse.ArgumentParser, default: str = "road") -> None:

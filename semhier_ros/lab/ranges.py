@@ -28,8 +28,8 @@ from semhier_ros.codec.painting import RANGES, measure_ranges, write_ranges
 from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.footage.video import listed, picture_files, read_picture
 from semhier_ros.lab.options import finish
-from semhier_ros.lab.received import received
 from semhier_ros.lab.scoring.figures import psnr
+from semhier_ros.received import received
 from semhier_ros.scene.backend import DETECTOR_RANGES, measure_detector, write_detector_ranges
 from semhier_ros.scene.budget import overlaps
 from semhier_ros.scene.model import SceneModel

@@ -31,20 +31,13 @@ FORMAT = 1
 PLACE = re.compile(r"(<!-- table ([\w.-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
-def record(path: Path, study: str, figures: Mapping[str, Any], tables: Sequence[Table], models: Sequence[Any]) -> None:
-    """Writes figures and tables of `study` to `path` with the present command line; `models` are the codecs measured.
-
-    Raises OSError when the file cannot be written.
-    """
-    keep(path, study, provenance(), figures, tables, {one.name: one.model_hash for one in models})
-
-
 def publish(
     path: Path | None, study: str, figures: Mapping[str, Any], tables: Sequence[Table], models: Sequence[Any]
 ) -> int:
-    """Prints the tables of a study, and records it where there is a `path`. Returns 0."""
+    """Prints the tables of a study, and writes them and its figures to `path`, if there is one, with the present
+    command line; `models` are the codecs measured. Returns 0. Raises OSError when the file cannot be written."""
     if path is not None:
-        record(path, study, figures, tables, models)
+        keep(path, study, provenance(), figures, tables, {one.name: one.model_hash for one in models})
     print(*(table.markdown() for table in tables), sep="\n\n")
     return 0
 
@@ -107,7 +100,7 @@ def installed_hashes() -> dict[str, str]:
 
 
 def read(path: Path, installed: Mapping[str, str]) -> Result:
-    """A file that `record` wrote. Raises ResultsError when it is none."""
+    """A file that `keep` wrote. Raises ResultsError when it is none."""
     try:
         source = json.loads(path.read_text(encoding="utf-8"))
         if source["format"] != FORMAT:
@@ -161,7 +154,7 @@ def add(text: str, command: str, folder: Path) -> None:
         result = json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise ResultsError(f"--add {text}: no result of {study} ({type(error).__name__}: {error})") from error
-    if isinstance(result, dict) and {"format", "study", "tables"} <= set(result):  # what `record` wrote
+    if isinstance(result, dict) and {"format", "study", "tables"} <= set(result):  # what `publish` wrote
         found = read(Path(file), installed_hashes())
         whole = {**found.source, "study": name, "command": command or found.source["command"]}
         folder.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from replay_footage import FRAMES
 from semhier_ros.codec.reading import Detection
 from semhier_ros.lab.replay.work import Result
 from semhier_ros.lab.report.page import boxes, data_uri, milliseconds, percent
-from semhier_ros.lab.report.replay_page import bars, block_kinds, kinds_of, render, strip
+from semhier_ros.lab.report.replay_page import bars, kinds_of, render, strip
 
 VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
 
@@ -182,13 +182,15 @@ def test_pictures_are_known_by_their_first_bytes() -> None:
         data_uri(b"<svg>")
 
 
-def test_block_kinds_follow_the_codec() -> None:
-    kinds = block_kinds(("level_0", "level_1", "detail", "picture_0"), 3, ("vehicle", "type"))
-    assert [(kind.title, kind.level, kind.picture) for kind in kinds] == [
-        ("vehicle", 0, False),
-        ("type", 1, False),
+def test_block_kinds_follow_the_codec(result: Result) -> None:
+    assert [(kind.title, kind.level, kind.picture) for kind in kinds_of(result)] == [
+        ("any vehicle", 0, False),
+        ("group", 1, False),
+        ("type", 2, False),
         ("detail", None, False),
         ("picture 1", None, True),
+        ("picture 2", None, True),
+        ("picture 3", None, True),
     ]
 
 

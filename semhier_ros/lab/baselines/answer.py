@@ -149,7 +149,6 @@ class _Maker(StoredMaker):
         super().__init__(reader, camera)
         self.name, self.block_names, self.semantic_blocks, self.levels = NAME, (NAME,), 1, 1
         self._coder = coder
-        self._known: dict[tuple[bytes, ...], bytes] = {}
 
     def _whole(self, number: int, frame: int, flow: PictureFlow | None) -> Iterator[Block]:
         return self._pared(number, frame, None, None, flow)
@@ -158,10 +157,7 @@ class _Maker(StoredMaker):
         self, number: int, frame: int, max_bytes: int | None, before: int | None, flow: PictureFlow | None
     ) -> Iterator[Block]:
         reader = self._reader
-        blocks = reader.encoded(self._camera, number).blocks[: reader.levels]
-        data = self._known.get(blocks)
-        if data is None:
-            data = self._known[blocks] = self._coder.encode(blocks)
+        data = self._coder.encode(reader.encoded(self._camera, number).blocks[: reader.levels])
         if max_bytes is not None and len(data) > max_bytes:
             data = self._coder.encode_objects(self._objects(number), max_bytes, self._objects.moved(number, before))
         yield Block(reader.codec.stream_tag, frame, 0, data)
@@ -189,7 +185,6 @@ class _Decoder:
     def __init__(self, coder: AnswerCoder, size: tuple[int, int]) -> None:
         self._coder, self._size = coder, size
         self._seen: dict[int, None] = {}
-        self._known: dict[bytes, tuple[Detection, ...]] = {}
         self.counters: Counter[str] = Counter()
 
     def push(self, block: Block, stamp_ns: int | None = None) -> Reading:
@@ -200,18 +195,12 @@ class _Decoder:
         if len(self._seen) > 64:
             del self._seen[next(iter(self._seen))]
         last = self._coder.levels - 1
-        return Reading(block.frame, last, last, self._read(block.data), len(block.data), fresh)
-
-    def _read(self, data: bytes) -> tuple[Detection, ...]:
-        found = self._known.get(data)
-        if found is None:
-            found = self._known[data] = self._coder.read(data, self._size)
-        return found
+        return Reading(block.frame, last, last, self._coder.read(block.data, self._size), len(block.data), fresh)
 
     def readable(self, blocks: Sequence[Block]) -> bool:
         """As `api.Decoder.readable`."""
         try:
-            return all(self._read(block.data) is not None for block in blocks)
+            return all(self._coder.read(block.data, self._size) is not None for block in blocks)
         except PacketError:
             return False
 

@@ -214,7 +214,7 @@ class OneWaySession:
     def work(self, now: float) -> None:
         while (one := self._sender.pop(now)) is not None:
             cause = self._way.send((one.camera, one.payload), one.wire_bytes, now)
-            self.sent.append(Sent(now, one.camera, one.number, one.wire_bytes, one.purpose, one.repeat, cause))
+            self.sent.append(Sent(now, one.camera, one.number, one.wire_bytes, one.purpose, False, cause))
 
     def next_event(self, now: float) -> float | None:
         return earliest(self._sender.next_event(now), self._way.next_arrival)

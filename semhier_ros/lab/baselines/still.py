@@ -85,10 +85,6 @@ class StillCodec(ABC):
     def header_bytes(self, data: bytes) -> int:
         """Bytes of a (perhaps cut) file that a fixed deployment would not send."""
 
-    def cut(self, data: bytes, length: int) -> bytes:
-        """The first `length` bytes of a file: what arrived of it."""
-        return data[:length]
-
     def settings(self) -> list[Setting]:
         """The operating points of a usual comparison."""
         cuts: tuple[int | None, ...] = self.cuts if self.progressive else (None,)
@@ -125,7 +121,7 @@ def send(codec: StillCodec, picture: Picture, settings: Iterable[Setting]) -> It
         key = (setting.scale, setting.quality)
         if key not in files:
             files[key] = codec.encode(shrink(picture, setting.scale), setting.quality)
-        data = files[key] if setting.cut is None else codec.cut(files[key], setting.cut)
+        data = files[key][: setting.cut]
         try:
             arrived = enlarge(codec.decode(data), width, height)
         except CutTooShort:

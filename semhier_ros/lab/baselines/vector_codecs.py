@@ -121,17 +121,12 @@ def _get_path(decoder: BlockDecoder, reader: ImageReader) -> int:
     return node
 
 
-def make_vector_codec(name: str, reader: ImageReader, reference: Mapping[str, Floats]) -> Answer | Projected:
-    """`answer`, `projection` or `name_first` for a whole-image model's reader and its reference.safetensors."""
-    return Answer(reader, reference) if name == "answer" else Projected(reader, reference, name == "name_first")
-
-
 def vector_codecs(names: Sequence[str], model: Any) -> list[Answer | Projected]:
-    """Those codecs of features that are among `names`, of a whole-image model."""
+    """Those codecs of features that are among `names`, of a whole-image model with its reference.safetensors."""
     chosen = [name for name in names if name in VECTOR_NAMES]
     found: Any = load_file(model.path / "reference.safetensors") if chosen else {}
-    reference = {name: values.astype(np.float32) for name, values in found.items()}
-    return [make_vector_codec(name, model.reader, reference) for name in chosen]
+    given = model.reader, {name: values.astype(np.float32) for name, values in found.items()}
+    return [Answer(*given) if name == "answer" else Projected(*given, name == "name_first") for name in chosen]
 
 
 VECTOR_NAMES = ("answer", "projection", "name_first")

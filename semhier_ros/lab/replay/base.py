@@ -44,15 +44,13 @@ class TimedCamera(Camera, Protocol):
 
 class Departure(NamedTuple):
     """One datagram that leaves: `camera` (its place among the cameras), `payload`, `wire_bytes` (its cost on IP),
-    `number` of the camera frame, `purpose` (what the bytes are for: a block's name, "picture", "parity" …) and whether
-    it is a `repeat`."""
+    `number` of the camera frame, and `purpose` (what the bytes are for: "picture", "parity" …)."""
 
     camera: int
     payload: bytes
     wire_bytes: int
     number: int
     purpose: str
-    repeat: bool = False
 
 
 class Answer(NamedTuple):

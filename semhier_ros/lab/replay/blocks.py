@@ -292,7 +292,8 @@ class SceneObjects:
         return _unpacked(reader.store.made("objects", key, lambda: _packed(self._find(number))))
 
     def _find(self, number: int) -> Objects:
-        return self._reader.timed(lambda: self._model.find(self._camera.image(number)))
+        found: Objects = self._model.find(self._camera.image(number))
+        return found
 
     def moved(self, number: int, before: int | None) -> NDArray[np.float64] | None:
         """How much each object of a frame moved since frame `before` (`Motion.update`)."""

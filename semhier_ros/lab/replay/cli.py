@@ -26,6 +26,7 @@ from semhier_ros.lab.processes import ChildError
 from semhier_ros.lab.replay.from_above import from_above
 from semhier_ros.lab.replay.real import STAGES, run_real
 from semhier_ros.lab.replay.task import (
+    BLOCKS,
     LINK,
     LINK_HELP,
     LINK_OF,
@@ -35,7 +36,7 @@ from semhier_ros.lab.replay.task import (
     radio_of,
     task_of,
 )
-from semhier_ros.lab.replay.work import LINKED, Result, ceiling_of, replay, write_summary
+from semhier_ros.lab.replay.work import Result, ceiling_of, replay, write_summary
 from semhier_ros.paths import DEFAULT_MODEL
 from semhier_ros.progress import Stages
 from semhier_ros.whole_file import write_whole
@@ -83,7 +84,7 @@ def _virtual(task: Task, options: argparse.Namespace) -> int:
     began = time.monotonic()
     stages = {"reading the bag": 2.0, "encoding the frames": 20.0}
     for name in task.codecs:
-        stages |= {f"{name}: its setting": 0.5 if name in LINKED else 15.0, f"{name} over the link": 5.0}
+        stages |= {f"{name}: its setting": 0.5 if name in BLOCKS else 15.0, f"{name} over the link": 5.0}
     with Stages({**stages, "the report": 6.0}) as tell:
         result = replay(task, tell)
         tell("the report")
@@ -97,7 +98,7 @@ def _virtual(task: Task, options: argparse.Namespace) -> int:
 
             write_rerun(result, options.rerun)
         result.reader.store.close()
-    print("\n".join([*lines_of(result.summary), f"speed: {result.speed}"]))
+    print("\n".join(lines_of(result.summary)))
     if not options.no_report:
         print(f"report: {options.out / 'report.html'}")
     return 0

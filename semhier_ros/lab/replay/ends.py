@@ -184,7 +184,6 @@ def send_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
         end_ns = start + (plan["seconds"] * 1e9 if "seconds" in plan else cameras[0].times_ns[-1] + 1e9)
         time.sleep(max(0.0, (end_ns - time.time_ns()) / 1e9))
         worker.close()
-        notes.close()
         time.sleep(DRAIN_SECONDS)
         status, estimate = link.status(), link.estimate()
         told = {name: getattr(estimate, name) for name in ("rate", "loss", "burst", "clock_offset")}
@@ -195,7 +194,7 @@ def send_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
 
 
 class _Notes:
-    """What became of every frame: a line once its last block is made."""
+    """When the meaning of every frame was made: a line each."""
 
     def __init__(self, log: Any, start: int, cameras: Sequence[Any]) -> None:
         self._log, self._apart = log, time.time_ns() / 1e9 - time.monotonic()
@@ -203,38 +202,17 @@ class _Notes:
             camera.name: {start + time_ns: number for number, time_ns in enumerate(camera.times_ns)}
             for camera in cameras
         }
-        self._open: dict[str, dict[str, Any]] = {}
 
     def done(self, end: EncoderEnd, job: Job) -> None:
         """An encoder's job is done."""
-        if job.kind == "watch":
-            return
         if job.kind == "meaning":
-            self._write(end.camera)
             begun = round((job.begun + self._apart) * 1e9)
-            self._open[end.camera] = {
-                "camera": end.camera,
-                "frame": self._numbers[end.camera][job.frame.stamp_ns],
-                "stamp": job.frame.stamp_ns,
-                "begun": begun,
-                "encoded": begun + round(end.encode_seconds * 1e9),
-                "bytes": [],
-            }
-        self._open[end.camera]["bytes"] += [len(block.data) for block in job.blocks]
+            told = {"camera": end.camera, "frame": self._numbers[end.camera][job.frame.stamp_ns], "begun": begun}
+            _line(self._log, told | {"encoded": begun + round(end.encode_seconds * 1e9)})
 
     def failed(self, end: EncoderEnd, job: Job, error: Exception) -> None:
         """A frame could not be encoded: no run goes on after that."""
         print(f"{end.camera}, frame {job.frame.number}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Writes what is open."""
-        for camera in list(self._open):
-            self._write(camera)
-
-    def _write(self, camera: str) -> None:
-        entry = self._open.pop(camera, None)
-        if entry is not None:
-            _line(self._log, entry)
 
 
 def send_pictures(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
@@ -299,16 +277,12 @@ def receive_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> No
             encode_before(stream.reader, cameras, whole=False)  # what was read before is not read again
     else:
         codec = Codec.load(plan["model"], plan["device"], threads=1)
-    seen: set[tuple[str, int, int]] = set()
-    useful, arrived = 0, 0
-    costs_ns, reading_until = (round(plan["costs"]["read"] * 1e9) if imagined else 0), 0
+    arrived, reading_until = 0, 0
+    costs_ns = round(plan["costs"]["read"] * 1e9) if imagined else 0
 
     def tap(camera: str, block: Block, stamp_ns: int) -> None:
-        nonlocal useful, arrived
+        nonlocal arrived
         arrived = time.time_ns()
-        if (camera, stamp_ns, block.index) not in seen:
-            seen.add((camera, stamp_ns, block.index))
-            useful += len(block.data)
 
     def ignore(kind: str, text: str) -> None:
         """What the ends report is counted too."""
@@ -350,7 +324,7 @@ def receive_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> No
     ) as link:
         _listen(link)
         worker.close()
-        _summary(log, useful_bytes=useful, counters=dict(link.counters))
+        _summary(log, counters=dict(link.counters))
 
 
 def receive_pictures(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:

@@ -20,7 +20,6 @@ from semhier_ros.codec.reading import Detection
 from semhier_ros.command import CommandError
 from semhier_ros.lab.baselines.picture_files import KINDS, PictureSetting, decode_picture, encode_picture
 from semhier_ros.lab.options import load_codec
-from semhier_ros.lab.received import read_blocks
 from semhier_ros.lab.replay.base import Camera, Costs, Picture
 from semhier_ros.lab.replay.store import (
     CACHE_FILE,
@@ -29,6 +28,7 @@ from semhier_ros.lab.replay.store import (
     digest,
 )
 from semhier_ros.lab.scoring.streaming import World
+from semhier_ros.received import read_blocks
 
 Detections = tuple[Detection, ...]
 Made = TypeVar("Made")
@@ -115,7 +115,6 @@ class _RememberingMemory:
 class Reader:
     """What a replay asks of a model. `store` keeps what was made; `threads` of the networks, 0 for their own choice.
 
-    `network_seconds`: processor time of all frames that were made in this process, which a full cache saves.
     `remembering`: the codec, whose decoders read no prefix twice.
     """
 
@@ -125,7 +124,6 @@ class Reader:
         self.levels = codec.levels
         self.block_names = tuple(codec.block_names)
         self.semantic_blocks = codec.semantic_blocks
-        self.network_seconds = 0.0
         self._encoded: dict[str, Encoded] = {}
         self._open: dict[str, Iterator[Block]] = {}
         self._read: dict[tuple[tuple[bytes, ...], tuple[int, int]], Detections] = {}
@@ -148,20 +146,13 @@ class Reader:
             return held
         made: Encoded | None = self.store.get("encoded", key, Encoded)
         if made is None or len(made.blocks) < wanted:
-            made = self.timed(lambda: self._encode(key, camera, number, held, whole))
+            made = self._encode(key, camera, number, held, whole)
             self.store.put("encoded", key, made)
         if held is not None:
             made = Encoded(made.blocks, held.readings)  # a truth stays the same object: matching goes by it
         for place, reading in enumerate(made.readings):
             self._read[made.blocks[: place + 1], camera.size] = reading
         self._encoded[key] = made
-        return made
-
-    def timed(self, make: Callable[[], Made]) -> Made:
-        """What `make` makes, its processor time counted as the networks'."""
-        spent = time.process_time()
-        made = make()
-        self.network_seconds += time.process_time() - spent
         return made
 
     def blocks(self, camera: Camera, number: int, whole: bool = True) -> list[Block]:
@@ -183,8 +174,7 @@ class Reader:
 
     def detect(self, image: Picture, size: tuple[int, int]) -> Detections:
         """What the same detector reads on any picture, with boxes in a picture of `size`."""
-        blocks = partial(self.codec.encode, image, blocks=self.semantic_blocks)
-        *_, last = self.timed(lambda: list(read_blocks(self.codec, blocks(), size)))
+        *_, last = read_blocks(self.codec, self.codec.encode(image, blocks=self.semantic_blocks), size)
         return last.reading.detections
 
     def detected(self, key: str, image: Any, size: tuple[int, int]) -> Detections:

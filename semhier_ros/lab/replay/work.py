@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gc
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,13 +20,12 @@ from semhier_ros.footage.labels import Notes, labelled_world
 from semhier_ros.footage.lens import lens_of
 from semhier_ros.lab.baselines.pictures import PictureStream, decode_picture
 from semhier_ros.lab.baselines.search import make_stream
-from semhier_ros.lab.received import read_blocks
 from semhier_ros.lab.replay.base import Answer, Costs
 from semhier_ros.lab.replay.blocks import UNPACED
 from semhier_ros.lab.replay.measures import Scores, figures_of, first_arrivals, split_cameras
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store
-from semhier_ros.lab.replay.task import Task, check_codecs
+from semhier_ros.lab.replay.task import BLOCKS, Task, check_codecs
 from semhier_ros.lab.replay.virtual import Run, run_virtual
 from semhier_ros.lab.scoring.figures import BudgetUse, budget_use
 from semhier_ros.lab.scoring.living import foretold
@@ -37,6 +35,7 @@ from semhier_ros.link.emulate.profile import LinkProfile
 from semhier_ros.link.emulate.radio import parse_hop
 from semhier_ros.link.schedule.wire import ZENOH_UDP
 from semhier_ros.link.sender import measured
+from semhier_ros.received import read_blocks
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.whole_file import write_whole
 
@@ -45,7 +44,6 @@ COLLECT_AFTER = 100_000
 thousands of small ones that all stay, and looking through them took a tenth of its time."""
 RIVALS = ("jpeg", "webp", "h264")
 """Codecs beside ours that send more than the bare answer."""
-LINKED = ("semhier", "answer")
 LARGEST_PAYLOAD = 1200
 OWN_BYTES = ZENOH_UDP.wire_bytes(150)
 """A stream description, which goes out every 10 s beside the budget: the most that Zenoh adds to one short window."""
@@ -77,7 +75,6 @@ class Result:
     worlds: list[World] = field(default_factory=list)
     scores: Any = None
     summary: dict[str, Any] = field(default_factory=dict)
-    speed: Speed | None = None
     above: dict[str, Any] | None = None
 
     @property
@@ -113,24 +110,6 @@ class Result:
         return decode_picture(stream.file(camera, max(numbers)), camera.size) if numbers else None
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """What a replay cost: processor seconds of the `networks` (encoding, detecting; nothing where all was cached) and
-    of everything `else_` up to the summary, for `footage` seconds of all cameras together."""
-
-    footage: float
-    networks: float
-    else_: float
-
-    def __str__(self) -> str:
-        total = self.networks + self.else_
-        return (
-            f"{self.footage:.1f} camera seconds in {total:.1f} s of processor: {self.footage / total:.1f} times real "
-            f"time; {self.networks:.1f} s in the networks, {self.else_:.1f} s in everything else "
-            f"({self.footage / self.else_:.0f} times real time once they are cached)"
-        )
-
-
 def replay(task: Task, tell: Tell | None = None, reader: Reader | None = None) -> Result:
     """Runs every codec of `task` over the same footage and link, in virtual time.
 
@@ -145,7 +124,6 @@ def replay(task: Task, tell: Tell | None = None, reader: Reader | None = None) -
 
 
 def _replay(task: Task, tell: Tell, reader: Reader | None) -> Result:
-    began = time.process_time()
     codecs, link = check_codecs(task.codecs), parse_hop(task.link)
     own = reader is None
     reader = reader or Reader.load(task.model, task.device, Store(task.cache))
@@ -154,7 +132,6 @@ def _replay(task: Task, tell: Tell, reader: Reader | None) -> Result:
     if task.ground is not None:
         lens_of(cameras[0], task.lens)  # before the work, not after it
     result = Result(task, cameras, reader, task.costs or reader.measured_costs(cameras[0]), problems=problems)
-    networks = reader.network_seconds
     for name in sorted(codecs, key=lambda one: one != "semhier"):  # pictures are cheapest right after a frame's meaning
         stage = f"{name}: its setting"
         result.streams[name] = make_stream(name, task, reader, result.costs, cameras, partial(tell, stage))
@@ -171,9 +148,6 @@ def _replay(task: Task, tell: Tell, reader: Reader | None) -> Result:
     judge(result, tell)
     if own:
         reader.store.flush()
-    networks = reader.network_seconds - networks
-    footage = sum(camera.times_ns[-1] for camera in cameras) / 1e9
-    result.speed = Speed(footage, networks, max(time.process_time() - began - networks, 1e-3))
     return result
 
 
@@ -193,7 +167,7 @@ def open_cameras(task: Task, reader: Reader) -> tuple[list[Any], list[str]]:
 
 def largest_datagram(codec: str, rate: float) -> int:
     """Wire bytes of the largest datagram that a sender may make with that budget: what it may be ahead of it."""
-    if codec not in LINKED:
+    if codec not in BLOCKS:
         return ZENOH_UDP.wire_bytes(LARGEST_PAYLOAD)
     wire = measured(ZENOH_UDP)  # envelopes
     return wire.wire_bytes(Scheduler(Packet.pack, split, default_policies(1, 1), wire=wire, rate=rate).packet_limit)

@@ -20,7 +20,6 @@ from semhier_ros.camera.drawing import LEVEL_COLOURS
 from semhier_ros.codec.packet import Block
 from semhier_ros.codec.reading import Detection
 from semhier_ros.lab.provenance import processor
-from semhier_ros.lab.received import read_blocks
 from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.replay.measures import first_arrivals, split_cameras, waits_of
 from semhier_ros.lab.replay.work import Result, best_rival, ceiling_of
@@ -29,6 +28,7 @@ from semhier_ros.lab.report.film import RATE, film
 from semhier_ros.lab.report.page import data_uri, link_words, percent, render_page, webp
 from semhier_ros.lab.scoring.figures import percentile
 from semhier_ros.lab.scoring.streaming import newest_at
+from semhier_ros.received import read_blocks
 
 MOMENTS, STRIP_FRAMES = 4, 3
 STRIP_WIDTH = 560
@@ -99,22 +99,13 @@ def render(result: Result, seconds: float = 0.0, command: str = "replay") -> str
 
 def kinds_of(result: Result) -> tuple[BlockKind, ...]:
     """The kinds of the model's blocks. Levels are called by the name of their only node, else by their own."""
-    codec = result.reader.codec
-    levels = zip(codec.taxonomy.level_names, codec.taxonomy.levels, strict=True)
-    titles = [f"any {nodes[0].name}" if len(nodes) == 1 else name for name, nodes in levels]
-    return block_kinds(codec.block_names, codec.semantic_blocks, titles)
-
-
-def block_kinds(names: Sequence[str], semantic: int, level_names: Sequence[str]) -> tuple[BlockKind, ...]:
-    """The kinds of a codec's blocks with their colours.
-
-    `names`: `codec.block_names`; the first `semantic` of them are not pictures; the first len(level_names) of these
-    name the levels.
-    """
-    kinds = []
-    for index, name in enumerate(names):
-        if index < min(semantic, len(level_names)):
-            kinds.append(BlockKind(name, level_names[index], LEVEL_COLOURS[index % len(LEVEL_COLOURS)], level=index))
+    codec, kinds = result.reader.codec, []
+    semantic, levels = codec.semantic_blocks, list(zip(codec.taxonomy.level_names, codec.taxonomy.levels, strict=True))
+    for index, name in enumerate(codec.block_names):
+        if index < min(semantic, len(levels)):
+            called, nodes = levels[index]
+            title = f"any {nodes[0].name}" if len(nodes) == 1 else called
+            kinds.append(BlockKind(name, title, LEVEL_COLOURS[index % len(LEVEL_COLOURS)], level=index))
         elif index < semantic:
             kinds.append(BlockKind(name, name.replace("_", " "), DETAIL_COLOUR))
         else:

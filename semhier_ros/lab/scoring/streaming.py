@@ -12,13 +12,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.reading import Detection
 from semhier_ros.footage.labels import World
+from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.scoring.figures import mean_of_known
 
 Detections = tuple[Detection, ...]
@@ -27,19 +28,6 @@ SAME = 0.5
 """Overlap from which two boxes are of the same object."""
 BLOCK_SECONDS = 1.0
 """Length of the bootstrap's blocks of instants."""
-
-
-class Known(Protocol):
-    """What a receiver knows of a frame stamped `stamp_ns` (ns) from `ready` (s) on, down to `level`."""
-
-    @property
-    def stamp_ns(self) -> int: ...
-    @property
-    def ready(self) -> float: ...
-    @property
-    def level(self) -> int: ...
-    @property
-    def detections(self) -> Detections: ...
 
 
 def overlap(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
@@ -141,7 +129,7 @@ class Matching:
             known = self._known[key] = self._matched(found, truth, level)
         return known
 
-    def matches(self, worlds: Sequence[World], answers: Sequence[Sequence[Known]], level: int) -> Matches:
+    def matches(self, worlds: Sequence[World], answers: Sequence[Sequence[Answer]], level: int) -> Matches:
         """All cameras together: `answers` of each camera at the instants of its world."""
         pairs = [
             (seen.detections if seen is not None else (), truth)
@@ -228,13 +216,13 @@ def _outside(found: Detections, crowds: Detections, level: int) -> list[bool]:
     ]
 
 
-def newest_at(answers: Sequence[Known], instants: NDArray[np.float64], level: int) -> list[Any]:
+def newest_at(answers: Sequence[Answer], instants: NDArray[np.float64], level: int) -> list[Any]:
     """For each instant the answer about the newest frame that was ready by then and reaches `level`, None before the
     first. Of several about that frame the one that was ready last counts."""
     ordered = sorted((item for item in answers if item.level >= level), key=lambda item: item.ready)
     times: list[float] = []
-    newest: list[Known] = []
-    best: Known | None = None
+    newest: list[Answer] = []
+    best: Answer | None = None
     for item in ordered:
         if best is None or item.stamp_ns >= best.stamp_ns:
             best = item
@@ -244,7 +232,7 @@ def newest_at(answers: Sequence[Known], instants: NDArray[np.float64], level: in
 
 
 def mean_precision(
-    matching: Matching, worlds: Sequence[World], answers: Sequence[Sequence[Known]], levels: int
+    matching: Matching, worlds: Sequence[World], answers: Sequence[Sequence[Answer]], levels: int
 ) -> float:
     """The measure's mean over all levels that have a truth; 0 when none has."""
     return mean_of_known(matching.matches(worlds, answers, level).value() for level in range(levels)) or 0.0

@@ -79,8 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--splits", type=Path, default=Path("config/splits/road-vehicles"), help="lists of scenes")
     shared.out(parser, "runs/road", "folder of caches")
     parser.add_argument("--steps", type=int, default=2500, help="of training (default: %(default)s)")
-    shared.model(parser)
-    shared.json(parser)
+    shared.common(parser, shared.model, shared.json)
 
 
 def run(options: argparse.Namespace) -> int:

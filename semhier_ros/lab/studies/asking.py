@@ -19,11 +19,11 @@ from semhier_ros import options as shared
 from semhier_ros.camera.asking import AskPolicy, Seen
 from semhier_ros.codec.packet import Packet, split
 from semhier_ros.lab.options import finish, labelled_scenes, load_codec
-from semhier_ros.lab.received import received
 from semhier_ros.lab.scoring.coco import Truth, rows_of
 from semhier_ros.link.schedule.wire import ZENOH_UDP
 from semhier_ros.link.sender import measured
 from semhier_ros.progress import each
+from semhier_ros.received import received
 
 THRESHOLDS = (0.4, 0.6, 0.8, 1.01)
 ABOVE = (0.0, 0.3, 0.5)
@@ -42,9 +42,7 @@ EQUAL = 0.005
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.images(parser)
     shared.labels(parser, "folder of their YOLO labels")
-    shared.model(parser)
-    shared.device(parser)
-    shared.json(parser)
+    shared.common(parser, shared.model, shared.device, shared.json)
     shared.renamed(parser, names="--split")
 
 

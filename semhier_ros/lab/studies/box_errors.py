@@ -151,8 +151,7 @@ def parameters(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    shared.model(parser)
-    shared.images(parser)
+    shared.common(parser, shared.model, shared.images)
     shared.labels(parser, "folder of YOLO labels")
     shared.threads(parser)
     shared.out(parser, None, "also write the parameters of this model to this YAML file", folder=False, required=False)

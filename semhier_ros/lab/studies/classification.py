@@ -170,9 +170,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.images(parser)
     shared.labels(parser, "CSV with columns file,label (0-based classes)")
     shared.model(parser, "imagenet")
-    shared.device(parser)
-    shared.jobs(parser)
-    shared.json(parser)
+    shared.common(parser, shared.device, shared.jobs, shared.json)
     shared.codecs(
         parser,
         ["semhier", *VECTOR_NAMES, "jpeg", "webp"],

@@ -149,9 +149,7 @@ def _mean(values: list[Any]) -> float | None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("videos", type=Path, nargs="+", help="video files")
-    shared.model(parser)
-    shared.device(parser)
-    shared.json(parser)
+    shared.common(parser, shared.model, shared.device, shared.json)
     shared.out(parser, "out/deltas", "folder of what each run gave")
     shared.jobs(parser)
     parser.add_argument("--fps", type=shared.real(1, 60), default=12.5, help="frames a second (%(default)s)")

@@ -27,12 +27,12 @@ from semhier_ros.footage.labels import Scene
 from semhier_ros.lab.baselines import NAMES, WITH_PATH, Picture, Setting, StillCodec, make, send
 from semhier_ros.lab.baselines.answer import AnswerCoder
 from semhier_ros.lab.options import finish, labelled_scenes, load_codec
-from semhier_ros.lab.received import received
 from semhier_ros.lab.scoring.coco import MOST_PER_NODE, Rows, Truth, rows_of
 from semhier_ros.lab.scoring.figures import psnr, summed
 from semhier_ros.lab.scoring.frontier import mark_frontier
 from semhier_ros.lab.workers import Workers
 from semhier_ros.progress import each
+from semhier_ros.received import received
 from semhier_ros.scene.finders import Finder, Listed
 from semhier_ros.scene.objects import Objects
 
@@ -273,10 +273,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="folder of YOLO files of regions that count neither way, since something unlabelled may be there",
     )
-    shared.model(parser)
-    shared.device(parser)
-    shared.jobs(parser)
-    shared.json(parser)
+    shared.common(parser, shared.model, shared.device, shared.jobs, shared.json)
     shared.renamed(parser, names="--split", workers="--jobs")
     shared.codecs(
         parser, ["semhier", "answer"], f"what to compare, of semhier, answer, {', '.join((*NAMES, WITH_PATH))}, or all"

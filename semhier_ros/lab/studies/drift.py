@@ -52,9 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     shared.option(parser, "--fps", shared.real(0.01, 100.0), 5.0, "frames a second")
     shared.option(parser, "--objects", shared.whole(1, 60), 10, "in the scene")
-    shared.seed(parser)
-    shared.model(parser)
-    shared.json(parser)
+    shared.common(parser, shared.seed, shared.model, shared.json)
 
 
 class _Maker:

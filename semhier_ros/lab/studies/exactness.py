@@ -168,8 +168,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=DEVICES, default="torch", help="with --drawn: what decodes many together (%(default)s)"
     )
-    shared.seed(parser)
-    shared.json(parser)
+    shared.common(parser, shared.seed, shared.json)
 
 
 class Mixtures:

@@ -105,8 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.several(parser, "--transports", shared.one_of(*TRANSPORTS), list(TRANSPORTS), "carriers", "NAME")
     shared.several(parser, "--proofs", shared.one_of(*SEALS), list(SEALS), "proofs", "NAME")
     shared.several(parser, "--kinds", shared.one_of(*KINDS), list(KINDS), "kinds of frames", "KIND")
-    shared.seed(parser)
-    shared.json(parser)
+    shared.common(parser, shared.seed, shared.json)
 
 
 class _Port:

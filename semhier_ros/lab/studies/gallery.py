@@ -22,12 +22,12 @@ from semhier_ros.footage.labels import Names, find_scenes
 from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.baselines import Picture, Setting, StillCodec, Transmitted, make, send
 from semhier_ros.lab.options import load_codec
-from semhier_ros.lab.received import received
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.report.page import render_page
 from semhier_ros.lab.scoring.figures import psnr
 from semhier_ros.lab.studies.detection import OnceFinder
 from semhier_ros.progress import each
+from semhier_ros.received import received
 from semhier_ros.whole_file import write_whole
 
 BUDGETS = (50, 150, 600, 3000)
@@ -124,8 +124,7 @@ def page(codec: Any, scenes: Sequence[Scene]) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.images(parser)
     shared.labels(parser, "folder of YOLO label files of the same names", required=False)
-    shared.model(parser)
-    shared.device(parser)
+    shared.common(parser, shared.model, shared.device)
     shared.out(parser, None, "folder for index.html")
     shared.renamed(parser, names="--split", count="--limit")
     shared.several(parser, "--bytes", shared.whole(1, 10**9), list(BUDGETS), "budgets", "N")

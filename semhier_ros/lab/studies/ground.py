@@ -216,9 +216,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--draw", type=Path, metavar="DIR", help="draw the pictures of docs/planners.md there, and stop"
     )
     parser.add_argument("--foot-bits", action="store_true", help="of the stream with foot bits")
-    shared.seed(parser)
-    shared.threads(parser)
-    shared.json(parser)
+    shared.common(parser, shared.seed, shared.threads, shared.json)
 
 
 def run(options: argparse.Namespace) -> int:

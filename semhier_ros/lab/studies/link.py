@@ -77,8 +77,7 @@ RADIO_ROWS = {
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of the table. `link` as `parse_link` reads it; `weights`: one for each camera; `encoded_before`: whether
-    encoding takes no time; `memory`: whether our frames refer to what was
-    acknowledged; `changes` of the link and the end of its outage, in s."""
+    encoding takes no time; `memory`: whether our frames refer to what was acknowledged."""
 
     name: str
     link: str
@@ -87,8 +86,6 @@ class Row:
     weights: tuple[float, ...] = (1.0,)
     encoded_before: bool = False
     memory: bool = False
-    changes: tuple[float, ...] = ()
-    outage_end: float | None = None
     radio: RadioProfile | None = None
     check: int = 32
 
@@ -98,8 +95,8 @@ ROWS = (
     Row("64kbit,50ms,20%", "64kbit,50ms,20%"),
     Row("64kbit,50ms,20%,burst4", "64kbit,50ms,20%,burst4", seconds=20.0),
     Row("16kbit,150ms", "16kbit,150ms"),
-    Row("512-32-512kbit,50ms", "512kbit,50ms,step32kbit@10s,step512kbit@20s", seconds=30.0, changes=(10.0, 20.0)),
-    Row("64kbit,50ms,outage20s", "64kbit,50ms,outage20s@4s", seconds=29.0, outage_end=24.0),
+    Row("512-32-512kbit,50ms", "512kbit,50ms,step32kbit@10s,step512kbit@20s", seconds=30.0),
+    Row("64kbit,50ms,outage20s", "64kbit,50ms,outage20s@4s", seconds=29.0),
     Row("128kbit,50ms,4cameras", "128kbit,50ms", 12.0, 20.0, (1.0, 1.0, 2.0, 2.0), encoded_before=True),
 )
 
@@ -153,9 +150,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--key", action="store_true", help="on radios: frames carry a keyed proof (4 bytes, and one of a counter)"
     )
-    shared.model(parser)
-    shared.device(parser)
-    shared.json(parser)
+    shared.common(parser, shared.model, shared.device, shared.json)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -389,10 +384,10 @@ class Figures:
         }
         if self.pair.radio is not None:
             part["radio"] = self._air()
-        if row.changes:
+        if self.link.steps:
             part["phases"] = self._phases()
-        if row.outage_end is not None:
-            part["after_outage"] = self._after_outage(row.outage_end)
+        if self.link.outages:
+            part["after_outage"] = self._after_outage(self.link.outages[-1][1])
         if self.pair.plan["codec"] in BLOCKS:
             part |= self._blocks()
         else:
@@ -415,17 +410,13 @@ class Figures:
 
     def _blocks(self) -> dict[str, Any]:
         """What the ends of the measured link told."""
-        start, seconds = self.told["start"], self.row.seconds
+        start = self.told["start"]
         encoded = {(self._place(entry["camera"]), entry["frame"]): entry for entry in self.sent}
         lost = sum(self._in_outage((entry["encoded"] - start) / 1e9) for entry in encoded.values())
-        useful = read_log(self.pair.log["receive"])[1].get("useful_bytes", 0) / seconds
-        times = [seconds * (step + 0.5) / 1000 for step in range(1000)]
-        rate = sum(self.link.rate_at(at) for at in times if not self._in_outage(at)) / 8 / 1000
         offset = self.told["clock_offset"]
         return {
             "coarse_share_of_sent": round(len(self.first) / max(1, len(encoded) - lost), 4),
             "encode_ms": quantiles([(entry["encoded"] - entry["begun"]) / 1e6 for entry in encoded.values()]),
-            "useful_share_of_rate": round(useful / rate, 4),
             "loss_reported": round(self.told["loss"] or 0.0, 4),
             "clock_error_ms": None if offset is None else round(offset * 1e3, 2),
         }
@@ -458,7 +449,7 @@ class Figures:
         """Of each part of a run between changes of the link: the latest coarse reading, in all and of frames stamped
         after the part's first second."""
         result = []
-        for begin, until in pairwise([0.0, *self.row.changes, self.row.seconds]):
+        for begin, until in pairwise([0.0, *(when for when, _ in self.link.steps), self.row.seconds]):
             latest = [
                 max(
                     (self._ms(one) for one in self.first.values() if begin + settle <= one.stamp_ns / 1e9 < until),

@@ -11,7 +11,6 @@ Then what a frame of a made scene of `--objects` costs either end (`lab.studies.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from semhier_ros import options as shared
 from semhier_ros.codec.reading import Reading
 from semhier_ros.footage.video import VideoCamera, check_moves
 from semhier_ros.lab.replay.reader import Reader, reader_of_videos
-from semhier_ros.lab.results import record
+from semhier_ros.lab.results import publish
 from semhier_ros.lab.scoring.living import Errors, detections_of, velocities
 from semhier_ros.lab.studies.living_costs import OBJECTS, costs_of_a_frame
 from semhier_ros.lab.studies.steadiness import Steadiness
@@ -95,9 +94,7 @@ def table_of_costs(costs: dict[str, Any]) -> Table:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("videos", type=Path, nargs="*", help="video files (none: only what a made frame costs)")
-    shared.model(parser)
-    shared.device(parser)
-    shared.json(parser)
+    shared.common(parser, shared.model, shared.device, shared.json)
     shared.option(parser, "--objects", shared.whole(2, 100), OBJECTS, "in a frame of the made scene")
     shared.option(parser, "--made", shared.whole(1, 100_000), 300, "frames of the made scene")
     shared.option(parser, "--every", shared.whole(1, 1000), 1, "read each so many-th frame")
@@ -110,9 +107,5 @@ def run(options: argparse.Namespace) -> int:
     results = [evaluate(reader, video, options.every) for video in options.videos]
     assert isinstance(codec.model, SceneModel)  # a reader of videos has none of another kind
     costs = costs_of_a_frame(codec.model, options.objects, options.made)
-    found = {"videos": results, "costs": costs}
-    print(json.dumps(found, indent=1))
-    if options.json:
-        errors = [table_of(results)] if results else []
-        record(options.json, "living", found, [*errors, table_of_costs(costs)], [codec])
-    return 0
+    tables = [*([table_of(results)] if results else []), table_of_costs(costs)]
+    return publish(options.json, "living", {"videos": results, "costs": costs}, tables, [codec])

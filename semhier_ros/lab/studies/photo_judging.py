@@ -71,9 +71,7 @@ class Judge:
         chances = []
         for view in views:
             scaled = np.asarray(cv2.resize(view, size, interpolation=cv2.INTER_CUBIC), np.uint8)
-            logits = np.array(self._request.infer([scaled[None]])["logits"][0], np.float64)
-            exponentials = np.exp(logits - logits.max())
-            chances.append(exponentials / exponentials.sum())
+            chances.append(softmax(np.array(self._request.infer([scaled[None]])["logits"][0], np.float64)))
         return np.stack(chances)
 
 

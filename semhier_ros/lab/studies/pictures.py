@@ -19,7 +19,7 @@ from semhier_ros.footage.labels import read_labels
 from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.baselines.picture_files import KINDS, PictureSetting, decode_picture, encode_picture
 from semhier_ros.lab.options import finish
-from semhier_ros.lab.received import received
+from semhier_ros.received import received
 
 SETTINGS = tuple(PictureSetting(*each) for each in product(KINDS, (0.35, 0.5, 0.7), (8, 15, 25)))
 
@@ -29,8 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.split(parser, "config/splits/road-vehicles/choose.txt")
     shared.renamed(parser, names="--split")
     parser.add_argument("--every", type=int, default=8, help="use each so many-th scene (default: %(default)s)")
-    shared.model(parser)
-    shared.json(parser)
+    shared.common(parser, shared.model, shared.json)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -22,9 +22,9 @@ from semhier_ros.codec.reading import Detection
 from semhier_ros.command import CommandError
 from semhier_ros.footage.video import VideoCamera, check_moves
 from semhier_ros.lab.options import finish, load_codec
-from semhier_ros.lab.received import received
 from semhier_ros.lab.scoring.streaming import overlaps, pairs_of
 from semhier_ros.progress import each
+from semhier_ros.received import received
 from semhier_ros.scene.living import LivingScene
 
 LONGEST_GAP = 5
@@ -100,9 +100,7 @@ def evaluate(codec: Codec, video: Path, threshold: float | None, every: int) -> 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("videos", type=Path, nargs="+", help="video files")
-    shared.model(parser)
-    shared.device(parser)
-    shared.json(parser)
+    shared.common(parser, shared.model, shared.device, shared.json)
     said = "least objectness worth sending (the model's own)"
     shared.option(parser, "--threshold", shared.real(1e-6, 1 - 1e-6), None, said)
     shared.option(parser, "--every", shared.whole(1, 1000), 1, "use each so many-th frame")

@@ -224,8 +224,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.images(parser)
     shared.labels(parser, "CSV with columns file,label and perhaps set, split", required=False)
     shared.model(parser, "imagenet")
-    shared.threads(parser)
-    shared.json(parser)
+    shared.common(parser, shared.threads, shared.json)
     shared.codecs(
         parser,
         ["answer", "name_first", "jpeg", "webp"],

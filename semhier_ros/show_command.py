@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.camera.drawing import draw_boxes
+from semhier_ros.command import for_the_user
 from semhier_ros.footage.video import read_picture, write_picture
-from semhier_ros.lab.options import load_codec
-from semhier_ros.lab.received import received
 from semhier_ros.paths import DEFAULT_MODEL
+from semhier_ros.received import received
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    codec = load_codec(options.model, options.device)
+    with for_the_user():
+        codec = Codec.load(options.model, options.device, threads=1)
     for path in options.images:
         _show(codec, path, read_picture(path), options)
     return 0

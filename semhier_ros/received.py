@@ -1,4 +1,4 @@
-"""What a receiver that misses nothing knows of a picture: for measures of a codec without a link."""
+"""What a receiver that misses nothing knows of a picture after each of its blocks, without a link."""
 
 from __future__ import annotations
 
