@@ -29,7 +29,7 @@ setup(
         "semhier_ros": ["py.typed"],
         "semhier_ros.training.trees": ["*.html"],
         "semhier_ros.footage": ["*.msg"],
-        "semhier_ros.lab.report": ["*.j2", "*.css", "*.js"],
+        "semhier_ros.lab.report": ["*.j2", "*.css", "*.js", "*.mplstyle"],
         **{f"semhier_ros.{name}": patterns for name, patterns in present.items()},
     },
     include_package_data=False,

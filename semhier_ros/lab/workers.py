@@ -6,9 +6,8 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from typing import Any
 
 import cv2
@@ -72,17 +71,16 @@ class Workers:
         Raises CommandError when a process is killed, as a system short of memory does it; what the method raises too,
         and what `make` raised.
         """
-        for one in [self._pool.submit(_call, (method, task)) for task in tasks]:
-            yield _result(one)
+        for one in [self.submit(method, *task) for task in tasks]:
+            yield result_of(one)
 
-    def finished(self, method: str, tasks: Sequence[Sequence[Any]]) -> Iterator[tuple[int, Callable[[], Any]]]:
-        """(place among `tasks`, what gives its result or raises as `map` does) of each task as it is done."""
-        waiting = {self._pool.submit(_call, (method, task)): place for place, task in enumerate(tasks)}
-        for one in as_completed(waiting):
-            yield waiting[one], partial(_result, one)
+    def submit(self, method: str, *arguments: Any) -> Future[Any]:
+        """What the objects' `method` will give of these arguments; `result_of` tells it."""
+        return self._pool.submit(_call, (method, arguments))
 
 
-def _result(done: Future[Any]) -> Any:
+def result_of(done: Future[Any]) -> Any:
+    """The result of a task; raises as `Workers.map` does."""
     try:
         return done.result()
     except BrokenProcessPool as error:

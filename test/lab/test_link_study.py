@@ -17,10 +17,11 @@ from semhier_ros.codec.stream_info import Calibration, StreamInfo
 from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.ends import Imagined, differing
 from semhier_ros.lab.replay.task import LINK_OF, check_transport, radio_of
-from semhier_ros.lab.replay.traffic import STREAMS, both_ways, message_of, paired, schedule
+from semhier_ros.lab.replay.traffic import paired
 from semhier_ros.lab.studies.link import FREE, Bench, delays_of, row_of
 from semhier_ros.lab.studies.tables import link as table
 from semhier_ros.lab.ways import AirWay
+from semhier_ros.link.emulate.autopilot import STREAMS, both_ways, message_of, schedule
 from semhier_ros.link.emulate.radio import MAVLINK_SHARE, Channel, parse_radio
 from semhier_ros.link.radio.mavlink import mavlink_module
 from semhier_ros.link.schedule.policy import default_policies

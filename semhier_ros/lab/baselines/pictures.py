@@ -164,12 +164,8 @@ class PictureReceiver(PictureReading):
 
 def number_of(frame: int, stamp_ns: int, camera: Camera) -> int:
     """The camera frame whose number ends in the 16 bits `frame`; a run of more than 65,536 goes by its stamp."""
-    if len(camera) <= 0x10000:
-        return frame
     times = getattr(camera, "times_ns", None)
-    if times is None:
-        return frame
-    return int(np.searchsorted(times, stamp_ns))
+    return frame if times is None or len(camera) <= 0x10000 else int(np.searchsorted(times, stamp_ns))
 
 
 class SendingStream:

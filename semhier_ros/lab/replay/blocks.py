@@ -25,9 +25,9 @@ from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.lab.replay.base import Answer, Camera, Costs, Sent, Tap, TimedCamera
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import digest
-from semhier_ros.lab.replay.traffic import both_ways
 from semhier_ros.lab.ways import AirWay, ThinWay
 from semhier_ros.link import default_policies
+from semhier_ros.link.emulate.autopilot import both_ways
 from semhier_ros.link.emulate.hop import Message, earliest
 from semhier_ros.link.emulate.profile import LinkProfile
 from semhier_ros.link.emulate.radio import RadioLink, RadioProfile

@@ -110,20 +110,12 @@ def figures_of(
     }
 
 
-def first_ready(answers: Sequence[Answer], level: int) -> dict[tuple[int, int, int], float]:
-    """(camera, frame, stamp in ns) -> when its first reading that reaches `level` was ready."""
-    first: dict[tuple[int, int, int], float] = {}
-    for item in answers:
-        if item.level >= level:
-            key = (item.camera, item.number, item.stamp_ns)
-            if item.ready < first.get(key, float("inf")):
-                first[key] = item.ready
-    return first
-
-
 def waits_of(answers: Sequence[Answer], level: int) -> list[float]:
     """Milliseconds from each frame's stamp to its first reading that reaches `level`, of those that have one."""
-    return [(ready - stamp / 1e9) * 1e3 for (_, _, stamp), ready in first_ready(answers, level).items()]
+    first: dict[tuple[int, int, int], float] = {}
+    for item in sorted((one for one in answers if one.level >= level), key=lambda one: one.ready):
+        first.setdefault((item.camera, item.number, item.stamp_ns), (item.ready - item.stamp_ns / 1e9) * 1e3)
+    return list(first.values())
 
 
 def first_arrivals(blocks: Sequence[tuple[int, int, int, float]]) -> dict[tuple[int, int], dict[int, float]]:

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from statistics import median_high
 from typing import Any
 
 from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
@@ -322,20 +323,19 @@ def stamps_of(camera: Any, recording: Recording) -> tuple[list[int], int]:
     """The stamps (ns, wall clock) that a camera's frames had when they were played, and how many of them the recorder
     heard itself, in order, perhaps not all; those of the others follow from the bag's timing and from readings."""
     keys = [camera.key(number) for number in range(len(camera))]
-    stamps: list[int | None] = [None] * len(keys)
-    place = 0
+    heard: dict[int, int] = {}
     for stamp in recording.frames:
-        following = [index for index in range(place, len(keys)) if keys[index] == recording.frame_keys.get(stamp)]
-        if following:
-            stamps[following[0]] = stamp
-            place = following[0] + 1
-    known = sorted(stamp - at for stamp, at in zip(stamps, camera.times_ns, strict=True) if stamp is not None)
-    if not known:
+        following = range(max(heard, default=-1) + 1, len(keys))
+        number = next((one for one in following if keys[one] == recording.frame_keys.get(stamp)), None)
+        if number is not None:
+            heard[number] = stamp
+    if not heard:
         raise CommandError("the recorder saw none of the camera's frames")
-    offset = known[len(known) // 2]
-    filled = [at + offset if stamp is None else stamp for stamp, at in zip(stamps, camera.times_ns, strict=True)]
-    correct_stamps(filled, [stamp is None for stamp in stamps], {item.stamp_ns for item in recording.readings})
-    return filled, len(known)
+    offset = median_high(stamp - camera.times_ns[number] for number, stamp in heard.items())
+    stamps = [heard.get(number, at + offset) for number, at in enumerate(camera.times_ns)]
+    guessed = [number not in heard for number in range(len(stamps))]
+    correct_stamps(stamps, guessed, {item.stamp_ns for item in recording.readings})
+    return stamps, len(heard)
 
 
 def correct_stamps(stamps: list[int], guessed: list[bool], read: set[int]) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -28,7 +28,7 @@ from semhier_ros.lab.replay.store import digest
 from semhier_ros.lab.replay.task import LINK, LINK_HELP, Task, add_task_arguments, task_of
 from semhier_ros.lab.replay.work import best_rival, ceiling_of, replay, write_summary
 from semhier_ros.lab.studies.tables import replay as replay_table
-from semhier_ros.lab.workers import Workers
+from semhier_ros.lab.workers import Workers, result_of
 from semhier_ros.link.emulate.profile import parse_link
 from semhier_ros.paths import find_model
 from semhier_ros.progress import each
@@ -161,8 +161,7 @@ Outcome = tuple[Cell, dict[str, Any], str | None]
 def _here(jobs: int, cells: Sequence[Cell]) -> Iterator[Outcome]:
     if cells:
         with Workers(jobs, len(cells), import_module, __name__) as workers:
-            for place, result in workers.finished("run_cell", [(cell.task,) for cell in cells]):
-                yield _outcome(cells[place], result)
+            yield from _outcomes({workers.submit("run_cell", cell.task): cell for cell in cells})
 
 
 def _on_cluster(address: str, cells: Sequence[Cell]) -> Iterator[Outcome]:
@@ -176,16 +175,16 @@ def _on_cluster(address: str, cells: Sequence[Cell]) -> Iterator[Outcome]:
         raise CommandError(f"--scheduler: {address} does not answer ({error})") from error
     with client:
         executor = client.get_executor(pure=False)
-        tasks = {executor.submit(run_cell, cell.task): cell for cell in cells}
-        for future in as_completed(tasks):
-            yield _outcome(tasks[future], future.result)
+        yield from _outcomes({executor.submit(run_cell, cell.task): cell for cell in cells})
 
 
-def _outcome(cell: Cell, result: Callable[[], dict[str, Any]]) -> Outcome:
-    try:
-        return cell, result(), None
-    except Exception as error:  # one run that fails must not end the sweep; it is named at the end
-        return cell, {}, f"{type(error).__name__}: {error}"
+def _outcomes(tasks: dict[Future[Any], Cell]) -> Iterator[Outcome]:
+    """What came of each run, as it is done."""
+    for done in as_completed(tasks):
+        try:
+            yield tasks[done], result_of(done), None
+        except Exception as error:  # one run that fails must not end the sweep; it is named at the end
+            yield tasks[done], {}, f"{type(error).__name__}: {error}"
 
 
 def rows_of(done: Sequence[tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -14,34 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 LOST_COLOUR = "#dc2626"
-INK, FAINT, GRID = "#1c1917", "#57534e", "#e7e5e4"
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10.5,
-    "text.color": INK,
-    "axes.edgecolor": "#a8a29e",
-    "axes.labelcolor": FAINT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "legend.fontsize": 9.5,
-    "legend.labelcolor": INK,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.major.size": 3,
-    "ytick.major.size": 0,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-}
+INK, FAINT = "#1c1917", "#57534e"
+STYLE = Path(__file__).with_name("plots.mplstyle")
 
 
 def svg_plot(name: str, size: tuple[float, float], draw: Callable[..., None], panels: int = 1) -> str:
     """A plot as an SVG file's text, the same for the same figures. panels: axes that `draw` is given."""
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+    with matplotlib.rc_context({"svg.hashsalt": name}, STYLE):
         figure = Figure(figsize=size, layout="constrained")
         draw(*figure.subplots(1, panels, squeeze=False)[0])
         buffer = io.StringIO()

@@ -33,8 +33,7 @@ from semhier_ros.lab.scoring.frontier import mark_frontier
 from semhier_ros.lab.workers import Workers
 from semhier_ros.progress import each
 from semhier_ros.received import received
-from semhier_ros.scene.finders import Finder, Listed
-from semhier_ros.scene.objects import Objects
+from semhier_ros.scene.finders import Finder
 
 OURS = ("semhier", "answer")
 BUDGETS = (60, 100, 160, 240)
@@ -100,11 +99,8 @@ class OnceFinder:
             self._image = image.copy()
         return self._seen
 
-    def objects(self, seen: Any, size: tuple[int, int], threshold: float, most: int) -> Objects:
-        return self._finder.objects(seen, size, threshold, most)
-
-    def listed(self, seen: Any, size: tuple[int, int], least: float, most: int) -> Listed:
-        return self._finder.listed(seen, size, least, most)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._finder, name)
 
 
 def still_settings(codec: StillCodec) -> list[Setting]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,7 @@ from semhier_ros.whole_file import write_whole
 
 BUDGETS = (50, 150, 600, 3000)
 OTHERS = ("jpeg", "webp")
-SCALES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.08)
-QUALITIES = (1, 5, 10, 20, 35, 55, 80)
+SETTINGS = [Setting(*each) for each in product((1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.08), (1, 5, 10, 20, 35, 55, 80))]
 NEAR = 1.1  # a file this much larger than the budget still counts as of its size
 
 
@@ -69,7 +69,7 @@ class Painter:
 
     def scene(self, name: str, picture: Picture, truth: Sequence[Detection]) -> Scene:
         """The cards of a picture: the original with its labels, then a row for each budget."""
-        everything = {codec.name: self._files(codec, picture) for codec in self._others}
+        everything = {codec.name: [sent for _, sent in send(codec, picture, SETTINGS)] for codec in self._others}
         rows = []
         for budget in self._budgets:
             row = [self._ours(picture, budget)]
@@ -100,11 +100,6 @@ class Painter:
 
     def _shown(self, detections: Sequence[Detection]) -> tuple[Detection, ...]:
         return tuple(item for item in detections if item.scores[0] >= self._least)
-
-    @staticmethod
-    def _files(codec: StillCodec, picture: Picture) -> list[Transmitted]:
-        settings = [Setting(scale, quality) for scale in SCALES for quality in QUALITIES]
-        return [sent for _, sent in send(codec, picture, settings)]
 
 
 def nearest(files: Sequence[Transmitted], picture: Picture, budget: int) -> Transmitted:
