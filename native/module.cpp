@@ -4,6 +4,7 @@
 namespace semhier {
 void bind_ground(pybind11::module_& module);
 void bind_motion(pybind11::module_& module);
+void bind_range_coder(pybind11::module_& module);
 void bind_reading(pybind11::module_& module);
 }
 
@@ -11,5 +12,6 @@ PYBIND11_MODULE(_native, module) {
   module.doc() = "Compiled kernels of semhier_ros; semhier_ros.native says what they are.";
   semhier::bind_ground(module);
   semhier::bind_motion(module);
+  semhier::bind_range_coder(module);
   semhier::bind_reading(module);
 }

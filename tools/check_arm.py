@@ -97,11 +97,7 @@ def install_wheels(site: Path, version: str) -> None:
     command += [part for name in (f"cp{digits}", "abi3", "none") for part in ("--abi", name)]
     lines = [line for name in NEEDED for line in (ROOT / "requirements" / name).read_text().splitlines()]
     wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    on_arm = {
-        "platform_machine": "aarch64",
-        "python_version": version,
-    }  # pip asks markers of the machine that it runs on
-    command += [f"{one.name}{one.specifier}" for one in wanted if one.marker is None or one.marker.evaluate(on_arm)]
+    command += [f"{one.name}{one.specifier}" for one in wanted]
     command += ["-c", str(ROOT / "requirements" / "constraints.txt")]
     quiet(command, "pip install for aarch64")
     made.rename(site)

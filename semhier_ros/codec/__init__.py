@@ -1,7 +1,7 @@
 """Codec room: what turns a frame into blocks and blocks into bytes.
 
 Importing this package costs little: packets, stream infos, requests, reports and envelopes are pure Python. Entropy
-coding (numpy, constriction) and the model itself are imported from their own modules by those who need them.
+coding (numpy) and the model itself are imported from their own modules by those who need them.
 """
 
 from semhier_ros.codec.block_request import BlockRequest

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, CodingOrder, Tables
+from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import get_latents, split_parameters, steps_of
 from semhier_ros.codec.picture_blocks import PictureBlocks
@@ -147,7 +147,7 @@ class SceneStream:
             return
         occupied = np.zeros(self.layout.cells, np.int32)
         occupied[code.cells] = 1
-        encoder.put(occupied, self.tables["occupancy"], self._occupancy_order[kind])
+        encoder.put(occupied, self.tables["occupancy"], self.occupancy_rows[kind])
         encoder.put(code.sizes[:, 0], self.tables["width"], self.band(code.cells))
         encoder.put(code.sizes[:, 1], self.tables["height"], code.sizes[:, 0])
         encoder.put(code.offsets[:, 0], self.tables["offset_x"], code.sizes[:, 0])
@@ -163,7 +163,7 @@ class SceneStream:
             decoder.finish()
             none = np.zeros((0, 2), np.int32)
             return SceneCode(none[:, 0], none, none, none[:, 0], path=[none[:, 0]])
-        occupied = decoder.get(self.tables["occupancy"], self._occupancy_order[kind])
+        occupied = decoder.get(self.tables["occupancy"], self.occupancy_rows[kind])
         cells = np.flatnonzero(occupied).astype(np.int32)
         if len(cells) > self.layout.max_objects or self.layout.count_class(len(cells)) != kind:
             raise BlockError(f"block 0: {len(cells)} objects do not fit count class {kind}")
@@ -180,11 +180,6 @@ class SceneStream:
             path=[np.zeros(len(cells), np.int32)],
             feet=decoder.get(FEET, np.zeros(len(cells), np.int32)) if self.foot_bits else None,
         )
-
-    @cached_property
-    def _occupancy_order(self) -> list[CodingOrder]:
-        """`occupancy_rows`, sorted once."""
-        return [CodingOrder(self.tables["occupancy"], rows) for rows in self.occupancy_rows]
 
     def _put_kept(self, encoder: BlockEncoder, index: int, code: SceneCode) -> None:
         """Which of the objects that the block before refined this one refines: all, or a flag for each."""

@@ -1,4 +1,4 @@
-"""A range coder written from docs/bitstream.md alone, in plain integers: slow, obvious, independent of constriction."""
+"""A range coder written from docs/bitstream.md alone, in plain integers: slow, obvious, independent of ours."""
 
 from __future__ import annotations
 

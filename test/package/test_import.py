@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("openvino", "cv2", "torch", "numpy", "zenoh", "constriction")
+HEAVY = ("openvino", "cv2", "torch", "numpy", "zenoh")
 
 needs_messages = pytest.mark.skipif(
     importlib.util.find_spec("semhier_ros.msg") is None, reason="the messages are not built: run make"
