@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.codec.compiled_walk import CPU
 from semhier_ros.codec.model import Spent
 from semhier_ros.codec.painting import painting_model, paints_in_integers, pixels
-from semhier_ros.codec.picture_walk import NUMPY, Arithmetic
+from semhier_ros.codec.picture_walk import Arithmetic
 
 Floats = NDArray[np.float32]
 PictureParts = tuple[Floats, Floats, Floats]
@@ -136,7 +137,7 @@ class OpenVinoPictures(OpenVinoGraphs):
     """The two graphs of pictures, which every kind of model has."""
 
     batches = False
-    arithmetic = NUMPY
+    arithmetic = CPU
 
     def analyse(self, canvas: NDArray[np.uint8]) -> Floats:
         return self.run("picture_analysis", canvas[None])[0][0]

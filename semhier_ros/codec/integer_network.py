@@ -4,19 +4,23 @@ After Balle, Johnston, Minnen: "Integer Networks for Data Compression with Laten
 and decoder must compute the same table row on any machine. Here weights, biases and activations are integers held in
 float64, and the constructor proves that every sum stays below 2**53: then each product and each partial sum is exact,
 so neither the order of summation, nor fused multiply-add, nor the number of threads can change a bit of the result.
+What fits 16 bits runs in a compiled kernel, to the same integers (native/integer_layers.cpp).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from semhier_ros.native import kernels
+
 EXACT_LIMIT = 1 << 53
 """Integers below this magnitude, and their sums as long as they stay below it, are exact in float64."""
-_INT32 = np.iinfo(np.int32)
+_INT16, _INT32 = np.iinfo(np.int16), np.iinfo(np.int32)
 _MAX_SHIFT = 62
 
 
@@ -54,6 +58,28 @@ class IntegerLayer:
         self.bias.flags.writeable = False
 
 
+def compiled_layer(layer: IntegerLayer, largest: int, weight: NDArray[np.int32] | None = None) -> Any:
+    """A layer (with another weight, if given) as kernels take it, for inputs within -largest..largest.
+
+    Raises OverflowError where a number is beyond 16 bits, or where there are no kernels.
+    """
+    weight = layer.weight if weight is None else weight
+    reach = max(largest, -layer.low, layer.high, -int(weight.min(initial=0)), int(weight.max(initial=0)))
+    if kernels is None or reach > _INT16.max:
+        raise OverflowError(f"layer: numbers to {reach}, expected kernels and at most {_INT16.max}")
+    bias = layer.bias * 2.0**-layer.shift
+    return kernels.IntegerLayer(weight.astype(np.int16), bias, layer.shift, layer.low, layer.high, max(1, largest))
+
+
+def compiled_layers(layers: Sequence[IntegerLayer], largest: int) -> list[Any]:
+    """`compiled_layer` of each, for inputs of the first within -largest..largest."""
+    made = []
+    for layer in layers:
+        made.append(compiled_layer(layer, largest))
+        largest = max(abs(layer.low), abs(layer.high))
+    return made
+
+
 class IntegerNetwork:
     """A stack of `IntegerLayer`s on inputs clipped to -input_bound..input_bound; exact, proven when constructed.
 
@@ -85,6 +111,10 @@ class IntegerNetwork:
             (layer.weight * 2.0**-layer.shift, layer.bias * 2.0**-layer.shift, layer.low, layer.high)
             for layer in self.layers
         ]
+        try:
+            self._compiled = compiled_layers(self.layers, self.input_bound)
+        except OverflowError:
+            self._compiled = []
 
     @property
     def inputs(self) -> int:
@@ -108,6 +138,9 @@ class IntegerNetwork:
         low: int | np.integer = -self.input_bound
         limits = np.iinfo(values.dtype)
         kept = np.minimum(np.maximum(values, max(low, limits.min)), min(high, limits.max))
+        if self._compiled and kernels is not None:
+            found: NDArray[np.int32] = kernels.run_layers(self._compiled, kept.astype(np.int16, order="C"))
+            return found
         return self._from_sums(kept.astype(np.float64) @ self.scaled_layers[0][0])
 
     def with_marks(self, marks: Sequence[int], value: int, rest: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -16,20 +16,19 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.codec.compiled_walk import CPU, CompiledArithmetic, CompiledContext
 from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Tables, get_together
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT, Ints
 from semhier_ros.codec.model import PicturesFound, PictureWork, Spent
 from semhier_ros.codec.packet import PacketError
 from semhier_ros.codec.picture_walk import (
-    NUMPY,
     PHASES,
     Arithmetic,
     GroupContext,
     Phase,
     PictureContext,
     PictureGroup,
-    Walk,
     channels_of,
 )
 
@@ -183,14 +182,14 @@ class PictureBlocks:
         group: int,
         before: Sequence[Ints | None],
         shape: tuple[int, int],
-        arithmetic: Arithmetic = NUMPY,
+        arithmetic: Arithmetic = CPU,
         spent: Spent | None = None,
     ) -> list[CodedPicture | BlockError]:
         """What `get` gives or raises for each of many pictures, phase by phase together. Adds to `spent`."""
         timer = perf_counter if spent is None else spent.timer
         began, entropy = timer(), 0.0
         with arithmetic.running():
-            walk = Walk(self._context(group, arithmetic), before, shape)
+            walk = self._context(group, arithmetic).begin(before, shape)
             coded = [CodedPicture(np.empty(0, np.int32), [], []) for _ in decoders]
             failed: dict[int, BlockError] = {}
             for number in walk.phases:
@@ -257,7 +256,7 @@ class PictureBlocks:
         Raises:
             BlockError: a symbol leads to a latent that no encoder gives.
         """
-        walk = Walk(self._context(group, NUMPY), [before], (shape[0], shape[1]))
+        walk = self._context(group, CPU).begin([before], (shape[0], shape[1]))
         all_symbols, all_rows = [], []
         for number in walk.phases:
             phase = PHASES[number]
@@ -275,9 +274,8 @@ class PictureBlocks:
         found = self._contexts.get((group, id(arithmetic)))
         if found is None or found.arithmetic is not arithmetic:
             known = channels_of(self.groups[: group + 1])
-            found = GroupContext(
-                group, self.groups[group], known, self.contexts[group], self._offsets(group), arithmetic
-            )
+            kind = CompiledContext if isinstance(arithmetic, CompiledArithmetic) else GroupContext
+            found = kind(group, self.groups[group], known, self.contexts[group], self._offsets(group), arithmetic)
             self._contexts[group, id(arithmetic)] = found
         return found
 

@@ -274,6 +274,10 @@ class GroupContext:
         }
         self._base: dict[tuple[Any, ...], Any] = {}
 
+    def begin(self, before: Sequence[Ints | None], shape: tuple[int, int]) -> Walk:
+        """A walk through pictures of `shape`, after `before`."""
+        return Walk(self, before, shape)
+
     def see(self, known: Any) -> Any:
         """Features n,F of positions' latents n,K, as the other network takes them."""
         seen, bound = self.features(known), self.expect.bound
@@ -309,6 +313,16 @@ class GroupContext:
         return np.asarray(sums.reshape(-1, self._width))
 
 
+def latents_before(before: Sequence[Ints | None], shape: tuple[int, int]) -> NDArray[np.int16]:
+    """Latents (count,h,w,told) that earlier groups told of each picture, 0 where none did."""
+    most = max((len(known) for known in before if known is not None), default=0)
+    told = np.zeros((len(before), *shape, most), np.int16)
+    for place, known in enumerate(before):
+        if known is not None:
+            told[place, :, :, : len(known)] = known.transpose(1, 2, 0)
+    return told
+
+
 class Walk:
     """One group's walk through `count` pictures of `shape` positions. For each phase in turn: `ask`, then `tell`. A
     thread walks one at a time.
@@ -320,27 +334,24 @@ class Walk:
         self._context, self._arithmetic, self.shape = context, context.arithmetic, shape
         self.count = len(before)
         self.phases = [number for number in phases_of(context.number) if min(PHASES[number].size(shape))]
-        height, width = shape
+        # of a blank picture, features are kept as how they differ from those of zeros
+        self._blank = context.number == 0 and context.splits and all(known is None for known in before)
+        self._start(before)
+
+    def _start(self, before: Sequence[Ints | None]) -> None:
+        context, (height, width) = self._context, self.shape
         inner = (slice(None), slice(MARGIN, MARGIN + height), slice(MARGIN, MARGIN + width))
         self._wide = self._arithmetic.zeros(self.count, height + 2 * MARGIN, width + 2 * MARGIN, context.planes)
         self._seen = self._wide[inner]
-        # of a blank picture, features are kept as how they differ from those of zeros
-        self._blank = context.number == 0 and context.splits and all(known is None for known in before)
         self._known = self._arithmetic.zeros(self.count, height, width, context.known)
         if not self._blank:
-            self._fill(before)
+            told = latents_before(before, self.shape)
+            self._known[..., : told.shape[-1]] = self._arithmetic.up(told)
             at_once = max(1, self._arithmetic.rows_at_once // (height * width))
             for start in range(0, self.count, at_once):
                 some = slice(start, start + at_once)
                 seen = context.see(self._known[some].reshape(-1, context.known))
                 self._seen[some] = seen.reshape(-1, height, width, context.planes)
-
-    def _fill(self, before: Sequence[Ints | None]) -> None:
-        told = np.zeros((self.count, *self.shape, max((len(k) for k in before if k is not None), default=0)), np.int16)
-        for place, known in enumerate(before):
-            if known is not None:
-                told[place, :, :, : len(known)] = known.transpose(1, 2, 0)
-        self._known[..., : told.shape[-1]] = self._arithmetic.up(told)
 
     def ask(self, number: int) -> NDArray[Any]:
         """Table rows (count,C,positions) of the latents of a phase, whole numbers; their means are kept."""

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_contexts import walk
 
+from semhier_ros.codec.compiled_walk import CPU, CompiledContext
 from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT
@@ -124,6 +125,7 @@ def test_a_symbol_that_leaves_the_bound_is_refused(blocks):
 
 def arithmetics():
     yield pytest.param(lambda: NUMPY, id="numpy")
+    yield pytest.param(lambda: CPU, id="compiled")
     for device in ("cpu", "cuda"):
         yield pytest.param(lambda device=device: torch_arithmetic(device), id=f"torch-{device}")
 
@@ -135,6 +137,13 @@ def torch_arithmetic(device: str):
     from semhier_ros.torch.exact import TorchArithmetic
 
     return TorchArithmetic(torch.device(device))
+
+
+def test_the_kernels_walk_where_numbers_fit_16_bits(blocks):
+    """Else what follows would compare NumPy with itself."""
+    context = blocks._context(0, CPU)
+    assert isinstance(context, CompiledContext)
+    assert context.fits
 
 
 @pytest.mark.parametrize("arithmetic", arithmetics())

@@ -31,6 +31,7 @@ from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError
 from semhier_ros.codec.picture_blocks import PATCH_SIDE, CodedPicture, PictureBlocks
+from semhier_ros.codec.picture_walk import NUMPY
 from semhier_ros.footage.bags import open_footage
 from semhier_ros.footage.video import default_video, picture_files, read_picture, read_video
 from semhier_ros.lab.options import finish, load_codec
@@ -220,7 +221,9 @@ def drawn(codec: Codec, other: Codec, frames: int, seed: int) -> Counter[str]:
             for place, (one, found) in enumerate(zip(data, many, strict=True)):
                 totals["blocks"] += 1
                 try:
-                    alone = pictures.get(BlockDecoder(one), group, before[place], shape)
+                    (alone,) = pictures.get_many([BlockDecoder(one)], group, [before[place]], shape, NUMPY)
+                    if isinstance(alone, BlockError):
+                        raise alone
                 except BlockError as error:
                     totals["refused"] += 1
                     totals["refused_otherwise"] += str(error) != str(found)
