@@ -170,21 +170,102 @@ std::tuple<Doubles, Doubles> motion_observed(const Doubles& mean_before, const D
     }
     for (py::ssize_t i = 0; i < width; ++i) {
       double* row = cov + i * width;
-      for (py::ssize_t j = 0; j < i; ++j) {
-        row[j] = cov[j * width + i] = (row[j] + cov[j * width + i]) / 2;
+      for (py::ssize_t j = 0; j < i; ++j) row[j] = (row[j] + cov[j * width + i]) / 2;
+      for (py::ssize_t t = 0; t < count; ++t) {
+        const double *other = cross.data() + t * width, factor = other[i];
+        mean[i] += gone[t] * factor;
+        for (py::ssize_t j = 0; j <= i; ++j) row[j] -= factor * other[j];
       }
-    }
-    for (py::ssize_t t = 0; t < count; ++t) {
-      const double *other = cross.data() + t * width, told = gone[t];
-      for (py::ssize_t i = 0; i < width; ++i) {
-        double* row = cov + i * width;
-        const double factor = other[i];
-        mean[i] += told * factor;
-        for (py::ssize_t j = 0; j < width; ++j) row[j] -= factor * other[j];
-      }
+      for (py::ssize_t j = 0; j < i; ++j) cov[j * width + i] = row[j];
     }
   }
   return {means, covs};
+}
+
+/// `MotionBank._update_sides`, but for the last bit of `side`: log, log_cov and side. weights m.
+std::tuple<Doubles, Doubles, Doubles> motion_sides(const Doubles& log_before, const Doubles& log_cov_before,
+                                                   const Doubles& side_before, const Doubles& weights,
+                                                   const Array<std::int64_t>& rows, const Doubles& sides,
+                                                   const Doubles& sides_variance) {
+  expect_shape("side", side_before, {ANY});
+  expect_shape("weights", weights, {ANY});
+  expect_shape("rows", rows, {ANY});
+  const py::ssize_t models = weights.size(), count = side_before.size(), seen = rows.size();
+  expect_shape("log", log_before, {models, 2, AXES, count});
+  expect_shape("log_cov", log_cov_before, {models, 3, AXES, count});
+  expect_shape("sides", sides, {seen, AXES});
+  expect_shape("sides_variance", sides_variance, {seen, AXES});
+  Doubles logs = copied(log_before), log_covs = copied(log_cov_before), lengths = copied(side_before);
+  for (py::ssize_t k = 0; k < seen; ++k) {
+    const std::int64_t row = rows.data()[k];
+    if (row < 0 || row >= count) throw py::value_error("rows: outside of the state");
+    double mean = 0.0;
+    for (py::ssize_t model = 0; model < models; ++model) {
+      for (py::ssize_t axis = 0; axis < AXES; ++axis) {
+        double* log = logs.mutable_data() + (model * 2 * AXES + axis) * count + row;
+        double* log_cov = log_covs.mutable_data() + (model * 3 * AXES + axis) * count + row;
+        double &rate = log[AXES * count], &both = log_cov[AXES * count], &last = log_cov[2 * AXES * count];
+        const double gone = sides.data()[k * AXES + axis] - *log;
+        double spread = *log_cov + sides_variance.data()[k * AXES + axis];
+        spread *= std::max(gone * gone / spread / MOST_SURPRISE, 1.0);
+        const double value = *log_cov, shared = both;
+        *log += value / spread * gone, rate += shared / spread * gone;
+        *log_cov = value - value * value / spread;
+        both = shared - value * shared / spread;
+        last -= shared * shared / spread;
+        mean += weights.data()[model] * *log;
+      }
+    }
+    lengths.mutable_data()[row] = std::exp(mean / 2);
+  }
+  return {logs, log_covs, lengths};
+}
+
+/// `forecast._nearest`: rows, places and groups of what overlaps each other most, and by more than `least`.
+std::tuple<Array<std::int64_t>, Array<std::int64_t>, Array<std::int64_t>> nearest_boxes(
+    const Doubles& centre, const Doubles& sides, const Doubles& seen_centre, const Doubles& seen_logs,
+    const std::vector<py::ssize_t>& counts, double least) {
+  expect_shape("centre", centre, {ANY, AXES});
+  const py::ssize_t foretold = centre.shape(0), seen = seen_centre.ndim() == 2 ? seen_centre.shape(0) : 0;
+  expect_shape("sides", sides, {foretold, AXES});
+  expect_shape("seen", seen_centre, {ANY, AXES});
+  expect_shape("logs", seen_logs, {seen, AXES});
+  py::ssize_t all = 0;
+  for (const py::ssize_t one : counts) all += one;
+  if (all != foretold || seen < 1) throw py::value_error("counts: do not sum to the boxes, or nothing is seen");
+  std::vector<double> lengths(seen * AXES), shared(seen), most(seen);
+  for (py::ssize_t k = 0; k < seen * AXES; ++k) lengths[k] = std::exp(seen_logs.data()[k]);
+  std::vector<std::int64_t> rows, places, groups, best, top(seen);
+  std::vector<double> overlap;
+  py::ssize_t first = 0;
+  for (std::size_t group = 0; group < counts.size(); ++group, first += counts[group - 1]) {
+    best.assign(counts[group], 0), overlap.assign(counts[group], 0.0);
+    std::fill(most.begin(), most.end(), -1.0);
+    for (py::ssize_t i = 0; i < counts[group]; ++i) {
+      const double *middle = centre.data() + AXES * (first + i), *side = sides.data() + AXES * (first + i);
+      for (py::ssize_t k = 0; k < seen; ++k) {
+        double inner = 1.0;
+        for (py::ssize_t axis = 0; axis < AXES; ++axis) {
+          const double other = lengths[AXES * k + axis];
+          const double apart = std::abs(middle[axis] - seen_centre.data()[AXES * k + axis]);
+          inner *= std::min(std::max((side[axis] + other) / 2 - apart, 0.0), std::min(side[axis], other));
+        }
+        const double areas = side[0] * side[1] + std::exp(seen_logs.data()[AXES * k] + seen_logs.data()[AXES * k + 1]);
+        shared[k] = inner / (areas - inner);
+        if (shared[k] > most[k]) most[k] = shared[k], top[k] = i;
+      }
+      best[i] = std::max_element(shared.begin(), shared.end()) - shared.begin();
+      overlap[i] = shared[best[i]];
+    }
+    for (py::ssize_t i = 0; i < counts[group]; ++i) {
+      if (!(overlap[i] > least) || top[best[i]] != i) continue;
+      rows.push_back(first + i), places.push_back(best[i]), groups.push_back(group);
+    }
+  }
+  const auto array = [](const std::vector<std::int64_t>& values) {
+    return Array<std::int64_t>(static_cast<py::ssize_t>(values.size()), values.data());
+  };
+  return {array(rows), array(places), array(groups)};
 }
 
 /// `MotionBank.distances`: n,k twice. doubts m: what each model's cost grows by for its own being less believed.
@@ -326,6 +407,10 @@ void bind_motion(py::module_& module) {
              exact("noise"), py::arg("seconds"), py::arg("half"), py::arg("third"));
   module.def("motion_observed", &motion_observed, exact("mean"), exact("cov"), exact("places"), exact("values"),
              exact("variance"));
+  module.def("motion_sides", &motion_sides, exact("log"), exact("log_cov"), exact("side"), exact("weights"),
+             exact("rows"), exact("sides"), exact("sides_variance"));
+  module.def("nearest_boxes", &nearest_boxes, exact("centre"), exact("sides"), exact("seen_centre"),
+             exact("seen_logs"), py::arg("counts"), py::arg("least"));
   module.def("motion_distances", &motion_distances, exact("mean"), exact("cov"), exact("log"), exact("log_cov"),
              exact("doubts"), exact("centre"), exact("centre_variance"), exact("sides"), exact("sides_variance"));
   module.def("motion_blended", &motion_blended, exact("means"), exact("variances"), exact("shares"));

@@ -356,6 +356,10 @@ class MotionBank:
 
     def _update_sides(self, rows: Rows, seen: Seen) -> None:
         mean, cov, log, log_cov, side = self._state
+        if kernels is not None:
+            told = log, log_cov, side, self.weights, rows, seen.sides, seen.sides_variance
+            self._state = _State(mean, cov, *kernels.motion_sides(*told))
+            return
         log, log_cov, side = log.copy(), log_cov.copy(), side.copy()
         value, both, rate = log_cov.take(rows, axis=3).swapaxes(0, 1)
         sides, rates = log.take(rows, axis=3).swapaxes(0, 1)
@@ -446,7 +450,7 @@ class MotionBank:
         badly, and therefore given to nobody, would not count. counts: how many of `told` are of each age."""
         if not len(seen.centre):
             return
-        rows, places, age = _nearest(_shared(told, seen), counts)
+        rows, places, age = _nearest(told, seen, counts)
         of_each = np.bincount(age, minlength=len(numbers)).tolist()
         scale = np.array([math.exp(self._scales[number]) for number in numbers]).take(age)
         xx, xy, yy = told.covariance[rows].reshape(-1, 4).T[[0, 1, 3]] * scale
@@ -533,9 +537,20 @@ def _shared(told: Forecast, seen: Seen) -> Floats:
     return np.asarray(inner / (areas - inner))
 
 
-def _nearest(shared: Floats, counts: Sequence[int]) -> tuple[Rows, Rows, Rows]:
-    """Rows and columns of what overlaps each other more than anything else of the same group, and by `SAME_BOX`; and
-    its group, of which one after another has so many rows."""
+def _nearest(told: Forecast, seen: Seen, counts: Sequence[int]) -> tuple[Rows, Rows, Rows]:
+    """Rows of foretold boxes and places of things seen that overlap each other more than anything else of the same
+    group, and by `SAME_BOX`; and the group, of which one after another has so many of the foretold."""
+    if kernels is not None:
+        found: tuple[Rows, Rows, Rows] = kernels.nearest_boxes(
+            np.ascontiguousarray(told.centre),
+            np.ascontiguousarray(told.sides),
+            seen.centre,
+            seen.sides,
+            counts,
+            SAME_BOX,
+        )
+        return found
+    shared = _shared(told, seen)
     starts, rows = np.cumsum([0, *counts]).tolist(), np.arange(len(shared))
     group, best = np.repeat(np.arange(len(counts)), counts), shared.argmax(axis=1)
     top = np.array([start + shared[start:end].argmax(axis=0) for start, end in pairwise(starts)])

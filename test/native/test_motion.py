@@ -10,7 +10,7 @@ import pytest
 
 from semhier_ros.codec.reading import Detection, Reading
 from semhier_ros.native import kernels
-from semhier_ros.scene.forecast import MODELS, MotionBank, Seen
+from semhier_ros.scene.forecast import MODELS, MotionBank, Seen, _nearest
 from semhier_ros.scene.living import LivingScene
 from semhier_ros.scene.names import Tree
 from semhier_ros.scene.shares import nearest_mixture
@@ -93,6 +93,16 @@ def test_distances_are_those_of_numpy(without: Any) -> None:
     without()
     for one, other in zip(found, made.distances(seen.take(np.arange(7))), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-13)
+
+
+def test_what_overlaps_most_is_what_numpy_finds(without: Any) -> None:
+    made, seen = bank(np.random.default_rng(4))
+    told, counts = made.forecast(0.1), [5, 3, 4]
+    found = _nearest(told, seen, counts)
+    assert len(found[0]) >= 10
+    without()
+    for one, other in zip(found, _nearest(told, seen, counts), strict=True):
+        assert one.tolist() == other.tolist()
 
 
 def test_mixtures_are_those_of_numpy_to_the_bit(without: Any) -> None:
