@@ -413,10 +413,15 @@ class Figures:
         start = self.told["start"]
         encoded = {(self._place(entry["camera"]), entry["frame"]): entry for entry in self.sent}
         lost = sum(self._in_outage((entry["encoded"] - start) / 1e9) for entry in encoded.values())
+        seconds = self.row.seconds
+        useful = read_log(self.pair.log["receive"])[1].get("useful_bytes", 0) / seconds
+        times = [seconds * (step + 0.5) / 1000 for step in range(1000)]
+        rate = sum(self.link.rate_at(at) for at in times if not self._in_outage(at)) / 8 / 1000
         offset = self.told["clock_offset"]
         return {
             "coarse_share_of_sent": round(len(self.first) / max(1, len(encoded) - lost), 4),
             "encode_ms": quantiles([(entry["encoded"] - entry["begun"]) / 1e6 for entry in encoded.values()]),
+            "useful_share_of_rate": round(useful / rate, 4),
             "loss_reported": round(self.told["loss"] or 0.0, 4),
             "clock_error_ms": None if offset is None else round(offset * 1e3, 2),
         }
