@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <tuple>
 #include <vector>
@@ -175,6 +176,43 @@ void see_latents(Array<std::int16_t>& seen, const Array<std::int16_t>& known, co
   }
 }
 
+// Symbols (channels,positions) for latents `wanted`, in units of 1/16: of the two nearest towards the mean the cheaper
+// one, by squared error and bits. bits (table rows,alphabet). nearer (table rows): by what part of a step a latent lies
+// nearer to its mean than its symbol says. price (positions): of a bit, in squared steps.
+Array<std::int32_t> weigh_latents(const Array<double>& wanted, const Array<std::int32_t>& means,
+                                  const Array<std::uint8_t>& rows, const Array<double>& bits,
+                                  const Array<double>& nearer, const Array<double>& price, int step) {
+  expect_shape("wanted", wanted, {ANY, ANY});
+  expect_shape("means", means, {wanted.shape(0), wanted.shape(1)});
+  expect_shape("rows", rows, {wanted.shape(0), wanted.shape(1)});
+  expect_shape("bits", bits, {ANY, ANY});
+  expect_shape("nearer", nearer, {bits.shape(0)});
+  expect_shape("price", price, {wanted.shape(1)});
+  if (step < 1 || bits.shape(1) < 1) throw py::value_error("step, bits: expected at least 1");
+  const int half = static_cast<int>(bits.shape(1) / 2), bound = LATENT_BOUND;
+  Array<std::int32_t> symbols({wanted.shape(0), wanted.shape(1)});
+  const std::size_t positions = wanted.shape(1), all = wanted.size();
+  for (std::size_t place = 0; place < all; ++place) {
+    const std::int32_t row = rows.data()[place], mean = means.data()[place];
+    if (row >= bits.shape(0) || mean < -bound || mean > bound) throw py::value_error("rows, means: beyond the table");
+    const double* cost = bits.data() + row * bits.shape(1) + half;
+    const double steps = (wanted.data()[place] - mean) / step, size = std::abs(steps);
+    const int limit = std::min(half, (bound - std::abs(mean)) / step);
+    const double rounded = std::nearbyint(size);
+    const int far = rounded < limit ? static_cast<int>(rounded) : limit, near = std::max(far - 1, 0);
+    const double worth = price.data()[place % positions], shift = nearer.data()[row];
+    double costs[2];
+    for (const int other : {0, 1}) {
+      const int number = other ? near : far;
+      const double error = size - number + (number ? shift : 0.0);
+      costs[other] = error * error + worth * cost[number];
+    }
+    const int number = costs[1] < costs[0] ? near : far;
+    symbols.mutable_data()[place] = (steps < 0 ? -number : number) + half;
+  }
+  return symbols;
+}
+
 }  // namespace
 
 void bind_picture_walk(py::module_& module) {
@@ -186,6 +224,9 @@ void bind_picture_walk(py::module_& module) {
              py::arg("offsets").noconvert());
   module.def("see_latents", &see_latents, py::arg("seen").noconvert(), py::arg("known").noconvert(), py::arg("phase"),
              py::arg("features"), py::arg("blank").noconvert());
+  module.def("weigh_latents", &weigh_latents, py::arg("wanted").noconvert(), py::arg("means").noconvert(),
+             py::arg("rows").noconvert(), py::arg("bits").noconvert(), py::arg("nearer").noconvert(),
+             py::arg("price").noconvert(), py::arg("step"));
 }
 
 }  // namespace semhier

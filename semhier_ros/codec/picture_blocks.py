@@ -31,6 +31,7 @@ from semhier_ros.codec.picture_walk import (
     PictureGroup,
     channels_of,
 )
+from semhier_ros.native import kernels
 
 PATCH_SIDE = 16  # pixels of a picture, across and down, that one position of its latents stands for
 THRIFT = 0.2
@@ -122,21 +123,38 @@ class PictureBlocks:
         price = np.broadcast_to(np.asarray(thrift, np.float64) * worth_of_bits, wanted.shape[1:])
 
         def tell(phase: Phase, means: Ints, rows: Rows) -> Ints:
-            steps = (exact[phase.at()] - means) / spec.step
-            size = np.abs(steps)
-            limit = np.minimum(self.half, (LATENT_BOUND - np.abs(means)) // spec.step)
-            far = np.minimum(np.rint(size).astype(np.int32), limit)
-            near = np.maximum(far - 1, 0)
-            bits, shift = self.tables.bits, self.shifts[rows] / UNIT
-            worth = price[phase.at()[1:]]
-            costs = [
-                np.square(size - number + shift * (number > 0)) + worth * bits[rows, self.half + number]
-                for number in (far, near)
-            ]
-            number = np.where(costs[1] < costs[0], near, far)
-            return np.where(steps < 0, -number, number) + self.half
+            goal, worth = exact[phase.at()].astype(np.float64), price[phase.at()[1:]]
+            if kernels is None or rows.dtype != np.uint8:
+                return self.weigh(goal, means, rows, worth, spec.step)
+            flat, nearer = (len(goal), worth.size), self.shifts / UNIT
+            found: Ints = kernels.weigh_latents(
+                goal.reshape(flat),
+                means.reshape(flat),
+                rows.reshape(flat),
+                self.tables.bits,
+                nearer,
+                worth.ravel(),
+                spec.step,
+            )
+            return found.reshape(means.shape)
 
         return self.walk(group, before, wanted.shape[1:], tell)
+
+    def weigh(self, goal: NDArray[np.float64], means: Ints, rows: Rows, worth: NDArray[np.float64], step: int) -> Ints:
+        """Symbols (C,r,c) for real latents `goal` in steps of `step`, all in units of 1/16, where a bit is `worth` so
+        many squared steps (r,c)."""
+        steps = (goal - means) / step
+        size = np.abs(steps)
+        limit = np.minimum(self.half, (LATENT_BOUND - np.abs(means)) // step)
+        far = np.minimum(np.rint(size), limit).astype(np.int32)
+        near = np.maximum(far - 1, 0)
+        bits, shift = self.tables.bits, self.shifts[rows] / UNIT
+        costs = [
+            np.square(size - number + shift * (number > 0)) + worth * bits[rows, self.half + number]
+            for number in (far, near)
+        ]
+        number = np.where(costs[1] < costs[0], near, far)
+        return np.where(steps < 0, -number, number) + self.half
 
     def quantise_all(
         self,

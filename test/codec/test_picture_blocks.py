@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_contexts import walk
 
+from semhier_ros.codec import picture_blocks
 from semhier_ros.codec.compiled_walk import CPU, CompiledContext
 from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
@@ -115,6 +116,17 @@ def test_latents_beyond_the_bound_are_brought_inside(blocks):
     wanted = np.full((6, 5, 5), 1e6, np.float32)
     for group in coded(blocks, wanted):
         assert np.abs(group.latents).max() <= LATENT_BOUND
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 9), st.integers(1, 9), st.floats(0.1, 400), st.floats(0, 5), st.integers(0, 2**32 - 1))
+def test_the_kernel_chooses_the_symbols_that_numpy_does(blocks, height, width, spread, thrift, seed):
+    wanted = np.random.default_rng(seed).normal(0, spread, (6, height, width)).astype(np.float32)
+    chosen = coded(blocks, wanted, thrift)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(picture_blocks, "kernels", None)
+        for own, other in zip(chosen, coded(blocks, wanted, thrift), strict=True):
+            np.testing.assert_array_equal(np.concatenate(own.symbols), np.concatenate(other.symbols))
 
 
 def test_a_symbol_that_leaves_the_bound_is_refused(blocks):
