@@ -157,8 +157,8 @@ Array<double> box_errors(const Array<double>& boxes, const Array<double>& pairs,
 // -- places -----------------------------------------------------------------------------------------------------------
 
 constexpr double CHI2_95 = 5.991, SLOPE = 0.03, FLOATING = 3.0, UNSURE = 0.2, EXPLAINED = 3.0, BESIDE = 1.12;
-constexpr double LEAST = 1e-9;
-constexpr py::ssize_t SAMPLES = 128, TURNS = 13;
+constexpr double LEAST = 1e-9, RATE_STEP = 0.1, MOST_SPEED = 200.0;
+constexpr py::ssize_t SAMPLES = 128, TURNS = 13, SPEED_SAMPLES = 32;
 enum Side { kFoot, kTop, kLeft, kRight };
 enum Method { kNowhere = -1, kGround, kSize, kEdge };
 
@@ -418,6 +418,33 @@ class Box {
     }
   }
 
+  /// `_Frame.speeds`: velocity x, y and its covariance xx, xy, yy, of a box whose sides move by `shares` a second.
+  std::array<double, 5> speed(const double* shares, const Draws& draws, double height) const {
+    const Samples heights(draws.count, height), still(draws.count, 0.0);
+    std::vector<double> moved(4 * draws.moving);
+    std::array<Distances, 2> ends;
+    for (int end = 0; end < 2; ++end) {
+      const double half_step = (end == 0 ? -RATE_STEP : RATE_STEP) / 2;
+      for (std::size_t place = 0; place < moved.size(); ++place) moved[place] = half_step * shares[place];
+      ends[end] = distances(moved.data(), draws, heights.data());
+      if (method_ == kSize) ends[end].ground = by_size(ends[end], moved.data(), draws, still.data());
+      for (double& near : ends[end].ground) near = method_ == kEdge ? near / 2 : near;
+      middles(ends[end].ground, ends[end].x, ends[end].y, still.data(), still.data());
+    }
+    Samples x(draws.count), y(draws.count);
+    for (std::size_t s = 0; s < draws.count; ++s) {
+      x[s] = std::clamp((ends[1].x[s] - ends[0].x[s]) / RATE_STEP, -MOST_SPEED, MOST_SPEED);
+      y[s] = std::clamp((ends[1].y[s] - ends[0].y[s]) / RATE_STEP, -MOST_SPEED, MOST_SPEED);
+    }
+    double xx = 0.0, xy = 0.0, yy = 0.0;
+    for (std::size_t s = 1; s < draws.count; ++s) {
+      const double across = x[s] - x[0], along = y[s] - y[0];
+      xx += across * across, xy += across * along, yy += along * along;
+    }
+    const double samples = static_cast<double>(draws.count - 1);
+    return {x[0], y[0], xx / samples + 1e-6, xy / samples, yy / samples + 1e-6};
+  }
+
   Method method() const { return method_; }
   std::array<double, 3> extent() const { return {thick_, wide_, tall_}; }
 
@@ -471,12 +498,14 @@ Point covariance(const Samples& x, const Samples& y) {
 ///
 /// rays, known: of the four sides. shares n,4,D: how the first D draws move the sides. draws D+3,S: then pitch,
 /// roll and 1. chances 5,S: the camera's height, the size for the kind, depth, how far aside, and how near what is cut
-/// off below is.
-std::tuple<Array<double>, Array<std::int64_t>> places(
+/// off below is. rates n,4,5, by speed_draws: how fast the sides move, and how surely; then n,5 numbers say how fast
+/// the objects do (of no rates, none).
+std::tuple<Array<double>, Array<std::int64_t>, Array<double>> places(
     const Array<double>& boxes, const Array<double>& rays, const Array<bool>& known, const Array<double>& kinds,
     const Array<double>& shares, const Array<double>& draws, const Array<double>& chances,
-    const Array<double>& rotation, const Point& position, const std::array<double, 2>& forward,
-    const std::array<double, 2>& picture, const std::array<double, 2>& edge, double max_range) {
+    const Array<double>& rates, const Array<double>& speed_draws, const Array<double>& rotation, const Point& position,
+    const std::array<double, 2>& forward, const std::array<double, 2>& picture, const std::array<double, 2>& edge,
+    double max_range) {
   expect_shape("boxes", boxes, {ANY, 4});
   const py::ssize_t count = boxes.shape(0);
   expect_shape("rays", rays, {4, count, 3, 3});
@@ -485,6 +514,9 @@ std::tuple<Array<double>, Array<std::int64_t>> places(
   expect_shape("draws", draws, {ANY, 1 + SAMPLES});
   expect_shape("shares", shares, {count, 4, draws.shape(0) - 3});
   expect_shape("chances", chances, {5, 1 + SAMPLES});
+  const bool moving = rates.size() > 0;
+  if (moving) expect_shape("rates", rates, {count, 4, 5});
+  expect_shape("speed_draws", speed_draws, {8, 1 + SPEED_SAMPLES});
   expect_shape("rotation", rotation, {3, 3});
   const Scene scene{position, forward, 4 * max_range, 4 * max_range * (1 - 1e-9), max_range, edge, picture};
   const Draws drawn{draws.data(), static_cast<std::size_t>(shares.shape(2)), static_cast<std::size_t>(draws.shape(1))};
@@ -492,6 +524,8 @@ std::tuple<Array<double>, Array<std::int64_t>> places(
                *aside = depth + drawn.count, *nearness = aside + drawn.count;
   Array<double> numbers({count, py::ssize_t{12}});
   Array<std::int64_t> methods(count);
+  Array<double> speeds({moving ? count : 0, py::ssize_t{5}});
+  const Draws speed_drawn{speed_draws.data(), 5, static_cast<std::size_t>(1 + SPEED_SAMPLES)};
   double* out = numbers.mutable_data();
   std::int64_t* chosen = methods.mutable_data();
   const double *sides = boxes.data(), *aims = rays.data(), *usual = kinds.data(), *moves = shares.data();
@@ -508,8 +542,13 @@ std::tuple<Array<double>, Array<std::int64_t>> places(
     const Samples near = box.stand(found, share, drawn, height, kind, nearness);
     chosen[i] = box.method();
     std::fill(out, out + 12, 0.0);
+    if (moving) std::fill_n(speeds.mutable_data() + 5 * i, 5, 0.0);
     if (box.method() == kNowhere) continue;
     box.measure(near[0]);
+    if (moving) {
+      const auto speed = box.speed(rates.data() + 20 * i, speed_drawn, position[2]);
+      std::copy(speed.begin(), speed.end(), speeds.mutable_data() + 5 * i);
+    }
     const double facing = std::atan2(found.y[0], found.x[0]);
     box.middles(near, found.x, found.y, depth, aside);
     const auto [xx, xy, yy] = covariance(found.x, found.y);
@@ -521,7 +560,7 @@ std::tuple<Array<double>, Array<std::int64_t>> places(
     if (!finite || !(near[0] > 0) || !(told[3] <= max_range) || !(xx * yy > xy * xy)) chosen[i] = kNowhere;
     std::copy(told.begin(), told.end(), out);
   }
-  return {numbers, methods};
+  return {numbers, methods, speeds};
 }
 
 }  // namespace
@@ -533,7 +572,8 @@ void bind_ground(py::module_& module) {
              py::arg("steps"), py::arg("floor"), py::arg("foot"));
   module.def("places", &places, py::arg("boxes").noconvert(), py::arg("rays").noconvert(), py::arg("known").noconvert(),
              py::arg("kinds").noconvert(), py::arg("shares").noconvert(), py::arg("draws").noconvert(),
-             py::arg("chances").noconvert(), py::arg("rotation").noconvert(), py::arg("position"), py::arg("forward"),
+             py::arg("chances").noconvert(), py::arg("rates").noconvert(), py::arg("speed_draws").noconvert(),
+             py::arg("rotation").noconvert(), py::arg("position"), py::arg("forward"),
              py::arg("picture"), py::arg("edge"), py::arg("max_range"));
 }
 

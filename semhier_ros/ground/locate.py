@@ -157,12 +157,8 @@ def locate(
     if not len(boxes):
         return []
     shares = (error or EXACT).shares(boxes, prefix, grown)
-    if rates is None:
-        return _told(kept, *_places(boxes, kept, lens, mount, sizes or USUAL, max_range, shares))
-    frame = _Frame(boxes, kept, lens, mount, sizes or USUAL, max_range)
-    numbers, methods = frame.place(shares)
-    sigma = np.zeros_like(boxes) if rate_sigma is None else _rows(rate_sigma, rows)
-    return _told(kept, numbers, methods, frame.speeds(_rows(rates, rows), sigma))
+    moving = None if rates is None else _speed_shares(_rows(rates, rows), _rows(rate_sigma, rows))
+    return _told(kept, *_places(boxes, kept, lens, mount, sizes or USUAL, max_range, shares, moving))
 
 
 def ranges(
@@ -182,7 +178,7 @@ def ranges(
     if not len(boxes):
         return {}
     shares = (error or EXACT).shares(boxes, prefix, grown)
-    numbers, methods = _places(boxes, kept, lens, mount, sizes or USUAL, max_range, shares)
+    numbers, methods, _ = _places(boxes, kept, lens, mount, sizes or USUAL, max_range, shares)
     far = numbers[:, 3].tolist()
     return {kept[row].id: far[row] for row in np.flatnonzero(methods >= 0).tolist()}
 
@@ -195,13 +191,15 @@ def _places(
     table: SizeTable,
     max_range: float,
     shares: Floats,
-) -> tuple[Floats, NDArray[np.int64]]:
-    """What `_Frame.place` gives, but for rounding: by the compiled kernel where there is one."""
+    moving: Floats | None = None,
+) -> tuple[Floats, NDArray[np.int64], Floats | None]:
+    """What `_Frame.place` gives, and `speeds` where boxes are `moving`; the compiled kernel rounds otherwise."""
     if kernels is None:
-        return _Frame(boxes, detections, lens, mount, table, max_range).place(shares)
+        frame = _Frame(boxes, detections, lens, mount, table, max_range)
+        return *frame.place(shares), None if moving is None else frame.speeds(moving)
     rays, known = _side_rays(boxes, lens)
     chance = _chances(mount.tilt_sigma, mount.height, mount.height_sigma)
-    found: tuple[Floats, NDArray[np.int64]] = kernels.places(
+    numbers, methods, speeds = kernels.places(
         boxes,
         rays,
         known,
@@ -209,6 +207,8 @@ def _places(
         shares,
         chance.draws,
         chance.others,
+        np.zeros((0, 4, 5)) if moving is None else moving,
+        _speed_draws(),
         mount.rotation,
         mount.position,
         mount.forward[:2],
@@ -216,21 +216,29 @@ def _places(
         _cut_edges(lens),
         max_range,
     )
-    return found
+    return numbers, methods, None if moving is None else speeds
+
+
+def _speed_shares(rates: Floats, sigma: Floats | None) -> Floats:
+    """By how many pixels a second each number of `_speed_draws` moves each side: n,4,5."""
+    shares = np.zeros((len(rates), 4, 5))
+    if sigma is not None:
+        shares[:, range(4), range(4)] = sigma
+    shares[:, :, 4] = rates
+    return shares
 
 
 def _told(
     detections: Sequence[Detection],
     numbers: Floats,
     methods: NDArray[np.int64],
-    speeds: tuple[Floats, Floats] | None = None,
+    speeds: Floats | None,
 ) -> list[Located]:
     """Objects of whose places `numbers` n,12 tell, in the order of `Located`'s fields; methods below 0: they stand
-    nowhere."""
+    nowhere. speeds n,5: velocities x, y and their covariances xx, xy, yy."""
     velocities: list[Any] = [(None, None)] * len(numbers)
     if speeds is not None:
-        moving = np.concatenate(speeds).T.tolist()
-        velocities = [((vx, vy), (sxx, sxy, sxy, syy)) for vx, vy, sxx, sxy, syy in moving]
+        velocities = [((vx, vy), (sxx, sxy, sxy, syy)) for vx, vy, sxx, sxy, syy in speeds.tolist()]
     result = []
     for item, told, method, velocity in zip(detections, numbers.tolist(), methods.tolist(), velocities, strict=True):
         if method >= 0:
@@ -644,14 +652,11 @@ class _Frame:
         middles += self.mount.position[:2, None, None]
         return middles
 
-    def speeds(self, rates: Floats, sigma: Floats) -> tuple[Floats, Floats]:
-        """Velocities 2,n in m/s and their covariances 3,n (xx, xy, yy), of sides that move at `rates` n,4 pixels a
-        second."""
+    def speeds(self, shares: Floats) -> Floats:
+        """Velocities x, y in m/s and their covariances xx, xy, yy, n,5, of sides that move by `shares` n,4,5 of
+        `_speed_draws` a second."""
         draws = _speed_draws()
         still = _Chance(draws, np.array([self.mount.height]), np.zeros(1), np.zeros((0, 1)))
-        shares = np.zeros((len(rates), 4, 5))
-        shares[:, range(4), range(4)] = sigma
-        shares[:, :, 4] = rates
         sized = np.flatnonzero(self.method == SIZE)
         ends = []
         for half_step in (-RATE_STEP / 2, RATE_STEP / 2):
@@ -666,7 +671,7 @@ class _Frame:
         x, y = speed[:, :, 1:] - speed[:, :, :1]
         samples = x.shape[1]
         spread = [_dots(x, x) / samples + 1e-6, _dots(x, y) / samples, _dots(y, y) / samples + 1e-6]
-        return speed[:, :, 0], np.stack(spread)
+        return np.stack([*speed[:, :, 0], *spread], axis=1)
 
 
 @lru_cache(maxsize=1)

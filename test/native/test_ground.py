@@ -42,11 +42,12 @@ def frame(rng: np.random.Generator) -> tuple[list[Detection], Mount, dict[str, A
     told: dict[str, Any] = {"error": [None, ERROR][rng.integers(2)], "max_range": float(rng.uniform(20, 200))}
     if rng.integers(2):
         told["forecast_sigma"] = rng.uniform(0, 5, (count, 4))
+        told |= {"rates": rng.normal(0, 30, (count, 4)), "rate_sigma": rng.uniform(0, 9, (count, 4))}
     return detections, Mount.level(height, pitch, roll, yaw, 1.0, -2.0, **sigmas), told
 
 
 def numbers(item: Located) -> list[float]:
-    return [*item[1:6], *item.covariance, *item[7:11]]
+    return [*item[1:6], *item.covariance, *item[7:11], *(item.velocity or ()), *(item.velocity_covariance or ())]
 
 
 @pytest.mark.parametrize("lens", LENSES, ids=lambda lens: lens.model + "*" * bool(lens.coefficients))
@@ -55,12 +56,13 @@ def test_places_are_those_of_numpy(lens: Lens, monkeypatch: pytest.MonkeyPatch) 
     rng, methods = np.random.default_rng(3), set()
     for _ in range(40):
         detections, mount, told = frame(rng)
-        found, far = locate(detections, lens, mount, **told), ranges(detections, lens, mount, **told)
+        still = {name: one for name, one in told.items() if "rate" not in name}
+        found, far = locate(detections, lens, mount, **told), ranges(detections, lens, mount, **still)
         with monkeypatch.context() as without:
             for module in MODULES:
                 without.setattr(module, "kernels", None)
             expected = locate(detections, lens, mount, **told)
-            assert ranges(detections, lens, mount, **told) == pytest.approx(far, rel=1e-9)
+            assert ranges(detections, lens, mount, **still) == pytest.approx(far, rel=1e-9)
         assert [(item.detection, item.method) for item in found] == [(item.detection, item.method) for item in expected]
         for one, other in zip(found, expected, strict=True):
             assert numbers(one) == pytest.approx(numbers(other), rel=1e-7, abs=1e-9)
@@ -101,7 +103,7 @@ def test_arrays_of_another_size_or_type_are_refused() -> None:
     with pytest.raises(TypeError):
         kernels.bundles(np.zeros((3, 2), np.float32), lens, coefficients, 1.0)
     given = [np.zeros((2, 4)), np.zeros((4, 2, 3, 3)), np.ones((4, 2), bool), np.ones((2, 43)), np.zeros((2, 4, 18))]
-    given += [np.zeros((21, 129)), np.ones((5, 129)), np.eye(3)]
+    given += [np.zeros((21, 129)), np.ones((5, 129)), np.ones((2, 4, 5)), np.zeros((8, 33)), np.eye(3)]
     for place in range(len(given)):
         wrong = [array[:1] if place == number else array for number, array in enumerate(given)]
         with pytest.raises(ValueError, match=r"shape \("):
