@@ -235,6 +235,37 @@ def check(model: str, folder: Path, here: Machine, arm: Machine, options: argpar
     return found
 
 
+def tell(figures: dict[str, Any], path: Path | None) -> None:
+    """Prints what was compared, and keeps it where `semhier results --add arm=FILE` takes it in."""
+    from semhier_ros.lab.provenance import provenance
+    from semhier_ros.lab.results import installed_hashes, keep
+    from semhier_ros.lab.studies.tables import Table
+
+    fields = ("frames", "blocks", "symbols", "symbols_that_differ", "blocks_that_differ")
+    head = ["model", "direction", "frames", "blocks", "symbols", "symbols that differ", "blocks that differ"]
+    rows = [
+        [model, direction, *(step[field] for field in fields)]
+        for model, found in figures.items()
+        for direction, step in found.items()
+    ]
+    same = ", ".join(
+        f"{model} {step['frames_with_the_same_bytes_as_here']} of {step['frames']}"
+        for model, found in figures.items()
+        for step in found.values()
+        if "frames_with_the_same_bytes_as_here" in step
+    )
+    kernels = {step["kernels"] for found in figures.values() for step in found.values()}
+    note = "aarch64 under QEMU's user-mode emulation, " + ("compiled kernels" if kernels == {True} else "plain Python")
+    note += ": every block was read on the other machine and coded anew. Speed and GPUs are not measured."
+    if same:
+        note += f" Frames that ARM encoded, networks and all, to the bytes of here: {same}."
+    table = Table("arm", "x86-64 and ARM read each other's blocks", head, rows, note)
+    print(table.markdown())
+    if path is not None:
+        hashes = {name: value for name, value in installed_hashes().items() if name in figures}
+        keep(path, "arm", {**provenance(), "command": "python " + " ".join(sys.argv)}, figures, [table], hashes)
+
+
 def main() -> int:
     """Runs all steps and prints what was compared."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -243,15 +274,13 @@ def main() -> int:
     parser.add_argument("--networks", type=int, default=10, help="frames that ARM encodes itself (%(default)s)")
     parser.add_argument("--plain", action="store_true", help="without the compiled kernels on ARM")
     parser.add_argument("--folder", type=Path, default=ROOT / "out" / "arm64", help="where the ARM Python is kept")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="also keep the figures in this file")
     options = parser.parse_args()
     here, arm = machines(options.folder.resolve(), kernels=not options.plain)
     work = options.folder.resolve() / "work"
     work.mkdir(exist_ok=True)
     figures = {model: check(model, work, here, arm, options) for model in options.models.split(",")}
-    print(json.dumps(figures, indent=1))
-    if options.json is not None:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    tell(figures, options.json)
     told = [step for found in figures.values() for step in found.values()]
     return int(any(step["symbols_that_differ"] or step["blocks_that_differ"] for step in told))
 
