@@ -12,7 +12,8 @@ namespace semhier {
 
 namespace py = pybind11;
 
-// Use with py::arg("name").noconvert(): an array of another type is refused, not copied.
+// What lies otherwise, or holds numbers that this type holds too, is copied; other types are refused. An argument that a
+// kernel writes to is bound with py::arg("name").noconvert(), or the copy would be written to.
 template <typename T>
 using Array = py::array_t<T, py::array::c_style>;
 

@@ -566,14 +566,14 @@ std::tuple<Array<double>, Array<std::int64_t>, Array<double>> places(
 }  // namespace
 
 void bind_ground(py::module_& module) {
-  module.def("bundles", &bundles, py::arg("pixels").noconvert(), py::arg("lens"), py::arg("coefficients"),
+  module.def("bundles", &bundles, py::arg("pixels"), py::arg("lens"), py::arg("coefficients"),
              py::arg("reach"));
-  module.def("box_errors", &box_errors, py::arg("boxes").noconvert(), py::arg("pairs").noconvert(), py::arg("tells"),
+  module.def("box_errors", &box_errors, py::arg("boxes"), py::arg("pairs"), py::arg("tells"),
              py::arg("steps"), py::arg("floor"), py::arg("foot"));
-  module.def("places", &places, py::arg("boxes").noconvert(), py::arg("rays").noconvert(), py::arg("known").noconvert(),
-             py::arg("kinds").noconvert(), py::arg("shares").noconvert(), py::arg("draws").noconvert(),
-             py::arg("chances").noconvert(), py::arg("rates").noconvert(), py::arg("speed_draws").noconvert(),
-             py::arg("rotation").noconvert(), py::arg("position"), py::arg("forward"),
+  module.def("places", &places, py::arg("boxes"), py::arg("rays"), py::arg("known"),
+             py::arg("kinds"), py::arg("shares"), py::arg("draws"),
+             py::arg("chances"), py::arg("rates"), py::arg("speed_draws"),
+             py::arg("rotation"), py::arg("position"), py::arg("forward"),
              py::arg("picture"), py::arg("edge"), py::arg("max_range"));
 }
 

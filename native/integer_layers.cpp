@@ -205,9 +205,9 @@ void check_layers(const IntegerLayers& layers, std::size_t inputs) {
 void bind_integer_layers(py::module_& module) {
   py::class_<IntegerLayer>(module, "IntegerLayer")
       .def(py::init<const Array<std::int16_t>&, const Array<double>&, int, int, int, int>(),
-           py::arg("weight").noconvert(), py::arg("bias").noconvert(), py::arg("shift"), py::arg("low"),
+           py::arg("weight"), py::arg("bias"), py::arg("shift"), py::arg("low"),
            py::arg("high"), py::arg("largest"));
-  module.def("run_layers", &run_layers, py::arg("layers"), py::arg("inputs").noconvert());
+  module.def("run_layers", &run_layers, py::arg("layers"), py::arg("inputs"));
 }
 
 }  // namespace semhier

@@ -402,7 +402,7 @@ Doubles nearest_mixture(const Doubles& both, const Doubles& gain, const Doubles&
 }  // namespace
 
 void bind_motion(py::module_& module) {
-  const auto exact = [](const char* name) { return py::arg(name).noconvert(); };
+  const auto exact = [](const char* name) { return py::arg(name); };
   module.def("motion_after", &motion_after, exact("mean"), exact("cov"), exact("log"), exact("log_cov"), exact("side"),
              exact("noise"), py::arg("seconds"), py::arg("half"), py::arg("third"));
   module.def("motion_observed", &motion_observed, exact("mean"), exact("cov"), exact("places"), exact("values"),

@@ -216,17 +216,17 @@ Array<std::int32_t> weigh_latents(const Array<double>& wanted, const Array<std::
 }  // namespace
 
 void bind_picture_walk(py::module_& module) {
-  module.def("expect_latents", &expect_latents, py::arg("seen").noconvert(), py::arg("known").noconvert(),
-             py::arg("phase"), py::arg("taps"), py::arg("first"), py::arg("added").noconvert(), py::arg("rest"),
+  module.def("expect_latents", &expect_latents, py::arg("seen"), py::arg("known"),
+             py::arg("phase"), py::arg("taps"), py::arg("first"), py::arg("added"), py::arg("rest"),
              py::arg("start"), py::arg("stop"), py::arg("table_rows"));
   module.def("tell_latents", &tell_latents, py::arg("known").noconvert(), py::arg("phase"), py::arg("start"),
-             py::arg("means").noconvert(), py::arg("rows").noconvert(), py::arg("symbols").noconvert(),
-             py::arg("offsets").noconvert());
-  module.def("see_latents", &see_latents, py::arg("seen").noconvert(), py::arg("known").noconvert(), py::arg("phase"),
-             py::arg("features"), py::arg("blank").noconvert());
-  module.def("weigh_latents", &weigh_latents, py::arg("wanted").noconvert(), py::arg("means").noconvert(),
-             py::arg("rows").noconvert(), py::arg("bits").noconvert(), py::arg("nearer").noconvert(),
-             py::arg("price").noconvert(), py::arg("step"));
+             py::arg("means"), py::arg("rows"), py::arg("symbols"),
+             py::arg("offsets"));
+  module.def("see_latents", &see_latents, py::arg("seen").noconvert(), py::arg("known"), py::arg("phase"),
+             py::arg("features"), py::arg("blank"));
+  module.def("weigh_latents", &weigh_latents, py::arg("wanted"), py::arg("means"),
+             py::arg("rows"), py::arg("bits"), py::arg("nearer"),
+             py::arg("price"), py::arg("step"));
 }
 
 }  // namespace semhier

@@ -82,8 +82,8 @@ std::tuple<Array<double>, Array<double>> read_objects(const Array<std::int32_t>&
 }  // namespace
 
 void bind_reading(py::module_& module) {
-  module.def("read_objects", &read_objects, py::arg("told").noconvert(), py::arg("layers").noconvert(),
-             py::arg("boxes").noconvert(), py::arg("down_to").noconvert());
+  module.def("read_objects", &read_objects, py::arg("told"), py::arg("layers"),
+             py::arg("boxes"), py::arg("down_to"));
 }
 
 }  // namespace semhier

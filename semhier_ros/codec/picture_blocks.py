@@ -123,7 +123,7 @@ class PictureBlocks:
         price = np.broadcast_to(np.asarray(thrift, np.float64) * worth_of_bits, wanted.shape[1:])
 
         def tell(phase: Phase, means: Ints, rows: Rows) -> Ints:
-            goal, worth = exact[phase.at()].astype(np.float64), price[phase.at()[1:]]
+            goal, worth = exact[phase.at()].astype(np.float64, order="C"), price[phase.at()[1:]]
             if kernels is None or rows.dtype != np.uint8:
                 return self.weigh(goal, means, rows, worth, spec.step)
             flat, nearer = (len(goal), worth.size), self.shifts / UNIT

@@ -101,7 +101,7 @@ def test_arrays_of_another_size_or_type_are_refused() -> None:
     with pytest.raises(ValueError, match=r"pixels: shape \(3,3,\)"):
         kernels.bundles(np.zeros((3, 3)), lens, coefficients, 1.0)
     with pytest.raises(TypeError):
-        kernels.bundles(np.zeros((3, 2), np.float32), lens, coefficients, 1.0)
+        kernels.bundles(np.zeros((3, 2), complex), lens, coefficients, 1.0)
     given = [np.zeros((2, 4)), np.zeros((4, 2, 3, 3)), np.ones((4, 2), bool), np.ones((2, 43)), np.zeros((2, 4, 18))]
     given += [np.zeros((21, 129)), np.ones((5, 129)), np.ones((2, 4, 5)), np.zeros((8, 33)), np.eye(3)]
     for place in range(len(given)):

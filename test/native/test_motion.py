@@ -130,4 +130,4 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="not positive definite"):
         kernels.motion_observed(state[0], state[1], np.array([[1, 2]]), two, np.zeros((2, 2)))
     with pytest.raises(TypeError):
-        kernels.nearest_mixture(np.ones((1, 4, 4), np.float32), np.ones((1, 4)), np.ones((15, 4)))
+        kernels.nearest_mixture(np.ones((1, 4, 4), complex), np.ones((1, 4)), np.ones((15, 4)))
