@@ -14,8 +14,8 @@ present = {name: patterns for name, patterns in DATA.items() if Path(name).is_di
 
 KERNELS = Pybind11Extension(
     "semhier_ros._native",
-    sorted(str(path) for path in Path("native").glob("*.cpp")),
-    depends=sorted(str(path) for path in Path("native").glob("*.hpp")),
+    ["native/module.cpp"],
+    depends=sorted(str(path) for path in Path("native").glob("*.?pp")),
     cxx_std=17,
     extra_compile_args=["-O3", "-ffp-contract=off"],
     optional=True,

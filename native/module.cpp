@@ -1,14 +1,12 @@
 // The compiled part of semhier_ros: what is computed is said in Python, beside each call (semhier_ros/native.py).
-#include <pybind11/pybind11.h>
-
-namespace semhier {
-void bind_ground(pybind11::module_& module);
-void bind_integer_layers(pybind11::module_& module);
-void bind_motion(pybind11::module_& module);
-void bind_picture_walk(pybind11::module_& module);
-void bind_range_coder(pybind11::module_& module);
-void bind_reading(pybind11::module_& module);
-}
+//
+// One translation unit: to read pybind11's headers takes longer than to compile all of this.
+#include "ground.cpp"
+#include "integer_layers.cpp"
+#include "motion.cpp"
+#include "picture_walk.cpp"
+#include "range_coder.cpp"
+#include "reading.cpp"
 
 PYBIND11_MODULE(_native, module) {
   module.doc() = "Compiled kernels of semhier_ros; semhier_ros.native says what they are.";

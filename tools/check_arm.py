@@ -121,12 +121,11 @@ def copy_package(root: Path, version: str, folder: Path, *, kernels: bool) -> Pa
         quiet([sys.executable, "-m", "pip", "install", "--quiet", "--target", str(made), COMPILER], "pip install")
         made.rename(compiler)
     say("compiling the kernels for aarch64")
-    sources = sorted(str(path) for path in (ROOT / "native").glob("*.cpp"))
     made = package / "semhier_ros" / "_native.so"
     command = [str(compiler / "ziglang" / "zig"), "c++", "-target", "aarch64-linux-gnu.2.31", "-shared", "-std=c++17"]
     command += ["-O3", "-ffp-contract=off", "-fvisibility=hidden", "-fPIC", "-Wno-macro-redefined"]
     command += ["-isystem", pybind11.get_include(), "-isystem", str(root / "usr" / "include" / f"python{version}")]
-    command += ["-idirafter", str(root / "usr" / "include"), "-o", str(made), *sources]
+    command += ["-idirafter", str(root / "usr" / "include"), "-o", str(made), str(ROOT / "native" / "module.cpp")]
     quiet(command, "compiling for aarch64")
     return package
 
