@@ -512,6 +512,7 @@ std::tuple<Array<double>, Array<std::int64_t>, Array<double>> places(
   expect_shape("known", known, {4, count});
   expect_shape("kinds", kinds, {count, 4 + 3 * TURNS});
   expect_shape("draws", draws, {ANY, 1 + SAMPLES});
+  if (draws.shape(0) < 3) expect_shape("draws", draws, {3, 1 + SAMPLES});
   expect_shape("shares", shares, {count, 4, draws.shape(0) - 3});
   expect_shape("chances", chances, {5, 1 + SAMPLES});
   const bool moving = rates.size() > 0;

@@ -1,6 +1,6 @@
 """Whether an ARM computer and this one read each other's blocks: aarch64 under user-mode emulation, no root needed.
 
-    python tools/check_arm.py [--frames 100] [--networks 10] [--models road,imagenet] [--plain]
+    python tools/check_arm.py [--frames 100] [--networks 10] [--models street,road,imagenet] [--plain]
 
 Needs Debian's or Ubuntu's apt-get, dpkg-deb and qemu-user-static, and a package registry with aarch64 wheels. It makes
 a folder with a Python of Debian's arm64 packages, PyPI's aarch64 wheels of requirements/runtime.txt, and this package
@@ -268,7 +268,7 @@ def tell(figures: dict[str, Any], path: Path | None) -> None:
 def main() -> int:
     """Runs all steps and prints what was compared."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default="road,imagenet", help="model folders, between commas (%(default)s)")
+    parser.add_argument("--models", default="street,road,imagenet", help="model folders, between commas (%(default)s)")
     parser.add_argument("--frames", type=int, default=100, help="frames whose symbols are compared (%(default)s)")
     parser.add_argument("--networks", type=int, default=10, help="frames that ARM encodes itself (%(default)s)")
     parser.add_argument("--plain", action="store_true", help="without the compiled kernels on ARM")
