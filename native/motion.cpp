@@ -9,32 +9,15 @@
 #include <tuple>
 #include <vector>
 
-#include "arrays.hpp"
+#include "motion.hpp"
 
 namespace semhier {
 namespace {
-
-constexpr double MOST_SURPRISE = 9.0;
-constexpr py::ssize_t AXES = 2, PARTS = 4;
-
-using Doubles = Array<double>;
 
 Doubles copied(const Doubles& values) {
   Doubles copy(std::vector<py::ssize_t>(values.shape(), values.shape() + values.ndim()));
   std::copy(values.data(), values.data() + values.size(), copy.mutable_data());
   return copy;
-}
-
-struct Sizes {
-  py::ssize_t models, objects, width;  // width: numbers of a state's axis
-};
-
-Sizes sizes_of(const Doubles& mean, const Doubles& cov) {
-  expect_shape("mean", mean, {ANY, AXES, ANY});
-  const Sizes sizes{mean.shape(0), (mean.shape(2) - 1) / 2, mean.shape(2)};
-  if (sizes.width != 1 + 2 * sizes.objects) throw py::value_error("mean: expected m,2,1+2n");
-  expect_shape("cov", cov, {sizes.models, AXES, sizes.width, sizes.width});
-  return sizes;
 }
 
 /// `MotionBank._after`, to the bit. noise m,5: of each model the camera's variance, the standard deviations of an
@@ -221,53 +204,6 @@ std::tuple<Doubles, Doubles, Doubles> motion_sides(const Doubles& log_before, co
   return {logs, log_covs, lengths};
 }
 
-/// `forecast._nearest`: rows, places and groups of what overlaps each other most, and by more than `least`.
-std::tuple<Array<std::int64_t>, Array<std::int64_t>, Array<std::int64_t>> nearest_boxes(
-    const Doubles& centre, const Doubles& sides, const Doubles& seen_centre, const Doubles& seen_logs,
-    const std::vector<py::ssize_t>& counts, double least) {
-  expect_shape("centre", centre, {ANY, AXES});
-  const py::ssize_t foretold = centre.shape(0), seen = seen_centre.ndim() == 2 ? seen_centre.shape(0) : 0;
-  expect_shape("sides", sides, {foretold, AXES});
-  expect_shape("seen", seen_centre, {ANY, AXES});
-  expect_shape("logs", seen_logs, {seen, AXES});
-  py::ssize_t all = 0;
-  for (const py::ssize_t one : counts) all += one;
-  if (all != foretold || seen < 1) throw py::value_error("counts: do not sum to the boxes, or nothing is seen");
-  std::vector<double> lengths(seen * AXES), shared(seen), most(seen);
-  for (py::ssize_t k = 0; k < seen * AXES; ++k) lengths[k] = std::exp(seen_logs.data()[k]);
-  std::vector<std::int64_t> rows, places, groups, best, top(seen);
-  std::vector<double> overlap;
-  py::ssize_t first = 0;
-  for (std::size_t group = 0; group < counts.size(); ++group, first += counts[group - 1]) {
-    best.assign(counts[group], 0), overlap.assign(counts[group], 0.0);
-    std::fill(most.begin(), most.end(), -1.0);
-    for (py::ssize_t i = 0; i < counts[group]; ++i) {
-      const double *middle = centre.data() + AXES * (first + i), *side = sides.data() + AXES * (first + i);
-      for (py::ssize_t k = 0; k < seen; ++k) {
-        double inner = 1.0;
-        for (py::ssize_t axis = 0; axis < AXES; ++axis) {
-          const double other = lengths[AXES * k + axis];
-          const double apart = std::abs(middle[axis] - seen_centre.data()[AXES * k + axis]);
-          inner *= std::min(std::max((side[axis] + other) / 2 - apart, 0.0), std::min(side[axis], other));
-        }
-        const double areas = side[0] * side[1] + std::exp(seen_logs.data()[AXES * k] + seen_logs.data()[AXES * k + 1]);
-        shared[k] = inner / (areas - inner);
-        if (shared[k] > most[k]) most[k] = shared[k], top[k] = i;
-      }
-      best[i] = std::max_element(shared.begin(), shared.end()) - shared.begin();
-      overlap[i] = shared[best[i]];
-    }
-    for (py::ssize_t i = 0; i < counts[group]; ++i) {
-      if (!(overlap[i] > least) || top[best[i]] != i) continue;
-      rows.push_back(first + i), places.push_back(best[i]), groups.push_back(group);
-    }
-  }
-  const auto array = [](const std::vector<std::int64_t>& values) {
-    return Array<std::int64_t>(static_cast<py::ssize_t>(values.size()), values.data());
-  };
-  return {array(rows), array(places), array(groups)};
-}
-
 /// `MotionBank.distances`: n,k twice. doubts m: what each model's cost grows by for its own being less believed.
 std::tuple<Doubles, Doubles> motion_distances(const Doubles& mean, const Doubles& cov, const Doubles& log,
                                               const Doubles& log_cov, const Doubles& doubts, const Doubles& centre,
@@ -303,41 +239,6 @@ std::tuple<Doubles, Doubles> motion_distances(const Doubles& mean, const Doubles
     }
   }
   return {far, cost};
-}
-
-/// `forecast._blended`: centres n,2, covariances n,2,2 and sides n,2 of what models foretell, by shares, all m,4,n.
-std::tuple<Doubles, Doubles, Doubles> motion_blended(const Doubles& means, const Doubles& variances,
-                                                     const Doubles& shares) {
-  expect_shape("means", means, {ANY, PARTS, ANY});
-  const py::ssize_t models = means.shape(0), count = means.shape(2);
-  expect_shape("variances", variances, {models, PARTS, count});
-  expect_shape("shares", shares, {models, PARTS, count});
-  Doubles centre({count, AXES}), covariance({count, AXES, AXES}), sides({count, AXES});
-  for (py::ssize_t i = 0; i < count; ++i) {
-    double middle[PARTS] = {}, own[AXES] = {}, both = 0.0;
-    const auto at = [&](py::ssize_t model, py::ssize_t part) { return (model * PARTS + part) * count + i; };
-    for (py::ssize_t model = 0; model < models; ++model) {
-      for (py::ssize_t part = 0; part < PARTS; ++part) {
-        middle[part] += shares.data()[at(model, part)] * means.data()[at(model, part)];
-      }
-    }
-    for (py::ssize_t model = 0; model < models; ++model) {
-      double apart[AXES];
-      for (py::ssize_t axis = 0; axis < AXES; ++axis) {
-        const double share = shares.data()[at(model, axis)];
-        apart[axis] = (means.data()[at(model, axis)] - middle[axis]) * std::sqrt(share);
-        own[axis] += apart[axis] * apart[axis] + share * variances.data()[at(model, axis)];
-      }
-      both += apart[0] * apart[1];
-    }
-    double* square = covariance.mutable_data() + 4 * i;
-    square[0] = own[0], square[1] = square[2] = both, square[3] = own[1];
-    for (py::ssize_t axis = 0; axis < AXES; ++axis) {
-      centre.mutable_data()[AXES * i + axis] = middle[axis];
-      sides.mutable_data()[AXES * i + axis] = std::exp(middle[AXES + axis]);
-    }
-  }
-  return {centre, covariance, sides};
 }
 
 /// `shares.nearest_mixture`, to the bit: of systems N the shares N,m. sets s,m: rows of 0 and 1.
@@ -409,11 +310,8 @@ void bind_motion(py::module_& module) {
              exact("variance"));
   module.def("motion_sides", &motion_sides, exact("log"), exact("log_cov"), exact("side"), exact("weights"),
              exact("rows"), exact("sides"), exact("sides_variance"));
-  module.def("nearest_boxes", &nearest_boxes, exact("centre"), exact("sides"), exact("seen_centre"),
-             exact("seen_logs"), py::arg("counts"), py::arg("least"));
   module.def("motion_distances", &motion_distances, exact("mean"), exact("cov"), exact("log"), exact("log_cov"),
              exact("doubts"), exact("centre"), exact("centre_variance"), exact("sides"), exact("sides_variance"));
-  module.def("motion_blended", &motion_blended, exact("means"), exact("variances"), exact("shares"));
   module.def("nearest_mixture", &nearest_mixture, exact("both"), exact("gain"), exact("sets"));
 }
 

@@ -8,7 +8,7 @@ every machine, and the specification alone is enough to write another decoder.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,11 @@ class Tables:
     def frequencies(self) -> NDArray[np.int32]:
         """The integers (rows, alphabet), read-only: what a model folder stores."""
         return self._frequencies
+
+    @property
+    def coded(self) -> Any:
+        """The tables as the coder has them: what compiled walks through a block's symbols are given."""
+        return self._coded
 
     @property
     def rows(self) -> int:
@@ -174,6 +179,10 @@ class ListEncoder(BlockEncoder):
             raise ValueError(f"symbols: {len(symbols)} of them for {len(rows)} rows")
         self._coder.put_list(tables._coded, symbols, rows)
 
+    def through(self, walk: Callable[..., Any], *given: Any) -> Any:
+        """What a compiled walk gives that puts the next symbols: it is called with the coder and what it is given."""
+        return walk(self._coder, *given)
+
 
 class _Luck:
     """What the symbols of a doubted block cost, and whether so few bytes can have been enough for them.
@@ -189,9 +198,9 @@ class _Luck:
     def __init__(self) -> None:
         self._bits, self._others = 0.0, 0
 
-    def add(self, symbols: ArrayLike, bits: float) -> None:
-        """Symbols of so many bits were read."""
-        self._bits, self._others = self._bits + bits, self._others + int(np.count_nonzero(symbols))
+    def add(self, bits: float, others: int) -> None:
+        """Symbols of so many bits were read, of which so many are not 0."""
+        self._bits, self._others = self._bits + bits, self._others + others
 
     def check(self, data: bytes) -> None:
         """Raises BlockError where so few bytes tell so much."""
@@ -228,8 +237,19 @@ class ListDecoder(_Decoder):
         except OverflowError as error:
             raise self._refusal() from error
         if self._luck is not None:
-            self._luck.add(found, bits)
+            self._luck.add(bits, int(np.count_nonzero(found)))
         return list(found)
+
+    def through(self, walk: Callable[..., tuple[Any, float, int]], *given: Any) -> Any:
+        """What a compiled walk finds in the next symbols: it is called with the coder and what it is given, and says
+        besides what the symbols cost in bits and how many are not 0. Raises BlockError where no encoder made them."""
+        try:
+            found, bits, others = walk(self._coder, *given)
+        except OverflowError as error:
+            raise BlockError(f"block of {len(self._data)} bytes: {error}") from error
+        if self._luck is not None:
+            self._luck.add(bits, others)
+        return found
 
     def finish(self) -> None:
         """To be called after the last symbol: raises BlockError unless the bytes are those of the symbols."""
@@ -270,7 +290,7 @@ class BlockDecoder(_Decoder):
             raise self._refusal() from error
         self._bits += bits + len(symbols) * _RENORMALISATION_LOSS_BITS
         if self._luck is not None:
-            self._luck.add(symbols, bits)
+            self._luck.add(bits, int(np.count_nonzero(symbols)))
         return np.asarray(symbols, np.int32)
 
     def finish(self) -> None:

@@ -34,7 +34,7 @@ from collections import deque
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,9 +42,10 @@ from numpy.typing import NDArray
 
 from semhier_ros.native import kernels
 from semhier_ros.scene.outlook import Outlook, Told
-from semhier_ros.scene.shares import MOST_SURPRISE, Shares
+from semhier_ros.scene.shares import MOST_SURPRISE, Shares, products
 
 Floats = NDArray[np.float64]
+Whole = NDArray[np.int64]
 Rows = NDArray[np.intp]
 LEAST_BELIEF = 12.0
 """How far a model's record may fall behind the best one's, in nats: what was wrong on the highway is soon right again
@@ -121,6 +122,10 @@ class Seen(NamedTuple):
         """The same of some objects."""
         return Seen(*[part.take(rows, axis=0) for part in self])
 
+    def joined(self, other: Seen) -> Seen:
+        """These things, then the others."""
+        return Seen(*map(np.concatenate, zip(self, other, strict=True)))
+
     @property
     def parts(self) -> tuple[Floats, Floats]:
         """Values 4,k and variances 4,k: across, down, width and height."""
@@ -138,6 +143,19 @@ class Forecast(NamedTuple):
     velocity_covariance: Floats
     sides: Floats
     camera: Floats
+
+
+class Judged(NamedTuple):
+    """How well k ages were foretold. lost m: nats by which the record of each model falls for what the first age
+    foretold. matched, outside k: foretold boxes that are seen, and how many of them outside of their ellipse. paired k:
+    objects that were foretold and are seen; both, gain: `scene.shares.products` of them, of each age."""
+
+    lost: Floats
+    matched: Sequence[int]
+    outside: Sequence[int]
+    paired: Sequence[int]
+    both: Floats
+    gain: Floats
 
 
 class _State(NamedTuple):
@@ -187,8 +205,8 @@ class MotionBank:
         self._ages = list(RECORD_SECONDS)
         self._scales = [0.0 for _ in RECORD_SECONDS]
         self._judged = [0 for _ in RECORD_SECONDS]
-        self._names: list[int] = []
-        self._past: deque[tuple[float, Outlook, dict[int, int]]] = deque(maxlen=KEPT_STATES)
+        self._names: Whole = np.zeros(0, np.int64)
+        self._past: deque[tuple[float, Outlook, Whole]] = deque(maxlen=KEPT_STATES)
         self._known: tuple[_State, Outlook] | None = None
         self._now = 0.0
 
@@ -199,7 +217,7 @@ class MotionBank:
         """The same objects and records, which go on apart from these. A state is never written to, so it is shared."""
         other = copy(self)
         other._record, other._ages, other.shares = self._record.copy(), list(self._ages), self.shares.copy()
-        other._scales, other._judged, other._names = list(self._scales), list(self._judged), list(self._names)
+        other._scales, other._judged = list(self._scales), list(self._judged)
         other._past = self._past.copy()
         return other
 
@@ -238,7 +256,7 @@ class MotionBank:
             np.concatenate([log_cov, covs], axis=3),
             np.concatenate([side, sides]),
         )
-        self._names += names
+        self._names = np.concatenate([self._names, np.asarray(names, np.int64)])
 
     def keep(self, rows: Rows) -> None:
         """Forgets all objects but `rows`, which from now on are rows 0..k-1 in this order."""
@@ -246,11 +264,11 @@ class MotionBank:
         places = np.concatenate([[0], 1 + rows, 1 + len(side) + rows]).astype(np.intp)
         kept = mean[:, :, places], cov[:, :, places[:, None], places], log[..., rows], log_cov[..., rows], side[rows]
         self._state = _State(*map(np.ascontiguousarray, kept))
-        self._names = [self._names[row] for row in rows]
+        self._names = self._names[rows]
 
     def predict(self, seconds: float) -> None:
         """Lets time pass."""
-        self._past.append((self._now, self._outlook(), {name: row for row, name in enumerate(self._names)}))
+        self._past.append((self._now, self._outlook(), self._names))
         self._state = self._after(self._state, seconds)
         self._now += seconds
 
@@ -259,23 +277,8 @@ class MotionBank:
         known = self._known
         if known is not None and known[0] is self._state:
             return known[1]
-        mean, cov, log, log_cov, side = state = self._state
-        models, count = len(mean), len(side)
-        means, variances = np.empty((2, models, 4, count)), np.empty((4, models, 4, count))
-        means[0, :, :2], means[1, :, :2] = mean[:, :, 1 : 1 + count], mean[:, :, 1 + count :] + mean[:, :, :1]
-        means[:, :, 2:] = log.swapaxes(0, 1)
-        moving = _diagonal(cov, 1, 1 + count, count) + cov[:, :, 0, 1 : 1 + count]
-        rate = _diagonal(cov, 1 + count, 1 + count, count) + 2 * cov[:, :, 0, 1 + count :] + cov[:, :, :1, 0]
-        log_drift = (self._drift**2)[:, None, None]
-        drift, restless = log_drift * side**2, ((self._camera**2)[:, None] + (self._own**2)[:, None] * side**2)[:, None]
-        variances[0, :, :2], variances[1, :, :2] = _diagonal(cov, 1, 1, count), 2 * moving + drift
-        variances[2, :, :2], variances[3, :, :2] = rate, restless / 3
-        variances[:3, :, 2:] = log_cov.swapaxes(0, 1)
-        variances[1, :, 2:] += log_cov[:, 1] + log_drift
-        variances[3, :, 2:] = ((self._growth**2) / 3)[:, None, None]
-        unsure = np.empty((2, models, 2, count))
-        unsure[0], unsure[1] = rate + drift / VELOCITY_SECONDS, restless
-        found = Outlook(means, variances, unsure)
+        state = self._state
+        found = outlook_of(state, self._noise)
         self._known = state, found
         return found
 
@@ -336,7 +339,7 @@ class MotionBank:
     def update(self, rows: Rows, seen: Seen, others: Seen | None = None) -> None:
         """Takes what was seen now of the objects `rows`; the models are judged by it first. others: what was seen and
         given to no object, which may yet be one that was foretold badly."""
-        self._judge(rows, seen, others)
+        self._judge(rows, seen, seen.take(np.zeros(0, np.intp)) if others is None else others)
         if len(rows):
             self._state = _observed(self._state, (1 + rows,), seen.centre, seen.centre_variance)
             self._update_sides(rows, seen)
@@ -373,7 +376,7 @@ class MotionBank:
         side[rows] = np.exp(np.einsum("m,mak->k", self.weights, log[:, 0][..., rows]) / 2)
         self._state = _State(mean, cov, log, log_cov, side)
 
-    def _judge(self, rows: Rows, seen: Seen, others: Seen | None) -> None:
+    def _judge(self, rows: Rows, seen: Seen, others: Seen) -> None:
         """Holds what every model said a while ago against what is seen now."""
         if not self._past:
             return
@@ -385,81 +388,39 @@ class MotionBank:
         while len(self._past) > 1 and self._now - self._past[1][0] >= RECORD_SECONDS[-1] - 1e-3:
             self._past.popleft()
 
-    def _of_old(self, seconds: float) -> tuple[Outlook, dict[int, int], float] | None:
-        """The newest outlook that is at least so old, the rows there of its objects' numbers, and its age; None where
-        none is about so old."""
+    def _of_old(self, seconds: float) -> tuple[Outlook, Whole, float] | None:
+        """The newest outlook that is at least so old, the numbers of its objects, and its age; None where none is about
+        so old."""
         for then, outlook, known in reversed(self._past):
             age = self._now - then
             if age >= seconds - 1e-3:
-                return (outlook, known, age) if known and age <= seconds + MOST_LATE else None
+                return (outlook, known, age) if len(known) and age <= seconds + MOST_LATE else None
         return None
 
     def _hold_against(
-        self,
-        of_old: Sequence[tuple[int, Outlook, dict[int, int], float]],
-        rows: Rows,
-        seen: Seen,
-        others: Seen | None,
-        elapsed: float,
+        self, of_old: Sequence[tuple[int, Outlook, Whole, float]], rows: Rows, seen: Seen, others: Seen, elapsed: float
     ) -> None:
         """Judges the models by outlooks of several ages, all at once: each with the number of its age."""
-        numbers, outlooks, rows_then, ages = zip(*of_old, strict=True)
-        counts, near = [len(outlook) for outlook in outlooks], []
+        numbers, outlooks, known, ages = zip(*of_old, strict=True)
+        near = []
         for number, age in zip(numbers, ages, strict=True):
             self._ages[number] += AGE_STEP * (age - self._ages[number])
             near.append(self._near(age))
-        told = Outlook.joined(outlooks, ages)
-        blended = _blended(told, np.repeat(self._mixed(np.array(near)), counts, axis=2))
-        everything = seen if others is None else Seen(*map(np.concatenate, zip(seen, others, strict=True)))
-        self._fit_ellipses(numbers, counts, blended, everything)
-        names, starts = [self._names[row] for row in rows.tolist()], accumulate([0, *counts])
-        pairs = [
-            (number, [(start + known[name], place) for place, name in enumerate(names) if name in known])
-            for number, known, start in zip(numbers, rows_then, starts, strict=False)
-        ]
-        paired = [(number, part) for number, part in pairs if part]
-        if paired:
-            self._compare(paired, told, seen, elapsed)
+        scales = [math.exp(self._scales[number]) for number in numbers]
+        told = list(zip(outlooks, known, ages, strict=True))
+        found = judged(told, self._mixed(np.array(near)), scales, self._names[rows], seen, others)
+        self._fit_ellipses(numbers, found.matched, found.outside)
+        if numbers[0] == 0 and found.paired[0]:
+            self._record -= found.lost
+            self._record = np.maximum(self._record - self._record.max(), -LEAST_BELIEF)
+        good = [place for place, count in enumerate(found.paired) if count]
+        if good:
+            self.shares.take([numbers[place] for place in good], found.both[good], found.gain[good], elapsed)
 
-    def _compare(
-        self, pairs: Sequence[tuple[int, list[tuple[int, int]]]], told: Told, seen: Seen, elapsed: float
-    ) -> None:
-        """Judges the models by what they foretold at each of several ages (numbers): by `pairs` of an object foretold
-        and a thing seen."""
-        numbers, counts = [number for number, _ in pairs], [len(part) for _, part in pairs]
-        old, places = np.array([pair for _, part in pairs for pair in part], np.intp).T
-        values, variance = seen.parts
-        gone = values.take(places, axis=1) - told.mean.take(old, axis=2)
-        unsure = variance.take(places, axis=1)
-        if numbers[0] == 0:
-            self._believe(told.variance.take(old[: counts[0]], axis=2) + unsure[:, : counts[0]], gone[..., : counts[0]])
-        harmless = np.full_like(values, LEAST_STEP)
-        harmless[:2] *= np.exp(values[2:])
-        self.shares.take(numbers, counts, gone, unsure + (harmless**2).take(places, axis=1), elapsed)
-
-    def _believe(self, spread: Floats, gone: Floats) -> None:
-        """The likelihood of what was seen is each model's record. spread: variances m,4,k of what is gone beside what
-        was foretold."""
-        lost = np.minimum(gone**2 / spread, MOST_SURPRISE)
-        self._record -= 0.5 * (lost + np.log(spread)).sum(axis=(1, 2))
-        self._record = np.maximum(self._record - self._record.max(), -LEAST_BELIEF)
-
-    def _fit_ellipses(self, numbers: Sequence[int], counts: Sequence[int], told: Forecast, seen: Seen) -> None:
-        """Moves the scales of these ages so that one in twenty of what is seen lies outside (Robbins and Monro 1951).
-        What is seen belongs to the foretold box that it overlaps most, whoever it was given to: else what was foretold
-        badly, and therefore given to nobody, would not count. counts: how many of `told` are of each age."""
-        if not len(seen.centre):
-            return
-        rows, places, age = _nearest(told, seen, counts)
-        of_each = np.bincount(age, minlength=len(numbers)).tolist()
-        scale = np.array([math.exp(self._scales[number]) for number in numbers]).take(age)
-        xx, xy, yy = told.covariance[rows].reshape(-1, 4).T[[0, 1, 3]] * scale
-        x, y = (seen.centre[places] - told.centre[rows]).T
-        more = seen.centre_variance[places].T
-        xx, yy = xx + more[0], yy + more[1]
-        outside = yy * x**2 - 2 * xy * x * y + xx * y**2 > ELLIPSE * (xx * yy - xy**2)
+    def _fit_ellipses(self, numbers: Sequence[int], matched: Sequence[int], outside: Sequence[int]) -> None:
+        """Moves the scales of these ages so that one in twenty seen lies outside (Robbins and Monro 1951)."""
         least, most = map(math.log, ELLIPSE_SCALES)
-        for number, count, beyond in zip(numbers, of_each, np.bincount(age, outside).tolist(), strict=False):
+        for number, count, beyond in zip(numbers, matched, outside, strict=True):
             if not count:
                 continue
             self._judged[number] += 1
@@ -474,18 +435,9 @@ class MotionBank:
 
     def forecast(self, seconds: float) -> Forecast:
         """All objects `seconds` from now, by all models together."""
-        shares = self._mixed(np.array([self._near(seconds)]))
-        outlook = self._outlook()
-        told = _blended(outlook.after(seconds), shares)
-        unsure = outlook.velocity_variance[0] + seconds * outlook.velocity_variance[1]
-        velocity, unsure = _mixture(outlook.mean[1, :, :2], unsure, shares[:, :2])
-        camera = (shares[:, :2, 0] * self._state.mean[:, :, 0]).sum(axis=0)
-        return told._replace(
-            covariance=told.covariance * self.scale(seconds),
-            velocity=velocity.T,
-            velocity_covariance=unsure,
-            camera=camera,
-        )
+        shares = self._mixed(np.array([self._near(seconds)]))[..., 0]
+        camera = (shares[:, :2] * self._state.mean[:, :, 0]).sum(axis=0)
+        return Forecast(*foretold(self._outlook(), shares, seconds, self.scale(seconds)), camera)
 
     def _mixed(self, near: Floats) -> Floats:
         """Shares m,4,n of the models at n ages, of which each of the records counts n,ages."""
@@ -505,19 +457,102 @@ class MotionBank:
         return counts
 
 
-def _blended(told: Told, shares: Floats) -> Forecast:
-    """What all models say by shares m,4,n; its covariance holds their disagreement too. Nothing of velocities."""
+def outlook_of(state: _State, noise: Floats) -> Outlook:
+    """What forecasts from a state go by. noise m,5: as of `motion_after`."""
     if kernels is not None:
-        each = np.ascontiguousarray(np.broadcast_to(shares, told.mean.shape))
-        found, spread, lengths = kernels.motion_blended(told.mean, told.variance, each)
-        return Forecast(found, np.zeros_like(found), spread, spread, lengths, np.zeros(2))
-    centre, covariance = _mixture(told.mean[:, :2], told.variance[:, :2], shares[:, :2])
-    sides = np.exp((shares[:, 2:] * told.mean[:, 2:]).sum(axis=0))
-    return Forecast(centre.T, np.zeros_like(centre.T), covariance, covariance, sides.T, np.zeros(2))
+        return Outlook(*kernels.motion_outlook(*state, noise))
+    mean, cov, log, log_cov, side = state
+    models, count = len(mean), len(side)
+    camera, own, _, growth, log_drift = noise.T[..., None]
+    means, variances = np.empty((2, models, 4, count)), np.empty((4, models, 4, count))
+    means[0, :, :2], means[1, :, :2] = mean[:, :, 1 : 1 + count], mean[:, :, 1 + count :] + mean[:, :, :1]
+    means[:, :, 2:] = log.swapaxes(0, 1)
+    moving = _diagonal(cov, 1, 1 + count, count) + cov[:, :, 0, 1 : 1 + count]
+    rate = _diagonal(cov, 1 + count, 1 + count, count) + 2 * cov[:, :, 0, 1 + count :] + cov[:, :, :1, 0]
+    drift, restless = (log_drift * side**2)[:, None], (camera + own**2 * side**2)[:, None]
+    variances[0, :, :2], variances[1, :, :2] = _diagonal(cov, 1, 1, count), 2 * moving + drift
+    variances[2, :, :2], variances[3, :, :2] = rate, restless / 3
+    variances[:3, :, 2:] = log_cov.swapaxes(0, 1)
+    variances[1, :, 2:] += log_cov[:, 1] + log_drift[..., None]
+    variances[3, :, 2:] = growth[..., None] / 3
+    unsure = np.empty((2, models, 2, count))
+    unsure[0], unsure[1] = rate + drift / VELOCITY_SECONDS, restless
+    return Outlook(means, variances, unsure)
+
+
+def foretold(
+    outlook: Outlook, shares: Floats, seconds: float, scale: float
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """What all models say by shares m,4 of so much later: `Forecast` but for the camera. scale: of the covariance."""
+    if kernels is not None:
+        found: tuple[Floats, Floats, Floats, Floats, Floats] = kernels.motion_foretold(*outlook, shares, seconds, scale)
+        return found
+    told = outlook.after(seconds)
+    centre, covariance, sides = _blended(told, shares)
+    unsure = outlook.velocity_variance[0] + seconds * outlook.velocity_variance[1]
+    velocity, velocity_covariance = _mixture(outlook.mean[1, :, :2], unsure, shares[:, :2, None])
+    return centre, velocity.T, covariance * scale, velocity_covariance, sides
+
+
+def judged(
+    told: Sequence[tuple[Outlook, Whole, float]],
+    shares: Floats,
+    scales: Sequence[float],
+    names: Whole,
+    seen: Seen,
+    others: Seen,
+) -> Judged:
+    """Holds what was foretold of several ages against what is seen now. told: of each age the outlook, the numbers of
+    its objects and the seconds since; shares m,4,ages; scales: of the covariances. names: numbers of what is seen.
+
+    What is seen belongs to the foretold box that it overlaps most, whoever it was given to: else what was foretold
+    badly, and therefore given to nobody (`others`), would not count in the ellipses.
+    """
+    if kernels is not None:
+        given = [(outlook.mean, outlook.variance, known, age) for outlook, known, age in told]
+        return Judged(*kernels.motion_judged(given, shares, scales, names, seen, others))
+    values, variance = seen.parts
+    harmless = np.full_like(values, LEAST_STEP)
+    harmless[:2] *= np.exp(values[2:])
+    lost, found, everything = np.zeros(len(shares)), [], seen.joined(others)
+    for number, (outlook, known, age) in enumerate(told):
+        foreseen = outlook.after(age)
+        matched, outside = _outside(foreseen, shares[..., number], scales[number], everything)
+        same = known[:, None] == names
+        places = np.flatnonzero(same.any(axis=0))
+        rows = same[:, places].argmax(axis=0) if len(known) else places
+        gone = values[:, places] - foreseen.mean[..., rows]
+        if number == 0:
+            spread = foreseen.variance[..., rows] + variance[:, places]
+            lost = 0.5 * (np.minimum(gone**2 / spread, MOST_SURPRISE) + np.log(spread)).sum(axis=(1, 2))
+        found.append((matched, outside, len(places), *products(gone, (variance + harmless**2)[:, places])))
+    matches, beyond, paired, both, gain = zip(*found, strict=True)
+    return Judged(lost, matches, beyond, paired, np.array(both), np.array(gain))
+
+
+def _outside(told: Told, shares: Floats, scale: float, seen: Seen) -> tuple[int, int]:
+    """How many foretold boxes are seen, and how many of them outside of their ellipse. shares m,4."""
+    centre, covariance, sides = _blended(told, shares)
+    rows, places = _nearest(centre, sides, seen)
+    xx, xy, yy = covariance[rows].reshape(-1, 4).T[[0, 1, 3]] * scale
+    x, y = (seen.centre[places] - centre[rows]).T
+    more = seen.centre_variance[places].T
+    xx, yy = xx + more[0], yy + more[1]
+    outside = yy * x**2 - 2 * xy * x * y + xx * y**2 > ELLIPSE * (xx * yy - xy**2)
+    return len(rows), int(outside.sum())
+
+
+def _blended(told: Told, shares: Floats) -> tuple[Floats, Floats, Floats]:
+    """Centres n,2, covariances n,2,2 and sides n,2 of what all models say by shares m,4; the covariances hold their
+    disagreement too."""
+    centre, covariance = _mixture(told.mean[:, :2], told.variance[:, :2], shares[:, :2, None])
+    sides = np.exp((shares[:, 2:, None] * told.mean[:, 2:]).sum(axis=0))
+    return centre.T, covariance, sides.T
 
 
 def _mixture(means: Floats, variances: Floats, shares: Floats) -> tuple[Floats, Floats]:
-    """Mean 2,n and covariance n,2,2 of what m models say by shares, all m,2,n; across and down a model errs apart."""
+    """Mean 2,n and covariance n,2,2 of what m models say, both m,2,n, by shares m,2,1; across and down a model errs
+    apart."""
     mean = (shares * means).sum(axis=0)
     apart = (means - mean) * np.sqrt(shares)
     covariance = np.empty((mean.shape[1], 2, 2))
@@ -526,36 +561,21 @@ def _mixture(means: Floats, variances: Floats, shares: Floats) -> tuple[Floats, 
     return mean, covariance
 
 
-def _shared(told: Forecast, seen: Seen) -> Floats:
-    """Intersection over union n,k of foretold boxes and things seen."""
+def _nearest(centre: Floats, sides: Floats, seen: Seen) -> tuple[Rows, Rows]:
+    """Rows of foretold boxes and places of things seen that overlap each other more than anything else, and by more
+    than `SAME_BOX`."""
+    if not len(centre) or not len(seen.centre):
+        return np.zeros((2, 0), np.intp)[0], np.zeros(0, np.intp)
     inner: Any = 1.0
     for axis in (0, 1):
-        first, second = told.sides[:, axis, None], np.exp(seen.sides[:, axis])
-        apart = np.abs(told.centre[:, axis, None] - seen.centre[:, axis])
+        first, second = sides[:, axis, None], np.exp(seen.sides[:, axis])
+        apart = np.abs(centre[:, axis, None] - seen.centre[:, axis])
         inner = inner * np.minimum(np.maximum((first + second) / 2 - apart, 0), np.minimum(first, second))
-    areas = (told.sides[:, 0] * told.sides[:, 1])[:, None] + np.exp(seen.sides.sum(axis=1))
-    return np.asarray(inner / (areas - inner))
-
-
-def _nearest(told: Forecast, seen: Seen, counts: Sequence[int]) -> tuple[Rows, Rows, Rows]:
-    """Rows of foretold boxes and places of things seen that overlap each other more than anything else of the same
-    group, and by `SAME_BOX`; and the group, of which one after another has so many of the foretold."""
-    if kernels is not None:
-        found: tuple[Rows, Rows, Rows] = kernels.nearest_boxes(
-            np.ascontiguousarray(told.centre),
-            np.ascontiguousarray(told.sides),
-            seen.centre,
-            seen.sides,
-            counts,
-            SAME_BOX,
-        )
-        return found
-    shared = _shared(told, seen)
-    starts, rows = np.cumsum([0, *counts]).tolist(), np.arange(len(shared))
-    group, best = np.repeat(np.arange(len(counts)), counts), shared.argmax(axis=1)
-    top = np.array([start + shared[start:end].argmax(axis=0) for start, end in pairwise(starts)])
-    same = (shared[rows, best] > SAME_BOX) & (top[group, best] == rows)
-    return rows[same], best[same], group[same]
+    areas = (sides[:, 0] * sides[:, 1])[:, None] + np.exp(seen.sides.sum(axis=1))
+    shared = inner / (areas - inner)
+    rows, best, top = np.arange(len(shared)), shared.argmax(axis=1), shared.argmax(axis=0)
+    same = (shared[rows, best] > SAME_BOX) & (top[best] == rows)
+    return rows[same], best[same]
 
 
 def _diagonal(cov: Floats, row: int, column: int, count: int) -> Floats:

@@ -21,11 +21,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.reading import Detection, Reading, Scene, TrackedObject
+from semhier_ros.native import kernels
 from semhier_ros.scene.forecast import MODELS, Forecast, MotionBank, MotionModel, Seen
 from semhier_ros.scene.names import SteadyNames, Tree
 from semhier_ros.taxonomy import Taxonomy
@@ -62,6 +64,11 @@ class Confidence:
     hits: float = 0.48
     overlap: float = 1.15
 
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """All of them, in order."""
+        return self.one, self.score, self.unseen, self.misses, self.hits, self.overlap
+
     def of(self, scores: Floats, misses: Floats, hits: Floats, overlaps: Floats) -> Floats:
         """Probabilities of objects: arrays of any shape, all of the same."""
         odds = np.minimum(np.maximum(scores, 0.02), 0.98)
@@ -76,7 +83,7 @@ class Confidence:
 class _Objects:
     """n tracks beside their rows in the bank: `number` of each, `born_ns` and `seen_ns`: stamps of the first and the
     newest frame that showed it; `there`: averaged score of level 0; `hits`: frames that showed it, `misses`: that did
-    not since; `shown`: its newest detection under its steady names."""
+    not since; `shown`: its newest detection under its steady names; `names`: what is known of those."""
 
     number: Whole
     born_ns: Whole
@@ -85,12 +92,12 @@ class _Objects:
     hits: Floats
     misses: Floats
     shown: list[Detection]
-    names: list[SteadyNames]
+    names: SteadyNames
 
     @classmethod
-    def none(cls) -> _Objects:
+    def none(cls, tree: Tree) -> _Objects:
         whole, real = np.zeros(0, np.int64), np.zeros(0)
-        return cls(whole, whole, whole, real, real, real, [], [])
+        return cls(whole, whole, whole, real, real, real, [], SteadyNames.new(tree, 0))
 
     def __len__(self) -> int:
         return len(self.shown)
@@ -99,10 +106,10 @@ class _Objects:
         """The same of some tracks."""
         return _Objects(
             self.number[rows], self.born_ns[rows], self.seen_ns[rows], self.there[rows], self.hits[rows],
-            self.misses[rows], *([part[row] for row in rows.tolist()] for part in (self.shown, self.names)),
+            self.misses[rows], [self.shown[row] for row in rows.tolist()], self.names.take(rows),
         )  # fmt: skip
 
-    def add(self, first: int, stamp_ns: int, found: Sequence[Detection]) -> None:
+    def add(self, first: int, stamp_ns: int, found: Sequence[Detection], tree: Tree) -> None:
         """New tracks, from number `first` on, of what a frame showed."""
         one = np.ones(len(found))
         for name, values in (
@@ -115,7 +122,7 @@ class _Objects:
         ):
             setattr(self, name, np.concatenate([getattr(self, name), values]))
         self.shown += [replace(item, id=first + place) for place, item in enumerate(found)]
-        self.names += [SteadyNames() for _ in found]
+        self.names = self.names.joined(SteadyNames.new(tree, len(found)))
 
     def see(self, rows: Rows, stamp_ns: int, scores: Floats) -> None:
         """A frame showed these tracks, with these scores of level 0, and no others."""
@@ -151,7 +158,7 @@ class LivingScene:
 
     def _clear(self) -> None:
         self._bank = MotionBank(self._models, width=self._size[0])
-        self._objects = _Objects.none()
+        self._objects = _Objects.none(self._tree)
         self._frames: OrderedDict[int, dict[int, int]] = OrderedDict()
         self._now_ns: int | None = None
         self._before: tuple[MotionBank, _Objects, int, int | None] | None = None
@@ -192,25 +199,27 @@ class LivingScene:
     def _kept(self) -> tuple[MotionBank, _Objects, int, int | None]:
         """The scene as it is, for the frame that comes to be followed into once more."""
         objects = self._objects.take(np.arange(len(self._objects)))
-        objects.names = [names.copy() for names in objects.names]
         return self._bank.copy(), objects, self._number, self._now_ns
 
     def _named(self, stamp_ns: int, detections: Sequence[Detection]) -> tuple[Detection, ...]:
         """Detections of a frame that was followed, with their lasting ids and, where those are known, steady names."""
         ids, objects = self._frames[stamp_ns], self._objects
         known, seen_ns = {number: row for row, number in enumerate(objects.number.tolist())}, objects.seen_ns.tolist()
-        result = []
-        for item in detections:
-            number = ids.get(item.id, item.id)
-            row = known.get(number, -1) if item.id in ids else -1
-            if row < 0:
-                result.append(replace(item, id=number))
-                continue
-            newest, before = seen_ns[row] == stamp_ns, objects.shown[row].path
-            named = objects.names[row].steady(self._tree, item, number, stamp_ns, newest)
-            if newest and (len(named.path) >= len(before) or named.path != before[: len(named.path)]):
+        numbers = [ids.get(item.id, item.id) for item in detections]
+        at = [known.get(number, -1) if item.id in ids else -1 for number, item in zip(numbers, detections, strict=True)]
+        places = [place for place, row in enumerate(at) if row >= 0]
+        rows, items = [at[place] for place in places], [detections[place] for place in places]
+        newest = [seen_ns[row] == stamp_ns for row in rows]
+        result = list(detections)
+        for place in set(range(len(at))).difference(places):
+            result[place] = replace(result[place], id=numbers[place])
+        steady = objects.names.steady(self._tree, stamp_ns, rows, newest, items)
+        for place, row, new, item, (path, scores, others) in zip(places, rows, newest, items, steady, strict=True):
+            names = tuple([self._tree.names[level][node] for level, node in enumerate(path)])
+            result[place] = named = Detection(numbers[place], item.box, path, names, scores, others, item.velocity)
+            before = objects.shown[row].path
+            if new and (len(path) >= len(before) or path != before[: len(path)]):
                 objects.shown[row] = named
-            result.append(named)
         return tuple(result)
 
     def _take(self, stamp_ns: int, detections: Sequence[Detection]) -> dict[int, int]:
@@ -231,7 +240,7 @@ class LivingScene:
         numbers[fresh] = self._number + np.arange(len(fresh))
         if len(fresh):
             self._bank.add(seen.take(fresh), numbers[fresh].tolist())
-            self._objects.add(self._number, stamp_ns, [detections[place] for place in fresh.tolist()])
+            self._objects.add(self._number, stamp_ns, [detections[place] for place in fresh.tolist()], self._tree)
             self._number += len(fresh)
         ids = dict(zip([item.id for item in detections], numbers.tolist(), strict=True))
         self._steer(detections, seen, ids)
@@ -301,17 +310,10 @@ class LivingScene:
 
     def _chances(self) -> Floats:
         """Probabilities n that objects are seen where nothing is unsure of their places."""
-        known = self._objects
-        return self._confidence.of(known.there, known.misses, known.hits, np.ones(len(known)))
-
-    def _chances_and_existence(self, overlaps: Floats) -> tuple[Floats, Floats]:
-        """Probabilities n that objects are seen, with these chances that their boxes overlap; and that they are real
-        and still there: the averaged score, less by what the first have fallen since the newest reading that saw
-        them."""
-        there, misses, hits = self._objects.there, self._objects.misses, self._objects.hits
-        now = np.array([[there, there], [misses, 0 * misses], [hits, hits], [overlaps, np.ones_like(there)]])
-        chances, seen = self._confidence.of(*now)
-        return chances, there * np.minimum(chances / seen, 1.0)
+        history = self._objects.there, self._objects.misses, self._objects.hits
+        if kernels is not None:
+            return np.asarray(kernels.seen_again(self._confidence.weights, *history))
+        return self._confidence.of(*history, np.ones(len(self._objects)))
 
     def at(self, stamp_ns: int) -> Scene:
         """The scene as it is at `stamp_ns`, on the clock of the frames' stamps; at the newest reading's own time at the
@@ -326,28 +328,18 @@ class LivingScene:
         if age > MOST_SECONDS or not len(self._objects):
             return Scene(stamp_ns, self._now_ns, (), (0.0, 0.0))
         told, known = self._bank.forecast(age), self._objects
-        chances, existence = self._chances_and_existence(overlap_chance(told))
-        half = told.sides / 2
-        low, high = np.maximum(told.centre - half, 0.0), np.minimum(told.centre + half, np.array(self._size, float))
-        # the others are gone, or have left the picture
-        rows = np.flatnonzero((chances >= LEAST_SHOWN) & (high - low >= 1).all(axis=1))
-        table = np.empty((len(rows), 14))
-        table[:, :2], table[:, 2:4], table[:, 4:6] = low[rows], high[rows], told.velocity[rows]
-        for first, spread in ((6, told.covariance), (9, told.velocity_covariance)):
-            table[:, first : first + 3] = spread.reshape(-1, 4)[rows[:, None], [0, 1, 3]]
-        table[:, 12], table[:, 13] = chances[rows], existence[rows]
-        columns = known.number[rows], (stamp_ns - known.seen_ns[rows]) / 1e9, (stamp_ns - known.born_ns[rows]) / 1e9
-        objects = []
-        for row, number, age, since, values in zip(
-            rows.tolist(), *[column.tolist() for column in columns], map(tuple, table.tolist()), strict=True
+        history, objects = (known.there, known.misses, known.hits), []
+        number, seen_ns, born_ns = known.number.tolist(), known.seen_ns.tolist(), known.born_ns.tolist()
+        for row, box, velocity, unsure, velocity_unsure, chance, existence in shown_objects(
+            self._confidence, self._size, told, *history
         ):
-            shown, (chance, exists) = known.shown[row], values[12:]
+            shown, age, since = known.shown[row], (stamp_ns - seen_ns[row]) / 1e9, (stamp_ns - born_ns[row]) / 1e9
             share = chance / max(shown.scores[0], 1e-6)
             scores = tuple([min(1.0, share * score) for score in shown.scores])
             objects.append(
                 TrackedObject(
-                    number, values[:4], values[4:6], values[6:9], values[9:12], age, since,
-                    shown.path, shown.names, scores, exists,
+                    number[row], box, velocity, unsure, velocity_unsure, age, since,
+                    shown.path, shown.names, scores, existence,
                 )
             )  # fmt: skip
         camera = (float(told.camera[0]), float(told.camera[1]))
@@ -357,6 +349,28 @@ class LivingScene:
 def _tells_groups(reading: Reading) -> bool:
     """Whether a reading says more than whether there is something."""
     return any(len(item.path) > 1 for item in reading.detections)
+
+
+def shown_objects(
+    confidence: Confidence, size: tuple[int, int], told: Forecast, there: Floats, misses: Floats, hits: Floats
+) -> list[tuple[Any, ...]]:
+    """Of every object that is shown, for the others are gone or have left the picture (of `size`): its row, box within
+    the picture, velocity, both covariances (xx, xy, yy), the probability that it is seen, and that it is real and still
+    there: its averaged score, less by what the first has fallen since the newest reading that saw it."""
+    if kernels is not None:
+        found: list[tuple[Any, ...]] = kernels.shown_objects(
+            confidence.weights, size, LEAST_SHOWN, *told[:5], there, misses, hits
+        )
+        return found
+    chances = confidence.of(there, misses, hits, overlap_chance(told))
+    existence = there * np.minimum(chances / confidence.of(there, 0 * misses, hits, np.ones_like(there)), 1.0)
+    half = told.sides / 2
+    low, high = np.maximum(told.centre - half, 0.0), np.minimum(told.centre + half, np.array(size, float))
+    unsure = [[one[:, 0, 0], one[:, 0, 1], one[:, 1, 1]] for one in (told.covariance, told.velocity_covariance)]
+    rows = np.flatnonzero((chances >= LEAST_SHOWN) & (high - low >= 1).all(axis=1)).tolist()
+    parts = [np.concatenate([low, high], axis=1), told.velocity, *(np.stack(one, axis=1) for one in unsure)]
+    columns = [[tuple(one) for one in part[rows].tolist()] for part in parts]
+    return list(zip(rows, *columns, chances[rows].tolist(), existence[rows].tolist(), strict=True))
 
 
 def overlap_chance(told: Forecast) -> Floats:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, localcontext
 from functools import cached_property, lru_cache
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.entropy import PRECISION, BlockError, ListDecoder, ListEncoder, Tables
 from semhier_ros.codec.packet import UnknownReference
+from semhier_ros.native import kernels
 from semhier_ros.scene.layout import UNNAMED, Flags, SceneCode, SceneLayout
 from semhier_ros.scene.stream import ROW_BANDS, SceneStream
 
@@ -130,23 +131,21 @@ class SceneState:
             [[_side(width), _side(height)] for width, height in logs],
         )  # fmt: skip
 
+    @cached_property
+    def table(self) -> Numbers:
+        """All objects as rows of centre, logs, velocity, score, named, told, hidden, habit and path: n,10 + levels."""
+        ones = np.stack([self.scores, self.named, self.told, self.hidden, self.habit], axis=1)
+        return np.concatenate([self.centre, self.logs, self.velocity, ones, self.path], axis=1)
+
     @classmethod
-    def of_lists(cls, lists: Held, levels: int, **others: Any) -> SceneState:
-        """The state of these objects, which it keeps. others: its fields that lists do not have. All arrays are parts
-        of one, for to make one is most of what many would cost."""
-        pairs = chain.from_iterable((*lists.centre, *lists.logs, *lists.velocity, *lists.path))
-        numbers = [*pairs, *lists.scores, *lists.named, *lists.told, *lists.hidden, *lists.habit]
-        every, count, taken = np.array(numbers, np.int64), len(lists.scores), 0
-        columns = []
-        for width in (2, 2, 2, levels - 1):
-            columns.append(every[taken : taken + width * count].reshape(count, width))
-            taken += width * count
-        scores, named, told, hidden, habit = every[taken:].reshape(5, count)
+    def of_table(cls, table: Numbers, **others: Any) -> SceneState:
+        """The state whose `table` this is. others: its fields that no table has."""
+        scores, named, told, hidden, habit = table[:, 6:11].T
         state = cls(
-            centre=columns[0], logs=columns[1], velocity=columns[2], path=columns[3],
+            centre=table[:, :2], logs=table[:, 2:4], velocity=table[:, 4:6], path=table[:, 11:],
             scores=scores, named=named, told=told, hidden=hidden, habit=habit, **others,
         )  # fmt: skip
-        state.__dict__["lists"] = lists
+        state.__dict__["table"] = table
         return state
 
     @property
@@ -493,6 +492,23 @@ class DeltaCodec:
             for level in range(self.levels)
         ]
 
+    @cached_property
+    def _compiled(self) -> Any:
+        """What the compiled walk through a delta is given once; None where there is none."""
+        if kernels is None:
+            return None
+        layout, tables = self.layout, {**self.stream.tables, **fixed_tables(), "cells": self._cells}
+        if self._depth is not None:
+            tables["depth"] = self._depth
+        numbers = (
+            layout.columns, layout.rows, layout.max_objects, len(layout.score_edges), self._offset_step,
+            layout.offset_levels // 2,
+        )  # fmt: skip
+        coded = {name: table.coded for name, table in tables.items()}
+        return kernels.DeltaTables(
+            coded, numbers, self._logs, self._middles, _side_list(), self._children[1:], self._places[1:]
+        )
+
     # -- states -------------------------------------------------------------------------------------------------------
 
     def whole(self, code: SceneCode, prefix: int, frame: int, stamp_ns: int) -> SceneState:
@@ -572,13 +588,17 @@ class DeltaCodec:
     def write(self, reference: SceneState, said: Said, frame: int, stamp_ns: int) -> tuple[bytes, SceneState]:
         """`encode` of lists."""
         writer = _Writer()
-        state, _, _ = self._pass(writer, lambda distance, check: reference, said, frame, stamp_ns)
+        opening = self._open(writer, lambda distance, check: reference, said, frame, stamp_ns)
+        if self._compiled is None:
+            state, _ = self._walk(writer, opening, said)
+        else:
+            state = opening.state(*writer.coder.through(self._compiled.write, *opening.given, said))
         return writer.coder.finish(), state
 
     def costs(self, reference: SceneState, said: Said, frame: int, stamp_ns: int) -> dict[str, float]:
         """Ideal bits of what a delta says, by what that is."""
         weigher = _Weigher()
-        self._pass(weigher, lambda distance, check: reference, said, frame, stamp_ns)
+        self._walk(weigher, self._open(weigher, lambda distance, check: reference, said, frame, stamp_ns), said)
         return dict(weigher.bits)
 
     def decode(
@@ -590,7 +610,11 @@ class DeltaCodec:
             UnknownReference: `find` knows none. BlockError: no encoder made these bytes for that state.
         """
         parser = _Parser(data)
-        state, _, _ = self._pass(parser, find, None, frame, stamp_ns)
+        opening = self._open(parser, find, None, frame, stamp_ns)
+        if self._compiled is None:
+            state, _ = self._walk(parser, opening, None)
+        else:
+            state = opening.state(*parser.coder.through(self._compiled.read, *opening.given))
         parser.coder.finish()
         return state
 
@@ -614,20 +638,21 @@ class DeltaCodec:
             return None if pair is None else pair[0]
 
         parser = _Parser(data)
-        state, said, distance = self._pass(parser, first, None, frame, stamp_ns)
+        opening = self._open(parser, first, None, frame, stamp_ns)
+        state, said = self._walk(parser, opening, None)
         parser.coder.finish()
-        delta = said.delta(distance, found[0][1].check, self.levels)
+        delta = said.delta(opening.distance, found[0][1].check, self.levels)
         made, twin = self.encode(found[0][1], delta, frame, stamp_ns + later_ns)
         return made, (state, twin)
 
-    def _pass(
+    def _open(
         self,
         io: _Coder,
         find: Callable[[int, int], SceneState | None],
         told: Said | None,
         frame: int,
         stamp_ns: int,
-    ) -> tuple[SceneState, Said, int]:
+    ) -> _Opening:
         tables = fixed_tables()
         io.part = "reference"
         distance = io.code(tables["distance"], 0, None if told is None else [told.distance - 1], 1)[0] + 1
@@ -638,9 +663,14 @@ class DeltaCodec:
         elapsed = self.elapsed(reference, stamp_ns)
         if not 0 < elapsed <= MOST_MS:
             raise BlockError(f"delta: {elapsed} ms after its reference, 1 to {MOST_MS} expected")
+        return _Opening(reference, distance, check, frame & 0xFFFF, stamp_ns & ((1 << STAMP_BITS) - 1), elapsed)
+
+    def _walk(self, io: _Coder, opening: _Opening, told: Said | None) -> tuple[SceneState, Said]:
+        """All that follows the opening, and the state after it; the compiled walk does the same."""
+        reference, elapsed = opening.reference, opening.elapsed
         held = Held.of(reference, elapsed)
         walk = _Walk(io, reference.flags)
-        delta = Said.nothing(distance, check, held)
+        delta = Said.nothing(opening.distance, opening.check, held)
         io.part = "picture's motion"
         self._camera(walk, reference, delta, told)
         io.part = "what is touched"
@@ -653,8 +683,7 @@ class DeltaCodec:
         self._births(walk, held, delta, told)
         io.part = "names"
         self._names(io, held, delta, told)
-        after = self._after(reference, held, delta, frame, stamp_ns, elapsed, walk)
-        return after, delta, distance
+        return self._after(opening, held, delta, walk), delta
 
     def _camera(self, walk: _Walk, reference: SceneState, delta: Said, said: Said | None) -> None:
         if reference.camera.any():
@@ -799,99 +828,96 @@ class DeltaCodec:
                 same = depth[row] == held.named[row] and full[row] == held.path[row]
                 _refuse(same, "a name that changes by nothing")
 
-    def _after(
-        self,
-        reference: SceneState,
-        held: Held,
-        delta: Said,
-        frame: int,
-        stamp_ns: int,
-        elapsed: int,
-        walk: _Walk,
-    ) -> SceneState:
-        """The remembered objects after the delta, then the new ones. What is foretold alike of all is in arrays, what
-        is told of some in lists."""
-        camera = reference.camera.tolist()
+    def _after(self, opening: _Opening, held: Held, delta: Said, walk: _Walk) -> SceneState:
+        """The remembered objects after the delta, then the new ones."""
+        reference, elapsed = opening.reference, opening.elapsed
         shift = [
             step * SHIFT_STEP + (delta.pans * speed * elapsed >> 10)
-            for step, speed in zip(delta.shift, camera, strict=True)
+            for step, speed in zip(delta.shift, reference.camera.tolist(), strict=True)
         ]
-        (right, bottom), (across, down) = self.edge, shift
-        velocity, sides, logs = held.velocity, held.sides, held.logs
-        hidden, held_habit, scores = held.hidden, held.habit, held.scores
-        whole = len(held.rows) == len(reference)
-        at, speeds, lengths, often = (
-            part if whole else part[held.rows]
-            for part in (reference.centre, reference.velocity, reference.logs, reference.habit)
-        )
-        led = at + np.array(shift) + (speeds * elapsed >> 10)
-        centre: list[list[int]] = np.minimum(np.maximum(led, 0), np.array(self.edge)).tolist()
-        habit: list[int] = (often + (-often >> 2)).tolist()
-        if len(lengths) and not _LEAST_LOG <= int(lengths.min()) <= int(lengths.max()) <= _MOST_LOG:
-            logs = [[_log(width), _log(height)] for width, height in logs]
+        table = []
         for row, touched in enumerate(delta.touched):
-            if not touched:
-                continue
-            (x, y), (vx, vy), (across_side, down_side) = held.centre[row], velocity[row], sides[row]
-            speed, away = delta.speed[row], delta.place[row]
-            vx = _held(vx + (speed[0] * across_side * SPEED_STEP >> 8))
-            vy = _held(vy + (speed[1] * down_side * SPEED_STEP >> 8))
-            velocity[row] = [vx, vy]
-            x, y = x + across + (vx * elapsed >> 10), y + down + (vy * elapsed >> 10)
-            x = 0 if x < 0 else right if x > right else x
-            y = 0 if y < 0 else bottom if y > bottom else y
-            x += away[0] * across_side * PLACE_STEP >> 8
-            y += away[1] * down_side * PLACE_STEP >> 8
-            centre[row] = [min(max(x, 0), right), min(max(y, 0), bottom)]
-            (width, height), (wider, higher) = held.logs[row], delta.size[row]
-            logs[row] = width, height = [_log(width + wider * LOG_STEP), _log(height + higher * LOG_STEP)]
-            sides[row] = [_side(width), _side(height)]
-            habit[row] = held_habit[row] + ((256 - held_habit[row]) >> 2)
-            scores[row] += delta.score[row]
+            places, speeds, logs = [], [], []
+            for axis in (0, 1):
+                side, speed = held.sides[row][axis], held.velocity[row][axis]
+                if touched:
+                    speed = _held(speed + (delta.speed[row][axis] * side * SPEED_STEP >> 8))
+                place = _between(held.centre[row][axis] + shift[axis] + (speed * elapsed >> 10), 0, self.edge[axis])
+                places.append(_between(place + (delta.place[row][axis] * side * PLACE_STEP >> 8), 0, self.edge[axis]))
+                speeds.append(speed)
+                grown = held.logs[row][axis] + delta.size[row][axis] * LOG_STEP
+                logs.append(_between(grown, _LEAST_LOG, _MOST_LOG))
+            hidden, habit = held.hidden[row], held.habit[row]
             if delta.toggled[row]:
-                hidden[row] = 0 if hidden[row] else 1
+                hidden = 0 if hidden else 1
+            table.append([
+                *places, *logs, *speeds, held.scores[row] + delta.score[row], delta.named[row],
+                0 if delta.renamed[row] == 2 else held.told[row], hidden,
+                habit + ((256 * touched - habit) >> 2), *delta.path[row],
+            ])  # fmt: skip
+        for (cell, *symbols), below in zip(delta.born, delta.born_path, strict=True):
+            logs = [self._logs[symbol] for symbol in symbols[:2]]
+            named = sum(node != UNNAMED for node in below)
+            centre = self._born_centre(cell, logs, symbols[2:4])
+            table.append([*centre, *logs, 0, 0, symbols[4], named, 0, 0, NEW_HABIT, *below])
         scales = list(reference.scales)
         moved = [row for row, value in enumerate(delta.moved) if value]
         axes = [[part[row][axis] for row in moved] for part in (delta.place, delta.size) for axis in (0, 1)]
-        for place, part in enumerate([*axes, [split_shift(value)[1] for value in delta.shift]]):
-            for value in part:
+        for place, values in enumerate([*axes, [split_shift(value)[1] for value in delta.shift]]):
+            for value in values:
                 scales[place] += (16 * abs(value) - scales[place]) >> _SCALE_SHIFT
-        told, latents = held.told, reference.latents
-        if len(held.rows) < len(reference):
-            latents = tuple(group[held.rows] for group in latents)
-        anew = [row for row, value in enumerate(delta.renamed) if value == 2]
-        if anew:  # what was known of its looks was known beside another name
-            latents = tuple(group.copy() for group in latents)
-            for row in anew:
-                told[row] = 0
-                for group in latents:
-                    group[row] = 0
-        named, path = list(delta.named), list(delta.path)
-        for (cell, *symbols), below in zip(delta.born, delta.born_path, strict=True):
-            born = [self._logs[symbol] for symbol in symbols[:2]]
-            centre.append(self._born_centre(cell, born, symbols[2:4]))
-            logs.append(born)
-            sides.append([_side(log) for log in born])
-            velocity.append([0, 0])
-            scores.append(symbols[4])
-            named.append(sum(node != UNNAMED for node in below))
-            path.append(below)
-            told.append(0)
-            hidden.append(0)
-            habit.append(NEW_HABIT)
-        if delta.born:
-            latents = tuple(np.concatenate([g, np.zeros((len(delta.born), g.shape[1]), np.int64)]) for g in latents)
-        rows = list(range(len(hidden)))
-        return SceneState.of_lists(
-            Held(rows, hidden, centre, logs, velocity, scores, named, path, told, habit, sides),
-            self.levels,
-            frame=frame & 0xFFFF,
-            stamp=stamp_ns & ((1 << STAMP_BITS) - 1),
-            latents=latents,
-            camera=np.array([_held((value << 10) // elapsed) for value in shift], np.int64),
-            flags=walk.learned(),
-            scales=tuple(min(max(scale, 2), 16 * REACH) for scale in scales),
+        return opening.state(
+            np.array(table, np.int64).reshape(-1, 10 + self.levels),
+            held.rows,
+            [row for row, value in enumerate(delta.renamed) if value == 2],
+            len(delta.born),
+            walk.learned(),
+            tuple(_between(scale, 2, 16 * REACH) for scale in scales),
+            [_held((value << 10) // elapsed) for value in shift],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """How a delta begins, of a frame with this number and stamp: with its reference, so many frames and ms older."""
+
+    reference: SceneState
+    distance: int
+    check: int
+    frame: int
+    stamp: int
+    elapsed: int
+
+    @property
+    def given(self) -> tuple[Numbers, list[int], tuple[int, ...], tuple[int, ...], int]:
+        """What the compiled walk goes by."""
+        reference = self.reference
+        return reference.table, reference.camera.tolist(), reference.flags, reference.scales, self.elapsed
+
+    def state(
+        self,
+        table: Numbers,
+        rows: list[int],
+        anew: list[int],
+        born: int,
+        flags: tuple[int, ...],
+        scales: tuple[int, ...],
+        camera: list[int],
+    ) -> SceneState:
+        """The state after the delta: of the reference's `rows`, of which those that are named `anew` (places among
+        them) have no latents that are known, for they were known beside another name; then of so many that were
+        born."""
+        latents = self.reference.latents
+        if len(rows) < len(self.reference) or anew:
+            latents = tuple(group[rows] for group in latents)
+            for group in latents:
+                group[anew] = 0
+        if born:
+            latents = tuple(np.concatenate([group, np.zeros((born, group.shape[1]), np.int64)]) for group in latents)
+        return SceneState.of_table(
+            table, frame=self.frame, stamp=self.stamp, latents=latents, camera=np.array(camera, np.int64),
+            flags=flags, scales=scales,
+        )  # fmt: skip
 
 
 def _of(said: Said | None, part: str, rows: list[int]) -> list[int] | None:
@@ -907,12 +933,12 @@ def _put(values: list[int], rows: list[int], found: list[int]) -> None:
         values[row] = value
 
 
+def _between(value: int, least: int, most: int) -> int:
+    return min(max(value, least), most)
+
+
 def _held(speed: int) -> int:
-    return min(max(speed, -64 * UNIT), 64 * UNIT)
-
-
-def _log(log: int) -> int:
-    return min(max(log, _LEAST_LOG), _MOST_LOG)
+    return _between(speed, -64 * UNIT, 64 * UNIT)
 
 
 def _refuse(wrong: bool, what: str) -> None:

@@ -6,18 +6,24 @@ replace what the earlier ones of that frame said.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from semhier_ros.codec.reading import Detection
+from semhier_ros.native import kernels
 
 MEMORY = 0.9  # weight of the past in an object's averaged names, a frame
-LEAST_UNIT = 1e-100  # in which averaged names are counted
+LEAST_SCORE = 1e-6
 CLEARLY = 1.5  # how many times likelier another name must be on average before it is taken
 
-Shares = dict[int, float]
-"""Nodes of a level and their probabilities, of an object that is there."""
+Floats = NDArray[np.float64]
+Whole = NDArray[np.int64]
+Name = tuple[tuple[int, ...], tuple[float, ...], tuple[tuple[tuple[int, float], ...], ...]]
+"""Path, scores and others, as in `Detection`."""
 
 
 @dataclass(frozen=True)
@@ -29,98 +35,109 @@ class Tree:
     names: Sequence[Sequence[str]]
 
     @cached_property
-    def children(self) -> list[list[list[int]]]:
-        """Per level, the nodes under each node of the level above."""
-        found = []
-        for parents in self.parents:
-            below: list[list[int]] = [[] for _ in range(max(parents) + 1)]
-            for node, parent in enumerate(parents):
-                below[parent].append(node)
-            found.append(below)
-        return found
+    def starts(self) -> Whole:
+        """Where the nodes of each level begin where those of all stand one after another, then their number."""
+        return np.cumsum([0, *map(len, self.names)])
+
+    @cached_property
+    def owners(self) -> Whole:
+        """`parents` of all levels, one after another."""
+        return np.concatenate([np.asarray(level, np.int64) for level in self.parents])
 
 
 @dataclass
 class SteadyNames:
-    """What is known of one object's names: per level the averaged shares up to the frame before, those with the present
-    frame, and the name shown; and which frame, by its stamp in ns, is the present. Shares stand there in units of a
-    number that falls from frame to frame, so that those that a frame does not mention need not be touched."""
+    """What is known of the names of n objects. past n,nodes: averaged shares of all levels' nodes (as `Tree.starts` has
+    them) up to the frame before, 0 while nothing is known of a level; present: with the present frame, as far as it is
+    `known` (n,levels); shown n,levels: the node shown, -1 for none; moments n: the present frame, by its stamp in ns.
+    """
 
-    past: dict[int, tuple[float, Shares]] = field(default_factory=dict)
-    present: dict[int, tuple[float, Shares]] = field(default_factory=dict)
-    shown: dict[int, int] = field(default_factory=dict)
-    moment: int | None = None
+    past: Floats
+    present: Floats
+    known: NDArray[np.bool_]
+    shown: Whole
+    moments: Whole
 
-    def copy(self) -> SteadyNames:
-        """The same, which goes on apart from this."""
-        return SteadyNames(dict(self.past), dict(self.present), dict(self.shown), self.moment)
+    @classmethod
+    def new(cls, tree: Tree, count: int) -> SteadyNames:
+        """Of objects of which nothing is known."""
+        levels, nodes = len(tree.names), int(tree.starts[-1])
+        unknown = np.full((count, levels), -1)
+        shares = np.zeros((2, count, nodes))
+        return cls(shares[0], shares[1], unknown > 0, unknown, np.full(count, np.iinfo(np.int64).min))
 
-    def steady(self, tree: Tree, item: Detection, number: int, moment: int, newest: bool) -> Detection:
-        """`item` as object `number` under the names known so far, its path as deep as it was or, while the name shown
-        has none there yet, less deep. newest: whether `moment` is the object's newest frame, whose word is kept."""
-        if newest and self.moment != moment:
-            self.past, self.present, self.moment = self.past | self.present, {}, moment
+    def take(self, rows: NDArray[np.intp]) -> SteadyNames:
+        """The same of some objects, which goes on apart from this."""
+        return SteadyNames(*(getattr(self, part.name)[rows] for part in fields(self)))
+
+    def joined(self, other: SteadyNames) -> SteadyNames:
+        """These objects, then the others."""
+        return SteadyNames(
+            *(np.concatenate([getattr(self, part.name), getattr(other, part.name)]) for part in fields(self))
+        )
+
+    def steady(
+        self, tree: Tree, moment: int, rows: list[int], newest: list[bool], items: list[Detection]
+    ) -> list[Name]:
+        """How each detection of a frame (`moment`) is named under what is known of its object (`rows`): its path as
+        deep as it was or, while the name shown has none there yet, less deep. newest: whether the frame is the object's
+        newest, whose word is kept."""
+        if kernels is not None:
+            state = self.past, self.present, self.known, self.shown, self.moments
+            found: list[Name] = kernels.steady_names(*state, tree.starts, tree.owners, moment, rows, newest, items)
+            return found
+        return [self._steady(tree, moment, *one) for one in zip(rows, newest, items, strict=True)]
+
+    def _steady(self, tree: Tree, moment: int, row: int, newest: bool, item: Detection) -> Name:
+        parts = [slice(first, end) for first, end in zip(tree.starts, tree.starts[1:], strict=False)]
+        if newest and self.moments[row] != moment:
+            for level in np.flatnonzero(self.known[row]):
+                self.past[row, parts[level]] = self.present[row, parts[level]]
+            self.known[row], self.moments[row] = False, moment
         there = score = item.scores[0]
         path: list[int] = []
         scores: list[float] = []
         others: list[tuple[tuple[int, float], ...]] = []
-        names = tree.names
-        if len(names[0]) == 1:  # one name for all has no rival
+        if len(tree.names[0]) == 1:  # one name for all has no rival
             path, scores, others = [0], [there], [()]
         for level in range(len(path), len(item.path)):
             own, beside = item.path[level], item.others[level] if level < len(item.others) else ()
-            unit, shares = self._average(level, own, item.scores[level], beside, keep=newest)
-            if path and len(names[level - 1]) > 1:
-                under = tree.children[level]
-                below = [node for node in (under[path[-1]] if path[-1] < len(under) else ()) if node in shares]
-                if not below:
-                    break
-                node = self._choose(level, below, shares, keep=newest)
-            else:
-                node = self._choose(level, shares, shares, keep=newest)
-            path.append(node)
+            shares = self._average(self.past[row, parts[level]], own, item.scores[level], beside)
+            if newest:
+                self.present[row, parts[level]], self.known[row, level] = shares, True
+            allowed = shares > 0
+            if level and len(tree.names[level - 1]) > 1:
+                allowed &= tree.owners[parts[level]] == path[-1]
+            if not allowed.any():
+                break
+            node, before = int(np.where(allowed, shares, 0.0).argmax()), int(self.shown[row, level])
+            if before >= 0 and allowed[before] and shares[node] < CLEARLY * shares[before]:
+                node = before
+            if newest:
+                self.shown[row, level] = node
+            found: list[tuple[float, int]] = []
             if level:
-                unit *= there
-                score = min(unit * shares[node], score)
-                found = [(unit * shares[other], other) for other, _ in beside if other != node]
-                if own != node:
-                    found.append((unit * shares[own], own))
+                score = min(there * float(shares[node]), score)
+                mentioned = [*(other for other, _ in beside), own]
+                found = [(there * float(shares[other]), other) for other in mentioned if other != node]
                 found.sort(reverse=True)
-                others.append(tuple([(other, chance) for chance, other in found]))
-            else:
-                others.append(())
+            path.append(node)
             scores.append(score)
-        shown = tuple([names[level][node] for level, node in enumerate(path)])
-        return Detection(number, item.box, tuple(path), shown, tuple(scores), tuple(others), item.velocity)
+            others.append(tuple([(other, chance) for chance, other in found]))
+        return tuple(path), tuple(scores), tuple(others)
 
-    def _average(
-        self, level: int, own: int, score: float, beside: Sequence[tuple[int, float]], keep: bool
-    ) -> tuple[float, Shares]:
-        """The object's shares of a level, and their unit, with what this frame says, whose later readings replace its
-        earlier ones: its node and, as far as it mentions them, others, with probabilities."""
-        unit, shares = self.past.get(level, (0.0, {}))
-        score = max(score, 1e-6)
-        weight = 1 / (score + sum([chance for _, chance in beside]))
-        if unit:
-            unit, weight = MEMORY * unit, (1 - MEMORY) * weight
-        if unit < LEAST_UNIT:
-            unit, shares = 1.0, {node: unit * share for node, share in shares.items()}
-        else:
-            shares = shares.copy()
-        weight /= unit
-        shares[own] = shares.get(own, 0.0) + weight * score
-        for node, chance in beside:
-            shares[node] = shares.get(node, 0.0) + weight * chance
-        if keep:
-            self.present[level] = unit, shares
-        return unit, shares
-
-    def _choose(self, level: int, nodes: Collection[int], shares: Shares, keep: bool) -> int:
-        """The likeliest of these nodes, or the one shown so far while no other is clearly likelier."""
-        best = max(nodes, key=shares.__getitem__)
-        before = self.shown.get(level)
-        if before != best and before is not None and before in nodes and shares[best] < CLEARLY * shares[before]:
-            best = before
-        if keep:
-            self.shown[level] = best
-        return best
+    @staticmethod
+    def _average(past: Floats, own: int, score: float, beside: Sequence[tuple[int, float]]) -> Floats:
+        """An object's shares of a level with what a frame says: its node and, as far as it mentions them, others, with
+        probabilities."""
+        score, shares = max(score, LEAST_SCORE), past.copy()
+        weight = score
+        for _, chance in beside:
+            weight += chance
+        weight = 1 / weight
+        if shares.any():
+            shares *= MEMORY
+            weight *= 1 - MEMORY
+        for node, chance in ((own, score), *beside):
+            shares[node] += weight * chance
+        return shares

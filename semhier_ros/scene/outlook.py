@@ -2,12 +2,11 @@
 
 To let time pass for a whole state takes a product of every object with every other, for all are tied to the camera. A
 forecast shows centres, sides and how sure each is. Those are a few numbers an object, found once for a state: then it
-can be asked about any moment at little cost, and states of several moments about one.
+can be asked about any moment at little cost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,21 +36,8 @@ class Outlook(NamedTuple):
 
     def after(self, seconds: float) -> Told:
         """What is foretold so much later."""
-        return told_after(self.mean, self.variance, seconds)
-
-    @staticmethod
-    def joined(several: Sequence[Outlook], ages: Sequence[float]) -> Told:
-        """What is foretold of the objects of all, one after another, each so many seconds later."""
-        if len(several) == 1:
-            return several[0].after(ages[0])
-        means, variances, _ = zip(*several, strict=True)
-        seconds = np.repeat(ages, [len(one) for one in several])
-        return told_after(np.concatenate(means, axis=3), np.concatenate(variances, axis=3), seconds)
-
-
-def told_after(mean: Floats, variance: Floats, seconds: float | Floats) -> Told:
-    """What coefficients (as of `Outlook`) foretell so much later: the same for all objects, or n seconds."""
-    return Told(
-        mean[0] + seconds * mean[1],
-        variance[0] + seconds * (variance[1] + seconds * (variance[2] + seconds * variance[3])),
-    )
+        mean, variance = self.mean, self.variance
+        return Told(
+            mean[0] + seconds * mean[1],
+            variance[0] + seconds * (variance[1] + seconds * (variance[2] + seconds * variance[3])),
+        )

@@ -61,24 +61,27 @@ class Shares:
         other._begun, other._both, other._gain = self._begun.copy(), self._both.copy(), self._gain.copy()
         return other
 
-    def take(self, ages: Sequence[int], counts: Sequence[int], gone: Floats, variance: Floats, elapsed: float) -> None:
-        """Takes what was seen of N objects less what each rival foretold (rivals,parts,N), its variance (parts,N), and
-        the seconds since the last call for these ages. Of each of the `ages` (numbers) in turn as many objects are as
-        `counts` says, one at least.
-
-        An outlier counts less; n objects count as the square root of n, for they err together.
-        """
-        weight = 1 / variance
-        weight /= np.maximum(1.0, (gone**2).min(axis=0) * weight / MOST_SURPRISE)
-        weight /= np.repeat(np.sqrt(counts), counts)
-        beyond = gone[:1] - gone
-        counted, starts = beyond * weight, np.cumsum([0, *counts[:-1]])
-        both = np.add.reduceat(counted[:, None] * beyond, starts, axis=3).transpose(3, 2, 0, 1)
-        gain = np.add.reduceat(counted * gone[0], starts, axis=2).transpose(2, 1, 0)
+    def take(self, ages: Sequence[int], both: Floats, gain: Floats, elapsed: float) -> None:
+        """Takes `products` of what was seen and foretold at these ages (numbers), and the seconds since the last
+        call."""
         fade = math.exp(-elapsed / self._memory)
         self._both[ages] = fade * self._both[ages] + both
         self._gain[ages] = fade * self._gain[ages] + gain
         self._values = None
+
+
+def products(gone: Floats, variance: Floats) -> tuple[Floats, Floats]:
+    """Of what was seen of n objects less what each rival foretold (rivals,parts,n) and its variance (parts,n): what the
+    rivals say beyond the first, each times each (parts,rivals,rivals) and times what the first missed (parts,rivals).
+
+    An outlier counts less; n objects count as the square root of n, for they err together.
+    """
+    weight = 1 / variance
+    weight /= np.maximum(1.0, (gone**2).min(axis=0) * weight / MOST_SURPRISE)
+    weight /= math.sqrt(max(gone.shape[2], 1))
+    beyond = gone[:1] - gone
+    counted = beyond * weight
+    return np.einsum("apn,bpn->pab", counted, beyond), np.einsum("apn,pn->pa", counted, gone[0])
 
 
 def nearest_mixture(both: Floats, gain: Floats) -> Floats:

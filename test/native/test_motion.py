@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from semhier_ros.codec.reading import Detection, Reading
 from semhier_ros.native import kernels
-from semhier_ros.scene.forecast import MODELS, MotionBank, Seen, _nearest
+from semhier_ros.scene.forecast import MODELS, MotionBank, Seen, foretold, judged, outlook_of
 from semhier_ros.scene.living import LivingScene
 from semhier_ros.scene.names import Tree
 from semhier_ros.scene.shares import nearest_mixture
 
-MODULES = [importlib.import_module(f"semhier_ros.scene.{name}") for name in ("forecast", "shares")]
+MODULES = [importlib.import_module(f"semhier_ros.scene.{name}") for name in ("forecast", "living", "names", "shares")]
 SIZE = (1280, 720)
 
 
@@ -95,14 +97,37 @@ def test_distances_are_those_of_numpy(without: Any) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-13)
 
 
-def test_what_overlaps_most_is_what_numpy_finds(without: Any) -> None:
-    made, seen = bank(np.random.default_rng(4))
-    told, counts = made.forecast(0.1), [5, 3, 4]
-    found = _nearest(told, seen, counts)
-    assert len(found[0]) >= 10
+def test_forecasts_are_those_of_numpy(without: Any) -> None:
+    made, _ = bank(np.random.default_rng(4))
+    shares = np.random.default_rng(5).dirichlet(np.ones(len(MODELS)), 4).T
+    outlook = outlook_of(made._state, made._noise)
+    found = foretold(outlook, shares, 0.16, 1.7)
     without()
-    for one, other in zip(found, _nearest(told, seen, counts), strict=True):
-        assert one.tolist() == other.tolist()
+    for one, other in zip(outlook, outlook_of(made._state, made._noise), strict=True):
+        assert one.tobytes() == other.tobytes()
+    for one, other in zip(found, foretold(outlook, shares, 0.16, 1.7), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 12), st.integers(0, 4))
+def test_forecasts_are_judged_as_numpy_judges_them(seed: int, seen_again: int, strangers: int) -> None:
+    rng = np.random.default_rng(seed)
+    made, seen = bank(rng)
+    outlook = outlook_of(made._state, made._noise)
+    told = [(outlook, np.arange(12), 0.05), (outlook, rng.permutation(12) + 4, 0.1), (outlook, np.arange(12) - 7, 0.3)]
+    shares = rng.dirichlet(np.ones(len(MODELS)), (4, 3)).transpose(2, 0, 1)
+    rows = rng.permutation(12)[:seen_again]
+    jitter = Seen(seen.centre + rng.normal(0, 4, (12, 2)), *seen[1:])
+    given_ = told, shares, [1.0, 0.4, 3.0], rows, jitter.take(rows), jitter.take(rng.integers(0, 12, strangers))
+    found = judged(*given_)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MODULES[0], "kernels", None)
+        expected = judged(*given_)
+    for name in ("matched", "outside", "paired"):
+        assert list(getattr(found, name)) == list(getattr(expected, name))
+    for name in ("lost", "both", "gain"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-9)
 
 
 def test_mixtures_are_those_of_numpy_to_the_bit(without: Any) -> None:
@@ -131,3 +156,26 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         kernels.motion_observed(state[0], state[1], np.array([[1, 2]]), two, np.zeros((2, 2)))
     with pytest.raises(TypeError):
         kernels.nearest_mixture(np.ones((1, 4, 4), complex), np.ones((1, 4)), np.ones((15, 4)))
+
+
+def test_forecasts_that_do_not_fit_are_refused() -> None:
+    assert kernels is not None
+    made, seen = bank(np.random.default_rng(6))
+    outlook, shares = outlook_of(made._state, made._noise), np.full((len(MODELS), 4), 0.25)
+    told, numbers = (outlook.mean, outlook.variance, np.arange(12), 0.1), np.arange(12)
+    kernels.motion_judged([told], shares[..., None], [1.0], numbers, seen, seen)
+    for wrong in (
+        ([], shares[..., None], [1.0], numbers, seen, seen),
+        ([(*told[:2], np.arange(11), 0.1)], shares[..., None], [1.0], numbers, seen, seen),
+        ([(told[0][:, :2], told[1], *told[2:])], shares[..., None], [1.0], numbers, seen, seen),
+        ([told], shares, [1.0], numbers, seen, seen),
+        ([told], shares[..., None], [], numbers, seen, seen),
+        ([told], shares[..., None], [1.0], numbers[1:], seen, seen),
+        ([told], shares[..., None], [1.0], numbers, seen[:3], seen),
+    ):
+        with pytest.raises(ValueError, match=r"expected|age"):
+            kernels.motion_judged(*wrong)
+    with pytest.raises(ValueError, match="expected"):
+        kernels.motion_foretold(*outlook, shares[1:], 0.1, 1.0)
+    with pytest.raises(ValueError, match="expected"):
+        kernels.motion_outlook(*made._state, made._noise[:, 1:])

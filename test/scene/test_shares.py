@@ -7,9 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semhier_ros.scene.shares import Shares, nearest_mixture
+from semhier_ros.scene.shares import Shares, nearest_mixture, products
 
 WORTH = 16.0
+
+
+def take(shares: Shares, age: int, gone: np.ndarray, variance: np.ndarray) -> None:
+    """What was seen less what was foretold, of one age."""
+    both, gain = products(gone, variance)
+    shares.take([age], both[None], gain[None], 0.08)
 
 
 def test_a_motion_is_followed_only_as_far_as_it_has_paid() -> None:
@@ -20,7 +26,7 @@ def test_a_motion_is_followed_only_as_far_as_it_has_paid() -> None:
         for _ in range(60):
             seen = moved + random.normal(0, 2.0, (1, 10))
             told = np.stack([np.zeros((1, 10)), np.full((1, 10), moved) + random.normal(0, 6.0, (1, 10))])
-            shares.take([0], [10], seen - told, np.full((1, 10), 4.0), 0.08)
+            take(shares, 0, seen - told, np.full((1, 10), 4.0))
             assert shares.values.sum() == pytest.approx(1.0)
             assert shares.values.min() >= 0.0
         assert shares.values[0, 0, 1] == pytest.approx(wanted, abs=0.4)
@@ -30,7 +36,7 @@ def test_an_outlier_does_not_make_a_motion_pay() -> None:
     shares = Shares(2, 1, (WORTH,), memory=1.5)
     for number in range(20):
         seen = np.full((1, 8), 0.0 if number else 400.0)
-        shares.take([0], [8], seen - np.stack([np.zeros((1, 8)), np.full((1, 8), 12.0)]), np.full((1, 8), 4.0), 0.08)
+        take(shares, 0, seen - np.stack([np.zeros((1, 8)), np.full((1, 8), 12.0)]), np.full((1, 8), 4.0))
     assert shares.values[0, 0, 1] < 0.1
 
 
@@ -39,8 +45,8 @@ def test_parts_and_ages_have_shares_of_their_own() -> None:
     moved = np.array([[10.0] * 6, [0.0] * 6])
     told = np.stack([np.zeros((2, 6)), np.full((2, 6), 10.0)])
     for _ in range(20):
-        shares.take([0], [6], moved - told, np.ones((2, 6)), 0.08)
-        shares.take([1], [6], moved[::-1] - told, np.ones((2, 6)), 0.08)
+        take(shares, 0, moved - told, np.ones((2, 6)))
+        take(shares, 1, moved[::-1] - told, np.ones((2, 6)))
     moving = shares.values[..., 1]
     assert moving == pytest.approx(np.eye(2), abs=0.05)
 
@@ -51,7 +57,7 @@ def test_other_shares_than_those_begun_with_must_be_earned() -> None:
     assert shares.values[0] == pytest.approx(np.array([[0.5, 0.0, 0.5], [1.0, 0.0, 0.0]]))
     gone = np.stack([np.full((2, 4), value) for value in (6.0, 6.0, 0.0)])
     for _ in range(20):
-        shares.take([0], [4], gone, np.ones((2, 4)), 0.08)
+        take(shares, 0, gone, np.ones((2, 4)))
     assert shares.values[0, :, 2] == pytest.approx([1.0, 1.0], abs=0.1)
 
 

@@ -1,0 +1,152 @@
+"""Deltas as the compiled walk writes and reads them, against Python's, bit for bit."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from semhier_ros.codec.packet import Doubted, PacketError
+from semhier_ros.lab.made_scenes import FRAME_NS, drive
+from semhier_ros.native import kernels
+from semhier_ros.paths import find_model
+from semhier_ros.scene.folder import read_scene_folder
+from semhier_ros.scene.layout import SceneCode
+from semhier_ros.scene.memory import Delta, DeltaCodec, Said, SceneState
+from semhier_ros.scene.objects import Objects, code_objects
+from semhier_ros.scene.remembering import ReceiverMemory, SenderMemory
+
+START_NS = 1_700_000_000_000_000_000
+
+
+class Both(DeltaCodec):
+    """Works by the compiled walk, and holds what it gives against what Python does."""
+
+    def __init__(self) -> None:
+        self.folder = read_scene_folder(find_model("road"))
+        super().__init__(self.folder.stream)
+        self.plain = DeltaCodec(self.stream)
+        self.plain.__dict__["_compiled"] = None
+        self.deltas: list[tuple[bytes, SceneState, int, int]] = []
+        assert self._compiled is not None
+
+    def code(self, objects: Objects) -> SceneCode:
+        """A whole frame of these, with latents."""
+        features = np.zeros((len(objects), len(self.folder.projection.feature_mean)), np.float32)
+        return code_objects(self.stream, self.folder.projection, replace(objects, features=features), 3)
+
+    def write(self, reference: SceneState, said: Said, frame: int, stamp_ns: int) -> tuple[bytes, SceneState]:
+        found = super().write(reference, said, frame, stamp_ns)
+        expected = self.plain.write(reference, said, frame, stamp_ns)
+        assert found[0] == expected[0]
+        assert same(found[1], expected[1])
+        self.deltas.append((found[0], reference, frame, stamp_ns))
+        return found
+
+    def decode(
+        self, data: bytes, find: Callable[[int, int], SceneState | None], frame: int, stamp_ns: int
+    ) -> SceneState:
+        expected = outcome(self.plain.decode, data, find, frame, stamp_ns)
+        found = outcome(super().decode, data, find, frame, stamp_ns)
+        if isinstance(found, PacketError):
+            assert type(found) is type(expected)
+            raise found
+        assert isinstance(expected, SceneState)
+        assert same(found, expected)
+        return found
+
+
+def outcome(decode: Callable[..., SceneState], *given: Any) -> SceneState | PacketError:
+    """What it gives, or how it refuses."""
+    try:
+        return decode(*given)
+    except PacketError as error:
+        return error
+
+
+def same(one: SceneState, other: SceneState) -> bool:
+    return one.digest == other.digest and one.table.tobytes() == other.table.tobytes()
+
+
+@pytest.fixture(scope="module")
+def both() -> Both:
+    return Both()
+
+
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 40), loss=st.sampled_from([0.0, 0.1, 0.4]))
+def test_drives_are_said_and_read_alike(both: Both, seed: int, count: int, loss: float) -> None:
+    chance = random.Random(seed)
+    sender, receiver = SenderMemory(both, whole_every=4.0), ReceiverMemory(both)
+    for number, objects in zip(range(40), drive(both.layout, seed, count), strict=False):
+        stamp = START_NS + number * FRAME_NS
+        sender.begin(number, stamp)
+        data = sender.delta(objects, objects.objectness.astype(float), chance.choice([None, None, 10]))
+        code = None if data is not None else both.code(objects)
+        if code is not None:
+            sender.whole(code)
+        if chance.random() >= loss:
+            try:
+                if code is not None:
+                    receiver.whole(code, chance.randint(0, 2), number, stamp)
+                else:
+                    receiver.delta(data or b"", number, stamp)
+            except PacketError:
+                continue
+            sender.heard(receiver.acknowledgement or b"")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_damaged_deltas_are_read_or_refused_alike(both: Both, draw: st.DataObject) -> None:
+    if not both.deltas:
+        sender, receiver = SenderMemory(both, whole_every=60.0), ReceiverMemory(both)
+        for number, objects in zip(range(30), drive(both.layout, 7, 20), strict=False):
+            stamp = START_NS + number * FRAME_NS
+            sender.begin(number, stamp)
+            if sender.delta(objects, objects.objectness.astype(float)) is None:
+                code = both.code(objects)
+                sender.whole(code)
+                receiver.whole(code, 1, number, stamp)
+                sender.heard(receiver.acknowledgement or b"")
+    data, reference, frame, stamp = draw.draw(st.sampled_from(both.deltas[:20]))
+    damaged = bytearray(data)
+    for _ in range(draw.draw(st.integers(0, 3))):
+        damaged[draw.draw(st.integers(0, len(data) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
+    cut = bytes(damaged[: draw.draw(st.integers(1, len(data)))])
+    for one in (cut, Doubted(cut)):
+        try:
+            state = both.decode(one, lambda number, check: reference, frame, stamp)
+        except PacketError:
+            continue
+        assert len(state) <= both.layout.max_objects
+
+
+def test_what_does_not_fit_is_refused(both: Both) -> None:
+    assert kernels is not None
+    objects = next(drive(both.layout, 3))
+    state = both.whole(both.code(objects), 2, 7, START_NS)
+    said = Said.of(Delta.nothing(state, 8, len(state), both.levels))
+    write = lambda *given: both._compiled.write(kernels.RangeEncoder(), *given)  # noqa: E731
+    table, camera, flags, scales = state.table, [0, 0], state.flags, state.scales
+    write(table, camera, flags, scales, 80, said)
+    for wrong in (
+        (table[:, 1:], camera, flags, scales, 80, said),
+        (table, camera, flags[1:], scales, 80, said),
+        (table, camera, (*flags[1:], 1 << 16), scales, 80, said),
+        (table, camera, flags, scales[1:], 80, said),
+        (table, camera, flags, scales, 0, said),
+        (table[1:], camera, flags, scales, 80, said),
+    ):
+        with pytest.raises(ValueError, match=r"expected|state|outside|object"):
+            write(*wrong)
+    said.touched[0] = said.labelled[0] = 1
+    said.renamed[0], said.path[0] = 2, [99] * (both.levels - 1)
+    with pytest.raises(ValueError, match="no such node"):
+        write(table, camera, flags, scales, 80, said)
