@@ -34,7 +34,7 @@ setup: $(stamps)/built  ## set up .venv and build the package into it (the defau
 demo: $(stamps)/built $(stamps)/demo  ## a street video over a thin link; MODEL=imagenet for photos named as a whole, SHORT=1 for a short form, LINK=acoustic for a radio of 1.2 kbit/s (or lora, serial9600, 64kbit,50ms,5% …), ARGS="…"
 	@$(venv)/bin/semhier demo $(if $(MODEL),--model $(MODEL)) $(if $(LINK),--link $(LINK)) $(if $(SHORT),--short) $(ARGS)
 
-test: $(stamps)/built $(stamps)/demo $(stamps)/test lint  ## install all extras, lint, check types, run every test; ARGS="…" for pytest
+test: $(stamps)/built $(stamps)/demo $(stamps)/test  ## install all extras, run every test and lint; ARGS="…" for pytest alone
 	@$(venv)/bin/python tools/run_tests.py $(ARGS)
 
 lint: $(stamps)/test  ## ruff, mypy and the arrows between rooms only

@@ -1,5 +1,5 @@
-"""What all tests share: no example of a property is timed, and ROS 2 nodes of this run hear nobody else's, and nobody
-hears them.
+"""What all tests share: no example of a property is timed, ROS 2 nodes of this run hear nobody else's, and nobody hears
+them; and tools/run_tests.py learns which tests passed, also of a run that crashes.
 
 Every pytest process takes a ROS domain that no other one on this machine holds, before anything imports rclpy;
 processes that tests start inherit it. A test that starts processes of its own takes another one with the fixture
@@ -23,6 +23,32 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; for strict_messages
+
+_ledger = os.environ.pop("SEMHIER_TEST_LEDGER", os.devnull)
+_failed: set[str] = set()
+
+
+def _tell(word: str, tests: list[str]) -> None:
+    with open(_ledger, "a", encoding="utf-8") as file:
+        file.writelines(f"{word} {test}\n" for test in tests)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tells what is to run."""
+    _tell("run", [item.nodeid for item in session.items])
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keeps in mind what failed, in its setup or teardown as well."""
+    if report.failed:
+        _failed.add(report.nodeid)
+
+
+def pytest_runtest_logfinish(nodeid: str) -> None:
+    """Tells what is well: passed, or skipped with a reason."""
+    if nodeid not in _failed:
+        _tell("well", [nodeid])
+
 
 FIRST_DOMAIN, LAST_DOMAIN = 1, 101  # beyond it, DDS ports meet the ephemeral ports of Linux
 

@@ -26,6 +26,9 @@ MODEL = ROOT / "models" / "road" / "model.json"
 PATIENCE = 3.0
 """How many times as long as a test says is waited: what it says suits a quiet machine."""
 SETTLING, ASKED_AGAIN = 0.5, 5.0  # seconds: a new client waits, and a lost answer is asked for again
+STOPPING = 10.0
+"""Seconds that a node may take to stop, when its test has ended. Killed, it leaves memory that it shared with the probe
+in whatever state it was, and Fast DDS does not always survive that (eProsima/Fast-DDS#6501)."""
 SECOND = 1_000_000_000
 
 
@@ -75,12 +78,13 @@ class NodeProcess:
         assert code == 0, f"{self.name} ended with {code}:\n{self.log()}"
         assert "Traceback" not in self.log(), self.log()
 
-    def kill(self) -> None:
-        """Ends it at once, if it still runs."""
-        if self.running():
-            self._process.send_signal(signal.SIGCONT)
+    def put_away(self, by: float) -> None:
+        """Ends it, if it still runs: it may stop until `by`, a moment of time.monotonic(), and is killed then."""
+        try:
+            self._process.wait(max(0.0, by - time.monotonic()))
+        except subprocess.TimeoutExpired:
             self._process.kill()
-        self._process.wait(10)
+            self._process.wait(10)
 
 
 class Probe:
@@ -111,6 +115,7 @@ class Probe:
 
         self._stopping.set()
         self._thread.join()
+        self._executor.shutdown()
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
 
@@ -272,7 +277,7 @@ def probe(ros_domain: int) -> Iterator[Probe]:
 
 @pytest.fixture
 def start(ros_domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., NodeProcess]]:
-    """Starts nodes: start(module, parameters, name=…, arguments=[…]); those that still run at the end are killed."""
+    """Starts nodes: start(module, parameters, name=…, arguments=[…]); those that still run at the end are stopped."""
     if not MODEL.is_file():
         pytest.skip("models/road is missing")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])))
@@ -296,7 +301,12 @@ def start(ros_domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
     yield run
     for process in started:
-        process.kill()
+        if process.running():
+            process.send(signal.SIGTERM)
+            process.send(signal.SIGCONT)
+    by = time.monotonic() + STOPPING
+    for process in started:
+        process.put_away(by)
 
 
 @pytest.fixture
