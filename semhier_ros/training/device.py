@@ -63,7 +63,7 @@ def _float32_class(own: type, devices: tuple[str, ...]) -> type:
 def in_float32(module: nn.Module, devices: tuple[str, ...] = ("cpu", "cuda")) -> None:
     """Keep a module out of autocast on these devices. Copies of it (averaged weights) stay out too."""
     if not isinstance(module, _Float32):
-        module.__class__ = _float32_class(type(module), devices)
+        module.__class__ = _float32_class(module.__class__, devices)
 
 
 def depthwise_in_float32(network: nn.Module) -> None:
