@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -48,6 +48,23 @@ def pytest_runtest_logfinish(nodeid: str) -> None:
     """Tells what is well: passed, or skipped with a reason."""
     if nodeid not in _failed:
         _tell("well", [nodeid])
+
+
+TOGETHER = {f"test/lab/test_{name}.py": "a replay of a street" for name in ("film", "from_above", "replay", "report")}
+"""Files that look at the same costly thing, and at what: of several processes that run tests, one runs all of these."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Files are handed out whole, and those of `TOGETHER` as one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return TOGETHER.get(file, file)
+
+    return Scheduling(config, log)
 
 
 FIRST_DOMAIN, LAST_DOMAIN = 1, 101  # beyond it, DDS ports meet the ephemeral ports of Linux

@@ -29,7 +29,7 @@ BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
 """Written though the environment may forbid it: tests start some hundred processes that would compile all anew."""
 TESTS_FAILED = 1
 """What pytest ends with when tests failed, and nothing worse came."""
-IN_TWO = ["--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder", "test/training", "test", "README.md", "docs"]
+IN_TWO = ["--numprocesses=2", "--no-loadscope-reorder", "test/training", "test", "README.md", "docs"]
 """What takes longest comes first, so that both processes end at about the same time."""
 IDLE = 19
 LIVE = {
