@@ -1,4 +1,5 @@
-// SEMHIER_CLONES before a function of whole numbers: made for several kinds of x86 processor, the best taken at run time.
+// SEMHIER_CLONES before a function whose floats, if any, are summed in one order on all of them: made for several kinds
+// of x86 processor, the best taken at run time.
 #pragma once
 
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)

@@ -593,6 +593,46 @@ std::tuple<py::tuple, double, std::int64_t> read_delta(const DeltaTables& tables
   return {after, reader.bits, reader.others};
 }
 
+/// `remembering._cheapest`, to the bit. boxes n,4: in the units of a state, as all else; enough: of overlap.
+Array<std::int64_t> cheapest_residuals(const DeltaTables& tables, const Array<std::int64_t>& full,
+                                       const Array<double>& boxes, const Array<std::int64_t>& centre,
+                                       const Array<std::int64_t>& sides, const Array<std::int64_t>& logs,
+                                       double enough) {
+  expect_shape("full", full, {ANY, 4});
+  const py::ssize_t count = full.shape(0);
+  expect_shape("boxes", boxes, {count, 4});
+  for (const auto* one : {&centre, &sides, &logs}) expect_shape("centre", *one, {count, 2});
+  constexpr int SUBSETS = 16;
+  Array<std::int64_t> cheapest({count, py::ssize_t{4}});
+  for (py::ssize_t i = 0; i < count; ++i) {
+    const std::int64_t* every = full.data() + 4 * i;
+    const double* box = boxes.data() + 4 * i;
+    double shared[SUBSETS], most = 0.0;
+    std::int64_t cost[SUBSETS];
+    for (int subset = 0; subset < SUBSETS; ++subset) {
+      double inner = 1.0, shown[2];
+      cost[subset] = 0;
+      for (int axis = 0; axis < 2; ++axis) {
+        const std::int64_t away = subset >> axis & 1 ? every[axis] : 0;
+        const std::int64_t grown = subset >> (2 + axis) & 1 ? every[2 + axis] : 0;
+        cost[subset] += std::abs(away) + std::abs(grown) + 2 * ((away != 0) + (grown != 0));
+        const auto middle = static_cast<double>(centre.data()[2 * i + axis] +
+                                                (away * sides.data()[2 * i + axis] * PLACE_STEP >> 8));
+        shown[axis] = static_cast<double>(tables.side(logs.data()[2 * i + axis] + grown * LOG_STEP));
+        const double half = shown[axis] / 2, other = box[2 + axis] / 2;
+        inner *= std::max(std::min(middle + half, box[axis] + other) - std::max(middle - half, box[axis] - other), 0.0);
+      }
+      shared[subset] = inner / std::max(shown[0] * shown[1] + box[2] * box[3] - inner, 1e-9);
+      most = std::max(most, shared[subset]);
+    }
+    int best = -1;
+    for (int subset = 0; subset < SUBSETS; ++subset)
+      if (shared[subset] >= std::min(enough, most) && (best < 0 || cost[subset] < cost[best])) best = subset;
+    for (int part = 0; part < 4; ++part) cheapest.mutable_data()[4 * i + part] = best >> part & 1 ? every[part] : 0;
+  }
+  return cheapest;
+}
+
 }  // namespace
 
 void bind_delta(py::module_& module) {
@@ -601,6 +641,7 @@ void bind_delta(py::module_& module) {
                     std::vector<std::vector<Whole>>, std::vector<Whole>>(),
            py::arg("tables"), py::arg("numbers"), py::arg("logs"), py::arg("middles"), py::arg("sides"),
            py::arg("children"), py::arg("places"))
+      .def("cheapest_residuals", &cheapest_residuals)
       .def("write", &write_delta)
       .def("read", &read_delta);
 }

@@ -6,6 +6,8 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <limits>
+#include <utility>
 
 #include "arrays.hpp"
 
@@ -82,9 +84,42 @@ py::list shown_objects(const std::array<double, 6>& weights, const std::array<do
   return shown;
 }
 
+/// `living.pair_costs`: n,k twice.
+std::pair<Array<double>, Array<bool>> pair_costs(const Array<double>& far, const Array<double>& cost,
+                                                 const Array<std::int64_t>& mine, const Array<std::int64_t>& theirs,
+                                                 const Array<double>& chances, double gate, double another_group,
+                                                 double afresh) {
+  expect_shape("far", far, {ANY, ANY});
+  const py::ssize_t rows = far.shape(0), places = far.shape(1);
+  expect_shape("cost", cost, {rows, places});
+  expect_shape("mine", mine, {rows});
+  expect_shape("theirs", theirs, {places});
+  expect_shape("chances", chances, {rows});
+  Array<double> dear({rows, places});
+  Array<bool> allowed({rows, places});
+  double* price = dear.mutable_data();
+  bool* good = allowed.mutable_data();
+  double worst = -std::numeric_limits<double>::infinity();
+  for (py::ssize_t row = 0; row < rows; ++row) {
+    const double doubt = 2 * std::log(chances.data()[row]);
+    for (py::ssize_t place = 0; place < places; ++place) {
+      const std::int64_t group = mine.data()[row], other = theirs.data()[place];
+      const py::ssize_t at = row * places + place;
+      price[at] = cost.data()[at] + another_group * (group != other && group >= 0 && other >= 0);
+      good[at] = far.data()[at] < gate && price[at] - doubt < afresh;
+      if (good[at]) worst = std::max(worst, price[at]);
+    }
+  }
+  for (py::ssize_t at = 0; at < rows * places; ++at)
+    if (!good[at]) price[at] = worst + 100.0;
+  return {dear, allowed};
+}
+
 }  // namespace
 
 void bind_living(py::module_& module) {
+  module.def("pair_costs", &pair_costs, py::arg("far"), py::arg("cost"), py::arg("mine"), py::arg("theirs"),
+             py::arg("chances"), py::arg("gate"), py::arg("another_group"), py::arg("afresh"));
   module.def("seen_again", &seen_again, py::arg("weights"), py::arg("there"), py::arg("misses"), py::arg("hits"));
   module.def("shown_objects", &shown_objects, py::arg("weights"), py::arg("size"), py::arg("least_shown"),
              py::arg("centre"), py::arg("velocity"), py::arg("covariance"), py::arg("velocity_covariance"),

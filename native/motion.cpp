@@ -9,6 +9,7 @@
 #include <tuple>
 #include <vector>
 
+#include "clones.hpp"
 #include "motion.hpp"
 
 namespace semhier {
@@ -98,6 +99,45 @@ void cholesky(std::vector<double>& matrix, py::ssize_t side) {
   }
 }
 
+/// Takes from a row four others that are `width` apart, each times one of factors that are `step` apart.
+[[gnu::always_inline]] inline void take_four(double* __restrict row, py::ssize_t length, const double* __restrict others,
+                                             py::ssize_t width, const double* factors, py::ssize_t step) {
+  const double a = factors[0], b = factors[step], c = factors[2 * step], d = factors[3 * step];
+  const double *one = others, *two = one + width, *three = two + width, *four = three + width;
+  for (py::ssize_t j = 0; j < length; ++j) row[j] = row[j] - a * one[j] - b * two[j] - c * three[j] - d * four[j];
+}
+
+/// Of what is gone (k), its covariances with the state (`cross` k,width) and the lower triangle k,k of its own: makes of
+/// the first two what the triangle times, in their place, and takes what they explain from mean and cov.
+SEMHIER_CLONES void explain(const double* triangle, py::ssize_t count, py::ssize_t width, double* gone, double* cross,
+                            double* mean, double* cov) {
+  for (py::ssize_t i = 0; i < count; ++i) {
+    const double* lower = triangle + i * count;
+    double* row = cross + i * width;
+    for (py::ssize_t t = 0; t < i; ++t) gone[i] -= lower[t] * gone[t];
+    py::ssize_t t = 0;
+    for (; t + 4 <= i; t += 4) take_four(row, width, cross + t * width, width, lower + t, 1);
+    for (; t < i; ++t) {
+      const double *other = cross + t * width, factor = lower[t];
+      for (py::ssize_t j = 0; j < width; ++j) row[j] -= factor * other[j];
+    }
+    gone[i] /= lower[i];
+    for (py::ssize_t j = 0; j < width; ++j) row[j] /= lower[i];
+  }
+  for (py::ssize_t i = 0; i < width; ++i) {
+    double* row = cov + i * width;
+    for (py::ssize_t j = 0; j < i; ++j) row[j] = (row[j] + cov[j * width + i]) / 2;
+    for (py::ssize_t t = 0; t < count; ++t) mean[i] += gone[t] * cross[t * width + i];
+    py::ssize_t t = 0;
+    for (; t + 4 <= count; t += 4) take_four(row, i + 1, cross + t * width, width, cross + t * width + i, width);
+    for (; t < count; ++t) {
+      const double *other = cross + t * width, factor = other[i];
+      for (py::ssize_t j = 0; j <= i; ++j) row[j] -= factor * other[j];
+    }
+    for (py::ssize_t j = 0; j < i; ++j) cov[j * width + i] = row[j];
+  }
+}
+
 /// `forecast._observed`, but for rounding. places: one or two rows j,k of numbers of the state, which add up.
 std::tuple<Doubles, Doubles> motion_observed(const Doubles& mean_before, const Doubles& cov_before,
                                              const Array<std::int64_t>& places, const Doubles& values,
@@ -138,29 +178,7 @@ std::tuple<Doubles, Doubles> motion_observed(const Doubles& mean_before, const D
       own += unsure * std::max(gone[i] * gone[i] / (own + unsure) / MOST_SURPRISE, 1.0);
     }
     cholesky(spread, count);
-    // what the lower triangle times makes of `gone` and `cross`, in their place
-    for (py::ssize_t i = 0; i < count; ++i) {
-      const double* lower = spread.data() + i * count;
-      double* row = cross.data() + i * width;
-      for (py::ssize_t t = 0; t < i; ++t) {
-        const double factor = lower[t];
-        const double* other = cross.data() + t * width;
-        gone[i] -= factor * gone[t];
-        for (py::ssize_t j = 0; j < width; ++j) row[j] -= factor * other[j];
-      }
-      gone[i] /= lower[i];
-      for (py::ssize_t j = 0; j < width; ++j) row[j] /= lower[i];
-    }
-    for (py::ssize_t i = 0; i < width; ++i) {
-      double* row = cov + i * width;
-      for (py::ssize_t j = 0; j < i; ++j) row[j] = (row[j] + cov[j * width + i]) / 2;
-      for (py::ssize_t t = 0; t < count; ++t) {
-        const double *other = cross.data() + t * width, factor = other[i];
-        mean[i] += gone[t] * factor;
-        for (py::ssize_t j = 0; j <= i; ++j) row[j] -= factor * other[j];
-      }
-      for (py::ssize_t j = 0; j < i; ++j) cov[j * width + i] = row[j];
-    }
+    explain(spread.data(), count, width, gone.data(), cross.data(), mean, cov);
   }
   return {means, covs};
 }
@@ -222,7 +240,7 @@ std::tuple<Doubles, Doubles> motion_distances(const Doubles& mean, const Doubles
   for (py::ssize_t model = 0; model < models; ++model) {
     for (py::ssize_t i = 0; i < count; ++i) {
       for (py::ssize_t k = 0; k < seen; ++k) {
-        double distance = 0.0, spreads = 0.0;
+        double distance = 0.0, spreads = 1.0;
         for (py::ssize_t axis = 0; axis < AXES; ++axis) {
           const py::ssize_t filter = model * AXES + axis, at = k * AXES + axis;
           const double spread = cov.data()[(filter * width + 1 + i) * width + 1 + i] + centre_variance.data()[at];
@@ -231,9 +249,9 @@ std::tuple<Doubles, Doubles> motion_distances(const Doubles& mean, const Doubles
               log_cov.data()[(model * 3 * AXES + axis) * count + i] + sides_variance.data()[at];
           const double grown = sides.data()[at] - log.data()[(model * 2 * AXES + axis) * count + i];
           distance += gone * gone / spread + grown * grown / log_spread;
-          spreads += std::log(spread * log_spread);
+          spreads *= spread * log_spread;
         }
-        const double price = distance + spreads - doubts.data()[model];
+        const double price = distance + std::log(spreads) - doubts.data()[model];
         if (price < dear[i * seen + k]) dear[i * seen + k] = price, away[i * seen + k] = distance;
       }
     }

@@ -36,33 +36,72 @@ struct LevelNodes {
 
 using Other = std::pair<std::int64_t, double>;
 
+/// A field of a detection, or what stands in one, that is a tuple: read in place, for to copy them costs more than all
+/// that is done with them.
+struct Fields {
+  py::tuple values;
+
+  explicit Fields(const py::object& field) {
+    if (!py::isinstance<py::tuple>(field)) throw py::type_error("detection: a field that is no tuple");
+    values = py::reinterpret_borrow<py::tuple>(field);
+  }
+
+  std::size_t size() const { return values.size(); }
+  PyObject* at(std::size_t place) const { return PyTuple_GET_ITEM(values.ptr(), static_cast<py::ssize_t>(place)); }
+  Fields below(std::size_t place) const { return Fields(py::reinterpret_borrow<py::object>(at(place))); }
+
+  std::int64_t whole(std::size_t place) const {
+    const long long value = PyLong_AsLongLong(at(place));
+    if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
+    return value;
+  }
+
+  double real(std::size_t place) const {
+    const double value = PyFloat_AsDouble(at(place));
+    if (value == -1.0 && PyErr_Occurred()) throw py::error_already_set();
+    return value;
+  }
+};
+
+std::vector<Other> others_of(const Fields& level) {
+  std::vector<Other> found;
+  for (std::size_t place = 0; place < level.size(); ++place) {
+    const Fields pair = level.below(place);
+    if (pair.size() != 2) throw py::value_error("detection: others that are no pairs");
+    found.emplace_back(pair.whole(0), pair.real(1));
+  }
+  return found;
+}
+
 /// `SteadyNames._steady`: path, scores and others of one detection under the names of its object. The object's rows of
 /// the averaged shares (`past`, `present`), of which levels the present ones are `known`, and of the nodes `shown`.
 py::tuple steady_name(const LevelNodes& tree, const py::handle& item, bool keep, const double* past, double* present,
                       bool* known, std::int64_t* shown) {
-  const auto said_path = item.attr("path").cast<std::vector<std::int64_t>>();
-  const auto said_scores = item.attr("scores").cast<std::vector<double>>();
-  const auto said_others = item.attr("others").cast<std::vector<std::vector<Other>>>();
-  if (said_path.empty() || said_scores.size() != said_path.size() ||
+  const Fields said_path(item.attr("path")), said_scores(item.attr("scores")), said_others(item.attr("others"));
+  if (said_path.size() == 0 || said_scores.size() != said_path.size() ||
       static_cast<py::ssize_t>(said_path.size()) > tree.levels())
     throw py::value_error("detection: a path that does not fit its scores or the levels");
-  const double there = said_scores[0];
+  const double there = said_scores.real(0);
   double score = there;
   std::vector<std::int64_t> path;
   py::list scores, others;
   const auto tell = [&](std::int64_t node, const std::vector<Other>& beside) {
     py::tuple found(beside.size());
-    for (std::size_t place = 0; place < beside.size(); ++place)
-      found[place] = py::make_tuple(beside[place].first, beside[place].second);
+    for (std::size_t place = 0; place < beside.size(); ++place) {
+      py::tuple pair(2);
+      PyTuple_SET_ITEM(pair.ptr(), 0, py::int_(beside[place].first).release().ptr());
+      PyTuple_SET_ITEM(pair.ptr(), 1, py::float_(beside[place].second).release().ptr());
+      PyTuple_SET_ITEM(found.ptr(), static_cast<py::ssize_t>(place), pair.release().ptr());
+    }
     path.push_back(node), scores.append(score), others.append(found);
   };
   if (tree.size(0) == 1) tell(0, {});
   for (std::size_t level = path.size(); level < said_path.size(); ++level) {
-    const std::int64_t start = tree.start(level), size = tree.size(level), own = said_path[level];
-    static const std::vector<Other> nobody;
-    const std::vector<Other>& beside = level < said_others.size() ? said_others[level] : nobody;
+    const std::int64_t start = tree.start(level), size = tree.size(level), own = said_path.whole(level);
+    const std::vector<Other> beside =
+        level < said_others.size() ? others_of(said_others.below(level)) : std::vector<Other>();
     std::vector<double> shares(past + start, past + start + size);
-    const double sure = std::max(said_scores[level], LEAST_SCORE);
+    const double sure = std::max(said_scores.real(level), LEAST_SCORE);
     double weight = sure;
     for (const auto& [node, chance] : beside) weight += chance;
     weight = 1 / weight;

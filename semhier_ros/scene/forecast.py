@@ -332,7 +332,7 @@ class MotionBank:
         log_spread = log_cov[:, 0][..., None] + seen.sides_variance.T[None, :, None]
         grown = seen.sides.T[None, :, None] - log[:, 0][..., None]
         far = (gone**2 / spread + grown**2 / log_spread).sum(axis=1)
-        cost = far + np.log(spread * log_spread).sum(axis=1) - doubts[:, None, None]
+        cost = far + np.log((spread * log_spread).prod(axis=1)) - doubts[:, None, None]
         best = cost.argmin(axis=0), np.arange(count)[:, None], np.arange(len(seen.centre))
         return far[best], cost[best]
 

@@ -152,6 +152,7 @@ class LivingScene:
             importlib.import_module(name)
         self._size, self._tree, self._models = size, tree, models
         self._confidence = confidence or Confidence()
+        self._afresh = float(2 * np.log(16 * size[0] * size[1] / NEW_OBJECTS) - 4 * np.log(2 * np.pi))
         self._number = 0
         self._lock = threading.Lock()
         self._clear()
@@ -280,17 +281,14 @@ class LivingScene:
         from scipy.optimize import linear_sum_assignment  # loads slowly
 
         far, cost = self._bank.distances(seen)
-        mine = np.array([item.path[1] if len(item.path) > 1 else -1 for item in self._objects.shown])
-        theirs = np.array([item.path[1] if len(item.path) > 1 else -1 for item in detections])
-        cost += ANOTHER_GROUP * ((mine[:, None] != theirs) & (mine[:, None] >= 0) & (theirs >= 0))
-        width, height = self._size
-        afresh = 2 * np.log(16 * width * height / NEW_OBJECTS) - 4 * np.log(2 * np.pi)
-        chance = self._chances()
-        allowed = (far < GATE) & (cost - 2 * np.log(chance)[:, None] < afresh)
+        mine, theirs = (
+            np.array([item.path[1] if len(item.path) > 1 else -1 for item in items])
+            for items in (self._objects.shown, detections)
+        )
+        cost, allowed = pair_costs(far, cost, mine, theirs, self._chances(), self._afresh)
         if not allowed.any():
             return none, none
-        worst = float(cost[allowed].max()) + 100.0
-        rows, places = linear_sum_assignment(np.where(allowed, cost, worst))
+        rows, places = linear_sum_assignment(cost)
         good = allowed[rows, places]
         return rows[good], places[good]
 
@@ -349,6 +347,23 @@ class LivingScene:
 def _tells_groups(reading: Reading) -> bool:
     """Whether a reading says more than whether there is something."""
     return any(len(item.path) > 1 for item in reading.detections)
+
+
+def pair_costs(
+    far: Floats, cost: Floats, mine: Whole, theirs: Whole, chances: Floats, afresh: float
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """What pairs of n objects and k detections cost, and which are allowed; the others cost more than any of those.
+
+    far, cost n,k: as of `MotionBank.distances`. mine n, theirs k: groups, -1 where not known. chances n: that an object
+    is seen. afresh: what a new object costs.
+    """
+    if kernels is not None:
+        given = far, cost, mine, theirs, chances, GATE, ANOTHER_GROUP, afresh
+        found: tuple[Floats, NDArray[np.bool_]] = kernels.pair_costs(*given)
+        return found
+    cost = cost + ANOTHER_GROUP * ((mine[:, None] != theirs) & (mine[:, None] >= 0) & (theirs >= 0))
+    allowed = (far < GATE) & (cost - 2 * np.log(chances)[:, None] < afresh)
+    return np.where(allowed, cost, cost.max(where=allowed, initial=-np.inf) + 100.0), allowed
 
 
 def shown_objects(

@@ -124,11 +124,10 @@ class SceneState:
     @cached_property
     def lists(self) -> Held:
         """All objects as lists, made once: a state is often referred to more than once. Not to be changed."""
-        logs = self.logs.tolist()
         return Held(
-            list(range(len(self))), self.hidden.tolist(), self.centre.tolist(), logs, self.velocity.tolist(),
-            self.scores.tolist(), self.named.tolist(), self.path.tolist(), self.told.tolist(), self.habit.tolist(),
-            [[_side(width), _side(height)] for width, height in logs],
+            list(range(len(self))), self.hidden.tolist(), self.centre.tolist(), self.logs.tolist(),
+            self.velocity.tolist(), self.scores.tolist(), self.named.tolist(), self.path.tolist(), self.told.tolist(),
+            self.habit.tolist(), self.sides.tolist(),
         )  # fmt: skip
 
     @cached_property
@@ -157,19 +156,10 @@ class SceneState:
 
     def take(self, rows: NDArray[np.intp] | Flags) -> SceneState:
         """The same state with only some of its objects."""
-        return replace(
-            self,
-            centre=self.centre[rows],
-            logs=self.logs[rows],
-            velocity=self.velocity[rows],
-            scores=self.scores[rows],
-            named=self.named[rows],
-            path=self.path[rows],
-            told=self.told[rows],
-            latents=tuple(group[rows] for group in self.latents),
-            hidden=self.hidden[rows],
-            habit=self.habit[rows],
-        )
+        return SceneState.of_table(
+            self.table[rows], frame=self.frame, stamp=self.stamp, camera=self.camera, flags=self.flags,
+            scales=self.scales, latents=tuple(group[rows] for group in self.latents),
+        )  # fmt: skip
 
     @property
     def sides(self) -> Numbers:
@@ -493,8 +483,8 @@ class DeltaCodec:
         ]
 
     @cached_property
-    def _compiled(self) -> Any:
-        """What the compiled walk through a delta is given once; None where there is none."""
+    def compiled(self) -> Any:
+        """What kernels are given of this model once; None where there are none."""
         if kernels is None:
             return None
         layout, tables = self.layout, {**self.stream.tables, **fixed_tables(), "cells": self._cells}
@@ -589,10 +579,10 @@ class DeltaCodec:
         """`encode` of lists."""
         writer = _Writer()
         opening = self._open(writer, lambda distance, check: reference, said, frame, stamp_ns)
-        if self._compiled is None:
+        if self.compiled is None:
             state, _ = self._walk(writer, opening, said)
         else:
-            state = opening.state(*writer.coder.through(self._compiled.write, *opening.given, said))
+            state = opening.state(*writer.coder.through(self.compiled.write, *opening.given, said))
         return writer.coder.finish(), state
 
     def costs(self, reference: SceneState, said: Said, frame: int, stamp_ns: int) -> dict[str, float]:
@@ -611,10 +601,10 @@ class DeltaCodec:
         """
         parser = _Parser(data)
         opening = self._open(parser, find, None, frame, stamp_ns)
-        if self._compiled is None:
+        if self.compiled is None:
             state, _ = self._walk(parser, opening, None)
         else:
-            state = opening.state(*parser.coder.through(self._compiled.read, *opening.given))
+            state = opening.state(*parser.coder.through(self.compiled.read, *opening.given))
         parser.coder.finish()
         return state
 

@@ -439,7 +439,7 @@ class _Plan:
         grown = (np.log(np.maximum(boxes[:, 2:], 1e-3)) * LOG_UNIT - logs) / LOG_STEP
         full = np.rint(np.concatenate([away, grown], axis=1))
         full = np.minimum(np.maximum(full, -REACH), REACH).astype(np.int64)
-        cheapest = _cheapest(full, boxes, centre, sides, logs)
+        cheapest = _cheapest(self._codec, full, boxes * UNIT, centre, sides, logs)
         for row, told, steered, turned in zip(
             rows.tolist(), cheapest.tolist(), tell.tolist(), speed.tolist(), strict=True
         ):
@@ -452,6 +452,8 @@ class _Plan:
     def _label(self, row: int, place: int, score: int) -> None:
         state, said = self._state, self._said
         change, known = score - state.scores[row], state.named[row]
+        if tuple(state.path[row]) == self._best[place] and abs(change) < LEAST_STEPS:
+            return
         before = tuple(state.path[row][:known])
         path = self._path(place, before)
         if path[:known] != before:
@@ -549,9 +551,13 @@ def _names(codec: DeltaCodec, found: TrackRows) -> tuple[list[Floats], list[tupl
     return masses, [tuple(path) for path in np.stack(levels, axis=1).tolist()]
 
 
-def _cheapest(full: Numbers, boxes: Floats, centre: Numbers, sides: Numbers, logs: Numbers) -> Numbers:
+def _cheapest(
+    codec: DeltaCodec, full: Numbers, boxes: Floats, centre: Numbers, sides: Numbers, logs: Numbers
+) -> Numbers:
     """Of the residuals n,4 that put n objects right those that are worth their bits: for each the cheapest subset that
-    comes near enough to its true box. boxes n,4: in cells; centre, sides and logs n,2: in the units of a state."""
+    comes near enough to its true box. boxes n,4, centre, sides and logs n,2: in the units of a state."""
+    if codec.compiled is not None:
+        return np.asarray(codec.compiled.cheapest_residuals(full, boxes, centre, sides, logs, ENOUGH))
     told = _SUBSETS * full.T[..., None]
     shown = np.concatenate(
         [
@@ -559,7 +565,7 @@ def _cheapest(full: Numbers, boxes: Floats, centre: Numbers, sides: Numbers, log
             side_lengths(logs.T[..., None] + told[2:] * LOG_STEP),
         ]
     )
-    shared = _overlap(shown, (boxes * UNIT).T[..., None])
+    shared = _overlap(shown, boxes.T[..., None])
     cost = np.abs(told).sum(axis=0) + 2 * (told != 0).sum(axis=0)
     good = shared >= np.minimum(ENOUGH, shared.max(axis=1))[:, None]
     cheapest = np.where(good, cost, cost.max() + 1).argmin(axis=1)

@@ -35,9 +35,10 @@ class Shares:
 
     def __init__(self, rivals: int, ages: int, worths: tuple[float, ...], memory: float):
         parts = len(worths)
-        self._worths, self._memory = np.array(worths), memory
+        self._memory, half = memory, np.array(worths)[:, None] / 2
+        self._half, self._least = half, half[..., None] * np.eye(rivals)
         self._begun = np.zeros((parts, rivals))
-        self._begun[:, 0] = 1.0
+        self._begun[:, 0] = half[:, 0]
         self._both, self._gain = np.zeros((ages, parts, rivals, rivals)), np.zeros((ages, parts, rivals))
         self._values: Floats | None = None
 
@@ -45,14 +46,12 @@ class Shares:
     def values(self) -> Floats:
         """The shares: ages, parts, rivals."""
         if self._values is None:
-            half = self._worths[:, None] / 2
-            both = self._both + half[..., None] * np.eye(self._gain.shape[2])
-            self._values = nearest_mixture(both, self._gain + half * self._begun)
+            self._values = nearest_mixture(self._both + self._least, self._gain + self._begun)
         return self._values
 
     def begin_with(self, shares: Floats, parts: int) -> None:
         """From now on others than these shares (rivals) must be earned in the first `parts` parts."""
-        self._begun[:parts] = shares
+        self._begun[:parts] = self._half[:parts] * shares
         self._values = None
 
     def copy(self) -> Shares:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.native import kernels
 from semhier_ros.scene.budget import overlaps
 from semhier_ros.scene.memory import HIDDEN_MS, MOST_MS
 from semhier_ros.scene.objects import Objects
@@ -148,8 +149,11 @@ class Tracks:
 
     def _see(self, tracks: TrackRows, found: Rows, chances: Floats, boxes: Floats, now: int) -> None:
         """Each detection to its track."""
-        still = boxes.copy()
-        still[:, :2] -= self.shift
+        still = _shifted(boxes, -self.shift)
+        if kernels is not None:
+            rows = [getattr(tracks, part.name) for part in fields(tracks)[1:]]
+            kernels.see_tracks(*rows, found, chances, still, now)
+            return
         new, before = tracks.count[found] == 0, tracks.last_times[found]
         full = found[tracks.count[found] == FITTED]
         tracks.times[full, :-1], tracks.boxes[full, :-1] = tracks.times[full, 1:], tracks.boxes[full, 1:]
@@ -182,7 +186,7 @@ def _matched(told: Floats, boxes: Floats) -> tuple[Rows, Rows]:
     """Rows of boxes n,4 and k,4 that overlap, so that all overlaps together are largest."""
     from scipy.optimize import linear_sum_assignment  # loads slowly
 
-    shared = overlaps(told, boxes)
+    shared = overlaps(told, boxes) if kernels is None else kernels.box_overlaps(told, boxes)
     rows, places = linear_sum_assignment(shared, maximize=True)
     same = shared[rows, places] >= SAME
     return rows[same], places[same]
@@ -190,19 +194,20 @@ def _matched(told: Floats, boxes: Floats) -> tuple[Rows, Rows]:
 
 def _common_shift(first: Floats, second: Floats) -> tuple[Floats, float]:
     """How far most of the boxes n,4 moved together, to 1/16 cell, and the sum of overlaps after it."""
-    one, other = np.ascontiguousarray(first.T), np.ascontiguousarray(second.T)
-    apart = np.sort(other[:2] - one[:2], axis=1)
-    middle = (apart[:, (len(first) - 1) // 2] + apart[:, len(first) // 2]) / 2
+    if kernels is not None:
+        shift, shared = kernels.common_shift(first, second)
+        return np.array(shift), shared
+    apart = np.sort(second[:, :2] - first[:, :2], axis=0)
+    middle = (apart[(len(first) - 1) // 2] + apart[len(first) // 2]) / 2
     # a shift across and one down are tried apart, and every pair of them together
-    half, rest = one[2:] / 2, other[2:] / 2
-    steps = (_NEARBY + middle[:, None])[:, :, None]
-    low = np.maximum((one[:2] - half)[:, None] + steps, (other[:2] - rest)[:, None])
-    high = np.minimum((one[:2] + half)[:, None] + steps, (other[:2] + rest)[:, None])
-    high -= low
-    across, down = np.maximum(high, 0, out=high)
-    inner = across[:, None] * down
-    area = one[2] * one[3] + other[2] * other[3] - inner
-    good = np.divide(inner, area, out=inner).sum(axis=2)
+    half, rest = first[:, 2:, None] / 2, second[:, 2:, None] / 2
+    steps = _NEARBY + middle[:, None]
+    low = np.maximum(first[:, :2, None] - half + steps, second[:, :2, None] - rest)
+    high = np.minimum(first[:, :2, None] + half + steps, second[:, :2, None] + rest)
+    within = np.maximum(high - low, 0)
+    inner = within[:, 0, :, None] * within[:, 1, None]
+    areas = first[:, 2] * first[:, 3] + second[:, 2] * second[:, 3]
+    good = (inner / (areas[:, None, None] - inner)).sum(axis=0)
     x, y = divmod(int(good.argmax()), len(_NEARBY))
     return np.array([_NEARBY[x], _NEARBY[y]]) + middle, float(good[x, y])
 

@@ -18,9 +18,9 @@ from semhier_ros.native import kernels
 from semhier_ros.paths import find_model
 from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.scene.layout import SceneCode
-from semhier_ros.scene.memory import Delta, DeltaCodec, Said, SceneState
+from semhier_ros.scene.memory import Delta, DeltaCodec, Said, SceneState, side_lengths
 from semhier_ros.scene.objects import Objects, code_objects
-from semhier_ros.scene.remembering import ReceiverMemory, SenderMemory
+from semhier_ros.scene.remembering import ReceiverMemory, SenderMemory, _cheapest
 
 START_NS = 1_700_000_000_000_000_000
 
@@ -32,9 +32,9 @@ class Both(DeltaCodec):
         self.folder = read_scene_folder(find_model("road"))
         super().__init__(self.folder.stream)
         self.plain = DeltaCodec(self.stream)
-        self.plain.__dict__["_compiled"] = None
+        self.plain.__dict__["compiled"] = None
         self.deltas: list[tuple[bytes, SceneState, int, int]] = []
-        assert self._compiled is not None
+        assert self.compiled is not None
 
     def code(self, objects: Objects) -> SceneCode:
         """A whole frame of these, with latents."""
@@ -128,12 +128,26 @@ def test_damaged_deltas_are_read_or_refused_alike(both: Both, draw: st.DataObjec
         assert len(state) <= both.layout.max_objects
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12))
+def test_the_cheapest_residuals_are_python_s(both: Both, seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    full = np.rint(rng.normal(0, rng.choice([0.7, 3.0, 40.0]), (count, 4))).clip(-63, 63).astype(np.int64)
+    logs = rng.integers(-3072, 6145, (count, 2))
+    centre, sides = rng.integers(0, 20_000, (count, 2)), side_lengths(logs)
+    boxes = np.concatenate(
+        [centre + rng.normal(0, 0.3, (count, 2)) * sides, sides * rng.uniform(0.5, 2, (count, 2))], 1
+    )
+    found, expected = (_cheapest(codec, full, boxes, centre, sides, logs) for codec in (both, both.plain))
+    assert found.tolist() == expected.tolist()
+
+
 def test_what_does_not_fit_is_refused(both: Both) -> None:
     assert kernels is not None
     objects = next(drive(both.layout, 3))
     state = both.whole(both.code(objects), 2, 7, START_NS)
     said = Said.of(Delta.nothing(state, 8, len(state), both.levels))
-    write = lambda *given: both._compiled.write(kernels.RangeEncoder(), *given)  # noqa: E731
+    write = lambda *given: both.compiled.write(kernels.RangeEncoder(), *given)  # noqa: E731
     table, camera, flags, scales = state.table, [0, 0], state.flags, state.scales
     write(table, camera, flags, scales, 80, said)
     for wrong in (
