@@ -23,17 +23,17 @@ using Whole = std::vector<std::int64_t>;
 using Rows = std::vector<std::size_t>;
 using Pair = std::array<std::int64_t, 2>;
 
-constexpr std::int64_t CELL = 256, HIDDEN_MS = 1000, REACH = 63, UNNAMED = -1, NEW_HABIT = 96, MOST_VELOCITY = 64 * CELL;
+constexpr std::int64_t CELL = 256, HIDDEN_MS = 1000, REACH = 63, UNNAMED = -1, MOST_VELOCITY = 64 * CELL;
 constexpr std::int64_t PLACE_STEP = 32, SPEED_STEP = 64, LOG_STEP = 128, SHIFT_STEP = 16;
 constexpr std::int64_t LEAST_LOG = -3 * 1024, LOGS_PER_SIDE = 32, ROW_BANDS = 8, ASPECTS = 7, AREAS = 6;
 constexpr std::int64_t FLAG_ROWS = 64, FLAG_SHIFT = 4, LEAST_FLAG = 512, MOST_FLAG = 65535 - 512;
 constexpr std::int64_t SCALE_ROWS = 24, SCALE_SHIFT = 3, LEAST_SCALE = 2;
-constexpr std::int64_t PANS = 0, TOUCHED = 1, BACK = 13, HIDES = 16, MOVED = 17, MOVED_BACK = 18, LABELLED = 19,
-                       STEERED = 20, BORN = 21, RENAMED = 22, DEEPER = 23, FAR = 24, KINDS = 25;
-constexpr std::int64_t SPEED_ROW = 7, SCORE_ROW = 3, FAR_ROW = 4;
+constexpr std::int64_t PANS = 0, TOUCHED = 1, BACK = 13, HIDES = 16, MOVED = 20, MOVED_BACK = 21, LABELLED = 22,
+                       STEERED = 26, BORN = 27, RENAMED = 28, DEEPER = 30, FAR = 31, KINDS = 32;
+constexpr std::int64_t SPEED_ROW = 7, FAR_ROW = 4, SCORE_CLASSES = 4, WITH_NAME = 0, WITH_PLACE = 1, ALONE = 2;
 
 // Columns of a state's table: `SceneState.table`. From PATH on a level each.
-enum Column : std::size_t { X, Y, WIDTH, HEIGHT, ACROSS, DOWN, SCORE, NAMED, TOLD, HIDDEN, HABIT, PATH };
+enum Column : std::size_t { X, Y, WIDTH, HEIGHT, ACROSS, DOWN, SCORE, NAMED, TOLD, HIDDEN, PATH };
 
 void refuse(bool wrong, const char* what) {
   if (wrong) throw std::overflow_error(what);
@@ -61,7 +61,7 @@ std::int64_t scale_row(std::int64_t scale) {
 
 /// What every delta of a model is coded with: tables by name, and what `DeltaCodec` works out of the layout.
 struct DeltaTables {
-  const RangeTables *flag, *residual, *more, *cells, *width, *height, *offset_x, *offset_y, *score, *depth = nullptr;
+  const RangeTables *flag, *residual, *score_change, *more, *cells, *width, *height, *offset_x, *offset_y, *score, *depth = nullptr;
   std::vector<const RangeTables*> names;  // of each level below the first
   py::dict kept;
   std::int64_t columns, rows, most_objects, most_score, offset_step, half_offsets;
@@ -81,6 +81,7 @@ struct DeltaTables {
     offset_step = numbers[4], half_offsets = numbers[5];
     const auto table = [&](const std::string& name) { return tables[py::str(name)].cast<const RangeTables*>(); };
     flag = table("flag"), residual = table("residual"), more = table("more"), cells = table("cells");
+    score_change = table("score_change");
     width = table("width"), height = table("height"), offset_x = table("offset_x"), offset_y = table("offset_y");
     score = table("score");
     if (!children.empty()) depth = table("depth");
@@ -286,11 +287,15 @@ class DeltaWalk {
 
   void flags(std::int64_t kind, const Rows& rows, Whole Said::*field) { flags(Whole(rows.size(), kind), rows, field); }
 
-  Whole residuals(std::int64_t row, Whole values) {
+  Whole residuals(const RangeTables& tables, const Whole& rows, Whole values) {
     for (std::int64_t& value : values) value += REACH;
-    io_.code(*tables_.residual, Whole(values.size(), row), values);
+    io_.code(tables, rows, values);
     for (std::int64_t& value : values) value -= REACH;
     return values;
+  }
+
+  Whole residuals(std::int64_t row, const Whole& values) {
+    return residuals(*tables_.residual, Whole(values.size(), row), values);
   }
 
   Whole told(const Rows& rows, Whole Said::*field) const {
@@ -331,20 +336,31 @@ class DeltaWalk {
 
   bool shown(std::size_t row) const { return held_.at(row)[HIDDEN] == 0; }
 
+  std::int64_t score_class(std::size_t row) const {
+    return within(held_.at(row)[SCORE] * SCORE_CLASSES / (tables_.most_score + 1), 0, SCORE_CLASSES - 1);
+  }
+
+  /// A kind for the score class of each of these.
+  Whole by_score(std::int64_t kind, const Rows& rows) const {
+    Whole kinds;
+    for (const std::size_t row : rows) kinds.push_back(kind + score_class(row));
+    return kinds;
+  }
+
   void touched() {
     const std::int64_t age = (elapsed_ >= 250) + (elapsed_ >= 500);
     Whole kinds(held_.size());
     Rows every(held_.size()), seen, unhidden, asked;
     for (std::size_t row = 0; row < held_.size(); ++row) {
-      const std::int64_t hidden = held_.at(row)[HIDDEN], habit = held_.at(row)[HABIT];
+      const std::int64_t hidden = held_.at(row)[HIDDEN];
       every[row] = row;
       kinds[row] = hidden ? BACK + (hidden >= elapsed_ + 100) + (hidden >= elapsed_ + 400)
-                          : TOUCHED + 3 * ((habit >= 64) + (habit >= 112) + (habit >= 160)) + age;
+                          : TOUCHED + 3 * score_class(row) + age;
     }
     flags(kinds, every, &Said::touched);
     const Rows touched = rows_with(said_.touched);
     std::copy_if(touched.begin(), touched.end(), std::back_inserter(seen), [&](auto row) { return shown(row); });
-    flags(HIDES, seen, &Said::toggled);
+    flags(by_score(HIDES, seen), seen, &Said::toggled);
     kinds.clear();
     for (const std::size_t row : touched) {
       if (!shown(row)) said_.toggled[row] = 1;
@@ -357,7 +373,7 @@ class DeltaWalk {
       if (shown(row) && !said_.moved[row]) said_.labelled[row] = 1;
       else asked.push_back(row);
     }
-    flags(LABELLED, asked, &Said::labelled);
+    flags(by_score(LABELLED, asked), asked, &Said::labelled);
   }
 
   void motion() {
@@ -388,29 +404,34 @@ class DeltaWalk {
 
   void labels() {
     const Rows rows = rows_with(said_.labelled);
-    put(rows, residuals(SCORE_ROW, told(rows, &Said::score)), &Said::score);
-    for (const std::size_t row : rows) {
-      const std::int64_t score = held_.at(row)[SCORE] + said_.score[row];
-      refuse(score < 0 || score > tables_.most_score, "a score outside its classes");
-    }
-    Whole renamed(rows.size()), wanted = told(rows, &Said::renamed);
+    const Whole wanted = told(rows, &Said::renamed);
     if (tables_.levels()) {
-      for (std::size_t place = 0; place < rows.size(); ++place) renamed[place] = wanted[place] > 0;
-      renamed = flags(Whole(rows.size(), RENAMED), renamed);
+      Whole kinds, renamed;
+      for (std::size_t place = 0; place < rows.size(); ++place) {
+        kinds.push_back(RENAMED + said_.moved[rows[place]]);
+        renamed.push_back(wanted[place] > 0);
+      }
+      renamed = flags(kinds, renamed);
+      for (std::size_t place = 0; place < rows.size(); ++place) said_.renamed[rows[place]] = 2 * renamed[place];
     }
     Rows could;
-    Whole deeper;
+    Whole deeper, beside;
     for (std::size_t place = 0; place < rows.size(); ++place) {
       const std::size_t row = rows[place];
-      refuse(!renamed[place] && !said_.score[row], "a label that changes by nothing");
-      said_.renamed[row] = 2 * renamed[place];
-      if (!renamed[place] || held_.at(row)[NAMED] >= static_cast<std::int64_t>(tables_.levels())) continue;
+      beside.push_back(said_.renamed[row] ? WITH_NAME : said_.moved[row] || said_.toggled[row] ? WITH_PLACE : ALONE);
+      if (!said_.renamed[row] || held_.at(row)[NAMED] >= static_cast<std::int64_t>(tables_.levels())) continue;
       could.push_back(row);
       deeper.push_back(wanted[place] == 1);
     }
     deeper = flags(Whole(could.size(), DEEPER), deeper);
     for (std::size_t place = 0; place < could.size(); ++place)
       if (deeper[place]) said_.renamed[could[place]] = 1;
+    put(rows, residuals(*tables_.score_change, beside, told(rows, &Said::score)), &Said::score);
+    for (const std::size_t row : rows) {
+      const std::int64_t score = held_.at(row)[SCORE] + said_.score[row];
+      refuse(score < 0 || score > tables_.most_score, "a score outside its classes");
+      refuse(!said_.renamed[row] && !said_.score[row], "a label that changes by nothing");
+    }
   }
 
   void births() {
@@ -511,7 +532,6 @@ class DeltaWalk {
       one[X + axis] = within(one[X + axis] + shift[axis] + (one[ACROSS + axis] * elapsed_ >> 10), 0, edge(axis));
       one[WIDTH + axis] = log(one[WIDTH + axis]);
     }
-    one[HABIT] += -one[HABIT] >> 2;
   }
 
   void change(std::size_t row, const Pair& shift) {
@@ -524,7 +544,6 @@ class DeltaWalk {
       place = within(place + (said_.place[row][axis] * side * PLACE_STEP >> 8), 0, edge(axis));
       one[WIDTH + axis] = log(one[WIDTH + axis] + said_.size[row][axis] * LOG_STEP);
     }
-    one[HABIT] += (256 - one[HABIT]) >> 2;
     one[SCORE] += said_.score[row];
     if (said_.toggled[row]) one[HIDDEN] = one[HIDDEN] ? 0 : 1;
   }
@@ -543,7 +562,7 @@ class DeltaWalk {
       const std::int64_t away = (born[3 + axis] - tables_.half_offsets) * tables_.offset_step * tables_.side(size);
       one[X + axis] = within(cell * CELL + CELL / 2 + (away >> 10), 0, edge(axis));
     }
-    one[SCORE] = born[5], one[HABIT] = NEW_HABIT;
+    one[SCORE] = born[5];
     one[NAMED] = std::count_if(path.begin(), path.end(), [](std::int64_t node) { return node != UNNAMED; });
     std::copy(path.begin(), path.end(), one + PATH);
   }

@@ -19,7 +19,7 @@ STAMP_BYTES = 5
 STAMP_MODULUS = 1 << (8 * STAMP_BYTES)
 MAX_BLOCKS = 16
 MAX_BLOCK_BYTES = 0xFFFF
-DELTA_VERSION = 0xFFFE
+DELTA_VERSION = 0xFFFD
 """What the stream tag of deltas differs by; another one for each version of what they say (0xFFFF was the first)."""
 MAX_VARINT = 0x7FFF
 MAX_MOTION_BYTES = 1023

@@ -53,8 +53,6 @@ PLACE_STEP, SPEED_STEP, LOG_STEP, SHIFT_STEP = 32, 64, 128, 16
 1/8, and the whole picture by 1/16 of a cell."""
 _LOG_LOW, _LOG_STEPS, _LOG_COUNT = -3, 32, 288
 _LEAST_LOG, _MOST_LOG = _LOG_LOW * LOG_UNIT, (_LOG_COUNT // _LOG_STEPS + _LOG_LOW) * LOG_UNIT
-NEW_HABIT = 96
-"""Of an object that was just told."""
 FLAG_ROWS = 64
 _FLAG_SHIFT = 4  # a flag moves the expectation of its kind by 1/16 of the way
 SCALE_ROWS = 24
@@ -62,19 +60,31 @@ _SCALE_SHIFT = 3
 
 # kinds of flags: how likely each is at the start, of 65,536
 PANS, TOUCHED, BACK, HIDES, MOVED, MOVED_BACK, LABELLED, STEERED, BORN, RENAMED, DEEPER, FAR = (
-    0, 1, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24,
+    0, 1, 13, 16, 20, 21, 22, 26, 27, 28, 30, 31,
 )  # fmt: skip
 START = (
-    5000,  # the camera goes on as it did
-    17000, 22000, 26000, 23000, 48000, 58000, 28000, 54000, 54000, 34000, 50000, 60000,  # touched: 4 habits, 3 ages
-    13000, 6000, 3000,  # a hidden one is back: 3 ages
-    18000,  # a touched one is hidden from now on
-    53000, 44000, 18000, 3500, 28000, 50000, 40000,  # moved, moved and back, labelled, steered, born, renamed, deeper
-    2000,  # the picture moved far
+    8000,  # the camera goes on as it did
+    42000, 54000, 57000, 44000, 58000, 60000, 30000, 50000, 55000, 18000, 41000, 49000,  # touched: 4 scores, 3 ages
+    12000, 7500, 5000,  # a hidden one is back: 3 ages
+    45000, 28000, 9000, 1000,  # a touched one is hidden from now on: 4 scores
+    54000, 52000,  # moved, moved and back
+    40000, 30000, 24000, 17000,  # labelled: 4 scores
+    3000, 30000,  # steered, born
+    27000, 39000, 56000,  # renamed; renamed and moved; deeper
+    1000,  # the picture moved far
 )  # fmt: skip
 START_SCALES = (22, 9, 14, 9, 40)
 """Expected residuals of places across and down, of widths and heights, and of the picture's shift, in 1/16."""
-SPEED_ROW, SCORE_ROW, FAR_ROW = 7, 3, 4
+SPEED_ROW, FAR_ROW = 7, 4
+SCORE_CLASSES = 4
+"""The surer an object, the less is said of it: flags are expected by the class of its score."""
+WITH_NAME, WITH_PLACE, ALONE = range(3)
+SCORE_CHANGES = (
+    (1, 1, 2, 5, 14, 2, 178, 2, 29, 10, 4, 2, 1),  # beside a name
+    (1, 3, 6, 18, 75, 2, 0, 2, 100, 30, 11, 4, 2),  # of an object that is moved or shown again
+    (1, 1, 1, 134, 2, 1, 0, 1, 2, 2, 6, 3, 1),  # alone: a detector missed it
+)
+"""How likely a score changes by -6 … 6 classes."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +94,8 @@ class SceneState:
     frame: its number. stamp: the low 40 bits of its stamp in ns. centre n,2; logs n,2: of width and height in cells;
     velocity n,2: without the camera's. scores n: score symbols. named n: levels below the first that are named; path
     n,levels-1: nodes, UNNAMED beyond. told n: latent groups that are known; latents: of each group n,d, 0 where not
-    known. hidden n: ms since it was last shown, 0 while it is. habit n: how often it was touched lately (of 256).
-    camera 2: the speed at which the whole picture moved. flags, scales: expectations of flags (of 65,536) and of
-    residuals (in 1/16).
+    known. hidden n: ms since it was last shown, 0 while it is. camera 2: the speed at which the whole picture moved.
+    flags, scales: expectations of flags (of 65,536) and of residuals (in 1/16).
     """
 
     frame: int
@@ -100,7 +109,6 @@ class SceneState:
     told: Numbers
     latents: tuple[Numbers, ...]
     hidden: Numbers
-    habit: Numbers
     camera: Numbers
     flags: tuple[int, ...] = START
     scales: tuple[int, ...] = START_SCALES
@@ -127,22 +135,22 @@ class SceneState:
         return Held(
             list(range(len(self))), self.hidden.tolist(), self.centre.tolist(), self.logs.tolist(),
             self.velocity.tolist(), self.scores.tolist(), self.named.tolist(), self.path.tolist(), self.told.tolist(),
-            self.habit.tolist(), self.sides.tolist(),
+            self.sides.tolist(),
         )  # fmt: skip
 
     @cached_property
     def table(self) -> Numbers:
-        """All objects as rows of centre, logs, velocity, score, named, told, hidden, habit and path: n,10 + levels."""
-        ones = np.stack([self.scores, self.named, self.told, self.hidden, self.habit], axis=1)
+        """All objects as rows of centre, logs, velocity, score, named, told, hidden and path: n,9 + levels."""
+        ones = np.stack([self.scores, self.named, self.told, self.hidden], axis=1)
         return np.concatenate([self.centre, self.logs, self.velocity, ones, self.path], axis=1)
 
     @classmethod
     def of_table(cls, table: Numbers, **others: Any) -> SceneState:
         """The state whose `table` this is. others: its fields that no table has."""
-        scores, named, told, hidden, habit = table[:, 6:11].T
+        scores, named, told, hidden = table[:, 6:10].T
         state = cls(
-            centre=table[:, :2], logs=table[:, 2:4], velocity=table[:, 4:6], path=table[:, 11:],
-            scores=scores, named=named, told=told, hidden=hidden, habit=habit, **others,
+            centre=table[:, :2], logs=table[:, 2:4], velocity=table[:, 4:6], path=table[:, 10:],
+            scores=scores, named=named, told=told, hidden=hidden, **others,
         )  # fmt: skip
         state.__dict__["table"] = table
         return state
@@ -151,7 +159,7 @@ class SceneState:
     def _rows(self) -> tuple[Numbers, ...]:
         return (
             self.centre, self.logs, self.velocity, self.scores, self.named, self.path, self.told, self.hidden,
-            self.habit, *self.latents,
+            *self.latents,
         )  # fmt: skip
 
     def take(self, rows: NDArray[np.intp] | Flags) -> SceneState:
@@ -247,8 +255,9 @@ def normalised(weights: Sequence[int]) -> list[int]:
 
 @lru_cache(maxsize=1)
 def fixed_tables() -> dict[str, Tables]:
-    """The tables that every model shares: `flag` (64 rows over no/yes), `residual` (24 rows over -63…63), `distance`
-    (of the reference), `check` (all alike), `more` (new objects after the first)."""
+    """The tables that every model shares: `flag` (64 rows over no/yes), `residual` (24 rows over -63…63),
+    `score_change` (3 rows over the same), `distance` (of the reference), `check` (all alike), `more` (new objects after
+    the first)."""
     flag = [[(1 << PRECISION) - odd, odd] for odd in ((2 * row + 1) << (PRECISION - 7) for row in range(FLAG_ROWS))]
     residual = []
     for row in range(SCALE_ROWS):
@@ -258,10 +267,13 @@ def fixed_tables() -> dict[str, Tables]:
             side.append(weight)
             weight = weight * keep >> 8
         residual.append(normalised([*reversed(side[1:]), *side]))
+    beyond = [1] * (REACH - len(SCORE_CHANGES[0]) // 2)
+    score_change = [normalised([*beyond, *(64 * weight for weight in near), *beyond]) for near in SCORE_CHANGES]
     distance = [5 << 18, *((1 << 20) // (far + 3) ** 2 for far in range(1, MOST_FRAMES))]
     return {
         "flag": Tables(np.array(flag)),
         "residual": Tables(np.array(residual)),
+        "score_change": Tables(np.array(score_change)),
         "distance": Tables(np.array([normalised(distance)])),
         "check": Tables(np.full((1, 256), 1 << (PRECISION - 8))),
         "more": Tables(np.array([normalised([1 << max(0, 24 - 2 * k) for k in range(64)])])),
@@ -340,12 +352,12 @@ class _Walk:
         self.seen += zip(each, found, strict=True)
         return found
 
-    def residual(self, row: int, values: list[int] | None, count: int) -> list[int]:
-        """Residuals by one row."""
+    def residual(self, rows: Row, values: list[int] | None, count: int, table: str = "residual") -> list[int]:
+        """Residuals by these rows (one for all, or one each)."""
         if not count:
             return []
         put = None if values is None else [value + REACH for value in values]
-        return [value - REACH for value in self.io.code(fixed_tables()["residual"], row, put, count)]
+        return [value - REACH for value in self.io.code(fixed_tables()[table], rows, put, count)]
 
     def learned(self) -> tuple[int, ...]:
         """What flags are expected to be from now on."""
@@ -443,7 +455,6 @@ class Held:
     named: list[int]
     path: list[list[int]]
     told: list[int]
-    habit: list[int]
     sides: list[list[int]]
 
     @classmethod
@@ -459,7 +470,7 @@ class Held:
         kept = lambda part: list(part) if whole else [part[row] for row in rows]  # noqa: E731
         return cls(
             rows, hidden, kept(every.centre), kept(every.logs), kept(every.velocity), kept(every.scores),
-            kept(every.named), kept(every.path), kept(every.told), kept(every.habit), kept(every.sides),
+            kept(every.named), kept(every.path), kept(every.told), kept(every.sides),
         )  # fmt: skip
 
 
@@ -535,7 +546,6 @@ class DeltaCodec:
             told=told,
             latents=tuple(latents),
             hidden=zeros,
-            habit=zeros + NEW_HABIT,
             camera=np.zeros(2, np.int64),
         )
 
@@ -692,16 +702,15 @@ class DeltaCodec:
     def _touched(self, walk: _Walk, held: Held, elapsed: int, delta: Said, said: Said | None) -> None:
         shown = [value == 0 for value in held.hidden]
         age = (elapsed >= 250) + (elapsed >= 500)
+        sure = self._score_classes(held)
         kinds = [
-            TOUCHED + 3 * ((habit >= 64) + (habit >= 112) + (habit >= 160)) + age
-            if not hidden
-            else BACK + (hidden >= elapsed + 100) + (hidden >= elapsed + 400)
-            for hidden, habit in zip(held.hidden, held.habit, strict=True)
+            TOUCHED + 3 * score + age if not hidden else BACK + (hidden >= elapsed + 100) + (hidden >= elapsed + 400)
+            for hidden, score in zip(held.hidden, sure, strict=True)
         ]
         delta.touched = list(walk.flag(kinds, None if said is None else said.touched, len(kinds)))
         touched = [row for row, value in enumerate(delta.touched) if value]
         rows = [row for row in touched if shown[row]]
-        _put(delta.toggled, rows, walk.flag(HIDES, _of(said, "toggled", rows), len(rows)))
+        _put(delta.toggled, rows, walk.flag([HIDES + sure[row] for row in rows], _of(said, "toggled", rows), len(rows)))
         for row in touched:
             if not shown[row]:
                 delta.toggled[row] = 1
@@ -714,7 +723,12 @@ class DeltaCodec:
                 delta.labelled[row] = 1
             else:
                 asked.append(row)
-        _put(delta.labelled, asked, walk.flag(LABELLED, _of(said, "labelled", asked), len(asked)))
+        kinds = [LABELLED + sure[row] for row in asked]
+        _put(delta.labelled, asked, walk.flag(kinds, _of(said, "labelled", asked), len(asked)))
+
+    def _score_classes(self, held: Held) -> list[int]:
+        """How sure each object is: 0 to SCORE_CLASSES - 1."""
+        return [score * SCORE_CLASSES // (len(self.layout.score_edges) + 1) for score in held.scores]
 
     def _motion(self, walk: _Walk, reference: SceneState, delta: Said, said: Said | None) -> None:
         rows = [row for row, value in enumerate(delta.moved) if value]
@@ -737,22 +751,25 @@ class DeltaCodec:
 
     def _labels(self, walk: _Walk, held: Held, delta: Said, said: Said | None) -> None:
         rows = [row for row, value in enumerate(delta.labelled) if value]
-        _put(delta.score, rows, walk.residual(SCORE_ROW, _of(said, "score", rows), len(rows)))
-        most = len(self.layout.score_edges)
-        for row in rows:
-            _refuse(not 0 <= held.scores[row] + delta.score[row] <= most, "a score outside its classes")
-        new = [0] * len(rows)
         if self.levels > 1:
+            kinds = [RENAMED + delta.moved[row] for row in rows]
             wanted = None if said is None else [int(said.renamed[row] > 0) for row in rows]
-            new = walk.flag(RENAMED, wanted, len(rows))
-        for row, value in zip(rows, new, strict=True):
-            _refuse(not value and not delta.score[row], "a label that changes by nothing")
-            delta.renamed[row] = 2 * value
+            for row, value in zip(rows, walk.flag(kinds, wanted, len(rows)), strict=True):
+                delta.renamed[row] = 2 * value
         could = [row for row in rows if delta.renamed[row] and held.named[row] < self.levels - 1]
         wanted = None if said is None else [int(said.renamed[row] == 1) for row in could]
         for row, value in zip(could, walk.flag(DEEPER, wanted, len(could)), strict=True):
             if value:
                 delta.renamed[row] = 1
+        beside = [
+            WITH_NAME if delta.renamed[row] else WITH_PLACE if delta.moved[row] or delta.toggled[row] else ALONE
+            for row in rows
+        ]
+        _put(delta.score, rows, walk.residual(beside, _of(said, "score", rows), len(rows), "score_change"))
+        most = len(self.layout.score_edges)
+        for row in rows:
+            _refuse(not 0 <= held.scores[row] + delta.score[row] <= most, "a score outside its classes")
+            _refuse(not delta.renamed[row] and not delta.score[row], "a label that changes by nothing")
 
     def _births(self, walk: _Walk, held: Held, delta: Said, said: Said | None) -> None:
         layout, tables, get = self.layout, self.stream.tables, walk.io.code
@@ -837,19 +854,19 @@ class DeltaCodec:
                 speeds.append(speed)
                 grown = held.logs[row][axis] + delta.size[row][axis] * LOG_STEP
                 logs.append(_between(grown, _LEAST_LOG, _MOST_LOG))
-            hidden, habit = held.hidden[row], held.habit[row]
+            hidden = held.hidden[row]
             if delta.toggled[row]:
                 hidden = 0 if hidden else 1
             table.append([
                 *places, *logs, *speeds, held.scores[row] + delta.score[row], delta.named[row],
                 0 if delta.renamed[row] == 2 else held.told[row], hidden,
-                habit + ((256 * touched - habit) >> 2), *delta.path[row],
+                *delta.path[row],
             ])  # fmt: skip
         for (cell, *symbols), below in zip(delta.born, delta.born_path, strict=True):
             logs = [self._logs[symbol] for symbol in symbols[:2]]
             named = sum(node != UNNAMED for node in below)
             centre = self._born_centre(cell, logs, symbols[2:4])
-            table.append([*centre, *logs, 0, 0, symbols[4], named, 0, 0, NEW_HABIT, *below])
+            table.append([*centre, *logs, 0, 0, symbols[4], named, 0, 0, *below])
         scales = list(reference.scales)
         moved = [row for row, value in enumerate(delta.moved) if value]
         axes = [[part[row][axis] for row in moved] for part in (delta.place, delta.size) for axis in (0, 1)]
@@ -857,7 +874,7 @@ class DeltaCodec:
             for value in values:
                 scales[place] += (16 * abs(value) - scales[place]) >> _SCALE_SHIFT
         return opening.state(
-            np.array(table, np.int64).reshape(-1, 10 + self.levels),
+            np.array(table, np.int64).reshape(-1, 9 + self.levels),
             held.rows,
             [row for row, value in enumerate(delta.renamed) if value == 2],
             len(delta.born),
