@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from semhier_ros.codec.reading import Detection
 
 _REMEMBERED = 256
 
@@ -17,6 +19,15 @@ class Seen(NamedTuple):
     score: float
     certainty: float
     height: float
+
+    @classmethod
+    def of(cls, detections: Iterable[Detection], height: int) -> list[Seen]:
+        """The objects of a reading; `height` of the picture in pixels."""
+        named = (item for item in detections if item.scores)
+        return [
+            cls(item.scores[0], item.scores[-1] / max(item.scores[0], 1e-9), (item.box[3] - item.box[1]) / height)
+            for item in named
+        ]
 
 
 class AskPolicy:

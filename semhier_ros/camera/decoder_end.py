@@ -474,11 +474,7 @@ class DecoderEnd(Generic[C]):
         """What to ask for of the reading's frame, if the policy says so."""
         if self._ask is None:
             return None
-        objects = [
-            Seen(item.scores[0], item.scores[-1] / max(item.scores[0], 1e-9), (item.box[3] - item.box[1]) / info.height)
-            for item in reading.detections
-            if item.scores
-        ]
+        objects = Seen.of(reading.detections, info.height)
         wanted = self._ask.wants(self.camera, reading.frame, reading.prefix, objects, now)
         return BlockRequest(self._ask.finest, reading.frame) if wanted else None
 

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from semhier_ros import interrupts
@@ -47,9 +46,7 @@ class Supervisor:
     def __enter__(self) -> Supervisor:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def start(
@@ -100,7 +97,9 @@ class Supervisor:
         for name, child in self._children.items():
             code = child.poll()
             if code is not None and not (code == 0 and name in finished):
-                raise ChildError(self._obituary(name, code))
+                how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+                log = self.logs / f"{name}.log"
+                raise ChildError(f"the {name} process {how}; its log ({log}) ends:\n{self.tail(name)}")
 
     def running(self, name: str) -> bool:
         """Whether the child still runs."""
@@ -169,10 +168,6 @@ class Supervisor:
                 child.wait()
             self._children.clear()
             raise
-
-    def _obituary(self, name: str, code: int) -> str:
-        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return f"the {name} process {how}; its log ({self.logs / (name + '.log')}) ends:\n{self.tail(name)}"
 
 
 def free_port() -> int:

@@ -42,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.model(parser)
     parser.add_argument("--images", type=Path, required=True, metavar="FOLDER", help="pictures such as the model codes")
     shared.split(parser)
-    parser.add_argument(
-        "--part", choices=PARTS, nargs="+", help="of which network (default: of all that the model has)"
-    )
+    parser.add_argument("--part", choices=PARTS, nargs="+", help="of which network (of all that the model has)")
     shared.option(parser, "--limit", shared.whole(1, 10_000), 60, "pictures to measure on, as many to check with")
     shared.json(parser)
 

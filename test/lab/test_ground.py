@@ -99,7 +99,7 @@ def test_objects_stand_where_they_are_seen() -> None:
     for kind in ground.KINDS:
         one = next(found for _ in range(50) if (found := ground.stand(kind, 15.0, rng, ground.LENS, mount)))
         assert abs(one.near - 15.0) < 5.5
-        foot = 239.5 + 0.5 + 500 * 1.2 / (one.near * np.cos(np.arctan2(one.middle[1], one.middle[0])))
+        foot = 239.5 + 0.5 + 500 * 1.2 / (one.near * np.cos(one.bearing))
         assert one.box[3] == pytest.approx(foot, abs=0.3)
 
 

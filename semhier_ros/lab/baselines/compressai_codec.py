@@ -83,21 +83,16 @@ def _load(path: Path) -> Any:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise ValueError(f"compressai: {path} is no checkpoint: {_said(error)}") from error
+        said = " ".join((type(error).__name__, *str(error).splitlines()[:1]))
+        raise ValueError(f"compressai: {path} is no checkpoint: {said}") from error
     state = found.get("state_dict", found) if isinstance(found, dict) else {}
     try:
         network = _architecture(state).from_state_dict(load_pretrained(state)).eval()
         network.update(force=True)
     except (KeyError, AttributeError, IndexError, RuntimeError) as error:
-        said = str(error).splitlines()[0]
-        raise ValueError(
-            f"compressai: {path} fits none of the architectures: {type(error).__name__}: {said}"
-        ) from error
+        said = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        raise ValueError(f"compressai: {path} fits none of the architectures: {said}") from error
     return network
-
-
-def _said(error: Exception) -> str:
-    return " ".join((type(error).__name__, *str(error).splitlines()[:1]))
 
 
 def _architecture(state: dict[str, Any]) -> Any:

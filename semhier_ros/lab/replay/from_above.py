@@ -55,9 +55,9 @@ def from_above(result: Result) -> dict[str, Any] | None:
     return {"reach": REACH, "half": round(half, 3), "instants": rows, "errors": errors(pairs)}
 
 
-def errors(pairs: Sequence[tuple[Located, Located]]) -> dict[str, float | int]:
-    """Of readings beside the truth that they overlap: how many; the medians of their range error (share of the range),
-    bearing error (degrees) and distance (metres); and the share of 95 % ellipses that hold the truth."""
+def errors(pairs: Sequence[tuple[Located, Any]]) -> dict[str, float]:
+    """Of readings beside the truth (`x`, `y`, `near` and `bearing`): how many; the medians of their range error (share
+    of the range), bearing error (degrees) and distance (metres); and the share of 95 % ellipses that hold the truth."""
     if not pairs:
         return {"objects": 0}
     inside = []

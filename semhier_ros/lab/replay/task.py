@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from semhier_ros import options as shared
 from semhier_ros.api import FOOT_SUFFIX
@@ -104,24 +105,12 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         said += ", see docs/living.md (%(default)s)"
         parser.add_argument(name, choices=("on", "off"), default=default, help=said)
-    parser.add_argument(
-        "--ground",
-        type=_numbers("HEIGHT[,DOWN]", (0.01, -89.0), (10_000.0, 89.0), 1),
-        metavar="HEIGHT[,DOWN]",
-        help="how the camera is mounted: metres above the ground, degrees that it looks down; the report then shows "
-        "objects from above, with errors in metres",
-    )
-    parser.add_argument(
-        "--lens",
-        type=_numbers("FX,FY,CX,CY", (1.0, 1.0, -1e5, -1e5), (1e5,) * 4, 4),
-        metavar="FX,FY,CX,CY",
-        help="focal lengths and centre of the camera in pixels, for --ground (the bag's CameraInfo)",
-    )
-    parser.add_argument(
-        "--memory",
-        action="store_true",
-        help="semhier says only what its receiver would get wrong, see docs/living.md (no)",
-    )
+    said = "how the camera is mounted: metres above the ground, degrees that it looks down; the report then shows "
+    said += "objects from above, with errors in metres"
+    _numbers(parser, "--ground", "HEIGHT[,DOWN]", (0.01, -89.0), (10_000.0, 89.0), 1, said)
+    said = "focal lengths and centre of the camera in pixels, for --ground (the bag's CameraInfo)"
+    _numbers(parser, "--lens", "FX,FY,CX,CY", (1.0, 1.0, -1e5, -1e5), (1e5,) * 4, 4, said)
+    parser.add_argument("--memory", action="store_true", help="semhier says only what its receiver would get wrong")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="what was computed before (~/.cache/semhier_ros)")
     parser.add_argument("--no-cache", action="store_true", help="remember nothing beyond this run")
 
@@ -129,17 +118,14 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
 def add_costs(parser: argparse.ArgumentParser, follows: str) -> None:
     """`--costs`: a `Costs`, or None where what computing takes is measured. follows: what comes of giving them, and
     the default."""
-    parser.add_argument(
-        "--costs",
-        type=_costs,
-        metavar="NAME=MS,…",
-        help="what computing takes, in ms: semantic, picture, read, detect, jpeg, webp, h264, unpack; `given` for the "
-        f"documented figures; {follows}",
-    )
+    said = "what computing takes, in ms: semantic, picture, read, detect, jpeg, webp, h264, unpack; `given` for the "
+    shared.option(parser, "--costs", _costs, None, f"{said}documented figures; {follows}", "NAME=MS,…")
 
 
-def _numbers(form: str, low: Sequence[float], high: Sequence[float], least: int) -> Callable[[str], tuple[float, ...]]:
-    """Reads numbers between commas, `least` of them at least; what is left out is 0."""
+def _numbers(
+    parser: Any, name: str, form: str, low: Sequence[float], high: Sequence[float], least: int, said: str
+) -> None:
+    """An option of numbers between commas, `least` of them at least; what is left out is 0."""
 
     def read(text: str) -> tuple[float, ...]:
         try:
@@ -154,7 +140,7 @@ def _numbers(form: str, low: Sequence[float], high: Sequence[float], least: int)
                 raise argparse.ArgumentTypeError(f"{text!r}: {value:g}, expected {form}, {lower:g} to {upper:g}")
         return tuple(found)
 
-    return read
+    shared.option(parser, name, read, None, said, form)
 
 
 def _costs(text: str) -> Costs | None:

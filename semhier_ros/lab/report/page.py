@@ -64,15 +64,9 @@ def data_uri(picture: bytes | np.ndarray) -> str:
     """A WebP, JPEG, PNG or SVG file, or pixels (H,W,3 RGB), as a data URI. Raises ValueError for other bytes."""
     if isinstance(picture, np.ndarray):
         picture = webp(picture)
-    if picture[:4] == b"RIFF" and picture[8:12] == b"WEBP":
-        kind = "webp"
-    elif picture[:2] == b"\xff\xd8":
-        kind = "jpeg"
-    elif picture[:4] == b"\x89PNG":
-        kind = "png"
-    elif picture[:5] == b"<?xml":
-        kind = "svg+xml"
-    else:
+    begins = {b"RIFF": "webp", b"\xff\xd8": "jpeg", b"\x89PNG": "png", b"<?xml": "svg+xml"}
+    kind = next((kind for magic, kind in begins.items() if picture.startswith(magic)), None)
+    if kind is None:
         raise ValueError(
             f"picture: starts with {picture[:4].hex() or 'nothing'}, a WebP, JPEG, PNG or SVG file expected"
         )

@@ -12,8 +12,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from itertools import product
-from statistics import mean
 from typing import Any
+
+import numpy as np
 
 from semhier_ros import options as shared
 from semhier_ros.camera.asking import AskPolicy, Seen
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
                 "blocks": [known.block for known in meaning],
                 "picture": sum(pieces(known.block) for known in picture),
                 "rows": [rows_of(known.reading.detections, codec.levels)[last] for known in meaning],
-                "seen": [seen(known.reading.detections, image.shape[0]) for known in meaning],
+                "seen": [Seen.of(known.reading.detections, image.shape[0]) for known in meaning],
             }
         )
     truth = Truth.of(labels, codec.taxonomy)
@@ -76,38 +77,31 @@ def measure(frames: Sequence[dict[str, Any]], score: Any) -> dict[str, Any]:
     """The tables; `score(rows of all frames)` gives AP50 at the finest level."""
     last = len(frames[0]["blocks"]) - 1
     request = ENVELOPE.wire_bytes(REQUEST_BYTES)
-    semantic = [wire(frame["blocks"]) for frame in frames]
+    semantic = np.array([wire(frame["blocks"]) for frame in frames])
+    painted = np.array([frame["picture"] for frame in frames])
     best = score([frame["rows"][-1] for frame in frames])
-    full, everything = mean(semantic), mean([a + frame["picture"] for a, frame in zip(semantic, frames, strict=True)])
+    full, everything = float(semantic.mean()), float((semantic + painted).mean())
     types, pictures = [], []
     for setting in product(ABOVE, NEAR, THRESHOLDS):
         above, near, below = setting
         policy = AskPolicy(min(below, 1.0), 15, 20.0, above=above, near=near)
         known = dict(zip(("above", "near", "below"), setting, strict=True))
-        asked = [policy.uncertain(frame["seen"][last]) for frame in frames]
-        wires = [a + ask * (frame["picture"] + request) for a, ask, frame in zip(semantic, asked, frames, strict=True)]
-        pictures.append({**known, "asked": mean(asked), "ap50": best, "share_saved": 1.0 - mean(wires) / everything})
+        asked = np.array([policy.uncertain(frame["seen"][last]) for frame in frames])
+        saved = 1.0 - float((semantic + asked * (painted + request)).mean()) / everything
+        pictures.append({**known, "asked": float(asked.mean()), "ap50": best, "share_saved": saved})
         if below < 1.0:
             continue
         for base in range(last):  # a finer name is not known yet: whatever is there and near is asked for
-            asked = [
-                any(item.score >= above and item.height >= near for item in frame["seen"][base]) for frame in frames
-            ]
-            first = [wire(frame["blocks"][: base + 1]) for frame in frames]
-            rest = [wire(frame["blocks"][base + 1 :]) for frame in frames]
-            once = mean([a + ask * (b + request) for a, b, ask in zip(first, rest, asked, strict=True)])
-            lasting = mean(
-                [
-                    a + ask * ((b - a) * (HOLD - 1) + request) / HOLD
-                    for a, b, ask in zip(first, semantic, asked, strict=True)
-                ]
+            asked = np.array(
+                [any(item.score >= above and item.height >= near for item in frame["seen"][base]) for frame in frames]
             )
-            entry = {"base": base, "above": above, "near": near, "asked": mean(asked)}
-            entry["ap50"] = score(
-                [frame["rows"][-1 if ask else base] for frame, ask in zip(frames, asked, strict=True)]
-            )
-            entry |= {"share_saved_once": 1.0 - once / full, "share_saved_lasting": 1.0 - lasting / full}
-            types.append(entry)
+            first = np.array([wire(frame["blocks"][: base + 1]) for frame in frames])
+            rest = np.array([wire(frame["blocks"][base + 1 :]) for frame in frames])
+            once = float((first + asked * (rest + request)).mean())
+            lasting = float((first + asked * ((semantic - first) * (HOLD - 1) + request) / HOLD).mean())
+            chosen = [frame["rows"][-1 if ask else base] for frame, ask in zip(frames, asked, strict=True)]
+            entry = {"base": base, "above": above, "near": near, "asked": float(asked.mean()), "ap50": score(chosen)}
+            types.append(entry | {"share_saved_once": 1.0 - once / full, "share_saved_lasting": 1.0 - lasting / full})
     equal = [row for row in types if row["ap50"] >= best - EQUAL]
     return {
         "everything": {"ap50": best, "semantic_bytes": full, "wire_bytes": everything},
@@ -115,15 +109,6 @@ def measure(frames: Sequence[dict[str, Any]], score: Any) -> dict[str, Any]:
         "types": types,
         "pictures": pictures,
     }
-
-
-def seen(detections: Sequence[Any], height: int) -> list[Seen]:
-    """The objects of a reading as the policy sees them; `height` of the picture in pixels."""
-    return [
-        Seen(item.scores[0], item.scores[-1] / max(item.scores[0], 1e-9), (item.box[3] - item.box[1]) / height)
-        for item in detections
-        if item.scores
-    ]
 
 
 def pieces(block: Any) -> int:

@@ -79,22 +79,17 @@ def measure_picture(codec: Codec, picture: NDArray[np.uint8], truth: Floats) -> 
     found = detected * model.stream.layout.stride / canvas.scale
     labels = np.concatenate([truth[:, 1:3], truth[:, 1:3] + truth[:, 3:]], axis=1)
     matched = overlap(found, labels)
-    rows = [(row, int(matched[row].argmax())) for row in range(len(found)) if matched[row].max() >= SAME]
-    across, down = picture.shape[1], picture.shape[0]
-    limits = (EDGE * across, EDGE * down, (1 - EDGE) * across, (1 - EDGE) * down)
-    sides: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
-    for row, column in rows:
-        box, label = found[row], labels[column]
-        wide, tall = label[2] - label[0], label[3] - label[1]
-        if label[3] < limits[3]:
-            sides["foot"].append((tall, box[3] - label[3]))
-        if label[1] > limits[1]:
-            sides["top"].append((tall, box[1] - label[1]))
-        if label[0] > limits[0] and label[2] < limits[2]:
-            left, right = box[0] - label[0], box[2] - label[2]
-            sides["middle"].append((wide, (left + right) / 2))
-            sides["half"].append((wide, (right - left) / 2))
-    return Rows(upright, middles, feet, [np.array(sides[side]).reshape(-1, 2) * canvas.scale for side in SIDES])
+    rows = np.flatnonzero(matched.max(axis=1) >= SAME)
+    label = labels[matched[rows].argmax(axis=1)]
+    wide, tall = (label[:, 2:] - label[:, :2]).T
+    x0, y0, x1, y1 = (found[rows] - label).T
+    size = np.array((picture.shape[1], picture.shape[0]))
+    left, top = (label[:, :2] > EDGE * size).T
+    right, foot = (label[:, 2:] < (1 - EDGE) * size).T
+    whole = left & right
+    kinds = ((foot, tall, y1), (top, tall, y0), (whole, wide, (x0 + x1) / 2), (whole, wide, (x1 - x0) / 2))
+    sides = [np.stack([extent[kept], error[kept]], axis=1) * canvas.scale for kept, extent, error in kinds]
+    return Rows(upright, middles, feet, sides)
 
 
 def left_to_foot(rows: Floats, foot_cell: float) -> float:

@@ -264,11 +264,7 @@ def summarise(judged: Sequence[Judged], codec: Codec) -> dict[str, Any]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.images(parser)
     shared.labels(parser, "folder of YOLO label files of the same names")
-    parser.add_argument(
-        "--ignored",
-        type=Path,
-        help="folder of YOLO files of regions that count neither way, since something unlabelled may be there",
-    )
+    parser.add_argument("--ignored", type=Path, help="folder of YOLO files of regions that count neither way")
     shared.common(parser, shared.model, shared.device, shared.jobs, shared.json)
     shared.renamed(parser, names="--split", workers="--jobs")
     shared.codecs(

@@ -28,10 +28,10 @@ from semhier_ros.codec.reading import Detection
 from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.ground import BoxError, Lens, Located, Mount, Size, SizeTable, locate
 from semhier_ros.ground.errors_file import box_error_of
-from semhier_ros.ground.locate import CHI2_95
 from semhier_ros.ground.render import box_of, outline
 from semhier_ros.ground.sizes import SIZES
 from semhier_ros.lab.options import load_codec
+from semhier_ros.lab.replay.from_above import errors
 from semhier_ros.lab.results import publish
 from semhier_ros.lab.studies.box_errors import corners
 from semhier_ros.lab.studies.ground_pictures import draw
@@ -51,10 +51,13 @@ FRAMES = range(10, 240, 5)
 
 @dataclass(frozen=True)
 class Standing:
-    """An object of the truth: its kind, its middle on the ground, the distance of the side that we see, its box."""
+    """An object of the truth: its kind, its middle on the ground and the bearing of that, the distance of the side that
+    we see, its box."""
 
     kind: str
-    middle: tuple[float, float]
+    x: float
+    y: float
+    bearing: float
     near: float
     box: tuple[float, float, float, float]
 
@@ -73,8 +76,9 @@ def stand(kind: str, distance: float, rng: np.random.Generator, lens: Lens, moun
     if box is None or box[0] <= 8 or box[2] >= lens.width - 8 or box[3] >= lens.height - 8:
         return None
     ahead = points[points[:, 2] == 0, :2] @ mount.forward[:2]
-    near = float(ahead.min()) / math.cos(math.atan2(y, x))  # along the line of sight, as deep as its nearest corner
-    return Standing(kind, (x, y), near, box)
+    bearing = math.atan2(y, x)
+    near = float(ahead.min()) / math.cos(bearing)  # along the line of sight, as deep as its nearest corner
+    return Standing(kind, x, y, bearing, near, box)
 
 
 def donors(codec: Codec) -> Objects:
@@ -166,18 +170,13 @@ def located(
 def scores(pairs: list[tuple[Standing, Located | None]]) -> dict[str, float]:
     """Range error (share of the range) and bearing error (degrees) of what was placed, share placed, and share of 95 %
     ellipses that hold the middle."""
-    there = [(truth, found) for truth, found in pairs if found is not None]
-    ranges = np.array([abs(found.near / truth.near - 1) for truth, found in there])
-    bearings = [found.bearing - math.atan2(truth.middle[1], truth.middle[0]) for truth, found in there]
-    inside = []
-    for truth, found in there:
-        away = np.array([found.x, found.y]) - truth.middle
-        inside.append(away @ np.linalg.inv(np.array(found.covariance).reshape(2, 2)) @ away <= CHI2_95)
+    there = [(found, truth) for truth, found in pairs if found is not None]
+    told = errors(there)
     return {
-        "median": float(np.median(ranges)),
-        "p90": float(np.quantile(ranges, 0.9)),
-        "bearing": math.degrees(float(np.median(np.abs(bearings)))),
-        "inside": float(np.mean(inside)),
+        "median": told["range"],
+        "p90": float(np.quantile([abs(found.near / truth.near - 1) for found, truth in there], 0.9)),
+        "bearing": told["bearing"],
+        "inside": told["inside"],
         "placed": len(there) / len(pairs),
     }
 
@@ -212,9 +211,7 @@ def milliseconds(error: BoxError, mount: Mount, objects: int = 20) -> float:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.model(parser)
     shared.option(parser, "--objects", shared.whole(40, 100_000), 1500, "at each distance", "N")
-    parser.add_argument(
-        "--draw", type=Path, metavar="DIR", help="draw the pictures of docs/planners.md there, and stop"
-    )
+    parser.add_argument("--draw", type=Path, metavar="DIR", help="draw the pictures of docs/planners.md, and stop")
     parser.add_argument("--foot-bits", action="store_true", help="of the stream with foot bits")
     shared.common(parser, shared.seed, shared.threads, shared.json)
 

@@ -29,9 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.option(parser, "--objects", shared.whole(1, 200), 20, "in each frame", "N")
     shared.option(parser, "--frames", shared.whole(10, 10_000), 200, "that are timed", "N")
     parser.add_argument("--follow", action="store_true", help="with the decoder's parameter `follow`")
-    parser.add_argument(
-        "--processor", action="store_true", help="time on the processor instead of the wall's, for a busy machine"
-    )
+    parser.add_argument("--processor", action="store_true", help="time on the processor, for a busy machine")
     shared.json(parser)
 
 

@@ -61,16 +61,13 @@ class Steadiness:
             self.flips[level] += old != new
 
     def as_dict(self, minutes: float, levels: int) -> dict[str, Any]:
-        """Rates a minute of video, and shares of links."""
-        links = max(1, self.links)
+        """Rates a minute of video."""
         return {
             "objects_per_frame": self.objects / max(1, self.frames),
             "links": self.links,
             "id_switches": self.switches,
             "id_switches_per_minute": self.switches / minutes,
-            "id_switch_share": self.switches / links,
             "level_flips_per_minute": {f"L{level}": self.flips[level] / minutes for level in range(levels)},
-            "level_flip_share": {f"L{level}": self.flips[level] / links for level in range(levels)},
         }
 
 

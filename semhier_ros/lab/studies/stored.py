@@ -38,9 +38,7 @@ PATIENCE = 600.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--link", default="serial9600,loss10%", metavar="RADIO", help="an emulated radio (serial9600,loss10%%)"
-    )
+    parser.add_argument("--link", default="serial9600,loss10%", metavar="RADIO", help="an emulated radio (%(default)s)")
     shared.option(parser, "--runs", shared.whole(1, 10_000), 200, "seeds")
     shared.option(parser, "--bytes", shared.whole(3, 60_000), 2400, "of the picture, in three blocks")
     parser.add_argument("--key", action="store_true", help="frames carry a keyed proof")

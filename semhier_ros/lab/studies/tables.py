@@ -227,8 +227,9 @@ def classification(result: Result) -> list[Table]:
     divergence: Columns = [(f"KL at {level}, nats", f"{{kl?.{level}?:.3f}}") for level in levels]
     told = [row for row in rows if "accuracy" in row]
     seen = [row for row in rows if "psnr" in row and row.get("best_at", True)]
-    right = _shares("accuracy", levels, "right at {}, %")
-    judged = _shares("judge_accuracy", levels, "right at {}, %")
+    right, judged = (
+        _shares(key, f"{key}_interval", levels, "right at {}, {}") for key in ("accuracy", "judge_accuracy")
+    )
     tables = [filled("prefixes", "What each prefix says, whole images", [*first, *right, *divergence], told, BRACKETS)]
     if len(seen) > 1:
         note = f"Judged by a classifier that no training saw; settings that are best at something. {BRACKETS}"
@@ -247,9 +248,7 @@ def sizes(found: Mapping[str, Sequence[Result]]) -> list[Table]:
         if rows:
             rows.sort(key=lambda row: row["payload_bytes"])
             columns: Columns = [("codec", "codec"), ("bytes", "payload_bytes")]
-            for key in rows[0][value]:
-                head = f"{key}, dB" if key == "psnr" else f"{key}, %"
-                columns.append((head, partial(_spread, key, value, spread)))
+            columns += _shares(value, spread, rows[0][value])
             note = f"Each codec along the frontier of its scales and qualities. {BRACKETS}"
             tables.append(filled(name, title, columns, rows, note))
             if name == "sizes":
@@ -259,25 +258,18 @@ def sizes(found: Mapping[str, Sequence[Result]]) -> list[Table]:
     return tables
 
 
-def _spread(name: str, value: str, spread: str, row: Result) -> Cell:
-    return _measure(name, row[value][name], row[spread][name])
+def _shares(value: str, spread: str, names: Iterable[str], head: str = "{}, {}") -> Columns:
+    """Columns of shares in percent, and of PSNR in dB, with their intervals: what rows have under `value` and `spread`
+    by name."""
 
+    def cell(name: str, row: Result) -> Cell:
+        found, span = (row.get(key, {}).get(name) for key in (value, spread))
+        if found is None or span is None:
+            return None
+        factor, places = (1, 2) if name == "psnr" else (100, 1)
+        return f"{factor * found:.{places}f} ({factor * span[0]:.{places}f} to {factor * span[1]:.{places}f})"
 
-def _measure(name: str, value: float | None, span: Sequence[float] | None) -> Cell:
-    """A share in percent or a PSNR in dB, with its interval."""
-    if value is None or span is None:
-        return None
-    factor, places = (1, 2) if name == "psnr" else (100, 1)
-    return f"{factor * value:.{places}f} ({factor * span[0]:.{places}f} to {factor * span[1]:.{places}f})"
-
-
-def _shares(key: str, names: Sequence[str], head: str) -> Columns:
-    """Columns of shares of right answers in percent, with their intervals."""
-
-    def cell(name: str) -> Callable[[Result], Cell]:
-        return lambda row: _measure("", row.get(key, {}).get(name), row.get(f"{key}_interval", {}).get(name))
-
-    return [(head.format(name), cell(name)) for name in names]
+    return [(head.format(name, "dB" if name == "psnr" else "%"), partial(cell, name)) for name in names]
 
 
 def link(result: Result) -> list[Table]:
@@ -524,7 +516,7 @@ def transfer(result: Result) -> list[Table]:
         for name, row in [("uncompressed", result["uncompressed"]), *everything]
     ]
     columns: Columns = [("features from", "said"), ("bytes", "{payload_bytes_mean:.1f}")]
-    columns += _shares("accuracy", list(result["sets"]), "{}, %")
+    columns += _shares("accuracy", "accuracy_interval", result["sets"])
     return [filled("probes", "A question asked later", columns, rows, BRACKETS)]
 
 
