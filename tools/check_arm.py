@@ -236,8 +236,7 @@ def check(model: str, folder: Path, here: Machine, arm: Machine, options: argpar
 
 def tell(figures: dict[str, Any], path: Path | None) -> None:
     """Prints what was compared, and keeps it where `semhier results --add arm=FILE` takes it in."""
-    from semhier_ros.lab.provenance import provenance
-    from semhier_ros.lab.results import installed_hashes, keep
+    from semhier_ros.lab.results import installed_hashes, keep, provenance
     from semhier_ros.lab.studies.tables import Table
 
     fields = ("frames", "blocks", "symbols", "symbols_that_differ", "blocks_that_differ")

@@ -12,9 +12,8 @@ from semhier_ros.api import Codec
 from semhier_ros.codec.graphs import PRECISIONS
 from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.footage.labels import Scene, check_scenes, find_scenes
-from semhier_ros.lab.provenance import provenance
+from semhier_ros.lab.results import provenance, write_json
 from semhier_ros.lab.studies.tables import shown
-from semhier_ros.whole_file import write_whole
 
 
 def load_codec(model: str, device: str = "cpu", threads: int = 1, kind: str = "", precision: str = "auto") -> Codec:
@@ -59,11 +58,10 @@ def finish(result: dict[str, Any], path: Path | None, study: str = "", text: str
 
     The result says under `measured` where it comes from.
     """
-    whole = json.dumps({**result, "measured": provenance()}, indent=1)
+    whole = {**result, "measured": provenance()}
     if path is None:
-        print(whole)
+        print(json.dumps(whole, indent=1))
         return 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, whole + "\n")
+    write_json(path, whole)
     print(shown(study, result) if study else text or path)
     return 0

@@ -13,8 +13,14 @@ A file whose model is not the installed one any more gives no table: its page sa
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
+import os
+import platform
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,13 +28,49 @@ from typing import Any
 
 from semhier_ros import options as shared
 from semhier_ros.command import for_the_user
-from semhier_ros.lab.provenance import provenance
 from semhier_ros.lab.studies.tables import TABLES, ResultsError, Table
 from semhier_ros.paths import models_dir
 from semhier_ros.whole_file import write_whole
 
 FORMAT = 1
 PLACE = re.compile(r"(<!-- table ([\w.-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+
+def provenance() -> dict[str, Any]:
+    """Command line, date, commit, processor, cores and Python of this very process, as `semhier results` shows them."""
+    return {
+        "command": shlex.join(["semhier", *sys.argv[1:]]),
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "commit": commit(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+
+
+def processor() -> str:
+    """The processor's name and those of its instruction sets that matter to our networks' speed."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor() or platform.machine()
+    name = re.search(r"^model name\s*:\s*(.*)$", text, re.MULTILINE)
+    flags = set(re.findall(r"avx2|avx512f|avx512_bf16|amx_bf16|asimd", text))
+    return " ".join([name.group(1).strip() if name else platform.machine(), *(f"+{flag}" for flag in sorted(flags))])
+
+
+def commit() -> str:
+    """The commit of this checkout, with a `+` where files differ from it; empty outside a checkout."""
+    here = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        try:
+            return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return ""
+
+    name = git("rev-parse", "--short=10", "HEAD")
+    return name + ("+" if name and git("status", "--porcelain", "--untracked-files=no") else "")
 
 
 def publish(
@@ -58,8 +100,13 @@ def keep(
         "tables": [asdict(table) for table in tables],
         "figures": figures,
     }
+    write_json(path, whole)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes figures as JSON, keys as they stand, the same bytes for the same figures. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+    write_whole(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
 @dataclass(frozen=True)
@@ -152,22 +199,18 @@ def add(text: str, command: str, folder: Path) -> None:
     study = name.partition("-")[0]  # speed-road and speed-imagenet are two results of one study
     try:
         result = json.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ResultsError(f"--add {text}: no result of {study} ({type(error).__name__}: {error})") from error
-    if isinstance(result, dict) and {"format", "study", "tables"} <= set(result):  # what `publish` wrote
-        found = read(Path(file), installed_hashes())
-        whole = {**found.source, "study": name, "command": command or found.source["command"]}
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / f"{name}.json", json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
-        return
-    if study not in TABLES:
-        raise ResultsError(f"--add {text}: no study {study!r}; one of {', '.join(TABLES)} expected")
-    source = result.pop("measured", None) if isinstance(result, dict) else None
-    if not source and not command:
-        raise ResultsError(f"--add {text}: the file does not say what measured it; give --command")
-    try:
+        if isinstance(result, dict) and {"format", "study", "tables"} <= set(result):  # what `publish` wrote
+            found = read(Path(file), installed_hashes())
+            whole = {**found.source, "study": name, "command": command or found.source["command"]}
+            write_json(folder / f"{name}.json", whole)
+            return
+        if study not in TABLES:
+            raise ResultsError(f"--add {text}: no study {study!r}; one of {', '.join(TABLES)} expected")
+        source = result.pop("measured", None) if isinstance(result, dict) else None
+        if not source and not command:
+            raise ResultsError(f"--add {text}: the file does not say what measured it; give --command")
         tables = TABLES[study](result)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ResultsError(f"--add {text}: no result of {study} ({type(error).__name__}: {error})") from error
     rows = result["rows"] if study == "replay" else [result]
     known = installed_hashes()

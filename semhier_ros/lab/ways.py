@@ -59,8 +59,8 @@ class ThinWay:
 
 
 class AirWay:
-    """An emulated radio: nothing that it charges is left out, and under a duty cycle no byte is sent twice. others:
-    (time, end, message) of what somebody else sends on the line."""
+    """The same over an emulated radio: nothing that it charges is left out, and under a duty cycle no byte is sent
+    twice. others: (time, end, message) of what somebody else sends on the line."""
 
     def __init__(
         self, radio: RadioProfile, key: bytes | None = None, others: Iterable[tuple[float, int, bytes]] = ()
@@ -74,7 +74,6 @@ class AirWay:
         self.hop = RadioHop(radio, self.clock, others)
 
     def send(self, policies: Sequence[LevelPolicy], budget: float | None = None, **wants: Any) -> LinkSender:
-        """As of `ThinWay`."""
         wants |= {"budget": budget or None, "repeats": self._repeats, "clock": self.clock}
         carrier = replace(self._carrier, open_port=self.hop.port(0))
         self._sender = sender = carrier.sender(Packet.pack, split, policies, **wants)
@@ -84,7 +83,7 @@ class AirWay:
     def receive(
         self, on_datagram: Any, on_info: Any = None, through: Callable[[Any], Any] = lambda port: port, **wants: Any
     ) -> LinkReceiver:
-        """As of `ThinWay`. through: what its port is put into."""
+        """As of `ThinWay`; through: what its port is put into."""
         carrier = replace(self._carrier, open_port=through(self.hop.port(1)))
         self._receiver = receiver = carrier.receiver(on_datagram, on_info, clock=self.clock, **wants)
         self._attach()
@@ -105,12 +104,10 @@ class AirWay:
 
     @property
     def next_arrival(self) -> float | None:
-        """As of `ThinWay`."""
         return self.hop.next_arrival
 
     @property
     def next_duty(self) -> float | None:
-        """As of `ThinWay`."""
         return self.hop.next_tick
 
     def counts(self) -> dict[str, int]:

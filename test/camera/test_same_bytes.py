@@ -28,10 +28,9 @@ from semhier_ros.camera.worker import EncodeWorker, FleetWorker
 from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.footage.video import FootageError, default_video, read_video
-from semhier_ros.lab.replay.base import Costs
+from semhier_ros.lab.replay.base import Costs, Run, run_virtual
 from semhier_ros.lab.replay.blocks import KEEP_FRAMES, BlockSession, BlockStream, SemhierStream, camera_name
 from semhier_ros.lab.replay.reader import Reader
-from semhier_ros.lab.replay.virtual import run_virtual
 from semhier_ros.link import Scheduler, default_policies
 from semhier_ros.link.emulate.hop import Message, VirtualHop
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
@@ -259,13 +258,9 @@ def test_the_nodes_ends_and_virtual_replay_send_the_same_bytes_and_read_the_same
 
 def test_the_links_of_these_runs_make_the_sender_pare_and_slow(reader: Reader, cameras: list[Frames]) -> None:
     """What the equality above would be worth little without: advice is followed, and the rate follows the link."""
-    pared: set[tuple[int, int]] = set()
-
-    def tap(camera: int, number: int, index: int, data: bytes, now: float) -> None:
-        if data != reader.encoded(cameras[0], number).blocks[index]:
-            pared.add((number, index))
-
-    run_virtual(SemhierStream(reader, COSTS, max_rate=8.0), cameras[:1], parse_link(THIN), 727.5, tap=tap)
+    run = run_virtual(SemhierStream(reader, COSTS, max_rate=8.0), cameras[:1], parse_link(THIN), 727.5)
+    came = run.parts.items()
+    pared = [one for one, data in came if data != reader.encoded(cameras[0], one[1]).blocks[one[2]]]
     assert len(pared) > 10, "blocks gave up names for the link"
     run = run_virtual(SemhierStream(reader, COSTS), cameras[:1], parse_link(SHRINKING), 7760.0)
     late = sum(item.wire_bytes for item in run.sent if 3.0 <= item.time < 4.8 and item.number >= 0) / 1.8
@@ -275,9 +270,8 @@ def test_the_links_of_these_runs_make_the_sender_pare_and_slow(reader: Reader, c
 def test_a_packet_of_30_bytes_is_charged_79(reader: Reader, cameras: list[Frames]) -> None:
     """44 bytes of Zenoh, UDP and IP, 5 of the envelope. The nodes' engine: test_measured_sessions."""
     sizes: dict[int, set[int]] = {}
-    session = TinyStream(reader, COSTS, reader.remembering).session(
-        cameras[:1], 8000.0, parse_link("64kbit,50ms,seed1")
-    )
+    run = Run("tiny", "one block a frame", [1])
+    session = TinyStream(reader, COSTS, reader.codec).session(cameras[:1], 8000.0, parse_link("64kbit,50ms,seed1"), run)
     hop: Any = session._way.hop
     heard = hop._on_message
     hop._on_message = lambda message: (
@@ -291,7 +285,7 @@ def test_a_packet_of_30_bytes_is_charged_79(reader: Reader, cameras: list[Frames
         session.work(now)
         now = session.next_event(now)
     assert sizes == {30: {79}}
-    assert {item.wire_bytes for item in session.sent if item.number >= 0} == {79}
+    assert {item.wire_bytes for item in run.sent if item.number >= 0} == {79}
 
 
 class TinyStream(BlockStream):

@@ -11,7 +11,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -110,15 +110,15 @@ def test_a_bag_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_grow_goes_on_in_memory_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "cache.sqlite"
-    with Store(path) as store:
+    with closing(Store(path)) as store:
         store.put("kind", "first", "kept")
-    with Store(path) as store, files_of_at_most(60_000):
+    with closing(Store(path)) as store, files_of_at_most(60_000):
         for number in range(200):
             store.put("kind", str(number), os.urandom(1000).hex())
         assert str(path) in store.problem
         assert "not used" in store.problem
         assert len(store.get("kind", "199")) == 2000
-    with Store(path) as store:
+    with closing(Store(path)) as store:
         assert store.get("kind", "first") == "kept"
         assert not store.problem
 

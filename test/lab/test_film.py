@@ -14,8 +14,7 @@ pytest.importorskip("matplotlib", reason="the report needs matplotlib: pip insta
 from semhier_ros.codec.reading import Detection
 from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.replay.work import Result
-from semhier_ros.lab.report.film import RATE, busiest, film
-from semhier_ros.lab.report.replay_page import render
+from semhier_ros.lab.report.replay_page import RATE, busiest, film, render
 from semhier_ros.lab.scoring.streaming import World
 
 SPEED, DELAY = 120.0, 0.2

@@ -28,7 +28,7 @@ from semhier_ros.codec.compact import (
     stream_tag,
     word_of,
 )
-from semhier_ros.lab.made_frames import codec_of, description
+from semhier_ros.lab.made_scenes import codec_of, description
 from semhier_ros.lab.studies import frames
 
 CONTEXT = Context(True, stream_tag(description(codec_of(frames.MODEL))))

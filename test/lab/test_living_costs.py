@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from semhier_ros.api import Codec
-from semhier_ros.lab.studies.living_costs import MadeDrive, costs_of_a_frame
+from semhier_ros.lab.studies.living import MadeDrive, costs_of_a_frame
 from semhier_ros.scene.model import SceneModel
 
 

@@ -24,10 +24,9 @@ from semhier_ros.lab.baselines.picture_files import (
 )
 from semhier_ros.lab.baselines.pictures import PictureSender, PictureStream
 from semhier_ros.lab.baselines.search import make_stream
-from semhier_ros.lab.replay.base import Costs
+from semhier_ros.lab.replay.base import Costs, run_virtual
 from semhier_ros.lab.replay.store import Store
 from semhier_ros.lab.replay.task import Task
-from semhier_ros.lab.replay.virtual import run_virtual
 from semhier_ros.lab.scoring.figures import budget_use
 from semhier_ros.lab.scoring.streaming import World
 from semhier_ros.link.emulate.profile import LinkProfile
@@ -91,7 +90,7 @@ def test_the_sender_keeps_its_budget_takes_the_newest_frame_and_keeps_its_rate()
     assert begun == sorted(begun)
     gaps = [later - earlier for earlier, later in itertools.pairwise(begun)]
     assert min(gaps) >= 2
-    assert sender.counters()["encoded"] in range(15, 22)
+    assert sender.counters["encoded"] in range(15, 22)
 
 
 def drawn_road(count: int = 25) -> tuple[list[np.ndarray], list[int]]:

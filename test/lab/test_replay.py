@@ -23,11 +23,11 @@ from semhier_ros.footage.bags import open_bag, raw_messages
 from semhier_ros.footage.labels import LabelError, labelled_world
 from semhier_ros.footage.messages import BagWriter, camera_messages, header_of, make_message, message_store
 from semhier_ros.footage.readings import Messages
-from semhier_ros.lab.provenance import provenance
 from semhier_ros.lab.replay.bag_out import PLACE_KINDS
 from semhier_ros.lab.replay.base import Answer, Costs
 from semhier_ros.lab.replay.task import Task
 from semhier_ros.lab.replay.work import Result, replay
+from semhier_ros.lab.results import provenance
 from semhier_ros.paths import model_names
 
 pytestmark = pytest.mark.skipif("road" not in model_names(), reason="models/road is not there")

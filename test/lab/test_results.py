@@ -9,8 +9,7 @@ import pytest
 
 from semhier_ros.lab import results
 from semhier_ros.lab.options import finish
-from semhier_ros.lab.provenance import provenance
-from semhier_ros.lab.results import add, fill, keep, read, write
+from semhier_ros.lab.results import add, fill, keep, provenance, read, write
 from semhier_ros.lab.studies.tables import ResultsError, Table
 
 TABLE = Table("main", "What arrives", ("link", "share", "bytes"), [["64kbit", 0.98765, 1234], ["16kbit", None, 7]])

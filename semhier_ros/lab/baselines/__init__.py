@@ -29,7 +29,7 @@ _CLASSES = {
     "jpeg_progressive": "pillow_codecs.ProgressiveJpeg",
     "webp": "pillow_codecs.WebP",
     "avif": "pillow_codecs.Avif",
-    "jpegxl": "jpegxl.JpegXl",
+    "jpegxl": "pillow_codecs.JpegXl",
     "jpeg2000": "pillow_codecs.Jpeg2000",
 }
 _OF_A_PATH = {"compressai": "compressai_codec.CompressAi", "control": "picture_control.PictureBlocksAlone"}

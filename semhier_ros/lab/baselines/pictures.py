@@ -21,7 +21,7 @@ from semhier_ros.lab.baselines.picture_files import (
     decode_picture,
     encode_picture,
 )
-from semhier_ros.lab.replay.base import Answer, Camera, Costs, Departure, Sent, Tap, TimedCamera, link_counts
+from semhier_ros.lab.replay.base import Answer, Camera, Costs, Departure, Run, Sent, TimedCamera, link_counts
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.link.emulate.direction import VirtualLink
 from semhier_ros.link.emulate.hop import earliest
@@ -41,7 +41,7 @@ class PacedSender:
         self._buckets = [TokenBucket(rate / cameras or None, ZENOH_UDP.wire_bytes(largest)) for _ in range(cameras)]
         self._queues: list[list[tuple[float, Departure]]] = [[] for _ in range(cameras)]
         self._turn = 0
-        self._counts = {"offered": 0, "encoded": 0}
+        self.counters = {"offered": 0, "encoded": 0}
 
     def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None:
         """A camera took a frame."""
@@ -66,10 +66,6 @@ class PacedSender:
             return departure
         return None
 
-    def counters(self) -> dict[str, int]:
-        """Frames offered and encoded, and what was left out."""
-        return dict(self._counts)
-
     def _queue(self, camera: int, made: float, payload: bytes, number: int, purpose: str) -> None:
         departure = Departure(camera, payload, ZENOH_UDP.wire_bytes(len(payload)), number, purpose)
         self._queues[camera].append((made, departure))
@@ -93,7 +89,7 @@ class PictureSender(PacedSender):
 
     def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None:
         """A camera took a frame; an older one that has not begun is forgotten."""
-        self._counts["offered"] += 1
+        self.counters["offered"] += 1
         self._newest[camera] = (number, stamp_ns)
         self._refresh(camera, now)
 
@@ -115,14 +111,14 @@ class PictureSender(PacedSender):
             purpose = "parity" if self._setting.parity and not left else "picture"
             self._queue(camera, now + self._seconds, piece, number, purpose)
         self._next_start[camera] = now + 1.0 / self._setting.max_rate - 1e-3
-        self._counts["encoded"] += 1
+        self.counters["encoded"] += 1
 
 
 class PictureReading:
     """The base's end: what the detector reads on pictures that arrived, `seconds` later. perfect: what it reads on the
     uncompressed frames."""
 
-    def __init__(self, cameras: Sequence[Camera], reader: Reader, seconds: float, perfect: bool) -> None:
+    def __init__(self, cameras: Sequence[Camera], reader: Reader, seconds: float, perfect: bool = False) -> None:
         self._cameras, self._reader, self._seconds, self._perfect = cameras, reader, seconds, perfect
 
     def push(self, camera: int, payload: bytes, now: float) -> list[Answer]:
@@ -184,25 +180,22 @@ class SendingStream:
         """The base's end."""
         raise NotImplementedError
 
-    def session(
-        self, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None = None
-    ) -> OneWaySession:
-        """Both ends, and the link between them."""
-        return OneWaySession(self, cameras, rate, link)
+    def session(self, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, run: Run) -> OneWaySession:
+        return OneWaySession(self, cameras, rate, link, run)
 
 
 class OneWaySession:
     """`Session` of a stream that only sends."""
 
-    def __init__(self, stream: SendingStream, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile) -> None:
+    def __init__(
+        self, stream: SendingStream, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, run: Run
+    ) -> None:
         self._sender, self._receiver = stream.sender(cameras, rate), stream.receiver(cameras)
-        self._way = VirtualLink(link)
-        self.sent: list[Sent] = []
-        self.answers: list[Answer] = []
+        self._way, self._run = VirtualLink(link), run
 
     def arrive(self, now: float) -> None:
         for time, (camera, payload) in self._way.arrivals(now):
-            self.answers += self._receiver.push(camera, payload, time)
+            self._run.answers += self._receiver.push(camera, payload, time)
 
     def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None:
         self._sender.offer(camera, number, stamp_ns, now)
@@ -210,7 +203,7 @@ class OneWaySession:
     def work(self, now: float) -> None:
         while (one := self._sender.pop(now)) is not None:
             cause = self._way.send((one.camera, one.payload), one.wire_bytes, now)
-            self.sent.append(Sent(now, one.camera, one.number, one.wire_bytes, one.purpose, False, cause))
+            self._run.sent.append(Sent(now, one.camera, one.number, one.wire_bytes, one.purpose, False, cause))
 
     def next_event(self, now: float) -> float | None:
         return earliest(self._sender.next_event(now), self._way.next_arrival)
@@ -218,11 +211,8 @@ class OneWaySession:
     def next_duty(self, now: float) -> float | None:
         return None
 
-    def counters(self) -> dict[str, int]:
-        return self._sender.counters()
-
-    def link(self) -> dict[str, int]:
-        return link_counts(self._way.counters)
+    def finish(self) -> None:
+        self._run.counters, self._run.link = dict(self._sender.counters), link_counts(self._way.counters)
 
 
 class PictureStream(SendingStream):

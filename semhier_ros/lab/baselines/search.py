@@ -19,11 +19,10 @@ from semhier_ros.lab.baselines.answer import AnswerStream
 from semhier_ros.lab.baselines.picture_files import PictureSetting, decode_picture
 from semhier_ros.lab.baselines.pictures import PictureStream
 from semhier_ros.lab.baselines.video import SLICE_BYTES, VideoSetting, VideoStream
-from semhier_ros.lab.replay.base import Camera, Costs, Stream
+from semhier_ros.lab.replay.base import Camera, Costs, Stream, run_virtual
 from semhier_ros.lab.replay.blocks import SemhierStream
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.task import Task, check_codecs
-from semhier_ros.lab.replay.virtual import run_virtual
 from semhier_ros.lab.scoring.figures import mean_of_known
 from semhier_ros.lab.scoring.streaming import Matching, mean_precision
 from semhier_ros.link.emulate.radio import parse_hop

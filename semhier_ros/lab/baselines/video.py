@@ -21,7 +21,6 @@ import numpy as np
 from semhier_ros.lab.baselines.pictures import PacedSender, PictureReading, SendingStream, number_of
 from semhier_ros.lab.baselines.still import Picture, enlarge
 from semhier_ros.lab.replay.base import Answer, Camera
-from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import digest
 
 SLICE_BYTES = 1000
@@ -118,15 +117,15 @@ class VideoSender(PacedSender):
     def __init__(self, made: Sequence[dict[int, list[bytes]]], rate: float, seconds: float) -> None:
         super().__init__(len(made), rate, SLICE_BYTES + 64)
         self._made, self._seconds = made, seconds
-        self._counts["dropped_old"] = 0
+        self.counters["dropped_old"] = 0
 
     def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None:
         """A camera took a frame; its slices are there when it is encoded."""
-        self._counts["offered"] += 1
+        self.counters["offered"] += 1
         slices = self._made[camera].get(number)
         if slices is None:
             return
-        self._counts["encoded"] += 1
+        self.counters["encoded"] += 1
         for place, data in enumerate(slices):
             payload = _HEADER.pack(number & 0xFFFF, place, min(len(slices), 255), stamp_ns) + data[len(_START) :]
             self._queue(camera, now + self._seconds, payload, number, "picture")
@@ -135,7 +134,7 @@ class VideoSender(PacedSender):
         queue = self._queues[camera]
         while queue and now - queue[0][0] > OLDEST:
             queue.pop(0)
-            self._counts["dropped_old"] += 1
+            self.counters["dropped_old"] += 1
 
 
 class _Camera:
@@ -169,8 +168,8 @@ class _Camera:
 class VideoReceiver(PictureReading):
     """Receiver of videos: every frame that the decoder gives is detected."""
 
-    def __init__(self, cameras: Sequence[Camera], reader: Reader, seconds: float, perfect: bool = False) -> None:
-        super().__init__(cameras, reader, seconds, perfect)
+    def __init__(self, cameras: Sequence[Camera], *how: Any) -> None:
+        super().__init__(cameras, *how)
         self.states = [_Camera() for _ in cameras]
 
     def push(self, camera: int, payload: bytes, now: float) -> list[Answer]:
@@ -227,7 +226,7 @@ class VideoStream(SendingStream):
 
     def detections(self, camera: Any, wanted: Sequence[int]) -> dict[int, tuple[Any, ...]]:
         """What the detector reads on the frames `wanted` when nothing is lost; of those that the encoder takes."""
-        receiver = VideoReceiver([camera], self._reader, 0.0, perfect=True)
+        receiver = VideoReceiver([camera], self._reader, 0.0, True)
         state, found = receiver.states[0], {}
         for number, slices in self.made(camera).items():
             state.slices = {place: data[len(_START) :] for place, data in enumerate(slices)}

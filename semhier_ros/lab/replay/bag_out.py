@@ -9,6 +9,7 @@ shows them is shipped as `config/foxglove_layout.json`. What the source bag hold
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from semhier_ros.footage.bags import BagCamera, raw_messages
 from semhier_ros.footage.messages import BagWriter, is_latched
 from semhier_ros.footage.readings import Messages, Readings
 from semhier_ros.footage.storage import Channel
+from semhier_ros.lab.replay.base import Sent
 from semhier_ros.lab.replay.work import Result
 
 PLACE_KINDS = {
@@ -55,7 +57,7 @@ class _Blocks:
         if name in self._told and index == 0:
             return Block(delta_tag(tag), frame, 0, self._told[name])
         data = self._run.parts.get((*name, index))
-        if data is None:
+        if data is None:  # of another codec's run
             data = reader.encoded(self._cameras[place], number, whole=index >= reader.semantic_blocks).blocks[index]
         return Block(tag, frame, index, data)
 
@@ -157,27 +159,15 @@ def _places(cameras: Sequence[Any]) -> Iterator[tuple[int, Channel, bytes]]:
 def statuses(result: Result, run: Any, offset: int) -> list[tuple[int, dict[str, Any]]]:
     """(time in ns, fields of LinkStatus) once a second: what was sent until then, and in the second before."""
     names = list(result.reader.block_names) if run.codec == "semhier" else sorted({item.purpose for item in run.sent})
-    places = {name: place for place, name in enumerate(names)}
-    sent = [0] * len(names)
-    found = []
-    order = 0
-    for second in range(1, int(run.seconds) + 2):
-        used = 0
-        while order < len(run.sent) and run.sent[order].time < second:
-            item = run.sent[order]
-            used += item.wire_bytes
-            if item.purpose in places:
-                sent[places[item.purpose]] += 1
-            order += 1
-        values = {
-            "camera": result.cameras[0].name,
-            "transport": "virtual",
-            "budget": round(result.task.budget),
-            "used": used,
-            "blocks": names,
-            "queued": [0] * len(names),
-            "sent": list(sent),
-            "dropped": [0] * len(names),
-        }
-        found.append((offset + second * 10**9, values))
+    alike = {"camera": result.cameras[0].name, "transport": "virtual", "budget": round(result.task.budget)}
+    alike |= {"blocks": names, "queued": [0] * len(names), "dropped": [0] * len(names)}
+    left: dict[int, list[Sent]] = defaultdict(list)
+    for item in run.sent:
+        left[int(item.time)].append(item)
+    sent, found = Counter[str](), []
+    for second in range(int(run.seconds) + 1):
+        sent.update(item.purpose for item in left[second])
+        used = sum(item.wire_bytes for item in left[second])
+        values = {**alike, "used": used, "sent": [sent[name] for name in names]}
+        found.append((offset + (second + 1) * 10**9, values))
     return found

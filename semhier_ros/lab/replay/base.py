@@ -1,7 +1,8 @@
-"""What a frame stream is: the interface that every codec of a replay offers.
+"""What a frame stream is, the interface that every codec of a replay offers; and a run of one in virtual time.
 
 A stream makes a `Session`: both ends and the link between them, driven by a clock of the caller's, in seconds since the
-run began, that never decreases; nothing in it waits, sleeps or looks at a clock of its own. Streams of blocks, whose
+run began, that never decreases; nothing in it waits, sleeps or looks at a clock of its own. In virtual time the clock
+jumps from event to event, and the same footage, stream, link and costs give the same run. Streams of blocks, whose
 ends talk back: `blocks.BlockStream`. Streams that only send, pictures and video: `baselines.pictures.SendingStream`,
 whose ends real processes drive apart from each other (`ends`).
 """
@@ -9,7 +10,7 @@ whose ends real processes drive apart from each other (`ends`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.reading import Detection
 from semhier_ros.link.emulate.direction import DirectionCounters
+from semhier_ros.link.emulate.hop import earliest
 from semhier_ros.link.emulate.profile import LinkProfile
 
 Picture = NDArray[np.uint8]
@@ -85,35 +87,44 @@ class Sent(NamedTuple):
     cause: str
 
 
-Tap = Callable[[int, int, int, bytes, float], None]
-"""(camera, frame, block index, bytes, time) of a block that arrived."""
+@dataclass(slots=True)
+class Run:
+    """What happened. `offered`: frames of each camera; `sent`: what left the cameras' end; `answers`: what the base
+    knew; `seconds`: from the first frame to the last event; `counters`: what was made and what was left out; `link`:
+    what the link did."""
+
+    codec: str
+    setting: str
+    offered: list[int]
+    answers: list[Answer] = field(default_factory=list)
+    sent: list[Sent] = field(default_factory=list)
+    seconds: float = 0.0
+    counters: dict[str, int] = field(default_factory=dict)
+    link: dict[str, int] = field(default_factory=dict)
+    blocks: list[tuple[int, int, int, float]] = field(default_factory=list)
+    """(camera, frame, block index, arrival) of every block that came, repeats included; semhier only."""
+    deltas: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    """Of the frames of (camera, number) that were sent as deltas, the bytes."""
+    parts: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
+    """(camera, frame, block index) -> bytes of the blocks that came."""
+    numbers: dict[tuple[int, int], int] = field(default_factory=dict)
+    """(camera, frame of the footage) -> the number that the sender gave it, by which deltas refer to it."""
 
 
 class Session(Protocol):
-    """A run of a stream over a link: both ends and what lies between them.
+    """Both ends of a stream and what lies between them, which note in a `Run` what happens.
 
-    At each time the caller calls `arrive`, then `offer` for every frame that a camera took, then `work`. `sent`: what
-    left the cameras' end; `answers`: what the base knew. `next_event`: when to come again because something is on its
-    way or in the making, None when nothing is; `next_duty`: when to come again besides, for what goes on for ever.
+    At each time the caller calls `arrive`, then `offer` for every frame that a camera took, then `work`; at the end
+    `finish`. `next_event`: when to come again because something is on its way or in the making, None when nothing is;
+    `next_duty`: when to come again besides, for what goes on for ever.
     """
 
-    @property
-    def sent(self) -> list[Sent]: ...
-    @property
-    def answers(self) -> list[Answer]: ...
     def arrive(self, now: float) -> None: ...
     def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None: ...
     def work(self, now: float) -> None: ...
     def next_event(self, now: float) -> float | None: ...
     def next_duty(self, now: float) -> float | None: ...
-
-    def counters(self) -> dict[str, int]:
-        """What was made and what was left out."""
-        ...
-
-    def link(self) -> dict[str, int]:
-        """What the link did."""
-        ...
+    def finish(self) -> None: ...
 
 
 class Stream(Protocol):
@@ -123,12 +134,46 @@ class Stream(Protocol):
     def name(self) -> str: ...
     @property
     def setting(self) -> str: ...
-    def session(
-        self, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None = None
-    ) -> Session:
-        """Both ends of all cameras under a budget of `rate` wire bytes a second (0: none), and the link between them.
-        `tap` sees every block that arrives, of streams that have blocks."""
+    def session(self, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, run: Run) -> Session:
+        """Both ends of all cameras under a budget of `rate` wire bytes a second (0: none), and the link between them;
+        what happens is noted in `run`."""
         ...
+
+
+def run_virtual(
+    stream: Stream,
+    cameras: Sequence[TimedCamera],
+    link: LinkProfile,
+    rate: float,
+    *,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Run:
+    """Sends all frames of `cameras` over `link` with a budget of `rate` wire bytes per second (0: unlimited).
+
+    `progress` is given the share done.
+    """
+    run = Run(stream.name, stream.setting, [len(camera) for camera in cameras])
+    session = stream.session(cameras, rate, link, run)
+    frames = sorted(
+        (time, place, number) for place, camera in enumerate(cameras) for number, time in enumerate(camera.times_ns)
+    )
+    place, now, total = 0, 0.0, max(len(frames), 1)
+    while True:
+        event = earliest(frames[place][0] / 1e9 if place < len(frames) else None, session.next_event(now))
+        if event is None:
+            break
+        now = max(now, earliest(event, session.next_duty(now)) or 0.0)
+        session.arrive(now)
+        while place < len(frames) and frames[place][0] / 1e9 <= now:
+            time_ns, camera, number = frames[place]
+            session.offer(camera, number, time_ns, now)
+            place += 1
+            if place % 16 == 0:
+                progress(place / total)
+        session.work(now)
+    run.seconds = now
+    session.finish()
+    return run
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +196,9 @@ class Costs:
     unpack: float = 0.002
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not 0.0 <= value <= 60.0:
-                raise ValueError(f"cost {field.name}: {value * 1e3:g} ms, 0 to 60000 expected")
+        for name, ms in self.as_ms().items():
+            if not 0.0 <= ms <= 60_000.0:
+                raise ValueError(f"cost {name}: {ms:g} ms, 0 to 60000 expected")
 
     @classmethod
     def parse(cls, text: str) -> Costs:
@@ -162,7 +206,7 @@ class Costs:
 
         Raises ValueError naming the part that is wrong and what is allowed.
         """
-        known = [field.name for field in fields(cls)]
+        known = [each.name for each in fields(cls)]
         values: dict[str, float] = {}
         for part in () if text == "given" else text.split(","):
             name, _, value = part.strip().partition("=")
@@ -176,7 +220,7 @@ class Costs:
 
     def as_ms(self) -> dict[str, float]:
         """In ms, for reports."""
-        return {field.name: round(getattr(self, field.name) * 1e3, 3) for field in fields(self)}
+        return {each.name: round(getattr(self, each.name) * 1e3, 3) for each in fields(self)}
 
 
 def link_counts(up: DirectionCounters) -> dict[str, int]:

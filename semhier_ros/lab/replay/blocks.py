@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import numpy as safetensors
 
 from semhier_ros.camera.decoder_end import DecoderEnd, Output
-from semhier_ros.camera.encoder_end import BlocksMaker, EncoderEnd, EncoderSettings, Job, Opened
+from semhier_ros.camera.encoder_end import BlocksMaker, EncoderEnd, EncoderSettings, Job, Opened, PictureMaker
 from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
 from semhier_ros.codec.model import PictureFlow
 from semhier_ros.codec.packet import Block
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.lab.replay.base import Answer, Camera, Costs, Sent, Tap, TimedCamera
+from semhier_ros.lab.replay.base import Answer, Camera, Costs, Run, Sent, TimedCamera
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import digest
 from semhier_ros.lab.ways import AirWay, ThinWay
@@ -58,11 +59,8 @@ class BlockStream:
         """What turns a camera's frames, by number, into blocks. radio: they go over compact frames."""
         raise NotImplementedError
 
-    def session(
-        self, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None = None
-    ) -> BlockSession:
-        """Both ends of all cameras, and the link between them."""
-        return BlockSession(self, cameras, rate, link, tap)
+    def session(self, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, run: Run) -> BlockSession:
+        return BlockSession(self, cameras, rate, link, run)
 
 
 def camera_name(place: int) -> str:
@@ -84,9 +82,9 @@ class BlockSession:
     `RadioLink`: then frames go over its air, and nothing that a radio charges is left out."""
 
     def __init__(
-        self, stream: BlockStream, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, tap: Tap | None
+        self, stream: BlockStream, cameras: Sequence[TimedCamera], rate: float, link: LinkProfile, run: Run
     ) -> None:
-        self._stream, self._cameras, self._tap = stream, cameras, tap
+        self._stream, self._cameras, self._run = stream, cameras, run
         radio = link.radio if isinstance(link, RadioLink) else None
         makers = [stream.maker(camera, radio is not None) for camera in cameras]
         self._names, self._levels = makers[0].block_names, stream.reader.levels
@@ -99,11 +97,7 @@ class BlockSession:
                 known |= {stamp_units(time) * STAMP_UNIT_NS: number for time, number in known.items()}
         self._read = 0.0  # when the base, which reads one thing at a time, has read all that came
         self.outputs: list[tuple[str, Output]] = []
-        self._sent: list[Sent] = []
         self._frames: list[tuple[int, int, str, bool]] = []
-        self.answers: list[Answer] = []
-        self.deltas: dict[tuple[int, int], bytes] = {}
-        self.numbers: dict[tuple[int, int], int] = {}
         self._way = ThinWay(link, self._message) if radio is None else self._radio(radio)
         self._clock = self._way.clock
         self._sender = self._way.send(policies, rate, on_memory=self._on_memory)
@@ -159,30 +153,22 @@ class BlockSession:
     def next_duty(self, now: float) -> float | None:
         return self._way.next_duty
 
-    @property
-    def sent(self) -> list[Sent]:
-        """Every datagram towards the base."""
-        if not isinstance(self._way, AirWay):
-            return self._sent
-        frames = [one for one in self._way.hop.air.log if one.end == 0 and not one.other]
-        return [
-            Sent(one.began, place, number, one.size, purpose, repeat, one.cause)
-            for one, (place, number, purpose, repeat) in zip(frames, self._frames, strict=False)
-        ]
-
-    def counters(self) -> dict[str, int]:
-        """Frames offered and encoded, pictures skipped, what the ends of the link counted, and per block `sent_` and
-        `dropped_`."""
+    def finish(self) -> None:
+        """Notes what is known at the end: frames on a radio's air; frames offered and encoded, pictures skipped, what
+        the ends of the link counted, and per block `sent_` and `dropped_`; what the link did."""
+        if isinstance(self._way, AirWay):
+            frames = [one for one in self._way.hop.air.log if one.end == 0 and not one.other]
+            self._run.sent = [
+                Sent(one.began, place, number, one.size, purpose, repeat, one.cause)
+                for one, (place, number, purpose, repeat) in zip(frames, self._frames, strict=False)
+            ]
         result = {"offered": 0, "encoded": 0, "pictures_skipped": 0} | self._counts
         result["offered"] = result.pop("images", 0)
         for name, level in zip(self._names, self._sender.status().levels, strict=False):
             result |= {f"sent_{name}": level.sent, f"dropped_{name}": level.dropped}
         heard = self._sender.counters
-        return result | {name: heard.get(name, 0) for name in ("reports", "info_puts")}
-
-    def link(self) -> dict[str, int]:
-        """What the link did towards the base, and what came back."""
-        return self._way.counts()
+        self._run.counters = result | {name: heard.get(name, 0) for name in ("reports", "info_puts")}
+        self._run.link = self._way.counts()
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -220,9 +206,9 @@ class BlockSession:
         names = [block for block in job.blocks if block.index < self._levels]
         self._counts["names_bytes"] += sum(len(block.data) for block in names)
         key = self._places[end.camera], self._numbers[self._places[end.camera]][job.frame.stamp_ns]
-        self.numbers[key] = job.frame.number
+        self._run.numbers[key] = job.frame.number
         if names and names[0].stream != tag:
-            self.deltas[key] = names[0].data
+            self._run.deltas[key] = names[0].data
             self._counts["delta_bytes"] += len(names[0].data)
 
     def _message(self, message: Message) -> None:
@@ -233,7 +219,7 @@ class BlockSession:
         if datagram is not None:
             number = self._numbers[place][datagram.stamp_ns]
             purpose, repeat = self._names[datagram.level], datagram.copy > 0
-        self._sent.append(Sent(message.time, place, number, message.wire_bytes, purpose, repeat, message.cause))
+        self._run.sent.append(Sent(message.time, place, number, message.wire_bytes, purpose, repeat, message.cause))
 
     def _radio_frame(self, camera: str, datagram: Datagram | None) -> None:
         place = self._places[camera]
@@ -264,12 +250,13 @@ class BlockSession:
                 continue  # the same reading, cut for the topic of a coarser level
             purpose = self._names[min(reading.prefix, len(self._names) - 1)]
             found = (reading.level, reading.prefix, reading.detections, purpose)
-            self.answers.append(Answer(place, number, self._cameras[place].times_ns[number], now, ready, *found))
+            self._run.answers.append(Answer(place, number, self._cameras[place].times_ns[number], now, ready, *found))
 
     def _block(self, camera: str, block: Block, stamp_ns: int) -> None:
-        if self._tap is not None:
-            place = self._places[camera]
-            self._tap(place, self._numbers[place][stamp_ns], block.index, block.data, self._clock.now())
+        place = self._places[camera]
+        name = (place, self._numbers[place][stamp_ns], block.index)
+        self._run.blocks.append((*name, self._clock.now()))
+        self._run.parts[name] = block.data
 
 
 def job_seconds(job: Job, costs: Costs) -> float:
@@ -289,11 +276,12 @@ class SceneObjects:
     def __call__(self, number: int) -> Objects:
         reader, camera = self._reader, self._camera
         key = digest(camera.key(number), reader.codec.model_hash, camera.size)
-        return _unpacked(reader.store.made("objects", key, lambda: _packed(self._find(number))))
+        return Objects(**safetensors.load(reader.store.made("found", key, lambda: self._find(number))))
 
-    def _find(self, number: int) -> Objects:
-        found: Objects = self._model.find(self._camera.image(number))
-        return found
+    def _find(self, number: int) -> bytes:
+        model: Any = self._reader.codec.model
+        found = vars(model.find(self._camera.image(number)))
+        return safetensors.save({name: np.ascontiguousarray(part) for name, part in found.items()})
 
     def moved(self, number: int, before: int | None) -> NDArray[np.float64] | None:
         """How much each object of a frame moved since frame `before` (`Motion.update`)."""
@@ -302,35 +290,17 @@ class SceneObjects:
             motion.update(self(before).boxes)
         return motion.update(self(number).boxes)
 
-    @property
-    def _model(self) -> Any:
-        return self._reader.codec.model
 
-
-class StoredMaker:
-    """`BlocksMaker` whose sources are a camera's frame numbers: the blocks that `PictureMaker` with a memory of motion
-    makes, of frames that are encoded once. memory: as of `PictureMaker`."""
+class StoredMaker(PictureMaker):
+    """A `PictureMaker` whose sources are a camera's frame numbers, of frames that are encoded once."""
 
     def __init__(self, reader: Reader, camera: Camera, memory: Any = None, motion: bool = False) -> None:
-        self.memory = memory
-        codec = reader.codec
-        self._reader, self._camera = reader, camera
-        self._flow = codec.flow() if motion else None
-        self.name, self.stream_hash, self.model_hash = codec.name, codec.stream_hash, codec.model_hash
-        self.block_names, self.semantic_blocks, self.levels = reader.block_names, reader.semantic_blocks, reader.levels
-        self._objects = SceneObjects(reader, camera)
+        super().__init__(reader.codec, camera.image, memory, measure=motion)
+        self._reader, self._camera, self._objects = reader, camera, SceneObjects(reader, camera)
         self._before: int | None = None
 
-    def alone(self, frame: int) -> list[Block]:
-        """As `PictureMaker.alone`."""
-        return [] if self.memory is None else self._reader.codec.alone(self.memory, frame)
-
-    def watch(self, source: int, stamp_ns: int) -> None:
-        """As `PictureMaker.watch`."""
-        if self._flow is not None:
-            self._flow.watch(self._camera.image(source), stamp_ns)
-
     def open(self, source: int, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
+        self.look()
         before, self._before = self._before, source
         flow = None if self._flow is None else self._flow.of(stamp_ns)
         if self.memory is not None:
@@ -379,7 +349,7 @@ class SemhierStream(BlockStream):
         memory: bool = False,
     ) -> None:
         finest = min(len(reader.block_names) - 1, 15 if finest is None else finest)
-        super().__init__(reader, costs, reader.remembering, max_rate, finest)
+        super().__init__(reader, costs, reader.codec, max_rate, finest)
         self._motion, self.memory = motion, memory
 
     @property
@@ -390,24 +360,5 @@ class SemhierStream(BlockStream):
         return f"{self.reader.codec.name}, blocks to {self.reader.block_names[self.finest]}, {most}{more}"
 
     def maker(self, camera: Camera, radio: bool = False) -> StoredMaker:
-        """What turns a camera's frames, by number, into blocks."""
         memory = self.reader.codec.memory(radio=radio) if self.memory else None
         return StoredMaker(self.reader, camera, memory, self._motion)
-
-
-def _packed(objects: Objects) -> list[Any]:
-    """Objects as a store keeps them: of each field its shape and bytes."""
-    return [
-        (part.shape, np.ascontiguousarray(part, kind).tobytes())
-        for part, kind in zip(vars(objects).values(), _KINDS, strict=True)
-    ]
-
-
-def _unpacked(values: Sequence[Any]) -> Objects:
-    return Objects(
-        *(np.frombuffer(data, kind).reshape(shape) for (shape, data), kind in zip(values, _KINDS, strict=True))
-    )
-
-
-_KINDS = ("<i4", "<f4", "<f4", "<f4", "<f4")
-"""What the fields of `Objects` hold: cells in whole numbers, all else in floats."""

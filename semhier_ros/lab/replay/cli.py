@@ -36,7 +36,9 @@ from semhier_ros.lab.replay.task import (
     radio_of,
     task_of,
 )
-from semhier_ros.lab.replay.work import Result, ceiling_of, replay, write_summary
+from semhier_ros.lab.replay.work import Result, ceiling_of, replay
+from semhier_ros.lab.results import write_json
+from semhier_ros.lab.studies.tables import Columns, filled
 from semhier_ros.paths import DEFAULT_MODEL
 from semhier_ros.progress import Stages
 from semhier_ros.whole_file import write_whole
@@ -134,11 +136,10 @@ def replay_real(
 
 def write_result(result: Result, out: Path, began: float, command: str = "replay", report: bool = True) -> None:
     """Writes summary.json and the report. began: when the run did, for what it took."""
-    out.mkdir(parents=True, exist_ok=True)
     result.above = from_above(result)
     if result.above is not None:
         result.summary["metres"] = result.above["errors"]
-    write_summary(result.summary, out / "summary.json")
+    write_json(out / "summary.json", result.summary)
     if report:
         from semhier_ros.lab.report.replay_page import render
 
@@ -150,12 +151,9 @@ def lines_of(summary: dict[str, Any]) -> list[str]:
     lines = [f"note: {text}" for text in summary["problems"]]
     measure, levels = summary["measure"], list(ceiling_of(summary))
     words = f"{measure.replace('_', ' ')} {'/'.join(levels)}"
-    lines.append(f"{'':9} {words:28} {'coarse p50/p95':>18} {'delivered':>9} {'B/s':>7}")
-    for name, figures in summary["codecs"].items():
-        values = " / ".join("–" if value is None else f"{value:.3f}" for value in figures[measure].values())
-        coarse = figures["coarse_ms"]
-        delay = " / ".join("–" if coarse[key] is None else f"{coarse[key]:.0f} ms" for key in ("p50", "p95"))
-        share = f"{100 * figures['delivered']:.0f} %"
-        lines.append(f"{name:9} {values:28} {delay:>18} {share:>9} {figures['wire_bytes_per_s']:7.0f}")
-    lines.append(summary["truth_in_words"])
-    return lines
+    columns: Columns = [("", "name"), (words, " / ".join(f"{{{measure}.{level}:.3f}}" for level in levels))]
+    columns += [("coarse p50/p95, ms", "{coarse_ms.p50:.0f} / {coarse_ms.p95:.0f}"), ("delivered", "{delivered:.0 %}")]
+    columns.append(("B/s", "{wire_bytes_per_s:.0f}"))
+    rows = [{"name": name, **figures} for name, figures in summary["codecs"].items()]
+    table = filled("codecs", f"over {summary['link']}", columns, rows, summary["truth_in_words"])
+    return [*lines, table.text().rstrip()]

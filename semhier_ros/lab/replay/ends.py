@@ -50,11 +50,6 @@ SETTLE_SECONDS = 1.2
 DRAIN_SECONDS = 1.0
 
 
-def cameras_of(plan: dict[str, Any]) -> list[Any]:
-    """The footage of a plan: the cameras of its bag, or looks at its clip."""
-    return list(open_bag(Path(plan["bag"])).cameras) if "bag" in plan else clips(plan)
-
-
 def carrier_of(plan: dict[str, Any]) -> Carrier:
     """What carries the blocks of a plan."""
     key = plan.get("key")
@@ -185,12 +180,11 @@ def send_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
         time.sleep(max(0.0, (end_ns - time.time_ns()) / 1e9))
         worker.close()
         time.sleep(DRAIN_SECONDS)
-        status, estimate = link.status(), link.estimate()
-        told = {name: getattr(estimate, name) for name in ("rate", "loss", "burst", "clock_offset")}
+        status = link.status()
         counters = dict(link.counters)
         for name, level in zip(makers[0].block_names, status.levels, strict=False):
             counters |= {f"sent_{name}": level.sent, f"dropped_{name}": level.dropped}
-        _summary(log, start=start, wire_bytes=status.wire_bytes, counters=counters, **told)
+        _summary(log, start=start, wire_bytes=status.wire_bytes, counters=counters)
 
 
 class _Notes:
@@ -248,7 +242,7 @@ def send_pictures(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> Non
                 break
             time.sleep(min(max(min(times) - now, 0.0005), 0.5))
         time.sleep(DRAIN_SECONDS)
-        _summary(log, start=start, wire_bytes=sent, counters=sender.counters())
+        _summary(log, start=start, wire_bytes=sent, counters=sender.counters)
 
 
 def _connected(link: Any) -> int:
@@ -284,9 +278,6 @@ def receive_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> No
         nonlocal arrived
         arrived = time.time_ns()
 
-    def ignore(kind: str, text: str) -> None:
-        """What the ends report is counted too."""
-
     def write(camera: str, output: Output) -> None:
         nonlocal reading_until
         reading, at = output.reading, time.time_ns()
@@ -297,12 +288,8 @@ def receive_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> No
 
     names = [camera.name for camera in cameras]
     remembers = plan.get("memory", False)
-    ends = {
-        name: DecoderEnd(
-            name, {codec.stream_hash: codec}, KEEP_FRAMES, ignore, tap=tap, memory=remembers, pictures_later=True
-        )
-        for name in names
-    }
+    by_hash, how = {codec.stream_hash: codec}, {"memory": remembers, "pictures_later": True}
+    ends = {name: DecoderEnd(name, by_hash, KEEP_FRAMES, lambda kind, text: None, tap=tap, **how) for name in names}
     worker = FleetWorker(
         Fleet(
             ends,
@@ -324,7 +311,6 @@ def receive_blocks(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> No
     ) as link:
         _listen(link)
         worker.close()
-        _summary(log, counters=dict(link.counters))
 
 
 def receive_pictures(plan: dict[str, Any], cameras: Sequence[Any], log: Any) -> None:
@@ -394,9 +380,10 @@ def answers_of(log: Path, cameras: Sequence[Any], start_ns: int, stream: Any = N
 def main(role: str, file: str) -> None:
     """Entry point of both ends."""
     plan = json.loads(Path(file).read_text(encoding="utf-8"))
+    cameras: list[Any] = list(open_bag(Path(plan["bag"])).cameras) if "bag" in plan else list(clips(plan))
     works = (send_blocks, send_pictures) if role == "send" else (receive_blocks, receive_pictures)
     with Path(plan["log"]).open("w", encoding="utf-8") as log:
-        works[plan["codec"] not in BLOCKS](plan, cameras_of(plan), log)
+        works[plan["codec"] not in BLOCKS](plan, cameras, log)
 
 
 if __name__ == "__main__":

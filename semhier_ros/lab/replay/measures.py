@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from semhier_ros.lab.replay.base import Answer
-from semhier_ros.lab.replay.virtual import Run
+from semhier_ros.lab.replay.base import Answer, Run
 from semhier_ros.lab.scoring.figures import BudgetUse, middle, percentile
 from semhier_ros.lab.scoring.streaming import SAME, Matches, Matching, World, draws, newest_at, overlaps
 from semhier_ros.taxonomy import Taxonomy
@@ -55,12 +54,9 @@ class Scores:
         result = {}
         for level in range(self.levels):
             mine, theirs = self._matches[name][level].value(), self._matches[other][level].value()
-            known = mine is not None and theirs is not None
             span = middle(self._drawn[name][level] - self._drawn[other][level])
-            result[f"L{level}"] = {
-                "margin": _round(mine - theirs) if known and mine is not None and theirs is not None else None,
-                "ci95": _pair(span),
-            }
+            margin = None if mine is None or theirs is None else _round(mine - theirs)
+            result[f"L{level}"] = {"margin": margin, "ci95": _pair(span)}
         return result
 
 

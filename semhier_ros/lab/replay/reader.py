@@ -1,4 +1,4 @@
-"""The model of a replay, with a memory: frames are encoded once, prefixes are read once, pictures detected once."""
+"""The model of a replay, with a memory: frames are encoded once, pictures detected once."""
 
 from __future__ import annotations
 
@@ -21,17 +21,11 @@ from semhier_ros.command import CommandError
 from semhier_ros.lab.baselines.picture_files import KINDS, PictureSetting, decode_picture, encode_picture
 from semhier_ros.lab.options import load_codec
 from semhier_ros.lab.replay.base import Camera, Costs, Picture
-from semhier_ros.lab.replay.store import (
-    CACHE_FILE,
-    Store,
-    default_folder,
-    digest,
-)
+from semhier_ros.lab.replay.store import CACHE_FILE, Store, default_folder, digest
 from semhier_ros.lab.scoring.streaming import World
 from semhier_ros.received import read_blocks
 
 Detections = tuple[Detection, ...]
-Made = TypeVar("Made")
 T = TypeVar("T")
 COST_FRAMES = 5
 OPEN = 4
@@ -45,78 +39,9 @@ class Encoded:
     blocks: tuple[bytes, ...]
     readings: tuple[Detections, ...]
 
-    def reading(self, prefix: int) -> Detections:
-        """Detections after blocks 0..prefix."""
-        return self.readings[min(prefix, len(self.readings) - 1)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Prefix:
-    """A decoded prefix of which only the bytes are known."""
-
-    blocks: tuple[bytes, ...]
-
-
-class _Remembering:
-    """A `codec.model.Model` that decodes nothing that it has read before; everything else is the model's own."""
-
-    def __init__(self, model: Any, known: dict[tuple[tuple[bytes, ...], tuple[int, int]], Detections]) -> None:
-        self._model, self._known = model, known
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def receiver_memory(self) -> Any:
-        return _RememberingMemory(self._model.receiver_memory(), self)
-
-    def decode(self, index: int, data: bytes, code: Any) -> Any:
-        if code is not None and not isinstance(code, _Prefix):  # after a delta
-            return self._model.decode(index, data, code)
-        return _Prefix((*(code.blocks if code else ()), data))
-
-    def read(self, code: Any, prefix: int, size: tuple[int, int]) -> Detections:
-        if not isinstance(code, _Prefix):
-            return tuple(self._model.read(code, prefix, size))
-        blocks = code.blocks[: self._model.semantic_blocks]
-        key = (blocks, size)
-        found = self._known.get(key)
-        if found is None:
-            found = self._known[key] = self._model.read(self.whole(blocks), len(blocks) - 1, size)
-        return found
-
-    def picture(self, code: Any, prefix: int, size: tuple[int, int]) -> Picture:
-        whole = self.whole(code.blocks) if isinstance(code, _Prefix) else code
-        return np.asarray(self._model.picture(whole, prefix, size))
-
-    def velocities(self, code: _Prefix, motion: bytes, size: tuple[int, int]) -> np.ndarray:
-        return np.asarray(self._model.velocities(self.whole(code.blocks[:1]), motion, size))
-
-    def whole(self, blocks: Sequence[bytes]) -> Any:
-        """The model's own code of a prefix."""
-        code = None
-        for index, data in enumerate(blocks):
-            code = self._model.decode(index, data, code)
-        return code
-
-
-class _RememberingMemory:
-    """A `codec.model.ReceiverMemory` that is given prefixes of which only the bytes are known."""
-
-    def __init__(self, memory: Any, model: _Remembering) -> None:
-        self._memory, self._model = memory, model
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._memory, name)
-
-    def whole(self, code: _Prefix, prefix: int, frame: int, stamp_ns: int) -> None:
-        self._memory.whole(self._model.whole(code.blocks), prefix, frame, stamp_ns)
-
 
 class Reader:
-    """What a replay asks of a model. `store` keeps what was made; `threads` of the networks, 0 for their own choice.
-
-    `remembering`: the codec, whose decoders read no prefix twice.
-    """
+    """What a replay asks of a model. `store` keeps what was made; `threads` of the networks, 0 for their own choice."""
 
     def __init__(self, codec: Codec, store: Store | None = None) -> None:
         self.codec = codec
@@ -126,8 +51,6 @@ class Reader:
         self.semantic_blocks = codec.semantic_blocks
         self._encoded: dict[str, Encoded] = {}
         self._open: dict[str, Iterator[Block]] = {}
-        self._read: dict[tuple[tuple[bytes, ...], tuple[int, int]], Detections] = {}
-        self.remembering = Codec(_Remembering(codec.model, self._read))
 
     @classmethod
     def load(cls, model: str, device: str = "cpu", store: Store | None = None, threads: int = 1) -> Reader:
@@ -150,8 +73,6 @@ class Reader:
             self.store.put("encoded", key, made)
         if held is not None:
             made = Encoded(made.blocks, held.readings)  # a truth stays the same object: matching goes by it
-        for place, reading in enumerate(made.readings):
-            self._read[made.blocks[: place + 1], camera.size] = reading
         self._encoded[key] = made
         return made
 

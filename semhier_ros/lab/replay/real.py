@@ -26,14 +26,13 @@ from semhier_ros.footage.messages import write_camera
 from semhier_ros.footage.recording import Recording, read_recording
 from semhier_ros.lab.baselines.search import make_stream
 from semhier_ros.lab.processes import Supervisor, free_port, node, ros_environment
-from semhier_ros.lab.replay.base import Answer
+from semhier_ros.lab.replay.base import Answer, Run, Sent
 from semhier_ros.lab.replay.ends import answers_of, read_log
 from semhier_ros.lab.replay.pair import Pair, play, radio_plan
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store
 from semhier_ros.lab.replay.task import BLOCKS, Task, check_codecs
 from semhier_ros.lab.replay.traffic import Traffic
-from semhier_ros.lab.replay.virtual import Run, Sent
 from semhier_ros.lab.replay.work import (
     OWN_BYTES,
     Result,
@@ -300,13 +299,15 @@ def _take_recording(result: Result, recording: Recording, out: Path) -> None:
             continue
         index = names.index(block.name)
         run.blocks.append((0, number, index, (block.arrival_ns - block.stamp_ns + camera.times_ns[number]) / 1e9))
-        if Packet.parse(block.packet).blocks[0].stream != reader.codec.stream_tag:
+        came = Packet.parse(block.packet).blocks[0]
+        run.parts[0, number, index] = came.data
+        if came.stream != reader.codec.stream_tag:
             by_delta.add(number)
         if radio or number in by_delta:  # pared so that it fits a frame; or it depends on what was acknowledged then
             continue
         own = reader.encoded(camera, number, whole=index >= reader.semantic_blocks).blocks
         compared += 1
-        same += index < len(own) and Packet.parse(block.packet).blocks[0].data == own[index]
+        same += index < len(own) and came.data == own[index]
     if recording.link is not None:
         run.counters = {f"sent_{name}": count for name, count in recording.link.sent.items()}
         run.counters |= {f"dropped_{name}": count for name, count in recording.link.dropped.items()}
@@ -353,7 +354,6 @@ def correct_stamps(stamps: list[int], guessed: list[bool], read: set[int]) -> No
 def _drive_others(result: Result, out: Path, tell: Tell) -> None:
     """Sends the street by all codecs but semhier at the same time, each over a link of its own. Raises ChildError."""
     task, camera, seconds = result.task, result.cameras[0], result.cameras[0].times_ns[-1] / 1e9
-    result.reader.store.flush()
     pairs: dict[str, Pair] = {}
     with ExitStack() as stack, Supervisor(out / "logs") as children:
         for name, stream in result.streams.items():

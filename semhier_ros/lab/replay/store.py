@@ -39,7 +39,6 @@ class Store:
     def __init__(self, path: Path | None = None) -> None:
         self._held: dict[tuple[str, str], Any] = {}
         self._file: sqlite3.Connection | None = None
-        self._pending: list[tuple[str, str, bytes]] = []
         self.problem = ""
         self._path = path
         if path is None:
@@ -77,12 +76,14 @@ class Store:
         return value
 
     def put(self, kind: str, key: str, value: Any) -> None:
-        """Keeps `value`; it is written with the next `flush` or after some more."""
+        """Keeps `value`."""
         self._hold(kind, key, value)
-        if self._file is not None:
-            self._pending.append((kind, key, msgspec.msgpack.encode(value)))
-            if len(self._pending) >= 64:
-                self.flush()
+        row = (kind, key, msgspec.msgpack.encode(value))
+        try:
+            if self._file is not None:
+                self._file.execute("INSERT OR REPLACE INTO packed VALUES (?, ?, ?)", row)
+        except sqlite3.Error as error:
+            self._lose(error)
 
     def made(self, kind: str, key: str, make: Callable[[], Any], type: Any = Any) -> Any:
         """The value of (kind, key), of that type, made and kept if there is none."""
@@ -92,30 +93,11 @@ class Store:
             self.put(kind, key, value)
         return value
 
-    def flush(self) -> None:
-        """Writes what was put."""
-        if self._file is None or not self._pending:
-            return
-        try:
-            self._file.execute("BEGIN IMMEDIATE")
-            self._file.executemany("INSERT OR REPLACE INTO packed VALUES (?, ?, ?)", self._pending)
-            self._file.execute("COMMIT")
-            self._pending.clear()
-        except sqlite3.Error as error:
-            self._lose(error)
-
     def close(self) -> None:
-        """Writes and lets go of the file; a second call does nothing."""
-        self.flush()
+        """Lets go of the file; a second call does nothing."""
         if self._file is not None:
             self._file.close()
             self._file = None
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def _hold(self, kind: str, key: str, value: Any) -> None:
         if len(self._held) >= HELD:
@@ -125,8 +107,6 @@ class Store:
 
     def _lose(self, error: Exception) -> None:
         self.problem = f"the cache {self._path} is not used: {error}"
-        self._pending.clear()
-        if self._file is not None:
-            with suppress(sqlite3.Error):
-                self._file.close()  # what was begun and not committed is undone
+        with suppress(sqlite3.Error):
+            self.close()
         self._file = None

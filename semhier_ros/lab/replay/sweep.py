@@ -23,10 +23,10 @@ from typing import Any
 from semhier_ros import options as shared
 from semhier_ros.api import FOOT_SUFFIX
 from semhier_ros.command import CommandError, for_the_user
-from semhier_ros.lab.provenance import provenance
 from semhier_ros.lab.replay.store import digest
 from semhier_ros.lab.replay.task import LINK, LINK_HELP, Task, add_task_arguments, task_of
-from semhier_ros.lab.replay.work import best_rival, ceiling_of, replay, write_summary
+from semhier_ros.lab.replay.work import best_rival, ceiling_of, replay
+from semhier_ros.lab.results import provenance, write_json
 from semhier_ros.lab.studies.tables import replay as replay_table
 from semhier_ros.lab.workers import Workers, result_of
 from semhier_ros.link.emulate.profile import parse_link
@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
         rows = rows_of(done)
         commits = dict.fromkeys(found.get("measured", {}).get("commit", "unknown") for _, found in done)
         whole = {"rows": rows, "measured": {**source, "commit": ", ".join(commits)}}
-        write_whole(options.out / "table.json", json.dumps(whole, indent=1) + "\n")
+        write_json(options.out / "table.json", whole)
         (table,) = replay_table(whole)
         write_whole(options.out / "table.md", table.markdown())
         from semhier_ros.lab.report.plots import sweep_plot
@@ -141,7 +141,7 @@ def run_cells(
         if error is not None:
             failed.append(f"{cell.bag} {cell.link}: {error}")
             continue
-        write_summary({**summary, "measured": source}, folder / f"{cell.name}.json")
+        write_json(folder / f"{cell.name}.json", {**summary, "measured": source})
         if not sys.stderr.isatty():
             print(f"done: {cell.bag} {cell.link}", file=sys.stderr, flush=True)
     return [(cell, found) for cell in cells if (found := _done(folder, cell)) is not None], failed

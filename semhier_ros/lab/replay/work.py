@@ -4,12 +4,10 @@ other engine, which shares all but the runs."""
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +18,12 @@ from semhier_ros.footage.labels import Notes, labelled_world
 from semhier_ros.footage.lens import lens_of
 from semhier_ros.lab.baselines.pictures import PictureStream, decode_picture
 from semhier_ros.lab.baselines.search import make_stream
-from semhier_ros.lab.replay.base import Answer, Costs
+from semhier_ros.lab.replay.base import Answer, Costs, Run, run_virtual
 from semhier_ros.lab.replay.blocks import UNPACED
 from semhier_ros.lab.replay.measures import Scores, figures_of, first_arrivals, split_cameras
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import Store
 from semhier_ros.lab.replay.task import BLOCKS, Task, check_codecs
-from semhier_ros.lab.replay.virtual import Run, run_virtual
 from semhier_ros.lab.scoring.figures import BudgetUse, budget_use
 from semhier_ros.lab.scoring.living import foretold
 from semhier_ros.lab.scoring.streaming import World
@@ -37,7 +34,6 @@ from semhier_ros.link.schedule.wire import ZENOH_UDP
 from semhier_ros.link.sender import measured
 from semhier_ros.received import read_blocks
 from semhier_ros.taxonomy import Taxonomy
-from semhier_ros.whole_file import write_whole
 
 COLLECT_AFTER = 100_000
 """Objects between two searches for garbage in circles (Python's own choice is 700): a replay makes hundreds of
@@ -82,11 +78,6 @@ class Result:
         """The link."""
         return parse_hop(self.task.link)
 
-    @property
-    def tried(self) -> dict[str, list[dict[str, Any]]]:
-        """The finalists of each codec whose setting was searched for."""
-        return {name: getattr(stream, "tried", []) for name, stream in self.streams.items()}
-
     def image_at(self, now: float) -> np.ndarray:
         """What the first camera saw at `now` (s)."""
         source = self.judged_camera or self.cameras[0]
@@ -125,7 +116,6 @@ def replay(task: Task, tell: Tell | None = None, reader: Reader | None = None) -
 
 def _replay(task: Task, tell: Tell, reader: Reader | None) -> Result:
     codecs, link = check_codecs(task.codecs), parse_hop(task.link)
-    own = reader is None
     reader = reader or Reader.load(task.model, task.device, Store(task.cache))
     tell("reading the bag", 0.0)
     cameras, problems = open_cameras(task, reader)
@@ -146,8 +136,6 @@ def _replay(task: Task, tell: Tell, reader: Reader | None) -> Result:
         encode_all(reader, cameras, tell)
     result.runs = {name: result.runs[name] for name in codecs}
     judge(result, tell)
-    if own:
-        reader.store.flush()
     return result
 
 
@@ -204,15 +192,11 @@ def judge(result: Result, tell: Tell) -> None:
 
 def encode_all(reader: Reader, cameras: Sequence[Any], tell: Tell) -> None:
     """Encodes and reads every frame once, so that what follows finds it made."""
-    total = sum(len(camera) for camera in cameras)
-    done = 0
-    for camera in cameras:
-        for number in range(len(camera)):
-            reader.encoded(camera, number)
-            done += 1
-            if done % 8 == 0:
-                tell("encoding the frames", done / total)
-    reader.store.flush()
+    frames = [(camera, number) for camera in cameras for number in range(len(camera))]
+    for done, frame in enumerate(frames, 1):
+        reader.encoded(*frame)
+        if done % 8 == 0:
+            tell("encoding the frames", done / len(frames))
 
 
 def forecast_of(name: str) -> str:
@@ -292,11 +276,6 @@ def summary_of(result: Result) -> dict[str, Any]:
         "problems": result.problems,
         **({"checks": result.checks} if result.checks else {}),
     }
-
-
-def write_summary(summary: dict[str, Any], path: Path) -> None:
-    """The summary as JSON, keys as they stand, the same bytes for the same figures."""
-    write_whole(path, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
 
 
 def ceiling_of(summary: dict[str, Any]) -> dict[str, float | None]:

@@ -15,24 +15,30 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from semhier_ros.camera.drawing import LEVEL_COLOURS
 from semhier_ros.codec.packet import Block
-from semhier_ros.codec.reading import Detection
-from semhier_ros.lab.provenance import processor
+from semhier_ros.codec.reading import Detection, TrackedObject
 from semhier_ros.lab.replay.base import Answer
 from semhier_ros.lab.replay.measures import first_arrivals, split_cameras, waits_of
 from semhier_ros.lab.replay.work import Result, best_rival, ceiling_of
 from semhier_ros.lab.report import plots
-from semhier_ros.lab.report.film import RATE, film
 from semhier_ros.lab.report.page import data_uri, link_words, percent, render_page, webp
+from semhier_ros.lab.results import processor
 from semhier_ros.lab.scoring.figures import percentile
+from semhier_ros.lab.scoring.living import scenes_at
 from semhier_ros.lab.scoring.streaming import newest_at
 from semhier_ros.received import read_blocks
 
 MOMENTS, STRIP_FRAMES = 4, 3
 STRIP_WIDTH = 560
 MOST_ROWS = 60_000
+RATE, FILM_SECONDS, MOST_PICTURES = 25.0, 10.0, 130
+"""Instants a second, how much of a run is shown, and pictures of it at most."""
+FILM_WIDTH, FILM_QUALITY = 480, 55
+LEAST_FILMED = 0.3
+"""What is less sure is left out: detections, and objects of the scene by their existence."""
 DETAIL_COLOUR = "#64748b"
 PICTURE_COLOURS = ("#7e22ce", "#9d4edd", "#c084fc")
 
@@ -86,7 +92,7 @@ def render(result: Result, seconds: float = 0.0, command: str = "replay") -> str
         blocks=blocks(result, kinds),
         moments=moments(result),
         path=partial(bars, result, kinds),
-        tried={name: rows for name, rows in result.tried.items() if rows},
+        tried={name: rows for name, one in result.streams.items() if (rows := getattr(one, "tried", None))},
         table=timeline_table(result),
         film=film(result),
         film_rate=f"{RATE:g}",
@@ -125,11 +131,7 @@ def blocks(result: Result, kinds: Sequence[BlockKind]) -> list[dict[str, Any]]:
     for index, kind in enumerate(kinds):
         first = {key: came[index] for key, came in arrived.items() if index in came}
         waits = [(at - result.cameras[place].times_ns[number] / 1e9) * 1e3 for (place, number), at in first.items()]
-        whole = index >= result.reader.semantic_blocks
-        sizes = [
-            float(len(result.reader.encoded(result.cameras[place], number, whole).blocks[index]))
-            for place, number in first
-        ]
+        sizes = [float(len(run.parts[place, number, index])) for place, number in first]
         rows.append(
             {
                 "kind": kind,
@@ -267,14 +269,14 @@ def _strip_frame(
         colour = kind.colour if kind.level is not None else deepest
         found = tuple(item.down_to(level) for item in reading.detections)
         steps.append(Step(kind, ms, len(block.data), total, found, colour, webp(picture, STRIP_WIDTH)))
-    return {
-        "seconds": camera.times_ns[number] / 1e9,
-        "width": camera.size[0],
-        "height": camera.size[1],
-        "image": webp(camera.image(number), STRIP_WIDTH),
-        "steps": steps,
-        "missing": [kind.title for kind in kinds[len(steps) :]],
-    }
+    missing = [kind.title for kind in kinds[len(steps) :]]
+    return _frame(camera, camera.times_ns[number] / 1e9, camera.image(number)) | {"steps": steps, "missing": missing}
+
+
+def _frame(camera: Any, seconds: float, image: np.ndarray) -> dict[str, Any]:
+    """What every frame that is shown says of itself."""
+    width, height = camera.size
+    return {"seconds": seconds, "width": width, "height": height, "image": webp(image, STRIP_WIDTH)}
 
 
 def pictures_of(result: Result, camera: Any, number: int, count: int) -> tuple[list[Block], list[np.ndarray]]:
@@ -317,16 +319,7 @@ def moments(result: Result) -> list[dict[str, Any]]:
                     "picture": None if picture is None else webp(picture, STRIP_WIDTH),
                 }
             )
-        shown.append(
-            {
-                "seconds": now,
-                "width": camera.size[0],
-                "height": camera.size[1],
-                "image": webp(result.image_at(now), STRIP_WIDTH),
-                "truth": world.truths[place],
-                "views": views,
-            }
-        )
+        shown.append(_frame(camera, now, result.image_at(now)) | {"truth": world.truths[place], "views": views})
     return shown
 
 
@@ -344,3 +337,54 @@ def bars(result: Result, kinds: Sequence[BlockKind], detections: Sequence[Detect
                 row["others"] = "or " + ", ".join(others)
         rows.append(row)
     return rows
+
+
+def film(result: Result) -> dict[str, Any] | None:
+    """The scene as a planner had it, played: what the receiver foretold 25 times a second, beside the newest reading
+    and the truth, of the first camera; None where nothing of ours was foretold.
+
+    The truth, and the picture behind it, are of the instants that are judged; between two of them only the scene moves.
+    `size`: width and height of the camera's frame, to which boxes are; `pictures`: data URIs; `instants`:
+    rows [seconds, number of the picture, truth, reading, its age in ms or None, scene] of boxes [x0, y0, x1, y1, name].
+    """
+    run = result.runs.get("semhier")
+    if run is None or not result.task.forecast or result.reader.codec.whole_image:
+        return None
+    camera, world = result.cameras[0], result.worlds[0]
+    given = split_cameras(run.answers, len(result.cameras))[0]
+    first = busiest(np.array([len(truth) for truth in world.truths]), world.instants)
+    last = min(first + FILM_SECONDS, float(world.instants[-1]))
+    instants = first + np.arange(int((last - first) * RATE + 1e-6) + 1) / RATE
+    scenes = scenes_at(given, instants, camera.size, result.reader.codec.taxonomy)
+    readings = newest_at(given, instants, 0)
+    judged = np.flatnonzero((world.instants >= first - 1e-6) & (world.instants <= last + 1e-6))
+    judged = judged[:: -(-len(judged) // MOST_PICTURES)]
+    behind = np.searchsorted(world.instants[judged], instants + 1e-6, side="right") - 1
+    rows = []
+    for now, place, reading, scene in zip(instants.tolist(), behind.tolist(), readings, scenes, strict=True):
+        age = None if reading is None else round((now - reading.stamp_ns / 1e9) * 1e3)
+        seen = () if reading is None else reading.detections
+        told = [_row(item) for item in scene.objects if item.existence >= LEAST_FILMED]
+        rows.append([round(now, 3), place, _boxes(world.truths[judged[place]]), _boxes(seen), age, told])
+    images = (result.image_at(now) for now in world.instants[judged].tolist())
+    pictures = [data_uri(webp(image, FILM_WIDTH, FILM_QUALITY)) for image in images]
+    return {"size": list(camera.size), "pictures": pictures, "instants": rows}
+
+
+def busiest(objects: NDArray[np.int64], instants: NDArray[np.float64]) -> float:
+    """Where the FILM_SECONDS begin in which most objects are seen; the first instant of a shorter run."""
+    ends = np.searchsorted(instants, instants + FILM_SECONDS, side="right")
+    whole = ends < len(instants)
+    if not whole.any():
+        return float(instants[0])
+    sums = np.concatenate([[0], np.cumsum(objects)])
+    mean = (sums[ends] - sums[:-1]) / (ends - np.arange(len(ends)))
+    return float(instants[int(np.where(whole, mean, -1.0).argmax())])
+
+
+def _boxes(found: Sequence[Detection]) -> list[list[Any]]:
+    return [_row(item) for item in found if item.scores[0] >= LEAST_FILMED]
+
+
+def _row(item: Detection | TrackedObject) -> list[Any]:
+    return [*(round(side) for side in item.box), item.names[-1]]

@@ -246,10 +246,7 @@ def draws(worlds: Sequence[World], count: int, seed: int = 0) -> NDArray[np.floa
         size = len(world.instants)
         length = float(world.instants[-1] - world.instants[0]) if size > 1 else 0.0
         block = max(1, min(size, round(size * BLOCK_SECONDS / length))) if length > 0 else 1
-        weights = np.zeros((count, size))
         starts = random.integers(0, max(1, size - block + 1), (count, -(-size // block)))
-        for draw in range(count):
-            places = (starts[draw][:, None] + np.arange(block)).ravel()[:size]
-            weights[draw] = np.bincount(places, minlength=size)[:size]
-        parts.append(weights)
+        places = (starts[:, :, None] + np.arange(block)).reshape(count, -1)[:, :size]
+        parts.append(np.array([np.bincount(row, minlength=size)[:size] for row in places], float))
     return np.concatenate(parts, axis=1)

@@ -25,13 +25,13 @@ from semhier_ros.command import CommandError
 from semhier_ros.footage.video import VideoCamera
 from semhier_ros.lab.made_scenes import Memories
 from semhier_ros.lab.options import finish
-from semhier_ros.lab.provenance import commit
 from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.blocks import SceneObjects
 from semhier_ros.lab.replay.reader import Reader, reader_of_videos
 from semhier_ros.lab.replay.store import CACHE_FILE, default_folder
 from semhier_ros.lab.replay.sweep import Cell, cell_of, run_cells
 from semhier_ros.lab.replay.task import Task
+from semhier_ros.lab.results import commit
 from semhier_ros.link.emulate.profile import parse_link
 from semhier_ros.progress import each
 
@@ -115,7 +115,6 @@ def costs_of(reader: Reader, path: Path, fps: float, threshold: float | None) ->
         found = [find(number) for number in range(len(camera))]
     else:
         found = [model.find(camera.image(number), threshold) for number in range(len(camera))]
-    reader.store.flush()
     memories = Memories(model)
     bits: Counter[str] = Counter()
     sizes: dict[str, list[int]] = {"whole": [], "delta": []}

@@ -15,19 +15,17 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.camera.decoder_end import DecoderEnd, Output
-from semhier_ros.camera.encoder_end import EncoderEnd, EncoderSettings, Opened
+from semhier_ros.camera.encoder_end import EncoderEnd, EncoderSettings, Opened, PictureMaker
 from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
-from semhier_ros.codec.model import SenderMemory
 from semhier_ros.codec.packet import delta_tag
 from semhier_ros.codec.reading import Detection
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.lab.made_frames import SIZE, codec_of
-from semhier_ros.lab.made_scenes import drive, with_features
+from semhier_ros.lab.made_scenes import SIZE, codec_of, drive, with_features
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.ways import AirWay
 from semhier_ros.link.emulate.radio import RADIOS, RadioProfile, parse_radio
@@ -55,22 +53,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.common(parser, shared.seed, shared.model, shared.json)
 
 
-class _Maker:
+class _Maker(PictureMaker):
     """Blocks of made objects, with a memory."""
 
     def __init__(self, codec: Codec) -> None:
-        self._codec, self._model = codec, codec.model
-        self.memory: SenderMemory = codec.memory(radio=True)
-        self.name, self.stream_hash, self.model_hash = codec.name, codec.stream_hash, codec.model_hash
-        self.block_names, self.semantic_blocks = codec.block_names, codec.semantic_blocks
-        self.levels = codec.levels
+        super().__init__(codec, memory=codec.memory(radio=True))
+        self._whole = codec
 
     def open(self, source: Any, frame: int, stamp_ns: int, max_bytes: int | None) -> Opened:
-        model: Any = self._model
-        self.memory.begin(frame, stamp_ns)
+        model, memory = cast(Any, self._whole.model), self.memory
+        assert memory is not None
+        memory.begin(frame, stamp_ns)
         objects = with_features(model, source)
-        made = model.encode_objects(objects, self.semantic_blocks, max_bytes, None, None, memory=self.memory)
-        return Opened(SIZE, self._codec.bounded(made, frame, max_bytes))
+        made = model.encode_objects(objects, self.semantic_blocks, max_bytes, None, None, memory=memory)
+        return Opened(SIZE, self._whole.bounded(made, frame, max_bytes))
 
 
 class _Port:
@@ -209,22 +205,11 @@ def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         drift = Drift(codec, parse_radio(name), options.fps, options.objects, options.seed)
         drift.run(options.frames)
         drift.close()
-        counts = drift.counts
-        yield {
-            "link": name,
-            "frames": options.frames,
-            "sent": counts["encoded"],
-            "deltas": counts["sent_deltas"],
-            "compared": counts["compared"],
-            "differ": counts["differ"],
-            "refused": counts["refused_deltas"],
-            "acknowledged": counts["acknowledged"],
-            "acknowledged_unknown": counts["acknowledged_unknown"],
-            "twice": counts["twice"],
-            "behind": counts["behind"],
-            "restarts": counts["restarts"],
-            "lost": drift.lost,
-        }
+        told = {"sent": "encoded", "deltas": "sent_deltas", "refused": "refused_deltas"}
+        told |= {kind: kind for kind in ("compared", "differ", "acknowledged", "acknowledged_unknown")}
+        told |= {kind: kind for kind in ("twice", "behind", "restarts")}
+        counts = {kind: drift.counts[of] for kind, of in told.items()}
+        yield {"link": name, "frames": options.frames, **counts, "lost": drift.lost}
 
 
 def run(options: argparse.Namespace) -> int:

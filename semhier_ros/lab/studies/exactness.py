@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from semhier_ros.codec.picture_walk import NUMPY
 from semhier_ros.footage.bags import open_footage
 from semhier_ros.footage.video import default_video, picture_files, read_picture, read_video
 from semhier_ros.lab.options import finish, load_codec
-from semhier_ros.lab.provenance import processor
+from semhier_ros.lab.results import processor
 from semhier_ros.lab.workers import Workers
 from semhier_ros.loading import DEVICES
 
@@ -99,7 +99,7 @@ class Arithmetic:
             del model.stream.encode
         return symbols(caught[-1]), blocks
 
-    def decode(self, found: Sequence[tuple[dict[str, list[np.ndarray]], list[bytes]]]) -> list[tuple[int, int]]:
+    def decode(self, found: Sequence[tuple[list[np.ndarray], list[bytes]]]) -> list[tuple[int, int]]:
         """Per picture: symbols compared, and those that differ."""
         model: Any = self._codec.model
         results = []
@@ -123,9 +123,9 @@ def round_layers(backend: Any) -> None:
                 layer.register_forward_hook(lambda _, inputs, output: output.bfloat16().float())
 
 
-def symbols(code: Any) -> dict[str, list[np.ndarray]]:
-    """Every array of whole numbers in a code, by field."""
-    return {item.name: _arrays(getattr(code, item.name)) for item in fields(code) if item.compare}
+def symbols(code: Any) -> list[np.ndarray]:
+    """Every array of whole numbers in a code, in the order of its fields."""
+    return [array for item in fields(code) if item.compare for array in _arrays(getattr(code, item.name))]
 
 
 def _arrays(value: Any) -> list[np.ndarray]:
@@ -135,16 +135,13 @@ def _arrays(value: Any) -> list[np.ndarray]:
     return [array for part in value for array in _arrays(part)]
 
 
-def differences(first: dict[str, list[np.ndarray]], second: dict[str, list[np.ndarray]]) -> tuple[int, int]:
+def differences(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> tuple[int, int]:
     """(symbols, those that differ); an array that is missing or of another shape differs as a whole."""
     compared = different = 0
-    for name in first.keys() | second.keys():
-        ours, theirs = first.get(name, []), second.get(name, [])
-        for place in range(max(len(ours), len(theirs))):
-            one, other = (rows[place] if place < len(rows) else np.zeros(0) for rows in (ours, theirs))
-            size = max(one.size, other.size)
-            compared += size
-            different += size if one.shape != other.shape else int((one != other).sum())
+    for one, other in zip_longest(first, second, fillvalue=np.zeros(0)):
+        size = max(one.size, other.size)
+        compared += size
+        different += size if one.shape != other.shape else int((one != other).sum())
     return compared, different
 
 
@@ -166,9 +163,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", type=shared.whole(0, 10**9), default=0, help="how many pictures to skip")
     shared.option(parser, "--limit", shared.whole(1, 10**9), 1000, "how many to use")
     parser.add_argument("--again", type=int, default=10, help="encode every n-th in float32 on one thread too; 0: none")
-    parser.add_argument(
-        "--device", choices=DEVICES, default="torch", help="with --drawn: what decodes many together (%(default)s)"
-    )
+    parser.add_argument("--device", choices=DEVICES, default="torch", help="what decodes drawn frames (%(default)s)")
     shared.common(parser, shared.seed, shared.json)
 
 
@@ -250,7 +245,7 @@ def _block(pictures: PictureBlocks, coded: CodedPicture) -> bytes:
 def _compare(one: CodedPicture, other: CodedPicture | BlockError) -> tuple[int, int]:
     """Numbers of a decoded block (symbols, rows, latents), and those that differ."""
     parts = [[] if isinstance(each, BlockError) else [*each.symbols, *each.rows, each.latents] for each in (one, other)]
-    return differences({"all": parts[0]}, {"all": parts[1]})
+    return differences(*parts)
 
 
 def run_drawn(options: argparse.Namespace) -> int:

@@ -14,9 +14,10 @@ import argparse
 import os
 import resource
 import statistics
-import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -35,6 +36,7 @@ from semhier_ros.codec.packet import Block, Packet
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.lab.options import finish, load_codec
+from semhier_ros.lab.scoring.figures import quantiles
 from semhier_ros.link.clock import ManualClock
 
 CONTENTS = 16
@@ -75,10 +77,7 @@ def fleet_of(
 ) -> Fleet:
     """A fleet of so many cameras that makes a picture of every whole frame; what goes wrong is told in `errors`."""
     by_hash, names = {material.codec.stream_hash: material.codec}, [f"camera_{number}" for number in range(cameras)]
-
-    def report(kind: str, text: str) -> None:
-        errors.append(f"{kind}: {text}")
-
+    report = lambda kind, text: errors.append(f"{kind}: {text}")  # noqa: E731
     return Fleet(
         {name: DecoderEnd(name, by_hash, 16, report, pictures_later=True) for name in names},
         limits,
@@ -155,9 +154,9 @@ class Arrivals:
             "rate": rate,
             "frames_offered": offered,
             "seconds": round(wall, 2),
-            "coarse_ms": spread(self.coarse),
+            "coarse_ms": quantiles(np.multiply(self.coarse, 1000), 2, median=0.5, p99=0.99),
             "coarse_missing": offered - len(self.coarse),
-            "picture_ms": spread(self.pictures),
+            "picture_ms": quantiles(np.multiply(self.pictures, 1000), 2, median=0.5, p99=0.99),
             "pictures_per_second": round(len(self.pictures) / wall, 2),
             "pictures_in_a_batch": round((after.batched - before.batched) / batches, 2) if batches else 0.0,
             "share_of_a_second": {
@@ -168,14 +167,6 @@ class Arrivals:
             "packets_dropped": self.fleet.counters["overflow"],
             "problems": self.errors[:3],
         }
-
-
-def spread(seconds: Sequence[float]) -> dict[str, float] | None:
-    """Median and 99 % in ms, None for nothing."""
-    if not seconds:
-        return None
-    values = np.percentile(np.asarray(seconds) * 1000, [50, 99])
-    return {"median": round(float(values[0]), 2), "p99": round(float(values[1]), 2)}
 
 
 def through_fleet(material: Material, cameras: int, number: int, timer: Callable[[], float]) -> dict[str, float]:
@@ -298,26 +289,16 @@ def coder_threads(symbols: int = 400_000) -> dict[str, float]:
     encoder.put(np.full(symbols, 60, np.int32), tables, 0)
     data = encoder.finish()
 
-    def decode() -> None:
+    def decode(_: int) -> None:
         BlockDecoder(data).get(tables, 0, symbols)
 
-    def by_threads() -> None:
-        threads = [threading.Thread(target=decode) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    def in_turn() -> None:
-        decode()
-        decode()
-
-    found: dict[str, list[float]] = {"one after the other": [], "two threads": []}
-    for _ in range(5):
-        for name, work in (("one after the other", in_turn), ("two threads", by_threads)):
-            began = time.perf_counter()
-            work()
-            found[name].append((time.perf_counter() - began) * 1000)
+    found: dict[str, list[float]] = defaultdict(list)
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(5):
+            for name, both in (("one after the other", map), ("two threads", pool.map)):
+                began = time.perf_counter()
+                list(both(decode, range(2)))
+                found[name].append((time.perf_counter() - began) * 1000)
     return {name: round(statistics.median(times), 1) for name, times in found.items()}
 
 

@@ -24,39 +24,14 @@ from typing import Any
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.camera.decoder_end import DecoderEnd
+from semhier_ros.codec import compact
 from semhier_ros.codec.block_request import BlockRequest
-from semhier_ros.codec.compact import (
-    ACK,
-    DELTA,
-    DELTA_LONG,
-    MEMORY,
-    MISSING,
-    MOTION,
-    MOTION_LONG,
-    QUERY,
-    Compact,
-    Context,
-    Seal,
-    Word,
-    announcement,
-    hail_frame,
-    lay_out,
-    lay_out_pieces,
-    note_frame,
-    parcel,
-    read_announcement,
-    stamp_units,
-    stored_frame,
-    stream_tag,
-    turn_frame,
-    word_of,
-)
-from semhier_ros.codec.compact import finish as finish_frame
+from semhier_ros.codec.compact import Compact, Context, Seal, Word
 from semhier_ros.codec.packet import Block
 from semhier_ros.codec.pose import EgoPose, PoseError, PoseReader, PoseWriter
 from semhier_ros.codec.secrecy import SecrecyError
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.lab.made_frames import acknowledgements, codec_of, description, made_frames, picture_block
+from semhier_ros.lab.made_scenes import acknowledgements, codec_of, description, made_frames, picture_block
 from semhier_ros.lab.options import finish
 from semhier_ros.link.clock import ManualClock
 from semhier_ros.link.radio.framing import framing
@@ -79,8 +54,8 @@ SEALS: dict[str, tuple[int, bytes | None, str]] = {
 TRANSPORTS = ("udp", "serial", "mavlink")
 KINDS: dict[str, tuple[int, ...]] = {
     "all": (),
-    "delta": (DELTA, DELTA_LONG),
-    "motion": (MOTION, MOTION_LONG),
+    "delta": (compact.DELTA, compact.DELTA_LONG),
+    "motion": (compact.MOTION, compact.MOTION_LONG),
     "word": (),
 }
 """What is damaged, by name: kinds of frames."""
@@ -175,7 +150,7 @@ class Receiver(Target):
         self.used = [data for data in self.right if data not in fresh]
         self.base = [one for one in fresh if not KINDS[kind] or Compact.parse(one, seal).kind in KINDS[kind]]
         self._kinds = list(_by_kind(self.base, seal).values())
-        self._base = DecoderEnd("front", codec.streams(), 8, self._ignore, memory=True)
+        self._base = DecoderEnd("front", codec.streams(), 8, lambda kind, text: None, memory=True)
         self._poses = PoseReader()
         hooks = ReceiverHooks(self._packet, self._described, self._posed, lambda now: None, None, self._stored)
         self.end = RadioReceiving(RadioOptions(Air(MOST_BYTES), seal), self._open, hooks, clock=self.clock)
@@ -187,10 +162,6 @@ class Receiver(Target):
 
     def some(self, chance: random.Random) -> bytes:
         return chance.choice(chance.choice(self._kinds))
-
-    @staticmethod
-    def _ignore(kind: str, text: str) -> None:
-        return
 
     def _packet(self, camera: str, level: int, data: bytes) -> None:
         self.taken += bool(self._base.datagram(data, self.clock.now()))
@@ -225,7 +196,7 @@ class Sender(Target):
         end.on_memory = lambda camera, state: memory.heard(state)
         held = [[], *islice(acknowledgements(codec, memory, 1, 1), TURNS)]
         turns: list[int] = []
-        port, session, number, tag = self._ports[0], 0, 0, stream_tag(told)
+        port, session, number, tag = self._ports[0], 0, 0, compact.stream_tag(told)
         begin, sealed = 0, seal
 
         def words(turn: int) -> list[bytes]:
@@ -244,7 +215,7 @@ class Sender(Target):
                 end.store("front", TURNS, 0, (Block(0xBEEF, TURNS, 0, bytes(STORED_BYTES)),))
                 departure = end.take(self.clock.now())
             elif not hails:
-                laid = lay_out([Block(0xBEEF, number, 0, bytes(9))], 0, long=False)
+                laid = compact.lay_out([Block(0xBEEF, number, 0, bytes(9))], 0, long=False)
                 departure = Datagram("front", 0, laid, 20, 1, number, 0, (0,))
             if departure is None:
                 end.tick(self.clock.now())
@@ -255,7 +226,7 @@ class Sender(Target):
                 begin = 0 if first.counter is None else first.counter[0]
                 parts = 1 if first.piece is None else first.piece[1]
                 announced = b"".join(Compact.parse(frame, seal).body for frame in port.sent[:parts])
-                sealed = seal.of(read_announcement(announced, seal.hides)[3])
+                sealed = seal.of(compact.read_announcement(announced, seal.hides)[3])
             for place, frame in enumerate(port.sent[before:], before):
                 parsed = Compact.parse(frame, seal)
                 session = parsed.session or session
@@ -274,12 +245,12 @@ class Sender(Target):
     ) -> list[bytes]:
         """Right answers to a turn that was given with that frame, the so many-th; one of its memory first. `held`: what
         may be said of it, after each block of the frame."""
-        said = [Word(MEMORY, 0, count=count, memory=state) for state in (*held, b"")]
-        said.append(Word(ACK, 0, frame, 0b1011 & (1 << frame - 1) - 1, count))
-        said += [word_of(BlockRequest(6, 3), 0), word_of(BlockRequest(2, None, 4000), 0)]
+        said = [Word(compact.MEMORY, 0, count=count, memory=state) for state in (*held, b"")]
+        said.append(Word(compact.ACK, 0, frame, 0b1011 & (1 << frame - 1) - 1, count))
+        said += [compact.word_of(BlockRequest(6, 3), 0), compact.word_of(BlockRequest(2, None, 4000), 0)]
         words = [word.to_bytes(context, seal) for word in said]
-        words.append(Word(QUERY, 0).to_bytes(Context(True), seal.of(b"")))
-        pieces = (Word(MISSING, 0, 0, 0b1011, fresh=True), Word(MISSING, 0, 7, 0b1011))
+        words.append(Word(compact.QUERY, 0).to_bytes(Context(True), seal.of(b"")))
+        pieces = (Word(compact.MISSING, 0, 0, 0b1011, fresh=True), Word(compact.MISSING, 0, 7, 0b1011))
         return words + [word.to_bytes(replace(context, frame=session), seal) for word in pieces]
 
     def give(self, frame: bytes) -> None:
@@ -300,41 +271,41 @@ def right_frames(seal: Seal) -> tuple[Codec, list[tuple[bytes, float]]]:
     """The codec of the made scene, and frames that a base takes, each with when it comes (s), in order."""
     codec = codec_of(MODEL)
     info = description(codec)
-    tag, counter = stream_tag(info), 5_000
+    tag, counter = compact.stream_tag(info), 5_000
     made: list[tuple[bytes, float]] = []
 
     def add(laid: bytes, when: float, frame: int = 0, stamp: int = 0, known: bool = True) -> None:
         nonlocal counter
         whole = Context(False, tag if known else bytes(4), frame, stamp, counter if seal.key else 0)
-        made.append((finish_frame(laid, 0, False, whole, seal.of(EPOCH)), when))
+        made.append((compact.finish(laid, 0, False, whole, seal.of(EPOCH)), when))
         counter += 1
 
-    for part in announcement(info, FIRST, 0, 60, EPOCH if seal.hides else b""):
+    for part in compact.announcement(info, FIRST, 0, 60, EPOCH if seal.hides else b""):
         add(part, TRAVEL, known=False)
     when, poses = 0.0, PoseWriter()
     for frame in islice(made_frames(codec, FIRST, 1), FRAMES):
         when, number = frame.stamp_ns / 1e9 + TRAVEL, frame.number
-        units, long = stamp_units(frame.stamp_ns), number % 2 == 0
+        units, long = compact.stamp_units(frame.stamp_ns), number % 2 == 0
         for blocks in frame.packets:
             begins = blocks[0].index == 0
             add(
-                lay_out(blocks, frame.stamp_ns if begins else None, long=long),
+                compact.lay_out(blocks, frame.stamp_ns if begins else None, long=long),
                 when,
                 number,
                 units if begins else 0,
             )
         if number % 4 == 0:
             pose = EgoPose.of("map", frame.stamp_ns, (12.34, 0.1 * number, 0.0), (0.0, 0.0, 1.0), sigma=0.1)
-            add(note_frame(number, poses.write(pose)), when, number)
-        add(turn_frame(number), when, number)
+            add(compact.note_frame(number, poses.write(pose)), when, number)
+        add(compact.turn_frame(number), when, number)
     picture = picture_block(codec, number)
-    for piece in lay_out_pieces(picture, PIECE_BYTES, None):
+    for piece in compact.lay_out_pieces(picture, PIECE_BYTES, None):
         add(piece, when, number)
-    whole = parcel([picture], frame.stamp_ns)
+    whole = compact.parcel([picture], frame.stamp_ns)
     for place in range(0, len(whole), PIECE_BYTES):
         part, last = whole[place : place + PIECE_BYTES], place + PIECE_BYTES >= len(whole)
-        add(stored_frame(place // PIECE_BYTES, part, last, None if place else SESSION), when, SESSION)
-    add(hail_frame(), when, known=False)
+        add(compact.stored_frame(place // PIECE_BYTES, part, last, None if place else SESSION), when, SESSION)
+    add(compact.hail_frame(), when, known=False)
     return codec, made
 
 

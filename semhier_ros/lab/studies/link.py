@@ -25,8 +25,6 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from semhier_ros import options as shared
 from semhier_ros.command import for_the_user
 from semhier_ros.footage.clip import clips, make_clip
@@ -35,7 +33,6 @@ from semhier_ros.interrupts import stop_signals
 from semhier_ros.lab.baselines.search import make_stream
 from semhier_ros.lab.options import finish
 from semhier_ros.lab.processes import ChildError, Supervisor
-from semhier_ros.lab.provenance import processor
 from semhier_ros.lab.replay.base import Answer, Costs
 from semhier_ros.lab.replay.ends import answers_of, encode_before, pictures_of, read_log
 from semhier_ros.lab.replay.pair import Pair, play, radio_plan
@@ -52,6 +49,8 @@ from semhier_ros.lab.replay.task import (
     check_transport,
 )
 from semhier_ros.lab.replay.traffic import Traffic
+from semhier_ros.lab.results import processor
+from semhier_ros.lab.scoring.figures import quantiles
 from semhier_ros.lab.scoring.streaming import Matching
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
 from semhier_ros.link.emulate.radio import MAVLINK, RADIOS, RadioEmulator, RadioProfile, parse_radio
@@ -63,6 +62,7 @@ CODECS = ("semhier", "answer", "jpeg", "h264")
 FREE = Costs(*[0.0] * 8)
 MEASURED = "this machine's"
 _KEY = ("link", "seconds", "codec", "costs")
+delays = partial(quantiles, p50=0.5, p95=0.95, max=1.0)
 
 RADIO_ROWS = {
     "serial9600": (20.0, 5.0, 32),
@@ -147,9 +147,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.option(parser, "--seconds", shared.real(1, 3600), None, "length of a run (the row's own)")
     parser.add_argument("--video", type=Path, help="footage (default: the demo's)")
     add_costs(parser, "then frames are encoded before the session and costs are waited (this machine's own)")
-    parser.add_argument(
-        "--key", action="store_true", help="on radios: frames carry a keyed proof (4 bytes, and one of a counter)"
-    )
+    parser.add_argument("--key", action="store_true", help="on radios: frames carry a keyed proof (5 bytes)")
     shared.common(parser, shared.model, shared.device, shared.json)
 
 
@@ -194,6 +192,7 @@ class Bench:
         out: Path = options.json or Path("out/link.json")
         self.folder, self.parts = out.with_suffix(".work"), out.with_suffix(".parts")
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.store = self.folder / "made.sqlite"
         self.known: list[dict[str, Any]] = []
         if self.parts.is_file():
             lines = self.parts.read_text(encoding="utf-8").splitlines()
@@ -216,11 +215,6 @@ class Bench:
     def reader(self) -> Reader:
         """The model, loaded at its first use."""
         return Reader.load(self.options.model, self.options.device, Store(self.store), threads=1)
-
-    @property
-    def store(self) -> Path:
-        """The cache of the bench's model."""
-        return self.folder / "made.sqlite"
 
     def jobs(self) -> list[tuple[Row, str, int]]:
         """(row, codec, run number) of everything not measured yet; none slows another by running beside it."""
@@ -311,14 +305,15 @@ class Bench:
         given: Costs | None = FREE if row.encoded_before else self.options.costs
         if given is not None:
             plan |= {"imagined": True, "costs": asdict(given)}
-        if row.radio is not None:
-            plan |= self._radio(row, row.radio)
+        if row.radio is not None:  # its ends are set as their parameters would
+            plan |= radio_plan(row.radio, check=row.check) | (
+                {"key": bytes(range(16)).hex()} if self.options.key else {}
+            )
         cameras = clips(plan)
         if given is not None:  # the processes find here what was made before
             encode_before(self.reader, cameras, whole=codec == "semhier")
         if codec not in BLOCKS:
             plan |= self._setting(row, codec, cameras)
-        self.reader.store.flush()
         return plan
 
     def _setting(self, row: Row, codec: str, cameras: Sequence[Any]) -> dict[str, Any]:
@@ -332,11 +327,6 @@ class Bench:
 
         told: dict[str, Any] = self.reader.store.made("setting", digest(codec, row.name, costs.as_ms()), searched)
         return told
-
-    def _radio(self, row: Row, radio: RadioProfile) -> dict[str, Any]:
-        """How the ends of an emulated radio are set, as their parameters would."""
-        key = {"key": bytes(range(16)).hex()} if self.options.key else {}
-        return {**radio_plan(radio, check=row.check), **key}
 
     def result(self) -> dict[str, Any]:
         """The table: for each link and codec the medians over its runs."""
@@ -379,7 +369,7 @@ class Figures:
         late = {key: self._ms(item) for key, item in self.first.items()}
         part: dict[str, Any] = {
             "coarse_share": round(len(late) / max(1, offered), 4),
-            "coarse_ms": quantiles(list(late.values())),
+            "coarse_ms": delays(list(late.values())),
             "coarse_ap50": self._agreement(),
         }
         if self.pair.radio is not None:
@@ -411,19 +401,11 @@ class Figures:
     def _blocks(self) -> dict[str, Any]:
         """What the ends of the measured link told."""
         start = self.told["start"]
-        encoded = {(self._place(entry["camera"]), entry["frame"]): entry for entry in self.sent}
+        encoded = {(int(entry["camera"].removeprefix("cam")), entry["frame"]): entry for entry in self.sent}
         lost = sum(self._in_outage((entry["encoded"] - start) / 1e9) for entry in encoded.values())
-        seconds = self.row.seconds
-        useful = read_log(self.pair.log["receive"])[1].get("useful_bytes", 0) / seconds
-        times = [seconds * (step + 0.5) / 1000 for step in range(1000)]
-        rate = sum(self.link.rate_at(at) for at in times if not self._in_outage(at)) / 8 / 1000
-        offset = self.told["clock_offset"]
         return {
             "coarse_share_of_sent": round(len(self.first) / max(1, len(encoded) - lost), 4),
-            "encode_ms": quantiles([(entry["encoded"] - entry["begun"]) / 1e6 for entry in encoded.values()]),
-            "useful_share_of_rate": round(useful / rate, 4),
-            "loss_reported": round(self.told["loss"] or 0.0, 4),
-            "clock_error_ms": None if offset is None else round(offset * 1e3, 2),
+            "encode_ms": delays([(entry["encoded"] - entry["begun"]) / 1e6 for entry in encoded.values()]),
         }
 
     def _air(self) -> dict[str, Any]:
@@ -443,9 +425,6 @@ class Figures:
             "bytes_around_a_coarse_block": 2 + proof + self.keyed + framing,
             "largest_frame": max((one.size for one in radio.log if not one.other), default=0),
         }
-
-    def _place(self, name: str) -> int:
-        return int(name.removeprefix("cam"))
 
     def _in_outage(self, at: float) -> bool:
         return any(begin <= at < end for begin, end in self.link.outages)
@@ -482,18 +461,10 @@ def delays_of(
     return {
         "bytes_per_s": round(offered[1] / seconds),
         "arrived_share": round(len(beside) / max(1, offered[0]), 4),
-        "alone_ms": quantiles([1e3 * delay for delay in alone.values()]),
-        "beside_us_ms": quantiles([1e3 * delay for delay in beside.values()]),
-        "later_ms": quantiles(later),
+        "alone_ms": delays([1e3 * delay for delay in alone.values()]),
+        "beside_us_ms": delays([1e3 * delay for delay in beside.values()]),
+        "later_ms": delays(later),
         "later_by_30_ms_share": round(sum(one > 30.0 for one in later) / max(1, len(later)), 4),
-    }
-
-
-def quantiles(values: Sequence[float]) -> dict[str, float | None]:
-    """Median, 95th percentile and maximum."""
-    shares = {"p50": 0.5, "p95": 0.95, "max": 1.0}
-    return {
-        name: round(float(np.quantile(values, share)), 1) if len(values) else None for name, share in shares.items()
     }
 
 

@@ -19,6 +19,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,15 @@ import numpy as np
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.lab.options import finish, precision
-from semhier_ros.lab.provenance import processor
+from semhier_ros.lab.results import processor
+from semhier_ros.lab.scoring.figures import timed
 from semhier_ros.lab.studies.fleet import footage
 from semhier_ros.lab.studies.fleet import measure as measure_fleet
-from semhier_ros.lab.studies.living_costs import OBJECTS, MadeDrive
-from semhier_ros.lab.timing import timed
+from semhier_ros.lab.studies.living import OBJECTS, MadeDrive
 from semhier_ros.loading import DEVICES
 from semhier_ros.whole_image.view import square_view
 
 QUALITY = 75
-
-
-def pack(model: Any, indices: range, code: Any) -> list[bytes]:
-    """The blocks `indices` of a code."""
-    return [model.stream.encode(index, code) for index in indices]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
         for block in blocks[: codec.semantic_blocks]:
             code = model.decode(block.index, block.data, code)
         packed = range(min(len(blocks), codec.semantic_blocks))
-        timed(times["entropy_coding"], partial(pack, model, packed, code))
+        timed(times["entropy_coding"], partial(list, map(model.stream.encode, packed, repeat(code))))
         sizes["jpeg"].append(len(jpeg))
         if remembered is not None:
             spent: dict[str, list[float]] = defaultdict(list)
