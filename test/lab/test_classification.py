@@ -7,8 +7,9 @@ import pytest
 from semhier_ros.command import CommandError
 from semhier_ros.footage.labels import read_grouping, read_photos
 from semhier_ros.footage.video import read_picture
-from semhier_ros.lab.scoring.figures import calibration_error, interval, summed
+from semhier_ros.lab.scoring.figures import interval, summed
 from semhier_ros.lab.studies.transfer import probe
+from semhier_ros.taxonomy.scores import calibration_error
 
 
 def test_labels_are_checked_with_one_clear_error_each(tmp_path):

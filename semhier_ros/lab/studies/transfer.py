@@ -31,7 +31,7 @@ from semhier_ros.lab.baselines import CONTROL, NAMES, WITH_PATH, make, send
 from semhier_ros.lab.baselines.vector_codecs import VECTOR_NAMES, vector_codecs
 from semhier_ros.lab.options import finish, load_codec
 from semhier_ros.lab.scoring.figures import interval
-from semhier_ros.lab.studies.photo_judging import check_codecs
+from semhier_ros.lab.studies.classification import check_codecs
 from semhier_ros.progress import each
 from semhier_ros.training.photos import is_probe_test, read_manifest, read_pictures
 from semhier_ros.whole_image.view import square_view
@@ -144,20 +144,22 @@ def decoded(codec: Any, picture: NDArray[np.uint8], quality: int) -> list[tuple[
     return found
 
 
-def collect(options: argparse.Namespace, asked: dict[str, Asked]) -> dict[str, dict[str, list]]:
-    """Per codec's operating point: names, features and bytes."""
+Coded = tuple[Asked, NDArray, float, NDArray | None]
+"""A photo's features as decoded, their bytes, and the features that it has when it is coded otherwise."""
+
+
+def collect(options: argparse.Namespace, asked: dict[str, Asked]) -> dict[str, list[Coded]]:
+    """What came of every photo, per codec's operating point."""
     codec = load_codec(options.model, threads=options.threads, kind="whole images")
     model: Any = codec.model
     vectors = vector_codecs(options.codecs, model)
     stills = [make(n) for n in options.codecs if n not in VECTOR_NAMES]
     qualities, usual = range(len(model.stream.layout.steps)), model.stream.layout.quality
-    points: dict[str, dict[str, list]] = defaultdict(lambda: {"name": [], "features": [], "again": [], "bytes": []})
+    points: dict[str, list[Coded]] = defaultdict(list)
 
     def keep(point: str, name: str, features: NDArray, size: float, again: NDArray | None = None) -> None:
-        points[point]["name"].append(name)
-        points[point]["features"].append(np.asarray(features, np.float16))
-        points[point]["bytes"].append(size)
-        points[point]["again"].append(None if again is None else np.asarray(again, np.float16))
+        other = None if again is None else np.asarray(again, np.float16)
+        points[point].append((asked[name], np.asarray(features, np.float16), size, other))
 
     def finer(settings: Sequence[T], number: int) -> T:
         return settings[min(number + 1, len(settings) - 1)]
@@ -199,10 +201,10 @@ def run(options: argparse.Namespace) -> int:
         check_codecs(options.codecs)
         points = collect(options, asked)
     result: dict[str, Any] = {"model": options.model, "sets": sets, "codecs": defaultdict(list)}
-    for point, columns in each(list(points.items()), "probes"):
-        features = np.stack(columns["features"]).astype(np.float32)
-        again = None if columns["again"][0] is None else np.stack(columns["again"]).astype(np.float32)
-        rows = [asked[name] for name in columns["name"]]
+    for point, coded in each(list(points.items()), "probes"):
+        rows, kept, sizes, others = zip(*coded, strict=True)
+        features = np.stack(kept).astype(np.float32)
+        again = None if others[0] is None else np.stack(others).astype(np.float32)
         accuracy, spread = {}, {}
         for name in sets:
             mine = np.array([row.set == name for row in rows])
@@ -210,8 +212,7 @@ def run(options: argparse.Namespace) -> int:
             test = np.array([row.test for row in rows])[mine]
             right = probe(features[mine], labels, test, None if again is None else again[mine])
             accuracy[name], spread[name] = float(right.mean()), interval(right.astype(float))
-        size = float(np.mean(columns["bytes"]))
-        row = {"payload_bytes_mean": size, "accuracy": accuracy, "accuracy_interval": spread}
+        row = {"payload_bytes_mean": float(np.mean(sizes)), "accuracy": accuracy, "accuracy_interval": spread}
         kind, _, setting = point.partition("|")
         if kind == "uncompressed":
             result["uncompressed"] = row
