@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <iterator>
@@ -95,9 +96,11 @@ struct DeltaTables {
   std::size_t levels() const { return children.size(); }  // below the first
 
   /// `memory._side`.
-  std::int64_t side(std::int64_t log) const {
+  std::int64_t side(std::int64_t log) const { return sides[side_place(log)]; }
+
+  std::int64_t side_place(std::int64_t log) const {
     const std::int64_t last = static_cast<std::int64_t>(sides.size()) - 1;
-    return sides[within(floor_over((log - LEAST_LOG) * LOGS_PER_SIDE, 1024), 0, last)];
+    return within(floor_over((log - LEAST_LOG) * LOGS_PER_SIDE, 1024), 0, last);
   }
 
   std::int64_t most_log() const {
@@ -652,6 +655,39 @@ Array<std::int64_t> cheapest_residuals(const DeltaTables& tables, const Array<st
   return cheapest;
 }
 
+/// `remembering._placed`, to the bit: cells, sizes and offsets as symbols, and boxes in cells. symbols: of every length of
+/// a side; lengths: in cells, of every symbol.
+std::tuple<Array<std::int32_t>, Array<std::int32_t>, Array<std::int32_t>, Array<double>> place_objects(
+    const DeltaTables& tables, const Array<std::int64_t>& table, const Array<std::int32_t>& symbols,
+    const Array<double>& lengths, double offset_step) {
+  expect_shape("table", table, {ANY, static_cast<py::ssize_t>(PATH + tables.levels())});
+  expect_shape("symbols", symbols, {static_cast<py::ssize_t>(tables.sides.size())});
+  expect_shape("lengths", lengths, {static_cast<py::ssize_t>(tables.logs.size())});
+  const py::ssize_t count = table.shape(0);
+  Array<std::int32_t> cells(count), sizes({count, py::ssize_t{2}}), offsets({count, py::ssize_t{2}});
+  Array<double> boxes({count, py::ssize_t{4}});
+  const double half = static_cast<double>(tables.half_offsets);
+  for (py::ssize_t i = 0; i < count; ++i) {
+    const std::int64_t* one = table.data() + i * table.shape(1);
+    std::int64_t at[2];
+    for (py::ssize_t axis = 0; axis < 2; ++axis) {
+      const std::int64_t place = tables.side_place(one[WIDTH + axis]);
+      const std::int32_t symbol = symbols.data()[place];
+      if (symbol < 0 || symbol >= lengths.size()) throw py::value_error("symbols: outside of the lengths");
+      const double centre = static_cast<double>(one[X + axis]) / CELL;
+      at[axis] = within(static_cast<std::int64_t>(centre), 0, (axis ? tables.rows : tables.columns) - 1);
+      const double away = static_cast<double>(static_cast<float>(centre)) - (static_cast<double>(at[axis]) + 0.5);
+      const double steps = std::nearbyint(away / (lengths.data()[symbol] * offset_step));
+      sizes.mutable_data()[2 * i + axis] = symbol;
+      offsets.mutable_data()[2 * i + axis] = static_cast<std::int32_t>(std::min(std::max(steps, -half), half) + half);
+      boxes.mutable_data()[4 * i + axis] = centre;
+      boxes.mutable_data()[4 * i + 2 + axis] = static_cast<double>(tables.sides[place]) / CELL;
+    }
+    cells.mutable_data()[i] = static_cast<std::int32_t>(at[1] * tables.columns + at[0]);
+  }
+  return {cells, sizes, offsets, boxes};
+}
+
 }  // namespace
 
 void bind_delta(py::module_& module) {
@@ -661,6 +697,7 @@ void bind_delta(py::module_& module) {
            py::arg("tables"), py::arg("numbers"), py::arg("logs"), py::arg("middles"), py::arg("sides"),
            py::arg("children"), py::arg("places"))
       .def("cheapest_residuals", &cheapest_residuals)
+      .def("place_objects", &place_objects)
       .def("write", &write_delta)
       .def("read", &read_delta);
 }

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from semhier_ros.codec.entropy import PRECISION, BlockError, ListDecoder, ListEncoder, Tables
 from semhier_ros.codec.packet import UnknownReference
 from semhier_ros.native import kernels
-from semhier_ros.scene.layout import UNNAMED, Flags, SceneCode, SceneLayout
+from semhier_ros.scene.layout import UNNAMED, Flags, Ints, SceneCode, SceneLayout, quantise_boxes
 from semhier_ros.scene.stream import ROW_BANDS, SceneStream
 
 Numbers = NDArray[np.int64]
@@ -509,6 +509,13 @@ class DeltaCodec:
         return kernels.DeltaTables(
             coded, numbers, self._logs, self._middles, _side_list(), self._children[1:], self._places[1:]
         )
+
+    @cached_property
+    def size_symbols(self) -> Ints:
+        """The symbol of every length that a side may have."""
+        lengths = _sides().astype(np.float32) / UNIT
+        nowhere = np.zeros(len(lengths), np.int32)
+        return quantise_boxes(self.layout, nowhere, np.stack([lengths] * 4, axis=1))[0][:, 0].copy()
 
     # -- states -------------------------------------------------------------------------------------------------------
 

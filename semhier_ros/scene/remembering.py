@@ -817,12 +817,9 @@ def standing_alone(stream: SceneStream, code: SceneCode) -> SceneCode:
 def code_of(codec: DeltaCodec, state: SceneState) -> SceneCode:
     """What a state says as a code that can be read like a frame's, of the objects that are shown. Latent groups that
     are not known are what the model expects for such a name."""
-    layout, stream = codec.layout, codec.stream
+    stream = codec.stream
     shown = state.take(state.hidden == 0) if state.hidden.any() else state
-    boxes = np.concatenate([shown.centre, side_lengths(shown.logs)], axis=1) / UNIT
-    column, row = np.minimum(np.maximum(boxes[:, :2].astype(int).T, 0), [[layout.columns - 1], [layout.rows - 1]])
-    cells: Ints = (row * layout.columns + column).astype(np.int32)
-    sizes, offsets = quantise_boxes(layout, cells, boxes.astype(np.float32))
+    cells, sizes, offsets, boxes = _placed(codec, shown)
     depth = np.maximum(shown.named, shown.told)
     code = SceneCode(
         cells, sizes, offsets, shown.scores.astype(np.int32), path=[np.zeros(len(shown), np.int32)], boxes=boxes
@@ -839,3 +836,16 @@ def code_of(codec: DeltaCodec, state: SceneState) -> SceneCode:
             latents = np.where(expected[:, None], stream.latent_parameters(block, code)[0], latents)
         code.latents.append(latents)
     return code
+
+
+def _placed(codec: DeltaCodec, state: SceneState) -> tuple[Ints, Ints, Ints, Floats]:
+    """Cells n, sizes n,2 and offsets n,2 (both as symbols) of a state's objects, and their boxes n,4 in cells."""
+    layout = codec.layout
+    if codec.compiled is not None:
+        given = state.table, codec.size_symbols, layout.sides, layout.offset_step
+        found: tuple[Ints, Ints, Ints, Floats] = codec.compiled.place_objects(*given)
+        return found
+    boxes = np.concatenate([state.centre, state.sides], axis=1) / UNIT
+    column, row = np.minimum(np.maximum(boxes[:, :2].astype(int).T, 0), [[layout.columns - 1], [layout.rows - 1]])
+    cells: Ints = (row * layout.columns + column).astype(np.int32)
+    return cells, *quantise_boxes(layout, cells, boxes.astype(np.float32)), boxes

@@ -71,13 +71,11 @@ class TrackRows:
 
     def take(self, rows: Rows) -> TrackRows:
         """The same of some tracks."""
-        return TrackRows(*(getattr(self, part.name)[rows] for part in fields(self)))
+        return TrackRows(*[getattr(self, part).take(rows, axis=0) for part in _PARTS])
 
     def joined(self, other: TrackRows) -> TrackRows:
         """These tracks, then the others."""
-        return TrackRows(
-            *(np.concatenate([getattr(self, part.name), getattr(other, part.name)]) for part in fields(self))
-        )
+        return TrackRows(*[np.concatenate([getattr(self, part), getattr(other, part)]) for part in _PARTS])
 
     @property
     def last_times(self) -> Whole:
@@ -88,6 +86,9 @@ class TrackRows:
     def last_boxes(self) -> Floats:
         """The newest detections n,4."""
         return self.boxes[np.arange(len(self)), self.count - 1]
+
+
+_PARTS = [part.name for part in fields(TrackRows)]
 
 
 class Tracks:
@@ -151,7 +152,7 @@ class Tracks:
         """Each detection to its track."""
         still = _shifted(boxes, -self.shift)
         if kernels is not None:
-            rows = [getattr(tracks, part.name) for part in fields(tracks)[1:]]
+            rows = [getattr(tracks, part) for part in _PARTS[1:]]
             kernels.see_tracks(*rows, found, chances, still, now)
             return
         new, before = tracks.count[found] == 0, tracks.last_times[found]

@@ -20,7 +20,7 @@ from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.scene.layout import SceneCode
 from semhier_ros.scene.memory import Delta, DeltaCodec, Said, SceneState, side_lengths
 from semhier_ros.scene.objects import Objects, code_objects
-from semhier_ros.scene.remembering import ReceiverMemory, SenderMemory, _cheapest
+from semhier_ros.scene.remembering import ReceiverMemory, SenderMemory, _cheapest, _placed
 
 START_NS = 1_700_000_000_000_000_000
 
@@ -59,6 +59,9 @@ class Both(DeltaCodec):
             raise found
         assert isinstance(expected, SceneState)
         assert same(found, expected)
+        for one, other in zip(_placed(self, found), _placed(self.plain, expected), strict=True):
+            assert one.dtype == other.dtype
+            assert one.tolist() == other.tolist()
         return found
 
 
