@@ -27,8 +27,9 @@ PATIENCE = 3.0
 """How many times as long as a test says is waited: what it says suits a quiet machine."""
 SETTLING, ASKED_AGAIN = 0.5, 5.0  # seconds: a new client waits, and a lost answer is asked for again
 STOPPING = 10.0
-"""Seconds that a node may take to stop, when its test has ended. Killed, it leaves memory that it shared with the probe
-in whatever state it was, and Fast DDS does not always survive that (eProsima/Fast-DDS#6501)."""
+"""Seconds that a node may take to stop, when its test has ended. A killed one may take the probe with it: where a peer
+was killed, Fast DDS 3.2 now and then locks shared memory that is mapped no more (SharedMemChannelResource::release, in
+destroy_node)."""
 SECOND = 1_000_000_000
 
 
