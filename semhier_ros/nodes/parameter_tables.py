@@ -336,7 +336,8 @@ ENCODER = ParameterTable(
         Parameter(
             "memory.overlap",
             OVERLAP,
-            "An object is told anew where the receiver's own forecast of its box overlaps it by less.",
+            "An object is told anew where the receiver's own forecast of its box overlaps it by less; an unsure one"
+            " where it does by up to 0.15 less than that.",
             low=0.3,
             high=0.95,
             live=True,

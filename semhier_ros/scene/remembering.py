@@ -4,8 +4,8 @@ The sender follows its own objects from frame to frame (`Tracks`), so that it kn
 detection is. A frame refers to the newest state that the receiver has acknowledged or, while nothing is lost, to the
 frame before: then nothing is told twice. For every frame the sender forecasts the state that it refers to, in integers,
 as the receiver will, and compares the forecast with what is there now. Objects whose foretold box overlaps the true one
-by less than `overlap` are told; so are new ones, those that are gone, and changed names and scores. Where bytes are
-short, the least important go first.
+by less than `overlap` (for less sure ones less) are told; so are new ones, those that are gone, and changed names and
+scores. Where bytes are short, the least important go first.
 """
 
 from __future__ import annotations
@@ -74,6 +74,8 @@ MOST_WAITING, LARGEST_WAITING = 8, 512
 """Deltas that a receiver keeps until what they refer to arrives, and the bytes of each, at most."""
 LEAST_OBJECTS = 2
 """A frame of fewer is whole: it costs no more than to name a reference."""
+LENIENCE = 0.15
+"""By how much the bound of overlap is lower for the least sure object; in proportion for others."""
 SPEED_GAIN, SURE, AHEAD_MS = 0.3, 2.0, 400
 """A velocity is told where it moves an object by more than this share of its side within AHEAD_MS, and is surer than
 that many standard errors."""
@@ -115,11 +117,11 @@ def _one(states: Sequence[SceneState], check: int) -> bool:
 
 
 class SenderMemory:
-    """What a sender remembers of one camera. `overlap`: of a forecast, below which an object is told (0.3 to 0.95).
-    `whole_every`: seconds between memoryless frames (0.2 to 60; 0: 2, over a radio 12). Both may be changed at any
-    time. `radio`: frames are compact ones, by which a receiver knows stamps to 8 ms. It acknowledges a second or more
-    apart, so that a frame refers to what was acknowledged for as long as any may: one in a chain that is lost would
-    cost too many.
+    """What a sender remembers of one camera. `overlap`: of a forecast, below which the surest object is told (0.3 to
+    0.95). `whole_every`: seconds between memoryless frames (0.2 to 60; 0: 2, over a radio 12). Both may be changed at
+    any time. `radio`: frames are compact ones, by which a receiver knows stamps to 8 ms. It acknowledges a second or
+    more apart, so that a frame refers to what was acknowledged for as long as any may: one in a chain that is lost
+    would cost too many.
 
     For each frame `begin`, then `delta`; where that gives None the frame goes out whole, and `whole` must follow.
     `heard` may be called from any thread. Raises ValueError naming field, value and range.
@@ -367,11 +369,12 @@ class _Plan:
             for row in there:
                 if state.hidden[row]:
                     said.touched[row] = said.toggled[row] = 1
-            far = np.flatnonzero(shared < overlap)
+            edges = codec.layout.score_edges
+            classes = np.searchsorted(edges, self._objects.objectness, side="right")
+            far = np.flatnonzero(shared < overlap - LENIENCE * (1 - classes[seen] / len(edges)))
             if len(far):
                 self._move(held[far], seen[far])
-            value = worth.tolist()
-            scores = np.searchsorted(codec.layout.score_edges, self._objects.objectness, side="right").tolist()
+            value, scores = worth.tolist(), classes.tolist()
             for row, share in zip(there, shared.tolist(), strict=True):
                 place = at[row]
                 self._label(row, place, scores[place])
