@@ -337,7 +337,7 @@ ENCODER = ParameterTable(
             "memory.overlap",
             OVERLAP,
             "An object is told anew where the receiver's own forecast of its box overlaps it by less; an unsure one"
-            " where it does by up to 0.15 less than that.",
+            " where it does by up to 0.1 less than that.",
             low=0.3,
             high=0.95,
             live=True,

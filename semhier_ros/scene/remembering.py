@@ -74,7 +74,7 @@ MOST_WAITING, LARGEST_WAITING = 8, 512
 """Deltas that a receiver keeps until what they refer to arrives, and the bytes of each, at most."""
 LEAST_OBJECTS = 2
 """A frame of fewer is whole: it costs no more than to name a reference."""
-LENIENCE = 0.15
+LENIENCE = 0.1
 """By how much the bound of overlap is lower for the least sure object; in proportion for others."""
 SPEED_GAIN, SURE, AHEAD_MS = 0.3, 2.0, 400
 """A velocity is told where it moves an object by more than this share of its side within AHEAD_MS, and is surer than
