@@ -336,8 +336,8 @@ ENCODER = ParameterTable(
         Parameter(
             "memory.overlap",
             OVERLAP,
-            "An object is told anew where the receiver's own forecast of its box overlaps it by less; an unsure one"
-            " where it does by up to 0.1 less than that.",
+            "An object is told anew where its box and the receiver's own forecast of it overlap by less than this; for"
+            " unsure objects the bound is up to 0.1 lower.",
             low=0.3,
             high=0.95,
             live=True,

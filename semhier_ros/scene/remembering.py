@@ -4,8 +4,8 @@ The sender follows its own objects from frame to frame (`Tracks`), so that it kn
 detection is. A frame refers to the newest state that the receiver has acknowledged or, while nothing is lost, to the
 frame before: then nothing is told twice. For every frame the sender forecasts the state that it refers to, in integers,
 as the receiver will, and compares the forecast with what is there now. Objects whose foretold box overlaps the true one
-by less than `overlap` (for less sure ones less) are told; so are new ones, those that are gone, and changed names and
-scores. Where bytes are short, the least important go first.
+by less than a bound are told (`overlap`, lower for unsure ones); so are new ones, those that are gone, and changed
+names and scores. Where bytes are short, the least important go first.
 """
 
 from __future__ import annotations
