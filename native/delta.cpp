@@ -16,36 +16,24 @@
 
 #include "arrays.hpp"
 #include "range_coder.hpp"
+#include "state.hpp"
 
 namespace semhier {
 namespace {
 
-using Whole = std::vector<std::int64_t>;
-using Rows = std::vector<std::size_t>;
 using Pair = std::array<std::int64_t, 2>;
 
-constexpr std::int64_t CELL = 256, HIDDEN_MS = 1000, REACH = 63, UNNAMED = -1, MOST_VELOCITY = 64 * CELL;
+constexpr std::int64_t HIDDEN_MS = 1000, REACH = 63, MOST_VELOCITY = 64 * CELL;
 constexpr std::int64_t PLACE_STEP = 32, SPEED_STEP = 64, LOG_STEP = 128, SHIFT_STEP = 16;
-constexpr std::int64_t LEAST_LOG = -3 * 1024, LOGS_PER_SIDE = 32, ROW_BANDS = 8, ASPECTS = 7, AREAS = 6;
+constexpr std::int64_t ROW_BANDS = 8, ASPECTS = 7, AREAS = 6;
 constexpr std::int64_t FLAG_ROWS = 64, FLAG_SHIFT = 4, LEAST_FLAG = 512, MOST_FLAG = 65535 - 512;
 constexpr std::int64_t SCALE_ROWS = 24, SCALE_SHIFT = 3, LEAST_SCALE = 2;
 constexpr std::int64_t PANS = 0, TOUCHED = 1, BACK = 13, HIDES = 16, MOVED = 20, MOVED_BACK = 21, LABELLED = 22,
                        STEERED = 26, BORN = 27, RENAMED = 28, DEEPER = 30, FAR = 31, KINDS = 32;
 constexpr std::int64_t SPEED_ROW = 7, FAR_ROW = 4, SCORE_CLASSES = 4, WITH_NAME = 0, WITH_PLACE = 1, ALONE = 2;
 
-// Columns of a state's table: `SceneState.table`. From PATH on a level each.
-enum Column : std::size_t { X, Y, WIDTH, HEIGHT, ACROSS, DOWN, SCORE, NAMED, TOLD, HIDDEN, PATH };
-
 void refuse(bool wrong, const char* what) {
   if (wrong) throw std::overflow_error(what);
-}
-
-std::int64_t floor_over(std::int64_t value, std::int64_t over) {
-  return value / over - (value % over != 0 && (value < 0) != (over < 0));
-}
-
-std::int64_t within(std::int64_t value, std::int64_t least, std::int64_t most) {
-  return std::min(std::max(value, least), most);
 }
 
 /// `memory.split_shift`.
@@ -65,12 +53,12 @@ struct DeltaTables {
   const RangeTables *flag, *residual, *score_change, *more, *cells, *width, *height, *offset_x, *offset_y, *score, *depth = nullptr;
   std::vector<const RangeTables*> names;  // of each level below the first
   py::dict kept;
-  std::int64_t columns, rows, most_objects, most_score, offset_step, half_offsets;
+  std::int64_t columns, rows, most_objects, most_score, offset_step, half_offsets, latents;
   Whole logs, middles, sides;
   std::vector<std::vector<Whole>> children;  // of each level below the first those of every node above
   std::vector<Whole> places;                 // of each level below the first where a node stands among its siblings
 
-  DeltaTables(const py::dict& tables, const std::array<std::int64_t, 6>& numbers, Whole log_sizes, Whole middle_logs,
+  DeltaTables(const py::dict& tables, const std::array<std::int64_t, 7>& numbers, Whole log_sizes, Whole middle_logs,
               Whole side_lengths, std::vector<std::vector<Whole>> children_, std::vector<Whole> places_)
       : kept(tables),
         logs(std::move(log_sizes)),
@@ -79,7 +67,7 @@ struct DeltaTables {
         children(std::move(children_)),
         places(std::move(places_)) {
     columns = numbers[0], rows = numbers[1], most_objects = numbers[2], most_score = numbers[3];
-    offset_step = numbers[4], half_offsets = numbers[5];
+    offset_step = numbers[4], half_offsets = numbers[5], latents = numbers[6];
     const auto table = [&](const std::string& name) { return tables[py::str(name)].cast<const RangeTables*>(); };
     flag = table("flag"), residual = table("residual"), more = table("more"), cells = table("cells");
     score_change = table("score_change");
@@ -88,20 +76,16 @@ struct DeltaTables {
     if (!children.empty()) depth = table("depth");
     for (std::size_t level = 1; level <= children.size(); ++level) names.push_back(table("name_" + std::to_string(level)));
     const auto sizes = static_cast<py::ssize_t>(logs.size());
-    if (columns < 1 || rows < 1 || cells->alphabet != columns * rows || width->alphabet > sizes ||
+    if (columns < 1 || rows < 1 || latents < 0 || cells->alphabet != columns * rows || width->alphabet > sizes ||
         height->alphabet > sizes || sides.empty() || places.size() != children.size())
       throw py::value_error("tables: not those of this layout");
   }
 
   std::size_t levels() const { return children.size(); }  // below the first
+  std::size_t state_width() const { return PATH + levels() + static_cast<std::size_t>(latents); }  // of a state's table
 
   /// `memory._side`.
-  std::int64_t side(std::int64_t log) const { return sides[side_place(log)]; }
-
-  std::int64_t side_place(std::int64_t log) const {
-    const std::int64_t last = static_cast<std::int64_t>(sides.size()) - 1;
-    return within(floor_over((log - LEAST_LOG) * LOGS_PER_SIDE, 1024), 0, last);
-  }
+  std::int64_t side(std::int64_t log) const { return sides[side_place(log, sides.size())]; }
 
   std::int64_t most_log() const {
     return LEAST_LOG + static_cast<std::int64_t>(sides.size()) / LOGS_PER_SIDE * 1024;
@@ -189,8 +173,7 @@ struct DeltaReader {
 
 /// The state's objects that are still remembered, `hidden` grown: `memory.Held`.
 struct Remembered {
-  std::size_t width;
-  Rows rows;
+  std::size_t width, count = 0;
   Whole table;
 
   Remembered(const Array<std::int64_t>& state, std::int64_t elapsed) : width(state.shape(1)) {
@@ -198,13 +181,12 @@ struct Remembered {
       const std::int64_t* one = state.data() + row * state.shape(1);
       const std::int64_t hidden = one[HIDDEN] ? one[HIDDEN] + elapsed : 0;
       if (hidden > HIDDEN_MS) continue;
-      rows.push_back(row);
       table.insert(table.end(), one, one + width);
-      at(rows.size() - 1)[HIDDEN] = hidden;
+      at(count++)[HIDDEN] = hidden;
     }
   }
 
-  std::size_t size() const { return rows.size(); }
+  std::size_t size() const { return count; }
   std::int64_t* at(std::size_t row) { return table.data() + row * width; }
   const std::int64_t* at(std::size_t row) const { return table.data() + row * width; }
 };
@@ -219,7 +201,7 @@ class DeltaWalk {
         learned_(flags), scales_(scales), seen_(KINDS), said_(held.size()) {
     for (std::size_t row = 0; row < held_.size(); ++row) {
       said_.named[row] = held_.at(row)[NAMED];
-      said_.path[row].assign(held_.at(row) + PATH, held_.at(row) + held_.width);
+      said_.path[row].assign(held_.at(row) + PATH, held_.at(row) + PATH + tables.levels());
     }
     camera_moves();
     touched();
@@ -229,21 +211,19 @@ class DeltaWalk {
     names();
   }
 
-  /// The state's table, rows of the reference that are still there, those of the result whose latents are not known any
-  /// more, how many objects are new, flags, scales, and the picture's motion.
+  /// The state's table, flags, scales, and the picture's motion.
   py::tuple after() {
     Pair shift;
     for (std::size_t axis = 0; axis < 2; ++axis)
       shift[axis] = said_.shift[axis] * SHIFT_STEP + (said_.pans * camera_[axis] * elapsed_ >> 10);
     const std::size_t kept = held_.size(), born = said_.born.size(), width = held_.width;
-    Rows anew;
     for (std::size_t row = 0; row < kept; ++row) {
       if (said_.touched[row]) change(row, shift);
       else let_be(row, shift);
       std::int64_t* one = held_.at(row);
       one[NAMED] = said_.named[row];
       std::copy(said_.path[row].begin(), said_.path[row].end(), one + PATH);
-      if (said_.renamed[row] == 2) one[TOLD] = 0, anew.push_back(row);
+      if (said_.renamed[row] == 2) one[TOLD] = 0, std::fill(latents_of(one), one + width, 0);
     }
     for (std::size_t row = 0; row < kept; ++row) {
       if (!said_.moved[row]) continue;
@@ -262,8 +242,7 @@ class DeltaWalk {
     Pair speed;
     for (std::size_t axis = 0; axis < 2; ++axis)
       speed[axis] = within(floor_over(shift[axis] * 1024, elapsed_), -MOST_VELOCITY, MOST_VELOCITY);
-    return py::make_tuple(table, held_.rows, anew, born, py::tuple(py::cast(learned_)), py::tuple(py::cast(scales_)),
-                          speed);
+    return py::make_tuple(table, py::tuple(py::cast(learned_)), py::tuple(py::cast(scales_)), speed);
   }
 
  private:
@@ -525,6 +504,9 @@ class DeltaWalk {
 
   // -- the state after it -------------------------------------------------------------------------------------------
 
+  /// Of an object's row; they were known beside its name.
+  std::int64_t* latents_of(std::int64_t* one) const { return one + PATH + tables_.levels(); }
+
   std::int64_t edge(std::size_t axis) const { return (axis ? tables_.rows : tables_.columns) * CELL; }
 
   std::int64_t log(std::int64_t value) const { return within(value, LEAST_LOG, tables_.most_log()); }
@@ -558,7 +540,7 @@ class DeltaWalk {
   void place_new(std::size_t number, std::int64_t* one) const {
     const auto& born = said_.born[number];
     const Whole& path = said_.born_path[number];
-    std::fill(one, one + PATH, 0);
+    std::fill(one, one + held_.width, 0);
     for (std::size_t axis = 0; axis < 2; ++axis) {
       const std::int64_t cell = axis ? born[0] / tables_.columns : born[0] % tables_.columns;
       const std::int64_t size = one[WIDTH + axis] = tables_.logs[born[1 + axis]];
@@ -585,7 +567,7 @@ class DeltaWalk {
 /// Raises ValueError unless a state's numbers are as many as `SceneState` has them.
 void expect_state(const DeltaTables& tables, const Array<std::int64_t>& table, const Whole& flags, const Whole& scales,
                   std::int64_t elapsed) {
-  expect_shape("table", table, {ANY, static_cast<py::ssize_t>(PATH + tables.levels())});
+  expect_shape("table", table, {ANY, static_cast<py::ssize_t>(tables.state_width())});
   if (flags.size() != KINDS || scales.size() != 5 || elapsed < 1) throw py::value_error("flags, scales, elapsed: no state's");
   for (const std::int64_t flag : flags)
     if (flag < 0 || flag >= 65536) throw py::value_error("flags: outside of 0..65535");
@@ -655,49 +637,15 @@ Array<std::int64_t> cheapest_residuals(const DeltaTables& tables, const Array<st
   return cheapest;
 }
 
-/// `remembering._placed`, to the bit: cells, sizes and offsets as symbols, and boxes in cells. symbols: of every length of
-/// a side; lengths: in cells, of every symbol.
-std::tuple<Array<std::int32_t>, Array<std::int32_t>, Array<std::int32_t>, Array<double>> place_objects(
-    const DeltaTables& tables, const Array<std::int64_t>& table, const Array<std::int32_t>& symbols,
-    const Array<double>& lengths, double offset_step) {
-  expect_shape("table", table, {ANY, static_cast<py::ssize_t>(PATH + tables.levels())});
-  expect_shape("symbols", symbols, {static_cast<py::ssize_t>(tables.sides.size())});
-  expect_shape("lengths", lengths, {static_cast<py::ssize_t>(tables.logs.size())});
-  const py::ssize_t count = table.shape(0);
-  Array<std::int32_t> cells(count), sizes({count, py::ssize_t{2}}), offsets({count, py::ssize_t{2}});
-  Array<double> boxes({count, py::ssize_t{4}});
-  const double half = static_cast<double>(tables.half_offsets);
-  for (py::ssize_t i = 0; i < count; ++i) {
-    const std::int64_t* one = table.data() + i * table.shape(1);
-    std::int64_t at[2];
-    for (py::ssize_t axis = 0; axis < 2; ++axis) {
-      const std::int64_t place = tables.side_place(one[WIDTH + axis]);
-      const std::int32_t symbol = symbols.data()[place];
-      if (symbol < 0 || symbol >= lengths.size()) throw py::value_error("symbols: outside of the lengths");
-      const double centre = static_cast<double>(one[X + axis]) / CELL;
-      at[axis] = within(static_cast<std::int64_t>(centre), 0, (axis ? tables.rows : tables.columns) - 1);
-      const double away = static_cast<double>(static_cast<float>(centre)) - (static_cast<double>(at[axis]) + 0.5);
-      const double steps = std::nearbyint(away / (lengths.data()[symbol] * offset_step));
-      sizes.mutable_data()[2 * i + axis] = symbol;
-      offsets.mutable_data()[2 * i + axis] = static_cast<std::int32_t>(std::min(std::max(steps, -half), half) + half);
-      boxes.mutable_data()[4 * i + axis] = centre;
-      boxes.mutable_data()[4 * i + 2 + axis] = static_cast<double>(tables.sides[place]) / CELL;
-    }
-    cells.mutable_data()[i] = static_cast<std::int32_t>(at[1] * tables.columns + at[0]);
-  }
-  return {cells, sizes, offsets, boxes};
-}
-
 }  // namespace
 
 void bind_delta(py::module_& module) {
   py::class_<DeltaTables>(module, "DeltaTables")
-      .def(py::init<const py::dict&, const std::array<std::int64_t, 6>&, Whole, Whole, Whole,
+      .def(py::init<const py::dict&, const std::array<std::int64_t, 7>&, Whole, Whole, Whole,
                     std::vector<std::vector<Whole>>, std::vector<Whole>>(),
            py::arg("tables"), py::arg("numbers"), py::arg("logs"), py::arg("middles"), py::arg("sides"),
            py::arg("children"), py::arg("places"))
       .def("cheapest_residuals", &cheapest_residuals)
-      .def("place_objects", &place_objects)
       .def("write", &write_delta)
       .def("read", &read_delta);
 }

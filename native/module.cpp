@@ -11,6 +11,7 @@
 #include "picture_walk.cpp"
 #include "range_coder.cpp"
 #include "reading.cpp"
+#include "shown.cpp"
 #include "tracks.cpp"
 
 PYBIND11_MODULE(_native, module) {
@@ -25,5 +26,6 @@ PYBIND11_MODULE(_native, module) {
   semhier::bind_picture_walk(module);
   semhier::bind_range_coder(module);
   semhier::bind_reading(module);
+  semhier::bind_shown(module);
   semhier::bind_tracks(module);
 }

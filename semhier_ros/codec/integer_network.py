@@ -86,7 +86,8 @@ class IntegerNetwork:
     Raises ValueError when layers do not fit together or a sum could reach 2**53: for each output the bound is
     sum(|largest input| * |weight|) + |bias|, which no partial sum in any order can exceed. `worst` is the largest of
     these bounds. `scaled_layers`: weight, bias, low and high of each layer as float64, its 2**-shift multiplied in,
-    which is exact too: y = clip(floor(x @ weight + bias), low, high).
+    which is exact too: y = clip(floor(x @ weight + bias), low, high). `compiled`: the layers as kernels take them;
+    none where a number is beyond 16 bits, or where there are no kernels.
     """
 
     def __init__(self, layers: Sequence[IntegerLayer], input_bound: int) -> None:
@@ -112,9 +113,9 @@ class IntegerNetwork:
             for layer in self.layers
         ]
         try:
-            self._compiled = compiled_layers(self.layers, self.input_bound)
+            self.compiled = compiled_layers(self.layers, self.input_bound)
         except OverflowError:
-            self._compiled = []
+            self.compiled = []
 
     @property
     def inputs(self) -> int:
@@ -138,8 +139,8 @@ class IntegerNetwork:
         low: int | np.integer = -self.input_bound
         limits = np.iinfo(values.dtype)
         kept = np.minimum(np.maximum(values, max(low, limits.min)), min(high, limits.max))
-        if self._compiled and kernels is not None:
-            found: NDArray[np.int32] = kernels.run_layers(self._compiled, kept.astype(np.int16, order="C"))
+        if self.compiled and kernels is not None:
+            found: NDArray[np.int32] = kernels.run_layers(self.compiled, kept.astype(np.int16, order="C"))
             return found
         return self._from_sums(kept.astype(np.float64) @ self.scaled_layers[0][0])
 

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from semhier_ros.codec.entropy import PRECISION, BlockError, ListDecoder, ListEncoder, Tables
 from semhier_ros.codec.packet import UnknownReference
 from semhier_ros.native import kernels
-from semhier_ros.scene.layout import UNNAMED, Flags, Ints, SceneCode, SceneLayout, quantise_boxes
+from semhier_ros.scene.layout import UNNAMED, Flags, SceneCode, SceneLayout, quantise_boxes
 from semhier_ros.scene.stream import ROW_BANDS, SceneStream
 
 Numbers = NDArray[np.int64]
@@ -53,6 +53,7 @@ PLACE_STEP, SPEED_STEP, LOG_STEP, SHIFT_STEP = 32, 64, 128, 16
 1/8, and the whole picture by 1/16 of a cell."""
 _LOG_LOW, _LOG_STEPS, _LOG_COUNT = -3, 32, 288
 _LEAST_LOG, _MOST_LOG = _LOG_LOW * LOG_UNIT, (_LOG_COUNT // _LOG_STEPS + _LOG_LOW) * LOG_UNIT
+_PATH = 10  # columns of a state's table before the path
 FLAG_ROWS = 64
 _FLAG_SHIFT = 4  # a flag moves the expectation of its kind by 1/16 of the way
 SCALE_ROWS = 24
@@ -124,10 +125,19 @@ class SceneState:
     @cached_property
     def digest(self) -> int:
         """A CRC-32 over all that the state says."""
-        parts = [part.ravel() for part in (*self._rows, self.camera)]
-        every = np.concatenate([*parts, (*self.flags, *self.scales)]).astype("<i4")
-        named = self.frame.to_bytes(2, "big") + self.stamp.to_bytes(5, "big")
-        return zlib.crc32(named + every.tobytes())
+        if kernels is None:
+            every = np.concatenate([part.ravel() for part in self._rows]).astype("<i4").tobytes()
+        else:
+            every = kernels.columns_as_bytes(self.table, self._columns)
+        rest = np.array([*self.camera.tolist(), *self.flags, *self.scales], "<i4").tobytes()
+        return zlib.crc32(self.frame.to_bytes(2, "big") + self.stamp.to_bytes(5, "big") + every + rest)
+
+    @property
+    def _columns(self) -> list[tuple[int, int]]:
+        """Where in `table` each of `_rows` stands."""
+        below = _PATH + self.path.shape[1]
+        ends = np.cumsum([below, *(group.shape[1] for group in self.latents)]).tolist()
+        return [(0, 2), (2, 4), (4, 6), (6, 7), (7, 8), (_PATH, below), (8, 9), (9, 10), *pairwise(ends)]
 
     @cached_property
     def lists(self) -> Held:
@@ -140,16 +150,21 @@ class SceneState:
 
     @cached_property
     def table(self) -> Numbers:
-        """All objects as rows of centre, logs, velocity, score, named, told, hidden and path: n,9 + levels."""
+        """All objects as rows of centre, logs, velocity, score, named, told, hidden, path and latents."""
         ones = np.stack([self.scores, self.named, self.told, self.hidden], axis=1)
-        return np.concatenate([self.centre, self.logs, self.velocity, ones, self.path], axis=1)
+        return np.concatenate([self.centre, self.logs, self.velocity, ones, self.path, *self.latents], axis=1)
 
     @classmethod
-    def of_table(cls, table: Numbers, **others: Any) -> SceneState:
-        """The state whose `table` this is. others: its fields that no table has."""
-        scores, named, told, hidden = table[:, 6:10].T
+    def of_table(cls, table: Numbers, widths: Sequence[int], **others: Any) -> SceneState:
+        """The state whose `table` this is. widths: of each group of latents; others: its fields that no table has."""
+        scores, named, told, hidden = table[:, 6:_PATH].T
+        start, latents = table.shape[1] - sum(widths), []
+        path = table[:, _PATH:start]
+        for width in widths:
+            latents.append(table[:, start : start + width])
+            start += width
         state = cls(
-            centre=table[:, :2], logs=table[:, 2:4], velocity=table[:, 4:6], path=table[:, 10:],
+            centre=table[:, :2], logs=table[:, 2:4], velocity=table[:, 4:6], path=path, latents=tuple(latents),
             scores=scores, named=named, told=told, hidden=hidden, **others,
         )  # fmt: skip
         state.__dict__["table"] = table
@@ -165,8 +180,8 @@ class SceneState:
     def take(self, rows: NDArray[np.intp] | Flags) -> SceneState:
         """The same state with only some of its objects."""
         return SceneState.of_table(
-            self.table[rows], frame=self.frame, stamp=self.stamp, camera=self.camera, flags=self.flags,
-            scales=self.scales, latents=tuple(group[rows] for group in self.latents),
+            self.table[rows], [group.shape[1] for group in self.latents], frame=self.frame, stamp=self.stamp,
+            camera=self.camera, flags=self.flags, scales=self.scales,
         )  # fmt: skip
 
     @property
@@ -503,7 +518,7 @@ class DeltaCodec:
             tables["depth"] = self._depth
         numbers = (
             layout.columns, layout.rows, layout.max_objects, len(layout.score_edges), self._offset_step,
-            layout.offset_levels // 2,
+            layout.offset_levels // 2, sum(layout.latents),
         )  # fmt: skip
         coded = {name: table.coded for name, table in tables.items()}
         return kernels.DeltaTables(
@@ -511,11 +526,27 @@ class DeltaCodec:
         )
 
     @cached_property
-    def size_symbols(self) -> Ints:
-        """The symbol of every length that a side may have."""
+    def shown(self) -> Any:
+        """What kernels are given once to say what states show; None where there are none, or where a network's numbers
+        are too large for them."""
+        layout, stream = self.layout, self.stream
+        networks = [
+            stream.networks[f"latents_{block}"] if channels else None
+            for block, channels in enumerate(layout.latents, 1)
+        ]
+        if kernels is None or any(network is not None and not network.compiled for network in networks):
+            return None
+        groups = [
+            (channels, [], 1) if network is None else (channels, network.compiled, network.input_bound)
+            for channels, network in zip(layout.latents, networks, strict=True)
+        ]
         lengths = _sides().astype(np.float32) / UNIT
         nowhere = np.zeros(len(lengths), np.int32)
-        return quantise_boxes(self.layout, nowhere, np.stack([lengths] * 4, axis=1))[0][:, 0].copy()
+        symbols = quantise_boxes(layout, nowhere, np.stack([lengths] * 4, axis=1))[0][:, 0].tolist()
+        return kernels.ShownCodes(
+            (layout.columns, layout.rows, layout.offset_levels // 2), layout.offset_step, layout.sides.tolist(),
+            _side_list(), symbols, [part.tolist() for part in stream.geometry], [*map(len, layout.parents)], groups,
+        )  # fmt: skip
 
     # -- states -------------------------------------------------------------------------------------------------------
 
@@ -869,6 +900,9 @@ class DeltaCodec:
                 0 if delta.renamed[row] == 2 else held.told[row], hidden,
                 *delta.path[row],
             ])  # fmt: skip
+        known = reference.table[held.rows, 9 + self.levels :]
+        known[np.array(delta.renamed, np.int64) == 2] = 0  # they were known beside another name
+        latents = np.concatenate([known, np.zeros((len(delta.born), known.shape[1]), np.int64)])
         for (cell, *symbols), below in zip(delta.born, delta.born_path, strict=True):
             logs = [self._logs[symbol] for symbol in symbols[:2]]
             named = sum(node != UNNAMED for node in below)
@@ -881,10 +915,7 @@ class DeltaCodec:
             for value in values:
                 scales[place] += (16 * abs(value) - scales[place]) >> _SCALE_SHIFT
         return opening.state(
-            np.array(table, np.int64).reshape(-1, 9 + self.levels),
-            held.rows,
-            [row for row, value in enumerate(delta.renamed) if value == 2],
-            len(delta.born),
+            np.concatenate([np.array(table, np.int64).reshape(-1, 9 + self.levels), latents], axis=1),
             walk.learned(),
             tuple(_between(scale, 2, 16 * REACH) for scale in scales),
             [_held((value << 10) // elapsed) for value in shift],
@@ -911,26 +942,15 @@ class _Opening:
     def state(
         self,
         table: Numbers,
-        rows: list[int],
-        anew: list[int],
-        born: int,
         flags: tuple[int, ...],
         scales: tuple[int, ...],
         camera: list[int],
     ) -> SceneState:
-        """The state after the delta: of the reference's `rows`, of which those that are named `anew` (places among
-        them) have no latents that are known, for they were known beside another name; then of so many that were
-        born."""
-        latents = self.reference.latents
-        if len(rows) < len(self.reference) or anew:
-            latents = tuple(group[rows] for group in latents)
-            for group in latents:
-                group[anew] = 0
-        if born:
-            latents = tuple(np.concatenate([group, np.zeros((born, group.shape[1]), np.int64)]) for group in latents)
+        """The state after the delta."""
+        widths = [group.shape[1] for group in self.reference.latents]
         return SceneState.of_table(
-            table, frame=self.frame, stamp=self.stamp, latents=latents, camera=np.array(camera, np.int64),
-            flags=flags, scales=scales,
+            table, widths, frame=self.frame, stamp=self.stamp, camera=np.array(camera, np.int64), flags=flags,
+            scales=scales,
         )  # fmt: skip
 
 

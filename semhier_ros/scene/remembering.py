@@ -820,6 +820,12 @@ def standing_alone(stream: SceneStream, code: SceneCode) -> SceneCode:
 def code_of(codec: DeltaCodec, state: SceneState) -> SceneCode:
     """What a state says as a code that can be read like a frame's, of the objects that are shown. Latent groups that
     are not known are what the model expects for such a name."""
+    if codec.shown is not None:
+        cells, sizes, offsets, scores, kept, path, latents, boxes, geometry = codec.shown.code(state.table)
+        worked = {"geometry": geometry}
+        return SceneCode(
+            cells, sizes, offsets, scores, kept=kept, path=path, latents=latents, boxes=boxes, worked=worked
+        )
     stream = codec.stream
     shown = state.take(state.hidden == 0) if state.hidden.any() else state
     cells, sizes, offsets, boxes = _placed(codec, shown)
@@ -844,10 +850,6 @@ def code_of(codec: DeltaCodec, state: SceneState) -> SceneCode:
 def _placed(codec: DeltaCodec, state: SceneState) -> tuple[Ints, Ints, Ints, Floats]:
     """Cells n, sizes n,2 and offsets n,2 (both as symbols) of a state's objects, and their boxes n,4 in cells."""
     layout = codec.layout
-    if codec.compiled is not None:
-        given = state.table, codec.size_symbols, layout.sides, layout.offset_step
-        found: tuple[Ints, Ints, Ints, Floats] = codec.compiled.place_objects(*given)
-        return found
     boxes = np.concatenate([state.centre, state.sides], axis=1) / UNIT
     column, row = np.minimum(np.maximum(boxes[:, :2].astype(int).T, 0), [[layout.columns - 1], [layout.rows - 1]])
     cells: Ints = (row * layout.columns + column).astype(np.int32)

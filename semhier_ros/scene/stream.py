@@ -268,14 +268,14 @@ class SceneStream:
         geometry[:, 2] = code.cells // self.layout.columns
         geometry[:, 3:5] = code.offsets
         geometry[:, 5] = code.scores
-        times, over, less = self._geometry
+        times, over, less = self.geometry
         geometry *= times
         geometry //= over
         geometry -= less
         return geometry.astype(np.int32)
 
     @cached_property
-    def _geometry(self) -> tuple[Ints, Ints, Ints]:
+    def geometry(self) -> tuple[Ints, Ints, Ints]:
         """What the geometry of `told` is multiplied by, then divided by (rounded down), then lessened by: of sides, row
         of the cell, offsets and score."""
         layout = self.layout

@@ -11,35 +11,41 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from semhier_ros.codec.packet import Doubted, PacketError
 from semhier_ros.lab.made_scenes import FRAME_NS, drive
 from semhier_ros.native import kernels
 from semhier_ros.paths import find_model
+from semhier_ros.scene import memory
 from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.scene.layout import SceneCode
 from semhier_ros.scene.memory import Delta, DeltaCodec, Said, SceneState, side_lengths
 from semhier_ros.scene.objects import Objects, code_objects
-from semhier_ros.scene.remembering import ReceiverMemory, SenderMemory, _cheapest, _placed
+from semhier_ros.scene.remembering import ReceiverMemory, SenderMemory, _cheapest, code_of
 
 START_NS = 1_700_000_000_000_000_000
+PATH = 10
+"""The column of a state's table with the first level below the top."""
 
 
 class Both(DeltaCodec):
     """Works by the compiled walk, and holds what it gives against what Python does."""
 
-    def __init__(self) -> None:
-        self.folder = read_scene_folder(find_model("road"))
+    def __init__(self, model: str) -> None:
+        self.folder = read_scene_folder(find_model(model))
         super().__init__(self.folder.stream)
         self.plain = DeltaCodec(self.stream)
-        self.plain.__dict__["compiled"] = None
+        self.plain.__dict__ |= {"compiled": None, "shown": None}
         self.deltas: list[tuple[bytes, SceneState, int, int]] = []
         assert self.compiled is not None
+        assert self.shown is not None
 
     def code(self, objects: Objects) -> SceneCode:
-        """A whole frame of these, with latents."""
+        """A whole frame of these, with all latents."""
         features = np.zeros((len(objects), len(self.folder.projection.feature_mean)), np.float32)
-        return code_objects(self.stream, self.folder.projection, replace(objects, features=features), 3)
+        blocks = self.stream.semantic_blocks
+        return code_objects(self.stream, self.folder.projection, replace(objects, features=features), blocks)
 
     def write(self, reference: SceneState, said: Said, frame: int, stamp_ns: int) -> tuple[bytes, SceneState]:
         found = super().write(reference, said, frame, stamp_ns)
@@ -59,10 +65,28 @@ class Both(DeltaCodec):
             raise found
         assert isinstance(expected, SceneState)
         assert same(found, expected)
-        for one, other in zip(_placed(self, found), _placed(self.plain, expected), strict=True):
-            assert one.dtype == other.dtype
-            assert one.tolist() == other.tolist()
+        self.show(found)
         return found
+
+    def show(self, state: SceneState) -> None:
+        """Holds what a state shows against what Python says."""
+        found, expected = (code_of(codec, state) for codec in (self, self.plain))
+        found.once("geometry", lambda: pytest.fail("geometry that is not handed on"))
+        self.stream.told(expected, 0)
+        for one, other in zip(arrays(found), arrays(expected), strict=True):
+            assert one.dtype == other.dtype
+            assert one.shape == other.shape
+            assert one.tolist() == other.tolist()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(memory, "kernels", None)
+            digest = replace(state).digest
+        assert state.digest == digest
+
+
+def arrays(code: SceneCode) -> list[NDArray]:
+    assert code.boxes is not None
+    placed = [code.cells, code.sizes, code.offsets, code.scores, code.boxes, code.worked["geometry"]]
+    return [*placed, *code.kept, *code.path, *code.latents]
 
 
 def outcome(decode: Callable[..., SceneState], *given: Any) -> SceneState | PacketError:
@@ -79,7 +103,34 @@ def same(one: SceneState, other: SceneState) -> bool:
 
 @pytest.fixture(scope="module")
 def both() -> Both:
-    return Both()
+    return Both("road")
+
+
+@pytest.fixture(scope="module", params=["road", "street", "coco80"])
+def every(request: pytest.FixtureRequest) -> Both:
+    return Both(request.param)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 60))
+def test_a_state_shows_what_python_says(every: Both, seed: int, count: int) -> None:
+    """Also where blocks are lacking, objects are hidden, and places are none that an encoder comes to."""
+    rng = np.random.default_rng(seed)
+    state = every.whole(every.code(next(drive(every.layout, seed, count))), rng.integers(0, 5), 7, START_NS)
+    told = rng.integers(0, state.told + 1)
+    every.show(
+        replace(
+            state,
+            told=told,
+            latents=tuple(
+                rng.integers(-5000, 5000, group.shape) * (told > place)[:, None]
+                for place, group in enumerate(state.latents)
+            ),
+            hidden=rng.integers(0, 5, len(state)) // 4,
+            centre=state.centre + rng.integers(-9000, 9000, (len(state), 2)),
+            logs=state.logs + rng.integers(-9000, 9000, (len(state), 2)),
+        )
+    )
 
 
 @settings(max_examples=12, deadline=None)
@@ -149,6 +200,7 @@ def test_what_does_not_fit_is_refused(both: Both) -> None:
     assert kernels is not None
     objects = next(drive(both.layout, 3))
     state = both.whole(both.code(objects), 2, 7, START_NS)
+    state = replace(state, told=0 * state.told, latents=tuple(0 * group for group in state.latents))
     said = Said.of(Delta.nothing(state, 8, len(state), both.levels))
     write = lambda *given: both.compiled.write(kernels.RangeEncoder(), *given)  # noqa: E731
     table, camera, flags, scales = state.table, [0, 0], state.flags, state.scales
@@ -163,6 +215,12 @@ def test_what_does_not_fit_is_refused(both: Both) -> None:
     ):
         with pytest.raises(ValueError, match=r"expected|state|outside|object"):
             write(*wrong)
+    both.show(state)
+    for refused in (table[:, 1:], table[0], np.where(np.arange(table.shape[1]) == PATH, 99, table)):
+        with pytest.raises(ValueError, match=r"expected|no such node"):
+            both.shown.code(refused)
+    with pytest.raises(ValueError, match="outside of the table"):
+        kernels.columns_as_bytes(table, [(0, table.shape[1] + 1)])
     said.touched[0] = said.labelled[0] = 1
     said.renamed[0], said.path[0] = 2, [99] * (both.levels - 1)
     with pytest.raises(ValueError, match="no such node"):

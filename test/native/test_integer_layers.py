@@ -56,7 +56,7 @@ def test_layers_give_what_numpy_gives(widths: list[int], count: int, heaviest: i
     network = drawn_network(draw, widths, heaviest, bound, (-MOST, MOST))
     inputs = draw.integers(-bound, bound + 1, (count, widths[0]))
     inputs[: count // 3] = bound * np.sign(draw.integers(0, 2, (count // 3, widths[0])) - 0.5)
-    assert network._compiled
+    assert network.compiled
     assert np.array_equal(network(inputs), by_numpy(network, inputs))
 
 
@@ -76,7 +76,7 @@ def test_sums_beyond_32_bits_are_exact() -> None:
 )
 def test_what_does_not_fit_is_left_to_numpy(weight: int, low: int, high: int, bound: int) -> None:
     network = IntegerNetwork([IntegerLayer(np.array([[weight]]), np.array([3]), 0, low, high)], bound)
-    assert not network._compiled
+    assert not network.compiled
     inputs = np.array([[-bound], [0], [bound]])
     assert np.array_equal(network(inputs), np.clip(inputs * weight + 3, low, high))
 
