@@ -4,9 +4,12 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <string>
+#include <utility>
 
 namespace semhier {
 
@@ -34,6 +37,20 @@ void expect_shape(const char* name, const Array<T>& values, std::initializer_lis
   for (axis = 0; axis < values.ndim(); ++axis) found += std::to_string(values.shape(axis)) + ",";
   for (const py::ssize_t size : shape) wanted += (size == ANY ? std::string("any") : std::to_string(size)) + ",";
   throw py::value_error(std::string(name) + ": shape (" + found + "), expected (" + wanted + ")");
+}
+
+// Raises ValueError naming `name` unless all values are within 0..end-1. The least and the largest, of one or more.
+inline std::pair<std::int64_t, std::int64_t> expect_range(const char* name, const std::int64_t* values,
+                                                          std::size_t count, py::ssize_t end) {
+  std::int64_t low = values[0], high = values[0];
+  for (std::size_t place = 1; place < count; ++place) {
+    low = std::min(low, values[place]);
+    high = std::max(high, values[place]);
+  }
+  if (low < 0 || high >= end)
+    throw py::value_error(std::string(name) + ": " + std::to_string(low) + ".." + std::to_string(high) +
+                          ", expected 0.." + std::to_string(end - 1));
+  return {low, high};
 }
 
 }  // namespace semhier

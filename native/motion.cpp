@@ -80,6 +80,17 @@ std::tuple<Doubles, Doubles, Doubles, Doubles> motion_after(const Doubles& mean_
   return {means, covs, logs, log_covs};
 }
 
+/// `MotionBank.weights`.
+std::vector<double> believed(const Doubles& record) {
+  if (record.size() < 1) throw py::value_error("record: of no model");
+  std::vector<double> weights(record.data(), record.data() + record.size());
+  const double best = *std::max_element(weights.begin(), weights.end());
+  double sum = 0.0;
+  for (double& weight : weights) sum += weight = std::exp(weight - best);
+  for (double& weight : weights) weight /= sum;
+  return weights;
+}
+
 /// Makes of a positive definite matrix k,k, row by row, the lower triangle whose product with its transpose it is.
 void cholesky(std::vector<double>& matrix, py::ssize_t side) {
   for (py::ssize_t i = 0; i < side; ++i) {
@@ -138,23 +149,13 @@ SEMHIER_CLONES void explain(const double* triangle, py::ssize_t count, py::ssize
   }
 }
 
-/// `forecast._observed`, but for rounding. places: one or two rows j,k of numbers of the state, which add up.
-std::tuple<Doubles, Doubles> motion_observed(const Doubles& mean_before, const Doubles& cov_before,
-                                             const Array<std::int64_t>& places, const Doubles& values,
-                                             const Doubles& variance) {
-  const Sizes sizes = sizes_of(mean_before, cov_before);
-  const py::ssize_t models = sizes.models, width = sizes.width;
-  expect_shape("places", places, {ANY, ANY});
-  const py::ssize_t parts = places.shape(0), count = places.shape(1);
-  expect_shape("values", values, {count, AXES});
-  expect_shape("variance", variance, {count, AXES});
-  const std::int64_t* place = places.data();
-  for (py::ssize_t i = 0; i < places.size(); ++i) {
-    if (place[i] < 0 || place[i] >= width) throw py::value_error("places: outside of the state");
-  }
-  Doubles means = copied(mean_before), covs = copied(cov_before);
+/// `forecast._observed` in place, but for rounding. place: one or two rows (parts) of `count` numbers of the state, which
+/// add up to what values count,2 with their variances are of.
+void observe(const Sizes& sizes, Doubles& means, Doubles& covs, py::ssize_t parts, py::ssize_t count,
+             const std::int64_t* place, const double* values, const double* variance) {
+  const py::ssize_t width = sizes.width;
   std::vector<double> gone(count), cross(count * width), spread(count * count);
-  for (py::ssize_t filter = 0; filter < models * AXES; ++filter) {
+  for (py::ssize_t filter = 0; filter < sizes.models * AXES; ++filter) {
     const py::ssize_t axis = filter % AXES;
     double *mean = means.mutable_data() + filter * width, *cov = covs.mutable_data() + filter * width * width;
     std::fill(cross.begin(), cross.end(), 0.0);
@@ -165,7 +166,7 @@ std::tuple<Doubles, Doubles> motion_observed(const Doubles& mean_before, const D
         expected += mean[at];
         for (py::ssize_t j = 0; j < width; ++j) cross[i * width + j] += cov[at * width + j];
       }
-      gone[i] = values.data()[i * AXES + axis] - expected;
+      gone[i] = values[i * AXES + axis] - expected;
     }
     for (py::ssize_t i = 0; i < count; ++i) {
       for (py::ssize_t j = 0; j < count; ++j) {
@@ -174,86 +175,130 @@ std::tuple<Doubles, Doubles> motion_observed(const Doubles& mean_before, const D
         spread[i * count + j] = sum;
       }
       double& own = spread[i * count + i];
-      const double unsure = variance.data()[i * AXES + axis];
+      const double unsure = variance[i * AXES + axis];
       own += unsure * std::max(gone[i] * gone[i] / (own + unsure) / MOST_SURPRISE, 1.0);
     }
     cholesky(spread, count);
     explain(spread.data(), count, width, gone.data(), cross.data(), mean, cov);
   }
+}
+
+/// `forecast._observed`, but for rounding: mean and cov. places: one or two rows j,k.
+std::tuple<Doubles, Doubles> motion_observed(const Doubles& mean_before, const Doubles& cov_before,
+                                             const Array<std::int64_t>& places, const Doubles& values,
+                                             const Doubles& variance) {
+  const Sizes sizes = sizes_of(mean_before, cov_before);
+  expect_shape("places", places, {ANY, ANY});
+  const py::ssize_t parts = places.shape(0), count = places.shape(1);
+  expect_shape("values", values, {count, AXES});
+  expect_shape("variance", variance, {count, AXES});
+  expect_numbers("places", places, sizes.width);
+  Doubles means = copied(mean_before), covs = copied(cov_before);
+  observe(sizes, means, covs, parts, count, places.data(), values.data(), variance.data());
   return {means, covs};
 }
 
-/// `MotionBank._update_sides`, but for the last bit of `side`: log, log_cov and side. weights m.
-std::tuple<Doubles, Doubles, Doubles> motion_sides(const Doubles& log_before, const Doubles& log_cov_before,
-                                                   const Doubles& side_before, const Doubles& weights,
-                                                   const Array<std::int64_t>& rows, const Doubles& sides,
-                                                   const Doubles& sides_variance) {
-  expect_shape("side", side_before, {ANY});
-  expect_shape("weights", weights, {ANY});
-  expect_shape("rows", rows, {ANY});
-  const py::ssize_t models = weights.size(), count = side_before.size(), seen = rows.size();
+/// `MotionBank._updated`, but for rounding: mean, cov, log, log_cov and side.
+std::tuple<Doubles, Doubles, Doubles, Doubles, Doubles> motion_updated(
+    const Doubles& mean_before, const Doubles& cov_before, const Doubles& log_before, const Doubles& log_cov_before,
+    const Doubles& side_before, const Doubles& record, const Array<std::int64_t>& rows,
+    const Array<std::int64_t>& places, const std::vector<Doubles>& seen_parts) {
+  const Sizes sizes = sizes_of(mean_before, cov_before);
+  const py::ssize_t models = sizes.models, count = sizes.objects, seen_again = rows.size();
   expect_shape("log", log_before, {models, 2, AXES, count});
   expect_shape("log_cov", log_cov_before, {models, 3, AXES, count});
-  expect_shape("sides", sides, {seen, AXES});
-  expect_shape("sides_variance", sides_variance, {seen, AXES});
-  Doubles logs = copied(log_before), log_covs = copied(log_cov_before), lengths = copied(side_before);
-  for (py::ssize_t k = 0; k < seen; ++k) {
-    const std::int64_t row = rows.data()[k];
-    if (row < 0 || row >= count) throw py::value_error("rows: outside of the state");
+  expect_shape("side", side_before, {count});
+  expect_shape("record", record, {models});
+  expect_shape("rows", rows, {ANY});
+  expect_shape("places", places, {seen_again});
+  const SeenThings seen(seen_parts);
+  expect_numbers("rows", rows, count);
+  expect_numbers("places", places, seen.count);
+  Doubles means = copied(mean_before), covs = copied(cov_before), logs = copied(log_before),
+          log_covs = copied(log_cov_before), lengths = copied(side_before);
+  std::vector<std::int64_t> middles;
+  std::vector<double> values, variance;
+  for (py::ssize_t k = 0; k < seen_again; ++k) {
+    middles.push_back(1 + rows.data()[k]);
+    for (py::ssize_t axis = 0; axis < AXES; ++axis) {
+      values.push_back(seen.value(axis, places.data()[k])), variance.push_back(seen.variance(axis, places.data()[k]));
+    }
+  }
+  observe(sizes, means, covs, 1, seen_again, middles.data(), values.data(), variance.data());
+  const std::vector<double> weights = believed(record);
+  for (py::ssize_t k = 0; k < seen_again; ++k) {
+    const std::int64_t row = rows.data()[k], place = places.data()[k];
     double mean = 0.0;
     for (py::ssize_t model = 0; model < models; ++model) {
       for (py::ssize_t axis = 0; axis < AXES; ++axis) {
         double* log = logs.mutable_data() + (model * 2 * AXES + axis) * count + row;
         double* log_cov = log_covs.mutable_data() + (model * 3 * AXES + axis) * count + row;
         double &rate = log[AXES * count], &both = log_cov[AXES * count], &last = log_cov[2 * AXES * count];
-        const double gone = sides.data()[k * AXES + axis] - *log;
-        double spread = *log_cov + sides_variance.data()[k * AXES + axis];
+        const double gone = seen.value(AXES + axis, place) - *log;
+        double spread = *log_cov + seen.variance(AXES + axis, place);
         spread *= std::max(gone * gone / spread / MOST_SURPRISE, 1.0);
         const double value = *log_cov, shared = both;
         *log += value / spread * gone, rate += shared / spread * gone;
         *log_cov = value - value * value / spread;
         both = shared - value * shared / spread;
         last -= shared * shared / spread;
-        mean += weights.data()[model] * *log;
+        mean += weights[model] * *log;
       }
     }
     lengths.mutable_data()[row] = std::exp(mean / 2);
   }
-  return {logs, log_covs, lengths};
+  return {means, covs, logs, log_covs, lengths};
 }
 
-/// `MotionBank.distances`: n,k twice. doubts m: what each model's cost grows by for its own being less believed.
+/// `MotionBank.distances`: n,k twice.
 std::tuple<Doubles, Doubles> motion_distances(const Doubles& mean, const Doubles& cov, const Doubles& log,
-                                              const Doubles& log_cov, const Doubles& doubts, const Doubles& centre,
-                                              const Doubles& centre_variance, const Doubles& sides,
-                                              const Doubles& sides_variance) {
+                                              const Doubles& log_cov, const Doubles& record,
+                                              const std::vector<Doubles>& seen_parts, double gate) {
   const auto [models, count, width] = sizes_of(mean, cov);
   expect_shape("log", log, {models, 2, AXES, count});
   expect_shape("log_cov", log_cov, {models, 3, AXES, count});
-  expect_shape("doubts", doubts, {models});
-  expect_shape("centre", centre, {ANY, AXES});
-  const py::ssize_t seen = centre.shape(0);
-  for (const Doubles* one : {&centre_variance, &sides, &sides_variance}) expect_shape("seen", *one, {seen, AXES});
-  Doubles far({count, seen}), cost({count, seen});
-  double *away = far.mutable_data(), *dear = cost.mutable_data();
-  std::fill(dear, dear + count * seen, std::numeric_limits<double>::infinity());
-  for (py::ssize_t model = 0; model < models; ++model) {
-    for (py::ssize_t i = 0; i < count; ++i) {
-      for (py::ssize_t k = 0; k < seen; ++k) {
+  expect_shape("record", record, {models});
+  const SeenThings seen(seen_parts);
+  const std::vector<double> weights = believed(record);
+  Doubles far({count, seen.count}), cost({count, seen.count});
+  const double none = std::numeric_limits<double>::infinity();
+  std::vector<double> told(models * PARTS), unsure(models * PARTS);
+  for (py::ssize_t i = 0; i < count; ++i) {
+    for (py::ssize_t model = 0; model < models; ++model) {
+      for (py::ssize_t axis = 0; axis < AXES; ++axis) {
+        const py::ssize_t filter = model * AXES + axis, at = model * PARTS + axis;
+        told[at] = mean.data()[filter * width + 1 + i];
+        unsure[at] = cov.data()[(filter * width + 1 + i) * width + 1 + i];
+        told[at + AXES] = log.data()[(model * 2 * AXES + axis) * count + i];
+        unsure[at + AXES] = log_cov.data()[(model * 3 * AXES + axis) * count + i];
+      }
+    }
+    for (py::ssize_t k = 0; k < seen.count; ++k) {
+      double best = none, away = none;
+      const auto surely_beyond = [&](py::ssize_t at) {
+        const double gone = seen.value(at % PARTS, k) - told[at];
+        return gone * gone > 1.000001 * gate * (unsure[at] + seen.variance(at % PARTS, k));
+      };
+      bool near = false;  // whether any model needs more than a look at one part
+      for (py::ssize_t model = 0; model < models && !near; ++model) {
+        near = true;
+        for (py::ssize_t part = 0; part < PARTS && near; ++part) near = !surely_beyond(model * PARTS + part);
+      }
+      for (py::ssize_t model = 0; model < models && near; ++model) {
         double distance = 0.0, spreads = 1.0;
         for (py::ssize_t axis = 0; axis < AXES; ++axis) {
-          const py::ssize_t filter = model * AXES + axis, at = k * AXES + axis;
-          const double spread = cov.data()[(filter * width + 1 + i) * width + 1 + i] + centre_variance.data()[at];
-          const double gone = centre.data()[at] - mean.data()[filter * width + 1 + i];
-          const double log_spread =
-              log_cov.data()[(model * 3 * AXES + axis) * count + i] + sides_variance.data()[at];
-          const double grown = sides.data()[at] - log.data()[(model * 2 * AXES + axis) * count + i];
+          const py::ssize_t at = model * PARTS + axis;
+          const double spread = unsure[at] + seen.variance(axis, k), gone = seen.value(axis, k) - told[at];
+          const double log_spread = unsure[at + AXES] + seen.variance(AXES + axis, k);
+          const double grown = seen.value(AXES + axis, k) - told[at + AXES];
           distance += gone * gone / spread + grown * grown / log_spread;
           spreads *= spread * log_spread;
         }
-        const double price = distance + std::log(spreads) - doubts.data()[model];
-        if (price < dear[i * seen + k]) dear[i * seen + k] = price, away[i * seen + k] = distance;
+        const double price = distance + std::log(spreads) - 2 * std::log(std::max(weights[model], 1e-3));
+        if (price < best) best = price, away = distance;
       }
+      far.mutable_data()[i * seen.count + k] = away < gate ? away : none;
+      cost.mutable_data()[i * seen.count + k] = away < gate ? best : none;
     }
   }
   return {far, cost};
@@ -326,10 +371,10 @@ void bind_motion(py::module_& module) {
              exact("noise"), py::arg("seconds"), py::arg("half"), py::arg("third"));
   module.def("motion_observed", &motion_observed, exact("mean"), exact("cov"), exact("places"), exact("values"),
              exact("variance"));
-  module.def("motion_sides", &motion_sides, exact("log"), exact("log_cov"), exact("side"), exact("weights"),
-             exact("rows"), exact("sides"), exact("sides_variance"));
+  module.def("motion_updated", &motion_updated, exact("mean"), exact("cov"), exact("log"), exact("log_cov"),
+             exact("side"), exact("record"), exact("rows"), exact("places"), exact("seen"));
   module.def("motion_distances", &motion_distances, exact("mean"), exact("cov"), exact("log"), exact("log_cov"),
-             exact("doubts"), exact("centre"), exact("centre_variance"), exact("sides"), exact("sides_variance"));
+             exact("record"), exact("seen"), py::arg("gate"));
   module.def("nearest_mixture", &nearest_mixture, exact("both"), exact("gain"), exact("sets"));
 }
 

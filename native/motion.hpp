@@ -1,6 +1,10 @@
 // Arrays of the living scene's filters, as `_State` of semhier_ros/scene/forecast.py has them.
 #pragma once
 
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "arrays.hpp"
 
 namespace semhier {
@@ -21,5 +25,29 @@ inline Sizes sizes_of(const Doubles& mean, const Doubles& cov) {
   expect_shape("cov", cov, {sizes.models, AXES, sizes.width, sizes.width});
   return sizes;
 }
+
+// Raises ValueError unless these are numbers of `count` things.
+inline void expect_numbers(const char* name, const Array<std::int64_t>& values, py::ssize_t count) {
+  if (values.size() > 0) expect_range(name, values.data(), static_cast<std::size_t>(values.size()), count);
+}
+
+// `forecast.Seen`: of k things centre and log sides, with their variances.
+struct SeenThings {
+  py::ssize_t count;
+  const double* parts[4];
+
+  explicit SeenThings(const std::vector<Doubles>& seen) : count(0) {
+    if (seen.size() != 4) throw py::value_error("seen: expected four arrays");
+    expect_shape("seen", seen[0], {ANY, AXES});
+    count = seen[0].shape(0);
+    for (std::size_t part = 0; part < 4; ++part) {
+      expect_shape("seen", seen[part], {count, AXES});
+      parts[part] = seen[part].data();
+    }
+  }
+
+  double value(py::ssize_t part, py::ssize_t k) const { return parts[part < AXES ? 0 : 2][AXES * k + part % AXES]; }
+  double variance(py::ssize_t part, py::ssize_t k) const { return parts[part < AXES ? 1 : 3][AXES * k + part % AXES]; }
+};
 
 }  // namespace semhier

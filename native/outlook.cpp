@@ -16,6 +16,8 @@ namespace semhier {
 namespace {
 
 constexpr double VELOCITY_SECONDS = 0.3, LEAST_STEP = 0.05, SAME_BOX = 0.1, ELLIPSE = 5.991;
+constexpr double AGE_STEP = 0.2, ELLIPSE_STEP = 0.15, ELLIPSE_EAGER = 20.0, LEAST_BELIEF = 12.0;
+constexpr double ELLIPSE_SCALES[] = {0.1, 25.0};
 
 /// `MotionBank._outlook`, to the bit: its mean, variance and velocity_variance.
 std::tuple<Doubles, Doubles, Doubles> motion_outlook(const Doubles& mean, const Doubles& cov, const Doubles& log,
@@ -131,18 +133,49 @@ class Outlooks {
   const double *mean_, *variance_;
 };
 
-/// `forecast.foretold`: centre, velocity, their covariances and the sides. shares m,4; scale: of the covariance.
-std::tuple<Doubles, Doubles, Doubles, Doubles, Doubles> motion_foretold(const Doubles& mean, const Doubles& variance,
-                                                                        const Doubles& velocity_variance,
-                                                                        const Doubles& shares, double seconds,
-                                                                        double scale) {
+/// `MotionBank._near`.
+std::vector<double> near_ages(const Doubles& ages, double seconds) {
+  std::vector<double> later(ages.data(), ages.data() + ages.size()), counts(later.size());
+  if (later.empty()) throw py::value_error("ages: none");
+  for (std::size_t age = 1; age < later.size(); ++age) later[age] = std::max(later[age], later[age - 1]);
+  const std::size_t after = std::upper_bound(later.begin(), later.end(), seconds) - later.begin();
+  if (after == 0 || after == later.size()) {
+    counts[after == 0 ? 0 : after - 1] = 1.0;
+  } else {
+    counts[after] = (seconds - later[after - 1]) / (later[after] - later[after - 1]);
+    counts[after - 1] = 1.0 - counts[after];
+  }
+  return counts;
+}
+
+/// `MotionBank._mixed` at one age: shares m,4. values: ages,4,m.
+std::vector<double> mixed(const Doubles& values, const std::vector<double>& near, py::ssize_t models) {
+  expect_shape("values", values, {static_cast<py::ssize_t>(near.size()), PARTS, models});
+  std::vector<double> shares(models * PARTS);
+  const double* value = values.data();
+  for (const double count : near)
+    for (py::ssize_t part = 0; part < PARTS; ++part)
+      for (py::ssize_t model = 0; model < models; ++model) shares[model * PARTS + part] += count * *value++;
+  return shares;
+}
+
+/// `MotionBank.forecast`: `Forecast` but for the camera, and the shares m,4. values, ages and scales: of the records.
+std::tuple<Doubles, Doubles, Doubles, Doubles, Doubles, Doubles> motion_foretold(
+    const Doubles& mean, const Doubles& variance, const Doubles& velocity_variance, const Doubles& camera_velocity,
+    const Doubles& values, const Doubles& ages, const Doubles& scales, double seconds) {
   const Outlooks outlook(mean, variance, seconds);
   const py::ssize_t models = outlook.models, count = outlook.count;
   expect_shape("velocity_variance", velocity_variance, {2, models, AXES, count});
-  expect_shape("shares", shares, {models, PARTS});
-  const auto share = [&](py::ssize_t model, py::ssize_t part) { return shares.data()[model * PARTS + part]; };
+  expect_shape("camera_velocity", camera_velocity, {models, AXES});
+  expect_shape("ages", ages, {ANY});
+  expect_shape("scales", scales, {ages.size()});
+  const std::vector<double> near = near_ages(ages, seconds), shares = mixed(values, near, models);
+  double scale = 0.0;
+  for (std::size_t age = 0; age < near.size(); ++age) scale += near[age] * scales.data()[age];
+  scale = std::exp(scale);
+  const auto share = [&](py::ssize_t model, py::ssize_t part) { return shares[model * PARTS + part]; };
   Doubles centre({count, AXES}), velocity({count, AXES}), covariance({count, AXES, AXES}),
-      velocity_covariance({count, AXES, AXES}), sides({count, AXES});
+      velocity_covariance({count, AXES, AXES}), sides({count, AXES}), camera(AXES);
   const double *speeds = mean.data() + models * PARTS * count, *unsure = velocity_variance.data();
   for (py::ssize_t i = 0; i < count; ++i) {
     const Mixture place = outlook.centre(i, share);
@@ -161,27 +194,13 @@ std::tuple<Doubles, Doubles, Doubles, Doubles, Doubles> motion_foretold(const Do
       sides.mutable_data()[AXES * i + axis] = outlook.side(i, axis, share);
     }
   }
-  return {centre, velocity, covariance, velocity_covariance, sides};
-}
-
-/// `forecast.Seen`: of k things centre and log sides, with their variances.
-struct SeenThings {
-  py::ssize_t count;
-  const double* parts[4];
-
-  explicit SeenThings(const std::vector<Doubles>& seen) : count(0) {
-    if (seen.size() != 4) throw py::value_error("seen: expected four arrays");
-    expect_shape("seen", seen[0], {ANY, AXES});
-    count = seen[0].shape(0);
-    for (std::size_t part = 0; part < 4; ++part) {
-      expect_shape("seen", seen[part], {count, AXES});
-      parts[part] = seen[part].data();
-    }
+  for (py::ssize_t axis = 0; axis < AXES; ++axis) {
+    double turning = 0.0;
+    for (py::ssize_t model = 0; model < models; ++model) turning += share(model, axis) * camera_velocity.data()[model * AXES + axis];
+    camera.mutable_data()[axis] = turning;
   }
-
-  double value(py::ssize_t part, py::ssize_t k) const { return parts[part < AXES ? 0 : 2][AXES * k + part % AXES]; }
-  double variance(py::ssize_t part, py::ssize_t k) const { return parts[part < AXES ? 1 : 3][AXES * k + part % AXES]; }
-};
+  return {centre, velocity, covariance, velocity_covariance, sides, camera};
+}
 
 /// A box with its middle and sides.
 struct Foretold {
@@ -193,6 +212,7 @@ struct Foretold {
     for (py::ssize_t axis = 0; axis < AXES; ++axis) {
       const double apart = std::abs(middle[axis] - other.middle[axis]);
       inner *= std::min(std::max((side[axis] + other.side[axis]) / 2 - apart, 0.0), std::min(side[axis], other.side[axis]));
+      if (inner == 0.0) return 0.0;
     }
     return inner / (side[0] * side[1] + other.side[0] * other.side[1] - inner);
   }
@@ -216,65 +236,85 @@ std::vector<py::ssize_t> nearest(const std::vector<Foretold>& boxes, const std::
   return best;
 }
 
-/// `forecast.judged`: of every age in turn what it foretold (coefficients and the seconds since), the numbers of its
-/// objects, its shares (of shares m,4,ages) and the scale of its covariances.
-std::tuple<Doubles, std::vector<std::int64_t>, std::vector<std::int64_t>, std::vector<std::int64_t>, Doubles, Doubles>
-motion_judged(const std::vector<std::tuple<Doubles, Doubles, Array<std::int64_t>, double>>& told,
-              const Doubles& shares, const std::vector<double>& scales, const Array<std::int64_t>& numbers,
-              const std::vector<Doubles>& seen_parts, const std::vector<Doubles>& other_parts) {
-  if (told.empty()) throw py::value_error("told: of no age");
-  const SeenThings seen(seen_parts), others(other_parts);
-  expect_shape("numbers", numbers, {seen.count});
-  const py::ssize_t ages = static_cast<py::ssize_t>(told.size());
-  const py::ssize_t models = Outlooks(std::get<0>(told[0]), std::get<1>(told[0]), 0.0).models;
-  expect_shape("shares", shares, {models, PARTS, ages});
-  if (scales.size() != told.size()) throw py::value_error("scales: not one for each age");
+/// `MotionBank._fit_ellipses` of one age.
+void fit_ellipse(double& scale, std::int64_t& judged, std::int64_t matched, std::int64_t outside) {
+  if (matched == 0) return;
+  ++judged;
+  const double eager = 1.0 + ELLIPSE_EAGER / static_cast<double>(judged), count = static_cast<double>(matched);
+  const double step =
+      ELLIPSE_STEP * std::min(eager, 4.0) * (static_cast<double>(outside) - 0.05 * count) / std::sqrt(count);
+  scale = std::min(std::max(scale + step, std::log(ELLIPSE_SCALES[0])), std::log(ELLIPSE_SCALES[1]));
+}
+
+using OfOld = std::tuple<std::size_t, Doubles, Doubles, Array<std::int64_t>, double>;
+
+/// `MotionBank._hold_against`: writes to record m, to what is kept of every age (ages, scales, judged), and to both and
+/// gain, which `Shares` keeps. told: of every age its number, coefficients of the outlook, numbers of its objects, and
+/// the seconds since. values: the shares. names: numbers of all objects, of which `rows` were seen as `places`.
+void motion_judged(const std::vector<OfOld>& told, const Doubles& values, Doubles& record, Doubles& ages,
+                   Doubles& scales, Array<std::int64_t>& judged, Doubles& both, Doubles& gain,
+                   const Array<std::int64_t>& names, const Array<std::int64_t>& rows,
+                   const Array<std::int64_t>& places, const std::vector<Doubles>& seen_parts, double fade) {
+  const SeenThings seen(seen_parts);
+  expect_shape("record", record, {ANY});
+  expect_shape("ages", ages, {ANY});
+  expect_shape("names", names, {ANY});
+  expect_shape("rows", rows, {ANY});
+  const py::ssize_t models = record.size(), known_ages = ages.size(), paired_most = rows.size();
+  expect_shape("scales", scales, {known_ages});
+  expect_shape("judged", judged, {known_ages});
+  expect_shape("both", both, {known_ages, PARTS, models, models});
+  expect_shape("gain", gain, {known_ages, PARTS, models});
+  expect_shape("places", places, {paired_most});
+  expect_numbers("rows", rows, names.size());
+  expect_numbers("places", places, seen.count);
+  std::vector<std::int64_t> order(places.data(), places.data() + paired_most);  // what was given to an object comes first
+  std::vector<bool> given(seen.count);
+  for (const std::int64_t place : order) given[place] = true;
+  for (std::int64_t place = 0; place < seen.count; ++place)
+    if (!given[place]) order.push_back(place);
   std::vector<Foretold> things;
-  std::vector<double> unsure;
-  for (const SeenThings* part : {&seen, &others}) {
-    for (py::ssize_t k = 0; k < part->count; ++k) {
-      things.push_back({{part->value(0, k), part->value(1, k)}, {std::exp(part->value(2, k)), std::exp(part->value(3, k))}});
-      for (py::ssize_t axis = 0; axis < AXES; ++axis) unsure.push_back(part->variance(axis, k));
-    }
-  }
-  std::vector<double> gone(models);
-  std::vector<std::int64_t> matched(ages), outside(ages), paired(ages);
-  Doubles lost(models), both({ages, PARTS, models, models}), gain({ages, PARTS, models});
-  std::fill(lost.mutable_data(), lost.mutable_data() + models, 0.0);
-  std::fill(both.mutable_data(), both.mutable_data() + both.size(), 0.0);
-  std::fill(gain.mutable_data(), gain.mutable_data() + gain.size(), 0.0);
-  for (py::ssize_t age = 0; age < ages; ++age) {
-    const auto& [mean, variance, known, seconds] = told[age];
+  for (const std::int64_t k : order)
+    things.push_back({{seen.value(0, k), seen.value(1, k)}, {std::exp(seen.value(2, k)), std::exp(seen.value(3, k))}});
+  std::vector<double> gone(models), lost(models), square(PARTS * models * models), earned(PARTS * models);
+  for (const auto& [number, mean, variance, known, seconds] : told) {
     const Outlooks outlook(mean, variance, seconds);
     if (outlook.models != models) throw py::value_error("told: of other models");
+    if (static_cast<py::ssize_t>(number) >= known_ages) throw py::value_error("told: of an unknown age");
     expect_shape("known", known, {outlook.count});
-    const auto share = [&](py::ssize_t model, py::ssize_t part) {
-      return shares.data()[(model * PARTS + part) * ages + age];
-    };
-    std::vector<Mixture> places;
+    ages.mutable_data()[number] += AGE_STEP * (seconds - ages.data()[number]);
+    const std::vector<double> shares = mixed(values, near_ages(ages, seconds), models);
+    const auto share = [&](py::ssize_t model, py::ssize_t part) { return shares[model * PARTS + part]; };
+    std::vector<Mixture> middles;
     std::vector<Foretold> boxes;
     for (py::ssize_t i = 0; i < outlook.count; ++i) {
-      places.push_back(outlook.centre(i, share));
-      const Mixture& place = places.back();
-      boxes.push_back({{place.mean[0], place.mean[1]}, {outlook.side(i, 0, share), outlook.side(i, 1, share)}});
+      middles.push_back(outlook.centre(i, share));
+      const Mixture& middle = middles.back();
+      boxes.push_back({{middle.mean[0], middle.mean[1]}, {outlook.side(i, 0, share), outlook.side(i, 1, share)}});
     }
     const std::vector<py::ssize_t> same = nearest(boxes, things);
+    const double scale = std::exp(scales.data()[number]);
+    std::int64_t matched = 0, outside = 0;
     for (std::size_t i = 0; i < same.size(); ++i) {
       if (same[i] < 0) continue;
       const Foretold& thing = things[same[i]];
+      const std::int64_t k = order[same[i]];
       const double x = thing.middle[0] - boxes[i].middle[0], y = thing.middle[1] - boxes[i].middle[1];
-      const double xx = places[i].own[0] * scales[age] + unsure[AXES * same[i]], xy = places[i].both * scales[age],
-                   yy = places[i].own[1] * scales[age] + unsure[AXES * same[i] + 1];
-      ++matched[age];
-      outside[age] += yy * (x * x) - 2 * xy * x * y + xx * (y * y) > ELLIPSE * (xx * yy - xy * xy);
+      const double xx = middles[i].own[0] * scale + seen.variance(0, k), xy = middles[i].both * scale,
+                   yy = middles[i].own[1] * scale + seen.variance(1, k);
+      ++matched;
+      outside += yy * (x * x) - 2 * xy * x * y + xx * (y * y) > ELLIPSE * (xx * yy - xy * xy);
     }
-    std::vector<std::pair<py::ssize_t, py::ssize_t>> pairs;
-    for (py::ssize_t k = 0; k < seen.count; ++k) {
-      const std::int64_t* row = std::find(known.data(), known.data() + outlook.count, numbers.data()[k]);
-      if (row != known.data() + outlook.count) pairs.emplace_back(row - known.data(), k);
+    fit_ellipse(scales.mutable_data()[number], judged.mutable_data()[number], matched, outside);
+    std::vector<std::pair<py::ssize_t, std::int64_t>> pairs;
+    for (py::ssize_t k = 0; k < paired_most; ++k) {
+      const std::int64_t *end = known.data() + outlook.count,
+                         *row = std::find(known.data(), end, names.data()[rows.data()[k]]);
+      if (row != end) pairs.emplace_back(row - known.data(), places.data()[k]);
     }
-    paired[age] = static_cast<std::int64_t>(pairs.size());
     const double often = std::sqrt(static_cast<double>(pairs.size()));
+    std::fill(square.begin(), square.end(), 0.0);
+    std::fill(earned.begin(), earned.end(), 0.0);
     for (const auto& [i, k] : pairs) {
       for (py::ssize_t part = 0; part < PARTS; ++part) {
         const double value = seen.value(part, k), spread = seen.variance(part, k);
@@ -283,26 +323,35 @@ motion_judged(const std::vector<std::tuple<Doubles, Doubles, Array<std::int64_t>
           gone[model] = value - outlook.mean(model, part, i);
           const double far = gone[model] * gone[model];
           least = std::min(least, far);
-          if (age > 0) continue;
+          if (number > 0) continue;
           const double wide = outlook.variance(model, part, i) + spread;
-          lost.mutable_data()[model] += 0.5 * (std::min(far / wide, MOST_SURPRISE) + std::log(wide));
+          lost[model] += 0.5 * (std::min(far / wide, MOST_SURPRISE) + std::log(wide));
         }
         const double harmless = part < AXES ? LEAST_STEP * std::exp(seen.value(AXES + part, k)) : LEAST_STEP;
         double weight = 1 / (spread + harmless * harmless);
         weight /= std::max(1.0, least * weight / MOST_SURPRISE);
         weight /= often;
-        double* square = both.mutable_data() + (age * PARTS + part) * models * models;
-        double* earned = gain.mutable_data() + (age * PARTS + part) * models;
         for (py::ssize_t model = 0; model < models; ++model) {
           const double counted = (gone[0] - gone[model]) * weight;
-          earned[model] += counted * gone[0];
+          earned[part * models + model] += counted * gone[0];
           for (py::ssize_t other = 0; other < models; ++other)
-            square[model * models + other] += counted * (gone[0] - gone[other]);
+            square[(part * models + model) * models + other] += counted * (gone[0] - gone[other]);
         }
       }
     }
+    if (pairs.empty()) continue;
+    const auto kept = [&](Doubles& all, const std::vector<double>& more) {
+      double* one = all.mutable_data() + number * more.size();
+      for (std::size_t at = 0; at < more.size(); ++at) one[at] = fade * one[at] + more[at];
+    };
+    kept(both, square), kept(gain, earned);
+    if (number > 0) continue;
+    double best = -std::numeric_limits<double>::infinity();
+    for (py::ssize_t model = 0; model < models; ++model)
+      best = std::max(best, record.mutable_data()[model] -= lost[model]);
+    for (py::ssize_t model = 0; model < models; ++model)
+      record.mutable_data()[model] = std::max(record.data()[model] - best, -LEAST_BELIEF);
   }
-  return {lost, matched, outside, paired, both, gain};
 }
 
 }  // namespace
@@ -311,9 +360,11 @@ void bind_outlook(py::module_& module) {
   module.def("motion_outlook", &motion_outlook, py::arg("mean"), py::arg("cov"), py::arg("log"), py::arg("log_cov"),
              py::arg("side"), py::arg("noise"));
   module.def("motion_foretold", &motion_foretold, py::arg("mean"), py::arg("variance"), py::arg("velocity_variance"),
-             py::arg("shares"), py::arg("seconds"), py::arg("scale"));
-  module.def("motion_judged", &motion_judged, py::arg("told"), py::arg("shares"), py::arg("scales"),
-             py::arg("numbers"), py::arg("seen"), py::arg("others"));
+             py::arg("camera_velocity"), py::arg("values"), py::arg("ages"), py::arg("scales"), py::arg("seconds"));
+  const auto written = [](const char* name) { return py::arg(name).noconvert(); };
+  module.def("motion_judged", &motion_judged, py::arg("told"), py::arg("values"), written("record"), written("ages"),
+             written("scales"), written("judged"), written("both"), written("gain"), py::arg("names"), py::arg("rows"),
+             py::arg("places"), py::arg("seen"), py::arg("fade"));
 }
 
 }  // namespace semhier

@@ -58,20 +58,6 @@ class RangeTables {
   std::vector<double> bits_;
 };
 
-// Raises ValueError naming `name` unless all values are within 0..end-1. The least and the largest, of one or more.
-inline std::pair<std::int64_t, std::int64_t> expect_range(const char* name, const std::int64_t* values,
-                                                          std::size_t count, py::ssize_t end) {
-  std::int64_t low = values[0], high = values[0];
-  for (std::size_t place = 1; place < count; ++place) {
-    low = std::min(low, values[place]);
-    high = std::max(high, values[place]);
-  }
-  if (low < 0 || high >= end)
-    throw py::value_error(std::string(name) + ": " + std::to_string(low) + ".." + std::to_string(high) +
-                          ", expected 0.." + std::to_string(end - 1));
-  return {low, high};
-}
-
 // Places of one or more rows in coding order: ascending row, those of one row in the order given.
 inline std::vector<std::uint32_t> coding_order(const std::int64_t* rows, std::size_t count,
                                                const RangeTables& tables) {

@@ -145,19 +145,6 @@ class Forecast(NamedTuple):
     camera: Floats
 
 
-class Judged(NamedTuple):
-    """How well k ages were foretold. lost m: nats by which the record of each model falls for what the first age
-    foretold. matched, outside k: foretold boxes that are seen, and how many of them outside of their ellipse. paired k:
-    objects that were foretold and are seen; both, gain: `scene.shares.products` of them, of each age."""
-
-    lost: Floats
-    matched: Sequence[int]
-    outside: Sequence[int]
-    paired: Sequence[int]
-    both: Floats
-    gain: Floats
-
-
 class _State(NamedTuple):
     """Per model m: `mean` m,2,1+2n and `cov` m,2,1+2n,1+2n, of each axis the camera's velocity, all centres, all own
     velocities; `log` m,2,2,n: log sides, then their rates, of each axis; `log_cov` m,3,2,n: variance of log side,
@@ -202,9 +189,9 @@ class MotionBank:
         )
         self._record = np.zeros(count)
         self.shares = Shares(count, len(RECORD_SECONDS), WORTHS, 1.5 * memory)
-        self._ages = list(RECORD_SECONDS)
-        self._scales = [0.0 for _ in RECORD_SECONDS]
-        self._judged = [0 for _ in RECORD_SECONDS]
+        self._ages = np.array(RECORD_SECONDS)
+        self._scales = np.zeros(len(RECORD_SECONDS))
+        self._judged = np.zeros(len(RECORD_SECONDS), np.int64)
         self._names: Whole = np.zeros(0, np.int64)
         self._past: deque[tuple[float, Outlook, Whole]] = deque(maxlen=KEPT_STATES)
         self._known: tuple[_State, Outlook] | None = None
@@ -216,9 +203,8 @@ class MotionBank:
     def copy(self) -> MotionBank:
         """The same objects and records, which go on apart from these. A state is never written to, so it is shared."""
         other = copy(self)
-        other._record, other._ages, other.shares = self._record.copy(), list(self._ages), self.shares.copy()
-        other._scales, other._judged = list(self._scales), list(self._judged)
-        other._past = self._past.copy()
+        for name in ("_record", "_ages", "_scales", "_judged", "_past", "shares"):
+            setattr(other, name, getattr(self, name).copy())
         return other
 
     @property
@@ -318,15 +304,15 @@ class MotionBank:
         log_cov[:, 2] += growth * seconds
         return _State(mean, cov, log, log_cov, side)
 
-    def distances(self, seen: Seen) -> tuple[Floats, Floats]:
+    def distances(self, seen: Seen, gate: float) -> tuple[Floats, Floats]:
         """How far each object is from each thing seen (n,k): squared standard deviations of centre and sides under the
-        model that explains the pair best, and that model's cost in nats (twice), for an assignment."""
+        model that explains the pair best, and that model's cost in nats (twice), for an assignment; both without end
+        from `gate` on."""
         mean, cov, log, log_cov, side = self._state
-        doubts = 2 * np.log(np.maximum(self.weights, 1e-3))
         if kernels is not None:
-            found: tuple[Floats, Floats] = kernels.motion_distances(mean, cov, log, log_cov, doubts, *seen)
+            found: tuple[Floats, Floats] = kernels.motion_distances(mean, cov, log, log_cov, self._record, seen, gate)
             return found
-        count = len(side)
+        count, doubts = len(side), 2 * np.log(np.maximum(self.weights, 1e-3))
         spread = _diagonal(cov, 1, 1, count)[..., None] + seen.centre_variance.T[None, :, None]
         gone = seen.centre.T[None, :, None] - mean[:, :, 1 : 1 + count, None]
         log_spread = log_cov[:, 0][..., None] + seen.sides_variance.T[None, :, None]
@@ -334,15 +320,32 @@ class MotionBank:
         far = (gone**2 / spread + grown**2 / log_spread).sum(axis=1)
         cost = far + np.log((spread * log_spread).prod(axis=1)) - doubts[:, None, None]
         best = cost.argmin(axis=0), np.arange(count)[:, None], np.arange(len(seen.centre))
-        return far[best], cost[best]
+        return np.where(far[best] < gate, far[best], np.inf), np.where(far[best] < gate, cost[best], np.inf)
 
-    def update(self, rows: Rows, seen: Seen, others: Seen | None = None) -> None:
-        """Takes what was seen now of the objects `rows`; the models are judged by it first. others: what was seen and
-        given to no object, which may yet be one that was foretold badly."""
-        self._judge(rows, seen, seen.take(np.zeros(0, np.intp)) if others is None else others)
+    def update(self, rows: Rows, seen: Seen, places: Rows) -> None:
+        """Takes what was seen now: the objects `rows` at `places` of it, the others given to no object, which may yet
+        be some that were foretold badly. The models are judged by it first."""
+        self._judge(rows, seen, places)
         if len(rows):
-            self._state = _observed(self._state, (1 + rows,), seen.centre, seen.centre_variance)
-            self._update_sides(rows, seen)
+            self._state = self._updated(rows, seen, places)
+
+    def _updated(self, rows: Rows, seen: Seen, places: Rows) -> _State:
+        if kernels is not None:
+            return _State(*kernels.motion_updated(*self._state, self._record, rows, places, seen))
+        seen = seen.take(places)
+        mean, cov, log, log_cov, side = _observed(self._state, (1 + rows,), seen.centre, seen.centre_variance)
+        log, log_cov, side = log.copy(), log_cov.copy(), side.copy()
+        value, both, rate = log_cov.take(rows, axis=3).swapaxes(0, 1)
+        sides, rates = log.take(rows, axis=3).swapaxes(0, 1)
+        gone = seen.sides.T - sides
+        spread = value + seen.sides_variance.T
+        spread = spread * np.maximum(gone**2 / spread / MOST_SURPRISE, 1.0)
+        log[:, 0][..., rows], log[:, 1][..., rows] = sides + value / spread * gone, rates + both / spread * gone
+        log_cov[:, 0][..., rows] = value - value**2 / spread
+        log_cov[:, 1][..., rows] = both - value * both / spread
+        log_cov[:, 2][..., rows] = rate - both**2 / spread
+        side[rows] = np.exp(np.einsum("m,mak->k", self.weights, log[:, 0][..., rows]) / 2)
+        return _State(mean, cov, log, log_cov, side)
 
     def steer(self, rows: Rows, velocities: Floats, variance: Floats) -> None:
         """Takes what the sender says of the velocities k,2 (pixels/s, variance k,2) of the objects `rows`."""
@@ -357,34 +360,15 @@ class MotionBank:
             places = np.zeros_like(rows), 1 + len(self) + rows
             self._state = _observed(self._state, places, velocities, variance)
 
-    def _update_sides(self, rows: Rows, seen: Seen) -> None:
-        mean, cov, log, log_cov, side = self._state
-        if kernels is not None:
-            told = log, log_cov, side, self.weights, rows, seen.sides, seen.sides_variance
-            self._state = _State(mean, cov, *kernels.motion_sides(*told))
-            return
-        log, log_cov, side = log.copy(), log_cov.copy(), side.copy()
-        value, both, rate = log_cov.take(rows, axis=3).swapaxes(0, 1)
-        sides, rates = log.take(rows, axis=3).swapaxes(0, 1)
-        gone = seen.sides.T - sides
-        spread = value + seen.sides_variance.T
-        spread = spread * np.maximum(gone**2 / spread / MOST_SURPRISE, 1.0)
-        log[:, 0][..., rows], log[:, 1][..., rows] = sides + value / spread * gone, rates + both / spread * gone
-        log_cov[:, 0][..., rows] = value - value**2 / spread
-        log_cov[:, 1][..., rows] = both - value * both / spread
-        log_cov[:, 2][..., rows] = rate - both**2 / spread
-        side[rows] = np.exp(np.einsum("m,mak->k", self.weights, log[:, 0][..., rows]) / 2)
-        self._state = _State(mean, cov, log, log_cov, side)
-
-    def _judge(self, rows: Rows, seen: Seen, others: Seen) -> None:
+    def _judge(self, rows: Rows, seen: Seen, places: Rows) -> None:
         """Holds what every model said a while ago against what is seen now."""
         if not self._past:
             return
         elapsed = self._now - self._past[-1][0]
-        self._record *= np.exp(-elapsed / self._memory)
+        self._record *= math.exp(-elapsed / self._memory)
         told = [(number, *one) for number, seconds in enumerate(RECORD_SECONDS) if (one := self._of_old(seconds))]
         if told:
-            self._hold_against(told, rows, seen, others, elapsed)
+            self._hold_against(told, rows, seen, places, elapsed)
         while len(self._past) > 1 and self._now - self._past[1][0] >= RECORD_SECONDS[-1] - 1e-3:
             self._past.popleft()
 
@@ -398,55 +382,69 @@ class MotionBank:
         return None
 
     def _hold_against(
-        self, of_old: Sequence[tuple[int, Outlook, Whole, float]], rows: Rows, seen: Seen, others: Seen, elapsed: float
+        self, told: Sequence[tuple[int, Outlook, Whole, float]], rows: Rows, seen: Seen, places: Rows, elapsed: float
     ) -> None:
-        """Judges the models by outlooks of several ages, all at once: each with the number of its age."""
-        numbers, outlooks, known, ages = zip(*of_old, strict=True)
-        near = []
-        for number, age in zip(numbers, ages, strict=True):
-            self._ages[number] += AGE_STEP * (age - self._ages[number])
-            near.append(self._near(age))
-        scales = [math.exp(self._scales[number]) for number in numbers]
-        told = list(zip(outlooks, known, ages, strict=True))
-        found = judged(told, self._mixed(np.array(near)), scales, self._names[rows], seen, others)
-        self._fit_ellipses(numbers, found.matched, found.outside)
-        if numbers[0] == 0 and found.paired[0]:
-            self._record -= found.lost
-            self._record = np.maximum(self._record - self._record.max(), -LEAST_BELIEF)
-        good = [place for place, count in enumerate(found.paired) if count]
-        if good:
-            self.shares.take([numbers[place] for place in good], found.both[good], found.gain[good], elapsed)
+        """Judges the models by outlooks of several ages, all at once: each with the number of its age, the numbers of
+        its objects, and its age.
 
-    def _fit_ellipses(self, numbers: Sequence[int], matched: Sequence[int], outside: Sequence[int]) -> None:
-        """Moves the scales of these ages so that one in twenty seen lies outside (Robbins and Monro 1951)."""
+        What is seen belongs to the foretold box that it overlaps most, whoever it was given to: else what was foretold
+        badly, and therefore given to nobody, would not count in the ellipses.
+        """
+        shares = self.shares
+        if kernels is not None:
+            then = [(number, outlook.mean, outlook.variance, known, age) for number, outlook, known, age in told]
+            records = shares.values, self._record, self._ages, self._scales, self._judged, shares.both, shares.gain
+            kernels.motion_judged(then, *records, self._names, rows, places, seen, shares.fade(elapsed))
+            shares.renew()
+            return
+        given, values = seen.take(places), shares.values
+        everything = given.joined(seen.take(np.setdiff1d(np.arange(len(seen.centre)), places)))
+        for number, outlook, known, age in told:
+            self._ages[number] += AGE_STEP * (age - self._ages[number])
+            foreseen = outlook.after(age)
+            scale = math.exp(self._scales[number])
+            self._fit_ellipse(number, *_outside(foreseen, _mixed(values, self._near(age)), scale, everything))
+            paired, lost, both, gain = judged(foreseen, known, self._names[rows], given)
+            if paired:
+                shares.take([number], both[None], gain[None], elapsed)
+            if paired and number == 0:
+                self._record -= lost
+                self._record = np.maximum(self._record - self._record.max(), -LEAST_BELIEF)
+
+    def _fit_ellipse(self, number: int, matched: int, outside: int) -> None:
+        """Moves the scale of this age so that one in twenty seen lies outside (Robbins and Monro 1951)."""
+        if not matched:
+            return
+        self._judged[number] += 1
+        eager = 1.0 + ELLIPSE_EAGER / self._judged[number]
+        step = ELLIPSE_STEP * min(eager, 4.0) * (outside - 0.05 * matched) / math.sqrt(matched)
         least, most = map(math.log, ELLIPSE_SCALES)
-        for number, count, beyond in zip(numbers, matched, outside, strict=True):
-            if not count:
-                continue
-            self._judged[number] += 1
-            eager = 1.0 + ELLIPSE_EAGER / self._judged[number]
-            step = ELLIPSE_STEP * min(eager, 4.0) * (beyond - 0.05 * count) / math.sqrt(count)
-            self._scales[number] = min(max(self._scales[number] + step, least), most)
+        self._scales[number] = min(max(self._scales[number] + step, least), most)
 
     def scale(self, seconds: float) -> float:
         """What covariances are multiplied with so that 95 % of what is seen lies within the 95 % ellipse, so long after
         a reading."""
-        return math.exp(float(np.dot(self._near(seconds), self._scales)))
+        return math.exp(
+            sum(near * scale for near, scale in zip(self._near(seconds), self._scales.tolist(), strict=True))
+        )
 
     def forecast(self, seconds: float) -> Forecast:
         """All objects `seconds` from now, by all models together."""
-        shares = self._mixed(np.array([self._near(seconds)]))[..., 0]
-        camera = (shares[:, :2] * self._state.mean[:, :, 0]).sum(axis=0)
-        return Forecast(*foretold(self._outlook(), shares, seconds, self.scale(seconds)), camera)
-
-    def _mixed(self, near: Floats) -> Floats:
-        """Shares m,4,n of the models at n ages, of which each of the records counts n,ages."""
-        values = self.shares.values
-        return np.asarray((near @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:]).T)
+        outlook, camera, values = self._outlook(), self._state.mean[:, :, 0], self.shares.values
+        if kernels is not None:
+            records = values, self._ages, self._scales
+            return Forecast(*kernels.motion_foretold(*outlook, np.ascontiguousarray(camera), *records, seconds))
+        shares = _mixed(values, self._near(seconds))
+        told = outlook.after(seconds)
+        centre, covariance, sides = _blended(told, shares)
+        unsure = outlook.velocity_variance[0] + seconds * outlook.velocity_variance[1]
+        velocity, velocity_covariance = _mixture(outlook.mean[1, :, :2], unsure, shares[:, :2, None])
+        camera = (shares[:, :2] * camera).sum(axis=0)
+        return Forecast(centre, velocity.T, covariance * self.scale(seconds), velocity_covariance, sides, camera)
 
     def _near(self, seconds: float) -> list[float]:
         """How much each of the records counts at this age: the two around it, the nearer more."""
-        ages = list(accumulate(self._ages, max))
+        ages = list(accumulate(self._ages.tolist(), max))
         counts = [0.0] * len(ages)
         after = bisect_right(ages, seconds)
         if after in (0, len(ages)):
@@ -480,54 +478,24 @@ def outlook_of(state: _State, noise: Floats) -> Outlook:
     return Outlook(means, variances, unsure)
 
 
-def foretold(
-    outlook: Outlook, shares: Floats, seconds: float, scale: float
-) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """What all models say by shares m,4 of so much later: `Forecast` but for the camera. scale: of the covariance."""
-    if kernels is not None:
-        found: tuple[Floats, Floats, Floats, Floats, Floats] = kernels.motion_foretold(*outlook, shares, seconds, scale)
-        return found
-    told = outlook.after(seconds)
-    centre, covariance, sides = _blended(told, shares)
-    unsure = outlook.velocity_variance[0] + seconds * outlook.velocity_variance[1]
-    velocity, velocity_covariance = _mixture(outlook.mean[1, :, :2], unsure, shares[:, :2, None])
-    return centre, velocity.T, covariance * scale, velocity_covariance, sides
-
-
-def judged(
-    told: Sequence[tuple[Outlook, Whole, float]],
-    shares: Floats,
-    scales: Sequence[float],
-    names: Whole,
-    seen: Seen,
-    others: Seen,
-) -> Judged:
-    """Holds what was foretold of several ages against what is seen now. told: of each age the outlook, the numbers of
-    its objects and the seconds since; shares m,4,ages; scales: of the covariances. names: numbers of what is seen.
-
-    What is seen belongs to the foretold box that it overlaps most, whoever it was given to: else what was foretold
-    badly, and therefore given to nobody (`others`), would not count in the ellipses.
-    """
-    if kernels is not None:
-        given = [(outlook.mean, outlook.variance, known, age) for outlook, known, age in told]
-        return Judged(*kernels.motion_judged(given, shares, scales, names, seen, others))
+def judged(told: Told, known: Whole, names: Whole, seen: Seen) -> tuple[int, Floats, Floats, Floats]:
+    """Holds what was foretold of objects (numbers `known`) against what is seen of some (`names`): how many are the
+    same, the nats m by which the record of each model falls for it, and their `products`."""
     values, variance = seen.parts
     harmless = np.full_like(values, LEAST_STEP)
     harmless[:2] *= np.exp(values[2:])
-    lost, found, everything = np.zeros(len(shares)), [], seen.joined(others)
-    for number, (outlook, known, age) in enumerate(told):
-        foreseen = outlook.after(age)
-        matched, outside = _outside(foreseen, shares[..., number], scales[number], everything)
-        same = known[:, None] == names
-        places = np.flatnonzero(same.any(axis=0))
-        rows = same[:, places].argmax(axis=0) if len(known) else places
-        gone = values[:, places] - foreseen.mean[..., rows]
-        if number == 0:
-            spread = foreseen.variance[..., rows] + variance[:, places]
-            lost = 0.5 * (np.minimum(gone**2 / spread, MOST_SURPRISE) + np.log(spread)).sum(axis=(1, 2))
-        found.append((matched, outside, len(places), *products(gone, (variance + harmless**2)[:, places])))
-    matches, beyond, paired, both, gain = zip(*found, strict=True)
-    return Judged(lost, matches, beyond, paired, np.array(both), np.array(gain))
+    same = known[:, None] == names
+    places = np.flatnonzero(same.any(axis=0))
+    rows = same[:, places].argmax(axis=0) if len(known) else places
+    gone = values[:, places] - told.mean[..., rows]
+    spread = told.variance[..., rows] + variance[:, places]
+    lost = 0.5 * (np.minimum(gone**2 / spread, MOST_SURPRISE) + np.log(spread)).sum(axis=(1, 2))
+    return len(places), lost, *products(gone, (variance + harmless**2)[:, places])
+
+
+def _mixed(values: Floats, near: Sequence[float]) -> Floats:
+    """Shares m,4 of the models at an age, of records (ages,4,m) of which each counts so much."""
+    return np.asarray((np.array(near)[:, None, None] * values).sum(axis=0).T)
 
 
 def _outside(told: Told, shares: Floats, scale: float, seen: Seen) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import importlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,7 +69,7 @@ class Confidence:
         """All of them, in order."""
         return self.one, self.score, self.unseen, self.misses, self.hits, self.overlap
 
-    def of(self, scores: Floats, misses: Floats, hits: Floats, overlaps: Floats) -> Floats:
+    def of(self, scores: Floats, hits: Floats, misses: Floats, overlaps: Floats) -> Floats:
         """Probabilities of objects: arrays of any shape, all of the same."""
         odds = np.minimum(np.maximum(scores, 0.02), 0.98)
         seen = np.minimum(np.maximum(hits, 1), 10)
@@ -81,9 +81,9 @@ class Confidence:
 
 @dataclass
 class _Objects:
-    """n tracks beside their rows in the bank: `number` of each, `born_ns` and `seen_ns`: stamps of the first and the
-    newest frame that showed it; `there`: averaged score of level 0; `hits`: frames that showed it, `misses`: that did
-    not since; `shown`: its newest detection under its steady names; `names`: what is known of those."""
+    """n tracks beside their rows in the bank: `number` of each, ascending; `born_ns` and `seen_ns`: stamps of the first
+    and the newest frame that showed it; `there`: averaged score of level 0; `hits`: frames that showed it, `misses`:
+    that did not since; `shown`: its newest detection under its steady names; `names`: what is known of those."""
 
     number: Whole
     born_ns: Whole
@@ -101,6 +101,11 @@ class _Objects:
 
     def __len__(self) -> int:
         return len(self.shown)
+
+    @property
+    def history(self) -> tuple[Floats, Floats, Floats]:
+        """What `Confidence` goes by, but for where they are."""
+        return self.there, self.hits, self.misses
 
     def take(self, rows: Rows) -> _Objects:
         """The same of some tracks."""
@@ -131,6 +136,34 @@ class _Objects:
         self.hits[rows] += 1
         self.seen_ns[rows] = stamp_ns
         self.there[rows] += NEW_WEIGHT * (scores - self.there[rows])
+
+    def named(
+        self, tree: Tree, stamp_ns: int, ids: Mapping[int, int], detections: tuple[Detection, ...]
+    ) -> tuple[Detection, ...]:
+        """Detections of a frame that was followed, with their lasting `ids` and, of tracks that are kept, steady names,
+        which are shown where the frame is the track's newest."""
+        if kernels is not None:
+            names = self.names
+            state = names.past, names.present, names.known, names.shown, names.moments, tree.starts, tree.owners
+            found: tuple[Detection, ...] = kernels.named_objects(
+                *state, tree.names, self.number, self.seen_ns, self.shown, stamp_ns, ids, detections, Detection
+            )
+            return found
+        known, result = {number: row for row, number in enumerate(self.number.tolist())}, []
+        for item in detections:
+            number = ids.get(item.id, item.id)
+            row = known.get(number, -1) if item.id in ids else -1
+            if row < 0:
+                result.append(replace(item, id=number))
+                continue
+            newest = bool(self.seen_ns[row] == stamp_ns)
+            path, scores, others = self.names.steady(tree, stamp_ns, row, newest, item)
+            words = tuple([tree.names[level][node] for level, node in enumerate(path)])
+            result.append(Detection(number, item.box, path, words, scores, others, item.velocity))
+            before = self.shown[row].path
+            if newest and (len(path) >= len(before) or path != before[: len(path)]):
+                self.shown[row] = result[-1]
+        return tuple(result)
 
 
 class LivingScene:
@@ -195,51 +228,29 @@ class LivingScene:
         elif self._before is not None and stamp_ns == self._now_ns and _tells_groups(reading):
             (self._bank, self._objects, self._number, self._now_ns), self._before = self._before, None
             self._frames[stamp_ns] = self._take(stamp_ns, reading.detections)
-        return replace(reading, detections=self._named(stamp_ns, reading.detections))
+        named = self._objects.named(self._tree, stamp_ns, self._frames[stamp_ns], reading.detections)
+        return replace(reading, detections=named)
 
     def _kept(self) -> tuple[MotionBank, _Objects, int, int | None]:
         """The scene as it is, for the frame that comes to be followed into once more."""
         objects = self._objects.take(np.arange(len(self._objects)))
         return self._bank.copy(), objects, self._number, self._now_ns
 
-    def _named(self, stamp_ns: int, detections: Sequence[Detection]) -> tuple[Detection, ...]:
-        """Detections of a frame that was followed, with their lasting ids and, where those are known, steady names."""
-        ids, objects = self._frames[stamp_ns], self._objects
-        known, seen_ns = {number: row for row, number in enumerate(objects.number.tolist())}, objects.seen_ns.tolist()
-        numbers = [ids.get(item.id, item.id) for item in detections]
-        at = [known.get(number, -1) if item.id in ids else -1 for number, item in zip(numbers, detections, strict=True)]
-        places = [place for place, row in enumerate(at) if row >= 0]
-        rows, items = [at[place] for place in places], [detections[place] for place in places]
-        newest = [seen_ns[row] == stamp_ns for row in rows]
-        result = list(detections)
-        for place in set(range(len(at))).difference(places):
-            result[place] = replace(result[place], id=numbers[place])
-        steady = objects.names.steady(self._tree, stamp_ns, rows, newest, items)
-        for place, row, new, item, (path, scores, others) in zip(places, rows, newest, items, steady, strict=True):
-            names = tuple([self._tree.names[level][node] for level, node in enumerate(path)])
-            result[place] = named = Detection(numbers[place], item.box, path, names, scores, others, item.velocity)
-            before = objects.shown[row].path
-            if new and (len(path) >= len(before) or path != before[: len(path)]):
-                objects.shown[row] = named
-        return tuple(result)
-
-    def _take(self, stamp_ns: int, detections: Sequence[Detection]) -> dict[int, int]:
+    def _take(self, stamp_ns: int, detections: tuple[Detection, ...]) -> dict[int, int]:
         """Follows the objects into a new frame; the lasting id of each of its detections."""
         seconds = 0.0 if self._now_ns is None else (stamp_ns - self._now_ns) / 1e9
         self._now_ns = stamp_ns
         self._bank.predict(seconds)
-        seen = self._seen(detections, seconds)
+        seen = seen_in(detections, seconds)
         rows, places = self._assign(detections, seen)
-        new = np.ones(len(detections), bool)
-        new[places] = False
-        fresh = np.flatnonzero(new)
-        self._bank.update(rows, seen.take(places), seen.take(fresh))
+        self._bank.update(rows, seen, places)
         self._objects.see(rows, stamp_ns, np.array([item.scores[0] for item in detections], float)[places])
-        numbers = np.empty(len(detections), np.int64)
+        numbers = np.full(len(detections), -1)
         numbers[places] = self._objects.number[rows]
+        fresh = np.flatnonzero(numbers < 0)
         self._forget(len(fresh), stamp_ns)
-        numbers[fresh] = self._number + np.arange(len(fresh))
         if len(fresh):
+            numbers[fresh] = self._number + np.arange(len(fresh))
             self._bank.add(seen.take(fresh), numbers[fresh].tolist())
             self._objects.add(self._number, stamp_ns, [detections[place] for place in fresh.tolist()], self._tree)
             self._number += len(fresh)
@@ -263,29 +274,15 @@ class LivingScene:
             variance = (TOLD_SIDES * sides) ** 2 + TOLD_PIXELS**2
             self._bank.steer(np.array([row for row, _, _ in told], np.intp), velocities, variance)
 
-    def _seen(self, detections: Sequence[Detection], seconds: float) -> Seen:
-        """Detections as measurements with their variances."""
-        boxes = np.array([item.box for item in detections], float).reshape(-1, 4)
-        sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1.0)
-        close = max(1.0, CORRELATED_SECONDS / seconds) if seconds > 0 else 1.0
-        place = ((JITTER * sides) ** 2 + JITTER_PIXELS**2) * close
-        return Seen(
-            (boxes[:, :2] + boxes[:, 2:]) / 2, place, np.log(sides), np.full_like(sides, SIDE_JITTER**2 * close)
-        )
-
-    def _assign(self, detections: Sequence[Detection], seen: Seen) -> tuple[Rows, Rows]:
+    def _assign(self, detections: tuple[Detection, ...], seen: Seen) -> tuple[Rows, Rows]:
         """Which object (rows) each of the detections (places) is; both ascending in rows."""
         none = np.zeros(0, np.intp)
         if not len(self._objects) or not detections:
             return none, none
         from scipy.optimize import linear_sum_assignment  # loads slowly
 
-        far, cost = self._bank.distances(seen)
-        mine, theirs = (
-            np.array([item.path[1] if len(item.path) > 1 else -1 for item in items])
-            for items in (self._objects.shown, detections)
-        )
-        cost, allowed = pair_costs(far, cost, mine, theirs, self._chances(), self._afresh)
+        far, cost = self._bank.distances(seen, GATE)
+        cost, allowed = pair_costs(far, cost, self._objects, detections, self._confidence, self._afresh)
         if not allowed.any():
             return none, none
         rows, places = linear_sum_assignment(cost)
@@ -294,24 +291,10 @@ class LivingScene:
 
     def _forget(self, coming: int, now_ns: int) -> None:
         """Drops objects that are hardly there any more, and the least likely while there are too many."""
-        chance, unseen = self._chances(), now_ns - self._objects.seen_ns
-        good = (chance >= LEAST_SHOWN) & (unseen <= UNSEEN_SECONDS * 1e9)
-        if len(good) + coming <= MOST_OBJECTS and good.all():
-            return
-        kept = np.flatnonzero(good)
-        most = max(0, MOST_OBJECTS - coming)
-        if len(kept) > most:
-            kept = np.sort(kept[np.argsort(-chance[kept], kind="stable")[:most]])
+        kept = lasting_objects(self._confidence, self._objects, now_ns, max(0, MOST_OBJECTS - coming))
         if len(kept) < len(self._objects):
             self._bank.keep(kept)
             self._objects = self._objects.take(kept)
-
-    def _chances(self) -> Floats:
-        """Probabilities n that objects are seen where nothing is unsure of their places."""
-        history = self._objects.there, self._objects.misses, self._objects.hits
-        if kernels is not None:
-            return np.asarray(kernels.seen_again(self._confidence.weights, *history))
-        return self._confidence.of(*history, np.ones(len(self._objects)))
 
     def at(self, stamp_ns: int) -> Scene:
         """The scene as it is at `stamp_ns`, on the clock of the frames' stamps; at the newest reading's own time at the
@@ -325,23 +308,9 @@ class LivingScene:
         age = max(0.0, (stamp_ns - self._now_ns) / 1e9)
         if age > MOST_SECONDS or not len(self._objects):
             return Scene(stamp_ns, self._now_ns, (), (0.0, 0.0))
-        told, known = self._bank.forecast(age), self._objects
-        history, objects = (known.there, known.misses, known.hits), []
-        number, seen_ns, born_ns = known.number.tolist(), known.seen_ns.tolist(), known.born_ns.tolist()
-        for row, box, velocity, unsure, velocity_unsure, chance, existence in shown_objects(
-            self._confidence, self._size, told, *history
-        ):
-            shown, age, since = known.shown[row], (stamp_ns - seen_ns[row]) / 1e9, (stamp_ns - born_ns[row]) / 1e9
-            share = chance / max(shown.scores[0], 1e-6)
-            scores = tuple([min(1.0, share * score) for score in shown.scores])
-            objects.append(
-                TrackedObject(
-                    number[row], box, velocity, unsure, velocity_unsure, age, since,
-                    shown.path, shown.names, scores, existence,
-                )
-            )  # fmt: skip
-        camera = (float(told.camera[0]), float(told.camera[1]))
-        return Scene(stamp_ns, self._now_ns, tuple(objects), camera)
+        told = self._bank.forecast(age)
+        objects = shown_objects(self._confidence, self._size, told, self._objects, stamp_ns)
+        return Scene(stamp_ns, self._now_ns, objects, (float(told.camera[0]), float(told.camera[1])))
 
 
 def _tells_groups(reading: Reading) -> bool:
@@ -349,43 +318,89 @@ def _tells_groups(reading: Reading) -> bool:
     return any(len(item.path) > 1 for item in reading.detections)
 
 
+def seen_in(detections: tuple[Detection, ...], seconds: float) -> Seen:
+    """Detections as measurements with their variances, so long after those before."""
+    close = max(1.0, CORRELATED_SECONDS / seconds) if seconds > 0 else 1.0
+    if kernels is not None:
+        return Seen(*kernels.seen_in(detections, JITTER, JITTER_PIXELS, SIDE_JITTER, close))
+    boxes = np.array([item.box for item in detections], float).reshape(-1, 4)
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1.0)
+    place = ((JITTER * sides) ** 2 + JITTER_PIXELS**2) * close
+    return Seen((boxes[:, :2] + boxes[:, 2:]) / 2, place, np.log(sides), np.full_like(sides, SIDE_JITTER**2 * close))
+
+
 def pair_costs(
-    far: Floats, cost: Floats, mine: Whole, theirs: Whole, chances: Floats, afresh: float
+    far: Floats,
+    cost: Floats,
+    objects: _Objects,
+    detections: tuple[Detection, ...],
+    confidence: Confidence,
+    afresh: float,
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """What pairs of n objects and k detections cost, and which are allowed; the others cost more than any of those.
 
-    far, cost n,k: as of `MotionBank.distances`. mine n, theirs k: groups, -1 where not known. chances n: that an object
-    is seen. afresh: what a new object costs.
+    far, cost n,k: as of `MotionBank.distances`. afresh: what a new object costs.
     """
     if kernels is not None:
-        given = far, cost, mine, theirs, chances, GATE, ANOTHER_GROUP, afresh
-        found: tuple[Floats, NDArray[np.bool_]] = kernels.pair_costs(*given)
+        given = far, cost, objects.shown, detections, confidence.weights, *objects.history
+        found: tuple[Floats, NDArray[np.bool_]] = kernels.pair_costs(*given, GATE, ANOTHER_GROUP, afresh)
         return found
+    mine, theirs = (
+        np.array([item.path[1] if len(item.path) > 1 else -1 for item in items])
+        for items in (objects.shown, detections)
+    )
     cost = cost + ANOTHER_GROUP * ((mine[:, None] != theirs) & (mine[:, None] >= 0) & (theirs >= 0))
+    chances = confidence.of(*objects.history, np.ones(len(objects)))
     allowed = (far < GATE) & (cost - 2 * np.log(chances)[:, None] < afresh)
     return np.where(allowed, cost, cost.max(where=allowed, initial=-np.inf) + 100.0), allowed
 
 
-def shown_objects(
-    confidence: Confidence, size: tuple[int, int], told: Forecast, there: Floats, misses: Floats, hits: Floats
-) -> list[tuple[Any, ...]]:
-    """Of every object that is shown, for the others are gone or have left the picture (of `size`): its row, box within
-    the picture, velocity, both covariances (xx, xy, yy), the probability that it is seen, and that it is real and still
-    there: its averaged score, less by what the first has fallen since the newest reading that saw it."""
+def lasting_objects(confidence: Confidence, objects: _Objects, now_ns: int, most: int) -> Rows:
+    """The objects that are not yet to be forgotten, at most so many: the likeliest."""
+    since_ns = now_ns - round(UNSEEN_SECONDS * 1e9)
     if kernels is not None:
-        found: list[tuple[Any, ...]] = kernels.shown_objects(
-            confidence.weights, size, LEAST_SHOWN, *told[:5], there, misses, hits
+        given = confidence.weights, *objects.history, objects.seen_ns, LEAST_SHOWN, since_ns, most
+        return np.asarray(kernels.lasting_objects(*given))
+    chance = confidence.of(*objects.history, np.ones(len(objects)))
+    kept = np.flatnonzero((chance >= LEAST_SHOWN) & (objects.seen_ns >= since_ns))
+    return kept if len(kept) <= most else np.sort(kept[np.argsort(-chance[kept], kind="stable")[:most]])
+
+
+def shown_objects(
+    confidence: Confidence, size: tuple[int, int], told: Forecast, objects: _Objects, stamp_ns: int
+) -> tuple[TrackedObject, ...]:
+    """Every object that is shown at this time, for the others are gone or have left the picture (of `size`): its box is
+    cut there. It exists by its averaged score, less by what the probability that it is seen has fallen since the newest
+    reading that saw it."""
+    if kernels is not None:
+        tracks = objects.number, objects.born_ns, objects.seen_ns, *objects.history, objects.shown
+        found: tuple[TrackedObject, ...] = kernels.shown_objects(
+            confidence.weights, size, LEAST_SHOWN, *told[:5], *tracks, stamp_ns, TrackedObject
         )
         return found
-    chances = confidence.of(there, misses, hits, overlap_chance(told))
-    existence = there * np.minimum(chances / confidence.of(there, 0 * misses, hits, np.ones_like(there)), 1.0)
+    there, hits, misses = objects.history
+    chances = confidence.of(there, hits, misses, overlap_chance(told))
+    existence = there * np.minimum(chances / confidence.of(there, hits, 0 * misses, np.ones_like(there)), 1.0)
     half = told.sides / 2
     low, high = np.maximum(told.centre - half, 0.0), np.minimum(told.centre + half, np.array(size, float))
     unsure = [[one[:, 0, 0], one[:, 0, 1], one[:, 1, 1]] for one in (told.covariance, told.velocity_covariance)]
-    rows = np.flatnonzero((chances >= LEAST_SHOWN) & (high - low >= 1).all(axis=1)).tolist()
+    rows = np.flatnonzero((chances >= LEAST_SHOWN) & (high - low >= 1).all(axis=1))
     parts = [np.concatenate([low, high], axis=1), told.velocity, *(np.stack(one, axis=1) for one in unsure)]
-    columns = [[tuple(one) for one in part[rows].tolist()] for part in parts]
-    return list(zip(rows, *columns, chances[rows].tolist(), existence[rows].tolist(), strict=True))
+    times = [(stamp_ns - then_ns) / 1e9 for then_ns in (objects.seen_ns, objects.born_ns)]
+    columns: list[list[Any]] = [
+        rows.tolist(),
+        objects.number[rows].tolist(),
+        *([tuple(one) for one in part[rows].tolist()] for part in parts),
+        *(one[rows].tolist() for one in (*times, chances, existence)),
+    ]
+    result = []
+    for row, number, box, velocity, spread, speed_spread, age, since, chance, exists in zip(*columns, strict=True):
+        shown = objects.shown[row]
+        share = chance / max(shown.scores[0], 1e-6)
+        scores = tuple([min(1.0, share * score) for score in shown.scores])
+        where = number, box, velocity, spread, speed_spread, age, since
+        result.append(TrackedObject(*where, shown.path, shown.names, scores, exists))
+    return tuple(result)
 
 
 def overlap_chance(told: Forecast) -> Floats:

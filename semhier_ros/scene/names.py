@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.reading import Detection
-from semhier_ros.native import kernels
 
 MEMORY = 0.9  # weight of the past in an object's averaged names, a frame
 LEAST_SCORE = 1e-6
@@ -76,19 +75,10 @@ class SteadyNames:
             *(np.concatenate([getattr(self, part.name), getattr(other, part.name)]) for part in fields(self))
         )
 
-    def steady(
-        self, tree: Tree, moment: int, rows: list[int], newest: list[bool], items: list[Detection]
-    ) -> list[Name]:
-        """How each detection of a frame (`moment`) is named under what is known of its object (`rows`): its path as
-        deep as it was or, while the name shown has none there yet, less deep. newest: whether the frame is the object's
-        newest, whose word is kept."""
-        if kernels is not None:
-            state = self.past, self.present, self.known, self.shown, self.moments
-            found: list[Name] = kernels.steady_names(*state, tree.starts, tree.owners, moment, rows, newest, items)
-            return found
-        return [self._steady(tree, moment, *one) for one in zip(rows, newest, items, strict=True)]
-
-    def _steady(self, tree: Tree, moment: int, row: int, newest: bool, item: Detection) -> Name:
+    def steady(self, tree: Tree, moment: int, row: int, newest: bool, item: Detection) -> Name:
+        """How a detection of a frame (`moment`) is named under what is known of its object (`row`): its path as deep as
+        it was or, while the name shown has none there yet, less deep. newest: whether the frame is the object's newest,
+        whose word is kept."""
         parts = [slice(first, end) for first, end in zip(tree.starts, tree.starts[1:], strict=False)]
         if newest and self.moments[row] != moment:
             for level in np.flatnonzero(self.known[row]):

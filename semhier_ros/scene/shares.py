@@ -30,7 +30,7 @@ class Shares:
 
     Other shares than those must be earned. worths: for each part how much nearer to what was seen another rival must
     have been than the first before half of it is followed, in squared standard deviations. memory: seconds after which
-    what was seen counts for 1/e.
+    what was seen counts for 1/e. both, gain: the sum of what was taken, by age; whoever writes to them calls `renew`.
     """
 
     def __init__(self, rivals: int, ages: int, worths: tuple[float, ...], memory: float):
@@ -39,14 +39,14 @@ class Shares:
         self._half, self._least = half, half[..., None] * np.eye(rivals)
         self._begun = np.zeros((parts, rivals))
         self._begun[:, 0] = half[:, 0]
-        self._both, self._gain = np.zeros((ages, parts, rivals, rivals)), np.zeros((ages, parts, rivals))
+        self.both, self.gain = np.zeros((ages, parts, rivals, rivals)), np.zeros((ages, parts, rivals))
         self._values: Floats | None = None
 
     @property
     def values(self) -> Floats:
         """The shares: ages, parts, rivals."""
         if self._values is None:
-            self._values = nearest_mixture(self._both + self._least, self._gain + self._begun)
+            self._values = nearest_mixture(self.both + self._least, self.gain + self._begun)
         return self._values
 
     def begin_with(self, shares: Floats, parts: int) -> None:
@@ -57,15 +57,23 @@ class Shares:
     def copy(self) -> Shares:
         """The same record, which goes on apart from this one."""
         other = copy(self)
-        other._begun, other._both, other._gain = self._begun.copy(), self._both.copy(), self._gain.copy()
+        other._begun, other.both, other.gain = self._begun.copy(), self.both.copy(), self.gain.copy()
         return other
 
     def take(self, ages: Sequence[int], both: Floats, gain: Floats, elapsed: float) -> None:
         """Takes `products` of what was seen and foretold at these ages (numbers), and the seconds since the last
         call."""
-        fade = math.exp(-elapsed / self._memory)
-        self._both[ages] = fade * self._both[ages] + both
-        self._gain[ages] = fade * self._gain[ages] + gain
+        fade = self.fade(elapsed)
+        self.both[ages] = fade * self.both[ages] + both
+        self.gain[ages] = fade * self.gain[ages] + gain
+        self.renew()
+
+    def fade(self, elapsed: float) -> float:
+        """How much of what was taken before still counts so many seconds later."""
+        return math.exp(-elapsed / self._memory)
+
+    def renew(self) -> None:
+        """Finds other shares when they are asked for."""
         self._values = None
 
 

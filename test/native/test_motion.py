@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from semhier_ros.codec.reading import Detection, Reading
 from semhier_ros.native import kernels
-from semhier_ros.scene.forecast import MODELS, MotionBank, Seen, foretold, judged, outlook_of
-from semhier_ros.scene.living import LivingScene
+from semhier_ros.scene.forecast import MODELS, MotionBank, Seen, outlook_of
+from semhier_ros.scene.living import GATE, LivingScene
 from semhier_ros.scene.names import Tree
 from semhier_ros.scene.shares import nearest_mixture
 
-MODULES = [importlib.import_module(f"semhier_ros.scene.{name}") for name in ("forecast", "living", "names", "shares")]
+MODULES = [importlib.import_module(f"semhier_ros.scene.{name}") for name in ("forecast", "living", "shares")]
 SIZE = (1280, 720)
 
 
@@ -76,8 +76,10 @@ def bank(rng: np.random.Generator, objects: int = 12) -> tuple[MotionBank, Seen]
     seen = Seen(rng.uniform(0, 700, (objects, 2)), rng.uniform(1, 9, (objects, 2)), sides, np.full_like(sides, 0.01))
     made = MotionBank(width=1280.0)
     made.add(seen, list(range(objects)))
-    made.predict(0.07)
-    made.update(np.arange(objects), seen)
+    for step in (0.07, 0.04, 0.1, 0.2):
+        made.predict(step)
+        seen = seen._replace(centre=seen.centre + rng.normal(3, 2, (objects, 2)))
+        made.update(np.arange(objects), seen, np.arange(objects))
     return made, seen
 
 
@@ -89,45 +91,50 @@ def test_time_passes_as_in_numpy_to_the_bit(without: Any) -> None:
         assert one.tobytes() == other.tobytes()
 
 
-def test_distances_are_those_of_numpy(without: Any) -> None:
+@pytest.mark.parametrize("gate", [GATE, 1e9])
+def test_distances_are_those_of_numpy(without: Any, gate: float) -> None:
     made, seen = bank(np.random.default_rng(2))
-    found = made.distances(seen.take(np.arange(7)))
+    found = made.distances(seen.take(np.arange(7)), gate)
     without()
-    for one, other in zip(found, made.distances(seen.take(np.arange(7))), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-13)
+    for one, other in zip(found, made.distances(seen.take(np.arange(7)), gate), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+        assert np.isinf(one).any() == (gate == GATE)
+        assert np.isfinite(np.diag(one)).all()
 
 
-def test_forecasts_are_those_of_numpy(without: Any) -> None:
+@pytest.mark.parametrize("seconds", [0.0, 0.08, 0.16, 0.4])
+def test_forecasts_are_those_of_numpy(without: Any, seconds: float) -> None:
     made, _ = bank(np.random.default_rng(4))
-    shares = np.random.default_rng(5).dirichlet(np.ones(len(MODELS)), 4).T
-    outlook = outlook_of(made._state, made._noise)
-    found = foretold(outlook, shares, 0.16, 1.7)
+    assert (made.shares.values[0, :2] > 0).all(), "shares of several models"
+    outlook, found = outlook_of(made._state, made._noise), made.forecast(seconds)
     without()
     for one, other in zip(outlook, outlook_of(made._state, made._noise), strict=True):
         assert one.tobytes() == other.tobytes()
-    for one, other in zip(found, foretold(outlook, shares, 0.16, 1.7), strict=True):
+    for one, other in zip(found, made.forecast(seconds), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
 @settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 12), st.integers(0, 4))
-def test_forecasts_are_judged_as_numpy_judges_them(seed: int, seen_again: int, strangers: int) -> None:
+def test_what_is_seen_is_taken_as_by_numpy(seed: int, seen_again: int, strangers: int) -> None:
+    """Also where objects have come and gone since what is judged was foretold."""
     rng = np.random.default_rng(seed)
     made, seen = bank(rng)
-    outlook = outlook_of(made._state, made._noise)
-    told = [(outlook, np.arange(12), 0.05), (outlook, rng.permutation(12) + 4, 0.1), (outlook, np.arange(12) - 7, 0.3)]
-    shares = rng.dirichlet(np.ones(len(MODELS)), (4, 3)).transpose(2, 0, 1)
-    rows = rng.permutation(12)[:seen_again]
-    jitter = Seen(seen.centre + rng.normal(0, 4, (12, 2)), *seen[1:])
-    given_ = told, shares, [1.0, 0.4, 3.0], rows, jitter.take(rows), jitter.take(rng.integers(0, 12, strangers))
-    found = judged(*given_)
+    made.keep(np.arange(3, 12))
+    made.add(seen.take(np.arange(3)), [20, 21, 22])
+    made.predict(0.06)
+    rows, order = rng.permutation(12)[:seen_again], rng.permutation(seen_again + strangers)
+    jittered = seen._replace(centre=seen.centre + rng.normal(0, 4, (12, 2)))
+    shown = jittered.take(np.concatenate([(rows + 3) % 12, rng.integers(0, 12, strangers)]).astype(np.intp)[order])
+    plain, places = made.copy(), np.argsort(order)[:seen_again]
+    made.update(rows, shown, places)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MODULES[0], "kernels", None)
-        expected = judged(*given_)
-    for name in ("matched", "outside", "paired"):
-        assert list(getattr(found, name)) == list(getattr(expected, name))
-    for name in ("lost", "both", "gain"):
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-9)
+        plain.update(rows, shown, places)
+    assert made._judged.tolist() == plain._judged.tolist()
+    records = [[one._record, one._ages, one._scales, one.shares.both, one.shares.gain] for one in (made, plain)]
+    for found, expected in zip([*made._state, *records[0]], [*plain._state, *records[1]], strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_mixtures_are_those_of_numpy_to_the_bit(without: Any) -> None:
@@ -150,7 +157,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
             kernels.motion_after(*wrong, 0.1, 0.1, 0.1)
     two = np.ones((2, 2))
     for rows in ([[0, 7]], [[-1, 0]]):
-        with pytest.raises(ValueError, match="outside"):
+        with pytest.raises(ValueError, match="expected"):
             kernels.motion_observed(state[0], state[1], np.array(rows), two, two)
     with pytest.raises(ValueError, match="not positive definite"):
         kernels.motion_observed(state[0], state[1], np.array([[1, 2]]), two, np.zeros((2, 2)))
@@ -158,24 +165,58 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         kernels.nearest_mixture(np.ones((1, 4, 4), complex), np.ones((1, 4)), np.ones((15, 4)))
 
 
+def test_what_is_seen_and_does_not_fit_is_refused() -> None:
+    assert kernels is not None
+    made, seen = bank(np.random.default_rng(6))
+    state, record, all_of_them = made._state, made._record, np.arange(12)
+    kernels.motion_updated(*state, record, all_of_them, all_of_them, seen)
+    for wrong in (
+        (record[1:], all_of_them, all_of_them, seen),
+        (record, all_of_them + 1, all_of_them, seen),
+        (record, all_of_them, all_of_them - 1, seen),
+        (record, all_of_them[1:], all_of_them, seen),
+        (record, all_of_them, all_of_them, seen[:3]),
+        (record, all_of_them, all_of_them, [part[1:] for part in seen]),
+    ):
+        with pytest.raises(ValueError, match="expected"):
+            kernels.motion_updated(*state, *wrong)
+    with pytest.raises(ValueError, match="expected"):
+        kernels.motion_distances(*state[:4], record[1:], seen, GATE)
+
+
 def test_forecasts_that_do_not_fit_are_refused() -> None:
     assert kernels is not None
     made, seen = bank(np.random.default_rng(6))
-    outlook, shares = outlook_of(made._state, made._noise), np.full((len(MODELS), 4), 0.25)
-    told, numbers = (outlook.mean, outlook.variance, np.arange(12), 0.1), np.arange(12)
-    kernels.motion_judged([told], shares[..., None], [1.0], numbers, seen, seen)
-    for wrong in (
-        ([], shares[..., None], [1.0], numbers, seen, seen),
-        ([(*told[:2], np.arange(11), 0.1)], shares[..., None], [1.0], numbers, seen, seen),
-        ([(told[0][:, :2], told[1], *told[2:])], shares[..., None], [1.0], numbers, seen, seen),
-        ([told], shares, [1.0], numbers, seen, seen),
-        ([told], shares[..., None], [], numbers, seen, seen),
-        ([told], shares[..., None], [1.0], numbers[1:], seen, seen),
-        ([told], shares[..., None], [1.0], numbers, seen[:3], seen),
+    outlook, numbers = outlook_of(made._state, made._noise), np.arange(12)
+    told = (0, outlook.mean, outlook.variance, numbers, 0.1)
+    records = [made.shares.values, made._record, made._ages, made._scales, made._judged, made.shares.both]
+    records.append(made.shares.gain)
+    kernels.motion_judged([told], *records, numbers, numbers, numbers, seen, 0.9)
+    for place in range(len(records)):
+        wrong = [array[:-1] if place == number else array for number, array in enumerate(records)]
+        with pytest.raises(ValueError, match=r"expected|other models"):
+            kernels.motion_judged([told], *wrong, numbers, numbers, numbers, seen, 0.9)
+        wrong[place] = records[place].astype(np.float32)
+        with pytest.raises((TypeError, ValueError)):
+            kernels.motion_judged([told], *wrong, numbers[1:], numbers, numbers, seen, 0.9)
+    for then, *given_ in (
+        ((3, *told[1:]), numbers, numbers, numbers, seen),
+        ((*told[:3], numbers[1:], 0.1), numbers, numbers, numbers, seen),
+        ((0, told[1][:, :2], *told[2:]), numbers, numbers, numbers, seen),
+        (told, numbers[1:], numbers, numbers, seen),
+        (told, numbers, numbers[1:], numbers, seen),
+        (told, numbers, numbers, numbers + 1, seen),
+        (told, numbers, numbers, numbers, seen[:3]),
     ):
         with pytest.raises(ValueError, match=r"expected|age"):
-            kernels.motion_judged(*wrong)
-    with pytest.raises(ValueError, match="expected"):
-        kernels.motion_foretold(*outlook, shares[1:], 0.1, 1.0)
+            kernels.motion_judged([then], *records, *given_, 0.9)
+    camera = np.zeros((len(MODELS), 2))
+    for values, ages, scales in (
+        (records[0][1:], made._ages, made._scales),
+        (records[0], made._ages[1:], made._scales),
+        (records[0], made._ages, made._scales[1:]),
+    ):
+        with pytest.raises(ValueError, match="expected"):
+            kernels.motion_foretold(*outlook, camera, values, ages, scales, 0.1)
     with pytest.raises(ValueError, match="expected"):
         kernels.motion_outlook(*made._state, made._noise[:, 1:])

@@ -158,7 +158,7 @@ def test_nineteen_of_twenty_detections_lie_in_the_ellipse_widened_by_their_jitte
             spread = told.covariance + 4.0 * np.eye(2)
             inside.append(np.einsum("ni,nij,nj->n", gone, np.linalg.inv(spread), gone) <= ELLIPSE)
         bank.predict(0.08)
-        bank.update(np.arange(8), seen())
+        bank.update(np.arange(8), seen(), np.arange(8))
     assert 0.9 <= np.mean(inside[100:]) <= 0.99
 
 
@@ -177,7 +177,7 @@ def test_the_record_chooses_the_model() -> None:
         for _ in range(15):
             place += [speed * 0.08, 0]
             bank.predict(0.08)
-            bank.update(np.arange(3), seen())
+            bank.update(np.arange(3), seen(), np.arange(3))
         assert bank.weights.argmax() == wanted
         assert bank.weights.max() > 0.9
 
@@ -228,6 +228,6 @@ def test_what_was_foretold_too_badly_to_be_matched_still_widens_the_ellipse() ->
     none = np.zeros(0, np.intp)
     for number in range(12):
         bank.predict(0.1)
-        bank.update(none, seen(100.0).take(none), seen(100.0 + 25 * (-1) ** number))
+        bank.update(none, seen(100.0 + 25 * (-1) ** number), none)
     assert bank.scale(0.1) > 1.5
     assert bank.scale(0.2) == pytest.approx(np.sqrt(bank.scale(0.1) * bank.scale(0.3)))
