@@ -53,4 +53,9 @@ inline std::pair<std::int64_t, std::int64_t> expect_range(const char* name, cons
   return {low, high};
 }
 
+// Raises ValueError unless these are numbers of `count` things.
+inline void expect_numbers(const char* name, const Array<std::int64_t>& values, py::ssize_t count) {
+  if (values.size() > 0) expect_range(name, values.data(), static_cast<std::size_t>(values.size()), count);
+}
+
 }  // namespace semhier

@@ -156,6 +156,27 @@ std::pair<Array<double>, Array<bool>> pair_costs(const Array<double>& far, const
   return {dear, allowed};
 }
 
+/// `living._Objects.see`: writes to the objects' arrays.
+void see_objects(Array<double>& there, Array<double>& hits, Array<double>& misses, Array<std::int64_t>& seen_ns,
+                 const Array<std::int64_t>& rows, const Array<std::int64_t>& places, const py::tuple& detections,
+                 double new_weight, std::int64_t stamp_ns) {
+  const History history(there, hits, misses);
+  expect_shape("seen_ns", seen_ns, {history.count});
+  expect_shape("rows", rows, {ANY});
+  expect_shape("places", places, {rows.size()});
+  expect_numbers("rows", rows, history.count);
+  expect_numbers("places", places, static_cast<py::ssize_t>(detections.size()));
+  for (py::ssize_t i = 0; i < history.count; ++i) ++misses.mutable_data()[i];
+  for (py::ssize_t k = 0; k < rows.size(); ++k) {
+    const std::int64_t row = rows.data()[k];
+    const Tuple scores(DetectionFields::get().scores.of(detections[places.data()[k]]));
+    if (scores.size() == 0) throw py::value_error("detection: without a score");
+    double& averaged = there.mutable_data()[row];
+    averaged += new_weight * (scores.real(0) - averaged);
+    misses.mutable_data()[row] = 0, ++hits.mutable_data()[row], seen_ns.mutable_data()[row] = stamp_ns;
+  }
+}
+
 /// `living.lasting_objects`: their rows.
 Array<std::int64_t> lasting_objects(const std::array<double, 6>& weights, const Array<double>& there,
                                     const Array<double>& hits, const Array<double>& misses,
@@ -207,6 +228,9 @@ void bind_living(py::module_& module) {
   module.def("pair_costs", &pair_costs, py::arg("far"), py::arg("cost"), py::arg("mine"), py::arg("theirs"),
              py::arg("weights"), py::arg("there"), py::arg("hits"), py::arg("misses"), py::arg("gate"),
              py::arg("another_group"), py::arg("afresh"));
+  const auto written = [](const char* name) { return py::arg(name).noconvert(); };
+  module.def("see_objects", &see_objects, written("there"), written("hits"), written("misses"), written("seen_ns"),
+             py::arg("rows"), py::arg("places"), py::arg("detections"), py::arg("new_weight"), py::arg("stamp_ns"));
   module.def("lasting_objects", &lasting_objects, py::arg("weights"), py::arg("there"), py::arg("hits"),
              py::arg("misses"), py::arg("seen_ns"), py::arg("least_shown"), py::arg("since_ns"), py::arg("most"));
   module.def("seen_in", &seen_in, py::arg("detections"), py::arg("jitter"), py::arg("jitter_pixels"),

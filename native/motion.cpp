@@ -21,6 +21,22 @@ Doubles copied(const Doubles& values) {
   return copy;
 }
 
+/// Of one filter's covariances before what they are so much later, but for what nothing foretells.
+SEMHIER_CLONES void lead_on(const double* before, py::ssize_t count, double seconds, double* after) {
+  const py::ssize_t width = 1 + 2 * count;
+  for (py::ssize_t i = 0; i < width; ++i) {
+    const double* old = before + i * width;
+    double* row = after + i * width;
+    if (i >= 1 && i <= count) {
+      const double* speed = old + count * width;
+      for (py::ssize_t j = 0; j < width; ++j) row[j] = old[j] + seconds * (speed[j] + before[j]);
+    } else {
+      std::copy(old, old + width, row);
+    }
+    for (py::ssize_t j = 1; j <= count; ++j) row[j] += seconds * (row[count + j] + row[0]);
+  }
+}
+
 /// `MotionBank._after`, to the bit. noise m,5: of each model the camera's variance, the standard deviations of an
 /// object's own velocity and of its drift, in sides, the variance of its growth, and that of its drift. half, third:
 /// seconds**2 / 2 and seconds**3 / 3.
@@ -33,7 +49,7 @@ std::tuple<Doubles, Doubles, Doubles, Doubles> motion_after(const Doubles& mean_
   expect_shape("log_cov", log_cov_before, {models, 3, AXES, count});
   expect_shape("side", side, {count});
   expect_shape("noise", noise, {models, 5});
-  Doubles means = copied(mean_before), covs = copied(cov_before), logs = copied(log_before),
+  Doubles means = copied(mean_before), covs({models, AXES, width, width}), logs = copied(log_before),
           log_covs = copied(log_cov_before);
   for (py::ssize_t model = 0; model < models; ++model) {
     const double* told = noise.data() + 5 * model;
@@ -41,16 +57,8 @@ std::tuple<Doubles, Doubles, Doubles, Doubles> motion_after(const Doubles& mean_
     for (py::ssize_t axis = 0; axis < AXES; ++axis) {
       double* mean = means.mutable_data() + (model * AXES + axis) * width;
       double* cov = covs.mutable_data() + (model * AXES + axis) * width * width;
-      for (py::ssize_t i = 1; i <= count; ++i) {
-        mean[i] += seconds * (mean[count + i] + mean[0]);
-        double* row = cov + i * width;
-        const double* speed = cov + (count + i) * width;
-        for (py::ssize_t j = 0; j < width; ++j) row[j] += seconds * (speed[j] + cov[j]);
-      }
-      for (py::ssize_t i = 0; i < width; ++i) {
-        double* row = cov + i * width;
-        for (py::ssize_t j = 1; j <= count; ++j) row[j] += seconds * (row[count + j] + row[0]);
-      }
+      for (py::ssize_t i = 1; i <= count; ++i) mean[i] += seconds * (mean[count + i] + mean[0]);
+      lead_on(cov_before.data() + (model * AXES + axis) * width * width, count, seconds, cov);
       cov[0] += camera * seconds;
       for (py::ssize_t i = 1; i <= count; ++i) {
         cov[i] += camera * half;
@@ -91,96 +99,81 @@ std::vector<double> believed(const Doubles& record) {
   return weights;
 }
 
-/// Makes of a positive definite matrix k,k, row by row, the lower triangle whose product with its transpose it is.
-void cholesky(std::vector<double>& matrix, py::ssize_t side) {
-  for (py::ssize_t i = 0; i < side; ++i) {
-    double* row = matrix.data() + i * side;
-    for (py::ssize_t j = 0; j <= i; ++j) {
-      const double* other = matrix.data() + j * side;
-      double rest = row[j];
-      for (py::ssize_t t = 0; t < j; ++t) rest -= row[t] * other[t];
-      if (j < i) {
-        row[j] = rest / other[j];
-      } else if (rest > 0) {
-        row[i] = std::sqrt(rest);
-      } else {
-        throw py::value_error("cov: not positive definite where something was seen");
-      }
-    }
-  }
-}
-
-/// Takes from a row four others that are `width` apart, each times one of factors that are `step` apart.
+/// Takes from a row four others that are `pitch` apart, each times one of factors that are as far apart.
 [[gnu::always_inline]] inline void take_four(double* __restrict row, py::ssize_t length, const double* __restrict others,
-                                             py::ssize_t width, const double* factors, py::ssize_t step) {
-  const double a = factors[0], b = factors[step], c = factors[2 * step], d = factors[3 * step];
-  const double *one = others, *two = one + width, *three = two + width, *four = three + width;
+                                             const double* factors, py::ssize_t pitch) {
+  const double a = factors[0], b = factors[pitch], c = factors[2 * pitch], d = factors[3 * pitch];
+  if (a == 0 && b == 0 && c == 0 && d == 0) return;  // as where nothing but what is seen moves
+  const double *one = others, *two = one + pitch, *three = two + pitch, *four = three + pitch;
   for (py::ssize_t j = 0; j < length; ++j) row[j] = row[j] - a * one[j] - b * two[j] - c * three[j] - d * four[j];
 }
 
-/// Of what is gone (k), its covariances with the state (`cross` k,width) and the lower triangle k,k of its own: makes of
-/// the first two what the triangle times, in their place, and takes what they explain from mean and cov.
-SEMHIER_CLONES void explain(const double* triangle, py::ssize_t count, py::ssize_t width, double* gone, double* cross,
-                            double* mean, double* cov) {
-  for (py::ssize_t i = 0; i < count; ++i) {
-    const double* lower = triangle + i * count;
-    double* row = cross + i * width;
-    for (py::ssize_t t = 0; t < i; ++t) gone[i] -= lower[t] * gone[t];
-    py::ssize_t t = 0;
-    for (; t + 4 <= i; t += 4) take_four(row, width, cross + t * width, width, lower + t, 1);
-    for (; t < i; ++t) {
-      const double *other = cross + t * width, factor = lower[t];
-      for (py::ssize_t j = 0; j < width; ++j) row[j] -= factor * other[j];
-    }
-    gone[i] /= lower[i];
-    for (py::ssize_t j = 0; j < width; ++j) row[j] /= lower[i];
-  }
-  for (py::ssize_t i = 0; i < width; ++i) {
-    double* row = cov + i * width;
-    for (py::ssize_t j = 0; j < i; ++j) row[j] = (row[j] + cov[j * width + i]) / 2;
-    for (py::ssize_t t = 0; t < count; ++t) mean[i] += gone[t] * cross[t * width + i];
-    py::ssize_t t = 0;
-    for (; t + 4 <= count; t += 4) take_four(row, i + 1, cross + t * width, width, cross + t * width + i, width);
-    for (; t < count; ++t) {
-      const double *other = cross + t * width, factor = other[i];
-      for (py::ssize_t j = 0; j <= i; ++j) row[j] -= factor * other[j];
-    }
-    for (py::ssize_t j = 0; j < i; ++j) cov[j * width + i] = row[j];
+/// Takes from a row `count` others, each times its factor.
+[[gnu::always_inline]] inline void take_all(double* __restrict row, py::ssize_t length, const double* __restrict others,
+                                            const double* factors, py::ssize_t pitch, py::ssize_t count) {
+  py::ssize_t t = 0;
+  for (; t + 4 <= count; t += 4) take_four(row, length, others + t * pitch, factors + t * pitch, pitch);
+  for (; t < count; ++t) {
+    const double *other = others + t * pitch, factor = factors[t * pitch];
+    for (py::ssize_t j = 0; j < length; ++j) row[j] -= factor * other[j];
   }
 }
 
-/// `forecast._observed` in place, but for rounding. place: one or two rows (parts) of `count` numbers of the state, which
-/// add up to what values count,2 with their variances are of.
-void observe(const Sizes& sizes, Doubles& means, Doubles& covs, py::ssize_t parts, py::ssize_t count,
-             const std::int64_t* place, const double* values, const double* variance) {
-  const py::ssize_t width = sizes.width;
-  std::vector<double> gone(count), cross(count * width), spread(count * count);
+/// Rows of `count` things seen, `pitch` numbers each: covariances with each other (a positive definite matrix, of which
+/// the upper triangle is read), then with the state's `width` numbers, then what is gone. Makes of them what explains
+/// the same and hangs together no more (the inverse of the matrix's lower triangular root times the rest), and takes
+/// what they explain from one filter's mean, and from its covariances before what they are after. scratch: pitch. False
+/// where the matrix is not positive definite.
+SEMHIER_CLONES bool explain(double* rows, py::ssize_t count, py::ssize_t pitch, py::ssize_t width, const double* before,
+                            double* scratch, double* mean, double* after) {
+  for (py::ssize_t i = 0; i < count; ++i) {
+    double* row = rows + i * pitch;
+    take_all(row + i, pitch - i, rows + i, rows + i, pitch, i);
+    if (!(row[i] > 0)) return false;
+    row[i] = std::sqrt(row[i]);
+    for (py::ssize_t j = i + 1; j < pitch; ++j) row[j] /= row[i];
+  }
+  const double *cross = rows + count, *gone = cross + width;
+  for (py::ssize_t t = 0; t < count; ++t)
+    for (py::ssize_t i = 0; i < width; ++i) mean[i] += gone[t * pitch] * cross[t * pitch + i];
+  for (py::ssize_t i = 0; i < width; ++i) {
+    for (py::ssize_t j = i; j < width; ++j) scratch[j] = (before[i * width + j] + before[j * width + i]) / 2;
+    take_all(scratch + i, width - i, cross + i, cross + i, pitch, count);
+    for (py::ssize_t j = i; j < width; ++j) after[i * width + j] = after[j * width + i] = scratch[j];
+  }
+  return true;
+}
+
+/// `forecast._observed`, but for rounding: what it makes of cov; mean is changed. place: one or two rows (parts) of
+/// `count` numbers of the state, which add up to what values count,2 with their variances are of.
+Doubles observe(const Sizes& sizes, Doubles& means, const Doubles& cov_before, py::ssize_t parts, py::ssize_t count,
+                const std::int64_t* place, const double* values, const double* variance) {
+  const py::ssize_t width = sizes.width, pitch = (count + width + 1 + 3) / 4 * 4;
+  Doubles covs({sizes.models, AXES, width, width});
+  std::vector<double> rows(count * pitch), scratch(pitch);
   for (py::ssize_t filter = 0; filter < sizes.models * AXES; ++filter) {
     const py::ssize_t axis = filter % AXES;
-    double *mean = means.mutable_data() + filter * width, *cov = covs.mutable_data() + filter * width * width;
-    std::fill(cross.begin(), cross.end(), 0.0);
+    const double* cov = cov_before.data() + filter * width * width;
+    double* mean = means.mutable_data() + filter * width;
+    std::fill(rows.begin(), rows.end(), 0.0);
     for (py::ssize_t i = 0; i < count; ++i) {
+      double *spread = rows.data() + i * pitch, *cross = spread + count, *gone = cross + width;
       double expected = 0.0;
       for (py::ssize_t part = 0; part < parts; ++part) {
         const std::int64_t at = place[part * count + i];
         expected += mean[at];
-        for (py::ssize_t j = 0; j < width; ++j) cross[i * width + j] += cov[at * width + j];
+        for (py::ssize_t j = 0; j < width; ++j) cross[j] += cov[at * width + j];
       }
-      gone[i] = values[i * AXES + axis] - expected;
-    }
-    for (py::ssize_t i = 0; i < count; ++i) {
-      for (py::ssize_t j = 0; j < count; ++j) {
-        double sum = 0.0;
-        for (py::ssize_t part = 0; part < parts; ++part) sum += cross[i * width + place[part * count + j]];
-        spread[i * count + j] = sum;
-      }
-      double& own = spread[i * count + i];
+      *gone = values[i * AXES + axis] - expected;
+      for (py::ssize_t j = 0; j <= i; ++j)
+        for (py::ssize_t part = 0; part < parts; ++part) rows[j * pitch + i] += cross[place[part * count + j]];
       const double unsure = variance[i * AXES + axis];
-      own += unsure * std::max(gone[i] * gone[i] / (own + unsure) / MOST_SURPRISE, 1.0);
+      spread[i] += unsure * std::max(*gone * *gone / (spread[i] + unsure) / MOST_SURPRISE, 1.0);
     }
-    cholesky(spread, count);
-    explain(spread.data(), count, width, gone.data(), cross.data(), mean, cov);
+    if (!explain(rows.data(), count, pitch, width, cov, scratch.data(), mean, covs.mutable_data() + filter * width * width))
+      throw py::value_error("cov: not positive definite where something was seen");
   }
+  return covs;
 }
 
 /// `forecast._observed`, but for rounding: mean and cov. places: one or two rows j,k.
@@ -193,8 +186,8 @@ std::tuple<Doubles, Doubles> motion_observed(const Doubles& mean_before, const D
   expect_shape("values", values, {count, AXES});
   expect_shape("variance", variance, {count, AXES});
   expect_numbers("places", places, sizes.width);
-  Doubles means = copied(mean_before), covs = copied(cov_before);
-  observe(sizes, means, covs, parts, count, places.data(), values.data(), variance.data());
+  Doubles means = copied(mean_before);
+  const Doubles covs = observe(sizes, means, cov_before, parts, count, places.data(), values.data(), variance.data());
   return {means, covs};
 }
 
@@ -214,8 +207,8 @@ std::tuple<Doubles, Doubles, Doubles, Doubles, Doubles> motion_updated(
   const SeenThings seen(seen_parts);
   expect_numbers("rows", rows, count);
   expect_numbers("places", places, seen.count);
-  Doubles means = copied(mean_before), covs = copied(cov_before), logs = copied(log_before),
-          log_covs = copied(log_cov_before), lengths = copied(side_before);
+  Doubles means = copied(mean_before), logs = copied(log_before), log_covs = copied(log_cov_before),
+          lengths = copied(side_before);
   std::vector<std::int64_t> middles;
   std::vector<double> values, variance;
   for (py::ssize_t k = 0; k < seen_again; ++k) {
@@ -224,7 +217,7 @@ std::tuple<Doubles, Doubles, Doubles, Doubles, Doubles> motion_updated(
       values.push_back(seen.value(axis, places.data()[k])), variance.push_back(seen.variance(axis, places.data()[k]));
     }
   }
-  observe(sizes, means, covs, 1, seen_again, middles.data(), values.data(), variance.data());
+  const Doubles covs = observe(sizes, means, cov_before, 1, seen_again, middles.data(), values.data(), variance.data());
   const std::vector<double> weights = believed(record);
   for (py::ssize_t k = 0; k < seen_again; ++k) {
     const std::int64_t row = rows.data()[k], place = places.data()[k];
@@ -313,39 +306,43 @@ Doubles nearest_mixture(const Doubles& both, const Doubles& gain, const Doubles&
   Doubles shares({systems, most});
   const py::ssize_t width = most + 2;
   std::vector<double> system(most * width), found(most);
+  std::vector<py::ssize_t> inside;
   for (py::ssize_t one = 0; one < systems; ++one) {
     const double *square = both.data() + one * most * most, *wanted = gain.data() + one * most;
     double least = std::numeric_limits<double>::infinity(), *chosen = shares.mutable_data() + one * most;
     std::fill(chosen, chosen + most, 0.0);
     for (py::ssize_t set = 0; set < sets.shape(0); ++set) {
-      const double* inside = sets.data() + set * most;
-      for (py::ssize_t i = 0; i < most; ++i) {
+      inside.clear();  // what is not has no part in the system, and no share
+      for (py::ssize_t i = 0; i < most; ++i)
+        if (sets.data()[set * most + i] > 0) inside.push_back(i);
+      for (const py::ssize_t i : inside) {
         double* row = system.data() + i * width;
-        for (py::ssize_t j = 0; j < most; ++j) row[j] = square[i * most + j] * (inside[i] * inside[j]);
-        row[i] += 1.0 - inside[i];
-        row[most] = wanted[i] * inside[i], row[most + 1] = inside[i];
+        for (const py::ssize_t j : inside) row[j] = square[i * most + j];
+        row[most] = wanted[i], row[most + 1] = 1.0;
       }
-      for (py::ssize_t i = 0; i + 1 < most; ++i) {
-        const double* row = system.data() + i * width;
-        for (py::ssize_t j = i + 1; j < most; ++j) {
-          double* other = system.data() + j * width;
-          const double factor = other[i] / row[i];
-          for (py::ssize_t k = i + 1; k < width; ++k) other[k] -= factor * row[k];
+      for (auto i = inside.begin(); i != inside.end(); ++i) {
+        const double* row = system.data() + *i * width;
+        for (auto j = i + 1; j != inside.end(); ++j) {
+          double* other = system.data() + *j * width;
+          const double factor = other[*i] / row[*i];
+          for (auto k = i + 1; k != inside.end(); ++k) other[*k] -= factor * row[*k];
+          other[most] -= factor * row[most], other[most + 1] -= factor * row[most + 1];
         }
       }
-      for (py::ssize_t i = most - 1; i >= 0; --i) {
-        double* row = system.data() + i * width;
-        row[most] /= row[i], row[most + 1] /= row[i];
-        for (py::ssize_t j = 0; j < i; ++j) {
-          double* other = system.data() + j * width;
-          other[most] -= other[i] * row[most], other[most + 1] -= other[i] * row[most + 1];
+      for (auto i = inside.rbegin(); i != inside.rend(); ++i) {
+        double* row = system.data() + *i * width;
+        row[most] /= row[*i], row[most + 1] /= row[*i];
+        for (auto j = i + 1; j != inside.rend(); ++j) {
+          double* other = system.data() + *j * width;
+          other[most] -= other[*i] * row[most], other[most + 1] -= other[*i] * row[most + 1];
         }
       }
       double sum = 0.0, alike = 0.0, gained = 0.0;
-      for (py::ssize_t i = 0; i < most; ++i) sum += system[i * width + most], alike += system[i * width + most + 1];
+      for (const py::ssize_t i : inside) sum += system[i * width + most], alike += system[i * width + most + 1];
       const double excess = (sum - 1.0) / alike;
       bool allowed = true;
-      for (py::ssize_t i = 0; i < most; ++i) {
+      std::fill(found.begin(), found.end(), 0.0);
+      for (const py::ssize_t i : inside) {
         found[i] = system[i * width + most] - excess * system[i * width + most + 1];
         allowed = allowed && found[i] >= -1e-9;
         gained += found[i] * wanted[i];

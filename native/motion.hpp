@@ -1,8 +1,7 @@
 // Arrays of the living scene's filters, as `_State` of semhier_ros/scene/forecast.py has them.
 #pragma once
 
-#include <cstdint>
-#include <string>
+#include <cstddef>
 #include <vector>
 
 #include "arrays.hpp"
@@ -24,11 +23,6 @@ inline Sizes sizes_of(const Doubles& mean, const Doubles& cov) {
   if (sizes.width != 1 + 2 * sizes.objects) throw py::value_error("mean: expected m,2,1+2n");
   expect_shape("cov", cov, {sizes.models, AXES, sizes.width, sizes.width});
   return sizes;
-}
-
-// Raises ValueError unless these are numbers of `count` things.
-inline void expect_numbers(const char* name, const Array<std::int64_t>& values, py::ssize_t count) {
-  if (values.size() > 0) expect_range(name, values.data(), static_cast<std::size_t>(values.size()), count);
 }
 
 // `forecast.Seen`: of k things centre and log sides, with their variances.

@@ -37,14 +37,12 @@ struct LevelNodes {
 
 using Other = std::pair<std::int64_t, double>;
 
-std::vector<Other> others_of(const Tuple& level) {
-  std::vector<Other> found;
+void read_others(const Tuple& level, std::vector<Other>& found) {
   for (std::size_t place = 0; place < level.size(); ++place) {
     const Tuple pair = level.below(place);
     if (pair.size() != 2) throw py::value_error("detection: others that are no pairs");
     found.emplace_back(pair.whole(0), pair.real(1));
   }
-  return found;
 }
 
 /// What is known of the names of one object, as `names.SteadyNames` has it: the averaged shares of all nodes before the
@@ -56,72 +54,87 @@ struct Known {
   std::int64_t* shown;
 };
 
-/// `SteadyNames.steady` of one detection: its path, scores and others.
-struct SteadyName {
+/// `SteadyNames.steady` of one detection after the other: its path, scores and others, as Python has them.
+class SteadyName {
+ public:
   std::vector<std::int64_t> path;
   std::vector<double> scores;
-  std::vector<std::vector<Other>> others;
+  std::vector<py::object> others;
 
-  SteadyName(const LevelNodes& tree, const Tuple& said_path, const Tuple& said_scores, const Tuple& said_others,
-             bool keep, const Known& object) {
+  explicit SteadyName(const LevelNodes& tree) : tree_(tree) {}
+
+  void find(const Tuple& said_path, const Tuple& said_scores, const Tuple& said_others, bool keep, const Known& object) {
     if (said_path.size() == 0 || said_scores.size() != said_path.size() ||
-        static_cast<py::ssize_t>(said_path.size()) > tree.levels())
+        static_cast<py::ssize_t>(said_path.size()) > tree_.levels())
       throw py::value_error("detection: a path that does not fit its scores or the levels");
+    path.clear(), scores.clear(), others.clear(), beside_.clear();
     const double there = said_scores.real(0);
     double score = there;
-    const auto tell = [&](std::int64_t node, std::vector<Other> beside) {
-      path.push_back(node), scores.push_back(score), others.push_back(std::move(beside));
-    };
-    if (tree.size(0) == 1) tell(0, {});
+    if (tree_.size(0) == 1) tell(0, score);
     for (std::size_t level = path.size(); level < said_path.size(); ++level) {
-      const std::int64_t start = tree.start(level), size = tree.size(level), own = said_path.whole(level);
-      std::vector<Other> beside = level < said_others.size() ? others_of(said_others.below(level)) : std::vector<Other>();
-      std::vector<double> shares(object.past + start, object.past + start + size);
+      const std::int64_t start = tree_.start(level), size = tree_.size(level), own = said_path.whole(level);
+      beside_.clear();
+      if (level < said_others.size()) read_others(said_others.below(level), beside_);
+      shares_.assign(object.past + start, object.past + start + size);
       const double sure = std::max(said_scores.real(level), LEAST_SCORE);
       double weight = sure;
-      for (const auto& [node, chance] : beside) weight += chance;
+      for (const auto& [node, chance] : beside_) weight += chance;
       weight = 1 / weight;
-      if (std::any_of(shares.begin(), shares.end(), [](double share) { return share > 0; })) {
-        for (double& share : shares) share *= PAST_SHARE;
+      if (std::any_of(shares_.begin(), shares_.end(), [](double share) { return share > 0; })) {
+        for (double& share : shares_) share *= PAST_SHARE;
         weight *= 1 - PAST_SHARE;
       }
       const auto add = [&](std::int64_t node, double chance) {
         if (node < 0 || node >= size) throw py::value_error("detection: a node outside of its level");
-        shares[node] += weight * chance;
+        shares_[node] += weight * chance;
       };
       add(own, sure);
-      for (const auto& [node, chance] : beside) add(node, chance);
+      for (const auto& [node, chance] : beside_) add(node, chance);
       if (keep) {
-        std::copy(shares.begin(), shares.end(), object.present + start);
+        std::copy(shares_.begin(), shares_.end(), object.present + start);
         object.known[level] = true;
       }
-      const bool below = level > 0 && tree.size(level - 1) > 1;
+      const bool below = level > 0 && tree_.size(level - 1) > 1;
       const auto may_be = [&](std::int64_t node) {
-        return shares[node] > 0 && (!below || tree.parent(level, node) == path.back());
+        return shares_[node] > 0 && (!below || tree_.parent(level, node) == path.back());
       };
       std::int64_t best = -1;
       for (std::int64_t node = 0; node < size; ++node)
-        if (may_be(node) && (best < 0 || shares[node] > shares[best])) best = node;
+        if (may_be(node) && (best < 0 || shares_[node] > shares_[best])) best = node;
       if (best < 0) break;
       const std::int64_t before = object.shown[level];
-      if (before >= 0 && before < size && may_be(before) && shares[best] < CLEARLY_LIKELIER * shares[before])
+      if (before >= 0 && before < size && may_be(before) && shares_[best] < CLEARLY_LIKELIER * shares_[before])
         best = before;
       if (keep) object.shown[level] = best;
       if (level == 0) {
-        beside.clear();
+        beside_.clear();
       } else {
-        score = std::min(there * shares[best], score);
-        beside.emplace_back(own, 0.0);
-        beside.erase(std::remove_if(beside.begin(), beside.end(), [&](const Other& one) { return one.first == best; }),
-                     beside.end());
-        for (auto& [node, chance] : beside) chance = there * shares[node];
-        std::sort(beside.begin(), beside.end(), [](const Other& one, const Other& other) {
+        score = std::min(there * shares_[best], score);
+        beside_.emplace_back(own, 0.0);
+        beside_.erase(
+            std::remove_if(beside_.begin(), beside_.end(), [&](const Other& one) { return one.first == best; }),
+            beside_.end());
+        for (auto& [node, chance] : beside_) chance = there * shares_[node];
+        std::sort(beside_.begin(), beside_.end(), [](const Other& one, const Other& other) {
           return one.second != other.second ? one.second > other.second : one.first > other.first;
         });
       }
-      tell(best, std::move(beside));
+      tell(best, score);
     }
   }
+
+ private:
+  void tell(std::int64_t node, double score) {
+    path.push_back(node), scores.push_back(score);
+    others.push_back(tuple_of(beside_.size(), [&](std::size_t rank) {
+      const Other& one = beside_[rank];
+      return tuple_of(2, [&](std::size_t part) { return part ? number(one.second) : number(one.first); });
+    }));
+  }
+
+  const LevelNodes& tree_;
+  std::vector<Other> beside_;
+  std::vector<double> shares_;
 };
 
 /// `living._Objects.named`: writes to the objects' arrays, and to the list of what is `newest` of each.
@@ -141,6 +154,7 @@ py::object named_objects(Array<double>& past, Array<double>& present, Array<bool
   expect_shape("seen_ns", seen_ns, {count});
   if (static_cast<py::ssize_t>(newest.size()) != count) throw py::value_error("newest: not one for each object");
   const DetectionFields& of = DetectionFields::get();
+  SteadyName name(tree);
   return tuple_of(detections.size(), [&](std::size_t place) {
     const py::object item = detections[place];
     PyObject* const lasting = PyDict_GetItemWithError(ids.ptr(), of.id.of(item).ptr());
@@ -172,7 +186,7 @@ py::object named_objects(Array<double>& past, Array<double>& present, Array<bool
       }
       moments.mutable_data()[row] = moment;
     }
-    const SteadyName name(tree, Tuple(path), Tuple(scores), Tuple(others), keep, object);
+    name.find(Tuple(path), Tuple(scores), Tuple(others), keep, object);
     const std::size_t depth = name.path.size();
     const py::object named = make(
         tuple_of(depth, [&](std::size_t level) { return number(name.path[level]); }),
@@ -180,12 +194,7 @@ py::object named_objects(Array<double>& past, Array<double>& present, Array<bool
           return owned(PySequence_GetItem(py::object(words[level]).ptr(), name.path[level]));
         }),
         tuple_of(depth, [&](std::size_t level) { return number(name.scores[level]); }),
-        tuple_of(depth, [&](std::size_t level) {
-          return tuple_of(name.others[level].size(), [&](std::size_t rank) {
-            const Other& one = name.others[level][rank];
-            return tuple_of(2, [&](std::size_t part) { return part ? number(one.second) : number(one.first); });
-          });
-        }));
+        tuple_of(depth, [&](std::size_t level) { return name.others[level]; }));
     if (keep) {
       const Tuple before(of.path.of(newest[row]));
       bool deeper = true;

@@ -161,12 +161,12 @@ std::vector<double> mixed(const Doubles& values, const std::vector<double>& near
 
 /// `MotionBank.forecast`: `Forecast` but for the camera, and the shares m,4. values, ages and scales: of the records.
 std::tuple<Doubles, Doubles, Doubles, Doubles, Doubles, Doubles> motion_foretold(
-    const Doubles& mean, const Doubles& variance, const Doubles& velocity_variance, const Doubles& camera_velocity,
+    const Doubles& mean, const Doubles& variance, const Doubles& velocity_variance, const Doubles& state_mean,
     const Doubles& values, const Doubles& ages, const Doubles& scales, double seconds) {
   const Outlooks outlook(mean, variance, seconds);
   const py::ssize_t models = outlook.models, count = outlook.count;
   expect_shape("velocity_variance", velocity_variance, {2, models, AXES, count});
-  expect_shape("camera_velocity", camera_velocity, {models, AXES});
+  expect_shape("state_mean", state_mean, {models, AXES, 1 + 2 * count});
   expect_shape("ages", ages, {ANY});
   expect_shape("scales", scales, {ages.size()});
   const std::vector<double> near = near_ages(ages, seconds), shares = mixed(values, near, models);
@@ -196,7 +196,8 @@ std::tuple<Doubles, Doubles, Doubles, Doubles, Doubles, Doubles> motion_foretold
   }
   for (py::ssize_t axis = 0; axis < AXES; ++axis) {
     double turning = 0.0;
-    for (py::ssize_t model = 0; model < models; ++model) turning += share(model, axis) * camera_velocity.data()[model * AXES + axis];
+    for (py::ssize_t model = 0; model < models; ++model)
+      turning += share(model, axis) * state_mean.data()[(model * AXES + axis) * (1 + 2 * count)];
     camera.mutable_data()[axis] = turning;
   }
   return {centre, velocity, covariance, velocity_covariance, sides, camera};
@@ -360,7 +361,7 @@ void bind_outlook(py::module_& module) {
   module.def("motion_outlook", &motion_outlook, py::arg("mean"), py::arg("cov"), py::arg("log"), py::arg("log_cov"),
              py::arg("side"), py::arg("noise"));
   module.def("motion_foretold", &motion_foretold, py::arg("mean"), py::arg("variance"), py::arg("velocity_variance"),
-             py::arg("camera_velocity"), py::arg("values"), py::arg("ages"), py::arg("scales"), py::arg("seconds"));
+             py::arg("state_mean"), py::arg("values"), py::arg("ages"), py::arg("scales"), py::arg("seconds"));
   const auto written = [](const char* name) { return py::arg(name).noconvert(); };
   module.def("motion_judged", &motion_judged, py::arg("told"), py::arg("values"), written("record"), written("ages"),
              written("scales"), written("judged"), written("both"), written("gain"), py::arg("names"), py::arg("rows"),

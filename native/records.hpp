@@ -84,12 +84,18 @@ struct DetectionFields {
 inline py::object number(double value) { return owned(PyFloat_FromDouble(value)); }
 inline py::object number(std::int64_t value) { return owned(PyLong_FromLongLong(value)); }
 
-// A tuple of `count` things, each as `made` gives it for its place.
+// A tuple of `count` things, each as `made` gives it for its place. One of which no circle of references can begin is
+// left to itself by the garbage collector, as it would find out by and by.
 template <class Made>
 py::object tuple_of(std::size_t count, const Made& made) {
   py::object found = owned(PyTuple_New(static_cast<py::ssize_t>(count)));
-  for (std::size_t place = 0; place < count; ++place)
-    PyTuple_SET_ITEM(found.ptr(), static_cast<py::ssize_t>(place), py::object(made(place)).release().ptr());
+  bool tracked = count == 0;  // the empty tuple is one for all
+  for (std::size_t place = 0; place < count; ++place) {
+    py::object one = made(place);
+    tracked = tracked || PyObject_GC_IsTracked(one.ptr());
+    PyTuple_SET_ITEM(found.ptr(), static_cast<py::ssize_t>(place), one.release().ptr());
+  }
+  if (!tracked) PyObject_GC_UnTrack(found.ptr());
   return found;
 }
 

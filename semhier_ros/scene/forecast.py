@@ -430,16 +430,15 @@ class MotionBank:
 
     def forecast(self, seconds: float) -> Forecast:
         """All objects `seconds` from now, by all models together."""
-        outlook, camera, values = self._outlook(), self._state.mean[:, :, 0], self.shares.values
+        outlook, mean, values = self._outlook(), self._state.mean, self.shares.values
         if kernels is not None:
-            records = values, self._ages, self._scales
-            return Forecast(*kernels.motion_foretold(*outlook, np.ascontiguousarray(camera), *records, seconds))
+            return Forecast(*kernels.motion_foretold(*outlook, mean, values, self._ages, self._scales, seconds))
         shares = _mixed(values, self._near(seconds))
         told = outlook.after(seconds)
         centre, covariance, sides = _blended(told, shares)
         unsure = outlook.velocity_variance[0] + seconds * outlook.velocity_variance[1]
         velocity, velocity_covariance = _mixture(outlook.mean[1, :, :2], unsure, shares[:, :2, None])
-        camera = (shares[:, :2] * camera).sum(axis=0)
+        camera = (shares[:, :2] * mean[:, :, 0]).sum(axis=0)
         return Forecast(centre, velocity.T, covariance * self.scale(seconds), velocity_covariance, sides, camera)
 
     def _near(self, seconds: float) -> list[float]:

@@ -129,8 +129,13 @@ class _Objects:
         self.shown += [replace(item, id=first + place) for place, item in enumerate(found)]
         self.names = self.names.joined(SteadyNames.new(tree, len(found)))
 
-    def see(self, rows: Rows, stamp_ns: int, scores: Floats) -> None:
-        """A frame showed these tracks, with these scores of level 0, and no others."""
+    def see(self, rows: Rows, places: Rows, detections: tuple[Detection, ...], stamp_ns: int) -> None:
+        """A frame showed these tracks, by its detections at these places, and no others."""
+        if kernels is not None:
+            given = rows, places, detections, NEW_WEIGHT, stamp_ns
+            kernels.see_objects(*self.history, self.seen_ns, *given)
+            return
+        scores = np.array([item.scores[0] for item in detections], float)[places]
         self.misses += 1
         self.misses[rows] = 0
         self.hits[rows] += 1
@@ -181,8 +186,8 @@ class LivingScene:
         models: Sequence[MotionModel] = MODELS,
         confidence: Confidence | None = None,
     ):
-        for name in ("scipy.optimize", "scipy.special"):  # these load slowly: now, and not while a frame waits
-            importlib.import_module(name)
+        self._pairs = importlib.import_module("scipy.optimize").linear_sum_assignment
+        importlib.import_module("scipy.special")  # these load slowly: now, and not while a frame waits
         self._size, self._tree, self._models = size, tree, models
         self._confidence = confidence or Confidence()
         self._afresh = float(2 * np.log(16 * size[0] * size[1] / NEW_OBJECTS) - 4 * np.log(2 * np.pi))
@@ -244,10 +249,10 @@ class LivingScene:
         seen = seen_in(detections, seconds)
         rows, places = self._assign(detections, seen)
         self._bank.update(rows, seen, places)
-        self._objects.see(rows, stamp_ns, np.array([item.scores[0] for item in detections], float)[places])
+        self._objects.see(rows, places, detections, stamp_ns)
         numbers = np.full(len(detections), -1)
         numbers[places] = self._objects.number[rows]
-        fresh = np.flatnonzero(numbers < 0)
+        (fresh,) = (numbers < 0).nonzero()
         self._forget(len(fresh), stamp_ns)
         if len(fresh):
             numbers[fresh] = self._number + np.arange(len(fresh))
@@ -279,13 +284,11 @@ class LivingScene:
         none = np.zeros(0, np.intp)
         if not len(self._objects) or not detections:
             return none, none
-        from scipy.optimize import linear_sum_assignment  # loads slowly
-
         far, cost = self._bank.distances(seen, GATE)
         cost, allowed = pair_costs(far, cost, self._objects, detections, self._confidence, self._afresh)
         if not allowed.any():
             return none, none
-        rows, places = linear_sum_assignment(cost)
+        rows, places = self._pairs(cost)
         good = allowed[rows, places]
         return rows[good], places[good]
 

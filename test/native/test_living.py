@@ -78,6 +78,22 @@ def test_what_pairs_cost_and_which_are_allowed(seed: int, count: int, seen: int)
 
 
 @settings(max_examples=50)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 9), st.integers(0, 9))
+def test_what_seeing_some_makes_of_all(seed: int, count: int, seen: int) -> None:
+    rng = np.random.default_rng(seed)
+    shown, pairs = detections(rng, seen), min(count, seen)
+    rows, places = rng.permutation(count)[:pairs], rng.permutation(seen)[:pairs]
+
+    def see() -> Any:
+        known = objects(np.random.default_rng(seed), count)
+        known.see(rows, places, shown, NOW)
+        return *known.history, known.seen_ns
+
+    for one, other in zip(*both(see), strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 20), st.integers(0, 20))
 def test_which_objects_last(seed: int, count: int, most: int) -> None:
     known = objects(np.random.default_rng(seed), count)
@@ -127,6 +143,14 @@ def test_what_does_not_fit_is_refused() -> None:
         kernels.pair_costs(table[1:], table, *given_, 1.0, 1.0, 1.0)
     with pytest.raises(ValueError, match="mine"):
         kernels.pair_costs(table, table, known.shown[1:], *given_[1:], 1.0, 1.0, 1.0)
+    one = np.zeros(1, np.int64)
+    for rows, places in ((one + 3, one), (one, one + 2), (one - 1, one), (one, one[1:])):
+        with pytest.raises(ValueError, match="expected"):
+            known.see(rows, places, shown, 0)
+    with pytest.raises(ValueError, match="score"):
+        known.see(one, one, (replace(shown[0], scores=()),), 0)
+    with pytest.raises(TypeError):
+        kernels.see_objects(*known.history, known.seen_ns.astype(float), one, one, shown, 0.5, 0)
     with pytest.raises(ValueError, match="expected"):
         kernels.lasting_objects(weights, *known.history, known.seen_ns[1:], 0.1, 0, 5)
     told = [np.ones(shape) for shape in ((3, 2), (3, 2), (3, 2, 2), (3, 2, 2), (3, 2))]

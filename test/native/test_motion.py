@@ -210,13 +210,14 @@ def test_forecasts_that_do_not_fit_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=r"expected|age"):
             kernels.motion_judged([then], *records, *given_, 0.9)
-    camera = np.zeros((len(MODELS), 2))
     for values, ages, scales in (
         (records[0][1:], made._ages, made._scales),
         (records[0], made._ages[1:], made._scales),
         (records[0], made._ages, made._scales[1:]),
     ):
         with pytest.raises(ValueError, match="expected"):
-            kernels.motion_foretold(*outlook, camera, values, ages, scales, 0.1)
+            kernels.motion_foretold(*outlook, made._state.mean, values, ages, scales, 0.1)
+    with pytest.raises(ValueError, match="expected"):
+        kernels.motion_foretold(*outlook, made._state.mean[:, :, 1:], *records[:1], made._ages, made._scales, 0.1)
     with pytest.raises(ValueError, match="expected"):
         kernels.motion_outlook(*made._state, made._noise[:, 1:])
