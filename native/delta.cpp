@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -24,7 +25,6 @@ namespace {
 using Pair = std::array<std::int64_t, 2>;
 
 constexpr std::int64_t HIDDEN_MS = 1000, REACH = 63, MOST_VELOCITY = 64 * CELL;
-constexpr std::int64_t PLACE_STEP = 32, SPEED_STEP = 64, LOG_STEP = 128, SHIFT_STEP = 16;
 constexpr std::int64_t ROW_BANDS = 8, ASPECTS = 7, AREAS = 6;
 constexpr std::int64_t FLAG_ROWS = 64, FLAG_SHIFT = 4, LEAST_FLAG = 512, MOST_FLAG = 65535 - 512;
 constexpr std::int64_t SCALE_ROWS = 24, SCALE_SHIFT = 3, LEAST_SCALE = 2;
@@ -115,6 +115,24 @@ struct DeltaTables {
   }
 };
 
+/// Whole numbers, or lists of them, of Python's lists: read in place, for to have them converted costs more than all that
+/// is done with them.
+void read_list(const py::handle& item, std::int64_t& value) {
+  value = PyLong_AsLongLong(item.ptr());
+  if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
+}
+
+template <class List>
+void read_list(const py::handle& items, List& values) {
+  const auto fast = py::reinterpret_steal<py::object>(PySequence_Fast(items.ptr(), "said: a list expected"));
+  if (!fast) throw py::error_already_set();
+  const auto size = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(fast.ptr()));
+  if constexpr (std::is_same_v<List, std::vector<typename List::value_type>>) values.resize(size);
+  if (size != values.size()) throw py::value_error("said: a list of " + std::to_string(size) + " numbers");
+  for (std::size_t place = 0; place < size; ++place)
+    read_list(PySequence_Fast_GET_ITEM(fast.ptr(), static_cast<py::ssize_t>(place)), values[place]);
+}
+
 /// `memory.Said`, its reference apart.
 struct Said {
   std::int64_t pans = 0;
@@ -133,16 +151,16 @@ struct Said {
   /// Of a Python object with these fields.
   Said(const py::object& said, std::size_t count, std::size_t levels) : Said(count) {
     const auto take = [&](const char* name, auto& field) {
-      field = said.attr(name).cast<std::decay_t<decltype(field)>>();
+      read_list(said.attr(name), field);
       if (field.size() != count) throw py::value_error(std::string(name) + ": not one for each object");
     };
     take("touched", touched), take("toggled", toggled), take("moved", moved), take("steered", steered);
     take("labelled", labelled), take("score", score), take("renamed", renamed), take("named", named);
     take("place", place), take("size", size), take("speed", speed), take("path", path);
     pans = said.attr("pans").cast<std::int64_t>();
-    shift = said.attr("shift").cast<Pair>();
-    born = said.attr("born").cast<decltype(born)>();
-    born_path = said.attr("born_path").cast<decltype(born_path)>();
+    read_list(said.attr("shift"), shift);
+    read_list(said.attr("born"), born);
+    read_list(said.attr("born_path"), born_path);
     if (born.size() != born_path.size()) throw py::value_error("born_path: not one for each new object");
     for (const auto* paths : {&path, &born_path})
       for (const Whole& one : *paths)
@@ -597,46 +615,6 @@ std::tuple<py::tuple, double, std::int64_t> read_delta(const DeltaTables& tables
   return {after, reader.bits, reader.others};
 }
 
-/// `remembering._cheapest`, to the bit. boxes n,4: in the units of a state, as all else; enough: of overlap.
-Array<std::int64_t> cheapest_residuals(const DeltaTables& tables, const Array<std::int64_t>& full,
-                                       const Array<double>& boxes, const Array<std::int64_t>& centre,
-                                       const Array<std::int64_t>& sides, const Array<std::int64_t>& logs,
-                                       double enough) {
-  expect_shape("full", full, {ANY, 4});
-  const py::ssize_t count = full.shape(0);
-  expect_shape("boxes", boxes, {count, 4});
-  for (const auto* one : {&centre, &sides, &logs}) expect_shape("centre", *one, {count, 2});
-  constexpr int SUBSETS = 16;
-  Array<std::int64_t> cheapest({count, py::ssize_t{4}});
-  for (py::ssize_t i = 0; i < count; ++i) {
-    const std::int64_t* every = full.data() + 4 * i;
-    const double* box = boxes.data() + 4 * i;
-    double shared[SUBSETS], most = 0.0;
-    std::int64_t cost[SUBSETS];
-    for (int subset = 0; subset < SUBSETS; ++subset) {
-      double inner = 1.0, shown[2];
-      cost[subset] = 0;
-      for (int axis = 0; axis < 2; ++axis) {
-        const std::int64_t away = subset >> axis & 1 ? every[axis] : 0;
-        const std::int64_t grown = subset >> (2 + axis) & 1 ? every[2 + axis] : 0;
-        cost[subset] += std::abs(away) + std::abs(grown) + 2 * ((away != 0) + (grown != 0));
-        const auto middle = static_cast<double>(centre.data()[2 * i + axis] +
-                                                (away * sides.data()[2 * i + axis] * PLACE_STEP >> 8));
-        shown[axis] = static_cast<double>(tables.side(logs.data()[2 * i + axis] + grown * LOG_STEP));
-        const double half = shown[axis] / 2, other = box[2 + axis] / 2;
-        inner *= std::max(std::min(middle + half, box[axis] + other) - std::max(middle - half, box[axis] - other), 0.0);
-      }
-      shared[subset] = inner / std::max(shown[0] * shown[1] + box[2] * box[3] - inner, 1e-9);
-      most = std::max(most, shared[subset]);
-    }
-    int best = -1;
-    for (int subset = 0; subset < SUBSETS; ++subset)
-      if (shared[subset] >= std::min(enough, most) && (best < 0 || cost[subset] < cost[best])) best = subset;
-    for (int part = 0; part < 4; ++part) cheapest.mutable_data()[4 * i + part] = best >> part & 1 ? every[part] : 0;
-  }
-  return cheapest;
-}
-
 }  // namespace
 
 void bind_delta(py::module_& module) {
@@ -645,7 +623,6 @@ void bind_delta(py::module_& module) {
                     std::vector<std::vector<Whole>>, std::vector<Whole>>(),
            py::arg("tables"), py::arg("numbers"), py::arg("logs"), py::arg("middles"), py::arg("sides"),
            py::arg("children"), py::arg("places"))
-      .def("cheapest_residuals", &cheapest_residuals)
       .def("write", &write_delta)
       .def("read", &read_delta);
 }

@@ -12,6 +12,7 @@
 #include "range_coder.cpp"
 #include "reading.cpp"
 #include "shown.cpp"
+#include "telling.cpp"
 #include "tracks.cpp"
 
 PYBIND11_MODULE(_native, module) {
@@ -27,5 +28,6 @@ PYBIND11_MODULE(_native, module) {
   semhier::bind_range_coder(module);
   semhier::bind_reading(module);
   semhier::bind_shown(module);
+  semhier::bind_telling(module);
   semhier::bind_tracks(module);
 }

@@ -175,15 +175,19 @@ class ShownCodes {
 py::bytes columns_as_bytes(const Array<std::int64_t>& table,
                            const std::vector<std::pair<py::ssize_t, py::ssize_t>>& ranges) {
   expect_shape("table", table, {ANY, ANY});
-  std::string found;
+  py::ssize_t columns = 0;
   for (const auto& [first, end] : ranges) {
     if (first < 0 || end < first || end > table.shape(1)) throw py::value_error("ranges: outside of the table");
+    columns += end - first;
+  }
+  std::string found(static_cast<std::size_t>(4 * columns * table.shape(0)), 0);
+  char* next = found.data();
+  for (const auto& [first, end] : ranges)
     for (py::ssize_t row = 0; row < table.shape(0); ++row)
       for (py::ssize_t column = first; column < end; ++column) {
         const auto value = static_cast<std::uint32_t>(table.data()[row * table.shape(1) + column]);
-        for (const int shift : {0, 8, 16, 24}) found.push_back(static_cast<char>(value >> shift & 0xFF));
+        for (const int shift : {0, 8, 16, 24}) *next++ = static_cast<char>(value >> shift & 0xFF);
       }
-  }
   return py::bytes(found);
 }
 

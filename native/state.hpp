@@ -12,6 +12,7 @@ using Whole = std::vector<std::int64_t>;
 using Rows = std::vector<std::size_t>;
 
 constexpr std::int64_t CELL = 256, UNNAMED = -1;
+constexpr std::int64_t PLACE_STEP = 32, SPEED_STEP = 64, LOG_STEP = 128, SHIFT_STEP = 16;
 constexpr std::int64_t LEAST_LOG = -3 * 1024, LOGS_PER_SIDE = 32;
 
 // Columns of the table. From PATH on one for each level below the first, then all latents.

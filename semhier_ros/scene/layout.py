@@ -75,6 +75,11 @@ class SceneLayout:
         """A box's side in cells for each symbol."""
         return np.exp(self.size_low + self.size_step * np.arange(self.size_levels))
 
+    @cached_property
+    def edges(self) -> NDArray[np.float64]:
+        """`score_edges`, made an array once."""
+        return np.array(self.score_edges)
+
     def children(self, level: int, parent: int) -> Ints:
         """The nodes of `level` below node `parent` of the level above."""
         return np.flatnonzero(np.asarray(self.parents[level - 1]) == parent).astype(np.int32)

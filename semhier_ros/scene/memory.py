@@ -20,10 +20,10 @@ import zlib
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from functools import cached_property, lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -128,25 +128,10 @@ class SceneState:
         if kernels is None:
             every = np.concatenate([part.ravel() for part in self._rows]).astype("<i4").tobytes()
         else:
-            every = kernels.columns_as_bytes(self.table, self._columns)
+            widths = tuple([group.shape[1] for group in self.latents])
+            every = kernels.columns_as_bytes(self.table, _columns(self.path.shape[1], widths))
         rest = np.array([*self.camera.tolist(), *self.flags, *self.scales], "<i4").tobytes()
         return zlib.crc32(self.frame.to_bytes(2, "big") + self.stamp.to_bytes(5, "big") + every + rest)
-
-    @property
-    def _columns(self) -> list[tuple[int, int]]:
-        """Where in `table` each of `_rows` stands."""
-        below = _PATH + self.path.shape[1]
-        ends = np.cumsum([below, *(group.shape[1] for group in self.latents)]).tolist()
-        return [(0, 2), (2, 4), (4, 6), (6, 7), (7, 8), (_PATH, below), (8, 9), (9, 10), *pairwise(ends)]
-
-    @cached_property
-    def lists(self) -> Held:
-        """All objects as lists, made once: a state is often referred to more than once. Not to be changed."""
-        return Held(
-            list(range(len(self))), self.hidden.tolist(), self.centre.tolist(), self.logs.tolist(),
-            self.velocity.tolist(), self.scores.tolist(), self.named.tolist(), self.path.tolist(), self.told.tolist(),
-            self.sides.tolist(),
-        )  # fmt: skip
 
     @cached_property
     def table(self) -> Numbers:
@@ -190,10 +175,17 @@ class SceneState:
         return side_lengths(self.logs)
 
 
+@lru_cache(maxsize=16)
+def _columns(below: int, widths: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Where in a state's table each of its `_rows` stands, of so many levels below the first and groups of latents."""
+    starts = [*accumulate(widths, initial=_PATH + below)]
+    return [(0, 2), (2, 4), (4, 6), (6, 7), (7, 8), (_PATH, _PATH + below), (8, 9), (9, 10), *pairwise(starts)]
+
+
 def side_lengths(logs: Numbers) -> Numbers:
     """Sides in 1/256 of a cell from their logarithms."""
     places = (logs - _LOG_LOW * LOG_UNIT) * _LOG_STEPS // LOG_UNIT
-    return _sides()[np.minimum(np.maximum(places, 0), _LOG_COUNT - 1)]
+    return lengths_of_sides()[np.minimum(np.maximum(places, 0), _LOG_COUNT - 1)]
 
 
 def _side(log: int) -> int:
@@ -203,13 +195,14 @@ def _side(log: int) -> int:
 
 @lru_cache(maxsize=1)
 def _side_list() -> list[int]:
-    found: list[int] = _sides().tolist()
+    found: list[int] = lengths_of_sides().tolist()
     return found
 
 
 @lru_cache(maxsize=1)
-def _sides() -> Numbers:
-    """Lengths whose logarithms are -3, -3 + 1/32 …: made in decimal arithmetic, which no machine's exp rounds."""
+def lengths_of_sides() -> Numbers:
+    """Sides (in 1/256 of a cell) whose logarithms are -3, -3 + 1/32 …: made in decimal arithmetic, which no machine's
+    exp rounds."""
     with localcontext() as context:
         context.prec = 30
         exact = [(Decimal(k) / _LOG_STEPS + _LOG_LOW).exp() * UNIT for k in range(_LOG_COUNT)]
@@ -411,13 +404,13 @@ class Said:
     """Of each new object the nodes below the first level."""
 
     @classmethod
-    def nothing(cls, distance: int, check: int, state: Held) -> Said:
+    def nothing(cls, distance: int, check: int, held: Held) -> Said:
         """That all objects are as foretold."""
-        zeros = lambda: [0] * len(state.hidden)  # noqa: E731
-        pairs = lambda: [[0, 0] for _ in state.hidden]  # noqa: E731
+        zeros = lambda: [0] * len(held.rows)  # noqa: E731
+        pairs = lambda: [[0, 0] for _ in held.rows]  # noqa: E731
         return cls(
             distance, check, 0, [0, 0], zeros(), zeros(), zeros(), pairs(), pairs(), zeros(), pairs(), zeros(), zeros(),
-            zeros(), list(state.named), [list(path) for path in state.path], [], [],
+            zeros(), list(held.named), [list(path) for path in held.path], [], [],
         )  # fmt: skip
 
     @classmethod
@@ -459,34 +452,25 @@ def new_objects(born: SceneCode) -> tuple[list[list[int]], list[list[int]]]:
 
 @dataclass(slots=True)
 class Held:
-    """Objects of a state as lists. Of a reference those that are still remembered: its `rows`, `hidden` grown."""
+    """The objects of a reference that are still remembered after so many ms: its `rows`, and their `state`, not yet
+    moved, `hidden` grown; some of what that says as lists."""
 
     rows: list[int]
+    state: SceneState
     hidden: list[int]
-    centre: list[list[int]]
-    logs: list[list[int]]
-    velocity: list[list[int]]
     scores: list[int]
     named: list[int]
     path: list[list[int]]
-    told: list[int]
-    sides: list[list[int]]
 
     @classmethod
     def of(cls, reference: SceneState, elapsed: int) -> Held:
-        """Those of a state after so many ms, in lists that may be changed; what they hold may not."""
-        every = reference.lists
-        rows, hidden = list(every.rows), list(every.hidden)
-        if any(hidden):
-            grown = [value + elapsed if value else 0 for value in hidden]
-            rows = [row for row in rows if grown[row] <= HIDDEN_MS]
-            hidden = [grown[row] for row in rows]
-        whole = len(rows) == len(every.rows)
-        kept = lambda part: list(part) if whole else [part[row] for row in rows]  # noqa: E731
-        return cls(
-            rows, hidden, kept(every.centre), kept(every.logs), kept(every.velocity), kept(every.scores),
-            kept(every.named), kept(every.path), kept(every.told), kept(every.sides),
-        )  # fmt: skip
+        rows, state = list(range(len(reference))), reference
+        if reference.hidden.any():
+            grown = np.where(reference.hidden > 0, reference.hidden + elapsed, 0)
+            kept = np.flatnonzero(grown <= HIDDEN_MS)
+            rows, state = kept.tolist(), reference.take(kept)
+            state.hidden[:] = grown[kept]
+        return cls(rows, state, state.hidden.tolist(), state.scores.tolist(), state.named.tolist(), state.path.tolist())
 
 
 class DeltaCodec:
@@ -540,7 +524,7 @@ class DeltaCodec:
             (channels, [], 1) if network is None else (channels, network.compiled, network.input_bound)
             for channels, network in zip(layout.latents, networks, strict=True)
         ]
-        lengths = _sides().astype(np.float32) / UNIT
+        lengths = lengths_of_sides().astype(np.float32) / UNIT
         nowhere = np.zeros(len(lengths), np.int32)
         symbols = quantise_boxes(layout, nowhere, np.stack([lengths] * 4, axis=1))[0][:, 0].tolist()
         return kernels.ShownCodes(
@@ -604,14 +588,6 @@ class DeltaCodec:
         """Milliseconds from a state's frame to that of `stamp_ns`; negative or large where it is no later one."""
         half = 1 << (STAMP_BITS - 1)
         return ((stamp_ns - reference.stamp + half) % (1 << STAMP_BITS) - half) // 1_000_000
-
-    def waiting(self, reference: SceneState, stamp_ns: int) -> SceneState:
-        """The objects of a state that are still remembered at `stamp_ns`, not yet moved, `hidden` grown."""
-        elapsed = self.elapsed(reference, stamp_ns)
-        hidden = np.where(reference.hidden > 0, reference.hidden + elapsed, 0)
-        kept = np.flatnonzero(hidden <= HIDDEN_MS)
-        state = reference.take(kept)
-        return replace(state, hidden=hidden[kept])
 
     @property
     def edge(self) -> tuple[int, int]:
@@ -849,10 +825,9 @@ class DeltaCodec:
         if rows:
             asked = None if wanted is None else [sum(node != UNNAMED for node in wanted[row]) for row in rows]
             _put(depth, rows, io.code(self._depth, 0, asked, len(rows)))
+        logs = held.state.logs.tolist()
         sizes = {
-            row: [bisect_right(self._middles, log) for log in held.logs[row]]
-            if row < kept
-            else delta.born[row - kept][1:3]
+            row: [bisect_right(self._middles, log) for log in logs[row]] if row < kept else delta.born[row - kept][1:3]
             for row in changing
         }
         for level in range(1, self.levels):
@@ -875,32 +850,37 @@ class DeltaCodec:
 
     def _after(self, opening: _Opening, held: Held, delta: Said, walk: _Walk) -> SceneState:
         """The remembered objects after the delta, then the new ones."""
-        reference, elapsed = opening.reference, opening.elapsed
+        reference, elapsed, state = opening.reference, opening.elapsed, held.state
         shift = [
             step * SHIFT_STEP + (delta.pans * speed * elapsed >> 10)
             for step, speed in zip(delta.shift, reference.camera.tolist(), strict=True)
         ]
-        table = []
-        for row, touched in enumerate(delta.touched):
+        table: list[list[int]] = []
+        for row, (touched, centre, sides, velocity, before, told) in enumerate(
+            zip(
+                delta.touched, state.centre.tolist(), state.sides.tolist(), state.velocity.tolist(),
+                state.logs.tolist(), state.told.tolist(), strict=True,
+            )
+        ):  # fmt: skip
             places, speeds, logs = [], [], []
             for axis in (0, 1):
-                side, speed = held.sides[row][axis], held.velocity[row][axis]
+                side, speed = sides[axis], velocity[axis]
                 if touched:
                     speed = _held(speed + (delta.speed[row][axis] * side * SPEED_STEP >> 8))
-                place = _between(held.centre[row][axis] + shift[axis] + (speed * elapsed >> 10), 0, self.edge[axis])
+                place = _between(centre[axis] + shift[axis] + (speed * elapsed >> 10), 0, self.edge[axis])
                 places.append(_between(place + (delta.place[row][axis] * side * PLACE_STEP >> 8), 0, self.edge[axis]))
                 speeds.append(speed)
-                grown = held.logs[row][axis] + delta.size[row][axis] * LOG_STEP
+                grown = before[axis] + delta.size[row][axis] * LOG_STEP
                 logs.append(_between(grown, _LEAST_LOG, _MOST_LOG))
             hidden = held.hidden[row]
             if delta.toggled[row]:
                 hidden = 0 if hidden else 1
             table.append([
                 *places, *logs, *speeds, held.scores[row] + delta.score[row], delta.named[row],
-                0 if delta.renamed[row] == 2 else held.told[row], hidden,
+                0 if delta.renamed[row] == 2 else told, hidden,
                 *delta.path[row],
             ])  # fmt: skip
-        known = reference.table[held.rows, 9 + self.levels :]
+        known = state.table[:, 9 + self.levels :].copy()
         known[np.array(delta.renamed, np.int64) == 2] = 0  # they were known beside another name
         latents = np.concatenate([known, np.zeros((len(delta.born), known.shape[1]), np.int64)])
         for (cell, *symbols), below in zip(delta.born, delta.born_path, strict=True):

@@ -197,7 +197,7 @@ def code_objects(stream: SceneStream, projection: ObjectProjection, objects: Obj
     """The code of `objects` as deep as semantic block `blocks - 1`: geometry, names and quantised latent groups."""
     layout = stream.layout
     sizes, offsets = quantise_boxes(layout, objects.cells, objects.boxes)
-    scores = np.searchsorted(layout.score_edges, objects.objectness, side="right").astype(np.int32)
+    scores = np.searchsorted(layout.edges, objects.objectness, side="right").astype(np.int32)
     path = name(objects.leaves, layout.parents)
     code = SceneCode(objects.cells, sizes, offsets, scores, path=path[:1])
     if stream.foot_bits:

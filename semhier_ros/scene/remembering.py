@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
 from semhier_ros.codec.packet import PacketError, UnknownReference
-from semhier_ros.scene.layout import UNNAMED, Ints, SceneCode, quantise_boxes, quantise_feet, restore_boxes
+from semhier_ros.native import kernels
+from semhier_ros.scene.layout import UNNAMED, Flags, Ints, SceneCode, quantise_boxes, quantise_feet, restore_boxes
 from semhier_ros.scene.memory import (
     LOG_STEP,
     LOG_UNIT,
@@ -39,6 +40,7 @@ from semhier_ros.scene.memory import (
     Numbers,
     Said,
     SceneState,
+    lengths_of_sides,
     side_lengths,
 )
 from semhier_ros.scene.objects import Objects, likeliest, masses_of
@@ -331,18 +333,13 @@ class _Plan:
         self._reference = reference = sent.state
         self._codec, self._objects, self._shift = codec, objects, sent.shift
         self._frame, self._stamp_ns = frame, stamp_ns
-        self._elapsed, self._edge = codec.elapsed(reference, stamp_ns), np.array(codec.edge)
-        self._state = state = Held.of(reference, self._elapsed)
-        self._numbers = [sent.tracks[row] for row in state.rows]
+        self._elapsed = codec.elapsed(reference, stamp_ns)
+        self._held = held = Held.of(reference, self._elapsed)
+        self._numbers = [sent.tracks[row] for row in held.rows]
         self._tracks, self._found = following, found
         self._found_numbers: list[int] = found.number.tolist()
-        self._said = Said.nothing((frame - reference.frame) & 0xFFFF, reference.check, state)
-        whole = len(state.rows) == len(reference)
-        self._centre, self._velocity, self._logs, self._sides = (
-            part if whole else part[state.rows]
-            for part in (reference.centre, reference.velocity, reference.logs, reference.sides)
-        )
-        self._value = [0.0] * len(state.rows)
+        self._said = Said.nothing((frame - reference.frame) & 0xFFFF, reference.check, held)
+        self._value = [0.0] * len(held.rows)
         self._births: list[tuple[float, int]] = []
         self._born: list[int] = []
         self._masses, self._best = _names(codec, self._found)
@@ -350,9 +347,9 @@ class _Plan:
     def choose(self, overlap: float, worth: Floats) -> bool:
         """Fills the delta with all that is worth saying. False where a whole frame says it better: most is new.
         `strange`: nothing that is there is known."""
-        codec, state, said = self._codec, self._state, self._said
+        codec, held, said = self._codec, self._held, self._said
         rows = {number: row for row, number in enumerate(self._numbers) if number >= 0}
-        at = [-1] * len(state.rows)
+        at = [-1] * len(held.rows)
         for place, number in enumerate(self._found_numbers):
             if number in rows:
                 at[rows[number]] = place
@@ -361,47 +358,46 @@ class _Plan:
         self._boxes = self._found.steady.copy()
         """The steadied boxes n,4 of what was found, in the present picture."""
         self._boxes[:, :2] += self._tracks.shift
-        self._away = np.array(self._choose_camera())
+        self._away = self._choose_camera()
         if there:
-            held, seen = np.array(there), np.array([at[row] for row in there])
-            foretold = np.concatenate([self._led(held, self._velocity[held]), self._sides[held]], axis=1)
-            shared = _overlap(foretold.T, (self._boxes[seen] * UNIT).T)
+            known, seen = np.array(there), np.array([at[row] for row in there])
+            shared = _foretold_overlaps(codec, held.state.table[known], self._boxes[seen], self._away, self._elapsed)
             for row in there:
-                if state.hidden[row]:
+                if held.hidden[row]:
                     said.touched[row] = said.toggled[row] = 1
-            edges = codec.layout.score_edges
+            edges = codec.layout.edges
             classes = np.searchsorted(edges, self._objects.objectness, side="right")
             far = np.flatnonzero(shared < overlap - LENIENCE * (1 - classes[seen] / len(edges)))
             if len(far):
-                self._move(held[far], seen[far])
+                self._move(known[far], seen[far])
             value, scores = worth.tolist(), classes.tolist()
             for row, share in zip(there, shared.tolist(), strict=True):
                 place = at[row]
                 self._label(row, place, scores[place])
                 self._value[row] = value[place] * (1.2 - share)
         self._hide(at)
-        known = {number for number in self._numbers if number >= 0}
+        before = {number for number in self._numbers if number >= 0}
         sure = (self._found.hits >= BIRTH_HITS) | (self._objects.objectness.astype(float) >= BIRTH_SCORE)
         self._births = [
             (float(worth[place]), place)
             for place, (number, told) in enumerate(zip(self._found_numbers, sure.tolist(), strict=True))
-            if told and number not in known
+            if told and number not in before
         ]
         return len(self._births) <= max(2, len(there))
 
     def _hide(self, at: Sequence[int]) -> None:
         """Says which objects are not seen any more, or less surely there. at: of each, the place of what was found."""
-        state, said, every = self._state, self._said, self._tracks.rows
+        held, said, every = self._held, self._said, self._tracks.rows
         assert every is not None
         missed = dict(
             zip(every.number.tolist(), zip(every.misses.tolist(), every.streak.tolist(), strict=True), strict=True)
         )
         for row, place in enumerate(at):
-            if place >= 0 or state.hidden[row]:
+            if place >= 0 or held.hidden[row]:
                 continue
             misses, streak = missed.get(self._numbers[row], (HIDE_LASTING, LASTING))
             if misses < (HIDE_LASTING if streak >= LASTING else HIDE_AFTER):
-                if state.scores[row] > DOUBT:
+                if held.scores[row] > DOUBT:
                     said.touched[row] = said.labelled[row] = 1
                     said.score[row] = -DOUBT
                 continue
@@ -422,30 +418,14 @@ class _Plan:
                 said.pans, said.shift, going = pans, steps, pan
         return [step * SHIFT_STEP + gone for step, gone in zip(said.shift, going, strict=True)]
 
-    def _led(self, rows: Rows, velocities: Numbers) -> Numbers:
-        """Where the centres n,2 of objects `rows` of the reference are now, with these velocities n,2."""
-        moved = self._centre[rows] + self._away + (velocities * self._elapsed >> 10)
-        return np.minimum(np.maximum(moved, 0), self._edge)
-
     def _move(self, rows: Rows, places: Rows) -> None:
         """Says where objects are whose forecast is too far off: `rows` of the reference, `places` of detections."""
-        said, boxes = self._said, self._boxes[places]
-        velocity, sides, logs = self._velocity[rows], self._sides[rows], self._logs[rows]
-        wanted = SHARE_OF_SPEED * self._found.velocity[places] * UNIT * 1024 - velocity
-        sure = np.abs(wanted) > SURE * self._found.error[places] * UNIT * 1024
-        steps = np.rint(wanted / np.maximum(sides * SPEED_STEP >> 8, 1))
-        speed = np.where(sure, np.minimum(np.maximum(steps, -REACH), REACH), 0).astype(np.int64)
-        tell = (sure & (np.abs(wanted) * AHEAD_MS / 1024 / sides > SPEED_GAIN)).any(axis=1) & speed.any(axis=1)
-        speed[~tell] = 0
-        centre = self._led(rows, velocity + (speed * sides * SPEED_STEP >> 8))
-        away = (boxes[:, :2] * UNIT - centre) * 256 / (sides * PLACE_STEP)
-        grown = (np.log(np.maximum(boxes[:, 2:], 1e-3)) * LOG_UNIT - logs) / LOG_STEP
-        full = np.rint(np.concatenate([away, grown], axis=1))
-        full = np.minimum(np.maximum(full, -REACH), REACH).astype(np.int64)
-        cheapest = _cheapest(self._codec, full, boxes * UNIT, centre, sides, logs)
-        for row, told, steered, turned in zip(
-            rows.tolist(), cheapest.tolist(), tell.tolist(), speed.tolist(), strict=True
-        ):
+        said, tracks = self._said, self._found
+        found = _residuals(
+            self._codec, self._held.state.table[rows], self._boxes[places], tracks.velocity[places],
+            tracks.error[places], self._away, self._elapsed,
+        )  # fmt: skip
+        for row, told, steered, turned in zip(rows.tolist(), *[part.tolist() for part in found], strict=True):
             if steered:
                 said.steered[row], said.speed[row] = 1, turned
             said.place[row], said.size[row] = told[:2], told[2:]
@@ -453,11 +433,11 @@ class _Plan:
                 said.touched[row] = said.moved[row] = 1
 
     def _label(self, row: int, place: int, score: int) -> None:
-        state, said = self._state, self._said
-        change, known = score - state.scores[row], state.named[row]
-        if tuple(state.path[row]) == self._best[place] and abs(change) < LEAST_STEPS:
+        held, said = self._held, self._said
+        change, known = score - held.scores[row], held.named[row]
+        if tuple(held.path[row]) == self._best[place] and abs(change) < LEAST_STEPS:
             return
-        before = tuple(state.path[row][:known])
+        before = tuple(held.path[row][:known])
         path = self._path(place, before)
         if path[:known] != before:
             said.renamed[row], said.named[row] = 2, known
@@ -489,7 +469,7 @@ class _Plan:
     def encode(self, max_bytes: int | None) -> tuple[bytes, SceneState]:
         """The delta's bytes, within `max_bytes` as far as it can be, and the state after it."""
         said, value = self._said, self._value
-        room = self._codec.layout.max_objects - len(self._state.rows)
+        room = self._codec.layout.max_objects - len(self._held.rows)
         births = sorted(self._births, reverse=True)[: max(room, 0)]
         while True:
             self._born = sorted((place for _, place in births), key=lambda place: int(self._objects.cells[place]))
@@ -522,8 +502,8 @@ class _Plan:
 
     def _shorten(self, row: int) -> None:
         """Leaves out that an object's name is known further."""
-        said, state = self._said, self._state
-        said.renamed[row], said.named[row], said.path[row] = 0, state.named[row], list(state.path[row])
+        said, held = self._said, self._held
+        said.renamed[row], said.named[row], said.path[row] = 0, held.named[row], list(held.path[row])
         said.labelled[row] = int(said.score[row] != 0)
         if not (said.labelled[row] or said.moved[row] or said.toggled[row]):
             said.touched[row] = 0
@@ -535,7 +515,7 @@ class _Plan:
         layout = self._codec.layout
         objects = self._objects.take(np.array(places, np.intp))
         sizes, offsets = quantise_boxes(layout, objects.cells, objects.boxes)
-        scores = np.searchsorted(layout.score_edges, objects.objectness, side="right")
+        scores = np.searchsorted(layout.edges, objects.objectness, side="right")
         columns = np.concatenate([objects.cells[:, None], sizes, offsets, scores[:, None]], axis=1)
         return columns.tolist(), [list(self._path(place, ())) for place in places]
 
@@ -554,13 +534,50 @@ def _names(codec: DeltaCodec, found: TrackRows) -> tuple[list[Floats], list[tupl
     return masses, [tuple(path) for path in np.stack(levels, axis=1).tolist()]
 
 
-def _cheapest(
-    codec: DeltaCodec, full: Numbers, boxes: Floats, centre: Numbers, sides: Numbers, logs: Numbers
-) -> Numbers:
+def _foretold_overlaps(codec: DeltaCodec, table: Numbers, boxes: Floats, away: list[int], elapsed: int) -> Floats:
+    """How much objects of a state (`table`), foretold after so many ms in a picture that moved `away`, overlap their
+    true boxes n,4 (in cells)."""
+    if kernels is not None and codec.compiled is not None:
+        found: Floats = kernels.foretold_overlaps(lengths_of_sides(), table, boxes, away, codec.edge, elapsed)
+        return found
+    foretold = np.concatenate([_led(codec, table, table[:, 4:6], away, elapsed), side_lengths(table[:, 2:4])], axis=1)
+    return _overlap(foretold.T, (boxes * UNIT).T)
+
+
+def _residuals(
+    codec: DeltaCodec, table: Numbers, boxes: Floats, speed: Floats, error: Floats, away: list[int], elapsed: int
+) -> tuple[Numbers, Flags, Numbers]:
+    """What puts objects right that are foretold (as of `_foretold_overlaps`) too far off: residuals n,4 of place and
+    size; whether a velocity is told, and by how many steps n,2 it changes. speed and error n,2: of their tracks."""
+    sizes = np.log(np.maximum(boxes[:, 2:], 1e-3))
+    if kernels is not None and codec.compiled is not None:
+        found: tuple[Numbers, Flags, Numbers] = kernels.residuals(
+            lengths_of_sides(), table, boxes, sizes, speed, error, away, codec.edge, elapsed
+        )
+        return found
+    logs, velocity = table[:, 2:4], table[:, 4:6]
+    sides = side_lengths(logs)
+    wanted = SHARE_OF_SPEED * speed * UNIT * 1024 - velocity
+    sure = np.abs(wanted) > SURE * error * UNIT * 1024
+    steps = np.rint(wanted / np.maximum(sides * SPEED_STEP >> 8, 1))
+    turned = np.where(sure, np.clip(steps, -REACH, REACH), 0).astype(np.int64)
+    tell = (sure & (np.abs(wanted) * AHEAD_MS / 1024 / sides > SPEED_GAIN)).any(axis=1) & turned.any(axis=1)
+    turned[~tell] = 0
+    centre = _led(codec, table, velocity + (turned * sides * SPEED_STEP >> 8), away, elapsed)
+    off = (boxes[:, :2] * UNIT - centre) * 256 / (sides * PLACE_STEP)
+    grown = (sizes * LOG_UNIT - logs) / LOG_STEP
+    full = np.clip(np.rint(np.concatenate([off, grown], axis=1)), -REACH, REACH).astype(np.int64)
+    return _cheapest(full, boxes * UNIT, centre, sides, logs), tell, turned
+
+
+def _led(codec: DeltaCodec, table: Numbers, velocity: Numbers, away: list[int], elapsed: int) -> Numbers:
+    """Where the centres n,2 of objects are (as of `_foretold_overlaps`), at these velocities n,2."""
+    return np.clip(table[:, :2] + away + (velocity * elapsed >> 10), 0, codec.edge)
+
+
+def _cheapest(full: Numbers, boxes: Floats, centre: Numbers, sides: Numbers, logs: Numbers) -> Numbers:
     """Of the residuals n,4 that put n objects right those that are worth their bits: for each the cheapest subset that
     comes near enough to its true box. boxes n,4, centre, sides and logs n,2: in the units of a state."""
-    if codec.compiled is not None:
-        return np.asarray(codec.compiled.cheapest_residuals(full, boxes, centre, sides, logs, ENOUGH))
     told = _SUBSETS * full.T[..., None]
     shown = np.concatenate(
         [

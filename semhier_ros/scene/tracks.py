@@ -130,9 +130,12 @@ class Tracks:
         none = np.zeros(0, np.intp)
         if not len(tracks) or not len(boxes) or self._now is None:
             return none, none
-        told = tracks.last_boxes
-        told[:, :2] += SHARE_OF_SPEED * tracks.velocity * (now - tracks.last_times)[:, None]
-        told[:, :2] += self.shift
+        if kernels is not None:
+            told = kernels.tracks_now(tracks.times, tracks.boxes, tracks.count, tracks.velocity, self.shift, now)
+        else:
+            told = tracks.last_boxes
+            told[:, :2] += SHARE_OF_SPEED * tracks.velocity * (now - tracks.last_times)[:, None]
+            told[:, :2] += self.shift
         elapsed = now - self._now
         best: tuple[float, Floats, tuple[Rows, Rows]] = (-1.0, np.zeros(2), (none, none))
         pan = self._pan * elapsed

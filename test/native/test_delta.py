@@ -20,9 +20,10 @@ from semhier_ros.paths import find_model
 from semhier_ros.scene import memory
 from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.scene.layout import SceneCode
-from semhier_ros.scene.memory import Delta, DeltaCodec, Said, SceneState, side_lengths
+from semhier_ros.scene.memory import UNIT, Delta, DeltaCodec, Said, SceneState, lengths_of_sides, side_lengths
 from semhier_ros.scene.objects import Objects, code_objects
-from semhier_ros.scene.remembering import ReceiverMemory, SenderMemory, _cheapest, code_of
+from semhier_ros.scene.remembering import ReceiverMemory, SenderMemory, _foretold_overlaps, _residuals, code_of
+from semhier_ros.scene.tracks import SHARE_OF_SPEED
 
 START_NS = 1_700_000_000_000_000_000
 PATH = 10
@@ -184,16 +185,27 @@ def test_damaged_deltas_are_read_or_refused_alike(both: Both, draw: st.DataObjec
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12))
-def test_the_cheapest_residuals_are_python_s(both: Both, seed: int, count: int) -> None:
+def test_what_a_sender_says_of_places_is_python_s(both: Both, seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
-    full = np.rint(rng.normal(0, rng.choice([0.7, 3.0, 40.0]), (count, 4))).clip(-63, 63).astype(np.int64)
-    logs = rng.integers(-3072, 6145, (count, 2))
-    centre, sides = rng.integers(0, 20_000, (count, 2)), side_lengths(logs)
-    boxes = np.concatenate(
-        [centre + rng.normal(0, 0.3, (count, 2)) * sides, sides * rng.uniform(0.5, 2, (count, 2))], 1
+    table = np.zeros((count, 10 + both.levels), np.int64)
+    table[:, :2], table[:, 2:4] = rng.integers(0, both.edge, (count, 2)), rng.integers(-3072, 6145, (count, 2))
+    table[:, 4:6] = rng.normal(0, 300, (count, 2))
+    away, elapsed, sides = (
+        rng.integers(-3000, 3000, 2).tolist(),
+        int(rng.integers(1, 4000)),
+        side_lengths(table[:, 2:4]),
     )
-    found, expected = (_cheapest(codec, full, boxes, centre, sides, logs) for codec in (both, both.plain))
-    assert found.tolist() == expected.tolist()
+    centre = table[:, :2] + away + table[:, 4:6] * elapsed / 1024
+    off = rng.normal(0, rng.choice([0.1, 0.4, 40.0]), (count, 2)) * sides
+    boxes = np.concatenate([centre + off, sides * rng.uniform(0.5, 2, (count, 2))], axis=1) / UNIT
+    speed = (table[:, 4:6] + rng.normal(0, 900, (count, 2))) / (SHARE_OF_SPEED * UNIT * 1024)
+    error = rng.choice([np.inf, 1e-4, 1e-3], (count, 2))
+    overlaps = [_foretold_overlaps(codec, table, boxes, away, elapsed) for codec in (both, both.plain)]
+    assert overlaps[0].tobytes() == overlaps[1].tobytes()
+    found, expected = (_residuals(codec, table, boxes, speed, error, away, elapsed) for codec in (both, both.plain))
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype
+        assert one.tolist() == other.tolist()
 
 
 def test_what_does_not_fit_is_refused(both: Both) -> None:
@@ -221,6 +233,24 @@ def test_what_does_not_fit_is_refused(both: Both) -> None:
             both.shown.code(refused)
     with pytest.raises(ValueError, match="outside of the table"):
         kernels.columns_as_bytes(table, [(0, table.shape[1] + 1)])
+    box, pair, edge = np.ones((len(state), 4)), np.ones((len(state), 2)), both.edge
+    lengths, places = lengths_of_sides(), (table, box, [0, 0], edge, 80)
+    kernels.foretold_overlaps(lengths, *places)
+    kernels.residuals(lengths, table, box, pair, pair, pair, [0, 0], edge, 80)
+    for wrong_places in ((table[:, :9], *places[1:]), (table[1:], *places[1:]), (table, box[:, 1:], *places[2:])):
+        with pytest.raises(ValueError, match=r"expected|no state"):
+            kernels.foretold_overlaps(lengths, *wrong_places)
+    with pytest.raises(ValueError, match="none"):
+        kernels.foretold_overlaps(lengths[:0], *places)
+    with pytest.raises(ValueError, match="expected"):
+        kernels.residuals(lengths, table, box, pair, pair[1:], pair, [0, 0], edge, 80)
+    for part, odd, error in (
+        ("score", 3, TypeError),
+        ("place", [[0]] * len(state), ValueError),
+        ("moved", [], ValueError),
+    ):
+        with pytest.raises(error):
+            write(table, camera, flags, scales, 80, replace(said, **{part: odd}))
     said.touched[0] = said.labelled[0] = 1
     said.renamed[0], said.path[0] = 2, [99] * (both.levels - 1)
     with pytest.raises(ValueError, match="no such node"):

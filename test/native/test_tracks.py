@@ -57,6 +57,11 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
             kernels.see_tracks(*wrong)
     with pytest.raises(TypeError):  # a copy would be written to
         kernels.see_tracks(rows[0].astype(np.int32), *rows[1:], np.arange(3), leaves, boxes, 5)
+    times, count, pair = rows[0], np.array([1, 6, 2]), np.zeros((3, 2))
+    kernels.tracks_now(times, rows[1], count, pair, np.zeros(2), 5)
+    for counted in (count - 1, count + 1, count[1:]):
+        with pytest.raises(ValueError, match=r"expected|outside"):
+            kernels.tracks_now(times, rows[1], counted, pair, np.zeros(2), 5)
     with pytest.raises(ValueError, match="no box"):
         kernels.common_shift(boxes[:0], boxes[:0])
     with pytest.raises(ValueError, match="expected"):

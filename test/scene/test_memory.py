@@ -26,7 +26,17 @@ from semhier_ros.lab.made_scenes import FRAME_NS, drive, objects_of
 from semhier_ros.paths import find_model
 from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.scene.layout import UNNAMED, SceneCode, SceneLayout
-from semhier_ros.scene.memory import HIDDEN_MS, MOST_FRAMES, MOST_MS, UNIT, Delta, DeltaCodec, SceneState, fixed_tables
+from semhier_ros.scene.memory import (
+    HIDDEN_MS,
+    MOST_FRAMES,
+    MOST_MS,
+    UNIT,
+    Delta,
+    DeltaCodec,
+    Held,
+    SceneState,
+    fixed_tables,
+)
 from semhier_ros.scene.objects import ObjectProjection, Objects, code_objects
 from semhier_ros.scene.reader import SceneReader
 from semhier_ros.scene.remembering import (
@@ -170,8 +180,8 @@ def test_a_hidden_object_is_forgotten_after_a_second(deltas: DeltaCodec) -> None
     said = Delta.nothing(state, 101, 3, deltas.levels)
     said.touched[1] = said.toggled[1] = 1
     _, hidden = deltas.encode(state, said, 101, START_NS + FRAME_NS)
-    assert len(deltas.waiting(hidden, hidden.stamp + HIDDEN_MS * 1_000_000 - 1_000_000)) == 3
-    assert len(deltas.waiting(hidden, hidden.stamp + HIDDEN_MS * 1_000_000)) == 2
+    assert len(Held.of(hidden, HIDDEN_MS - 1).rows) == 3
+    assert len(Held.of(hidden, HIDDEN_MS).rows) == 2
 
 
 def test_a_reference_of_another_check_or_age_is_refused(deltas: DeltaCodec) -> None:
