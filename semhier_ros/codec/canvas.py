@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -10,6 +11,21 @@ from numpy.typing import NDArray
 
 PADDING = 114
 MAX_SIDE = 16_384
+
+
+class Lift(NamedTuple):
+    """From a canvas to a picture: what lies on `used` (w, h) pixels at its top left, scaled to `size` (w, h) pixels."""
+
+    used: tuple[int, int]
+    size: tuple[int, int]
+
+    def __call__(self, canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The picture from a canvas (height,width,3)."""
+        width, height = self.used
+        part = canvas[:height, :width]
+        if self.used == self.size:
+            return part
+        return np.asarray(cv2.resize(part, self.size, interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +59,10 @@ class Canvas:
             placed[:height, :width] = cv2.resize(image, (width, height), interpolation=method)
         return placed
 
-    def lift(self, canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The picture of source size from a canvas (height,width,3)."""
-        width, height = self.used
-        part = canvas[:height, :width]
-        if (width, height) == self.source:
-            return part
-        return np.asarray(cv2.resize(part, self.source, interpolation=cv2.INTER_CUBIC), np.uint8)
+    @property
+    def lift(self) -> Lift:
+        """The way back, from a canvas to the picture of source size."""
+        return Lift(self.used, self.source)
 
     def to_source(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Boxes n,4 (x0, y0, x1, y1) from canvas pixels to source pixels, clipped to the source picture."""

@@ -125,6 +125,3 @@ class CompiledWalk(Walk):
         if number != self.phases[-1]:
             _kernels.see_latents(self._seen, self._known, phase, context.seeing, self._unsaid)
         return np.asarray(outside)
-
-    def latents(self) -> Ints:
-        return np.ascontiguousarray(self._known.transpose(0, 3, 1, 2), np.int32)

@@ -12,14 +12,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.codec.canvas import Lift
 from semhier_ros.codec.compiled_walk import CPU
 from semhier_ros.codec.model import Spent
 from semhier_ros.codec.painting import painting_model, paints_in_integers, pixels
 from semhier_ros.codec.picture_walk import Arithmetic
 
 Floats = NDArray[np.float32]
-PictureParts = tuple[Floats, Floats, Floats]
-"""What a canvas is made from: latents, present, meaning, as `synthesise` takes them."""
+PictureParts = tuple[Any, Floats, Floats]
+"""What a canvas is made from: latents (where the backend's arithmetic computes), present, meaning, as `synthesise`
+takes them."""
 
 _CORE_LOCK = threading.Lock()
 
@@ -118,16 +120,16 @@ class PictureMaker(Protocol):
     @property
     def arithmetic(self) -> Arithmetic: ...
 
-    def synthesise_many(self, requests: Sequence[PictureParts]) -> list[NDArray[np.uint8]]: ...
+    def synthesise_many(self, requests: Sequence[PictureParts], lifts: Sequence[Lift]) -> list[NDArray[np.uint8]]: ...
 
 
 def synthesise_timed(
-    maker: PictureMaker, parts: Sequence[PictureParts], spent: Spent | None
+    maker: PictureMaker, parts: Sequence[PictureParts], lifts: Sequence[Lift], spent: Spent | None
 ) -> list[NDArray[np.uint8]]:
-    """The canvases of any number of requests; their time goes to `spent`."""
+    """The pictures of any number of requests; their time goes to `spent`."""
     timer = perf_counter if spent is None else spent.timer
     began = timer()
-    made = maker.synthesise_many(parts) if parts else []
+    made = maker.synthesise_many(parts, lifts) if parts else []
     if spent is not None:
         spent.device += timer() - began
     return made
@@ -155,5 +157,5 @@ class OpenVinoPictures(OpenVinoGraphs):
             return painting_model(core, self._folder, integers=self._precision == "auto")
         return super()._read(core, graph)
 
-    def synthesise_many(self, requests: Sequence[PictureParts]) -> list[NDArray[np.uint8]]:
-        return [self.synthesise(*parts) for parts in requests]
+    def synthesise_many(self, requests: Sequence[PictureParts], lifts: Sequence[Lift]) -> list[NDArray[np.uint8]]:
+        return [lift(self.synthesise(*parts)) for parts, lift in zip(requests, lifts, strict=True)]

@@ -169,13 +169,11 @@ class PictureBlocks:
             coded.append(self.quantise(len(coded), wanted, before, thrift))
 
     def synthesis_inputs(
-        self, coded: Sequence[CodedPicture], shape: tuple[int, int]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What a synthesis is given after some groups of a picture of `shape` positions: all latents (channels,h,w),
-        unknown ones zero, and which groups are present."""
-        latents = np.zeros((channels_of(self.groups), *shape), np.float32)
-        if coded:
-            latents[: len(coded[-1].latents)] = coded[-1].latents / UNIT
+        self, coded: Sequence[CodedPicture], shape: tuple[int, int], arithmetic: Arithmetic = CPU
+    ) -> tuple[Any, NDArray[np.float32]]:
+        """What a synthesis is given after some groups of a picture of `shape` positions: all latents (channels,h,w)
+        where `arithmetic` computes, unknown ones zero, and which groups are present."""
+        latents = arithmetic.to_paint(coded[-1].latents if coded else None, channels_of(self.groups), shape)
         return latents, (np.arange(len(self.groups)) < len(coded)).astype(np.float32)
 
     def put(self, encoder: BlockEncoder, coded: CodedPicture) -> None:

@@ -103,6 +103,15 @@ class Arithmetic(Protocol):
         """Whole numbers from there, as `kind`."""
         ...
 
+    def latents(self, known: Any) -> Sequence[Ints]:
+        """A picture's latents (known,h,w) for each of n,h,w,known; a device may keep its own copy with them."""
+        ...
+
+    def to_paint(self, latents: Ints | None, channels: int, shape: tuple[int, int]) -> Any:
+        """What a synthesis there is given of latents (known,h,w in units of 1/16; None: of none): real numbers
+        (channels,h,w), unknown ones zero."""
+        ...
+
     def zeros(self, *shape: int) -> Any: ...
 
     def scratch(self, name: str, *shape: int) -> Any:
@@ -146,6 +155,15 @@ class NumpyArithmetic:
 
     def down(self, values: NDArray[np.float64], kind: type[np.generic]) -> NDArray[Any]:
         return np.ascontiguousarray(values, kind)
+
+    def latents(self, known: NDArray[Any]) -> Sequence[Ints]:
+        return list(np.ascontiguousarray(known.transpose(0, 3, 1, 2), np.int32))
+
+    def to_paint(self, latents: Ints | None, channels: int, shape: tuple[int, int]) -> NDArray[np.float32]:
+        found = np.zeros((channels, *shape), np.float32)
+        if latents is not None:
+            np.multiply(latents, np.float32(1 / UNIT), out=found[: len(latents)])
+        return found
 
     def zeros(self, *shape: int) -> NDArray[np.float64]:
         return np.zeros(shape)
@@ -419,6 +437,6 @@ class Walk:
             self._seen[where] = seen.reshape(self.count, down, across, -1)
         return outside
 
-    def latents(self) -> Ints:
-        """All latents (count,known,h,w, units of 1/16) as they are known now."""
-        return self._arithmetic.down(self._known.swapaxes(1, 3).swapaxes(2, 3), np.int32)
+    def latents(self) -> Sequence[Ints]:
+        """All latents (known,h,w, units of 1/16) of each picture as they are known now."""
+        return self._arithmetic.latents(self._known)

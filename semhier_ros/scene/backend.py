@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.codec.canvas import Lift
 from semhier_ros.codec.graphs import Floats, OpenVinoPictures, PictureParts, openvino_core
 from semhier_ros.codec.integers import (
     Ranges,
@@ -51,12 +52,13 @@ class Backend(Protocol):
         """Picture latents C,h,w of a canvas."""
         ...
 
-    def synthesise(self, latents: Floats, present: Floats, meaning: Floats) -> NDArray[np.uint8]:
-        """A canvas from picture latents C,h,w (missing groups zero), which groups are present, and the meaning map."""
+    def synthesise(self, latents: Any, present: Floats, meaning: Floats) -> NDArray[np.uint8]:
+        """A canvas from picture latents C,h,w (missing groups zero; where `arithmetic` computes), which groups are
+        present, and the meaning map."""
         ...
 
-    def synthesise_many(self, requests: Sequence[PictureParts]) -> list[NDArray[np.uint8]]:
-        """The canvases of several requests (one or more), of one camera or of many."""
+    def synthesise_many(self, requests: Sequence[PictureParts], lifts: Sequence[Lift]) -> list[NDArray[np.uint8]]:
+        """The pictures of several requests (one or more), of one camera or of many, each lifted from its canvas."""
         ...
 
 

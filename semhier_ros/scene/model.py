@@ -302,7 +302,7 @@ class SceneModel:
         return self.reader.read_many([(code, prefix, self._canvas(size)) for code, prefix, size in requests])
 
     def picture(self, code: SceneCode, prefix: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-        return self._picture_canvas(size).lift(self.backend.synthesise(*self._picture_parts(code, prefix)))
+        return self.pictures([PictureRequest(code, prefix, size)])[0]
 
     def decode_pictures(self, works: Sequence[PictureWork], spent: Spent) -> list[PicturesFound]:
         shape, arithmetic = self.stream.picture_shape(), self.backend.arithmetic
@@ -310,8 +310,8 @@ class SceneModel:
 
     def pictures(self, requests: Sequence[PictureRequest], spent: Spent | None = None) -> list[NDArray[np.uint8]]:
         parts = [self._picture_parts(code, prefix) for code, prefix, _ in requests]
-        made = synthesise_timed(self.backend, parts, spent)
-        return [self._picture_canvas(size).lift(canvas) for canvas, (_, _, size) in zip(made, requests, strict=True)]
+        lifts = [self._picture_canvas(size).lift for _, _, size in requests]
+        return synthesise_timed(self.backend, parts, lifts, spent)
 
     @property
     def batches(self) -> bool:
@@ -327,7 +327,7 @@ class SceneModel:
         if self.folder.picture_planes is not None:  # a synthesis that was taught other groups
             groups, planes = None, self.folder.picture_planes
         meaning = meaning_map(boxes * np.float32(layout.stride), groups, shape, planes, layout.picture_stride)
-        return *self.stream.pictures.synthesis_inputs(code.picture, shape), meaning
+        return *self.stream.pictures.synthesis_inputs(code.picture, shape, self.backend.arithmetic), meaning
 
     def _canvas(self, size: tuple[int, int]) -> Canvas:
         """What the detector sees a picture on."""

@@ -7,7 +7,7 @@ through pinned memory, and what it tells goes up in another: the entropy coder s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
+from semhier_ros.codec.latent_groups import UNIT, Ints
 from semhier_ros.codec.picture_walk import MARGIN
 
 if TYPE_CHECKING:
@@ -24,9 +26,17 @@ if TYPE_CHECKING:
 KINDS: dict[type[np.generic], torch.dtype] = {
     np.uint8: torch.uint8,
     np.uint16: torch.int32,
+    np.int16: torch.int16,
     np.int32: torch.int32,
     np.bool_: torch.bool,
 }
+
+
+class KeptLatents(np.ndarray[Any, np.dtype[np.int32]]):
+    """A picture's latents (known,h,w in units of 1/16) as whole numbers on the host, which outlive a device that is
+    lost; `there`: the same on the device that decoded them, for what paints there."""
+
+    there: Tensor | None = None
 
 
 class TorchArithmetic:
@@ -67,6 +77,24 @@ class TorchArithmetic:
             self._synchronise()
             small = pinned.clone()
         return small.numpy().astype(kind, copy=False)
+
+    def latents(self, known: Tensor) -> Sequence[Ints]:
+        there = known.permute(0, 3, 1, 2).to(torch.int16).contiguous()
+        found = []
+        for own, copy in zip(self.down(there, np.int16).astype(np.int32), there, strict=True):
+            kept = own.view(KeptLatents)
+            kept.there = copy.clone()  # a batch is not kept for one of its pictures
+            found.append(kept)
+        return found
+
+    def to_paint(self, latents: Ints | None, channels: int, shape: tuple[int, int]) -> Tensor:
+        with self.running():
+            if latents is None:
+                return torch.zeros((channels, *shape), device=self.device)
+            there = getattr(latents, "there", None)
+            if there is None or there.device != self.device:
+                there = torch.from_numpy(np.asarray(latents)).to(self.device)
+            return functional.pad(there.float() / UNIT, (0, 0, 0, 0, 0, channels - len(latents)))
 
     def zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.float64, device=self.device)

@@ -1,8 +1,9 @@
 """The networks in torch, from a model folder's half-precision weights: the CUDA path of encoder and decoder.
 
 On CUDA the networks run in half precision, and canvases go through pinned memory; what an encoder waits for has a
-stream of higher priority than pictures, whose context networks share theirs. On the CPU they run in float32, which is
-how the two paths are held to the same reading by a test without a GPU.
+stream of higher priority than pictures, whose context networks share theirs. Latents stay on the device from those to
+the synthesis, and pictures are scaled there: they come down together, as bytes in their own size. On the CPU all runs
+in float32, which is how the two paths are held to the same reading and picture by tests without a GPU.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional
 
+from semhier_ros.codec.canvas import Lift
 from semhier_ros.codec.graphs import PictureParts
 from semhier_ros.codec.model_folder import read_card
 from semhier_ros.scene.objects import DetectorMaps
@@ -163,9 +166,49 @@ class TorchBackend:
     def analyse(self, canvas: NDArray[np.uint8]) -> Floats:
         return self._run("picture_analysis", canvas)[0]
 
-    def synthesise(self, latents: Floats, present: Floats, meaning: Floats) -> NDArray[np.uint8]:
-        return self._run("picture_synthesis", latents, present, meaning)[0]
+    def synthesise(self, latents: Tensor, present: Floats, meaning: Floats) -> NDArray[np.uint8]:
+        return self.synthesise_many([(latents, present, meaning)], [None])[0]
 
-    def synthesise_many(self, requests: Sequence[PictureParts]) -> list[NDArray[np.uint8]]:
-        latents, present, meaning = (np.stack(parts) for parts in zip(*requests, strict=True))
-        return list(self._run_batch("picture_synthesis", latents, present, meaning)[0])
+    def synthesise_many(
+        self, requests: Sequence[PictureParts], lifts: Sequence[Lift | None]
+    ) -> list[NDArray[np.uint8]]:
+        """lifts: None for a canvas as it is. Pictures are views of one piece of memory."""
+        name = "picture_synthesis"
+        with self._locks[name], torch.cuda.stream(self._streams[name]), torch.inference_mode():
+            latents, present, meaning = zip(*requests, strict=True)
+            canvases = self._graphs[name](
+                torch.stack(latents).to(self._dtype),
+                self._upload((name, 1), np.stack(present)),
+                self._upload((name, 2), np.stack(meaning)),
+            )
+            lifted = _lifted(canvases, lifts)
+            return self._bring_down(lifted)
+
+    def _bring_down(self, pictures: Sequence[Tensor]) -> list[NDArray[np.uint8]]:
+        """Pictures of any sizes in one copy."""
+        flat = torch.cat([picture.flatten() for picture in pictures])
+        if self._device.type != "cpu":
+            pinned = torch.empty(len(flat), dtype=flat.dtype, pin_memory=True)  # torch keeps such memory for the next
+            pinned.copy_(flat, non_blocking=True)
+            torch.cuda.current_stream(self._device).synchronize()
+            flat = pinned
+        parts = flat.split([picture.numel() for picture in pictures])
+        return [part.view(picture.shape).numpy() for part, picture in zip(parts, pictures, strict=True)]
+
+
+def _lifted(canvases: Tensor, lifts: Sequence[Lift | None]) -> list[Tensor]:
+    """Pictures (height,width,3 bytes) from canvases (n,height,width,3 bytes), those of one lift together; cubic, as
+    `Lift` does it on the host but for its rounding."""
+    found: dict[int, Tensor] = {}
+    for lift in dict.fromkeys(lifts):
+        places = [place for place, own in enumerate(lifts) if own == lift]
+        parts = canvases[places]
+        if lift is not None:
+            (width, height), (columns, rows) = lift
+            parts = parts[:, :height, :width]
+            if lift.used != lift.size:
+                reals = parts.permute(0, 3, 1, 2).float()
+                scaled = functional.interpolate(reals, (rows, columns), mode="bicubic", align_corners=False)
+                parts = scaled.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+        found.update(zip(places, parts, strict=True))
+    return [found[place] for place in range(len(lifts))]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.codec.canvas import Lift
 from semhier_ros.codec.graphs import OpenVinoPictures, PictureParts
 from semhier_ros.codec.picture_walk import Arithmetic
 
@@ -38,12 +39,13 @@ class ImageBackend(Protocol):
         """Picture latents C,h,w of a view."""
         ...
 
-    def synthesise(self, latents: Floats, present: Floats, meaning: Floats) -> NDArray[np.uint8]:
-        """A view from picture latents C,h,w (missing groups zero), which groups are present, and the meaning planes."""
+    def synthesise(self, latents: Any, present: Floats, meaning: Floats) -> NDArray[np.uint8]:
+        """A view from picture latents C,h,w (missing groups zero; where `arithmetic` computes), which groups are
+        present, and the meaning planes."""
         ...
 
-    def synthesise_many(self, requests: Sequence[PictureParts]) -> list[NDArray[np.uint8]]:
-        """The views of several requests (one or more), of one camera or of many."""
+    def synthesise_many(self, requests: Sequence[PictureParts], lifts: Sequence[Lift]) -> list[NDArray[np.uint8]]:
+        """The views of several requests (one or more), of one camera or of many, each lifted."""
         ...
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from semhier_ros.codec.canvas import Lift
 from semhier_ros.codec.graphs import PictureParts, synthesise_timed
 from semhier_ros.codec.model import EncodeOptions, PictureRequest, PicturesFound, PictureWork, ReadingRequest, Spent
 from semhier_ros.codec.packet import PacketError
@@ -21,6 +21,16 @@ from semhier_ros.whole_image.stream import ImageCode
 from semhier_ros.whole_image.view import SHARE, square_view
 
 GREY = 127  # of what lies outside the view
+
+
+def _placed(view: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """What is known of the middle of a source picture of `size` (width, height), where it lies."""
+    width, height = size
+    length = len(view)
+    top, left = (height - length) // 2, (width - length) // 2
+    whole = np.full((height, width, 3), GREY, np.uint8)
+    whole[top : top + length, left : left + length] = view
+    return whole
 
 
 class WholeImageModel:
@@ -96,25 +106,21 @@ class WholeImageModel:
         return self.backend.batches
 
     def picture(self, code: ImageCode, prefix: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-        return self._placed(self.view(code, prefix), size)
+        return self.pictures([PictureRequest(code, prefix, size)])[0]
 
-    def _placed(self, view: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-        """A view where it lies in a source picture of `size` (width, height)."""
-        width, height = size
-        length = max(1, round(SHARE * min(height, width)))
-        top, left = (height - length) // 2, (width - length) // 2
-        whole = np.full((height, width, 3), GREY, np.uint8)
-        part = cv2.resize(view, (length, length), interpolation=cv2.INTER_CUBIC)
-        whole[top : top + length, left : left + length] = part
-        return whole
+    def _lift(self, size: tuple[int, int]) -> Lift:
+        """From a view to what it shows of a source picture of `size` (width, height)."""
+        side, length = self.stream.layout.side, max(1, round(SHARE * min(size)))
+        return Lift((side, side), (length, length))
 
     def decode_pictures(self, works: Sequence[PictureWork], spent: Spent) -> list[PicturesFound]:
         grid, arithmetic = self.stream.layout.grid, self.backend.arithmetic
         return self.stream.pictures.decode_together(works, self.semantic_blocks, grid, arithmetic, spent)
 
     def pictures(self, requests: Sequence[PictureRequest], spent: Spent | None = None) -> list[NDArray[np.uint8]]:
-        made = synthesise_timed(self.backend, [self._parts(code, prefix) for code, prefix, _ in requests], spent)
-        return [self._placed(view, size) for view, (_, _, size) in zip(made, requests, strict=True)]
+        parts = [self._parts(code, prefix) for code, prefix, _ in requests]
+        made = synthesise_timed(self.backend, parts, [self._lift(size) for _, _, size in requests], spent)
+        return [_placed(view, size) for view, (_, _, size) in zip(made, requests, strict=True)]
 
     def view(self, code: ImageCode, prefix: int) -> NDArray[np.uint8]:
         """The square view (side,side,3) after blocks 0..prefix."""
@@ -126,5 +132,5 @@ class WholeImageModel:
         readings = (self.reader.features(code, prefix) - heads["meaning_mean"]) @ heads["meaning_basis"]
         meaning = np.broadcast_to(readings[:, None, None], (len(readings), *layout.grid))
         groups = code.picture[: max(0, prefix + 1 - self.semantic_blocks)]
-        latents, present = self.stream.pictures.synthesis_inputs(groups, layout.grid)
+        latents, present = self.stream.pictures.synthesis_inputs(groups, layout.grid, self.backend.arithmetic)
         return latents, present, np.ascontiguousarray(meaning, np.float32)
