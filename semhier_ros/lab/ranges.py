@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, metavar="FOLDER", help="pictures such as the model codes")
     shared.split(parser)
     parser.add_argument("--part", choices=PARTS, nargs="+", help="of which network (of all that the model has)")
+    parser.add_argument(
+        "--floats", nargs="+", default=[], metavar="LAYER", help="layers of what paints that stay in floats: linear …"
+    )
     shared.option(parser, "--limit", shared.whole(1, 10_000), 60, "pictures to measure on, as many to check with")
     shared.json(parser)
 
@@ -170,6 +173,12 @@ def run(options: argparse.Namespace) -> int:
             result["detector"] = {"file": DETECTOR_RANGES, **check_looks(options.model, chosen[1::2])}
         if "pictures" in parts:
             samples = [given for path in chosen[::2] for given in source.parts(read_picture(path))]
-            print(write_ranges(model.path, measure_ranges(openvino_core(), model.path, samples), made_from))
+            ranges = measure_ranges(openvino_core(), model.path, samples)
+            owners = {name: name.partition("/")[0] for name in ranges}
+            if unknown := set(options.floats) - set(owners.values()):
+                known = ", ".join(dict.fromkeys(owners.values()))
+                raise CommandError(f"--floats {sorted(unknown)[0]}: not one of {known}")
+            kept = {name: ends for name, ends in ranges.items() if owners[name] not in options.floats}
+            print(write_ranges(model.path, kept, made_from))
             result["pictures"] = {"file": RANGES, **check(options.model, chosen[1::2])}
     return finish(result, options.json)

@@ -47,6 +47,18 @@ def test_a_folder_gets_ranges_and_the_command_says_what_they_cost(tmp_path: Path
     assert looks["overlap"] > 0.8
 
 
+def test_layers_that_are_named_stay_in_floats(tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "road"
+    shutil.copytree(find_model("road"), model)
+    shipped = json.loads((model / RANGES).read_text(encoding="utf-8"))["ranges"]
+    command = ["ranges", "--model", str(model), "--images", str(images), "--part", "pictures", "--floats"]
+    assert main([*command, "linear", "fine.1.body.3"]) == 0
+    made = json.loads((model / RANGES).read_text(encoding="utf-8"))["ranges"]
+    assert made.keys() == {name for name in shipped if not name.startswith("linear/") and name != "fine.1.body.3"}
+    assert main([*command, "nosuch"]) == 2
+    assert "--floats nosuch: not one of " in capsys.readouterr().err
+
+
 def test_a_model_without_a_detector_of_its_own_is_told(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ranges", "--model", "imagenet", "--images", str(images), "--part", "detector"]) == 2
     assert "--part detector: model imagenet has no detector of its own" in capsys.readouterr().err
