@@ -36,7 +36,7 @@ FORMAT = 1
 KINDS = ("scene", "whole-image")
 HASHED = ("heads.safetensors", "taxonomy.yaml")
 """What the model hash covers beside the stream and the graphs."""
-SHAPING = ("looks", "agreement")  # settings of the card that a reading depends on as it does on a file
+SHAPING = ("looks", "agreement", "certainty")  # settings of the card that a reading depends on as it does on a file
 OWN_FIELDS = ("format", "kind", "name", "layout", "stream_hash", "model_hash")
 
 

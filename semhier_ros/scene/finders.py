@@ -18,7 +18,7 @@ from semhier_ros.scene.detectors.layouts import DetectorError
 from semhier_ros.scene.detectors.objects import objects_of, placed
 from semhier_ros.scene.detectors.runtime import LEAST, Detector, Found
 from semhier_ros.scene.layout import SceneLayout
-from semhier_ros.scene.objects import DetectorMaps, Objects, find_objects, together
+from semhier_ros.scene.objects import DetectorMaps, Objects, doubted, find_objects, together
 
 Floats = NDArray[np.float32]
 LOOK_STEP, LARGEST_LOOK = 32, 4096  # pixels of a cell of our trunk's last map, and of the longest side of a look
@@ -92,7 +92,8 @@ class Look(NamedTuple):
 
 class OwnFinder:
     """Our own network: `detect` gives the dense maps of what it sees on a canvas, which it looks at once for each of
-    `looks`; `agreement` as `find_objects` has it. What it finds is told on the model's canvas."""
+    `looks`; `agreement` as `find_objects` has it. What it finds is told on the model's canvas, with scores that doubt
+    by `certainty` (`scene.objects.doubted`); what it lists says each object's chances of all its names."""
 
     def __init__(
         self,
@@ -101,9 +102,10 @@ class OwnFinder:
         layout: SceneLayout,
         looks: Sequence[Look],
         agreement: float = 0.0,
+        certainty: float = 0.0,
     ):
         self._detect, self._canvas, self._layout = detect, canvas, layout
-        self.looks, self.agreement = tuple(looks), agreement
+        self.looks, self.agreement, self.certainty = tuple(looks), agreement, certainty
 
     def look(self, image: NDArray[np.uint8]) -> list[DetectorMaps]:
         source = (image.shape[1], image.shape[0])
@@ -111,8 +113,10 @@ class OwnFinder:
 
     def objects(self, seen: Sequence[DetectorMaps], size: tuple[int, int], threshold: float, most: int) -> Objects:
         if self.looks == (Look(self._canvas),):
-            return find_objects(seen[0], threshold, most, self.agreement)
-        return placed(self._layout, self._found(seen, size, threshold, most))
+            found = find_objects(seen[0], threshold, most, self.agreement)
+        else:
+            found = placed(self._layout, self._found(seen, size, threshold, most))
+        return doubted(found, self._layout.roles, self.certainty)
 
     def listed(self, seen: Sequence[DetectorMaps], size: tuple[int, int], least: float, most: int) -> Listed:
         objects = self._found(seen, size, least, most)

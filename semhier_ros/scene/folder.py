@@ -36,7 +36,7 @@ OWN, DESCRIBED, NONE = "own", "described", "none"
 for whoever loads the folder brings one."""
 DETECTOR_CARD = "detector.json"
 PICTURE_GRAPHS = GRAPHS[1:]
-MOST_AGREEMENT = 4
+MOST_POWER = 4
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ class SceneFolder:
     """A loaded folder. `canvas` is (width, height) of the pictures that the stream speaks of; `looks`: at which sizes
     our own detector sees them, which may be others; `threshold` the least objectness worth sending. `detector`: of
     those that are not ours; `own_detector`: whether it is ours, and then `agreement` as `scene.objects.find_objects`
-    has it. `picture_planes`: how many planes of meaning the synthesis is told, of which one that is not ours knows the
-    first (None: as many as the tree's groups need).
+    has it and `certainty` as `doubted` does.
+    `picture_planes`: how many planes of meaning the synthesis is told, of which one that is not ours knows the first
+    (None: as many as the tree's groups need).
     """
 
     path: Path
@@ -63,6 +64,7 @@ class SceneFolder:
     detector: DetectorSpec | None = None
     picture_planes: int | None = None
     agreement: float = 0.0
+    certainty: float = 0.0
 
 
 def read_scene_folder(folder: Path) -> SceneFolder:
@@ -74,7 +76,8 @@ def read_scene_folder(folder: Path) -> SceneFolder:
     with reading(folder):
         card = read_card(folder)
         graphs, others = _files(folder, card.get("detector", OWN), card["layout"].get("picture_groups"))
-        looks, agreement = _looks(folder, card), _agreement(folder, card)
+        looks = _looks(folder, card)
+        agreement, certainty = _power(folder, card, "agreement"), _power(folder, card, "certainty")
     found = read_folder(folder, graphs, others)
     with reading(folder):
         canvas = int(found.settings["canvas"][0]), int(found.settings["canvas"][1])
@@ -94,6 +97,7 @@ def read_scene_folder(folder: Path) -> SceneFolder:
             detector=_read_detector(folder, found.settings) if others else None,
             picture_planes=found.settings.get("picture_planes"),
             agreement=agreement,
+            certainty=certainty,
         )
 
 
@@ -110,11 +114,11 @@ def _looks(folder: Path, settings: Mapping[str, Any]) -> tuple[Look, ...]:
         raise ModelError(f"{field}: {error}") from None
 
 
-def _agreement(folder: Path, settings: Mapping[str, Any]) -> float:
-    """How much neighbours' agreement counts in a score of the folder's detector: not at all where it does not say."""
-    value = settings.get("agreement", 0.0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_AGREEMENT:
-        raise ModelError(f"{folder}/model.json: agreement {value!r}, a power of 0..{MOST_AGREEMENT} expected")
+def _power(folder: Path, settings: Mapping[str, Any], field: str) -> float:
+    """How much that counts in a score of the folder's detector: not at all where it does not say."""
+    value = settings.get(field, 0.0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_POWER:
+        raise ModelError(f"{folder}/model.json: {field} {value!r}, a power of 0..{MOST_POWER} expected")
     return float(value)
 
 
@@ -175,18 +179,18 @@ def write_scene_card(
     picture_planes: int | None = None,
     looks: Sequence[Look] = (),
     agreement: float = 0.0,
+    certainty: float = 0.0,
 ) -> None:
     """Write `model.json` with the hashes of what lies in the folder, and DETECTOR_CARD for a detector that is not ours.
 
     own_detector: whether the folder has `detector.onnx` of our own design; `looks` is then how that sees pictures
-    (none: on the canvas), and `agreement` how much its neighbours' agreement counts in a score. Where not, `detector`
+    (none: on the canvas), and `agreement` and `certainty` what else its scores count. Where not, `detector`
     describes another (None: whoever loads the folder brings one).
     """
     settings: dict[str, Any] = {"canvas": list(canvas), "threshold": threshold}
     if looks and tuple(looks) != (Look(canvas),):
         settings["looks"] = [str(look) for look in looks]
-    if agreement:
-        settings["agreement"] = agreement
+    settings |= {field: power for field, power in (("agreement", agreement), ("certainty", certainty)) if power}
     if own_detector:
         write_card(folder, KINDS[0], name, asdict(layout), settings, GRAPHS)
         return

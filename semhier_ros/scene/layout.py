@@ -80,6 +80,16 @@ class SceneLayout:
         """`score_edges`, made an array once."""
         return np.array(self.score_edges)
 
+    @cached_property
+    def roles(self) -> tuple[int, ...]:
+        """Per leaf, the node of level 1 that it lies under; empty where the tree has level 0 alone."""
+        if not self.parents:
+            return ()
+        roles = tuple(range(len(self.parents[0])))
+        for parent in self.parents[1:]:
+            roles = tuple(roles[node] for node in parent)
+        return roles
+
     def children(self, level: int, parent: int) -> Ints:
         """The nodes of `level` below node `parent` of the level above."""
         return np.flatnonzero(np.asarray(self.parents[level - 1]) == parent).astype(np.int32)

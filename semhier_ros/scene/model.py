@@ -73,7 +73,12 @@ class SceneModel:
         if folder.own_detector:
             layout = self.stream.layout
             self.finder = OwnFinder(
-                lambda canvas: self.backend.detect(canvas), folder.canvas, layout, folder.looks, folder.agreement
+                lambda canvas: self.backend.detect(canvas),
+                folder.canvas,
+                layout,
+                folder.looks,
+                folder.agreement,
+                folder.certainty,
             )
         else:
             features = len(folder.projection.feature_mean)

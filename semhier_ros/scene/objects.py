@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -89,6 +89,18 @@ def together(parts: Sequence[Objects], most: int) -> Objects:
     every = Objects(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Objects)))
     every = every.take(np.argsort(-every.objectness, kind="stable"))
     return every.take(np.array(_suppress(every.boxes, most), np.intp))
+
+
+def doubted(objects: Objects, roles: tuple[int, ...], certainty: float) -> Objects:
+    """The objects with scores as they are told: times the probability of the likeliest role, a node of level 1, to the
+    power of `certainty`. Whoever is told one name of two that the detector saw should hear that from the score.
+
+    roles: per leaf, the role that it lies under (`SceneLayout.roles`); none: scores as they are.
+    """
+    if not certainty or not roles:
+        return objects
+    likeliest_role = (np.exp(objects.leaves.astype(np.float64)) @ membership(roles)).max(axis=1, initial=0.0)
+    return replace(objects, objectness=(objects.objectness * likeliest_role**certainty).astype(np.float32))
 
 
 def _agree(

@@ -28,7 +28,7 @@ FEATURE_WEIGHT = 0.25
 
 class Rows(NamedTuple):
     """Training rows: told n,6+groups+types (geometry, all names, in real units); evidence n,E; leaves n,T
-    log-probabilities; truth n (true leaf, -1 where the object is none); sure n (0..1, what readers learn to be);
+    log-probabilities; truth n (true leaf, -1 where the object is none); sure n,readers (0..1, what each learns to be);
     features n,F; correction n,4 (times 4): from the quantised box to the label's, or to the detector's where there is
     no label."""
 
@@ -72,7 +72,7 @@ def loss_of_batch(
             decoded.append(mean + residual + (residual.round() - residual).detach())
         read = codec.read(prefix, known, torch.cat(decoded, dim=1) if decoded else known[:, :0])
         log_read = read.leaves.log_softmax(-1)
-        for k in {level, len(owners) - 1} - {0}:
+        for k in {*range(1, level + 1), len(owners) - 1}:
             goal, ours = lift(teacher, owners[k], codec.nodes[k]), lift(log_read, owners[k], codec.nodes[k])
             weight = 1.0 if k == level else 0.25
             total = total + weight * (goal.exp() * (goal - ours)).sum(1).mean()
@@ -80,7 +80,7 @@ def loss_of_batch(
                 nodes = owners[k][truth[named]]
                 total = total + 0.3 * weight * torch.nn.functional.nll_loss(ours[named], nodes)
         total = total + BOX_WEIGHT * torch.nn.functional.smooth_l1_loss(read.box, correction, beta=0.1)
-        total = total + torch.nn.functional.binary_cross_entropy_with_logits(read.objectness[:, 0], sure)
+        total = total + torch.nn.functional.binary_cross_entropy_with_logits(read.objectness[:, 0], sure[:, prefix])
         share = FEATURE_WEIGHT if prefix == len(codec.latents) else FEATURE_WEIGHT / 10
         total = total + share * torch.nn.functional.mse_loss(read.features, features)
     return total, rates

@@ -19,7 +19,7 @@ from semhier_ros.scene.backend import OpenVinoBackend
 from semhier_ros.scene.finders import Look, OwnFinder
 from semhier_ros.scene.folder import read_scene_folder, write_scene_card, write_scene_stream
 from semhier_ros.scene.layout import SceneLayout
-from semhier_ros.scene.objects import code_objects
+from semhier_ros.scene.objects import code_objects, doubted
 from semhier_ros.scene.reader import SceneReader
 from semhier_ros.scene.stream import SceneStream
 from semhier_ros.taxonomy import Taxonomy
@@ -32,10 +32,10 @@ from semhier_ros.training.errors import TrainingError
 from semhier_ros.training.export import export_graphs, half_precision, save_halves
 from semhier_ros.training.integer_form import integer_context, scale_table
 from semhier_ros.training.matching import named_code
-from semhier_ros.training.object_codec import train_object_codec
+from semhier_ros.training.object_codec import RATE_WEIGHTS, train_object_codec
 from semhier_ros.training.picture_form import SCENES, count_tables, load_picture, picture_checkpoint
 from semhier_ros.training.road_data import CANVAS, PICTURE_CANVAS, load_scenes
-from semhier_ros.training.road_objects import SURE_OF, collect, make_rows, remembered
+from semhier_ros.training.road_objects import VARIANTS, collect, make_rows, read_variant, remembered
 from semhier_ros.training.scene_tables import budget_tables, geometry_tables, name_tables
 from semhier_ros.training.settings import Option
 from semhier_ros.training.yolo_data import YoloData
@@ -95,6 +95,10 @@ def make(options: argparse.Namespace) -> Path:
     edges = options.score_edges
     if not edges or not all(low < high for low, high in pairwise([0.0, *edges, 1.0])):
         raise TrainingError(f"score_edges: {list(edges)}, expected one or more numbers that rise, above 0 and below 1")
+    if len(options.trust) not in (1, len(LATENTS) + 1) or max(options.trust) > 1:
+        raise TrainingError(f"trust: {list(options.trust)}, expected one number of 0 to 1, or {len(LATENTS) + 1}")
+    for text in options.variants:
+        read_variant(text)
     folder: Path = options.model
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(options.taxonomy, folder / "taxonomy.yaml")
@@ -118,18 +122,20 @@ def make(options: argparse.Namespace) -> Path:
     scenes = {split: load_scenes(data, split, options.out / f"cache-{split}") for split in data.images}
     least = min(layout.score_edges[0] / 2, options.threshold)
     finder = OwnFinder(backend.detect, CANVAS, layout, looks or [Look(CANVAS)], options.agreement)
-    found = remembered(options.out, folder / "detector.onnx", finder, scenes["train"], layout, least)
+    found = remembered(options.out, folder / "detector.onnx", finder, scenes["train"], layout, least, options.variants)
     if not sum(len(objects) for objects, _, _ in found):
         raise TrainingError(f"detector: no object above {least:g} in any training scene; train it longer")
+    sent = [scene.objects.objectness >= options.threshold for scene in found]
+    found = [scene._replace(objects=doubted(scene.objects, layout.roles, options.certainty)) for scene in found]
     features = np.concatenate([objects.features for objects, _, _ in found])
     mean, scale = features.mean(0), features.std(0) + 1e-3
     plain = SceneStream(layout, {}, {}, np.zeros((1, 1), np.uint8), np.zeros(1, np.uint8))
-    rows = make_rows(plain, found, mean, scale, options.sure_of)
+    rows = make_rows(plain, found, mean, scale, options.trust)
     owners = [np.asarray(taxonomy.owner(level)) for level in range(len(taxonomy.levels))]
     nodes = tuple(len(level) for level in taxonomy.levels)
-    codec = train_object_codec(rows, nodes, owners, LATENTS, options.steps, options.seed)
+    codec = train_object_codec(rows, nodes, owners, LATENTS, options.steps, options.seed, rate_weights=options.rates)
 
-    kept = [objects.take(np.flatnonzero(objects.objectness >= options.threshold)) for objects, _, _ in found]
+    kept = [scene.objects.take(np.flatnonzero(enough)) for scene, enough in zip(found, sent, strict=True)]
     codes = [named_code(layout, objects, len(nodes)) for objects in kept]
     tables, occupancy = geometry_tables(layout, codes)
     tables |= name_tables(plain, codes) | budget_tables(len(LATENTS))
@@ -147,7 +153,8 @@ def make(options: argparse.Namespace) -> Path:
     write_heads(folder, heads)
     write_scene_card(folder, options.name, CANVAS, options.threshold, layout)
     loaded = read_scene_folder(folder)
-    chosen = collect(finder, scenes["choose"], layout, ((1.0, False),), options.threshold)
+    sender = OwnFinder(backend.detect, CANVAS, layout, finder.looks, options.agreement, options.certainty)
+    chosen = collect(sender, scenes["choose"], layout, ((1.0, False),), options.threshold)
     reader = SceneReader(loaded.stream, taxonomy, loaded.heads)
     heads |= calibration_curves(
         reader,
@@ -157,7 +164,8 @@ def make(options: argparse.Namespace) -> Path:
         ),
     )
     write_heads(folder, heads)
-    write_scene_card(folder, options.name, CANVAS, options.threshold, layout, looks=looks, agreement=options.agreement)
+    counts = {"agreement": options.agreement, "certainty": options.certainty}
+    write_scene_card(folder, options.name, CANVAS, options.threshold, layout, looks=looks, **counts)
     return folder
 
 
@@ -168,9 +176,16 @@ OPTIONS = (
     Option("size_step", float, 0.2, "how finely boxes are told: steps of the natural logarithm of a side", above=0.01),
     Option("offset_step", float, 0.12, "and where they lie: steps of their middle, in shares of a side", above=0.01),
     Option("score_edges", float, SCORE_EDGES, "between the classes of score, rising from 0 to 1", 0, above=0),
-    Option("sure_of", str, SURE_OF[0], "whose word readers learn to be sure of an object by", choices=SURE_OF),
+    Option(
+        "trust", float, (0.0,), "in the detector's own objectness (1) against labels (0), of each block's reader", 0, 0
+    ),
+    Option("variants", str, VARIANTS, "how training scenes are shown to the detector: scale, and whether mirrored", 0),
+    Option(
+        "rates", float, RATE_WEIGHTS, "nats of loss that a bit of each latent group must save", len(LATENTS), above=0
+    ),
     Option("most", int, 63, "objects of one scene", least=1),
     Option("steps", int, 4000, "of the object codec", least=1),
     Option("agreement", float, 0.0, "power of neighbours' agreement in an object's score (0: none)", least=0),
+    Option("certainty", float, 0.0, "power of how sure the detector is of an object's role in its score", least=0),
     Option("looks", str, (), "how the detector sees pictures, such as 1088x640:0-166 544x320:64- (the canvas)", 0),
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +15,29 @@ from semhier_ros.scene.finders import OwnFinder
 from semhier_ros.scene.layout import FRACTION, SceneLayout, restore_boxes
 from semhier_ros.scene.objects import Objects, evidence
 from semhier_ros.scene.stream import SceneStream
+from semhier_ros.training.errors import TrainingError
 from semhier_ros.training.matching import Matched, match, named_code
 from semhier_ros.training.object_codec import Rows
 from semhier_ros.training.packed import fingerprint
 from semhier_ros.training.road_data import Scenes, as_picture
 from semhier_ros.whole_file import replacing
 
-VARIANTS = ((1.0, False), (1.0, True), (0.75, False))  # scale and flip of the scenes that teach the object codec
+VARIANTS = ("1", "1-mirrored", "0.75")
+"""How scenes that teach the object codec are shown to the detector: the scale, and whether mirrored."""
 OBJECT_FIELDS = ("cells", "boxes", "objectness", "leaves", "features")
 LABEL_FIELDS = ("truth", "wanted")
-SURE_OF = ("labels", "detector")
-"""Whose word on an object readers learn to be sure of: whether a label of the training pictures is there, or the
-detector's own objectness. A detector is right more often in pictures that it has learned from than in others."""
+
+
+def read_variant(text: str) -> tuple[float, bool]:
+    """Scale and whether mirrored, of a text as in VARIANTS.
+
+    Raises:
+        TrainingError: another text.
+    """
+    found = re.fullmatch(r"(\d*\.?\d+)(-mirrored)?", text)
+    if not found or not 0.1 <= float(found[1]) <= 2:
+        raise TrainingError(f"variants: {text!r}: a scale of 0.1 to 2 wanted, such as 0.75 or 1-mirrored")
+    return float(found[1]), found[2] is not None
 
 
 def collect(
@@ -46,9 +59,15 @@ def collect(
 
 
 def remembered(
-    folder: Path, graph: Path, finder: OwnFinder, scenes: Scenes, layout: SceneLayout, least: float
+    folder: Path,
+    graph: Path,
+    finder: OwnFinder,
+    scenes: Scenes,
+    layout: SceneLayout,
+    least: float,
+    variants: Sequence[str] = VARIANTS,
 ) -> list[Matched]:
-    """`collect` over all VARIANTS, kept in `folder` under a key of all that it depends on: the detector's `graph`,
+    """`collect` over all variants, kept in `folder` under a key of all that it depends on: the detector's `graph`,
     looks and agreement, the scenes and their labels, the variants, the least objectness, and what of the layout gives
     each object its cell."""
     made_of = {
@@ -57,7 +76,7 @@ def remembered(
         "agreement": finder.agreement,
         "scenes": scenes.key,
         "labels": [boxes.tolist() for boxes in scenes.boxes],
-        "variants": VARIANTS,
+        "variants": list(variants),
         "least": least,
         "most": layout.max_objects,
         "cells": (layout.columns, layout.rows, layout.stride),
@@ -66,7 +85,7 @@ def remembered(
     }
     path = folder / f"objects-{fingerprint(made_of)}.npz"
     if not path.exists():
-        found = collect(finder, scenes, layout, VARIANTS, least)
+        found = collect(finder, scenes, layout, tuple(map(read_variant, variants)), least)
         columns = {field: [getattr(scene.objects, field) for scene in found] for field in OBJECT_FIELDS}
         columns |= {field: [getattr(scene, field) for scene in found] for field in LABEL_FIELDS}
         counts = [len(scene.objects) for scene in found]
@@ -79,9 +98,15 @@ def remembered(
 
 
 def make_rows(
-    stream: SceneStream, found: list[Matched], mean: NDArray, scale: NDArray, sure_of: str = SURE_OF[0]
+    stream: SceneStream, found: list[Matched], mean: NDArray, scale: NDArray, trust: Sequence[float] = (0.0,)
 ) -> Rows:
-    """Training rows of the object codec; `sure_of`: one of SURE_OF."""
+    """Training rows of the object codec.
+
+    trust: per reader (or once for all), how much the detector's own objectness counts in what it learns to be sure of;
+    what is left to 1 counts whether there is a label. A detector is right more often in pictures that it has learned
+    from than in others, so that labels of these alone teach readers too much.
+    """
+    word = np.full(len(stream.layout.latents) + 1, trust[0]) if len(trust) == 1 else np.asarray(trust)
     parts: list[tuple[NDArray, ...]] = []
     for objects, truth, wanted in found:
         if not len(objects):
@@ -94,7 +119,7 @@ def make_rows(
         correction = np.concatenate(
             [(wanted[:, :2] - boxes[:, :2]) / boxes[:, 2:], np.log(wanted[:, 2:] / boxes[:, 2:])], axis=1
         )
-        sure = objects.objectness if sure_of == "detector" else (truth >= 0).astype(np.float32)
+        sure = word * objects.objectness[:, None] + (1 - word) * (truth >= 0)[:, None]
         parts.append((told, known, objects.leaves, truth, sure, features, 4 * correction.clip(-1, 1)))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     return Rows(*(column if column.dtype == np.int64 else column.astype(np.float32) for column in columns))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from semhier_ros.scene.detectors.objects import placed
 from semhier_ros.scene.finders import Look, OwnFinder
 from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.scene.layout import SceneLayout
-from semhier_ros.scene.objects import DetectorMaps, Objects, find_objects, together
+from semhier_ros.scene.objects import DetectorMaps, Objects, doubted, find_objects, together
 
 PICTURES = [frame.image for frame in islice(read_video(default_video()), 150, 190, 6)]
 LAYOUT: SceneLayout = read_scene_folder(find_model("street")).stream.layout
@@ -95,6 +96,36 @@ def test_a_score_falls_where_the_neighbours_say_other_boxes() -> None:
     assert unsure == pytest.approx(0.8 * wanted, rel=1e-4)
     assert find_objects(maps, 0.1, 63, agreement=0.5).objectness[1] == pytest.approx(0.8 * wanted**0.5, rel=1e-4)
     assert len(find_objects(maps, 0.79, 63, agreement=0.5)) == 1, "below the threshold by its own score"
+
+
+def test_a_score_falls_where_the_role_is_not_sure() -> None:
+    maps = two_peaks(0.0)
+    maps.types[:, :, :20] = np.log(np.array([0.5, 0.1, 0.4]))[:, None, None]  # 0.6 and 0.4 of two roles
+    maps.types[:, :, 20:] = np.log(np.array([0.45, 0.45, 0.1]))[:, None, None]  # two leaves of one role
+    plain = find_objects(maps, 0.1, 63)
+    told = doubted(plain, (0, 0, 1), 0.5)
+    assert np.array_equal(plain.boxes, told.boxes)
+    assert told.objectness == pytest.approx([0.8 * 0.6**0.5, 0.8 * 0.9**0.5], rel=1e-5)
+    assert doubted(plain, (0, 0, 1), 0.0) is plain
+    assert doubted(plain, (), 0.5) is plain, "a tree of one level has no roles"
+    assert len(doubted(plain.take(np.arange(0)), (0, 0, 1), 0.5)) == 0
+
+
+def test_a_finder_sends_what_is_sure_enough_and_then_doubts_its_role() -> None:
+    maps = two_peaks(0.0)
+    maps.types[:] = np.log(np.array([0.5, 0.1, 0.4]))[:, None, None]
+    layout = replace(LAYOUT, columns=40, rows=20, parents=((0, 0), (0, 0, 1)))
+    finder = OwnFinder(lambda canvas: maps, (320, 160), layout, [Look((320, 160))], certainty=0.5)
+    objects = finder.objects([maps], (320, 160), 0.75, 63)
+    assert objects.objectness == pytest.approx(2 * [0.8 * 0.6**0.5], rel=1e-5), "told lower than the threshold"
+    listed = finder.listed([maps], (320, 160), 0.75, 63)
+    assert listed.chances.sum(axis=1) == pytest.approx([0.8, 0.8], rel=1e-5), "the list says all chances"
+
+
+def test_roles_are_the_nodes_of_level_one_above_the_leaves() -> None:
+    tree = replace(LAYOUT, parents=((0, 0), (0, 1, 1), (2, 1, 0, 0)))
+    assert tree.roles == (1, 1, 0, 0)
+    assert replace(LAYOUT, parents=()).roles == ()
 
 
 class Staged:
@@ -197,16 +228,17 @@ def test_looks_that_no_network_takes_are_refused_by_name(tmp_path: Path, looks: 
 
 
 @pytest.mark.parametrize("value", [-0.1, 5, True, "0.5", None])
-def test_an_agreement_that_is_no_power_is_refused_by_name(tmp_path: Path, value: Any) -> None:
+@pytest.mark.parametrize("field", ["agreement", "certainty"])
+def test_a_score_that_counts_by_no_power_is_refused_by_name(tmp_path: Path, field: str, value: Any) -> None:
     folder = tmp_path / "street"
     shutil.copytree(find_model("street"), folder)
     card = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps(card | {"agreement": value}))
-    with pytest.raises(ModelError, match=r"model.json: agreement .*, a power of 0..4 expected"):
+    (folder / "model.json").write_text(json.dumps(card | {field: value}))
+    with pytest.raises(ModelError, match=rf"model.json: {field} .*, a power of 0..4 expected"):
         read_scene_folder(folder)
 
 
-@pytest.mark.parametrize("change", [{"looks": ["800x480"]}, {"agreement": 3.5}])
+@pytest.mark.parametrize("change", [{"looks": ["800x480"]}, {"agreement": 3.5}, {"certainty": 3.5}])
 def test_the_model_hash_knows_how_the_detector_looks(tmp_path: Path, change: dict[str, Any]) -> None:
     folder = tmp_path / "street"
     shutil.copytree(find_model("street"), folder)

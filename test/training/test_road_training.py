@@ -68,7 +68,8 @@ def test_own_data_becomes_a_model_that_encodes_and_decodes(own_data, capsys):
         "detector": {"steps": 2, "batch": 2, "crop": [128, 96]},
         "picture": {"steps": 2, "batch": 2, "crop": 64, "painting_steps": 2},
         "model": {"steps": 3, "threshold": 0.002, "name": "mine", "size_step": 0.1, "most": 9}
-        | {"offset_step": 0.08, "score_edges": [0.01, 0.1, 0.5], "sure_of": "detector"},
+        | {"offset_step": 0.08, "score_edges": [0.01, 0.1, 0.5], "trust": [0.9, 0.5, 0.5, 0.5]}
+        | {"certainty": 0.5, "variants": ["1", "0.5-mirrored"]},
     }
     (own_data / "train.yaml").write_text(yaml.safe_dump(config))
     words = ["train", "road", "--config", str(own_data / "train.yaml"), "--data", str(own_data / "my.yaml")]
@@ -90,6 +91,7 @@ def test_own_data_becomes_a_model_that_encodes_and_decodes(own_data, capsys):
     assert (layout.size_step, layout.size_levels, layout.max_objects) == (0.1, 54, 9)
     assert (layout.offset_step, layout.offset_levels) == (0.08, 25), "middles may lie as far from their cells as ever"
     assert (layout.score_edges, layout.count_edges) == ((0.01, 0.1, 0.5), (1, 2, 3))
+    assert codec.model.folder.certainty == 0.5
     assert all(0 <= x0 <= x1 <= 320 and 0 <= y0 <= y1 <= 180 for x0, y0, x1, y1 in boxes)
 
 
