@@ -38,7 +38,7 @@ std::tuple<Doubles, Doubles, Doubles> motion_outlook(const Doubles& mean, const 
       const double *middle = mean.data() + filter * width, *square = cov.data() + filter * width * width;
       const double *logs = log.data() + (model * 2 * AXES + axis) * count,
                    *log_covs = log_cov.data() + (model * 3 * AXES + axis) * count;
-      const auto part = [&](Doubles& all, py::ssize_t power, py::ssize_t of) {
+      const auto part = [&, models = models, count = count](Doubles& all, py::ssize_t power, py::ssize_t of) {
         return all.mutable_data() + ((power * models + model) * PARTS + of) * count;
       };
       for (py::ssize_t i = 0; i < count; ++i) {

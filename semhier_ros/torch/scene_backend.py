@@ -166,8 +166,8 @@ class TorchBackend:
     def analyse(self, canvas: NDArray[np.uint8]) -> Floats:
         return self._run("picture_analysis", canvas)[0]
 
-    def synthesise(self, latents: Tensor, present: Floats, meaning: Floats) -> NDArray[np.uint8]:
-        return self.synthesise_many([(latents, present, meaning)], [None])[0]
+    def synthesise(self, latents: Tensor | Floats, present: Floats, meaning: Floats) -> NDArray[np.uint8]:
+        return self.synthesise_many([(torch.as_tensor(latents, device=self._device), present, meaning)], [None])[0]
 
     def synthesise_many(
         self, requests: Sequence[PictureParts], lifts: Sequence[Lift | None]
