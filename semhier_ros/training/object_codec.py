@@ -2,8 +2,9 @@
 
 The detector runs once over the training scenes (several scales, flipped); every object found becomes one row of
 evidence. Each latent group is trained for its own level: rate of the prefix + divergence of the read posterior from the
-detector's, at that level and at the leaves + cross entropy to the true node + distance from the true box + divergence
-from how sure the object is, plus, for the last group, the object's features (so that questions can be asked later).
+detector's, at that level, and less at those above it and at the leaves + cross entropy to the true node + distance from
+the true box + divergence from how sure the object is, plus, for the last group, the object's features (so that
+questions can be asked later).
 """
 
 from __future__ import annotations
