@@ -35,8 +35,6 @@ struct LevelNodes {
   std::int64_t parent(py::ssize_t level, std::int64_t node) const { return parents.data()[start(level) + node]; }
 };
 
-using Other = std::pair<std::int64_t, double>;
-
 void read_others(const Tuple& level, std::vector<Other>& found) {
   for (std::size_t place = 0; place < level.size(); ++place) {
     const Tuple pair = level.below(place);
@@ -126,10 +124,7 @@ class SteadyName {
  private:
   void tell(std::int64_t node, double score) {
     path.push_back(node), scores.push_back(score);
-    others.push_back(tuple_of(beside_.size(), [&](std::size_t rank) {
-      const Other& one = beside_[rank];
-      return tuple_of(2, [&](std::size_t part) { return part ? number(one.second) : number(one.first); });
-    }));
+    others.push_back(others_of(beside_));
   }
 
   const LevelNodes& tree_;

@@ -11,11 +11,13 @@
 #include <vector>
 
 #include "arrays.hpp"
+#include "records.hpp"
 
 namespace semhier {
 namespace {
 
-constexpr double FRACTION = 16;
+constexpr double FRACTION = 16, LEAST_OTHER = 0.005;
+constexpr std::size_t MOST_OTHERS = 8;
 constexpr py::ssize_t BOX_OUTPUTS = 5;
 
 using Layer = std::pair<Array<double>, Array<double>>;
@@ -79,9 +81,146 @@ std::tuple<Array<double>, Array<double>> read_objects(const Array<std::int32_t>&
   return {corners, every};
 }
 
+/// Calibrated probabilities of raw scores: `reader.Curve`, which asks np.interp.
+class Curve {
+ public:
+  explicit Curve(const std::pair<Array<double>, Array<double>>& points) : grid_(points.first), values_(points.second) {
+    expect_shape("grid", grid_, {ANY});
+    expect_shape("values", values_, {grid_.size()});
+    if (grid_.size() < 1) throw py::value_error("grid: no points");
+    for (std::size_t place = 0; place < last(); ++place)
+      slopes_.push_back((values(place + 1) - values(place)) / (grid(place + 1) - grid(place)));
+  }
+
+  double operator()(double raw) const {
+    if (last() == 0) return values(0);
+    if (std::isnan(raw)) return raw;
+    if (raw <= grid(0)) return values(0);
+    if (raw >= grid(last())) return values(last());
+    auto place = static_cast<std::size_t>(
+        std::min(std::max(raw * static_cast<double>(last()), 0.0), static_cast<double>(last() - 1)));
+    while (place > 0 && grid(place) > raw) --place;
+    while (place + 1 < last() && grid(place + 1) <= raw) ++place;
+    if (grid(place) == raw) return values(place);
+    double found = slopes_[place] * (raw - grid(place)) + values(place);
+    if (std::isnan(found)) found = slopes_[place] * (raw - grid(place + 1)) + values(place + 1);
+    if (std::isnan(found) && values(place) == values(place + 1)) found = values(place);
+    return found;
+  }
+
+ private:
+  std::size_t last() const { return static_cast<std::size_t>(grid_.size()) - 1; }
+  double grid(std::size_t place) const { return grid_.data()[place]; }
+  double values(std::size_t place) const { return values_.data()[place]; }
+
+  Array<double> grid_, values_;
+  std::vector<double> slopes_;
+};
+
+/// How objects are told by words: `reader.tell_objects`.
+class ObjectTeller {
+ public:
+  using Points = std::pair<Array<double>, Array<double>>;
+  using Chances = py::array_t<double, 0>;  // n,nodes: columns of a wider array, read in place
+  using Seen = std::tuple<Array<float>, Array<std::int64_t>, std::vector<Chances>>;
+
+  ObjectTeller(const std::vector<std::tuple<py::tuple, Points, Points>>& told, float stride, const py::type& made)
+      : stride_(stride), made_(made) {
+    for (const auto& [names, own, other] : told) told_.push_back({names, Curve(own), Curve(other)});
+  }
+
+  py::object tell(const std::vector<Array<std::int32_t>>& path, const Seen& seen, const py::object& canvas) const {
+    const auto& [boxes, named, chances] = seen;
+    expect_shape("named", named, {ANY});
+    const py::ssize_t count = named.size();
+    expect_shape("boxes", boxes, {count, 4});
+    const std::size_t most = std::min({told_.size(), path.size(), chances.size()});
+    const auto levels = count == 0 ? std::size_t{0} : 1 + static_cast<std::size_t>(expect_range(
+        "named", named.data(), static_cast<std::size_t>(count), static_cast<py::ssize_t>(most)).second);
+    for (std::size_t level = 0; level < levels; ++level) {
+      expect_shape("path", path[level], {count});
+      if (chances[level].ndim() != 2 || chances[level].shape(0) != count ||
+          chances[level].shape(1) != static_cast<py::ssize_t>(told_[level].names.size()))
+        throw py::value_error("levels: not a chance for each object and node");
+    }
+    static const Field scale_of("scale"), source_of("source");
+    const auto scale = scale_of.of(canvas).cast<float>();
+    const auto source = source_of.of(canvas).cast<std::pair<float, float>>();
+    const DetectionFields& of = DetectionFields::get();
+    std::vector<std::int64_t> nodes;
+    std::vector<double> scores;
+    std::vector<Other> found;
+    std::vector<py::object> others;
+    return tuple_of(static_cast<std::size_t>(count), [&](std::size_t object) {
+      const auto row = static_cast<py::ssize_t>(object);
+      double least = 1.0;
+      nodes.clear(), scores.clear(), others.clear();
+      for (std::size_t level = 0; level <= static_cast<std::size_t>(named.data()[object]); ++level) {
+        const Level& told = told_[level];
+        const auto chance = chances[level].unchecked<2>();
+        const std::int64_t own = path[level].data()[object];
+        if (own < 0 || own >= chance.shape(1)) throw py::value_error("path: a node outside of its level");
+        least = std::min(least, told.own(chance(row, own)));
+        if (level == 0) {
+          found.clear();
+        } else {
+          find_others([&](py::ssize_t node) { return told.other(chance(row, node)); }, chance.shape(1), own, found);
+        }
+        nodes.push_back(own), scores.push_back(least), others.push_back(others_of(found));
+      }
+      const float* corners = boxes.data() + 4 * object;
+      const auto placed = [&](std::size_t side) {
+        const float value = corners[side] * stride_ / scale, limit = side % 2 ? source.second : source.first;
+        return static_cast<double>(value < 0 ? 0.0F : value > limit ? limit : value);
+      };
+      const std::size_t depth = nodes.size();
+      return make_record(
+          made_, {{of.id, number(static_cast<std::int64_t>(object))},
+                  {of.box, numbers_of({placed(0), placed(1), placed(2), placed(3)})},
+                  {of.path, tuple_of(depth, [&](std::size_t level) { return number(nodes[level]); })},
+                  {of.names, tuple_of(depth, [&](std::size_t level) {
+                     return py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(told_[level].names.ptr(), nodes[level]));
+                   })},
+                  {of.scores, tuple_of(depth, [&](std::size_t level) { return number(scores[level]); })},
+                  {of.others, tuple_of(depth, [&](std::size_t level) { return others[level]; })},
+                  {of.velocity, py::none()}});
+    });
+  }
+
+ private:
+  struct Level {
+    py::tuple names;
+    Curve own, other;
+  };
+
+  /// The likeliest nodes but `own`, of equally likely ones the first first.
+  template <class Chance>
+  static void find_others(const Chance& chance, py::ssize_t nodes, std::int64_t own, std::vector<Other>& found) {
+    found.clear();
+    for (py::ssize_t node = 0; node < nodes; ++node) {
+      const double value = chance(node);
+      if (!(value >= LEAST_OTHER)) continue;
+      const auto after = std::find_if(found.begin(), found.end(), [&](const Other& one) { return one.second < value; });
+      found.insert(after, {node, value});
+      if (found.size() > MOST_OTHERS + 1) found.pop_back();
+    }
+    const auto itself = std::find_if(found.begin(), found.end(), [&](const Other& one) { return one.first == own; });
+    if (itself != found.end()) found.erase(itself);
+  }
+
+  float stride_;
+  py::type made_;
+  std::vector<Level> told_;
+};
+
 }  // namespace
 
 void bind_reading(py::module_& module) {
+  py::class_<ObjectTeller>(module, "ObjectTeller")
+      .def(py::init<const std::vector<std::tuple<py::tuple, ObjectTeller::Points, ObjectTeller::Points>>&, float,
+                    const py::type&>(),
+           py::arg("told"), py::arg("stride"), py::arg("made"))
+      .def("tell", &ObjectTeller::tell, py::arg("path"), py::arg("seen"), py::arg("canvas"));
   module.def("read_objects", &read_objects, py::arg("told"), py::arg("layers"),
              py::arg("boxes"), py::arg("down_to"));
 }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <utility>
+#include <vector>
 
 namespace semhier {
 
@@ -97,6 +98,15 @@ py::object tuple_of(std::size_t count, const Made& made) {
   }
   if (!tracked) PyObject_GC_UnTrack(found.ptr());
   return found;
+}
+
+// A node of a level and its chance, as `Detection.others` has them.
+using Other = std::pair<std::int64_t, double>;
+
+inline py::object others_of(const std::vector<Other>& others) {
+  return tuple_of(others.size(), [&](std::size_t rank) {
+    return tuple_of(2, [&](std::size_t part) { return part ? number(others[rank].second) : number(others[rank].first); });
+  });
 }
 
 inline py::object numbers_of(std::initializer_list<double> values) {

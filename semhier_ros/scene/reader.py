@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -45,6 +46,28 @@ class Measured(NamedTuple):
     levels: list[NDArray[np.float64]]
 
 
+class Curve(NamedTuple):
+    """Calibrated probabilities of raw scores: `values` at the even steps of `grid` from 0 to 1."""
+
+    grid: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, values: NDArray[np.floating]) -> Curve:
+        return cls(np.linspace(0, 1, len(values)), values.astype(np.float64))
+
+    def __call__(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.interp(raw, self.grid, self.values)
+
+
+class ToldLevel(NamedTuple):
+    """How a level is told: names of its nodes, and the curves of the node that an object is named and of any other."""
+
+    names: tuple[str, ...]
+    own: Curve
+    other: Curve
+
+
 class SceneReader:
     """Reads detections from a `SceneCode`.
 
@@ -69,11 +92,18 @@ class SceneReader:
         for layers in self._layers:
             weight, bias = layers[-1]
             layers[-1] = np.ascontiguousarray(weight[:, :used]), bias[:used]
-        self._curves, self._other_curves = (
-            [weights[f"{kind}_{level}"].astype(np.float64) for level in range(stream.levels)]
-            for kind in ("score", "other")
-        )
         self._names = [tree.names(level) for level in range(stream.levels)]
+        told = [
+            ToldLevel(names, Curve.of(weights[f"score_{level}"]), Curve.of(weights[f"other_{level}"]))
+            for level, names in enumerate(self._names)
+        ]
+        stride = stream.layout.stride
+        self._tell: Callable[[Sequence[NDArray[np.int32]], Measured, Canvas], tuple[Detection, ...]]
+        self._tell = (
+            partial(tell_objects, told, stride)
+            if kernels is None
+            else kernels.ObjectTeller(told, stride, Detection).tell
+        )
         # leaves,nodes: 1 where a leaf is below a node
         shares = [np.eye(len(names))[tree.owner(level)] for level, names in enumerate(self._names)]
         self._down_to = [np.concatenate(shares[: level + 1], axis=1) for level in range(stream.levels)]
@@ -86,62 +116,9 @@ class SceneReader:
 
     def read_many(self, requests: Sequence[tuple[SceneCode, int, Canvas]]) -> list[tuple[Detection, ...]]:
         """What `read` gives for each of several frames, but for the rounding of sums in float64. Those of many cost
-        little more than one's, for most of what one costs is asking for it."""
-        result: list[tuple[Detection, ...]] = [()] * len(requests)
-        alike: dict[int, list[tuple[int, SceneCode, Canvas, Measured]]] = {}
+        less than as many alone, for much of what one costs is asking for it."""
         measured = self.measure_many([(code, prefix) for code, prefix, _ in requests])
-        for place, ((code, _, canvas), seen) in enumerate(zip(requests, measured, strict=True)):
-            if len(code):
-                alike.setdefault(int(seen.named.max()), []).append((place, code, canvas, seen))
-        for deepest, group in alike.items():
-            places, codes, canvases, found = zip(*group, strict=True)
-            for place, detections in zip(places, self._read(codes, canvases, found, deepest), strict=True):
-                result[place] = detections
-        return result
-
-    def _read(
-        self, codes: Sequence[SceneCode], canvases: Sequence[Canvas], seen: Sequence[Measured], deepest: int
-    ) -> list[tuple[Detection, ...]]:
-        """Detections of frames whose deepest objects are named as deep."""
-        counts, depths = [len(code) for code in codes], range(deepest + 1)
-        joined = lambda parts: parts[0] if len(parts) == 1 else np.concatenate(parts)  # noqa: E731
-        stride = np.float32(self.stream.layout.stride)
-        corners = [
-            corner
-            for canvas, one in zip(canvases, seen, strict=True)
-            for corner in canvas.to_source(one.boxes * stride).tolist()
-        ]
-        # of an object that is not named so deep the first node is looked at, and not used
-        nodes = [np.maximum(joined([code.path[level] for code in codes]), 0) for level in depths]
-        raw = [joined([one.levels[level] for one in seen]) for level in depths]
-        everyone = np.arange(len(corners))
-        own = [_calibrated(raw[k][everyone, nodes[k]], self._curves[k]).tolist() for k in depths]
-        others: list[list[tuple[tuple[int, float], ...]]] = [[()] * len(corners)]
-        others += [_others(_calibrated(raw[k], self._other_curves[k]), nodes[k]) for k in depths[1:]]
-        paths, named = [group.tolist() for group in nodes], joined([one.named for one in seen]).tolist()
-        result, row = [], 0
-        for count in counts:
-            detections = []
-            for number in range(count):
-                levels = range(named[row] + 1)
-                path, scores, least = tuple([paths[level][row] for level in levels]), [], 1.0
-                for level in levels:
-                    least = min(own[level][row], least)
-                    scores.append(least)
-                x0, y0, x1, y1 = corners[row]
-                detections.append(
-                    Detection(
-                        number,
-                        (x0, y0, x1, y1),
-                        path,
-                        tuple([self._names[level][node] for level, node in enumerate(path)]),
-                        tuple(scores),
-                        tuple([others[level][row] for level in levels]),
-                    )
-                )
-                row += 1
-            result.append(tuple(detections))
-        return result
+        return [self._tell(code.path, seen, canvas) for (code, _, canvas), seen in zip(requests, measured, strict=True)]
 
     def measure(self, code: SceneCode, prefix: int) -> Measured:
         """What blocks 0..prefix say of each object; an object that the last of them pass over is read from those that
@@ -236,6 +213,53 @@ def read_objects(
     return np.concatenate([centre - half, centre + half], axis=1), posterior @ down_to * present
 
 
+def tell_objects(
+    told: Sequence[ToldLevel], stride: int, path: Sequence[NDArray[np.int32]], seen: Measured, canvas: Canvas
+) -> tuple[Detection, ...]:
+    """Detections of the objects of a frame, as the compiled `ObjectTeller(told, stride, Detection).tell` gives them.
+
+    told: the levels of the tree. stride: canvas pixels of a cell. path: of each level that any object is named at, the
+    nodes n.
+    """
+    corners = canvas.to_source(seen.boxes * np.float32(stride)).tolist()
+    depths = range(int(seen.named.max(initial=-1)) + 1)
+    # of an object that is not named so deep the first node is looked at, and not used
+    nodes = [np.maximum(path[level], 0) for level in depths]
+    everyone = np.arange(len(corners))
+    own = [told[level].own(seen.levels[level][everyone, nodes[level]]).tolist() for level in depths]
+    others = [
+        _others(told[level].other(seen.levels[level]), nodes[level]) if level else [()] * len(corners)
+        for level in depths
+    ]
+    paths = [level.tolist() for level in nodes]
+    found = []
+    for number, (box, deepest) in enumerate(zip(corners, seen.named.tolist(), strict=True)):
+        mine = range(deepest + 1)
+        there = tuple([paths[level][number] for level in mine])
+        found.append(
+            Detection(
+                number,
+                tuple(box),
+                there,
+                tuple([told[level].names[node] for level, node in enumerate(there)]),
+                tuple(accumulate([own[level][number] for level in mine], min, initial=1.0))[1:],
+                tuple([others[level][number] for level in mine]),
+            )
+        )
+    return tuple(found)
+
+
+def _others(chances: NDArray[np.float64], nodes: NDArray[np.int32]) -> list[tuple[tuple[int, float], ...]]:
+    """What else each of n objects may be, as readings mention it: the likeliest nodes (of chances n,nodes) but its
+    own; of equally likely ones the first comes first."""
+    best = np.argsort(-chances, axis=1, kind="stable")[:, : MOST_OTHERS + 1]
+    likely = np.take_along_axis(chances, best, axis=1).tolist()
+    return [
+        tuple([(n, chance) for n, chance in zip(row, found, strict=True) if chance >= LEAST_OTHER and n != own])
+        for row, found, own in zip(best.tolist(), likely, nodes.tolist(), strict=True)
+    ]
+
+
 def _even_depth(code: SceneCode, last: int) -> int | None:
     """How deep blocks 0..`last` refine all objects of a code; None where that differs, and where memory placed them."""
     if not len(code) or code.boxes is not None:
@@ -243,17 +267,6 @@ def _even_depth(code: SceneCode, last: int) -> int | None:
     depth = code.depth(last)
     least = int(depth.min())
     return least if least == int(depth.max()) else None
-
-
-def _others(chances: NDArray[np.float64], nodes: NDArray[np.int32]) -> list[tuple[tuple[int, float], ...]]:
-    """What else each of n objects may be, as readings mention it: the likeliest nodes (of chances n,nodes) but its
-    own."""
-    best = np.argsort(-chances, axis=1)[:, : MOST_OTHERS + 1]
-    likely = chances[np.arange(len(best))[:, None], best].tolist()
-    return [
-        tuple([(n, chance) for n, chance in zip(row, found, strict=True) if chance >= LEAST_OTHER and n != own])
-        for row, found, own in zip(best.tolist(), likely, nodes.tolist(), strict=True)
-    ]
 
 
 def _within(
@@ -264,17 +277,6 @@ def _within(
     apart = ((steps - middles[:, None]) / sigmas[:, None]) ** 2 / 2
     weights = np.exp(apart.min(axis=1, keepdims=True) - apart)
     return np.asarray((weights * steps).sum(axis=1) / weights.sum(axis=1))
-
-
-def _calibrated(raw: NDArray[np.float64], curve: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Raw scores as probabilities, by a curve over an even grid of 0..1."""
-    return np.interp(raw, _grid(len(curve)), curve)
-
-
-@lru_cache(maxsize=16)
-def _grid(points: int) -> NDArray[np.float64]:
-    """Even steps from 0 to 1, made once: every reading asks for the same ones."""
-    return np.linspace(0, 1, points)
 
 
 def meaning_map(
