@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "arrays.hpp"
+#include "clones.hpp"
 #include "records.hpp"
 
 namespace semhier {
@@ -22,17 +23,16 @@ constexpr py::ssize_t BOX_OUTPUTS = 5;
 
 using Layer = std::pair<Array<double>, Array<double>>;
 
-/// out = values @ weight + bias; what is 0, as most of a one-hot name is, costs nothing.
-void pass(const std::vector<double>& values, const Layer& layer, std::vector<double>& out) {
-  const double *weight = layer.first.data(), *bias = layer.second.data();
-  out.assign(layer.second.shape(0), 0.0);
-  for (const double value : values) {
-    if (value != 0.0) {
-      for (std::size_t place = 0; place < out.size(); ++place) out[place] += value * weight[place];
-    }
-    weight += out.size();
+/// out (outputs) = values (inputs) @ weight + bias; what is 0, as most of a one-hot name is, costs nothing.
+SEMHIER_CLONES void pass(const double* values, std::size_t inputs, const double* weight, const double* bias, double* out,
+                         std::size_t outputs) {
+  std::fill(out, out + outputs, 0.0);
+  for (std::size_t input = 0; input < inputs; ++input, weight += outputs) {
+    const double value = values[input];
+    if (value == 0.0) continue;
+    for (std::size_t place = 0; place < outputs; ++place) out[place] += value * weight[place];
   }
-  for (std::size_t place = 0; place < out.size(); ++place) out[place] += bias[place];
+  for (std::size_t place = 0; place < outputs; ++place) out[place] += bias[place];
 }
 
 /// Corners n,4 of objects and what each probably is, n,nodes: `reader.read_objects`.
@@ -58,7 +58,9 @@ std::tuple<Array<double>, Array<double>> read_objects(const Array<std::int32_t>&
     values.assign(given, given + told.shape(1));
     for (std::size_t layer = 0; layer < layers.size(); ++layer) {
       for (double& value : values) value = layer > 0 ? std::max(value, 0.0) : value / FRACTION;
-      pass(values, layers[layer], next);
+      const auto& [weight, bias] = layers[layer];
+      next.resize(static_cast<std::size_t>(bias.size()));
+      pass(values.data(), values.size(), weight.data(), bias.data(), next.data(), next.size());
       values.swap(next);
     }
     const double most = *std::max_element(values.begin(), values.begin() + leaves);

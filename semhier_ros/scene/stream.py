@@ -117,14 +117,16 @@ class SceneStream:
             code = code.extended()
             kept = self._get_kept(decoder, index, code)
             code.kept.append(kept)
-            part = code.extended() if kept.all() else code.take(kept)
+            all_of_it = bool(kept.all())
+            part = code if all_of_it else code.take(kept)
             if index < self.levels:
-                self._get_names(decoder, index, part)
-                code.path.append(spread(part.path[index], kept, UNNAMED))
+                part.path.append(self._get_names(decoder, index, part))
+                if not all_of_it:
+                    code.path.append(spread(part.path[index], kept, UNNAMED))
             latents, rows = self.latent_parameters(index, part)
             if self.layout.latents[index - 1]:
                 latents = get_latents(decoder, latents, rows, self.tables["latents"])
-            code.latents.append(spread(latents, kept, 0))
+            code.latents.append(latents if all_of_it else spread(latents, kept, 0))
         else:
             code = code.extended()
             before = code.picture[-1].latents if code.picture else None
@@ -237,16 +239,27 @@ class SceneStream:
             places.append(own)
         return places
 
-    def _get_names(self, decoder: BlockDecoder, level: int, code: SceneCode) -> None:
+    def _get_names(self, decoder: BlockDecoder, level: int, code: SceneCode) -> Ints:
         symbols = decoder.get(self.tables[f"name_{level}"], self.name_rows(level, code))
-        names = np.zeros(len(code), np.int32)
-        for parent in range(self._width(level - 1)):
-            below = code.path[level - 1] == parent
-            children = self.layout.children(level, parent)
-            if below.any() and int(symbols[below].max()) >= len(children):
-                raise BlockError(f"block {level}: child {int(symbols[below].max())} of a node with {len(children)}")
-            names[below] = children[symbols[below]]
-        code.path.append(names)
+        first, nodes = self._children[level]
+        begin = first[code.path[level - 1]]
+        room = first[code.path[level - 1] + 1] - begin
+        if (symbols >= room).any():
+            wrong = int(np.argmax(symbols - room))
+            raise BlockError(f"block {level}: child {symbols[wrong]} of a node with {room[wrong]}")
+        return nodes[begin + symbols]
+
+    @cached_property
+    def _children(self) -> list[tuple[Ints, Ints]]:
+        """Per level its nodes, parent by parent, and where in that row each parent's children begin and the last one's
+        end; none before the first level."""
+        none = np.zeros(0, np.int32)
+        found = [(none, none)]
+        for level, parents in enumerate(self.layout.parents, 1):
+            counts = np.bincount(parents, minlength=self._width(level - 1))
+            begins = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+            found.append((begins, np.argsort(parents, kind="stable").astype(np.int32)))
+        return found
 
     def _width(self, level: int) -> int:
         return 1 if level == 0 else len(self.layout.parents[level - 1])
