@@ -68,9 +68,30 @@ Sums fastest() {
 
 const Sums SUMS = fastest();
 
-// One row's outputs of a whole tile, from the sums of its parts.
-SEMHIER_CLONES void close(const std::int32_t* sums, std::size_t parts, const double* added, double scale, double low,
-                          double high, std::int16_t* out) {
+// One row's outputs of a whole tile, from its sums, where what is added keeps them within 32 bits.
+SEMHIER_CLONES void close(const std::int32_t* sums, const std::int32_t* added, int shift, int low, int high,
+                          std::int16_t* out) {
+  for (std::size_t output = 0; output < TILE; ++output) {
+    const std::int32_t total = (sums[output] + added[output]) >> shift;
+    out[output] = static_cast<std::int16_t>(std::min(std::max(total, low), high));
+  }
+}
+
+// The same from the sums of two parts: what lies below the shift is summed by itself.
+SEMHIER_CLONES void close_both(const std::int32_t* sums, const std::int32_t* added, int shift, int low, int high,
+                               std::int16_t* out) {
+  const std::int32_t below = (1 << shift) - 1, *others = sums + TOGETHER * TILE;
+  for (std::size_t output = 0; output < TILE; ++output) {
+    const std::int32_t rest = (sums[output] & below) + (others[output] & below) + (added[output] & below);
+    const std::int32_t total =
+        (sums[output] >> shift) + (others[output] >> shift) + (added[output] >> shift) + (rest >> shift);
+    out[output] = static_cast<std::int16_t>(std::min(std::max(total, low), high));
+  }
+}
+
+// The same in doubles, where 32 bits may not do.
+SEMHIER_CLONES void close_in_doubles(const std::int32_t* sums, std::size_t parts, const double* added, double scale,
+                                     double low, double high, std::int16_t* out) {
   double totals[TILE];
   for (std::size_t output = 0; output < TILE; ++output) totals[output] = added[output] + sums[output] * scale;
   for (std::size_t part = 1; part < parts; ++part) {
@@ -89,7 +110,7 @@ SEMHIER_CLONES void close(const std::int32_t* sums, std::size_t parts, const dou
 
 IntegerLayer::IntegerLayer(const Array<std::int16_t>& weight, const Array<double>& bias, int shift, int low, int high,
                            int largest)
-    : scale_(std::ldexp(1.0, -shift)), low_(low), high_(high) {
+    : shift_(shift), low_(low), high_(high) {
   constexpr int most = std::numeric_limits<std::int16_t>::max();
   expect_shape("weight", weight, {ANY, ANY});
   inputs = weight.shape(0), outputs = weight.shape(1);
@@ -120,11 +141,35 @@ IntegerLayer::IntegerLayer(const Array<std::int16_t>& weight, const Array<double
     for (std::size_t output = 0; output < outputs; ++output) reach[output] += alone[output];
   }
   ends_.push_back(pairs);
+  std::int64_t most_summed = 0;
+  for (const std::int64_t sum : reach) most_summed = std::max(most_summed, sum);
+  if (ends_.size() == 1 && shift < 32)
+    room_ = std::numeric_limits<std::int32_t>::max() - most_summed;
+  else if (ends_.size() == 2 && shift >= 2 && shift <= 29)  // three numbers within 2**29 on either side of the shift
+    room_ = std::numeric_limits<std::int32_t>::max();
+  whole_bias_ = whole(bias_.data(), outputs);
 }
 
-void IntegerLayer::run(const std::int16_t* rows, std::size_t pitch, std::size_t count, const double* added,
-                       std::size_t added_pitch, std::int16_t* out, std::size_t out_pitch) const {
+std::vector<std::int32_t> IntegerLayer::whole(const double* added, std::size_t count) const {
+  std::vector<std::int32_t> found;
+  if (room_ < 0) return found;
+  const double times = std::ldexp(1.0, shift_), most = static_cast<double>(room_);
+  found.resize(count);
+  bool fits = true;
+  for (std::size_t place = 0; place < count; ++place) {
+    const double value = added[place] * times;
+    const bool within = value >= -most && value <= most;
+    found[place] = within ? static_cast<std::int32_t>(value) : 0;
+    fits &= within && static_cast<double>(found[place]) == value;
+  }
+  if (!fits) found.clear();
+  return found;
+}
+
+void IntegerLayer::run(const std::int16_t* rows, std::size_t pitch, std::size_t count, const Added& added,
+                       std::int16_t* out, std::size_t out_pitch) const {
   const std::size_t pairs = even(inputs) / 2;
+  const double scale = std::ldexp(1.0, -shift_);
   std::vector<std::int32_t> sums(ends_.size() * TOGETHER * TILE);
   for (std::size_t tile = 0; tile < outputs; tile += TILE) {
     const std::size_t width = std::min(TILE, outputs - tile);
@@ -140,17 +185,20 @@ void IntegerLayer::run(const std::int16_t* rows, std::size_t pitch, std::size_t 
       }
       for (std::size_t row = first; row < std::min(first + TOGETHER, count); ++row) {
         const std::int32_t* own = sums.data() + (row - first) * TILE;
-        const double* more = added + row * added_pitch + tile;
+        const Added more = added.from(row);
         std::int16_t* outputs_here = out + row * out_pitch + tile;
-        if (width == TILE) {
-          close(own, ends_.size(), more, scale_, low_, high_, outputs_here);
+        std::int16_t all[TILE], *whole_tile = width == TILE ? outputs_here : all;
+        if (more.whole) {
+          std::int32_t padded[TILE] = {};
+          if (width < TILE) std::copy_n(more.whole + tile, width, padded);
+          (ends_.size() == 1 ? close : close_both)(own, width == TILE ? more.whole + tile : padded, shift_, low_, high_,
+                                                   whole_tile);
         } else {
           double padded[TILE] = {};
-          std::int16_t all[TILE];
-          std::copy_n(more, width, padded);
-          close(own, ends_.size(), padded, scale_, low_, high_, all);
-          std::copy_n(all, width, outputs_here);
+          if (width < TILE) std::copy_n(more.real + tile, width, padded);
+          close_in_doubles(own, ends_.size(), width == TILE ? more.real + tile : padded, scale, low_, high_, whole_tile);
         }
+        if (width < TILE) std::copy_n(all, width, outputs_here);
       }
     }
   }

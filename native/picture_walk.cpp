@@ -77,6 +77,8 @@ py::tuple expect_latents(const Array<std::int16_t>& seen, const Array<std::int16
   const std::size_t pitch = even(first.inputs), hidden = even(width);
   std::vector<std::int16_t> patches(LayerRun::ROWS * pitch, 0), sums(LayerRun::ROWS * hidden, 0);
   LayerRun run(rest);
+  const std::vector<std::int32_t> whole = first.whole(added.data(), places.count * width);
+  const IntegerLayer::Added more{added.data(), whole.empty() ? nullptr : whole.data(), width};
   const std::size_t all = known.shape(1) * known.shape(2), all_wide = seen.shape(1) * seen.shape(2);
   {
     py::gil_scoped_release others_may_run;
@@ -92,7 +94,7 @@ py::tuple expect_latents(const Array<std::int16_t>& seen, const Array<std::int16
             patch = std::copy_n(features + (centre + far) * static_cast<std::ptrdiff_t>(planes), planes, patch);
           if (first.inputs > around) std::copy_n(latents + places.bare(begin + place) * own, own, patch);
         }
-        first.run(patches.data(), pitch, count, added.data() + begin * width, width, sums.data(), hidden);
+        first.run(patches.data(), pitch, count, more.from(begin), sums.data(), hidden);
         const std::int16_t* out = run(sums.data(), hidden, count);
         for (std::size_t channel = 0; channel < channels; ++channel)
           for (std::size_t place = 0; place < count; ++place) {

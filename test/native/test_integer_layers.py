@@ -70,6 +70,23 @@ def test_sums_beyond_32_bits_are_exact() -> None:
         assert network(inputs)[0, 0] == (97 * MOST * int(inputs[0, 0]) + 5) >> 22
 
 
+@pytest.mark.parametrize("inputs", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("shift", [0, 1, 2, 16, 29, 30, 31, 32])
+def test_what_is_added_at_the_edges_of_32_bits_is_exact(inputs: int, shift: int) -> None:
+    """Sums of one part, of two, of more; what fits beside them, and what does not quite."""
+    room = (1 << 31) - 1 - inputs * MOST * MOST
+    added = [room, room + 1, (1 << 31) - 1, 1 << 31, 3, 0]
+    bias = np.array([*added, *(-number for number in added)] * 2, np.int64)
+    weight = np.full((inputs, len(bias)), MOST)
+    weight[:, len(bias) // 2 :] = -MOST
+    for only in ([0, 4, 6, 10], [2, 8, 4], [1, 7, 4], [3, 9, 4], range(len(bias))):  # one that is too large is for all
+        network = IntegerNetwork([IntegerLayer(weight[:, list(only)], bias[list(only)], shift, -MOST, MOST)], MOST)
+        assert network.compiled
+        for sign in (1, -1):
+            given = np.full((5, inputs), sign * MOST)
+            assert np.array_equal(network(given), by_numpy(network, given))
+
+
 @pytest.mark.parametrize(
     ("weight", "low", "high", "bound"),
     [(MOST + 1, 0, 9, 9), (-MOST - 1, 0, 9, 9), (1, -MOST - 1, 9, 9), (1, 0, MOST + 1, 9), (1, 0, 9, MOST + 1)],
