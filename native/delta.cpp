@@ -25,7 +25,6 @@ namespace {
 using Pair = std::array<std::int64_t, 2>;
 
 constexpr std::int64_t HIDDEN_MS = 1000, REACH = 63, MOST_VELOCITY = 64 * CELL;
-constexpr std::int64_t ROW_BANDS = 8, ASPECTS = 7, AREAS = 6;
 constexpr std::int64_t FLAG_ROWS = 64, FLAG_SHIFT = 4, LEAST_FLAG = 512, MOST_FLAG = 65535 - 512;
 constexpr std::int64_t SCALE_ROWS = 24, SCALE_SHIFT = 3, LEAST_SCALE = 2;
 constexpr std::int64_t PANS = 0, TOUCHED = 1, BACK = 13, HIDES = 16, MOVED = 20, MOVED_BACK = 21, LABELLED = 22,
@@ -93,13 +92,6 @@ struct DeltaTables {
 
   std::int64_t size_of(std::int64_t log) const {
     return std::upper_bound(middles.begin(), middles.end(), log) - middles.begin();
-  }
-
-  /// `SceneStream.name_row`.
-  std::int64_t name_row(std::int64_t parent, std::int64_t across, std::int64_t down) const {
-    const std::int64_t aspect = within(across - down + ASPECTS / 2, 0, ASPECTS - 1);
-    const std::int64_t symbols = 2 * static_cast<std::int64_t>(logs.size()) - 1;
-    return (parent * ASPECTS + aspect) * AREAS + within((across + down) * AREAS / symbols, 0, AREAS - 1);
   }
 
   const Whole& below(std::size_t level, std::int64_t parent) const {
@@ -454,7 +446,7 @@ class DeltaWalk {
     Whole bands(count);
     for (std::int64_t row = 0; row < count; ++row) {
       refuse(row > 0 && cells[row] <= cells[row - 1], "new objects out of order");
-      bands[row] = cells[row] / tables_.columns * ROW_BANDS / tables_.rows;
+      bands[row] = band_row(cells[row], tables_.columns, tables_.rows);
     }
     const Whole width = column(1, *tables_.width, bands), height = column(2, *tables_.height, width);
     column(3, *tables_.offset_x, width);
@@ -498,7 +490,7 @@ class DeltaWalk {
         const bool known = row < kept;
         const std::int64_t across = known ? tables_.size_of(held_.at(row)[WIDTH]) : said_.born[row - kept][1];
         const std::int64_t down = known ? tables_.size_of(held_.at(row)[HEIGHT]) : said_.born[row - kept][2];
-        table_rows.push_back(tables_.name_row(above.back(), across, down));
+        table_rows.push_back(name_row(above.back(), across, down, static_cast<std::int64_t>(tables_.logs.size())));
         symbols.push_back(told_ ? tables_.place(level, told_node(row, level)) : 0);
       }
       io_.code(*tables_.names[level - 1], table_rows, symbols);

@@ -11,6 +11,7 @@
 #include "picture_walk.cpp"
 #include "range_coder.cpp"
 #include "reading.cpp"
+#include "scene_blocks.cpp"
 #include "shown.cpp"
 #include "telling.cpp"
 #include "tracks.cpp"
@@ -27,6 +28,7 @@ PYBIND11_MODULE(_native, module) {
   semhier::bind_picture_walk(module);
   semhier::bind_range_coder(module);
   semhier::bind_reading(module);
+  semhier::bind_scene_blocks(module);
   semhier::bind_shown(module);
   semhier::bind_telling(module);
   semhier::bind_tracks(module);

@@ -11,29 +11,23 @@
 #include <vector>
 
 #include "arrays.hpp"
-#include "integer_layers.hpp"
+#include "latents.hpp"
 #include "state.hpp"
 
 namespace semhier {
 namespace {
 
-constexpr py::ssize_t GEOMETRY = 6;
-constexpr std::int16_t MARK = 16;  // of a node's name, as `layout.FRACTION`
-
 /// A model's codes of what states show. numbers: columns, rows, and half of the offsets' symbols. lengths: of sides in
 /// cells, of every symbol. sides: every length of a side in 1/256 of a cell, and their symbols. geometry: `SceneStream`'s
-/// times, over and less. nodes: of each level below the first. groups: of each semantic block after the first the
-/// channels of its latents, the layers that expect them (none where there are no channels), and their inputs' bound.
+/// times, over and less. nodes: of each level below the first. groups: `LatentGroups`.
 class ShownCodes {
  public:
-  using Group = std::tuple<std::size_t, IntegerLayers, std::int64_t>;
-
   ShownCodes(const std::array<std::int64_t, 3>& numbers, double offset_step, std::vector<double> lengths, Whole sides,
              Whole symbols, const std::array<std::array<std::int64_t, GEOMETRY>, 3>& geometry, Whole nodes,
              const py::list& groups)
       : columns_(numbers[0]), rows_(numbers[1]), half_(numbers[2]), offset_step_(offset_step),
         lengths_(std::move(lengths)), sides_(std::move(sides)), symbols_(std::move(symbols)), geometry_(geometry),
-        nodes_(std::move(nodes)), kept_(groups) {
+        nodes_(std::move(nodes)), groups_(groups, nodes_) {
     if (columns_ < 1 || rows_ < 1 || sides_.empty() || symbols_.size() != sides_.size())
       throw py::value_error("numbers, sides, symbols: not those of a layout");
     for (const std::int64_t symbol : symbols_)
@@ -41,25 +35,12 @@ class ShownCodes {
         throw py::value_error("symbols: outside of the lengths");
     for (const std::int64_t over : geometry_[1])
       if (over < 1) throw py::value_error("geometry: divided by less than 1");
-    std::size_t inputs = GEOMETRY;
-    for (const auto& one : groups) {
-      groups_.push_back(one.cast<Group>());
-      const auto& [width, layers, bound] = groups_.back();
-      if (groups_.size() <= nodes_.size()) inputs += nodes_[groups_.size() - 1];
-      if (width > 0) {
-        check_layers(layers, inputs);
-        if (layers.back()->outputs != 2 * width || bound < 1 || bound > 32767)
-          throw py::value_error("groups: layers that do not fit their channels");
-      }
-      inputs += width, latents_ += width;
-    }
-    if (groups_.size() < nodes_.size()) throw py::value_error("groups: fewer than levels");
   }
 
   /// Cells, sizes, offsets, scores, for each semantic block after the first which objects it refines, the path level by
   /// level, the latents group by group, boxes, and geometry, of the objects that are not hidden.
   py::tuple code(const Array<std::int64_t>& table) const {
-    expect_shape("table", table, {ANY, static_cast<py::ssize_t>(PATH + nodes_.size() + latents_)});
+    expect_shape("table", table, {ANY, static_cast<py::ssize_t>(PATH + nodes_.size() + groups_.channels())});
     std::vector<const std::int64_t*> shown;
     for (py::ssize_t row = 0; row < table.shape(0); ++row) {
       const std::int64_t* one = table.data() + row * table.shape(1);
@@ -98,8 +79,8 @@ class ShownCodes {
     path.append(first);
     std::vector<Array<std::int32_t>> groups;
     std::size_t column = PATH + nodes_.size();
-    for (std::size_t block = 1; block <= groups_.size(); ++block) {
-      const std::size_t width = std::get<0>(groups_[block - 1]);
+    for (std::size_t block = 1; block <= groups_.blocks(); ++block) {
+      const std::size_t width = groups_.width(block);
       Array<bool> refined(count);
       Array<std::int32_t> group({count, static_cast<py::ssize_t>(width)});
       std::vector<py::ssize_t> expected;
@@ -131,33 +112,19 @@ class ShownCodes {
   void expect(std::size_t block, const std::vector<py::ssize_t>& objects, const std::vector<const std::int64_t*>& shown,
               const Array<std::int32_t>& geometry, const std::vector<Array<std::int32_t>>& before,
               std::int32_t* group) const {
-    const auto& [width, layers, bound] = groups_[block - 1];
-    const std::size_t pitch = even(layers.front()->inputs), outputs = layers.back()->outputs;
-    std::vector<std::int16_t> inputs(std::min(LayerRun::ROWS, objects.size()) * pitch);
-    LayerRun run(layers);
-    for (std::size_t begin = 0; begin < objects.size(); begin += LayerRun::ROWS) {
-      const std::size_t some = std::min(LayerRun::ROWS, objects.size() - begin);
-      std::fill(inputs.begin(), inputs.end(), std::int16_t{0});
-      for (std::size_t row = 0; row < some; ++row) {
-        const py::ssize_t object = objects[begin + row];
-        std::int16_t* input = inputs.data() + row * pitch;
-        const auto put = [&, limit = bound](const std::int32_t* values, std::size_t number) {
-          for (std::size_t place = 0; place < number; ++place)
-            *input++ = static_cast<std::int16_t>(within(values[place], -limit, limit));
-        };
-        put(geometry.data() + GEOMETRY * object, GEOMETRY);
-        for (std::size_t level = 0; level < std::min(block, nodes_.size()); ++level) {
-          const std::int64_t node = shown[object][PATH + level];
-          if (node < 0 || node >= nodes_[level]) throw py::value_error("path: no such node");
-          input[node] = static_cast<std::int16_t>(std::min<std::int64_t>(MARK, bound));
-          input += nodes_[level];
-        }
-        for (const auto& known : before) put(known.data() + object * known.shape(1), known.shape(1));
-      }
-      const std::int16_t* found = run(inputs.data(), pitch, some);
-      for (std::size_t row = 0; row < some; ++row)
-        std::copy_n(found + row * outputs, width, group + objects[begin + row] * width);
-    }
+    const std::size_t width = groups_.width(block);
+    groups_.expect(
+        block, objects.size(),
+        [&](std::size_t place, LatentGroups::Inputs& inputs) {
+          const py::ssize_t object = objects[place];
+          inputs.put(geometry.data() + GEOMETRY * object, GEOMETRY);
+          for (std::size_t level = 0; level < groups_.named(block); ++level)
+            inputs.mark(shown[object][PATH + level], nodes_[level]);
+          for (const auto& known : before) inputs.put(known.data() + object * known.shape(1), known.shape(1));
+        },
+        [&](std::size_t place, const std::int16_t* found) {
+          std::copy_n(found, width, group + objects[place] * static_cast<py::ssize_t>(width));
+        });
   }
 
   std::int64_t columns_, rows_, half_;
@@ -166,9 +133,7 @@ class ShownCodes {
   Whole sides_, symbols_;
   std::array<std::array<std::int64_t, GEOMETRY>, 3> geometry_;
   Whole nodes_;
-  py::list kept_;  // what the layers are owned by
-  std::vector<Group> groups_;
-  std::size_t latents_ = 0;
+  LatentGroups groups_;
 };
 
 /// Columns of a table, one range after another, row by row, as 32-bit numbers, the lowest byte first.

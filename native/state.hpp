@@ -31,4 +31,22 @@ inline std::int64_t side_place(std::int64_t log, std::size_t lengths) {
   return within(floor_over((log - LEAST_LOG) * LOGS_PER_SIDE, 1024), 0, static_cast<std::int64_t>(lengths) - 1);
 }
 
+
+// Table rows of `SceneStream`, by the symbols of an object's sides, of which there are `symbols`: the class of its area,
+// its name's row below a parent; and the band that a cell lies in.
+constexpr std::int64_t ROW_BANDS = 8, ASPECTS = 7, AREAS = 6;
+
+inline std::int64_t area_row(std::int64_t across, std::int64_t down, std::int64_t symbols) {
+  return within((across + down) * AREAS / (2 * symbols - 1), 0, AREAS - 1);
+}
+
+inline std::int64_t name_row(std::int64_t parent, std::int64_t across, std::int64_t down, std::int64_t symbols) {
+  const std::int64_t aspect = within(across - down + ASPECTS / 2, 0, ASPECTS - 1);
+  return (parent * ASPECTS + aspect) * AREAS + area_row(across, down, symbols);
+}
+
+inline std::int64_t band_row(std::int64_t cell, std::int64_t columns, std::int64_t rows) {
+  return cell / columns * ROW_BANDS / rows;
+}
+
 }  // namespace semhier

@@ -288,10 +288,25 @@ class BlockDecoder(_Decoder):
             symbols, bits = self._coder.get(tables._coded, asked)
         except OverflowError as error:
             raise self._refusal() from error
-        self._bits += bits + len(symbols) * _RENORMALISATION_LOSS_BITS
+        self._add(bits, len(symbols))
         if self._luck is not None:
             self._luck.add(bits, int(np.count_nonzero(symbols)))
         return np.asarray(symbols, np.int32)
+
+    def through(self, walk: Callable[..., tuple[Any, float, int, int]], *given: Any) -> Any:
+        """What a compiled walk finds in the next symbols, as `ListDecoder.through`; it says how many there are, too,
+        before it says how many are not 0."""
+        try:
+            found, bits, count, others = walk(self._coder, *given)
+        except OverflowError as error:
+            raise BlockError(f"block of {len(self._data)} bytes: {error}") from error
+        self._add(bits, count)
+        if self._luck is not None:
+            self._luck.add(bits, others)
+        return found
+
+    def _add(self, bits: float, count: int) -> None:
+        self._bits += bits + count * _RENORMALISATION_LOSS_BITS
 
     def finish(self) -> None:
         """To be called after the last symbol: raises BlockError when the block has bytes that no symbol needed.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Ta
 from semhier_ros.codec.integer_network import IntegerNetwork
 from semhier_ros.codec.latent_groups import get_latents, split_parameters, steps_of
 from semhier_ros.codec.picture_blocks import PictureBlocks
+from semhier_ros.native import kernels
 from semhier_ros.scene.layout import (
     FOOT_LEVELS,
     FRACTION,
@@ -115,18 +117,11 @@ class SceneStream:
             code = self._get_objects(decoder)
         elif index < self.semantic_blocks:
             code = code.extended()
-            kept = self._get_kept(decoder, index, code)
+            kept, names, latents = self._get_refined(decoder, index, code)
             code.kept.append(kept)
-            all_of_it = bool(kept.all())
-            part = code if all_of_it else code.take(kept)
-            if index < self.levels:
-                part.path.append(self._get_names(decoder, index, part))
-                if not all_of_it:
-                    code.path.append(spread(part.path[index], kept, UNNAMED))
-            latents, rows = self.latent_parameters(index, part)
-            if self.layout.latents[index - 1]:
-                latents = get_latents(decoder, latents, rows, self.tables["latents"])
-            code.latents.append(latents if all_of_it else spread(latents, kept, 0))
+            if names is not None:
+                code.path.append(names)
+            code.latents.append(latents)
         else:
             code = code.extended()
             before = code.picture[-1].latents if code.picture else None
@@ -160,6 +155,13 @@ class SceneStream:
             encoder.put(code.feet, FEET, 0)
 
     def _get_objects(self, decoder: BlockDecoder) -> SceneCode:
+        """Block 0. The compiled kernel gives besides what else is worked out of it."""
+        if self._compiled is not None:
+            feet_by = FEET.coded if self.foot_bits else None
+            cells, sizes, offsets, scores, feet, boxes, geometry = decoder.through(self._compiled.objects, feet_by)
+            worked = {"boxes": boxes, "geometry": geometry}
+            path = [np.zeros(len(cells), np.int32)]
+            return SceneCode(cells, sizes, offsets, scores, path=path, feet=feet, worked=worked)
         kind = int(decoder.get(self.tables["count"], 0)[0])
         if kind == 0:
             decoder.finish()
@@ -181,6 +183,54 @@ class SceneStream:
             scores,
             path=[np.zeros(len(cells), np.int32)],
             feet=decoder.get(FEET, np.zeros(len(cells), np.int32)) if self.foot_bits else None,
+        )
+
+    def _get_refined(self, decoder: BlockDecoder, index: int, code: SceneCode) -> tuple[Flags, Ints | None, Ints]:
+        """A semantic block after the first: which objects it refines, their nodes at its level (None where it names
+        none) and their latents."""
+        if self._compiled is not None:
+            before = code.kept[index - 2] if index > 1 else None
+            known = code.sizes, self._geometry(code), code.path, code.latents
+            found: tuple[Flags, Ints | None, Ints] = decoder.through(self._compiled.refined, index, before, *known)
+            return found
+        kept, names = self._get_kept(decoder, index, code), None
+        part = code.take(kept)
+        if index < self.levels:
+            part.path.append(self._get_names(decoder, index, part))
+            names = spread(part.path[index], kept, UNNAMED)
+        latents, rows = self.latent_parameters(index, part)
+        if self.layout.latents[index - 1]:
+            latents = get_latents(decoder, latents, rows, self.tables["latents"])
+        return kept, names, spread(latents, kept, 0)
+
+    @cached_property
+    def _compiled(self) -> Any:
+        """What a kernel is given once to read semantic blocks; None where there is none, or where a network's numbers
+        are too large for it."""
+        layout = self.layout
+        networks = [
+            self.networks[f"latents_{block}"] if channels else None for block, channels in enumerate(layout.latents, 1)
+        ]
+        if kernels is None or any(network is not None and not network.compiled for network in networks):
+            return None
+        groups = [
+            (channels, [], 1) if network is None else (channels, network.compiled, network.input_bound)
+            for channels, network in zip(layout.latents, networks, strict=True)
+        ]
+        children = [
+            [layout.children(level, parent).tolist() for parent in range(self._width(level - 1))]
+            for level in range(1, self.levels)
+        ]
+        return kernels.SceneBlocks(
+            {name: table.coded for name, table in self.tables.items()},
+            (layout.columns, layout.rows, layout.max_objects, layout.offset_levels // 2),
+            layout.count_edges,
+            self.occupancy_rows,
+            layout.offset_step,
+            layout.sides.tolist(),
+            tuple(part.tolist() for part in self.geometry),
+            children,
+            groups,
         )
 
     def _put_kept(self, encoder: BlockEncoder, index: int, code: SceneCode) -> None:
@@ -272,7 +322,10 @@ class SceneStream:
     def told_parts(self, code: SceneCode, level: int) -> list[Ints]:
         """What `told` is joined of."""
         names = [self._marks[k][code.path[k]] for k in range(1, level + 1)]
-        return [code.once("geometry", lambda: self._scaled_geometry(code)), *names]
+        return [self._geometry(code), *names]
+
+    def _geometry(self, code: SceneCode) -> Ints:
+        return code.once("geometry", lambda: self._scaled_geometry(code))
 
     def _scaled_geometry(self, code: SceneCode) -> Ints:
         """The geometry of `told`, n,6."""

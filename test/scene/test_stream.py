@@ -61,6 +61,6 @@ def test_a_child_that_a_node_lacks_is_refused(stream: SceneStream) -> None:
     encoder = BlockEncoder()
     encoder.put([1], tables["whole"], level - 1)
     encoder.put(symbols, tables[f"name_{level}"], stream.name_rows(level, code))
-    message = f"block {level}: child {counts[place]} of a node with {counts[place]}"
+    message = f"child {counts[place]} of a node with {counts[place]}"
     with pytest.raises(BlockError, match=message):
         stream.decode(level, encoder.finish(), code)
