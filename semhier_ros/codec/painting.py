@@ -255,8 +255,8 @@ def pixels(found: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if found.shape[2] == 3:
         return found
     rows, columns, _ = found.shape
-    lines = found.reshape(rows, columns, SUB, 3 * SUB).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(lines).reshape(rows * SUB, columns * SUB, 3)
+    lines = found.view(f"V{3 * SUB}")  # of four pixels each, which NumPy then moves as one
+    return np.ascontiguousarray(lines.transpose(0, 2, 1)).view(np.uint8).reshape(rows * SUB, columns * SUB, 3)
 
 
 def painting_model(core: Any, folder: Path, *, integers: bool) -> Any:

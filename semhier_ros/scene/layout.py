@@ -224,7 +224,10 @@ class SceneCode:
 
     def depth(self, prefix: int) -> NDArray[np.intp]:
         """The last of the semantic blocks 0..prefix that refines each object."""
-        return np.sum(self.kept[:prefix], axis=0, dtype=np.intp) if prefix else np.zeros(len(self), np.intp)
+        depth = np.zeros(len(self), np.intp)
+        for kept in self.kept[:prefix]:
+            depth += kept
+        return depth
 
     def take(self, rows: NDArray[np.intp] | Flags) -> SceneCode:
         """The same frame with only some of its objects; the picture stays away."""

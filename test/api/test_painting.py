@@ -71,6 +71,13 @@ def test_put_together_anew_it_paints_what_the_graph_paints(name: str) -> None:
         assert (differences > 0).mean() < 1e-4
 
 
+def test_pixels_of_a_position_lie_row_by_row() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
+    positions = [picture[row : row + 4, column : column + 4].ravel() for row in (0, 4, 8) for column in range(0, 20, 4)]
+    assert np.array_equal(pixels(np.stack(positions).reshape(3, 5, 48)), picture)
+    assert pixels(picture) is picture
+
+
 def test_channels_in_parts_of_their_ranges_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing is rounded, ranges change nothing."""
     core, own = openvino_core(), find_model("road")
