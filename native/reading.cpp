@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -181,7 +182,8 @@ class ObjectTeller {
                   {of.box, numbers_of({placed(0), placed(1), placed(2), placed(3)})},
                   {of.path, tuple_of(depth, [&](std::size_t level) { return number(nodes[level]); })},
                   {of.names, tuple_of(depth, [&](std::size_t level) {
-                     return py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(told_[level].names.ptr(), nodes[level]));
+                     const PyObject* names = told_[level].names.ptr();
+                     return py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(names, nodes[level]));
                    })},
                   {of.scores, tuple_of(depth, [&](std::size_t level) { return number(scores[level]); })},
                   {of.others, tuple_of(depth, [&](std::size_t level) { return others[level]; })},
@@ -215,9 +217,51 @@ class ObjectTeller {
   std::vector<Level> told_;
 };
 
+/// What objects cover of the cells of a picture: `reader.meaning_map`.
+Array<float> meaning_map(const Array<float>& boxes, const std::optional<Array<std::int32_t>>& groups,
+                         const std::pair<py::ssize_t, py::ssize_t>& shape, py::ssize_t planes, std::int64_t stride) {
+  expect_shape("boxes", boxes, {ANY, 4});
+  const auto [rows, columns] = shape;
+  if (rows < 1 || columns < 1 || planes < 1 || stride < 1) throw py::value_error("shape, planes, stride: less than 1");
+  if (groups) expect_shape("groups", *groups, {boxes.shape(0)});
+  Array<float> found({planes, rows, columns});
+  std::fill_n(found.mutable_data(), found.size(), 0.0F);
+  const auto side = static_cast<double>(stride);
+  // Where along an axis a box covers cells, and what share of each.
+  const auto covered = [&](double low, double high, py::ssize_t cells, std::vector<double>& shares) {
+    const auto last = static_cast<double>(cells);
+    const auto within = [&](double cell) { return static_cast<py::ssize_t>(cell > 0 ? std::min(cell, last) : 0.0); };
+    const py::ssize_t begin = within(low / side - 1), end = within(high / side + 2);  // none too few by rounding
+    shares.clear();
+    for (py::ssize_t cell = begin; cell < end; ++cell) {
+      const double from = static_cast<double>(cell) * side;
+      shares.push_back(std::min(std::max(std::min(from + side, high) - std::max(from, low), 0.0), side) / side);
+    }
+    return begin;
+  };
+  std::vector<double> across, down;
+  for (py::ssize_t object = 0; object < boxes.shape(0); ++object) {
+    const float* box = boxes.data() + 4 * object;
+    const py::ssize_t left = covered(box[0], box[2], columns, across), top = covered(box[1], box[3], rows, down);
+    const std::int64_t group = groups ? groups->data()[object] : -1;
+    if (group < -1 || group >= planes - 1) throw py::value_error("groups: outside of the planes");
+    for (const std::int64_t plane : {std::int64_t{0}, group + 1})
+      for (std::size_t row = 0; row < down.size(); ++row) {
+        float* cell = found.mutable_data() + (plane * rows + top + static_cast<py::ssize_t>(row)) * columns + left;
+        for (const double share : across) {
+          *cell = std::max(*cell, static_cast<float>(down[row] * share));
+          ++cell;
+        }
+      }
+  }
+  return found;
+}
+
 }  // namespace
 
 void bind_reading(py::module_& module) {
+  module.def("meaning_map", &meaning_map, py::arg("boxes"), py::arg("groups"), py::arg("shape"), py::arg("planes"),
+             py::arg("stride"));
   py::class_<ObjectTeller>(module, "ObjectTeller")
       .def(py::init<const std::vector<std::tuple<py::tuple, ObjectTeller::Points, ObjectTeller::Points>>&, float,
                     const py::type&>(),

@@ -26,6 +26,7 @@ from semhier_ros.codec.model import (
 from semhier_ros.codec.model_folder import derived_hash
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.codec.reading import Detection
+from semhier_ros.native import kernels
 from semhier_ros.scene.backend import Backend
 from semhier_ros.scene.budget import Motion, importance, pare
 from semhier_ros.scene.detectors.layouts import DetectorError
@@ -331,7 +332,8 @@ class SceneModel:
         planes = 1 + len(layout.parents[0])
         if self.folder.picture_planes is not None:  # a synthesis that was taught other groups
             groups, planes = None, self.folder.picture_planes
-        meaning = meaning_map(boxes * np.float32(layout.stride), groups, shape, planes, layout.picture_stride)
+        mapped = meaning_map if kernels is None else kernels.meaning_map
+        meaning = mapped(boxes * np.float32(layout.stride), groups, shape, planes, layout.picture_stride)
         return *self.stream.pictures.synthesis_inputs(code.picture, shape, self.backend.arithmetic), meaning
 
     def _canvas(self, size: tuple[int, int]) -> Canvas:

@@ -1,4 +1,4 @@
-"""What is read of objects, and how it is told, by the compiled kernels, against the Python lines that define them."""
+"""What compiled kernels read of objects, how they tell it and map it, against the Python lines that define them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from semhier_ros.codec.canvas import Canvas
 from semhier_ros.codec.reading import Detection
 from semhier_ros.native import kernels
 from semhier_ros.scene.layout import UNNAMED
-from semhier_ros.scene.reader import Curve, Measured, ToldLevel, read_objects, tell_objects
+from semhier_ros.scene.reader import Curve, Measured, ToldLevel, meaning_map, read_objects, tell_objects
 
 INPUTS, HIDDEN, LEAVES, NODES = 41, 64, 21, 26
 
@@ -155,3 +155,39 @@ def test_what_objects_are_not_told_by_is_refused() -> None:
     for curve in (Curve(line.grid, line.values[1:]), Curve(line.grid[:0], line.values[:0])):
         with pytest.raises(ValueError, match=r"grid|values"):
             kernels.ObjectTeller([ToldLevel(NAMES[0], curve, line)], STRIDE, Detection)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_cells_are_covered_alike(draw: st.DataObject) -> None:
+    assert kernels is not None
+    rows, columns, planes = (draw.draw(st.integers(1, most)) for most in (9, 12, 5))
+    stride, count = draw.draw(st.sampled_from([1, 3, 7, 16])), draw.draw(st.integers(0, 5))
+    near = st.integers(-2, 14).map(lambda cells: float(cells * stride))  # on the edges of cells, and close by
+    side = st.one_of(near, near.map(lambda x: float(np.nextafter(np.float32(x), np.float32(99)))), st.floats(-40, 200))
+    boxes = np.array(draw.draw(st.lists(side, min_size=4 * count, max_size=4 * count)), np.float32).reshape(count, 4)
+    nodes = st.lists(st.integers(-1, planes - 2), min_size=count, max_size=count)
+    groups = draw.draw(st.one_of(st.none(), nodes.map(lambda some: np.array(some, np.int32))))
+    found = kernels.meaning_map(boxes, groups, (rows, columns), planes, stride)
+    expected = meaning_map(boxes, groups, (rows, columns), planes, stride)
+    assert found.dtype == expected.dtype
+    assert np.array_equal(found, expected)
+
+
+def test_a_map_of_what_there_is_not_is_refused() -> None:
+    assert kernels is not None
+    boxes, groups = np.zeros((2, 4), np.float32), np.zeros(2, np.int32)
+    kernels.meaning_map(boxes, groups, (2, 3), 2, 16)
+    for wrong in (
+        (boxes[:, 1:], groups, (2, 3), 2, 16),
+        (boxes, groups[1:], (2, 3), 2, 16),
+        (boxes, groups + 1, (2, 3), 2, 16),
+        (boxes, groups - 2, (2, 3), 2, 16),
+        (boxes, None, (0, 3), 2, 16),
+        (boxes, None, (2, 3), 0, 16),
+        (boxes, None, (2, 3), 2, 0),
+    ):
+        with pytest.raises(ValueError, match=r"expected|groups|less than 1"):
+            kernels.meaning_map(*wrong)
+    odd = kernels.meaning_map(np.array([[np.nan, -np.inf, np.inf, np.nan]], np.float32), None, (2, 3), 2, 16)
+    assert not odd.any()
