@@ -25,8 +25,8 @@ struct Confidence {
       : one(weights[0]), score(weights[1]), unseen(weights[2]), misses(weights[3]), hits(weights[4]),
         overlap(weights[5]) {}
 
-  double of(double there, double missed, double seen, double shared) const {
-    const double odds = std::min(std::max(there, 0.02), 0.98);
+  double of(double said, double missed, double seen, double shared) const {
+    const double odds = std::min(std::max(said, 0.02), 0.98);
     double total = one + score * std::log(odds / (1 - odds)) + unseen * (missed > 0) + misses * std::min(missed, 6.0);
     total += hits * std::log(std::min(std::max(seen, 1.0), 10.0)) + overlap * std::log(std::max(shared, 1e-3));
     return 1 / (1 + std::exp(-total));
@@ -36,16 +36,16 @@ struct Confidence {
 /// How often and how surely each of n objects was seen, as `living._Objects` has it.
 struct History {
   py::ssize_t count;
-  const double *there, *hits, *misses;
+  const double *said, *hits, *misses;
 
   History(const Array<double>& scores, const Array<double>& seen, const Array<double>& missed)
-      : count(scores.size()), there(scores.data()), hits(seen.data()), misses(missed.data()) {
+      : count(scores.size()), said(scores.data()), hits(seen.data()), misses(missed.data()) {
     for (const Array<double>* one : {&scores, &seen, &missed}) expect_shape("history", *one, {count});
   }
 
   /// That it is seen where nothing is unsure of its place.
   double chance(const Confidence& confidence, py::ssize_t i) const {
-    return confidence.of(there[i], misses[i], hits[i], 1.0);
+    return confidence.of(said[i], misses[i], hits[i], 1.0);
   }
 };
 
@@ -66,16 +66,18 @@ struct TrackedFields {
       scores{"scores"}, existence{"existence"};
 };
 
-/// `living.shown_objects`. number, born_ns, seen_ns, there, hits, misses, shown: of `living._Objects`.
+/// `living.shown_objects`. number, born_ns, seen_ns, there, said, hits, misses, shown: of `living._Objects`.
 py::object shown_objects(const std::array<double, 6>& weights, const std::array<double, 2>& size, double least_shown,
                          const Array<double>& centre, const Array<double>& velocity, const Array<double>& covariance,
                          const Array<double>& velocity_covariance, const Array<double>& sides,
                          const Array<std::int64_t>& numbers, const Array<std::int64_t>& born_ns,
-                         const Array<std::int64_t>& seen_ns, const Array<double>& there, const Array<double>& hits,
-                         const Array<double>& misses, const py::list& shown, std::int64_t now_ns, const py::type& made) {
+                         const Array<std::int64_t>& seen_ns, const Array<double>& there, const Array<double>& said,
+                         const Array<double>& hits, const Array<double>& misses, const py::list& shown,
+                         std::int64_t now_ns, const py::type& made) {
   static const TrackedFields of;
-  const History history(there, hits, misses);
+  const History history(said, hits, misses);
   const py::ssize_t count = history.count;
+  expect_shape("there", there, {count});
   for (const Array<double>* one : {&centre, &velocity, &sides}) expect_shape("told", *one, {count, 2});
   for (const Array<double>* one : {&covariance, &velocity_covariance}) expect_shape("covariance", *one, {count, 2, 2});
   for (const Array<std::int64_t>* one : {&numbers, &born_ns, &seen_ns}) expect_shape("history", *one, {count});
@@ -83,7 +85,7 @@ py::object shown_objects(const std::array<double, 6>& weights, const std::array<
   const Confidence confidence(weights);
   py::list found;
   for (py::ssize_t i = 0; i < count; ++i) {
-    const double score = history.there[i], often = history.hits[i];
+    const double score = history.said[i], often = history.hits[i];
     const double *spread = covariance.data() + 4 * i, *unsure = velocity_covariance.data() + 4 * i,
                  *speed = velocity.data() + 2 * i;
     const double chance = confidence.of(score, history.misses[i], often, overlap_chance(spread, sides.data() + 2 * i));
@@ -93,7 +95,7 @@ py::object shown_objects(const std::array<double, 6>& weights, const std::array<
       low[axis] = std::max(middle - half, 0.0), high[axis] = std::min(middle + half, size[axis]);
     }
     if (chance < least_shown || high[0] - low[0] < 1 || high[1] - low[1] < 1) continue;
-    const double existence = score * std::min(chance / confidence.of(score, 0.0, often, 1.0), 1.0);
+    const double existence = there.data()[i] * std::min(chance / confidence.of(score, 0.0, often, 1.0), 1.0);
     const auto seconds_since = [&](const Array<std::int64_t>& then_ns) {
       return number(static_cast<double>(now_ns - then_ns.data()[i]) / 1e9);
     };
@@ -124,10 +126,10 @@ std::int64_t group_of(const py::handle& item) {
 /// `living.pair_costs`: n,k twice.
 std::pair<Array<double>, Array<bool>> pair_costs(const Array<double>& far, const Array<double>& cost,
                                                  const py::list& mine, const py::tuple& theirs,
-                                                 const std::array<double, 6>& weights, const Array<double>& there,
+                                                 const std::array<double, 6>& weights, const Array<double>& said,
                                                  const Array<double>& hits, const Array<double>& misses, double gate,
                                                  double another_group, double afresh) {
-  const History history(there, hits, misses);
+  const History history(said, hits, misses);
   const Confidence confidence(weights);
   const py::ssize_t rows = history.count, places = static_cast<py::ssize_t>(theirs.size());
   expect_shape("far", far, {rows, places});
@@ -157,10 +159,11 @@ std::pair<Array<double>, Array<bool>> pair_costs(const Array<double>& far, const
 }
 
 /// `living._Objects.see`: writes to the objects' arrays.
-void see_objects(Array<double>& there, Array<double>& hits, Array<double>& misses, Array<std::int64_t>& seen_ns,
-                 const Array<std::int64_t>& rows, const Array<std::int64_t>& places, const py::tuple& detections,
-                 double new_weight, std::int64_t stamp_ns) {
-  const History history(there, hits, misses);
+void see_objects(Array<double>& there, Array<double>& said, Array<double>& hits, Array<double>& misses,
+                 Array<std::int64_t>& seen_ns, const Array<std::int64_t>& rows, const Array<std::int64_t>& places,
+                 const py::tuple& detections, double new_weight, std::int64_t stamp_ns) {
+  const History history(said, hits, misses);
+  expect_shape("there", there, {history.count});
   expect_shape("seen_ns", seen_ns, {history.count});
   expect_shape("rows", rows, {ANY});
   expect_shape("places", places, {rows.size()});
@@ -169,20 +172,22 @@ void see_objects(Array<double>& there, Array<double>& hits, Array<double>& misse
   for (py::ssize_t i = 0; i < history.count; ++i) ++misses.mutable_data()[i];
   for (py::ssize_t k = 0; k < rows.size(); ++k) {
     const std::int64_t row = rows.data()[k];
-    const Tuple scores(DetectionFields::get().scores.of(detections[places.data()[k]]));
+    const py::object item = detections[places.data()[k]], told = DetectionFields::get().said.of(item);
+    const Tuple scores(DetectionFields::get().scores.of(item));
     if (scores.size() == 0) throw py::value_error("detection: without a score");
-    double& averaged = there.mutable_data()[row];
-    averaged += new_weight * (scores.real(0) - averaged);
+    const double score = scores.real(0), own = told.is_none() ? score : told.cast<double>();
+    double &averaged = there.mutable_data()[row], &averaged_own = said.mutable_data()[row];
+    averaged += new_weight * (score - averaged), averaged_own += new_weight * (own - averaged_own);
     misses.mutable_data()[row] = 0, ++hits.mutable_data()[row], seen_ns.mutable_data()[row] = stamp_ns;
   }
 }
 
 /// `living.lasting_objects`: their rows.
-Array<std::int64_t> lasting_objects(const std::array<double, 6>& weights, const Array<double>& there,
+Array<std::int64_t> lasting_objects(const std::array<double, 6>& weights, const Array<double>& said,
                                     const Array<double>& hits, const Array<double>& misses,
                                     const Array<std::int64_t>& seen_ns, double least_shown, std::int64_t since_ns,
                                     std::size_t most) {
-  const History history(there, hits, misses);
+  const History history(said, hits, misses);
   expect_shape("seen_ns", seen_ns, {history.count});
   const Confidence confidence(weights);
   std::vector<std::pair<double, std::int64_t>> kept;  // less likely ones are larger
@@ -226,19 +231,19 @@ std::tuple<Array<double>, Array<double>, Array<double>, Array<double>> seen_in(c
 
 void bind_living(py::module_& module) {
   module.def("pair_costs", &pair_costs, py::arg("far"), py::arg("cost"), py::arg("mine"), py::arg("theirs"),
-             py::arg("weights"), py::arg("there"), py::arg("hits"), py::arg("misses"), py::arg("gate"),
+             py::arg("weights"), py::arg("said"), py::arg("hits"), py::arg("misses"), py::arg("gate"),
              py::arg("another_group"), py::arg("afresh"));
   const auto written = [](const char* name) { return py::arg(name).noconvert(); };
-  module.def("see_objects", &see_objects, written("there"), written("hits"), written("misses"), written("seen_ns"),
-             py::arg("rows"), py::arg("places"), py::arg("detections"), py::arg("new_weight"), py::arg("stamp_ns"));
-  module.def("lasting_objects", &lasting_objects, py::arg("weights"), py::arg("there"), py::arg("hits"),
+  module.def("see_objects", &see_objects, written("there"), written("said"), written("hits"), written("misses"),
+             written("seen_ns"), py::arg("rows"), py::arg("places"), py::arg("detections"), py::arg("new_weight"), py::arg("stamp_ns"));
+  module.def("lasting_objects", &lasting_objects, py::arg("weights"), py::arg("said"), py::arg("hits"),
              py::arg("misses"), py::arg("seen_ns"), py::arg("least_shown"), py::arg("since_ns"), py::arg("most"));
   module.def("seen_in", &seen_in, py::arg("detections"), py::arg("jitter"), py::arg("jitter_pixels"),
              py::arg("side_jitter"), py::arg("close"));
   module.def("shown_objects", &shown_objects, py::arg("weights"), py::arg("size"), py::arg("least_shown"),
              py::arg("centre"), py::arg("velocity"), py::arg("covariance"), py::arg("velocity_covariance"),
              py::arg("sides"), py::arg("numbers"), py::arg("born_ns"), py::arg("seen_ns"), py::arg("there"),
-             py::arg("hits"), py::arg("misses"), py::arg("shown"), py::arg("now_ns"), py::arg("made"));
+             py::arg("said"), py::arg("hits"), py::arg("misses"), py::arg("shown"), py::arg("now_ns"), py::arg("made"));
 }
 
 }  // namespace semhier

@@ -13,7 +13,7 @@
 namespace semhier {
 namespace {
 
-constexpr double PAST_SHARE = 0.9, LEAST_SCORE = 1e-6, CLEARLY_LIKELIER = 1.5;
+constexpr double PAST_SHARE = 0.9, WORD_SHARE = 0.5, LEAST_SCORE = 1e-6, CLEARLY_LIKELIER = 1.5;
 
 /// Nodes of all levels, one level after another: `names.Tree`. starts: of each level, then the end; parents: of each node
 /// within the level above.
@@ -77,17 +77,18 @@ class SteadyName {
       const double sure = std::max(said_scores.real(level), LEAST_SCORE);
       double weight = sure;
       for (const auto& [node, chance] : beside_) weight += chance;
-      weight = 1 / weight;
+      weight = (1 - WORD_SHARE) / weight;
+      double word = WORD_SHARE;
       if (std::any_of(shares_.begin(), shares_.end(), [](double share) { return share > 0; })) {
         for (double& share : shares_) share *= PAST_SHARE;
-        weight *= 1 - PAST_SHARE;
+        weight *= 1 - PAST_SHARE, word *= 1 - PAST_SHARE;
       }
-      const auto add = [&](std::int64_t node, double chance) {
+      const auto add = [&](std::int64_t node, double share) {
         if (node < 0 || node >= size) throw py::value_error("detection: a node outside of its level");
-        shares_[node] += weight * chance;
+        shares_[node] += share;
       };
-      add(own, sure);
-      for (const auto& [node, chance] : beside_) add(node, chance);
+      add(own, word + weight * sure);
+      for (const auto& [node, chance] : beside_) add(node, weight * chance);
       if (keep) {
         std::copy(shares_.begin(), shares_.end(), object.present + start);
         object.known[level] = true;
@@ -159,11 +160,11 @@ py::object named_objects(Array<double>& past, Array<double>& present, Array<bool
     }
     const py::object id = py::reinterpret_borrow<py::object>(lasting), box = of.box.of(item),
                      velocity = of.velocity.of(item), path = of.path.of(item), scores = of.scores.of(item),
-                     others = of.others.of(item);
+                     others = of.others.of(item), said = of.said.of(item);
     const auto make = [&](const py::object& path, const py::object& names, const py::object& scores,
                           const py::object& others) {
       return make_record(made, {{of.id, id}, {of.box, box}, {of.path, path}, {of.names, names}, {of.scores, scores},
-                                {of.others, others}, {of.velocity, velocity}});
+                                {of.others, others}, {of.velocity, velocity}, {of.said, said}});
     };
     const auto wanted = id.cast<std::int64_t>();
     const std::int64_t *end = numbers.data() + count, *at = std::lower_bound(numbers.data(), end, wanted);

@@ -132,11 +132,13 @@ class ObjectTeller {
     for (const auto& [names, own, other] : told) told_.push_back({names, Curve(own), Curve(other)});
   }
 
-  py::object tell(const std::vector<Array<std::int32_t>>& path, const Seen& seen, const py::object& canvas) const {
+  py::object tell(const std::vector<Array<std::int32_t>>& path, const Seen& seen, const py::object& canvas,
+                  const Array<double>& said) const {
     const auto& [boxes, named, chances] = seen;
     expect_shape("named", named, {ANY});
     const py::ssize_t count = named.size();
     expect_shape("boxes", boxes, {count, 4});
+    expect_shape("said", said, {count});
     const std::size_t most = std::min({told_.size(), path.size(), chances.size()});
     const auto levels = count == 0 ? std::size_t{0} : 1 + static_cast<std::size_t>(expect_range(
         "named", named.data(), static_cast<std::size_t>(count), static_cast<py::ssize_t>(most)).second);
@@ -187,7 +189,8 @@ class ObjectTeller {
                    })},
                   {of.scores, tuple_of(depth, [&](std::size_t level) { return number(scores[level]); })},
                   {of.others, tuple_of(depth, [&](std::size_t level) { return others[level]; })},
-                  {of.velocity, py::none()}});
+                  {of.velocity, py::none()},
+                  {of.said, number(said.data()[object])}});
     });
   }
 
@@ -266,7 +269,8 @@ void bind_reading(py::module_& module) {
       .def(py::init<const std::vector<std::tuple<py::tuple, ObjectTeller::Points, ObjectTeller::Points>>&, float,
                     const py::type&>(),
            py::arg("told"), py::arg("stride"), py::arg("made"))
-      .def("tell", &ObjectTeller::tell, py::arg("path"), py::arg("seen"), py::arg("canvas"));
+      .def("tell", &ObjectTeller::tell, py::arg("path"), py::arg("seen"), py::arg("canvas"),
+           py::arg("said"));
   module.def("read_objects", &read_objects, py::arg("told"), py::arg("layers"),
              py::arg("boxes"), py::arg("down_to"));
 }

@@ -74,7 +74,8 @@ class Tuple {
 
 // Fields of `codec.reading.Detection`.
 struct DetectionFields {
-  Field id{"id"}, box{"box"}, path{"path"}, names{"names"}, scores{"scores"}, others{"others"}, velocity{"velocity"};
+  Field id{"id"}, box{"box"}, path{"path"}, names{"names"}, scores{"scores"}, others{"others"}, velocity{"velocity"},
+      said{"said"};
 
   static const DetectionFields& get() {
     static const DetectionFields fields;

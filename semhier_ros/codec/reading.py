@@ -13,7 +13,8 @@ class Detection:
     nodes' names. scores: calibrated probability that an object of that node is there, one per level of the path.
     others: for each level of the path, what else it may be: (node index, calibrated probability), likeliest first, only
     what is worth mentioning. An object that the sender's budget passed over keeps a shorter path than its reading.
-    velocity: of its centre, pixels/s, where the sender told it.
+    velocity: of its centre, pixels/s, where the sender told it. said: the score that the sender's detector gave it, as
+    far as it was told (0..1): how likely that detector sees it again, where `scores` say how likely it is there.
     """
 
     id: int
@@ -23,6 +24,7 @@ class Detection:
     scores: tuple[float, ...]
     others: tuple[tuple[tuple[int, float], ...], ...] = ()
     velocity: tuple[float, float] | None = None
+    said: float | None = None
 
     def others_at(self, level: int) -> tuple[tuple[int, float], ...]:
         """What else it may be at `level`, or at the deepest level known above it."""

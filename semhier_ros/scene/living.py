@@ -54,8 +54,9 @@ NEW_WEIGHT = 0.5  # of the newest reading in an object's averaged score
 @dataclass(frozen=True, slots=True)
 class Confidence:
     """The probability that an object is seen again, by logistic regression on its history: weights of 1, the logit of
-    its averaged score, whether it was missed by the newest reading, by how many readings in a row (up to 6), the
-    logarithm of how many saw it (up to 10), and the logarithm of the chance that the foretold box overlaps by half."""
+    the averaged score that its detector gave it, whether it was missed by the newest reading, by how many readings in a
+    row (up to 6), the logarithm of how many saw it (up to 10), and the logarithm of the chance that the foretold box
+    overlaps by half."""
 
     one: float = 0.40
     score: float = 0.42
@@ -69,9 +70,9 @@ class Confidence:
         """All of them, in order."""
         return self.one, self.score, self.unseen, self.misses, self.hits, self.overlap
 
-    def of(self, scores: Floats, hits: Floats, misses: Floats, overlaps: Floats) -> Floats:
+    def of(self, said: Floats, hits: Floats, misses: Floats, overlaps: Floats) -> Floats:
         """Probabilities of objects: arrays of any shape, all of the same."""
-        odds = np.minimum(np.maximum(scores, 0.02), 0.98)
+        odds = np.minimum(np.maximum(said, 0.02), 0.98)
         seen = np.minimum(np.maximum(hits, 1), 10)
         logit, often, near = np.log(np.array([odds / (1 - odds), seen, np.maximum(overlaps, 1e-3)]))
         total = self.one + self.score * logit + self.unseen * (misses > 0) + self.misses * np.minimum(misses, 6)
@@ -82,13 +83,15 @@ class Confidence:
 @dataclass
 class _Objects:
     """n tracks beside their rows in the bank: `number` of each, ascending; `born_ns` and `seen_ns`: stamps of the first
-    and the newest frame that showed it; `there`: averaged score of level 0; `hits`: frames that showed it, `misses`:
-    that did not since; `shown`: its newest detection under its steady names; `names`: what is known of those."""
+    and the newest frame that showed it; `there`: averaged score of level 0; `said`: averaged score that the sender's
+    detector gave it, as far as it was told, else that of level 0; `hits`: frames that showed it, `misses`: that did not
+    since; `shown`: its newest detection under its steady names; `names`: what is known of those."""
 
     number: Whole
     born_ns: Whole
     seen_ns: Whole
     there: Floats
+    said: Floats
     hits: Floats
     misses: Floats
     shown: list[Detection]
@@ -97,7 +100,7 @@ class _Objects:
     @classmethod
     def none(cls, tree: Tree) -> _Objects:
         whole, real = np.zeros(0, np.int64), np.zeros(0)
-        return cls(whole, whole, whole, real, real, real, [], SteadyNames.new(tree, 0))
+        return cls(whole, whole, whole, real, real, real, real, [], SteadyNames.new(tree, 0))
 
     def __len__(self) -> int:
         return len(self.shown)
@@ -105,13 +108,13 @@ class _Objects:
     @property
     def history(self) -> tuple[Floats, Floats, Floats]:
         """What `Confidence` goes by, but for where they are."""
-        return self.there, self.hits, self.misses
+        return self.said, self.hits, self.misses
 
     def take(self, rows: Rows) -> _Objects:
         """The same of some tracks."""
         return _Objects(
-            self.number[rows], self.born_ns[rows], self.seen_ns[rows], self.there[rows], self.hits[rows],
-            self.misses[rows], [self.shown[row] for row in rows.tolist()], self.names.take(rows),
+            self.number[rows], self.born_ns[rows], self.seen_ns[rows], self.there[rows], self.said[rows],
+            self.hits[rows], self.misses[rows], [self.shown[row] for row in rows.tolist()], self.names.take(rows),
         )  # fmt: skip
 
     def add(self, first: int, stamp_ns: int, found: Sequence[Detection], tree: Tree) -> None:
@@ -122,6 +125,7 @@ class _Objects:
             ("born_ns", np.full(len(found), stamp_ns)),
             ("seen_ns", np.full(len(found), stamp_ns)),
             ("there", np.array([item.scores[0] for item in found], float)),
+            ("said", np.array([said_of(item) for item in found], float)),
             ("hits", one),
             ("misses", 0 * one),
         ):
@@ -133,14 +137,16 @@ class _Objects:
         """A frame showed these tracks, by its detections at these places, and no others."""
         if kernels is not None:
             given = rows, places, detections, NEW_WEIGHT, stamp_ns
-            kernels.see_objects(*self.history, self.seen_ns, *given)
+            kernels.see_objects(self.there, *self.history, self.seen_ns, *given)
             return
         scores = np.array([item.scores[0] for item in detections], float)[places]
+        said = np.array([said_of(item) for item in detections], float)[places]
         self.misses += 1
         self.misses[rows] = 0
         self.hits[rows] += 1
         self.seen_ns[rows] = stamp_ns
         self.there[rows] += NEW_WEIGHT * (scores - self.there[rows])
+        self.said[rows] += NEW_WEIGHT * (said - self.said[rows])
 
     def named(
         self, tree: Tree, stamp_ns: int, ids: Mapping[int, int], detections: tuple[Detection, ...]
@@ -164,11 +170,16 @@ class _Objects:
             newest = bool(self.seen_ns[row] == stamp_ns)
             path, scores, others = self.names.steady(tree, stamp_ns, row, newest, item)
             words = tuple([tree.names[level][node] for level, node in enumerate(path)])
-            result.append(Detection(number, item.box, path, words, scores, others, item.velocity))
+            result.append(Detection(number, item.box, path, words, scores, others, item.velocity, item.said))
             before = self.shown[row].path
             if newest and (len(path) >= len(before) or path != before[: len(path)]):
                 self.shown[row] = result[-1]
         return tuple(result)
+
+
+def said_of(item: Detection) -> float:
+    """The score that the sender's detector gave an object; where that was not told, that of level 0."""
+    return item.scores[0] if item.said is None else item.said
 
 
 class LivingScene:
@@ -376,14 +387,15 @@ def shown_objects(
     cut there. It exists by its averaged score, less by what the probability that it is seen has fallen since the newest
     reading that saw it."""
     if kernels is not None:
-        tracks = objects.number, objects.born_ns, objects.seen_ns, *objects.history, objects.shown
+        tracks = objects.number, objects.born_ns, objects.seen_ns, objects.there, *objects.history, objects.shown
         found: tuple[TrackedObject, ...] = kernels.shown_objects(
             confidence.weights, size, LEAST_SHOWN, *told[:5], *tracks, stamp_ns, TrackedObject
         )
         return found
-    there, hits, misses = objects.history
-    chances = confidence.of(there, hits, misses, overlap_chance(told))
-    existence = there * np.minimum(chances / confidence.of(there, hits, 0 * misses, np.ones_like(there)), 1.0)
+    said, hits, misses = objects.history
+    chances = confidence.of(said, hits, misses, overlap_chance(told))
+    kept = np.minimum(chances / confidence.of(said, hits, 0 * misses, np.ones_like(said)), 1.0)
+    existence = objects.there * kept
     half = told.sides / 2
     low, high = np.maximum(told.centre - half, 0.0), np.minimum(told.centre + half, np.array(size, float))
     unsure = [[one[:, 0, 0], one[:, 0, 1], one[:, 1, 1]] for one in (told.covariance, told.velocity_covariance)]

@@ -1,7 +1,8 @@
 """Names that do not flicker: what each level says of an object, averaged over its readings.
 
-A name changes only when the average clearly prefers another; readings that came later of the same frame, and finer,
-replace what the earlier ones of that frame said.
+What a frame says of a level is half the name that the sender gave, half how likely its reading makes each node. A name
+changes only when the average clearly prefers another; readings that came later of the same frame, and finer, replace
+what the earlier ones of that frame said.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from semhier_ros.codec.reading import Detection
 
 MEMORY = 0.9  # weight of the past in an object's averaged names, a frame
+WORD = 0.5  # weight of the sender's word in what a frame says of a level; the rest has what the reading makes likely
 LEAST_SCORE = 1e-6
 CLEARLY = 1.5  # how many times likelier another name must be on average before it is taken
 
@@ -124,10 +126,12 @@ class SteadyNames:
         weight = score
         for _, chance in beside:
             weight += chance
-        weight = 1 / weight
+        word, weight = WORD, (1 - WORD) / weight
         if shares.any():
             shares *= MEMORY
+            word *= 1 - MEMORY
             weight *= 1 - MEMORY
-        for node, chance in ((own, score), *beside):
+        shares[own] += word + weight * score
+        for node, chance in beside:
             shares[node] += weight * chance
         return shares

@@ -98,7 +98,11 @@ class SceneReader:
             for level, names in enumerate(self._names)
         ]
         stride = stream.layout.stride
-        self._tell: Callable[[Sequence[NDArray[np.int32]], Measured, Canvas], tuple[Detection, ...]]
+        edges = np.array([0.0, *stream.layout.score_edges, 1.0])
+        self._said = (edges[:-1] + edges[1:]) / 2
+        self._tell: Callable[
+            [Sequence[NDArray[np.int32]], Measured, Canvas, NDArray[np.float64]], tuple[Detection, ...]
+        ]
         self._tell = (
             partial(tell_objects, told, stride)
             if kernels is None
@@ -118,13 +122,15 @@ class SceneReader:
         """What `read` gives for each of several frames, but for the rounding of sums in float64. Those of many cost
         less than as many alone, for much of what one costs is asking for it."""
         measured = self.measure_many([(code, prefix) for code, prefix, _ in requests])
-        return [self._tell(code.path, seen, canvas) for (code, _, canvas), seen in zip(requests, measured, strict=True)]
+        return [
+            self._tell(code.path, seen, canvas, self._said[code.scores])
+            for (code, _, canvas), seen in zip(requests, measured, strict=True)
+        ]
 
     def measure(self, code: SceneCode, prefix: int) -> Measured:
         """What blocks 0..prefix say of each object; an object that the last of them pass over is read from those that
-        do refine it. In a frame that refers to earlier ones (`SceneCode.boxes`) latents may be as old as those: how
-        sure an object is says its score there, and latents say only what it is. Not to be changed: it is kept with the
-        code, for the picture asks for what the reading did."""
+        do refine it. How likely there is an object says block 0, for good: later blocks say what it is. Not to be
+        changed: it is kept with the code, for the picture asks for what the reading did."""
         last = min(prefix, self.prefixes - 1)
         return code.once(f"measured {last}", lambda: self._measure_all(code, last))
 
@@ -132,6 +138,8 @@ class SceneReader:
         """`measure` of several codes and prefixes; those of which the same is known, all their objects refined as deep,
         in one pass of their perceptron."""
         alike: dict[tuple[int, int, bool], list[SceneCode]] = {}
+        if any(prefix for _, prefix in asked) and len(asked) > 1:
+            self.measure_many([(code, 0) for code, _ in asked])
         for code, prefix in asked if len(asked) > 1 else ():
             last = min(prefix, self.prefixes - 1)
             deep = None if f"measured {last}" in code.worked else _even_depth(code, last)
@@ -143,9 +151,8 @@ class SceneReader:
             for code in codes:
                 end = start + len(code)
                 named = np.full(len(code), min(deep, self.stream.levels - 1), np.intp)
-                code.worked[f"measured {last}"] = Measured(
-                    boxes[start:end], named, [level[start:end] for level in levels]
-                )
+                own = self._as_sure_as_first([level[start:end] for level in levels], code, last)
+                code.worked[f"measured {last}"] = Measured(boxes[start:end], named, own)
                 start = end
         return [self.measure(code, prefix) for code, prefix in asked]
 
@@ -154,20 +161,31 @@ class SceneReader:
         even = _even_depth(code, last)
         if even is not None:
             boxes, levels = self._measure(code, even)
-            return Measured(boxes, np.minimum(depth, self.stream.levels - 1), levels)
-        boxes = np.empty((len(code), 4), np.float32)
-        levels = [np.zeros((len(code), len(names))) for names in self._names]
-        for own in np.unique(depth).tolist():
-            rows = np.flatnonzero(depth == own)
-            boxes[rows], found = self._measure(code.take(rows), own)
-            for level, raw in enumerate(found):
-                levels[level][rows] = raw
+        else:
+            boxes = np.empty((len(code), 4), np.float32)
+            levels = [np.zeros((len(code), len(names))) for names in self._names]
+            for own in np.unique(depth).tolist():
+                rows = np.flatnonzero(depth == own)
+                boxes[rows], found = self._measure(code.take(rows), own)
+                for level, raw in enumerate(found):
+                    levels[level][rows] = raw
         if code.boxes is not None:
-            sure = self._measure(code, 0)[1][0] / np.maximum(levels[0].sum(axis=1, keepdims=True), LEAST_CHANCE)
-            levels = [np.minimum(raw * sure, 1.0) for raw in levels]
             half = code.boxes[:, 2:] / 2
             boxes = np.concatenate([code.boxes[:, :2] - half, code.boxes[:, :2] + half], axis=1).astype(np.float32)
+        levels = self._as_sure_as_first(levels, code, last)
         return Measured(boxes, np.minimum(depth, self.stream.levels - 1), levels)
+
+    def _as_sure_as_first(
+        self, levels: list[NDArray[np.float64]], code: SceneCode, last: int
+    ) -> list[NDArray[np.float64]]:
+        """`Measured.levels` of blocks 0..`last`, under block 0's word on whether there is an object. Where a delta gave
+        it, the score is new and latents may be old; and what tells types apart has been learned where only some objects
+        have labels, which teaches it doubts about the others."""
+        if not last:
+            return levels
+        first = self.measure(code, 0).levels[0].sum(axis=1, keepdims=True)
+        sure = first / np.maximum(levels[0].sum(axis=1, keepdims=True), LEAST_CHANCE)
+        return [np.minimum(raw * sure, 1.0) for raw in levels]
 
     def _measure(self, code: SceneCode, prefix: int) -> tuple[Floats, list[NDArray[np.float64]]]:
         """Corner boxes n,4 in cells and, for each level named, raw scores n,nodes of objects that blocks 0..prefix all
@@ -214,12 +232,17 @@ def read_objects(
 
 
 def tell_objects(
-    told: Sequence[ToldLevel], stride: int, path: Sequence[NDArray[np.int32]], seen: Measured, canvas: Canvas
+    told: Sequence[ToldLevel],
+    stride: int,
+    path: Sequence[NDArray[np.int32]],
+    seen: Measured,
+    canvas: Canvas,
+    said: NDArray[np.float64],
 ) -> tuple[Detection, ...]:
     """Detections of the objects of a frame, as the compiled `ObjectTeller(told, stride, Detection).tell` gives them.
 
     told: the levels of the tree. stride: canvas pixels of a cell. path: of each level that any object is named at, the
-    nodes n.
+    nodes n. said n: the scores that the sender told.
     """
     corners = canvas.to_source(seen.boxes * np.float32(stride)).tolist()
     depths = range(int(seen.named.max(initial=-1)) + 1)
@@ -233,7 +256,7 @@ def tell_objects(
     ]
     paths = [level.tolist() for level in nodes]
     found = []
-    for number, (box, deepest) in enumerate(zip(corners, seen.named.tolist(), strict=True)):
+    for number, (box, deepest, score) in enumerate(zip(corners, seen.named.tolist(), said.tolist(), strict=True)):
         mine = range(deepest + 1)
         there = tuple([paths[level][number] for level in mine])
         found.append(
@@ -244,6 +267,7 @@ def tell_objects(
                 tuple([told[level].names[node] for level, node in enumerate(there)]),
                 tuple(accumulate([own[level][number] for level in mine], min, initial=1.0))[1:],
                 tuple([others[level][number] for level in mine]),
+                said=score,
             )
         )
     return tuple(found)

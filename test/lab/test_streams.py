@@ -268,7 +268,7 @@ def test_a_store_remembers_across_processes(tmp_path: Path, reader: Reader, came
         assert store.get("kind", "key", tuple[Detection, ...]) == found
         assert store.get("kind", "other") is None
     with sqlite3.connect(tmp_path / "made.sqlite") as file:  # what a stranger might leave there
-        file.execute("UPDATE packed SET value = ?", (pickle.dumps(Path(tmp_path / "run")),))
+        file.execute("UPDATE told SET value = ?", (pickle.dumps(Path(tmp_path / "run")),))
     with closing(Store(tmp_path / "made.sqlite")) as store:
         assert store.get("kind", "key") is None
     (tmp_path / "bad.sqlite").write_bytes(b"this is no database" * 100)

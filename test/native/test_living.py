@@ -29,7 +29,8 @@ def detections(rng: np.random.Generator, count: int) -> tuple[Detection, ...]:
     for number, (box, depth) in enumerate(zip(boxes, rng.integers(1, 3, count).tolist(), strict=True)):
         path = (0, int(rng.integers(2)))[:depth]
         scores = tuple(rng.uniform(0, 1, depth).tolist())
-        found.append(Detection(number, tuple(box), path, ("thing", "a")[:depth], scores))
+        said = float(rng.uniform(0, 1)) if rng.integers(2) else None
+        found.append(Detection(number, tuple(box), path, ("thing", "a")[:depth], scores, said=said))
     return tuple(found)
 
 
@@ -38,8 +39,8 @@ def objects(rng: np.random.Generator, count: int) -> Any:
     made = living._Objects.none(TREE)
     made.add(7, 0, detections(rng, count), TREE)
     made.born_ns, made.seen_ns = np.sort(NOW - rng.integers(0, 1_500_000_000, (2, count)), axis=0)
-    made.there, made.hits, made.misses = (
-        rng.uniform(0, 1, count),
+    made.there, made.said, made.hits, made.misses = (
+        *rng.uniform(0, 1, (2, count)),
         rng.integers(1, 30, count) + 0.0,
         rng.integers(0, 9, count) + 0.0,
     )
@@ -87,7 +88,7 @@ def test_what_seeing_some_makes_of_all(seed: int, count: int, seen: int) -> None
     def see() -> Any:
         known = objects(np.random.default_rng(seed), count)
         known.see(rows, places, shown, NOW)
-        return *known.history, known.seen_ns
+        return known.there, *known.history, known.seen_ns
 
     for one, other in zip(*both(see), strict=True):
         assert one.tobytes() == other.tobytes()
@@ -103,7 +104,7 @@ def test_which_objects_last(seed: int, count: int, most: int) -> None:
 
 def test_of_objects_that_are_as_likely_the_older_last() -> None:
     known = objects(np.random.default_rng(0), 6)
-    known.there[:], known.hits[:], known.misses[:], known.seen_ns[:] = 0.5, 3.0, 0.0, NOW
+    known.said[:], known.hits[:], known.misses[:], known.seen_ns[:] = 0.5, 3.0, 0.0, NOW
     for found in both(lambda: living.lasting_objects(living.Confidence(), known, NOW, 2)):
         assert found.tolist() == [0, 1]
 
@@ -150,11 +151,11 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="score"):
         known.see(one, one, (replace(shown[0], scores=()),), 0)
     with pytest.raises(TypeError):
-        kernels.see_objects(*known.history, known.seen_ns.astype(float), one, one, shown, 0.5, 0)
+        kernels.see_objects(known.there, *known.history, known.seen_ns.astype(float), one, one, shown, 0.5, 0)
     with pytest.raises(ValueError, match="expected"):
         kernels.lasting_objects(weights, *known.history, known.seen_ns[1:], 0.1, 0, 5)
     told = [np.ones(shape) for shape in ((3, 2), (3, 2), (3, 2, 2), (3, 2, 2), (3, 2))]
-    numbers = known.number, known.born_ns, known.seen_ns
+    numbers = known.number, known.born_ns, known.seen_ns, known.there
     for place in range(5):
         wrong = [array[1:] if place == number else array for number, array in enumerate(told)]
         with pytest.raises(ValueError, match="expected"):

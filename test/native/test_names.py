@@ -32,7 +32,8 @@ def detections(draw: Any, tree: Tree) -> Detection:
     path = tuple(draw(node(level)) for level in range(depth))
     others = tuple(tuple(draw(st.lists(st.tuples(node(level), chance), max_size=3))) for level in range(depth))
     scores = tuple(draw(chance) for _ in range(depth))
-    return Detection(0, BOX, path, ("",) * depth, scores, others[: draw(st.integers(0, depth))])
+    said = draw(st.none() | chance)
+    return Detection(0, BOX, path, ("",) * depth, scores, others[: draw(st.integers(0, depth))], None, said)
 
 
 def objects(tree: Tree, count: int) -> _Objects:

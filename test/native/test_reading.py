@@ -96,9 +96,9 @@ def test_objects_are_told_alike(draw: st.DataObject) -> None:
     told = [ToldLevel(names, draw.draw(curves()), draw.draw(curves())) for names in NAMES]
     path, seen = draw.draw(seen_and_path())
     source = draw.draw(st.sampled_from([(1920, 1080), (640, 360), (1, 16_384), (1088, 640)]))
-    canvas = Canvas(1088, 640, source)
-    found = kernels.ObjectTeller(told, STRIDE, Detection).tell(path, seen, canvas)
-    expected = tell_objects(told, STRIDE, path, seen, canvas)
+    canvas, said = Canvas(1088, 640, source), np.linspace(0.1, 0.9, len(seen.named))
+    found = kernels.ObjectTeller(told, STRIDE, Detection).tell(path, seen, canvas, said)
+    expected = tell_objects(told, STRIDE, path, seen, canvas, said)
     assert repr(found) == repr(expected)  # to the bit, with what is no number
     assert [type(item) for item in found] == [Detection] * len(seen.named)
 
@@ -109,11 +109,12 @@ def test_of_equally_likely_nodes_the_first_comes_first() -> None:
     told = [ToldLevel(names, flat, flat) for names in NAMES]
     path, named = [np.zeros(1, np.int32), np.ones(1, np.int32), np.full(1, 3, np.int32)], np.full(1, 2, np.intp)
     seen = Measured(np.zeros((1, 4), np.float32), named, [np.full((1, len(names)), 0.1) for names in NAMES])
+    said = np.full(1, 0.4)
     for found in (
-        kernels.ObjectTeller(told, STRIDE, Detection).tell(path, seen, CANVAS),
-        tell_objects(told, STRIDE, path, seen, CANVAS),
+        kernels.ObjectTeller(told, STRIDE, Detection).tell(path, seen, CANVAS, said),
+        tell_objects(told, STRIDE, path, seen, CANVAS, said),
     ):
-        assert found[0].names == ("thing", "b", "h")
+        assert (found[0].names, found[0].said) == (("thing", "b", "h"), 0.4)
         assert [[node for node, _ in level] for level in found[0].others] == [[], [0, 2, 3], [0, 1, 2, 4, 5, 6, 7, 8]]
 
 
@@ -124,7 +125,10 @@ def test_what_objects_are_not_told_by_is_refused() -> None:
     teller = kernels.ObjectTeller(told, STRIDE, Detection)
     path, named = [np.zeros(2, np.int32) for _ in NAMES], np.array([2, 0])
     boxes, levels = np.zeros((2, 4), np.float32), [np.full((2, len(names)), 0.1) for names in NAMES]
-    assert len(teller.tell(path, Measured(boxes, named, levels), CANVAS)) == 2
+    said = np.full(2, 0.5)
+    assert len(teller.tell(path, Measured(boxes, named, levels), CANVAS, said)) == 2
+    with pytest.raises(ValueError, match="said"):
+        teller.tell(path, Measured(boxes, named, levels), CANVAS, said[1:])
     one_more = [*levels[:2], np.full((2, 23), 0.1)]
     for wrong_path, wrong in (
         ([*path[:2], np.array([22, 0], np.int32)], Measured(boxes, named, levels)),
@@ -142,16 +146,16 @@ def test_what_objects_are_not_told_by_is_refused() -> None:
         (path, Measured(boxes[1:], named, levels)),
     ):
         with pytest.raises(ValueError, match=r"expected|path|levels"):
-            teller.tell(wrong_path, wrong, CANVAS)
+            teller.tell(wrong_path, wrong, CANVAS, said)
     for wrong in (
         Measured(boxes.astype(np.float64), named, levels),
         Measured(boxes, named.astype(np.float64), levels),  # type: ignore[arg-type]
         Measured(boxes, named, [level.astype("c16") for level in levels]),  # type: ignore[misc]
     ):
         with pytest.raises(TypeError):
-            teller.tell(path, wrong, CANVAS)
+            teller.tell(path, wrong, CANVAS, said)
     with pytest.raises(TypeError):
-        teller.tell([level.astype(np.int64) for level in path], Measured(boxes, named, levels), CANVAS)
+        teller.tell([level.astype(np.int64) for level in path], Measured(boxes, named, levels), CANVAS, said)
     for curve in (Curve(line.grid, line.values[1:]), Curve(line.grid[:0], line.values[:0])):
         with pytest.raises(ValueError, match=r"grid|values"):
             kernels.ObjectTeller([ToldLevel(NAMES[0], curve, line)], STRIDE, Detection)

@@ -145,6 +145,20 @@ def test_what_is_seen_often_and_hardly_believed_in_is_sure_to_be_seen_and_hardly
     assert missed.existence < 0.5 < sure.existence, "four readings in a row did not see it"
 
 
+def test_what_the_sender_said_orders_a_scene_and_what_was_read_says_what_exists() -> None:
+    scene = LivingScene((640, 480), Tree(PARENTS, NAMES))
+    surely_seen, surely_there = (
+        replace(detection(0, box(50, 50), 0, 0.3), said=0.9),
+        detection(1, box(300, 200), 2, 0.6),
+    )
+    for frame in range(3):
+        scene.follow(frame * STEP, reading(frame, surely_seen, replace(surely_there, said=0.2)))
+    first, second = sorted(scene.at(3 * STEP).objects, key=lambda item: -item.scores[0])
+    assert first.box[0] < 100 < second.box[0]
+    assert first.existence < 0.31 < 0.5 < second.existence
+    assert scene.follow(3 * STEP, reading(3, surely_seen)).detections[0].said == 0.9
+
+
 def test_a_name_that_flickers_is_steadied_and_a_lasting_change_is_taken() -> None:
     scene, shown = LivingScene((640, 480), Tree(PARENTS, NAMES)), []
     leaves = [0] * 6 + [2, 0, 0, 1, 0, 0, 2, 0] + [2] * 15

@@ -575,15 +575,19 @@ def test_a_receiver_says_for_how_long_it_cannot_read(deltas: DeltaCodec) -> None
     assert unread == [number == 11 for number in range(14)]
 
 
-def test_an_object_s_old_latents_do_not_say_how_sure_it_is(deltas: DeltaCodec) -> None:
+def test_latents_say_what_an_object_is_and_not_how_sure_it_is(deltas: DeltaCodec) -> None:
     folder = read_scene_folder(find_model("road"))
     reader = SceneReader(deltas.stream, folder.taxonomy, folder.heads)
     state = deltas.whole(fixed_code(deltas), 2, 100, START_NS)
     other = replace(state, latents=tuple(group + 300 for group in state.latents))
-    sure = [reader.measure(code_of(deltas, one), 3).levels[0] for one in (state, other)]
-    assert sure[0] == pytest.approx(sure[1])
-    nobody_s = [reader.measure(replace(code_of(deltas, one), boxes=None), 3).levels[0] for one in (state, other)]
-    assert nobody_s[0] != pytest.approx(nobody_s[1])
+    for of_a_delta in (True, False):
+        codes = [code_of(deltas, one) for one in (state, other)]
+        codes = codes if of_a_delta else [replace(code, boxes=None) for code in codes]
+        (first, *named), (other_first, *others_named) = (reader.measure(code, 3).levels for code in codes)
+        assert first == pytest.approx(other_first)
+        assert named[-1] != pytest.approx(others_named[-1])
+        assert first == pytest.approx(reader.measure(codes[0], 0).levels[0])
+        assert named[0].sum(axis=1, keepdims=True) == pytest.approx(first)
 
 
 def test_a_sender_that_begins_anew_finds_nothing_waiting(deltas: DeltaCodec) -> None:

@@ -48,9 +48,9 @@ class Store:
             self._file = sqlite3.connect(path, timeout=30.0, isolation_level=None)
             self._file.execute("PRAGMA journal_mode=WAL")
             self._file.execute("PRAGMA synchronous=OFF")
-            self._file.execute("DROP TABLE IF EXISTS kept")  # of caches whose values were JSON
+            self._file.execute("DROP TABLE IF EXISTS packed")  # of caches whose readings lack what senders said
             self._file.execute(
-                "CREATE TABLE IF NOT EXISTS packed (kind TEXT, key TEXT, value BLOB, PRIMARY KEY (kind, key))"
+                "CREATE TABLE IF NOT EXISTS told (kind TEXT, key TEXT, value BLOB, PRIMARY KEY (kind, key))"
                 " WITHOUT ROWID"
             )
         except (sqlite3.Error, OSError) as error:
@@ -62,7 +62,7 @@ class Store:
         if found is not None or self._file is None:
             return found
         try:
-            row = self._file.execute("SELECT value FROM packed WHERE kind = ? AND key = ?", (kind, key)).fetchone()
+            row = self._file.execute("SELECT value FROM told WHERE kind = ? AND key = ?", (kind, key)).fetchone()
         except sqlite3.Error as error:
             self._lose(error)
             return None
@@ -81,7 +81,7 @@ class Store:
         row = (kind, key, msgspec.msgpack.encode(value))
         try:
             if self._file is not None:
-                self._file.execute("INSERT OR REPLACE INTO packed VALUES (?, ?, ?)", row)
+                self._file.execute("INSERT OR REPLACE INTO told VALUES (?, ?, ?)", row)
         except sqlite3.Error as error:
             self._lose(error)
 
