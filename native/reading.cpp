@@ -134,7 +134,9 @@ class ObjectTeller {
 
   py::object tell(const std::vector<Array<std::int32_t>>& path, const Seen& seen, const py::object& canvas,
                   const Array<double>& said) const {
-    const auto& [boxes, named, chances] = seen;
+    const Array<float>& boxes = std::get<0>(seen);
+    const Array<std::int64_t>& named = std::get<1>(seen);
+    const std::vector<Chances>& chances = std::get<2>(seen);
     expect_shape("named", named, {ANY});
     const py::ssize_t count = named.size();
     expect_shape("boxes", boxes, {count, 4});
