@@ -3,8 +3,8 @@
 The detector runs once over the training scenes (several scales, flipped); every object found becomes one row of
 evidence. Each latent group is trained for its own level: rate of the prefix + divergence of the read posterior from the
 detector's, at that level, and less at those above it and at the leaves + cross entropy to the true node + distance from
-the true box + divergence from how sure the object is, plus, for the last group, the object's features (so that
-questions can be asked later).
+the true box, plus, for block 0 alone, divergence from how sure the object is and, for the last group, the object's
+features (so that questions can be asked later).
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ FEATURE_WEIGHT = 0.25
 
 class Rows(NamedTuple):
     """Training rows: told n,6+groups+types (geometry, all names, in real units); evidence n,E; leaves n,T
-    log-probabilities; truth n (true leaf, -1 where the object is none); sure n,readers (0..1, what each learns to be);
+    log-probabilities; truth n (true leaf, -1 where the object is none); sure n (0..1, what the reader of block 0 learns
+    to be);
     features n,F; correction n,4 (times 4): from the quantised box to the label's, or to the detector's where there is
     no label."""
 
@@ -81,7 +82,8 @@ def loss_of_batch(
                 nodes = owners[k][truth[named]]
                 total = total + 0.3 * weight * torch.nn.functional.nll_loss(ours[named], nodes)
         total = total + BOX_WEIGHT * torch.nn.functional.smooth_l1_loss(read.box, correction, beta=0.1)
-        total = total + torch.nn.functional.binary_cross_entropy_with_logits(read.objectness[:, 0], sure[:, prefix])
+        if not prefix:
+            total = total + torch.nn.functional.binary_cross_entropy_with_logits(read.objectness[:, 0], sure)
         share = FEATURE_WEIGHT if prefix == len(codec.latents) else FEATURE_WEIGHT / 10
         total = total + share * torch.nn.functional.mse_loss(read.features, features)
     return total, rates

@@ -95,8 +95,8 @@ def make(options: argparse.Namespace) -> Path:
     edges = options.score_edges
     if not edges or not all(low < high for low, high in pairwise([0.0, *edges, 1.0])):
         raise TrainingError(f"score_edges: {list(edges)}, expected one or more numbers that rise, above 0 and below 1")
-    if len(options.trust) not in (1, len(LATENTS) + 1) or max(options.trust) > 1:
-        raise TrainingError(f"trust: {list(options.trust)}, expected one number of 0 to 1, or {len(LATENTS) + 1}")
+    if options.trust > 1:
+        raise TrainingError(f"trust: {options.trust:g}, expected 0 to 1")
     for text in options.variants:
         read_variant(text)
     folder: Path = options.model
@@ -177,7 +177,7 @@ OPTIONS = (
     Option("offset_step", float, 0.12, "and where they lie: steps of their middle, in shares of a side", above=0.01),
     Option("score_edges", float, SCORE_EDGES, "between the classes of score, rising from 0 to 1", 0, above=0),
     Option(
-        "trust", float, (0.0,), "in the detector's own objectness (1) against labels (0), of each block's reader", 0, 0
+        "trust", float, 0.0, "in the detector's own objectness (1) against labels (0), of block 0's reader", least=0
     ),
     Option("variants", str, VARIANTS, "how training scenes are shown to the detector: scale, and whether mirrored", 0),
     Option(

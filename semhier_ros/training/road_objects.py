@@ -97,16 +97,13 @@ def remembered(
     return [Matched(Objects(*own), truth, wanted) for *own, truth, wanted in zip(*parts, strict=True)]
 
 
-def make_rows(
-    stream: SceneStream, found: list[Matched], mean: NDArray, scale: NDArray, trust: Sequence[float] = (0.0,)
-) -> Rows:
+def make_rows(stream: SceneStream, found: list[Matched], mean: NDArray, scale: NDArray, trust: float = 0.0) -> Rows:
     """Training rows of the object codec.
 
-    trust: per reader (or once for all), how much the detector's own objectness counts in what it learns to be sure of;
+    trust: how much the detector's own objectness counts in what the reader of block 0 learns to be sure of;
     what is left to 1 counts whether there is a label. A detector is right more often in pictures that it has learned
     from than in others, so that labels of these alone teach readers too much.
     """
-    word = np.full(len(stream.layout.latents) + 1, trust[0]) if len(trust) == 1 else np.asarray(trust)
     parts: list[tuple[NDArray, ...]] = []
     for objects, truth, wanted in found:
         if not len(objects):
@@ -119,7 +116,7 @@ def make_rows(
         correction = np.concatenate(
             [(wanted[:, :2] - boxes[:, :2]) / boxes[:, 2:], np.log(wanted[:, 2:] / boxes[:, 2:])], axis=1
         )
-        sure = word * objects.objectness[:, None] + (1 - word) * (truth >= 0)[:, None]
+        sure = trust * objects.objectness + (1 - trust) * (truth >= 0)
         parts.append((told, known, objects.leaves, truth, sure, features, 4 * correction.clip(-1, 1)))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     return Rows(*(column if column.dtype == np.int64 else column.astype(np.float32) for column in columns))

@@ -68,7 +68,7 @@ def test_own_data_becomes_a_model_that_encodes_and_decodes(own_data, capsys):
         "detector": {"steps": 2, "batch": 2, "crop": [128, 96]},
         "picture": {"steps": 2, "batch": 2, "crop": 64, "painting_steps": 2},
         "model": {"steps": 3, "threshold": 0.002, "name": "mine", "size_step": 0.1, "most": 9}
-        | {"offset_step": 0.08, "score_edges": [0.01, 0.1, 0.5], "trust": [0.9, 0.5, 0.5, 0.5]}
+        | {"offset_step": 0.08, "score_edges": [0.01, 0.1, 0.5], "trust": 0.9}
         | {"certainty": 0.5, "variants": ["1", "0.5-mirrored"]},
     }
     (own_data / "train.yaml").write_text(yaml.safe_dump(config))
