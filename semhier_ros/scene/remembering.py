@@ -78,6 +78,9 @@ LEAST_OBJECTS = 2
 """A frame of fewer is whole: it costs no more than to name a reference."""
 LENIENCE = 0.1
 """By how much the bound of overlap is lower for the least sure object; in proportion for others."""
+CAREFUL, MOST_OVERLAP = 0.1, 0.95
+"""By how much that bound is higher where a frame refers to what was acknowledged, for others are lost (over a radio all
+do, and it is not), up to so much: the next frame that would mend a box may be lost as well."""
 SPEED_GAIN, SURE, AHEAD_MS = 0.3, 2.0, 400
 """A velocity is told where it moves an object by more than this share of its side within AHEAD_MS, and is surer than
 that many standard errors."""
@@ -90,7 +93,7 @@ DOUBT = 3
 """Classes by which the score of an object falls that a frame misses and that is not hidden yet."""
 BIRTH_HITS, BIRTH_SCORE = 2, 0.22
 """A new object is told once so many frames saw it, or at once from this score on."""
-SCORE_STEPS, LEAST_STEPS = 4, 2
+SCORE_STEPS, LEAST_STEPS = 3, 2
 """Classes by which a score must differ to be told: by itself, and beside something else of the object."""
 CLEARLY = 1.5
 """How many times likelier another name must be to be told."""
@@ -223,7 +226,9 @@ class SenderMemory:
         if reference is None or len(objects) < LEAST_OBJECTS:
             return None
         plan = _Plan(self._codec, reference, self._tracks, found, objects, frame, stamp_ns)
-        if not plan.choose(self.overlap, worth) and (not self._radio or max_bytes is None or plan.strange):
+        careful = 0.0 if self._radio or self._chained else CAREFUL
+        told = plan.choose(min(self.overlap + careful, MOST_OVERLAP), worth)
+        if not told and (not self._radio or max_bytes is None or plan.strange):
             return None
         data, state = plan.encode(max_bytes)
         self._said = plan
@@ -309,8 +314,8 @@ class SenderMemory:
 
 def check_memory(overlap: float, whole_every: float) -> None:
     """Raises ValueError naming field, value and range, unless a sender can work by these (see `SenderMemory`)."""
-    if not 0.3 <= overlap <= 0.95:
-        raise ValueError(f"memory.overlap: {overlap} is outside 0.3..0.95")
+    if not 0.3 <= overlap <= MOST_OVERLAP:
+        raise ValueError(f"memory.overlap: {overlap} is outside 0.3..{MOST_OVERLAP}")
     if whole_every and not 0.2 <= whole_every <= 60.0:
         raise ValueError(f"memory.whole_every: {whole_every} s is outside 0.2..60")
 
