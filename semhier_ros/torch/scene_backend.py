@@ -24,6 +24,7 @@ from semhier_ros.codec.canvas import Lift
 from semhier_ros.codec.graphs import PictureParts
 from semhier_ros.codec.model_folder import read_card
 from semhier_ros.scene.objects import DetectorMaps
+from semhier_ros.torch.captured import Captured, CudaCapture
 from semhier_ros.torch.detector import Detector
 from semhier_ros.torch.exact import TorchArithmetic
 from semhier_ros.torch.picture import PictureAnalysis, PictureSynthesis
@@ -127,6 +128,8 @@ class TorchBackend:
         )
         self._streams: dict[str, Any] = {name: later if name == "picture_synthesis" else soon for name in graphs}
         self._locks = {name: threading.Lock() for name in graphs}
+        painter = graphs["picture_synthesis"]
+        self._paint = Captured(painter, CudaCapture(self._device)) if device == "cuda" else painter
         self._pinned: dict[tuple[Any, ...], Tensor] = {}
         self.arithmetic = TorchArithmetic(self._device, later)
 
@@ -176,12 +179,12 @@ class TorchBackend:
         name = "picture_synthesis"
         with self._locks[name], torch.cuda.stream(self._streams[name]), torch.inference_mode():
             latents, present, meaning = zip(*requests, strict=True)
-            canvases = self._graphs[name](
+            canvases = self._paint(
                 torch.stack(latents).to(self._dtype),
                 self._upload((name, 1), np.stack(present)),
                 self._upload((name, 2), np.stack(meaning)),
             )
-            lifted = _lifted(canvases, lifts)
+            lifted = _lifted(canvases, lifts)  # a copy: the next batch may be painted where canvases lie
             return self._bring_down(lifted)
 
     def _bring_down(self, pictures: Sequence[Tensor]) -> list[NDArray[np.uint8]]:
