@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -33,12 +34,19 @@ class CudaCapture:
     """The `Capture` of a CUDA device, for one network. All its captures share memory, so one of them runs at a time."""
 
     def __init__(self, device: torch.device):
-        self._pool = torch.cuda.graph_pool_handle()
-        # its own: what another thread launches on the stream of the replays would be captured too
-        self._stream = torch.cuda.Stream(device)
+        self._device = device
+
+    @cached_property
+    def _pool(self) -> Any:
+        return torch.cuda.graph_pool_handle()
+
+    @cached_property
+    def _stream(self) -> Any:
+        """Its own: what another thread launches on the stream of the replays would be captured too."""
+        return torch.cuda.Stream(self._device)
 
     def __call__(self, network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Callable[[], None], Tensor]:
-        around = torch.cuda.current_stream(inputs[0].device)
+        around = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(around)
         with torch.cuda.stream(self._stream):
             for _ in range(WARM_UPS):

@@ -501,7 +501,7 @@ def on_torch() -> Codec:
     return Codec.load("road", "torch")
 
 
-@pytest.mark.parametrize("where", ["arithmetic", "synthesise_many"])
+@pytest.mark.parametrize("where", ["arithmetic", "synthesise_many", "_paint"])
 def test_a_device_that_is_lost_is_said_once_and_the_cpu_goes_on(on_torch, road, road_frames, where, monkeypatch):
     base = Base([on_torch], ["a", "b"])
 
