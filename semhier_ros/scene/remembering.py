@@ -92,7 +92,8 @@ before, without a gap: it is often seen again."""
 DOUBT = 3
 """Classes by which the score of an object falls that a frame misses and that is not hidden yet."""
 BIRTH_HITS, BIRTH_SCORE = 2, 0.22
-"""A new object is told once so many frames saw it, or at once from this score on."""
+"""A new object is told once so many frames saw it, or at once from this score on; at once, too, while frames are
+lost."""
 SCORE_STEPS, LEAST_STEPS = 3, 2
 """Classes by which a score must differ to be told: by itself, and beside something else of the object."""
 CLEARLY = 1.5
@@ -226,8 +227,9 @@ class SenderMemory:
         if reference is None or len(objects) < LEAST_OBJECTS:
             return None
         plan = _Plan(self._codec, reference, self._tracks, found, objects, frame, stamp_ns)
-        careful = 0.0 if self._radio or self._chained else CAREFUL
-        told = plan.choose(min(self.overlap + careful, MOST_OVERLAP), worth)
+        careful = not self._radio and not self._chained
+        overlap = min(self.overlap + CAREFUL, MOST_OVERLAP) if careful else self.overlap
+        told = plan.choose(overlap, 1 if careful else BIRTH_HITS, worth)
         if not told and (not self._radio or max_bytes is None or plan.strange):
             return None
         data, state = plan.encode(max_bytes)
@@ -349,9 +351,10 @@ class _Plan:
         self._born: list[int] = []
         self._masses, self._best = _names(codec, self._found)
 
-    def choose(self, overlap: float, worth: Floats) -> bool:
+    def choose(self, overlap: float, hits: int, worth: Floats) -> bool:
         """Fills the delta with all that is worth saying. False where a whole frame says it better: most is new.
-        `strange`: nothing that is there is known."""
+        `strange`: nothing that is there is known. overlap: bound for the surest object; hits: frames that must have
+        seen a faint new one."""
         codec, held, said = self._codec, self._held, self._said
         rows = {number: row for row, number in enumerate(self._numbers) if number >= 0}
         at = [-1] * len(held.rows)
@@ -382,7 +385,7 @@ class _Plan:
                 self._value[row] = value[place] * (1.2 - share)
         self._hide(at)
         before = {number for number in self._numbers if number >= 0}
-        sure = (self._found.hits >= BIRTH_HITS) | (self._objects.objectness.astype(float) >= BIRTH_SCORE)
+        sure = (self._found.hits >= hits) | (self._objects.objectness.astype(float) >= BIRTH_SCORE)
         self._births = [
             (float(worth[place]), place)
             for place, (number, told) in enumerate(zip(self._found_numbers, sure.tolist(), strict=True))
