@@ -15,7 +15,7 @@ from semhier_ros.cli import main
 
 def test_every_topic_that_can_be_made_is_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written = tmp_path / "planners.json"
-    assert main(["measure", "planners", "--frames", "10", "--objects", "8", "--json", str(written)]) == 0
+    assert main(["measure", "planners", "--frames", "40", "--objects", "8", "--json", str(written)]) == 0
     figures = json.loads(written.read_text())["figures"]
     assert {"polygons", "obstacles", "obstacles_clearing", "target", "markers", "overlay"} <= set(figures["alone"])
     assert set(figures["steps"]) == {"decoded and read", "placed"}
