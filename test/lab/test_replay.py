@@ -321,6 +321,10 @@ def test_a_sweep_goes_on_where_it_was(place: Path, capsys: pytest.CaptureFixture
     runs = sorted((place / "sweep" / "runs").iterdir())
     assert len(runs) == 4
     whole = json.loads((place / "sweep" / "table.json").read_text())
+    assert "Foretold to every instant" in table
+    summaries = [json.loads(run.read_text())["codecs"] for run in runs]
+    forecasts = [{name: one["forecast"]["streaming_ap50"] for name, one in codecs.items()} for codecs in summaries]
+    assert all({name: one["foretold"] for name, one in row["codecs"].items()} in forecasts for row in whole["rows"])
     rows = whole["rows"]
     assert whole["measured"]["commit"] == provenance()["commit"]
     assert [(row["rate_kbit"], row["loss"]) for row in rows] == [(16, 0), (16, 0.2), (64, 0), (64, 0.2)]

@@ -114,12 +114,12 @@ def run(options: argparse.Namespace) -> int:
         commits = dict.fromkeys(found.get("measured", {}).get("commit", "unknown") for _, found in done)
         whole = {"rows": rows, "measured": {**source, "commit": ", ".join(commits)}}
         write_json(options.out / "table.json", whole)
-        (table,) = replay_table(whole)
-        write_whole(options.out / "table.md", table.markdown())
+        tables = replay_table(whole)
+        write_whole(options.out / "table.md", "\n".join(f"## {table.title}\n\n{table.markdown()}" for table in tables))
         from semhier_ros.lab.report.plots import sweep_plot
 
         write_whole(options.out / "plot.svg", sweep_plot(rows))
-        print(table.text())
+        print("\n".join(table.text() for table in tables))
     for line in failed:
         print(f"failed: {line}", file=sys.stderr)
     return 1 if failed else 0
@@ -188,8 +188,8 @@ def _outcomes(tasks: dict[Future[Any], Cell]) -> Iterator[Outcome]:
 
 
 def rows_of(done: Sequence[tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """One row a run: per codec the precision and its interval; semhier's margin over the best of the others that send
-    more than the bare answer, per level."""
+    """One row a run: per codec the precision and its interval, and the precision of what it foretold; semhier's margin
+    over the best of the others that send more than the bare answer, per level."""
     rows = []
     for cell, summary in done:
         link = parse_link(cell.link)
@@ -205,6 +205,7 @@ def rows_of(done: Sequence[tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]
             "codecs": {
                 name: {measure.removeprefix("streaming_"): one[measure], "ci95": one[f"{measure}_ci95"]}
                 | {key: one[key] for key in ("coarse_ms", "delivered", "wire_bytes_per_s", "setting")}
+                | ({"foretold": one["forecast"][measure]} if "forecast" in one else {})
                 for name, one in summary["codecs"].items()
             },
             "ceiling": ceiling_of(summary),

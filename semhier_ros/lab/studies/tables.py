@@ -323,22 +323,33 @@ _OTHERS += "either run. In virtual time none is over 30 ms later (test/lab/test_
 
 
 def replay(result: Result) -> list[Table]:
-    """The table of a sweep: the streaming measure of every codec in every cell."""
+    """The tables of a sweep: the streaming measure of every codec in every cell; and, of readings that were foretold to
+    each instant, the same."""
     measure = "AP50" if result["rows"][0]["measure"] == "ap50" else "accuracy"
     rows = [
         {**row, "level": level, "at_best": ceiling, "lead": _margin(row["margin"].get(level))}
-        | {f"of {name}": found.get(row["measure"], {}).get(level) for name, found in row["codecs"].items()}
+        | {
+            f"{kind} {name}": found.get(key, {}).get(level)
+            for name, found in row["codecs"].items()
+            for kind, key in (("of", row["measure"]), ("foretold", "foretold"))
+        }
         for row in result["rows"]
         for level, ceiling in row["ceiling"].items()
     ]
     columns: Columns = [("footage", "bag"), ("model", "model"), ("link", "link"), ("level", "level")]
     if len({row["model"] for row in rows}) == 1:
         del columns[1]
-    columns += [(name, f"{{of {name}?:.3f}}") for name in dict.fromkeys(name for row in rows for name in row["codecs"])]
+    names = dict.fromkeys(name for row in rows for name in row["codecs"])
+    foretold = columns + [(name, f"{{foretold {name}?:.3f}}") for name in names]
+    columns += [(name, f"{{of {name}?:.3f}}") for name in names]
     columns += [("no link", "{at_best:.3f}"), ("semhier's margin", "lead")]
     note = f"Streaming {measure}: at every instant the newest reading is scored against the world as it is then. The "
     note += "margin, with its 95 % interval, is over the best of those that send more than the bare answer."
-    return [filled("streaming", "What a planner had at every instant", columns, rows, note)]
+    tables = [filled("streaming", "What a planner had at every instant", columns, rows, note)]
+    if any("foretold" in found for row in result["rows"] for found in row["codecs"].values()):
+        note = f"Streaming {measure} of the living scene, which every codec's readings are given (docs/living.md)."
+        tables.append(filled("foretold", "Foretold to every instant", foretold, rows, note))
+    return tables
 
 
 def shown(study: str, result: Any) -> str:
