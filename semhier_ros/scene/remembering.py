@@ -79,8 +79,8 @@ LEAST_OBJECTS = 2
 LENIENCE = 0.1
 """By how much the bound of overlap is lower for the least sure object; in proportion for others."""
 CAREFUL, MOST_OVERLAP = 0.1, 0.95
-"""By how much that bound is higher where a frame refers to what was acknowledged, for others are lost (over a radio all
-do, and it is not), up to so much: the next frame that would mend a box may be lost as well."""
+"""By how much that bound is higher while frames are lost (not over a radio), up to so much: the next frame that would
+mend a box may be lost as well."""
 SPEED_GAIN, SURE, AHEAD_MS = 0.3, 2.0, 400
 """A velocity is told where it moves an object by more than this share of its side within AHEAD_MS, and is surer than
 that many standard errors."""
@@ -227,7 +227,7 @@ class SenderMemory:
         if reference is None or len(objects) < LEAST_OBJECTS:
             return None
         plan = _Plan(self._codec, reference, self._tracks, found, objects, frame, stamp_ns)
-        careful = not self._radio and not self._chained
+        careful = not self._radio and self._lossy()
         overlap = min(self.overlap + CAREFUL, MOST_OVERLAP) if careful else self.overlap
         told = plan.choose(overlap, 1 if careful else BIRTH_HITS, worth)
         if not told and (not self._radio or max_bytes is None or plan.strange):
@@ -254,15 +254,18 @@ class SenderMemory:
             return held if near else None
         if not near and not (0 < age <= SILENT_MS and since < SILENT_WHOLE_MS * 1e6):
             return None
-        lossy = self._lossy_ns is not None and 0 <= self._stamp_ns - self._lossy_ns <= LOSSY_MS * 1e6
-        lossy |= not 0 <= self._stamp_ns - self._heard_ns <= UNHEARD_MS * 1e6
-        if not near or (step <= UNHEARD_MS and not lossy and self._chained < CHAIN):
+        if not near or (step <= UNHEARD_MS and not self._lossy() and self._chained < CHAIN):
             last = self._last(held.order)
             if last is not None or not near:
                 self._chained += 1
                 return last
         self._chained = 0
         return held
+
+    def _lossy(self) -> bool:
+        """Whether frames are lost, as far as is known: see `LOSSY_MS`."""
+        lacked = self._lossy_ns is not None and 0 <= self._stamp_ns - self._lossy_ns <= LOSSY_MS * 1e6
+        return lacked or not 0 <= self._stamp_ns - self._heard_ns <= UNHEARD_MS * 1e6
 
     def _last(self, after: int) -> _Sent | None:
         """The frame before, as it is if it arrives (a whole one as deep as others did); None where that is no later
