@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,10 +78,16 @@ class OpenVinoGraphs:
         self._requests: dict[tuple[str, tuple[int, ...]], Any] = {}
         self._lock = threading.Lock()
 
-    def run(self, graph: str, *inputs: NDArray[Any], reshaped: bool = False) -> list[NDArray[Any]]:
-        """The outputs of a graph, in its order, for inputs in its order. reshaped: its one input may have another shape
-        than the graph was exported for; it is compiled for each shape."""
-        shape = inputs[0].shape if reshaped else ()
+    def run(self, graph: str, *inputs: NDArray[Any], shaped: Literal["", "once", "any"] = "") -> list[NDArray[Any]]:
+        """The outputs of a graph, in its order, for inputs in its order.
+
+        shaped: its one input (1,H,W,C) may have another height and width than the graph was exported for: it is
+        compiled for each (`once`), or once for all of them (`any`; a pass takes a tenth longer, the first of a size
+        some 50 ms).
+        """
+        shape: tuple[int, ...] = inputs[0].shape if shaped else ()
+        if shaped == "any":
+            shape = (shape[0], -1, -1, shape[3])
         with self._lock:
             request = self._requests.get((graph, shape))
             if request is None:

@@ -71,7 +71,7 @@ def _detector() -> list[Parameter]:
             "detector.looks",
             "",
             "At which sizes the model's own detector sees pictures, such as 800x480 on a slow computer or"
-            ' 1088x640:0-166,544x320:64- (docs/street.md); "": as the model says.',
+            ' 1088x640:0-166@0.25,544x320:64- (docs/street.md); "": as the model says.',
         ),
     ]
 

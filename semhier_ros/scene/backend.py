@@ -28,12 +28,13 @@ from semhier_ros.scene.objects import DetectorMaps
 
 GRAPHS = ("detector", "picture_analysis", "picture_synthesis")
 DETECTOR = "detector.onnx"
+MANY_CHANNELS = (2, 3)  # its outputs types and features
 DETECTOR_RANGES = "detector_ranges.json"
 
 
 class Backend(Protocol):
     """What an encoder and a decoder need of the networks. Canvases are H,W,3 uint8 RGB: the detector's of the size of
-    one of the model's looks, others of the size of its canvas.
+    one of the model's looks (any_size: of a part of it), others of the size of its canvas.
 
     batches: whether several canvases at once cost less than one after another. arithmetic: where the context networks
     of picture blocks run.
@@ -44,8 +45,8 @@ class Backend(Protocol):
     @property
     def arithmetic(self) -> Arithmetic: ...
 
-    def detect(self, canvas: NDArray[np.uint8]) -> DetectorMaps:
-        """The detector's dense maps of a canvas."""
+    def detect(self, canvas: NDArray[np.uint8], any_size: bool = False) -> DetectorMaps:
+        """The detector's dense maps of a canvas. any_size: the next may be of another size."""
         ...
 
     def analyse(self, canvas: NDArray[np.uint8]) -> Floats:
@@ -75,6 +76,20 @@ def detector_model(core: Any, folder: Path, *, integers: bool) -> Any:
         if ranges:
             return in_integers(model, ranges)
     return model
+
+
+def channels_last(model: Any, outputs: Sequence[int]) -> Any:
+    """The OpenVINO model with these of its outputs, B,C,H,W, as B,H,W,C: so they lie in memory as convolutions leave
+    them. To turn them round costs a twentieth of a pass, and few cells are asked for."""
+    from openvino import Layout
+    from openvino.preprocess import PrePostProcessor
+
+    turned = PrePostProcessor(model)
+    for number in outputs:
+        output = turned.output(number)
+        output.model().set_layout(Layout("NCHW"))
+        output.tensor().set_layout(Layout("NHWC"))
+    return turned.build()
 
 
 def looks_in_integers(core: Any, folder: Path) -> bool:
@@ -113,9 +128,9 @@ def write_detector_ranges(folder: Path, ranges: Ranges, made_from: str) -> Path:
 class OpenVinoBackend(OpenVinoPictures):
     """Runs a scene model's graphs on the CPU, each compiled when first used."""
 
-    def detect(self, canvas: NDArray[np.uint8]) -> DetectorMaps:
-        objectness, box, types, features = self.run("detector", canvas[None], reshaped=True)
-        return DetectorMaps(objectness[0, 0], box[0], types[0], features[0])
+    def detect(self, canvas: NDArray[np.uint8], any_size: bool = False) -> DetectorMaps:
+        objectness, box, types, features = self.run("detector", canvas[None], shaped="any" if any_size else "once")
+        return DetectorMaps(objectness[0, 0], box[0], np.moveaxis(types[0], 2, 0), np.moveaxis(features[0], 2, 0))
 
     @property
     def looks_in_integers(self) -> bool:
@@ -125,4 +140,4 @@ class OpenVinoBackend(OpenVinoPictures):
     def _read(self, core: Any, graph: str) -> Any:
         if graph != "detector":
             return super()._read(core, graph)
-        return detector_model(core, self._folder, integers=self._precision == "auto")
+        return channels_last(detector_model(core, self._folder, integers=self._precision == "auto"), MANY_CHANNELS)

@@ -22,7 +22,10 @@ from semhier_ros.scene.objects import DetectorMaps, Objects, doubted, find_objec
 
 Floats = NDArray[np.float32]
 LOOK_STEP, LARGEST_LOOK = 32, 4096  # pixels of a cell of our trunk's last map, and of the longest side of a look
-LOOK_TEXT = re.compile(r"(\d{1,5})x(\d{1,5})(?::(\d{1,5}(?:\.\d+)?)-(\d{1,5}(?:\.\d+)?)?)?")
+LOOK_TEXT = re.compile(r"(\d{1,5})x(\d{1,5})(?::(\d{1,5}(?:\.\d+)?)-(\d{1,5}(?:\.\d+)?)?)?(?:@(0?\.\d{1,3}))?")
+WINDOW_SIDES = 4  # how many lengths each side of what a closer look sees may have: few sizes, for each costs at first
+AROUND = 32.0  # pixels of a closer look that it sees around what it is for
+CUT = 4.0  # pixels from the edge of a window inside the picture, within which a box is one that the edge has cut
 
 
 class Listed(NamedTuple):
@@ -58,36 +61,73 @@ class Look(NamedTuple):
     small objects closely and at large ones from afar.
 
     size: width and height of a canvas, multiples of LOOK_STEP pixels up to LARGEST_LOOK. least, most: of which side
-    (the root of their area), in pixels of that canvas, objects are taken.
+    (the root of their area), in pixels of that canvas, objects are taken. where: the objectness from which it looks
+    again at what looks at the whole picture saw of those sizes, through one window around all of that; it sees nothing
+    where there is nothing. 0: it sees the whole picture.
     """
 
     size: tuple[int, int]
     least: float = 0.0
     most: float = math.inf
+    where: float = 0.0
 
     @classmethod
     def read(cls, text: Any) -> Look:
-        """A look from its text, such as `1088x640:0-166`, `544x320:64-` or `800x480`.
+        """A look from its text, such as `1088x640:0-166@0.2`, `544x320:64-` or `800x480`.
 
         Raises:
             ValueError: another text, or a number outside its range.
         """
         found = LOOK_TEXT.fullmatch(text) if isinstance(text, str) else None
         if found is None:
-            raise ValueError(f"look {text!r}: WIDTHxHEIGHT:LEAST-MOST expected, such as 1088x640:0-166 or 544x320:64-")
+            raise ValueError(
+                f"look {text!r}: WIDTHxHEIGHT:LEAST-MOST@WHERE expected, such as 1088x640:0-166@0.2 or 544x320:64-"
+            )
         width, height = int(found[1]), int(found[2])
         if not all(LOOK_STEP <= side <= LARGEST_LOOK and side % LOOK_STEP == 0 for side in (width, height)):
             raise ValueError(f"look {text!r}: sides of {LOOK_STEP}..{LARGEST_LOOK}, multiples of {LOOK_STEP}, expected")
         least, most = float(found[3] or 0), float(found[4] or math.inf)
         if least >= most:
             raise ValueError(f"look {text!r}: LEAST below MOST expected")
-        return cls((width, height), least, most)
+        return cls((width, height), least, most, float(found[5] or 0))
 
     def __str__(self) -> str:
         text = f"{self.size[0]}x{self.size[1]}"
-        if (self.least, self.most) == (0, math.inf):
-            return text
-        return f"{text}:{self.least:g}-{'' if self.most == math.inf else format(self.most, 'g')}"
+        if (self.least, self.most) != (0, math.inf):
+            text += f":{self.least:g}-{'' if self.most == math.inf else format(self.most, 'g')}"
+        return f"{text}@{self.where:g}" if self.where else text
+
+    def takes(self, sides: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which objects count, by the roots of their areas in pixels of the look."""
+        return np.asarray((sides >= self.least) & (sides < self.most))
+
+
+def read_looks(texts: Sequence[Any]) -> tuple[Look, ...]:
+    """Looks from their texts, as `Look.read` takes them.
+
+    Raises:
+        ValueError: a text is none, or no look sees the whole picture, so that closer ones know nothing to look at.
+    """
+    looks = tuple(Look.read(text) for text in texts)
+    if looks and all(look.where for look in looks):
+        raise ValueError(f"looks {', '.join(map(str, looks))}: one without @ expected, which sees the whole picture")
+    return looks
+
+
+class Window(NamedTuple):
+    """What one look saw. maps: of the part of its canvas that it saw, which begins at `corner` (x, y, in cells), or
+    None where it saw nothing; cut: which of that part's edges (left, top, right, bottom) lie inside the picture."""
+
+    maps: DetectorMaps | None
+    corner: tuple[int, int] = (0, 0)
+    cut: tuple[bool, bool, bool, bool] = (False, False, False, False)
+
+
+class Detect(Protocol):
+    """A network of ours: the dense maps of what it sees on a canvas (H,W,3 uint8 RGB). any_size: the canvas may be of
+    another size each time, in multiples of LOOK_STEP pixels."""
+
+    def __call__(self, canvas: NDArray[np.uint8], any_size: bool = False) -> DetectorMaps: ...
 
 
 class OwnFinder:
@@ -97,7 +137,7 @@ class OwnFinder:
 
     def __init__(
         self,
-        detect: Callable[[NDArray[np.uint8]], DetectorMaps],
+        detect: Detect,
         canvas: tuple[int, int],
         layout: SceneLayout,
         looks: Sequence[Look],
@@ -107,35 +147,95 @@ class OwnFinder:
         self._detect, self._canvas, self._layout = detect, canvas, layout
         self.looks, self.agreement, self.certainty = tuple(looks), agreement, certainty
 
-    def look(self, image: NDArray[np.uint8]) -> list[DetectorMaps]:
-        source = (image.shape[1], image.shape[0])
-        return [self._detect(Canvas(*look.size, source=source).place(image)) for look in self.looks]
+    def look(self, image: NDArray[np.uint8]) -> list[Window]:
+        """What each look saw, in their order; those that are told where come after the others."""
+        size = (image.shape[1], image.shape[0])
+        seen = {
+            look: Window(self._detect(Canvas(*look.size, source=size).place(image)))
+            for look in self.looks
+            if not look.where
+        }
+        for look in self.looks:
+            if look.where:
+                seen[look] = self._closer(look, image, [(other, maps) for other, (maps, *_) in seen.items() if maps])
+        return [seen[look] for look in self.looks]
 
-    def objects(self, seen: Sequence[DetectorMaps], size: tuple[int, int], threshold: float, most: int) -> Objects:
+    def _closer(self, look: Look, image: NDArray[np.uint8], before: Sequence[tuple[Look, DetectorMaps]]) -> Window:
+        """What a look sees of the window around all that was seen `before` and is its own to look at."""
+        size, stride = (image.shape[1], image.shape[0]), self._layout.stride
+        canvas = Canvas(*look.size, source=size)
+        corners = []
+        for other, maps in before:
+            scale = stride * canvas.scale / Canvas(*other.size, source=size).scale
+            rows, columns = np.nonzero(maps.objectness >= look.where)
+            x, y, log_w, log_h = maps.box[:, rows, columns]
+            half = np.exp(np.stack([log_w, log_h])) / 2
+            middle = np.stack([columns + x, rows + y]) + 0.5
+            own = look.takes(2 * np.sqrt(half.prod(axis=0)) * scale)
+            corners.append(np.concatenate([middle - half, middle + half])[:, own] * scale)
+        around = np.concatenate(corners, axis=1)
+        if not around.size:
+            return Window(None)
+        (x0, x1), (y0, y1) = (
+            _window(around[axis].min(), around[axis + 2].max(), canvas.used[axis], look.size[axis]) for axis in (0, 1)
+        )
+        part = np.ascontiguousarray(canvas.place(image)[y0:y1, x0:x1])
+        cut = (x0 > 0, y0 > 0, x1 < canvas.used[0], y1 < canvas.used[1])
+        return Window(self._detect(part, any_size=True), (x0 // stride, y0 // stride), cut)
+
+    def objects(self, seen: Sequence[Window], size: tuple[int, int], threshold: float, most: int) -> Objects:
         if self.looks == (Look(self._canvas),):
-            found = find_objects(seen[0], threshold, most, self.agreement)
+            assert seen[0].maps is not None
+            found = find_objects(seen[0].maps, threshold, most, self.agreement)
         else:
             found = placed(self._layout, self._found(seen, size, threshold, most))
         return doubted(found, self._layout.roles, self.certainty)
 
-    def listed(self, seen: Sequence[DetectorMaps], size: tuple[int, int], least: float, most: int) -> Listed:
+    def listed(self, seen: Sequence[Window], size: tuple[int, int], least: float, most: int) -> Listed:
         objects = self._found(seen, size, least, most)
         centre, half = objects.boxes[:, :2], objects.boxes[:, 2:] / 2
         corners = np.concatenate([centre - half, centre + half], axis=1) * np.float32(self._layout.stride)
         chances = np.exp(objects.leaves.astype(np.float64)) * objects.objectness[:, None]
         return Listed(Canvas(*self._canvas, source=size).to_source(corners), chances)
 
-    def _found(self, seen: Sequence[DetectorMaps], size: tuple[int, int], threshold: float, most: int) -> Objects:
+    def _found(self, seen: Sequence[Window], size: tuple[int, int], threshold: float, most: int) -> Objects:
         """What all looks found, best first, boxes in cells of the model's canvas; their own cells mean nothing."""
         told = Canvas(*self._canvas, source=size).scale
         parts = []
-        for look, maps in zip(self.looks, seen, strict=True):
-            found = find_objects(maps, threshold, 2 * most, self.agreement)
+        for look, window in zip(self.looks, seen, strict=True):
+            if window.maps is None:
+                continue
+            found = find_objects(window.maps, threshold, 2 * most, self.agreement)
             sides = np.sqrt(found.boxes[:, 2] * found.boxes[:, 3]) * self._layout.stride
-            found = found.take(np.flatnonzero((sides >= look.least) & (sides < look.most)))
+            found = found.take(np.flatnonzero(look.takes(sides) & self._whole(window, found.boxes)))
             scale = np.float32(told / Canvas(*look.size, source=size).scale)
-            parts.append(replace(found, boxes=found.boxes * scale))
+            corner = np.array([*window.corner, 0, 0], np.float32)
+            parts.append(replace(found, boxes=(found.boxes + corner) * scale))
         return together(parts, most)
+
+    def _whole(self, window: Window, boxes: Floats) -> NDArray[np.bool_]:
+        """Which boxes n,4 (cx, cy, w, h in cells of the window) no edge of it has cut."""
+        assert window.maps is not None
+        rows, columns = window.maps.objectness.shape
+        half, edge = boxes[:, 2:] / 2, CUT / self._layout.stride
+        inside = np.concatenate([boxes[:, :2] - half, (columns, rows) - (boxes[:, :2] + half)], axis=1) > edge
+        return np.asarray((inside | ~np.array(window.cut)).all(axis=1))
+
+
+def _window(least: float, most: float, used: int, whole: int) -> tuple[int, int]:
+    """Where the window on `least`..`most` begins and ends along one side of a canvas, in pixels, multiples of
+    LOOK_STEP. It is one of WINDOW_SIDES lengths, up to the `whole` side, `used` of which the picture covers."""
+    least, most = max(0.0, least - AROUND), min(float(used), most + AROUND)
+    cells = whole // LOOK_STEP
+    first = int(least) // LOOK_STEP
+    wanted = math.ceil(most / LOOK_STEP) - first
+    length = next(
+        length
+        for length in (math.ceil(cells * part / WINDOW_SIDES) for part in range(1, WINDOW_SIDES + 1))
+        if length >= min(wanted, cells)
+    )
+    first = min(first, cells - length)
+    return first * LOOK_STEP, (first + length) * LOOK_STEP
 
 
 class DetectorFinder:

@@ -24,7 +24,7 @@ from semhier_ros.codec.model_folder import (
 from semhier_ros.scene.backend import GRAPHS
 from semhier_ros.scene.detectors.layouts import DetectorError
 from semhier_ros.scene.detectors.runtime import DetectorSpec
-from semhier_ros.scene.finders import Look
+from semhier_ros.scene.finders import Look, read_looks
 from semhier_ros.scene.layout import SceneLayout
 from semhier_ros.scene.objects import ObjectProjection
 from semhier_ros.scene.stream import SceneStream
@@ -109,7 +109,7 @@ def _looks(folder: Path, settings: Mapping[str, Any]) -> tuple[Look, ...]:
     if not isinstance(settings["looks"], list) or not settings["looks"]:
         raise ModelError(f'{field}: {settings["looks"]!r}, expected a list such as ["1088x640:0-166"]')
     try:
-        return tuple(Look.read(text) for text in settings["looks"])
+        return read_looks(settings["looks"])
     except ValueError as error:
         raise ModelError(f"{field}: {error}") from None
 

@@ -74,7 +74,7 @@ class SceneModel:
         if folder.own_detector:
             layout = self.stream.layout
             self.finder = OwnFinder(
-                lambda canvas: self.backend.detect(canvas),
+                lambda canvas, any_size=False: self.backend.detect(canvas, any_size),
                 folder.canvas,
                 layout,
                 folder.looks,

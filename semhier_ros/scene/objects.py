@@ -73,7 +73,7 @@ def find_objects(maps: DetectorMaps, threshold: float, most: int, agreement: flo
     keep = np.array(_suppress(boxes, most), np.intp)
     keep = keep[np.argsort(cells[keep])]
     cells = cells[keep]
-    features = maps.features.reshape(len(maps.features), -1)[:, cells].T
+    features = maps.features[:, cells // heat.shape[1], cells % heat.shape[1]].T
     return Objects(
         cells.astype(np.int32),
         boxes[keep],
@@ -129,7 +129,7 @@ def _agree(
     overlap = shared / np.maximum(area + (mean_high - mean_low).prod(axis=0) - shared, 1e-9)
     agreed = (overlap * sure).sum(axis=1) / np.maximum(sure.sum(axis=1), 1e-9)
     low, high = mean_low[..., 0].T, mean_high[..., 0].T
-    logits = maps.types.reshape(len(maps.types), -1)[:, around].astype(np.float64)
+    logits = maps.types[:, around // columns, around % columns].astype(np.float64)
     shares = np.exp(logits - logits.max(axis=0))
     shares /= shares.sum(axis=0)
     boxes = np.concatenate([(low + high) / 2, high - low], axis=1)

@@ -162,7 +162,7 @@ class TorchBackend:
         # down waits for the graph, so pinned memory is free again
         return [(part if part.dtype == torch.uint8 else part.float()).cpu().numpy() for part in outputs]
 
-    def detect(self, canvas: NDArray[np.uint8]) -> DetectorMaps:
+    def detect(self, canvas: NDArray[np.uint8], any_size: bool = False) -> DetectorMaps:
         objectness, box, types, features = self._run("detector", canvas)
         return DetectorMaps(objectness[0], box, types, features)
 

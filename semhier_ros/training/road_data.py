@@ -134,6 +134,16 @@ def as_picture(scenes: Scenes, row: int, scale: float = 1.0, flip: bool = False)
     return canvas, labels
 
 
+def shown(scale: tuple[float, float], corner: tuple[float, float]) -> np.ndarray:
+    """The 2,3 matrix with which `cv2.warpAffine` shows a picture scaled by `scale` (x, y), from `corner` of that on.
+
+    Boxes count from the edge of a pixel, the matrix from its middle. Without the half pixels between them what is shown
+    would lie up to a pixel beside its boxes, otherwise at every scale.
+    """
+    moved = [(one - 1) / 2 - start for one, start in zip(scale, corner, strict=True)]
+    return np.array([[scale[0], 0, moved[0]], [0, scale[1], moved[1]]], np.float32)
+
+
 class SceneAugmenter:
     """Random crops of `size` (w, h): scale, flip, colour, night, blur and JPEG, and now and then a mosaic of four."""
 
@@ -192,10 +202,9 @@ class SceneAugmenter:
             top = self.random.uniform(min(0, valid_h * scale_y - height), max(0, valid_h * scale_y - height))
         left = float(np.clip(left, min(0, valid_w * scale_x - width), max(0, valid_w * scale_x - width)))
         top = float(np.clip(top, min(0, valid_h * scale_y - height), max(0, valid_h * scale_y - height)))
-        matrix = np.array([[scale_x, 0, -left], [0, scale_y, -top]], np.float32)
         image = cv2.warpAffine(
             self.scenes.pixels[row, :valid_h, :valid_w],
-            matrix,
+            shown((scale_x, scale_y), (left, top)),
             (width, height),
             flags=cv2.INTER_AREA if scale < 0.8 else cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from semhier_ros.codec.model_folder import write_heads
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.scene.backend import OpenVinoBackend
-from semhier_ros.scene.finders import Look, OwnFinder
+from semhier_ros.scene.finders import Look, OwnFinder, read_looks
 from semhier_ros.scene.folder import read_scene_folder, write_scene_card, write_scene_stream
 from semhier_ros.scene.layout import SceneLayout
 from semhier_ros.scene.objects import code_objects, doubted
@@ -89,7 +89,7 @@ def head_arrays(codec: ObjectCodec, mean: NDArray, scale: NDArray) -> dict[str, 
 def make(options: argparse.Namespace) -> Path:
     torch.set_num_threads(options.threads)
     try:
-        looks = [Look.read(text) for text in options.looks]
+        looks = read_looks(options.looks)
     except ValueError as error:
         raise TrainingError(f"looks: {error}") from None
     edges = options.score_edges
@@ -187,5 +187,5 @@ OPTIONS = (
     Option("steps", int, 4000, "of the object codec", least=1),
     Option("agreement", float, 0.0, "power of neighbours' agreement in an object's score (0: none)", least=0),
     Option("certainty", float, 0.0, "power of how sure the detector is of an object's role in its score", least=0),
-    Option("looks", str, (), "how the detector sees pictures, such as 1088x640:0-166 544x320:64- (the canvas)", 0),
+    Option("looks", str, (), "how the detector sees pictures, such as 1088x640:0-166@0.25 544x320:64- (the canvas)", 0),
 )

@@ -46,6 +46,7 @@ OPTIONS = (
     Option("batch", int, 16, "detector: crops in a step", least=1),
     Option("crop", int, (512, 320), "detector: pixels of a crop, multiples of 32", 2, 32, metavar=("W", "H")),
     Option("rate", float, 1.2e-3, "detector: learning rate at its greatest", above=0),
+    Option("fold", bool, False, "detector: keep the normalisations' statistics, folded into the convolutions; quicker"),
     Option("tutor", Path, None, "detector: model folder whose word on crops of `tutored` is learned as well"),
     Option("tutored", str, ("road-vehicles",), "detector: the sets that the tutor knows", count=0),
     Option("kept", float, (0.0, 0.0), "blend: share of the start's weights in trunk and neck, and in the heads", 2, 0),

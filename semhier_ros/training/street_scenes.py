@@ -16,7 +16,7 @@ from tqdm import tqdm
 from semhier_ros.footage.video import read_picture
 from semhier_ros.training.loader import Draws
 from semhier_ros.training.packed import PackedArray, packed, states
-from semhier_ros.training.road_data import CANVAS, PADDING, SceneAugmenter
+from semhier_ros.training.road_data import CANVAS, PADDING, SceneAugmenter, shown
 from semhier_ros.training.scene_samples import STRIDE, make_targets
 from semhier_ros.training.street_data import IGNORED, Labels, Recipe, merge
 from semhier_ros.training.teachers import Notebook, vote
@@ -180,7 +180,7 @@ class StreetAugmenter(SceneAugmenter):
         left, top = float(np.clip(left, *free)), float(np.clip(top, *free_y))
         image: NDArray[Any] = cv2.warpAffine(
             picture,
-            np.array([[scale_x, 0, -left], [0, scale_y, -top]], np.float32),
+            shown((scale_x, scale_y), (left, top)),
             (width, height),
             flags=cv2.INTER_AREA if scale < 0.8 else cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT,

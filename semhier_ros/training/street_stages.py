@@ -35,6 +35,7 @@ from semhier_ros.training.detector_loss import street_loss, tutor_loss
 from semhier_ros.training.device import adamw, autocast, depthwise_in_float32, pick_device
 from semhier_ros.training.errors import TrainingError
 from semhier_ros.training.fit import Course, Loss, fit
+from semhier_ros.training.folded import fold_statistics
 from semhier_ros.training.loader import Loader, workers_for
 from semhier_ros.training.picture_form import PAINTED, SCENES, start_picture
 from semhier_ros.training.road_data import CANVAS
@@ -278,6 +279,8 @@ def detector(options: argparse.Namespace) -> Path:
         else:
             network.load_state_dict(adapted["average"])
     network.to(device).to(memory_format=torch.channels_last)
+    if options.fold:
+        fold_statistics(network)
     depthwise_in_float32(network)
     optimizer = adamw(parameter_groups(network, options.rate), options.rate, weight_decay=0.02)
     members = [member.to(device) for member in street.members()]

@@ -21,7 +21,8 @@ from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.paths import find_model
 from semhier_ros.scene.budget import overlaps
 from semhier_ros.scene.detectors.objects import placed
-from semhier_ros.scene.finders import Look, OwnFinder
+from semhier_ros.scene.finders import Look, OwnFinder, Window, read_looks
+from semhier_ros.scene.finders import _window as window_of
 from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.scene.layout import SceneLayout
 from semhier_ros.scene.objects import DetectorMaps, Objects, doubted, find_objects, together
@@ -116,9 +117,9 @@ def test_a_finder_sends_what_is_sure_enough_and_then_doubts_its_role() -> None:
     maps.types[:] = np.log(np.array([0.5, 0.1, 0.4]))[:, None, None]
     layout = replace(LAYOUT, columns=40, rows=20, parents=((0, 0), (0, 0, 1)))
     finder = OwnFinder(lambda canvas: maps, (320, 160), layout, [Look((320, 160))], certainty=0.5)
-    objects = finder.objects([maps], (320, 160), 0.75, 63)
+    objects = finder.objects([Window(maps)], (320, 160), 0.75, 63)
     assert objects.objectness == pytest.approx(2 * [0.8 * 0.6**0.5], rel=1e-5), "told lower than the threshold"
-    listed = finder.listed([maps], (320, 160), 0.75, 63)
+    listed = finder.listed([Window(maps)], (320, 160), 0.75, 63)
     assert listed.chances.sum(axis=1) == pytest.approx([0.8, 0.8], rel=1e-5), "the list says all chances"
 
 
@@ -169,10 +170,102 @@ def test_each_look_takes_the_objects_of_its_sizes() -> None:
     st.tuples(st.integers(1, 128), st.integers(1, 128)),
     st.integers(0, 900),
     st.one_of(st.none(), st.integers(901, 4096)),
+    st.integers(0, 999),
 )
-def test_a_look_reads_what_it_writes(cells: tuple[int, int], least: int, most: int | None) -> None:
-    look = Look((32 * cells[0], 32 * cells[1]), least, np.inf if most is None else most)
+def test_a_look_reads_what_it_writes(cells: tuple[int, int], least: int, most: int | None, where: int) -> None:
+    look = Look((32 * cells[0], 32 * cells[1]), least, np.inf if most is None else most, where / 1000)
     assert Look.read(str(look)) == look
+
+
+class Patches:
+    """A detector of plain patches: each of one red value is an object, its green the objectness in 255ths."""
+
+    def __init__(self) -> None:
+        self.canvases: list[tuple[int, int]] = []
+
+    def __call__(self, canvas: np.ndarray, any_size: bool = False) -> DetectorMaps:
+        self.canvases.append((canvas.shape[1], canvas.shape[0]))
+        rows, columns = canvas.shape[0] // 8, canvas.shape[1] // 8
+        maps = DetectorMaps(*(np.zeros((*many, rows, columns), np.float32) for many in ((), (4,), (3,), (2,))))
+        for value in (200, 220, 240):
+            ys, xs = np.nonzero(canvas[..., 0] == value)
+            if len(ys):
+                low, high = np.array([xs.min(), ys.min()]) / 8, (np.array([xs.max(), ys.max()]) + 1) / 8
+                column, row = ((low + high) / 2).astype(int)
+                maps.objectness[row, column] = canvas[ys[0], xs[0], 1] / 255
+                maps.box[:2, row, column] = (low + high) / 2 - (column + 0.5, row + 0.5)
+                maps.box[2:, row, column] = np.log(high - low)
+        return maps
+
+
+def patches(*places: tuple[int, int, int, int, float]) -> np.ndarray:
+    """A picture of 640x320 with up to three patches: x0, y0, x1, y1 and objectness."""
+    picture = np.zeros((320, 640, 3), np.uint8)
+    for value, (x0, y0, x1, y1, score) in zip((200, 220, 240), places, strict=False):
+        picture[y0:y1, x0:x1] = value, round(255 * score), 0
+    return picture
+
+
+CLOSE = read_looks(["1280x640:0-150@0.2", "640x320:70-"])
+
+
+def test_a_closer_look_sees_a_window_around_what_is_small() -> None:
+    detector = Patches()
+    finder = OwnFinder(detector, (800, 480), LAYOUT, CLOSE)
+    small, faint, large = (404, 84, 424, 104, 0.5), (40, 280, 60, 300, 0.15), (380, 110, 620, 310, 0.7)
+    seen = finder.look(patches(small, faint, large))
+    assert detector.canvases == [(640, 320), (320, 160)], "first the whole, then a window on twice as many pixels"
+    assert seen[0].corner == (96, 16), "in cells: what begins at 808, 168 there, less 32 around, in steps of 32"
+    assert seen[0].cut == (True, True, True, True)
+    listed = finder.listed(seen, (640, 320), 0.1, 63)
+    assert listed.boxes.tolist() == [pytest.approx(large[:4], abs=0.6), pytest.approx(small[:4], abs=0.6)]
+    assert listed.chances.sum(axis=1) == pytest.approx([0.7, 0.5], abs=0.01), "what the window's edge cuts is left out"
+    without = OwnFinder(Patches(), (800, 480), LAYOUT, [look._replace(where=0.0) for look in CLOSE])
+    both = without.listed(without.look(patches(small, faint, large)), (640, 320), 0.1, 63)
+    assert both.boxes[:2] == pytest.approx(listed.boxes, abs=0.01)
+
+
+def test_a_closer_look_sees_nothing_where_nothing_is_small_and_sure() -> None:
+    detector = Patches()
+    finder = OwnFinder(detector, (800, 480), LAYOUT, CLOSE)
+    seen = finder.look(patches((380, 110, 620, 310, 0.7), (40, 280, 60, 300, 0.15)))
+    assert detector.canvases == [(640, 320)]
+    assert len(finder.objects(seen, (640, 320), 0.1, 63)) == 1
+    assert len(finder.objects(finder.look(patches()), (640, 320), 0.1, 63)) == 0
+
+
+@given(st.data())
+def test_a_window_holds_what_it_is_for_and_has_one_of_four_lengths(data: st.DataObject) -> None:
+    whole = 32 * data.draw(st.integers(1, 60))
+    used = data.draw(st.integers(1, whole))
+    least, most = sorted(data.draw(st.tuples(*2 * [st.floats(-50, used + 50)])))
+    least, most = min(least, used - 0.5), max(most, 0.5)
+    first, last = window_of(least, most, used, whole)
+    assert 0 <= first < last <= whole
+    assert first % 32 == last % 32 == 0
+    assert first <= max(0, least)
+    assert last >= min(used, most)
+    assert (last - first) // 32 in {-(-whole * part // 128) for part in (1, 2, 3, 4)}
+
+
+def test_someone_must_see_the_whole_picture() -> None:
+    with pytest.raises(ValueError, match=r"looks 800x480@0.2: one without @ expected"):
+        read_looks(["800x480@0.2"])
+    with pytest.raises(ValueError, match=r"detector_looks: looks 800x480@0.2: one without @"):
+        Codec.load("street", "cpu", detector_looks=["800x480@0.2"])
+
+
+def test_through_a_window_the_detector_finds_nearly_the_same() -> None:
+    whole, parts = (
+        Codec.load("street", "cpu", threads=1, detector_looks=[f"1088x640:0-166{where}", "544x320:64-"])
+        for where in ("", "@0.1")
+    )
+    both = agreed = 0
+    for picture in PICTURES:
+        one, other = (codec.model.find(picture).boxes for codec in (whole, parts))  # type: ignore[attr-defined]
+        both += max(len(one), len(other))
+        agreed += int((overlaps(one, other).max(axis=1, initial=0.0) >= 0.5).sum())
+    assert agreed > 0.8 * both > 0
 
 
 def test_what_the_looks_find_is_where_the_detector_said() -> None:
@@ -209,9 +302,11 @@ def test_in_integers_it_finds_nearly_the_same() -> None:
         (["1000x640"], "multiples of 32"),
         (["0x640"], "sides of 32..4096"),
         (["8192x640"], "sides of 32..4096"),
-        (["1088"], "WIDTHxHEIGHT:LEAST-MOST expected"),
+        (["1088"], "WIDTHxHEIGHT:LEAST-MOST@WHERE expected"),
         (["1088x640:90-10"], "LEAST below MOST"),
-        ([1088, 640], "WIDTHxHEIGHT:LEAST-MOST expected"),
+        ([1088, 640], "WIDTHxHEIGHT:LEAST-MOST@WHERE expected"),
+        (["1088x640@1.5"], "WIDTHxHEIGHT:LEAST-MOST@WHERE expected"),
+        (["1088x640@0.2"], "one without @ expected"),
         ([], "expected a list"),
         ("1088x640", "expected a list"),
     ],

@@ -16,7 +16,7 @@ from semhier_ros.codec.canvas import Canvas
 from semhier_ros.training import packed as packed_module
 from semhier_ros.training.errors import MissingFile, TrainingError
 from semhier_ros.training.packed import PackedArray, fingerprint, last_packed, packed, states
-from semhier_ros.training.road_data import CANVAS, Scenes, as_picture, load_scenes
+from semhier_ros.training.road_data import CANVAS, Scenes, as_picture, load_scenes, shown
 from semhier_ros.training.scene_samples import STRIDE, make_targets
 from semhier_ros.training.yolo_data import YoloData
 
@@ -192,3 +192,14 @@ def test_a_scene_as_a_picture_has_its_objects_where_the_canvas_shows_them(scale:
     np.testing.assert_allclose(labels[0, 1:], (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1), atol=1.5)
     assert (labels[0, 3] - labels[0, 1]) == pytest.approx(100 * scale * CANVAS[1] / 360, rel=0.01)
     assert scenes.boxes[0][0, 1] == 60
+
+
+@pytest.mark.parametrize("scale", [(2.0, 2.0), (1.5, 1.3), (1.0, 1.0), (0.7, 0.8)])
+def test_a_crop_shows_objects_where_its_boxes_say(scale: tuple[float, float]) -> None:
+    """The middle of a bright patch is that of its box, moved and scaled, to a tenth of a pixel at every scale."""
+    picture = np.zeros((80, 120), np.float32)
+    picture[30:46, 50:80] = 255.0
+    crop = cv2.warpAffine(picture, shown(scale, (11.0, 7.0)), (240, 160), flags=cv2.INTER_LINEAR)
+    rows, columns = np.mgrid[: crop.shape[0], : crop.shape[1]] + 0.5
+    middle = (columns * crop).sum() / crop.sum(), (rows * crop).sum() / crop.sum()
+    assert middle == pytest.approx((65 * scale[0] - 11, 38 * scale[1] - 7), abs=0.1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from semhier_ros.scene.detectors.layouts import DetectorError, Layout, find_layout
 from semhier_ros.scene.detectors.names import check_names, read_names
 from semhier_ros.scene.detectors.runtime import Detector, file_hash
-from semhier_ros.scene.finders import Look
+from semhier_ros.scene.finders import Look, read_looks
 from semhier_ros.scene.folder import SceneFolder
 
 
@@ -48,7 +48,7 @@ class DetectorChoice:
         if looks is not None and (isinstance(looks, str) or not looks):
             raise DetectorError(f"detector_looks: {looks!r}, expected a list such as ['1088x640:0-166', '544x320:64-']")
         try:
-            seen = None if looks is None else tuple(Look.read(text) for text in looks)
+            seen = None if looks is None else read_looks(looks)
         except ValueError as error:
             raise DetectorError(f"detector_looks: {error}") from None
         chosen: tuple[str, ...] | None = None
