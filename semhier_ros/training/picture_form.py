@@ -21,6 +21,7 @@ from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT
 from semhier_ros.codec.model_folder import KINDS, read_card
 from semhier_ros.codec.picture_blocks import CodedPicture, PictureBlocks
 from semhier_ros.codec.picture_walk import PictureGroup, channels_of
+from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.torch.picture import GROUPS, MAX_SCALE, MIN_SCALE, Context, PictureModel, centroid_shift
 from semhier_ros.training.checkpoint import load_checkpoint
 from semhier_ros.training.errors import MissingFile, TrainingError
@@ -78,6 +79,31 @@ def load_picture(path: Path, meaning: str, groups: int = len(GROUPS)) -> Picture
         networks |= context_networks(number, context, scales)
     shifts = np.rint(centroid_shift(torch.from_numpy(scales)).numpy() * UNIT).astype(np.uint8)
     return PictureParts(kept, model, {"picture": tables}, networks, shifts)
+
+
+def shipped_picture(folder: Path, planes: int, groups: int) -> PictureParts:
+    """The picture codec of a folder of scenes as it is, tables and all; only the model's contexts are left out, which
+    the networks stand for. planes: nodes that its painter must know of; groups: how many picture blocks it must have.
+
+    Raises:
+        TrainingError: it has others. ModelError: the folder is none.
+    """
+    stream = read_scene_folder(folder).stream
+    found = 1 + len(stream.layout.parents[0]), tuple(stream.layout.picture_groups)
+    if found != (planes, GROUPS[:groups]):
+        raise TrainingError(
+            f"pictures: {folder} paints {found[0]} planes out of {len(found[1])} picture blocks, not {planes} out of "
+            f"{groups}"
+        )
+    model = PictureModel(planes, GROUPS[:groups])
+    weights = load_file(folder / "weights.safetensors")
+    for name in ("analysis", "synthesis"):
+        prefix = f"picture_{name}.{name}."
+        part = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        getattr(model, name).load_state_dict({key: value.float() for key, value in part.items()})
+    model.eval().requires_grad_(False)
+    own = {name: network for name, network in stream.networks.items() if name.startswith("picture_")}
+    return PictureParts(GROUPS[:groups], model, {"picture": stream.tables["picture"]}, own, stream.picture_shifts)
 
 
 def start_picture(model: PictureModel, planes: Mapping[str, tuple[int, int]], folders: Iterable[Path]) -> None:

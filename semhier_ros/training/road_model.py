@@ -33,7 +33,7 @@ from semhier_ros.training.export import export_graphs, half_precision, save_halv
 from semhier_ros.training.integer_form import integer_context, scale_table
 from semhier_ros.training.matching import named_code
 from semhier_ros.training.object_codec import RATE_WEIGHTS, train_object_codec
-from semhier_ros.training.picture_form import SCENES, count_tables, load_picture, picture_checkpoint
+from semhier_ros.training.picture_form import SCENES, count_tables, load_picture, picture_checkpoint, shipped_picture
 from semhier_ros.training.road_data import CANVAS, PICTURE_CANVAS, load_scenes
 from semhier_ros.training.road_objects import VARIANTS, collect, make_rows, read_variant, remembered
 from semhier_ros.training.scene_tables import budget_tables, geometry_tables, name_tables
@@ -108,7 +108,10 @@ def make(options: argparse.Namespace) -> Path:
 
     graphs = build_graphs(leaves, 1 + len(layout.parents[0]), layout.picture_groups)
     detector = trained_detector(options.out)
-    pictures = load_picture(picture_checkpoint(options.out), SCENES, PICTURES)
+    if options.pictures is None:
+        pictures = load_picture(picture_checkpoint(options.out), SCENES, PICTURES)
+    else:
+        pictures = shipped_picture(options.pictures, 1 + len(layout.parents[0]), PICTURES)
     graphs["detector"].detector.load_state_dict(detector)
     graphs["picture_analysis"].analysis = pictures.model.analysis
     graphs["picture_synthesis"].synthesis = pictures.model.synthesis
@@ -140,8 +143,9 @@ def make(options: argparse.Namespace) -> Path:
     tables, occupancy = geometry_tables(layout, codes)
     tables |= name_tables(plain, codes) | budget_tables(len(LATENTS))
     tables["latents"], scales = scale_table(MIN_SCALE, MAX_SCALE, 48, 63)
-    some = np.linspace(0, len(scenes["train"]) - 1, min(COUNTED, len(scenes["train"]))).astype(int)
-    pictures = count_tables(pictures, (scenes["train"].pixels[row, :352] for row in some), len(some))
+    if options.pictures is None:
+        some = np.linspace(0, len(scenes["train"]) - 1, min(COUNTED, len(scenes["train"]))).astype(int)
+        pictures = count_tables(pictures, (scenes["train"].pixels[row, :352] for row in some), len(some))
     tables |= pictures.tables
     networks = {f"latents_{k + 1}": integer_context(context, scales) for k, context in enumerate(codec.context)}
     stream = SceneStream(layout, tables, networks | pictures.networks, occupancy, pictures.shifts)
@@ -172,6 +176,7 @@ def make(options: argparse.Namespace) -> Path:
 OPTIONS = (
     Option("model", Path, Path("models/road"), "folder to write"),
     Option("name", str, "road", "of the model"),
+    Option("pictures", Path, None, "model folder whose picture blocks stay as they are (those trained in out)"),
     Option("threshold", float, 0.16, "least objectness worth sending", above=0),
     Option("size_step", float, 0.2, "how finely boxes are told: steps of the natural logarithm of a side", above=0.01),
     Option("offset_step", float, 0.12, "and where they lie: steps of their middle, in shares of a side", above=0.01),

@@ -13,9 +13,10 @@ from semhier_ros.api import Codec
 from semhier_ros.torch.detector import Detector
 from semhier_ros.torch.picture import GROUPS, PictureModel
 from semhier_ros.training.detector import start_from
+from semhier_ros.training.errors import TrainingError
 from semhier_ros.training.imagenet import settings_of
 from semhier_ros.training.integer_form import float_context, integer_context, scale_table
-from semhier_ros.training.picture_form import SCENES, WHOLE_IMAGES, start_picture
+from semhier_ros.training.picture_form import SCENES, WHOLE_IMAGES, analyse, shipped_picture, start_picture
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
@@ -48,6 +49,28 @@ def test_picture_codec_that_starts_from_folders_paints_what_they_paint() -> None
     assert np.abs(pixels - wanted).max() <= 1
     with pytest.raises(ValueError, match="start: none of"):
         start_picture(model, planes, [MODELS / "road"])
+
+
+def test_picture_codec_that_stays_as_a_folder_ships_it_codes_and_paints_the_same() -> None:
+    codec = Codec.load("street", "torch")
+    layout, backend = codec.model.stream.layout, codec.model.backend
+    planes = 1 + len(layout.parents[0])
+    parts = shipped_picture(MODELS / "street", planes, 3)
+    assert parts.networks.keys() == {name for name in codec.model.stream.networks if name.startswith("picture_")}
+    assert parts.tables["picture"] is not None
+    random = np.random.default_rng(0)
+    canvas = random.integers(0, 256, (96, 160, 3), np.uint8)
+    latents = analyse(parts.model, canvas)
+    assert np.abs(latents - backend.analyse(canvas)).max() < 1e-3 * np.abs(latents).max()
+    present = np.array([1, 1, 0], np.float32)
+    meaning = random.random((planes, *latents.shape[1:]), np.float32)
+    told = (torch.from_numpy(part)[None] for part in (latents, present, meaning))
+    pixels = parts.model.synthesis(*told)[0].add(1).mul(127.5).clamp(0, 255).round().permute(1, 2, 0).numpy()
+    assert np.abs(pixels - backend.synthesise(latents, present, meaning)).max() <= 1
+    blocks = parts.blocks()
+    assert np.array_equal(blocks.tables.frequencies, codec.model.stream.pictures.tables.frequencies)
+    with pytest.raises(TrainingError, match=r"pictures: .*street paints \d planes out of 3 picture blocks, not 9"):
+        shipped_picture(MODELS / "street", 9, 3)
 
 
 def test_context_comes_back_from_its_integers() -> None:
