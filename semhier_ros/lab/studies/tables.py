@@ -366,14 +366,21 @@ def _margin(found: Result | None) -> Cell:
 
 def speed(result: Result) -> list[Table]:
     """Milliseconds on one core, beside JPEG and the network's own pass."""
-    jpeg, network = result["ratio_to_jpeg"], result["ratio_to_network"]
+    jpeg, network, slow = result["ratio_to_jpeg"], result["ratio_to_network"], result["milliseconds_p95"]
     rows = [
-        {"stage": name.replace("_", " "), "ms": value, "jpeg": jpeg.get(name), "network": network.get(name)}
+        {
+            "stage": name.replace("_", " "),
+            "ms": value,
+            "slow": slow[name],
+            "jpeg": jpeg.get(name),
+            "network": network.get(name),
+        }
         for name, value in result["milliseconds"].items()
     ]
     columns: Columns = [
         ("", "stage"),
         ("ms", "{ms:.2f}"),
+        ("95 % within", "{slow:.2f}"),
         ("times JPEG", "jpeg"),
         ("times the network's pass", "network"),
     ]
