@@ -49,6 +49,14 @@ def test_a_paced_sender_keeps_its_budget_and_a_burst_does_not() -> None:
     assert not budget_use([(0.0, 100), (0.0, 100), (0.05, 100)], 1000).kept
 
 
+def test_a_datagram_that_a_busy_machine_kept_back_is_no_breach_but_a_rate_too_high_is() -> None:
+    paced = [(index * 0.1, 100) for index in range(400)]
+    held = [(time + (0.08 if index == 200 else 0.0), size) for index, (time, size) in enumerate(paced)]
+    assert not budget_use(held, 1000).kept
+    assert budget_use(held, 1000, late=0.1).kept
+    assert not budget_use([(0.98 * time, size) for time, size in paced], 1000, late=0.1).kept, "2 % too much for 40 s"
+
+
 def test_overlap() -> None:
     boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [3, 3, 3, 3.0]])
     assert overlap(boxes, boxes) == pytest.approx(np.array([[1, 1 / 3, 0], [1 / 3, 1, 0], [0, 0, 0]]))

@@ -56,6 +56,8 @@ DISCOVERY_SECONDS = 2.5
 BEFORE_SECONDS = 0.3
 """So long before the first frame the link begins its run: before, Zenoh's sessions meet over it."""
 DRAIN_SECONDS = 2.5
+LATE_SECONDS = 0.1
+"""So long a datagram may wait for a processor after the encoder took it for sent (`figures.budget_use`)."""
 STAGES = {
     "the footage becomes a bag": 2.0,
     "processes start": 5.0,
@@ -270,7 +272,7 @@ def _take_log(result: Result, run: Run, entries: Sequence[Sequence[Any]]) -> Non
     }
     settled = [(item.time, item.wire_bytes) for item in run.sent if item.time >= 1.0]
     result.uses[run.codec] = budget_use(
-        settled, result.task.budget, largest_datagram(run.codec, result.task.budget), OWN_BYTES
+        settled, result.task.budget, largest_datagram(run.codec, result.task.budget), OWN_BYTES, LATE_SECONDS
     )
     result.runs[run.codec] = run
 

@@ -68,25 +68,31 @@ class BudgetUse:
 
     `busiest_second`: its bytes; `excess`: the most bytes by which any window of T seconds went over rate * T;
     `largest`: the largest datagram that the sender made or may make; `apart`: bytes of the transport's own that no
-    budget counts and that may fall into that window.
+    budget counts and that may fall into that window; `late`: what the rate allows while a datagram waits for a busy
+    machine, after its sender took it for sent.
     """
 
     busiest_second: int
     excess: float
     largest: int
     apart: int = 0
+    late: float = 0.0
 
     @property
     def kept(self) -> bool:
-        """Whether every window of T seconds had at most rate * T plus one datagram plus what is stated apart."""
-        return self.excess <= self.largest + self.apart + 1e-6
+        """Whether every window of T seconds had at most rate * T plus one datagram plus what is stated apart and what
+        may be late."""
+        return self.excess <= self.largest + self.apart + self.late + 1e-6
 
 
-def budget_use(departures: Sequence[tuple[float, int]], rate: float, datagram: int = 0, apart: int = 0) -> BudgetUse:
+def budget_use(
+    departures: Sequence[tuple[float, int]], rate: float, datagram: int = 0, apart: int = 0, late: float = 0.0
+) -> BudgetUse:
     """What `departures` (time in s, wire bytes; any order) did with a budget of `rate` bytes per second.
 
     `datagram`: wire bytes of the largest datagram that the sender may make, whether or not it did. `apart`: see
-    BudgetUse.
+    BudgetUse. `late`: seconds by which a departure may be later than the sender meant it; what follows it in time then
+    seems to come too soon.
     `excess` is the greatest of sum(bytes from i to j) - rate * (t_j - t_i) over all windows.
     """
     times, sizes = np.array(sorted(departures), float).reshape(-1, 2).T
@@ -94,7 +100,7 @@ def budget_use(departures: Sequence[tuple[float, int]], rate: float, datagram: i
     seconds = sent[1:] - sent[np.searchsorted(times, times - 1.0, side="right")]
     excess = sent[1:] - rate * times - np.minimum.accumulate(sent[:-1] - rate * times)
     largest = int(sizes.max(initial=datagram))
-    return BudgetUse(int(seconds.max(initial=0)), float(excess.max(initial=0.0)), largest, apart)
+    return BudgetUse(int(seconds.max(initial=0)), float(excess.max(initial=0.0)), largest, apart, rate * late)
 
 
 def timed(times: list[float], work: Callable[[], Any]) -> Any:
