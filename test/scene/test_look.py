@@ -255,17 +255,23 @@ def test_someone_must_see_the_whole_picture() -> None:
         Codec.load("street", "cpu", detector_looks=["800x480@0.2"])
 
 
+def agreement_of(first: Codec, second: Codec) -> float:
+    """The share of what either finds in PICTURES that both do."""
+    both = agreed = 0
+    for picture in PICTURES:
+        one, other = (codec.model.find(picture).boxes for codec in (first, second))  # type: ignore[attr-defined]
+        both += max(len(one), len(other))
+        agreed += int((overlaps(one, other).max(axis=1, initial=0.0) >= 0.5).sum())
+    assert both
+    return agreed / both
+
+
 def test_through_a_window_the_detector_finds_nearly_the_same() -> None:
     whole, parts = (
         Codec.load("street", "cpu", threads=1, detector_looks=[f"1088x640:0-166{where}", "544x320:64-"])
         for where in ("", "@0.1")
     )
-    both = agreed = 0
-    for picture in PICTURES:
-        one, other = (codec.model.find(picture).boxes for codec in (whole, parts))  # type: ignore[attr-defined]
-        both += max(len(one), len(other))
-        agreed += int((overlaps(one, other).max(axis=1, initial=0.0) >= 0.5).sum())
-    assert agreed > 0.8 * both > 0
+    assert agreement_of(whole, parts) > 0.8
 
 
 def test_what_the_looks_find_is_where_the_detector_said() -> None:
@@ -288,12 +294,7 @@ def test_what_the_looks_find_is_where_the_detector_said() -> None:
 
 def test_in_integers_it_finds_nearly_the_same() -> None:
     floats, integers = (Codec.load("street", "cpu", threads=1, precision=own) for own in ("f32", "auto"))
-    both = agreed = 0
-    for picture in PICTURES:
-        one, other = (codec.model.find(picture).boxes for codec in (floats, integers))  # type: ignore[attr-defined]
-        both += max(len(one), len(other))
-        agreed += int((overlaps(one, other).max(axis=1, initial=0.0) >= 0.5).sum())
-    assert agreed > 0.8 * both > 0
+    assert agreement_of(floats, integers) > 0.8
 
 
 @pytest.mark.parametrize(
