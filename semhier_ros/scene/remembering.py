@@ -93,7 +93,7 @@ DOUBT = 3
 """Classes by which the score of an object falls that a frame misses and that is not hidden yet."""
 BIRTH_HITS, BIRTH_SCORE = 2, 0.22
 """A new object is told once so many frames saw it, or at once from this score on; at once, too, while frames are
-lost."""
+lost, and where boxes are to be held to more than OVERLAP."""
 SCORE_STEPS, LEAST_STEPS = 3, 2
 """Classes by which a score must differ to be told: by itself, and beside something else of the object."""
 CLEARLY = 1.5
@@ -229,7 +229,7 @@ class SenderMemory:
         plan = _Plan(self._codec, reference, self._tracks, found, objects, frame, stamp_ns)
         careful = not self._radio and self._lossy()
         overlap = min(self.overlap + CAREFUL, MOST_OVERLAP) if careful else self.overlap
-        told = plan.choose(overlap, 1 if careful else BIRTH_HITS, worth)
+        told = plan.choose(overlap, 1 if careful or self.overlap > OVERLAP else BIRTH_HITS, worth)
         if not told and (not self._radio or max_bytes is None or plan.strange):
             return None
         data, state = plan.encode(max_bytes)

@@ -718,6 +718,29 @@ def still(layout: SceneLayout, *rows: int) -> Objects:
     return objects_of(layout, boxes, np.full(len(boxes), 0.6), np.zeros(len(boxes), int))
 
 
+@pytest.mark.parametrize(("overlap", "heard"), [(0.75, [2, 3]), (0.9, [3, 3])])
+def test_who_holds_boxes_to_more_tells_new_objects_at_once(
+    deltas: DeltaCodec, overlap: float, heard: list[int]
+) -> None:
+    """An unsure object of which the first frame may be a mistake."""
+    sender, receiver = SenderMemory(deltas, overlap=overlap), ReceiverMemory(deltas)
+    two, three = still(deltas.layout, 0, 1), still(deltas.layout, 0, 1, 2)
+    three.objectness[2] = 0.2
+    counts = []
+    for number in range(10):
+        objects, stamp = two if number < 8 else three, START_NS + number * FRAME_NS
+        sender.begin(number, stamp)
+        data = sender.delta(objects, objects.objectness.astype(float), 300)
+        if data is None:
+            code = code_objects(deltas.stream, NOTHING_KNOWN, objects, 1)
+            sender.whole(code)
+            receiver.whole(code, 0, number, stamp)
+        else:
+            counts.append(len(receiver.delta(data, number, stamp)))
+        sender.heard(receiver.acknowledgement or b"")
+    assert counts[-2:] == heard
+
+
 def follows(deltas: DeltaCodec, sender: SenderMemory, number: int, objects: Objects) -> SceneState:
     """The state after frame `number`, in which these were seen; each is acknowledged at once, a whole frame without its
     names."""
