@@ -9,7 +9,7 @@ import json
 import os
 import random
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -412,10 +412,16 @@ def test_whoever_joins_at_a_whole_frame_and_says_nothing_can_read_on(deltas: Del
 
 
 def frames_of(
-    deltas: DeltaCodec, sender: SenderMemory, count: int, *, seed: int = 2, frame_ns: int = FRAME_NS
+    deltas: DeltaCodec,
+    sender: SenderMemory,
+    count: int,
+    *,
+    seed: int = 2,
+    frame_ns: int = FRAME_NS,
+    seen: Iterable[Objects] | None = None,
 ) -> Iterator[tuple[int, int, bytes | SceneCode]]:
-    """Number, stamp and content of frames as they are asked for."""
-    for number, objects in zip(range(count), drive(deltas.layout, seed), strict=False):
+    """Number, stamp and content of frames as they are asked for, of a drive or what is `seen`."""
+    for number, objects in zip(range(count), drive(deltas.layout, seed) if seen is None else seen, strict=False):
         stamp = START_NS + number * frame_ns
         sender.begin(number, stamp)
         data = sender.delta(objects, objects.objectness.astype(float))
@@ -727,14 +733,9 @@ def test_who_holds_boxes_to_more_tells_new_objects_at_once(
     two, three = still(deltas.layout, 0, 1), still(deltas.layout, 0, 1, 2)
     three.objectness[2] = 0.2
     counts = []
-    for number in range(10):
-        objects, stamp = two if number < 8 else three, START_NS + number * FRAME_NS
-        sender.begin(number, stamp)
-        data = sender.delta(objects, objects.objectness.astype(float), 300)
-        if data is None:
-            code = code_objects(deltas.stream, NOTHING_KNOWN, objects, 1)
-            sender.whole(code)
-            receiver.whole(code, 0, number, stamp)
+    for number, stamp, data in frames_of(deltas, sender, 10, seen=[two] * 8 + [three] * 2):
+        if isinstance(data, SceneCode):
+            receiver.whole(data, 0, number, stamp)
         else:
             counts.append(len(receiver.delta(data, number, stamp)))
         sender.heard(receiver.acknowledgement or b"")
