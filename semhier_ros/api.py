@@ -241,9 +241,10 @@ class Codec:
     ) -> SenderMemory:
         """A new memory of what one camera's receiver knows, for `EncodeOptions.memory` (docs/living.md).
 
-        overlap: of the receiver's forecast, below which an object is told anew (0.3..0.95; None: 0.75). whole_every:
-        seconds between frames that stand alone (0.2..60; None or 0: 2, over a radio 12). radio: blocks go over compact
-        frames (docs/radios.md), whose receivers know stamps to 8 ms and acknowledge in turns.
+        overlap: of the receiver's forecast, below which an object is told anew (0.3..0.95; None or 0: what the model
+        says, else 0.75, as over a radio). whole_every: seconds between frames that stand alone (0.2..60; None or 0: 2,
+        over a radio 12). radio: blocks go over compact frames (docs/radios.md), whose receivers know stamps to 8 ms and
+        acknowledge in turns.
 
         Raises:
             ValueError: an argument outside its range, or a model that reads no objects.
@@ -323,6 +324,16 @@ class Codec:
         """`Decoder.picture` of frames of several of this codec's decoders (their `picture_request`), made together
         where that saves time. Adds to `spent`."""
         return self.model.pictures(requests, spent)
+
+    def prepare_encoding(self) -> None:
+        """Encodes a picture of nothing, and looks in each way that a picture may ask for: networks are compiled at
+        their first use, and an encoder wants that to be over before the first frame comes.
+
+        Raises:
+            DetectorError: the model's detector is not there, or does not fit.
+        """
+        self.model.prepare_looks()
+        self.encode(np.zeros((64, 64, 3), np.uint8))
 
     def prepare_pictures(self) -> None:
         """Paints a picture of nothing, which nobody sees: networks are compiled at their first use, and whoever paints

@@ -95,7 +95,7 @@ def _with_detector(
         (lambda: open_detector(folder, chosen, engine, threads)) if known else None,
     )
     if chosen.path is not None:
-        model.open_detector()  # what does not fit is told when it is brought, not when the first picture comes
+        model.prepare_looks()  # what does not fit is told when it is brought, not when the first picture comes
     return model
 
 

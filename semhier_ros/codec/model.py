@@ -257,6 +257,11 @@ class Model(Protocol[Code]):
         """A new memory of one camera's receiver; None where a reading has no objects."""
         ...
 
+    def prepare_looks(self) -> None:
+        """Makes what looks at pictures ready for any of them; what is compiled for all alike may be left to the first.
+        Raises DetectorError (a ValueError) where there is nothing to look with."""
+        ...
+
     def check(self, options: EncodeOptions) -> None:
         """Raises ValueError, naming the range, for an option that this model does not take or that is outside it."""
         ...

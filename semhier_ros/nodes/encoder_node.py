@@ -145,7 +145,7 @@ class EncoderNode(ManagedNode):
         if values.foot_bits and not codec.whole_image:
             codec = codec.with_foot_bits()
         if values.source == "images":
-            codec.encode(np.zeros((64, 64, 3), np.uint8))
+            codec.prepare_encoding()
         return codec
 
     def _detector_options(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 _CAMERA = re.compile(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*", re.ASCII)
 _TOPIC = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*", re.ASCII)
@@ -45,3 +46,8 @@ def key_problem(text: str) -> str | None:
     digits = all(letter in "0123456789abcdefABCDEF" for letter in text)
     right = not text or (digits and 32 <= len(text) <= 64 and len(text) % 2 == 0)
     return None if right else "expected 32 to 64 hexadecimal digits, for instance of `openssl rand -hex 32`, or nothing"
+
+
+def zero_or_from(least: float) -> Callable[[float], str | None]:
+    """A check of a number that is at least so much, or 0 for the usual."""
+    return lambda value: None if value == 0 or value >= least else f"expected 0 or at least {least:g}"

@@ -19,12 +19,13 @@ from semhier_ros.nodes.parameter_checks import (
     models_problem,
     prefix_problem,
     topic_problem,
+    zero_or_from,
 )
 from semhier_ros.nodes.parameters import Parameter, ParameterTable
 from semhier_ros.nodes.planner_parameters import planner_parameters
 from semhier_ros.nodes.pose_parameters import pose_parameters
 from semhier_ros.paths import DEFAULT_MODEL
-from semhier_ros.scene.remembering import OVERLAP
+from semhier_ros.scene.remembering import LEAST_OVERLAP, MOST_OVERLAP, OVERLAP
 
 TRANSPORT_CHOICES = ("ros", *TRANSPORTS)
 
@@ -335,12 +336,15 @@ ENCODER = ParameterTable(
         ),
         Parameter(
             "memory.overlap",
-            OVERLAP,
-            "An object is told anew where its box and the receiver's own forecast of it overlap by less than this; for"
-            " unsure objects the bound is up to 0.1 lower. Above 0.75 new objects are told at once.",
-            low=0.3,
-            high=0.95,
+            0.0,
+            "An object is told anew where its box and the receiver's own forecast of it overlap by less than this, at"
+            f" least {LEAST_OVERLAP}; for unsure objects the bound is up to 0.1 lower. Above {OVERLAP} new objects are"
+            f" told at once. 0: what the model says (`memory_overlap` in model.json, else {OVERLAP}), over radios"
+            f" {OVERLAP}.",
+            low=0.0,
+            high=MOST_OVERLAP,
             live=True,
+            check=zero_or_from(LEAST_OVERLAP),
         ),
         Parameter(
             "memory.whole_every",
@@ -350,6 +354,7 @@ ENCODER = ParameterTable(
             low=0.0,
             high=60.0,
             live=True,
+            check=zero_or_from(0.2),
         ),
         Parameter(
             "link.transport",

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -38,6 +39,10 @@ class Listed(NamedTuple):
 
 class Finder(Protocol):
     """Finds a picture's objects in two steps: one look, from which lists of any threshold are made."""
+
+    def prepare(self) -> None:
+        """Makes its networks ready for any picture. Raises DetectorError as `look` does."""
+        ...
 
     def look(self, image: NDArray[np.uint8]) -> Any:
         """What the network says of a picture (H,W,3 uint8 RGB).
@@ -147,6 +152,14 @@ class OwnFinder:
         self._detect, self._canvas, self._layout = detect, canvas, layout
         self.looks, self.agreement, self.certainty = tuple(looks), agreement, certainty
 
+    def prepare(self) -> None:
+        """Looks at nothing in each size in which it may look at something: a network is compiled at its first use, and
+        costs more at the first picture of a size."""
+        for look in self.looks:
+            widths, heights = map(_lengths, look.size) if look.where else ([side] for side in look.size)
+            for height, width in product(heights, widths):
+                self._detect(np.zeros((height, width, 3), np.uint8), any_size=bool(look.where))
+
     def look(self, image: NDArray[np.uint8]) -> list[Window]:
         """What each look saw, in their order; those that are told where come after the others."""
         size = (image.shape[1], image.shape[0])
@@ -222,20 +235,21 @@ class OwnFinder:
         return np.asarray((inside | ~np.array(window.cut)).all(axis=1))
 
 
+def _lengths(whole: int) -> list[int]:
+    """The lengths that a window may have along a side of a canvas, in pixels, shortest first: multiples of LOOK_STEP,
+    up to the `whole` side."""
+    cells = whole // LOOK_STEP
+    return sorted({LOOK_STEP * math.ceil(cells * part / WINDOW_SIDES) for part in range(1, WINDOW_SIDES + 1)})
+
+
 def _window(least: float, most: float, used: int, whole: int) -> tuple[int, int]:
     """Where the window on `least`..`most` begins and ends along one side of a canvas, in pixels, multiples of
-    LOOK_STEP. It is one of WINDOW_SIDES lengths, up to the `whole` side, `used` of which the picture covers."""
+    LOOK_STEP. It is of one of the `_lengths` of the `whole` side, `used` of which the picture covers."""
     least, most = max(0.0, least - AROUND), min(float(used), most + AROUND)
-    cells = whole // LOOK_STEP
-    first = int(least) // LOOK_STEP
-    wanted = math.ceil(most / LOOK_STEP) - first
-    length = next(
-        length
-        for length in (math.ceil(cells * part / WINDOW_SIDES) for part in range(1, WINDOW_SIDES + 1))
-        if length >= min(wanted, cells)
-    )
-    first = min(first, cells - length)
-    return first * LOOK_STEP, (first + length) * LOOK_STEP
+    first = int(least) // LOOK_STEP * LOOK_STEP
+    length = next(length for length in _lengths(whole) if length >= min(most - first, whole))
+    first = min(first, whole - length)
+    return first, first + length
 
 
 class DetectorFinder:
@@ -259,6 +273,9 @@ class DetectorFinder:
             if self._detector is None:
                 self._detector = self._open()
             return self._detector
+
+    def prepare(self) -> None:
+        _ = self.detector
 
     def look(self, image: NDArray[np.uint8]) -> Found:
         found = self.detector.detect(image, LEAST)

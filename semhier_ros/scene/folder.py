@@ -27,6 +27,7 @@ from semhier_ros.scene.detectors.runtime import DetectorSpec
 from semhier_ros.scene.finders import Look, read_looks
 from semhier_ros.scene.layout import SceneLayout
 from semhier_ros.scene.objects import ObjectProjection
+from semhier_ros.scene.remembering import LEAST_OVERLAP, MOST_OVERLAP
 from semhier_ros.scene.stream import SceneStream
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.whole_file import write_whole
@@ -45,6 +46,7 @@ class SceneFolder:
     our own detector sees them, which may be others; `threshold` the least objectness worth sending. `detector`: of
     those that are not ours; `own_detector`: whether it is ours, and then `agreement` as `scene.objects.find_objects`
     has it and `certainty` as `doubted` does.
+    `memory_overlap`: how well a remembered box must fit where `scene.remembering` is not told otherwise (0: as there).
     `picture_planes`: how many planes of meaning the synthesis is told, of which one that is not ours knows the first
     (None: as many as the tree's groups need).
     """
@@ -65,6 +67,7 @@ class SceneFolder:
     picture_planes: int | None = None
     agreement: float = 0.0
     certainty: float = 0.0
+    memory_overlap: float = 0.0
 
 
 def read_scene_folder(folder: Path) -> SceneFolder:
@@ -77,7 +80,8 @@ def read_scene_folder(folder: Path) -> SceneFolder:
         card = read_card(folder)
         graphs, others = _files(folder, card.get("detector", OWN), card["layout"].get("picture_groups"))
         looks = _looks(folder, card)
-        agreement, certainty = _power(folder, card, "agreement"), _power(folder, card, "certainty")
+        agreement, certainty = (_number(folder, card, field, 0, MOST_POWER) for field in ("agreement", "certainty"))
+        memory_overlap = _number(folder, card, "memory_overlap", LEAST_OVERLAP, MOST_OVERLAP)
     found = read_folder(folder, graphs, others)
     with reading(folder):
         canvas = int(found.settings["canvas"][0]), int(found.settings["canvas"][1])
@@ -98,6 +102,7 @@ def read_scene_folder(folder: Path) -> SceneFolder:
             picture_planes=found.settings.get("picture_planes"),
             agreement=agreement,
             certainty=certainty,
+            memory_overlap=memory_overlap,
         )
 
 
@@ -114,11 +119,13 @@ def _looks(folder: Path, settings: Mapping[str, Any]) -> tuple[Look, ...]:
         raise ModelError(f"{field}: {error}") from None
 
 
-def _power(folder: Path, settings: Mapping[str, Any], field: str) -> float:
-    """How much that counts in a score of the folder's detector: not at all where it does not say."""
-    value = settings.get(field, 0.0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_POWER:
-        raise ModelError(f"{folder}/model.json: {field} {value!r}, a power of 0..{MOST_POWER} expected")
+def _number(folder: Path, settings: Mapping[str, Any], field: str, least: float, most: float) -> float:
+    """A number of least..most that the card may hold; 0 where it does not."""
+    if field not in settings:
+        return 0.0
+    value = settings[field]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise ModelError(f"{folder}/model.json: {field} {value!r}, a number of {least}..{most} expected")
     return float(value)
 
 
@@ -180,17 +187,19 @@ def write_scene_card(
     looks: Sequence[Look] = (),
     agreement: float = 0.0,
     certainty: float = 0.0,
+    memory_overlap: float = 0.0,
 ) -> None:
     """Write `model.json` with the hashes of what lies in the folder, and DETECTOR_CARD for a detector that is not ours.
 
     own_detector: whether the folder has `detector.onnx` of our own design; `looks` is then how that sees pictures
     (none: on the canvas), and `agreement` and `certainty` what else its scores count. Where not, `detector`
-    describes another (None: whoever loads the folder brings one).
+    describes another (None: whoever loads the folder brings one). memory_overlap: as `SceneFolder` has it.
     """
     settings: dict[str, Any] = {"canvas": list(canvas), "threshold": threshold}
     if looks and tuple(looks) != (Look(canvas),):
         settings["looks"] = [str(look) for look in looks]
-    settings |= {field: power for field, power in (("agreement", agreement), ("certainty", certainty)) if power}
+    numbers = {"agreement": agreement, "certainty": certainty, "memory_overlap": memory_overlap}
+    settings |= {field: value for field, value in numbers.items() if value}
     if own_detector:
         write_card(folder, KINDS[0], name, asdict(layout), settings, GRAPHS)
         return

@@ -104,14 +104,8 @@ class SceneModel:
         finer.reader = SceneReader(finer.stream, self.taxonomy, self.folder.heads)
         return finer
 
-    def open_detector(self) -> None:
-        """Opens a detector that is not ours, where it is not open yet: what an encoder does before its first picture.
-
-        Raises:
-            DetectorError: there is none, or it does not fit.
-        """
-        if isinstance(self.finder, DetectorFinder):
-            _ = self.finder.detector
+    def prepare_looks(self) -> None:
+        self.finder.prepare()
 
     def _no_detector(self) -> Detector:
         raise DetectorError(
@@ -179,7 +173,8 @@ class SceneModel:
     def sender_memory(
         self, overlap: float | None = None, whole_every: float | None = None, radio: bool = False
     ) -> SenderMemory:
-        return SenderMemory(self.deltas, OVERLAP if overlap is None else overlap, whole_every or 0.0, radio=radio)
+        usual = self.folder.memory_overlap or OVERLAP
+        return SenderMemory(self.deltas, overlap or 0.0, whole_every or 0.0, radio=radio, usual=usual)
 
     def receiver_memory(self) -> ReceiverMemory:
         return ReceiverMemory(self.deltas)

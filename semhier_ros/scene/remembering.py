@@ -78,9 +78,10 @@ LEAST_OBJECTS = 2
 """A frame of fewer is whole: it costs no more than to name a reference."""
 LENIENCE = 0.1
 """By how much the bound of overlap is lower for the least sure object; in proportion for others."""
-CAREFUL, MOST_OVERLAP = 0.1, 0.95
-"""By how much that bound is higher while frames are lost (not over a radio), up to so much: the next frame that would
-mend a box may be lost as well."""
+LEAST_OVERLAP, MOST_OVERLAP = 0.3, 0.95
+CAREFUL = 0.1
+"""By how much that bound is higher while frames are lost (not over a radio), up to MOST_OVERLAP: the next frame that
+would mend a box may be lost as well."""
 SPEED_GAIN, SURE, AHEAD_MS = 0.3, 2.0, 400
 """A velocity is told where it moves an object by more than this share of its side within AHEAD_MS, and is surer than
 that many standard errors."""
@@ -124,23 +125,29 @@ def _one(states: Sequence[SceneState], check: int) -> bool:
 
 class SenderMemory:
     """What a sender remembers of one camera. `overlap`: of a forecast, below which the surest object is told (0.3 to
-    0.95). `whole_every`: seconds between memoryless frames (0.2 to 60; 0: 2, over a radio 12). Both may be changed at
-    any time. `radio`: frames are compact ones, by which a receiver knows stamps to 8 ms. It acknowledges a second or
-    more apart, so that a frame refers to what was acknowledged for as long as any may: one in a chain that is lost
-    would cost too many.
+    0.95; 0: `usual`, over a radio OVERLAP). `whole_every`: seconds between memoryless frames (0.2 to 60; 0: 2, over a
+    radio 12). Both may be changed at any time. `radio`: frames are compact ones, by which a receiver knows stamps to 8
+    ms. It acknowledges a second or more apart, so that a frame refers to what was acknowledged for as long as any may:
+    one in a chain that is lost would cost too many.
 
     For each frame `begin`, then `delta`; where that gives None the frame goes out whole, and `whole` must follow.
     `heard` may be called from any thread. Raises ValueError naming field, value and range.
     """
 
     def __init__(
-        self, codec: DeltaCodec, overlap: float = OVERLAP, whole_every: float = 0.0, *, radio: bool = False
+        self,
+        codec: DeltaCodec,
+        overlap: float = 0.0,
+        whole_every: float = 0.0,
+        *,
+        radio: bool = False,
+        usual: float = OVERLAP,
     ) -> None:
         check_memory(overlap, whole_every)
         importlib.import_module("scipy.optimize")  # it loads slowly: now, and not while a frame waits
         self.overlap, self.whole_every = overlap, whole_every
         self.delta_bytes: int | None = None
-        self._codec, self._radio = codec, radio
+        self._codec, self._radio, self._usual = codec, radio, OVERLAP if radio else usual
         self._lock = threading.Lock()
         self._tracks = Tracks()
         self._found: list[int] = []
@@ -228,8 +235,9 @@ class SenderMemory:
             return None
         plan = _Plan(self._codec, reference, self._tracks, found, objects, frame, stamp_ns)
         careful = not self._radio and self._lossy()
-        overlap = min(self.overlap + CAREFUL, MOST_OVERLAP) if careful else self.overlap
-        told = plan.choose(overlap, 1 if careful or self.overlap > OVERLAP else BIRTH_HITS, worth)
+        wanted = self.overlap or self._usual
+        overlap = min(wanted + CAREFUL, MOST_OVERLAP) if careful else wanted
+        told = plan.choose(overlap, 1 if careful or wanted > OVERLAP else BIRTH_HITS, worth)
         if not told and (not self._radio or max_bytes is None or plan.strange):
             return None
         data, state = plan.encode(max_bytes)
@@ -319,8 +327,8 @@ class SenderMemory:
 
 def check_memory(overlap: float, whole_every: float) -> None:
     """Raises ValueError naming field, value and range, unless a sender can work by these (see `SenderMemory`)."""
-    if not 0.3 <= overlap <= MOST_OVERLAP:
-        raise ValueError(f"memory.overlap: {overlap} is outside 0.3..{MOST_OVERLAP}")
+    if overlap and not LEAST_OVERLAP <= overlap <= MOST_OVERLAP:
+        raise ValueError(f"memory.overlap: {overlap} is outside {LEAST_OVERLAP}..{MOST_OVERLAP}")
     if whole_every and not 0.2 <= whole_every <= 60.0:
         raise ValueError(f"memory.whole_every: {whole_every} s is outside 0.2..60")
 

@@ -168,8 +168,8 @@ def make(options: argparse.Namespace) -> Path:
         ),
     )
     write_heads(folder, heads)
-    counts = {"agreement": options.agreement, "certainty": options.certainty}
-    write_scene_card(folder, options.name, CANVAS, options.threshold, layout, looks=looks, **counts)
+    numbers = {"agreement": options.agreement, "certainty": options.certainty, "memory_overlap": options.memory_overlap}
+    write_scene_card(folder, options.name, CANVAS, options.threshold, layout, looks=looks, **numbers)
     return folder
 
 
@@ -192,5 +192,6 @@ OPTIONS = (
     Option("steps", int, 4000, "of the object codec", least=1),
     Option("agreement", float, 0.0, "power of neighbours' agreement in an object's score (0: none)", least=0),
     Option("certainty", float, 0.0, "power of how sure the detector is of an object's role in its score", least=0),
+    Option("memory_overlap", float, 0.0, "how well a remembered box must fit (0: 0.75), docs/living.md", least=0),
     Option("looks", str, (), "how the detector sees pictures, such as 1088x640:0-166@0.25 544x320:64- (the canvas)", 0),
 )

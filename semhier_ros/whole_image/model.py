@@ -70,6 +70,9 @@ class WholeImageModel:
     def alone(self, memory: object, frame: int) -> list[bytes]:
         return []
 
+    def prepare_looks(self) -> None:
+        """Nothing: all views are of one size."""
+
     def check(self, options: EncodeOptions) -> None:
         most = len(self.stream.layout.steps) - 1
         if options.quality is not None and not 0 <= options.quality <= most:

@@ -87,6 +87,8 @@ def test_every_default_is_allowed_and_every_parameter_described(table: Parameter
     ("table", "name", "value", "says"),
     [
         (ENCODER, "link.budget_kbit", -1.0, "link.budget_kbit: -1.0, expected 0 to 1e+07"),
+        (ENCODER, "memory.overlap", 0.2, "memory.overlap: 0.2, expected 0 or at least 0.3"),
+        (ENCODER, "memory.whole_every", 0.1, "memory.whole_every: 0.1, expected 0 or at least 0.2"),
         (ENCODER, "link.transport", "tcp", "link.transport: 'tcp', expected ros | zenoh | udp | serial | mavlink"),
         (ENCODER, "finest_block", 16, "finest_block: 16, expected 0 to 15"),
         (ENCODER, "finest_block", True, "finest_block: True, expected an integer 0 to 15"),

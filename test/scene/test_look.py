@@ -248,6 +248,31 @@ def test_a_window_holds_what_it_is_for_and_has_one_of_four_lengths(data: st.Data
     assert (last - first) // 32 in {-(-whole * part // 128) for part in (1, 2, 3, 4)}
 
 
+def test_a_prepared_detector_has_seen_every_size_that_it_may_look_at() -> None:
+    detector = Patches()
+    finder = OwnFinder(detector, (800, 480), LAYOUT, CLOSE)
+    finder.prepare()
+    prepared = set(detector.canvases)
+    assert (640, 320) in prepared
+    assert len(prepared) == 1 + 4 * 4 - 1, "16 windows, one of which is as large as the look from afar"
+    detector.canvases.clear()
+    for x in range(10, 620, 60):
+        for y in range(10, 300, 60):
+            finder.look(patches((0, 0, 12, 12, 0.5), (x, y, x + 12, y + 12, 0.5)))
+    assert set(detector.canvases) <= prepared
+    assert len(set(detector.canvases)) > 8
+
+
+def test_a_prepared_codec_compiles_nothing_more_and_knows_the_windows() -> None:
+    codec = Codec.load("street", "cpu", threads=1)
+    backend: Any = codec.model.backend  # type: ignore[attr-defined]
+    codec.prepare_encoding()
+    compiled = set(backend._requests)
+    codec.encode(PICTURES[0])
+    assert set(backend._requests) == compiled
+    assert ("detector", (1, -1, -1, 3)) in compiled
+
+
 def test_someone_must_see_the_whole_picture() -> None:
     with pytest.raises(ValueError, match=r"looks 800x480@0.2: one without @ expected"):
         read_looks(["800x480@0.2"])
@@ -324,13 +349,17 @@ def test_looks_that_no_network_takes_are_refused_by_name(tmp_path: Path, looks: 
 
 
 @pytest.mark.parametrize("value", [-0.1, 5, True, "0.5", None])
-@pytest.mark.parametrize("field", ["agreement", "certainty"])
-def test_a_score_that_counts_by_no_power_is_refused_by_name(tmp_path: Path, field: str, value: Any) -> None:
+@pytest.mark.parametrize(
+    ("field", "allowed"), [("agreement", "0..4"), ("certainty", "0..4"), ("memory_overlap", "0.3..0.95")]
+)
+def test_a_number_of_the_card_that_none_allows_is_refused_by_name(
+    tmp_path: Path, field: str, allowed: str, value: Any
+) -> None:
     folder = tmp_path / "street"
     shutil.copytree(find_model("street"), folder)
     card = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps(card | {field: value}))
-    with pytest.raises(ModelError, match=rf"model.json: {field} .*, a power of 0..4 expected"):
+    with pytest.raises(ModelError, match=rf"model.json: {field} .*, a number of {allowed} expected"):
         read_scene_folder(folder)
 
 

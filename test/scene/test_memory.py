@@ -13,12 +13,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from semhier_ros.api import Codec
 from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
 from semhier_ros.codec.entropy import BlockError
 from semhier_ros.codec.packet import PacketError, UnknownReference
@@ -462,6 +464,35 @@ def test_deltas_refer_to_the_frame_before_until_frames_are_lost(deltas: DeltaCod
     assert max(distances[30:40]) >= 5
     runs = [len(list(run)) for same, run in groupby(distances[36:], lambda one: one == 1) if same]
     assert max(runs) <= 1  # each refers to what was acknowledged, which may be the frame before once
+
+
+def test_a_model_may_hold_remembered_boxes_to_more_but_not_over_a_radio(deltas: DeltaCodec) -> None:
+    def said(**settings: Any) -> int:
+        sender, receiver = SenderMemory(deltas, whole_every=60.0, **settings), ReceiverMemory(deltas)
+        total = 0
+        for number, stamp, data in frames_of(deltas, sender, 40):
+            if isinstance(data, SceneCode):
+                receiver.whole(data, 0, number, stamp)
+            else:
+                receiver.delta(data, number, stamp)
+                total += len(data)
+            assert receiver.acknowledgement is not None
+            sender.heard(receiver.acknowledgement)
+        return total
+
+    usual = said()
+    assert usual == said(overlap=0.75)
+    assert said(usual=0.9) == said(overlap=0.9) > usual
+    assert said(usual=0.9, overlap=0.75) == usual
+    assert said(usual=0.9, radio=True) == said(radio=True)
+    with pytest.raises(ValueError, match=r"memory.overlap: 0.2 is outside 0.3..0.95"):
+        SenderMemory(deltas, 0.2)
+
+
+def test_a_codec_remembers_as_its_model_says() -> None:
+    memories: list[Any] = [Codec.load(model, "cpu").memory() for model in ("road", "street")]
+    assert [memory._usual for memory in memories] == [0.75, 0.9]
+    assert [memory.overlap for memory in memories] == [0.0, 0.0]
 
 
 def test_over_a_radio_every_delta_refers_to_what_was_acknowledged(deltas: DeltaCodec) -> None:

@@ -63,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     cv2.setNumThreads(1)
     codec = Codec.load(options.model, "cpu", threads=1, precision=options.precision)
+    codec.prepare_encoding()
     model: Any = codec.model
     size, frames = footage(codec, options.video, options.frames)
 
