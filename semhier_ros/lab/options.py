@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,21 @@ from semhier_ros.lab.results import provenance, write_json
 from semhier_ros.lab.studies.tables import shown
 
 
-def load_codec(model: str, device: str = "cpu", threads: int = 1, kind: str = "", precision: str = "auto") -> Codec:
-    """The codec that `--model` names. kind: `scenes` or `whole images`, where only such models will do.
+def load_codec(
+    model: str,
+    device: str = "cpu",
+    threads: int = 1,
+    kind: str = "",
+    precision: str = "auto",
+    looks: Sequence[str] | None = None,
+) -> Codec:
+    """The codec that `--model` names. kind: `scenes` or `whole images`, where only such models will do. looks: as
+    `Codec.load` takes them.
 
     Raises CommandError when there is none, or it is of another kind.
     """
     with for_the_user():
-        codec = Codec.load(model, device, threads=threads, precision=precision)
+        codec = Codec.load(model, device, threads=threads, precision=precision, detector_looks=looks)
     if kind and codec.whole_image != (kind == "whole images"):
         raise CommandError(f"--model {model}: {codec.name} reads no {kind}; a model of {kind} is wanted")
     return codec

@@ -182,6 +182,7 @@ def test_the_result_file_says_what_every_system_needs(scenes: Path, tmp_path: Pa
     result = json.loads(out.read_text())
     assert result["scenes"] == 3
     assert result["boxes"] == 3
+    assert result["looks"] == ["800x480"]
     assert set(result["uncompressed"]["ap50"]) == {"L0", "L1", "L2"}
     ours = result["codecs"]["semhier"]
     assert [row["prefix"] for row in ours] == [*range(7), *range(4)]
@@ -214,6 +215,17 @@ def test_ignored_regions_are_read_and_told(scenes: Path, tmp_path: Path) -> None
     result = json.loads(out.read_text())
     assert (plain["ignored_boxes"], result["ignored_boxes"]) == (0, 1)
     assert result["uncompressed"]["ap50"]["L0"] >= plain["uncompressed"]["ap50"]["L0"]
+
+
+def test_the_detector_may_look_otherwise_than_its_model_says(scenes: Path, tmp_path: Path) -> None:
+    out, lists = tmp_path / "out.json", []
+    for looks in (["160x96"], ["800x480:0-100@0.2", "480x288:50-"]):
+        words = ("--codecs", "answer", "--threshold", ".3", "--max-bytes", "0", "--jobs", "1", "--json", str(out))
+        assert evaluate(scenes, *words, "--looks", *looks) == 0
+        result = json.loads(out.read_text())
+        assert result["looks"] == looks
+        lists.append(result["codecs"]["answer"][0]["objects_mean"])
+    assert lists[0] < lists[1], "fewer objects are found in fewer pixels"
 
 
 def test_a_detector_of_others_is_judged_by_the_same_labels(
@@ -273,6 +285,7 @@ def test_inputs_that_cannot_be_used_are_named(scenes: Path, tmp_path: Path, caps
     names.write_text("0.jpg\nmissing.jpg\n")
     assert "missing.jpg does not exist" in complaint(images, labels, "--split", str(names))
     assert f"not one of semhier, answer, {NAMES[0]}" in complaint(images, labels, "--codecs", "bpg")
+    assert "look '800x481': sides of" in complaint(images, labels, "--looks", "800x481")
     assert "--threshold: '1.5', a number from" in complaint(images, labels, "--threshold", "1.5")
     broken = tmp_path / "broken"
     broken.mkdir()

@@ -54,13 +54,15 @@ class OperatingPoint:
 @dataclass(frozen=True)
 class Plan:
     """What to compare. blocks: how many of ours at the first operating point; at the others, the semantic ones.
-    answers: thresholds of the bare answer. stills: names of reference codecs. pictures: whether PSNR is wanted."""
+    answers: thresholds of the bare answer. stills: names of reference codecs. pictures: whether PSNR is wanted. looks:
+    how our own detector sees pictures (None: as its model says)."""
 
     points: tuple[OperatingPoint, ...]
     blocks: int
     answers: tuple[float, ...] = ()
     stills: tuple[str, ...] = ()
     pictures: bool = False
+    looks: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class SceneJudge:
     """
 
     def __init__(self, model_name: str, device: str, plan: Plan):
-        codec = load_codec(model_name, device, kind="scenes")
+        codec = load_codec(model_name, device, kind="scenes", looks=plan.looks)
         model: Any = codec.model
         model.finder = OnceFinder(model.finder)
         self.codec, self.plan, self._model = codec, plan, model
@@ -219,9 +221,11 @@ def summarise(judged: Sequence[Judged], codec: Codec) -> dict[str, Any]:
     """The result file's content: `uncompressed` and the rows of every codec, fewest bytes first."""
     names = [codec.taxonomy.names(level) for level in range(codec.levels)]
     truth = Truth.of([scene.labels for scene in judged], codec.taxonomy, [scene.ignored for scene in judged])
+    model: Any = codec.model
     result: dict[str, Any] = {
         "model": codec.name,
         "model_hash": codec.model_hash,
+        "looks": list(map(str, model.folder.looks)) if model.folder.own_detector else None,
         "scenes": len(judged),
         "boxes": int(sum(len(scene.labels) for scene in judged)),
         "ignored_boxes": int(sum(len(scene.ignored) for scene in judged)),
@@ -273,6 +277,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     said = f"least objectness worth sending (the model's own, then {','.join(map(str, THRESHOLDS))})"
     shared.several(parser, "--threshold", shared.real(1e-6, 1 - 1e-6), None, said)
     shared.several(parser, "--max-bytes", shared.whole(0, 10**9), list(BUDGETS), "a frame's budget; 0: none")
+    shared.several(parser, "--looks", str, None, "how our own detector sees pictures, if not as its model says", "LOOK")
     parser.add_argument("--pictures", action="store_true", help="picture blocks and PSNR too")
     parser.add_argument("--plot", type=Path, help="draw bytes against AP50 as an SVG there")
     shared.written(parser, "plot", folder=False)
@@ -302,13 +307,14 @@ def make_plan(options: argparse.Namespace, codec: Codec) -> Plan:
         tuple(thresholds) if "answer" in chosen else (),
         tuple(name for name in chosen if name not in OURS),
         options.pictures,
+        None if options.looks is None else tuple(options.looks),
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Judges every scene, scores every system."""
     scenes = labelled_scenes(options)
-    codec = load_codec(options.model, options.device, kind="scenes")
+    codec = load_codec(options.model, options.device, kind="scenes", looks=options.looks)
     with for_the_user():
         plan = make_plan(options, codec)
     with Workers(options.jobs, len(scenes), SceneJudge, options.model, options.device, plan) as pool:
