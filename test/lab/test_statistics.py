@@ -54,6 +54,7 @@ def test_a_datagram_that_a_busy_machine_kept_back_is_no_breach_but_a_rate_too_hi
     held = [(time + (0.08 if index == 200 else 0.0), size) for index, (time, size) in enumerate(paced)]
     assert not budget_use(held, 1000).kept
     assert budget_use(held, 1000, late=0.1).kept
+    assert budget_use(held, 1000, apart=20, late=0.1).allowed == 100 + 20 + 100
     assert not budget_use([(0.98 * time, size) for time, size in paced], 1000, late=0.1).kept, "2 % too much for 40 s"
 
 

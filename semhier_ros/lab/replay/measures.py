@@ -99,7 +99,12 @@ def figures_of(
         "wire_bytes_per_frame": round(wire / offered, 1) if offered else 0.0,
         "levels": per_level,
         "budget": budget_of(run),
-        "budget_use": {"kept": use.kept, "busiest_second": use.busiest_second, "excess": round(use.excess, 1)},
+        "budget_use": {
+            "kept": use.kept,
+            "busiest_second": use.busiest_second,
+            "excess": round(use.excess, 1),
+            "allowed": round(use.allowed, 1),
+        },
         "hierarchical": hierarchical(apart, worlds, taxonomy),
         "link": run.link,
         "counters": dict(sorted(run.counters.items())),

@@ -79,10 +79,14 @@ class BudgetUse:
     late: float = 0.0
 
     @property
+    def allowed(self) -> float:
+        """Bytes by which a window may go over rate * T: one datagram, what is stated apart, and what may be late."""
+        return self.largest + self.apart + self.late
+
+    @property
     def kept(self) -> bool:
-        """Whether every window of T seconds had at most rate * T plus one datagram plus what is stated apart and what
-        may be late."""
-        return self.excess <= self.largest + self.apart + self.late + 1e-6
+        """Whether no window went over by more than is `allowed`."""
+        return self.excess <= self.allowed + 1e-6
 
 
 def budget_use(
