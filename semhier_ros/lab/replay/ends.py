@@ -130,10 +130,10 @@ def makers_of(plan: dict[str, Any], cameras: Sequence[Any], radio: bool) -> list
         return [Imagined(stream.maker(camera, radio), costs) for camera in cameras]
     if plan["codec"] == "answer":
         bare = AnswerStream(reader_of(plan), costs)
-        bare.reader.codec.encode(cameras[0].image(0), blocks=1)  # networks are compiled at their first use
+        bare.reader.codec.prepare_encoding()
         return [bare.live_maker(camera) for camera in cameras]
     codec = Codec.load(plan["model"], plan["device"], threads=1)
-    codec.encode(cameras[0].image(0))  # likewise
+    codec.prepare_encoding()
     return [
         PictureMaker(codec, camera.image, codec.memory(radio=radio) if remembers else None, measure=motion)
         for camera in cameras
