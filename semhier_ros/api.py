@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.codec.canvas import check_picture
+from semhier_ros.codec.canvas import check_picture, size_problem
 from semhier_ros.codec.model import (
     Delta,
     Detected,
@@ -278,8 +278,8 @@ class Codec:
         if not 1 <= keep_frames <= 256:
             raise ValueError(f"keep_frames: {keep_frames} is outside 1..256")
         size = self.model.view_size if image_size is None else image_size
-        if not all(1 <= side <= 16_384 for side in size):
-            raise ValueError(f"image_size: {size} has a side outside 1..16384")
+        if wrong := size_problem(*size):
+            raise ValueError(f"image_size: {wrong}")
         if follow and self.whole_image:
             raise ValueError(f"follow: model {self.name} reads whole pictures, so there are no objects to follow")
         remembers = self.model.receiver_memory() if memory else None

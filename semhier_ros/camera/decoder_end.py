@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from semhier_ros.camera.asking import AskPolicy, Seen
 from semhier_ros.camera.one_sender import OneSender, alike
 from semhier_ros.codec.block_request import BlockRequest
+from semhier_ros.codec.canvas import size_problem
 from semhier_ros.codec.model import PictureRequest, PicturesFound, PictureWork, ReadingRequest, Spent
 from semhier_ros.codec.packet import (
     Block,
@@ -181,8 +182,11 @@ class DecoderEnd(Generic[C]):
     def describe(self, info: StreamInfo, now: float) -> list[Output]:
         """Takes the stream's description; returns the readings of what came before it.
 
-        A changed one (model, image size) starts a new decoder.
+        A changed one (model, image size) starts a new decoder; one of pictures larger than any may be is left out.
         """
+        if wrong := size_problem(info.width, info.height):
+            self._problem("description_refused", f"camera {self.camera}: a description says pictures of {wrong}")
+            return []
         if not self._sender.describes(info, self.info):
             self._refuse()
             return []

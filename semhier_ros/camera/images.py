@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_SIDE = 16384
-"""Larger images are refused: the detector never needs them, and a wrong header must not allocate gigabytes."""
+from semhier_ros.codec.canvas import MAX_SIDE
 
 
 class ImageError(ValueError):

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 PADDING = 114
-MAX_SIDE = 16_384
+MAX_SIDE, MAX_PIXELS = 16_384, 1 << 26
+"""Of a picture that is encoded or painted: what is said of its size alone must not allocate gigabytes."""
 
 
 class Lift(NamedTuple):
@@ -72,15 +73,22 @@ class Canvas:
         return np.minimum(placed, limit, out=placed)
 
 
+def size_problem(width: int, height: int) -> str | None:
+    """What is wrong with a picture's size, with the allowed range; None where it may be encoded and painted."""
+    if all(1 <= side <= MAX_SIDE for side in (width, height)) and width * height <= MAX_PIXELS:
+        return None
+    return f"{width}x{height}, expected sides of 1..{MAX_SIDE} pixels, {MAX_PIXELS:,} in all"
+
+
 def check_picture(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The picture as an H,W,3 uint8 array.
 
     Raises:
-        ValueError: another shape or type, or a side outside 1..16384; the message names the value and the range.
+        ValueError: another shape or type, or too large (`size_problem`); the message names the value and the range.
     """
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image: H,W,3 of uint8 RGB wanted, got shape {image.shape} of {image.dtype}")
-    if not all(1 <= side <= MAX_SIDE for side in image.shape[:2]):
-        raise ValueError(f"image: sides of 1..{MAX_SIDE} pixels wanted, got {image.shape[1]}x{image.shape[0]}")
+    if wrong := size_problem(image.shape[1], image.shape[0]):
+        raise ValueError(f"image: {wrong}")
     return image

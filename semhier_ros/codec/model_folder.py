@@ -29,6 +29,7 @@ from safetensors.numpy import load_file, save_file
 
 from semhier_ros.codec.entropy import Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
+from semhier_ros.codec.stream_info import check_name
 from semhier_ros.taxonomy import Taxonomy, TaxonomyError
 from semhier_ros.whole_file import write_whole
 
@@ -111,7 +112,9 @@ def reading(folder: Path) -> Iterator[None]:
         raise ModelError(f"{folder}/taxonomy.yaml: {error}") from error
     except SafetensorError as error:
         raise ModelError(f"{folder}: a .safetensors file is damaged: {error}") from error
-    except (KeyError, TypeError) as error:
+    except OSError as error:
+        raise ModelError(f"{error.filename or folder}: {error.strerror or error}") from error
+    except (AttributeError, LookupError, TypeError) as error:
         raise ModelError(f"{folder}/model.json: {type(error).__name__}: {error}") from error
     except ValueError as error:  # of a table, a network, a layout: each names itself
         raise ModelError(f"{folder}: {error}") from error
@@ -260,8 +263,9 @@ def write_card(
     as `read_folder` has them.
 
     Raises:
-        ModelError: the folder's tree is not the layout's.
+        ModelError: the folder's tree is not the layout's. ValueError: no stream can carry the name.
     """
+    check_name(name, "name")
     values = json.loads(json.dumps(layout))
     check_tree(folder, Taxonomy.load(folder / "taxonomy.yaml"), values["parents"])
     known = stream_hash(folder, values)

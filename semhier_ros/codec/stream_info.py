@@ -23,6 +23,14 @@ _NAME = re.compile(r"[A-Za-z0-9_/.\-]+", re.ASCII)
 _HASH = re.compile(r"[0-9a-f]{16}", re.ASCII)
 
 
+def check_name(name: str, field: str) -> None:
+    """Raises ValueError, naming `field`, for what no StreamInfo can carry as a camera's or a model's name."""
+    if not _NAME.fullmatch(name) or len(name) > MAX_STRING_BYTES:
+        raise ValueError(f"{field}: {name!r}, expected 1 to {MAX_STRING_BYTES} characters of A-Z a-z 0-9 _/.-")
+    if {".", ".."} & set(name.split("/")):
+        raise ValueError(f"{field}: {name!r} has a '.' or '..' component")
+
+
 @dataclass(frozen=True)
 class StreamInfo:
     """A camera stream's constants (docs/bitstream.md, "StreamInfo").
@@ -45,11 +53,8 @@ class StreamInfo:
     calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("camera", self.camera), ("model", self.model)):
-            if not _NAME.fullmatch(value) or len(value) > MAX_STRING_BYTES:
-                raise ValueError(f"{name}: {value!r}, expected 1 to {MAX_STRING_BYTES} characters of A-Z a-z 0-9 _/.-")
-            if {".", ".."} & set(value.split("/")):
-                raise ValueError(f"{name}: {value!r} has a '.' or '..' component")
+        check_name(self.camera, "camera")
+        check_name(self.model, "model")
         try:
             frame_id_bytes = len(self.frame_id.encode())
         except UnicodeEncodeError:

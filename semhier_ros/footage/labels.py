@@ -1,9 +1,9 @@
 """Labels: of scenes (YOLO text files), of a camera's frames (YOLO, COCO, a topic of the bag itself), of photos (CSV).
 
 Classes of scenes and frames are nodes of the taxonomy, by name or, in YOLO files without a `classes.txt`, by the number
-of their leaf. A camera's frame is found by the number that its file's name ends with (from 0, or from 1 where the
-numbers say so) or by its header stamp in ns. Frames without a file are not judged; an empty YOLO file says that nothing
-is there. What is left out while labels are read is counted and told: `Notes`.
+of their leaf; those of scenes are leaves. A camera's frame is found by the number that its file's name ends with (from
+0, or from 1 where the numbers say so) or by its header stamp in ns. Frames without a file are not judged; an empty YOLO
+file says that nothing is there. What is left out while labels are read is counted and told: `Notes`.
 """
 
 from __future__ import annotations
@@ -56,15 +56,23 @@ class Scene:
     labels: Path | None
     ignored: Path | None = None
 
-    def read(self, classes: int | None = None) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
+    def read(
+        self, taxonomy: Taxonomy | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
         """The picture (H,W,3 uint8 RGB), its labels as of `read_labels`, and the boxes n,4 (x0, y0, w, h) of ignored
-        regions; none where there is no such file. Raises FootageError or LabelError, which name the file."""
+        regions; none where there is no such file. With a taxonomy the classes of labels are its leaves.
+
+        Raises FootageError or LabelError, which name the file.
+        """
         picture = read_picture(self.picture)
         sides = (picture.shape[1], picture.shape[0])
-        labels, ignored = (
-            np.zeros((0, 5)) if file is None else read_labels(file, *sides, kinds)
-            for file, kinds in ((self.labels, classes), (self.ignored, None))
-        )
+        labels = ignored = np.zeros((0, 5))
+        if self.labels is not None and taxonomy is not None:
+            labels = read_leaves(self.labels, *sides, taxonomy.names(taxonomy.depth - 1))
+        elif self.labels is not None:
+            labels = read_labels(self.labels, *sides)
+        if self.ignored is not None:
+            ignored = read_labels(self.ignored, *sides)
         return picture, labels, ignored[:, 1:]
 
 
@@ -174,6 +182,37 @@ def read_labels(
             continue
         rows.append((kind, (cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height))
     return np.asarray(rows, float).reshape(-1, 5)
+
+
+def class_names(folder: Path) -> list[str] | None:
+    """The names, in the order of their numbers, that the `classes.txt` in a folder of labels or beside it gives; None
+    where there is none. Raises LabelError for one that cannot be read."""
+    file = next((each for each in (folder / "classes.txt", folder.parent / "classes.txt") if each.is_file()), None)
+    return None if file is None else [line.strip() for line in read_text(file).splitlines()]
+
+
+def read_leaves(
+    path: Path, width: int, height: int, leaves: Sequence[str], *, strict: bool = True
+) -> NDArray[np.float64]:
+    """The rows of `read_labels`, their class one of `leaves` by number: by its name, where there is a `classes.txt`,
+    else as the file has it. strict: a name that is no leaf is an error; else its rows are left out.
+
+    Raises LabelError as `read_labels` does, and for a class that is no leaf.
+    """
+    names = class_names(path.parent)
+    if names is None:
+        return read_labels(path, width, height, len(leaves))
+    rows = read_labels(path, width, height)
+    numbers = {folded(leaf): number for number, leaf in enumerate(leaves)}
+    found = []
+    for kind in rows[:, 0].astype(int).tolist():
+        name = folded(names[kind]) if kind < len(names) else ""
+        if strict and name not in numbers:
+            said = f" {names[kind]!r} of its classes.txt" if name else ", which its classes.txt does not name,"
+            raise LabelError(f"{shown(path)}: class {kind}{said} is no leaf of the taxonomy")
+        found.append(numbers.get(name, -1))
+    rows[:, 0] = found
+    return rows[rows[:, 0] >= 0]
 
 
 def _around(points: Sequence[float]) -> tuple[float, float, float, float]:
@@ -297,8 +336,7 @@ def _ending(name: str) -> int | None:
 def _yolo(folder: Path, size: tuple[int, int], names: Names, notes: Notes) -> dict[str, tuple[Detection, ...]]:
     if not folder.is_dir():
         raise LabelError(f"{folder}: a folder of YOLO files or a COCO .json file expected")
-    file = next((each for each in (folder / "classes.txt", folder.parent / "classes.txt") if each.is_file()), None)
-    classes = [line.strip() for line in read_text(file).splitlines()] if file else None
+    classes = class_names(folder)
     files = (file for file in sorted(folder.glob("[!.]*.txt")) if file.name != "classes.txt")
     return {file.stem: names.yolo(file, size, classes, notes) for file in files}
 

@@ -16,7 +16,8 @@ from rosbags.rosbag2 import ReaderError, StoragePlugin, Writer
 from rosbags.rosbag2.metadata import parse_qos
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from semhier_ros.camera.images import MAX_SIDE, ImageError, compressed_to_rgb, image_to_rgb
+from semhier_ros.camera.images import ImageError, compressed_to_rgb, image_to_rgb
+from semhier_ros.codec.canvas import MAX_SIDE
 from semhier_ros.command import CommandError
 from semhier_ros.whole_file import replacing
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.codec.canvas import Canvas
+from semhier_ros.codec.canvas import Canvas, size_problem
 from semhier_ros.codec.graphs import PictureParts, synthesise_timed
 from semhier_ros.codec.model import (
     Delta,
@@ -126,17 +126,26 @@ class SceneModel:
         finite, are left out.
 
         Raises:
-            DetectorError: the model finds objects itself.
+            DetectorError: the model finds objects itself. ValueError: the arguments are not of one length, or the size
+            is none.
         """
         if not isinstance(self.finder, DetectorFinder):
             raise DetectorError(f"detected: model {self.name} finds objects by itself; take an adopted one, or coco80")
+        corners, values = np.asarray(boxes, np.float32), np.asarray(scores, np.float32)
+        if corners.size == 0:
+            corners = corners.reshape(0, 4)
+        if corners.shape != (len(classes), 4) or values.shape != (len(classes),):
+            raise ValueError(
+                f"detected: boxes {corners.shape} and scores {values.shape} of {len(classes)} classes; boxes n,4 and "
+                "scores n wanted"
+            )
+        if wrong := size_problem(*size):
+            raise ValueError(f"detected: size {wrong}")
         leaves = tuple(self.taxonomy.names(self.levels - 1))
         spec = self.folder.detector
         index = LeafIndex(leaves, spec.names if spec is not None else leaves)
         found = [index.find(str(word)) for word in classes]
         lacking = tuple(dict.fromkeys(str(w) for w, leaf in zip(classes, found, strict=True) if leaf is None))
-        corners = np.asarray(boxes, np.float32).reshape(-1, 4)
-        values = np.asarray(scores, np.float32).reshape(-1)
         kept = [
             number
             for number, leaf in enumerate(found)
@@ -145,7 +154,7 @@ class SceneModel:
         table = np.zeros((len(kept), len(leaves)), np.float32)
         for row, number in enumerate(kept):
             table[row, found[number]] = np.clip(values[number], 0.0, 1.0)  # type: ignore[index]
-        return Detected(size, corners[kept], table), lacking
+        return Detected((int(size[0]), int(size[1])), corners[kept], table), lacking
 
     def motion(self) -> Motion:
         return Motion()

@@ -60,6 +60,25 @@ def test_a_damaged_file_is_named_before_it_is_used(codec: Codec, tmp_path: Path,
         read_folder(folder, GRAPHS)
 
 
+@pytest.mark.parametrize("change", [{"layout": []}, {"canvas": []}, {"canvas": 7}, {"threshold": None}])
+def test_a_card_of_another_form_is_one_error_of_the_folder(
+    codec: Codec, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    folder = copied(codec, tmp_path / "road")
+    card = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(card | change))
+    with pytest.raises(ModelError, match=r"model\.json|road"):
+        read_scene_folder(folder)
+
+
+def test_a_folder_that_cannot_be_read_is_told_by_the_file(codec: Codec, tmp_path: Path) -> None:
+    folder = copied(codec, tmp_path / "road")
+    (folder / "taxonomy.yaml").unlink()
+    (folder / "taxonomy.yaml").mkdir()
+    with pytest.raises(ModelError, match=r"taxonomy.yaml: Is a directory"):
+        read_scene_folder(folder)
+
+
 def _with_table(folder: Path, name: str, table: Tables | None) -> None:
     """Replaces a table (None: removes it) and makes the hashes fit."""
     found = read_folder(folder, GRAPHS)

@@ -234,6 +234,18 @@ def test_damage_costs_a_counter_and_nothing_else(end: DecoderEnd, reports: list[
     assert summary(end.datagram(good, 0.0)) == [(5, 0, 0)]
 
 
+def test_a_description_of_pictures_that_are_too_large_changes_nothing(
+    end: DecoderEnd, reports: list[tuple[str, str]]
+) -> None:
+    end.describe(info(), 0.0)
+    for width, height in ((20_000, 480), (16_384, 16_384)):
+        assert end.describe(replace(info(), width=width, height=height), 0.0) == []
+        assert reports[-1][0] == "description_refused"
+        assert f"{width}x{height}, expected sides of 1..16384" in reports[-1][1]
+    assert end.info == info()
+    assert summary(end.datagram(packet(6, 0, 0, OLD), 0.0)) == [(6, 0, 0)]
+
+
 def test_an_unknown_model_is_named_by_its_hash(end: DecoderEnd, reports: list[tuple[str, str]]) -> None:
     other = "9876" + "5" * 12
     end.describe(info(stream_hash=other), 0.0)

@@ -21,6 +21,7 @@ from semhier_ros.footage.labels import (
     labelled_world,
     read_grouping,
     read_labels,
+    read_leaves,
     read_photos,
 )
 from semhier_ros.footage.video import FootageError, picture_files, read_picture, write_picture
@@ -286,6 +287,26 @@ def test_of_scenes_too_what_is_left_out_is_counted_and_nothing_left_an_error(tmp
     assert notes.lines() == ["labels: 1 boxes without area, left out"]
     (tmp_path / "labels" / "a.txt").write_text("")
     assert not check_scenes(find_scenes(tmp_path / "pics", tmp_path / "labels", None))
+
+
+def test_of_scenes_too_classes_are_found_by_the_names_that_stand_beside(tmp_path: Path) -> None:
+    pictures(tmp_path / "pics", "a.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("1 0.5 0.5 0.2 0.2\n0 0.3 0.3 0.1 0.1\n")
+    (scene,) = find_scenes(tmp_path / "pics", tmp_path / "labels", None)
+    leaves = list(TREE.names(2))
+    assert scene.read(TREE)[1][:, 0].tolist() == [1, 0], "by number"
+    (tmp_path / "classes.txt").write_text(f"{leaves[7].upper()}\n {leaves[3]}\n")
+    assert scene.read(TREE)[1][:, 0].tolist() == [3, 7]
+    assert scene.read()[1][:, 0].tolist() == [1, 0]
+    (tmp_path / "labels" / "classes.txt").write_text(f"{leaves[7]}\nunicorn\n")
+    with pytest.raises(LabelError, match=r"class 1 'unicorn' of its classes.txt is no leaf of the taxonomy"):
+        scene.read(TREE)
+    (tmp_path / "labels" / "classes.txt").write_text(f"{leaves[7]}\n")
+    with pytest.raises(LabelError, match=r"class 1, which its classes.txt does not name, is no leaf"):
+        scene.read(TREE)
+    rows = read_leaves(tmp_path / "labels" / "a.txt", 10, 10, leaves, strict=False)
+    assert rows[:, 0].tolist() == [7]
 
 
 def test_labels_of_which_nothing_is_left_are_an_error(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from semhier_ros.scene.detectors.names import COCO80
 from semhier_ros.scene.detectors.runtime import Found
 from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.taxonomy import Taxonomy
+from semhier_ros.training.adopt.command import _pictures
 from semhier_ros.training.adopt.fit import Observed, fit
 from semhier_ros.training.adopt.folder import write_model
 
@@ -134,6 +136,61 @@ def test_classes_come_as_names_or_numbers_and_one_that_the_tree_lacks_is_told(fo
         codec.encode(np.zeros((48, 64, 3), np.uint8), detected=codec.detected(PICTURE_SIZE, box, ["dog"], [0.9]))
 
 
+@pytest.mark.parametrize(
+    ("boxes", "classes", "scores", "size", "said"),
+    [
+        (np.zeros((4, 5)), ["dog"] * 4, [0.5] * 4, PICTURE_SIZE, r"boxes \(4, 5\)"),
+        (np.zeros((3, 4)), ["dog"] * 2, [0.5] * 3, PICTURE_SIZE, "of 2 classes"),
+        (np.zeros((2, 4)), ["dog"] * 3, [0.5] * 3, PICTURE_SIZE, "of 3 classes"),
+        (np.zeros((1, 4)), ["dog"], [0.5], (0, 480), "size 0x480, expected sides of 1..16384"),
+        (np.zeros((1, 4)), ["dog"], [0.5], (16_384, 16_384), "67,108,864 in all"),
+    ],
+)
+def test_what_a_detector_found_has_one_length_and_a_size(
+    folder: Path, boxes: np.ndarray, classes: list[str], scores: list[float], size: tuple[int, int], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        Codec.load(folder, "cpu", threads=1).detected(size, boxes, classes, scores)
+
+
+def test_a_size_may_be_a_list(folder: Path) -> None:
+    codec = Codec.load(folder, "cpu", threads=1)
+    detected = codec.detected([64, 48], np.array([[1, 1, 30, 40]]), ["dog"], [0.9])  # type: ignore[arg-type]
+    assert codec.encode(np.zeros((48, 64, 3), np.uint8), detected=detected)
+
+
+def test_a_detector_of_one_class_is_adopted_too(tmp_path: Path) -> None:
+    detector, pictures, names = adopt_files(tmp_path)
+    names.write_text("person\n")
+    rows = np.zeros((1, grid_rows(), 6))
+    rows[0, :, 4], rows[0, 40] = -1.0, [0.3, 0.2, 1.2, 1.0, 0.9, 0.8]
+    write_detector(detector, {"output": rows}, wobble=0.001)
+    assert adopt(tmp_path, detector=detector, pictures=pictures, names=names) == 0
+    codec = Codec.load(tmp_path / "mine", "cpu", threads=1)
+    decoder = codec.decoder((192, 128))
+    for block in codec.encode(cv2.imread(str(pictures / "5.png"))):
+        reading = decoder.push(block)
+    assert [item.names[-1] for item in reading.detections] == ["person"]
+
+
+def test_labels_count_by_the_names_of_their_classes(tmp_path: Path) -> None:
+    _, pictures, _ = adopt_files(tmp_path)
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "3.txt").write_text("0 0.5 0.5 0.25 0.5\n1 0.5 0.5 0.1 0.1\n")
+    options = Namespace(images=[pictures], labels=labels, limit=14, topic=None)
+
+    def leaves_of_the_labels() -> list[int]:
+        rows = {name: labels for name, _, labels in _pictures(options, LEAVES)}["3.png"]
+        assert rows is not None
+        assert rows[0, 1:].tolist() == [72, 32, 120, 96], "corners"
+        return rows[:, 0].astype(int).tolist()
+
+    assert leaves_of_the_labels() == [0, 1]
+    (labels / "classes.txt").write_text("Car\nunicorn\n")
+    assert leaves_of_the_labels() == [2], "by name, and what the detector has no word for is left out"
+
+
 def test_appearance_is_one_block_more_and_what_names_do_not_say(tmp_path: Path) -> None:
     fitted = fit(street(150, features=5), TREE, appearance=2, say=lambda _: None)
     write_model(tmp_path / "m", fitted, TREE, name="m", card="")
@@ -178,6 +235,8 @@ def test_nothing_found_is_told_and_a_changed_folder_refused(folder: Path, tmp_pa
     empty = [item._replace(found=Found.none(4)) for item in street(5)]
     with pytest.raises(DetectorError, match="no object in any of 5 pictures"):
         fit(empty, TREE, say=lambda _: None)
+    with pytest.raises(DetectorError, match="appearance: 8 channels of a tensor that has 5"):
+        fit(street(60, features=5), TREE, appearance=8, say=lambda _: None)
     faint = [item._replace(found=replace(item.found, scores=item.found.scores / 100)) for item in street(30)]
     with pytest.raises(DetectorError, match=r"no object of 0\.05 or more in any of 30 pictures, the best has 0\.0"):
         fit(faint, TREE, say=lambda _: None)
@@ -291,6 +350,42 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(
     assert len(lines) == 1
     assert said in lines[0]
     assert not list(tmp_path.glob("mine*/*"))
+
+
+def test_force_replaces_a_model_folder_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    detector, pictures, names = adopt_files(tmp_path)
+    own = {"detector": detector, "pictures": pictures, "names": names}
+    out = tmp_path / "mine"
+
+    def complaint(*words: object, **changed: Path) -> str:
+        assert adopt(tmp_path, "--force", *words, **(own | changed)) == 2
+        return capsys.readouterr().err
+
+    (out / "road").mkdir(parents=True)
+    assert "--force replaces a model folder and nothing else" in complaint()
+    assert (out / "road").is_dir()
+    (out / "road").rmdir()
+    out.rmdir()
+    out.write_text("a file")
+    assert "--force replaces a model folder and nothing else" in complaint()
+    out.unlink()
+    assert adopt(tmp_path, "--embed", **own) == 0
+    inside = out / "detector.onnx"
+    assert f"{inside} lies in it, and would go" in complaint(detector=inside)
+    assert inside.is_file()
+    assert adopt(tmp_path, "--force", "--embed", **(own | {"detector": inside})) == 0
+    assert inside.read_bytes() == detector.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["my model", "modèle", "yolox_s_736x416_front_camera_2026"])
+def test_a_name_that_no_stream_can_carry_is_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    detector, pictures, names = adopt_files(tmp_path)
+    words = ["--images", pictures, "--names", names, "--out", tmp_path / name, "--start", "none"]
+    assert main(["adopt", str(detector), *map(str, words)]) == 2
+    assert "expected 1 to 32 characters" in capsys.readouterr().err
+    assert not (tmp_path / name).exists()
 
 
 def test_adopting_and_encoding_load_no_torch(tmp_path: Path) -> None:

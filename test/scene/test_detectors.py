@@ -176,6 +176,47 @@ def test_a_label_without_a_name_is_told(tmp_path: Path) -> None:
         detector.detect(PICTURE)
 
 
+def test_tensorflows_labels_count_from_one_or_as_names_do_that_begin_with_nothing(tmp_path: Path) -> None:
+    raw = {"raw_detection_boxes": np.zeros((1, 9, 4)), "raw_detection_scores": np.zeros((1, 9, 3))}
+    more = {"detection_anchor_indices": np.array([[4.0, 5.0]]), "detection_multiclass_scores": np.zeros((1, 2, 4))}
+    path = write_detector(tmp_path / "t.onnx", outputs_of("tensorflow") | raw | more)
+    for names in (LEAVES, ("", *LEAVES), ("__background__", *LEAVES)):
+        found = Detector.open(path, LEAVES, layout=LAYOUTS["tensorflow"], names=names, threads=1).detect(PICTURE, 0.3)
+        assert [LEAVES[leaf] for leaf in found.scores.argmax(axis=1)] == ["car"], "label 2"
+
+
+def test_boxes_in_pixels_are_not_read_as_logarithms(tmp_path: Path) -> None:
+    rows = np.zeros((1, grid_rows(), 8))
+    rows[0, 7] = [*CENTRED, 0.9, 0.0, 0.8 / 0.9, 0.0]
+    path = write_detector(tmp_path / "decoded.onnx", {"output": rows})
+    guessed = Detector.open(path, LEAVES, threads=1)
+    assert guessed.spec.layout.name == "yolox", "the tensors alone do not tell"
+    with pytest.raises(DetectorError, match="in pixels already: layout yolox-decoded would fit"):
+        guessed.detect(PICTURE, 0.3)
+    odd = outputs_of("yolox")
+    odd["output"][0, 20] = [0, 0, 30, 1, 0.9, 0, 0.9, 0]
+    odd["output"][0, 22] = [0.5, 0.5, 1.0, 1.0, 0.9, 0.7, 0.0, 0.0]
+    found = Detector.open(write_detector(tmp_path / "odd.onnx", odd), LEAVES, threads=1).detect(PICTURE, 0.3)
+    assert len(found) == 2, "one cell's nonsense is left out"
+
+
+def test_an_input_that_nobody_can_fill_is_told_by_name(tmp_path: Path) -> None:
+    for name, sides in (("iou_threshold", (1,)), ("im_info", (1, 3))):
+        path = write_detector(tmp_path / "d.onnx", outputs_of("nms"), extra={name: sides})
+        with pytest.raises(DetectorError, match=f"input `{name}` .*beside the picture only its width and height"):
+            Detector.open(path, LEAVES, layout=LAYOUTS["nms"], threads=1)
+
+
+@pytest.mark.parametrize("name", ["nms", "detr-labels", "ultralytics-end2end", "detection-output"])
+def test_rows_of_features_need_a_file_that_says_which_row_a_box_came_from(tmp_path: Path, name: str) -> None:
+    extra = {"orig_target_sizes": (1, 2)} if name == "detr-labels" else None
+    outputs = outputs_of(name) | {"told": np.zeros((1, 30, 4))}
+    path = write_detector(tmp_path / "d.onnx", outputs, extra=extra)
+    detector = Detector.open(path, ("", *LEAVES), layout=LAYOUTS[name], features="told", threads=1)
+    with pytest.raises(DetectorError, match=r"features `told`: rows 1,30,4, but layout .* a map 1,F,h,w is wanted"):
+        detector.detect(PICTURE, 0.3)
+
+
 def test_a_truncated_file_and_a_missing_one_are_told_in_one_line(tmp_path: Path) -> None:
     path = detector_of(tmp_path, "yolox").path
     path.write_bytes(path.read_bytes()[:700])
@@ -226,6 +267,9 @@ def test_a_layout_by_hand_keeps_what_it_is_like(tmp_path: Path) -> None:
         ("resize: stretch", "decode is missing"),
         ("- a", "a mapping"),
         ("like: yolox\nmean: [a]", "mean"),
+        ("like: yolox\npadding: .inf", "padding inf is not int"),
+        ("like: yolox\ndeviation: [.nan, .nan, .nan]", "three finite numbers each wanted"),
+        ("like: yolox\ndeviation: [1, 1, 0]", "is not above 0"),
     ):
         file.write_text(text)
         with pytest.raises(DetectorError, match=said):

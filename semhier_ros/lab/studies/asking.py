@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     labels: list[Any] = []
     frames: list[dict[str, Any]] = []
     for scene in each(scenes, "scenes"):
-        image, boxes, _ = scene.read()
+        image, boxes, _ = scene.read(codec.taxonomy)
         labels.append(boxes)
         coming = list(received(codec, image))
         meaning, picture = coming[: codec.semantic_blocks], coming[codec.semantic_blocks :]

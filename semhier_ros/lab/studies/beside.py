@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
     judge = None if options.alone else SceneJudge(options.model, "cpu", Plan((), 1))
     labels, ignored, theirs, ours = [], [], [], []
     for scene in each(scenes, "scenes"):
-        picture, boxes, doubtful = scene.read(codec.taxonomy.sizes[-1])
+        picture, boxes, doubtful = scene.read(codec.taxonomy)
         labels.append(boxes)
         ignored.append(doubtful)
         theirs.append(rows_of_found(detector.detect(picture, LEAST), nodes))

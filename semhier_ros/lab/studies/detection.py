@@ -129,7 +129,7 @@ class SceneJudge:
 
     def judge(self, scene: Scene) -> Judged:
         """A scene's labels and outcomes. Raises FootageError or LabelError, naming the file that cannot be read."""
-        picture, labels, ignored = scene.read(self.codec.taxonomy.sizes[-1])
+        picture, labels, ignored = scene.read(self.codec.taxonomy)
         return Judged(labels, ignored, self.outcomes(picture))
 
     def outcomes(self, picture: Picture) -> list[Outcome]:

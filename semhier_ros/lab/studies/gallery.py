@@ -19,7 +19,7 @@ import numpy as np
 from semhier_ros import options as shared
 from semhier_ros.api import Codec
 from semhier_ros.codec.reading import Detection
-from semhier_ros.footage.labels import Names, find_scenes
+from semhier_ros.footage.labels import Names, class_names, find_scenes
 from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.baselines import Picture, Setting, StillCodec, Transmitted, make, send
 from semhier_ros.lab.options import load_codec
@@ -136,7 +136,7 @@ def run(options: argparse.Namespace) -> int:
     for scene in each(chosen, "scenes"):
         picture = read_picture(scene.picture)
         size = (picture.shape[1], picture.shape[0])
-        truth = names.yolo(scene.labels, size) if scene.labels is not None else ()
+        truth = names.yolo(scene.labels, size, class_names(scene.labels.parent)) if scene.labels is not None else ()
         made.append(painter.scene(scene.picture.name, picture, truth))
     options.out.mkdir(parents=True, exist_ok=True)
     target = options.out / "index.html"

@@ -7,6 +7,7 @@ column a class. Rows whose best score is below `least` are left out before anyth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,12 +16,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semhier_ros.scene.detectors.layouts import LAYOUTS, DetectorError, Layout
+from semhier_ros.scene.detectors.layouts import LARGEST_SIDE, LAYOUTS, DetectorError, Layout
 
 Floats = NDArray[np.float32]
 Tensors = Mapping[str, NDArray[np.generic]]
 MOST_CANDIDATES = 1000  # rows that go on to the suppression of overlapping ones, the best
 LOGIT_LIMIT = 60.0
+LARGEST_LOG = math.log(LARGEST_SIDE)  # of a box's side in cells
 
 
 class Tensor(NamedTuple):
@@ -167,6 +169,11 @@ def _columns_of(labels: NDArray[np.generic], scores: NDArray[np.generic], classe
     return made
 
 
+def _sorted_by_the_file(kept: NDArray[np.intp]) -> NDArray[np.intp]:
+    """`Candidates.rows` where the file has sorted its boxes by itself, so that nobody knows which query each was."""
+    return np.full(len(kept), -1, np.intp)
+
+
 def _finite(name: str, values: NDArray[np.generic]) -> NDArray[np.float32]:
     made = np.asarray(values, np.float32)
     if not np.isfinite(made).all():
@@ -199,8 +206,17 @@ def _read_grid(
     rows = _finite(name, tensors[name][0])
     kept, scores = _objectness_scores(rows, least)
     places, strides = _grid(size, layout.strides)
+    if len(rows) != len(places):
+        raise DetectorError(f"output `{name}`: {len(rows)} rows, but {len(places)} cells of {size[0]}x{size[1]}")
+    sensible = rows[kept, 2:4].max(axis=1, initial=-np.inf) <= LARGEST_LOG
+    if sensible.sum() < len(kept) / 2:
+        raise DetectorError(
+            f"output `{name}`: most sides are logarithms above {LARGEST_LOG:.0f}, so they are in pixels already: "
+            "layout yolox-decoded would fit"
+        )
+    kept, scores = kept[sensible], scores[sensible]
     centre = (rows[kept, :2] + places[kept]) * strides[kept]
-    half = np.exp(np.minimum(rows[kept, 2:4], 12.0)) * strides[kept] / 2
+    half = np.exp(rows[kept, 2:4]) * strides[kept] / 2
     return Candidates(np.concatenate([centre - half, centre + half], axis=1), scores, kept)
 
 
@@ -259,7 +275,7 @@ def _read_rows(
     rows = _finite(name, tensors[name][0])
     kept = _best(rows[:, 4], least)
     scores = _columns_of(rows[kept, 5], rows[kept, 4], classes, layout)
-    return Candidates(_corners(rows[kept, :4], layout, size), scores, kept)
+    return Candidates(_corners(rows[kept, :4], layout, size), scores, _sorted_by_the_file(kept))
 
 
 # --- rows of picture, label, score, corners
@@ -279,7 +295,7 @@ def _read_rows7(
     rows = _finite(name, tensors[name]).reshape(-1, 7)
     kept = _best(np.where(rows[:, 0] == 0, rows[:, 2], -1.0), least)
     scores = _columns_of(rows[kept, 1], rows[kept, 2], classes, layout)
-    return Candidates(_corners(rows[kept, 3:], layout, size), scores, kept)
+    return Candidates(_corners(rows[kept, 3:], layout, size), scores, _sorted_by_the_file(kept))
 
 
 # --- queries: logits and boxes
@@ -329,6 +345,7 @@ def _read_queries(
 
 
 def _match_labels(outputs: Sequence[Tensor], layout: Layout, size: tuple[int, int]) -> Match | None:
+    outputs = [t for t in outputs if not t.name.lower().startswith("raw_")]  # TensorFlow's, before its NMS
     boxes = [t for t in outputs if len(t.shape) in (2, 3) and t.shape[-1] == 4]
     if len(boxes) > 1:
         boxes = [t for t in boxes if "box" in t.name.lower()]
@@ -353,7 +370,7 @@ def _read_labels(
         raise DetectorError(f"outputs: {len(labels)} labels, {len(scores)} scores and {len(boxes)} boxes")
     kept = _best(scores, least)
     made = _columns_of(labels[kept], scores[kept], classes, layout)
-    return Candidates(_corners(boxes[kept], layout, size), made, kept)
+    return Candidates(_corners(boxes[kept], layout, size), made, _sorted_by_the_file(kept))
 
 
 # --- distributions over distances to the four sides (generalised focal loss)

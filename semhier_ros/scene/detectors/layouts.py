@@ -11,6 +11,7 @@ settings). A file that differs from a layout of the table in a field or two is d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -78,8 +79,12 @@ class Layout:
         check_size(self.size, f"layout {self.name}: size")
         if not 0 <= self.padding <= 255:
             raise DetectorError(f"layout {self.name}: padding {self.padding} is outside 0..255")
-        if len(self.mean) != 3 or len(self.deviation) != 3 or min(self.deviation) <= 0:
-            raise DetectorError(f"layout {self.name}: mean and deviation want three numbers, deviations above 0")
+        if len(self.mean) != 3 or len(self.deviation) != 3 or not all(map(math.isfinite, self.mean + self.deviation)):
+            raise DetectorError(
+                f"layout {self.name}: mean {self.mean} and deviation {self.deviation}, three finite numbers each wanted"
+            )
+        if min(self.deviation) <= 0:
+            raise DetectorError(f"layout {self.name}: deviation {self.deviation} is not above 0")
         if self.nms is not None and not 0 < self.nms <= 1:
             raise DetectorError(f"layout {self.name}: nms {self.nms} is outside 0..1")
         if not self.strides or not all(1 <= stride <= 512 for stride in self.strides):
@@ -114,7 +119,7 @@ class Layout:
                     given[key] = int(value)
                 else:
                     given[key] = str(value)
-            except (TypeError, ValueError):
+            except (OverflowError, TypeError, ValueError):
                 raise DetectorError(f"{where}: {key} {value!r} is not {wanted}") from None
         if base is not None:
             return replace(base, **{"name": f"like {base.name}", **given})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from semhier_ros.scene.detectors.decode import (
 )
 from semhier_ros.scene.detectors.engines import Input, image_input, is_nhwc, open_engine
 from semhier_ros.scene.detectors.layouts import DetectorError, Layout, check_size, find_layout
-from semhier_ros.scene.detectors.names import LeafIndex, check_names
+from semhier_ros.scene.detectors.names import LeafIndex, check_names, is_nothing
 
 Floats = NDArray[np.float32]
 LEAST = 0.01  # best class score below which a detector's row is not looked at
@@ -206,6 +207,12 @@ class Detector:
         place = image_input(running.inputs)
         picture = running.inputs[place]
         found_size = (picture.shape[2], picture.shape[1]) if is_nhwc(picture) else (picture.shape[3], picture.shape[2])
+        for number, other in enumerate(running.inputs):
+            if number != place and not _takes_size(other):
+                raise DetectorError(
+                    f"detector {path.name}: input `{other.name}` {','.join(map(str, other.shape))}: beside the picture "
+                    "only its width and height go in, as two whole numbers; export the file without this input"
+                )
         outputs = [tensor for tensor in running.outputs if tensor.name != features]
         try:
             if layout is None:
@@ -213,6 +220,8 @@ class Detector:
             match = check(layout, outputs, found_size, len(names))
         except DetectorError as error:
             raise DetectorError(f"detector {path.name}: {error}") from None
+        if layout.first_label == 1 and is_nothing(names[0]):
+            layout = replace(layout, first_label=0)  # these names count from nothing, as the labels then do
         spec = DetectorSpec(str(path), file_hash(path), layout, tuple(names), tuple(ignore), size, features)
         return cls(spec, path, len(leaves), leaf_of, running, match, found_size, place)
 
@@ -316,7 +325,17 @@ class Detector:
         if values.ndim == 4 and values.shape[0] == 1:
             return _pool(values[0], found.boxes, self.size)
         words = ",".join(map(str, values.shape))
+        if values.ndim == 3:
+            raise DetectorError(
+                f"features `{name}`: rows {words}, but layout {self.spec.layout.name} does not say which row a box "
+                "came from; a map 1,F,h,w is wanted"
+            )
         raise DetectorError(f"features `{name}`: shape {words}; a map 1,F,h,w or rows 1,N,F are wanted")
+
+
+def _takes_size(item: Input) -> bool:
+    """Whether an input beside the picture may be its width and height."""
+    return np.issubdtype(item.kind, np.integer) and math.prod(max(1, side) for side in item.shape) == 2
 
 
 def _used(source: tuple[int, int], scale: float) -> tuple[int, int]:

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros import options as shared
+from semhier_ros.codec.model_folder import ModelError, read_kind
+from semhier_ros.codec.stream_info import check_name
 from semhier_ros.command import CommandError
 from semhier_ros.progress import each
 from semhier_ros.scene.detectors.layouts import LAYOUTS
@@ -116,11 +118,12 @@ def adopt(options: argparse.Namespace) -> int:
     ignored = {key_of(name) for name in options.ignore}
     kept = [name for name in names if not is_nothing(name) and key_of(name) not in ignored]
     tree = _tree(options, kept)
+    leaves = tree.names(tree.depth - 1)
     detectors = []
     for path in options.detector:
         detector = Detector.open(
             path,
-            tree.names(tree.depth - 1),
+            leaves,
             layout=layout,
             names=names,
             ignore=options.ignore,
@@ -136,7 +139,7 @@ def adopt(options: argparse.Namespace) -> int:
     if pictures is not None and not pictures.stream.layout.picture_groups:
         raise CommandError(f"--pictures {options.pictures}: {pictures.name} has no picture blocks")
     start = _start(options.start)
-    groups = [list(_observe(options, detector)) for detector in detectors]
+    groups = [list(_observe(options, detector, leaves)) for detector in detectors]
     watched = time.monotonic()
     several = len(groups) > 1
     if several:
@@ -189,8 +192,12 @@ def _evened(observed: list[Observed], most: float) -> list[Observed]:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.out.exists() and not options.force:
-        raise CommandError(f"--out {options.out}: is there already; --force writes in its place")
+    try:
+        check_name(options.out.name, "its name is the model's")
+    except ValueError as error:
+        raise CommandError(f"--out {options.out}: {error}") from None
+    if options.out.exists():
+        _check_old(options)
     above = next(path for path in options.out.absolute().parents if path.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise CommandError(f"--out {options.out}: {above} cannot be written")
@@ -203,6 +210,23 @@ def _check(options: argparse.Namespace) -> None:
         raise CommandError(f"--bytes {options.bytes:g}: outside 8..10000")
     if options.threshold is not None and not 0.01 <= options.threshold <= 0.95:
         raise CommandError(f"--threshold {options.threshold:g}: outside 0.01..0.95")
+
+
+def _check_old(options: argparse.Namespace) -> None:
+    """Whether what is at `--out` may go: only a model folder, and nothing of what is wanted here with it."""
+    out = options.out
+    if not options.force:
+        raise CommandError(f"--out {out}: is there already; --force writes in its place")
+    try:
+        read_kind(out)
+    except (ModelError, OSError) as error:
+        raise CommandError(f"--out {out}: --force replaces a model folder and nothing else ({error})") from None
+    read_before = [*([options.labels] if options.labels else []), *options.images]
+    if not options.embed:
+        read_before += options.detector
+    for path in read_before:
+        if out.resolve() in (path.resolve(), *path.resolve().parents):
+            raise CommandError(f"--out {out}: {path} lies in it, and would go")
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -232,7 +256,6 @@ def _tree(options: argparse.Namespace, names: Sequence[str]) -> Taxonomy:
 
 
 def _scene_folder(model: str, option: str) -> SceneFolder:
-    from semhier_ros.codec.model_folder import read_kind
     from semhier_ros.paths import find_model
     from semhier_ros.scene.folder import read_scene_folder
 
@@ -254,12 +277,12 @@ def _start(model: str):  # type: ignore[no-untyped-def]
         raise
 
 
-def _observe(options: argparse.Namespace, detector: Detector) -> Iterator[Observed]:
+def _observe(options: argparse.Namespace, detector: Detector, leaves: Sequence[str]) -> Iterator[Observed]:
     """What the detector finds in every picture."""
     from semhier_ros.scene.detectors.layouts import DetectorError
     from semhier_ros.training.adopt.fit import Observed
 
-    for where, image, labels in each(_pictures(options, detector), "detect"):
+    for where, image, labels in each(_pictures(options, leaves), "detect"):
         try:
             found = detector.detect(image)
         except DetectorError as error:
@@ -268,11 +291,11 @@ def _observe(options: argparse.Namespace, detector: Detector) -> Iterator[Observ
 
 
 def _pictures(
-    options: argparse.Namespace, detector: Detector
+    options: argparse.Namespace, leaves: Sequence[str]
 ) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.float64] | None]]:
     """Where each picture is from, its pixels, and its labels (leaf, x0, y0, x1, y1 in pixels; None if unlabelled)."""
     from semhier_ros.footage.bags import open_footage
-    from semhier_ros.footage.labels import find_scenes, read_labels
+    from semhier_ros.footage.labels import find_scenes, read_leaves
     from semhier_ros.footage.video import PICTURE_SUFFIXES, read_picture
 
     share = -(-options.limit // len(options.images))
@@ -284,10 +307,8 @@ def _pictures(
                 image = read_picture(scene.picture)
                 labels = None
                 if scene.labels is not None:
-                    rows = read_labels(scene.labels, image.shape[1], image.shape[0], len(detector.leaf_of))
-                    leaves = np.array([detector.leaf_of[int(kind)] for kind in rows[:, 0]]).reshape(-1, 1)
-                    labels = np.concatenate([leaves, rows[:, 1:3], rows[:, 1:3] + rows[:, 3:]], axis=1)
-                    labels = labels[labels[:, 0] >= 0]
+                    rows = read_leaves(scene.labels, image.shape[1], image.shape[0], leaves, strict=False)
+                    labels = np.concatenate([rows[:, :3], rows[:, 1:3] + rows[:, 3:]], axis=1)
                 yield scene.picture.name, image, labels
             continue
         if options.labels is not None:

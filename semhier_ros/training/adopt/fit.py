@@ -368,6 +368,8 @@ def _appearance(
     box leave open of the features, and what they say of those directions' means, by least squares."""
     leaves = len(layout.parents[-1])
     width = max(row.objects.features.shape[1] for row in rows)
+    if channels > width:
+        raise DetectorError(f"appearance: {channels} channels of a tensor that has {width}")
     features = np.concatenate([row.objects.features for row in rows]).astype(np.float64)
     mean = features.mean(axis=0) if len(features) else np.zeros(width)
     scale = features.std(axis=0) + 1e-3 if len(features) else np.ones(width)

@@ -107,10 +107,10 @@ def tree_for(name: str, classes: Sequence[str], rows: NDArray[np.floating] | Non
     and named by the shipped words, or by `rows` (classes, d), embeddings of their own.
 
     Raises:
-        TaxonomyError: there are fewer than two classes, or one that no list has; the message says what helps.
+        TaxonomyError: there is no class, or one that no list has; the message says what helps.
     """
-    if len(classes) < 2:
-        raise TaxonomyError(f"names: {len(classes)} class; a tree wants two or more")
+    if not classes:
+        raise TaxonomyError("names: no class; a tree wants one or more")
     if rows is None and all(_coco(word) is not None for word in classes):
         return pruned(Taxonomy.load(config_dir() / "taxonomies" / f"{STREET_TREE}.yaml"), classes, name)
     words = load_words()
