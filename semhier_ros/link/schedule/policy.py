@@ -47,8 +47,8 @@ def default_policies(
     semantic.
 
     Block 0 is never superseded (each frame's coarse answer counts until its lifespan ends) and goes out `repeats` more
-    times. The named levels between block 0 and the last semantic block (the detail) are repeated too: they ride in the
-    repeated packet of block 0 and cost a few bytes each. Pictures are not repeated.
+    times. The semantic blocks between block 0 and the last (a detail, or the finest names) are repeated too: they ride
+    in the repeated packet of block 0 and cost a few bytes each. The last and pictures are not repeated.
     Raises ValueError when `blocks` is not 1 to 16 or `semantic_blocks` not 1 to `blocks`.
     """
     if not 1 <= blocks <= MAX_BLOCKS:
