@@ -134,6 +134,22 @@ def test_a_robot_that_stands_is_told_every_two_seconds() -> None:
     assert [step for step, one in enumerate(told) if one is not None] == [0, 20, 40, 60, 80, 100]
 
 
+def test_a_robot_that_stands_is_told_less_often_from_when_it_is_asked_to() -> None:
+    teller = PoseTeller(0.1, 0.02, 0.5, 10.0)
+    assert teller.offer(pose(0.0, 5.0)) is not None
+    teller.every = 2.5
+    told = [teller.offer(pose(step / 10, 5.0)) for step in range(1, 51)]
+    assert [step for step, one in enumerate(told, 1) if one is not None] == [25, 50]
+
+
+def test_where_nothing_can_be_foretold_a_pose_is_told() -> None:
+    teller = PoseTeller(0.1, 0.02, 2.0, 10.0)
+    assert teller.offer(pose(0.0, 5.0)) is not None
+    teller._track.age_ns = SECOND
+    assert teller.offer(pose(0.9, 5.0)) is None
+    assert teller.offer(pose(1.1, 5.0)) is not None
+
+
 def test_a_pose_that_did_not_leave_is_told_again() -> None:
     teller = PoseTeller(0.1, 0.02, 2.0, 10.0)
     assert teller.offer(pose(0.0, 5.0)) is not None
