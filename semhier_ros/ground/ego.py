@@ -137,12 +137,22 @@ class PoseTeller:
     """Metres a second above which a robot did not drive from one pose to the next: its localisation jumped."""
 
     def __init__(self, moved: float, turned: float, every: float, rate: float) -> None:
+        self._track = EgoTrack(0)
         self.moved, self.turned, self.every, self.rate = moved, turned, every, rate
-        self._track = EgoTrack(round(2 * every * SECOND))
         self._writer = PoseWriter()
         self._told: EgoPose | None = None
         self._newest: EgoPose | None = None
         self._anew = False
+
+    @property
+    def every(self) -> float:
+        """Seconds after which a pose is told anyhow; what was told counts for twice as long."""
+        return self._every
+
+    @every.setter
+    def every(self, seconds: float) -> None:
+        self._every = seconds
+        self._track.age_ns = round(2 * seconds * SECOND)
 
     def offer(self, pose: EgoPose) -> EgoPose | None:
         """The pose that is to be told, None where this one need not be. It counts as told."""
@@ -172,8 +182,11 @@ class PoseTeller:
         return self._writer.write(pose)
 
     def _right(self, pose: EgoPose) -> bool:
-        """Whether the receiver's own forecast is near enough."""
-        found = self._track.at(pose.stamp_ns)
+        """Whether the receiver's own forecast is near enough; one that there is none of is not."""
+        try:
+            found = self._track.at(pose.stamp_ns)
+        except TransformError:
+            return False
         turned = (np.array(pose.angles) - found[3:] + math.pi) % math.tau - math.pi
         return bool(np.linalg.norm(_metres(pose, found[:3])) < self.moved and np.abs(turned).max() < self.turned)
 
