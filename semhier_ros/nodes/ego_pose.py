@@ -1,6 +1,8 @@
 """The robot's own pose at the encoder: read from what localises the robot, told over the link when it changed.
 
-Only transports without topics need it: over ROS topics TF and fixes reach the base by themselves.
+Only transports without topics need it: over ROS topics TF and fixes reach the base by themselves. What is silent is not
+spoken for: TF is looked up at the newest time that all of it is known, and a message is told once, so that the base
+does not go by where a robot was whose localisation has ended.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from semhier_ros.ground import GroundError
 from semhier_ros.ground.ego import PoseTeller, angles_of
 from semhier_ros.ground.frames import TransformTree
 from semhier_ros.ground.mount import rotation_of
-from semhier_ros.nodes.conversions import put_transforms, time_to_ns
+from semhier_ros.nodes.conversions import SECOND, put_transforms, time_to_ns
 from semhier_ros.nodes.managed import ManagedNode, steady_clock
+from semhier_ros.nodes.ros_link import LATCHED
 
 LEAST_TILT = 0.005
 """Radians of roll and of pitch below which a ground counts as level, and neither is told."""
@@ -41,6 +44,7 @@ class EgoPoseSource:
         self._node, self._tell = node, tell
         self._tree = TransformTree()
         self._heading: tuple[float, int] | None = None
+        self._newest_ns = 0
         self._local, self._earth = self._teller(), self._teller()
         self._inputs: list[Any] = []
         self._timer: Any = None
@@ -57,6 +61,7 @@ class EgoPoseSource:
             self._inputs.append(listen(odometry, topic, self.on_pose, qos_profile_sensor_data))
         elif values.pose_source == "pose":
             self._inputs.append(listen(PoseWithCovarianceStamped, topic, self.on_pose, qos_profile_sensor_data))
+            self._inputs.append(listen(PoseWithCovarianceStamped, topic, self.on_latched_pose, LATCHED))
         if values.pose_earth:
             self._inputs.append(listen(NavSatFix, values.pose_fix, self.on_fix, qos_profile_sensor_data))
             self._inputs.append(listen(Imu, values.pose_heading, self.on_heading, qos_profile_sensor_data))
@@ -72,6 +77,12 @@ class EgoPoseSource:
         if self._timer is not None:
             self._node.destroy_timer(self._timer)
         self._inputs, self._timer = [], None
+
+    def pace(self) -> None:
+        """Looks TF up as often as `pose.rate` says now."""
+        if self._timer is not None:
+            self._timer.timer_period_ns = round(SECOND / self._node.values.pose_rate)
+            self._timer.reset()
 
     def on_tf(self, message: Any, fixed: bool = False) -> None:
         """Takes transforms."""
@@ -94,6 +105,7 @@ class EgoPoseSource:
 
     def on_pose(self, message: Any) -> None:
         """Takes an Odometry or a PoseWithCovarianceStamped."""
+        self._newest_ns = time_to_ns(message.header.stamp)
         place = message.pose.pose.position
         frame = message.header.frame_id.lstrip("/")
         try:
@@ -104,8 +116,13 @@ class EgoPoseSource:
             self._node.warn("bad_poses", f"pose.source {self._node.values.pose_source}: {error}")
             return
         spread = (float(message.pose.covariance[0]) + float(message.pose.covariance[7])) / 2
-        stamp_ns = time_to_ns(message.header.stamp)
-        self._offer(self._local, frame, stamp_ns, (place.x, place.y, place.z), angles, spread)
+        self._offer(self._local, frame, self._newest_ns, (place.x, place.y, place.z), angles, spread)
+
+    def on_latched_pose(self, message: PoseWithCovarianceStamped) -> None:
+        """Takes what a publisher that latches, as AMCL does, said before this node came. What such a one says later
+        comes here and to `on_pose`, and counts once."""
+        if time_to_ns(message.header.stamp) > self._newest_ns:
+            self.on_pose(message)
 
     def on_heading(self, message: Imu) -> None:
         """Takes a heading."""

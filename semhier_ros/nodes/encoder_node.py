@@ -81,6 +81,7 @@ class EncoderNode(ManagedNode):
         self._worker: EncodeWorker | None = None
         self._camera_info: CameraInfo | None = None
         self._pictures: PicturesByStamp | None = None
+        self._pose: EgoPoseSource | None = None
         self._class_names: dict[str, str] = {}
 
     def subjects(self) -> tuple[str, ...]:
@@ -248,7 +249,7 @@ class EncoderNode(ManagedNode):
             self.create_timer(INFO_SECONDS, self._repeat_info, clock=steady),
         ]
         told = self.values.pose_source != "off" or self.values.pose_earth
-        self._pose: EgoPoseSource | None = None
+        self._pose = None
         if told and isinstance(self._link, LinkSender):
             self._pose = EgoPoseSource(self, partial(self._link.tell, camera))
         elif told:
@@ -288,6 +289,8 @@ class EncoderNode(ManagedNode):
             self._link.set_budget(values.link_budget_kbit * BYTES_PER_KBIT)
         if "finest_block" in names:
             self._link.set_finest(self._camera, values.finest_block)
+        if "pose.rate" in names and self._pose is not None:
+            self._pose.pace()
         assert self._end is not None
         self._end.settings = self._settings()
         maker: Any = self._end.maker

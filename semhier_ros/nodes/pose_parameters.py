@@ -15,7 +15,7 @@ def pose_parameters() -> list[Parameter]:
             "off",
             "What says where the robot is, for the base, on transports without topics (docs/planners.md): tf"
             " (`pose.child` in `pose.frame`), odometry (nav_msgs/Odometry), pose (a"
-            " geometry_msgs/PoseWithCovarianceStamped).",
+            " geometry_msgs/PoseWithCovarianceStamped). AMCL says a pose only where the robot moved: tf is for it.",
             choices=SOURCES,
         ),
         Parameter("pose.topic", "", 'Topic of odometry or pose; "": odom, amcl_pose.'),
@@ -36,7 +36,8 @@ def pose_parameters() -> list[Parameter]:
         Parameter(
             "pose.every",
             2.0,
-            "A pose is told after so many seconds anyhow, after half a second while the robot drives.",
+            "A pose that comes is told after so many seconds anyhow, after half a second while the robot drives; one"
+            " that does not come is not repeated.",
             low=0.1,
             high=2.5,
             live=True,

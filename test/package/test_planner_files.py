@@ -56,6 +56,14 @@ def test_the_nodes_files_set_parameters_that_they_have(name: str) -> None:
         assert table[key].problem(value) is None
 
 
+def test_the_robots_pose_comes_from_what_speaks_while_it_stands_too() -> None:
+    """AMCL says a pose where the robot moved, and broadcasts its transform with every scan."""
+    pose = load("encoder_planner.yaml")["/**"]["ros__parameters"]["pose"]
+    assert pose["source"] == "tf"
+    assert pose["frame"] == "map"
+    assert pose["child"] == flat(load("decoder_nav2.yaml")["/**"]["ros__parameters"])["ground.frame"]
+
+
 def test_the_collision_monitors_file_is_complete() -> None:
     monitor = load("nav2_collision_monitor.yaml")["collision_monitor"]["ros__parameters"]
     named = {*monitor["polygons"], *monitor["observation_sources"]}
