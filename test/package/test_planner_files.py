@@ -25,8 +25,8 @@ LAYER_FIELDS = {
     "combination_method", "observation_sources",
 }  # fmt: skip
 SOURCE_FIELDS = {
-    "topic", "data_type", "marking", "clearing", "min_obstacle_height", "max_obstacle_height", "obstacle_min_range",
-    "obstacle_max_range", "raytrace_min_range", "raytrace_max_range", "observation_persistence",
+    "topic", "sensor_frame", "data_type", "marking", "clearing", "min_obstacle_height", "max_obstacle_height",
+    "obstacle_min_range", "obstacle_max_range", "raytrace_min_range", "raytrace_max_range", "observation_persistence",
     "expected_update_rate",
 }  # fmt: skip
 """Parameters that navigation2 declares: nav2_collision_monitor/src/{collision_monitor_node,polygon,source}.cpp and
@@ -79,12 +79,14 @@ def test_the_costmap_marks_where_our_points_are_and_clears_where_they_are_not() 
     layer = load("nav2_costmap.yaml")["local_costmap"]["local_costmap"]["ros__parameters"]["semantic_layer"]
     sources = layer["observation_sources"].split()
     assert set(layer) == LAYER_FIELDS | set(sources)
-    height = flat(load("decoder_nav2.yaml")["/**"]["ros__parameters"])["planner.cloud_height"]
+    decoder = flat(load("decoder_nav2.yaml")["/**"]["ros__parameters"])
+    height = decoder["planner.cloud_height"]
     for name in sources:
         source = layer[name]
         assert set(source) <= SOURCE_FIELDS
         assert source["min_obstacle_height"] < height < source["max_obstacle_height"]
         assert source["marking"] != source["clearing"]
+        assert source["sensor_frame"] == decoder["ground.frame"]  # wherever planner.frame is
 
 
 def test_the_launch_argument_names_sets_of_topics_that_there_are() -> None:
