@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -63,11 +63,11 @@ except ImportError:
 INFO_SECONDS = 10.0
 BYTES_PER_KBIT = 125.0
 WAITING_DETECTIONS = 15
+"""Frames of detections that may wait: they cost next to nothing, so none need go while the machine is held up."""
 NO_ANSWERS = (
     "memory.enabled: a memory needs acknowledgements, which link.radio.answers: false leaves out; every frame is sent"
     " whole"
 )
-"""Frames of detections that may wait: they cost next to nothing, so none need go while the machine is held up."""
 DETECTIONS = QoSProfile(depth=30, reliability=ReliabilityPolicy.BEST_EFFORT)  # takes what any publisher offers
 
 
@@ -222,7 +222,8 @@ class EncoderNode(ManagedNode):
         self._heard_on = self.resolve_topic_name(self._topic)
         self._started = time.monotonic()
         self._last_image: float | None = None
-        self._encoded_before, self._deltas_before = (self.counts().get(name, 0) for name in ("encoded", "deltas"))
+        self._counts_before = self.counts()
+        self._spoilt: Mapping[str, int] = {}
         self._levels_before: tuple[LevelStatus, ...] | None = None
         kind = CompressedImage if compressed else Image
         self._wanted = vision.Detection2DArray if detections else kind
@@ -416,9 +417,11 @@ class EncoderNode(ManagedNode):
 
     def _report(self) -> None:
         status, estimate = self._link.status(self._camera), self._link.estimate()
-        deltas = self.counts().get("deltas", 0)
-        told = deltas - self._deltas_before if self.values.memory_enabled else None
-        self._deltas_before = deltas
+        counts, before = self.counts(), self._counts_before
+        self._counts_before = counts
+        grown = {name: number - before.get(name, 0) for name, number in counts.items()}
+        self._spoilt = operator_words.spoilt_frames(self._spoilt, grown)
+        told = grown.get("deltas", 0) if self.values.memory_enabled else None
         late = _late(status.levels) - (0 if self._levels_before is None else _late(self._levels_before))
         words = link_words(status, self._levels_before, 1.0, self._codec.semantic_blocks, estimate, told)
         self._levels_before = status.levels
@@ -439,7 +442,6 @@ class EncoderNode(ManagedNode):
                 message.loss, message.queue_delay = estimate.loss, estimate.queue_delay
                 message.round_trip = -1.0 if estimate.round_trip is None else estimate.round_trip
         self._status_publisher.publish(message)
-        encoded = self.counts().get("encoded", 0)
         now = time.monotonic()
         image_age = None if self._last_image is None else now - self._last_image
         silent = image_age is None or image_age > operator_words.SILENT_SECONDS
@@ -451,7 +453,7 @@ class EncoderNode(ManagedNode):
             place=meeting_place(self.values),
             image_age=image_age,
             running=now - self._started,
-            frames_per_second=encoded - self._encoded_before,
+            frames_per_second=grown.get("encoded", 0),
             wished_rate=0.0 if self._end is None else self._end.wished_rate,
             encode_seconds=0.0 if self._end is None else self._end.encode_seconds,
             relief=self._relief(),
@@ -461,9 +463,9 @@ class EncoderNode(ManagedNode):
             transport=self._link,
             words=words,
             estimate=estimate,
-            counts=self.counts(),
+            spoilt=self._spoilt,
+            counts=counts,
         )
-        self._encoded_before = encoded
         self.publish_diagnostics(self._camera, level, text, details)
 
     def _relief(self) -> str:

@@ -50,6 +50,7 @@ def encoder(
     transport: Any,
     words: str,
     estimate: LinkEstimate | None,
+    spoilt: Mapping[str, int],
     counts: Mapping[str, int],
 ) -> Verdict:
     """The encoder's state. Ages in seconds; `running` seconds since activation; `counts` since the process's start.
@@ -58,6 +59,7 @@ def encoder(
     `place`: where the receiver is looked for. `wished_rate`: frames a second that camera and link would have. `relief`:
     what makes encoding faster. `late`: coarsest blocks that were too late to leave in the last second.
     `words`: the link in a sentence. `estimate`: what the receiver's reports say, None where there are none.
+    `spoilt`: as `spoilt_frames` says.
     """
     budget = "no limit" if not status.budget else f"{status.budget / 125:.0f} kbit/s"
     details: dict[str, object] = {
@@ -84,8 +86,10 @@ def encoder(
     if image_age > SILENT_SECONDS:
         silent = f"the last {wanted} on {topic} came {image_age:.0f} s ago: {silence}"
         return (ERROR if image_age > 20 else WARN), silent, details
-    if frames_per_second == 0 and counts.get("bad_images"):
+    if spoilt.get("bad_images"):
         return ERROR, f"images on {topic} cannot be read ({counts['bad_images']} so far; the log says why)", details
+    if spoilt.get("failed_frames"):
+        return ERROR, f"frames cannot be encoded ({counts['failed_frames']} so far; the log says why)", details
     if not transport.connected:
         return WARN, f"no receiver is connected ({place})", details
     sending = f"{frames_per_second} frames/s; {words}"
@@ -102,6 +106,16 @@ def encoder(
         guesses = "rate, repair and clock offset are guesses" if estimate.times else "losses are a guess"
         return WARN, f"the receiver reports nothing: {guesses}; {sending}", details
     return OK, sending, details
+
+
+def spoilt_frames(before: Mapping[str, int], grown: Mapping[str, int]) -> Mapping[str, int]:
+    """How many of an encoder's newest frames became nothing, by the names of their counts; empty where one of them was
+    encoded. `before`: what was said the last time; `grown`: by how much each count has grown since. A time without
+    frames says nothing new."""
+    now = {name: grown[name] for name in ("bad_images", "failed_frames") if grown.get(name)}
+    if grown.get("encoded"):
+        return {}
+    return now or before
 
 
 def _estimated(estimate: LinkEstimate) -> dict[str, object]:

@@ -110,7 +110,8 @@ SENDS: dict[str, Any] = {
     "blocks": ["level_0"],
     "words": "6 kbit/s of 64 used",
     "estimate": None,
-    "counts": {},
+    "spoilt": {},
+    "counts": {"bad_images": 40, "failed_frames": 7},
 }
 
 
@@ -139,6 +140,19 @@ SENDS: dict[str, Any] = {
             "9 frames/s",
         ),
         ({"frames_per_second": 2, "wished_rate": 10.0}, True, DiagnosticStatus.OK, "2 frames/s"),
+        ({"frames_per_second": 0}, True, DiagnosticStatus.OK, "0 frames/s"),  # what could not be read is long past
+        (
+            {"frames_per_second": 0, "spoilt": {"bad_images": 3}},
+            True,
+            DiagnosticStatus.ERROR,
+            "images on /camera/image_raw cannot be read (40 so far; the log says why)",
+        ),
+        (
+            {"frames_per_second": 0, "spoilt": {"failed_frames": 3}},
+            False,
+            DiagnosticStatus.ERROR,
+            "frames cannot be encoded (7 so far; the log says why)",
+        ),
         ({"image_age": 3.0}, True, DiagnosticStatus.WARN, "the last image on /camera/image_raw came 3 s ago: nobody"),
     ],
 )
@@ -149,3 +163,12 @@ def test_the_robot_says_what_is_wrong_and_what_to_do(
     found, text, _ = operator_words.encoder(**(SENDS | change), transport=transport)
     assert said in text
     assert found == level
+
+
+def test_frames_are_spoilt_from_when_none_is_made_until_one_is() -> None:
+    seconds: list[dict[str, int]] = [{"encoded": 3, "bad_images": 2}, {"failed_frames": 1}, {"datagrams": 3}]
+    said: list[dict[str, int]] = []
+    for grown in [*seconds, {}, {"encoded": 1}, {}]:
+        said.append(dict(operator_words.spoilt_frames(said[-1] if said else {}, grown)))
+    failed = {"failed_frames": 1}
+    assert said == [{}, failed, failed, failed, {}, {}]
