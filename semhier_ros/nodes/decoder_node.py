@@ -52,7 +52,7 @@ from semhier_ros.nodes.managed import ManagedNode, main_of, steady_clock
 from semhier_ros.nodes.models import load_codec
 from semhier_ros.nodes.parameter_tables import DECODER
 from semhier_ros.nodes.planner_outputs import PlannerOutputs
-from semhier_ros.nodes.ros_link import LATCHED, block_topic, subscribe_blocks
+from semhier_ros.nodes.ros_link import LATCHED, block_readers, block_topic, subscribe_blocks
 from semhier_ros.nodes.silence import why_silent
 
 if TYPE_CHECKING:
@@ -240,21 +240,19 @@ class DecoderNode(ManagedNode):
         )
 
     def _subscribe(self, asks: bool) -> None:
-        names = self._block_names()
         if asks:
             self._requests = {
                 camera: self.create_publisher(BlockRequestMessage, f"{camera}/semhier/request", 10)
                 for camera in self.values.cameras
             }
-        semantic = max(codec.semantic_blocks for codec in self._codecs.values())
+        models = [(codec.block_names, codec.semantic_blocks) for codec in self._codecs.values()]
+        readers = block_readers(models, self.values.link_ros_reliable)
         for camera in self.values.cameras:
             on_info = partial(self._on_info_message, camera)
             self._inputs.append(
                 self.create_subscription(StreamInfoMessage, block_topic(camera, "info"), on_info, LATCHED)
             )
-            self._inputs += subscribe_blocks(
-                self, camera, names, semantic, self.values.link_ros_reliable, self._on_block
-            )
+            self._inputs += subscribe_blocks(self, camera, readers, self._on_block)
 
     def _open_carrier(self) -> None:
         values = self.values

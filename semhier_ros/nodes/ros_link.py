@@ -8,7 +8,7 @@ arrives in a burst. No deadline is offered: a camera's rate is its own affair, a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -121,21 +121,27 @@ def reader_qos(reliable: bool, picture: bool) -> QoSProfile:
     )
 
 
+def block_readers(models: Iterable[tuple[Sequence[str], int]], choice: str) -> dict[str, QoSProfile]:
+    """What a decoder asks of the block topics of all its models, by the blocks' names.
+
+    models: of each the names of its blocks and how many of them are semantic. A name that several models have is read
+    reliably where all of them offer that under the parameter `link.ros.reliable`: any of them may be what sends.
+    """
+    found: dict[str, tuple[bool, bool]] = {}
+    for names, semantic_blocks in models:
+        for index, name in enumerate(names):
+            reliable, picture = found.get(name, (True, True))
+            reliable = reliable and is_reliable(index, semantic_blocks, choice)
+            found[name] = reliable, picture and index >= semantic_blocks
+    return {name: reader_qos(reliable, picture) for name, (reliable, picture) in found.items()}
+
+
 def subscribe_blocks(
-    node: Node,
-    camera: str,
-    names: Sequence[str],
-    semantic_blocks: int,
-    reliable: str,
-    receive: Callable[[str, SemanticBlock], None],
+    node: Node, camera: str, readers: Mapping[str, QoSProfile], receive: Callable[[str, SemanticBlock], None]
 ) -> list[Any]:
-    """One subscription per block topic of `camera`; `receive(camera, message)` gets what arrives."""
+    """One subscription per block topic of `camera`, as `block_readers` says; `receive(camera, message)` gets what
+    arrives."""
     return [
-        node.create_subscription(
-            SemanticBlock,
-            block_topic(camera, name),
-            partial(receive, camera),
-            reader_qos(is_reliable(index, semantic_blocks, reliable), index >= semantic_blocks),
-        )
-        for index, name in enumerate(names)
+        node.create_subscription(SemanticBlock, block_topic(camera, name), partial(receive, camera), qos)
+        for name, qos in readers.items()
     ]
