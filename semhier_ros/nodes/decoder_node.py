@@ -90,6 +90,7 @@ class DecoderNode(ManagedNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("decoder_node", DECODER, **kwargs)
         self._worker: FleetWorker | None = None
+        self._receiver: Any = None
         self._publishing = threading.Lock()  # readings and pictures may come from two threads
         self._planner: PlannerOutputs | None = None
         if vision is None:
@@ -102,8 +103,7 @@ class DecoderNode(ManagedNode):
         return (*cameras, FLEET) if len(cameras) > 1 else cameras
 
     def link_trouble(self) -> str:
-        receiver = getattr(self, "_receiver", None)
-        return "" if receiver is None else receiver.trouble
+        return "" if self._receiver is None else self._receiver.trouble
 
     # -- transitions --------------------------------------------------------------------------------------------------
 
@@ -170,6 +170,13 @@ class DecoderNode(ManagedNode):
 
     def activate(self) -> None:
         """Starts to decode and to listen."""
+        try:
+            self._begin()
+        except Exception:
+            self._end_threads()
+            raise
+
+    def _begin(self) -> None:
         values = self.values
         tap = self._republish_block if self._republish else None
         ask: AskPolicy | None = None
@@ -196,13 +203,12 @@ class DecoderNode(ManagedNode):
             )
             for camera in values.cameras
         }
+        self._inputs: list[Any] = []
+        self._requests: dict[str, Any] = {}
+        self._clocks = False
         self._worker = self._make_worker()
         self._reported = (time.monotonic(), Figures(), 0)
         self._started = time.monotonic()
-        self._inputs: list[Any] = []
-        self._requests: dict[str, Any] = {}
-        self._receiver: Any = None
-        self._clocks = False
         if not self._topics:
             self._open_carrier()
         else:
@@ -287,12 +293,16 @@ class DecoderNode(ManagedNode):
             self.destroy_subscription(item)
         for publisher in self._requests.values():
             self.destroy_publisher(publisher)
-        if self._receiver is not None:
-            self._receiver.close()
-            self._receiver = None
         self.destroy_timer(self._report_timer)
         if self._scene_timer is not None:
             self.destroy_timer(self._scene_timer)
+        self._end_threads()
+
+    def _end_threads(self) -> None:
+        """Ends what has threads of its own, the link first, and what listens for planners."""
+        if self._receiver is not None:
+            self._receiver.close()
+            self._receiver = None
         if self._worker is not None:
             self._worker.close()
             self._worker = None

@@ -23,6 +23,10 @@ def topic_problem(name: str) -> str | None:
     return "expected letters, digits, `_`, and `/` between names, with or without one before the first"
 
 
+def topic_or_none_problem(name: str) -> str | None:
+    return topic_problem(name) if name else None
+
+
 def cameras_problem(names: list[str]) -> str | None:
     if not 1 <= len(names) <= 32 or len(set(names)) != len(names):
         return "expected 1 to 32 different camera names"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from semhier_ros.ground.doors.outlet import outlet_problem
+from semhier_ros.nodes.parameter_checks import topic_problem
 from semhier_ros.nodes.parameters import Parameter
 
 PLANNER_TOPICS = (
@@ -194,8 +195,14 @@ def planner_parameters() -> list[Parameter]:
             "fix",
             "Topic of the robot's NavSatFix (WGS84); without one, and without `pose.earth` at its encoder, no door says"
             " anything.",
+            check=topic_problem,
         ),
-        Parameter("people.heading", "imu", "Topic of an Imu whose orientation's yaw is the robot's heading (ENU)."),
+        Parameter(
+            "people.heading",
+            "imu",
+            "Topic of an Imu whose orientation's yaw is the robot's heading (ENU).",
+            check=topic_problem,
+        ),
         Parameter(
             "people.fix_age",
             3.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from semhier_ros.nodes.parameter_checks import topic_or_none_problem, topic_problem
 from semhier_ros.nodes.parameters import Parameter
 
 SOURCES = ("off", "tf", "odometry", "pose")
@@ -18,12 +19,17 @@ def pose_parameters() -> list[Parameter]:
             " geometry_msgs/PoseWithCovarianceStamped). AMCL says a pose only where the robot moved: tf is for it.",
             choices=SOURCES,
         ),
-        Parameter("pose.topic", "", 'Topic of odometry or pose; "": odom, amcl_pose.'),
+        Parameter("pose.topic", "", 'Topic of odometry or pose; "": odom, amcl_pose.', check=topic_or_none_problem),
         Parameter("pose.frame", "map", "Frame that the pose is told in (tf)."),
         Parameter("pose.child", "base_footprint", "Frame of the robot whose plane z = 0 is the ground (tf)."),
         Parameter("pose.earth", False, "Where on the earth the robot is, is told too: `pose.fix` and `pose.heading`."),
-        Parameter("pose.fix", "fix", "Topic of a NavSatFix (WGS84)."),
-        Parameter("pose.heading", "imu", "Topic of an Imu whose orientation's yaw is the robot's heading (ENU)."),
+        Parameter("pose.fix", "fix", "Topic of a NavSatFix (WGS84).", check=topic_problem),
+        Parameter(
+            "pose.heading",
+            "imu",
+            "Topic of an Imu whose orientation's yaw is the robot's heading (ENU).",
+            check=topic_problem,
+        ),
         Parameter(
             "pose.moved",
             0.1,

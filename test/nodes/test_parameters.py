@@ -180,6 +180,26 @@ def test_a_choice_that_yaml_reads_as_something_else_is_understood(
     node.destroy_node()
 
 
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        (ENCODER, "detections.topic"),
+        (ENCODER, "detections.label_info"),
+        (ENCODER, "pose.topic"),
+        (ENCODER, "pose.fix"),
+        (ENCODER, "pose.heading"),
+        (DECODER, "people.fix"),
+        (DECODER, "people.heading"),
+    ],
+)
+def test_what_is_no_topics_name_is_refused_before_anything_starts(table: ParameterTable, name: str) -> None:
+    for wrong in ("robot fix", "/robot//fix", "1st", "fix/"):
+        assert f"{name}: {wrong!r}, expected letters, digits" in str(table[name].problem(wrong))
+    for right in ("fix", "/robot1/gps/fix", table[name].default):
+        assert table[name].problem(right) is None
+    assert (table[name].problem("") is None) == (table[name].default == "")
+
+
 def test_a_list_may_come_as_words_between_commas(context: Any) -> None:
     node = ManagedNode("node", DECODER, context=context, parameter_overrides=[RosParameter("cameras", value="front")])
     assert node.values.cameras == ["front"]
