@@ -76,7 +76,7 @@ def republish(
                 continue
             message: Any = bag.store.deserialize_cdr(data, channel.kind)
             if channel.kind == INFO:
-                if camera not in infos:
+                if camera not in infos or _differs(message, infos[camera]):
                     reader = _reads(message, codec, notes)
                     size = (message.width, message.height)
                     decoders[camera] = reader.decoder(size, 32, memory=not codec.whole_image)
@@ -115,6 +115,12 @@ def republish(
     if not counts["blocks"]:
         raise BagError(f"{source}: holds no blocks (topics of type {BLOCK})")
     return counts, notes
+
+
+def _differs(info: Any, other: Any) -> bool:
+    """Whether two StreamInfos of a camera are of streams that one decoder does not read: it began anew, with another
+    model or other pictures."""
+    return any(getattr(info, key) != getattr(other, key) for key in ("stream_hash", "width", "height", "frame_id"))
 
 
 def _wants(channel: Any) -> bool:

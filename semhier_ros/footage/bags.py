@@ -60,6 +60,8 @@ class BagCamera:
         self.resized = 0
         """Raw frames of another size than the first's."""
         self.entries: list[_Entry] = []
+        self.frame_count = 0
+        """Frames of the whole bag, of which `seconds` may have cut some off."""
         self.times_ns: list[int] = []
         self._image = lru_cache(HELD_IMAGES)(self._read)
         self._dim = False
@@ -71,6 +73,11 @@ class BagCamera:
     def stamps_ns(self) -> list[int]:
         """Header stamps, ns since 1970 (or whatever the bag's clock was)."""
         return [entry.stamp_ns for entry in self.entries]
+
+    @property
+    def frame_numbers(self) -> Sequence[int]:
+        """Each frame's number in the whole bag."""
+        return range(len(self))
 
     def key(self, number: int) -> str:
         """SHA-1 of the message's image data."""
@@ -116,6 +123,7 @@ class BagCamera:
             what = message.encoding if self.kind == IMAGE_TYPES[0] else message.format
             self.bag.problems.append(f"{self.topic}: {what} uses its low 12 bits only: nearly black")
         self.entries.append(_Entry(file, place, log_ns, stamp_ns, image_key(message)))
+        self.frame_count += 1
         return ""
 
 
@@ -123,7 +131,7 @@ def image_key(message: Any) -> str:
     """SHA-1 of all of an image message that its pixels depend on: data, and how they are to be read. It stays the same
     when a player rewrites the stamp."""
     digest = hashlib.sha1(np.ascontiguousarray(message.data).data, usedforsecurity=False)
-    fields = ("encoding", "width", "height", "step", "is_bigendian")
+    fields = ("encoding", "format", "width", "height", "step", "is_bigendian")
     digest.update(repr([getattr(message, name, None) for name in fields]).encode())
     return digest.hexdigest()
 
@@ -275,6 +283,21 @@ def distinct(cameras: Sequence[Any]) -> list[Any]:
     return again
 
 
+def _spread(logs: list[int]) -> int:
+    """Spreads log times that are the same over the time to the next later one; how many frames it was. Those at the end
+    stay, and those before a jump."""
+    doubled = start = 0
+    for place in range(1, len(logs)):
+        if logs[place] == logs[start]:
+            continue
+        count, step = place - start, logs[place] - logs[start]
+        if count > 1 and 0 < step <= JUMP_SECONDS * 1e9:
+            logs[start:place] = [logs[start] + step * own // count for own in range(count)]
+            doubled += count - 1
+        start = place
+    return doubled
+
+
 def _set_times(bag: Bag, seconds: float | None) -> None:
     """Run times of all cameras from their log times, jumps taken out; and what was found."""
     offset = min(camera.entries[0].log_ns for camera in bag.cameras)
@@ -287,6 +310,8 @@ def _set_times(bag: Bag, seconds: float | None) -> None:
                 bag.problems.append(f"{camera.topic}: all frames have one log time; their stamps are taken")
             else:
                 bag.problems.append(f"{camera.topic}: all frames have one log time; taken as 25 a second")
+        if doubled := _spread(logs):
+            bag.problems.append(f"{camera.topic}: {doubled} frames have the log time of the one before; spread evenly")
         steps = [later - earlier for earlier, later in pairwise(logs)]
         usual = [step for step in steps if 0 < step <= JUMP_SECONDS * 1e9]
         distance = round(median(usual)) if usual else 40_000_000

@@ -214,7 +214,11 @@ def add(text: str, command: str, folder: Path) -> None:
         raise ResultsError(f"--add {text}: no result of {study} ({type(error).__name__}: {error})") from error
     rows = result["rows"] if study == "replay" else [result]
     known = installed_hashes()
-    models = {str(row["model"]): known.get(str(row["model"]), "") for row in rows if isinstance(row.get("model"), str)}
+    models = {
+        str(row["model"]): str(row.get("model_hash") or known.get(str(row["model"]), ""))
+        for row in rows
+        if isinstance(row.get("model"), str)
+    }
     source = source or provenance()
     keep(folder / f"{name}.json", name, {**source, "command": command or source["command"]}, result, tables, models)
 

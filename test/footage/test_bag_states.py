@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -16,8 +17,9 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
+from semhier_ros import Codec
 from semhier_ros.cli import main
-from semhier_ros.footage.bags import open_bag
+from semhier_ros.footage.bags import image_key, open_bag
 from semhier_ros.footage.messages import (
     BagError,
     BagWriter,
@@ -26,6 +28,8 @@ from semhier_ros.footage.messages import (
     make_message,
     message_store,
 )
+from semhier_ros.footage.readings import Messages
+from semhier_ros.footage.video import default_video, read_video
 
 SECOND = 10**9
 START = 1_700_000_000 * SECOND
@@ -157,6 +161,72 @@ def test_a_bag_of_one_log_time_goes_by_its_stamps(tmp_path: Path, steps: list[in
     rising = 0 not in steps
     assert bag.cameras[0].times_ns == [number * (1 if rising else 40_000_000) for number in range(4)]
     assert ("their stamps are taken" if rising else "taken as 25 a second") in bag.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("logs", "times", "said"),
+    [
+        ([0, 100, 200, 200, 400, 500], [0, 100, 200, 300, 400, 500], 1),
+        ([0, 0, 0, 99, 99, 99, 198], [0, 33, 66, 99, 132, 165, 198], 4),
+        ([0, 100, 200, 200], [0, 100, 200, 300], None),
+    ],
+)
+def test_frames_of_one_log_time_are_spread_and_the_run_is_as_long_as_it_was(
+    tmp_path: Path, logs: list[int], times: list[int], said: int | None
+) -> None:
+    store = message_store()
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection(TOPIC, IMAGE, typestore=store)
+        for log in logs:
+            writer.write(connection, START + log * 1_000_000, image(store, 0))
+    bag = open_bag(tmp_path / "bag")
+    assert [time / 1e6 for time in bag.cameras[0].times_ns] == times
+    assert [problem for problem in bag.problems if "log time" in problem] == (
+        [f"{TOPIC}: {said} frames have the log time of the one before; spread evenly"] if said else []
+    )
+
+
+def test_a_stream_that_begins_anew_in_other_pictures_is_read_anew(tmp_path: Path) -> None:
+    codec = Codec.load("road", "cpu", threads=1)
+    frame = next(read_video(default_video())).image
+    sizes, wanted = ((640, 360), (1280, 720)), []
+    with BagWriter(tmp_path / "bag") as bag:
+        messages = Messages(bag.store, codec.taxonomy)
+        for number, (stream, size) in enumerate(zip((codec, codec.with_foot_bits()), sizes, strict=True)):
+            stamp = START + number * SECOND
+            bag.write(
+                "/front/semhier/info",
+                messages.info(stream, SimpleNamespace(name="front", frame_id="lens", size=size), stamp),
+                stamp,
+            )
+            blocks = stream.encode(cv2.resize(frame, size), frame=number, blocks=2)
+            decoder = stream.decoder(size)
+            for block in blocks:
+                bag.write(f"/front/semhier/level_{block.index}", messages.block(block, stamp), stamp + block.index)
+                wanted.append([one.box for one in decoder.push(block).detections])
+    assert wanted[0]
+    assert main(["republish", str(tmp_path / "bag"), "--out", str(tmp_path / "again")]) == 0
+    store = message_store()
+    with AnyReader([tmp_path / "again"], default_typestore=store) as reader:
+        found = [
+            [
+                (one.x_min, one.y_min, one.x_max, one.y_max)
+                for one in reader.deserialize(raw, connection.msgtype).detections
+            ]
+            for connection, _, raw in reader.messages()
+            if "/detections/level_" in connection.topic
+        ]
+    for boxes, known in zip(found, wanted, strict=True):
+        assert np.array(boxes) == pytest.approx(np.array(known), abs=0.01)
+
+
+def test_a_pictures_format_is_part_of_what_it_shows() -> None:
+    store = message_store()
+    first, other = (
+        make_message(store, "sensor_msgs/msg/CompressedImage", format=text, data=[1, 2])
+        for text in ("bgr8; jpeg compressed bgr8", "rgb8; jpeg compressed rgb8")
+    )
+    assert image_key(first) != image_key(other)
 
 
 def test_what_is_named_by_mistake_says_what_to_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -63,6 +64,18 @@ def test_noise_is_counted_and_ends_nothing(payloads: list[bytes]) -> None:
     for payload in payloads:
         assembler.add(payload)
     assert assembler.add(cut(1, 2, b"picture", parity=False)[0]) == (1, 2, b"picture")
+
+
+def test_the_picture_of_a_large_camera_is_cut_and_put_together() -> None:
+    data = random.Random(1).randbytes(500_000)
+    pieces = cut(7, 8, data, parity=True)
+    assert len(pieces) > 400
+    del pieces[300]
+    assembler = Assembler()
+    assert [found for piece in pieces if (found := assembler.add(piece))] == [(7, 8, data)]
+    for size in (0, 80_000_000):
+        with pytest.raises(ValueError, match=f"picture: {size} bytes, 1 to 77593440 expected"):
+            cut(7, 8, bytes(size), parity=False)
 
 
 def test_without_parity_a_lost_piece_loses_the_picture() -> None:

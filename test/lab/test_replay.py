@@ -8,7 +8,7 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +25,7 @@ from semhier_ros.footage.messages import BagWriter, camera_messages, header_of, 
 from semhier_ros.footage.readings import Messages
 from semhier_ros.lab.replay.bag_out import PLACE_KINDS
 from semhier_ros.lab.replay.base import Answer, Costs
+from semhier_ros.lab.replay.sweep import rows_of
 from semhier_ros.lab.replay.task import Task
 from semhier_ros.lab.replay.work import Result, replay
 from semhier_ros.lab.results import provenance
@@ -337,6 +338,26 @@ def test_a_sweep_goes_on_where_it_was(place: Path, capsys: pytest.CaptureFixture
     assert "3 of 4 runs were done before" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in runs[1:]} == kept
     assert (place / "sweep" / "table.md").read_text() == table
+
+
+def test_a_sweep_over_radios_has_rows_and_takes_no_other_rate(
+    place: Path, result: Result, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = [
+        "sweep",
+        str(place / "bag"),
+        "--link",
+        "acoustic",
+        "--out",
+        str(place / "radios"),
+        "--cache",
+        str(place / "c"),
+    ]
+    assert main([*over, "--rate", "16kbit"]) == 2
+    assert "--link acoustic: a radio's rate and loss are its own" in capsys.readouterr().err
+    (row,) = rows_of([(SimpleNamespace(bag="bag", link="acoustic"), result.summary)])  # type: ignore[list-item]
+    assert (row["link"], row["rate_kbit"]) == ("acoustic", 1.2)
+    assert row["model_hash"] == result.summary["model"]["model_hash"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="Dask (extra cluster) is not installed")

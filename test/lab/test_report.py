@@ -10,8 +10,10 @@ import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("jinja2", reason="the report needs Jinja2: pip install -r requirements/report.txt")
@@ -19,10 +21,11 @@ pytest.importorskip("matplotlib", reason="the report needs matplotlib: pip insta
 
 from replay_footage import FRAMES
 
+from semhier_ros import Codec
 from semhier_ros.codec.reading import Detection
 from semhier_ros.lab.replay.work import Result
 from semhier_ros.lab.report.page import boxes, data_uri, milliseconds, percent
-from semhier_ros.lab.report.replay_page import bars, kinds_of, render, strip
+from semhier_ros.lab.report.replay_page import bars, kinds_of, pictures_of, render, strip
 
 VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
 
@@ -246,3 +249,17 @@ def test_a_browser_shows_ten_minutes_whole(rendered: str, tmp_path: Path, width:
     assert seen["broken"] == 0
     assert seen["wide"] <= seen["view"] + 1, "the page scrolls sideways"
     assert seen["first"] < (900 if width > 600 else 1400), "the verdict is on the first screen"
+
+
+def test_a_model_without_pictures_has_a_report_all_the_same() -> None:
+    codec = Codec.load("coco80", "cpu", threads=1)
+    detected = codec.detected((64, 48), np.array([[4, 4, 40, 40]]), ["dog"], [0.9])
+    reader = SimpleNamespace(
+        codec=codec,
+        semantic_blocks=codec.semantic_blocks,
+        blocks=lambda camera, number, whole: codec.encode(None, detected=detected),
+    )
+    result: Any = SimpleNamespace(reader=reader)
+    blocks, pictures = pictures_of(result, SimpleNamespace(size=(64, 48)), 0, 4)
+    assert len(blocks) == 4
+    assert pictures == [None] * 4

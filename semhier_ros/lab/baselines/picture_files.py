@@ -13,7 +13,9 @@ from semhier_ros.lab.baselines.still import Picture, enlarge, shrink
 
 KINDS = ("jpeg", "webp")
 PIECE_BYTES = 1200
-_HEADER = struct.Struct(">HBBIQ")
+_HEADER = struct.Struct(">HHIQ")  # frame, place of the piece, bytes of the file, stamp; their number follows
+_ROOM = PIECE_BYTES - _HEADER.size
+MOST_PIECES = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +74,22 @@ def decode_picture(data: bytes, size: tuple[int, int]) -> Picture | None:
 def cut(frame: int, stamp_ns: int, data: bytes, *, parity: bool) -> list[bytes]:
     """The datagram payloads of one picture: equal pieces of at most 1,200 bytes with a 16-byte header, then the parity.
 
-    Raises ValueError when the picture would need more than 254 pieces.
+    Raises ValueError for a picture of no bytes, or of more than MOST_PIECES pieces.
     """
-    room = PIECE_BYTES - _HEADER.size
-    count = max(1, -(-len(data) // room))
-    if count > 254:
-        raise ValueError(f"picture: {len(data)} bytes, at most {254 * room} expected")
+    if not 1 <= len(data) <= MOST_PIECES * _ROOM:
+        raise ValueError(f"picture: {len(data)} bytes, 1 to {MOST_PIECES * _ROOM} expected")
+    count = _pieces(len(data))
     step = -(-len(data) // count)
     parts = [data[start * step : (start + 1) * step] for start in range(count)]
     if parity:
         padded = np.frombuffer(data.ljust(step * count, b"\0"), np.uint8).reshape(count, step)
         parts.append(np.bitwise_xor.reduce(padded, axis=0).tobytes())
-    return [_HEADER.pack(frame & 0xFFFF, place, count, len(data), stamp_ns) + part for place, part in enumerate(parts)]
+    return [_HEADER.pack(frame & 0xFFFF, place, len(data), stamp_ns) + part for place, part in enumerate(parts)]
+
+
+def _pieces(size: int) -> int:
+    """Into how many pieces a file of so many bytes is cut."""
+    return -(-size // _ROOM)
 
 
 class Assembler:
@@ -100,12 +106,12 @@ class Assembler:
         if len(payload) <= _HEADER.size:
             self.bad += 1
             return None
-        frame, place, count, size, stamp_ns = _HEADER.unpack_from(payload)
+        frame, place, size, stamp_ns = _HEADER.unpack_from(payload)
+        count = _pieces(size)
         step = -(-size // count) if count else 0
         if (
-            not count
+            not 0 < count <= MOST_PIECES
             or place > count
-            or not size
             or ((place == count or place < count - 1) and (len(payload) - _HEADER.size != step))
         ):
             self.bad += 1

@@ -112,7 +112,8 @@ class Reader:
         """What encoding and decoding take on this machine: medians over a few frames, remembered for this model and
         picture size."""
         model = self.codec.model
-        key = digest("1", platform.node(), self.codec.model_hash, camera.size, type(model).__name__)
+        device = self.codec.device
+        key = digest("2", platform.node(), self.codec.model_hash, camera.size, type(model).__name__, device)
         return Costs(**self.store.made("costs", key, lambda: _measured(self.codec, camera)))
 
     def _encode(self, key: str, camera: Camera, number: int, held: Encoded | None, whole: bool) -> Encoded:

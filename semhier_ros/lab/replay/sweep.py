@@ -24,12 +24,12 @@ from semhier_ros import options as shared
 from semhier_ros.api import FOOT_SUFFIX
 from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.lab.replay.store import digest
-from semhier_ros.lab.replay.task import LINK, LINK_HELP, Task, add_task_arguments, task_of
+from semhier_ros.lab.replay.task import LINK, LINK_HELP, Task, add_task_arguments, radio_of, task_of
 from semhier_ros.lab.replay.work import best_rival, ceiling_of, replay
 from semhier_ros.lab.results import provenance, write_json
 from semhier_ros.lab.studies.tables import replay as replay_table
 from semhier_ros.lab.workers import Workers, result_of
-from semhier_ros.link.emulate.profile import parse_link
+from semhier_ros.link.emulate.radio import parse_hop
 from semhier_ros.paths import find_model
 from semhier_ros.progress import each
 from semhier_ros.whole_file import write_whole
@@ -70,8 +70,10 @@ def cells_of(options: argparse.Namespace) -> list[Cell]:
 
 
 def _with(link: str, rate: str | None, loss: str | None) -> str:
-    """A link's text with another rate or loss."""
+    """A link's text with another rate or loss. Raises CommandError for a radio, which has its own."""
     parts = link.split(",")
+    if (rate is not None or loss is not None) and radio_of(link) is not None:
+        raise CommandError(f"--link {link}: a radio's rate and loss are its own; leave --rate and --loss out")
     if rate is not None:
         parts[0] = rate
     if loss is not None:
@@ -192,11 +194,12 @@ def rows_of(done: Sequence[tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]
     over the best of the others that send more than the bare answer, per level."""
     rows = []
     for cell, summary in done:
-        link = parse_link(cell.link)
+        link = parse_hop(cell.link)
         measure = summary["measure"]
         row: dict[str, Any] = {
             "bag": cell.bag,
             "model": summary["model"]["name"],
+            "model_hash": summary["model"]["model_hash"],
             "link": cell.link,
             "rate_kbit": link.rate_at(0.0) / 1000,
             "loss": link.loss,

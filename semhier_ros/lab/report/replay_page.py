@@ -58,7 +58,8 @@ class BlockKind:
 @dataclass(frozen=True, slots=True)
 class Step:
     """A frame after one more block: `ms` from stamp to arrival, `block_bytes` of this block and `total_bytes` of the
-    frame's payload so far, what is read now with its boxes' `colour`, and the picture of this prefix (a WebP file)."""
+    frame's payload so far, what is read now with its boxes' `colour`, and the picture of this prefix (a WebP file; None
+    for models without picture blocks)."""
 
     block: BlockKind
     ms: float
@@ -66,7 +67,7 @@ class Step:
     total_bytes: int
     detections: tuple[Detection, ...]
     colour: str
-    picture: bytes
+    picture: bytes | None
 
 
 def render(result: Result, seconds: float = 0.0, command: str = "replay") -> str:
@@ -268,7 +269,8 @@ def _strip_frame(
         ms = (ready - camera.times_ns[number] / 1e9) * 1e3
         colour = kind.colour if kind.level is not None else deepest
         found = tuple(item.down_to(level) for item in reading.detections)
-        steps.append(Step(kind, ms, len(block.data), total, found, colour, webp(picture, STRIP_WIDTH)))
+        shown_picture = None if picture is None else webp(picture, STRIP_WIDTH)
+        steps.append(Step(kind, ms, len(block.data), total, found, colour, shown_picture))
     missing = [kind.title for kind in kinds[len(steps) :]]
     return _frame(camera, camera.times_ns[number] / 1e9, camera.image(number)) | {"steps": steps, "missing": missing}
 
@@ -279,16 +281,12 @@ def _frame(camera: Any, seconds: float, image: np.ndarray) -> dict[str, Any]:
     return {"seconds": seconds, "width": width, "height": height, "image": webp(image, STRIP_WIDTH)}
 
 
-def pictures_of(result: Result, camera: Any, number: int, count: int) -> tuple[list[Block], list[np.ndarray]]:
-    """The first `count` blocks of a frame of semhier's, and the picture decoded after each of them."""
+def pictures_of(result: Result, camera: Any, number: int, count: int) -> tuple[list[Block], list[np.ndarray | None]]:
+    """The first `count` blocks of a frame of semhier's, and the picture decoded after each of them, where the model has
+    any."""
     reader = result.reader
     blocks = reader.blocks(camera, number, whole=count > reader.semantic_blocks)[:count]
-    pictures = []
-    for known in read_blocks(reader.codec, blocks, camera.size):
-        picture = known.picture()
-        assert picture is not None
-        pictures.append(picture)
-    return blocks, pictures
+    return blocks, [known.picture() for known in read_blocks(reader.codec, blocks, camera.size)]
 
 
 def moments(result: Result) -> list[dict[str, Any]]:

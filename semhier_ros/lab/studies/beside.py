@@ -109,5 +109,5 @@ def run(options: argparse.Namespace) -> int:
         | truth.score(level, theirs).as_row(),
     }
     if judge:
-        result |= {"model": codec.name, "own": truth.score(level, ours).as_row()}
+        result |= {"model": codec.name, "model_hash": codec.model_hash, "own": truth.score(level, ours).as_row()}
     return finish(result, options.json, "beside")

@@ -173,6 +173,7 @@ def run(options: argparse.Namespace) -> int:
     costs = [costs_of(reader, video, options.fps, options.threshold) for video in each(options.videos, "costs")]
     result = {
         "model": reader.codec.name,
+        "model_hash": reader.codec.model_hash,
         "fps": options.fps,
         "link": f"{options.rate},{options.delay:g}ms",
         "burst": options.burst,

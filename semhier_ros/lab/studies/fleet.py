@@ -265,6 +265,7 @@ def measure(options: argparse.Namespace) -> int:
     ]
     result = {
         "model": codec.name,
+        "model_hash": codec.model_hash,
         "device": codec.device,
         "size": f"{size[0]}x{size[1]}",
         "cores": len(allowed),

@@ -119,6 +119,7 @@ def run(options: argparse.Namespace) -> int:
         "frames": len(frames),
         "size": f"{size[0]}x{size[1]}",
         "model": codec.name,
+        "model_hash": codec.model_hash,
         "milliseconds": {name: round(statistics.median(values), 3) for name, values in times.items()},
         "milliseconds_p95": {name: round(percentile(values, 0.95) or 0.0, 3) for name, values in times.items()},
         "ratio_to_jpeg": {name: ratio(name, other) for name, other in pairs.items()},

@@ -110,5 +110,5 @@ def run(options: argparse.Namespace) -> int:
             raise CommandError(f"{video}: no such file")
     codec = load_codec(options.model, options.device, kind="scenes")
     results = [evaluate(codec, video, options.threshold, options.every) for video in options.videos]
-    result = {"model": options.model, "videos": results}
+    result = {"model": options.model, "model_hash": codec.model_hash, "videos": results}
     return finish(result, options.json, "steadiness")

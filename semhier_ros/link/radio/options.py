@@ -62,16 +62,17 @@ class Air:
 
     @property
     def allowed(self) -> float | None:
-        """Bytes a second that one end may send: over any hour, its largest frame included, never more than `duty`."""
+        """Bytes a second that one end may send: over any hour never more than `duty`, though it begin with a frame that
+        was saved for and end with a description that is paid for later."""
         if self.bytes_per_second is None or self.duty >= 1.0:
             return self.bytes_per_second
         hour = self.duty * self.bytes_per_second * DUTY_WINDOW
         largest = self.frame_bytes + self.frame_extra
-        if hour <= 2 * largest:
+        if hour <= 3 * largest:
             raise ValueError(
-                f"duty: {self.duty:g} of {self.bytes_per_second:g} bytes/s is less than two frames an hour"
+                f"duty: {self.duty:g} of {self.bytes_per_second:g} bytes/s is less than three frames an hour"
             )
-        return (hour - largest) / DUTY_WINDOW
+        return (hour - 2 * largest) / DUTY_WINDOW
 
 
 @dataclass(frozen=True, slots=True)

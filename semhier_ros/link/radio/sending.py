@@ -64,7 +64,7 @@ TICK_SECONDS = 0.05
 ANNOUNCE_SECONDS = (2.0, 10.0)
 """A description again: at least so long after the last while nobody answered, and once somebody did."""
 ANNOUNCE_SHARES = (0.2, 0.03)
-"""What descriptions may take of the air meanwhile."""
+"""What those of all cameras may take of the air meanwhile."""
 IDLE_SECONDS = 0.3
 ANSWER_SECONDS = 0.5
 """How long the answer about stored pieces may take where both ends may speak at once."""
@@ -449,7 +449,7 @@ class RadioSending:
         frames = announcement(slot.info, slot.newest, round(since * 1e9 / STAMP_UNIT_NS), room, self._epoch)
         known = slot.belief.counted
         air = sum(self._options.air.seconds(len(frame) + self._options.seal.overhead) for frame in frames)
-        share = self._options.air.duty * ANNOUNCE_SHARES[known]
+        share = self._options.air.duty * ANNOUNCE_SHARES[known] / len(self._slots)
         slot.announced, slot.due = now, now + max(ANNOUNCE_SECONDS[known], air / share)
         self._counts["announcements"] += 1
         return [(slot, frame, Context()) for frame in frames]
