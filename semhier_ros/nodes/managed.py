@@ -52,6 +52,7 @@ class ManagedNode(LifecycleNode):
     `deactivate` (stop them) and `cleanup`; whatever these raise becomes one logged line and a failed transition.
     `values` holds the parameters as the node uses them: what is not live is as it was when the node was configured.
     `counters` counts what happened, from any thread.
+    `done` ends the process when it is set; with `failed` set before, by exit code 1: the node's work cannot go on.
     `stopping` is set once the process is asked to stop. It then ends within `end_seconds`, whatever still runs: launch
     files kill after 5 s. None: it takes as long as it takes, for nodes whose work would be lost.
     """
@@ -68,6 +69,7 @@ class ManagedNode(LifecycleNode):
         self._warned: dict[str, float] = {}
         self._active = self._configured = False
         self.done = threading.Event()
+        self.failed = threading.Event()
         self.stopping = threading.Event()
         table.guard(self, lambda: self._active)
         self.add_post_set_parameters_callback(self._after_change)
@@ -301,12 +303,12 @@ def main_of(node: Callable[[], ManagedNode], table: ParameterTable, arguments: l
 def spin(make_node: Callable[[], ManagedNode], arguments: list[str] | None = None) -> NoReturn:
     """Runs one node until SIGINT, SIGTERM or its shutdown transition, and ends the process.
 
-    Its exit code: 0 after a stop, 1 when the node could not start (one line on stderr or in the log says why). Signals
-    end the node through its shutdown transition, so that threads, sessions and bags are closed while the ROS context
-    still lives; what loads a model is not waited for. They are blocked and looked at, never handled: OpenVINO gives the
-    thread that loads its CPU plugin another signal stack, and when the plugin is unloaded elsewhere (a node that is
-    cleaned up) a handler would run on freed memory. Threads that libraries made at import (OpenBLAS under numpy) do not
-    block them and may be the ones to get them: for these there is a handler, which only sets a flag.
+    Its exit code: 0 after a stop, 1 when the node could not start or go on (one line on stderr or in the log says why).
+    Signals end the node through its shutdown transition, so that threads, sessions and bags are closed while the ROS
+    context still lives; what loads a model is not waited for. They are blocked and looked at, never handled: OpenVINO
+    gives the thread that loads its CPU plugin another signal stack, and when the plugin is unloaded elsewhere (a node
+    that is cleaned up) a handler would run on freed memory. Threads that libraries made at import (OpenBLAS under
+    numpy) do not block them and may be the ones to get them: for these there is a handler, which only sets a flag.
     The process ends without taking the interpreter and its libraries apart, which takes seconds on a busy machine.
     """
     code = _life(make_node, arguments)
@@ -342,7 +344,7 @@ def _life(make_node: Callable[[], ManagedNode], arguments: list[str] | None) -> 
             executor.spin_once(timeout_sec=GLANCE)
         node.stop()
         executor.shutdown()
-        return 0
+        return 1 if node.failed.is_set() else 0
     finally:
         if node is not None:
             node.destroy_node()

@@ -99,6 +99,8 @@ class PlayerNode(ManagedNode):
         super().__init__("player_node", PLAYER, **kwargs)
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._reader: AnyReader | None = None
+        self._bag_publishers: dict[str, Any] = {}
         self._clock_publisher: Any = None
 
     def configure(self) -> None:
@@ -106,18 +108,20 @@ class PlayerNode(ManagedNode):
         path = Path(self.values.bag)
         if not self.values.bag or not path.exists():
             raise ValueError(f"bag: {self.values.bag!r}, expected an existing MCAP file or bag folder")
-        self._reader = AnyReader([path])
-        self._reader.open()
+        reader = AnyReader([path])
+        reader.open()
+        self._reader = reader
         wanted = set(self.values.topics) - {""}
         self._connections = [
             connection
-            for connection in self._reader.connections
+            for connection in reader.connections
             if (connection.topic in wanted if wanted else connection.msgtype in CAMERA_TYPES)
             and connection.msgtype in MESSAGE_TYPES
         ]
         if not self._connections:
-            held = ", ".join(sorted({f"{c.topic} ({c.msgtype})" for c in self._reader.connections})) or "nothing"
+            held = ", ".join(sorted({f"{c.topic} ({c.msgtype})" for c in reader.connections})) or "nothing"
             asked = f"none of {sorted(wanted)} that could be played" if wanted else "no image topic"
+            self.cleanup()
             raise ValueError(f"bag: {path} has {asked}; it holds {held}")
         self._bag_publishers = {
             connection.topic: self.create_publisher(
@@ -152,13 +156,16 @@ class PlayerNode(ManagedNode):
             self._thread.join()
 
     def cleanup(self) -> None:
-        """Closes the bag."""
+        """Closes the bag, if one is open."""
         for publisher in self._bag_publishers.values():
             self.destroy_publisher(publisher)
+        self._bag_publishers = {}
         if self._clock_publisher is not None:
             self.destroy_publisher(self._clock_publisher)
             self._clock_publisher = None
-        self._reader.close()
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def _wait_for_subscribers(self) -> None:
         end = time.monotonic() + self.values.wait_seconds
@@ -166,14 +173,14 @@ class PlayerNode(ManagedNode):
             if any(publisher.get_subscription_count() for publisher in self._bag_publishers.values()):
                 return
 
-    def _messages(self) -> Iterator[tuple[float, str, int, bytes]]:
+    def _messages(self, bag: AnyReader) -> Iterator[tuple[float, str, int, bytes]]:
         """(seconds since the start of playing, topic, bag time in ns, CDR bytes), loop after loop."""
-        first, last = self._reader.start_time, self._reader.end_time
-        count = max(sum(1 for _ in self._reader.messages(self._connections)), 1) if self.values.loop else 1
+        first, last = bag.start_time, bag.end_time
+        count = max(sum(1 for _ in bag.messages(self._connections)), 1) if self.values.loop else 1
         length = (last - first) / SECOND * (1 + 1 / count)  # one average gap between the last frame and the first
         turn = 0
         while True:
-            for connection, bag_time, cdr in self._reader.messages(self._connections):
+            for connection, bag_time, cdr in bag.messages(self._connections):
                 offset = turn * length + (bag_time - first) / SECOND
                 yield offset / self.values.rate, connection.topic, bag_time, bytes(cdr)
             turn += 1
@@ -190,19 +197,35 @@ class PlayerNode(ManagedNode):
         return not self._stopping.wait(max(0.0, due - time.monotonic()))
 
     def _play(self) -> None:
+        """Plays the bag. Where it cannot be read on, a line says so and the process ends: for a node that is active and
+        silent everybody would wait."""
+        assert self._reader is not None
+        try:
+            self._play_bag(self._reader)
+        except Exception as error:  # a file can be broken in many ways
+            where = f"{self.values.bag} cannot be played on after {self.counts().get('published', 0)} messages"
+            self.get_logger().error(f"bag: {where}: {type(error).__name__}: {error}")
+            self.failed.set()
+            self.done.set()
+
+    def _play_bag(self, bag: AnyReader) -> None:
         self._wait_for_subscribers()
         self.get_logger().info(f"playing {self.values.bag} in {self.values.delay_seconds:g} s")
         if self._stopping.wait(self.values.delay_seconds):
             return
         start = time.monotonic()
         timing, stamps = Timing(), NewStamps()
-        for offset, topic, bag_time, cdr in self._messages():
+        for offset, topic, bag_time, cdr in self._messages(bag):
             if not self._wait_until(start + offset, bag_time):
                 return
             if timing.passed(time.monotonic() - start - offset):
                 self.warn("late", f"behind the bag's timing by {timing.worst * 1e3:.0f} ms: this machine is too busy")
             if self.values.stamps == "now":
-                cdr = with_stamp(cdr, stamps.of(cdr, self.now_ns()))
+                try:
+                    cdr = with_stamp(cdr, stamps.of(cdr, self.now_ns()))
+                except ValueError as error:
+                    self.warn("bad_messages", f"{topic}: {error}; it is left out")
+                    continue
             if self._clock_publisher is not None:
                 self._clock_publisher.publish(Clock(clock=ns_to_time(bag_time)))
             self._bag_publishers[topic].publish(cdr)

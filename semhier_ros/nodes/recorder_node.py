@@ -20,6 +20,7 @@ from semhier_ros.footage.messages import message_store
 from semhier_ros.footage.recording import PLACE_TOPICS
 from semhier_ros.nodes.bag_topics import MESSAGE_TYPES, is_latched
 from semhier_ros.nodes.managed import ManagedNode, main_of
+from semhier_ros.nodes.parameter_checks import topic_problem
 from semhier_ros.nodes.parameter_tables import RECORDER
 
 _FOREVER = QosTime(sec=2147483647, nsec=4294967295)
@@ -68,7 +69,7 @@ class RecorderNode(ManagedNode):
         super().__init__("recorder_node", RECORDER, **kwargs)
         self._record_subscriptions: list[Any] = []
         self._lock = threading.Lock()
-        self._bytes = 0
+        self._writer: Writer | None = None
 
     def configure(self) -> None:
         """Makes the bag; raises ValueError when there is one already or a topic's type is not known."""
@@ -81,17 +82,20 @@ class RecorderNode(ManagedNode):
                 raise ValueError(
                     f"topics: {' '.join(entry)!r}, expected `<topic> <type>`, type one of {list(MESSAGE_TYPES)}"
                 )
+            if wrong := topic_problem(entry[0]):
+                raise ValueError(f"topics: {entry[0]!r}, {wrong}")
         values = self.values
         self._topics = wanted or standard_topics(
             values.cameras, values.levels, pictures=values.pictures, images=values.images, blocks=values.blocks
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         self._full = False
+        self._bytes = self._written = 0
         self._store = message_store()
-        self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
-        self._writer.open()
+        self._writer = writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
+        writer.open()
         self._connections = {
-            topic: self._writer.add_connection(
+            topic: writer.add_connection(
                 self.resolve_topic_name(topic),
                 kind,
                 typestore=self._store,
@@ -122,14 +126,17 @@ class RecorderNode(ManagedNode):
         self._record_subscriptions.clear()
 
     def cleanup(self) -> None:
-        """Closes the bag, after which any MCAP reader opens it."""
+        """Closes the bag, if one is open, after which any MCAP reader opens it."""
+        with self._lock:
+            writer, self._writer = self._writer, None
+        if writer is None:
+            return
         try:
-            with self._lock:
-                self._writer.close()
+            writer.close()
         except OSError as error:
             self.get_logger().error(f"{self.values.bag} is cut off: {error.strerror}; what was written can be read")
             return
-        self.get_logger().info(f"{self.counts().get('written', 0)} messages in {self.values.bag}")
+        self.get_logger().info(f"{self._written} messages in {self.values.bag}")
 
     def _write(self, topic: str, cdr: bytes) -> None:
         if self._full:
@@ -140,12 +147,15 @@ class RecorderNode(ManagedNode):
             return
         try:
             with self._lock:
+                if self._writer is None:
+                    return
                 self._writer.write(self._connections[topic], self.now_ns(), cdr)
         except OSError as error:
             self._full = True
             self.warn("lost", f"{self.values.bag}: {error.strerror}: no more is recorded", error=True)
             return
         self._bytes += len(cdr)
+        self._written += 1
         self.count("written")
 
 
