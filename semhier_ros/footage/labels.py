@@ -1,9 +1,10 @@
 """Labels: of scenes (YOLO text files), of a camera's frames (YOLO, COCO, a topic of the bag itself), of photos (CSV).
 
 Classes of scenes and frames are nodes of the taxonomy, by name or, in YOLO files without a `classes.txt`, by the number
-of their leaf; those of scenes are leaves. A camera's frame is found by the number that its file's name ends with (from
-0, or from 1 where the numbers say so) or by its header stamp in ns. Frames without a file are not judged; an empty YOLO
-file says that nothing is there. What is left out while labels are read is counted and told: `Notes`.
+of their leaf; those of scenes are leaves. A camera's frame is found by the number that its file's name ends with, which
+counts the frames of the whole footage (from 0, or from 1 where the numbers say so), or by its header stamp in ns.
+Frames without a file are not judged; an empty YOLO file says that nothing is there. What is left out while labels are
+read is counted and told: `Notes`.
 """
 
 from __future__ import annotations
@@ -289,47 +290,92 @@ def labelled_world(path: Path, camera: Any, taxonomy: Taxonomy, notes: Notes | N
     `notes` counts what was left out. Raises LabelError when no frame has labels, none of the labels can be used, or a
     class is unknown.
     """
-    names = Names(taxonomy)
+    return labelled_worlds(path, [camera], taxonomy, notes)[0]
+
+
+def labelled_worlds(path: Path, cameras: Sequence[Any], taxonomy: Taxonomy, notes: Notes | None = None) -> list[World]:
+    """`labelled_world` of each camera. What is labelled of one says nothing of what another sees: where there are
+    several, files are named by stamps that no other camera has. (Topics of one bag and one frame id are one camera's.)
+
+    Raises LabelError as `labelled_world` does, and where a file could be of two cameras.
+    """
     notes = Notes() if notes is None else notes
+    alone = "labels are of one camera: replay it alone (--topics), or name files by stamps in ns"
+    worlds: list[World] = []
+    claimed: dict[tuple[str, str], Any] = {}
+    for camera in cameras:
+        of_bag = not path.exists() and str(path).startswith("/") and hasattr(camera, "bag")
+        world, by_stamp, by_number = _labelled(path, camera, Names(taxonomy), notes, of_bag)
+        worlds.append(world)
+        if by_number and len(cameras) > 1:
+            raise LabelError(
+                f"{path}: {by_number[0]} is a frame's number, and there are {len(cameras)} cameras; {alone}"
+            )
+        for name in by_stamp:
+            other = claimed.setdefault((str(camera.bag.path) if of_bag else "", name), camera)
+            one_bag = getattr(other, "bag", other) is getattr(camera, "bag", camera)
+            if not (one_bag and other.frame_id == camera.frame_id):
+                raise LabelError(f"{path}: {other.name} and {camera.name} both have a frame of stamp {name}; {alone}")
+    return worlds
+
+
+def _labelled(path: Path, camera: Any, names: Names, notes: Notes, of_bag: bool) -> tuple[World, list[str], list[str]]:
+    """The truth of a camera, and the names of the files that were found by stamp, and by number. of_bag: `path` is a
+    topic of the camera's bag."""
     crowds: dict[str, tuple[Detection, ...]] = {}
-    if not path.exists() and str(path).startswith("/") and hasattr(camera, "bag"):
+    if of_bag:
         by_frame = _topic(str(path), camera, names, notes)
     elif path.suffix == ".json":
         by_frame, crowds = _coco(path, camera.size, names, notes)
     else:
         by_frame = _yolo(path, camera.size, names, notes)
-    stamps = {str(stamp): number for number, stamp in enumerate(camera.stamps_ns)}
+    stamps = {str(stamp): place for place, stamp in enumerate(camera.stamps_ns)}
+    places: dict[int, int] = {}
+    for place, number in enumerate(camera.frame_numbers):
+        places.setdefault(number, place)
     numbers = {name: end for name in by_frame if name not in stamps and (end := _ending(name)) is not None}
-    first = 1 if numbers and min(numbers.values()) >= 1 and max(numbers.values()) == len(camera) else 0
+    first = 1 if numbers and min(numbers.values()) >= 1 and max(numbers.values()) == camera.frame_count else 0
     if first:
         notes["files numbered from 1, taken so"] = len(numbers)
+    elif numbers and min(numbers.values()) == 1:
+        notes[f"files from number 1 to less than {camera.frame_count}, the footage's frames: taken as from 0"] = len(
+            numbers
+        )
     truths: dict[int, tuple[Detection, ...]] = {}
     owners: dict[int, str] = {}
     for name, found in by_frame.items():
-        number = stamps.get(name)
-        if number is None and name in numbers and 0 <= numbers[name] - first < len(camera):
-            number = numbers[name] - first
-        if number is None:
-            notes["files that belong to no frame, left out"] += 1
-        elif number in truths:
+        number = numbers.get(name, -1) - first
+        taken = stamps.get(name, places.get(number))
+        if taken is None:
+            of_footage = 0 <= number < camera.frame_count
+            notes[
+                "files of frames that are not taken" if of_footage else "files that belong to no frame, left out"
+            ] += 1
+        elif taken in truths:
+            frame = camera.frame_numbers[taken]
             raise LabelError(
-                f"{path}: {owners[number]} and {name} are both of frame {number}; labels of one camera wanted"
+                f"{path}: {owners[taken]} and {name} are both of frame {frame}; labels of one camera wanted"
             )
         else:
-            truths[number], owners[number] = found, name
+            truths[taken], owners[taken] = found, name
     if not truths:
-        raise LabelError(f"{path}: no file is named after a frame number (0 to {len(camera) - 1}) or a stamp in ns")
+        raise LabelError(
+            f"{path}: no file is named after the number (0 to {camera.frame_count - 1}) or the stamp in ns of a frame"
+            " that is taken"
+        )
     if any(number for reason, number in notes.items() if LEFT_OUT in reason) and not any(truths.values()):
         raise LabelError(f"{path}: {_nothing_left(notes)}")
     order = sorted(truths)
-    instants = np.array([camera.times_ns[number] / 1e9 for number in order])
-    regions = [crowds.get(owners[number], ()) for number in order] if any(crowds.values()) else []
-    return World(instants, [truths[number] for number in order], "labels", regions)
+    instants = np.array([camera.times_ns[place] / 1e9 for place in order])
+    regions = [crowds.get(owners[place], ()) for place in order] if any(crowds.values()) else []
+    world = World(instants, [truths[place] for place in order], "labels", regions)
+    told = list(owners.values())
+    return world, [name for name in told if name in stamps], [name for name in told if name not in stamps]
 
 
 def _ending(name: str) -> int | None:
-    """The number that a file's name ends with."""
-    found = re.search(r"(\d{1,9})$", name)
+    """The number that a file's name ends with, of nine digits at most behind noughts: longer ones are stamps."""
+    found = re.search(r"(?<!\d)0*(\d{1,9})$", name)
     return int(found[1]) if found else None
 
 

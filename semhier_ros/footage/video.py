@@ -265,6 +265,8 @@ class VideoCamera:
         digest = _digest(path)
         size, times = (remember or _once)("video", f"{digest} {width}", lambda: _index_of(path, width))
         self.size = (int(size[0]), int(size[1]))
+        self.frame_count = len(times)
+        """Frames of the whole file, of which `seconds` and `rate` may leave some out."""
         times = [time for time in times if seconds is None or time < seconds * 1e9]
         turn = times[-1] + (times[-1] - times[-2] if len(times) > 1 else 40_000_000)
         end = loops * turn if length is None else round(length * 1e9)
@@ -286,6 +288,11 @@ class VideoCamera:
 
     def __len__(self) -> int:
         return len(self.times_ns)
+
+    @property
+    def frame_numbers(self) -> Sequence[int]:
+        """Each frame's number in the file."""
+        return self._places
 
     def key(self, number: int) -> str:
         """The file's SHA-1 and the frame's number in it."""

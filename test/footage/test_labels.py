@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from semhier_ros.footage.bags import open_footage
 from semhier_ros.footage.labels import (
     LabelError,
     Names,
@@ -19,12 +20,14 @@ from semhier_ros.footage.labels import (
     check_scenes,
     find_scenes,
     labelled_world,
+    labelled_worlds,
     read_grouping,
     read_labels,
     read_leaves,
     read_photos,
 )
-from semhier_ros.footage.video import FootageError, picture_files, read_picture, write_picture
+from semhier_ros.footage.messages import write_camera
+from semhier_ros.footage.video import FootageError, VideoCamera, picture_files, read_picture, write_picture
 from semhier_ros.paths import config_dir
 from semhier_ros.taxonomy import Taxonomy
 
@@ -125,14 +128,31 @@ def test_pictures_of_12_bits_are_told_of_once_a_folder_and_floats_refused(
         read_picture(tmp_path / "f.tiff")
 
 
-def camera(count: int = 8, size: tuple[int, int] = (640, 272)) -> Any:
+def camera(count: int = 8, size: tuple[int, int] = (640, 272), taken: range | None = None, **more: Any) -> Any:
+    """A camera of ten frames a second, of which those that are `taken` are replayed."""
+
     class Frames(SimpleNamespace):
         def __len__(self) -> int:
-            return count
+            return len(self.times_ns)
 
-    return Frames(
-        size=size, times_ns=[n * 100_000_000 for n in range(count)], stamps_ns=[n + 10**18 for n in range(count)]
-    )
+    taken = range(count) if taken is None else taken
+    stamps = [n + 10**18 for n in taken]
+    told = {"name": "camera", "frame_id": "optical", "frame_numbers": taken, "frame_count": count}
+    return Frames(**(told | more), size=size, times_ns=[n * 100_000_000 for n in taken], stamps_ns=stamps)
+
+
+def yolo(folder: Path, *names: str) -> Path:
+    """A folder of YOLO files, each with a car: the n-th's middle lies at n twentieths of the width, and two more."""
+    folder.mkdir(exist_ok=True)
+    for place, name in enumerate(names):
+        (folder / f"{name}.txt").write_text(f"{CAR} {0.1 + place / 20} 0.5 0.1 0.1\n")
+    return folder
+
+
+def judged(world: Any) -> dict[float, int]:
+    """Which file of `yolo` is the truth at each instant."""
+    boxes = [round((found[0].box[0] / 640 - 0.05) * 20) for found in world.truths]
+    return dict(zip([round(float(at), 3) for at in world.instants], boxes, strict=True))
 
 
 def coco(file: Path, **changes: Any) -> Path:
@@ -319,8 +339,62 @@ def test_labels_of_which_nothing_is_left_are_an_error(tmp_path: Path) -> None:
     "names", [range(8), range(1, 9), [f"{n:06}" for n in range(1, 9)], [f"frame_{n}" for n in range(8)]]
 )
 def test_yolo_files_may_be_numbered_from_nought_or_one(tmp_path: Path, names: Any) -> None:
-    for place, name in enumerate(names):
-        (tmp_path / f"{name}.txt").write_text(f"{CAR} {0.1 + place / 20} 0.5 0.1 0.1\n")
-    world = labelled_world(tmp_path, camera(), TREE)
-    assert len(world.truths) == 8
-    assert [found[0].box[0] for found in world.truths] == pytest.approx([(0.05 + n / 20) * 640 for n in range(8)])
+    world = labelled_world(yolo(tmp_path, *map(str, names)), camera(), TREE)
+    assert judged(world) == {n / 10: n for n in range(8)}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("taken", [range(8), range(3), range(0, 8, 3)], ids=["whole", "cut", "thinned"])
+def test_numbers_count_the_frames_of_the_whole_footage(tmp_path: Path, taken: range, first: int) -> None:
+    notes = Notes()
+    world = labelled_world(yolo(tmp_path, *(f"{n + first:04}" for n in range(8))), camera(taken=taken), TREE, notes)
+    assert judged(world) == {n / 10: n for n in taken}
+    assert notes["files numbered from 1, taken so"] == 8 * first
+    assert notes["files of frames that are not taken"] == 8 - len(taken)
+    assert not notes["files that belong to no frame, left out"]
+
+
+def test_numbers_from_one_that_do_not_reach_the_last_frame_are_told_of(tmp_path: Path) -> None:
+    notes = Notes()
+    assert judged(labelled_world(yolo(tmp_path, "1", "2"), camera(), TREE, notes)) == {0.1: 0, 0.2: 1}
+    assert notes.lines() == ["labels: 2 files from number 1 to less than 8, the footage's frames: taken as from 0"]
+
+
+def test_a_stamp_outside_the_footage_is_no_frame_number(tmp_path: Path) -> None:
+    notes = Notes()
+    names = (str(10**18 + 2), str(3 * 10**18), "6000000000", "0000000005", "left_0000000006")
+    world = labelled_world(yolo(tmp_path, *names), camera(), TREE, notes)
+    assert judged(world) == {0.2: 0, 0.5: 3, 0.6: 4}
+    assert notes["files that belong to no frame, left out"] == 2
+
+
+def test_footage_numbers_its_frames_as_they_are_in_the_file(tmp_path: Path) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 25.0, (64, 48))
+    for shade in range(10):
+        writer.write(np.full((48, 64, 3), 20 * shade, np.uint8))
+    writer.release()
+    ((thinned,), _), ((cut,), _) = (open_footage(tmp_path / "a.avi", **how) for how in ({"rate": 5}, {"seconds": 0.2}))
+    assert (list(thinned.frame_numbers), thinned.frame_count) == ([0, 5], 10)
+    assert (list(cut.frame_numbers), cut.frame_count) == ([0, 1, 2, 3, 4], 10)
+    write_camera(VideoCamera(tmp_path / "a.avi"), tmp_path / "bag")
+    ((cut,), _) = open_footage(tmp_path / "bag", seconds=0.2)
+    assert (list(cut.frame_numbers), cut.frame_count) == ([0, 1, 2, 3, 4], 10)
+    labels = yolo(tmp_path / "labels", *(f"{n:04}" for n in range(1, 11)))
+    assert list(labelled_world(labels, cut, TREE).instants) == pytest.approx([0, 0.04, 0.08, 0.12, 0.16])
+    assert list(labelled_world(labels, thinned, TREE).instants) == pytest.approx([0, 0.2])
+
+
+def test_labels_of_one_camera_are_no_truth_of_another(tmp_path: Path) -> None:
+    left, right = camera(name="left"), camera(name="right", frame_id="right")
+    with pytest.raises(LabelError, match=r"0003 is a frame's number, and there are 2 cameras; .* \(--topics\)"):
+        labelled_worlds(yolo(tmp_path / "numbers", "0003"), [left, right], TREE)
+    stamps = yolo(tmp_path / "stamps", str(10**18 + 2), str(10**18 + 3))
+    with pytest.raises(LabelError, match="left and right both have a frame of stamp 1000000000000000002"):
+        labelled_worlds(stamps, [left, right], TREE)
+    bag = SimpleNamespace(path=tmp_path)
+    raw, compressed = camera(bag=bag), camera(bag=bag)
+    assert [judged(one) for one in labelled_worlds(stamps, [raw, compressed], TREE)] == [{0.2: 0, 0.3: 1}] * 2
+    right.stamps_ns = [stamp + 1 for stamp in right.stamps_ns[:2]] + [n + 10**17 for n in range(6)]
+    (stamps / f"{10**18 + 2}.txt").unlink()
+    (stamps / f"{10**17}.txt").write_text(f"{CAR} 0.5 0.5 0.1 0.1\n")
+    assert [list(one.instants) for one in labelled_worlds(stamps, [left, right], TREE)] == [[0.3], [0.2]]

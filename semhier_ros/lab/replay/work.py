@@ -14,7 +14,7 @@ import numpy as np
 
 from semhier_ros.codec.packet import Packet, split
 from semhier_ros.footage.bags import distinct, open_footage
-from semhier_ros.footage.labels import Notes, labelled_world
+from semhier_ros.footage.labels import Notes, labelled_worlds
 from semhier_ros.footage.lens import lens_of
 from semhier_ros.lab.baselines.pictures import PictureStream, decode_picture
 from semhier_ros.lab.baselines.search import make_stream
@@ -121,7 +121,10 @@ def _replay(task: Task, tell: Tell, reader: Reader | None) -> Result:
     cameras, problems = open_cameras(task, reader)
     if task.ground is not None:
         lens_of(cameras[0], task.lens)  # before the work, not after it
-    result = Result(task, cameras, reader, task.costs or reader.measured_costs(cameras[0]), problems=problems)
+    worlds = labelled(task, cameras, reader, problems)
+    result = Result(
+        task, cameras, reader, task.costs or reader.measured_costs(cameras[0]), problems=problems, worlds=worlds
+    )
     for name in sorted(codecs, key=lambda one: one != "semhier"):  # pictures are cheapest right after a frame's meaning
         stage = f"{name}: its setting"
         result.streams[name] = make_stream(name, task, reader, result.costs, cameras, partial(tell, stage))
@@ -153,6 +156,17 @@ def open_cameras(task: Task, reader: Reader) -> tuple[list[Any], list[str]]:
     return cameras, problems
 
 
+def labelled(task: Task, cameras: Sequence[Any], reader: Reader, problems: list[str]) -> list[World]:
+    """The truth of each camera by the task's labels, none where it has no labels; what was left out of them goes to
+    `problems`. For before the work: labels that cannot be used are no news for after it. Raises LabelError."""
+    if task.labels is None:
+        return []
+    notes = Notes()
+    worlds = labelled_worlds(task.labels, cameras, reader.codec.taxonomy, notes)
+    problems += notes.lines()
+    return worlds
+
+
 def largest_datagram(codec: str, rate: float) -> int:
     """Wire bytes of the largest datagram that a sender may make with that budget: what it may be ahead of it."""
     if codec not in BLOCKS:
@@ -162,14 +176,10 @@ def largest_datagram(codec: str, rate: float) -> int:
 
 
 def judge(result: Result, tell: Tell) -> None:
-    """Scores the runs of `result`, and writes its summary."""
-    reader, cameras, task = result.reader, result.cameras, result.task
+    """Scores the runs of `result` against its worlds, or where it has none by agreement, and writes its summary."""
+    reader, cameras = result.reader, result.cameras
     encode_all(reader, cameras, tell)
-    if task.labels:
-        notes = Notes()
-        result.worlds = [labelled_world(task.labels, camera, reader.codec.taxonomy, notes) for camera in cameras]
-        result.problems += notes.lines()
-    else:
+    if not result.worlds:
         judged = [result.judged_camera] if result.judged_camera is not None else cameras
         encode_all(reader, judged, tell)
         result.worlds = [reader.world(camera) for camera in judged]
