@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -277,15 +279,9 @@ def images_in_bag(bag: str, camera: str) -> BagImages:
     A camera is called as its topic without `/image_raw` and `/compressed`. Raises ValueError when there is no such bag
     or camera, with what there is.
     """
-    from rosbags.highlevel import AnyReader, AnyReaderError
-
     if not bag or not Path(bag).exists():
         raise ValueError(f"launch argument bag: {bag!r}, expected an existing MCAP or SQLite3 file or bag folder")
-    try:
-        with AnyReader([Path(bag)]) as reader:
-            types = {connection.topic: connection.msgtype for connection in reader.connections}
-    except AnyReaderError as error:
-        raise ValueError(f"launch argument bag: {bag!r} cannot be read: {error}") from error
+    types = types_in_bag(bag)
     kinds = {"sensor_msgs/msg/Image": "raw", "sensor_msgs/msg/CompressedImage": "compressed"}
     found = [BagImages(camera_of(topic), topic, kinds[kind]) for topic, kind in types.items() if kind in kinds]
     names = sorted({one.camera for one in found})
@@ -295,6 +291,43 @@ def images_in_bag(bag: str, camera: str) -> BagImages:
             return one
     held = f"the bag has {', '.join(names)}" if names else "the bag has no images"
     raise ValueError(f"launch argument camera: {camera!r}: {held}")
+
+
+def types_in_bag(bag: str) -> dict[str, str]:
+    """The type of each topic of a bag that exists. Raises ValueError when it cannot be read.
+
+    An installed `ros2` runs the system's Python, which does not see the environment that this package was built for:
+    where that lacks rosbags, the player is asked, whose program names its Python.
+    """
+    try:
+        from rosbags.highlevel import AnyReader, AnyReaderError
+        from rosbags.typesys import Stores, get_typestore
+    except ImportError:
+        return _types_by_player(bag)
+    try:
+        with AnyReader([Path(bag)], default_typestore=get_typestore(Stores.LATEST)) as reader:
+            return {connection.topic: connection.msgtype for connection in reader.connections}
+    except AnyReaderError as error:
+        raise ValueError(f"launch argument bag: {bag!r} cannot be read: {error}") from error
+
+
+def _types_by_player(bag: str) -> dict[str, str]:
+    """As `types_in_bag`, by `player_node --list` of the installation, which is found as launch files find nodes."""
+    from ament_index_python.packages import get_package_prefix
+
+    program = Path(get_package_prefix("semhier_ros"), "lib", "semhier_ros", "player_node")
+    try:
+        asked = subprocess.run([program, bag, "--list"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ValueError(
+            f"launch argument bag: {bag!r} cannot be read: this Python ({sys.executable}) has no rosbags, and"
+            f" {program} cannot be run: {error.strerror}; pip install rosbags, or build the package anew"
+        ) from error
+    if asked.returncode:
+        said = asked.stderr.strip().rpartition("\n")[2] or f"{program} ended with {asked.returncode}"
+        raise ValueError(f"launch argument bag: {bag!r} cannot be read: {said}")
+    found = json.loads(asked.stdout)
+    return {str(topic): str(kind) for topic, kind in found.items()}
 
 
 def by_rosbag2(player: str, *, now: bool) -> bool:

@@ -6,6 +6,7 @@ run on the PyPI wheels. Messages travel as the bag's own bytes; only the stamp i
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
@@ -17,9 +18,10 @@ from typing import Any
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.utilities import remove_ros_args
-from rosbags.highlevel import AnyReader
+from rosbags.highlevel import AnyReader, AnyReaderError
 from rosgraph_msgs.msg import Clock
 
+from semhier_ros.footage.messages import message_store
 from semhier_ros.nodes.bag_topics import CAMERA_TYPES, MESSAGE_TYPES, is_latched
 from semhier_ros.nodes.conversions import SECOND, ns_to_time
 from semhier_ros.nodes.managed import ManagedNode, command_line, spin
@@ -108,7 +110,7 @@ class PlayerNode(ManagedNode):
         path = Path(self.values.bag)
         if not self.values.bag or not path.exists():
             raise ValueError(f"bag: {self.values.bag!r}, expected an existing MCAP file or bag folder")
-        reader = AnyReader([path])
+        reader = AnyReader([path], default_typestore=message_store())  # bags of old hold no definitions
         reader.open()
         self._reader = reader
         wanted = set(self.values.topics) - {""}
@@ -237,14 +239,29 @@ class PlayerNode(ManagedNode):
             self.done.set()
 
 
+def list_topics(bag: str) -> int:
+    """Prints the type of each topic of a bag as JSON; the exit status, 1 where the bag cannot be read."""
+    try:
+        with AnyReader([Path(bag)], default_typestore=message_store()) as reader:
+            print(json.dumps({connection.topic: connection.msgtype for connection in reader.connections}))
+    except (AnyReaderError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point: `player_node BAG [--rate R] [--loop] [--ros-args …]`; every option is also a parameter."""
+    """Entry point: `player_node BAG [--rate R] [--loop] [--ros-args …]`, these options being parameters too, or
+    `player_node BAG --list`."""
     argv = sys.argv if arguments is None else ["player_node", *arguments]
     parser = command_line(PLAYER)
     parser.add_argument("bag", nargs="?", help="MCAP file or bag folder (parameter `bag`)")
     parser.add_argument("--rate", type=float, help="playing speed, 1 = as recorded (parameter `rate`)")
     parser.add_argument("--loop", action="store_true", default=None, help="start again at the end (parameter `loop`)")
+    parser.add_argument("--list", action="store_true", help="print the bag's topics and types as JSON, and end")
     options = vars(parser.parse_args(remove_ros_args(argv)[1:]))
+    if options.pop("list"):
+        return list_topics(options["bag"] or "")
     overrides = [RosParameter(name, value=value) for name, value in options.items() if value is not None]
     return spin(lambda: PlayerNode(parameter_overrides=overrides), argv)
 
