@@ -62,6 +62,8 @@ class BagCamera:
         self.entries: list[_Entry] = []
         self.frame_count = 0
         """Frames of the whole bag, of which `seconds` may have cut some off."""
+        self.info: Any = None
+        """The CameraInfo that counts in place of the bag's: of a bag that was made of this footage, the footage's."""
         self.times_ns: list[int] = []
         self._image = lru_cache(HELD_IMAGES)(self._read)
         self._dim = False
@@ -354,6 +356,8 @@ def camera_info_of(camera: Any) -> Any:
     """The first sensor_msgs/CameraInfo beside a camera's images in its bag, None where there is none."""
     if not isinstance(camera, BagCamera):
         return None
+    if camera.info is not None:
+        return camera.info
     topic = camera.topic.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
     kind = "sensor_msgs/msg/CameraInfo"
     for channel, _, data in raw_messages(camera.bag.path, lambda one: one.topic == topic and one.kind == kind, []):

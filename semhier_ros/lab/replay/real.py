@@ -21,7 +21,8 @@ from typing import Any
 from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
 from semhier_ros.codec.packet import Packet
 from semhier_ros.command import CommandError
-from semhier_ros.footage.bags import open_bag
+from semhier_ros.footage.bags import camera_info_of, open_bag
+from semhier_ros.footage.lens import lens_of
 from semhier_ros.footage.messages import write_camera
 from semhier_ros.footage.recording import Recording, read_recording
 from semhier_ros.lab.baselines.search import make_stream
@@ -39,6 +40,7 @@ from semhier_ros.lab.replay.work import (
     Tell,
     encode_all,
     judge,
+    labelled,
     largest_datagram,
     open_cameras,
 )
@@ -84,7 +86,8 @@ def run_real(task: Task, out: Path, tell: Tell, camera: Any = None, judged: Any 
     """Plays the footage through real processes. camera: the footage (None: of the task's bag). judged: the same footage
     at the instants at which readings are judged (None: those of the camera's frames).
 
-    Raises CommandError, BagError or ChildError.
+    What is played is a copy of the footage, a bag of JPEGs with an ideal lens and new stamps. Labels and lens are those
+    of the footage itself. Raises CommandError, BagError or ChildError.
     """
     check_real(task)
     for name in FOLDERS:
@@ -98,10 +101,17 @@ def run_real(task: Task, out: Path, tell: Tell, camera: Any = None, judged: Any 
         if len(cameras) != 1:
             raise CommandError(f"--engine real plays one camera, found {len(cameras)}: name one with --topics")
         camera = cameras[0]
+    if task.ground is not None:
+        lens_of(camera, task.lens)  # before the work, not after it
+    began = camera.times_ns[0] / 1e9  # the copy's times count from its first frame
+    worlds = labelled(task, [camera], reader, problems)
+    worlds = [replace(world, instants=world.instants - began) for world in worlds]
     tell("the footage becomes a bag", 0.0)
     write_camera(camera, out / "street", name=CAMERA, force=True)  # JPEG of high quality, as the player wants it
     (street,) = open_bag(out / "street").cameras
-    result = Result(task, [street], reader, task.costs or reader.measured_costs(street), "real", problems, judged)
+    street.info = camera_info_of(camera)
+    costs = task.costs or reader.measured_costs(street)
+    result = Result(task, [street], reader, costs, "real", problems, judged, worlds=worlds)
     if "semhier" in task.codecs:
         recording = _drive_nodes(result, out, tell)
         _take_recording(result, recording, out)
@@ -131,11 +141,30 @@ def radio_parameters(radio: RadioProfile, where: str, name: str = "") -> dict[st
     return link | {f"link.radio.{one}": value for one, value in settings.items()}
 
 
+def encoder_parameters(task: Task, foot_bits: bool) -> dict[str, object]:
+    """What a task asks of the encoder node, but for its link's ends; a stream with foot bits or without."""
+    finest = {} if task.finest is None else {"finest_block": task.finest}
+    return {
+        "camera": CAMERA,
+        "input": "compressed",
+        "model": task.model,
+        "foot_bits": foot_bits,
+        "device": task.device,
+        "threads": THREADS,
+        "max_rate": task.max_rate,
+        **finest,
+        "motion": "on" if task.motion else "off",
+        "memory.enabled": task.memory,
+        "link.transport": "zenoh",
+        "link.budget_kbit": task.budget * 8 / 1000,
+        "link.zenoh.listen": [""],
+    }
+
+
 def _drive_nodes(result: Result, out: Path, tell: Tell) -> Recording:
     """Plays the street through encoder, link and decoder into the recorder's bag. Raises ChildError."""
     task, link, seconds = result.task, result.link, result.cameras[0].times_ns[-1] / 1e9
     codec, environment, port = result.reader.codec, ros_environment(), free_port()
-    model = {"device": task.device, "threads": THREADS}
     array, block = "semhier_ros/msg/SemanticDetectionArray", "semhier_ros/msg/SemanticBlock"
     topics = [f"{CAMERA}/detections/level_{level} {array}" for level in range(codec.levels)]
     topics += [f"{CAMERA}/semhier/{name} {block}" for name in codec.block_names]
@@ -148,7 +177,8 @@ def _drive_nodes(result: Result, out: Path, tell: Tell) -> Recording:
             {
                 "cameras": [CAMERA],
                 "models": [task.model],
-                **model,
+                "device": task.device,
+                "threads": THREADS,
                 "picture": "picture_blocks",
                 "keep_frames": 32,
                 "republish_blocks": True,
@@ -159,22 +189,7 @@ def _drive_nodes(result: Result, out: Path, tell: Tell) -> Recording:
             },
         ),
         "recorder": ("recording", {"bag": str(out / "recording"), "topics": topics}),
-        "encoder": (
-            "model",
-            {
-                "camera": CAMERA,
-                "input": "compressed",
-                "model": task.model,
-                "foot_bits": codec.foot_bits,
-                **model,
-                "max_rate": task.max_rate,
-                "motion": "on" if task.motion else "off",
-                "memory.enabled": task.memory,
-                "link.transport": "zenoh",
-                "link.budget_kbit": result.task.budget * 8 / 1000,
-                "link.zenoh.listen": [""],
-            },
-        ),
+        "encoder": ("model", encoder_parameters(task, codec.foot_bits)),
     }
     tell("processes start", 0.0)
     radio = link.radio if isinstance(link, RadioLink) else None
