@@ -37,6 +37,8 @@ Whole = NDArray[np.int64]
 Rows = NDArray[np.intp]
 REMEMBERED_FRAMES = 32  # whose late blocks still find their ids
 MOST_OBJECTS = 128  # tracks that are kept; the least likely go first
+LATE_FRAMES = 255  # so far behind the newest one a frame of an earlier stamp is late; else its clock was set
+SET_BACK_SECONDS = 0.2  # by which stamps may go back from frame to frame: cameras are not exact
 MOST_SECONDS = 2.0  # a forecast reaches no further, and a gap of more makes everything new
 UNSEEN_SECONDS = 1.0  # an object unseen for longer is forgotten
 GATE = 25.0  # squared standard deviations of centre and sides together, of four degrees of freedom
@@ -209,8 +211,9 @@ class LivingScene:
     def _clear(self) -> None:
         self._bank = MotionBank(self._models, width=self._size[0])
         self._objects = _Objects.none(self._tree)
-        self._frames: OrderedDict[int, dict[int, int]] = OrderedDict()
+        self._frames: OrderedDict[tuple[int, int], dict[int, int]] = OrderedDict()  # by number and stamp
         self._now_ns: int | None = None
+        self._newest = (0, 0)
         self._before: tuple[MotionBank, _Objects, int, int | None] | None = None
 
     @classmethod
@@ -225,27 +228,42 @@ class LivingScene:
 
         Coarse and fine readings of a frame come with the same stamp, the coarsest first: the first places the objects,
         the others name them, and the first that tells their groups places them anew, for by the group an object is
-        known again. A frame older than the newest still finds the ids it had, and moves nothing; one more than
-        two seconds away, forwards or backwards, begins a new scene.
+        known again. A frame older than the newest still finds the ids it had, or gets ids of its own, and moves
+        nothing. A new frame more than two seconds away, or 0.2 s before the one that it follows, begins a new scene:
+        the clock was set.
         """
         with self._lock:
             return self._follow(stamp_ns, reading)
 
     def _follow(self, stamp_ns: int, reading: Reading) -> Reading:
-        if self._now_ns is not None and abs(stamp_ns - self._now_ns) > MOST_SECONDS * 1e9:
+        frame = reading.frame, stamp_ns
+        if frame not in self._frames and self._is_set(*frame):
             self._clear()
-        if stamp_ns not in self._frames:
+        if frame not in self._frames:
             if self._now_ns is not None and stamp_ns < self._now_ns:
-                return reading
-            self._before = None if _tells_groups(reading) else self._kept()
-            self._frames[stamp_ns] = self._take(stamp_ns, reading.detections)
+                self._frames[frame] = {item.id: self._number + own for own, item in enumerate(reading.detections)}
+                self._number += len(reading.detections)
+            else:
+                self._before = None if _tells_groups(reading) else self._kept()
+                self._newest, self._frames[frame] = frame, self._take(stamp_ns, reading.detections)
             while len(self._frames) > REMEMBERED_FRAMES:
                 self._frames.popitem(last=False)
-        elif self._before is not None and stamp_ns == self._now_ns and _tells_groups(reading):
+        elif self._before is not None and frame == self._newest and _tells_groups(reading):
             (self._bank, self._objects, self._number, self._now_ns), self._before = self._before, None
-            self._frames[stamp_ns] = self._take(stamp_ns, reading.detections)
-        named = self._objects.named(self._tree, stamp_ns, self._frames[stamp_ns], reading.detections)
+            self._frames[frame] = self._take(stamp_ns, reading.detections)
+        named = self._objects.named(self._tree, stamp_ns, self._frames[frame], reading.detections)
         return replace(reading, detections=named)
+
+    def _is_set(self, number: int, stamp_ns: int) -> bool:
+        """Whether the sender's clock was set between the newest frame and this new one, so that nobody knows how far
+        apart they are."""
+        if self._now_ns is None:
+            return False
+        ahead = (number - self._newest[0] + 0x8000 & 0xFFFF) - 0x8000
+        if stamp_ns < self._now_ns and -LATE_FRAMES <= ahead < 0:
+            return False  # it is late
+        seconds = (stamp_ns - self._now_ns) / 1e9
+        return abs(seconds) > MOST_SECONDS or (seconds < -SET_BACK_SECONDS and ahead > 0)
 
     def _kept(self) -> tuple[MotionBank, _Objects, int, int | None]:
         """The scene as it is, for the frame that comes to be followed into once more."""
@@ -319,7 +337,8 @@ class LivingScene:
     def _at(self, stamp_ns: int) -> Scene:
         if self._now_ns is None:
             return Scene(stamp_ns, None, (), (0.0, 0.0))
-        age = max(0.0, (stamp_ns - self._now_ns) / 1e9)
+        stamp_ns = max(stamp_ns, self._now_ns)
+        age = (stamp_ns - self._now_ns) / 1e9
         if age > MOST_SECONDS or not len(self._objects):
             return Scene(stamp_ns, self._now_ns, (), (0.0, 0.0))
         told = self._bank.forecast(age)

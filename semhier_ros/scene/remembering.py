@@ -285,7 +285,7 @@ class SenderMemory:
         if state is None:
             assert last.code is not None
             states = self._depths(last)
-            state = states[max(self._prefixes) if len(self._prefixes) == 2 else -1]
+            state = states[min(max(self._prefixes), len(states) - 1) if len(self._prefixes) == 2 else -1]
             if not _one(states, state.check):
                 return None
         return (
@@ -763,6 +763,8 @@ class ReceiverMemory:
         while found and self._waiting:
             found = False
             for frame, (data, stamp_ns) in list(self._waiting.items()):
+                if frame not in self._waiting:  # the one before was of a sender that began anew
+                    continue
                 with suppress(PacketError):
                     try:
                         state = self._read(data, frame, stamp_ns)
@@ -770,7 +772,7 @@ class ReceiverMemory:
                         continue
                     self.caught_up.append((frame, code_of(self._codec, state)))
                     found = True
-                del self._waiting[frame]
+                self._waiting.pop(frame, None)
 
     def _put(self, state: SceneState, stem: int, shallow: bool = False) -> None:
         """Keeps a state. shallow: more blocks of its frame may be on their way."""

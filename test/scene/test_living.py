@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -115,6 +116,50 @@ def test_late_fine_blocks_of_an_older_frame_find_its_ids_and_move_nothing() -> N
     late = scene.follow(0 * STEP, reading(0, detection(0, box(10, 10), 2))).detections[0]
     assert late.id == first
     assert scene.follow(2 * STEP, reading(2, detection(0, box(14, 10), 0))).detections[0].names[-1] == "ball"
+
+
+def test_a_late_block_of_a_known_frame_leaves_the_scene_alone_however_old_it_is() -> None:
+    scene = LivingScene((640, 480), Tree(PARENTS, NAMES))
+    first = [scene.follow(frame * 250_000_000, reading(frame, detection(0, box(50, 50), 1))) for frame in range(12)]
+    late = scene.follow(2 * 250_000_000, reading(2, detection(0, box(50, 50), 1)))
+    unknown = scene.follow(1_900_000_000, reading(7, detection(0, box(50, 50), 1)))
+    after = scene.follow(12 * 250_000_000, reading(12, detection(0, box(50, 50), 1)))
+    assert {one.detections[0].id for one in (*first, late, after)} == {first[0].detections[0].id}
+    assert unknown.detections[0].id not in (first[0].detections[0].id, 0), "nobody knows which object it was"
+
+
+def test_a_late_frame_has_ids_that_no_other_object_has() -> None:
+    scene = LivingScene((640, 480), Tree(PARENTS, NAMES))
+    two = detection(0, box(50, 50), 1), detection(1, box(300, 50), 1)
+    known = [item.id for item in scene.follow(4 * STEP, reading(4, *two)).detections]
+    late = [scene.follow(3 * STEP, reading(3, *reversed(two), level=level)).detections for level in (1, 2)]
+    assert not {item.id for item in late[0]} & set(known)
+    assert [item.id for item in late[0]] == [item.id for item in late[1]], "and keeps them"
+    assert scene.follow(5 * STEP, reading(5, *two)).detections[0].id == known[0]
+
+
+def test_two_frames_of_one_stamp_are_two_frames() -> None:
+    scene = LivingScene((640, 480), Tree(PARENTS, NAMES))
+    left, right = detection(0, box(50, 50), 1), detection(1, box(300, 50), 1)
+    first = {item.box: item.id for item in scene.follow(0, reading(0, left, right)).detections}
+    for frame in (1, 2):
+        exchanged = replace(right, id=0), replace(left, id=1)
+        again = scene.follow(STEP, reading(frame, *exchanged)).detections
+        assert {item.box: item.id for item in again} == first
+
+
+def test_a_clock_that_is_set_back_begins_a_new_scene_and_an_inexact_one_does_not() -> None:
+    scene = LivingScene((640, 480), Tree(PARENTS, NAMES))
+    for frame in range(30):
+        shown = scene.follow(frame * STEP, reading(frame, detection(0, box(50 + 4 * frame, 50), 1)))
+    kept = scene.follow(29 * STEP - 20_000_000, reading(30, detection(0, box(170, 50), 1)))
+    assert scene.at(29 * STEP).objects[0].id == shown.detections[0].id
+    set_back = scene.follow(11 * STEP, reading(31, detection(0, box(174, 50), 1)))
+    assert set_back.detections[0].id not in (shown.detections[0].id, kept.detections[0].id)
+    found = scene.at(11 * STEP)
+    assert found.objects[0].box[0] == pytest.approx(174, abs=2)
+    assert scene.at(10 * STEP).objects[0].age == 0, "asked for a time before the newest reading it is as of that"
+    assert scene.at(10 * STEP).stamp_ns == 11 * STEP
 
 
 def test_an_object_keeps_its_id_over_a_short_gap_and_loses_it_over_a_long_one() -> None:
