@@ -145,6 +145,11 @@ def _now(context: LaunchContext) -> bool:
     return value(context, "stamps") == "now" or boolean(value(context, "loop"))
 
 
+def _clock(context: LaunchContext) -> dict[str, bool]:
+    """`use_sim_time` of whatever looks on, as that of both ends: on /clock where somebody publishes it."""
+    return {"use_sim_time": not _now(context)}
+
+
 def _view(context: LaunchContext, camera: str) -> list[Action]:
     """The viewer that is wanted, shown the base's topics of `camera`."""
     wanted = value(context, "view")
@@ -160,7 +165,7 @@ def _view(context: LaunchContext, camera: str) -> list[Action]:
         package=package,
         executable=executable,
         arguments=["-d", shown] if wanted == "rviz" else [],
-        parameters=[{"use_sim_time": True}],
+        parameters=[_clock(context)],
         output="screen",
     )
     return [viewer, LogInfo(msg=f"what {wanted} shows of the base's topics: {shown}")]
@@ -179,6 +184,7 @@ def _nodes(context: LaunchContext) -> list[Action]:
         output="screen",
     )
     shared = {
+        "camera": images.camera,  # the receiver's word too: else it would have this file's, as it was typed
         "model": value(context, "model"),
         "device": value(context, "device"),
         "use_sim_time": "false" if _now(context) else "true",
@@ -187,7 +193,6 @@ def _nodes(context: LaunchContext) -> list[Action]:
     sender = _half(
         "sender.launch.py",
         namespace="robot",
-        camera=images.camera,
         input=images.input,
         budget_kbit=value(context, "budget_kbit"),
         max_rate=value(context, "max_rate"),
@@ -199,7 +204,6 @@ def _nodes(context: LaunchContext) -> list[Action]:
     receiver = _half(
         "receiver.launch.py",
         namespace="base",
-        cameras=images.camera,
         planner=value(context, "planner"),
         params_file=value(context, "decoder_params"),
         picture=value(context, "picture"),
@@ -213,13 +217,14 @@ def _nodes(context: LaunchContext) -> list[Action]:
         camera_info_beside(images.topic, compressed): f"/robot/{images.camera}/camera_info",
     }
     nodes = [link, sender, receiver, *_player(context, remappings), *_view(context, images.camera)]
-    return [*nodes, *_recorder(value(context, "record"), images.camera)]
+    return [*nodes, *_recorder(context, images.camera)]
 
 
-def _recorder(folder: str, camera: str) -> list[Action]:
+def _recorder(context: LaunchContext, camera: str) -> list[Action]:
+    folder = value(context, "record")
     if not folder:
         return []
-    recorded = {"bag": folder, "cameras": [camera]}
+    recorded = {"bag": folder, "cameras": [camera], **_clock(context)}
     node = LifecycleNode(
         package="semhier_ros",
         executable="recorder_node",

@@ -17,10 +17,11 @@ FILES = sorted(LAUNCH.glob("*.launch.py"))
 if importlib.util.find_spec("launch") is None or importlib.util.find_spec("launch_ros") is None:
     pytest.skip("launch and launch_ros are not on PyPI: they come with a ROS 2 installation", allow_module_level=True)
 
-from launch import LaunchContext, LaunchDescription, LaunchService
+from launch import Action, LaunchContext, LaunchDescription, LaunchService
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
+    ExecuteProcess,
     GroupAction,
     IncludeLaunchDescription,
     OpaqueFunction,
@@ -178,6 +179,45 @@ def test_a_loop_is_played_by_our_player_at_the_time_of_playing(tmp_path: Path) -
         made(LAUNCH / "replay.launch.py", bag=bag, loop="true", player="rosbag2")
 
 
+def run(action: object, context: LaunchContext) -> list[LifecycleNode]:
+    """The nodes that an action of a launch file comes to, with all that it includes; no process is started."""
+    if isinstance(action, ExecuteProcess):  # nodes are processes
+        return [action] if isinstance(action, LifecycleNode) else []
+    entities = action.execute(context) if isinstance(action, Action) else action.entities  # type: ignore[attr-defined]
+    return [node for entity in entities or [] for node in run(entity, context)]
+
+
+@pytest.mark.parametrize("camera", ["", "front", "/front"])
+def test_a_camera_may_be_named_as_its_topic_begins(camera: str, tmp_path: Path) -> None:
+    """What is typed for the replay is in the context of both halves, too."""
+    bag = bag_of(tmp_path / "drive", ("/front/image_raw", RAW))
+    context = LaunchContext()
+    file = PythonLaunchDescriptionSource(str(LAUNCH / "replay.launch.py"))
+    context.extend_locals({"current_launch_file_directory": str(LAUNCH)})
+    context.launch_configurations.update(bag=str(bag), camera=camera, player="ours")
+    found = run(file.get_launch_description(context), context)
+    assert {node.node_executable for node in found} == {"encoder_node", "decoder_node", "player_node"}
+
+
+@pytest.mark.parametrize("given", [{}, {"loop": "true"}, {"stamps": "now"}], ids=str)
+def test_who_looks_on_runs_on_clock_where_both_ends_do(
+    given: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bag = str(bag_of(tmp_path / "drive", ("/camera/image_raw", RAW)))
+    monkeypatch.setenv("ROS_HOME", str(tmp_path))
+    monkeypatch.setattr("ament_index_python.packages.get_package_share_directory", lambda package: str(tmp_path))
+    looking = {"view": "rviz", "record": str(tmp_path / "record"), "player": "ours"}
+    actions = made(LAUNCH / "replay.launch.py", bag=bag, **looking, **given)
+    onlookers = [node for node in actions if isinstance(node, Node) and node.node_executable != "player_node"]
+    assert [node.node_executable for node in onlookers] == ["rviz2", "recorder_node"]
+    ends = {half["use_sim_time"] for half in halves(actions).values()}
+    assert ends == {str(not given).lower()}
+    for node in onlookers:
+        (parameters,) = node._Node__parameters  # type: ignore[attr-defined]
+        (told,) = [told for name, told in parameters.items() if name[0].text == "use_sim_time"]
+        assert told == (not given)
+
+
 @pytest.mark.parametrize(
     ("name", "code", "ends"),
     [
@@ -210,7 +250,7 @@ def test_a_viewer_is_shown_the_topics_of_the_replays_base(
     module = load(LAUNCH / "replay.launch.py")
     monkeypatch.setattr(module, "get_package_share_directory", lambda package: str(tmp_path / package))
     context = LaunchContext()
-    context.launch_configurations.update(view=view, bag=str(bag))
+    context.launch_configurations.update(view=view, bag=str(bag), stamps="bag", loop="false")
     viewer, said = module._view(context, "front")
     assert isinstance(viewer, Node)
     file = Path("".join(part.perform(context) for part in said.msg).rpartition(": ")[2])
