@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,15 +25,17 @@ from semhier_ros.lab.baselines.picture_files import (
     encode_picture,
 )
 from semhier_ros.lab.baselines.pictures import PictureSender, PictureStream
-from semhier_ros.lab.baselines.search import make_stream
+from semhier_ros.lab.baselines.search import FREE_BITS, VIDEO_SCALES, make_stream
+from semhier_ros.lab.baselines.video import chosen
 from semhier_ros.lab.replay.base import Costs, run_virtual
 from semhier_ros.lab.replay.store import Store
 from semhier_ros.lab.replay.task import Task
 from semhier_ros.lab.scoring.figures import budget_use
 from semhier_ros.lab.scoring.streaming import World
-from semhier_ros.link.emulate.profile import LinkProfile
+from semhier_ros.link.emulate.profile import LinkProfile, parse_link
 from semhier_ros.link.schedule.wire import ZENOH_UDP
 
+needs_av = pytest.mark.skipif(find_spec("av") is None, reason="PyAV (extra video) is not installed")
 LINK = LinkProfile(rate_bps=64_000, delay_s=0.05, loss=0.05, seed=1)
 
 
@@ -128,12 +131,13 @@ def find_red(image: np.ndarray) -> list[Detection]:
 
 
 class Road:
-    """The drawn road as a camera, five frames a second."""
+    """The drawn road as a camera, `rate` frames a second."""
 
     name, size = "camera", (320, 136)
 
-    def __init__(self) -> None:
-        self.images, self.times_ns = drawn_road()
+    def __init__(self, rate: float = 5.0) -> None:
+        self.images, times = drawn_road()
+        self.times_ns = [round(number / rate * 1e9) for number in range(len(times))]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -202,6 +206,26 @@ def test_the_search_prefers_what_the_link_can_carry_whoever_measures_the_costs()
     half = shares[: len(shares) // 2]
     assert half == sorted(half)
     assert half[-1] == pytest.approx(1.0)
+
+
+@needs_av
+def test_video_of_a_slow_camera_spends_the_budget() -> None:
+    task = Task((), "64kbit,50ms", ("h264",))
+    reader, cameras = RedReader(), [Road(2.0)]
+    stream: Any = make_stream("h264", task, reader, FREE, cameras)  # type: ignore[arg-type]
+    run = run_virtual(stream, cameras, parse_link(task.link), task.budget)  # type: ignore[arg-type]
+    seconds = len(cameras[0]) / 2.0
+    assert 0.7 * task.budget < sum(item.wire_bytes for item in run.sent) / seconds < task.budget
+    assert len(run.answers) > 0.7 * len(cameras[0])
+
+
+@needs_av
+def test_without_a_budget_video_looks_good_and_every_frame_is_sent() -> None:
+    task = Task((), "unlimited,50ms", ("h264",))
+    stream: Any = make_stream("h264", task, RedReader(), FREE, [Road()])  # type: ignore[arg-type,list-item]
+    least = Road.size[0] * Road.size[1] * min(VIDEO_SCALES) ** 2 * 5.0 / 1000 * FREE_BITS
+    assert stream.how.kbit > 0.99 * least
+    assert len(chosen(Road().times_ns, stream.how.max_rate)) == len(Road())
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp"])

@@ -17,7 +17,15 @@ from semhier_ros.lab.baselines.answer import AnswerCoder, AnswerStream
 from semhier_ros.lab.baselines.picture_files import PictureSetting
 from semhier_ros.lab.baselines.pictures import PictureStream
 from semhier_ros.lab.baselines.search import make_stream
-from semhier_ros.lab.baselines.video import chosen, units
+from semhier_ros.lab.baselines.video import (
+    VideoReceiver,
+    VideoSender,
+    VideoSetting,
+    chosen,
+    encode_video,
+    frames_per_second,
+    units,
+)
 from semhier_ros.lab.replay.base import Costs, Run, run_virtual
 from semhier_ros.lab.replay.blocks import SemhierStream
 from semhier_ros.lab.replay.reader import Reader
@@ -32,6 +40,7 @@ from semhier_ros.paths import model_names
 from semhier_ros.scene import remembering
 
 needs_road = pytest.mark.skipif("road" not in model_names(), reason="models/road is not there")
+needs_av = pytest.mark.skipif(importlib.util.find_spec("av") is None, reason="PyAV (extra video) is not installed")
 LINK = parse_link("64kbit,50ms,5%,seed3")
 TASK = Task((), "64kbit,50ms,5%,seed3", (), costs=Costs())
 RATE = 7760.0
@@ -237,7 +246,7 @@ def test_intervals_hold_the_value_and_shrink_with_more_instants(reader: Reader, 
     assert set(weights.sum(axis=1)) == {float(len(camera))}
 
 
-@pytest.mark.skipif(importlib.util.find_spec("av") is None, reason="PyAV (extra video) is not installed")
+@needs_av
 def test_h264_survives_losses(reader: Reader, camera: Frames) -> None:
     stream = make_stream("h264", TASK, reader, Costs(), [camera])
     run = run_virtual(stream, [camera], LINK, RATE)
@@ -253,6 +262,51 @@ def test_an_encoder_takes_no_more_frames_than_asked() -> None:
     five = chosen(times, 5.0)
     assert five == list(range(0, 100, 5))
     assert 49 <= len(chosen(times, 12.5)) <= 51
+
+
+def test_a_rate_is_that_between_pauses() -> None:
+    assert frames_per_second([0, 500_000_000, 1_000_000_000], 5.0) == pytest.approx(2.0)
+    assert frames_per_second([0, 66_000_000, 166_000_000, 232_000_000, 332_000_000], 12.5) == pytest.approx(
+        12.05, abs=0.01
+    )
+    assert frames_per_second([0, 10**8, 2 * 10**8, 20 * 10**9, 201 * 10**8], 12.5) == pytest.approx(10.0)
+    assert frames_per_second([0, 10**8], 5.0) == frames_per_second([7], 5.0) == 5.0
+
+
+@needs_av
+def test_a_slow_camera_gets_the_bits_of_a_fast_one() -> None:
+    pictures = [np.random.default_rng(n).integers(0, 256, (96, 160, 3)).astype(np.uint8) for n in range(20)]
+    spent = []
+    for rate in (2.0, 10.0):
+        camera = Frames(pictures)
+        camera.times_ns = [round(n / rate * 1e9) for n in range(20)]
+        made = encode_video(camera, range(20), VideoSetting(1.0, 12.5, 400.0))
+        spent.append(sum(len(unit) for units_of_one in made for unit in units_of_one) * rate / 20 * 8 / 1000)
+    assert spent == [pytest.approx(400.0, rel=0.25)] * 2
+
+
+@needs_av
+def test_frames_of_many_slices_are_whole_when_the_last_one_is_there(camera: Frames, reader: Reader) -> None:
+    slices = [b"\0\0\0\1" + bytes([65, n % 256]) for n in range(600)]
+    sender = VideoSender([{0: slices, 1: slices[:2]}], 0.0, 0.0)
+    receiver = VideoReceiver([camera], reader, 0.0)
+    (state,) = receiver.states
+    decoded: list[int] = []
+    state.decode = lambda: decoded.append(len(state.slices))  # type: ignore[method-assign]
+    for number in range(2):
+        sender.offer(0, number, camera.times_ns[number], 0.0)
+    sent = [one.payload for one in iter(lambda: sender.pop(0.0), None)]
+    assert len(sent) == 602
+    for payload in [*sent[:598], sent[599]]:  # of the first frame one is late
+        receiver.push(0, payload, 0.0)
+    assert decoded == []
+    receiver.push(0, sent[598], 0.0)
+    assert decoded == [600]
+    receiver.push(0, sent[601], 0.0)
+    receiver.push(0, sent[600], 0.0)
+    assert decoded == [600, 2]
+    with pytest.raises(ValueError, match=r"video: frame 0 has 32769 slices, 1 to 32768 expected"):
+        VideoSender([{0: [b"\0\0\0\1A"] * 32769}], 0.0, 0.0).offer(0, 0, 0, 0.0)
 
 
 def test_units_of_a_stream() -> None:

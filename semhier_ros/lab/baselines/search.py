@@ -18,7 +18,14 @@ import numpy as np
 from semhier_ros.lab.baselines.answer import AnswerStream
 from semhier_ros.lab.baselines.picture_files import PictureSetting, decode_picture
 from semhier_ros.lab.baselines.pictures import PictureStream
-from semhier_ros.lab.baselines.video import SLICE_BYTES, VideoSetting, VideoStream
+from semhier_ros.lab.baselines.video import (
+    HEADER_BYTES,
+    SLICE_BYTES,
+    VideoSetting,
+    VideoStream,
+    chosen,
+    frames_per_second,
+)
 from semhier_ros.lab.replay.base import Camera, Costs, Stream, run_virtual
 from semhier_ros.lab.replay.blocks import SemhierStream
 from semhier_ros.lab.replay.reader import Reader
@@ -34,6 +41,9 @@ RATES = (1.25, 2.5, 5.0, 30.0)
 PROBES = 4
 VIDEO_SCALES = (1.0, 0.6, 0.4)
 VIDEO_RATES = (5.0, 12.5)
+FREE_RATE, FREE_BITS = 30.0, 0.2
+"""Where there is no budget video is tried at so many frames a second too, and each pixel of a frame has so many bits:
+it looks good then, and more hardly helps."""
 TRIAL_SECONDS = 12.0
 """A search looks at so much of the footage."""
 
@@ -130,16 +140,14 @@ class _Search:
 
     def video(self) -> VideoSetting:
         """The best setting of H.264."""
-        overhead = ZENOH_UDP.wire_bytes(SLICE_BYTES) - SLICE_BYTES + 12
         tried: list[tuple[float, VideoSetting]] = []
-        rates = self._rates(VIDEO_RATES)
-        for most in rates:
+        rates = self._video_rates()
+        for most, real in rates.items():
             for scale in VIDEO_SCALES:
-                share = self._rate / len(self._parts) - overhead * most  # every frame is one datagram at least
-                share *= SLICE_BYTES / (SLICE_BYTES + overhead)
-                if share < 300:
+                kbit = self._video_kbit(scale, real)
+                if kbit is None:
                     continue
-                how = VideoSetting(scale, most, round(share * 0.92 * 8 / 1000, 1))
+                how = VideoSetting(scale, most, kbit)
                 stream = VideoStream(self._reader, self._costs, how)
                 stream.perfect = True
                 kept = self._kept({part: self._video_frames(stream, part) for part in self._parts})
@@ -147,6 +155,29 @@ class _Search:
                 self._progress(len(tried) / (len(rates) * len(VIDEO_SCALES)))
         slowest = VideoSetting(VIDEO_SCALES[-1], 1.0, max(1.0, round(self._rate / len(self._parts) * 0.004, 1)))
         return max(tried, key=lambda item: item[0], default=(0.0, slowest))[1]
+
+    def _video_rates(self) -> dict[float, float]:
+        """The most frames a second that are tried, and how many the fastest camera then really gives; of those by which
+        the same frames are taken, the least."""
+        found: dict[tuple[tuple[int, ...], ...], tuple[float, float]] = {}
+        for most in self._rates(VIDEO_RATES if self._rate else (*VIDEO_RATES, FREE_RATE)):
+            taken = [chosen(part.times_ns, most) for part in self._parts]
+            times = [
+                [part.times_ns[number] for number in numbers] for part, numbers in zip(self._parts, taken, strict=True)
+            ]
+            found.setdefault(tuple(map(tuple, taken)), (most, max(frames_per_second(one, most) for one in times)))
+        return dict(found.values())
+
+    def _video_kbit(self, scale: float, rate: float) -> float | None:
+        """The bit rate of a camera's video of `rate` frames a second: what headers and datagrams leave of its share of
+        the budget; None where that is nothing to speak of."""
+        if not self._rate:
+            pixels = max(part.size[0] * part.size[1] for part in self._parts) * scale**2
+            return round(pixels * rate * FREE_BITS / 1000, 1)
+        overhead = ZENOH_UDP.wire_bytes(SLICE_BYTES) - SLICE_BYTES + HEADER_BYTES
+        share = self._rate / len(self._parts) - overhead * rate  # every frame is one datagram at least
+        share *= SLICE_BYTES / (SLICE_BYTES + overhead)
+        return None if share < 300 else round(share * 0.92 * 8 / 1000, 1)
 
     def _rates(self, rates: Sequence[float]) -> list[float]:
         return sorted({min(value, self._max_rate) if self._max_rate else value for value in rates})

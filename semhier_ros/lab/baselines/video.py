@@ -24,10 +24,15 @@ from semhier_ros.lab.replay.base import Answer, Camera
 from semhier_ros.lab.replay.store import digest
 
 SLICE_BYTES = 1000
-_HEADER = struct.Struct(">HBBQ")
+_HEADER = struct.Struct(">HHQ")  # frame, place of the slice, stamp
+HEADER_BYTES = _HEADER.size
+_LAST = 0x8000
+"""With the place of a frame's last slice."""
 _START = b"\0\0\0\1"
 OLDEST = 2.0
 """Seconds after which a slice that has not left is no longer worth sending."""
+PAUSE = 3.0
+"""Frames that are so many usual distances apart have a pause between them, in which no camera gives frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +58,20 @@ def chosen(times_ns: Sequence[int], max_rate: float) -> list[int]:
     return taken
 
 
+def frames_per_second(times_ns: Sequence[int], most: float) -> float:
+    """How many frames a second come that come at `times_ns`, but for pauses; `most` at most, and where there is but
+    one."""
+    steps = np.diff(np.asarray(times_ns, np.float64))
+    steps = steps[steps <= PAUSE * np.median(steps)] if len(steps) else steps
+    return min(most, 1e9 / float(steps.mean())) if len(steps) else most
+
+
 def encode_video(camera: Any, numbers: Sequence[int], setting: VideoSetting) -> list[list[bytes]]:
-    """The NAL units of each of the frames `numbers`. The same input gives the same bytes (one thread)."""
+    """The NAL units of each of the frames `numbers`. The same input gives the same bytes (one thread).
+
+    The encoder is told how many frames a second they really are: x264 gives each frame the share of the bit rate that
+    this rate leaves it, so that told of more it would leave bits unused.
+    """
     import av
 
     width, height = camera.size
@@ -62,15 +79,15 @@ def encode_video(camera: Any, numbers: Sequence[int], setting: VideoSetting) -> 
     context: Any = av.CodecContext.create("libx264", "w")
     context.width, context.height = size
     context.pix_fmt = "yuv420p"
-    rate = max(1, round(setting.max_rate))
-    context.framerate, context.time_base = rate, Fraction(1, rate)
+    rate = _rate_of(camera, numbers, setting)
+    context.framerate, context.time_base = rate, 1 / rate
     bits = max(1, round(setting.kbit))
     parameters = {
         "bitrate": bits,
         "vbv-maxrate": bits,
-        "vbv-bufsize": max(1, round(setting.kbit / rate * 2)),
+        "vbv-bufsize": max(1, round(setting.kbit / float(rate) * 2)),
         "intra-refresh": 1,
-        "keyint": 2 * rate,
+        "keyint": max(2, round(2 * rate)),
         "slice-max-size": SLICE_BYTES,
         "threads": 1,
         "lookahead-threads": 1,
@@ -91,6 +108,12 @@ def encode_video(camera: Any, numbers: Sequence[int], setting: VideoSetting) -> 
         frame.pts, frame.time_base = place, context.time_base
         made.append([unit for packet in context.encode(frame) for unit in units(bytes(packet))])
     return made
+
+
+def _rate_of(camera: Any, numbers: Sequence[int], setting: VideoSetting) -> Fraction:
+    """Frames a second of a camera's frames `numbers`, as x264 takes it."""
+    rate = frames_per_second([camera.times_ns[number] for number in numbers], setting.max_rate)
+    return Fraction(rate).limit_denominator(1000) or Fraction(1, 1000)
 
 
 def units(data: bytes) -> list[bytes]:
@@ -126,8 +149,11 @@ class VideoSender(PacedSender):
         if slices is None:
             return
         self.counters["encoded"] += 1
+        if len(slices) > _LAST:
+            raise ValueError(f"video: frame {number} has {len(slices)} slices, 1 to {_LAST} expected")
         for place, data in enumerate(slices):
-            payload = _HEADER.pack(number & 0xFFFF, place, min(len(slices), 255), stamp_ns) + data[len(_START) :]
+            last = _LAST if place == len(slices) - 1 else 0
+            payload = _HEADER.pack(number & 0xFFFF, place | last, stamp_ns) + data[len(_START) :]
             self._queue(camera, now + self._seconds, payload, number, "picture")
 
     def _refresh(self, camera: int, now: float) -> None:
@@ -148,7 +174,8 @@ class _Camera:
         self.context.options = {"flags": "low_delay"}
         self.open: tuple[int, int] | None = None
         self.slices: dict[int, bytes] = {}
-        self.count = 0
+        self.count: int | None = None
+        """Slices of the open frame; None until its last has come."""
         self.newest = -1
         self.history = ""
 
@@ -176,7 +203,7 @@ class VideoReceiver(PictureReading):
         """The readings of frames that this slice completes or gives up."""
         if len(payload) <= _HEADER.size:
             return []
-        frame, place, count, stamp_ns = _HEADER.unpack_from(payload)
+        frame, place, stamp_ns = _HEADER.unpack_from(payload)
         state = self.states[camera]
         key = (frame, stamp_ns)
         answers = []
@@ -186,9 +213,12 @@ class VideoReceiver(PictureReading):
             answers += self._finish(camera, now)
         if stamp_ns <= state.newest:
             return []
-        state.open, state.count = key, count
+        state.open = key
+        if place & _LAST:
+            place -= _LAST
+            state.count = place + 1
         state.slices[place] = payload[_HEADER.size :]
-        if len(state.slices) == count:
+        if len(state.slices) == state.count:
             answers += self._finish(camera, now)
         return answers
 
@@ -197,7 +227,7 @@ class VideoReceiver(PictureReading):
         assert state.open is not None
         frame, stamp_ns = state.open
         picture = state.decode()
-        state.newest, state.open = stamp_ns, None
+        state.newest, state.open, state.count = stamp_ns, None, None
         state.slices.clear()
         if picture is None:
             return []
@@ -214,7 +244,8 @@ class VideoStream(SendingStream):
     def made(self, camera: Any) -> dict[int, list[bytes]]:
         """Frame number -> NAL units, of the frames that the encoder takes."""
         numbers = chosen(camera.times_ns, self.how.max_rate)
-        key = digest(*(camera.key(number) for number in numbers), str(self.how), "x264 2")
+        rate = _rate_of(camera, numbers, self.how)
+        key = digest(*(camera.key(number) for number in numbers), str(self.how), str(rate), "x264 3")
         frames = self._reader.store.made("video", key, partial(encode_video, camera, numbers, self.how))
         return dict(zip(numbers, frames, strict=True))
 
