@@ -262,7 +262,7 @@ class VideoCamera:
     ) -> None:
         self.path, self._width = path, width
         self.topic, self.name, self.kind, self.frame_id = str(path.name), "camera", "video", "camera_optical_frame"
-        digest = _digest(path)
+        digest = file_digest(path)
         size, times = (remember or _once)("video", f"{digest} {width}", lambda: _index_of(path, width))
         self.size = (int(size[0]), int(size[1]))
         self.frame_count = len(times)
@@ -329,8 +329,8 @@ class PictureCamera:
         return at_most(read_picture(self._files[number]), self._width)
 
 
-def _digest(path: Path) -> str:
-    """SHA-1 of a file, read in pieces: a drive of hours has gigabytes. Raises FootageError."""
+def file_digest(path: Path) -> str:
+    """20 hex digits of the SHA-1 of a file, read in pieces: a drive of hours has gigabytes. Raises FootageError."""
     digest = hashlib.sha1(usedforsecurity=False)
     try:
         with path.open("rb") as file:

@@ -14,11 +14,15 @@ from semhier_ros.camera.encoder_end import Opened
 from semhier_ros.cli import main
 from semhier_ros.codec.packet import Block
 from semhier_ros.codec.stream_info import Calibration, StreamInfo
+from semhier_ros.command import CommandError
+from semhier_ros.lab.baselines.picture_files import PictureSetting
+from semhier_ros.lab.processes import ChildError
 from semhier_ros.lab.replay.base import Costs
 from semhier_ros.lab.replay.ends import Imagined, differing
+from semhier_ros.lab.replay.store import Store
 from semhier_ros.lab.replay.task import LINK_OF, check_transport, radio_of
 from semhier_ros.lab.replay.traffic import paired
-from semhier_ros.lab.studies.link import FREE, Bench, delays_of, row_of
+from semhier_ros.lab.studies.link import _KEY, FREE, Bench, delays_of, row_of
 from semhier_ros.lab.studies.tables import link as table
 from semhier_ros.lab.ways import AirWay
 from semhier_ros.link.emulate.autopilot import STREAMS, both_ways, message_of, schedule
@@ -83,12 +87,23 @@ def test_frames_that_repeat_are_encoded_once():
     assert list(differing([1, 2])) == [0, 1]
 
 
-def bench(tmp_path, costs, links=("64kbit,50ms,5%", "serial9600,before")):
+def bench(tmp_path, costs, links=("64kbit,50ms,5%", "serial9600,before"), **more):
+    """A table of those links; its model is a folder with a hash, and its video a file, of which nothing is read."""
+    for name, said in (("a", "1" * 16), ("b", "2" * 16)):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "model.json").write_text(json.dumps({"model_hash": said}), encoding="utf-8")
+        (tmp_path / f"{name}.avi").write_text(name, encoding="utf-8")
     options = SimpleNamespace(
         video=tmp_path / "a.avi", link=links, seconds=None, codecs=["semhier", "jpeg"], json=tmp_path / "out.json",
-        runs=1, costs=costs, model="road", device="cpu", key=False, transport=None,
+        runs=1, costs=costs, model=str(tmp_path / "a"), device="cpu", key=False, transport=None,
     )  # fmt: skip
+    vars(options).update(more)
     return Bench(options)
+
+
+def parts_of(one):
+    """What the runs of a table would leave behind."""
+    return [dict(zip(_KEY, one.key(row, codec), strict=True)) | {"run": number} for row, codec, number in one.jobs()]
 
 
 def test_measurements_with_other_costs_are_told_apart(tmp_path):
@@ -98,16 +113,50 @@ def test_measurements_with_other_costs_are_told_apart(tmp_path):
         ("64kbit,50ms,5%", "jpeg"),
         ("serial9600,before", "semhier"),
     ], "pictures have no radio to go over"
-    known = []
-    for row, codec, number in first.jobs():
-        name, seconds, codec, costs = first.key(row, codec)
-        known.append({"link": name, "seconds": seconds, "codec": codec, "costs": costs, "run": number})
+    known = parts_of(first)
     old = {name: value for name, value in known[0].items() if name != "costs"}
     (tmp_path / "out.parts").write_text("".join(json.dumps(part) + "\n" for part in [old, *known]), encoding="utf-8")
     assert bench(tmp_path, Costs()).jobs() == []
     left = [row.name for row, _, _ in bench(tmp_path, None).jobs()]
     assert left == ["64kbit,50ms,5%"] * 2, "a row without any costs is the same whatever is given"
     assert len(bench(tmp_path, Costs(semantic=0.1)).jobs()) == 2
+
+
+def test_figures_of_another_model_or_video_are_not_taken(tmp_path):
+    first = bench(tmp_path, Costs())
+    parts = [part | {"coarse_share": 1.0} for part in parts_of(first)]
+    (tmp_path / "out.parts").write_text("".join(json.dumps(part) + "\n" for part in parts), encoding="utf-8")
+    assert [len(row) for row in (bench(tmp_path, Costs()).jobs(), bench(tmp_path, Costs()).result()["rows"])] == [0, 3]
+    for other in ({"model": str(tmp_path / "b")}, {"model": f"{tmp_path / 'a'}+foot"}, {"video": tmp_path / "b.avi"}):
+        again = bench(tmp_path, Costs(), **other)
+        assert (len(again.jobs()), again.result()["rows"]) == (3, []), other
+        assert again.result()["model_hash"] == ("2" if other.get("model", "").endswith("b") else "1") * 16
+    keyed = [row.name for row, _, _ in bench(tmp_path, Costs(), key=True).jobs()]
+    assert keyed == ["serial9600,before"], "other links have no keyed frames"
+    with pytest.raises(CommandError, match=r"c\.avi: No such file"):
+        bench(tmp_path, Costs(), video=tmp_path / "c.avi").jobs()
+
+
+def test_each_video_has_its_clip_and_each_model_and_video_its_settings(tmp_path, monkeypatch):
+    asked, searched = [], []
+
+    def make(video, fps, seconds, out):
+        asked.append(out.name)
+        raise ChildError("enough")
+
+    monkeypatch.setattr("semhier_ros.lab.studies.link.make_clip", make)
+    stream = SimpleNamespace(how=PictureSetting("jpeg", 0.5, 25), setting="half")
+    monkeypatch.setattr("semhier_ros.lab.studies.link.make_stream", lambda *_: searched.append(1) or stream)
+    store = Store()
+    for other in ({}, {"video": tmp_path / "b.avi"}, {"model": str(tmp_path / "b")}, {}):
+        one = bench(tmp_path, Costs(), **other)
+        one.reader = SimpleNamespace(store=store)
+        with pytest.raises(ChildError):
+            one.measure(one.rows[0], "jpeg", 0, lambda share: None)
+        assert one._setting(one.rows[0], "jpeg", [])["words"] == "half"
+    assert len(set(asked)) == 2
+    assert asked[0] == asked[2] == asked[3] != asked[1]
+    assert len(searched) == 3
 
 
 def test_a_transport_brings_its_link_and_no_other_goes_with_it(capsys):

@@ -2,7 +2,8 @@
 
 Every row is a link; on each the model's blocks are sent, and beside them what one would use instead: the bare answer,
 JPEG and H.264, pictures at the setting that a search finds best for that link. JSON out; what was measured before is
-not measured again (delete the `.parts` file beside the output, or name another output, to begin anew).
+not measured again: with the same model, footage and costs (delete the `.parts` file beside the output, or name another
+output, to begin anew).
 
 Computing is either this machine's, or given (`--costs`): then frames are encoded, and pictures too, before the session,
 through the cache that replay has, and what computing takes is waited. Then the rows are of the link, and hardly of the
@@ -26,9 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from semhier_ros import options as shared
+from semhier_ros.api import FOOT_SUFFIX
 from semhier_ros.command import for_the_user
 from semhier_ros.footage.clip import clips, make_clip
-from semhier_ros.footage.video import default_video
+from semhier_ros.footage.video import default_video, file_digest
 from semhier_ros.interrupts import stop_signals
 from semhier_ros.lab.baselines.search import make_stream
 from semhier_ros.lab.options import finish
@@ -55,13 +57,14 @@ from semhier_ros.lab.scoring.streaming import Matching
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
 from semhier_ros.link.emulate.radio import MAVLINK, RADIOS, RadioEmulator, RadioProfile, parse_radio
 from semhier_ros.link.radio.mavlink import TUNNEL_BYTES
+from semhier_ros.paths import find_model
 from semhier_ros.progress import Stages
 
 ATTEMPTS = 3
 CODECS = ("semhier", "answer", "jpeg", "h264")
 FREE = Costs(*[0.0] * 8)
 MEASURED = "this machine's"
-_KEY = ("link", "seconds", "codec", "costs")
+_KEY = ("link", "seconds", "codec", "costs", "model", "device", "video", "keyed")
 delays = partial(quantiles, p50=0.5, p95=0.95, max=1.0)
 
 RADIO_ROWS = {
@@ -197,7 +200,7 @@ class Bench:
         if self.parts.is_file():
             lines = self.parts.read_text(encoding="utf-8").splitlines()
             self.known = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
-            self.known = [part for part in self.known if "costs" in part]  # of older files nobody knows
+            self.known = [part for part in self.known if set(_KEY) <= part.keys()]  # of older files nobody knows
         self.failures = 0
 
     def costs(self, row: Row) -> str:
@@ -208,8 +211,27 @@ class Bench:
         return MEASURED if given is None else ", ".join(f"{name} {ms:g}" for name, ms in given.as_ms().items()) + " ms"
 
     def key(self, row: Row, codec: str) -> tuple[Any, ...]:
-        """What tells a measurement from others, but for the number of its run."""
-        return row.name, row.seconds, codec, self.costs(row)
+        """What tells a measurement from others, but for the number of its run; as in _KEY."""
+        keyed = bool(self.options.key and row.radio is not None)
+        return row.name, row.seconds, codec, self.costs(row), self.stream, self.options.device, self.footage, keyed
+
+    @cached_property
+    def model_hash(self) -> str:
+        """The hash of the model: trained anew, it is another. Raises CommandError."""
+        name: str = self.options.model
+        with for_the_user(OSError, KeyError, ValueError, of=f"--model: {name}"):
+            folder = find_model(name.removesuffix(FOOT_SUFFIX))
+            return str(json.loads((folder / "model.json").read_text(encoding="utf-8"))["model_hash"])
+
+    @property
+    def stream(self) -> str:
+        """The model by its hash, and whether its stream has foot bits. Raises CommandError."""
+        return self.model_hash + (FOOT_SUFFIX if self.options.model.endswith(FOOT_SUFFIX) else "")
+
+    @cached_property
+    def footage(self) -> str:
+        """A digest of the video. Raises FootageError."""
+        return file_digest(self.video)
 
     @cached_property
     def reader(self) -> Reader:
@@ -244,7 +266,7 @@ class Bench:
 
     def measure(self, row: Row, codec: str, number: int, tell: Callable[[float], None]) -> None:
         """One run of a codec on a link of its own. Raises ChildError."""
-        clip = self.folder / f"clip-{row.frames_per_second:g}.npy"
+        clip = self.folder / f"clip-{self.footage}-{row.frames_per_second:g}.npy"
         if not clip.is_file():
             length = 10.0 if row.frames_per_second <= 10 else 2.0
             make_clip(self.video, row.frames_per_second, max(length, 3.0 / row.frames_per_second), clip)
@@ -325,7 +347,8 @@ class Bench:
             found: Any = make_stream(codec, task, self.reader, costs, cameras)
             return {"setting": asdict(found.how), "words": found.setting}
 
-        told: dict[str, Any] = self.reader.store.made("setting", digest(codec, row.name, costs.as_ms()), searched)
+        key = digest("2", codec, row.name, row.seconds, costs.as_ms(), self.stream, self.footage)
+        told: dict[str, Any] = self.reader.store.made("setting", key, searched)
         return told
 
     def result(self) -> dict[str, Any]:
@@ -340,7 +363,8 @@ class Bench:
                     rows.append({**told, **_medians(parts)})
         machine = f"{processor()}, Python {platform.python_version()}"
         costs: Costs | None = self.options.costs
-        about = {"model": self.options.model, "video": self.video.name, "machine": machine, "left_out": self.left_out}
+        about: dict[str, Any] = {"model": self.options.model, "model_hash": self.model_hash}
+        about |= {"video": self.video.name, "machine": machine, "left_out": self.left_out}
         about["costs"] = "measured on this machine" if costs is None else "given"
         return {"rows": rows, **about, **({} if costs is None else {"costs_ms": costs.as_ms()})}
 
