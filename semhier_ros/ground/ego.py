@@ -135,6 +135,9 @@ class PoseTeller:
     """Seconds after which a robot that drives is told again: a base that joins, or lost one, knows no speed yet."""
     FASTEST = 80.0
     """Metres a second above which a robot did not drive from one pose to the next: its localisation jumped."""
+    SET_BACK_MS, AGAIN_MS = 200, 1000
+    """A stamp that lies so far back says that the clock was set. Whatever is told so soon after such a beginning says
+    that it was one, for the first word of it may be lost."""
 
     def __init__(self, moved: float, turned: float, every: float, rate: float) -> None:
         self._track = EgoTrack(0)
@@ -143,6 +146,7 @@ class PoseTeller:
         self._told: EgoPose | None = None
         self._newest: EgoPose | None = None
         self._anew = False
+        self._began_ms: int | None = None
 
     @property
     def every(self) -> float:
@@ -160,6 +164,10 @@ class PoseTeller:
         if newest is not None and newest.frame == pose.frame and pose.stamp_ms > newest.stamp_ms:
             seconds = (pose.stamp_ms - newest.stamp_ms) / 1000
             self._anew |= float(np.linalg.norm(_metres(pose, newest.place))) > 1.0 + self.FASTEST * seconds
+        if newest is not None and newest.frame == pose.frame:
+            self._anew |= pose.stamp_ms < newest.stamp_ms - self.SET_BACK_MS
+        if self._anew:
+            self._began_ms = pose.stamp_ms
         if told is not None and told.frame == pose.frame and not self._anew:
             since = (pose.stamp_ms - told.stamp_ms) / 1000
             if 0 <= since < 1 / self.rate:
@@ -167,7 +175,7 @@ class PoseTeller:
             drives = float(np.linalg.norm(_metres(pose, told.place))) > self.moved
             if 0 <= since < (min(self.DRIVING, self.every) if drives else self.every) and self._right(pose):
                 return None
-        if self._anew:
+        if self._began_ms is not None and 0 <= pose.stamp_ms - self._began_ms <= self.AGAIN_MS:
             pose = replace(pose, anew=True)
         self._told, self._anew = pose, False
         self._track.put(pose)
@@ -175,6 +183,7 @@ class PoseTeller:
 
     def forget(self) -> None:
         """What was told last did not leave, and nobody is taken to know anything."""
+        self._anew |= self._told is not None and self._told.anew
         self._told, self._track = None, EgoTrack(self._track.age_ns)
 
     def bytes_of(self, pose: EgoPose) -> bytes:

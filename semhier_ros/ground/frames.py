@@ -17,6 +17,7 @@ from semhier_ros.ground.mount import rotation_of
 
 MOST_FRAMES, MOST_DEPTH, MOST_KEPT = 1000, 64, 2000
 SECOND = 1_000_000_000
+SET_BACK_NS = 2 * SECOND  # a stamp so far behind the newest of its frame says that the clock was set
 
 
 class TransformError(GroundError):
@@ -82,8 +83,8 @@ class TransformTree:
             link.fixed, link.times, link.poses = pose, [], []
             return
         link.fixed = None
-        if link.times and stamp_ns < link.times[-1] - self._keep:
-            link.times, link.poses = [], []  # time was set back: a bag that begins anew
+        if link.times and stamp_ns < link.times[-1] - min(self._keep, SET_BACK_NS):
+            link.times, link.poses = [], []  # time was set back: a bag that begins anew, or a clock
         where = bisect.bisect_left(link.times, stamp_ns)
         if where < len(link.times) and link.times[where] == stamp_ns:
             link.poses[where] = pose

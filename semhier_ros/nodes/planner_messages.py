@@ -206,14 +206,16 @@ def target_pose(item: Located, header: Any) -> Any:
 
 
 AUTOWARE_LABELS: dict[str, str] = {
-    "vehicle": "CAR", "car-like": "CAR", "car": "CAR", "suv": "CAR", "taxi": "CAR", "policecar": "CAR", "van": "CAR",
-    "minivan": "CAR", "pickup": "CAR", "ambulance": "CAR", "auto rickshaw": "CAR", "rickshaw": "CAR",
-    "three-wheeler": "CAR", "three wheelers (cng)": "CAR", "heavy": "TRUCK", "truck": "TRUCK", "garbagevan": "TRUCK",
-    "army vehicle": "TRUCK", "human hauler": "TRUCK", "bus": "BUS", "minibus": "BUS", "trailer": "TRAILER",
-    "two-wheeler": "MOTORCYCLE", "motorbike": "MOTORCYCLE", "motorcycle": "MOTORCYCLE", "scooter": "MOTORCYCLE",
-    "bicycle": "BICYCLE", "cyclist": "BICYCLE", "person": "PEDESTRIAN", "pedestrian": "PEDESTRIAN",
-    "people": "PEDESTRIAN", "rider": "PEDESTRIAN", "animal": "ANIMAL", "dog": "ANIMAL", "cat": "ANIMAL",
-    "horse": "ANIMAL", "cow": "ANIMAL", "sheep": "ANIMAL",
+    "vehicle": "CAR", "car-like": "CAR", "car": "CAR", "suv": "CAR", "taxi": "CAR", "policecar": "CAR",
+    "van": "CAR", "minivan": "CAR", "pickup": "CAR", "ambulance": "CAR", "auto rickshaw": "CAR", "rickshaw": "CAR",
+    "three-wheeler": "CAR", "three wheelers (cng)": "CAR", "heavy": "TRUCK", "truck-like": "TRUCK",
+    "truck": "TRUCK", "garbagevan": "TRUCK", "army vehicle": "TRUCK", "human hauler": "TRUCK", "bus-like": "BUS",
+    "bus": "BUS", "minibus": "BUS", "trailer": "TRAILER", "two-wheeler": "MOTORCYCLE", "motorbike": "MOTORCYCLE",
+    "motorcycle": "MOTORCYCLE", "scooter": "MOTORCYCLE", "bicycle": "BICYCLE", "cyclist": "BICYCLE",
+    "person": "PEDESTRIAN", "pedestrian": "PEDESTRIAN", "people": "PEDESTRIAN", "vulnerable": "PEDESTRIAN",
+    "on foot": "PEDESTRIAN", "riding": "PEDESTRIAN", "rider": "PEDESTRIAN", "animal": "ANIMAL",
+    "large animal": "ANIMAL", "small animal": "ANIMAL", "wild animal": "ANIMAL", "bird": "ANIMAL", "dog": "ANIMAL",
+    "cat": "ANIMAL", "horse": "ANIMAL", "cow": "ANIMAL", "sheep": "ANIMAL",
 }  # fmt: skip
 """Names of nodes, case ignored, and Autoware's label for them; others are UNKNOWN."""
 

@@ -37,6 +37,7 @@ from semhier_ros.nodes.managed import ManagedNode
 from semhier_ros.nodes.people_doors import PeopleDoors
 from semhier_ros.nodes.ros_link import LATCHED, block_topic
 from semhier_ros.nodes.surroundings import PLAIN, Moved, Surroundings
+from semhier_ros.scene.living import MOST_SECONDS
 
 BURST = QoSProfile(depth=64, reliability=ReliabilityPolicy.RELIABLE)
 """For polygons: a frame's come all at once, one message each."""
@@ -94,6 +95,14 @@ def existing(item: TrackedObject) -> tuple[float, ...]:
     """Of each name of an object, the probability that such an object exists."""
     top = max(item.scores[0], 1e-6)
     return tuple(item.existence * score / top for score in item.scores)
+
+
+def _tells_of_now(scene: Scene, stamp_ns: int) -> bool:
+    """Whether a foretold scene says where objects are of a reading of that stamp: it is of about that time, and not of
+    another clock (a bag's), and not so long after the newest reading that it knows of none any more."""
+    if scene.read_ns is None or scene.stamp_ns - scene.read_ns > MOST_SECONDS * SECOND:
+        return False
+    return -EARLIEST_SECONDS <= (scene.stamp_ns - stamp_ns) / SECOND <= LATEST_SECONDS
 
 
 class PlannerOutputs:
@@ -233,8 +242,8 @@ class PlannerOutputs:
             return
         if reading.level < self._node.values.planner_from_level:
             return
-        if scene is not None and not -EARLIEST_SECONDS <= (scene.stamp_ns - stamp_ns) / SECOND <= LATEST_SECONDS:
-            scene = None  # stamps of another time than the node's, such as a bag's
+        if scene is not None and not _tells_of_now(scene, stamp_ns):
+            scene = None
         size = (view.info.width, view.info.height)
         try:
             seen = _Seen(codec, reading, reading.detections, stamp_ns, frame_id, size)

@@ -166,3 +166,41 @@ def test_a_jump_is_told_at_once_as_one() -> None:
     assert told is not None
     assert told.anew
     assert teller.offer(pose(0.3, 90.0)) is None
+
+
+def test_a_clock_that_is_set_back_and_a_jump_are_told_until_one_word_of_it_surely_came() -> None:
+    def told_of(jump: bool) -> list[EgoPose]:
+        """What is told of a robot at 2 m/s whose clock goes back 3 s, or that jumps 20 m, after 5 s."""
+        teller, told = PoseTeller(0.1, 0.02, 2.0, 10.0), []
+        for step in range(100):
+            seconds = step / 10 - (3.0 if step >= 50 and not jump else 0.0)
+            place = step / 5 + (20.0 if step >= 50 and jump else 0.0)
+            pose = teller.offer(EgoPose.of("map", round((100 + seconds) * 1e9), (place, 0.0, 0.0), (0.0, 0.0, 0.0)))
+            if pose is not None:
+                told.append(pose)
+        return told
+
+    for jump in (False, True):
+        told = told_of(jump)
+        anew = [number for number, pose in enumerate(told) if pose.anew]
+        assert len(anew) >= 2
+        for lost in ((), anew[:1]):
+            track = EgoTrack(5 * SECOND)
+            for number, pose in enumerate(told):
+                if number not in lost:
+                    track.put(pose)
+            assert track.at(told[-1].stamp_ns)[0] == pytest.approx(told[-1].place[0], abs=0.01)
+            between = told[-1].stamp_ns - SECOND
+            assert track.at(between)[0] == pytest.approx(told[-1].place[0] - 2.0, abs=0.3)
+
+
+def test_a_jump_that_did_not_leave_is_told_as_one_again() -> None:
+    teller = PoseTeller(0.1, 0.02, 2.0, 10.0)
+    for step, place in enumerate((0.0, 0.1, 30.0)):
+        pose = teller.offer(EgoPose.of("map", step * SECOND // 10, (place, 0.0, 0.0), (0.0, 0.0, 0.0)))
+    assert pose is not None
+    assert pose.anew
+    teller.forget()
+    again = teller.offer(EgoPose.of("map", 9 * SECOND, (30.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
+    assert again is not None
+    assert again.anew

@@ -323,6 +323,12 @@ def test_autoware_knows_every_class_of_the_shipped_taxonomies(others: dict[str, 
         for name in road.names(level):
             assert name in SIZES, name
             assert name.casefold() in make.AUTOWARE_LABELS or name == "wheelbarrow", name
+    street = Taxonomy.load(config_dir() / "taxonomies" / "street.yaml")
+    for level in range(1, street.depth):
+        for name, leaves in zip(street.names(level), street.leaves(level), strict=True):
+            role = street.names(1)[street.owner(1)[leaves[0]]]
+            assert name in SIZES, name
+            assert name.casefold() in make.AUTOWARE_LABELS or role == "traffic control" or name == "wheelbarrow", name
     unheard = dataclasses.replace(VEHICLE, names=("gizmo",))
     made = make.tracked_objects(
         [LOCATED[1]._replace(detection=unheard)],

@@ -272,7 +272,7 @@ def test_a_scene_foretold_to_now_moves_and_keeps_its_stamp(host: Any, probe: Any
         scores=(0.8,),
         existence=0.6,
     )
-    scene = SimpleNamespace(stamp_ns=5_000_000_000, objects=(tracked,))
+    scene = SimpleNamespace(stamp_ns=5_000_000_000, read_ns=4_900_000_000, objects=(tracked,))
     node.planner.reading("camera", CODEC, reading(person(11.0)), 4_900_000_000, "lens", scene)
     probe.wait(lambda: messages, what="the polygon")
     assert (messages[0].header.stamp.sec, messages[0].polygon.id) == (5, 77)
@@ -280,6 +280,10 @@ def test_a_scene_foretold_to_now_moves_and_keeps_its_stamp(host: Any, probe: Any
     node.planner.reading("camera", CODEC, reading(person(11.0)), 4_900_000_000, "lens", scene)
     probe.wait(lambda: len(messages) == 2, what="the reading as it came")
     assert (messages[1].header.stamp.sec, messages[1].polygon.id) == (4, 0)
+    late = SimpleNamespace(stamp_ns=7_500_000_000, read_ns=4_900_000_000, objects=())  # it foretells no further
+    node.planner.reading("camera", CODEC, reading(person(11.0)), 4_900_000_000, "lens", late)
+    probe.wait(lambda: len(messages) == 3, what="the reading as it came, and not that everything is free")
+    assert messages[2].header.stamp.sec == 4
     assert not node.said
 
 
