@@ -121,8 +121,8 @@ def _zenoh(connect: str, listen: str) -> list[Parameter]:
         Parameter(
             "link.key",
             "",
-            "Key that both ends share, as hexadecimal digits: every packet, report and request carries 8 bytes that"
-            ' prove it, and nothing is taken twice; "": none.',
+            "Key that both ends share, as hexadecimal digits: every packet, report and request carries a proof (8 bytes"
+            ' on zenoh, 4 on radios, 16 with chacha20poly1305), and nothing is taken twice; "": none.',
             check=key_problem,
         ),
         Parameter(
@@ -275,8 +275,9 @@ ENCODER = ParameterTable(
         Parameter(
             "foot_bits",
             True,
-            "Whether block 0 says where objects stand by two bits an object more: ranges in metres are two to three"
-            " times as exact. Decoders older than this refuse the stream; models of whole pictures have no feet.",
+            "Whether block 0 says where objects stand by two bits an object more: what coding adds to a range error"
+            " falls to a half or less; the detector's own error stays. Decoders older than this refuse the stream; models of"
+            " whole pictures have no feet.",
         ),
         Parameter(
             "source",
@@ -379,8 +380,8 @@ ENCODER = ParameterTable(
         Parameter(
             "link.coarse_repeats",
             -1,
-            "Further copies of the coarse blocks against loss; -1: on zenoh as many (0 to 3) as the measured loss asks"
-            " for and the budget allows, 0 on ros (where DDS resends).",
+            "Further copies of the coarse blocks against loss; -1: as many (0 to 3) as the measured loss asks for and"
+            " the budget allows, 0 on ros (where DDS resends).",
             low=-1,
             high=8,
         ),
@@ -402,8 +403,8 @@ ENCODER = ParameterTable(
         Parameter(
             "link.calibration",
             True,
-            "On zenoh: what `<camera>/camera_info` says travels with the stream's description (some 45 bytes every ten"
-            " seconds), so that a base can place objects; false: for receivers of a release before it.",
+            "On all but ros: what `<camera>/camera_info` says travels with the stream's description (some 45 bytes every"
+            " ten seconds), so that a base can place objects; false: for receivers of a release before it.",
         ),
         _reliable("offered"),
         *_zenoh("", "udp/0.0.0.0:7447"),
@@ -519,7 +520,7 @@ DECODER = ParameterTable(
         Parameter(
             "republish_blocks",
             False,
-            "With zenoh: publish what arrives on `<camera>/semhier/…` here, for bags and other nodes.",
+            "On all but ros: publish what arrives on `<camera>/semhier/…` here, for bags and other nodes.",
         ),
         Parameter(
             "ask",
