@@ -276,8 +276,8 @@ ENCODER = ParameterTable(
             "foot_bits",
             True,
             "Whether block 0 says where objects stand by two bits an object more: what coding adds to a range error"
-            " falls to a half or less; the detector's own error stays. Decoders older than this refuse the stream; models of"
-            " whole pictures have no feet.",
+            " falls to a half or less; the detector's own error stays. Decoders older than this refuse the stream;"
+            " models of whole pictures have no feet.",
         ),
         Parameter(
             "source",
@@ -403,8 +403,8 @@ ENCODER = ParameterTable(
         Parameter(
             "link.calibration",
             True,
-            "On all but ros: what `<camera>/camera_info` says travels with the stream's description (some 45 bytes every"
-            " ten seconds), so that a base can place objects; false: for receivers of a release before it.",
+            "On all but ros: what `<camera>/camera_info` says travels with the stream's description (some 45 bytes"
+            " every ten seconds), so that a base can place objects; false: for receivers of a release before it.",
         ),
         _reliable("offered"),
         *_zenoh("", "udp/0.0.0.0:7447"),

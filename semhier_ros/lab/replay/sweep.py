@@ -34,7 +34,7 @@ from semhier_ros.paths import find_model
 from semhier_ros.progress import each
 from semhier_ros.whole_file import write_whole
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
