@@ -45,6 +45,8 @@ from semhier_ros.scene.living import LivingScene
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from semhier_ros.scene.detectors.choice import DetectorChoice
+
 FRAMES = 1 << 16  # frame numbers wrap
 RESTART = 256  # a frame this far behind the newest means that the sender began anew
 
@@ -56,8 +58,8 @@ FOOT_SUFFIX = "+foot"
 class Codec:
     """A model, ready to encode pictures and to make decoders. Safe to share between threads."""
 
-    def __init__(self, model: Model[Any], device: str = "cpu", threads: int = 0):
-        self.model, self.device, self._threads = model, device, threads
+    def __init__(self, model: Model[Any], device: str = "cpu", threads: int = 0, choice: DetectorChoice | None = None):
+        self.model, self.device, self._threads, self._choice = model, device, threads, choice
         self.name, self.stream_hash, self.model_hash = model.name, model.stream_hash, model.model_hash
         self.stream_tag = int(model.stream_hash[:4], 16)
         self.block_names = model.block_names
@@ -117,7 +119,10 @@ class Codec:
         device = resolve_device(device)
         if isinstance(model, str) and model.endswith(FOOT_SUFFIX):
             model, foot_bits = model.removesuffix(FOOT_SUFFIX), True
-        codec = cls(load_model(find_model(model), device, threads, precision, choice), device, threads)
+        loaded = load_model(find_model(model), device, threads, precision, choice)
+        if not loaded.batches:
+            device = "cpu"  # of adopted models OpenVINO makes the pictures; the detector alone may run elsewhere
+        codec = cls(loaded, device, threads, choice)
         return codec.with_foot_bits() if foot_bits else codec
 
     def encode(
@@ -302,7 +307,7 @@ class Codec:
         made = getattr(self.model, "with_foot_bits", None)
         if made is None:
             raise ValueError(f"foot_bits: model {self.name} reads whole pictures, so there are no objects that stand")
-        return Codec(made(), self.device, self._threads)
+        return Codec(made(), self.device, self._threads, self._choice)
 
     def streams(self) -> dict[str, Codec]:
         """What this model can decode, by stream hash: its own stream and, of scenes, the other one with or without foot
@@ -351,11 +356,10 @@ class Codec:
         """
         if self.device == "cpu":
             return False
-        feet = self.foot_bits
-        self.model = load_model(self.model.path, "cpu", self._threads, "auto", None)
-        if feet:
-            self.model = self.model.with_foot_bits()  # type: ignore[attr-defined]
-        self.device = "cpu"
+        model = load_model(self.model.path, "cpu", self._threads, "auto", self._choice)
+        if self.foot_bits:
+            model = model.with_foot_bits()  # type: ignore[attr-defined]
+        self.model, self.device = model, "cpu"
         return True
 
 

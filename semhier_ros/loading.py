@@ -45,15 +45,16 @@ def load_model(
 
 def resolve_device(device: str) -> str:
     """The device that is meant: `auto` is `cuda` where torch sees a GPU, else `cpu`. Raises ValueError for another, and
-    for one that needs torch where torch is not installed."""
+    for one that needs torch (or timm, which has the networks) where that is not installed."""
     if device not in DEVICES:
         raise ValueError(f"device: {device!r} is not one of {', '.join(DEVICES)}")
-    if device in ("cuda", "torch") and importlib.util.find_spec("torch") is None:
-        need = "torch, which is not installed: pip install 'semhier_ros[cuda]', or use cpu or auto"
+    lacking = next((name for name in ("torch", "timm") if importlib.util.find_spec(name) is None), None)
+    if device in ("cuda", "torch") and lacking is not None:
+        need = f"{lacking}, which is not installed: pip install 'semhier_ros[cuda]', or use cpu or auto"
         raise ValueError(f"device: {device} needs {need}")
     if device != "auto":
         return device
-    return "cuda" if cuda_usable() else "cpu"
+    return "cuda" if lacking is None and cuda_usable() else "cpu"
 
 
 def _scene(path: Path, device: str, threads: int, precision: str, choice: DetectorChoice | None) -> Model[Any]:
@@ -118,6 +119,6 @@ def cuda_usable() -> bool:
         return False
     try:
         import torch
-    except ModuleNotFoundError:
+    except (ImportError, OSError):  # not there, or its CUDA libraries do not load
         return False
     return bool(torch.cuda.is_available())

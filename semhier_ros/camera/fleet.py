@@ -469,17 +469,22 @@ class Fleet:
         return painted
 
     def _each(self, codec: Any, items: Sequence[Any], work: Callable[[Sequence[Any]], list[Any]]) -> list[Any | None]:
-        """What `work` gives for the items together. Where that fails: on the CPU if the device was lost, else for each
-        on its own, None for those at fault."""
+        """What `work` gives for the items together. Where that fails: for each half, if there was no memory for all; on
+        the CPU if the device was lost; else for each on its own, None for those at fault."""
         if not items:
             return []
+        too_many = False
         try:
             return list(work(items))
         except (PacketError, ValueError):
             pass
         except Exception as error:
-            if self._retreat(codec, error):
+            too_many = type(error).__name__ == "OutOfMemoryError" and len(items) > 1
+            if not too_many and self._retreat(codec, error):
                 return self._each(codec, items, work)
+        if too_many:  # out of the handler, whose traceback holds what the device had to hold
+            half = len(items) // 2
+            return [*self._each(codec, items[:half], work), *self._each(codec, items[half:], work)]
         found: list[Any | None] = []
         for item in items:
             try:

@@ -423,7 +423,7 @@ class Walk:
         down, across = phase.size(self.shape)
         told = self._arithmetic.up(symbols).swapaxes(1, 2)
         values = self._means + self._arithmetic.look_up(context.offsets, self._rows * context.alphabet + told)
-        outside = self._arithmetic.down(abs(values) > LATENT_BOUND, np.bool_).reshape(self.count, -1).any(axis=1)
+        outside = self._arithmetic.down((abs(values) > LATENT_BOUND).reshape(self.count, -1).any(axis=1), np.bool_)
         for place in np.flatnonzero(outside).tolist():
             values[place] = 0.0
         where = (slice(None), slice(phase.top, None, phase.step), slice(phase.left, None, phase.step))

@@ -401,6 +401,9 @@ class EncoderNode(ManagedNode):
             self.warn("bad_images", f"image on {self._heard_on} cannot be read: {error}")
         else:
             self.warn("failed_frames", f"frame not encoded: {type(error).__name__}: {error}", error=True)
+            device = self._codec.device
+            if isinstance(error, RuntimeError) and self._codec.retreat():  # as torch tells that a GPU is lost
+                self.warn("device_lost", f"device {device} is lost, goes on on the CPU", error=True)
 
     def _announce(self, info: StreamInfo, changed: bool) -> None:
         if isinstance(self._link, LinkSender):

@@ -7,6 +7,7 @@ through pinned memory, and what it tells goes up in another: the entropy coder s
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ class TorchArithmetic:
     def __init__(self, device: torch.device, stream: Any = None) -> None:
         self.device, self._stream = device, stream
         self._pinned: dict[tuple[str, torch.dtype], Tensor] = {}
+        self._pinning = threading.Lock()  # a buffer is one copy's until that is over
         if device.type == "cpu":
             self.rows_at_once = 480
 
@@ -63,19 +65,21 @@ class TorchArithmetic:
         tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
         if self.device.type == "cpu":
             return tensor.to(torch.float64)
-        pinned = self._buffer("up", tensor)
-        pinned.copy_(tensor)
-        moved = pinned.to(self.device, non_blocking=True)
-        self._synchronise()  # the buffer is used again for what comes next
+        with self._pinning:
+            pinned = self._buffer("up", tensor)
+            pinned.copy_(tensor)
+            moved = pinned.to(self.device, non_blocking=True)
+            self._synchronise()  # the buffer is used again for what comes next
         return moved.to(torch.float64)
 
     def down(self, values: Tensor, kind: type[np.generic]) -> NDArray[Any]:
         small = values.to(KINDS[kind]).contiguous()
         if self.device.type != "cpu":
-            pinned = self._buffer("down", small)
-            pinned.copy_(small, non_blocking=True)
-            self._synchronise()
-            small = pinned.clone()
+            with self._pinning:
+                pinned = self._buffer("down", small)
+                pinned.copy_(small, non_blocking=True)
+                self._synchronise()
+                small = pinned.clone()
         return small.numpy().astype(kind, copy=False)
 
     def latents(self, known: Tensor) -> Sequence[Ints]:

@@ -117,7 +117,10 @@ class TorchBackend:
         """Put loaded `graphs` on `device`, ready to run. Raises ValueError where torch sees no such device."""
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: cuda was asked for, but torch sees no CUDA device; use cpu or auto")
-        self._device = torch.device(device)
+        # with its number, as its tensors say it
+        self._device = torch.device("cuda", torch.cuda.current_device()) if device == "cuda" else torch.device(device)
+        if device == "cuda" and precision == "f32":
+            torch.backends.cudnn.allow_tf32 = False  # which has the mantissas of float16
         usual = torch.float16 if device == "cuda" else torch.float32
         self._dtype = {"f32": torch.float32, "bf16": torch.bfloat16}.get(precision, usual)
         self._graphs = graphs
@@ -132,6 +135,8 @@ class TorchBackend:
         self._paint = Captured(painter, CudaCapture(self._device)) if device == "cuda" else painter
         self._pinned: dict[tuple[Any, ...], Tensor] = {}
         self.arithmetic = TorchArithmetic(self._device, later)
+        if device == "cuda":
+            torch.cuda.synchronize(self._device)  # weights are where the streams will look for them
 
     def _upload(self, key: tuple[str, int], array: NDArray[Any]) -> Tensor:
         """An input of a graph on the device. key: the graph's name and the input's place."""

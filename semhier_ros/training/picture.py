@@ -74,13 +74,14 @@ def prefix_loss(
     pixels = image.shape[0] * image.shape[2] * image.shape[3]
     rates = []
     with torch.set_grad_enabled(torch.is_grad_enabled() and model.codes):
-        latents = model.analysis(image)
+        latents = model.analysis(image).float()
         known = torch.zeros_like(latents[:, :0])
-        for number, coded in enumerate(model.code(latents)):
-            if number > prefix:
-                break
-            known = coded.latents
-            rates.append(coded.bits.sum() / pixels)
+        with torch.autocast(image.device.type, enabled=False):  # bfloat16 holds neither latents nor their likelihoods
+            for number, coded in enumerate(model.code(latents)):
+                if number > prefix:
+                    break
+                known = coded.latents
+                rates.append(coded.bits.sum() / pixels)
     present = image.new_zeros(image.shape[0], len(model.groups))
     present[:, : prefix + 1] = 1
     missing = latents.shape[1] - known.shape[1]

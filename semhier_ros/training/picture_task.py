@@ -68,7 +68,8 @@ class TaskLoss(nn.Module):
     def _nodes(self, logits: Tensor, level: int) -> Tensor:
         chances = logits.softmax(1)
         if level < self.levels - 1:
-            chances = chances @ getattr(self, f"members_{level}")
+            with torch.autocast(logits.device.type, enabled=False):  # for their logarithms
+                chances = chances @ getattr(self, f"members_{level}")
         return chances + 1e-6
 
 

@@ -78,6 +78,16 @@ def test_a_decoder_that_leaves_pictures_for_later_ends_where_another_does(codec)
     assert later.take_pictures(9, work, PicturesFound(found.code, 3, None)) is None, "nobody keeps it"
 
 
+def test_after_a_retreat_the_detector_looks_as_it_was_told_and_feet_stay():
+    pytest.importorskip("torch", reason="torch is not installed (extra `cuda`)")
+    codec = Codec.load("street", "torch", threads=1, detector_looks=["800x480"], foot_bits=True)
+    tag = codec.stream_tag
+    assert codec.retreat()
+    assert [str(look) for look in codec.model.finder.looks] == ["800x480"]
+    assert codec.foot_bits
+    assert codec.encode(street_frames()[0])[0].stream == tag
+
+
 def test_retreat_goes_on_with_frames_in_the_making():
     pytest.importorskip("torch", reason="torch is not installed (extra `cuda`)")
     own, codec = Codec.load("road", "torch", threads=1), Codec.load("road", "cpu", threads=1)

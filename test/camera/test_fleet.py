@@ -501,6 +501,23 @@ def on_torch() -> Codec:
     return Codec.load("road", "torch")
 
 
+def test_a_batch_that_no_memory_holds_is_made_in_parts_and_the_device_stays(road) -> None:
+    class OutOfMemoryError(RuntimeError):
+        """As torch calls it."""
+
+    base, sizes = Base([road], ["a"]), []
+
+    def work(items: list[int]) -> list[int]:
+        sizes.append(len(items))
+        if len(items) > 2:
+            raise OutOfMemoryError("CUDA out of memory")
+        return [2 * item for item in items]
+
+    assert base.fleet._each(road, list(range(7)), work) == [2 * item for item in range(7)]
+    assert sizes == [7, 3, 1, 2, 4, 2, 2]
+    assert not base.said
+
+
 @pytest.mark.parametrize("where", ["arithmetic", "synthesise_many", "_paint"])
 def test_a_device_that_is_lost_is_said_once_and_the_cpu_goes_on(on_torch, road, road_frames, where, monkeypatch):
     base = Base([on_torch], ["a", "b"])
