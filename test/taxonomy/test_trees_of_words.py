@@ -44,8 +44,9 @@ def test_every_shipped_name_has_a_row_and_every_word_a_length() -> None:
 def test_a_name_that_no_list_has_is_told_with_what_helps() -> None:
     with pytest.raises(TaxonomyError, match=r"'xqzzy' \(1 of 2\) is in none of the shipped lists.*--tree FILE"):
         tree_for("mine", ["car", "xqzzy"])
-    with pytest.raises(TaxonomyError, match="1 class"):
-        tree_for("mine", ["car"])
+    with pytest.raises(TaxonomyError, match="no class"):
+        tree_for("mine", [])
+    assert tree_for("mine", ["car"]).names(3) == ("car",)
     with pytest.raises(TaxonomyError, match="one class of COCO"):
         pruned(Taxonomy.load(config_dir() / "taxonomies" / "coco80-street.yaml"), ["motorbike", "motorcycle"], "x")
 
