@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from semhier_ros.codec.model_folder import write_heads
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
+from semhier_ros.codec.stream_info import check_name
 from semhier_ros.scene.backend import OpenVinoBackend
 from semhier_ros.scene.finders import Look, OwnFinder, read_looks
 from semhier_ros.scene.folder import read_scene_folder, write_scene_card, write_scene_stream
 from semhier_ros.scene.layout import SceneLayout
 from semhier_ros.scene.objects import code_objects, doubted
 from semhier_ros.scene.reader import SceneReader
+from semhier_ros.scene.remembering import check_memory
 from semhier_ros.scene.stream import SceneStream
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.torch.object_codec import MAX_SCALE, MIN_SCALE, ObjectCodec
@@ -99,6 +101,11 @@ def make(options: argparse.Namespace) -> Path:
         raise TrainingError(f"trust: {options.trust:g}, expected 0 to 1")
     for text in options.variants:
         read_variant(text)
+    try:  # what no folder may hold is told before the work
+        check_name(options.name, "name")
+        check_memory(options.memory_overlap, 0.0)
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
     folder: Path = options.model
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(options.taxonomy, folder / "taxonomy.yaml")

@@ -82,3 +82,13 @@ def test_classes_of_score_that_are_none_are_one_line(edges):
     options = argparse.Namespace(threads=1, looks=[], score_edges=edges)
     with pytest.raises(TrainingError, match=re.escape(f"score_edges: {edges}, expected one or more numbers that rise")):
         make(options)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"name": "my model"}, "name: 'my model', expected 1 to 32"), ({"memory_overlap": 0.1}, "memory.overlap: 0.1 is")],
+)
+def test_what_no_model_folder_may_hold_is_told_before_the_work(change: dict[str, object], said: str) -> None:
+    given = {"threads": 1, "looks": [], "score_edges": [0.5], "trust": 0.5, "variants": [], "name": "a"}
+    with pytest.raises(TrainingError, match=re.escape(said)):
+        make(argparse.Namespace(**{**given, "memory_overlap": 0.0, **change}))
