@@ -24,8 +24,11 @@ from semhier_ros.scene.objects import DetectorMaps, Objects, doubted, find_objec
 Floats = NDArray[np.float32]
 LOOK_STEP, LARGEST_LOOK = 32, 4096  # pixels of a cell of our trunk's last map, and of the longest side of a look
 LOOK_TEXT = re.compile(r"(\d{1,5})x(\d{1,5})(?::(\d{1,5}(?:\.\d+)?)-(\d{1,5}(?:\.\d+)?)?)?(?:@(0?\.\d{1,3}))?")
-WINDOW_SIDES = 4  # how many lengths each side of what a closer look sees may have: few sizes, for each costs at first
-AROUND = 32.0  # pixels of a closer look that it sees around what it is for
+WINDOW_SIDES = 4  # how many lengths each side of a window of a closer look may have: few sizes, for each costs at first
+LONGER = 1.6  # and how much longer each is than the one before
+MOST_WINDOWS = 4  # how many windows a closer look sees at most
+WINDOW_COST = 16_384  # pixels that a network would see in the time that one more window costs by itself
+AROUND = 16.0  # pixels of a closer look that it sees around what it is for
 CUT = 4.0  # pixels from the edge of a window inside the picture, within which a box is one that the edge has cut
 
 
@@ -67,8 +70,8 @@ class Look(NamedTuple):
 
     size: width and height of a canvas, multiples of LOOK_STEP pixels up to LARGEST_LOOK. least, most: of which side
     (the root of their area), in pixels of that canvas, objects are taken. where: the objectness from which it looks
-    again at what looks at the whole picture saw of those sizes, through one window around all of that; it sees nothing
-    where there is nothing. 0: it sees the whole picture.
+    again at what looks at the whole picture saw of those sizes, through a few windows around all of that; it sees
+    nothing where there is nothing. 0: it sees the whole picture.
     """
 
     size: tuple[int, int]
@@ -120,10 +123,11 @@ def read_looks(texts: Sequence[Any]) -> tuple[Look, ...]:
 
 
 class Window(NamedTuple):
-    """What one look saw. maps: of the part of its canvas that it saw, which begins at `corner` (x, y, in cells), or
-    None where it saw nothing; cut: which of that part's edges (left, top, right, bottom) lie inside the picture."""
+    """What one look saw of a picture, or of a part of it. maps: of that part of the look's canvas, which begins at
+    `corner` (x, y, in cells); cut: which of the part's edges (left, top, right, bottom) lie inside the picture."""
 
-    maps: DetectorMaps | None
+    look: Look
+    maps: DetectorMaps
     corner: tuple[int, int] = (0, 0)
     cut: tuple[bool, bool, bool, bool] = (False, False, False, False)
 
@@ -161,44 +165,43 @@ class OwnFinder:
                 self._detect(np.zeros((height, width, 3), np.uint8), any_size=bool(look.where))
 
     def look(self, image: NDArray[np.uint8]) -> list[Window]:
-        """What each look saw, in their order; those that are told where come after the others."""
+        """What the looks saw: those at the whole picture first, then the windows of those that are told where."""
         size = (image.shape[1], image.shape[0])
-        seen = {
-            look: Window(self._detect(Canvas(*look.size, source=size).place(image)))
+        seen = [
+            Window(look, self._detect(Canvas(*look.size, source=size).place(image)))
             for look in self.looks
             if not look.where
-        }
+        ]
         for look in self.looks:
             if look.where:
-                seen[look] = self._closer(look, image, [(other, maps) for other, (maps, *_) in seen.items() if maps])
-        return [seen[look] for look in self.looks]
+                seen += self._closer(look, image, seen)
+        return seen
 
-    def _closer(self, look: Look, image: NDArray[np.uint8], before: Sequence[tuple[Look, DetectorMaps]]) -> Window:
-        """What a look sees of the window around all that was seen `before` and is its own to look at."""
+    def _closer(self, look: Look, image: NDArray[np.uint8], before: Sequence[Window]) -> list[Window]:
+        """What a look sees through windows around all that was seen `before` and is its own to look at."""
         size, stride = (image.shape[1], image.shape[0]), self._layout.stride
         canvas = Canvas(*look.size, source=size)
         corners = []
-        for other, maps in before:
+        for other, maps, corner, _ in before:
             scale = stride * canvas.scale / Canvas(*other.size, source=size).scale
             rows, columns = np.nonzero(maps.objectness >= look.where)
             x, y, log_w, log_h = maps.box[:, rows, columns]
             half = np.exp(np.stack([log_w, log_h])) / 2
-            middle = np.stack([columns + x, rows + y]) + 0.5
+            middle = np.stack([columns + x + corner[0], rows + y + corner[1]]) + 0.5
             own = look.takes(2 * np.sqrt(half.prod(axis=0)) * scale)
             corners.append(np.concatenate([middle - half, middle + half])[:, own] * scale)
-        around = np.concatenate(corners, axis=1)
-        if not around.size:
-            return Window(None)
-        (x0, x1), (y0, y1) = (
-            _window(around[axis].min(), around[axis + 2].max(), canvas.used[axis], look.size[axis]) for axis in (0, 1)
-        )
-        part = np.ascontiguousarray(canvas.place(image)[y0:y1, x0:x1])
-        cut = (x0 > 0, y0 > 0, x1 < canvas.used[0], y1 < canvas.used[1])
-        return Window(self._detect(part, any_size=True), (x0 // stride, y0 // stride), cut)
+        windows = _windows(np.concatenate(corners, axis=1), canvas.used, look.size)
+        placed_once = canvas.place(image) if windows else None
+        seen = []
+        for x0, y0, x1, y1 in windows:
+            assert placed_once is not None
+            part = np.ascontiguousarray(placed_once[y0:y1, x0:x1])
+            cut = (x0 > 0, y0 > 0, x1 < canvas.used[0], y1 < canvas.used[1])
+            seen.append(Window(look, self._detect(part, any_size=True), (x0 // stride, y0 // stride), cut))
+        return seen
 
     def objects(self, seen: Sequence[Window], size: tuple[int, int], threshold: float, most: int) -> Objects:
         if self.looks == (Look(self._canvas),):
-            assert seen[0].maps is not None
             found = find_objects(seen[0].maps, threshold, most, self.agreement)
         else:
             found = placed(self._layout, self._found(seen, size, threshold, most))
@@ -215,9 +218,8 @@ class OwnFinder:
         """What all looks found, best first, boxes in cells of the model's canvas; their own cells mean nothing."""
         told = Canvas(*self._canvas, source=size).scale
         parts = []
-        for look, window in zip(self.looks, seen, strict=True):
-            if window.maps is None:
-                continue
+        for window in seen:
+            look = window.look
             found = find_objects(window.maps, threshold, 2 * most, self.agreement)
             sides = np.sqrt(found.boxes[:, 2] * found.boxes[:, 3]) * self._layout.stride
             found = found.take(np.flatnonzero(look.takes(sides) & self._whole(window, found.boxes)))
@@ -228,7 +230,6 @@ class OwnFinder:
 
     def _whole(self, window: Window, boxes: Floats) -> NDArray[np.bool_]:
         """Which boxes n,4 (cx, cy, w, h in cells of the window) no edge of it has cut."""
-        assert window.maps is not None
         rows, columns = window.maps.objectness.shape
         half, edge = boxes[:, 2:] / 2, CUT / self._layout.stride
         inside = np.concatenate([boxes[:, :2] - half, (columns, rows) - (boxes[:, :2] + half)], axis=1) > edge
@@ -237,19 +238,59 @@ class OwnFinder:
 
 def _lengths(whole: int) -> list[int]:
     """The lengths that a window may have along a side of a canvas, in pixels, shortest first: multiples of LOOK_STEP,
-    up to the `whole` side."""
+    the last of which is the `whole` side."""
     cells = whole // LOOK_STEP
-    return sorted({LOOK_STEP * math.ceil(cells * part / WINDOW_SIDES) for part in range(1, WINDOW_SIDES + 1)})
+    return sorted({LOOK_STEP * max(1, round(cells / LONGER**step)) for step in range(WINDOW_SIDES)})
 
 
-def _window(least: float, most: float, used: int, whole: int) -> tuple[int, int]:
-    """Where the window on `least`..`most` begins and ends along one side of a canvas, in pixels, multiples of
-    LOOK_STEP. It is of one of the `_lengths` of the `whole` side, `used` of which the picture covers."""
-    least, most = max(0.0, least - AROUND), min(float(used), most + AROUND)
-    first = int(least) // LOOK_STEP * LOOK_STEP
-    length = next(length for length in _lengths(whole) if length >= min(most - first, whole))
-    first = min(first, whole - length)
-    return first, first + length
+def _spans(
+    least: NDArray[Any], most: NDArray[Any], used: int, whole: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where windows on `least`..`most` begin along one side of a canvas and how long they are, in pixels, multiples of
+    LOOK_STEP. They are of the `_lengths` of the `whole` side, `used` of which the picture covers."""
+    lengths = np.array(_lengths(whole))
+    least, most = np.clip(least - AROUND, 0, used - 1), np.clip(most + AROUND, 1, used)
+    first = least.astype(np.int64) // LOOK_STEP * LOOK_STEP
+    length = lengths[np.searchsorted(lengths, np.minimum(most - first, whole))]
+    return np.minimum(first, whole - length), length
+
+
+def _windows(corners: Floats, used: Sequence[int], whole: Sequence[int]) -> list[tuple[int, int, int, int]]:
+    """Windows (x0, y0, x1, y1) that hold boxes 4,n of corners in pixels of a canvas of size `whole`, `used` of which
+    the picture covers: at most MOST_WINDOWS. One window on all is split where two take less time, and so are those."""
+
+    def spans(low: NDArray[Any], high: NDArray[Any]) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        return [_spans(low[axis], high[axis], used[axis], whole[axis]) for axis in (0, 1)]
+
+    def cost(low: NDArray[Any], high: NDArray[Any]) -> NDArray[np.int64]:
+        (_, width), (_, height) = spans(low, high)
+        return width * height + WINDOW_COST
+
+    def split(group: Floats) -> tuple[int, list[Floats]]:
+        """The split of a group into two that spares most, and how much."""
+        alone = cost(group[:2].min(axis=1, keepdims=True), group[2:].max(axis=1, keepdims=True))[0]
+        best: tuple[int, list[Floats]] = (0, [group])
+        for axis in (0, 1) if group.shape[1] > 1 else ():
+            ordered = group[:, np.argsort(group[axis], kind="stable")]
+            before, after = ordered[:, :-1], ordered[:, :0:-1]
+            first = cost(np.minimum.accumulate(before[:2], axis=1), np.maximum.accumulate(before[2:], axis=1))
+            rest = cost(np.minimum.accumulate(after[:2], axis=1), np.maximum.accumulate(after[2:], axis=1))[::-1]
+            spared = alone - (first + rest)
+            place = int(spared.argmax())
+            if spared[place] > best[0]:
+                best = int(spared[place]), [ordered[:, : place + 1], ordered[:, place + 1 :]]
+        return best
+
+    plans = [split(corners)] if corners.size else []
+    while 0 < len(plans) < MOST_WINDOWS and max(spared for spared, _ in plans):
+        _, halves = plans.pop(int(np.argmax([spared for spared, _ in plans])))
+        plans += map(split, halves)
+    windows = []
+    for _, parts in plans:
+        group = np.concatenate(parts, axis=1)
+        (x0, width), (y0, height) = spans(group[:2].min(axis=1, keepdims=True), group[2:].max(axis=1, keepdims=True))
+        windows.append((int(x0[0]), int(y0[0]), int(x0[0] + width[0]), int(y0[0] + height[0])))
+    return windows
 
 
 class DetectorFinder:

@@ -21,8 +21,9 @@ from semhier_ros.footage.video import default_video, read_video
 from semhier_ros.paths import find_model
 from semhier_ros.scene.budget import overlaps
 from semhier_ros.scene.detectors.objects import placed
-from semhier_ros.scene.finders import Look, OwnFinder, Window, read_looks
-from semhier_ros.scene.finders import _window as window_of
+from semhier_ros.scene.finders import MOST_WINDOWS, WINDOW_COST, Look, OwnFinder, Window, read_looks
+from semhier_ros.scene.finders import _lengths as window_lengths
+from semhier_ros.scene.finders import _windows as windows_on
 from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.scene.layout import SceneLayout
 from semhier_ros.scene.objects import DetectorMaps, Objects, doubted, find_objects, together
@@ -117,9 +118,9 @@ def test_a_finder_sends_what_is_sure_enough_and_then_doubts_its_role() -> None:
     maps.types[:] = np.log(np.array([0.5, 0.1, 0.4]))[:, None, None]
     layout = replace(LAYOUT, columns=40, rows=20, parents=((0, 0), (0, 0, 1)))
     finder = OwnFinder(lambda canvas: maps, (320, 160), layout, [Look((320, 160))], certainty=0.5)
-    objects = finder.objects([Window(maps)], (320, 160), 0.75, 63)
+    objects = finder.objects([Window(finder.looks[0], maps)], (320, 160), 0.75, 63)
     assert objects.objectness == pytest.approx(2 * [0.8 * 0.6**0.5], rel=1e-5), "told lower than the threshold"
-    listed = finder.listed([Window(maps)], (320, 160), 0.75, 63)
+    listed = finder.listed([Window(finder.looks[0], maps)], (320, 160), 0.75, 63)
     assert listed.chances.sum(axis=1) == pytest.approx([0.8, 0.8], rel=1e-5), "the list says all chances"
 
 
@@ -215,8 +216,8 @@ def test_a_closer_look_sees_a_window_around_what_is_small() -> None:
     small, faint, large = (404, 84, 424, 104, 0.5), (40, 280, 60, 300, 0.15), (380, 110, 620, 310, 0.7)
     seen = finder.look(patches(small, faint, large))
     assert detector.canvases == [(640, 320), (320, 160)], "first the whole, then a window on twice as many pixels"
-    assert seen[0].corner == (96, 16), "in cells: what begins at 808, 168 there, less 32 around, in steps of 32"
-    assert seen[0].cut == (True, True, True, True)
+    assert seen[1].corner == (96, 16), "in cells: what begins at 808, 168 there, less 16 around, in steps of 32"
+    assert seen[1].cut == (True, True, True, True)
     listed = finder.listed(seen, (640, 320), 0.1, 63)
     assert listed.boxes.tolist() == [pytest.approx(large[:4], abs=0.6), pytest.approx(small[:4], abs=0.6)]
     assert listed.chances.sum(axis=1) == pytest.approx([0.7, 0.5], abs=0.01), "what the window's edge cuts is left out"
@@ -235,17 +236,53 @@ def test_a_closer_look_sees_nothing_where_nothing_is_small_and_sure() -> None:
 
 
 @given(st.data())
-def test_a_window_holds_what_it_is_for_and_has_one_of_four_lengths(data: st.DataObject) -> None:
-    whole = 32 * data.draw(st.integers(1, 60))
-    used = data.draw(st.integers(1, whole))
-    least, most = sorted(data.draw(st.tuples(*2 * [st.floats(-50, used + 50)])))
-    least, most = min(least, used - 0.5), max(most, 0.5)
-    first, last = window_of(least, most, used, whole)
-    assert 0 <= first < last <= whole
-    assert first % 32 == last % 32 == 0
-    assert first <= max(0, least)
-    assert last >= min(used, most)
-    assert (last - first) // 32 in {-(-whole * part // 128) for part in (1, 2, 3, 4)}
+def test_windows_hold_what_they_are_for_and_have_few_sizes(data: st.DataObject) -> None:
+    whole = tuple(32 * data.draw(st.integers(1, 60)) for _ in range(2))
+    used = tuple(data.draw(st.integers(1, side)) for side in whole)
+    corners = []
+    for _ in range(data.draw(st.integers(0, 30))):
+        spans = []
+        for side in used:
+            least, most = sorted(data.draw(st.tuples(*2 * [st.floats(-50, side + 50)])))
+            spans.append((min(least, side - 0.5), max(most, 0.5)))
+        corners.append([spans[0][0], spans[1][0], spans[0][1], spans[1][1]])
+    boxes = np.array(corners, np.float32).reshape(-1, 4).T
+    windows = windows_on(boxes, used, whole)
+    assert bool(windows) == bool(corners)
+    assert len(windows) <= MOST_WINDOWS
+    for x0, y0, x1, y1 in windows:
+        assert x0 % 32 == y0 % 32 == 0
+        assert 0 <= x0 < x1 <= whole[0]
+        assert 0 <= y0 < y1 <= whole[1]
+        assert x1 - x0 in window_lengths(whole[0])
+        assert y1 - y0 in window_lengths(whole[1])
+    for box in corners:
+        low, high = np.maximum(box[:2], 0), np.minimum(box[2:], used)
+        assert any(
+            (low >= (x0, y0)).all() and (high <= (x1, y1)).all()  # a box is in one window whole
+            for x0, y0, x1, y1 in windows
+        )
+
+
+def test_a_window_on_all_is_split_where_that_spares_time() -> None:
+    left, right, beside = [20, 300, 60, 340], [1000, 310, 1040, 350], [70, 300, 110, 340]
+    assert windows_on(np.array([left, beside], np.float32).T, (1088, 612), (1088, 640)) == [(0, 256, 256, 416)]
+    apart = windows_on(np.array([left, right, beside], np.float32).T, (1088, 612), (1088, 640))
+    assert sorted(apart) == [(0, 256, 256, 416), (832, 288, 1088, 448)]
+    assert sum((x1 - x0) * (y1 - y0) + WINDOW_COST for x0, y0, x1, y1 in apart) < 1088 * 160
+    many = [[x, y, x + 8, y + 8] for x in range(0, 1088, 250) for y in range(0, 612, 150)]
+    assert len(windows_on(np.array(many, np.float32).T, (1088, 612), (1088, 640))) <= MOST_WINDOWS
+
+
+def test_what_two_windows_see_is_told_once() -> None:
+    detector = Patches()
+    finder = OwnFinder(detector, (800, 480), LAYOUT, CLOSE)
+    small = [(20, 20, 40, 40, 0.5), (600, 280, 620, 300, 0.6), (60, 40, 80, 60, 0.4)]
+    seen = finder.look(patches(*small))
+    assert len(seen) == 3, "the whole picture, and two windows in its corners"
+    listed = finder.listed(seen, (640, 320), 0.1, 63)
+    assert listed.chances.sum(axis=1) == pytest.approx([0.6, 0.5, 0.4], abs=0.01)
+    assert listed.boxes[0].tolist() == pytest.approx(small[1][:4], abs=0.6)
 
 
 def test_a_prepared_detector_has_seen_every_size_that_it_may_look_at() -> None:
@@ -254,11 +291,11 @@ def test_a_prepared_detector_has_seen_every_size_that_it_may_look_at() -> None:
     finder.prepare()
     prepared = set(detector.canvases)
     assert (640, 320) in prepared
-    assert len(prepared) == 1 + 4 * 4 - 1, "16 windows, one of which is as large as the look from afar"
+    assert len(prepared) == 1 + 4 * 4, "the whole from afar, and windows of 16 sizes"
     detector.canvases.clear()
-    for x in range(10, 620, 60):
-        for y in range(10, 300, 60):
-            finder.look(patches((0, 0, 12, 12, 0.5), (x, y, x + 12, y + 12, 0.5)))
+    for width in (12, 140, 210, 360, 600):
+        for height in (12, 90, 150, 300):
+            finder.look(patches((9, 0, width, 8, 0.5), (0, 9, 8, height, 0.5)))
     assert set(detector.canvases) <= prepared
     assert len(set(detector.canvases)) > 8
 
