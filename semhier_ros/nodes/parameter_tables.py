@@ -276,8 +276,8 @@ ENCODER = ParameterTable(
             "foot_bits",
             True,
             "Whether block 0 says where objects stand by two bits an object more: what coding adds to a range error"
-            " falls to a half or less; the detector's own error stays. Decoders older than this refuse the stream;"
-            " models of whole pictures have no feet.",
+            " falls to about half or less until the last semantic block, which leaves less to gain; the detector's own"
+            " error stays. Decoders older than this refuse the stream; models of whole pictures have no feet.",
         ),
         Parameter(
             "source",
