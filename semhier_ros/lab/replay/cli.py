@@ -79,7 +79,7 @@ def _check_extras(options: argparse.Namespace) -> None:
         for bag in options.bags:
             check_new_bag(options.write_bag, options.force, bag)
     if options.rerun and importlib.util.find_spec("rerun") is None:
-        raise CommandError("--rerun needs rerun-sdk: pip install 'semhier_ros[rerun]'")
+        raise CommandError("--rerun needs rerun-sdk: pip install rerun-sdk")
 
 
 def _virtual(task: Task, options: argparse.Namespace) -> int:

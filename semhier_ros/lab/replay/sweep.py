@@ -170,7 +170,7 @@ def _on_cluster(address: str, cells: Sequence[Cell]) -> Iterator[Outcome]:
     try:
         from distributed import Client
     except ModuleNotFoundError as error:
-        raise CommandError("--scheduler needs Dask: pip install 'semhier_ros[cluster]'") from error
+        raise CommandError("--scheduler needs Dask: pip install distributed") from error
     try:
         client = Client(address, timeout="20s", set_as_default=False)
     except OSError as error:

@@ -41,9 +41,7 @@ def check_codecs(names: Sequence[str]) -> tuple[str, ...]:
         if name not in CODECS:
             raise StreamError(f"codecs: {name!r}, one of {', '.join(CODECS)} expected")
         if name == "h264" and importlib.util.find_spec("av") is None:
-            raise StreamError(
-                "codecs: h264 needs PyAV, whose wheel carries libx264 (GPL): pip install 'semhier_ros[video]'"
-            )
+            raise StreamError("codecs: h264 needs PyAV, whose wheel carries libx264 (GPL): pip install av")
     if not names:
         raise StreamError(f"codecs: none, one or more of {', '.join(CODECS)} expected")
     return tuple(dict.fromkeys(names))

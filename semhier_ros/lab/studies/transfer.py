@@ -110,7 +110,7 @@ def probe(features: NDArray, labels: NDArray, test: NDArray, again: NDArray | No
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
     except ImportError as error:
-        raise CommandError("scikit-learn is not installed: pip install 'semhier-ros[codecs]'") from error
+        raise CommandError("scikit-learn is not installed: pip install scikit-learn") from error
     target = np.unique(labels, return_inverse=True)[1]
     train = np.flatnonzero(~test)
     held, used = train[::HELD], np.delete(train, np.arange(0, len(train), HELD))
