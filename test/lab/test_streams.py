@@ -7,6 +7,7 @@ import pickle
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -310,8 +311,42 @@ def test_frames_of_many_slices_are_whole_when_the_last_one_is_there(camera: Fram
 
 
 def test_units_of_a_stream() -> None:
-    stream = b"\0\0\0\1\x67ab\0\0\1\x68c\0\0\0\1\x06sei\0\0\1\x65slice\0\0\0\1\x41next"
-    assert units(stream) == [b"\0\0\0\1\x67ab\0\0\0\1\x68c\0\0\0\1\x65slice", b"\0\0\0\1\x41next"]
+    """What a decoder may need rides with the slice after it; delimiters and what an encoder says of itself do not."""
+    stream = b"\0\0\0\1\x09d\0\0\0\1\x67ab\0\0\1\x68c\0\0\0\1\x06\x05x264\0\0\1\x65slice\0\0\0\1\x41next"
+    stream += b"\0\0\0\1\x06\x06sei\0\0\1\x41in"
+    assert units(stream) == [
+        b"\0\0\0\1\x67ab\0\0\0\1\x68c\0\0\0\1\x65slice",
+        b"\0\0\0\1\x41next",
+        b"\0\0\0\1\x06\x06sei\0\0\0\1\x41in",
+    ]
+
+
+@needs_av
+def test_a_receiver_that_lost_the_first_frame_begins_at_a_recovery_point() -> None:
+    there = street_pictures(20)
+    camera = Frames([*there, *there[::-1]])  # nothing changes at once, so no key frame follows
+    camera.times_ns = [number * 200_000_000 for number in range(40)]
+    made = encode_video(camera, range(40), VideoSetting(1.0, 5.0, 60.0))
+    sender = VideoSender([dict(enumerate(made))], 0.0, 0.0)
+    receiver = VideoReceiver([camera], cast(Any, None), 0.0)
+    (state,) = receiver.states
+    seen: list[int] = []
+    decode = state.decode
+
+    def noted() -> None:
+        assert state.open is not None
+        if decode() is not None:
+            seen.append(state.open[0])
+
+    state.decode = noted  # type: ignore[method-assign]
+    for number in range(40):
+        sender.offer(0, number, camera.times_ns[number], 0.0)
+        for one in iter(lambda: sender.pop(0.0), None):
+            if number:
+                receiver.push(0, one.payload, 0.0)
+    assert seen
+    assert seen == list(range(seen[0], 40))
+    assert seen[0] <= 25
 
 
 def test_a_store_remembers_across_processes(tmp_path: Path, reader: Reader, camera: Frames) -> None:

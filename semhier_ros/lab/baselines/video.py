@@ -2,8 +2,9 @@
 
 Needs PyAV, the extra `video`. Its wheel carries libx264, which is under the GPL: PyAV is never required, and nothing
 of it is part of this package. The encoder takes at most `max_rate` frames a second, has a tight rate bound, no
-B-frames, no look-ahead and no key frames after the first: a moving column of intra blocks lets a receiver recover from
-losses (periodic intra refresh). The receiver decodes a frame when all its slices are there, or a later frame's arrive.
+B-frames, no look-ahead and, but where the scene changes at once, no key frames after the first: a moving column of
+intra blocks lets a receiver recover from losses (periodic intra refresh), and one that lost the first frame begin. The
+receiver decodes a frame when all its slices are there, or a later frame's arrive.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ HEADER_BYTES = _HEADER.size
 _LAST = 0x8000
 """With the place of a frame's last slice."""
 _START = b"\0\0\0\1"
+_INFORMATION, _DELIMITER, _PARAMETERS = 6, 9, (7, 8)
+"""Types of NAL units that hold no slice: supplemental information, delimiters, parameter sets."""
+_USER_DATA = b"\5"
+"""Of supplemental information: what x264 says of itself. All else of it may be what a decoder needs: where it may begin
+(the recovery point, the only way in once the first frame is lost)."""
 OLDEST = 2.0
 """Seconds after which a slice that has not left is no longer worth sending."""
 PAUSE = 3.0
@@ -117,16 +123,17 @@ def _rate_of(camera: Any, numbers: Sequence[int], setting: VideoSetting) -> Frac
 
 
 def units(data: bytes) -> list[bytes]:
-    """The NAL units of an Annex B stream, without start codes; parameter sets ride with the unit after them."""
+    """The slices of an Annex B stream as NAL units with start codes; parameter sets and supplemental information ride
+    with the slice after them. Delimiters and user data are left out."""
     parts = [part.rstrip(b"\0") for part in data.replace(_START, b"\0\0\1").split(b"\0\0\1")]
     result: list[bytes] = []
     held = b""
     for part in filter(None, parts):
         kind = part[0] & 31
-        if kind in (6, 9):  # supplemental information and delimiters: nothing that a decoder needs
+        if kind == _DELIMITER or (kind == _INFORMATION and part[1:2] == _USER_DATA):
             continue
         held += _START + part
-        if kind not in (7, 8):
+        if kind != _INFORMATION and kind not in _PARAMETERS:
             result.append(held)
             held = b""
     return result
@@ -245,7 +252,7 @@ class VideoStream(SendingStream):
         """Frame number -> NAL units, of the frames that the encoder takes."""
         numbers = chosen(camera.times_ns, self.how.max_rate)
         rate = _rate_of(camera, numbers, self.how)
-        key = digest(*(camera.key(number) for number in numbers), str(self.how), str(rate), "x264 3")
+        key = digest(*(camera.key(number) for number in numbers), str(self.how), str(rate), "x264 4")
         frames = self._reader.store.made("video", key, partial(encode_video, camera, numbers, self.how))
         return dict(zip(numbers, frames, strict=True))
 
