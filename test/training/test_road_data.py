@@ -152,27 +152,50 @@ def some_boxes(draw: st.DrawFn) -> np.ndarray:
 @settings(max_examples=60)
 @given(some_boxes())
 def test_targets_are_the_gaussians_of_the_papers(boxes: np.ndarray) -> None:
-    """The whole-grid formula of TTFNet, object by object, from large to small."""
+    """The whole-grid formula of TTFNet, object by object, from large to small. Boxes and types are taught more widely
+    than the heat, but for cells that are nearer to another's middle."""
     found = make_targets(boxes, 128, 96)
-    heat, weight = np.zeros((12, 16)), np.zeros((12, 16))
+    heat, weight, near = np.zeros((12, 16)), np.zeros((12, 16)), np.zeros((12, 16))
     box_map, types = np.zeros((4, 12, 16)), np.zeros((12, 16))
     y, x = np.mgrid[:12, :16].astype(np.float64)
     areas = (boxes[:, 3] - boxes[:, 1]) * (boxes[:, 4] - boxes[:, 2])
     for kind, x0, y0, x1, y1 in boxes[np.argsort(-areas)].astype(np.float64):
-        cell_x, cell_y = min(int((x0 + x1) / 2 / STRIDE), 15), min(int((y0 + y1) / 2 / STRIDE), 11)
-        sigma_x, sigma_y = (max(0.54 * side / STRIDE / 6, 0.35) for side in (x1 - x0, y1 - y0))
-        bump = np.exp(-((x - cell_x) ** 2) / (2 * sigma_x**2) - (y - cell_y) ** 2 / (2 * sigma_y**2))
-        assume(np.abs(bump[..., None] - (0.02, 0.05)).min() > 1e-4)  # float32 may see the edge otherwise
-        bump[bump < 0.02] = 0
-        teach = bump > 0.05
-        heat = np.maximum(heat, bump)
-        weight[teach] = (bump / bump.sum())[teach]
+        middle_x, middle_y = (x0 + x1) / 2 / STRIDE, (y0 + y1) / 2 / STRIDE
+        sides = [0.54 * side / STRIDE / 6 for side in (x1 - x0, y1 - y0)]
+        bumps = []
+        for at_x, at_y, least in (
+            (min(int(middle_x), 15), min(int(middle_y), 11), 0.35),
+            (middle_x - 0.5, middle_y - 0.5, 0.6),
+        ):
+            sigma_x, sigma_y = (max(side, least) for side in sides)
+            bump = np.exp(-((x - at_x) ** 2) / (2 * sigma_x**2) - (y - at_y) ** 2 / (2 * sigma_y**2))
+            assume(np.abs(bump[..., None] - (0.02, 0.05)).min() > 1e-4)  # float32 may see the edge otherwise
+            bumps.append(bump)
+        peak, bump = bumps
+        assume(np.abs(bump - near)[(near > 0) & (peak <= 0.05)].min(initial=1.0) > 1e-5)
+        heat = np.maximum(heat, np.where(peak >= 0.02, peak, 0))
+        bump[bump <= 0.05] = 0
+        teach = (bump > 0) & ((peak > 0.05) | (bump > near))
+        weight[teach], near[teach] = (bump / bump.sum())[teach], bump[teach]
         box_map[:, teach] = np.array([x0, y0, x1, y1])[:, None] / STRIDE
         types[teach] = kind
     np.testing.assert_allclose(found.heat[0], heat, atol=1e-5)
     np.testing.assert_allclose(found.weight, weight, atol=1e-5)
     np.testing.assert_allclose(found.box, box_map, atol=1e-5)
     np.testing.assert_array_equal(found.types, types)
+
+
+def test_a_small_object_teaches_the_cells_around_it_and_none_of_another() -> None:
+    """As many as `find_objects` takes the mean of; the middles of two neighbours teach each its own."""
+    rows = np.array([[0, 20, 20, 36, 60], [1, 40, 22, 54, 58]], np.float32)
+    targets = make_targets(rows, 80, 80)
+    assert (targets.heat[0] == 1).sum() == 2
+    for kind, row in enumerate(rows):
+        cell = int((row[2] + row[4]) / 16), int((row[1] + row[3]) / 16)
+        assert targets.types[cell] == kind
+        taught = (targets.weight > 0) & (targets.box == row[1:, None, None] / STRIDE).all(axis=0)
+        assert taught.sum() >= 4, "more than the middle's cell"
+        assert (np.abs(np.argwhere(taught) - cell) <= 1).all()
 
 
 def test_targets_have_the_cells_of_the_detector() -> None:
