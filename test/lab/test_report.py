@@ -19,11 +19,13 @@ import pytest
 pytest.importorskip("jinja2", reason="the report needs Jinja2: pip install -r requirements/report.txt")
 pytest.importorskip("matplotlib", reason="the report needs matplotlib: pip install -r requirements/report.txt")
 
-from replay_footage import FRAMES
+from replay_footage import FRAMES, write_street
 
 from semhier_ros import Codec
 from semhier_ros.codec.reading import Detection
-from semhier_ros.lab.replay.work import Result
+from semhier_ros.lab.replay.base import Costs
+from semhier_ros.lab.replay.task import Task
+from semhier_ros.lab.replay.work import Result, replay
 from semhier_ros.lab.report.page import boxes, data_uri, milliseconds, percent
 from semhier_ros.lab.report.replay_page import bars, kinds_of, pictures_of, render, strip
 
@@ -112,6 +114,18 @@ def test_a_frame_refines_block_by_block(result: Result, rendered: str) -> None:
         assert [step.total_bytes for step in steps] == sorted(step.total_bytes for step in steps)
         assert [step.ms for step in steps] == sorted(step.ms for step in steps)
         assert len(frame["missing"]) + len(steps) == len(result.reader.block_names)
+
+
+def test_cameras_of_unequal_length_have_one_page(place: Path) -> None:
+    """A frame's number in one camera is none of another's."""
+    for name, count in (("long", 30), ("short", 10)):
+        write_street(place / name, [number * 100_000_000 for number in range(count)], camera=name)
+    bags, link = (place / "long", place / "short"), "256kbit,20ms"
+    task = Task(bags, link, ("semhier",), "road", costs=Costs(), forecast=False, cache=place / "c" / "replay.sqlite")
+    both = replay(task)
+    assert [len(camera) for camera in both.cameras] == [30, 10]
+    assert len(strip(both, kinds_of(both))) == 3
+    assert "short" in render(both)
 
 
 def test_names_and_footage_are_escaped(own: Result) -> None:

@@ -239,9 +239,10 @@ def strip(result: Result, kinds: Sequence[BlockKind]) -> list[dict[str, Any]]:
     chosen: list[tuple[int, int]] = []
     seen: set[str] = set()
     for key in sorted(answers, key=worth, reverse=True):
-        camera, number = result.cameras[key[0]], key[1]
-        apart = 0.12 * camera.times_ns[-1]
-        near = any(abs(camera.times_ns[number] - camera.times_ns[other]) < apart for _, other in chosen)
+        place, number = key
+        camera = result.cameras[place]
+        apart, same = 0.12 * camera.times_ns[-1], [other for one, other in chosen if one == place]
+        near = any(abs(camera.times_ns[number] - camera.times_ns[other]) < apart for other in same)
         if not near and camera.key(number) not in seen:
             chosen.append(key)
             seen.add(camera.key(number))
