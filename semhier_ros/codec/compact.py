@@ -463,15 +463,10 @@ def lay_out(blocks: Sequence[Block], stamp_ns: int | None, *, long: bool) -> byt
     return lead + bytes((first << 4 | count - 1,)) + stamp + plain
 
 
-def without_motion(block: Block) -> Block:
-    """The block without what it says of motion."""
-    return replace(block, motion=b"") if block.motion else block
-
-
 def _body(blocks: Sequence[Block]) -> bytes:
     """Lengths and data of consecutive blocks, as behind a packet's fixed fields; what they say of motion is left out.
     Raises ValueError where they do not belong together."""
-    return Packet.pack([without_motion(block) for block in blocks])[6:-4]
+    return Packet.pack([block.without_motion() for block in blocks])[6:-4]
 
 
 def with_long_header(laid: bytes, frame: int, stamp: int) -> bytes:

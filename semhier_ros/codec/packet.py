@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from semhier_ros.codec.checksum import check_crc, with_crc
 
@@ -75,6 +75,10 @@ class Block:
         if self.motion:
             _check_range("len(motion)", len(self.motion), MAX_MOTION_BYTES)
             _check_range("index of a block with motion", self.index, 0)
+
+    def without_motion(self) -> Block:
+        """The block without what it says of motion."""
+        return replace(self, motion=b"") if self.motion else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,16 +226,17 @@ def _packed(
 
 
 def split(block: Block, limit: int, *, stamp_ns: int | None = None) -> list[bytes]:
-    """Packets of at most `limit` bytes that together carry `block`: one whole packet if it fits, else equal pieces,
-    which carry no motion.
+    """Packets of at most `limit` bytes that together carry `block`: one whole packet if it fits, if need be without its
+    motion, else equal pieces, which carry none. Each of them has the stamp.
 
     Raises ValueError when `limit` leaves no room for a piece of 1 byte or would need more than 32,767 pieces.
     """
     stamp = None if stamp_ns is None else stamp_ns % STAMP_MODULUS
     overhead = HEADER_BYTES + (0 if stamp is None else STAMP_BYTES)
     beside = len(block.motion) + (len(varint("len(motion)", len(block.motion))) if block.motion else 0)
-    if overhead + beside + len(block.data) <= limit:
-        return [Packet.pack([block], stamp_ns=stamp_ns)]
+    if overhead + len(block.data) <= limit:
+        fits = overhead + beside + len(block.data) <= limit
+        return [Packet.pack([block if fits else block.without_motion()], stamp_ns=stamp_ns)]
     room = limit - overhead - 4
     if room < 1:
         raise ValueError(f"limit: {limit} bytes, at least {overhead + 5} expected")

@@ -244,6 +244,15 @@ def test_a_motion_part_travels_before_the_blocks_and_changes_nothing_else() -> N
     assert len(Packet.pack(blocks[:1])) == len(plain) + 3
 
 
+@pytest.mark.parametrize(("limit", "told"), [(15 + 1 + 45 + 150, True), (15 + 45 + 150, False), (15 + 150, False)])
+def test_a_block_that_fits_without_its_motion_is_not_cut(limit: int, told: bool) -> None:
+    block = Block(1, 2, 0, bytes(150), bytes(45))
+    (packet,) = split(block, limit, stamp_ns=7)
+    assert len(packet) <= limit
+    assert Packet.parse(packet).blocks == (block if told else block.without_motion(),)
+    assert Packet.parse(packet).stamp == 7
+
+
 def test_motion_is_refused_where_it_cannot_be() -> None:
     with pytest.raises(ValueError, match="index of a block with motion: 1"):
         Block(1, 2, 1, b"x", b"m")
@@ -258,6 +267,7 @@ def test_motion_is_refused_where_it_cannot_be() -> None:
     ):
         with pytest.raises(PacketError, match=message):
             Packet.parse(with_crc(bytes.fromhex(body)))
-    whole = split(Block(1, 2, 0, bytes(500), b"motion"), 200)
+    whole = split(Block(1, 2, 0, bytes(500), b"motion"), 200, stamp_ns=0)
     assert len(whole) > 1
+    assert all(Packet.parse(piece).stamp == 0 for piece in whole)
     assert all(not Packet.parse(piece).blocks[0].motion for piece in whole)

@@ -39,7 +39,7 @@ def pack(blocks, *, stamp_ns=None):
     return HEAD.pack(first.frame, first.born, first.index, len(blocks)) + b"".join(block.data for block in blocks)
 
 
-def split(block, limit):
+def split(block, limit, *, stamp_ns=None):
     body = limit - HEAD.size
     head = HEAD.pack(block.frame, block.born, block.index, 0)
     return [head + block.data[at : at + body] for at in range(0, len(block.data), body)]

@@ -21,9 +21,10 @@ def pack(blocks, *, stamp_ns=None):
     return bytes(head) + b"".join(b"\0\0" + block.data for block in blocks)
 
 
-def split(block, limit):
-    body = limit - 14
-    return [bytes(14) + block.data[at : at + body] for at in range(0, len(block.data), body)]
+def split(block, limit, *, stamp_ns=None):
+    head = 14 + (5 if stamp_ns is not None else 0)
+    body = limit - head
+    return [bytes(head) + block.data[at : at + body] for at in range(0, len(block.data), body)]
 
 
 def scheduler(rate=None, **options) -> Scheduler:

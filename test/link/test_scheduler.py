@@ -184,7 +184,7 @@ def test_a_block_that_cannot_be_packed_is_refused_not_raised():
     def bad(blocks, *, stamp_ns=None):
         raise ValueError("no")
 
-    link = Scheduler(bad, lambda block, limit: [], default_policies(4, 4))
+    link = Scheduler(bad, lambda block, limit, stamp_ns: [], default_policies(4, 4))
     link.submit("camera", 1, 1, frame_blocks(4), 0.0)
     assert link.pop(0.0) is None
     assert link.next_departure(0.0) is None

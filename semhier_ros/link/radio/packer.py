@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from semhier_ros.codec.compact import lay_out, lay_out_pieces, without_motion
+from semhier_ros.codec.compact import lay_out, lay_out_pieces
 from semhier_ros.link.clock import MACHINE, Clock
 
 _SHORT = 0.45
@@ -25,30 +25,26 @@ class CompactPacker:
 
     def __init__(self, clock: Clock = MACHINE, limit: int | None = None) -> None:
         self._clock, self._limit = clock, limit
-        self._stamp = (-1, 0)
         self.age: float | None = None
         self._to_tell = 0
 
     def pack(self, blocks: Sequence[Any], *, stamp_ns: int | None = None) -> bytes:
         """One frame of consecutive blocks, without its proof (`codec.compact.lay_out`)."""
-        if stamp_ns is None:
-            return lay_out(blocks, None, long=False)
-        self._stamp = (blocks[0].frame, stamp_ns)
-        long = not self._usual(stamp_ns)
-        laid = lay_out(blocks, stamp_ns, long=long)
-        if self._limit is not None and len(laid) > self._limit and blocks[0].motion:
-            laid = lay_out([without_motion(block) for block in blocks], stamp_ns, long=long)
-        return laid
+        return self._laid(blocks, stamp_ns, self._limit)
 
-    def split(self, block: Any, limit: int) -> list[bytes]:
-        """Frames of at most `limit` bytes that together carry `block`: one if it fits, else pieces."""
-        frame, stamp_ns = self._stamp
-        stamp = stamp_ns if block.index == 0 and frame == block.frame else None
-        if block.index:
-            whole = lay_out([block], None, long=False)
-            if len(whole) <= limit:
-                return [whole]
-        return lay_out_pieces(block, limit, stamp)
+    def split(self, block: Any, limit: int, *, stamp_ns: int | None = None) -> list[bytes]:
+        """Frames of at most `limit` bytes that together carry `block`: one if it fits, if need be without its motion,
+        else pieces. `stamp_ns`: of block 0, which each of them tells."""
+        whole = self._laid([block], stamp_ns, limit)
+        return [whole] if len(whole) <= limit else lay_out_pieces(block, limit, stamp_ns)
+
+    def _laid(self, blocks: Sequence[Any], stamp_ns: int | None, limit: int | None) -> bytes:
+        """One frame of consecutive blocks; without their motion where it is longer than `limit`."""
+        long = stamp_ns is not None and not self._usual(stamp_ns)
+        laid = lay_out(blocks, stamp_ns, long=long)
+        if limit is not None and len(laid) > limit and blocks[0].motion:
+            laid = lay_out([block.without_motion() for block in blocks], stamp_ns, long=long)
+        return laid
 
     def _usual(self, stamp_ns: int) -> bool:
         """Notes the age of a frame that leaves, and whether it is a usual one."""

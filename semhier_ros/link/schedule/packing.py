@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from semhier_ros.link.schedule.policy import LevelPolicy
 from semhier_ros.link.schedule.room import WaitingRoom
@@ -38,8 +38,9 @@ PACKETS = Shape()
 Pack = Callable[..., bytes]
 """pack(blocks, stamp_ns=int | None) -> bytes: consecutive blocks of one frame into one packet."""
 
-Split = Callable[[Any, int], list[bytes]]
-"""split(block, limit) -> packets of at most `limit` bytes: the whole block if it fits, else one piece of it in each."""
+Split = Callable[..., list[bytes]]
+"""split(block, limit, stamp_ns=int | None) -> packets of at most `limit` bytes: the whole block if it fits, if need be
+without what it says of motion, else one piece of it in each. All of them carry the stamp."""
 
 
 class Packer:
@@ -144,12 +145,10 @@ class Packer:
         return sum(camera.counters[0].wire.total(now) for camera in cameras) < self._shape.alone * rate
 
     def _cut(self, unit: Unit, limit: int) -> None:
-        """Cuts a block that is too large for one packet; one that just fits after all becomes a single packet."""
+        """Cuts a block that is too large for one packet; one that just fits after all becomes a single packet. Of a
+        frame, block 0 alone tells the stamp, whole or in pieces."""
+        stamp = unit.frame.stamp_ns if unit.index == 0 else None
         try:
-            if unit.index == 0:  # only its whole packet carries the stamp
-                whole = self._pack([unit.block], stamp_ns=unit.frame.stamp_ns)
-                unit.pieces = [whole] if len(whole) <= limit else self._split(unit.block, limit)
-            else:
-                unit.pieces = self._split(unit.block, limit)
+            unit.pieces = self._split(unit.block, limit, stamp_ns=stamp)
         except ValueError:
             unit.pieces = [b""]
