@@ -113,6 +113,16 @@ def test_a_queue_that_is_gone_costs_one_frame_at_most() -> None:
         assert taken == [not lost, True, True, True]
 
 
+def test_the_newest_is_known_whatever_comes_late() -> None:
+    """More frames of a queue that was held up than are known, all behind it."""
+    course, stamp, now = Course(), 5000, 100.0
+    assert course.likely(1000, stamp, now)
+    for behind in range(KEPT + 1, 2 * KEPT + 1):
+        assert course.likely(1000 - behind, stamp - 1, now)
+    assert not course.likely(1000, stamp + 1, now)
+    assert course.likely(1001, stamp + 12, now)
+
+
 def test_two_that_come_far_apart_do_not_vouch_for_one_another() -> None:
     course = Course()
     now = drive(course, first=0)

@@ -12,12 +12,10 @@ No clock and no thread here.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from semhier_ros.codec.compact import STAMP_UNIT_NS
 
 KEPT = 64
-"""Frames whose stamps are known."""
+"""Frames whose stamps are known: those that came last, and the newest."""
 RATE = 250.0
 """Frames a second at most."""
 NEAR = 8
@@ -44,7 +42,7 @@ class Course:
     __slots__ = ("_doubted", "_least", "_newest", "_noted", "_stamps", "_told")
 
     def __init__(self) -> None:
-        self._stamps: OrderedDict[int, int] = OrderedDict()
+        self._stamps: dict[int, int] = {}
         self._newest = 0
         self._least: tuple[float, float] | None = None
         self._told = 0
@@ -107,7 +105,7 @@ class Course:
             self._newest = number
         self._stamps[number] = stamp
         if len(self._stamps) > KEPT:
-            self._stamps.popitem(last=False)
+            del self._stamps[next(one for one in self._stamps if one != self._newest)]
 
 
 def _steady(apart: int, frames: int) -> bool:
