@@ -10,7 +10,7 @@ fail() {
 
 command -v "$python" >/dev/null || fail "no '$python' found; install it: sudo apt install python3 python3-venv"
 "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' ||
-  fail "$("$python" --version) is not supported; set PYTHON= to a Python 3.10 to 3.13 (3.11 and 3.12 are tested)"
+  fail "$("$python" --version) is not supported; set PYTHON= to a Python 3.10 to 3.13 (3.11 is tested)"
 "$python" -c 'import venv, ensurepip' 2>/dev/null ||
   fail "Python's venv is missing; install it: sudo apt install python3-venv"
 "$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_paths()["include"] + "/Python.h"))' ||

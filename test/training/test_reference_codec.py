@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra `train`)")
-pytest.importorskip("compressai", reason="CompressAI is not installed (extra `train`)")
+pytest.importorskip("compressai", reason="CompressAI is not installed (extra `train`, up to Python 3.12)")
 
 from semhier_ros.cli import main
 from semhier_ros.lab.baselines import Setting, make, send

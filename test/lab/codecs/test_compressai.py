@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("compressai", reason="CompressAI is not installed (extra `train`)")
+pytest.importorskip("compressai", reason="CompressAI is not installed (extra `train`, up to Python 3.12)")
 
 import torch
 from compressai import models
