@@ -74,7 +74,7 @@ ARGUMENTS = [
     ),
     Argument(
         "republish_blocks",
-        "With zenoh: publish what arrives on `<camera>/semhier/...` here too, for bags and other nodes.",
+        "On all but ros: publish what arrives on `<camera>/semhier/...` here too, for bags and other nodes.",
         parameter="republish_blocks",
         kind=boolean,
         choices=("", "true", "false"),

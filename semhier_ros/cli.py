@@ -93,7 +93,7 @@ ROOMS: dict[str, Room | Family] = {
         {name: Room(f"semhier_ros.lab.studies.{name}", summary) for name, summary in STUDIES.items()},
         "what is right after how many bytes, what a link lets through, what it costs: `semhier measure detection`",
     ),
-    "ranges": Room("semhier_ros.lab.ranges", "lets a model folder paint pictures in 8-bit integers on CPUs"),
+    "ranges": Room("semhier_ros.lab.ranges", "lets a model folder run its networks in 8-bit integers on CPUs"),
     "replay": Room("semhier_ros.lab.replay.cli", "what a planner would have seen of a bag over a link, with a report"),
     "republish": Room("semhier_ros.republish_command", "a bag of blocks into readings and pictures"),
     "results": Room("semhier_ros.lab.results", "the documentation's tables from measured figures"),
