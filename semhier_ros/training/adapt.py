@@ -25,6 +25,7 @@ from semhier_ros.training.detector_loss import CellTargets, cell_loss
 from semhier_ros.training.road_data import CANVAS, PADDING
 from semhier_ros.training.scene_samples import make_targets
 from semhier_ros.training.street_scenes import StreetScenes, cut, known_cells
+from semhier_ros.whole_file import write_whole
 
 Floats = NDArray[np.float32]
 REACH = 3  # cells around one that its answer depends on: 5x5 of the tower's last layer, 3x3 of the heads
@@ -199,13 +200,15 @@ def choose_looks(scenes: StreetScenes, count: int, seed: int) -> list[Look]:
     return looks
 
 
-def look(scenes: StreetScenes, looks: list[Look], fixed: Any, path: Path) -> NDArray[np.float16]:
-    """Fixed maps (N,rows,columns,C float16, on disk at `path`) of every look; goes on where it was stopped."""
+def look(scenes: StreetScenes, looks: list[Look], fixed: Any, path: Path, of: str) -> NDArray[np.float16]:
+    """Fixed maps (N,rows,columns,C float16, on disk at `path`) of every look; goes on where it was stopped, unless that
+    was of other looks, pictures or weights (`of` names those of `fixed`)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = (len(looks), ROWS, COLUMNS, CHANNELS)
     done_file = path.with_suffix(".json")
     told = json.loads(done_file.read_text()) if done_file.exists() else {}
-    first = told["done"] if told.get("looks") == [list(own) for own in looks] and path.exists() else 0
+    made_of = {"looks": [list(own) for own in looks], "pictures": scenes.pixels.path.stem, "of": of}
+    first = told["done"] if path.exists() and made_of.items() <= told.items() else 0
     maps = np.lib.format.open_memmap(path, mode="r+" if first else "w+", dtype=np.float16, shape=shape)
     for number in tqdm(range(first, len(looks)), desc="look", mininterval=20):
         row, scale, flip = looks[number]
@@ -213,7 +216,7 @@ def look(scenes: StreetScenes, looks: list[Look], fixed: Any, path: Path) -> NDA
         maps[number] = fixed.infer([canvas[None]])[0][0]
         if number % 20 == 19 or number + 1 == len(looks):
             maps.flush()
-            done_file.write_text(json.dumps({"looks": looks, "done": number + 1}))
+            write_whole(done_file, json.dumps(made_of | {"done": number + 1}))
     return maps
 
 

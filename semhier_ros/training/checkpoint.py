@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from semhier_ros.training.errors import TrainingError
 from semhier_ros.whole_file import replacing
@@ -27,10 +29,27 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
 
 
+def digest(weights: Mapping[str, Tensor]) -> str:
+    """Sixteen hexadecimal digits that change with any of the weights."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def check_made_of(path: Path, state: Mapping[str, Any], made_of: Mapping[str, Any]) -> None:
+    """Raises TrainingError where the state at `path` was made of something else; what it does not say is accepted."""
+    for name, wanted in made_of.items():
+        if name in state and state[name] != wanted:
+            raise TrainingError(f"{path} was trained with {name} {state[name]}, not {wanted}; name another place")
+
+
 class Checkpoint:
     """Where a training leaves its state, and takes it up again.
 
-    made_of: plain values that must be the same when a training goes on; they stand in the file under their names.
+    made_of: plain values that must be the same when a training goes on; they stand in the file under their names. What
+    a file that is there does not say of them, it goes on not saying.
     """
 
     def __init__(self, path: Path, made_of: Mapping[str, Any] | None = None):
@@ -52,11 +71,8 @@ class Checkpoint:
                 f"{self.path} is there, and no checkpoint of this command; name another file"
             ) from error
         if state is not None:
-            for name, wanted in self.made_of.items():
-                if name in state and state[name] != wanted:
-                    raise TrainingError(
-                        f"{self.path} was trained with {name} {state[name]}, not {wanted}; name another place"
-                    )
+            check_made_of(self.path, state, self.made_of)
+            self.made_of = {name: value for name, value in self.made_of.items() if name in state}
         return state
 
     def write(self, state: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.torch.detector import Detector, load_imagenet_trunk
 from semhier_ros.torch.scene_backend import as_input
-from semhier_ros.training.checkpoint import Checkpoint, load_checkpoint
+from semhier_ros.training.checkpoint import Checkpoint, digest, load_checkpoint
 from semhier_ros.training.detector_loss import detector_loss
 from semhier_ros.training.device import adamw, autocast, depthwise_in_float32, pick_device
 from semhier_ros.training.errors import MissingFile, TrainingError
@@ -44,15 +45,31 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def weights_of(folder: Path) -> Path:
+    """The file of a model folder's weights. Raises MissingFile: it has none."""
+    path = folder / "weights.safetensors"
+    if not path.exists():
+        raise MissingFile(f"start: {path} is missing; name a model folder of kind scene")
+    return path
+
+
+def name_of_start(folder: Path) -> str:
+    """What tells a model folder that a training begins with from all others: its tree's name and a hash of its weights.
+
+    Raises:
+        MissingFile: the folder has no weights.
+    """
+    weights = hashlib.sha256(weights_of(folder).read_bytes()).hexdigest()[:16]
+    return f"{Taxonomy.load(folder / 'taxonomy.yaml').name} {weights}"
+
+
 def start_from(detector: Detector, folder: Path) -> None:
     """Begin with the detector of a model folder; layers that name types stay new where the types are others.
 
     Raises:
         MissingFile: the folder has no weights. TrainingError: they are of another network.
     """
-    path = folder / "weights.safetensors"
-    if not path.exists():
-        raise MissingFile(f"start: {path} is missing; name a model folder of kind scene")
+    path = weights_of(folder)
     own, prefix = detector.state_dict(), "detector.detector."
     given = {key.removeprefix(prefix): value for key, value in load_file(path).items() if key.startswith(prefix)}
     if missing := sorted(own.keys() - given.keys()):
@@ -69,11 +86,17 @@ def trained_detector(out: Path, mixed: bool = True) -> dict[str, Tensor]:
     """The weights that a training left in `out`: the blend with its start where there is one and `mixed` allows it.
 
     Raises:
-        MissingFile: no detector was trained there.
+        MissingFile: no detector was trained there. TrainingError: the blend is of other weights than `detector.pt` has.
     """
+    trained = load_checkpoint(out / "detector.pt")
     saved = load_checkpoint(out / BLENDED) if mixed else None
     if saved is None:
-        saved = load_checkpoint(out / "detector.pt")
+        saved = trained
+    elif trained is not None and saved.get("of") not in (None, digest(trained["average"])):
+        raise TrainingError(
+            f"{out / BLENDED}: not of the detector.pt beside it, which was trained since; run the stage blend again, "
+            "or remove the file"
+        )
     if saved is None:
         raise MissingFile(f"{out}/detector.pt: missing; train the detector stage first")
     weights: dict[str, Tensor] = saved["average"]
@@ -90,6 +113,13 @@ def parameter_groups(detector: Detector, lr: float) -> list[dict[str, Any]]:
     trunk = [own for own in detector.trunk.parameters() if own.requires_grad]
     rest = [own for name, own in detector.named_parameters() if not name.startswith("trunk.")]
     return [{"params": trunk, "lr": lr * TRUNK_SHARE}, {"params": rest, "lr": lr}]
+
+
+def rarity_of(counts: NDArray) -> NDArray[np.float32]:
+    """What an example of each class weighs, of which there are `counts`: rarer ones a little more. The middle is that
+    of the classes that there are examples of."""
+    middle = np.median(counts[counts > 0]) if (counts > 0).any() else 1.0
+    return ((middle / np.maximum(counts, 10)) ** 0.25).clip(0.3, 2.5).astype(np.float32)
 
 
 class BatchLoss:
@@ -130,7 +160,7 @@ def train(options: argparse.Namespace) -> Path:
     data.check_taxonomy(taxonomy.names(len(taxonomy.levels) - 1), options.taxonomy)
     scenes, choosing = (load_scenes(data, split, options.out / f"cache-{split}") for split in ("train", "choose"))
     counts = np.bincount(np.concatenate([b[:, 0] for b in scenes.boxes]).astype(int), minlength=len(classes))
-    rarity = torch.tensor((np.median(counts) / np.maximum(counts, 10)) ** 0.25, dtype=torch.float32).to(device)
+    rarity = torch.from_numpy(rarity_of(counts)).to(device)
     groups = torch.tensor(np.asarray(taxonomy.owner(1), np.int64)).to(device)
 
     checkpoint = Checkpoint(options.out / "detector.pt", {"classes": list(classes)})

@@ -29,8 +29,15 @@ from semhier_ros.torch.detector import STRIDE, Detector, DetectorOutput
 from semhier_ros.torch.picture import GROUPS, PictureModel
 from semhier_ros.torch.scene_backend import DetectorGraph, as_input
 from semhier_ros.training import adapt as adapting
-from semhier_ros.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from semhier_ros.training.detector import BLENDED, parameter_groups, start_from, trained_detector
+from semhier_ros.training.checkpoint import Checkpoint, check_made_of, digest, load_checkpoint, save_checkpoint
+from semhier_ros.training.detector import (
+    BLENDED,
+    name_of_start,
+    parameter_groups,
+    rarity_of,
+    start_from,
+    trained_detector,
+)
 from semhier_ros.training.detector_loss import street_loss, tutor_loss
 from semhier_ros.training.device import adamw, autocast, depthwise_in_float32, pick_device
 from semhier_ros.training.errors import TrainingError
@@ -44,6 +51,7 @@ from semhier_ros.training.street_scenes import StreetSamples, StreetScenes, load
 from semhier_ros.training.teachers import VIEWS, Teacher, ask, intersection_over_union
 
 Floats = NDArray[np.float32]
+ADAPTED = "adapted.pt"  # beside `detector.pt`: what `adapt` made
 AGREED = 0.5  # intersection over union from which a found object and a label are the same
 SURE = 0.35  # objectness from which an object that is found where the teacher doubts is settled as one
 
@@ -174,20 +182,37 @@ def blended(
 
 
 def word_weights(scenes: StreetScenes, words: int) -> NDArray[np.float32]:
-    """Rarer words weigh a little more, as in `training.detector`; counted as often as they are drawn."""
+    """Rarer words weigh a little more (`detector.rarity_of`); counted as often as they are drawn."""
     counts = np.zeros(words)
     for rows, chance in zip(scenes.boxes, scenes.draw, strict=True):
         counts += np.bincount(rows[rows[:, 0] >= 0, 0].astype(int), minlength=words) * chance * len(scenes)
-    middle = np.median(counts[counts > 0]) if (counts > 0).any() else 1.0
-    return ((middle / np.maximum(counts, 10)) ** 0.25).clip(0.3, 2.5).astype(np.float32)
+    return rarity_of(counts)
+
+
+def read_adapted(out: Path, start: str) -> dict[str, Any] | None:
+    """What `adapt` left in `out`; None where it left nothing.
+
+    Raises:
+        TrainingError: it widened another folder than `start` (`detector.name_of_start`).
+    """
+    path = out / ADAPTED
+    if (saved := load_checkpoint(path)) is not None:
+        check_made_of(path, saved, {"start": start})
+    return saved
 
 
 def adapt(options: argparse.Namespace) -> Path:
-    """Widen the detector of the model folder `start`, its trunk and neck fixed: `adapted.pt`."""
+    """Widen the detector of the model folder `start`, its trunk and neck fixed: `adapted.pt`.
+
+    Raises:
+        TrainingError: `adapted.pt` is there, of another start.
+    """
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(1)
     torch.manual_seed(options.seed)
     street = Street(options)
+    start = name_of_start(options.start)
+    saved = read_adapted(street.out, start)
     scenes = street.scenes("train")
     network = Detector(len(street.recipe.leaves))
     start_wider(network, options.start, street.recipe.leaves)
@@ -195,13 +220,13 @@ def adapt(options: argparse.Namespace) -> Path:
     blank = torch.zeros(1, CANVAS[1], CANVAS[0], 3, dtype=torch.uint8)
     fixed = adapting.compiled(adapting.Fixed(network), blank, street.out / "fixed.onnx", options.threads)
     looks = adapting.choose_looks(scenes, options.looks, options.seed)
-    maps = adapting.look(scenes, looks, fixed, street.out / "looks" / "maps.npy")
-    path = street.out / "adapted.pt"
-    saved = load_checkpoint(path)
+    maps = adapting.look(scenes, looks, fixed, street.out / "looks" / "maps.npy", of=start)
+    path = street.out / ADAPTED
     done = 0
     if saved is not None:
         network.load_state_dict(saved["average"])
         done = int(saved["step"])
+    made_of = {"start": start} if saved is None or "start" in saved else {}
     learning = adapting.Learning(network)
     weights = torch.from_numpy(word_weights(scenes, len(street.recipe.words)))
     for number in range(done // max(1, options.steps // options.rounds), options.rounds):
@@ -211,7 +236,7 @@ def adapt(options: argparse.Namespace) -> Path:
         adapting.learn(
             scenes, looks, maps, cells, learning, street.members(), weights, steps, rate, seed=options.seed + number
         )
-        save_checkpoint(path, {"average": network.state_dict(), "step": steps * (number + 1)})
+        save_checkpoint(path, {"average": network.state_dict(), "step": steps * (number + 1), **made_of})
     return path
 
 
@@ -263,17 +288,23 @@ class StreetLoss:
 
 
 def detector(options: argparse.Namespace) -> Path:
-    """Train the whole detector, from `adapted.pt` or else the model folder `start`: `detector.pt`. With 0 minutes it is
-    what it begins with."""
+    """Train the whole detector, from `adapted.pt` or else the model folder `start`: `detector.pt`. With 0 steps it is
+    what it begins with.
+
+    Raises:
+        TrainingError: `detector.pt`, or else `adapted.pt`, is there and began with another start.
+    """
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     street = Street(options)
     device = pick_device(options.device)
+    start = name_of_start(options.start)
+    checkpoint = Checkpoint(street.out / "detector.pt", {"classes": list(street.recipe.leaves), "start": start})
+    begun = checkpoint.read() is not None
+    adapted = None if begun else read_adapted(street.out, start)
     scenes = street.scenes("train")
-    checkpoint = Checkpoint(street.out / "detector.pt", {"classes": list(street.recipe.leaves)})
     network = Detector(len(street.recipe.leaves))
-    if not checkpoint.path.exists():
-        adapted = load_checkpoint(street.out / "adapted.pt")
+    if not begun:
         if adapted is None:
             start_wider(network, options.start, street.recipe.leaves)
         else:
@@ -307,18 +338,22 @@ def blend(options: argparse.Namespace) -> Path:
     after this take.
 
     Raises:
-        TrainingError: a share outside 0..1. MissingFile: nothing is trained yet.
+        TrainingError: a share outside 0..1, or the detector began with another start. MissingFile: nothing is trained
+            yet.
     """
     if not all(0 <= share <= 1 for share in options.kept):
         raise TrainingError(f"kept: {options.kept[0]:g} {options.kept[1]:g}: shares of 0..1 expected")
     leaves = Street(options).recipe.leaves
     trained = trained_detector(options.out, mixed=False)
+    own: Path = options.out / "detector.pt"
+    check_made_of(own, load_checkpoint(own) or {}, {"start": name_of_start(options.start)})
     start = Detector(len(leaves))
     start_wider(start, options.start, leaves)
     old = Taxonomy.load(options.start / "taxonomy.yaml")
     known = [leaves.index(name) for name in old.names(len(old.levels) - 1) if name in leaves]
     path: Path = options.out / BLENDED
-    save_checkpoint(path, {"average": blended(start.state_dict(), trained, tuple(options.kept), known)})
+    mixed = blended(start.state_dict(), trained, tuple(options.kept), known)
+    save_checkpoint(path, {"average": mixed, "of": digest(trained)})
     return path
 
 

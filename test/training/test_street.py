@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import argparse
+import re
 import runpy
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import pytest
 import yaml
 
-from semhier_ros.cli import main
+from semhier_ros.cli import main, parse
 from semhier_ros.taxonomy import Taxonomy
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from semhier_ros.torch.detector import Detector, DetectorOutput
-from semhier_ros.training.detector import trained_detector
+from semhier_ros.training import adapt
+from semhier_ros.training.checkpoint import save_checkpoint
+from semhier_ros.training.detector import rarity_of, trained_detector
 from semhier_ros.training.detector_loss import street_loss, tutor_loss
 from semhier_ros.training.errors import TrainingError
+from semhier_ros.training.packed import PackedArray
 from semhier_ros.training.scene_samples import make_targets
+from semhier_ros.training.street import settings_of
 from semhier_ros.training.street_data import IGNORED, Labels, Recipe, boxes_of_mask, join_riders, merge
 from semhier_ros.training.street_scenes import cut, known_cells, read_catalogue
 from semhier_ros.training.street_stages import StreetLoss, Tutor, blended, planes_of
@@ -371,8 +380,43 @@ def draw_set(folder: Path, images: str, count: int, labelled: bool) -> list[str]
     return keys
 
 
-def test_from_sets_to_scenes_that_a_model_folder_is_made_of(tmp_path: Path):
-    pytest.importorskip("timm", reason="training needs timm")
+class Tiny(NamedTuple):
+    """A folder of tiny sets: the keys of their pictures, and the options of `semhier train street` for them."""
+
+    folder: Path
+    mine: list[str]
+    bare: list[str]
+    options: list[str]
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def run(self, *words: str | Path) -> int:
+        """The command's exit status; `words` come last, but for a stage's name, which comes first."""
+        return main(["train", "street", *map(str, words[:1]), *self.options, *map(str, words[1:])])
+
+    def settings(self, **others: Any) -> argparse.Namespace:
+        """Those that its stages run with."""
+        given = vars(parse(["train", "street", *self.options])) | others
+        return settings_of("gather", {}, given)
+
+
+def write_teacher(path: Path, kind: int) -> Path:
+    """A teacher that sees a thing of COCO's class `kind` where a car is, and a person elsewhere."""
+    outputs = {  # in pixels of the view
+        "labels": np.array([[kind, 0]]),
+        "boxes": np.array([[[87.0, 217, 260, 325], [500, 100, 540, 220]]]),
+        "scores": np.array([[0.8, 0.6]]),
+    }
+    tiny = runpy.run_path(str(Path(__file__).parents[1] / "scene" / "tiny_onnx.py"))
+    path.parent.mkdir(exist_ok=True)
+    shape = (1, 3, VIEWS[0].height, VIEWS[0].width)
+    return tiny["write_detector"](path, outputs, shape=shape, extra={"orig_target_sizes": (1, 2)})
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Tiny:
     mine, bare = draw_set(tmp_path / "mine", "images", 4, True), draw_set(tmp_path / "bare", "pictures", 2, False)
     kept = draw_set(tmp_path / "kept", "images", 1, True)
     splits = tmp_path / "splits"
@@ -381,24 +425,21 @@ def test_from_sets_to_scenes_that_a_model_folder_is_made_of(tmp_path: Path):
         (splits / f"{split}.txt").write_text("\n".join(keys) + "\n")
     (tmp_path / "sources.yaml").write_text(RECIPE)
     (tmp_path / "tree.yaml").write_text(yaml.safe_dump(TINY_TREE))
-    outputs = {  # a car where it is, and a person; in pixels of the view
-        "labels": np.array([[2, 0]]),
-        "boxes": np.array([[[87.0, 217, 260, 325], [500, 100, 540, 220]]]),
-        "scores": np.array([[0.8, 0.6]]),
-    }
-    tiny = runpy.run_path(str(Path(__file__).parents[1] / "scene" / "tiny_onnx.py"))
-    shape = (1, 3, VIEWS[0].height, VIEWS[0].width)
-    extra = {"orig_target_sizes": (1, 2)}
-    teacher = tiny["write_detector"](tmp_path / "teacher.onnx", outputs, shape=shape, extra=extra)
-    out = tmp_path / "out"
+    teacher = write_teacher(tmp_path / "teacher.onnx", 2)
     options = [
-        "--data", str(tmp_path), "--sources", str(tmp_path / "sources.yaml"), "--taxonomy", str(tmp_path / "tree.yaml"),
-        "--kept", "1", "0.5",
-        "--splits", str(splits), "--out", str(out), "--teacher", str(teacher), "--layout", "detr-labels",
-        "--views", "1", "--looks", "4", "--steps", "2", "--rounds", "1", "--detector-steps", "1", "--batch", "2",
-        "--workers", "0", "--crop", "128", "96", "--settled", "4", "--threads", "1", "--device", "cpu",
+        "--data", tmp_path, "--sources", tmp_path / "sources.yaml", "--taxonomy", tmp_path / "tree.yaml",
+        "--start", ROOT / "models/road", "--kept", 1, 0.5,
+        "--splits", splits, "--out", tmp_path / "out", "--teacher", teacher, "--layout", "detr-labels",
+        "--views", 1, "--looks", 4, "--steps", 2, "--rounds", 1, "--detector-steps", 1, "--batch", 2,
+        "--workers", 0, "--crop", 128, 96, "--settled", 4, "--threads", 1, "--device", "cpu",
     ]  # fmt: skip
-    assert main(["train", "street", *options]) == 0
+    return Tiny(tmp_path, mine, bare, [str(word) for word in options])
+
+
+def test_from_sets_to_scenes_that_a_model_folder_is_made_of(tiny: Tiny):
+    pytest.importorskip("timm", reason="training needs timm")
+    out, mine, bare = tiny.out, tiny.mine, tiny.bare
+    assert main(["train", "street", *tiny.options]) == 0
 
     catalogue = read_catalogue(out / "catalogue.jsonl")
     assert sorted(catalogue) == sorted([*mine, *bare])
@@ -430,7 +471,102 @@ def test_from_sets_to_scenes_that_a_model_folder_is_made_of(tmp_path: Path):
     report = out / "report" / "kept"
     assert (report / "labels" / "000.txt").read_text().split() == ["0", "0.250000", "0.651000", "0.250000", "0.260000"]
     assert (report / "images" / "000.png").is_file()
-    assert main(["train", "street", "gather", "--data", str(tmp_path / "nowhere"), *options[2:]]) == 2
+    assert tiny.run("gather", "--data", tiny.folder / "nowhere") == 2
+
+
+def other_model(folder: Path) -> Path:
+    """A model folder of other weights than road's."""
+    folder.mkdir()
+    shutil.copy(ROOT / "models/road/taxonomy.yaml", folder)
+    weights = load_file(ROOT / "models/road/weights.safetensors")
+    weights["detector.detector.types.bias"] += 1
+    save_file(weights, folder / "weights.safetensors")
+    return folder
+
+
+def test_what_one_folder_began_is_not_gone_on_with_as_if_another_had(tiny: Tiny, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("timm", reason="training needs timm")
+    other = other_model(tiny.folder / "other")
+    assert all(tiny.run(stage) == 0 for stage in ("gather", "teach", "adapt"))
+    stored = torch.load(tiny.out / "adapted.pt", weights_only=True)
+    before = (tiny.out / "adapted.pt").read_bytes()
+    capsys.readouterr()
+    for stage in ("adapt", "detector"):
+        assert tiny.run(stage, "--start", other) == 2
+        assert re.search(r"adapted\.pt was trained with start road21 \w+, not road21 \w+", capsys.readouterr().err)
+    assert not (tiny.out / "detector.pt").exists()
+    assert (tiny.out / "adapted.pt").read_bytes() == before
+    assert tiny.run("detector") == 0
+    assert torch.load(tiny.out / "detector.pt", weights_only=True)["start"] == stored["start"]
+    (tiny.out / "adapted.pt").unlink()
+    capsys.readouterr()
+    for stage in ("detector", "blend"):
+        assert tiny.run(stage, "--start", other) == 2
+        assert "detector.pt was trained with start road21" in capsys.readouterr().err
+    assert not (tiny.out / "blended.pt").exists()
+
+
+def test_checkpoints_of_before_starts_were_told_go_on_and_still_do_not_tell(tiny: Tiny):
+    pytest.importorskip("timm", reason="training needs timm")
+    assert all(tiny.run(stage) == 0 for stage in ("gather", "teach", "adapt"))
+    adapted = torch.load(tiny.out / "adapted.pt", weights_only=True)
+    torch.save({key: value for key, value in adapted.items() if key != "start"}, tiny.out / "adapted.pt")
+    assert tiny.run("detector") == 0
+    trained = torch.load(tiny.out / "detector.pt", weights_only=True)
+    torch.save({key: value for key, value in trained.items() if key != "start"}, tiny.out / "detector.pt")
+    assert tiny.run("detector", "--detector-steps", "2", "--start", other_model(tiny.folder / "other")) == 0
+    trained = torch.load(tiny.out / "detector.pt", weights_only=True)
+    assert trained["step"] == 2
+    assert "start" not in trained
+
+
+def test_maps_are_looked_at_anew_when_what_looks_or_what_is_seen_changes(tmp_path: Path):
+    class Fixed:
+        calls = 0
+
+        def infer(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+            self.calls += 1
+            return [np.zeros((1, adapt.ROWS, adapt.COLUMNS, adapt.CHANNELS), np.float32)]
+
+    def scenes_at(path: Path) -> SimpleNamespace:
+        np.save(path, np.zeros(60 * 40 * 3, np.uint8))
+        return SimpleNamespace(
+            pixels=PackedArray(path), sizes=np.array([[60, 40]]), boxes=[np.zeros((0, 5), np.float32)],
+            picture=lambda row: np.zeros((40, 60, 3), np.uint8),
+        )  # fmt: skip
+
+    scenes, fixed = scenes_at(tmp_path / "street-1.npy"), Fixed()
+    looks, path = [(0, 1.0, False)], tmp_path / "looks" / "maps.npy"
+    for _ in range(2):
+        adapt.look(scenes, looks, fixed, path, of="road21 1")
+    assert fixed.calls == 1
+    adapt.look(scenes, looks, fixed, path, of="road21 2")
+    assert fixed.calls == 2
+    adapt.look(scenes_at(tmp_path / "street-2.npy"), looks, fixed, path, of="road21 2")
+    assert fixed.calls == 3
+
+
+def test_a_blend_of_an_older_detector_is_not_taken_for_that_of_the_newer_one(tiny: Tiny):
+    pytest.importorskip("timm", reason="training needs timm")
+    tiny.out.mkdir()
+    weights = Detector(3).state_dict()
+    save_checkpoint(tiny.out / "detector.pt", {"average": weights, "step": 1})
+    assert tiny.run("blend", "--kept", "0", "0") == 0
+    assert torch.equal(trained_detector(tiny.out)["types.bias"], weights["types.bias"])
+    newer = {key: value + 1 if key == "types.bias" else value for key, value in weights.items()}
+    save_checkpoint(tiny.out / "detector.pt", {"average": newer, "step": 1})
+    with pytest.raises(TrainingError, match=r"blended\.pt: not of the detector\.pt beside it.*run the stage blend"):
+        trained_detector(tiny.out)
+    assert torch.equal(trained_detector(tiny.out, mixed=False)["types.bias"], newer["types.bias"])
+    save_checkpoint(tiny.out / "blended.pt", {"average": weights})  # as they were before they told of what they are
+    assert torch.equal(trained_detector(tiny.out)["types.bias"], weights["types.bias"])
+
+
+@pytest.mark.parametrize("counts", [[0, 500, 0, 80, 0], [0, 0, 0]])
+def test_classes_without_examples_leave_the_others_something_to_learn(counts: list[int]):
+    weights = rarity_of(np.array(counts))
+    assert (weights > 0).all()
+    assert weights[1] <= weights[-2]
 
 
 def test_a_blend_lies_between_start_and_training_and_leaves_what_the_start_cannot_name():
