@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from semhier_ros.codec.checksum import CRC_BYTES, check_crc, with_crc
 from semhier_ros.codec.compact import near
+from semhier_ros.codec.text import check_text
 
 KIND = 0x50
 WHOLE, EARTH, HEIGHT, TILT, ANEW = 1, 2, 4, 8, 16
@@ -61,12 +62,7 @@ class EgoPose:
     anew: bool = False
 
     def __post_init__(self) -> None:
-        try:
-            size = len(self.frame.encode())
-        except UnicodeEncodeError:
-            raise ValueError(f"frame: {self.frame!r} is not valid Unicode") from None
-        if size > MAX_FRAME_BYTES or not self.frame.isprintable():
-            raise ValueError(f"frame: {self.frame!r}, expected at most {MAX_FRAME_BYTES} bytes, printable")
+        check_text(self.frame, "frame", MAX_FRAME_BYTES)
         earthly = not self.frame
         for name, value, low, high in (
             ("stamp_ms", self.stamp_ms, 0, MAX_STAMP_MS),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from semhier_ros.codec.calibration import Calibration
 from semhier_ros.codec.checksum import check_crc, with_crc
 from semhier_ros.codec.packet import PacketError
+from semhier_ros.codec.text import check_text
 
 MAGIC = 0x53
 PLAIN, EXTENDED = 1, 2
@@ -55,12 +56,7 @@ class StreamInfo:
     def __post_init__(self) -> None:
         check_name(self.camera, "camera")
         check_name(self.model, "model")
-        try:
-            frame_id_bytes = len(self.frame_id.encode())
-        except UnicodeEncodeError:
-            raise ValueError(f"frame_id: {self.frame_id!r} is not valid Unicode") from None
-        if frame_id_bytes > MAX_FRAME_ID_BYTES or not self.frame_id.isprintable():
-            raise ValueError(f"frame_id: {self.frame_id!r}, expected at most {MAX_FRAME_ID_BYTES} bytes, printable")
+        check_text(self.frame_id, "frame_id", MAX_FRAME_ID_BYTES)
         for name, number, low, high in (
             ("width", self.width, 1, 0xFFFF),
             ("height", self.height, 1, 0xFFFF),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
+import re
+import unicodedata
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,9 +16,20 @@ from hypothesis import strategies as st
 
 from semhier_ros.codec import PacketError, StreamInfo
 from semhier_ros.codec.calibration import Calibration
+from semhier_ros.codec.pose import EgoPose
+from semhier_ros.codec.text import check_text
 
 INFO = StreamInfo("front/camera", "camera_optical", 640, 360, "road", "0123456789abcdef", "fedcba9876543210", 17)
 NAMES = st.text("abzAZ09_.-", min_size=1, max_size=32).filter(lambda text: text not in {".", ".."})
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "bitstream.md"
+
+
+def _is_text(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        check_text(text, "text", 32)
+        return True
+    return False
 
 
 @settings(max_examples=300, derandomize=True)
@@ -22,7 +37,7 @@ NAMES = st.text("abzAZ09_.-", min_size=1, max_size=32).filter(lambda text: text 
     st.builds(
         StreamInfo,
         camera=NAMES,
-        frame_id=st.text(max_size=32).filter(lambda text: text.isprintable() and len(text.encode()) <= 32),
+        frame_id=st.text(max_size=32).filter(_is_text),
         width=st.integers(1, 65535),
         height=st.integers(1, 65535),
         model=NAMES,
@@ -71,6 +86,28 @@ def test_size_limits() -> None:
 def test_fields_are_checked(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
         dataclasses.replace(INFO, **{field: value})
+
+
+@pytest.mark.parametrize("letter", ["\u0378", "\U00031350", "\uffff"])
+def test_a_character_that_a_version_of_unicode_does_not_know_is_carried(letter: str) -> None:
+    """U+31350 is a letter from Unicode 15 on, the others are none in any."""
+    info = dataclasses.replace(INFO, frame_id=letter)
+    assert StreamInfo.from_bytes(info.to_bytes()) == info
+    pose = EgoPose(letter, 1, 2, 3)
+    assert EgoPose.from_bytes(pose.to_bytes()) == pose
+
+
+def test_what_is_not_printable_is_what_the_page_lists() -> None:
+    listed = re.search(r"Not printable are (.*?):\n", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert listed is not None
+    ends = [re.findall(r"[0-9A-F]{4,6}", part) for part in re.split(r",| and ", listed[1])]
+    page = {code for part in ends for code in range(int(part[0], 16), int(part[-1], 16) + 1)}
+    assert page == {code for code in range(0x110000) if not _is_text(chr(code))}
+    categories = {code: unicodedata.category(chr(code)) for code in range(0x110000)}
+    refused = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Zs"}
+    assert all(categories[code] in {*refused, "Cn"} for code in page)
+    if unicodedata.unidata_version < "16":
+        assert {code for code, name in categories.items() if name in refused} <= page | {ord(" ")}
 
 
 CALIBRATION = Calibration(1280, 720, (611.5, 612.25, 640.125, 361.0), "plumb_bob", (-0.25, 0.0625, 0.001, -0.0005, 0.0))
