@@ -107,6 +107,37 @@ def test_an_old_frame_that_is_asked_for_is_no_news_of_the_cameras_pace():
     assert expected[0] == pytest.approx(0.5)
 
 
+def blocks_that_left(link, frame, now):
+    return {index for _, datagram in departures(link, now) if datagram.frame == frame for index in datagram.blocks}
+
+
+def test_an_old_frame_that_is_asked_for_replaces_nothing_of_a_newer_one():
+    link = scheduler(2000.0)
+    link.submit("camera", 20, 2_000, frame_blocks(4), 0.0)
+    assert link.submit("camera", 12, 1_200, frame_blocks(4), 0.01, asked=True) == 4
+    assert [level.causes["superseded"] for level in link.status(0.01).levels] == [0] * 7
+    assert blocks_that_left(link, 20, 0.01) == {0, 1, 2, 3}
+    link.submit("camera", 20, 2_000, frame_blocks(5)[4:], 0.5)
+    assert link._room.cameras["camera"].newest.number == 20, "its picture goes on in its own frame"
+
+
+def test_blocks_that_are_asked_for_leave_although_newer_frames_come():
+    link = scheduler(8000.0)
+    link.submit("camera", 12, 1_200, frame_blocks(7), 0.0, asked=True)
+    link.submit("camera", 20, 2_000, frame_blocks(4), 0.01)
+    assert [level.causes["superseded"] for level in link.status(0.01).levels] == [0] * 7
+    assert blocks_that_left(link, 12, 0.01) == set(range(7))
+
+
+def test_asked_blocks_come_again_where_a_newer_frame_had_replaced_them():
+    link = scheduler(1000.0)
+    link.submit("camera", 12, 1_200, frame_blocks(4), 0.0)
+    link.submit("camera", 13, 1_300, frame_blocks(4), 0.01)
+    assert link.status(0.01).levels[1].causes["superseded"] == 1
+    link.submit("camera", 12, 1_200, frame_blocks(4), 0.02, asked=True)
+    assert link.status(0.02).levels[3].queued == 2
+
+
 def test_frames_that_come_as_they_like_hold_no_picture_up():
     link = scheduler(8000.0)
     for came in (0.0, 0.1, 0.5):

@@ -101,17 +101,19 @@ class WaitingRoom:
             if unit.copy == 0:
                 camera.counters[finer].dropped[cause] += 1
 
-    def supersede(self, camera: CameraQueue, newest: Frame, indices: Sequence[int]) -> None:
-        """A newer frame's blocks replace the same blocks of older frames, unless some of those have left already."""
+    def supersede(self, camera: CameraQueue, current: Frame, indices: Sequence[int], asked: bool) -> None:
+        """Blocks that come of a frame replace the same blocks of older ones, unless some of those have left already or
+        somebody asked for them. What is `asked` for may be of an old frame: which others are older, stamps tell then.
+        """
         if len(camera.frames) <= 1:
             return  # nothing of an older frame waits
         policies = self.policies
         for frame in list(camera.frames.values()):
-            if frame is newest:
+            if frame is current or (asked and frame.stamp_ns >= current.stamp_ns):
                 continue
             for index in [index for index in frame.units if index in indices and policies[index].superseded]:
                 unit = frame.units.get(index)
-                if unit is not None and unit.next_piece == 0:
+                if unit is not None and index > frame.asked and unit.next_piece == 0:
                     self.drop_from(camera, frame, index, "superseded")
 
     def sweep(self, now: float) -> None:

@@ -198,19 +198,23 @@ class Scheduler:
     ) -> int:
         """Queues the blocks of a frame; returns how many were taken.
 
-        `frame`: 16-bit number, wrapping. A call with the newest frame's number and stamp adds blocks to that frame.
-        `asked`: somebody asked for just these blocks, so that `set_finest` does not hold for them.
+        `frame`: 16-bit number, wrapping. A call with number and stamp of a frame that waits, or of the newest, adds
+        blocks to that frame. `asked`: somebody asked for just these blocks, of a frame that may be older than others:
+        `set_finest` does not hold for them, and no newer frame replaces them.
         Raises ValueError for a block index without a policy, or for a new camera beyond the limit.
         """
         record = self._room.camera(camera)
         self._room.sweep(now)
-        current = record.newest
-        if current is None or current.number != frame or current.stamp_ns != stamp_ns:
+        current = record.frame(frame, stamp_ns)
+        if current is None:
             self._sequence += 1
-            current = record.new_frame(self._sequence, frame, stamp_ns)
-        self._room.supersede(record, current, [block.index for block in blocks])
+            current = record.new_frame(self._sequence, frame, stamp_ns, asked)
+        indices = [block.index for block in blocks]
+        self._room.supersede(record, current, indices, asked)
         if asked and blocks:
-            current.asked = max(current.asked, max(block.index for block in blocks))
+            current.asked = max(current.asked, *indices)
+            if min(indices) <= current.lost_from:
+                current.lost_from = 16  # what was dropped comes again
         finest = max(record.finest_at(now), current.asked)
         taken = 0
         for block in blocks:

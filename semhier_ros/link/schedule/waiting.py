@@ -83,12 +83,19 @@ class CameraQueue:
         self.finest: int | None = None
         self.finest_timed: tuple[int, float] | None = None
 
-    def new_frame(self, sequence: int, number: int, stamp_ns: int) -> Frame:
-        """Starts the newest frame."""
+    def frame(self, number: int, stamp_ns: int) -> Frame | None:
+        """The frame of that number and stamp, if it is the newest or some of it waits."""
+        known = reversed(self.frames.values())
+        return next((frame for frame in known if frame.number == number and frame.stamp_ns == stamp_ns), None)
+
+    def new_frame(self, sequence: int, number: int, stamp_ns: int, asked: bool) -> Frame:
+        """Starts a frame: the newest one, unless it is `asked` for and older than that."""
         previous = self.newest
-        self.newest = frame = self.frames[sequence] = Frame(self, sequence, number, stamp_ns)
-        if previous is not None and not previous.units:
-            self.frames.pop(previous.sequence, None)
+        frame = self.frames[sequence] = Frame(self, sequence, number, stamp_ns)
+        if previous is None or not asked or stamp_ns > previous.stamp_ns:
+            self.newest = frame
+            if previous is not None and not previous.units:
+                self.frames.pop(previous.sequence, None)
         return frame
 
     def coarse_came(self, now: float) -> None:
