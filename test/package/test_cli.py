@@ -102,8 +102,9 @@ def test_a_room_may_have_commands_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     ("error", "line"),
     [
         (CommandError("no camera 'left': the bag has front, rear"), "semhier: no camera 'left'"),
-        (ModuleNotFoundError("No module named 'torch'", name="torch"), "semhier: `broken` needs torch: pip install"),
-        (ModuleNotFoundError("No module named 'open_clip.x'", name="open_clip.x"), "'semhier_ros[taxonomy]'"),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), "semhier: `broken` needs torch: in a clone"),
+        (ModuleNotFoundError("No module named 'open_clip.x'", name="open_clip.x"), "-r requirements/taxonomy.txt"),
+        (ModuleNotFoundError("No module named 'rich'", name="rich"), "-r requirements/report.txt"),
         (FileNotFoundError(2, "No such file or directory", "list.txt"), "semhier: list.txt: No such file or directory"),
         (PermissionError(13, "Permission denied", "/root/x"), "semhier: /root/x: Permission denied"),
         (FileNotFoundError("no model 'left'"), "semhier: no model 'left'"),
