@@ -50,7 +50,7 @@ def resolve_device(device: str) -> str:
         raise ValueError(f"device: {device!r} is not one of {', '.join(DEVICES)}")
     lacking = next((name for name in ("torch", "timm") if importlib.util.find_spec(name) is None), None)
     if device in ("cuda", "torch") and lacking is not None:
-        need = f"{lacking}, which is not installed: pip install 'semhier_ros[cuda]', or use cpu or auto"
+        need = f"{lacking}, which is not installed: pip install torch timm safetensors, or use cpu or auto"
         raise ValueError(f"device: {device} needs {need}")
     if device != "auto":
         return device
