@@ -374,6 +374,8 @@ class _Frame:
     detections: tuple[Detection, ...] = ()
     stamp_ns: int | None = None
     motion: bytes = b""
+    delta_bytes: int = 0
+    """Of the frame's delta that came, read or waiting for what it refers to."""
 
 
 @dataclass
@@ -548,19 +550,20 @@ class Decoder:
         if frame.stamp_ns is None:
             self.counters["damaged"] += 1
             raise PacketError("block: it refers to an earlier frame, and nobody says when this one was taken")
+        frame.delta_bytes = len(block.data)
         try:
             code = self._memory.delta(block.data, block.frame, frame.stamp_ns)
         except PacketError as error:
             self.counters["unknown_reference" if isinstance(error, UnknownReference) else "damaged"] += 1
             raise
-        self._take_delta(frame, code, len(block.data))
+        self._take_delta(frame, code)
         self._foreseen = None
         return self._reading(block.frame, frame, fresh=True)
 
-    def _take_delta(self, frame: _Frame, code: Any, size: int) -> None:
+    def _take_delta(self, frame: _Frame, code: Any) -> None:
         self.counters["deltas"] += 1
         frame.code, frame.prefix = code, self._codec.semantic_blocks - 1
-        frame.payload_bytes = size
+        frame.payload_bytes = frame.delta_bytes
         frame.detections = self._read(frame)
         with suppress(PacketError):  # a picture block that came before may be damaged
             self._advance(frame)
@@ -572,7 +575,7 @@ class Decoder:
             frame = self._frames.get(number)
             if frame is None or frame.prefix >= 0:
                 continue
-            self._take_delta(frame, code, 0)
+            self._take_delta(frame, code)
             reading = self._reading(number, frame, fresh=True)
             readings += [] if reading is None else [reading]
         return readings

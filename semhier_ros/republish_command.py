@@ -5,14 +5,16 @@
 Blocks are read by the model whose stream hash they name; a newer model folder with other heads, names or calibration
 (another model hash) may read them too, and it is said. The source may come from `semhier replay --write-bag`, from
 recorder_node or from `ros2 bag record` of the block topics. Frames that refer to earlier ones (docs/living.md) are
-read from the bag's first memoryless frame on. What the bag holds of the camera's lens and of the robot's poses
-(`<camera>/semhier/camera_info`, `pose`, `fix`, `heading`) goes into the new one as it is.
+read from the bag's first memoryless frame on; one that came before what it refers to is read once that is there. What
+the bag holds of the camera's lens and of the robot's poses (`<camera>/semhier/camera_info`, `pose`, `fix`, `heading`)
+goes into the new one as it is.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,19 @@ from semhier_ros.footage.recording import PLACE_TOPICS
 from semhier_ros.paths import DEFAULT_MODEL, model_names
 
 BLOCK, INFO = "semhier_ros/msg/SemanticBlock", "semhier_ros/msg/StreamInfo"
+UNREAD = "frames without what they refer to"
+
+
+@dataclass
+class _Camera:
+    """What is known of one camera of the bag. stamps: of its newest frames, by number; unread: frames (number, stamp)
+    whose deltas wait for what they refer to."""
+
+    info: Any
+    decoder: Any
+    readings: Readings
+    stamps: dict[int, int] = field(default_factory=dict)
+    unread: set[tuple[int, int]] = field(default_factory=set)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,12 +75,10 @@ def republish(
     with for_the_user():
         codec = Codec.load(model or named_model(source), device, threads=1)
     counts = {"blocks": 0, "readings": 0, "pictures": 0, "poses": 0, "damaged blocks": 0}
-    counts["frames before the first whole one"] = 0
     notes: list[str] = []
-    infos: dict[str, Any] = {}
+    cameras: dict[str, _Camera] = {}
     early: dict[str, int] = {}
-    decoders: dict[str, Any] = {}
-    readings: dict[str, Readings] = {}
+    unread = 0
     with BagWriter(out, force, source) as bag:
         messages = Messages(bag.store, codec.taxonomy)
         for channel, log_ns, data in raw_messages(source, _wants, notes):
@@ -75,41 +88,47 @@ def republish(
                 counts["poses"] += name in ("pose", "fix")
                 continue
             message: Any = bag.store.deserialize_cdr(data, channel.kind)
+            one = cameras.get(camera)
             if channel.kind == INFO:
-                if camera not in infos or _differs(message, infos[camera]):
-                    reader = _reads(message, codec, notes)
-                    size = (message.width, message.height)
-                    decoders[camera] = reader.decoder(size, 32, memory=not codec.whole_image)
-                    readings[camera] = Readings(messages, camera, message.frame_id)
-                infos[camera] = message
+                if one is None or _differs(message, one.info):
+                    unread += 0 if one is None else len(one.unread)
+                    decoder = _reads(message, codec, notes).decoder(
+                        (message.width, message.height), 32, memory=not codec.whole_image
+                    )
+                    cameras[camera] = _Camera(message, decoder, Readings(messages, camera, message.frame_id))
+                else:
+                    one.info = message
                 continue
             counts["blocks"] += 1
-            if camera not in infos:  # the bag was cut
+            if one is None:  # the bag was cut
                 early[camera] = early.get(camera, 0) + 1
                 continue
+            found: list[Any] = []
             try:
                 block = Packet.parse(bytes(message.data)).blocks[0]
-                reading = decoders[camera].push(block, stamp_of(message))
+                one.stamps[block.frame] = stamp_of(message)
+                found = [one.decoder.push(block, stamp_of(message))]
             except UnknownReference:
-                counts["frames before the first whole one"] += 1
-                continue
+                one.unread.add((block.frame, stamp_of(message)))
             except PacketError:
                 counts["damaged blocks"] += 1
-                continue
-            if reading is None or not reading.fresh:
-                continue
-            stamp, frame_id = stamp_of(message), infos[camera].frame_id
-            for topic, make in readings[camera].of(reading, stamp, log_ns - stamp):
-                bag.write(topic, make(), log_ns)
-                counts["readings"] += "/detections/level_" in topic
-            if pictures and reading.prefix >= codec.semantic_blocks:
-                picture = decoders[camera].picture(reading.frame)
-                if picture is not None:
-                    made = messages.picture(picture, stamp, frame_id)
-                    bag.write(f"/{camera}/picture/compressed", made, log_ns)
-                    counts["pictures"] += 1
+            for reading in (*found, *one.decoder.caught_up()):
+                if reading is None or not reading.fresh:
+                    continue
+                stamp = one.stamps[reading.frame]
+                one.unread.discard((reading.frame, stamp))
+                for topic, make in one.readings.of(reading, stamp, log_ns - stamp):
+                    bag.write(topic, make(), log_ns)
+                    counts["readings"] += "/detections/level_" in topic
+                if pictures and reading.prefix >= codec.semantic_blocks:
+                    picture = one.decoder.picture(reading.frame)
+                    if picture is not None:
+                        made = messages.picture(picture, stamp, one.info.frame_id)
+                        bag.write(f"/{camera}/picture/compressed", made, log_ns)
+                        counts["pictures"] += 1
+    counts[UNREAD] = unread + sum(len(one.unread) for one in cameras.values())
     for camera, count in early.items():
-        if camera not in infos:
+        if camera not in cameras:
             raise BagError(f"{source}: blocks of {camera!r}, but none of its StreamInfo; record its topic too")
         notes.append(f"{count} blocks of {camera} before its first StreamInfo are left out")
     if not counts["blocks"]:

@@ -27,6 +27,7 @@ from semhier_ros.footage.messages import (
     check_new_bag,
     make_message,
     message_store,
+    stamp_of,
 )
 from semhier_ros.footage.readings import Messages
 from semhier_ros.footage.video import default_video, read_video
@@ -184,6 +185,46 @@ def test_frames_of_one_log_time_are_spread_and_the_run_is_as_long_as_it_was(
     assert [problem for problem in bag.problems if "log time" in problem] == (
         [f"{TOPIC}: {said} frames have the log time of the one before; spread evenly"] if said else []
     )
+
+
+def test_a_delta_that_came_before_what_it_refers_to_is_read_with_its_own_stamp_and_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The blocks of a whole frame, then the delta of frame 2, of a frame that is lost, and of frame 1."""
+    monkeypatch.setattr("semhier_ros.scene.remembering.LEAST_OBJECTS", 0)
+    codec = Codec.load("road", "cpu", threads=1)
+    frame = next(read_video(default_video())).image
+    size = (frame.shape[1], frame.shape[0])
+    memory, reader = codec.memory(), codec.decoder(size, memory=True)
+    made: list[list[Any]] = []
+    stamps = [START + number * 80_000_000 for number in range(5)]
+    for number, stamp in enumerate(stamps):
+        image = np.ascontiguousarray(np.roll(frame, 2 * number, axis=1))
+        made.append(codec.encode(image, blocks=4, frame=number, stamp_ns=stamp, memory=memory))
+        for block in made[-1]:
+            reader.push(block, stamp)
+        if not number:
+            memory.heard(reader.acknowledgement or b"")
+    assert [len(blocks) for blocks in made[1:]] == [1, 1, 1, 1]
+    with BagWriter(tmp_path / "bag") as bag:
+        messages = Messages(bag.store, codec.taxonomy)
+        camera = SimpleNamespace(name="front", frame_id="lens", size=size)
+        bag.write("/front/semhier/info", messages.info(codec, camera, START), START)
+        for place, number in enumerate((0, 2, 4, 1)):
+            for block in made[number]:
+                at = START + SECOND + place * 10_000_000 + block.index
+                bag.write(f"/front/semhier/level_{block.index}", messages.block(block, stamps[number]), at)
+    assert main(["republish", str(tmp_path / "bag"), "--out", str(tmp_path / "again")]) == 0
+    assert "0 damaged blocks, 1 frames without what they refer to" in capsys.readouterr().out
+    store = message_store()
+    found = []
+    with AnyReader([tmp_path / "again"], default_typestore=store) as again:
+        for connection, at, raw in again.messages():
+            if connection.topic == "/front/detections/level_2":
+                told: Any = again.deserialize(raw, connection.msgtype)
+                found.append((told.frame, stamp_of(told), told.bytes_received, at - START - SECOND))
+    assert found[-2:] == [(number, stamps[number], len(made[number][0].data), 30_000_000) for number in (1, 2)]
+    assert {number for number, *_ in found} == {0, 1, 2}
 
 
 def test_a_stream_that_begins_anew_in_other_pictures_is_read_anew(tmp_path: Path) -> None:
