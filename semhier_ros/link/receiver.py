@@ -62,7 +62,7 @@ class _Stream:
         self.opener = Opener(f"{camera}/packets", key)
         self.note = Opener(f"{camera}/note", key)
         self.sealer = Sealer(f"{camera}/request", key, start)
-        self.tracker = ArrivalTracker()
+        self.tracker = ArrivalTracker(whole=key is not None)
         self.clock: ClockNote | None = None
         self.refused = 0
         self.memory: tuple[bytes | None, float] = (None, -MEMORY_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import pytest
@@ -42,6 +43,66 @@ def test_an_outage_is_no_loss_and_a_restart_begins_anew():
     feed(tracker, range(30_000, 30_050))
     assert tracker.lost == 0
     assert tracker.report(10.0, 10_000_000).newest == 30_049
+
+
+def sent(tracker: ArrivalTracker, sequence: int, now: float, clock: float | None = None) -> bool:
+    """A datagram that came at once, sent at `clock` of its sender."""
+    told = now if clock is None else clock
+    return tracker.arrived(sequence & 0xFFFF, int(told * 1000) & 0xFFFF, 100, now, int(now * 1e6))
+
+
+@pytest.mark.parametrize(
+    ("pause", "set_by", "most"), [(2.0, 0.0, 0), (45.0, 0.0, 0), (2.0, -600.3, 2), (9.0, -20.0, 2)]
+)
+def test_a_sender_that_starts_again_is_heard_whatever_number_it_begins_at(pause, set_by, most):
+    """`set_by`: how much its clock was set meanwhile. Numbers next to the newest may be taken for the old sender's."""
+    before = ArrivalTracker()
+    for place, sequence in enumerate(range(10_000, 10_100)):
+        sent(before, sequence, 5.0 + place * 0.05)
+    for start in (*range(0, 65_536, 61), *range(6000, 10_200), *range(14_150, 14_250)):
+        near = abs(start - 10_100) <= 70
+        if near and set_by:
+            continue
+        tracker = copy.deepcopy(before)
+        taken = []
+        for place in range(12):
+            now = 10.0 + pause + place * 0.05
+            taken.append(sent(tracker, start + place, now, now + set_by))
+        assert taken.count(False) <= most, start
+        assert tracker.report(now, 0).newest == (start + 11) & 0xFFFF
+        assert tracker.lost == 0 or near
+
+
+def test_the_third_datagram_far_behind_begins_anew_where_send_times_tell_nothing():
+    tracker = ArrivalTracker()
+    feed(tracker, range(10_000, 10_100))
+    feed(tracker, range(7000, 7020), start=3.0)
+    assert (tracker.received, tracker.duplicates) == (118, 2)
+
+
+def test_what_is_late_or_comes_twice_is_of_the_same_sender_however_late_it_is():
+    tracker = ArrivalTracker()
+    for place in range(200):
+        sent(tracker, place, place * 0.01)
+    assert not sent(tracker, 199, 3.0, 1.99)
+    assert not sent(tracker, 40, 3.0, 0.40)
+    assert not sent(tracker, 41, 3.0, 0.41)
+    assert sent(tracker, 200, 3.1)
+    assert not sent(tracker, 42, 3.2, 0.42), "what is newer came in between"
+    assert not sent(tracker, 190, 3.2, 1.90)
+    assert sent(tracker, 202, 3.3)
+    assert sent(tracker, 201, 3.3, 3.2), "late, and the first of its number"
+    assert (tracker.received, tracker.duplicates, tracker.lost) == (203, 5, 0)
+
+
+def test_with_a_key_all_of_a_number_tells_a_new_sender():
+    tracker = ArrivalTracker(whole=True)
+    start = 1_700_000_000 * 65_536
+    for place in range(100):
+        assert tracker.arrived(start + place, 7, 100, place * 0.01, 0)
+    for place in range(100):
+        assert tracker.arrived(start + 2 * 65_536 - 1000 + place, 7, 100, 3.0, 0)
+    assert tracker.report(3.0, 0).newest == (start + 2 * 65_536 - 901) & 0xFFFF
 
 
 def test_the_report_has_the_least_delay_since_the_last():

@@ -15,7 +15,8 @@ WINDOW = 64
 
 
 class Opened(NamedTuple):
-    """An envelope's content: `sequence` (16 bits), `sent_ms` (16 bits of the sender's clock), the packet."""
+    """An envelope's content: `sequence` (48 bits with a key, else the 16 that travel), `sent_ms` (16 bits of the
+    sender's clock), the packet."""
 
     sequence: int
     sent_ms: int
@@ -64,7 +65,7 @@ class Opener:
         envelope = Envelope.from_bytes(data, self._name, self._key)
         if self._key is not None:
             self._once(envelope.sequence)
-        return Opened(envelope.sequence & 0xFFFF, envelope.sent_ms, envelope.payload)
+        return Opened(envelope.sequence, envelope.sent_ms, envelope.payload)
 
     def _once(self, sequence: int) -> None:
         ahead = sequence - self._newest

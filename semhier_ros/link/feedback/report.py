@@ -5,6 +5,7 @@ What a report's bytes are says `codec.report`.
 
 from __future__ import annotations
 
+from semhier_ros.codec.envelope import SEQUENCES
 from semhier_ros.codec.report import Report
 
 SETTLE = 8
@@ -12,6 +13,12 @@ SETTLE = 8
 OUTAGE = 64
 """A gap of more datagrams than this is an outage, not loss that repair could mend."""
 _JUMP = 4096
+_SHORT = 0x10000
+_LATEST_SECONDS = 10.0
+"""No datagram is so much later than the newest."""
+_RISING = 3
+"""So many datagrams far behind the newest, each above the one before and none ahead of it in between, are of a sender
+that began anew."""
 _HELD_MS = 60_000
 REPORT_SECONDS = (0.1, 0.5)
 """Reports come at least so far apart, and at most."""
@@ -62,9 +69,17 @@ class ReportClock:
 
 
 class ArrivalTracker:
-    """What a receiver keeps of one stream: order, losses, runs of losses, delay. Constant memory."""
+    """What a receiver keeps of one stream: order, losses, runs of losses, delay. Constant memory.
 
-    def __init__(self) -> None:
+    `whole`: whether sequence numbers come with all their 48 bits, else with their low 16.
+
+    A sender that starts again begins at any low 16 bits, so its numbers may lie behind the newest without being late.
+    What is late was sent before the newest; what was sent after it, and bears no number above its own, is of a sender
+    that began anew. A sender whose clock was set back meanwhile is known by datagrams that go on far behind.
+    """
+
+    def __init__(self, whole: bool = False) -> None:
+        self._modulus = SEQUENCES if whole else _SHORT
         self.received = 0
         self.duplicates = 0
         self.lost = 0
@@ -80,6 +95,7 @@ class ArrivalTracker:
         self._longest = 0.0
         self._least_delay: int | None = None
         self._last_delay = 0
+        self._behind: list[int] = []
 
     @property
     def heard(self) -> bool:
@@ -103,11 +119,13 @@ class ArrivalTracker:
     def arrived(self, sequence: int, sent_ms: int, size: int, now: float, wall_us: int) -> bool:
         """Notes a datagram of `size` payload bytes; False for one that came before.
 
-        `now`: monotonic seconds. `wall_us`: this end's clock, microseconds since 1970.
+        `sequence`: 48 or 16 bits. `sent_ms`: 16 bits of the sender's clock. `now`: monotonic seconds. `wall_us`: this
+        end's clock, microseconds since 1970.
         """
         newest = self._newest
-        ahead = 0 if newest is None else (sequence - newest + 0x8000) % 0x10000 - 0x8000
-        if newest is None or abs(ahead) > _JUMP:
+        half = self._modulus // 2
+        ahead = 1 if newest is None else (sequence - newest + half) % self._modulus - half
+        if newest is None or abs(ahead) > _JUMP or (ahead <= 0 and self._began_anew(sequence, ahead, sent_ms, now)):
             self._seen = 1
             self._settled = SETTLE
             self._newest = sequence
@@ -120,6 +138,8 @@ class ArrivalTracker:
             return False
         else:
             self._seen |= 1 << -ahead
+        if ahead > 0:
+            self._behind.clear()
         self.received += 1
         self.payload_bytes += size
         delay = (wall_us // 1000 - sent_ms) & 0xFFFF
@@ -130,6 +150,18 @@ class ArrivalTracker:
             self._longest = max(silent, self._longest * (1.0 - silent))  # halves in some 0.7 s
             self._echo_ms, self._arrived, self._last_delay = sent_ms, now, delay
         return True
+
+    def _began_anew(self, sequence: int, ahead: int, sent_ms: int, now: float) -> bool:
+        """Whether a number that is not above the newest is of another sender than that."""
+        if self.silence(now) > _LATEST_SECONDS or 0 < (sent_ms - self._echo_ms) % 0x10000 < 0x8000:
+            return True
+        behind = self._behind
+        if -ahead < OUTAGE:
+            return False
+        if behind and (sequence - behind[-1]) % self._modulus not in range(1, OUTAGE):
+            behind.clear()
+        behind.append(sequence)
+        return len(behind) >= _RISING
 
     def _move(self, ahead: int) -> None:
         if ahead > OUTAGE:
@@ -154,6 +186,7 @@ class ArrivalTracker:
         delay = self._last_delay if self._least_delay is None else self._least_delay
         self._least_delay = None
         held = min(int((now - self._arrived) * 1000), _HELD_MS)
+        newest = self._newest & 0xFFFF
         return Report(
-            self._newest, self.received, self.lost, self.runs, self._echo_ms, held, delay, self.payload_bytes, wall_us
+            newest, self.received, self.lost, self.runs, self._echo_ms, held, delay, self.payload_bytes, wall_us
         )
