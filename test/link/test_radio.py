@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -38,9 +39,10 @@ from semhier_ros.link.radio.frame_budget import FrameBudget
 from semhier_ros.link.radio.framing import Messages, added_bytes, cobs, framing, from_cobs
 from semhier_ros.link.radio.options import Air, RadioOptions
 from semhier_ros.link.radio.ports import SerialOptions, SerialPort, UdpOptions, UdpPort
+from semhier_ros.link.radio.receiving import RadioReceiving
 from semhier_ros.link.radio.sending import RadioSending
 from semhier_ros.link.schedule.policy import default_policies
-from semhier_ros.link.transport import Datagram, SenderHooks
+from semhier_ros.link.transport import Datagram, ReceiverHooks, SenderHooks
 
 serial = pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
 
@@ -603,6 +605,99 @@ def test_a_taken_port_is_named():
     finally:
         port.close()
         taken.close()
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["silent", "frames"])
+def test_a_sender_that_nobody_answers_for_days_goes_on_and_pays_for_what_leaves(alone):
+    clock = ManualClock()
+    hop = RadioHop(replace(RADIOS["serial9600"], loss=0.0), clock)
+    sender = _sender_on(hop, clock, "serial9600", None, 0)
+    hop.attach(sender.transport, None)  # type: ignore[arg-type]
+    sender.set_info("front", info())
+    vars(sender.transport)["_missed"] = 1026
+    for number in range(100):
+        if not alone or not number:
+            sender.submit("front", number, round(clock.now() * 1e9), [Block(0xBEEF, number, 0, bytes(9))])
+        while clock.now() < 0.5 * (number + 1):
+            _step(hop, sender, clock)
+    assert sender.pacer.errors == 0
+    assert 2 <= sender.counters["turns"] <= 6  # 16 s apart
+    while hop.next_arrival is not None:
+        _step(hop, sender, clock)
+    assert sender.status().wire_bytes == sender.counters["sent_bytes"] == hop.air.counters(0)["bytes"]
+
+
+class _Idle:
+    """A port on which nothing comes."""
+
+    is_open, trouble, counters = True, "", {"errors": 1}
+
+    def send(self, data: bytes) -> bool:
+        return True
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("end", ["sender", "receiver"])
+def test_the_thread_of_an_end_survives_what_a_tick_raises(end):
+    ticks: list[float] = []
+
+    def tick(now: float) -> None:
+        ticks.append(now)
+        if len(ticks) < 3:
+            raise OverflowError("(34, 'Numerical\\nresult out of range')")
+
+    port = lambda received: _Idle()  # noqa: E731
+    if end == "sender":
+        hooks = SenderHooks(lambda camera, data: None, lambda camera, data: data, tick)
+        made: Any = RadioSending(RadioOptions(), port, hooks, age=lambda: 0.0)
+    else:
+        nothing = lambda *told: None  # noqa: E731
+        made = RadioReceiving(RadioOptions(), port, ReceiverHooks(nothing, nothing, nothing, tick, None))
+    try:
+        wait(lambda: len(ticks) >= 6)
+        assert made.counters["errors"] == 3  # the port's is among them
+        assert "goes on after OverflowError" in made.trouble
+        assert "\n" not in made.trouble
+        assert min(after - before for before, after in pairwise(ticks)) > 0.03  # none in haste
+    finally:
+        made.close()
+
+
+def test_the_thread_of_a_port_survives_what_a_frame_raises():
+    came: list[bytes] = []
+
+    def take(frame: bytes) -> bool:
+        came.append(frame)
+        if frame == b"wrong":
+            raise KeyError("wrong")
+        return True
+
+    free = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    free.bind(("127.0.0.1", 0))
+    where = free.getsockname()
+    free.close()
+    with RadioEmulator(FAST) as emulator, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        line = serial.Serial(emulator.devices[0], 57_600)
+        ports: list[Any] = [
+            UdpPort(UdpOptions(listen=f"127.0.0.1:{where[1]}"), take),
+            SerialPort(SerialOptions(emulator.devices[1], 57_600), take),
+        ]
+        try:
+            wait(lambda: all(port.is_open for port in ports))
+            for port, write in zip(ports, (lambda data: other.sendto(data, where), line.write), strict=True):
+                came.clear()
+                framed = cobs if port is ports[1] else bytes
+                for frame in (b"wrong", b"right"):
+                    write(framed(frame))
+                wait(lambda: came == [b"wrong", b"right"])
+                wait(lambda port=port: port.counters.get("errors") == 1)
+                assert "goes on after KeyError: 'wrong' (1 so far)" in port.trouble
+                assert port.is_open
+        finally:
+            line.close()
+            for port in ports:
+                port.close()
 
 
 # -- choosing ---------------------------------------------------------------------------------------------------------

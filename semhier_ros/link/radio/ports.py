@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from semhier_ros.codec.compact import MAX_FRAME_BYTES
+from semhier_ros.link.clock import MACHINE, Clock
 from semhier_ros.link.radio.framing import Framing, framing
 from semhier_ros.link.transport import LinkDependencyError
 
@@ -27,6 +28,41 @@ _ADDRESS = re.compile(r"^(\[[0-9A-Fa-f:%.\w]+\]|[^:\s/\[\]]+):(\d{1,5})$")
 _MOST_WAITING = 65_536
 _READ_SECONDS = 0.2
 _KEEP_SECONDS = 300.0
+FAULT_SECONDS = 30.0
+"""What a thread ran into is told for so long."""
+
+
+class Faults:
+    """Exceptions that a thread of a link survives: how many there were (`count`), and the newest as `trouble`."""
+
+    def __init__(self, clock: Clock = MACHINE) -> None:
+        self._clock, self._told, self._at = clock, "", float("-inf")
+        self.count = 0
+
+    def survived(self, error: Exception) -> None:
+        """Takes note of an exception that ended one round of a thread, and not the thread."""
+        self.count += 1
+        self._told, self._at = f"{type(error).__name__}: {' '.join(str(error).split())}", self._clock.now()
+
+    @property
+    def trouble(self) -> str:
+        """The newest in a line, for 30 s; empty while nothing is wrong."""
+        if self._clock.now() - self._at > FAULT_SECONDS:
+            return ""
+        return f"the link goes on after {self._told} ({self.count} so far); please report it with the log"
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """`errors`, where there were any."""
+        return {"errors": self.count} if self.count else {}
+
+
+def summed(*counters: Mapping[str, int]) -> Mapping[str, int]:
+    """Counters of an end and of its port as one: what both count is added."""
+    found: Counter[str] = Counter()
+    for one in counters:
+        found.update(one)
+    return found
 
 
 class Port(Protocol):
@@ -81,6 +117,7 @@ class UdpPort:
         self._socket: socket.socket | None = None
         self._peer: Any = None
         self._trouble = ""
+        self._faults = Faults()
         self._counts: Counter[str] = Counter()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="semhier-udp", daemon=True)
@@ -92,11 +129,11 @@ class UdpPort:
 
     @property
     def trouble(self) -> str:
-        return self._trouble
+        return self._trouble or self._faults.trouble
 
     @property
     def counters(self) -> Mapping[str, int]:
-        return dict(self._counts)
+        return {**self._counts, **self._faults.counters}
 
     def send(self, frame: bytes) -> bool:
         """Sends a datagram; False while there is nobody to send to."""
@@ -166,7 +203,10 @@ class UdpPort:
             if not self._options.peer:
                 self._peer = source
             self._counts["frames_came"] += 1
-            self._on_frame(data)
+            try:
+                self._on_frame(data)
+            except Exception as error:  # whatever a frame does to its reader, the next one is read
+                self._faults.survived(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +260,7 @@ class SerialPort:
         self._line: Any = None
         self._lock = threading.Lock()
         self._trouble = ""
+        self._faults = Faults()
         self._counts: Counter[str] = Counter()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="semhier-serial", daemon=True)
@@ -231,11 +272,11 @@ class SerialPort:
 
     @property
     def trouble(self) -> str:
-        return self._trouble
+        return self._trouble or self._faults.trouble
 
     @property
     def counters(self) -> Mapping[str, int]:
-        return {**self._counts, "bytes_skipped": self._framing.skipped}
+        return {**self._counts, **self._faults.counters, "bytes_skipped": self._framing.skipped}
 
     def send(self, frame: bytes) -> bool:
         """Writes a frame into the line's buffer; False while the device is away or its buffer is full."""
@@ -306,9 +347,21 @@ class SerialPort:
                     if self._line is line:
                         self._lost(error)
                 return
-            for frame in self._framing.feed(data) if data else ():
-                self._counts["frames_came"] += 1
+            self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        """Hands on the frames that further bytes complete."""
+        try:
+            frames = self._framing.feed(data) if data else []
+        except Exception as error:  # whatever bytes do to their reader, the next ones are read
+            self._faults.survived(error)
+            return
+        for frame in frames:
+            self._counts["frames_came"] += 1
+            try:
                 self._on_frame(frame)
+            except Exception as error:
+                self._faults.survived(error)
 
 
 def udp_port(options: UdpOptions) -> OpenPort:

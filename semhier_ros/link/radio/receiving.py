@@ -45,7 +45,7 @@ from semhier_ros.link.clock import MACHINE, Clock, ManualClock
 from semhier_ros.link.feedback.envelope import WINDOW
 from semhier_ros.link.radio.course import Course, ahead
 from semhier_ros.link.radio.options import RadioOptions
-from semhier_ros.link.radio.ports import OpenPort
+from semhier_ros.link.radio.ports import Faults, OpenPort, summed
 from semhier_ros.link.radio.store import Inbox
 from semhier_ros.link.schedule.budget import TokenBucket
 from semhier_ros.link.transport import ReceiverHooks
@@ -129,7 +129,8 @@ class RadioReceiving:
     time that `due` names. Counters: parcels (stored blocks that came whole), received, received_bytes (frames, proof
     included), infos, refused (damaged, forged, or of a stream that is not known yet), unlikely (those of them whose
     check of 16 bits held, but whose number or stamp no frame can have now), replayed, refused_cameras, words,
-    requests, requests_gone (of frames of which the sender said that nothing comes), and the port's."""
+    requests, requests_gone (of frames of which the sender said that nothing comes), errors (exceptions that were
+    survived), and the port's."""
 
     def __init__(
         self, options: RadioOptions, open_port: OpenPort, hooks: ReceiverHooks, *, clock: Clock = MACHINE
@@ -140,6 +141,7 @@ class RadioReceiving:
         self._slots = [_Slot(options.seal) for _ in range(SLOTS)]
         self._replay = _Replay()
         self._counts: Counter[str] = Counter()
+        self._faults = Faults(clock)
         self._asking: list[deque[tuple[BlockRequest, int]]] = [deque(maxlen=_WAITING_REQUESTS) for _ in range(SLOTS)]
         self._heard: float | None = None
         self._owed = False
@@ -174,7 +176,7 @@ class RadioReceiving:
 
     @property
     def trouble(self) -> str:
-        return self._port.trouble
+        return self._port.trouble or self._faults.trouble
 
     def request(self, camera: str, data: bytes) -> bool:
         """Says a block request in the next turns; False for anything else, or a camera that was not heard yet."""
@@ -202,7 +204,7 @@ class RadioReceiving:
     @property
     def counters(self) -> Mapping[str, int]:
         with self._lock:
-            return {**self._port.counters, **self._counts}
+            return summed(self._port.counters, self._counts, self._faults.counters)
 
     # -- in -----------------------------------------------------------------------------------------------------------
 
@@ -484,7 +486,10 @@ class RadioReceiving:
                 self._bell.wait(wait)
                 self._bell.clear()
                 continue
-            self.advance()
+            try:
+                self.advance()
+            except Exception as error:  # without this thread nothing is said any more
+                self._faults.survived(error)
 
     @property
     def due(self) -> float:
@@ -496,8 +501,8 @@ class RadioReceiving:
         """Does what is due: says the word that waits for its time."""
         now, speak = self._clock.now(), self._speak
         if now >= self._tick:
+            self._tick = now + TICK_SECONDS  # first of all: whatever the tick raises, there is time until the next
             self._hooks.on_tick(now)
-            self._tick = now + TICK_SECONDS
         if speak is not None and now >= speak[0]:
             self._speak = None
             self._say(speak[1], speak[2], now)

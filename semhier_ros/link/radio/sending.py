@@ -54,7 +54,7 @@ from semhier_ros.link.radio.belief import Belief
 from semhier_ros.link.radio.frame_budget import FrameBudget
 from semhier_ros.link.radio.options import RadioOptions
 from semhier_ros.link.radio.packer import CompactPacker
-from semhier_ros.link.radio.ports import OpenPort
+from semhier_ros.link.radio.ports import Faults, OpenPort, summed
 from semhier_ros.link.radio.store import Departure, Outbox
 from semhier_ros.link.schedule.scheduler import BlockLike, Scheduler
 from semhier_ros.link.sender import LinkSender
@@ -68,8 +68,8 @@ ANNOUNCE_SHARES = (0.2, 0.03)
 IDLE_SECONDS = 0.3
 ANSWER_SECONDS = 0.5
 """How long the answer about stored pieces may take where both ends may speak at once."""
-BACKOFF = 16.0
-"""Turns become at most so many times rarer where nobody answers."""
+BACKOFFS = 4
+"""Turns become twice as rare so many times, where nobody answers more than `MISSED_TURNS` in a row: 16 times rarer."""
 MISSED_TURNS = 3
 ENOUGH_BYTES = 16
 """Of a scene: with fewer, frames become rarer instead."""
@@ -142,7 +142,8 @@ class RadioSending:
     sent_bytes (on the air), announcements, turns, words, words_refused, words_unlikely (not believed before
     another word says the same), requests, gone (frames that told that blocks
     do not come); of stored pieces stored_sent and
-    stored_again, of parcels stored (taken in), stored_done and stored_dropped; and the port's.
+    stored_again, of parcels stored (taken in), stored_done and stored_dropped; errors (exceptions that were survived);
+    and the port's.
     """
 
     def __init__(
@@ -158,6 +159,7 @@ class RadioSending:
         self._lock = threading.RLock()
         self._slots: dict[str, _Slot] = {}
         self._counts: Counter[str] = Counter()
+        self._faults = Faults(clock)
         self._counter = start_of(clock.wall())
         self._turns: deque[_Turn] = deque(maxlen=_POLLED)
         self._turn_due = clock.now()
@@ -197,7 +199,7 @@ class RadioSending:
     def trouble(self) -> str:
         if self._keyed and self._counter >= COUNTERS - 1:
             return "link.key: its counter is used up, nothing is sent any more; give both ends another key"
-        return self._port.trouble
+        return self._port.trouble or self._faults.trouble
 
     def set_info(self, camera: str, info: bytes, anew: bool = True) -> None:
         """Announces a camera, the fourth at most; ValueError for one more."""
@@ -303,7 +305,7 @@ class RadioSending:
                 "stored_done": sum(store.done for store in stores),
                 "stored_dropped": sum(store.dropped for store in stores),
             }
-            return {**self._port.counters, **self._counts, **{name: n for name, n in stored.items() if n}}
+            return summed(self._port.counters, self._counts, self._faults.counters, +Counter(stored))
 
     # -- store and forward: a `Background` of the scheduler -----------------------------------------------------------
 
@@ -395,7 +397,7 @@ class RadioSending:
                 self._counts["turns"] += 1
                 slot.turned = now
                 self._missed += 1
-                slower = min(2.0 ** max(0, self._missed - MISSED_TURNS), BACKOFF)
+                slower = 1 << min(max(0, self._missed - MISSED_TURNS), BACKOFFS)  # a receiver may be gone for days
                 self._turn_due = now + slower * self.turn_seconds(now)
         self.free_at = begins
         self._last_sent = now
@@ -468,7 +470,10 @@ class RadioSending:
 
     def _run(self) -> None:
         while not self._stop.wait(TICK_SECONDS):
-            self.tick(self._clock.now())
+            try:
+                self.tick(self._clock.now())
+            except Exception as error:  # without this thread nothing is described any more, and no turn is given
+                self._faults.survived(error)
 
     def tick(self, now: float) -> None:
         """What is due without blocks: descriptions, and the turn."""
