@@ -83,7 +83,7 @@ class LinkReceiver:
     `on_note(camera, note)`: what a sender tells beside the packets, but for clock notes, which are kept here.
     `on_gone(camera, frame)`: blocks of a frame that was asked for do not come; only a radio says so.
     With a key a camera gets one of the 256 places with the first message that the key vouches for. `counters` adds:
-    refused_envelopes, refused_notes, duplicates, reports.
+    refused_envelopes, refused_notes, duplicates, reports, reports_failed (the transport raised).
     """
 
     def __init__(
@@ -259,7 +259,13 @@ class LinkReceiver:
                 stream.reports.reported(tracker.payload_bytes, now)
                 due.append((camera, replace(tracker.report(now, self._wall_us()), memory=self._memory(camera, now))))
         for camera, report in due:
-            if self._inner.request(camera, self._sealed(camera, report.to_bytes())):
+            try:
+                sent = self._inner.request(camera, self._sealed(camera, report.to_bytes()))
+            except Exception:  # one camera's must not cost the others theirs
+                with self._lock:
+                    self._counts["reports_failed"] += 1
+                continue
+            if sent:
                 with self._lock:
                     self._counts["reports"] += 1
 

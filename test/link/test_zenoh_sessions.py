@@ -6,14 +6,17 @@ import json
 import socket
 import threading
 import time
+from typing import ClassVar
 
 import pytest
 
 zenoh = pytest.importorskip("zenoh", reason="needs eclipse-zenoh: pip install eclipse-zenoh==1.10.2")
 
 from semhier_ros.link import Datagram, Transport
+from semhier_ros.link.feedback.envelope import Sealer
+from semhier_ros.link.receiver import LinkReceiver
 from semhier_ros.link.zenoh.config import ZenohOptions
-from semhier_ros.link.zenoh.transport import ZenohReceiver, ZenohSender
+from semhier_ros.link.zenoh.transport import ZenohReceiver, ZenohSender, receiving
 
 
 def free_endpoint(protocol: str = "udp") -> str:
@@ -88,12 +91,58 @@ def test_hostile_traffic_is_counted_and_changes_nothing():
                 ("semhier/0", 10),
                 ("semhier/camera/info", 2000),
                 ("semhier/camera/3", 0),
+                ("semhier/a b/0", 10),
+                ("semhier/1/2/3/4/5/6/7/8/9/info", 10),
             ):
                 stranger.put(key, bytes(size), express=True)
-            assert until(lambda: receiver.counters.get("refused") == 6)
+            assert until(lambda: receiver.counters.get("refused") == 8)
             stranger.put("semhier/camera/3", b"good", express=True)
             assert until(lambda: received == [("camera", 3, b"good")])
     assert infos == []
+
+
+def test_a_stranger_whose_name_is_none_costs_no_camera_its_reports():
+    endpoint = free_endpoint()
+    reports = []
+    with LinkReceiver(receiving(ZenohOptions(listen=(endpoint,))), lambda *event: None) as receiver:
+        assert until(lambda: receiver.open)
+        with zenoh.open(ZenohOptions(connect=(endpoint,)).config()) as stranger:
+            stranger.declare_subscriber("semhier/front/request", reports.append)
+            assert until(lambda: receiver.connected)
+            forged, true = Sealer("a b/packets"), Sealer("front/packets")
+
+            def told(count):
+                stranger.put("semhier/a b/0", forged.seal(b"\x10 lies", 0)[0], express=True)
+                stranger.put("semhier/front/0", true.seal(b"\x10 the truth", 0)[0], express=True)
+                return len(reports) >= count
+
+            assert until(lambda: told(3))
+        assert list(receiver.cameras) == ["front"]
+        assert "errors" not in receiver.counters
+
+
+def test_a_report_that_cannot_be_sent_costs_no_other_camera_its_own():
+    said = []
+
+    class Carries:
+        counters: ClassVar = {}
+
+        def __init__(self, hooks):
+            self.hooks = hooks
+
+        def request(self, camera, data):
+            if camera == "wrong":
+                raise ValueError("no such camera")
+            said.append(camera)
+            return True
+
+    made = []
+    receiver = LinkReceiver(lambda hooks: made.append(Carries(hooks)) or made[0], lambda *event: None)
+    for camera in ("wrong", "right"):
+        made[0].hooks.on_datagram(camera, 0, Sealer(f"{camera}/packets").seal(b"\x10", 0)[0])
+    made[0].hooks.on_tick(time.monotonic())
+    assert said == ["right"]
+    assert receiver.counters["reports"] == receiver.counters["reports_failed"] == 1
 
 
 def test_a_failing_callback_is_counted_and_survived():

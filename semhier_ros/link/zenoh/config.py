@@ -11,7 +11,7 @@ from typing import Any
 from semhier_ros.link.transport import LinkDependencyError
 
 _ENDPOINT = re.compile(r"^(udp|tcp|tls|quic|ws|unixsock-stream)/\S{1,200}$")
-_NAME = re.compile(r"^[A-Za-z0-9_.\-]{1,64}(/[A-Za-z0-9_.\-]{1,64}){0,7}$")
+_NAME = re.compile(r"^[A-Za-z0-9_.\-]{1,64}(/[A-Za-z0-9_.\-]{1,64}){0,7}")
 
 
 def zenoh_module() -> Any:
@@ -25,9 +25,14 @@ def zenoh_module() -> Any:
     return zenoh
 
 
+def is_name(value: str) -> bool:
+    """Whether `value` can be part of a key: up to eight chunks of letters, digits, `_`, `-`, `.`."""
+    return _NAME.fullmatch(value) is not None
+
+
 def check_name(field: str, value: str) -> str:
-    """`value` if it can be part of a key: up to eight chunks of letters, digits, `_`, `-`, `.`; else ValueError."""
-    if not _NAME.match(value):
+    """`value` if it can be part of a key (`is_name`), else ValueError."""
+    if not is_name(value):
         raise ValueError(
             f"{field} must be 1 to 8 chunks of letters, digits, '_', '-' or '.', separated by '/', not {value!r}"
         )

@@ -27,7 +27,7 @@ from semhier_ros.link.transport import (
     ReceiverHooks,
     SenderHooks,
 )
-from semhier_ros.link.zenoh.config import ZenohOptions, check_name
+from semhier_ros.link.zenoh.config import ZenohOptions, check_name, is_name
 from semhier_ros.link.zenoh.session import ZenohEnd
 
 MAX_CAMERAS = 256
@@ -211,7 +211,8 @@ class ZenohReceiver(ZenohEnd):
     the table. `cameras`: names of those that are waited for, None for all; others are refused.
     A camera whose information is unknown is asked for it, at first sight and then at growing intervals of 0.3 to 5 s.
     `on_note(camera, data)`: what a sender tells beside its packets. `on_tick(now)`: some twenty times a second.
-    Counters: received, received_bytes (payload), infos, queries, refused (too long, unknown key), refused_cameras (not
+    Counters: received, received_bytes (payload), infos, queries, refused (too long, unknown key, no camera's
+    name), refused_cameras (not
     waited for, or no place is left), requests, errors,
     connects, disconnects.
     """
@@ -309,6 +310,9 @@ class ZenohReceiver(ZenohEnd):
             self._count("refused")
             return
         known = self._known.get(camera)
+        if known is None and not is_name(camera):
+            self._count("refused")
+            return
         if known is None and (
             len(self._known) >= MAX_CAMERAS or (self._wanted is not None and camera not in self._wanted)
         ):
