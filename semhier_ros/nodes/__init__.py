@@ -8,8 +8,7 @@ try:
     import rclpy  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        "semhier_ros.nodes needs ROS 2: source a ROS 2 installation (Jazzy, Kilted), or run `make` in a checkout of"
-        " semhier_ros, or `pip install ros-rclpy ros-rmw-fastrtps-cpp` and the message wheels that README.md lists"
-        f" ({error})",
+        "semhier_ros.nodes needs ROS 2: source a ROS 2 installation (Jazzy, Kilted) and build this package with colcon,"
+        f" or run `make` in a checkout of semhier_ros ({error})",
         name="rclpy",
     ) from error

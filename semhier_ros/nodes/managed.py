@@ -41,6 +41,17 @@ GLANCE = 0.1
 Result = TypeVar("Result")
 
 
+def in_a_line(error: Exception) -> str:
+    """What went wrong, for the operator; and what to do where this Python lacks a package that a node imports."""
+    lacks = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if lacks in ("", "semhier_ros"):
+        return f"{type(error).__name__}: {error}"
+    return (
+        f'{sys.executable} has no {lacks}; README.md, "With ROS 2": pip install -r requirements/runtime.txt, then build'
+        " with that Python"
+    )
+
+
 class StoppedError(Exception):
     """The process was asked to stop while a node waited for what takes long."""
 
@@ -162,7 +173,7 @@ class ManagedNode(LifecycleNode):
             self._take_back(before)
             return TransitionCallbackReturn.FAILURE
         except Exception as error:  # whatever it is, it must reach the operator as one line, not end the executor
-            self._failure = f"cannot {name}: {type(error).__name__}: {error}"
+            self._failure = f"cannot {name}: {in_a_line(error)}"
             self.get_logger().error(self._failure)
             self._take_back(before)
             return TransitionCallbackReturn.FAILURE

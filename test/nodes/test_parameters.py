@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -309,6 +310,19 @@ def test_what_configure_raises_becomes_a_failed_transition(context: Any) -> None
     assert LifecycleState(*reversed(node._state_machine.current_state)).label == "unconfigured"
     node.stop()
     assert node.done.is_set()
+    node.destroy_node()
+
+
+@pytest.mark.parametrize("lacks", ["safetensors", "openvino.runtime"])
+def test_a_python_package_that_is_not_there_is_told_with_what_to_do(context: Any, lacks: str) -> None:
+    class Bare(ManagedNode):
+        def configure(self) -> None:
+            raise ModuleNotFoundError(f"No module named {lacks!r}", name=lacks)
+
+    node = Bare("small_node", SMALL, context=context)
+    assert not node.start()
+    name = lacks.partition(".")[0]
+    assert node._failure.startswith(f'cannot configure: {sys.executable} has no {name}; README.md, "With ROS 2": pip ')
     node.destroy_node()
 
 
