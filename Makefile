@@ -9,7 +9,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules
 
 venv := $(abspath $(VENV))
-stamps := $(venv)/stamps
+# Of what ROS 2 the environment was made for. Another one, or none, finds no stamps of its own, and it is made anew.
+stamps := $(venv)/stamps$(addprefix /,$(ROS_DISTRO))
 pip := $(venv)/bin/python -m pip --disable-pip-version-check --no-input
 install := $(pip) install --quiet --constraint requirements/constraints.txt
 
@@ -28,7 +29,7 @@ endif
 runtime_requirements := requirements/runtime.txt $(ros_requirements)
 test_requirements := $(foreach extra,cluster codecs cuda mavlink radio report rerun taxonomy train video test,requirements/$(extra).txt)
 
-.PHONY: setup demo test lint check clean help
+.PHONY: setup demo test lint clean help
 setup: $(stamps)/built  ## set up .venv and build the package into it (the default)
 
 demo: $(stamps)/built $(stamps)/demo  ## a street video over a thin link; MODEL=imagenet for photos named as a whole, SHORT=1 for a short form, LINK=acoustic for a radio of 1.2 kbit/s (or lora, serial9600, 64kbit,50ms,5% …), ARGS="…"
