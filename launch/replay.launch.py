@@ -38,6 +38,7 @@ from semhier_ros.launching import (
     by_rosbag2,
     camera_info_beside,
     declare,
+    emulated,
     images_in_bag,
     named_for,
     number,
@@ -57,7 +58,7 @@ ARGUMENTS = [
     Argument("bag", "Bag folder, MCAP or SQLite3 file with images, raw or compressed.", None),
     Argument("camera", "Camera of the bag, `front` for `/front/image_raw`; empty: the only one that it has."),
     Argument("link", "Rate, one-way delay and loss of the link, as for `semhier link emulate`.", "64kbit,50ms,5%"),
-    Argument("seed", "Seed of the link's random numbers.", "0"),
+    Argument("seed", "Seed of the link's random numbers. Default: the one that `link` names, else 0."),
     Argument("budget_kbit", "Uplink budget of the encoder in kbit/s; a little below the link's rate.", "60.0"),
     Argument("max_rate", "Most frames per second that are encoded. Default: what `encoder_params` says."),
     Argument("model", "Model on both ends: an installed name, or a model folder.", DEFAULT_MODEL),
@@ -177,7 +178,7 @@ def _nodes(context: LaunchContext) -> list[Action]:
     link = ExecuteProcess(
         cmd=[
             ExecutableInPackage(package="semhier_ros", executable="semhier"),
-            *("link", "emulate", "--link", value(context, "link"), "--seed", value(context, "seed")),
+            *emulated(value(context, "link"), value(context, "seed")),
             *("--listen", sender_port, "--forward", receiver_port),
         ],
         name="link",

@@ -330,6 +330,11 @@ def _types_by_player(bag: str) -> dict[str, str]:
     return {str(topic): str(kind) for topic, kind in found.items()}
 
 
+def emulated(link: str, seed: str) -> list[str]:
+    """Words for `semhier` that emulate a link. `seed` empty: the one that `link` names counts, else 0."""
+    return ["link", "emulate", "--link", link, *(["--seed", seed] if seed else [])]
+
+
 def by_rosbag2(player: str, *, now: bool) -> bool:
     """Whether `ros2 bag play` plays a bag, by the launch argument `player`; `now`: images get the time of playing.
 
