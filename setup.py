@@ -9,8 +9,7 @@ from pathlib import Path
 from pybind11.setup_helpers import Pybind11Extension
 from setuptools import find_packages, setup
 
-DATA = {"models": ["**/*"], "config": ["*.yaml", "**/*.yaml", "**/*.tsv", "**/*.txt", "**/*.rviz"]}
-present = {name: patterns for name, patterns in DATA.items() if Path(name).is_dir()}
+present = [name for name in ("models", "config") if Path(name).is_dir()]
 
 KERNELS = Pybind11Extension(
     "semhier_ros._native",
@@ -30,7 +29,7 @@ setup(
         "semhier_ros.training.trees": ["*.html"],
         "semhier_ros.footage": ["*.msg"],
         "semhier_ros.lab.report": ["*.j2", "*.css", "*.js", "*.mplstyle"],
-        **{f"semhier_ros.{name}": patterns for name, patterns in present.items()},
+        **{f"semhier_ros.{name}": ["**/*"] for name in present},
     },
     include_package_data=False,
 )

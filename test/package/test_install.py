@@ -76,8 +76,7 @@ def test_every_python_file_is_in_the_wheel_and_the_mark_of_a_typed_package(site:
 def test_data_files_are_in_the_wheel(site: Path, folder: str) -> None:
     if not (ROOT / folder).is_dir():
         pytest.skip(f"{folder}/ is not in this tree")
-    pattern = "*.yaml" if folder == "config" else "*"
-    want = {path.relative_to(ROOT) for path in (ROOT / folder).rglob(pattern) if path.is_file()}
+    want = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file()}
     got = {path.relative_to(site / "semhier_ros") for path in (site / "semhier_ros" / folder).rglob("*")}
     assert want <= got
 
