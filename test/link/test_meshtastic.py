@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import threading
 import time
 import tty
@@ -18,6 +19,7 @@ from semhier_ros.codec.packet import Block, Packet, split
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.carriers import carrier
 from semhier_ros.link.radio.meshtastic import LARGEST, Meshtastic
+from semhier_ros.link.radio.ports import SerialOptions, SerialPort
 from semhier_ros.link.schedule.policy import default_policies
 
 TO_RADIO = bytes.fromhex("0a2015ffffffff22190880021214000102030405060708090a0b0c0d0e0f10111213")
@@ -141,6 +143,30 @@ def test_blocks_and_requests_cross_two_radios(radios):
     finally:
         sender.close()
         receiver.close()
+
+
+def test_frames_cross_a_radio_that_is_reached_over_a_network():
+    came: list[bytes] = []
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        listener.settimeout(20.0)
+        device = f"socket://127.0.0.1:{listener.getsockname()[1]}"
+        port = SerialPort(SerialOptions(device, 115_200, "meshtastic"), came.append)
+        radio, _ = listener.accept()
+        try:
+            radio.settimeout(20.0)
+            assert radio.recv(100) == Meshtastic.opening
+            until(lambda: port.is_open)
+            assert port.send(b"meaning")
+            told = radio.recv(1000)
+            assert told == Meshtastic().wrap(b"meaning")
+            radio.sendall(on_port(b"\x08\x01\x12" + told[5:]))
+            until(lambda: came == [b"meaning"])
+            assert not port.counters.get("losses")
+        finally:
+            port.close()
+            radio.close()
 
 
 def until(reached) -> None:

@@ -7,6 +7,7 @@ import random
 import re
 import select
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -45,6 +46,7 @@ from semhier_ros.link.schedule.policy import default_policies
 from semhier_ros.link.transport import Datagram, ReceiverHooks, SenderHooks
 
 serial = pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
+rfc2217 = pytest.importorskip("serial.rfc2217")
 
 FAST = RadioProfile(20_000.0, 240)
 KEY = bytes(range(16))
@@ -698,6 +700,129 @@ def test_the_thread_of_a_port_survives_what_a_frame_raises():
             line.close()
             for port in ports:
                 port.close()
+
+
+def _listener(receive_buffer: int = 0) -> socket.socket:
+    """A TCP listener of this machine."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    if receive_buffer:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(2)
+    listener.settimeout(20.0)
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    return f"socket://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("framing_name", ["cobs", "kiss"])
+def test_blocks_and_requests_cross_serial_lines_of_a_network(framing_name):
+    """Two modems behind serial servers: what goes into one's socket comes out of the other's."""
+    heard: list[Packet] = []
+    asked: list[bytes] = []
+    with _listener() as listener:
+        settings = {"device": _url(listener), "framing": framing_name}
+        base = carrier("serial", settings).receiver(lambda camera, level, data: heard.append(Packet.parse(data)))
+        first, _ = listener.accept()
+        robot = carrier("serial", settings).sender(
+            Packet.pack, split, default_policies(1, 1), budget=None, on_request=lambda camera, data: asked.append(data)
+        )
+        second, _ = listener.accept()
+        stop = threading.Event()
+
+        def pass_on() -> None:
+            while not stop.is_set():
+                for end in select.select([first, second], [], [], 0.05)[0]:
+                    (second if end is first else first).sendall(end.recv(4096))
+
+        relay = threading.Thread(target=pass_on, daemon=True)
+        relay.start()
+        try:
+            wait(lambda: base.open and robot.connected)
+            robot.set_info("front", info(stamp_ns=time.time_ns()))
+            for number in range(5):
+                robot.submit("front", number, time.time_ns(), [Block(0xBEEF, number, 0, b"meaning")])
+            wait(lambda: {packet.frame for packet in heard} == set(range(5)))
+            assert base.request("front", BlockRequest(6, 4).to_bytes())
+            wait(lambda: asked)
+            assert not robot.counters.get("losses")
+            assert not robot.trouble
+        finally:
+            robot.close()
+            base.close()
+            stop.set()
+            relay.join()
+            first.close()
+            second.close()
+
+
+def test_a_line_that_takes_a_part_of_a_frame_gets_the_rest_before_the_next():
+    chance = random.Random(1)
+    with _listener(receive_buffer=4096) as listener:
+        port = SerialPort(SerialOptions(_url(listener)), lambda frame: None)
+        other, _ = listener.accept()
+        try:
+            wait(lambda: port.is_open)
+            taken, refused = [], 0
+            while refused < 20:  # nobody reads: the system's buffers fill up
+                frame = chance.randbytes(chance.randint(100, 1200))
+                if port.send(frame):
+                    taken.append(frame)
+                else:
+                    refused += 1
+            came: list[bytes] = []
+            reader = framing("cobs")
+
+            def drain() -> bool:
+                if select.select([other], [], [], 0.0)[0]:
+                    came.extend(reader.feed(other.recv(65_536)))
+                return came[-1:] == taken[-1:]
+
+            wait(drain)  # the rest of the last one, by itself
+            wait(lambda: port.send(b"the next"))
+            taken.append(b"the next")
+            wait(drain)
+            assert came == taken
+            assert port.counters["unsent"] >= refused
+            assert not port.counters.get("losses")
+        finally:
+            port.close()
+            other.close()
+
+
+def test_frames_cross_a_line_by_rfc_2217():
+    """pyserial's own serving side, before a line that gives back what it gets."""
+    came: list[bytes] = []
+    stop = threading.Event()
+    with _listener() as listener, serial.serial_for_url("loop://", timeout=0) as line:
+        url = _url(listener).replace("socket://", "rfc2217://")
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            answers = type("Answers", (), {"write": staticmethod(connection.sendall)})
+            manager = rfc2217.PortManager(line, answers)
+            while not stop.is_set():
+                if select.select([connection], [], [], 0.02)[0]:
+                    line.write(b"".join(manager.filter(connection.recv(4096))))
+                connection.sendall(b"".join(manager.escape(line.read(4096))))
+            connection.close()
+
+        server = threading.Thread(target=serve, daemon=True)
+        server.start()
+        port = SerialPort(SerialOptions(url), came.append)
+        try:
+            wait(lambda: port.is_open)
+            frames = [bytes((number, 255, 0)) for number in range(9)]
+            for frame in frames:
+                assert port.send(frame)
+            wait(lambda: came == frames)
+            assert not port.trouble
+        finally:
+            port.close()
+            stop.set()
+            server.join()
 
 
 # -- choosing ---------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import select
@@ -28,6 +29,8 @@ _ADDRESS = re.compile(r"^(\[[0-9A-Fa-f:%.\w]+\]|[^:\s/\[\]]+):(\d{1,5})$")
 _MOST_WAITING = 65_536
 _READ_SECONDS = 0.2
 _KEEP_SECONDS = 300.0
+_NO_TIMEOUT = "rfc2217:"
+"""What pyserial refuses a time for writing."""
 FAULT_SECONDS = 30.0
 """What a thread ran into is told for so long."""
 
@@ -250,7 +253,8 @@ class SerialPort:
     """Frames over a serial line. The device is opened again for ever: it may be plugged out and in.
 
     `frames`: another framing than the options'. What the line has not taken yet waits in its own buffer, 64 KiB at
-    most; what does not fit is dropped and counted.
+    most, and the rest of a frame of which it took a part waits here; a frame that does not fit is dropped whole and
+    counted.
     """
 
     def __init__(self, options: SerialOptions, on_frame: OnFrame, frames: Framing | None = None) -> None:
@@ -258,6 +262,7 @@ class SerialPort:
         self._options, self._on_frame = options, on_frame
         self._framing: Framing = frames or framing(options.framing)
         self._line: Any = None
+        self._rest = b""
         self._lock = threading.Lock()
         self._trouble = ""
         self._faults = Faults()
@@ -287,7 +292,7 @@ class SerialPort:
                 self._counts["unsent"] += 1
                 return False
             try:
-                if line.out_waiting + len(data) > _MOST_WAITING or line.write(data) != len(data):
+                if not self._put(line, data):
                     self._counts["unsent"] += 1
                     return False
             except Exception as error:  # pyserial and the system have many words for a device that went away
@@ -302,9 +307,32 @@ class SerialPort:
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=2.0)
 
+    def _put(self, line: Any, data: bytes) -> bool:
+        """Gives `data` to the line, whose rest goes before the next; False where there is no place for it now."""
+        if not self._flush(line) or getattr(line, "out_waiting", 0) + len(data) > _MOST_WAITING:
+            return False  # lines of a network do not say what waits
+        written = self._write(line, data)
+        self._rest = data[written:] if written else b""
+        return written > 0
+
+    def _flush(self, line: Any) -> bool:
+        """Gives the line what waits here, as far as it takes it; whether nothing waits any more."""
+        if self._rest:
+            self._rest = self._rest[self._write(line, self._rest) :]
+        return not self._rest
+
+    @staticmethod
+    def _write(line: Any, data: bytes) -> int:
+        """How many bytes the line took now. Asked first, since pyserial tries a full one again and again."""
+        try:
+            takes = bool(select.select([], [line.fileno()], [], 0.0)[1])
+        except io.UnsupportedOperation:  # a line in this process
+            takes = True
+        return int(line.write(data)) if takes else 0
+
     def _lost(self, error: Exception) -> None:
         self._trouble = f"serial {self._options.device}: {' '.join(str(error).split())}; it is tried again and again"
-        line, self._line = self._line, None
+        line, self._line, self._rest = self._line, None, b""
         if line is not None:
             self._counts["losses"] += 1
             with contextlib.suppress(Exception):
@@ -317,7 +345,7 @@ class SerialPort:
                     self._options.device,
                     baudrate=self._options.baud,
                     timeout=_READ_SECONDS,
-                    write_timeout=0,
+                    write_timeout=None if self._options.device.lower().startswith(_NO_TIMEOUT) else 0,
                 )
             except Exception as error:
                 self._lost(error)
@@ -337,10 +365,10 @@ class SerialPort:
         told, due = self._framing.opening, 0.0
         while not self._stop.is_set() and self._line is line:
             try:
-                if told and time.monotonic() >= due:
-                    with self._lock:
-                        line.write(told)
-                    told, due = self._framing.keeping, time.monotonic() + _KEEP_SECONDS
+                with self._lock:
+                    self._flush(line)
+                    if told and time.monotonic() >= due and self._put(line, told):
+                        told, due = self._framing.keeping, time.monotonic() + _KEEP_SECONDS
                 data = line.read(max(1, min(line.in_waiting, 4096)))
             except Exception as error:
                 with self._lock:
