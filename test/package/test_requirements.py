@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,11 +14,21 @@ import pytest
 pytest.importorskip("packaging", reason="packaging is not installed (extra `test`)")
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from semhier_ros import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "requirements"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 ROS_NAME = re.compile(r"\w+_(?:msgs|interfaces)|rclpy|cv_bridge|ament_index_python|launch|launch_ros")
+ROSDEP_KEYS = {
+    "numpy": "python3-numpy",
+    "opencv-python-headless": "python3-opencv",
+    "pillow": "python3-pil",
+    "PyYAML": "python3-yaml",
+    "scipy": "python3-scipy",
+}
 NO_ROSDEP_KEY = {"eclipse-zenoh", "mcap", "msgspec", "openvino", "rosbags", "safetensors"}
 """Of requirements/runtime.txt; rosdep has no rule for these."""
 
@@ -64,9 +74,10 @@ def test_what_only_tests_import_is_a_dependency_of_tests() -> None:
     assert "cv-bridge" not in {requirement.name for requirement in lines(REQUIREMENTS / "ros.txt")}
 
 
-def test_package_xml_says_which_python_packages_rosdep_lacks() -> None:
+def test_package_xml_names_every_python_package_that_runs_or_says_that_rosdep_lacks_it() -> None:
     runtime = {requirement.name for requirement in lines(REQUIREMENTS / "runtime.txt")}
-    assert runtime >= NO_ROSDEP_KEY
+    assert runtime == NO_ROSDEP_KEY | set(ROSDEP_KEYS)
+    assert set(ROSDEP_KEYS.values()) <= declared("exec_depend")
     text = (ROOT / "package.xml").read_text(encoding="utf-8")
     (said,) = re.findall(r"<!-- ([^>]*?) have no rosdep key", text, re.DOTALL)
     assert set(re.split(r", | and ", said)) == NO_ROSDEP_KEY
@@ -103,3 +114,31 @@ def test_no_requirement_needs_another_numpy_than_the_pinned_one(python: str) -> 
 
 def test_constraints_do_not_hold_this_package_itself() -> None:
     assert "semhier-ros" not in {pin.name for pin in lines(REQUIREMENTS / "constraints.txt")}
+
+
+@pytest.fixture(scope="module")
+def packages_of() -> Mapping[str, list[str]]:
+    """The packages that bring each library which is installed here."""
+    return importlib.metadata.packages_distributions()
+
+
+@pytest.mark.parametrize(("library", "file"), cli.REQUIREMENTS_OF_LIBRARY.items())
+def test_the_file_that_the_command_line_names_brings_the_library(
+    library: str, file: str, packages_of: Mapping[str, list[str]]
+) -> None:
+    packages = packages_of.get(library)
+    if packages is None:
+        pytest.skip(f"{library} is not installed")
+    brought = {canonicalize_name(requirement.name) for requirement in lines(REQUIREMENTS / f"{file}.txt")}
+    assert brought & {canonicalize_name(package) for package in packages}
+
+
+@pytest.mark.parametrize(
+    "place", ["*.py", "camera", "footage", "lab", "nodes", "scene", "torch", "training", "../docs"]
+)
+def test_no_message_asks_pip_for_extras_of_a_package_that_is_on_no_index(place: str) -> None:
+    """The nodes run in colcon builds, whose metadata hold no extras; in a clone it is `pip install '.[extra]'`."""
+    package = ROOT / "semhier_ros"
+    files = package.glob(place) if place.startswith("*") else (package / place).rglob("*.[pm][yd]")
+    asking = [path.name for path in files if re.search(r"semhier[-_]ros\[", path.read_text(encoding="utf-8"))]
+    assert [name for name in asking if name != "radios.md"] == []
