@@ -191,7 +191,7 @@ Array<std::int32_t> weigh_latents(const Array<double>& wanted, const Array<std::
   expect_shape("nearer", nearer, {bits.shape(0)});
   expect_shape("price", price, {wanted.shape(1)});
   if (step < 1 || bits.shape(1) < 1) throw py::value_error("step, bits: expected at least 1");
-  const int half = static_cast<int>(bits.shape(1) / 2), bound = LATENT_BOUND;
+  const int half = static_cast<int>((bits.shape(1) - 1) / 2), bound = LATENT_BOUND;
   Array<std::int32_t> symbols({wanted.shape(0), wanted.shape(1)});
   const std::size_t positions = wanted.shape(1), all = wanted.size();
   for (std::size_t place = 0; place < all; ++place) {

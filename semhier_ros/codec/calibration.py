@@ -68,12 +68,14 @@ class Calibration:
         if self.p == (*self.k, 0.0, 0.0):
             object.__setattr__(self, "p", None)
         for name, values, low, high in (
-            ("width, height", (self.width, self.height), 1, 0xFFFF),
+            ("width", (self.width,), 1, 0xFFFF),
+            ("height", (self.height,), 1, 0xFFFF),
             ("binning", self.binning, 0, 0xFF),
             ("window", self.window, 0, 0xFFFF),
         ):
-            if not all(low <= value <= high for value in values):
-                raise ValueError(f"{name}: {values}, expected {low} to {high}")
+            for value in values:
+                if not low <= value <= high:
+                    raise ValueError(f"{name}: {value}, expected {low} to {high}")
 
     @classmethod
     def of_matrices(cls, k: Any, p: Any, **fields: Any) -> Calibration:
@@ -120,10 +122,13 @@ class Calibration:
         if len(data) < _HEAD.size:
             raise PacketError(f"calibration: {len(data)} bytes, expected at least {_HEAD.size}")
         model, flags, width, height, count = _HEAD.unpack_from(data)
-        if model >= len(MODELS) or flags > 15 or count > MOST_COEFFICIENTS:
-            raise PacketError(
-                f"calibration: model {model}, flags {flags:#x}, {count} coefficients are not of this release"
-            )
+        for name, value, most in (
+            ("distortion model", model, len(MODELS) - 1),
+            ("flags", flags, _ROTATION | _PROJECTION | _WINDOW | _RECTIFIED),
+            ("coefficients", count, MOST_COEFFICIENTS),
+        ):
+            if value > most:
+                raise PacketError(f"calibration: {name} {value}, this release reads 0 to {most}")
         lengths = (4, count, 9 if flags & _ROTATION else 0, 6 if flags & _PROJECTION else 0)
         numbers_end = _HEAD.size + 4 * sum(lengths)
         end = numbers_end + (_WINDOW_FORM.size if flags & _WINDOW else 0)

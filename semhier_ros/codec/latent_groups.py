@@ -16,6 +16,17 @@ UNIT = 16
 LATENT_BOUND = 4095  # both ways: what the context networks accept
 
 
+def middle(tables: Tables, name: str) -> int:
+    """The symbol that stands for the mean: as many lie below it as above. `name`: of the tables.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if tables.alphabet % 2 == 0:
+        raise ValueError(f"table {name}: {tables.alphabet} symbols, expected an odd number of 3 or more")
+    return (tables.alphabet - 1) // 2
+
+
 def split_parameters(out: Ints, rows: int) -> tuple[Ints, Ints]:
     """A context network's outputs (n,2d in units of 1/16) as means (units of 1/16) and table rows (whole)."""
     half = out.shape[1] // 2
@@ -43,7 +54,7 @@ def quantise(
 
 def steps_of(latents: Ints, means: Ints, tables: Tables, step: int = UNIT) -> Ints:
     """Symbols of latents around their means."""
-    return (latents - means) // step + tables.alphabet // 2
+    return (latents - means) // step + (tables.alphabet - 1) // 2
 
 
 def get_latents(decoder: BlockDecoder, means: Ints, rows: Ints, tables: Tables, step: int = UNIT) -> Ints:
@@ -53,7 +64,7 @@ def get_latents(decoder: BlockDecoder, means: Ints, rows: Ints, tables: Tables, 
         BlockError: one lies outside of what any encoder writes.
     """
     symbols = decoder.get(tables, rows.ravel()).reshape(means.shape)
-    latents = (symbols - tables.alphabet // 2) * step + means
+    latents = (symbols - (tables.alphabet - 1) // 2) * step + means
     if latents.size and int(np.abs(latents).max()) > LATENT_BOUND:
         raise BlockError(f"latent {int(np.abs(latents).max())}/16: outside -{LATENT_BOUND}..{LATENT_BOUND} sixteenths")
     return latents.astype(np.int32)

@@ -29,6 +29,7 @@ from safetensors.numpy import load_file, save_file
 
 from semhier_ros.codec.entropy import Tables
 from semhier_ros.codec.integer_network import IntegerNetwork
+from semhier_ros.codec.latent_groups import middle
 from semhier_ros.codec.stream_info import check_name
 from semhier_ros.taxonomy import Taxonomy, TaxonomyError
 from semhier_ros.whole_file import write_whole
@@ -37,6 +38,8 @@ FORMAT = 1
 KINDS = ("scene", "whole-image")
 HASHED = ("heads.safetensors", "taxonomy.yaml")
 """What the model hash covers beside the stream and the graphs."""
+MIRRORED = ("latents", "picture")
+"""Tables whose symbols lie around a mean, as many on either side."""
 SHAPING = ("looks", "agreement", "certainty")  # settings of the card that a reading depends on as it does on a file
 OWN_FIELDS = ("format", "kind", "name", "layout", "stream_hash", "model_hash")
 
@@ -140,6 +143,9 @@ def read_folder(folder: Path, graphs: Sequence[str], others: Sequence[str] = ())
         check_tree(folder, taxonomy, card["layout"]["parents"])
         stream = read_stream_parts(load_file(folder / "stream.safetensors"))
         check_names(folder, taxonomy, stream.tables)
+        for name in MIRRORED:
+            if name in stream.tables:
+                middle(stream.tables[name], name)
         heads = {key: value.astype(np.float32) for key, value in load_file(folder / "heads.safetensors").items()}
         return ModelFolder(
             path=folder,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from semhier_ros.codec.compiled_walk import CPU, CompiledArithmetic, CompiledContext
 from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Tables, get_together
 from semhier_ros.codec.integer_network import IntegerNetwork
-from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT, Ints
+from semhier_ros.codec.latent_groups import LATENT_BOUND, UNIT, Ints, middle
 from semhier_ros.codec.model import PicturesFound, PictureWork, Spent
 from semhier_ros.codec.packet import PacketError
 from semhier_ros.codec.picture_walk import (
@@ -75,16 +75,27 @@ class PictureBlocks:
     ):
         self.groups, self.tables, self.contexts = tuple(groups), tables, tuple(contexts)
         self.shifts = shifts.astype(np.int32)
-        self.half = tables.alphabet // 2
+        self.half = middle(tables, "picture")
         self._contexts: dict[tuple[int, int], GroupContext] = {}
         if self.shifts.shape != (tables.rows,):
             raise ValueError(f"picture shifts: shape {self.shifts.shape}, expected one for each of {tables.rows} rows")
         for number, (group, context) in enumerate(zip(self.groups, self.contexts, strict=True)):
+            for field, size, low, high in (
+                ("start", group.start, 0, None),
+                ("stop", group.stop, group.start + 1, None),
+                ("step", group.step, 1, LATENT_BOUND),
+            ):
+                if size < low or (high is not None and size > high):
+                    allowed = f"{low} or more" if high is None else f"{low} to {high}"
+                    raise ValueError(f"picture group {number}: {field} {size}, expected {allowed}")
             known, features = channels_of(self.groups[: number + 1]), context.features.outputs
-            expected = (known, 9 * (features + 1) + known + len(PHASES), 2 * (group.stop - group.start))
-            found = (context.features.inputs, context.expect.inputs, context.expect.outputs)
-            if found != expected or not 0 <= group.start < group.stop or not 1 <= group.step <= LATENT_BOUND:
-                raise ValueError(f"picture group {number}: networks of {found} for {group}, expected {expected}")
+            for part, found, expected in (
+                (f"inputs of picture_{number}_features", context.features.inputs, known),
+                (f"inputs of picture_{number}_expect", context.expect.inputs, 9 * (features + 1) + known + len(PHASES)),
+                (f"outputs of picture_{number}_expect", context.expect.outputs, 2 * (group.stop - group.start)),
+            ):
+                if found != expected:
+                    raise ValueError(f"picture group {number}: {found} {part}, expected {expected}")
 
     @classmethod
     def assemble(

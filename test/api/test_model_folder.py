@@ -106,6 +106,17 @@ def test_tables_that_cannot_name_the_trees_nodes_are_refused(
         Codec.load(folder, "cpu")
 
 
+@pytest.mark.parametrize(("name", "symbols"), [("latents", 126), ("picture", 254)])
+def test_tables_without_a_middle_are_refused(codec: Codec, tmp_path: Path, name: str, symbols: int) -> None:
+    folder = copied(codec, tmp_path / "road")
+    found = read_folder(folder, GRAPHS)
+    found.stream.tables[name] = Tables.from_counts(np.ones((found.stream.tables[name].rows, symbols)))
+    write_stream_parts(folder, found.stream)
+    _write(folder, json.loads((folder / "model.json").read_text()))
+    with pytest.raises(ModelError, match=f"road: table {name}: {symbols} symbols, expected an odd number of 3 or more"):
+        read_scene_folder(folder)
+
+
 def test_a_tree_of_several_roots_needs_a_table_that_says_which(codec: Codec, tmp_path: Path) -> None:
     folder = copied(codec, tmp_path / "road")
     leaves = read_scene_folder(folder).taxonomy.names(2)

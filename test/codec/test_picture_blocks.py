@@ -20,6 +20,7 @@ from semhier_ros.codec.picture_walk import (
     channels_of,
     phases_of,
 )
+from semhier_ros.native import kernels
 
 GROUPS = (PictureGroup(0, 3, 64), PictureGroup(0, 2, 32), PictureGroup(2, 6, 32))
 FEATURES, ROWS, HALF = 4, 12, 20
@@ -234,7 +235,37 @@ def test_damaged_blocks_are_refused_or_decode_to_something(blocks):
 
 
 def test_parts_that_do_not_fit_are_refused(blocks):
-    with pytest.raises(ValueError, match="picture group 0: networks of"):
+    with pytest.raises(ValueError, match="picture group 0: 6 inputs of picture_0_features, expected 3"):
         PictureBlocks(GROUPS, blocks.tables, blocks.contexts[::-1], blocks.shifts)
     with pytest.raises(ValueError, match="picture shifts: shape"):
         PictureBlocks(GROUPS, blocks.tables, blocks.contexts, blocks.shifts[1:])
+    even = Tables.from_counts(np.ones((ROWS, 2 * HALF)))
+    with pytest.raises(ValueError, match="table picture: 40 symbols, expected an odd number"):
+        PictureBlocks(GROUPS, even, blocks.contexts, blocks.shifts)
+
+
+@pytest.mark.parametrize(
+    ("group", "said"),
+    [
+        (PictureGroup(-1, 3, 64), "start -1, expected 0 or more"),
+        (PictureGroup(2, 2, 64), "stop 2, expected 3 or more"),
+        (PictureGroup(0, 3, 0), "step 0, expected 1 to 4095"),
+        (PictureGroup(0, 3, 4096), "step 4096, expected 1 to 4095"),
+        (PictureGroup(0, 2, 64), "3 inputs of picture_0_features, expected 2"),
+        (PictureGroup(1, 3, 64), "6 outputs of picture_0_expect, expected 4"),
+    ],
+)
+def test_a_group_that_cannot_be_is_refused_by_field_value_and_range(blocks, group, said):
+    with pytest.raises(ValueError, match=f"picture group 0: {said}"):
+        PictureBlocks((group, *GROUPS[1:]), blocks.tables, blocks.contexts, blocks.shifts)
+
+
+@pytest.mark.skipif(kernels is None, reason="no kernels were compiled")
+def test_the_kernel_that_weighs_has_as_many_symbols_on_either_side():
+    """What it looks up, and what it gives, lies within the row whatever the alphabet."""
+    for alphabet in (2, 3, 4, 5):
+        wanted, means = np.array([[9e3, -9e3]]), np.zeros((1, 2), np.int32)
+        bits, price = np.zeros((1, alphabet)), np.zeros(2)
+        given = np.zeros((1, 2), np.uint8), bits, np.zeros(1), price, 16
+        half = (alphabet - 1) // 2
+        assert kernels.weigh_latents(wanted, means, *given).tolist() == [[2 * half, 0]]

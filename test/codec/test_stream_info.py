@@ -194,8 +194,9 @@ def test_no_bytes_break_the_calibration_parser(data: bytes) -> None:
         ({"d": (0.0,) * 15}, "d: 15 coefficients"),
         ({"k": (float("nan"), 1.0, 2.0, 3.0)}, "k: .* expected 4 finite numbers"),
         ({"k": (1e300, 1.0, 2.0, 3.0)}, "k: .* expected 4 finite numbers"),
-        ({"width": 0}, "width, height"),
-        ({"binning": (256, 0)}, "binning"),
+        ({"width": 0}, "width: 0, expected 1 to 65535"),
+        ({"height": 65536}, "height: 65536, expected 1 to 65535"),
+        ({"binning": (0, 256)}, "binning: 256, expected 0 to 255"),
     ],
 )
 def test_what_cannot_be_carried_is_named(values: dict[str, object], said: str) -> None:
@@ -203,6 +204,21 @@ def test_what_cannot_be_carried_is_named(values: dict[str, object], said: str) -
         dataclasses.replace(CALIBRATION, **values)
     with pytest.raises(ValueError, match="skew 2"):
         Calibration.of_matrices([500, 2, 320, 0, 500, 240, 0, 0, 1], [0] * 12, width=640, height=480)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (0, 4, "distortion model 4, this release reads 0 to 3"),
+        (1, 16, "flags 16, this release reads 0 to 15"),
+        (6, 15, "coefficients 15, this release reads 0 to 14"),
+    ],
+)
+def test_a_calibration_of_another_release_is_refused_by_field(place: int, value: int, said: str) -> None:
+    data = bytearray(CALIBRATION.to_bytes())
+    data[place] = value
+    with pytest.raises(PacketError, match=said):
+        Calibration.from_bytes(bytes(data))
 
 
 def with_crc(body: bytes) -> bytes:
