@@ -31,9 +31,19 @@ constexpr std::int64_t PANS = 0, TOUCHED = 1, BACK = 13, HIDES = 16, MOVED = 20,
                        STEERED = 26, BORN = 27, RENAMED = 28, DEEPER = 30, FAR = 31, KINDS = 32;
 constexpr std::int64_t SPEED_ROW = 7, FAR_ROW = 4, SCORE_CLASSES = 4, WITH_NAME = 0, WITH_PLACE = 1, ALONE = 2;
 
-void refuse(bool wrong, const char* what) {
-  if (wrong) throw std::overflow_error(what);
+constexpr const char* ONE = ", expected one at least that is not 0";
+
+/// What no encoder says: `memory._refused`.
+[[noreturn]] void refuse(const std::string& what) { throw std::overflow_error(what); }
+
+/// As Python writes a list.
+std::string listed(const Whole& values) {
+  std::string found;
+  for (const std::int64_t value : values) found += (found.empty() ? "" : ", ") + std::to_string(value);
+  return "[" + found + "]";
 }
+
+std::string object(std::size_t row) { return "object " + std::to_string(row) + ": "; }
 
 /// `memory.split_shift`.
 Pair split_shift(std::int64_t shift) {
@@ -319,9 +329,12 @@ class DeltaWalk {
     const bool far = flag(FAR, steps[0] || steps[1]);
     if (far) steps = residuals(FAR_ROW, steps);
     rest = residuals(scale_row(scales_[4]), rest);
-    refuse(far && !steps[0] && !steps[1], "a picture that moved far by nothing");
+    if (far && !steps[0] && !steps[1])
+      refuse("the picture: moved far by 0 and 0 steps of " + std::to_string(REACH) + ONE);
     for (std::size_t axis = 0; axis < 2; ++axis) {
-      refuse(std::abs(rest[axis]) > REACH / 2, "a picture that moved in two ways");
+      if (std::abs(rest[axis]) > REACH / 2)
+        refuse("the picture: moved by " + std::to_string(rest[axis]) + " besides, expected " +
+               std::to_string(-(REACH / 2)) + " to " + std::to_string(REACH / 2));
       said_.shift[axis] = REACH * steps[axis] + rest[axis];
     }
   }
@@ -378,7 +391,8 @@ class DeltaWalk {
     speeds = residuals(SPEED_ROW, speeds);
     for (std::size_t place = 0; place < steered.size(); ++place) {
       said_.speed[steered[place]] = {speeds[2 * place], speeds[2 * place + 1]};
-      refuse(!speeds[2 * place] && !speeds[2 * place + 1], "a velocity that changes by nothing");
+      if (!speeds[2 * place] && !speeds[2 * place + 1])
+        refuse(object(steered[place]) + "velocity changes by 0 and 0" + ONE);
     }
     for (std::size_t part = 0; part < 4; ++part) {
       const auto field = part < 2 ? &Said::place : &Said::size;
@@ -390,7 +404,8 @@ class DeltaWalk {
     }
     for (const std::size_t row : rows) {
       const Pair &place = said_.place[row], &size = said_.size[row];
-      refuse(!place[0] && !place[1] && !size[0] && !size[1] && !said_.steered[row], "an object that moves by nothing");
+      if (!place[0] && !place[1] && !size[0] && !size[1] && !said_.steered[row])
+        refuse(object(row) + "place and size change by 0, and its velocity does not" + ONE);
     }
   }
 
@@ -421,8 +436,10 @@ class DeltaWalk {
     put(rows, residuals(*tables_.score_change, beside, told(rows, &Said::score)), &Said::score);
     for (const std::size_t row : rows) {
       const std::int64_t score = held_.at(row)[SCORE] + said_.score[row];
-      refuse(score < 0 || score > tables_.most_score, "a score outside its classes");
-      refuse(!said_.renamed[row] && !said_.score[row], "a label that changes by nothing");
+      if (score < 0 || score > tables_.most_score)
+        refuse(object(row) + "score " + std::to_string(score) + ", expected 0 to " + std::to_string(tables_.most_score));
+      if (!said_.renamed[row] && !said_.score[row])
+        refuse(object(row) + "score changes by 0, and its name does not" + ONE);
     }
   }
 
@@ -432,7 +449,8 @@ class DeltaWalk {
     io_.code(*tables_.more, {0}, values);
     const std::int64_t count = values[0] + 1, already = static_cast<std::int64_t>(held_.size());
     if (count + already > tables_.most_objects)
-      throw std::overflow_error(std::to_string(count) + " new objects beside " + std::to_string(already));
+      refuse(std::to_string(count) + " new objects beside " + std::to_string(already) + ", expected at most " +
+             std::to_string(tables_.most_objects) + " together");
     said_.born.resize(count);
     said_.born_path.assign(count, Whole(tables_.levels(), UNNAMED));
     const auto column = [&](std::size_t place, const RangeTables& table, const Whole& rows) {
@@ -445,7 +463,9 @@ class DeltaWalk {
     const Whole cells = column(0, *tables_.cells, Whole(count));
     Whole bands(count);
     for (std::int64_t row = 0; row < count; ++row) {
-      refuse(row > 0 && cells[row] <= cells[row - 1], "new objects out of order");
+      if (row > 0 && cells[row] <= cells[row - 1])
+        refuse("new object " + std::to_string(row) + ": cell " + std::to_string(cells[row]) + ", expected more than " +
+               std::to_string(cells[row - 1]));
       bands[row] = band_row(cells[row], tables_.columns, tables_.rows);
     }
     const Whole width = column(1, *tables_.width, bands), height = column(2, *tables_.height, width);
@@ -498,8 +518,8 @@ class DeltaWalk {
         const Whole& children = tables_.below(level, above[place]);
         const auto symbol = static_cast<std::size_t>(symbols[place]);
         if (symbol >= children.size())
-          throw std::overflow_error("child " + std::to_string(symbol) + " of a node with " +
-                                    std::to_string(children.size()));
+          refuse(object(at[place]) + "child " + std::to_string(symbol) + " at level " + std::to_string(level) +
+                 ", expected less than " + std::to_string(children.size()));
         path(at[place])[level - 1] = children[symbol];
       }
     }
@@ -507,8 +527,8 @@ class DeltaWalk {
       if (row >= kept) continue;
       said_.named[row] = depth[row];
       const std::int64_t* before = held_.at(row);
-      refuse(depth[row] == before[NAMED] && std::equal(path(row).begin(), path(row).end(), before + PATH),
-             "a name that changes by nothing");
+      if (depth[row] == before[NAMED] && std::equal(path(row).begin(), path(row).end(), before + PATH))
+        refuse(object(row) + "renamed to " + listed(path(row)) + ", expected another name than it has");
     }
   }
 

@@ -88,7 +88,9 @@ class SceneBlocks {
     const std::int32_t kind = reader.one(*count_, 0);
     Numbers at;
     if (kind != 0) {
-      if (kind < 0 || kind >= occupancy_rows_.shape(0)) throw std::overflow_error("no such count class");
+      if (kind < 0 || kind >= occupancy_rows_.shape(0))
+        throw std::overflow_error("count class " + std::to_string(kind) + ": outside 0.." +
+                                  std::to_string(occupancy_rows_.shape(0) - 1));
       const std::int64_t* rows = occupancy_rows_.data() + kind * columns_ * rows_;
       const Symbols occupied = reader.get(*occupancy_, Numbers(rows, rows + columns_ * rows_));
       for (std::size_t cell = 0; cell < occupied.size(); ++cell)
@@ -257,7 +259,7 @@ class SceneBlocks {
         });
     const Symbols told = reader.get(tables, rows);
     for (std::size_t place = 0; place < told.size(); ++place) {
-      const std::int64_t value = (told[place] - tables.alphabet / 2) * UNIT_STEP + means[place];
+      const std::int64_t value = (told[place] - (tables.alphabet - 1) / 2) * UNIT_STEP + means[place];
       if (std::abs(value) > MOST_LATENT)
         throw std::overflow_error("latent " + std::to_string(value) + "/16: outside -4095..4095 sixteenths");
       found.mutable_data()[kept[place / width] * static_cast<py::ssize_t>(width) + place % width] =

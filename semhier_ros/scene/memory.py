@@ -709,8 +709,11 @@ class DeltaCodec:
             steps = walk.residual(FAR_ROW, None if parts is None else [step for step, _ in parts], 2)
         row = scale_row(reference.scales[4])
         rest = walk.residual(row, None if parts is None else [left for _, left in parts], 2)
-        _refuse(bool(far) and not any(steps), "a picture that moved far by nothing")
-        _refuse(any(abs(left) > REACH // 2 for left in rest), "a picture that moved in two ways")
+        if far and not any(steps):
+            raise _refused(f"the picture: moved far by 0 and 0 steps of {REACH}, {_ONE}")
+        for left in rest:
+            if abs(left) > REACH // 2:
+                raise _refused(f"the picture: moved by {left} besides, expected {-(REACH // 2)} to {REACH // 2}")
         delta.shift = [REACH * step + left for step, left in zip(steps, rest, strict=True)]
 
     def _touched(self, walk: _Walk, held: Held, elapsed: int, delta: Said, said: Said | None) -> None:
@@ -752,7 +755,8 @@ class DeltaCodec:
         speeds = walk.residual(SPEED_ROW, asked, 2 * len(steered))
         for place, row in enumerate(steered):
             delta.speed[row] = speeds[2 * place : 2 * place + 2]
-            _refuse(not any(delta.speed[row]), "a velocity that changes by nothing")
+            if not any(delta.speed[row]):
+                raise _refused(f"object {row}: velocity changes by 0 and 0, {_ONE}")
         for axis, scale in enumerate(reference.scales[:4]):
             part = delta.place if axis < 2 else delta.size
             told = None if said is None else (said.place if axis < 2 else said.size)
@@ -760,8 +764,8 @@ class DeltaCodec:
             for row, value in zip(rows, walk.residual(scale_row(scale), wanted, len(rows)), strict=True):
                 part[row][axis % 2] = value
         for row in rows:
-            moves = any(delta.place[row]) or any(delta.size[row]) or delta.steered[row]
-            _refuse(not moves, "an object that moves by nothing")
+            if not (any(delta.place[row]) or any(delta.size[row]) or delta.steered[row]):
+                raise _refused(f"object {row}: place and size change by 0, and its velocity does not, {_ONE}")
 
     def _labels(self, walk: _Walk, held: Held, delta: Said, said: Said | None) -> None:
         rows = [row for row, value in enumerate(delta.labelled) if value]
@@ -782,8 +786,11 @@ class DeltaCodec:
         _put(delta.score, rows, walk.residual(beside, _of(said, "score", rows), len(rows), "score_change"))
         most = len(self.layout.score_edges)
         for row in rows:
-            _refuse(not 0 <= held.scores[row] + delta.score[row] <= most, "a score outside its classes")
-            _refuse(not delta.renamed[row] and not delta.score[row], "a label that changes by nothing")
+            score = held.scores[row] + delta.score[row]
+            if not 0 <= score <= most:
+                raise _refused(f"object {row}: score {score}, expected 0 to {most}")
+            if not delta.renamed[row] and not delta.score[row]:
+                raise _refused(f"object {row}: score changes by 0, and its name does not, {_ONE}")
 
     def _births(self, walk: _Walk, held: Held, delta: Said, said: Said | None) -> None:
         layout, tables, get = self.layout, self.stream.tables, walk.io.code
@@ -792,10 +799,13 @@ class DeltaCodec:
             return
         count = get(fixed_tables()["more"], 0, None if born is None else [len(born) - 1], 1)[0] + 1
         already = len(held.hidden)
-        _refuse(count + already > layout.max_objects, f"{count} new objects beside {already}")
+        if count + already > layout.max_objects:
+            raise _refused(f"{count} new objects beside {already}, expected at most {layout.max_objects} together")
         column = lambda place: None if born is None else [one[place] for one in born]  # noqa: E731
         cells = get(self._cells, 0, column(0), count)
-        _refuse(any(b <= a for a, b in pairwise(cells)), "new objects out of order")
+        for number, (before, cell) in enumerate(pairwise(cells), 1):
+            if cell <= before:
+                raise _refused(f"new object {number}: cell {cell}, expected more than {before}")
         bands = [cell // layout.columns * ROW_BANDS // layout.rows for cell in cells]
         width = get(tables["width"], bands, column(1), count)
         height = get(tables["height"], width, column(2), count)
@@ -840,13 +850,14 @@ class DeltaCodec:
             found = io.code(self.stream.tables[f"name_{level}"], places, told, len(at))
             for row, parent, symbol in zip(at, above, found, strict=True):
                 children = self._children[level][parent]
-                _refuse(symbol >= len(children), f"child {symbol} of a node with {len(children)}")
+                if symbol >= len(children):
+                    raise _refused(f"object {row}: child {symbol} at level {level}, expected less than {len(children)}")
                 full[row][level - 1] = children[symbol]
         for row in changing:
             if row < kept:
                 delta.named[row] = depth[row]
-                same = depth[row] == held.named[row] and full[row] == held.path[row]
-                _refuse(same, "a name that changes by nothing")
+                if depth[row] == held.named[row] and full[row] == held.path[row]:
+                    raise _refused(f"object {row}: renamed to {full[row]}, expected another name than it has")
 
     def _after(self, opening: _Opening, held: Held, delta: Said, walk: _Walk) -> SceneState:
         """The remembered objects after the delta, then the new ones."""
@@ -955,9 +966,12 @@ def _held(speed: int) -> int:
     return _between(speed, -64 * UNIT, 64 * UNIT)
 
 
-def _refuse(wrong: bool, what: str) -> None:
-    if wrong:
-        raise BlockError(f"delta: {what}")
+_ONE = "expected one at least that is not 0"
+
+
+def _refused(what: str) -> BlockError:
+    """That no encoder says this: of which object, by its place in the reference and, of new ones, behind those."""
+    return BlockError(f"delta: {what}")
 
 
 def _cell_weights(stream: SceneStream) -> list[int]:

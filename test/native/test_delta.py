@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from semhier_ros.codec.entropy import BlockError
 from semhier_ros.codec.packet import Doubted, PacketError
 from semhier_ros.lab.made_scenes import FRAME_NS, drive
 from semhier_ros.native import kernels
@@ -206,6 +208,81 @@ def test_what_a_sender_says_of_places_is_python_s(both: Both, seed: int, count: 
     for one, other in zip(found, expected, strict=True):
         assert one.dtype == other.dtype
         assert one.tolist() == other.tolist()
+
+
+AS_IT_IS, BELOW_0 = [1, 2], [0, 1]
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"moved": 1, "steered": 1}, "object 1: velocity changes by 0 and 0, expected one at least that is not 0"),
+    (
+        {"moved": 1},
+        "object 1: place and size change by 0, and its velocity does not, expected one at least that is not 0",
+    ),
+    ({"labelled": 1, "score": -10}, "object 1: score -1, expected 0 to 11"),
+    ({"labelled": 1, "score": 3}, "object 1: score 12, expected 0 to 11"),
+    (
+        {"labelled": 1},
+        "object 1: score changes by 0, and its name does not, expected one at least that is not 0",
+    ),
+    ({"labelled": 1, "renamed": 2, "path": AS_IT_IS}, "object 1: renamed to [1, 2], expected another name than it has"),
+    ({"labelled": 1, "renamed": 2, "path": BELOW_0}, "object 1: child 3 at level 2, expected less than 3"),
+    ({"born": [[9, 5, 5, 8, 8, 1], [9, 5, 5, 8, 8, 1]]}, "new object 1: cell 9, expected more than 9"),
+    ({"born": [[9, 5, 5, 8, 8, 1]] * 61}, "61 new objects beside 3, expected at most 63 together"),
+]
+"""What is said of the second of three objects that are shown, of score 9 and the name 1, 2; and in which words it is
+refused."""
+
+
+@pytest.mark.parametrize(("changes", "words"), REFUSED)
+def test_what_no_encoder_says_is_refused_by_object_value_and_range(
+    both: Both, changes: dict[str, Any], words: str
+) -> None:
+    state = both.whole(both.code(next(drive(both.layout, 3, 8))), 2, 7, START_NS).take(np.array([0, 1, 2]))
+    state.scores[:], state.named[:], state.path[:] = 9, 2, AS_IT_IS
+    state = SceneState.of_table(
+        state.table, both.layout.latents, frame=7, stamp=state.stamp, camera=state.camera, flags=state.flags,
+        scales=state.scales,
+    )  # fmt: skip
+    said, stamp = Said.of(Delta.nothing(state, 8, 3, both.levels)), START_NS + FRAME_NS
+    said.touched[1] = "born" not in changes
+    for field, value in changes.items():
+        if field == "born":
+            said.born, said.born_path = value, [AS_IT_IS] * len(value)
+        else:
+            getattr(said, field)[1] = value
+    writer, plain = memory._Writer(), DeltaCodec(both.stream)
+    plain._places = [places.copy() for places in plain._places]
+    plain._places[2][BELOW_0[1]] = 3  # a child more than its node has
+    with pytest.raises(BlockError, match=re.escape(f"delta: {words}") + "$"):
+        plain._walk(writer, plain._open(writer, lambda frame, check: state, said, 8, stamp), said)
+    told_so_far(both, writer, state, words)
+
+
+@pytest.mark.parametrize(
+    ("far", "values", "words"),
+    [
+        (1, [0, 0, 5, 5], "moved far by 0 and 0 steps of 63, expected one at least that is not 0"),
+        (1, [0, 1, 5, 32], "moved by 32 besides, expected -31 to 31"),
+        (0, [-32, 5], "moved by -32 besides, expected -31 to 31"),
+    ],
+)
+def test_a_picture_moves_in_one_way(both: Both, far: int, values: list[int], words: str) -> None:
+    state = both.whole(both.code(next(drive(both.layout, 3, 8))), 2, 7, START_NS)
+    said, writer = Said.of(Delta.nothing(state, 8, len(state), both.levels)), memory._Writer()
+    both._open(writer, lambda frame, check: state, said, 8, START_NS + FRAME_NS)
+    walk = memory._Walk(writer, state.flags)
+    walk.flag(memory.FAR, [far], 1)
+    for place in range(0, len(values), 2):
+        last = place == len(values) - 2
+        walk.residual(memory.scale_row(state.scales[4]) if last else memory.FAR_ROW, values[place : place + 2], 2)
+    told_so_far(both, writer, state, f"the picture: {words}")
+
+
+def told_so_far(both: Both, writer: memory._Writer, state: SceneState, words: str) -> None:
+    """That Python and the kernel refuse what was written, in these words."""
+    data = writer.coder.finish()
+    for codec in (both.plain, DeltaCodec(both.stream)):
+        with pytest.raises(BlockError, match=re.escape(words) + "$"):
+            codec.decode(data, lambda frame, check: state, 8, START_NS + FRAME_NS)
 
 
 def test_what_does_not_fit_is_refused(both: Both) -> None:

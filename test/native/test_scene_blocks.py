@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from semhier_ros.api import Codec
-from semhier_ros.codec.entropy import BlockDecoder, BlockError, Tables
+from semhier_ros.codec.entropy import BlockDecoder, BlockEncoder, BlockError, Tables
 from semhier_ros.codec.packet import Doubted
 from semhier_ros.lab.made_scenes import drive
 from semhier_ros.scene.layout import UNNAMED, SceneCode, restore_boxes
@@ -125,6 +125,20 @@ def test_bytes_that_no_encoder_made_are_taken_or_refused_alike(
         except BlockError:
             outcomes.append(["refused"])
     assert outcomes[0] == outcomes[1]
+
+
+def test_a_count_class_that_the_layout_does_not_have_is_refused_by_its_number() -> None:
+    """Of a table with a class more than there are rows of cells."""
+    found = model("road").stream
+    classes = len(found.layout.count_edges) + 1
+    wide = SceneStream(
+        found.layout, {**found.tables, "count": Tables.from_counts(np.ones((1, classes + 1)))}, found.networks,
+        found.occupancy_rows, found.picture_shifts,
+    )  # fmt: skip
+    encoder = BlockEncoder()
+    encoder.put(np.array([classes]), wide.tables["count"], 0)
+    with pytest.raises(BlockError, match=rf"count class {classes}: outside 0\.\.{classes - 1}$"):
+        wide.decode(0, encoder.finish(), None)
 
 
 def test_what_does_not_fit_is_refused() -> None:
