@@ -38,6 +38,24 @@ def replacing(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """`replacing` of a folder, which is there and empty. What the old one has and the new one lacks when the block ends
+    comes along."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as folder:
+        folder.mkdir()
+        yield folder
+        for old in path.iterdir() if path.is_dir() else ():
+            new = folder / old.name
+            if new.exists():
+                continue
+            if old.is_dir() and not old.is_symlink():
+                shutil.copytree(old, new, symlinks=True)
+            else:
+                shutil.copy2(old, new, follow_symlinks=False)
+
+
 def _exchange(new: Path, place: Path, old: Path) -> None:
     """Puts `new` in the place of what is at `place`. A folder there goes to `old` first, and comes back where the new
     one cannot be put."""

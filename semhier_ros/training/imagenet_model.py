@@ -38,6 +38,7 @@ from semhier_ros.training.imagenet_semantic import (
 from semhier_ros.training.imagenet_space import Space, fit_space
 from semhier_ros.training.integer_form import OUTPUT_BOUND, scale_table
 from semhier_ros.training.settings import Option
+from semhier_ros.whole_file import replacing_folder
 from semhier_ros.whole_image.backend import OpenVinoImageBackend, TrunkOutput
 from semhier_ros.whole_image.encoder import code_image, rounded_bits
 from semhier_ros.whole_image.folder import read_image_folder, write_image_card, write_image_stream
@@ -279,15 +280,17 @@ def read_truth(options: argparse.Namespace) -> tuple[list[str], NDArray]:
 
 
 def make(options: argparse.Namespace) -> Path:
-    """Put the model folder together; returns it."""
+    """Put the model folder together, in the place of one that is there (`road_model.make`); returns it.
+
+    Raises:
+        MissingFile: features, a checkpoint or the validation photos are missing.
+    """
     from safetensors.numpy import save_file
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     out: Path = options.out
-    folder: Path = options.model
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(options.taxonomy, folder / "taxonomy.yaml")
+    names, truth = read_truth(options)
     tree = Taxonomy.load(options.taxonomy)
     space, photos = load_photos(options.data, out, options.seed)
     semantics = build(space, tree)
@@ -295,23 +298,36 @@ def make(options: argparse.Namespace) -> Path:
         raise MissingFile(f"{out}: no semantic.pt; run `semhier train imagenet semantic` first")
     semantics.load_state_dict(semantic["network"])
     picture, graphs = load_picture_form(out)
-    write_graphs(graphs, picture.groups, folder)
-
     stream = make_stream(tree, semantics, picture)
     heads = head_arrays(semantics, space) | {k: np.asarray(v, np.float32) for k, v in picture.heads.items()}
     if options.without == "search":
         heads["search_nats"] = np.zeros_like(heads["search_nats"])
     teach_tables(stream, tree, heads, Draw(photos, space), space)
-    write_image_stream(folder, stream)
-    write_heads(folder, halved(heads))
     rows = load_classifier_rows(out)
     reference = reference_arrays(load_features(options.data, out), *rows, options.seed)
-    save_file(halved(reference), folder / "reference.safetensors")
-    write_image_card(folder, options.name, stream.layout)
+    with replacing_folder(options.model) as folder:
+        shutil.copy(options.taxonomy, folder / "taxonomy.yaml")
+        write_graphs(graphs, picture.groups, folder)
+        write_image_stream(folder, stream)
+        write_heads(folder, halved(heads))
+        save_file(halved(reference), folder / "reference.safetensors")
+        write_image_card(folder, options.name, stream.layout)
+        calibrate_folder(options, folder, tree, heads, names, truth)
+    return Path(options.model)
 
+
+def calibrate_folder(
+    options: argparse.Namespace,
+    folder: Path,
+    tree: Taxonomy,
+    heads: dict[str, NDArray],
+    names: list[str],
+    truth: NDArray,
+) -> None:
+    """Give a whole folder readers as loud as the trunk and temperatures, by the choosing photos `names` of the leaves
+    `truth`."""
     loaded = read_image_folder(folder)
     backend = OpenVinoImageBackend(folder, threads=options.threads)
-    names, truth = read_truth(options)
     seen = [backend.classify(view) for view in read_views(options.validation, names)]
     reader = ImageReader(loaded.stream, tree, loaded.heads)
     # The search hears the readers, so once is not enough; block 0 got no nearer (choosing half: .06 once, .09 twice).
@@ -327,7 +343,6 @@ def make(options: argparse.Namespace) -> Path:
     heads["trunk_temperature"] = np.array(trunk, np.float32)
     write_heads(folder, halved(heads))
     write_image_card(folder, options.name, loaded.stream.layout)
-    return folder
 
 
 OPTIONS = (

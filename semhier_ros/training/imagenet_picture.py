@@ -32,6 +32,14 @@ def stored_squares(out: Path, count: int) -> NDArray[np.uint8]:
     return pixels[np.linspace(0, len(notes["rows"]) - 1, count).astype(int)]
 
 
+def check(options: argparse.Namespace) -> None:
+    """Raises TrainingError or MissingFile for what `train` cannot run with."""
+    if options.take is None:
+        picture.check_form(options)
+    elif not options.take.is_file():
+        raise MissingFile(f"take: {options.take} is missing; a checkpoint of a picture codec wanted")
+
+
 def train(options: argparse.Namespace) -> Path:
     """Train a picture codec on whole images alone, or take one that `semhier train road picture --whole-images` trained
     for both kinds of model."""
@@ -40,11 +48,11 @@ def train(options: argparse.Namespace) -> Path:
         return Path(shutil.copy(options.take, options.out / PAINTED))
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    picture.check_crop(options.crop)
     sources: dict[CropSource, float] = {whole_image_crops(options.data, options.out, options.taxonomy): 1.0}
     return picture.optimise(options, PictureSamples(sources, options.crop, options.seed))
 
 
+CHECKS = {"train": check}
 OPTIONS = (
     Option("take", Path, None, "checkpoint of a codec that knows whole images: taken as it is"),
     Option("steps", int, 30_000, "of what is sent", least=0),

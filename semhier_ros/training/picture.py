@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from semhier_ros.codec.latent_groups import UNIT
+from semhier_ros.codec.model_folder import read_card
 from semhier_ros.codec.picture_blocks import BITS_PER_SQUARE
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.torch.picture import GROUPS, STRIDE, UNIT_IN_PIXELS, PictureModel, principal_start
@@ -31,13 +32,13 @@ from semhier_ros.training.errors import MissingFile, TrainingError
 from semhier_ros.training.fit import Course, Loss, fit
 from semhier_ros.training.imagenet_crops import whole_image_crops
 from semhier_ros.training.loader import Loader, workers_for
-from semhier_ros.training.photos import STORED, cache_pixels
+from semhier_ros.training.photos import STORED, cache_pixels, read_manifest
 from semhier_ros.training.picture_form import PAINTED, start_picture
 from semhier_ros.training.picture_samples import WHOLE_IMAGES, CropSource, PhotoCrops, PictureSamples, SceneCrops
 from semhier_ros.training.picture_task import TaskLoss
 from semhier_ros.training.road_data import Scenes, load_scenes
 from semhier_ros.training.settings import Option
-from semhier_ros.training.yolo_data import YoloData
+from semhier_ros.training.yolo_data import open_labelled
 
 STEPS_IN_PIXELS = tuple(
     steps * UNIT_IN_PIXELS / UNIT for steps in (GROUPS[0].step, 90, GROUPS[2].step, 48, GROUPS[4].step)
@@ -103,8 +104,6 @@ def make_sources(options: argparse.Namespace, scenes: Scenes) -> dict[CropSource
     type_groups = np.asarray(Taxonomy.load(options.taxonomy).owner(1))
     sources: dict[CropSource, float] = {SceneCrops(scenes, type_groups): 0.5}
     if options.whole_images:
-        if options.photos is None:
-            raise TrainingError("photos: nothing given; --whole-images wants --photos, those that its features are of")
         sources[whole_image_crops(options.photos, options.whole_images)] = 0.5
     elif options.photos:
         sources[PhotoCrops(cache_pixels(options.photos, options.out)[0], options.photo_count)] = 0.2
@@ -124,19 +123,31 @@ def train(options: argparse.Namespace) -> Path:
     """Train a codec on road scenes and what else the options name; returns the last checkpoint."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    check_crop(options.crop)
-    data = YoloData.open(options.data, options.splits)
+    data, taxonomy = open_labelled(options)
     scenes, choosing = (load_scenes(data, split, options.out / f"cache-{split}") for split in ("train", "choose"))
     samples = PictureSamples(make_sources(options, scenes), options.crop, options.seed)
-    groups = np.asarray(Taxonomy.load(options.taxonomy).owner(1))
+    groups = np.asarray(taxonomy.owner(1))
     chosen = PictureSamples({SceneCrops(choosing, groups): 1.0}, options.crop, options.seed, samples.planes)
     return optimise(options, samples, chosen)
 
 
-def check_crop(side: int) -> None:
-    """Raises TrainingError unless crops of that side can be made and coded."""
-    if side % STRIDE or not STRIDE <= side <= STORED:
-        raise TrainingError(f"crop: {side}: a multiple of {STRIDE} from {STRIDE} to {STORED} wanted")
+def check_form(options: argparse.Namespace) -> None:
+    """Raises TrainingError or MissingFile for what no codec can be trained with."""
+    if options.crop % STRIDE or not STRIDE <= options.crop <= STORED:
+        raise TrainingError(f"crop: {options.crop}: a multiple of {STRIDE} from {STRIDE} to {STORED} wanted")
+    pick_device(options.device)
+    for folder in () if (options.out / "picture.pt").exists() else options.start:
+        read_card(folder)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises TrainingError or MissingFile for what `train` cannot run with."""
+    check_form(options)
+    open_labelled(options)
+    if options.whole_images and options.photos is None:
+        raise TrainingError("photos: nothing given; --whole-images wants --photos, those that its features are of")
+    if options.photos is not None:
+        read_manifest(options.photos)
 
 
 def classifier_task(options: argparse.Namespace, samples: PictureSamples, device: torch.device) -> TaskLoss | None:
@@ -278,6 +289,8 @@ FORM = (
     Option("lr", float, 1e-3, "at its greatest", above=0),
 )
 """Options of every training of pictures beside its length."""
+
+CHECKS = {"train": check}
 
 OPTIONS = (
     Option("photos", Path, None, "folder of photos for variety: tars and manifest.csv"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from semhier_ros.codec.picture_blocks import PATCH_SIDE
 from semhier_ros.codec.stream_info import check_name
 from semhier_ros.scene.backend import OpenVinoBackend
 from semhier_ros.scene.finders import Look, OwnFinder, read_looks
-from semhier_ros.scene.folder import read_scene_folder, write_scene_card, write_scene_stream
+from semhier_ros.scene.folder import MOST_POWER, read_scene_folder, write_scene_card, write_scene_stream
 from semhier_ros.scene.layout import SceneLayout
 from semhier_ros.scene.objects import code_objects, doubted
 from semhier_ros.scene.reader import SceneReader
@@ -35,12 +35,20 @@ from semhier_ros.training.export import export_graphs, half_precision, save_halv
 from semhier_ros.training.integer_form import integer_context, scale_table
 from semhier_ros.training.matching import named_code
 from semhier_ros.training.object_codec import RATE_WEIGHTS, train_object_codec
-from semhier_ros.training.picture_form import SCENES, count_tables, load_picture, picture_checkpoint, shipped_picture
-from semhier_ros.training.road_data import CANVAS, PICTURE_CANVAS, load_scenes
+from semhier_ros.training.picture_form import (
+    SCENES,
+    PictureParts,
+    count_tables,
+    load_picture,
+    picture_checkpoint,
+    shipped_picture,
+)
+from semhier_ros.training.road_data import CANVAS, PICTURE_CANVAS, Scenes, load_scenes
 from semhier_ros.training.road_objects import VARIANTS, collect, make_rows, read_variant, remembered
 from semhier_ros.training.scene_tables import budget_tables, geometry_tables, name_tables
 from semhier_ros.training.settings import Option
-from semhier_ros.training.yolo_data import YoloData
+from semhier_ros.training.yolo_data import open_labelled
+from semhier_ros.whole_file import replacing_folder
 
 LATENTS = (4, 6, 12)
 SIZES = 5.4  # from the smallest side of a box to the largest, as natural logarithms
@@ -88,33 +96,42 @@ def head_arrays(codec: ObjectCodec, mean: NDArray, scale: NDArray) -> dict[str, 
     return {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in arrays.items()}
 
 
-def make(options: argparse.Namespace) -> Path:
-    torch.set_num_threads(options.threads)
+def check(options: argparse.Namespace) -> None:
+    """Raises TrainingError, naming field, value and range, for what no model folder may hold, and for data that does
+    not go with the tree."""
     try:
-        looks = read_looks(options.looks)
+        read_looks(options.looks)
     except ValueError as error:
         raise TrainingError(f"looks: {error}") from None
     edges = options.score_edges
     if not edges or not all(low < high for low, high in pairwise([0.0, *edges, 1.0])):
         raise TrainingError(f"score_edges: {list(edges)}, expected one or more numbers that rise, above 0 and below 1")
-    if options.trust > 1:
-        raise TrainingError(f"trust: {options.trust:g}, expected 0 to 1")
+    if not options.variants:
+        raise TrainingError("variants: none given, expected one or more such as 0.75 or 1-mirrored")
     for text in options.variants:
         read_variant(text)
-    try:  # what no folder may hold is told before the work
+    try:
         check_name(options.name, "name")
         check_memory(options.memory_overlap, 0.0)
     except ValueError as error:
         raise TrainingError(str(error)) from None
-    folder: Path = options.model
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(options.taxonomy, folder / "taxonomy.yaml")
-    taxonomy = Taxonomy.load(options.taxonomy)
-    layout = make_layout(taxonomy, options.size_step, options.offset_step, edges, options.most)
-    leaves = len(taxonomy.levels[-1])
+    open_labelled(options)
 
+
+def make(options: argparse.Namespace) -> Path:
+    """Make the model folder, in the place of one that is there: what that has beside what is made here (a README,
+    ranges) stays. Until the new one is whole, the old one is as it was.
+
+    Raises:
+        TrainingError, MissingFile: a checkpoint or the data is missing or of other classes, or the detector finds
+            nothing.
+    """
+    torch.set_num_threads(options.threads)
+    data, taxonomy = open_labelled(options)
+    layout = make_layout(taxonomy, options.size_step, options.offset_step, options.score_edges, options.most)
+    leaves = len(taxonomy.levels[-1])
     graphs = build_graphs(leaves, 1 + len(layout.parents[0]), layout.picture_groups)
-    detector = trained_detector(options.out)
+    detector = trained_detector(options.out, data.classes)
     if options.pictures is None:
         pictures = load_picture(picture_checkpoint(options.out), SCENES, PICTURES)
     else:
@@ -123,13 +140,28 @@ def make(options: argparse.Namespace) -> Path:
     graphs["picture_analysis"].analysis = pictures.model.analysis
     graphs["picture_synthesis"].synthesis = pictures.model.synthesis
     half_precision(graphs)
+    scenes = {split: load_scenes(data, split, options.out / f"cache-{split}") for split in data.images}
+    with replacing_folder(options.model) as folder:
+        shutil.copy(options.taxonomy, folder / "taxonomy.yaml")
+        build(options, folder, taxonomy, layout, graphs, pictures, scenes)
+    return Path(options.model)
+
+
+def build(
+    options: argparse.Namespace,
+    folder: Path,
+    taxonomy: Taxonomy,
+    layout: SceneLayout,
+    graphs: dict[str, torch.nn.Module],
+    pictures: PictureParts,
+    scenes: Mapping[str, Scenes],
+) -> None:
+    """Fill a model folder that has its taxonomy: graphs, what the object codec learns from what they find in the
+    training scenes, and its calibration by the choosing ones."""
     save_halves(graphs, folder)
     export_graphs(graphs, layout, CANVAS, folder)
-
+    looks = read_looks(options.looks)
     backend = OpenVinoBackend(folder, threads=options.threads)
-    data = YoloData.open(options.data, options.splits)
-    data.check_taxonomy(taxonomy.names(len(taxonomy.levels) - 1), options.taxonomy)
-    scenes = {split: load_scenes(data, split, options.out / f"cache-{split}") for split in data.images}
     least = min(layout.score_edges[0] / 2, options.threshold)
     finder = OwnFinder(backend.detect, CANVAS, layout, looks or [Look(CANVAS)], options.agreement)
     found = remembered(options.out, folder / "detector.onnx", finder, scenes["train"], layout, least, options.variants)
@@ -177,28 +209,28 @@ def make(options: argparse.Namespace) -> Path:
     write_heads(folder, heads)
     numbers = {"agreement": options.agreement, "certainty": options.certainty, "memory_overlap": options.memory_overlap}
     write_scene_card(folder, options.name, CANVAS, options.threshold, layout, looks=looks, **numbers)
-    return folder
+
+
+CHECKS = {"make": check}
 
 
 OPTIONS = (
     Option("model", Path, Path("models/road"), "folder to write"),
     Option("name", str, "road", "of the model"),
     Option("pictures", Path, None, "model folder whose picture blocks stay as they are (those trained in out)"),
-    Option("threshold", float, 0.16, "least objectness worth sending", above=0),
+    Option("threshold", float, 0.16, "least objectness worth sending", above=0, most=1),
     Option("size_step", float, 0.2, "how finely boxes are told: steps of the natural logarithm of a side", above=0.01),
     Option("offset_step", float, 0.12, "and where they lie: steps of their middle, in shares of a side", above=0.01),
     Option("score_edges", float, SCORE_EDGES, "between the classes of score, rising from 0 to 1", 0, above=0),
-    Option(
-        "trust", float, 0.0, "in the detector's own objectness (1) against labels (0), of block 0's reader", least=0
-    ),
+    Option("trust", float, 0.0, "in the detector's own objectness (1) against labels (0), of block 0", least=0, most=1),
     Option("variants", str, VARIANTS, "how training scenes are shown to the detector: scale, and whether mirrored", 0),
     Option(
         "rates", float, RATE_WEIGHTS, "nats of loss that a bit of each latent group must save", len(LATENTS), above=0
     ),
     Option("most", int, 63, "objects of one scene", least=1),
     Option("steps", int, 4000, "of the object codec", least=1),
-    Option("agreement", float, 0.0, "power of neighbours' agreement in an object's score (0: none)", least=0),
-    Option("certainty", float, 0.0, "power of how sure the detector is of an object's role in its score", least=0),
+    Option("agreement", float, 0.0, "power of neighbours' agreement in an object's score", least=0, most=MOST_POWER),
+    Option("certainty", float, 0.0, "power of how sure its role is in an object's score", least=0, most=MOST_POWER),
     Option("memory_overlap", float, 0.0, "how well a remembered box must fit (0: 0.75), docs/living.md", least=0),
     Option("looks", str, (), "how the detector sees pictures, such as 1088x640:0-166@0.25 544x320:64- (the canvas)", 0),
 )

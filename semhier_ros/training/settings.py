@@ -17,7 +17,11 @@ from typing import Any
 import yaml
 
 from semhier_ros import options as shared
+from semhier_ros.codec.model_folder import ModelError
+from semhier_ros.command import for_the_user
 from semhier_ros.paths import config_dir
+from semhier_ros.scene.detectors.layouts import DetectorError
+from semhier_ros.taxonomy import TaxonomyError
 from semhier_ros.training.errors import MissingFile, TrainingError
 
 CONFIG = "config"  # a relative path that begins so and is not there is looked for beside the installed package
@@ -26,7 +30,8 @@ CONFIG = "config"  # a relative path that begins so and is not there is looked f
 @dataclass(frozen=True)
 class Option:
     """One setting. kind: int, float, str, bool or Path. count: how many values of that kind (None: one, 0: any number).
-    least: the smallest value allowed; above: what it must exceed. choices: the words allowed, none for any."""
+    least: the smallest value allowed; above: what it must exceed; most: the largest. choices: the words
+    allowed, none for any."""
 
     name: str
     kind: type
@@ -37,6 +42,7 @@ class Option:
     above: float | None = None
     choices: tuple[str, ...] = ()
     metavar: Any = None
+    most: float | None = None
 
     def read(self, value: Any, where: str) -> Any:
         """A value from a config file or a default as this option's kind.
@@ -63,7 +69,8 @@ class Option:
             return f"one of {', '.join(word or 'nothing' for word in self.choices)}"
         words = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", Path: "a path"}
         bounds = f" of at least {self.least:g}" if self.least is not None else ""
-        return words[self.kind] + (f" above {self.above:g}" if self.above is not None else bounds)
+        bounds = f" above {self.above:g}" if self.above is not None else bounds
+        return words[self.kind] + bounds + (f" and at most {self.most:g}" if self.most is not None else "")
 
     def _one(self, value: Any, where: str) -> Any:
         wrong = TrainingError(f"{where}: {value!r}: {self.wanted} wanted")
@@ -75,15 +82,16 @@ class Option:
             raise wrong from None
         if self.kind is int and isinstance(value, float) and value != read:
             raise wrong
-        if self.kind in (int, float) and not _inside(read, self.least, self.above):
+        if self.kind in (int, float) and not _inside(read, self.least, self.above, self.most):
             raise wrong
         if self.choices and read not in self.choices:
             raise wrong
         return _shipped(read) if self.kind is Path else read
 
 
-def _inside(value: float, least: float | None, above: float | None) -> bool:
-    return value == value and (least is None or value >= least) and (above is None or value > above)
+def _inside(value: float, least: float | None, above: float | None, most: float | None) -> bool:
+    low = (least is None or value >= least) and (above is None or value > above)
+    return value == value and low and (most is None or value <= most)
 
 
 def _shipped(path: Path) -> Path:
@@ -194,13 +202,24 @@ def run_stages(
     settings_of: Callable[[str, Mapping[str, Any], Mapping[str, Any]], argparse.Namespace],
     options: argparse.Namespace,
 ) -> int:
-    """Run the stage that `options` name, or all of `stages` (module, function, summary), and say what each made. The
-    settings of all are checked before any runs. Returns 0."""
+    """Run the stage that `options` name, or all of `stages` (module, function, summary), and say what each made.
+
+    The settings of all are checked before any runs: their kinds and ranges, and what a module's `CHECKS` (function to
+    check) says of them. Returns 0.
+
+    Raises:
+        CommandError: a setting, or a file that one names, cannot be used.
+    """
     given = vars(options)
     config = read_config(given.get("config"))
     chosen = [options.stage] if options.stage else list(stages)
     settings = {stage: settings_of(stage, config, given) for stage in chosen}
-    for stage in chosen:
-        module, function, _ = stages[stage]
-        print(f"{stage}: {getattr(importlib.import_module(module), function)(settings[stage])}", flush=True)
+    with for_the_user(DetectorError, ModelError, TaxonomyError):
+        for stage in chosen:
+            module, function, _ = stages[stage]
+            if check := getattr(importlib.import_module(module), "CHECKS", {}).get(function):
+                check(settings[stage])
+        for stage in chosen:
+            module, function, _ = stages[stage]
+            print(f"{stage}: {getattr(importlib.import_module(module), function)(settings[stage])}", flush=True)
     return 0

@@ -49,7 +49,15 @@ OPTIONS = (
     Option("fold", bool, False, "detector: keep the normalisations' statistics, folded into the convolutions; quicker"),
     Option("tutor", Path, None, "detector: model folder whose word on crops of `tutored` is learned as well"),
     Option("tutored", str, ("road-vehicles",), "detector: the sets that the tutor knows", count=0),
-    Option("kept", float, (0.0, 0.0), "blend: share of the start's weights in trunk and neck, and in the heads", 2, 0),
+    Option(
+        "kept",
+        float,
+        (0.0, 0.0),
+        "blend: share of the start's weights in trunk and neck, and in the heads",
+        2,
+        0,
+        most=1,
+    ),
     Option("settled", int, 1200, "settle: training scenes for the object codec", least=1),
     Option(
         "picture_start",

@@ -78,10 +78,24 @@ class Recipe:
         """Read the recipe; the sets lie in `data`.
 
         Raises:
-            TrainingError: a word is neither a leaf nor explained, a threshold is out of range, or a set has an unknown
-                reader; the message names the field.
+            TrainingError: it is no recipe, a word is neither a leaf nor explained, a threshold is out of range, or a
+                set has an unknown reader; the message names the field.
         """
-        card: dict[str, Any] = yaml.safe_load(path.read_text())
+        try:
+            card: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise TrainingError(f"sources: {path}: {' '.join(str(error).split())}") from error
+        try:
+            return cls._of(card, path, taxonomy, data)
+        except KeyError as error:
+            raise TrainingError(f"{path}: {error.args[0]} is missing") from error
+        except TrainingError:
+            raise
+        except (TypeError, ValueError, AttributeError) as error:
+            raise TrainingError(f"{path}: no recipe ({error}); config/training/street-sources.yaml is one") from error
+
+    @classmethod
+    def _of(cls, card: Any, path: Path, taxonomy: Taxonomy, data: Path) -> Recipe:
         leaves = taxonomy.names(len(taxonomy.levels) - 1)
         more = {str(word): [str(leaf) for leaf in of] for word, of in card.get("words", {}).items()}
         words = (*leaves, *more)

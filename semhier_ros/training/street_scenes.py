@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from semhier_ros.footage.video import read_picture
+from semhier_ros.training.errors import TrainingError
 from semhier_ros.training.loader import Draws
 from semhier_ros.training.packed import PackedArray, packed, states
 from semhier_ros.training.road_data import CANVAS, PADDING, SceneAugmenter, shown
@@ -88,6 +89,10 @@ def load_street(out: Path, splits: Path, split: str, recipe: Recipe, kinds: tupl
     wanted = [key for key in (splits / f"{split}.txt").read_text().splitlines() if key in entries]
     books = [Notebook(path) for path in sorted((out / "said").rglob("*.jsonl"))]
     wanted = [key for key in wanted if any(key in book.said for book in books)]
+    if not wanted:
+        raise TrainingError(
+            f"split {split}: no picture of {splits}/{split}.txt of which a teacher said anything; run teach"
+        )
     parts = {part.name: part for part in recipe.sets}
     pixels, notes = _decode(out / "cache", f"street-{split}", [entries[key] for key in wanted])
     starts, sizes, scales = (np.asarray(notes[name]) for name in ("starts", "sizes", "scales"))

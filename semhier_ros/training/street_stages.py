@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from semhier_ros.codec.model_folder import read_card
 from semhier_ros.codec.picture_walk import channels_of
 from semhier_ros.footage.video import read_picture, write_picture
 from semhier_ros.scene.detectors.layouts import DetectorError
@@ -32,15 +33,18 @@ from semhier_ros.training import adapt as adapting
 from semhier_ros.training.checkpoint import Checkpoint, check_made_of, digest, load_checkpoint, save_checkpoint
 from semhier_ros.training.detector import (
     BLENDED,
+    DETECTOR,
+    check_crop,
     name_of_start,
     parameter_groups,
     rarity_of,
     start_from,
     trained_detector,
+    weights_of,
 )
 from semhier_ros.training.detector_loss import street_loss, tutor_loss
 from semhier_ros.training.device import adamw, autocast, depthwise_in_float32, pick_device
-from semhier_ros.training.errors import TrainingError
+from semhier_ros.training.errors import MissingFile, TrainingError
 from semhier_ros.training.fit import Course, Loss, fit
 from semhier_ros.training.folded import fold_statistics
 from semhier_ros.training.loader import Loader, workers_for
@@ -51,7 +55,7 @@ from semhier_ros.training.street_scenes import StreetSamples, StreetScenes, load
 from semhier_ros.training.teachers import VIEWS, Teacher, ask, intersection_over_union
 
 Floats = NDArray[np.float32]
-ADAPTED = "adapted.pt"  # beside `detector.pt`: what `adapt` made
+ADAPTED = "adapted.pt"  # what `adapt` made
 AGREED = 0.5  # intersection over union from which a found object and a label are the same
 SURE = 0.35  # objectness from which an object that is found where the teacher doubts is settled as one
 
@@ -69,6 +73,10 @@ class Street:
     def scenes(self, split: str) -> StreetScenes:
         return load_street(self.out, self.splits, split, self.recipe, self.kinds)
 
+    def made_of(self, start: Path) -> dict[str, Any]:
+        """What tells a training of this tree that began with the model folder `start` from others."""
+        return {"classes": list(self.recipe.leaves), "start": name_of_start(start)}
+
     def members(self) -> list[Tensor]:
         """Per level, finest first: words x leaves, which leaves a word leaves open there."""
         own = self.recipe.members
@@ -78,6 +86,66 @@ class Street:
             above = np.eye(int(owner.max()) + 1, dtype=bool)[owner]  # leaves x nodes
             made.append((own @ above) @ above.T)
         return [torch.from_numpy(member > 0) for member in made]
+
+
+def check(options: argparse.Namespace, *splits: str) -> None:
+    """Raises CommandError, DetectorError or TaxonomyError for a recipe, a tree, names or splits that no stage can run
+    with. splits: those that are needed beside `train` and `choose`."""
+    Street(options)
+    for split in ("train", "choose", *splits):
+        if not (options.splits / f"{split}.txt").is_file():
+            raise MissingFile(
+                f"splits: {options.splits}/{split}.txt is missing; a list of pictures wanted, as `set/file`"
+            )
+
+
+def check_teacher(options: argparse.Namespace) -> None:
+    """`check`, and that the teacher can be asked."""
+    check(options)
+    if options.teacher is None:
+        raise TrainingError("teacher: nobody to ask; give --teacher detector.onnx")
+    Teacher(options.teacher, read_names(options.names), options.layout, options.threads).opened(VIEWS[0])
+
+
+def check_begun(options: argparse.Namespace, *files: str) -> None:
+    """`check`, and that the first of the checkpoints `files` that is there began with `start`."""
+    check(options)
+    made_of = Street(options).made_of(options.start)
+    for path in (options.out / name for name in files):
+        if (saved := load_checkpoint(path)) is not None:
+            check_made_of(path, saved, made_of)
+            return
+
+
+def check_adapt(options: argparse.Namespace) -> None:
+    check_begun(options, ADAPTED)
+
+
+def check_detector(options: argparse.Namespace) -> None:
+    """`check_begun`, and that crops have whole cells and the tutor knows sets of the recipe."""
+    check_crop(options.crop)
+    pick_device(options.device)
+    check_begun(options, DETECTOR, ADAPTED)
+    if options.tutor is not None:
+        weights_of(options.tutor, "tutor")
+        known = [part.name for part in Street(options).recipe.sets]
+        if strange := sorted(set(options.tutored) - set(known)):
+            raise TrainingError(f"tutored: {strange[0]!r} is none of the recipe's sets: {', '.join(known)}")
+
+
+def check_blend(options: argparse.Namespace) -> None:
+    check_begun(options, DETECTOR)
+
+
+def check_report(options: argparse.Namespace) -> None:
+    check(options, "report")
+
+
+def check_pictures(options: argparse.Namespace) -> None:
+    """`check`, and that the folders of picture codecs are model folders."""
+    check(options)
+    for folder in (options.start, *options.picture_start):
+        read_card(folder)
 
 
 def gather(options: argparse.Namespace) -> Path:
@@ -120,8 +188,6 @@ def names_of(part: StreetSet) -> tuple[str, ...]:
 
 def teach(options: argparse.Namespace) -> Path:
     """Ask the teacher about every picture of the catalogue, one view after the other."""
-    if options.teacher is None:
-        raise TrainingError("teacher: nobody to ask; give --teacher detector.onnx")
     cv2.setNumThreads(1)
     street = Street(options)
     entries = read_catalogue(street.out / "catalogue.jsonl")
@@ -189,30 +255,13 @@ def word_weights(scenes: StreetScenes, words: int) -> NDArray[np.float32]:
     return rarity_of(counts)
 
 
-def read_adapted(out: Path, start: str) -> dict[str, Any] | None:
-    """What `adapt` left in `out`; None where it left nothing.
-
-    Raises:
-        TrainingError: it widened another folder than `start` (`detector.name_of_start`).
-    """
-    path = out / ADAPTED
-    if (saved := load_checkpoint(path)) is not None:
-        check_made_of(path, saved, {"start": start})
-    return saved
-
-
 def adapt(options: argparse.Namespace) -> Path:
-    """Widen the detector of the model folder `start`, its trunk and neck fixed: `adapted.pt`.
-
-    Raises:
-        TrainingError: `adapted.pt` is there, of another start.
-    """
+    """Widen the detector of the model folder `start`, its trunk and neck fixed: `adapted.pt`."""
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(1)
     torch.manual_seed(options.seed)
     street = Street(options)
     start = name_of_start(options.start)
-    saved = read_adapted(street.out, start)
     scenes = street.scenes("train")
     network = Detector(len(street.recipe.leaves))
     start_wider(network, options.start, street.recipe.leaves)
@@ -222,6 +271,7 @@ def adapt(options: argparse.Namespace) -> Path:
     looks = adapting.choose_looks(scenes, options.looks, options.seed)
     maps = adapting.look(scenes, looks, fixed, street.out / "looks" / "maps.npy", of=start)
     path = street.out / ADAPTED
+    saved = load_checkpoint(path)
     done = 0
     if saved is not None:
         network.load_state_dict(saved["average"])
@@ -289,22 +339,16 @@ class StreetLoss:
 
 def detector(options: argparse.Namespace) -> Path:
     """Train the whole detector, from `adapted.pt` or else the model folder `start`: `detector.pt`. With 0 steps it is
-    what it begins with.
-
-    Raises:
-        TrainingError: `detector.pt`, or else `adapted.pt`, is there and began with another start.
-    """
+    what it begins with."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     street = Street(options)
     device = pick_device(options.device)
-    start = name_of_start(options.start)
-    checkpoint = Checkpoint(street.out / "detector.pt", {"classes": list(street.recipe.leaves), "start": start})
-    begun = checkpoint.read() is not None
-    adapted = None if begun else read_adapted(street.out, start)
     scenes = street.scenes("train")
+    checkpoint = Checkpoint(street.out / DETECTOR, street.made_of(options.start))
     network = Detector(len(street.recipe.leaves))
-    if not begun:
+    if not checkpoint.path.exists():
+        adapted = load_checkpoint(street.out / ADAPTED)
         if adapted is None:
             start_wider(network, options.start, street.recipe.leaves)
         else:
@@ -338,15 +382,10 @@ def blend(options: argparse.Namespace) -> Path:
     after this take.
 
     Raises:
-        TrainingError: a share outside 0..1, or the detector began with another start. MissingFile: nothing is trained
-            yet.
+        MissingFile: nothing is trained yet.
     """
-    if not all(0 <= share <= 1 for share in options.kept):
-        raise TrainingError(f"kept: {options.kept[0]:g} {options.kept[1]:g}: shares of 0..1 expected")
     leaves = Street(options).recipe.leaves
-    trained = trained_detector(options.out, mixed=False)
-    own: Path = options.out / "detector.pt"
-    check_made_of(own, load_checkpoint(own) or {}, {"start": name_of_start(options.start)})
+    trained = trained_detector(options.out, leaves, mixed=False)
     start = Detector(len(leaves))
     start_wider(start, options.start, leaves)
     old = Taxonomy.load(options.start / "taxonomy.yaml")
@@ -398,7 +437,7 @@ def settle(options: argparse.Namespace) -> Path:
     street = Street(options)
     leaves = street.recipe.leaves
     network = Detector(len(leaves))
-    network.load_state_dict(trained_detector(street.out))
+    network.load_state_dict(trained_detector(street.out, leaves))
     blank = torch.zeros(1, CANVAS[1], CANVAS[0], 3, dtype=torch.uint8)
     graph = adapting.compiled(DetectorGraph(network), blank, street.out / "adapted.onnx", options.threads)
     folder = street.out / "settled"
@@ -491,3 +530,15 @@ def pictures(options: argparse.Namespace) -> Path:
     path = street.out / PAINTED
     save_checkpoint(path, {"average": state | {"synthesis.start.weight": start}, "planes": {SCENES: (0, len(told))}})
     return path
+
+
+CHECKS = {
+    "gather": check,
+    "teach": check_teacher,
+    "adapt": check_adapt,
+    "detector": check_detector,
+    "blend": check_blend,
+    "settle": check,
+    "pictures": check_pictures,
+    "report": check_report,
+}

@@ -70,14 +70,18 @@ class Teacher:
         self._layout = find_layout(layout) if layout else None
         self._sizes: dict[tuple[int, int], Detector] = {}
 
-    def detect(self, picture: NDArray[np.uint8], view: View) -> Floats:
-        """Rows (class, score, x0, y0, x1, y1) in pixels of `picture` (H,W,3 RGB): every box under its best class."""
+    def opened(self, view: View) -> Detector:
+        """The detector for pictures of a view's size. Raises DetectorError as the class does."""
         size = (view.width, view.height)
         if size not in self._sizes:
             self._sizes[size] = Detector.open(
                 self.path, self.names, layout=self._layout, names=self.names, size=size, threads=self.threads
             )
-        found = self._sizes[size].detect(np.ascontiguousarray(picture[:, ::-1]) if view.flip else picture, LEAST_SCORE)
+        return self._sizes[size]
+
+    def detect(self, picture: NDArray[np.uint8], view: View) -> Floats:
+        """Rows (class, score, x0, y0, x1, y1) in pixels of `picture` (H,W,3 RGB): every box under its best class."""
+        found = self.opened(view).detect(np.ascontiguousarray(picture[:, ::-1]) if view.flip else picture, LEAST_SCORE)
         boxes = found.boxes.copy()
         if view.flip:
             boxes[:, [0, 2]] = picture.shape[1] - boxes[:, [2, 0]]

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.training.errors import MissingFile, TrainingError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -78,6 +79,17 @@ class YoloData:
                 raise TrainingError(f"{source}: leaf {number} is {leaf!r}, the data's class {number} is {name!r}")
         if len(leaves) != len(self.classes):
             raise TrainingError(f"{source}: {len(leaves)} leaves, the data has {len(self.classes)} classes")
+
+
+def open_labelled(options: Any) -> tuple[YoloData, Taxonomy]:
+    """The data and the tree of a stage of `road`, whose leaves are the data's classes.
+
+    Raises:
+        TrainingError, MissingFile: one of them is missing or damaged, or they differ. TaxonomyError: the tree is none.
+    """
+    data, taxonomy = YoloData.open(options.data, options.splits), Taxonomy.load(options.taxonomy)
+    data.check_taxonomy(taxonomy.names(len(taxonomy.levels) - 1), options.taxonomy)
+    return data, taxonomy
 
 
 def label_file(image: Path) -> Path:

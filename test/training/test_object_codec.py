@@ -11,7 +11,7 @@ import torch
 
 from semhier_ros.torch.object_codec import GEOMETRY_INPUTS
 from semhier_ros.training.object_codec import Rows, train_object_codec
-from semhier_ros.training.road_model import make
+from semhier_ros.training.road_model import check
 from semhier_ros.training.road_objects import read_variant
 from semhier_ros.training.settings import TrainingError
 
@@ -65,12 +65,6 @@ def test_the_reader_of_block_0_learns_of_labels_and_of_the_detector():
     assert np.array_equal(sure[1.0], objects.objectness)
 
 
-def test_trust_that_is_none_is_one_line():
-    options = argparse.Namespace(threads=1, looks=[], score_edges=[0.5], trust=1.5)
-    with pytest.raises(TrainingError, match=re.escape("trust: 1.5, expected 0 to 1")):
-        make(options)
-
-
 @pytest.mark.parametrize("variant", ["0", "3", "mirrored", "1-upside-down", ""])
 def test_a_variant_that_is_none_is_one_line(variant):
     with pytest.raises(TrainingError, match=re.escape(f"variants: {variant!r}: a scale of 0.1 to 2 wanted")):
@@ -79,9 +73,9 @@ def test_a_variant_that_is_none_is_one_line(variant):
 
 @pytest.mark.parametrize("edges", [[], [0.3, 0.2], [0.2, 0.2], [0.5, 1.0]])
 def test_classes_of_score_that_are_none_are_one_line(edges):
-    options = argparse.Namespace(threads=1, looks=[], score_edges=edges)
+    options = argparse.Namespace(looks=[], score_edges=edges)
     with pytest.raises(TrainingError, match=re.escape(f"score_edges: {edges}, expected one or more numbers that rise")):
-        make(options)
+        check(options)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +83,6 @@ def test_classes_of_score_that_are_none_are_one_line(edges):
     [({"name": "my model"}, "name: 'my model', expected 1 to 32"), ({"memory_overlap": 0.1}, "memory.overlap: 0.1 is")],
 )
 def test_what_no_model_folder_may_hold_is_told_before_the_work(change: dict[str, object], said: str) -> None:
-    given = {"threads": 1, "looks": [], "score_edges": [0.5], "trust": 0.5, "variants": [], "name": "a"}
+    given = {"looks": [], "score_edges": [0.5], "variants": ["1"], "name": "a"}
     with pytest.raises(TrainingError, match=re.escape(said)):
-        make(argparse.Namespace(**{**given, "memory_overlap": 0.0, **change}))
+        check(argparse.Namespace(**{**given, "memory_overlap": 0.0, **change}))

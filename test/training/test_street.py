@@ -23,14 +23,14 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 from safetensors.torch import load_file, save_file
 
 from semhier_ros.torch.detector import Detector, DetectorOutput
-from semhier_ros.training import adapt
+from semhier_ros.training import adapt, street_stages
 from semhier_ros.training.checkpoint import save_checkpoint
 from semhier_ros.training.detector import rarity_of, trained_detector
 from semhier_ros.training.detector_loss import street_loss, tutor_loss
 from semhier_ros.training.errors import TrainingError
 from semhier_ros.training.packed import PackedArray
 from semhier_ros.training.scene_samples import make_targets
-from semhier_ros.training.street import settings_of
+from semhier_ros.training.street import STAGES, settings_of
 from semhier_ros.training.street_data import IGNORED, Labels, Recipe, boxes_of_mask, join_riders, merge
 from semhier_ros.training.street_scenes import cut, known_cells, read_catalogue
 from semhier_ros.training.street_stages import StreetLoss, Tutor, blended, planes_of
@@ -361,6 +361,8 @@ TINY_TREE = {
     "tree": {"thing": {"vehicle": {"small": ["car"], "large": ["truck"]}, "vulnerable": {"on foot": ["person"]}}},
 }
 
+LEAVES = TINY_TREE["leaves"]
+
 
 def draw_set(folder: Path, images: str, count: int, labelled: bool) -> list[str]:
     """Grey pictures with one bright car each, of which half is told; their keys."""
@@ -455,9 +457,9 @@ def test_from_sets_to_scenes_that_a_model_folder_is_made_of(tiny: Tiny):
     trained = torch.load(out / "detector.pt", weights_only=True)
     assert trained["step"] == 1
     assert trained["classes"] == ["car", "truck", "person"]
-    mixed = trained_detector(out)
+    mixed = trained_detector(out, LEAVES)
     assert all(torch.equal(mixed[key], start[f"detector.detector.{key}"].float()) for key in names)
-    assert torch.equal(trained_detector(out, mixed=False)["types.bias"], trained["average"]["types.bias"])
+    assert torch.equal(trained_detector(out, LEAVES, mixed=False)["types.bias"], trained["average"]["types.bias"])
 
     data = YoloData.open(out / "settled" / "data.yaml", Path("unused"))
     assert data.classes == ("car", "truck", "person")
@@ -520,6 +522,47 @@ def test_checkpoints_of_before_starts_were_told_go_on_and_still_do_not_tell(tiny
     assert "start" not in trained
 
 
+BAD = [
+    ("detector", ["--crop", "500", "300"], "crop: 500 300: multiples of 32 wanted"),
+    ("blend", ["--kept", "1.2", "0"], "--kept: 1.2: a number of at least 0 and at most 1 wanted"),
+    ("teach", ["--teacher", "{tmp}/none.onnx"], "none.onnx"),
+    ("teach", ["--teacher", "{tmp}/tree.yaml"], "tree.yaml"),
+    ("teach", ["--layout", "yolov99"], "layout 'yolov99'"),
+    ("gather", ["--names", "coco81"], "names coco81: not one of coco80, coco91"),
+    ("gather", ["--taxonomy", "{tmp}/sources.yaml"], "sources.yaml"),
+    ("gather", ["--sources", "{tmp}/none.yaml"], "sources: "),
+    ("gather", ["--sources", "{tmp}/tree.yaml"], "teacher is missing"),
+    ("adapt", ["--start", "{tmp}"], "start: "),
+    ("detector", ["--tutor", "{tmp}"], "tutor: "),
+    ("detector", ["--tutor", "{road}", "--tutored", "theirs"], "tutored: 'theirs' is none of the recipe's sets"),
+    ("settle", ["--splits", "{tmp}"], "splits: "),
+    ("pictures", ["--picture-start", "{tmp}"], "model.json is missing"),
+]
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["alone", "all"])
+@pytest.mark.parametrize(("stage", "words", "said"), BAD)
+def test_what_no_stage_can_run_with_is_one_line_before_any_runs(
+    stage: str, words: list[str], said: str, whole: bool, tiny: Tiny, monkeypatch, capsys
+):
+    pytest.importorskip("timm", reason="training needs timm")
+    for name in STAGES:
+        monkeypatch.setattr(street_stages, name, lambda options: pytest.fail("a stage ran"))
+    given = [word.format(tmp=tiny.folder, road=ROOT / "models/road") for word in words]
+    assert main(["train", "street", *([] if whole else [stage]), *tiny.options, *given]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("semhier: ")
+    assert error.count("\n") == 1
+    assert said in error
+
+
+def test_a_split_of_which_no_teacher_said_anything_is_one_line(tiny: Tiny, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("timm", reason="training needs timm")
+    assert tiny.run("gather") == 0
+    assert tiny.run("adapt") == 2
+    assert "split train: no picture of" in capsys.readouterr().err
+
+
 def test_maps_are_looked_at_anew_when_what_looks_or_what_is_seen_changes(tmp_path: Path):
     class Fixed:
         calls = 0
@@ -552,14 +595,14 @@ def test_a_blend_of_an_older_detector_is_not_taken_for_that_of_the_newer_one(tin
     weights = Detector(3).state_dict()
     save_checkpoint(tiny.out / "detector.pt", {"average": weights, "step": 1})
     assert tiny.run("blend", "--kept", "0", "0") == 0
-    assert torch.equal(trained_detector(tiny.out)["types.bias"], weights["types.bias"])
+    assert torch.equal(trained_detector(tiny.out, LEAVES)["types.bias"], weights["types.bias"])
     newer = {key: value + 1 if key == "types.bias" else value for key, value in weights.items()}
     save_checkpoint(tiny.out / "detector.pt", {"average": newer, "step": 1})
     with pytest.raises(TrainingError, match=r"blended\.pt: not of the detector\.pt beside it.*run the stage blend"):
-        trained_detector(tiny.out)
-    assert torch.equal(trained_detector(tiny.out, mixed=False)["types.bias"], newer["types.bias"])
+        trained_detector(tiny.out, LEAVES)
+    assert torch.equal(trained_detector(tiny.out, LEAVES, mixed=False)["types.bias"], newer["types.bias"])
     save_checkpoint(tiny.out / "blended.pt", {"average": weights})  # as they were before they told of what they are
-    assert torch.equal(trained_detector(tiny.out)["types.bias"], weights["types.bias"])
+    assert torch.equal(trained_detector(tiny.out, LEAVES)["types.bias"], weights["types.bias"])
 
 
 @pytest.mark.parametrize("counts", [[0, 500, 0, 80, 0], [0, 0, 0]])
