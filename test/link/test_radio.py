@@ -38,6 +38,7 @@ from semhier_ros.link.emulate.radio import (
 )
 from semhier_ros.link.radio.frame_budget import FrameBudget
 from semhier_ros.link.radio.framing import Messages, added_bytes, cobs, framing, from_cobs
+from semhier_ros.link.radio.mavlink import MavlinkOptions, Tunnel, mavlink_port
 from semhier_ros.link.radio.options import Air, RadioOptions
 from semhier_ros.link.radio.ports import SerialOptions, SerialPort, UdpOptions, UdpPort
 from semhier_ros.link.radio.receiving import RadioReceiving
@@ -570,10 +571,7 @@ def test_neither_end_takes_more_than_its_duty_cycle_of_any_hour(wished):
 
 
 def test_frames_cross_udp_and_the_base_answers_where_they_came_from():
-    free = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    free.bind(("127.0.0.1", 0))
-    where = f"127.0.0.1:{free.getsockname()[1]}"
-    free.close()
+    where = _free()
     heard: list[tuple[str, int, bytes]] = []
     asked: list[bytes] = []
     base = carrier("udp", {"listen": where}, KEY).receiver(lambda *told: heard.append(told))
@@ -593,6 +591,123 @@ def test_frames_cross_udp_and_the_base_answers_where_they_came_from():
     finally:
         robot.close()
         base.close()
+
+
+def _datagrams() -> socket.socket:
+    """A socket of this machine that waits some seconds for what comes."""
+    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    one.bind(("127.0.0.1", 0))
+    one.settimeout(10.0)
+    return one
+
+
+def _free() -> str:
+    """An address of this machine that nobody has."""
+    with _datagrams() as free:
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["check", "key"])
+def test_stray_datagrams_between_frames_and_answers_turn_no_answer_away(key):
+    where = _free()
+    host, port = where.split(":")
+    heard: list[int] = []
+    asked: list[bytes] = []
+    stop = threading.Event()
+    slow = {"rate_kbit": 64.0, "turnaround_ms": 20.0}  # so long after a frame its answer leaves
+    base = carrier("udp", {"listen": where, **slow}, key).receiver(lambda camera, level, data: heard.append(level))
+
+    def stray() -> None:
+        chance = random.Random(3)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            while not stop.wait(0.001):
+                other.sendto(chance.randbytes(chance.randint(0, 60)), (host, int(port)))
+
+    robot = carrier("udp", {"peer": where, **slow}, key).sender(
+        Packet.pack, split, default_policies(1, 1), budget=None, on_request=lambda camera, data: asked.append(data)
+    )
+    noise = threading.Thread(target=stray, daemon=True)
+    try:
+        wait(lambda: base.open and not robot.trouble)
+        noise.start()
+        for number in range(70):
+            robot.set_info("front", info(stamp_ns=time.time_ns()))
+            robot.submit("front", number, time.time_ns(), [Block(0xBEEF, number, 0, b"meaning")])
+            if number == 10:
+                wait(lambda: heard)
+                assert base.request("front", BlockRequest(6, 5).to_bytes())
+            time.sleep(0.05)
+        wait(lambda: asked)
+        counters = robot.counters
+        assert counters["words"] >= counters["turns"] - 1
+        assert base.counters["refused"] > 100
+    finally:
+        stop.set()
+        noise.join()
+        robot.close()
+        base.close()
+
+
+def test_a_port_answers_where_a_proved_frame_came_from(monkeypatch):
+    """And where nothing was proved for long, whoever spoke last: an end that has to speak first finds one."""
+    where = _free()
+    host, number = where.split(":")
+    port = UdpPort(UdpOptions(listen=where), lambda frame: frame.startswith(b"ours"))
+    came = 0
+
+    def say(one: socket.socket, data: bytes) -> None:
+        nonlocal came
+        one.sendto(data, (host, int(number)))
+        came += 1
+        wait(lambda: port.counters.get("frames_came") == came)
+        time.sleep(0.02)
+
+    with _datagrams() as robot, _datagrams() as stray, _datagrams() as moved:
+        try:
+            wait(lambda: port.is_open)
+            say(stray, b"noise")
+            assert port.send(b"nobody else is known")
+            assert stray.recv(99) == b"nobody else is known"
+            say(robot, b"ours")
+            say(stray, b"noise")
+            assert port.send(b"first")
+            assert robot.recv(99) == b"first"
+            say(moved, b"ours")
+            say(stray, b"noise")
+            assert port.send(b"second")
+            assert moved.recv(99) == b"second"
+            monkeypatch.setattr("semhier_ros.link.radio.ports.PROVED_SECONDS", 0.0)
+            say(stray, b"noise")
+            assert port.send(b"third")
+            assert stray.recv(99) == b"third"
+        finally:
+            port.close()
+
+
+def test_messages_of_others_turn_no_answer_away_on_a_mavlink_network():
+    common = pytest.importorskip("pymavlink.dialects.v20.common", reason="pymavlink: requirements/mavlink.txt")
+    where = _free()
+    host, number = where.split(":")
+    port = mavlink_port(MavlinkOptions(listen=where, system=2))(lambda frame: frame.startswith(b"ours"))
+    robot_tunnel, other = Tunnel(MavlinkOptions(peer=where)), common.MAVLink(None, srcSystem=9, srcComponent=9)
+    came = 0
+    with _datagrams() as robot, _datagrams() as stray:
+        try:
+            wait(lambda: port.is_open)
+            for source, data in (
+                (robot, robot_tunnel.wrap(b"theirs") + robot_tunnel.wrap(b"ours") + robot_tunnel.wrap(b"theirs")),
+                (stray, common.MAVLink_heartbeat_message(2, 3, 0, 0, 0, 3).pack(other)),
+                (stray, robot_tunnel.wrap(b"forged")),
+                (stray, b"noise"),
+            ):
+                source.sendto(bytes(data), (host, int(number)))
+                came += 1
+                wait(lambda: port.counters.get("frames_came") == came)  # noqa: B023
+            time.sleep(0.05)
+            assert port.send(b"answer")
+            assert robot_tunnel.feed(robot.recv(999)) == [b"answer"]
+        finally:
+            port.close()
 
 
 def test_a_taken_port_is_named():
@@ -675,14 +790,12 @@ def test_the_thread_of_a_port_survives_what_a_frame_raises():
             raise KeyError("wrong")
         return True
 
-    free = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    free.bind(("127.0.0.1", 0))
-    where = free.getsockname()
-    free.close()
+    listen = _free()
+    where = ("127.0.0.1", int(listen.split(":")[1]))
     with RadioEmulator(FAST) as emulator, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         line = serial.Serial(emulator.devices[0], 57_600)
         ports: list[Any] = [
-            UdpPort(UdpOptions(listen=f"127.0.0.1:{where[1]}"), take),
+            UdpPort(UdpOptions(listen=listen), take),
             SerialPort(SerialOptions(emulator.devices[1], 57_600), take),
         ]
         try:

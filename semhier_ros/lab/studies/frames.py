@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice, product
@@ -37,6 +37,7 @@ from semhier_ros.link.clock import ManualClock
 from semhier_ros.link.radio.framing import framing
 from semhier_ros.link.radio.mavlink import MavlinkOptions, Tunnel
 from semhier_ros.link.radio.options import Air, RadioOptions
+from semhier_ros.link.radio.ports import OnFrame
 from semhier_ros.link.radio.receiving import RadioReceiving
 from semhier_ros.link.radio.sending import RadioSending
 from semhier_ros.link.transport import Datagram, LinkDependencyError, ReceiverHooks, SenderHooks
@@ -89,7 +90,7 @@ class _Port:
     is_open, trouble = True, ""
     counters: Mapping[str, int] = {}
 
-    def __init__(self, on_frame: Callable[[bytes], None]) -> None:
+    def __init__(self, on_frame: OnFrame) -> None:
         self.give, self.sent = on_frame, list[bytes]()
 
     def send(self, frame: bytes) -> bool:
@@ -117,7 +118,7 @@ class Target:
         if transport == "mavlink":
             self._framing = Tunnel(MavlinkOptions(peer="127.0.0.1:14550"))
 
-    def _open(self, on_frame: Callable[[bytes], None]) -> _Port:
+    def _open(self, on_frame: OnFrame) -> _Port:
         self._ports.append(_Port(on_frame))
         return self._ports[0]
 

@@ -28,6 +28,7 @@ from semhier_ros.link.clock import Clock
 from semhier_ros.link.emulate.profile import LinkProfile, parse_link
 from semhier_ros.link.radio.framing import MAX_FRAME_BYTES, Framing, Messages, framing
 from semhier_ros.link.radio.mavlink import MavlinkOptions, Tunnel
+from semhier_ros.link.radio.ports import OnFrame
 from semhier_ros.link.radio.receiving import RadioReceiving
 from semhier_ros.link.radio.sending import TICK_SECONDS, RadioSending
 from semhier_ros.link.schedule.wire import IP_HEADER, UDP_HEADER
@@ -260,7 +261,7 @@ class VirtualPort:
 
     is_open, trouble = True, ""
 
-    def __init__(self, air: Channel, end: int, clock: Clock, on_frame: Callable[[bytes], None]) -> None:
+    def __init__(self, air: Channel, end: int, clock: Clock, on_frame: OnFrame) -> None:
         self._air, self._end, self._clock, self._on_frame = air, end, clock, on_frame
         shared = air.profile.framing == MAVLINK
         self._tunnel = Tunnel(MavlinkOptions(device="virtual", system=end + 1)) if shared else None
@@ -325,10 +326,10 @@ class RadioHop:
             self._sending.tick(now)
             self._next = now + TICK_SECONDS
 
-    def port(self, end: int) -> Callable[[Callable[[bytes], None]], VirtualPort]:
+    def port(self, end: int) -> Callable[[OnFrame], VirtualPort]:
         """Makes the port of end 0 or 1."""
 
-        def make(on_frame: Callable[[bytes], None]) -> VirtualPort:
+        def make(on_frame: OnFrame) -> VirtualPort:
             self._ports[end] = VirtualPort(self.air, end, self._clock, on_frame)
             return self._ports[end]
 

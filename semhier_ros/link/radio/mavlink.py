@@ -114,9 +114,10 @@ class _Datagrams:
         self._on_frame = on_frame
         self._port = UdpPort(UdpOptions(options.listen, options.peer), self._take)
 
-    def _take(self, data: bytes) -> None:
-        for frame in self._tunnel.feed(data):
-            self._on_frame(frame)
+    def _take(self, data: bytes) -> bool:
+        """Whether a frame in the datagram was proved."""
+        proved = [self._on_frame(frame) for frame in self._tunnel.feed(data)]
+        return any(proved)
 
     @property
     def is_open(self) -> bool:

@@ -21,8 +21,8 @@ from semhier_ros.link.clock import MACHINE, Clock
 from semhier_ros.link.radio.framing import Framing, framing
 from semhier_ros.link.transport import LinkDependencyError
 
-OnFrame = Callable[[bytes], None]
-"""Called from the port's thread with every frame that came, whatever it holds."""
+OnFrame = Callable[[bytes], bool]
+"""Called from the port's thread with every frame that came, whatever it holds; says whether its proof held."""
 
 RETRY_SECONDS = 0.5
 _ADDRESS = re.compile(r"^(\[[0-9A-Fa-f:%.\w]+\]|[^:\s/\[\]]+):(\d{1,5})$")
@@ -31,6 +31,8 @@ _READ_SECONDS = 0.2
 _KEEP_SECONDS = 300.0
 _NO_TIMEOUT = "rfc2217:"
 """What pyserial refuses a time for writing."""
+PROVED_SECONDS = 30.0
+"""Where a frame was proved that came from elsewhere, an end without a peer answers nobody else for so long."""
 FAULT_SECONDS = 30.0
 """What a thread ran into is told for so long."""
 
@@ -112,13 +114,15 @@ class UdpOptions:
 
 
 class UdpPort:
-    """Plain datagrams, a frame in each. Without a `peer` it answers where the newest datagram came from: what that one
-    is worth, the frame's own proof says."""
+    """Plain datagrams, a frame in each. Without a `peer` it answers where the newest frame came from whose proof held
+    (`on_frame` says so), so that a stray datagram turns no answer away; where none came in the last 30 s, where the
+    newest datagram came from, so that an end that has to speak first finds one that it heard of."""
 
     def __init__(self, options: UdpOptions, on_frame: OnFrame) -> None:
         self._options, self._on_frame = options, on_frame
         self._socket: socket.socket | None = None
         self._peer: Any = None
+        self._proved = float("-inf")
         self._trouble = ""
         self._faults = Faults()
         self._counts: Counter[str] = Counter()
@@ -203,13 +207,17 @@ class UdpPort:
                 data, source = owned.recvfrom(MAX_FRAME_BYTES + 1)
             except OSError:  # an ICMP answer to what was sent: nobody is there yet
                 continue
-            if not self._options.peer:
-                self._peer = source
+            now = time.monotonic()
+            if not self._options.peer and now - self._proved > PROVED_SECONDS:
+                self._peer = source  # before the frame is read: its answer may leave at once
             self._counts["frames_came"] += 1
             try:
-                self._on_frame(data)
+                proved = self._on_frame(data)
             except Exception as error:  # whatever a frame does to its reader, the next one is read
                 self._faults.survived(error)
+                continue
+            if proved and not self._options.peer:
+                self._peer, self._proved = source, now
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,7 +208,8 @@ class RadioReceiving:
 
     # -- in -----------------------------------------------------------------------------------------------------------
 
-    def _frame(self, data: bytes) -> None:
+    def _frame(self, data: bytes) -> bool:
+        """Takes a frame; whether it was proved, and never taken before."""
         told: list[tuple[str, int, bytes]] = []
         info: StreamInfo | None = None
         note: tuple[str, bytes] | None = None
@@ -233,6 +234,7 @@ class RadioReceiving:
                     told = self._blocks(frame, data, now)
             except CompactError:
                 self._counts["refused"] += 1
+                return False
         if info is not None:
             self._hooks.on_info(info.camera, info.to_bytes())
         if note is not None:
@@ -242,6 +244,7 @@ class RadioReceiving:
                 self._hooks.on_gone(camera, number)
         for one in told:
             self._hooks.on_datagram(*one)
+        return True
 
     def _announced(self, frame: Compact, data: bytes, now: float) -> StreamInfo | None:
         """The description that a part of an announcement completes."""

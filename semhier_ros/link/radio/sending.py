@@ -496,7 +496,8 @@ class RadioSending:
 
     # -- in -----------------------------------------------------------------------------------------------------------
 
-    def _word(self, data: bytes) -> None:
+    def _word(self, data: bytes) -> bool:
+        """Takes a word; whether it was proved."""
         with self._lock:
             now = self._clock.now()
             self._words_came += 1
@@ -505,7 +506,7 @@ class RadioSending:
                 turn = self._turn_of(word, data)
             except CompactError:
                 self._counts["words_refused"] += 1
-                return
+                return False
             slot, short = turn.slot, self._options.seal.short
             again = not short or slot.belief.said_again(word, slot.sent, self._words_came)
             if word.kind == MISSING:
@@ -524,6 +525,7 @@ class RadioSending:
             self.on_heard(*heard)
         if request is not None:
             self._hooks.on_request(slot.camera, request.to_bytes())
+        return True
 
     def _turn_of(self, word: Word, data: bytes) -> _Turn:
         """The turn that a word answers. Raises CompactError where it answers none."""
