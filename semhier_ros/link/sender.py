@@ -267,10 +267,10 @@ class LinkSender(PlainSender):
         """Puts one datagram into its envelope and hands it to the session."""
         if not self._inner.connected:
             return self._inner.send(datagram)  # counts it as dropped
-        clock = self._clock.wall()
         with self._lock:
+            clock, now = self._clock.wall(), self._clock.now()
             payload, sequence = self._sealer(datagram.camera, "packets").seal(datagram.payload, int(clock * 1000))
-            self._control.sent(datagram, sequence, clock, self._clock.now())
+            self._control.sent(datagram, sequence, clock, now)
         return self._inner.send(datagram._replace(payload=payload))
 
     # -- inside -------------------------------------------------------------------------------------------------------

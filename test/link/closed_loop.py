@@ -22,28 +22,49 @@ _NUMBER = slice(17, 21)
 """Where a packet of a coarse block tells the frame's number: behind the head and the block's."""
 
 
-class _Apart(ManualClock):
-    """The receiver's clock: it goes with the sender's, and tells another time of day."""
+class _Told(ManualClock):
+    """A clock that goes with another and tells another time of day: by `apart`, and `by` seconds more from `at` on."""
 
-    def __init__(self, clock: ManualClock) -> None:
-        super().__init__(EPOCH + CLOCKS_APART)
-        self._clock = clock
+    def __init__(self, clock: ManualClock, apart: float, at: float = 1e9, by: float = 0.0) -> None:
+        super().__init__(EPOCH + apart)
+        self._clock, self._told, self._at, self._by = clock, EPOCH + apart, at, by
 
     def now(self) -> float:
         return self._clock.now()
 
     def wall(self) -> float:
-        return EPOCH + CLOCKS_APART + self._clock.now()
+        now = self._clock.now()
+        return self._told + now + (self._by if now >= self._at else 0.0)
+
+
+class _All:
+    """A transport of several hops: what one sender says to several receivers."""
+
+    connected, trouble, counters = True, "", {}
+
+    def __init__(self, hooks, hops) -> None:
+        self._parts = [hop.sending(hooks) for hop in hops]
+
+    def send(self, datagram) -> bool:
+        return min([part.send(datagram) for part in self._parts])
+
+    def set_info(self, camera: str, info: bytes, anew: bool = True) -> None:
+        for part in self._parts:
+            part.set_info(camera, info, anew)
+
+    def note(self, camera: str, data: bytes) -> bool:
+        return min([part.note(camera, data) for part in self._parts])
 
 
 @dataclass
 class Run:
-    """What came out: per frame the first coarse arrival minus its submission, the rate over time, what was heard
-    of memory."""
+    """What came out: per frame the first coarse arrival minus its submission, rate and measured loss over time, what
+    was heard of memory."""
 
     coarse: dict[int, float] = field(default_factory=dict)
     born: dict[int, float] = field(default_factory=dict)
     rates: list[tuple[float, float]] = field(default_factory=list)
+    losses: list[tuple[float, float]] = field(default_factory=list)
     bytes_in: list[tuple[float, int]] = field(default_factory=list)
     control: SenderControl | None = None
     left: list[tuple[float, int]] = field(default_factory=list)
@@ -80,21 +101,29 @@ def run(
     remembers=None,
     pause: tuple[float, float] = (0.0, 0.0),
     info: bytes = b"",
+    set_at: float = 1e9,
+    receiver_by: float = 0.0,
+    sender_by: float = 0.0,
+    second: tuple[str, float] | None = None,
 ) -> Run:
     """`seconds` of `frames` a second but for a `pause` over `link`, the same profile back, the
-    receiver's clock far from the sender's."""
+    receiver's clock far from the sender's. At `set_at` clocks are set by so many seconds. `second`: the link to another
+    receiver, and when it begins to hear."""
     clock = ManualClock()
     hop = VirtualHop(parse_link(f"{link},seed{seed}"), clock, on_message=lambda message: result.note(message))
+    hops = [hop]
+    if second is not None:
+        hops.append(VirtualHop(parse_link(f"{second[0]},seed{seed + 1}"), clock))
     scheduler = Scheduler(pack, split, default_policies(7, 4), wire=WIRE, rate=budget)
     told: list[tuple[float, bytes]] = []
     sender = LinkSender(
         scheduler,
-        hop.sending,
+        lambda hooks: _All(hooks, hops),
         budget=budget,
         adapt=adapt,
         repeats=repeats,
         on_memory=lambda camera, memory: told.append((clock.now(), memory)),
-        clock=clock,
+        clock=_Told(clock, 0.0, set_at, sender_by),
     )
     result = Run(control=sender._control, memory=told)
     if info:
@@ -106,12 +135,20 @@ def run(
             frame = int.from_bytes(payload[_NUMBER], "big")
             result.coarse.setdefault(frame, clock.now() - result.born[frame])
 
-    receiver = LinkReceiver(hop.receiving, arrived, unread=unread, remembers=remembers, clock=_Apart(clock))
+    theirs = _Told(clock, CLOCKS_APART, set_at, receiver_by)
+    receiver = LinkReceiver(hop.receiving, arrived, unread=unread, remembers=remembers, clock=theirs)
     draw = random.Random(seed)
     frame, next_frame = 0, 0.0
-    while (now := earliest(next_frame, sender.due, hop.next_arrival, hop.next_tick) or 0.0) < seconds:
+    others = []
+    while True:
+        now = earliest(next_frame, sender.due, *[each.next_arrival for each in hops], *[one.next_tick for one in hops])
+        if now is None or now >= seconds:
+            break
         clock.set(now)
-        hop.deliver()
+        if second is not None and not others and now >= second[1]:
+            others.append(LinkReceiver(hops[1].receiving, lambda *event: None, clock=_Told(clock, 0.3)))
+        for each in hops:
+            each.deliver()
         if now >= next_frame:
             blocks = [
                 FakeBlock(index, frame.to_bytes(4, "big") + bytes(max(0, int(size * (0.7 + 0.6 * draw.random())) - 4)))
@@ -124,8 +161,10 @@ def run(
             next_frame += 1.0 / frames
             if pause[0] <= next_frame < pause[1]:
                 next_frame = pause[1]
-        hop.tick()
+        for each in hops:
+            each.tick()
         sender.advance()
         result.rates.append((now, result.control.rate or 0.0))
+        result.losses.append((now, result.control._meter.loss))
     result.reports = receiver.counters["reports"]
     return result

@@ -98,6 +98,46 @@ def test_descriptions_and_notes_are_paid_from_the_budget_and_leave_no_queue_behi
     assert busy.late(0.9, since=4.0) < 0.200  # 50 ms of way and 50 ms of the packet itself among them
 
 
+@pytest.mark.parametrize("link", ["64kbit,50ms", "64kbit,50ms,5%,jitter20ms"])
+@pytest.mark.parametrize(("receiver_by", "sender_by"), [(0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5), (3.0, 0.0)])
+def test_a_clock_that_is_set_is_not_taken_for_a_queue(link, receiver_by, sender_by):
+    steps = {"set_at": 10.0, "receiver_by": receiver_by, "sender_by": sender_by}
+    for seed in range(1, 4):
+        result = run(link, 30.0, budget=7760.0, seed=seed, **steps)
+        assert min(rate for at, rate in result.rates if at > 5.0) > 3880.0
+        assert result.late(1.0, 9.0, 29.0) < 0.5
+        estimate = result.control.estimate(30.0)
+        assert estimate.clock_offset == pytest.approx(CLOCKS_APART + receiver_by - sender_by, abs=estimate.clock_error)
+
+
+@pytest.mark.parametrize("set_by", [0.5, -0.5])
+def test_a_queue_is_still_a_queue_after_a_clock_was_set(set_by):
+    """The link becomes thin a moment after, and where the round trip grows too the sender gives way."""
+    for link in ("512kbit,50ms,step32kbit@10.4s", "512kbit,50ms,step32kbit@14s"):
+        result = run(link, 30.0, budget=62_000.0, set_at=10.0, receiver_by=set_by)
+        step = float(link.rpartition("@")[2][:-1])
+        assert max(rate for at, rate in result.rates if step + 1.5 < at) <= 2 * 4000.0
+        assert result.late(0.95, step + 1.5, 29.0) < 0.4
+
+
+def test_two_receivers_of_one_stream_are_each_compared_with_themselves():
+    """The second joins late, loses by chances of its own and has a clock of its own."""
+    for seed in range(1, 4):
+        result = run("64kbit,50ms,20%", 60.0, budget=7760.0, seed=seed, second=("64kbit,50ms,20%", 7.0))
+        estimate = result.control.estimate(60.0)
+        assert estimate.refused == 0
+        measured = [loss for at, loss in result.losses if at > 20.0]
+        assert sum(measured) / len(measured) == pytest.approx(0.2, abs=0.03)
+        assert estimate.repair.repeats == 3
+        assert min(rate for at, rate in result.rates if at > 10.0) > 3880.0
+
+
+def test_the_receiver_that_loses_most_is_followed_while_it_speaks():
+    result = run("64kbit,50ms", 40.0, budget=7760.0, second=("64kbit,50ms,20%", 5.0))
+    measured = [loss for at, loss in result.losses if at > 20.0]
+    assert sum(measured) / len(measured) == pytest.approx(0.2, abs=0.04)
+
+
 def test_a_new_ceiling_holds_at_once():
     controller = RateController(8000.0)
     controller.set_ceiling(2000.0)

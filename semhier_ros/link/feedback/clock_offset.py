@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 _SAMPLES = 16
 _OLDEST = 120.0
+_SET_SECONDS = 0.05
+"""Samples that differ by so much more than they may be off say that a clock was set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +27,10 @@ class Offset:
 
 
 class ClockOffset:
-    """Filters samples; `best` is None while nothing is known."""
+    """Filters samples; `best` is None while nothing is known. `sets`: how often a clock was seen to be set."""
 
     def __init__(self) -> None:
+        self.sets = 0
         self._samples: deque[tuple[float, Offset]] = deque(maxlen=_SAMPLES)
 
     @property
@@ -39,6 +42,10 @@ class ClockOffset:
     def samples(self) -> int:
         """How many samples are kept."""
         return len(self._samples)
+
+    def forget(self) -> None:
+        """A clock was set: what is known holds no longer."""
+        self._samples.clear()
 
     def add(self, sent: float, held: float, receiver: float, arrived: float, now: float) -> float | None:
         """Takes an exchange; returns its round trip in seconds, None when the times make no sense.
@@ -54,7 +61,8 @@ class ClockOffset:
         while self._samples and now - self._samples[0][0] > _OLDEST:
             self._samples.popleft()
         known = self.best
-        if known is not None and abs(offset - known.seconds) > known.error + round_trip / 2.0 + 0.5:
-            self._samples.clear()  # a clock was set
+        if known is not None and abs(offset - known.seconds) > known.error + round_trip / 2.0 + _SET_SECONDS:
+            self.sets += 1
+            self.forget()
         self._samples.append((now, Offset(offset, round_trip / 2.0 + 0.001, round_trip)))
         return round_trip

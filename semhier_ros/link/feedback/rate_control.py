@@ -15,6 +15,8 @@ LEAST_RATE = 1000.0
 """8 kbit/s, in wire bytes per second."""
 LARGEST_RATE = 1_250_000.0
 """10 Mbit/s."""
+QUEUE_SECONDS = 0.060
+"""A queue of so much, and of two datagrams, is one too many."""
 _BASE_WINDOW = 30.0
 _RATE_WINDOW = 0.35
 _BUSY_WINDOW = 1.0
@@ -61,6 +63,31 @@ class Feedback:
     datagram: float
 
 
+class Least:
+    """The least of what was added over the last 30 to 60 s."""
+
+    def __init__(self) -> None:
+        self._windows: deque[tuple[float, float]] = deque(maxlen=2)
+
+    @property
+    def value(self) -> float | None:
+        """The least, None while nothing was added."""
+        return min((least for _, least in self._windows), default=None)
+
+    def add(self, value: float, now: float) -> float:
+        """Adds a value at `now` (monotonic seconds); the least with it."""
+        windows = self._windows
+        if not windows or now - windows[-1][0] > _BASE_WINDOW:
+            windows.append((now, value))
+        elif value < windows[-1][1]:
+            windows[-1] = (windows[-1][0], value)
+        return min(least for _, least in windows)
+
+    def forget(self) -> None:
+        """What was added says nothing of what comes."""
+        self._windows.clear()
+
+
 class RateController:
     """Follows a link between 8 kbit/s and 10 Mbit/s; `ceiling` (the operator's budget) is never exceeded.
 
@@ -73,7 +100,7 @@ class RateController:
         self.capacity: float | None = None
         self.queue_delay = 0.0
         self.congested = False
-        self._base: deque[tuple[float, float]] = deque()
+        self._base = Least()
         self._received: deque[tuple[float, float]] = deque()
         self._streak = 0
         self._round_end = 0.0
@@ -82,7 +109,7 @@ class RateController:
         self._noise = 0.0
         self._better = 1.0
         self._interval = 0.1
-        self._limit = 0.060
+        self._limit = QUEUE_SECONDS
         self.last_cut = -1e9
         self._last_report: float | None = None
         self._last_silence_cut = -1e9
@@ -103,20 +130,30 @@ class RateController:
             return None
         return (known[-1][1] - known[0][1]) / (known[-1][0] - known[0][0])
 
+    @property
+    def least_delay(self) -> float | None:
+        """The delay above which a queue is counted, None while unknown."""
+        return self._base.value
+
+    def clocks_set(self) -> None:
+        """A clock was set, or another receiver's is told from now on: the next delay is the least one known."""
+        self._base.forget()
+        self._received.clear()
+
     def report(self, feedback: Feedback, now: float) -> float:
         """Takes a report; returns the rate from now on."""
         if self._last_report is not None:
             self._interval += 0.3 * (min(now - self._last_report, 1.0) - self._interval)
         self._last_report = now
-        self._note(feedback, now)
+        least = self._note(feedback, now)
         light = feedback.sent_rate < _LIGHT * self.rate
         delay = feedback.delay
         if feedback.pending is not None:
             delay = max(delay, feedback.pending - (_PATIENCE if light and feedback.loss > _LOSES else 0.0))
-        self.queue_delay = queue = max(0.0, delay - min(least for _, least in self._base))
+        self.queue_delay = queue = max(0.0, delay - least)
         round_trip = feedback.round_trip if feedback.round_trip is not None else 0.3
         unit = feedback.datagram / max(self.rate, self.capacity or 0.0 if self.congested else 0.0)
-        self._limit = limit = 0.060 + 2.0 * min(unit, 0.125) + 2.0 * self._noise
+        self._limit = limit = QUEUE_SECONDS + 2.0 * min(unit, 0.125) + 2.0 * self._noise
         if not self.congested and feedback.sent_rate < 0.3 * self.rate:
             # Hardly anything of ours is on the way: what delays it is a processor or somebody else.
             self._noise += _NOISE_GAIN * (min(queue, _MOST_NOISE) - self._noise)
@@ -149,14 +186,8 @@ class RateController:
             self.rate = max(min(LEAST_RATE, self.ceiling), self.rate / 2.0)
         return self.rate
 
-    def _note(self, feedback: Feedback, now: float) -> None:
-        base = self._base
-        if not base or now - base[-1][0] > _BASE_WINDOW:
-            base.append((now, feedback.delay))
-            if len(base) > 2:
-                base.popleft()
-        elif feedback.delay < base[-1][1]:
-            base[-1] = (base[-1][0], feedback.delay)
+    def _note(self, feedback: Feedback, now: float) -> float:
+        """Keeps what a report says; the least delay that is known now."""
         received = self._received
         if received and (feedback.at <= received[-1][0] or feedback.received < received[-1][1]):
             received.clear()
@@ -164,6 +195,7 @@ class RateController:
         window = _BUSY_WINDOW if self.congested else _RATE_WINDOW
         while len(received) > 2 and received[-1][0] - received[1][0] >= window:
             received.popleft()
+        return self._base.add(feedback.delay, now)
 
     def _probe_failed(self, queue: float, unit: float) -> bool:
         return self._streak > 0 and self.capacity is not None and queue > 0.025 + min(unit, 0.1)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from semhier_ros.codec.report import Report
 from semhier_ros.link.feedback.clock_offset import ClockOffset
-from semhier_ros.link.feedback.rate_control import Feedback, RateController
+from semhier_ros.link.feedback.hearers import Hearer, Hearers, Left
+from semhier_ros.link.feedback.rate_control import QUEUE_SECONDS, Feedback, Least, RateController
 from semhier_ros.link.feedback.repair import SHARE, LossMeter, RepairPlan, plan
 from semhier_ros.link.schedule.budget import RollingSum
 from semhier_ros.link.schedule.wire import WireModel
@@ -78,11 +79,24 @@ class LinkEstimate:
 class _Stream:
     """One camera as the sender sees it."""
 
-    __slots__ = ("coarse", "coarse_wire", "frames", "history", "last", "named", "semantic", "wire_received")
+    __slots__ = (
+        "coarse",
+        "coarse_wire",
+        "followed",
+        "frames",
+        "hearers",
+        "history",
+        "named",
+        "newest",
+        "semantic",
+        "wire_received",
+    )
 
     def __init__(self) -> None:
-        self.history: list[tuple[int, float] | None] = [None] * _HISTORY
-        self.last: Report | None = None
+        self.history: list[Left | None] = [None] * _HISTORY
+        self.newest: Left | None = None
+        self.hearers = Hearers()
+        self.followed: Hearer | None = None
         self.wire_received = 0.0
         self.coarse = 0.0
         self.coarse_wire = 0.0
@@ -111,6 +125,7 @@ class SenderControl:
         self._datagrams = RollingSum(1.0)
         self._reference_ms: int | None = None
         self._round_trip: float | None = None
+        self._least_trip = Least()
         self._reports = 0
         self._refused = 0
 
@@ -139,7 +154,9 @@ class SenderControl:
     def sent(self, datagram: Datagram, sequence: int, clock: float, now: float) -> None:
         """A datagram left with that sequence number, at `clock` of this end (seconds since 1970)."""
         stream = self._stream(datagram.camera)
-        stream.history[sequence % _HISTORY] = (sequence, clock)
+        number, size = (0, 0) if stream.newest is None else (stream.newest.number, stream.newest.size)
+        stream.newest = Left(sequence, clock, now, number + 1, size + datagram.wire_bytes)
+        stream.history[sequence % _HISTORY] = stream.newest
         self._sent.add(datagram.wire_bytes, now)
         self._datagrams.add(1, now)
         if datagram.level == 0 and datagram.copy == 0:
@@ -156,28 +173,37 @@ class SenderControl:
         `clock`: this end's clock, seconds since 1970.
         """
         stream = self._streams.get(camera)
-        newest = None if stream is None else stream.history[report.newest % _HISTORY]
-        if stream is None or newest is None or newest[0] != report.newest:
+        left = None if stream is None else stream.history[report.newest % _HISTORY]
+        if stream is None or left is None or left.sequence != report.newest:
             self._refused += 1
             return False
-        sent_clock = newest[1]
-        if report.echo_ms != int(sent_clock * 1000) & 0xFFFF:
+        if report.echo_ms != int(left.clock * 1000) & 0xFFFF:
             self._refused += 1
             return False
         self._reports += 1
-        added = self._count(stream, report)
+        hearer, added = stream.hearers.take(report, left, now)
+        if added is None or not self._follows(stream, hearer, now):
+            return True
+        stream.wire_received += added.size + added.received * self._wire.wire_bytes(0)
         held = report.held_ms / 1000.0
         receiver = _near(report.clock_us / 1e6, clock)
-        round_trip = self._offset.add(sent_clock, held, receiver, clock, now)
+        sets = self._offset.sets
+        round_trip = self._offset.add(clock - (now - left.at), held, receiver, clock, now)
+        if self._offset.sets != sets:
+            self._clocks_set()
         if round_trip is not None:
             self._round_trip = round_trip if self._round_trip is None else min(round_trip, self._round_trip + 0.01)
-        if self._reference_ms is None:
-            self._reference_ms = report.delay_ms
-        delay = _signed(report.delay_ms - self._reference_ms) / 1000.0
+            self._least_trip.add(round_trip, now)
+        delay = self._delay(report)
+        if round_trip is not None and self._beyond(delay, delay, round_trip):
+            self._offset.forget()
+            self._offset.add(clock - (now - left.at), held, receiver, clock, now)
+            self._clocks_set()
+            delay = self._delay(report)
         self._controller.report(
             Feedback(
                 delay=delay,
-                pending=self._pending(stream, report, delay, receiver, clock),
+                pending=self._pending(stream, report, delay, receiver, now),
                 received=sum(each.wire_received for each in self._streams.values()),
                 at=receiver,
                 sent_rate=self._sent.total(now) / 0.5,
@@ -188,7 +214,7 @@ class SenderControl:
             now,
         )
         if now - self._controller.last_cut > _OVERFLOW_SECONDS:
-            self._meter.add(*added)
+            self._meter.add(added.received, added.lost, added.runs)
         return True
 
     def heard(self, received: int, lost: int) -> None:
@@ -273,31 +299,47 @@ class SenderControl:
             stream = self._streams[camera] = _Stream()
         return stream
 
-    def _count(self, stream: _Stream, report: Report) -> tuple[int, int, int]:
-        """What a report adds to its predecessor: datagrams received, lost, runs of losses."""
-        last, stream.last = stream.last, report
-        if last is None:
-            return 0, 0, 0
-        received = (report.received - last.received) & 0xFFFF
-        lost = (report.lost - last.lost) & 0xFFFF
-        runs = (report.runs - last.runs) & 0xFFFF
-        size = (report.payload_bytes - last.payload_bytes) & 0xFFFF_FFFF
-        if received > 0x8000 or lost > 0x8000 or runs > 0x8000 or size > 1 << 28:
-            return 0, 0, 0  # an older report overtaken by a newer one, or a receiver that began anew
-        stream.wire_received += size + received * self._wire.wire_bytes(0)
-        return received, lost, runs
+    def _follows(self, stream: _Stream, hearer: Hearer, now: float) -> bool:
+        """Whether a receiver is the one of its stream that is followed. Another one's clock tells other times."""
+        followed = stream.hearers.followed(now)
+        if followed is not stream.followed:
+            if stream.followed is not None:
+                self._offset.forget()
+                self._least_trip.forget()
+                self._round_trip = None
+                self._clocks_set()
+            stream.followed = followed
+        return hearer is followed
 
-    def _pending(self, stream: _Stream, report: Report, delay: float, receiver: float, clock: float) -> float | None:
+    def _clocks_set(self) -> None:
+        """Delays by the two clocks say something else from now on: the next one counts as the least."""
+        self._controller.clocks_set()
+        self._reference_ms = None
+
+    def _delay(self, report: Report) -> float:
+        """The report's delay, from the first one on that was told by these clocks (seconds)."""
+        if self._reference_ms is None:
+            self._reference_ms = report.delay_ms
+        return _signed(report.delay_ms - self._reference_ms) / 1000.0
+
+    def _beyond(self, delay: float, least: float, since: float) -> bool:
+        """Whether a delay has grown above the least by what is no queue's: that would have made the way there and back,
+        which took `since` seconds by the sender's clock alone, longer by as much. Then a clock was set."""
+        known, trip = self._controller.least_delay, self._least_trip.value
+        least = least if known is None else min(least, known)
+        return trip is not None and delay - least > since - trip + QUEUE_SECONDS
+
+    def _pending(self, stream: _Stream, report: Report, delay: float, receiver: float, now: float) -> float | None:
         """The delay that a datagram not yet seen by the receiver must have at least, by the same two clocks."""
         skip = 0 if self._meter.loss < _LOSSY else 1 + int(2.0 * self._meter.burst)
         place = (report.newest + 1 + skip) & 0xFFFF
-        entry = stream.history[place % _HISTORY]
-        if entry is None or entry[0] != place or not 0.0 <= clock - entry[1] < 60.0:
+        left = stream.history[place % _HISTORY]
+        if left is None or left.sequence != place or not 0.0 <= now - left.at < 60.0:
             return None
-        if clock - entry[1] > _LONG_PENDING:
+        if now - left.at > _LONG_PENDING:
             return delay + _LONG_PENDING
-        reached = _signed(int(receiver * 1000) - int(entry[1] * 1000) - report.delay_ms) / 1000.0
-        return delay + reached
+        reached = _signed(int(receiver * 1000) - int(left.clock * 1000) - report.delay_ms) / 1000.0
+        return None if self._beyond(delay + reached, delay, now - left.at) else delay + reached
 
 
 def _signed(milliseconds: int) -> int:
