@@ -11,6 +11,8 @@ from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 
@@ -21,7 +23,7 @@ from semhier_ros.cli import main
 from semhier_ros.codec.packet import Packet
 from semhier_ros.footage.bags import open_bag, raw_messages
 from semhier_ros.footage.labels import LabelError, labelled_world
-from semhier_ros.footage.messages import BagWriter, camera_messages, header_of, make_message, message_store
+from semhier_ros.footage.messages import BagWriter, camera_messages, header_of, make_message, message_store, stamp_of
 from semhier_ros.footage.readings import Messages
 from semhier_ros.lab.replay.bag_out import PLACE_KINDS
 from semhier_ros.lab.replay.base import Answer, Costs
@@ -284,6 +286,110 @@ def test_a_bag_with_memory_is_whole_from_its_next_memoryless_frame_on(
     assert not {number for number in numbers if first <= number < later} & found.keys()
     gone = wanted.keys() - found.keys()  # until that frame was acknowledged, deltas refer to older ones
     assert all(number <= later + 12 for number in gone)
+
+
+def test_a_bag_with_memory_over_a_radio_reads_as_its_run(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A radio tells stamps to 8 ms."""
+    pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
+    monkeypatch.setattr("semhier_ros.scene.remembering.LEAST_OBJECTS", 0)  # the footage shows few
+    reads_as_its_run(place / "bag", "road", "serial9600,seed3", tmp_path)
+
+
+@pytest.mark.skipif("street" not in model_names(), reason="models/street is not there")
+def test_a_bag_with_memory_reads_as_its_run_where_frames_gave_up_names(
+    result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deltas refer to whole frames of which the link let less pass than there was to say."""
+    camera = result.cameras[0]
+    with BagWriter(tmp_path / "crowd") as bag:
+        for number, stamp in enumerate(camera.stamps_ns):
+            crowd = np.ascontiguousarray(np.tile(camera.image(number), (2, 2, 1)))
+            for topic, message in camera_messages(bag.store, crowd, stamp, "camera", "optical"):
+                bag.write(topic, message, stamp)
+    reads_as_its_run(tmp_path / "crowd", "street", "8kbit,50ms,seed3", tmp_path)
+
+
+def reads_as_its_run(source: Path, model: str, link: str, folder: Path) -> None:
+    """Asserts that the bag of a run with memory and motion holds both, and is read again as it was."""
+    bag = folder / "bag"
+    asked = ["replay", str(source), "--link", link, "--model", model, "--codecs", "semhier", "--costs", "given"]
+    more = ["--memory", "--motion", "on", "--max-rate", "12", "--no-report", "--no-cache", "--out", str(folder / "out")]
+    assert main([*asked, *more, "--write-bag", str(bag)]) == 0
+    store, blocks = message_store(), []
+    with AnyReader([bag], default_typestore=store) as reader:
+        for connection, _, raw in reader.messages():
+            if connection.topic == "/camera/semhier/level_0":
+                message: Any = reader.deserialize(raw, connection.msgtype)
+                blocks.append(Packet.parse(bytes(message.data)).blocks[0])
+    tags = {block.stream for block in blocks}
+    assert len(tags) == 2, "whole frames and deltas"
+    assert any(block.motion for block in blocks)
+    sent = readings_of_bag(bag)
+    assert len(sent) >= 5
+    assert readings_of_bag(republished(bag, folder / "again")) == sent
+
+
+@pytest.mark.parametrize("memory", [(), ("--memory",)])
+def test_headers_of_a_written_bag_are_the_cameras(
+    result: Result, tmp_path: Path, memory: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stamps jitter against the times of recording, and once the recorder's clock jumps: neither is of the robot."""
+    monkeypatch.setattr("semhier_ros.scene.remembering.LEAST_OBJECTS", 0)
+    camera, lag = result.cameras[0], np.random.default_rng(3).integers(5_000_000, 35_000_000, FRAMES)
+    stamps = [stamp + int(late) for stamp, late in zip(camera.stamps_ns, lag, strict=True)]
+    with BagWriter(tmp_path / "source") as writer:
+        for number, stamp in enumerate(stamps):
+            log_ns = camera.stamps_ns[number] + 40_000_000 + (0 if number < 12 else 7200 * 10**9)
+            for topic, message in camera_messages(writer.store, camera.image(number), stamp, "camera", "optical"):
+                writer.write(topic, message, log_ns)
+    more = ["--no-report", "--codecs", "semhier", "--write-bag", str(tmp_path / "bag"), "--out", str(tmp_path / "out")]
+    asked = ["replay", str(tmp_path / "source"), "--link", "64kbit,20ms", "--model", "road", "--costs", "given"]
+    assert main([*asked, *more, *memory]) == 0
+    store, seen = message_store(), set()
+    with AnyReader([tmp_path / "bag"], default_typestore=store) as reader:
+        for connection, _, raw in reader.messages():
+            message: Any = reader.deserialize(raw, connection.msgtype)
+            if connection.topic.startswith("/camera/detections/level_"):
+                seen.add((message.frame, stamp_of(message)))
+                wait = message.latency.sec * 10**9 + message.latency.nanosec
+                assert 50e6 < wait < 2e9  # by the run's clock, on which it arrived
+            elif connection.topic.startswith("/camera/semhier/level_"):
+                assert stamp_of(message) in stamps
+    assert len(seen) >= 12
+    assert seen <= set(enumerate(stamps)) if not memory else {stamp for _, stamp in seen} <= set(stamps)
+    sent = readings_of_bag(tmp_path / "bag")
+    assert readings_of_bag(republished(tmp_path / "bag", tmp_path / "again")) == sent
+
+
+def test_a_written_bag_says_where_each_of_its_sources_was(place: Path, result: Result, tmp_path: Path) -> None:
+    """Of a bag beside a video, in either order, and of two bags, each from its own first frame to its own last."""
+    made, camera = partial(make_message, message_store()), result.cameras[0]
+    stamps = {"one": camera.stamps_ns[:8], "two": [stamp + 3600 * 10**9 for stamp in camera.stamps_ns[:5]]}
+    wanted: dict[str, set[tuple[str, int]]] = {}
+    for name, own in stamps.items():
+        with BagWriter(tmp_path / name) as writer:
+            for number, stamp in enumerate(own):
+                pictures = camera_messages(writer.store, camera.image(number), stamp, name, "optical")
+                for topic, message in pictures:
+                    writer.write(topic, message, stamp)
+                writer.write("/tf", made("tf2_msgs/msg/TFMessage"), stamp)
+            writer.write("/tf", made("tf2_msgs/msg/TFMessage"), own[-1] + 10**9)
+        wanted[name] = {(topic, stamp) for stamp in own for topic in ("/tf", f"/{name}/camera_info")}
+    video = tmp_path / "street.avi"
+    film = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, camera.size)
+    for number in range(6):
+        film.write(np.ascontiguousarray(camera.image(number)[..., ::-1]))
+    film.release()
+    one, two = tmp_path / "one", tmp_path / "two"
+    for place_, sources in enumerate([(one, video), (video, one), (one, two)]):
+        out = tmp_path / f"out{place_}"
+        more = ["--codecs", "semhier", "--no-report", "--write-bag", str(out / "bag"), "--out", str(out)]
+        asked = [*map(str, sources), "--link", "64kbit,20ms", "--model", "road", "--costs", "given"]
+        assert main(["replay", *asked, "--cache", str(place / "c"), *more]) == 0
+        found = {(c.topic, at) for c, at, _ in raw_messages(out / "bag", lambda one: one.kind in PLACE_KINDS, [])}
+        assert found == set().union(*(wanted[source.name] for source in sources if source != video))
 
 
 def republished(bag: Path, out: Path) -> Path:

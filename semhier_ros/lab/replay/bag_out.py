@@ -21,7 +21,7 @@ from semhier_ros.footage.bags import BagCamera, raw_messages
 from semhier_ros.footage.messages import BagWriter, is_latched
 from semhier_ros.footage.readings import Messages, Readings
 from semhier_ros.footage.storage import Channel
-from semhier_ros.lab.replay.base import Sent
+from semhier_ros.lab.replay.base import Sent, stamps_of
 from semhier_ros.lab.replay.work import Result
 
 PLACE_KINDS = {
@@ -38,17 +38,25 @@ PLACE_KINDS = {
 
 class _Blocks:
     """The blocks of a run as a bag holds them: of frames that refer to earlier ones too, whose deltas name a state by a
-    check over its stamp, and so have to be told anew on the bag's clock."""
+    check over its stamp, and so have to be told anew on the bag's clock. offsets: ns from the run's clock to the bag's,
+    of each camera."""
 
     def __init__(self, reader: Any, cameras: Sequence[Any], offsets: Sequence[int], run: Any) -> None:
-        self._reader, self._cameras, self._run = reader, cameras, run
+        self._reader, self._cameras, self._offsets, self._run = reader, cameras, offsets, run
+        self._stamps = [stamps_of(camera) for camera in cameras]
         self._told: dict[tuple[int, int], bytes] = {}
-        for place, offset in enumerate(offsets) if run.deltas else ():
-            self._tell(place, offset)
+        for place in range(len(cameras)) if run.deltas else ():
+            self._tell(place)
 
     def number(self, place: int, number: int) -> int:
         """The number that a frame of the footage has in the stream."""
         return int(self._run.numbers.get((place, number), number) if self._run.deltas else number) & 0xFFFF
+
+    def stamp(self, place: int, number: int) -> int:
+        """A frame's stamp in the bag (ns): its header's, but for the jumps that `stamps_of` takes out. Of a run with
+        deltas the one that the receiver had, for they are read by it."""
+        own = self._stamps[place][number]
+        return self._offsets[place] + int(self._run.stamps.get((place, number), own) if self._run.deltas else own)
 
     def block(self, place: int, number: int, index: int) -> Block:
         """One block of a frame of the footage."""
@@ -59,7 +67,7 @@ class _Blocks:
         data = self._run.parts.get((*name, index))
         if data is None:  # of another codec's run
             data = reader.encoded(self._cameras[place], number, whole=index >= reader.semantic_blocks).blocks[index]
-        return Block(tag, frame, index, data)
+        return Block(tag, frame, index, data, b"" if index else self._run.motions.get(name, b""))
 
     def size(self, place: int, number: int, prefix: int) -> int:
         """Bytes of a frame's blocks 0..prefix."""
@@ -68,17 +76,17 @@ class _Blocks:
         later = sum(len(self.block(place, number, index).data) for index in range(first, prefix + 1))
         return later if told is None else len(told) + later
 
-    def _tell(self, place: int, offset: int) -> None:
+    def _tell(self, place: int) -> None:
         """Goes through a camera's frames as they were sent, with both clocks."""
-        reader, camera, model = self._reader, self._cameras[place], self._reader.codec.model
+        run, model, offset = self._run, self._reader.codec.model, self._offsets[place]
         deltas = model.deltas
         states: dict[int, list[tuple[Any, Any]]] = {}
-        for number in sorted(number for one, number in self._run.numbers if one == place):
-            frame, stamp = self.number(place, number), camera.times_ns[number]
-            data = self._run.deltas.get((place, number))
+        for number in sorted(number for one, number in run.numbers if one == place):
+            frame, stamp = self.number(place, number), run.stamps[place, number]
+            data = run.deltas.get((place, number))
             if data is None:
                 code, states[frame] = None, []
-                for prefix, part in enumerate(reader.encoded(camera, number).blocks[: reader.semantic_blocks]):
+                for prefix, part in enumerate(run.wholes[place, number]):
                     code = model.decode(prefix, part, code)
                     pair = [deltas.whole(code, prefix, frame, at) for at in (stamp, stamp + offset)]
                     states[frame].append((pair[0], pair[1]))
@@ -114,18 +122,17 @@ def write_bag(result: Result, path: Path, force: bool = False) -> int:
                 add(at, f"/{camera.name}/semhier/info", partial(messages.info, reader.codec, camera, at))
         blocks = _Blocks(reader, result.cameras, offsets, run)
         for place, number, index, arrival in run.blocks if name == "semhier" else ():
-            camera, stamp = result.cameras[place], offsets[place] + result.cameras[place].times_ns[number]
-            topic = f"/{camera.name}/semhier/{reader.block_names[index]}"
-            block = partial(messages.block, blocks.block(place, number, index), stamp)
+            topic = f"/{result.cameras[place].name}/semhier/{reader.block_names[index]}"
+            block = partial(messages.block, blocks.block(place, number, index), blocks.stamp(place, number))
             add(offsets[place] + round(arrival * 1e9), topic, block)
         readings = [Readings(messages, camera.name, camera.frame_id) for camera in result.cameras]
         for item in sorted(run.answers, key=lambda one: one.ready):
             camera, offset = result.cameras[item.camera], offsets[item.camera]
-            stamp, ready = offset + item.stamp_ns, offset + round(item.ready * 1e9)
+            stamp, ready = blocks.stamp(item.camera, item.number), offset + round(item.ready * 1e9)
             frame = blocks.number(item.camera, item.number)
             size = blocks.size(item.camera, item.number, item.prefix)
             told = Reading(frame, item.prefix, item.level, item.detections, size, True)
-            made = list(readings[item.camera].of(told, stamp, ready - stamp))
+            made = list(readings[item.camera].of(told, stamp, ready - offset - item.stamp_ns))
             for topic, make in made:
                 add(ready, topic, make)
             if len(made) > 2:  # a level that is new of this frame
@@ -143,17 +150,20 @@ def write_bag(result: Result, path: Path, force: bool = False) -> int:
 
 
 def _places(cameras: Sequence[Any]) -> Iterator[tuple[int, Channel, bytes]]:
-    """(time in ns by the new bag's clock, channel, bytes) of what the cameras' bag says of lenses and of where the
-    robot is, while they see something; what it kept for who joins late counts from the first frame on."""
-    if not isinstance(cameras[0], BagCamera):
-        return
-    first = min(camera.entries[0].log_ns for camera in cameras)
-    last = max(camera.entries[-1].log_ns for camera in cameras)
-    shift = cameras[0].stamps_ns[0] - cameras[0].entries[0].log_ns
-    for channel, log_ns, data in raw_messages(cameras[0].bag.path, lambda one: one.kind in PLACE_KINDS, []):
-        kept = is_latched(channel.qos) or channel.topic.endswith("/tf_static")
-        if log_ns <= last and (log_ns >= first or kept):
-            yield max(log_ns, first) + shift, channel, data
+    """(time in ns by the new bag's clock, channel, bytes) of what the cameras' bags say of lenses and of where the
+    robot is, while a bag's own cameras see something; what it kept for who joins late counts from their first frame on.
+    A topic has the type that it has in the first bag; in others one of another type is left out."""
+    kinds: dict[str, str] = {}
+    for bag in {id(camera.bag): camera.bag for camera in cameras if isinstance(camera, BagCamera)}.values():
+        own = [camera for camera in cameras if isinstance(camera, BagCamera) and camera.bag is bag]
+        first = min(camera.entries[0].log_ns for camera in own)
+        last = max(camera.entries[-1].log_ns for camera in own)
+        shift = own[0].stamps_ns[0] - own[0].entries[0].log_ns
+        for channel, log_ns, data in raw_messages(bag.path, lambda one: one.kind in PLACE_KINDS, []):
+            kept = is_latched(channel.qos) or channel.topic.endswith("/tf_static")
+            told = log_ns <= last and (log_ns >= first or kept)
+            if told and kinds.setdefault(channel.topic, channel.kind) == channel.kind:
+                yield max(log_ns, first) + shift, channel, data
 
 
 def statuses(result: Result, run: Any, offset: int) -> list[tuple[int, dict[str, Any]]]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros.codec.reading import Detection
+from semhier_ros.footage.bags import JUMP_SECONDS
 from semhier_ros.link.emulate.direction import DirectionCounters
 from semhier_ros.link.emulate.hop import earliest
 from semhier_ros.link.emulate.profile import LinkProfile
@@ -42,6 +43,19 @@ class TimedCamera(Camera, Protocol):
 
     @property
     def times_ns(self) -> Sequence[int]: ...
+
+
+def stamps_of(camera: TimedCamera) -> list[int]:
+    """The stamps by which both ends of a stream of blocks know a camera's frames, ns since the run began: from the
+    first frame's time on, in the steps between their headers' stamps. Where these step back, or on by more than a
+    minute, the frames are as far apart as their times are; all are, of a camera without stamps of its own."""
+    times = list(camera.times_ns)
+    own, stamps = getattr(camera, "stamps_ns", times), times[:1]
+    for number in range(1, len(times)):
+        step = own[number] - own[number - 1]
+        usual = 0 < step <= JUMP_SECONDS * 1e9
+        stamps.append(stamps[-1] + (step if usual else times[number] - times[number - 1]))
+    return stamps
 
 
 class Departure(NamedTuple):
@@ -105,10 +119,16 @@ class Run:
     """(camera, frame, block index, arrival) of every block that came, repeats included; semhier only."""
     deltas: dict[tuple[int, int], bytes] = field(default_factory=dict)
     """Of the frames of (camera, number) that were sent as deltas, the bytes."""
+    wholes: dict[tuple[int, int], tuple[bytes, ...]] = field(default_factory=dict)
+    """Of the other frames that a sender with memory made, the bytes of all semantic blocks: deltas refer to these."""
     parts: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
     """(camera, frame, block index) -> bytes of the blocks that came."""
+    motions: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    """(camera, frame) -> motion part of the blocks 0 that came with one."""
     numbers: dict[tuple[int, int], int] = field(default_factory=dict)
     """(camera, frame of the footage) -> the number that the sender gave it, by which deltas refer to it."""
+    stamps: dict[tuple[int, int], int] = field(default_factory=dict)
+    """(camera, frame) -> the stamp by which both ends know it (`stamps_of`), over a radio to 8 ms."""
 
 
 class Session(Protocol):

@@ -23,7 +23,7 @@ from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
 from semhier_ros.codec.model import PictureFlow
 from semhier_ros.codec.packet import Block
 from semhier_ros.codec.stream_info import StreamInfo
-from semhier_ros.lab.replay.base import Answer, Camera, Costs, Run, Sent, TimedCamera
+from semhier_ros.lab.replay.base import Answer, Camera, Costs, Run, Sent, TimedCamera, stamps_of
 from semhier_ros.lab.replay.reader import Reader
 from semhier_ros.lab.replay.store import digest
 from semhier_ros.lab.ways import AirWay, ThinWay
@@ -91,10 +91,12 @@ class BlockSession:
         policies = default_policies(len(self._names), makers[0].semantic_blocks)
         self._counts: Counter[str] = Counter()
         self._places = {camera_name(place): place for place in range(len(cameras))}
-        self._numbers = [{time: number for number, time in enumerate(camera.times_ns)} for camera in cameras]
-        if radio is not None:  # whose frames tell stamps in units of 8 ms
+        self._stamps = [stamps_of(camera) for camera in cameras]
+        self._numbers = [{stamp: number for number, stamp in enumerate(stamps)} for stamps in self._stamps]
+        self._rough = radio is not None
+        if self._rough:
             for known in self._numbers:
-                known |= {stamp_units(time) * STAMP_UNIT_NS: number for time, number in known.items()}
+                known |= {self._told(stamp): number for stamp, number in known.items()}
         self._read = 0.0  # when the base, which reads one thing at a time, has read all that came
         self.outputs: list[tuple[str, Output]] = []
         self._frames: list[tuple[int, int, str, bool]] = []
@@ -138,7 +140,8 @@ class BlockSession:
         self._way.hop.deliver()
 
     def offer(self, camera: int, number: int, stamp_ns: int, now: float) -> None:
-        self._processors[camera].end.offer(number, stamp_ns, "", now)
+        """The ends go by the frame's own stamp, as those of a robot do; `stamp_ns` is its time."""
+        self._processors[camera].end.offer(number, self._stamps[camera][number], "", now)
 
     def work(self, now: float) -> None:
         for processor in self._processors:
@@ -198,7 +201,8 @@ class BlockSession:
             processor.until = now + job_seconds(job, self._stream.costs)
 
     def _weigh(self, processor: _Processor) -> None:
-        """Counts the payload bytes of a frame's names: blocks to the last level, or its delta."""
+        """Counts the payload bytes of a frame's names, blocks to the last level or its delta, and notes what a sender
+        with memory goes by."""
         end, job = processor.end, processor.job
         if job is None or job.kind != "meaning":
             return
@@ -206,10 +210,16 @@ class BlockSession:
         names = [block for block in job.blocks if block.index < self._levels]
         self._counts["names_bytes"] += sum(len(block.data) for block in names)
         key = self._places[end.camera], self._numbers[self._places[end.camera]][job.frame.stamp_ns]
-        self._run.numbers[key] = job.frame.number
+        self._run.numbers[key], self._run.stamps[key] = job.frame.number, self._told(job.frame.stamp_ns)
         if names and names[0].stream != tag:
             self._run.deltas[key] = names[0].data
             self._counts["delta_bytes"] += len(names[0].data)
+        elif self._stream.memory:
+            self._run.wholes[key] = tuple(block.data for block in job.blocks)
+
+    def _told(self, stamp_ns: int) -> int:
+        """A frame's stamp as a receiver knows it: a radio's frames tell it in units of 8 ms."""
+        return stamp_units(stamp_ns) * STAMP_UNIT_NS if self._rough else stamp_ns
 
     def _message(self, message: Message) -> None:
         if message.kind in ("request", "query"):
@@ -257,6 +267,8 @@ class BlockSession:
         name = (place, self._numbers[place][stamp_ns], block.index)
         self._run.blocks.append((*name, self._clock.now()))
         self._run.parts[name] = block.data
+        if block.motion:
+            self._run.motions[name[:2]] = block.motion
 
 
 def job_seconds(job: Job, costs: Costs) -> float:
