@@ -27,6 +27,7 @@ from semhier_ros.codec.reading import Detection
 from semhier_ros.command import CommandError
 from semhier_ros.footage.messages import message_store
 from semhier_ros.footage.video import listed, picture_files, read_picture, shown
+from semhier_ros.scene.detectors.names import LeafIndex
 from semhier_ros.taxonomy import Taxonomy
 
 ARRAY = "vision_msgs/msg/Detection2DArray"
@@ -119,15 +120,19 @@ def find_scenes(images: Path, labels: Path | None, split: Path | None, ignored: 
     ]
 
 
-def check_scenes(scenes: Sequence[Scene]) -> Notes:
-    """What is left out of the scenes' labels, counted; none of the pictures is read.
+def check_scenes(scenes: Sequence[Scene], leaves: Sequence[str] | None = None) -> Notes:
+    """What is left out of the scenes' labels, counted; none of the pictures is read. leaves: only labels of these count
+    (`read_leaves`, not strict).
 
     Raises LabelError when a file cannot be read, or rows were left out and none of any file is left.
     """
     notes, kept = Notes(), 0
     for scene in scenes:
         if scene.labels is not None:
-            kept += len(read_labels(scene.labels, 1, 1, notes=notes))
+            if leaves is None:
+                kept += len(read_labels(scene.labels, 1, 1, notes=notes))
+            else:
+                kept += len(read_leaves(scene.labels, 1, 1, leaves, strict=False, notes=notes))
     if notes and not kept:
         raise LabelError(f"{shown(scenes[0].labels.parent if scenes[0].labels else Path())}: {_nothing_left(notes)}")
     return notes
@@ -193,25 +198,31 @@ def class_names(folder: Path) -> list[str] | None:
 
 
 def read_leaves(
-    path: Path, width: int, height: int, leaves: Sequence[str], *, strict: bool = True
+    path: Path, width: int, height: int, leaves: Sequence[str], *, strict: bool = True, notes: Notes | None = None
 ) -> NDArray[np.float64]:
-    """The rows of `read_labels`, their class one of `leaves` by number: by its name, where there is a `classes.txt`,
-    else as the file has it. strict: a name that is no leaf is an error; else its rows are left out.
+    """The rows of `read_labels`, their class one of `leaves` by number: by its name or another that detectors have for
+    it (`LeafIndex`), where there is a `classes.txt`, else as the file has it. strict: a name that is no leaf is an
+    error; else its rows are left out. `notes` counts what is left out.
 
     Raises LabelError as `read_labels` does, and for a class that is no leaf.
     """
     names = class_names(path.parent)
     if names is None:
-        return read_labels(path, width, height, len(leaves))
-    rows = read_labels(path, width, height)
-    numbers = {folded(leaf): number for number, leaf in enumerate(leaves)}
+        return read_labels(path, width, height, len(leaves), notes)
+    rows = read_labels(path, width, height, notes=notes)
+    index = LeafIndex(tuple(map(folded, leaves)))
     found = []
     for kind in rows[:, 0].astype(int).tolist():
         name = folded(names[kind]) if kind < len(names) else ""
-        if strict and name not in numbers:
+        leaf = index.of_name(name)
+        if leaf is None:
             said = f" {names[kind]!r} of its classes.txt" if name else ", which its classes.txt does not name,"
-            raise LabelError(f"{shown(path)}: class {kind}{said} is no leaf of the taxonomy")
-        found.append(numbers.get(name, -1))
+            if strict:
+                raise LabelError(f"{shown(path)}: class {kind}{said} is no leaf of the taxonomy")
+            if notes is not None:
+                lacks = f"{names[kind]!r}, no leaf of the taxonomy" if name else f"{kind}, not named in classes.txt"
+                notes[f"objects of class {lacks}, left out"] += 1
+        found.append(-1 if leaf is None else leaf)
     rows[:, 0] = found
     return rows[rows[:, 0] >= 0]
 

@@ -327,6 +327,13 @@ def test_of_scenes_too_classes_are_found_by_the_names_that_stand_beside(tmp_path
         scene.read(TREE)
     rows = read_leaves(tmp_path / "labels" / "a.txt", 10, 10, leaves, strict=False)
     assert rows[:, 0].tolist() == [7]
+    notes = check_scenes([scene], leaves)
+    assert notes.lines() == ["labels: 1 objects of class 1, not named in classes.txt, left out"]
+    (tmp_path / "labels" / "classes.txt").write_text("unicorn\nmotorbike\n")
+    rows = read_leaves(tmp_path / "labels" / "a.txt", 10, 10, ["car", "Motorcycle"], strict=False)
+    assert rows[:, 0].tolist() == [1], "by the name that others have for it"
+    with pytest.raises(LabelError, match="no label is left: labels: 1 objects of class 'motorbike', no leaf of"):
+        check_scenes([scene], ["car"])
 
 
 def test_labels_of_which_nothing_is_left_are_an_error(tmp_path: Path) -> None:

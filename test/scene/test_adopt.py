@@ -191,6 +191,22 @@ def test_labels_count_by_the_names_of_their_classes(tmp_path: Path) -> None:
     assert leaves_of_the_labels() == [2], "by name, and what the detector has no word for is left out"
 
 
+def test_labels_of_classes_that_are_no_leaf_are_told_and_where_none_is_left_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detector, pictures, names = adopt_files(tmp_path)
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "3.txt").write_text("0 0.5 0.5 0.25 0.5\n1 0.5 0.5 0.1 0.1\n")
+    (labels / "classes.txt").write_text("pedestrian\nvehicle\n")
+    assert adopt(tmp_path, "--labels", labels, detector=detector, pictures=pictures, names=names) == 2
+    assert "no label is left: labels: 1 objects of class 'pedestrian', no leaf" in capsys.readouterr().err
+    assert not (tmp_path / "mine").exists()
+    (labels / "classes.txt").write_text("pedestrian\ncar\n")
+    assert adopt(tmp_path, "--labels", labels, detector=detector, pictures=pictures, names=names) == 0
+    assert "labels: 1 objects of class 'pedestrian', no leaf of the taxonomy, left out" in capsys.readouterr().out
+
+
 def test_appearance_is_one_block_more_and_what_names_do_not_say(tmp_path: Path) -> None:
     fitted = fit(street(150, features=5), TREE, appearance=2, say=lambda _: None)
     write_model(tmp_path / "m", fitted, TREE, name="m", card="")

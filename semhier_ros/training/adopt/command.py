@@ -26,6 +26,7 @@ from semhier_ros.progress import each
 from semhier_ros.scene.detectors.layouts import LAYOUTS
 
 if TYPE_CHECKING:
+    from semhier_ros.footage.labels import Scene
     from semhier_ros.scene.detectors.runtime import Detector
     from semhier_ros.scene.folder import SceneFolder
     from semhier_ros.taxonomy import Taxonomy
@@ -139,6 +140,7 @@ def adopt(options: argparse.Namespace) -> int:
     if pictures is not None and not pictures.stream.layout.picture_groups:
         raise CommandError(f"--pictures {options.pictures}: {pictures.name} has no picture blocks")
     start = _start(options.start)
+    _check_labels(options, leaves)
     groups = [list(_observe(options, detector, leaves)) for detector in detectors]
     watched = time.monotonic()
     several = len(groups) > 1
@@ -295,15 +297,12 @@ def _pictures(
 ) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.float64] | None]]:
     """Where each picture is from, its pixels, and its labels (leaf, x0, y0, x1, y1 in pixels; None if unlabelled)."""
     from semhier_ros.footage.bags import open_footage
-    from semhier_ros.footage.labels import find_scenes, read_leaves
-    from semhier_ros.footage.video import PICTURE_SUFFIXES, read_picture
+    from semhier_ros.footage.labels import read_leaves
+    from semhier_ros.footage.video import read_picture
 
-    share = -(-options.limit // len(options.images))
     for path in options.images:
-        if path.is_dir() and any(item.suffix.lower() in PICTURE_SUFFIXES for item in path.iterdir()):
-            scenes = find_scenes(path, options.labels, None)
-            for number in _evenly(len(scenes), share):
-                scene = scenes[number]
+        if (scenes := _scenes(options, path)) is not None:
+            for scene in scenes:
                 image = read_picture(scene.picture)
                 labels = None
                 if scene.labels is not None:
@@ -317,8 +316,34 @@ def _pictures(
         for problem in problems:
             print(problem, flush=True)
         camera = cameras[0]
-        for number in _evenly(len(camera), share):
+        for number in _evenly(len(camera), _share(options)):
             yield f"{path.name} {camera.topic}, frame {number}", camera.image(number), None
+
+
+def _share(options: argparse.Namespace) -> int:
+    """How many pictures each of `--images` gives."""
+    return -(-int(options.limit) // len(options.images))
+
+
+def _scenes(options: argparse.Namespace, path: Path) -> list[Scene] | None:
+    """What is taken of a folder of pictures, evenly; None where `path` is none."""
+    from semhier_ros.footage.labels import find_scenes
+    from semhier_ros.footage.video import PICTURE_SUFFIXES
+
+    if not path.is_dir() or not any(item.suffix.lower() in PICTURE_SUFFIXES for item in path.iterdir()):
+        return None
+    scenes = find_scenes(path, options.labels, None)
+    return [scenes[number] for number in _evenly(len(scenes), _share(options))]
+
+
+def _check_labels(options: argparse.Namespace, leaves: Sequence[str]) -> None:
+    """Says what of the labels does not count. Raises LabelError where none is left."""
+    from semhier_ros.footage.labels import check_scenes
+
+    if options.labels is not None:
+        taken = [scene for path in options.images for scene in _scenes(options, path) or ()]
+        for line in check_scenes(taken, leaves).lines():
+            print(line, flush=True)
 
 
 def _evenly(count: int, limit: int) -> list[int]:
