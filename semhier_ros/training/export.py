@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ import torch
 from torch import nn
 
 from semhier_ros import options as shared
+from semhier_ros.codec.model_folder import ModelError, read_kind
 from semhier_ros.codec.picture_blocks import PATCH_SIDE
-from semhier_ros.command import for_the_user
+from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.paths import find_model
-from semhier_ros.scene.folder import read_scene_folder, write_scene_card
+from semhier_ros.scene.folder import SceneFolder, read_scene_folder, write_scene_card
 from semhier_ros.scene.layout import SceneLayout
 from semhier_ros.torch.scene_backend import build_graphs, load_weights
+from semhier_ros.whole_file import replacing_folder
 
 
 def half_precision(graphs: dict[str, nn.Module]) -> None:
@@ -86,23 +89,53 @@ def _halve_weights(path: Path) -> None:
     onnx.save(model, path)
 
 
+def renew_card(folder: Path, model: SceneFolder) -> None:
+    """Write the card of a folder anew: all as `model` has it, but for the hashes, which are of what lies there now."""
+    write_scene_card(
+        folder,
+        model.name,
+        model.canvas,
+        model.threshold,
+        model.stream.layout,
+        own_detector=model.own_detector,
+        detector=model.detector,
+        picture_planes=model.picture_planes,
+        looks=model.looks,
+        agreement=model.agreement,
+        certainty=model.certainty,
+        memory_overlap=model.memory_overlap,
+    )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="model name or folder: its weights.safetensors becomes its ONNX graphs")
     shared.out(parser, None, "folder for the graphs (default: the model folder, hashes renewed)", required=False)
 
 
 def run(options: argparse.Namespace) -> int:
-    """`semhier export`: make the ONNX graphs of a model folder from its weights."""
-    with for_the_user(FileNotFoundError):
+    """`semhier export`: make the ONNX graphs of a model folder from its weights.
+
+    Raises:
+        CommandError: there is no such folder, it cannot be read, or its networks are not ours.
+    """
+    with for_the_user(FileNotFoundError, ModelError):
         folder = find_model(options.model)
-    model = read_scene_folder(folder)
+        kind = read_kind(folder)
+        model = read_scene_folder(folder) if kind == "scene" else None
+    if model is None or not model.own_detector:
+        has = "a detector of others" if model is not None else f"kind {kind}"
+        raise CommandError(f"model {options.model}: {has}; a model of scenes with a detector of ours expected")
     layout = model.stream.layout
     graphs = build_graphs(len(layout.parents[-1]), 1 + len(layout.parents[0]), layout.picture_groups)
     load_weights(graphs, folder / "weights.safetensors")
     target: Path = options.out or folder
-    export_graphs(graphs, layout, model.canvas, target)
-    if options.out is None:
-        write_scene_card(folder, model.name, model.canvas, model.threshold, layout, looks=model.looks)
+    if options.out is not None:
+        export_graphs(graphs, layout, model.canvas, target)
+    else:
+        with replacing_folder(folder) as made:
+            shutil.copytree(folder, made, dirs_exist_ok=True)
+            export_graphs(graphs, layout, model.canvas, made)
+            renew_card(made, model)
     for name in graphs:
         print(target / f"{name}.onnx")
     return 0
