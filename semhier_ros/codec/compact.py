@@ -48,7 +48,8 @@ SLOTS = 4
 MAX_FRAME_BYTES = 1200
 """The longest compact frame that is read or written."""
 MAC_BYTES = 4
-COUNTERS = 1 << 48
+COUNTER_BYTES = 6
+COUNTERS = 1 << 8 * COUNTER_BYTES
 ANNOUNCE_PARTS = 16
 WORD_BYTES = 4
 """The longest word of a receiver that answers an ordinary turn, its check not counted."""
@@ -155,6 +156,11 @@ class Seal:
     def overhead(self) -> int:
         """What a frame carries besides header and payload: the proof, and with a key one byte of counter."""
         return self.proof_bytes + (self.key is not None)
+
+    @property
+    def description_overhead(self) -> int:
+        """The same of a part of a description, or a hail, whose counter travels whole."""
+        return self.word_bytes + (COUNTER_BYTES if self.key is not None else 0)
 
     def of(self, epoch: bytes) -> Seal:
         """The same for frames of one start of a sender."""
@@ -328,7 +334,7 @@ def _parse(data: bytes, end: int, keyed: bool) -> Compact:
         raise CompactError(f"compact frame: kind {kind}, slot {slot}")
     counter = None
     if keyed:
-        size = 6 if kind in _WHOLE_COUNTER else 1
+        size = COUNTER_BYTES if kind in _WHOLE_COUNTER else 1
         counter, position = (int.from_bytes(data[position : position + size], "big"), 8 * size), position + size
     if kind == COARSE:
         frame, stamp = (lead & 15, 4), (data[position], 8)
@@ -570,6 +576,11 @@ def stored_header(first: bool) -> int:
     return 4 if first else 2
 
 
+def least_limit(info: StreamInfo, epoch: bytes = b"") -> int:
+    """Bytes that a frame must hold for a description to fit 16 of them, as `announcement` makes them."""
+    return -(-(_ANNOUNCED.size + len(epoch) + len(info.to_bytes())) // ANNOUNCE_PARTS) + 2
+
+
 def announcement(info: StreamInfo, frame: int, age: int, limit: int, epoch: bytes = b"") -> list[bytes]:
     """Frames of at most `limit` bytes that tell a stream's description. `frame`: number of the newest frame. `age`:
     how long ago a frame with the description's stamp would leave, in units of 8 ms (what is longer counts as longest).
@@ -578,10 +589,10 @@ def announcement(info: StreamInfo, frame: int, age: int, limit: int, epoch: byte
     Raises ValueError where it does not fit 16 of them.
     """
     body = _ANNOUNCED.pack(frame & 0xFFFF, min(max(age, 0), 0xFFFF)) + epoch + info.to_bytes()
-    parts = -(-len(body) // (limit - 2)) if limit > 2 else ANNOUNCE_PARTS + 1
-    if parts > ANNOUNCE_PARTS:
-        least = -(-len(body) // ANNOUNCE_PARTS) + 2
+    least = least_limit(info, epoch)
+    if limit < least:
         raise ValueError(f"limit: {limit} bytes, expected at least {least} for a description of {len(body)} bytes")
+    parts = -(-len(body) // (limit - 2))
     step = -(-len(body) // parts)
     head = _GENERAL | ANNOUNCE << 3
     return [bytes((head, n << 4 | parts - 1)) + body[n * step : (n + 1) * step] for n in range(parts)]
@@ -612,7 +623,7 @@ def finish(laid: bytes, slot: int, turn: bool, context: Context, seal: Seal) -> 
     counter = b""
     if seal.key is not None:
         whole = general and (laid[0] >> 3 & 7) in _WHOLE_COUNTER
-        counter = context.counter.to_bytes(6, "big") if whole else bytes((context.counter & 0xFF,))
+        counter = context.counter.to_bytes(COUNTER_BYTES, "big") if whole else bytes((context.counter & 0xFF,))
     frame = bytes((lead,)) + counter + laid[1:]
     if not seal.hides or _knows_nothing(lead):
         return seal.of(b"").prove(frame, context)

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semhier_ros.codec.block_request import BlockRequest
+from semhier_ros.codec.calibration import Calibration
 from semhier_ros.codec.compact import lay_out
 from semhier_ros.codec.packet import Block, Packet, delta_tag, split
 from semhier_ros.codec.pose import EgoPose
@@ -1086,8 +1087,8 @@ def _virtual(
 ) -> tuple[RadioHop, Any, ManualClock]:
     """Both ends over a radio that loses nothing, in virtual time: (hop, sender, clock)."""
     clock = ManualClock()
-    hop = RadioHop(replace(RADIOS[radio], loss=0.0), clock)
-    made = carrier(RADIOS[radio].transport, RADIOS[radio].settings(device="virtual", **settings), key)
+    hop = RadioHop(replace(parse_radio(radio), loss=0.0), clock)
+    made = carrier(parse_radio(radio).transport, parse_radio(radio).settings(device="virtual", **settings), key)
     assert isinstance(made, RadioCarrier)
     sender = _sender_on(hop, clock, radio, on_memory, repeats, key, **settings)
     receiver = replace(made, open_port=hop.port(1)).receiver(on_datagram, remembers=remembers, clock=clock)
@@ -1105,7 +1106,7 @@ def _sender_on(
     **settings: Any,
 ) -> Any:
     """A sending end at a hop's port."""
-    made = carrier(RADIOS[radio].transport, RADIOS[radio].settings(device="virtual", **settings), key)
+    made = carrier(parse_radio(radio).transport, parse_radio(radio).settings(device="virtual", **settings), key)
     assert isinstance(made, RadioCarrier)
     return replace(made, open_port=hop.port(0)).sender(
         Packet.pack, split, default_policies(1, 1), budget=None, repeats=repeats, on_memory=on_memory, clock=clock
@@ -1119,6 +1120,75 @@ def _step(hop: RadioHop, sender: Any, clock: ManualClock) -> None:
     hop.deliver()
     hop.tick()
     sender.advance()
+
+
+SEALS = [
+    {"check": 16},
+    {"check": 32},
+    {"encrypt": "none"},
+    {"encrypt": "chacha20"},
+    {"encrypt": "chacha20poly1305"},
+]
+"""Of a link: with a key where `encrypt` is named."""
+
+
+@pytest.mark.parametrize("frame_bytes", range(24, 65))
+@pytest.mark.parametrize("seal", SEALS, ids=[" ".join(map(str, seal.values())) for seal in SEALS])
+def test_a_camera_with_a_calibration_is_described_by_frames_of_any_size_or_the_size_is_refused(frame_bytes, seal):
+    if seal.get("encrypt", "none") != "none":
+        pytest.importorskip("cryptography", reason="cryptography is not installed: requirements/radio.txt")
+    told: list[StreamInfo] = []
+    heard: list[Packet] = []
+    key = KEY if "encrypt" in seal else None
+    profile = replace(RADIOS["acoustic"], bytes_per_second=1200.0, frame_bytes=frame_bytes, loss=0.0)
+    settings = {**profile.settings(device="virtual"), **seal}
+    if frame_bytes < 30 and seal.get("encrypt") == "chacha20poly1305":
+        with pytest.raises(ValueError, match=f"frame_bytes: {frame_bytes}, expected 30 to 1200 where encrypt"):
+            carrier("serial", settings, key)
+        return
+    clock = ManualClock()
+    hop = RadioHop(profile, clock)
+    made = carrier("serial", settings, key)
+    assert isinstance(made, RadioCarrier)
+    sender = replace(made, open_port=hop.port(0)).sender(
+        Packet.pack, split, default_policies(1, 1), budget=None, clock=clock
+    )
+    receiver = replace(made, open_port=hop.port(1)).receiver(
+        lambda camera, level, data: heard.append(Packet.parse(data)),
+        lambda camera, data: told.append(StreamInfo.from_bytes(data)),
+        clock=clock,
+    )
+    hop.attach(sender.transport, receiver.transport)  # type: ignore[arg-type]
+    calibration = Calibration(640, 360, (500.0, 501.0, 320.0, 180.0), "rational_polynomial", (0.5,) * 8, (0.1,) * 9)
+    described = replace(StreamInfo.from_bytes(info()), calibration=calibration)
+    for number in range(6):
+        sender.set_info("front", described.to_bytes())
+        sender.submit("front", number, round(clock.now() * 1e9), [Block(0xBEEF, number, 0, bytes(8))])
+        while clock.now() < 2.0 * (number + 1):
+            _step(hop, sender, clock)
+    assert {packet.frame for packet in heard} == set(range(6))
+    assert sender.pacer.errors == 0
+    assert "oversize" not in hop.air.counters(0)
+    least = re.search(r"link\.radio\.frame_bytes: \d+, expected at least (\d+) for the calibration", sender.trouble)
+    assert {one.calibration for one in told} == {None if least else calibration}
+    assert least is None or frame_bytes < int(least[1]) <= 30
+    assert least is not None or not sender.trouble
+
+
+def test_a_description_that_no_frames_hold_is_said_and_nothing_leaves():
+    hop, sender, clock = _virtual("acoustic,frame24", lambda *came: None, None, None, key=KEY)
+    long = replace(StreamInfo.from_bytes(info()), frame_id="a" * 255).to_bytes()
+    for number in range(20):
+        sender.set_info("front", long if number < 10 else info())
+        sender.submit("front", number, round(clock.now() * 1e9), [Block(0xBEEF, number, 0, bytes(9))])
+        while clock.now() < 0.5 * (number + 1):
+            _step(hop, sender, clock)
+        if number < 10:
+            assert "link.radio.frame_bytes: 24, expected at least 32 for the description of camera" in sender.trouble
+            assert not hop.air.counters(0)
+    assert not sender.trouble
+    assert sender.counters["words"] > 0
+    assert sender.pacer.errors == 0
 
 
 @pytest.mark.parametrize("first", [0.5, 4.0, 8.0])

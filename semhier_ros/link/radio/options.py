@@ -11,6 +11,8 @@ from semhier_ros.link.schedule.wire import IP_HEADER, UDP_HEADER, WireModel
 
 LEAST_FRAME = 24
 """Bytes: a coarse reading of a few objects, and a description in 16 parts."""
+LEAST_SCENE = 8
+"""Bytes of blocks that a frame has to have room for, whatever its proof takes."""
 HEADER_BYTES = 5
 """Of a frame with blocks, at most, without proof and counter."""
 DUTY_WINDOW = 3600.0
@@ -79,12 +81,19 @@ class Air:
 class RadioOptions:
     """`air`: the link. `seal`: what proves a frame. `answers`: whether the receiver speaks at all. `shared`: whether
     others send on the line: then no two of our frames leave in a row, each waits until the air's rate has had time for
-    the one before."""
+    the one before. Raises ValueError naming field, value and range."""
 
     air: Air = field(default_factory=Air)
     seal: Seal = field(default_factory=Seal)
     answers: bool = True
     shared: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scene_bytes < LEAST_SCENE:
+            raise ValueError(
+                f"frame_bytes: {self.air.frame_bytes}, expected {LEAST_SCENE + self.seal.overhead + HEADER_BYTES} to"
+                f" {MAX_FRAME_BYTES} where encrypt is {self.seal.encrypt}, whose proof each frame carries"
+            )
 
     @property
     def shape(self) -> Shape:
@@ -94,6 +103,11 @@ class RadioOptions:
     def wire(self, name: str) -> WireModel:
         """What such a datagram costs on the air."""
         return WireModel(name, self.seal.overhead + self.air.frame_extra, mtu=65_535)
+
+    @property
+    def description_bytes(self) -> int:
+        """What a part of a description may take without its proof."""
+        return self.air.frame_bytes - self.seal.description_overhead
 
     @property
     def scene_bytes(self) -> int:

@@ -35,6 +35,7 @@ from semhier_ros.codec.compact import (
     finish,
     gone_frame,
     hail_frame,
+    least_limit,
     near,
     note_frame,
     parcel,
@@ -105,12 +106,14 @@ _NEAR_FRAMES = 6
 
 @dataclass(slots=True, eq=False)
 class _Slot:
-    """A camera as its sender keeps it."""
+    """A camera as its sender keeps it. `info`: its description as it is told, None while there is none that frames can
+    hold; `trouble`: what they cannot hold of it."""
 
     number: int
     camera: str
     store: Outbox[tuple[int, int]]
     info: StreamInfo | None = None
+    trouble: str = ""
     tag: bytes = bytes(4)
     newest: int = 0
     numbered: bool = False
@@ -199,10 +202,14 @@ class RadioSending:
     def trouble(self) -> str:
         if self._keyed and self._counter >= COUNTERS - 1:
             return "link.key: its counter is used up, nothing is sent any more; give both ends another key"
-        return self._port.trouble or self._faults.trouble
+        with self._lock:
+            untold = next((slot.trouble for slot in self._slots.values() if slot.trouble), "")
+        return self._port.trouble or untold or self._faults.trouble
 
     def set_info(self, camera: str, info: bytes, anew: bool = True) -> None:
-        """Announces a camera, the fourth at most; ValueError for one more."""
+        """Announces a camera, the fourth at most; ValueError for one more. Of a description that frames cannot hold the
+        calibration stays behind; where they cannot hold the rest either, nothing of the camera leaves. `trouble` says
+        so."""
         parsed = StreamInfo.from_bytes(info)
         with self._lock:
             slot = self._slots.get(camera)
@@ -211,11 +218,28 @@ class RadioSending:
                     raise ValueError(f"cameras: {camera!r} is one more than the {SLOTS} that such a link carries")
                 store = Outbox[tuple[int, int]](lambda: self._draw.randrange(1 << 16))
                 slot = self._slots[camera] = _Slot(len(self._slots), camera, store)
-            tag = stream_tag(parsed)
+            slot.info, slot.trouble = self._fitting(parsed)
+            if slot.info is None:
+                slot.due, slot.announced = None, -math.inf
+                return
+            tag = stream_tag(slot.info)
             if tag != slot.tag or slot.due is None:
                 slot.due = self._clock.now()
                 slot.belief.begin()
-            slot.info, slot.tag = parsed, tag
+            slot.tag = tag
+
+    def _fitting(self, info: StreamInfo) -> tuple[StreamInfo | None, str]:
+        """What is told of a camera, and what of it is not."""
+        frame = self._options.air.frame_bytes
+        plain = replace(info, calibration=None)
+        around = self._options.seal.description_overhead
+        whole, least = (least_limit(one, self._epoch) + around for one in (info, plain))
+        if whole <= frame:
+            return info, ""
+        said = f"link.radio.frame_bytes: {frame}, expected at least"
+        if least <= frame:
+            return plain, f"{said} {whole} for the calibration of camera {info.camera!r}, which no base is told"
+        return None, f"{said} {least} for the description of camera {info.camera!r}, of which nothing is sent"
 
     def is_delta(self, camera: str, block: BlockLike) -> bool:
         """Whether a block of that camera refers to what its receiver remembers."""
@@ -264,7 +288,7 @@ class RadioSending:
         with self._lock:
             now, self._datagram = self._clock.now(), datagram
             slot = self._slots.get(datagram.camera)
-            if slot is None or not self._port.is_open:
+            if slot is None or slot.info is None or not self._port.is_open:
                 self._counts["dropped"] += 1
                 return False
             leaving, self._leaving = self._leaving, None
@@ -446,11 +470,10 @@ class RadioSending:
         assert slot.info is not None
         age = self._age()
         since = 0.0 if age is None else now - age - slot.info.stamp_ns / 1e9
-        limit = self._options.shape.largest or 0
-        room = limit - (5 if self._keyed else 0)  # its counter travels whole
+        room, around = self._options.description_bytes, self._options.seal.description_overhead
         frames = announcement(slot.info, slot.newest, round(since * 1e9 / STAMP_UNIT_NS), room, self._epoch)
         known = slot.belief.counted
-        air = sum(self._options.air.seconds(len(frame) + self._options.seal.overhead) for frame in frames)
+        air = sum(self._options.air.seconds(len(frame) + around) for frame in frames)
         share = self._options.air.duty * ANNOUNCE_SHARES[known] / len(self._slots)
         slot.announced, slot.due = now, now + max(ANNOUNCE_SECONDS[known], air / share)
         self._counts["announcements"] += 1
@@ -485,9 +508,9 @@ class RadioSending:
                 for slot in self._slots.values():
                     frames += self._notes(slot)
                 alone = max(self._turn_due, self._last_block + self.turn_seconds(now))  # else a block's frame gives it
-                if not frames and self._options.answers and now >= alone and self._slots:
-                    slot = next(iter(self._slots.values()))
-                    frames = [(slot, turn_frame(slot.newest), Context(tag=slot.tag, frame=slot.newest))]
+                first = next((slot for slot in self._slots.values() if slot.info is not None), None)
+                if not frames and self._options.answers and now >= alone and first is not None:
+                    frames = [(first, turn_frame(first.newest), Context(tag=first.tag, frame=first.newest))]
                 if frames:
                     self._emit(frames, now, datagram=-1)
                     left = True
