@@ -63,8 +63,11 @@ class Frames:
         self.name, self.topic, self._pictures = name, f"/{name}/image_raw", pictures
         self.size = (pictures[0].shape[1], pictures[0].shape[0])
         self.times_ns = [number * 40_000_000 for number in range(len(pictures))]
-        self.stamps_ns = [START + time for time in self.times_ns]
         self.frame_id = "optical"
+
+    @property
+    def stamps_ns(self) -> list[int]:
+        return [START + time for time in self.times_ns]
 
     def __len__(self) -> int:
         return len(self._pictures)
