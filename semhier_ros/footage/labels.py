@@ -153,32 +153,46 @@ def read_text(path: Path) -> str:
 
 
 def read_labels(
-    path: Path, width: int, height: int, classes: int | None = None, notes: Notes | None = None
+    path: Path,
+    width: int,
+    height: int,
+    classes: int | None = None,
+    notes: Notes | None = None,
+    words: list[str] | None = None,
 ) -> NDArray[np.float64]:
     """Rows (class, x0, y0, w, h) in pixels of a YOLO label file; none where there is no file, as YOLO has it.
 
     A row is `class cx cy w h`, with a score behind it or not, or a polygon `class x y x y x y …`, of which the box
     around it is taken; all but the class in shares of the picture's sides. What follows a # is a comment. Rows without
-    area are left out and counted in `notes`, as YOLO tools do.
+    area are left out and counted in `notes`, as YOLO tools do. words: a class may be a word as well, and counts as its
+    place in this list, to which it is added where it is not in it.
 
     Raises LabelError when a row is none of these, a box lies outside the picture, or the class is outside
     0..classes-1; the message names file and line.
     """
     rows = []
     for number, line in enumerate(read_text(path).splitlines() if path.exists() else [], 1):
-        words = line.partition("#")[0].split()
-        if not words:
+        fields = line.partition("#")[0].split()
+        if not fields:
             continue
         where = f"{shown(path)}:{number}"
+        named = words is not None and not _is_number(fields[0])
+        if words is not None and named:
+            if fields[0] not in words:
+                words.append(fields[0])
+            fields[0] = str(words.index(fields[0]))
         try:
-            kind, *values = map(float, words)
+            kind, *values = map(float, fields)
         except ValueError:
             values = []
         if len(values) not in (4, 5) and (len(values) < 6 or len(values) % 2):
             raise LabelError(f"{where}: five numbers `class cx cy w h` wanted, found {line!r}")
-        if not kind.is_integer() or kind < 0 or (classes is not None and kind >= classes):
+        if not kind.is_integer() or kind < 0 or (classes is not None and kind >= classes and not named):
             most = "" if classes is None else f"..{classes - 1}"
-            raise LabelError(f"{where}: class {kind:g} is outside 0{most}, the leaves of the taxonomy")
+            allowed = (
+                f"outside 0{most}, the leaves of the taxonomy" if words is None else f"none of {classes or 0} names"
+            )
+            raise LabelError(f"{where}: class {kind:g} is {allowed}")
         cx, cy, w, h = values[:4] if len(values) < 6 else _around(values)
         if not (0 <= w <= 2 and 0 <= h <= 2 and -1 <= cx <= 2 and -1 <= cy <= 2):
             raise LabelError(f"{where}: box {cx:g} {cy:g} {w:g} {h:g} is not in shares of the picture's sides")
@@ -188,6 +202,14 @@ def read_labels(
             continue
         rows.append((kind, (cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height))
     return np.asarray(rows, float).reshape(-1, 5)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def class_names(folder: Path) -> list[str] | None:

@@ -8,7 +8,9 @@ a doubt, the place is *ignored*: it teaches neither object nor background.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,14 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from semhier_ros.footage.labels import Notes, read_labels
 from semhier_ros.footage.video import read_picture
 from semhier_ros.taxonomy import Taxonomy
 from semhier_ros.training.errors import MissingFile, TrainingError
 from semhier_ros.training.teachers import Opinion, inside_share, intersection_over_union
 
 Floats = NDArray[np.float32]
+DOUBT = "doubt"  # in place of a word: what the recipe makes an ignored region
 IGNORED = -1  # in place of a word's number: an ignored region
 CAMVID_SIGN, CAMVID_CAR, CAMVID_PERSON, CAMVID_RIDER = 6, 8, 9, 10  # SegNet's 11 classes of CamVid
 CAMVID_WORDS = {
@@ -111,7 +115,7 @@ class Recipe:
         if not 0 < doubtful <= sure <= 1:
             raise TrainingError(f"{path}: doubtful {doubtful:g} and sure {sure:g}: 0 < doubtful <= sure <= 1 wanted")
         sets = tuple(_street_set(str(name), entry, data, path) for name, entry in card["sets"].items())
-        known = {*words, "", "doubt"}
+        known = {*words, "", DOUBT}
         named: dict[str, tuple[str, ...]] = {"teacher": tuple(teacher.values())}
         reporting = tuple(
             _street_set(str(name), {"share": 0, **entry}, data, path)
@@ -170,7 +174,9 @@ Reader = Callable[[StreetSet, Sequence[str], Set[Path]], dict[Path, Labels]]
 
 
 def _labels(rows: Sequence[tuple[str, Sequence[float]]], ignored: Sequence[Sequence[float]] = ()) -> Labels:
-    kept = [(word, box) for word, box in rows if word]
+    """Labels out of rows (word, box): nothing drops a box, `DOUBT` makes it an ignored region."""
+    kept = [(word, box) for word, box in rows if word and word != DOUBT]
+    ignored = [*ignored, *(box for word, box in rows if word == DOUBT)]
     return Labels(
         tuple(word for word, _ in kept),
         np.asarray([box for _, box in kept], np.float32).reshape(-1, 4),
@@ -180,35 +186,54 @@ def _labels(rows: Sequence[tuple[str, Sequence[float]]], ignored: Sequence[Seque
 
 def read_yolo_set(part: StreetSet, names: Sequence[str], only: Set[Path]) -> dict[Path, Labels]:
     """`images/…` and `labels/….txt`: `class cx cy w h`, where the class is a number of the set's `names` or a word."""
-    found = {}
+    found, notes = {}, Notes()
     for picture in sorted(only):
         file = part.folder / "labels" / picture.relative_to(part.folder / "images").with_suffix(".txt")
         height, width = read_picture(picture).shape[:2]
+        words = list(names)
         rows = []
-        for line in file.read_text().splitlines() if file.exists() else ():
-            kind, *numbers = line.split()
-            cx, cy, w, h = (float(number) for number in numbers[:4])
-            word = names[int(kind)] if kind.isdigit() else kind
-            box = ((cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height)
-            rows.append((part.rename.get(word, word), box))
+        for kind, x, y, w, h in read_labels(file, width, height, len(names), notes, words).tolist():
+            word = words[int(kind)]
+            rows.append((part.rename.get(word, word), (x, y, x + w, y + h)))
         found[picture] = _labels(rows)
+    for line in notes.lines():
+        print(f"sets.{part.name}: {line}", file=sys.stderr)
     return found
 
 
+@contextmanager
+def _reading(file: Path, form: str) -> Iterator[None]:
+    """What goes wrong with a label file's form becomes a TrainingError that names it."""
+    try:
+        yield
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        StopIteration,
+        ElementTree.ParseError,
+    ) as error:
+        raise TrainingError(f"{file}: no labels as {form} has them ({type(error).__name__}: {error})") from error
+
+
 def read_coco_set(part: StreetSet, names: Sequence[str], only: Set[Path]) -> dict[Path, Labels]:
-    """COCO's `_annotations.coco.json` beside the pictures, in any number of folders."""
+    """COCO's `_annotations.coco.json` beside the pictures, in any number of folders. A crowd is an ignored region."""
     found = {}
     for file in sorted(part.folder.rglob("_annotations.coco.json")):
-        card = json.loads(file.read_text())
-        kinds = {entry["id"]: entry["name"] for entry in card["categories"]}
-        rows: dict[int, list[tuple[str, Sequence[float]]]] = {}
-        for mark in card["annotations"]:
-            x, y, w, h = mark["bbox"]
-            word = part.rename.get(kinds[mark["category_id"]], kinds[mark["category_id"]])
-            rows.setdefault(mark["image_id"], []).append((word, (x, y, x + w, y + h)))
-        for image in card["images"]:
-            if (picture := file.parent / image["file_name"]) in only:
-                found[picture] = _labels(rows.get(image["id"], []))
+        with _reading(file, "COCO"):
+            card = json.loads(file.read_text(encoding="utf-8"))
+            kinds = {entry["id"]: entry["name"] for entry in card["categories"]}
+            rows: dict[int, list[tuple[str, Sequence[float]]]] = {}
+            for mark in card["annotations"]:
+                x, y, w, h = map(float, mark["bbox"])
+                word = part.rename.get(kinds[mark["category_id"]], kinds[mark["category_id"]])
+                word = DOUBT if word and mark.get("iscrowd") else word
+                rows.setdefault(mark["image_id"], []).append((word, (x, y, x + w, y + h)))
+            for image in card["images"]:
+                if (picture := file.parent / image["file_name"]) in only:
+                    found[picture] = _labels(rows.get(image["id"], []))
     return found
 
 
@@ -216,16 +241,17 @@ def read_via_set(part: StreetSet, names: Sequence[str], only: Set[Path]) -> dict
     """VGG Image Annotator's polygons (`_annotations.coco.json` by name, none by nature): the box around each."""
     found = {}
     for file in sorted(part.folder.rglob("_annotations.coco.json")):
-        for entry in json.loads(file.read_text()).values():
-            regions = entry["regions"]
-            rows = []
-            for region in regions.values() if isinstance(regions, dict) else regions:
-                shape = region["shape_attributes"]
-                word = next(iter(region["region_attributes"].values()))
-                xs, ys = shape["all_points_x"], shape["all_points_y"]
-                rows.append((part.rename.get(word, word), (min(xs), min(ys), max(xs), max(ys))))
-            if (picture := file.parent / entry["filename"]) in only:
-                found[picture] = _labels(rows)
+        with _reading(file, "VGG Image Annotator"):
+            for entry in json.loads(file.read_text(encoding="utf-8")).values():
+                regions = entry["regions"]
+                rows = []
+                for region in regions.values() if isinstance(regions, dict) else regions:
+                    shape = region["shape_attributes"]
+                    word = next(iter(region["region_attributes"].values()))
+                    xs, ys = shape["all_points_x"], shape["all_points_y"]
+                    rows.append((part.rename.get(word, word), (min(xs), min(ys), max(xs), max(ys))))
+                if (picture := file.parent / entry["filename"]) in only:
+                    found[picture] = _labels(rows)
     return found
 
 
@@ -235,10 +261,11 @@ def read_voc_set(part: StreetSet, names: Sequence[str], only: Set[Path]) -> dict
     for picture in sorted(only):
         file = part.folder / "Annotations" / f"{picture.stem}.xml"
         rows = []
-        for mark in ElementTree.parse(file).getroot().iter("object") if file.exists() else ():
-            word = mark.findtext("name") or ""
-            box = [float(mark.findtext(f"bndbox/{side}") or 0) for side in ("xmin", "ymin", "xmax", "ymax")]
-            rows.append((part.rename.get(word, word), box))
+        with _reading(file, "Pascal VOC"):
+            for mark in ElementTree.parse(file).getroot().iter("object") if file.exists() else ():
+                word = mark.findtext("name", "").strip()
+                box = [float(mark.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax")]
+                rows.append((part.rename.get(word, word), box))
         found[picture] = _labels(rows)
     return found
 
@@ -303,7 +330,7 @@ def merge(labels: Labels, opinion: Opinion | None, part: StreetSet, recipe: Reci
     sure_rows: list[tuple[str, Floats]] = []
     doubts = list(labels.ignored)
     for word, box in zip(labels.words, labels.boxes, strict=True):
-        if word in part.unsure or word == "doubt":
+        if word in part.unsure or word == DOUBT:
             doubts.append(box)
         elif word in recipe.words:
             sure_rows.append((word, box))
@@ -319,7 +346,7 @@ def merge(labels: Labels, opinion: Opinion | None, part: StreetSet, recipe: Reci
             hidden = bool(len(known)) and within[row].max() >= 0.7  # a person inside a labelled rickshaw, say
             if whole and score < recipe.sure:
                 continue
-            if word == "doubt" or whole or hidden or score < recipe.sure:
+            if word == DOUBT or whole or hidden or score < recipe.sure:
                 doubts.append(box)
             else:
                 sure_rows.append((word, box))

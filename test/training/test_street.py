@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import runpy
 import shutil
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from semhier_ros.cli import main, parse
+from semhier_ros.footage.labels import LabelError
 from semhier_ros.taxonomy import Taxonomy
 
 torch = pytest.importorskip("torch", reason="training needs torch")
@@ -31,7 +33,16 @@ from semhier_ros.training.errors import TrainingError
 from semhier_ros.training.packed import PackedArray
 from semhier_ros.training.scene_samples import make_targets
 from semhier_ros.training.street import STAGES, settings_of
-from semhier_ros.training.street_data import IGNORED, Labels, Recipe, boxes_of_mask, join_riders, merge
+from semhier_ros.training.street_data import (
+    IGNORED,
+    READERS,
+    Labels,
+    Recipe,
+    StreetSet,
+    boxes_of_mask,
+    join_riders,
+    merge,
+)
 from semhier_ros.training.street_scenes import cut, known_cells, read_catalogue
 from semhier_ros.training.street_stages import StreetLoss, Tutor, blended, planes_of
 from semhier_ros.training.teachers import VIEWS, Notebook, Opinion, Teacher, View, vote
@@ -215,6 +226,87 @@ def test_a_recipe_that_cannot_be_followed_is_refused_by_field(tmp_path: Path, ch
         Recipe.load(tmp_path / "mine.yaml", Taxonomy.load(TREE), tmp_path)
 
 
+def street_set(reader: str, folder: Path, **rename: str) -> StreetSet:
+    return StreetSet("mine", reader, folder, rename, None, (), (), (), (), 1.0, 1.0)
+
+
+def read_one(part: StreetSet, picture: Path, names: tuple[str, ...] = ()) -> Labels:
+    """What the set's reader makes of one picture, 100 pixels wide and 50 high."""
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(picture), np.zeros((50, 100, 3), np.uint8))
+    return READERS[part.reader](part, names, {picture})[picture]
+
+
+def read_yolo(folder: Path, text: str, names: tuple[str, ...], **rename: str) -> Labels:
+    (folder / "labels").mkdir(exist_ok=True)
+    (folder / "labels/a.txt").write_text(text)
+    return read_one(street_set("yolo", folder, **rename), folder / "images/a.png", names)
+
+
+def test_yolo_labels_are_read_as_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    text = (
+        "0 0.5 0.5 0.2 0.4\n\n# by hand\n1.0 0.5 0.5 0.2 0.4\n0 0.1 0.2 0.3 0.2 0.3 0.6 0.1 0.6\n"
+        "bus 0.5 0.5 0.2 0.4 0.9\n2 0.5 0.5 0.2 0.4\n0 0.5 0.5 0 0.4\n"
+    )
+    found = read_yolo(tmp_path, text, ("car", "truck", "crowd"), crowd="doubt", bus="coach")
+    assert found.words == ("car", "truck", "car", "coach")
+    box = pytest.approx([40, 15, 60, 35])
+    assert found.boxes[[0, 1, 3]].tolist() == [box] * 3
+    assert found.boxes[2].tolist() == pytest.approx([10, 10, 30, 30]), "the box around a polygon"
+    assert found.ignored.tolist() == [box]
+    assert "sets.mine: labels: 1 boxes without area, left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("3 0.5 0.5 0.2 0.4\n", r"a\.txt:1: class 3 is none of 2 names"),
+        ("0 0.5 0.5 0.2\n", r"a\.txt:1: five numbers"),
+        ("0 50 25 20 20\n", r"a\.txt:1: box 50 25 20 20 is not in shares"),
+    ],
+)
+def test_yolo_labels_that_are_none_are_named(tmp_path: Path, text: str, said: str):
+    with pytest.raises(LabelError, match=said):
+        read_yolo(tmp_path, text, ("car", "truck"))
+
+
+def test_a_crowd_of_coco_is_an_ignored_region(tmp_path: Path):
+    card = {
+        "images": [{"id": 7, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "kite"}],
+        "annotations": [
+            {"image_id": 7, "category_id": 1, "bbox": [10, 5, 20, 30], "iscrowd": 0},
+            {"image_id": 7, "category_id": 1, "bbox": [40, 5, 50, 40], "iscrowd": 1},
+            {"image_id": 7, "category_id": 2, "bbox": [0, 0, 5, 5], "iscrowd": 1},
+        ],
+    }
+    (tmp_path / "_annotations.coco.json").write_text(json.dumps(card))
+    found = read_one(street_set("coco", tmp_path, kite=""), tmp_path / "a.png")
+    assert found.words == ("person",)
+    assert found.boxes.tolist() == [[10, 5, 30, 35]]
+    assert found.ignored.tolist() == [[40, 5, 90, 45]]
+
+
+VOC = "<annotation><object><name>car</name><bndbox><xmin>1</xmin><ymin>2</ymin>{}</bndbox></object></annotation>"
+
+
+@pytest.mark.parametrize(
+    ("reader", "file", "text"),
+    [
+        ("coco", "_annotations.coco.json", "[]"),
+        ("coco", "_annotations.coco.json", '{"images": [], "categories": [], "annotations": [{"bbox": [1, 2]}]}'),
+        ("via", "_annotations.coco.json", '{"a": {"filename": "a.png", "regions": [{"shape_attributes": {}}]}}'),
+        ("voc", "Annotations/a.xml", "<annotation>"),
+        ("voc", "Annotations/a.xml", VOC.format("<xmax>9</xmax>")),
+    ],
+)
+def test_label_files_of_another_form_are_named(tmp_path: Path, reader: str, file: str, text: str):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(text)
+    with pytest.raises(TrainingError, match=rf"{Path(file).name}: no labels as .* has them"):
+        read_one(street_set(reader, tmp_path), tmp_path / "a.png")
+
+
 def loss_parts(output: DetectorOutput, rows: np.ndarray, seen_leaves: list[bool], members: list[list[bool]]):
     targets = make_targets(rows[rows[:, 0] >= 0], 64, 64)
     known = known_cells(rows[rows[:, 0] < 0, 1:], 64, 64)
@@ -350,7 +442,7 @@ sets:
   mine: {reader: yolo, folder: mine, names: classes.txt, whole: [car, machine], share: 0.7}
   bare: {reader: bare, folder: bare, unseen: [truck], share: 0.3, scale: 0.8}
 reporting:
-  kept: {reader: yolo, folder: kept, names: classes.txt}
+  kept: {reader: yolo, folder: kept, names: classes.txt, rename: {truck: doubt}}
 """
 TINY_TREE = {
     "format": 1,
@@ -421,6 +513,8 @@ def write_teacher(path: Path, kind: int) -> Path:
 def tiny(tmp_path: Path) -> Tiny:
     mine, bare = draw_set(tmp_path / "mine", "images", 4, True), draw_set(tmp_path / "bare", "pictures", 2, False)
     kept = draw_set(tmp_path / "kept", "images", 1, True)
+    with (tmp_path / "kept/labels/000.txt").open("a") as file:
+        file.write("1 0.7 0.5 0.2 0.2\n")
     splits = tmp_path / "splits"
     splits.mkdir()
     for split, keys in (("train", [*mine[:3], bare[0]]), ("choose", [mine[3], bare[1]]), ("report", kept)):
@@ -472,6 +566,7 @@ def test_from_sets_to_scenes_that_a_model_folder_is_made_of(tiny: Tiny):
     assert painted["planes"] == {"scenes": (0, 3)}
     report = out / "report" / "kept"
     assert (report / "labels" / "000.txt").read_text().split() == ["0", "0.250000", "0.651000", "0.250000", "0.260000"]
+    assert (report / "ignored" / "000.txt").read_text().split() == ["0", "0.700000", "0.500000", "0.200000", "0.200000"]
     assert (report / "images" / "000.png").is_file()
     assert tiny.run("gather", "--data", tiny.folder / "nowhere") == 2
 
