@@ -46,6 +46,8 @@ MOST_MS = 4000
 HIDDEN_MS = 1000
 """An object that was not seen for longer is forgotten."""
 STAMP_BITS = 40
+MOST_BORN = 64
+"""A delta tells of so many new objects at most."""
 REACH = 63
 """Residuals lie within -REACH..REACH."""
 PLACE_STEP, SPEED_STEP, LOG_STEP, SHIFT_STEP = 32, 64, 128, 16
@@ -284,7 +286,7 @@ def fixed_tables() -> dict[str, Tables]:
         "score_change": Tables(np.array(score_change)),
         "distance": Tables(np.array([normalised(distance)])),
         "check": Tables(np.full((1, 256), 1 << (PRECISION - 8))),
-        "more": Tables(np.array([normalised([1 << max(0, 24 - 2 * k) for k in range(64)])])),
+        "more": Tables(np.array([normalised([1 << max(0, 24 - 2 * k) for k in range(MOST_BORN)])])),
     }
 
 

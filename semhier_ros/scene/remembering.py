@@ -27,6 +27,7 @@ from semhier_ros.scene.layout import UNNAMED, Flags, Ints, SceneCode, quantise_b
 from semhier_ros.scene.memory import (
     LOG_STEP,
     LOG_UNIT,
+    MOST_BORN,
     MOST_FRAMES,
     MOST_MS,
     PLACE_STEP,
@@ -488,7 +489,7 @@ class _Plan:
     def encode(self, max_bytes: int | None) -> tuple[bytes, SceneState]:
         """The delta's bytes, within `max_bytes` as far as it can be, and the state after it."""
         said, value = self._said, self._value
-        room = self._codec.layout.max_objects - len(self._held.rows)
+        room = min(self._codec.layout.max_objects - len(self._held.rows), MOST_BORN)
         births = sorted(self._births, reverse=True)[: max(room, 0)]
         while True:
             self._born = sorted((place for _, place in births), key=lambda place: int(self._objects.cells[place]))

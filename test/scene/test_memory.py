@@ -30,6 +30,7 @@ from semhier_ros.scene.folder import read_scene_folder
 from semhier_ros.scene.layout import UNNAMED, SceneCode, SceneLayout
 from semhier_ros.scene.memory import (
     HIDDEN_MS,
+    MOST_BORN,
     MOST_FRAMES,
     MOST_MS,
     UNIT,
@@ -517,6 +518,34 @@ def test_over_a_radio_every_delta_refers_to_what_was_acknowledged(deltas: DeltaC
     assert [number for number, whole in enumerate(kinds) if whole and number > first] == [first + 59], (
         "a whole frame every 12 s"
     )
+
+
+@pytest.mark.parametrize(("max_bytes", "least"), [(60, 10), (1000, MOST_BORN)])
+def test_over_a_radio_a_frame_of_more_new_objects_than_a_delta_tells_of_is_read(max_bytes: int, least: int) -> None:
+    """A robot turns: of ten objects one stays and eighty are new."""
+    deltas = DeltaCodec(read_scene_folder(find_model("street")).stream)
+    columns, rows = deltas.layout.columns, deltas.layout.rows
+    places = np.stack(np.meshgrid(np.arange(9) + 0.5, np.arange(10) + 0.5), axis=-1).reshape(-1, 2) / (9, 10)
+    boxes = np.concatenate([places * (columns, rows), np.full((90, 2), 2.0)], axis=1)
+    known, turned = (
+        objects_of(deltas.layout, some, np.full(len(some), 0.6), np.zeros(len(some), int))
+        for some in (boxes[:10], boxes[9:])
+    )
+    sender, receiver = SenderMemory(deltas, radio=True), ReceiverMemory(deltas)
+    for number, (objects, most) in enumerate([(known, 1000), (turned, max_bytes), (turned, max_bytes)]):
+        stamp = stamp_units(START_NS + number * 200_000_000) * STAMP_UNIT_NS
+        sender.begin(number, stamp)
+        data = sender.delta(objects, objects.objectness.astype(float), most)
+        if not number:
+            assert data is None
+            code = code_objects(deltas.stream, NOTHING_KNOWN, objects, 1)
+            sender.whole(code)
+            receiver.whole(code, 0, number, stamp)
+            assert sender.heard(receiver.acknowledgement or b"")
+            continue
+        assert data is not None
+        assert len(data) <= max_bytes
+        assert len(receiver.delta(data, number, stamp)) >= least
 
 
 def test_over_a_radio_frames_stand_alone_once_nobody_answers(deltas: DeltaCodec) -> None:
