@@ -210,6 +210,22 @@ def test_answers_survive_their_coder(reader: Reader, camera: Frames) -> None:
 
 
 @needs_road
+def test_an_answer_pays_for_no_foot_bits(reader: Reader, camera: Frames) -> None:
+    finer = Reader(reader.codec.with_foot_bits())
+    plain, feet = AnswerCoder(reader.codec), AnswerCoder(finer.codec)
+    model: Any = reader.codec.model
+    count = 0
+    for number in range(6, 24, 4):
+        objects = model.find(camera.image(number))
+        count += len(objects)
+        data = plain.encode_objects(objects, None, None)
+        assert feet.encode_objects(objects, None, None) == data
+        assert feet.encode(finer.encoded(camera, number).blocks) == plain.encode(reader.encoded(camera, number).blocks)
+        assert feet.read(data, camera.size) == plain.read(data, camera.size)
+    assert count
+
+
+@needs_road
 @pytest.mark.parametrize("most", [None, 24])
 def test_a_live_answer_is_the_one_that_is_remembered(reader: Reader, camera: Frames, most: int | None) -> None:
     """The detector looks at each picture anew, and the same bytes are said of it."""

@@ -4,8 +4,9 @@ One packet a frame, over the ends and the measured link of our blocks: envelopes
 of our coarse block. It carries no latents, no calibrated reading and no picture.
 
 `AnswerCoder` codes the same whole numbers as stand in the blocks of a scene, with the model's own integer tables:
-number of objects, cells, sizes, offsets and scores as in block 0, then the names of all objects level by level given
-their parents. All is one run of the range coder, so nothing is lost to block ends.
+number of objects, cells, sizes, offsets and scores as in block 0 (without foot bits, of which a bare answer makes
+nothing), then the names of all objects level by level given their parents. All is one run of the range coder, so
+nothing is lost to block ends.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class AnswerCoder:
         model: Any = codec.model
         if not hasattr(model, "stream") or not hasattr(model.stream, "layout"):
             raise ValueError(f"model: {codec.name} codes no scenes, so it has no object list to send")
-        self._model, self._stream = model, model.stream
+        self._model, self._stream = model, model.folder.stream
         self.stream_tag, self.stream_hash, self.model_hash = codec.stream_tag, codec.stream_hash, codec.model_hash
         self.levels = codec.levels
         self._names = [codec.taxonomy.names(level) for level in range(codec.levels)]
