@@ -51,6 +51,8 @@ MAC_BYTES = 4
 COUNTER_BYTES = 6
 COUNTERS = 1 << 8 * COUNTER_BYTES
 ANNOUNCE_PARTS = 16
+LONGEST_AGE = 0xFFFF
+"""The longest age that an announcement tells, in units of 8 ms: what is older is told so too, and tells nothing."""
 WORD_BYTES = 4
 """The longest word of a receiver that answers an ordinary turn, its check not counted."""
 STORED_WORD_BYTES = 5
@@ -583,12 +585,12 @@ def least_limit(info: StreamInfo, epoch: bytes = b"") -> int:
 
 def announcement(info: StreamInfo, frame: int, age: int, limit: int, epoch: bytes = b"") -> list[bytes]:
     """Frames of at most `limit` bytes that tell a stream's description. `frame`: number of the newest frame. `age`:
-    how long ago a frame with the description's stamp would leave, in units of 8 ms (what is longer counts as longest).
-    `epoch`: of a sender that encrypts.
+    how long ago a frame with the description's stamp would leave, in units of 8 ms (what is longer is told as
+    `LONGEST_AGE`). `epoch`: of a sender that encrypts.
 
     Raises ValueError where it does not fit 16 of them.
     """
-    body = _ANNOUNCED.pack(frame & 0xFFFF, min(max(age, 0), 0xFFFF)) + epoch + info.to_bytes()
+    body = _ANNOUNCED.pack(frame & 0xFFFF, min(max(age, 0), LONGEST_AGE)) + epoch + info.to_bytes()
     least = least_limit(info, epoch)
     if limit < least:
         raise ValueError(f"limit: {limit} bytes, expected at least {least} for a description of {len(body)} bytes")

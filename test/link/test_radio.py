@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from semhier_ros.codec.block_request import BlockRequest
 from semhier_ros.codec.calibration import Calibration
-from semhier_ros.codec.compact import lay_out
-from semhier_ros.codec.packet import Block, Packet, delta_tag, split
+from semhier_ros.codec.compact import LONGEST_AGE, QUERY, Context, Seal, Word, announcement, finish, lay_out
+from semhier_ros.codec.packet import Block, Packet, delta_tag, restore_stamp, split
 from semhier_ros.codec.pose import EgoPose
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.carriers import TRANSPORTS, RadioCarrier, carrier
@@ -1083,6 +1083,7 @@ def _virtual(
     remembers: Any,
     repeats: int = 0,
     key: bytes | None = None,
+    on_info: Any = None,
     **settings: Any,
 ) -> tuple[RadioHop, Any, ManualClock]:
     """Both ends over a radio that loses nothing, in virtual time: (hop, sender, clock)."""
@@ -1091,7 +1092,7 @@ def _virtual(
     made = carrier(parse_radio(radio).transport, parse_radio(radio).settings(device="virtual", **settings), key)
     assert isinstance(made, RadioCarrier)
     sender = _sender_on(hop, clock, radio, on_memory, repeats, key, **settings)
-    receiver = replace(made, open_port=hop.port(1)).receiver(on_datagram, remembers=remembers, clock=clock)
+    receiver = replace(made, open_port=hop.port(1)).receiver(on_datagram, on_info, remembers=remembers, clock=clock)
     hop.attach(sender.transport, receiver.transport)  # type: ignore[arg-type]
     return hop, sender, clock
 
@@ -1217,6 +1218,85 @@ def test_frames_of_another_age_are_read_though_the_first_of_them_are_lost():
         hop.air.profile = replace(hop.air.profile, loss=1.0 if 20 <= number < 24 else 0.0)
         _frame(hop, sender, clock, number, 12.0 if number < 20 else 0.7)
     assert heard == [number for number in range(40) if not 20 <= number < 24]
+
+
+@pytest.mark.parametrize("radio", ["serial9600", "acoustic", "lora"])
+@pytest.mark.parametrize("pause", [5.0, 300.0, 900.0, 9000.0])
+def test_frames_after_a_pause_of_the_camera_are_read_and_their_stamps_go_with_the_description(radio, pause):
+    """What a base reckons from the newest description, as `camera.decoder_end` does, is near each frame's stamp."""
+    anchor = [(0, 0.0)]
+    heard: list[int] = []
+    apart: list[float] = []
+
+    def take(camera: str, level: int, data: bytes) -> None:
+        packet = Packet.parse(data)
+        assert packet.stamp is not None
+        expected = anchor[0][0] + round((clock.now() - anchor[0][1]) * 1e9)
+        apart.append((restore_stamp(packet.stamp, expected) - expected) / 1e9)
+        heard.append(packet.frame)
+
+    def described(camera: str, data: bytes) -> None:
+        anchor[0] = (StreamInfo.from_bytes(data).stamp_ns, clock.now())
+
+    hop, sender, clock = _virtual(radio, take, None, None, on_info=described)
+    gap = 40.0 if radio == "lora" else 1.0
+    number, begun = 0, 10.0
+    for frames in (20, 20):
+        for _ in range(frames):
+            while clock.now() < begun:
+                _step(hop, sender, clock)
+            stamp = round((begun - 0.1) * 1e9)
+            sender.set_info("front", info(stamp_ns=stamp), False)
+            sender.submit("front", number, stamp, [Block(0xBEEF, number, 0, bytes(9))])
+            number, begun = number + 1, begun + gap
+        begun += pause
+    while clock.now() < begun - pause:
+        _step(hop, sender, clock)
+    assert heard == list(range(40))
+    assert -3.0 < min(apart) <= max(apart) < 3.0
+    assert not sender.pacer.errors
+
+
+def test_a_saturated_age_of_a_description_is_not_learned_from():
+    """A sender of an earlier version tells it, after a pause of nine minutes and more."""
+    hop, _, clock = _virtual("serial57600", lambda *came: None, None, None)
+    receiving = hop._receiving
+    assert receiving is not None
+    told = StreamInfo.from_bytes(info(stamp_ns=1_000_000_000))
+    seal = RadioOptions().seal
+
+    def announce(age: int) -> tuple[float, float] | None:
+        for frame in announcement(told, 7, age, 200):
+            assert receiving._frame(finish(frame, 0, False, Context(), seal))
+        return receiving._slots[0].ages
+
+    clock.set(2001.0)
+    assert announce(LONGEST_AGE) is None
+    assert announce(LONGEST_AGE - 1) == pytest.approx((2000.0 - 524.272,) * 2)
+    clock.set(2002.0)
+    assert announce(LONGEST_AGE) == pytest.approx((2000.0 - 524.272,) * 2)
+    assert announce(0) == pytest.approx((2001.0,) * 2)
+
+
+@pytest.mark.parametrize(("radio", "cameras"), [("acoustic", 1), ("acoustic", 2), ("serial9600", 1)])
+def test_descriptions_that_a_repeated_query_makes_take_a_fifth_of_the_air_at_most(radio, cameras):
+    hop, sender, clock = _virtual(radio, lambda *came: None, None, None, key=KEY)
+    hop.air.on_air = False  # nobody hears the robot; whoever recorded a query of its base says it again and again
+    for number in range(cameras):
+        sender.set_info(f"camera_{number}", info(f"camera_{number}"))
+    transport = sender.transport
+    queries = [Word(QUERY, slot).to_bytes(Context(True), Seal(4, KEY)) for slot in range(cameras)]
+    while clock.now() < 100.0:
+        before = clock.now()
+        while clock.now() < before + 0.2:
+            _step(hop, sender, clock)
+        for query in queries:
+            transport._word(query)
+    assert sender.counters["words"] > 100
+    parts = [one for one in hop.air.log if one.end == 0 and one.size > 12]  # turns and hails are shorter
+    share = sum(one.ended - one.began for one in parts) / clock.now()
+    assert 0.0 < share < 0.22
+    assert sender.counters["announcements"] <= 101 * cameras
 
 
 @pytest.mark.parametrize("after", [4, 7, 12])

@@ -101,7 +101,7 @@ def address(field_name: str, text: str, *, empty: bool = False) -> tuple[str, in
 @dataclass(frozen=True, slots=True)
 class UdpOptions:
     """`listen`: `host:port` to receive at. `peer`: `host:port` of the other end; empty at an end that answers whoever
-    spoke last. One of them at least."""
+    spoke last and proved it. One of them at least."""
 
     listen: str = ""
     peer: str = ""

@@ -16,6 +16,7 @@ from semhier_ros.codec.compact import (
     COUNTERS,
     GONE,
     HAIL,
+    LONGEST_AGE,
     MAX_ANNOUNCED_BYTES,
     MEMORY,
     MISSING,
@@ -286,7 +287,8 @@ class RadioReceiving:
         slot.tag, slot.info = tag, info
         if epoch != slot.seal.epoch:
             slot.seal = self._options.seal.of(epoch)
-        slot.ages = (now - (info.stamp_ns / 1e9 + since * _UNIT),) * 2
+        if since < LONGEST_AGE:  # else nobody knows how old it is
+            slot.ages = (now - (info.stamp_ns / 1e9 + since * _UNIT),) * 2
         return info
 
     def _hailed(self, frame: Compact, data: bytes, now: float) -> None:

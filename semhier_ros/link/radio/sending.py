@@ -46,7 +46,7 @@ from semhier_ros.codec.compact import (
 )
 from semhier_ros.codec.packet import delta_tag
 from semhier_ros.codec.secrecy import EPOCH_BYTES
-from semhier_ros.codec.stream_info import StreamInfo
+from semhier_ros.codec.stream_info import MAX_STAMP_NS, StreamInfo
 from semhier_ros.link.clock import MACHINE, Clock, ManualClock
 from semhier_ros.link.feedback.envelope import start_of
 from semhier_ros.link.feedback.repair import RepairPlan
@@ -66,6 +66,11 @@ ANNOUNCE_SECONDS = (2.0, 10.0)
 """A description again: at least so long after the last while nobody answered, and once somebody did."""
 ANNOUNCE_SHARES = (0.2, 0.03)
 """What those of all cameras may take of the air meanwhile."""
+ASKED_SECONDS = 1.0
+"""The same where a receiver asks for it, who may take the first of the shares."""
+FRESH_SECONDS = 2.0
+"""A description whose frame left longer ago is told with the stamp of a frame that would leave now: by a camera that
+pauses, an old one would say less and less of the stamps to come."""
 IDLE_SECONDS = 0.3
 ANSWER_SECONDS = 0.5
 """How long the answer about stored pieces may take where both ends may speak at once."""
@@ -107,7 +112,8 @@ _NEAR_FRAMES = 6
 @dataclass(slots=True, eq=False)
 class _Slot:
     """A camera as its sender keeps it. `info`: its description as it is told, None while there is none that frames can
-    hold; `trouble`: what they cannot hold of it."""
+    hold; `trouble`: what they cannot hold of it. `due`: when to tell it, `announced`: when it was told last, and
+    `told_seconds`: how much of the air that took."""
 
     number: int
     camera: str
@@ -120,6 +126,7 @@ class _Slot:
     sent: int = 0
     due: float | None = None
     announced: float = -math.inf
+    told_seconds: float = 0.0
     note: bytes | None = None
     referred: float = -math.inf
     turned: float = -math.inf
@@ -468,16 +475,24 @@ class RadioSending:
             return []
         slot = min(due, key=lambda item: item.announced)
         assert slot.info is not None
-        age = self._age()
-        since = 0.0 if age is None else now - age - slot.info.stamp_ns / 1e9
+        age, info = self._age(), slot.info
+        since = 0.0 if age is None else now - age - info.stamp_ns / 1e9
+        if since > FRESH_SECONDS:
+            info, since = replace(info, stamp_ns=min(info.stamp_ns + round(since * 1e9), MAX_STAMP_NS)), 0.0
         room, around = self._options.description_bytes, self._options.seal.description_overhead
-        frames = announcement(slot.info, slot.newest, round(since * 1e9 / STAMP_UNIT_NS), room, self._epoch)
+        frames = announcement(info, slot.newest, round(since * 1e9 / STAMP_UNIT_NS), room, self._epoch)
         known = slot.belief.counted
-        air = sum(self._options.air.seconds(len(frame) + around) for frame in frames)
-        share = self._options.air.duty * ANNOUNCE_SHARES[known] / len(self._slots)
-        slot.announced, slot.due = now, now + max(ANNOUNCE_SECONDS[known], air / share)
+        slot.announced = now
+        slot.told_seconds = sum(self._options.air.seconds(len(frame) + around) for frame in frames)
+        slot.due = self._told_again(slot, ANNOUNCE_SECONDS[known], ANNOUNCE_SHARES[known])
         self._counts["announcements"] += 1
         return [(slot, frame, Context()) for frame in frames]
+
+    def _told_again(self, slot: _Slot, seconds: float, share: float) -> float:
+        """When a description may be told again: so long after the last, and within that share of the air, which the
+        cameras have in common."""
+        own = self._options.air.duty * share / len(self._slots)
+        return slot.announced + max(seconds, slot.told_seconds / own)
 
     def _notes(self, slot: _Slot) -> list[tuple[_Slot, bytes, Context]]:
         """What waits to be told of a camera beside its blocks, once its description has left."""
@@ -584,7 +599,7 @@ class RadioSending:
             one.store.resume(now)
         if word.kind == QUERY:
             slot.belief.begin()
-            slot.due = max(now, slot.announced + ANNOUNCE_SECONDS[0] / 2)
+            slot.due = max(now, self._told_again(slot, ASKED_SECONDS, ANNOUNCE_SHARES[0]))
             return None, None
         self._turn_due = min(self._turn_due, now + self.turn_seconds(now))
         if word.kind in (ACK, MEMORY):
