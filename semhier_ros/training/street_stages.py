@@ -53,6 +53,7 @@ from semhier_ros.training.road_data import CANVAS
 from semhier_ros.training.street_data import IGNORED, READERS, Recipe, StreetSet
 from semhier_ros.training.street_scenes import StreetSamples, StreetScenes, load_street, read_catalogue
 from semhier_ros.training.teachers import VIEWS, Teacher, ask, intersection_over_union
+from semhier_ros.whole_file import replacing
 
 Floats = NDArray[np.float32]
 ADAPTED = "adapted.pt"  # what `adapt` made
@@ -156,7 +157,7 @@ def gather(options: argparse.Namespace) -> Path:
     wanted = {
         key for split in ("train", "choose") for key in (options.splits / f"{split}.txt").read_text().splitlines()
     }
-    with path.open("w") as file:
+    with replacing(path) as whole, whole.open("w") as file:
         for part in street.recipe.sets:
             only = {part.folder / key.split("/", 1)[1] for key in wanted if key.startswith(f"{part.name}/")}
             for picture, labels in READERS[part.reader](part, names_of(part), only).items():
@@ -431,7 +432,7 @@ def settle_rows(rows: Floats, found: Objects, members: NDArray[np.bool_], leaf_o
 
 def settle(options: argparse.Namespace) -> Path:
     """Write scenes with one leaf for each object, `settled/data.yaml`, from which `semhier train road model` takes
-    object codec, tables and calibration."""
+    object codec, tables and calibration. They take the place of those that are there when all are written."""
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(1)
     street = Street(options)
@@ -440,50 +441,51 @@ def settle(options: argparse.Namespace) -> Path:
     network.load_state_dict(trained_detector(street.out, leaves))
     blank = torch.zeros(1, CANVAS[1], CANVAS[0], 3, dtype=torch.uint8)
     graph = adapting.compiled(DetectorGraph(network), blank, street.out / "adapted.onnx", options.threads)
-    folder = street.out / "settled"
+    place = street.out / "settled"
     first = street.recipe.members.argmax(1)
     random = np.random.default_rng(options.seed)
-    for split, name in (("train", "train"), ("choose", "val")):
-        scenes = street.scenes(split)
-        count = min(len(scenes), options.settled if split == "train" else len(scenes))
-        chosen = random.choice(len(scenes), size=count, replace=False, p=scenes.draw if split == "train" else None)
-        for kind in ("images", "labels"):
-            (folder / kind / name).mkdir(parents=True, exist_ok=True)
-        for row in tqdm(sorted(int(own) for own in chosen), desc=f"settle {split}", mininterval=20):
-            canvas, rows = adapting.on_canvas(scenes, row, 1.0, False)
-            settled = settle_rows(rows, found_by(graph, canvas, 0.1), street.recipe.members, first)
-            width, height = adapting.shown_size(*(int(side) for side in scenes.sizes[row]), 1.0)
-            write_picture(folder / "images" / name / f"{row:05d}.png", canvas[:height, :width])
-            text = yolo_lines([(int(own[0]), own[1:]) for own in settled], width, height)
-            (folder / "labels" / name / f"{row:05d}.txt").write_text(text)
-    card = {"path": str(folder.resolve()), "train": "images/train", "val": "images/val", "names": list(leaves)}
-    (folder / "data.yaml").write_text(yaml.safe_dump(card, sort_keys=False))
-    return folder / "data.yaml"
+    with replacing(place) as folder:
+        for split, name in (("train", "train"), ("choose", "val")):
+            scenes = street.scenes(split)
+            count = min(len(scenes), options.settled if split == "train" else len(scenes))
+            chosen = random.choice(len(scenes), size=count, replace=False, p=scenes.draw if split == "train" else None)
+            for kind in ("images", "labels"):
+                (folder / kind / name).mkdir(parents=True)
+            for row in tqdm(sorted(int(own) for own in chosen), desc=f"settle {split}", mininterval=20):
+                canvas, rows = adapting.on_canvas(scenes, row, 1.0, False)
+                settled = settle_rows(rows, found_by(graph, canvas, 0.1), street.recipe.members, first)
+                width, height = adapting.shown_size(*(int(side) for side in scenes.sizes[row]), 1.0)
+                write_picture(folder / "images" / name / f"{row:05d}.png", canvas[:height, :width])
+                text = yolo_lines([(int(own[0]), own[1:]) for own in settled], width, height)
+                (folder / "labels" / name / f"{row:05d}.txt").write_text(text)
+        card = {"path": str(place.resolve()), "train": "images/train", "val": "images/val", "names": list(leaves)}
+        (folder / "data.yaml").write_text(yaml.safe_dump(card, sort_keys=False))
+    return place / "data.yaml"
 
 
 def report(options: argparse.Namespace) -> Path:
-    """Write what the recipe keeps for reporting as folders for `semhier evaluate detection`: `report/<set>/images`,
-    `labels` and `ignored`."""
+    """Write what the recipe keeps for reporting as folders for `semhier measure detection`: `report/<set>/images`,
+    `labels` and `ignored`. They take the place of those that are there when all are written."""
     street = Street(options)
-    folder = street.out / "report"
+    place = street.out / "report"
+    place.parent.mkdir(parents=True, exist_ok=True)
     wanted = (options.splits / "report.txt").read_text().splitlines()
-    for part in street.recipe.reporting:
-        only = {part.folder / key.split("/", 1)[1] for key in wanted if key.startswith(f"{part.name}/")}
-        for kind in ("images", "labels", "ignored"):
-            (folder / part.name / kind).mkdir(parents=True, exist_ok=True)
-        for picture, labels in READERS[part.reader](part, names_of(part), only).items():
-            height, width = read_picture(picture).shape[:2]
-            leaves = [street.recipe.leaf_of(word) for word in labels.words]
-            told = [(leaf, box) for leaf, box in zip(leaves, labels.boxes, strict=True) if leaf is not None]
+    with replacing(place) as folder:
+        folder.mkdir()
+        for part in street.recipe.reporting:
+            only = {part.folder / key.split("/", 1)[1] for key in wanted if key.startswith(f"{part.name}/")}
             own = folder / part.name
-            (own / "labels" / f"{picture.stem}.txt").write_text(yolo_lines(told, width, height))
-            (own / "ignored" / f"{picture.stem}.txt").write_text(
-                yolo_lines([(0, box) for box in labels.ignored], width, height)
-            )
-            link = own / "images" / picture.name
-            link.unlink(missing_ok=True)
-            link.symlink_to(picture.resolve())
-    return folder
+            for kind in ("images", "labels", "ignored"):
+                (own / kind).mkdir(parents=True)
+            for picture, labels in READERS[part.reader](part, names_of(part), only).items():
+                height, width = read_picture(picture).shape[:2]
+                leaves = [street.recipe.leaf_of(word) for word in labels.words]
+                told = [(leaf, box) for leaf, box in zip(leaves, labels.boxes, strict=True) if leaf is not None]
+                ignored = [(0, box) for box in labels.ignored]
+                (own / "labels" / f"{picture.stem}.txt").write_text(yolo_lines(told, width, height))
+                (own / "ignored" / f"{picture.stem}.txt").write_text(yolo_lines(ignored, width, height))
+                (own / "images" / picture.name).symlink_to(picture.resolve())
+    return place
 
 
 def yolo_lines(rows: Iterable[tuple[int, Floats]], width: int, height: int) -> str:

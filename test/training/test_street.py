@@ -617,6 +617,29 @@ def test_checkpoints_of_before_starts_were_told_go_on_and_still_do_not_tell(tiny
     assert "start" not in trained
 
 
+def test_pictures_that_are_settled_no_more_go_and_what_is_stopped_changes_nothing(tiny: Tiny, monkeypatch):
+    pytest.importorskip("timm", reason="training needs timm")
+    assert all(tiny.run(stage) == 0 for stage in ("gather", "teach"))
+    save_checkpoint(tiny.out / "detector.pt", {"average": Detector(3).state_dict(), "step": 1})
+    assert tiny.run("settle") == 0
+    images = tiny.out / "settled/images/train"
+    assert len(list(images.iterdir())) == 4
+    catalogue = (tiny.out / "catalogue.jsonl").read_bytes()
+
+    def stopped(*arguments: object):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(street_stages, "settle_rows", stopped)
+        patch.setitem(street_stages.READERS, "bare", stopped)
+        assert tiny.run("settle", "--settled", 2) == 130
+        assert tiny.run("gather") == 130
+    assert len(list(images.iterdir())) == len(list((tiny.out / "settled/labels/train").iterdir())) == 4
+    assert (tiny.out / "catalogue.jsonl").read_bytes() == catalogue
+    assert tiny.run("settle", "--settled", 2) == 0
+    assert len(list(images.iterdir())) == len(list((tiny.out / "settled/labels/train").iterdir())) == 2
+
+
 BAD = [
     ("detector", ["--crop", "500", "300"], "crop: 500 300: multiples of 32 wanted"),
     ("blend", ["--kept", "1.2", "0"], "--kept: 1.2: a number of at least 0 and at most 1 wanted"),
