@@ -1,6 +1,6 @@
 """What hides and vouches for a frame's body: ChaCha20-Poly1305 of RFC 8439, or ChaCha20 beside a short MAC of its own.
 
-Both of the Python package `cryptography` (Apache-2.0 or BSD-3-Clause; an extra: `pip install 'semhier_ros[radio]'`).
+Both of the Python package `cryptography` (Apache-2.0 or BSD-3-Clause), which nothing else needs.
 
 A nonce is a frame's counter, which a sender never uses twice, and stands under a key that no other start of a sender
 has: keyed BLAKE2s of the 8 random bytes (`epoch`) that it draws when it starts and tells in its announcements. So two
@@ -29,9 +29,7 @@ def cryptography_module() -> Any:
         from cryptography.hazmat.primitives import ciphers
         from cryptography.hazmat.primitives.ciphers import aead
     except ImportError:
-        raise SecrecyError(
-            "encryption needs the Python package cryptography: pip install 'semhier_ros[radio]'"
-        ) from None
+        raise SecrecyError("encryption needs the Python package cryptography: pip install cryptography") from None
     return ciphers, aead
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,12 @@ def test_a_feature_is_one_line_of_geojson() -> None:
     assert told["time"] == "2023-11-14T22:13:20.123Z"
     assert told["sigma_north"] == pytest.approx(math.sqrt(0.4 + 2.25), abs=0.01)
     assert "speed" not in json.loads(feature(CAR, FIX, camera="a", stamp_ns=0, stale_seconds=1.0))["properties"]
+
+
+def test_pymavlink_that_is_missing_is_named_as_pip_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymavlink.dialects.v20", None)
+    with pytest.raises(GroundError, match=r"pymavlink is not installed: pip install pymavlink$"):
+        MavlinkDoor()
 
 
 def test_mavlink_messages_are_read_back_by_its_own_parser() -> None:

@@ -7,6 +7,7 @@ import random
 import re
 import select
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -45,7 +46,7 @@ from semhier_ros.link.radio.ports import SerialOptions, SerialPort, UdpOptions, 
 from semhier_ros.link.radio.receiving import RadioReceiving
 from semhier_ros.link.radio.sending import RadioSending
 from semhier_ros.link.schedule.policy import default_policies
-from semhier_ros.link.transport import Datagram, ReceiverHooks, SenderHooks
+from semhier_ros.link.transport import Datagram, LinkDependencyError, ReceiverHooks, SenderHooks
 
 serial = pytest.importorskip("serial", reason="pyserial is not installed: requirements/radio.txt")
 rfc2217 = pytest.importorskip("serial.rfc2217")
@@ -965,6 +966,21 @@ def test_frames_cross_a_line_by_rfc_2217():
 def test_a_wrong_choice_is_one_clear_line(name, settings, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         carrier(name, settings)
+
+
+@pytest.mark.parametrize(
+    ("package", "modules", "name", "settings"),
+    [
+        ("pyserial", ["serial"], "serial", {"device": "/dev/null"}),
+        ("cryptography", ["cryptography.hazmat.primitives"], "udp", {"peer": "h:1", "encrypt": "chacha20"}),
+        ("pymavlink", ["pymavlink.dialects.v20"], "mavlink", {"device": "/dev/null"}),
+    ],
+)
+def test_a_package_that_is_missing_is_named_as_pip_knows_it(monkeypatch, package, modules, name, settings):
+    for module in modules:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(LinkDependencyError, match=f"the Python package {package}: pip install {package}$"):
+        carrier(name, settings, KEY)
 
 
 def test_radios_are_named_and_changed_by_words():

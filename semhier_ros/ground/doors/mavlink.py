@@ -1,8 +1,7 @@
 """MAVLink: what a ground station or an autopilot hears of the object that is followed.
 
 CAMERA_TRACKING_IMAGE_STATUS (where in the picture), CAMERA_TRACKING_GEO_STATUS (where on the earth) of the camera
-protocol, and FOLLOW_TARGET. Bytes are made by pymavlink (LGPL-3.0-or-later), an extra that nothing else needs:
-`pip install 'semhier_ros[mavlink]'`.
+protocol, and FOLLOW_TARGET. Bytes are made by pymavlink (LGPL-3.0-or-later), which has to be installed besides.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class MavlinkDoor:
         try:
             from pymavlink.dialects.v20 import common
         except ImportError:
-            raise GroundError("mavlink: pymavlink is not installed: pip install 'semhier_ros[mavlink]'") from None
+            raise GroundError("mavlink: pymavlink is not installed: pip install pymavlink") from None
         self._common = common
         self._link: Any = common.MAVLink(None, srcSystem=system, srcComponent=component)
 

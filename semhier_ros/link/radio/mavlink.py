@@ -1,7 +1,7 @@
 """Compact frames in MAVLink TUNNEL messages: beside an autopilot's own traffic, through whatever routes it.
 
-Bytes are made and read by pymavlink (LGPL-3.0-or-later), an extra that nothing else needs: `pip install
-'semhier_ros[mavlink]'`. A frame is at most 128 bytes; a TUNNEL message adds 17 (header 10, four fields 5, checksum 2).
+Bytes are made and read by pymavlink (LGPL-3.0-or-later), which has to be installed besides. A frame is at most 128
+bytes; a TUNNEL message adds 17 (header 10, four fields 5, checksum 2).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def mavlink_module() -> Any:
         from pymavlink.dialects.v20 import common
     except ImportError:
         raise LinkDependencyError(
-            "the mavlink transport needs the Python package pymavlink: pip install 'semhier_ros[mavlink]'"
+            "the mavlink transport needs the Python package pymavlink: pip install pymavlink"
         ) from None
     return common
 

@@ -252,7 +252,7 @@ def serial_module() -> Any:
         import serial
     except ImportError as error:
         raise LinkDependencyError(
-            "the serial transport needs the Python package pyserial: pip install 'semhier_ros[radio]'"
+            "the serial transport needs the Python package pyserial: pip install pyserial"
         ) from error
     return serial
 
