@@ -64,6 +64,8 @@ class BagCamera:
         """Frames of the whole bag, of which `seconds` may have cut some off."""
         self.info: Any = None
         """The CameraInfo that counts in place of the bag's: of a bag that was made of this footage, the footage's."""
+        self.source_size: tuple[int, int] | None = None
+        """Of a bag that was made of other footage, (width, height) of that; None where its pictures are as taken."""
         self.times_ns: list[int] = []
         self._image = lru_cache(HELD_IMAGES)(self._read)
         self._dim = False

@@ -263,8 +263,10 @@ class VideoCamera:
         self.path, self._width = path, width
         self.topic, self.name, self.kind, self.frame_id = str(path.name), "camera", "video", "camera_optical_frame"
         digest = file_digest(path)
-        size, times = (remember or _once)("video", f"{digest} {width}", lambda: _index_of(path, width))
+        size, times, source = (remember or _once)("video", f"{digest} {width} source", lambda: _index_of(path, width))
         self.size = (int(size[0]), int(size[1]))
+        self.source_size = (int(source[0]), int(source[1]))
+        """Of the file's own frames."""
         self.frame_count = len(times)
         """Frames of the whole file, of which `seconds` and `rate` may leave some out."""
         times = [time for time in times if seconds is None or time < seconds * 1e9]
@@ -346,10 +348,12 @@ def _once(kind: str, key: str, make: Callable[[], Any]) -> Any:
 
 
 def _index_of(path: Path, width: int | None) -> list[list[int]]:
-    """(width, height) of a video's frames and their times in ns."""
+    """(width, height) of a video's frames as they are given, their times in ns, and (width, height) in the file."""
     times: list[int] = []
     size: list[int] = []
+    source: list[int] = []
     for frame in read_video(path):
         size = size or list(at_most(frame.image, width).shape[1::-1])
+        source = source or list(frame.image.shape[1::-1])
         times.append(int(frame.time_ns))
-    return [size, times]
+    return [size, times, source]

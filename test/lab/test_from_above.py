@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -16,8 +17,8 @@ pytest.importorskip("matplotlib", reason="the report needs matplotlib: pip insta
 from semhier_ros.cli import main
 from semhier_ros.codec.reading import Detection
 from semhier_ros.footage.bags import camera_info_of
-from semhier_ros.footage.lens import lens_of
-from semhier_ros.footage.video import default_video
+from semhier_ros.footage.lens import lens_of, source_size
+from semhier_ros.footage.video import VideoCamera, default_video
 from semhier_ros.ground import Lens, Mount, locate
 from semhier_ros.ground.render import box_of, outline
 from semhier_ros.ground.sizes import SIZES
@@ -90,6 +91,25 @@ def test_the_lens_comes_from_the_bag_or_the_command_line(result: Result) -> None
     found = lens_of(camera, None)
     assert (found.width, found.height, found.fx) == (*camera.size, info.k[0])
     assert lens_of(camera, (400.0, 410.0, 300.0, 200.0)).fy == 410.0
+
+
+def test_a_lens_is_given_in_pixels_of_the_video_that_was_taken(tmp_path: Path) -> None:
+    """Wide footage is scaled down before it is read; its copy that somebody made smaller has a lens of its own."""
+    lenses = []
+    for width, focal in ((1920, 1500.0), (1280, 1000.0)):
+        height, video = width * 9 // 16, tmp_path / f"{width}.avi"
+        film = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (width, height))
+        for _ in range(2):
+            film.write(np.zeros((height, width, 3), np.uint8))
+        film.release()
+        camera = VideoCamera(video)
+        assert (camera.size, source_size(camera)) == ((1280, 720), (width, height))
+        lenses.append(lens_of(camera, (focal, focal, (width - 1) / 2, (height - 1) / 2)))
+    box = box_of(lenses[1], MOUNT, outline(SIZES["person"], 12.0, 0.5, 0.0))
+    assert box is not None
+    places = [locate([Detection(0, box, (0,), ("person",), (0.9,))], lens, MOUNT)[0] for lens in lenses]
+    assert (places[0].x, places[0].y) == pytest.approx((places[1].x, places[1].y))
+    assert places[1].range == pytest.approx(12.0, abs=0.5)
 
 
 @pytest.mark.parametrize(

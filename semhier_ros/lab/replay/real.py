@@ -22,7 +22,7 @@ from semhier_ros.codec.compact import STAMP_UNIT_NS, stamp_units
 from semhier_ros.codec.packet import Packet
 from semhier_ros.command import CommandError
 from semhier_ros.footage.bags import camera_info_of, open_bag
-from semhier_ros.footage.lens import lens_of
+from semhier_ros.footage.lens import lens_of, source_size
 from semhier_ros.footage.messages import write_camera
 from semhier_ros.footage.recording import Recording, read_recording
 from semhier_ros.lab.baselines.search import make_stream
@@ -109,7 +109,7 @@ def run_real(task: Task, out: Path, tell: Tell, camera: Any = None, judged: Any 
     tell("the footage becomes a bag", 0.0)
     write_camera(camera, out / "street", name=CAMERA, force=True)  # JPEG of high quality, as the player wants it
     (street,) = open_bag(out / "street").cameras
-    street.info = camera_info_of(camera)
+    street.info, street.source_size = camera_info_of(camera), source_size(camera)
     costs = task.costs or reader.measured_costs(street)
     result = Result(task, [street], reader, costs, "real", problems, judged, worlds=worlds)
     if "semhier" in task.codecs:

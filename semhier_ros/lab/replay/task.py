@@ -54,7 +54,7 @@ class Task:
     `forecast`: every codec's readings are also foretold to each instant, and scored. `motion`: our stream says how
     camera and objects move. `memory`: it refers to what its receiver acknowledged. `ground`: the camera's height in
     metres and how many degrees it looks down, None where nobody says it; `lens`: its focal lengths and centre in
-    pixels, None where the footage says them: for the report's view from above."""
+    pixels of its own pictures, None where the footage says them: for the report's view from above."""
 
     bags: tuple[Path, ...]
     link: str
@@ -106,7 +106,7 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     said = "how the camera is mounted: metres above the ground, degrees that it looks down; the report then shows "
     said += "objects from above, with errors in metres"
     _numbers(parser, "--ground", "HEIGHT[,DOWN]", (0.01, -89.0), (10_000.0, 89.0), 1, said)
-    said = "focal lengths and centre of the camera in pixels, for --ground (the bag's CameraInfo)"
+    said = "focal lengths and centre of the camera in pixels of its own pictures, for --ground (the bag's CameraInfo)"
     _numbers(parser, "--lens", "FX,FY,CX,CY", (1.0, 1.0, -1e5, -1e5), (1e5,) * 4, 4, said)
     parser.add_argument("--memory", action="store_true", help="semhier says only what its receiver would get wrong")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="what was computed before (~/.cache/semhier_ros)")
