@@ -38,6 +38,8 @@ MOST_LATCHED = 1000
 """Messages of latched topics that are carried over a cut."""
 STORAGE = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 JUMP_SECONDS = 60.0
+DISORDER_SECONDS = 1.0
+"""By so much messages of several topics may stand in a bag before earlier ones."""
 
 
 @dataclass(slots=True)
@@ -367,13 +369,38 @@ def camera_info_of(camera: Any) -> Any:
     return None
 
 
+class _RunClock:
+    """Seconds since a bag's first message, whose log times are told one after another. A step back of more than
+    DISORDER_SECONDS is a jump of the recorder's clock and takes no time; so is one forward of more than JUMP_SECONDS,
+    unless `gaps`: then it is a gap."""
+
+    def __init__(self, gaps: bool) -> None:
+        self.jumps = 0
+        self._gaps, self._start, self._newest = gaps, 0, 0
+        self._told = False
+
+    def seconds(self, log_ns: int) -> float:
+        """When the next message came."""
+        if not self._told:
+            self._start = self._newest = log_ns
+            self._told = True
+        step = (log_ns - self._newest) / 1e9
+        if step < -DISORDER_SECONDS or (step > JUMP_SECONDS and not self._gaps):
+            self.jumps += 1
+            self._start += log_ns - self._newest
+            self._newest = log_ns
+        self._newest = max(self._newest, log_ns)
+        return max(0.0, (log_ns - self._start) / 1e9)
+
+
 def cut_bag(
     source: Path, out: Path, begin: float, seconds: float, topics: Sequence[str], force: bool = False
 ) -> tuple[int, list[str]]:
     """Writes the messages of `source` from `begin` s after its first on, for `seconds`, byte for byte to a new bag.
 
-    Qualities of service stay. Messages of latched topics (transient local: static transforms, maps) from before the
-    part come first in it. force: an older bag at `out` is replaced.
+    Time goes by the recorder's clock, whose jumps are taken out and said (`_RunClock`; of chosen topics a long gap is
+    none). Qualities of service stay. Messages of latched topics (transient local: static transforms, maps) from before
+    the part come first in it. force: an older bag at `out` is replaced.
 
     Topics of types that neither ROS 2 nor this package knows are left out and named. Returns (messages, what is worth
     saying). Raises BagError.
@@ -383,8 +410,8 @@ def cut_bag(
     asked = {"/" + topic.strip("/") for topic in topics}
     problems: list[str] = []
     unknown: set[str] = set()
-    start: int | None = None
-    count = 0
+    clock = _RunClock(gaps=bool(asked))
+    read = count = 0
     latched: list[tuple[Channel, bytes]] = []
     with BagWriter(out, force, source) as bag:
 
@@ -397,12 +424,12 @@ def cut_bag(
             return channel.encoding == "cdr"
 
         for channel, time, data in raw_messages(source, wants, problems):
-            start = time if start is None else start
-            if (time - start) / 1e9 < begin:
+            read, now = read + 1, clock.seconds(time)
+            if now < begin:
                 if is_latched(channel.qos):  # whoever joins late still gets it: a static transform, a map
                     latched = [*latched[-MOST_LATCHED:], (channel, data)]
                 continue
-            if (time - start) / 1e9 >= begin + seconds:
+            if now >= begin + seconds:
                 continue
             for earlier, held in latched:
                 bag.write_raw(earlier.topic, earlier.kind, held, time, earlier.qos)
@@ -410,9 +437,11 @@ def cut_bag(
             latched = []
             bag.write_raw(channel.topic, channel.kind, data, time, channel.qos)
         if not count:
-            if start is None and topics:
+            if not read and topics:
                 raise BagError(f"{source}: no message of {', '.join(sorted(asked))}")
             raise BagError(
                 f"{source}: no message from {begin:g} s on" + (f" for {seconds:g} s" if seconds < 1e9 else "")
             )
+    if clock.jumps:
+        problems.append(f"the clock jumps {clock.jumps} times; taken as no time between two messages")
     return count, [*problems, *sorted(unknown)]

@@ -19,7 +19,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 
 from semhier_ros import Codec
 from semhier_ros.cli import main
-from semhier_ros.footage.bags import image_key, open_bag
+from semhier_ros.footage.bags import image_key, open_bag, raw_messages
 from semhier_ros.footage.messages import (
     BagError,
     BagWriter,
@@ -185,6 +185,33 @@ def test_frames_of_one_log_time_are_spread_and_the_run_is_as_long_as_it_was(
     assert [problem for problem in bag.problems if "log time" in problem] == (
         [f"{TOPIC}: {said} frames have the log time of the one before; spread evenly"] if said else []
     )
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        ([], [0, 1, 2, 3, 4, 5, 6]),
+        (["--from", "1.5"], [2, 3, 4, 5, 6]),
+        (["--from", "1.5", "--seconds", "1"], [2, 3, 6]),
+        (["--topics", TOPIC], [0, 1, 2, 3, 4, 5, 6]),
+    ],
+)
+def test_a_part_of_a_bag_whose_clock_jumped_goes_by_the_time_that_passed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], wanted: list[int]
+) -> None:
+    """Back by ten seconds, then forward by an hour. One message stands a little late in the bag, which is no jump."""
+    store = message_store()
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection(TOPIC, IMAGE, typestore=store)
+        for number, seconds in enumerate([0.0, 1.0, 2.0, -8.0, -7.0, 3593.0, 3592.2]):
+            writer.write(connection, START + round(seconds * SECOND), image(store, number))
+    assert main(["bag", "cut", str(tmp_path / "bag"), "--out", str(tmp_path / "part"), *more]) == 0
+    jumps = 1 if "--topics" in more else 2
+    assert f"the clock jumps {jumps} times; taken as no time between two messages" in capsys.readouterr().err
+    found = []
+    for channel, _, data in raw_messages(tmp_path / "part", lambda one: one.topic == TOPIC, []):
+        found.append(store.deserialize_cdr(data, channel.kind).header.stamp.nanosec)
+    assert sorted(found) == wanted
 
 
 def test_a_delta_that_came_before_what_it_refers_to_is_read_with_its_own_stamp_and_size(
