@@ -20,7 +20,7 @@ from semhier_ros.training.packed import PackedArray, packed, states
 from semhier_ros.training.road_data import CANVAS, PADDING, SceneAugmenter, shown
 from semhier_ros.training.scene_samples import STRIDE, make_targets
 from semhier_ros.training.street_data import IGNORED, Labels, Recipe, merge
-from semhier_ros.training.teachers import Notebook, vote
+from semhier_ros.training.teachers import Notebook, number_alike, vote
 
 Floats = NDArray[np.float32]
 LEAST_SIDE = 4.0  # pixels of the canvas; smaller objects are ignored
@@ -84,7 +84,8 @@ class StreetScenes:
 
 
 def load_street(out: Path, splits: Path, split: str, recipe: Recipe, kinds: tuple[str, ...]) -> StreetScenes:
-    """Decode what the teacher has seen of a split, once, and settle labels and doubts."""
+    """Decode what teachers have seen of a split, once, and settle labels and doubts. kinds: the names of a teacher's
+    classes whose notebooks do not say them."""
     entries = read_catalogue(out / "catalogue.jsonl")
     wanted = [key for key in (splits / f"{split}.txt").read_text().splitlines() if key in entries]
     books = [Notebook(path) for path in sorted((out / "said").rglob("*.jsonl"))]
@@ -96,12 +97,13 @@ def load_street(out: Path, splits: Path, split: str, recipe: Recipe, kinds: tupl
     parts = {part.name: part for part in recipe.sets}
     pixels, notes = _decode(out / "cache", f"street-{split}", [entries[key] for key in wanted])
     starts, sizes, scales = (np.asarray(notes[name]) for name in ("starts", "sizes", "scales"))
-    kinship = kinship_of(kinds, recipe)
+    names = number_alike(books, kinds)
+    kinship = kinship_of(names, recipe)
     boxes, known, sets, row_scale = [], [], [], []
     for number, key in enumerate(wanted):
         entry, part = entries[key], parts[entries[key].set]
         opinion = vote([book.said[key] for book in books if key in book.said], kinship)
-        rows = merge(entry.labels, opinion, part, recipe, kinds)
+        rows = merge(entry.labels, opinion, part, recipe, names)
         rows[:, 1:] *= scales[number]
         boxes.append(rows)
         known.append([leaf not in part.unseen for leaf in recipe.leaves])

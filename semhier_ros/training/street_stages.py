@@ -52,7 +52,7 @@ from semhier_ros.training.picture_form import PAINTED, SCENES, start_picture
 from semhier_ros.training.road_data import CANVAS
 from semhier_ros.training.street_data import IGNORED, READERS, Recipe, StreetSet
 from semhier_ros.training.street_scenes import StreetSamples, StreetScenes, load_street, read_catalogue
-from semhier_ros.training.teachers import VIEWS, Teacher, ask, intersection_over_union
+from semhier_ros.training.teachers import VIEWS, Teacher, ask, intersection_over_union, notebooks_of
 from semhier_ros.whole_file import replacing
 
 Floats = NDArray[np.float32]
@@ -193,7 +193,7 @@ def teach(options: argparse.Namespace) -> Path:
     street = Street(options)
     entries = read_catalogue(street.out / "catalogue.jsonl")
     teacher = Teacher(options.teacher, street.kinds, options.layout, options.threads)
-    folder = street.out / "said" / options.teacher.stem
+    folder = notebooks_of(street.out / "said", teacher)
     for view in VIEWS[: options.views]:
         ask(
             teacher,

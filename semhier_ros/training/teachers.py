@@ -8,11 +8,10 @@ views see is a doubt, and a doubt is neither object nor background; what hardly 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,8 @@ from tqdm import tqdm
 
 from semhier_ros.scene.detectors.layouts import find_layout
 from semhier_ros.scene.detectors.runtime import Detector
+from semhier_ros.training.packed import fingerprint
+from semhier_ros.whole_file import replacing
 
 Floats = NDArray[np.float32]
 LEAST_SCORE = 0.05  # fainter detections are not kept
@@ -69,6 +70,13 @@ class Teacher:
         self.path, self.names, self.threads = path, tuple(names), threads
         self._layout = find_layout(layout) if layout else None
         self._sizes: dict[tuple[int, int], Detector] = {}
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What tells its words from another teacher's: the file's SHA-256, its classes' names, and its layout."""
+        spec = self.opened(VIEWS[0]).spec
+        about = {"sha256": spec.sha256, "names": spec.names, "layout": spec.layout.to_dict()}
+        return dict(json.loads(json.dumps(about)))  # as a file gives it back
 
     def opened(self, view: View) -> Detector:
         """The detector for pictures of a view's size. Raises DetectorError as the class does."""
@@ -144,23 +152,56 @@ def vote(views: Sequence[Floats], kinship: NDArray[np.int64]) -> Opinion:
 
 
 class Notebook:
-    """What a teacher said of every picture under one view, in one JSON-lines file that a killed run leaves whole."""
+    """What a teacher said of every picture under one view, in one JSON-lines file that a killed run leaves whole.
 
-    def __init__(self, path: Path):
+    teacher: whose words they are (`Teacher.about`), the file's first line; None where the file, of an earlier version,
+    does not say. For a file that is not there yet it is the `teacher` given.
+    """
+
+    def __init__(self, path: Path, teacher: Mapping[str, Any] | None = None):
         self.path = path
+        self.teacher = teacher
         self.said: dict[str, Floats] = {}
         if path.exists():
+            self.teacher = None
             for line in path.read_text().splitlines():
                 entry = json.loads(line)
-                self.said[entry["picture"]] = np.asarray(entry["rows"], np.float32).reshape(-1, 6)
+                if "teacher" in entry:
+                    self.teacher = entry["teacher"]
+                else:
+                    self.said[entry["picture"]] = np.asarray(entry["rows"], np.float32).reshape(-1, 6)
 
     def save(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        with part.open("w") as file:
+        with replacing(self.path) as part, part.open("w") as file:
+            if self.teacher is not None:
+                file.write(json.dumps({"teacher": self.teacher}) + "\n")
             for picture, rows in self.said.items():
                 file.write(json.dumps({"picture": picture, "rows": np.round(rows.astype(float), 3).tolist()}) + "\n")
-        os.replace(part, self.path)
+
+
+def notebooks_of(said: Path, teacher: Teacher) -> Path:
+    """The folder in `said` of a teacher's notebooks: named after its file, and a hash of what it is too where another
+    teacher of that name has been asked. Notebooks that do not say whose they are are those of their name."""
+    about = teacher.about
+    named = said / teacher.path.stem
+    if all(Notebook(path).teacher in (None, about) for path in sorted(named.glob("*.jsonl"))):
+        return named
+    return said / f"{teacher.path.stem}-{fingerprint(about)}"
+
+
+def number_alike(books: Sequence[Notebook], kinds: Sequence[str]) -> tuple[str, ...]:
+    """Make the classes in all notebooks numbers of one list of names, and give that list. It begins with `kinds`, the
+    names of notebooks that do not say theirs."""
+    names = list(kinds)
+    for book in books:
+        if book.teacher is None:
+            continue
+        names += [name for name in book.teacher["names"] if name not in names]
+        number = np.asarray([names.index(name) for name in book.teacher["names"]], np.float32)
+        for rows in book.said.values():
+            rows[:, 0] = number[rows[:, 0].astype(int)]
+    return tuple(names)
 
 
 def ask(
@@ -172,7 +213,7 @@ def ask(
     Raises:
         What `read` (a file to H,W,3 uint8 RGB) raises for a picture that it cannot decode.
     """
-    book = Notebook(path)
+    book = Notebook(path, teacher.about)
     missing = {key: file for key, file in pictures.items() if key not in book.said}
     for number, (key, file) in enumerate(tqdm(missing.items(), desc=view.name, mininterval=20)):
         book.said[key] = teacher.detect(read(file), view)

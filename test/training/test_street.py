@@ -18,6 +18,7 @@ import yaml
 
 from semhier_ros.cli import main, parse
 from semhier_ros.footage.labels import LabelError
+from semhier_ros.scene.detectors.runtime import file_hash
 from semhier_ros.taxonomy import Taxonomy
 
 torch = pytest.importorskip("torch", reason="training needs torch")
@@ -45,7 +46,7 @@ from semhier_ros.training.street_data import (
 )
 from semhier_ros.training.street_scenes import cut, known_cells, read_catalogue
 from semhier_ros.training.street_stages import StreetLoss, Tutor, blended, planes_of
-from semhier_ros.training.teachers import VIEWS, Notebook, Opinion, Teacher, View, vote
+from semhier_ros.training.teachers import VIEWS, Notebook, Opinion, Teacher, View, number_alike, vote
 from semhier_ros.training.yolo_data import YoloData, label_file
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +118,19 @@ def test_a_notebook_reads_what_it_wrote(tmp_path: Path):
     again = Notebook(book.path).said
     assert again["a/b.png"] == pytest.approx(book.said["a/b.png"])
     assert again["a/c.png"].shape == (0, 6)
+
+
+def test_teachers_of_different_lists_of_names_mean_what_they_say(tmp_path: Path):
+    books = []
+    for number, names in enumerate((("person", "bicycle"), ("", "bicycle", "tram", "person"), None)):
+        book = Notebook(tmp_path / f"{number}.jsonl", None if names is None else {"names": names})
+        book.said["a"] = seen((3 if number == 1 else 0, 0.8, 0, 0, 10, 20))
+        book.save()
+        books.append(Notebook(book.path, {"names": ["another"]}))
+    assert books[2].teacher is None, "it does not say whose it is, and nobody knows"
+    names = number_alike(books, ("person", "car"))
+    assert names == ("person", "car", "bicycle", "", "tram")
+    assert [book.said["a"][0, 0] for book in books] == [0, 0, 0]
 
 
 def test_the_teacher_adds_what_a_set_does_not_label_and_doubts_are_ignored(recipe: Recipe):
@@ -615,6 +629,35 @@ def test_checkpoints_of_before_starts_were_told_go_on_and_still_do_not_tell(tiny
     trained = torch.load(tiny.out / "detector.pt", weights_only=True)
     assert trained["step"] == 2
     assert "start" not in trained
+
+
+def test_another_teacher_of_the_same_file_name_is_asked_too(tiny: Tiny):
+    pytest.importorskip("timm", reason="training needs timm")
+    second = write_teacher(tiny.folder / "b" / "teacher.onnx", 7)
+    assert tiny.run("gather") == 0
+    for words in ([], ["--teacher", second], ["--teacher", second, "--names", "coco91"], ["--teacher", second], []):
+        assert tiny.run("teach", *words) == 0
+    files = sorted((tiny.out / "said").rglob("*.jsonl"))
+    assert len(files) == 3
+    books = [Notebook(file) for file in files]
+    assert {book.teacher["sha256"] for book in books} == {file_hash(tiny.folder / "teacher.onnx"), file_hash(second)}
+    assert all(book.said.keys() == {*tiny.mine, *tiny.bare} for book in books)
+    number_alike(books, ())
+    scenes = street_stages.Street(tiny.settings()).scenes("train")
+    assert len(scenes) == 4
+
+
+def test_a_notebook_that_does_not_say_whose_it_is_is_gone_on_with(tiny: Tiny):
+    pytest.importorskip("timm", reason="training needs timm")
+    assert all(tiny.run(stage) == 0 for stage in ("gather", "teach"))
+    (file,) = (tiny.out / "said").rglob("*.jsonl")
+    lines = file.read_text().splitlines()
+    assert json.loads(lines[0])["teacher"]["names"][2] == "car"
+    file.write_text("\n".join(lines[1:3]) + "\n")
+    assert tiny.run("teach") == 0
+    assert len(list((tiny.out / "said").rglob("*.jsonl"))) == 1
+    assert Notebook(file).teacher is None
+    assert sorted(file.read_text().splitlines()) == sorted(lines[1:])
 
 
 def test_pictures_that_are_settled_no_more_go_and_what_is_stopped_changes_nothing(tiny: Tiny, monkeypatch):
