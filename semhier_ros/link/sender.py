@@ -8,7 +8,7 @@ happens but in `advance` and in the transport's calls, so that the very objects 
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from semhier_ros.codec.envelope import OVERHEAD, OVERHEAD_KEYED, EnvelopeError, is_envelope
@@ -17,6 +17,7 @@ from semhier_ros.link.clock import MACHINE, Clock, ManualClock
 from semhier_ros.link.feedback.envelope import Opener, Sealer, start_of
 from semhier_ros.link.feedback.repair import RepairPlan
 from semhier_ros.link.feedback.sender_control import Advice, LinkEstimate, SenderControl
+from semhier_ros.link.schedule.budget import PerSecond, Share
 from semhier_ros.link.schedule.pacer import Pacer, SteppedPacer
 from semhier_ros.link.schedule.scheduler import BlockLike, Scheduler
 from semhier_ros.link.schedule.status import SchedulerStatus
@@ -33,6 +34,12 @@ from semhier_ros.link.transport import (
 )
 
 REQUESTS_PER_SECOND = 20
+"""Requests of receivers that are taken, at most."""
+REPLY_SHARE, NOTE_SHARE = 0.05, 0.15
+"""What descriptions that receivers ask for, and what is told besides packets, may take of the rate: both leave before
+blocks that wait, and nobody may talk the budget empty."""
+BESIDE_SECONDS = 2.0
+"""One of either may leave so long after the last, however low the rate."""
 _NOTE_SECONDS = (1.0, 10.0)
 _APPLY_SECONDS = 0.2
 _RATE_STEP = 0.02
@@ -84,7 +91,8 @@ class PlainSender:
         return Advice(wanted, None)
 
     def tell(self, camera: str, data: bytes) -> bool:
-        """Tells receivers something beside the packets (1 to 1,000 bytes); False where there is no way for it now."""
+        """Tells receivers something beside the packets (1 to 1,000 bytes); False where there is no way for it now, or
+        it would take more than its share of the link."""
         return False
 
     def set_finest(self, camera: str, index: int | None, seconds: float | None = None) -> None:
@@ -157,7 +165,7 @@ class LinkSender(PlainSender):
     rate follows the link. `repeats`: -1 for repair by measured loss, else so many repeats. `key`: shared with the
     receiver; then nothing unauthenticated is heard. `on_request(camera, data)`: a receiver's requests, at most 20 a
     second. `on_memory(camera, memory)`: what a report says of the receiver's memory. `counters` adds to the
-    transport's: reports, reports_refused, requests_refused.
+    transport's: reports, reports_refused, requests_refused, notes_thinned (not told: they have a share of the rate).
     """
 
     def __init__(
@@ -182,14 +190,15 @@ class LinkSender(PlainSender):
         self._sealers: dict[tuple[str, str], Sealer] = {}
         self._openers: dict[str, Opener] = {}
         self._counts: Counter[str] = Counter()
-        self._request_times: deque[float] = deque(maxlen=REQUESTS_PER_SECOND)
+        self._requests = PerSecond(REQUESTS_PER_SECOND)
+        self._replies, self._notes = Share(REPLY_SHARE, BESIDE_SECONDS), Share(NOTE_SHARE, BESIDE_SECONDS)
         self._weights: dict[str, float] = {}
         self._next_note: dict[str, float] = {}
         self._next_apply = 0.0
         self._applied_rate = scheduler.rate
         self.pacer = _pacer(scheduler, self, clock)
         self._apply(clock.now())
-        self._inner = open_transport(SenderHooks(self._on_message, self._wrap_info, self._tick))
+        self._inner = open_transport(SenderHooks(self._on_message, self._wrap_info, self._tick, self._answer))
         self._transport = self._inner
 
     def __enter__(self) -> LinkSender:
@@ -216,13 +225,16 @@ class LinkSender(PlainSender):
         self._inner.set_info(camera, info, anew)
 
     def tell(self, camera: str, data: bytes) -> bool:
-        if self._key is not None:
+        now = self._clock.now()
+        with self._lock:
+            if not self._notes.free(now):
+                self._counts["notes_thinned"] += 1
+                return False
+        size = self._say(camera, data)
+        if size:
             with self._lock:
-                data, _ = self._sealer(camera, "note").seal(data, int(self._clock.wall() * 1000))
-        if not self._inner.note(camera, data):
-            return False
-        self.pacer.charge(self._wire.wire_bytes(len(data)))
-        return True
+                self._notes.took(size, self._control.rate, now)
+        return size > 0
 
     def set_weight(self, camera: str, weight: float) -> None:
         self.pacer.set_weight(camera, weight)
@@ -281,6 +293,26 @@ class LinkSender(PlainSender):
             sealer = self._sealers[camera, kind] = Sealer(f"{camera}/{kind}", self._key, start_of(self._clock.wall()))
         return sealer
 
+    def _say(self, camera: str, data: bytes) -> int:
+        """Puts a note beside the packets: the wire bytes that the budget pays for it, 0 where nobody is there."""
+        if self._key is not None:
+            with self._lock:
+                data, _ = self._sealer(camera, "note").seal(data, int(self._clock.wall() * 1000))
+        if not self._inner.note(camera, data):
+            return 0
+        size = self._wire.wire_bytes(len(data))
+        self.pacer.charge(size)
+        return size
+
+    def _answer(self, camera: str, info: bytes) -> bytes | None:
+        """A description for who asks for it, None where such have had their share of the rate."""
+        now = self._clock.now()
+        with self._lock:
+            if not self._replies.free(now):
+                return None
+            self._replies.took(self._wire.wire_bytes(len(info)), self._control.rate, now)
+        return self._wrap_info(camera, info)
+
     def _wrap_info(self, camera: str, info: bytes) -> bytes:
         """What is about to leave as a description. The budget pays for it, or a full link would queue it for good."""
         if self._key is not None:
@@ -304,11 +336,9 @@ class LinkSender(PlainSender):
             if data and data[0] in KINDS:
                 self._report(camera, data, clock, now)
                 return
-            times = self._request_times
-            if len(times) == REQUESTS_PER_SECOND and now - times[0] < 1.0:
+            if not self._requests.take(now):
                 self._counts["requests_refused"] += 1
                 return
-            times.append(now)
         if self._on_request is not None:
             self._on_request(camera, data)
 
@@ -336,7 +366,7 @@ class LinkSender(PlainSender):
             return
         first = camera not in self._next_note
         self._next_note[camera] = now + _NOTE_SECONDS[not first]
-        self.tell(camera, ClockNote(round(estimate.clock_offset * 1e6), round(estimate.clock_error * 1e6)).to_bytes())
+        self._say(camera, ClockNote(round(estimate.clock_offset * 1e6), round(estimate.clock_error * 1e6)).to_bytes())
 
     def _tick(self, now: float) -> None:
         if now < self._next_apply:

@@ -97,12 +97,14 @@ class SenderHooks(NamedTuple):
     """What a sending end wants called, from any thread of its transport, one call at a time each.
 
     `on_request(camera, data)`: for what a receiver says (1 to 1,024 bytes). `wrap(camera, information)`: gives what is
-    sent in the information's place. `on_tick(now)`: some twenty times a second.
+    sent in the information's place. `on_tick(now)`: some twenty times a second. `answer(camera, information)`: what is
+    sent to a receiver that asks for the information, None where the budget has no more for such; left out, `wrap`.
     """
 
     on_request: OnRequest
     wrap: Callable[[str, bytes], bytes]
     on_tick: Callable[[float], None]
+    answer: Callable[[str, bytes], bytes | None] | None = None
 
 
 class ReceiverHooks(NamedTuple):

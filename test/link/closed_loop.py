@@ -105,10 +105,14 @@ def run(
     receiver_by: float = 0.0,
     sender_by: float = 0.0,
     second: tuple[str, float] | None = None,
+    asks: float = 0.0,
+    tells: float = 0.0,
+    until: float = 1e9,
 ) -> Run:
     """`seconds` of `frames` a second but for a `pause` over `link`, the same profile back, the
     receiver's clock far from the sender's. At `set_at` clocks are set by so many seconds. `second`: the link to another
-    receiver, and when it begins to hear."""
+    receiver, and when it begins to hear. Somebody asks for descriptions, and something is told beside packets, so many
+    times a second `until` then."""
     clock = ManualClock()
     hop = VirtualHop(parse_link(f"{link},seed{seed}"), clock, on_message=lambda message: result.note(message))
     hops = [hop]
@@ -139,14 +143,29 @@ def run(
     receiver = LinkReceiver(hop.receiving, arrived, unread=unread, remembers=remembers, clock=theirs)
     draw = random.Random(seed)
     frame, next_frame = 0, 0.0
-    others = []
+    others: list[LinkReceiver] = []
+    beside = [
+        [1.0 / often, 1.0 / often, act]
+        for often, act in (
+            (asks, lambda: hop.put("query", "c", b"")),
+            (tells, lambda: sender.tell("c", bytes(14)) and sender.tell("c", bytes(64))),
+        )
+        if often
+    ]
     while True:
-        now = earliest(next_frame, sender.due, *[each.next_arrival for each in hops], *[one.next_tick for one in hops])
+        soonest = [each[0] for each in beside]
+        now = earliest(
+            next_frame, sender.due, *soonest, *[each.next_arrival for each in hops], *[one.next_tick for one in hops]
+        )
         if now is None or now >= seconds:
             break
         clock.set(now)
         if second is not None and not others and now >= second[1]:
             others.append(LinkReceiver(hops[1].receiving, lambda *event: None, clock=_Told(clock, 0.3)))
+        for each in beside:
+            if now >= each[0]:
+                each[0] = now + each[1] if now < until else 1e9
+                each[2]()
         for each in hops:
             each.deliver()
         if now >= next_frame:

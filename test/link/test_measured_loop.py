@@ -138,6 +138,20 @@ def test_the_receiver_that_loses_most_is_followed_while_it_speaks():
     assert sum(measured) / len(measured) == pytest.approx(0.2, abs=0.04)
 
 
+@pytest.mark.parametrize(
+    "beside", [{"asks": 8.0, "info": bytes(200)}, {"tells": 50.0}, {"asks": 8.0, "info": bytes(500)}]
+)
+def test_nobody_can_talk_the_budget_empty(beside):
+    """Descriptions that are asked for and notes leave before blocks that wait."""
+    result = run("64kbit,50ms", 45.0, budget=1000.0, frames=5.0, sizes=(20, 4, 4, 4), until=30.0, **beside)
+    frames = [frame for frame, born in result.born.items() if born < 44.0]
+    early = [frame for frame in frames if 2.5 < result.born[frame] < 30.0]
+    assert sum(result.coarse.get(frame, 9.0) < 1.0 for frame in early) >= 0.8 * len(early)
+    after = [frame for frame in frames if result.born[frame] >= 30.5]
+    assert sum(result.coarse.get(frame, 9.0) < 0.5 for frame in after) >= 0.9 * len(after)
+    assert sum(size for _, size in result.left) <= 45.0 * 1000.0 + WIRE.wire_bytes(1024)
+
+
 def test_a_new_ceiling_holds_at_once():
     controller = RateController(8000.0)
     controller.set_ceiling(2000.0)

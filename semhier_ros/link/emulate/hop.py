@@ -148,8 +148,10 @@ class _Sending:
             self._counts["requests"] += 1
             self.hooks.on_request(camera, data)
         elif info is not None:
-            self._counts["info_replies"] += 1
-            self._hop.put("info", camera, self.hooks.wrap(camera, info))
+            told = (self.hooks.answer or self.hooks.wrap)(camera, info)
+            self._counts["queries_refused" if told is None else "info_replies"] += 1
+            if told is not None:
+                self._hop.put("info", camera, told)
 
     @property
     def connected(self) -> bool:

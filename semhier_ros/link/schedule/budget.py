@@ -1,6 +1,9 @@
-"""The byte budget: a token bucket over wire bytes, and a rolling sum for what was used."""
+"""The byte budget: a token bucket over wire bytes, shares of it and limits for what others ask for, and a rolling sum
+for what was used."""
 
 from __future__ import annotations
+
+from collections import deque
 
 
 class TokenBucket:
@@ -53,10 +56,54 @@ class TokenBucket:
         if self._rate is not None:
             self._tokens -= size
 
+    def owe(self, size: float, most: float, now: float) -> None:
+        """Takes `size` wire bytes that leave at `now` whether they fit or not: at most `most` are owed after that, so
+        that whoever makes somebody send cannot make what waits stand still for long."""
+        self._advance(now)
+        if self._rate is not None:
+            self._tokens = max(self._tokens - size, min(self._tokens, -most))
+
     def left(self, size: float, now: float) -> None:
         """The `size` wire bytes spent last left only `now`: what a full bucket has then is what they leave of it."""
         self._advance(now)
         self._tokens = min(self._tokens, self._depth - size)
+
+
+class Share:
+    """What leaves beside datagrams and before them may take `share` of a rate, and one message each `pause` seconds
+    however small that is. What nobody took is kept for one pause: two messages may come at once."""
+
+    __slots__ = ("_pause", "_share", "_taken")
+
+    def __init__(self, share: float, pause: float) -> None:
+        self._share, self._pause = share, pause
+        self._taken = float("-inf")
+
+    def free(self, now: float) -> bool:
+        """Whether a message may leave at `now` (seconds)."""
+        return self._taken - now < self._pause
+
+    def took(self, size: float, rate: float | None, now: float) -> None:
+        """One of `size` wire bytes left at `now`, with a rate of `rate` wire bytes per second (None: no limit)."""
+        if rate is not None:
+            self._taken = max(self._taken, now) + min(size / (self._share * rate), self._pause)
+
+
+class PerSecond:
+    """Lets at most `most` of something through in any second."""
+
+    __slots__ = ("_times",)
+
+    def __init__(self, most: int) -> None:
+        self._times: deque[float] = deque(maxlen=most)
+
+    def take(self, now: float) -> bool:
+        """Whether one more may pass at `now` (seconds); then it counts."""
+        times = self._times
+        if len(times) == times.maxlen and now - times[0] < 1.0:
+            return False
+        times.append(now)
+        return True
 
 
 class RollingSum:

@@ -24,7 +24,7 @@ from semhier_ros.link.schedule.room import NEVER, WaitingRoom
 from semhier_ros.link.schedule.status import LevelStatus, SchedulerStatus
 from semhier_ros.link.schedule.waiting import CameraQueue, Unit
 from semhier_ros.link.schedule.wire import ZENOH_UDP, WireModel
-from semhier_ros.link.transport import MAX_PAYLOAD, Datagram
+from semhier_ros.link.transport import MAX_INFO, MAX_PAYLOAD, Datagram
 
 GIVE_WAY_SECONDS = 1.0
 """How long pictures give way to coarse blocks that are expected, since the last of a picture left."""
@@ -278,8 +278,10 @@ class Scheduler:
         self._held = until
 
     def charge(self, wire_bytes: int, now: float) -> None:
-        """Takes from the budget what the transport sent besides datagrams (wire bytes)."""
-        self._bucket.spend(wire_bytes, now)
+        """Takes from the budget what the transport sent besides datagrams (wire bytes). No more is owed ever than one
+        announcement of every camera."""
+        most = max(1, len(self._room.cameras)) * self.wire.wire_bytes(MAX_INFO)
+        self._bucket.owe(wire_bytes, most, now)
         self._used.add(wire_bytes, now)
         self._wire_bytes += wire_bytes
         self._beside += wire_bytes

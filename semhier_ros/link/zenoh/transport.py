@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any
 
 from semhier_ros.link.announce import Announcements, QueryTimes
+from semhier_ros.link.schedule.budget import PerSecond
 from semhier_ros.link.transport import (
     MAX_INFO,
     MAX_PAYLOAD,
@@ -37,7 +37,7 @@ _QUERY_TIMEOUT = 2.0
 _REPLIES = 16
 _REQUESTS_PER_SECOND = 20
 REPLIES_PER_SECOND = 8
-"""Descriptions that are told to who asks, at most: nobody may talk the budget empty."""
+"""Descriptions that are told to who asks, at most; a measured link has a share of its rate for them besides."""
 
 
 def zenoh_priority(zenoh: Any, priority: int) -> Any:
@@ -51,7 +51,8 @@ class ZenohSender(ZenohEnd):
 
     `options`: where to connect. `on_request(camera, data)`: called from a thread of this object for each request of a
     receiver (at most 1,024 bytes, at most `requests_per_second`; the rest is counted). `wrap(camera, information)`:
-    what is sent in the information's place (an envelope). `on_tick(now)`: called some twenty times a second. Counters:
+    what is sent in the information's place (an envelope); `answer`: likewise to a receiver that asks for it, or None
+    for no answer; left out, `wrap`. `on_tick(now)`: called some twenty times a second. Counters:
     sent, sent_bytes, dropped (of which dropped_unconnected), errors, connects, disconnects, info_puts, info_replies,
     queries_refused, requests, requests_refused.
     """
@@ -64,17 +65,18 @@ class ZenohSender(ZenohEnd):
         requests_per_second: int = _REQUESTS_PER_SECOND,
         wrap: Callable[[str, bytes], bytes] | None = None,
         on_tick: Callable[[float], None] | None = None,
+        answer: Callable[[str, bytes], bytes | None] | None = None,
     ) -> None:
         super().__init__(options, "semhier-zenoh-sender")
         self._on_request = on_request
         self._wrap = wrap or (lambda _camera, data: data)
+        self._told = answer or self._wrap
         self._on_tick = on_tick
         self._announcements = Announcements()
         self._publishers: dict[tuple[str, int], Any] = {}
         self._publisher_lock = threading.Lock()
         self._listening: set[str] = set()
-        self._request_times: deque[float] = deque(maxlen=requests_per_second)
-        self._reply_times: deque[float] = deque(maxlen=REPLIES_PER_SECOND)
+        self._requests, self._replies = PerSecond(requests_per_second), PerSecond(REPLIES_PER_SECOND)
         self._thread.start()
 
     def set_info(self, camera: str, info: bytes, anew: bool = True) -> None:
@@ -164,28 +166,21 @@ class ZenohSender(ZenohEnd):
 
     def _answer(self, camera: str, query: Any) -> None:
         """Answers who asks for a description, at most REPLIES_PER_SECOND times: each is paid from the budget."""
-        now, times = time.monotonic(), self._reply_times
         with query:
             info = self._announcements.get(camera)
-            if info is not None and len(times) == REPLIES_PER_SECOND and now - times[0] < 1.0:
+            if info is None:
+                return
+            told = self._told(camera, info) if self._replies.take(time.monotonic()) else None
+            if told is None:
                 self._count("queries_refused")
-            elif info is not None:
-                times.append(now)
-                query.reply(
-                    f"{self.options.prefix}/{camera}/info",
-                    self._wrap(camera, info),
-                    express=True,
-                )
-                self._count("info_replies")
+                return
+            query.reply(f"{self.options.prefix}/{camera}/info", told, express=True)
+            self._count("info_replies")
 
     def _request(self, camera: str, sample: Any) -> None:
-        now = time.monotonic()
-        times = self._request_times
-        too_many = len(times) == times.maxlen and now - times[0] < 1.0
-        if too_many or not 1 <= len(sample.payload) <= MAX_REQUEST:
+        if not 1 <= len(sample.payload) <= MAX_REQUEST or not self._requests.take(time.monotonic()):
             self._count("requests_refused")
             return
-        times.append(now)
         self._count("requests")
         if self._on_request is not None:
             self._on_request(camera, sample.payload.to_bytes())
@@ -358,6 +353,7 @@ def sending(options: ZenohOptions) -> OpenSending:
             requests_per_second=MESSAGES_PER_SECOND,
             wrap=hooks.wrap,
             on_tick=hooks.on_tick,
+            answer=hooks.answer,
         )
 
     return make
