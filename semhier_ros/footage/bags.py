@@ -44,6 +44,10 @@ DISORDER_SECONDS = 1.0
 
 @dataclass(slots=True)
 class _Entry:
+    """A frame that can be read: its `number` among all of its topic, its file and where in it, log time, header's
+    stamp, and what names its content."""
+
+    number: int
     file: int
     place: Place
     log_ns: int
@@ -63,7 +67,7 @@ class BagCamera:
         """Raw frames of another size than the first's."""
         self.entries: list[_Entry] = []
         self.frame_count = 0
-        """Frames of the whole bag, of which `seconds` may have cut some off."""
+        """Frames of the whole bag, of which `seconds` may have cut some off, and some may not be read."""
         self.info: Any = None
         """The CameraInfo that counts in place of the bag's: of a bag that was made of this footage, the footage's."""
         self.source_size: tuple[int, int] | None = None
@@ -82,8 +86,8 @@ class BagCamera:
 
     @property
     def frame_numbers(self) -> Sequence[int]:
-        """Each frame's number in the whole bag."""
-        return range(len(self))
+        """Each frame's number in the whole bag; one that cannot be read has a number too."""
+        return [entry.number for entry in self.entries]
 
     def key(self, number: int) -> str:
         """SHA-1 of the message's image data."""
@@ -106,7 +110,8 @@ class BagCamera:
         return cv2.resize(image, self.size, interpolation=cv2.INTER_AREA)
 
     def take(self, file: int, place: Place, log_ns: int, data: bytes) -> str:
-        """Adds a frame; returns what is wrong with it, "" when nothing is."""
+        """Adds the topic's next frame; returns what is wrong with it, "" when nothing is."""
+        number, self.frame_count = self.frame_count, self.frame_count + 1
         try:
             message: Any = self.bag.store.deserialize_cdr(data, self.kind)
             stamp_ns, raw = stamp_of(message), message.data
@@ -128,8 +133,7 @@ class BagCamera:
             self._dim = True
             what = message.encoding if self.kind == IMAGE_TYPES[0] else message.format
             self.bag.problems.append(f"{self.topic}: {what} uses its low 12 bits only: nearly black")
-        self.entries.append(_Entry(file, place, log_ns, stamp_ns, image_key(message)))
-        self.frame_count += 1
+        self.entries.append(_Entry(number, file, place, log_ns, stamp_ns, image_key(message)))
         return ""
 
 

@@ -26,7 +26,7 @@ from semhier_ros.footage.labels import (
     read_leaves,
     read_photos,
 )
-from semhier_ros.footage.messages import write_camera
+from semhier_ros.footage.messages import BagWriter, camera_messages, write_camera
 from semhier_ros.footage.video import FootageError, VideoCamera, picture_files, read_picture, write_picture
 from semhier_ros.paths import config_dir
 from semhier_ros.taxonomy import Taxonomy
@@ -389,6 +389,25 @@ def test_footage_numbers_its_frames_as_they_are_in_the_file(tmp_path: Path) -> N
     labels = yolo(tmp_path / "labels", *(f"{n:04}" for n in range(1, 11)))
     assert list(labelled_world(labels, cut, TREE).instants) == pytest.approx([0, 0.04, 0.08, 0.12, 0.16])
     assert list(labelled_world(labels, thinned, TREE).instants) == pytest.approx([0, 0.2])
+
+
+def test_a_damaged_frame_shifts_no_label_of_those_after_it(tmp_path: Path) -> None:
+    """Frames 0 and 4 of eight are cut off; labels are numbered as the bag's frames are."""
+    with BagWriter(tmp_path / "bag") as bag:
+        for number in range(8):
+            image = np.random.default_rng(number).integers(0, 256, (272, 640, 3)).astype(np.uint8)
+            stamp = 10**18 + number * 100_000_000
+            (topic, message), _ = camera_messages(bag.store, image, stamp, "camera", "optical")
+            if number in (0, 4):
+                message.data = message.data[: len(message.data) // 2]
+            bag.write(topic, message, stamp)
+    ((found,), problems) = open_footage(tmp_path / "bag")
+    assert (list(found.frame_numbers), found.frame_count) == ([1, 2, 3, 5, 6, 7], 8)
+    assert any("left out" in text for text in problems)
+    notes = Notes()
+    world = labelled_world(yolo(tmp_path / "labels", *(f"{number:06}" for number in range(8))), found, TREE, notes)
+    assert judged(world) == {0.0: 1, 0.1: 2, 0.2: 3, 0.4: 5, 0.5: 6, 0.6: 7}
+    assert notes["files of frames that are not taken"] == 2
 
 
 def test_labels_of_one_camera_are_no_truth_of_another(tmp_path: Path) -> None:
