@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from semhier_ros.camera.fleet import Limits
 from semhier_ros.link.carriers import TRANSPORTS
+from semhier_ros.link.zenoh.config import RANGES, ZenohOptions
 from semhier_ros.nodes.parameter_checks import (
     camera_problem,
     cameras_problem,
@@ -117,6 +120,12 @@ def _reliable(how: str) -> Parameter:
 
 
 def _zenoh(connect: str, listen: str) -> list[Parameter]:
+    defaults: dict[str, Any] = {field.name: field.default for field in fields(ZenohOptions)}
+
+    def number(name: str, description: str) -> Parameter:
+        low, high = RANGES[name]
+        return Parameter(f"link.zenoh.{name}", defaults[name], description, low=low, high=high)
+
     return [
         Parameter(
             "link.key",
@@ -136,6 +145,16 @@ def _zenoh(connect: str, listen: str) -> list[Parameter]:
             "peer: this end connects to the other; client: both connect to a Zenoh router.",
             choices=("peer", "client"),
         ),
+        number(
+            "lease",
+            "Seconds without a sign of life after which the session is given up: longer than the outages that it should"
+            " outlive.",
+        ),
+        number(
+            "open_timeout",
+            "Seconds that one try to open the session may take: two round trips at least, more below 16 kbit/s.",
+        ),
+        number("batch", "The largest datagram that Zenoh makes (bytes): below the MTU of a tunnel on the way."),
         Parameter("link.zenoh.root_ca", "", "PEM file of the authority that `tls/` endpoints are checked by."),
         Parameter("link.zenoh.certificate", "", "PEM file of this end's certificate (needed to listen on `tls/`)."),
         Parameter(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +21,8 @@ from rclpy.lifecycle import LifecycleState
 from rclpy.parameter import Parameter as RosParameter
 from sensor_msgs.msg import CameraInfo
 
-from semhier_ros.nodes.link_parameters import secret, shared_key
+from semhier_ros.link.zenoh.config import ZenohOptions
+from semhier_ros.nodes.link_parameters import secret, shared_key, zenoh_options
 from semhier_ros.nodes.managed import ManagedNode
 from semhier_ros.nodes.parameter_tables import DECODER, ENCODER, TABLES, config_file, generated
 from semhier_ros.nodes.parameters import Parameter, ParameterError, ParameterTable
@@ -341,6 +344,22 @@ def test_secrets_come_from_a_file_or_a_parameter_but_not_both(tmp_path: Path) ->
     file.write_text("no digits", encoding="utf-8")
     with pytest.raises(ValueError, match="key must be hexadecimal digits"):
         shared_key(SimpleNamespace(link_key="", link_key_file=str(file)))
+
+
+@pytest.mark.parametrize("table", [ENCODER, DECODER], ids=lambda table: table.node)
+def test_what_the_page_of_the_link_names_of_a_zenoh_session_can_be_set(table: ParameterTable) -> None:
+    page = (ROOT / "docs" / "link.md").read_text(encoding="utf-8")
+    named = [one.name for one in fields(ZenohOptions) if re.search(rf"`{one.name}\b", page)]
+    assert {"lease", "open_timeout", "batch", "connect", "dictionary"} <= set(named)
+    values = {parameter.name: parameter for parameter in table}
+    assert [name for name in named if f"link.zenoh.{name}" not in values] == []
+    numbers = {"lease": 120.0, "open_timeout": 4.5, "batch": 1200}
+    given = SimpleNamespace(**{parameter.attribute: parameter.default for parameter in table})
+    assert replace(zenoh_options(given), connect=("udp/a:1",), listen=()) == ZenohOptions(("udp/a:1",))
+    for name, value in numbers.items():
+        setattr(given, f"link_zenoh_{name}", value)
+        assert getattr(zenoh_options(given), name) == value
+        assert f"link.zenoh.{name}: -1, expected " in (values[f"link.zenoh.{name}"].problem(-1) or "")
 
 
 class Failing(ManagedNode):

@@ -39,6 +39,14 @@ def check_name(field: str, value: str) -> str:
     return value
 
 
+RANGES: dict[str, tuple[float, float]] = {
+    "lease": (1.0, 600.0),
+    "open_timeout": (0.1, 60.0),
+    "retry": (0.01, 0.25),
+    "batch": (500, 65_000),
+}
+"""What the numbers of `ZenohOptions` may be, from and to."""
+
 _REMEDIES = (
     ("Address already in use", "give `listen` another port, and `connect` of the other end too, or end the other one"),
     ("Cannot assign requested address", "no interface of this machine has an address of `listen`: {listen}"),
@@ -104,12 +112,8 @@ class ZenohOptions:
         check_name("prefix", self.prefix)
         if self.mode not in ("peer", "client"):
             raise ValueError(f"mode must be peer or client, not {self.mode!r}")
-        for name, value, low, high in (
-            ("lease", self.lease, 1.0, 600.0),
-            ("open_timeout", self.open_timeout, 0.1, 60.0),
-            ("retry", self.retry, 0.01, 0.25),
-            ("batch", self.batch, 500, 65_000),
-        ):
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} must be {low} to {high}, not {value}")
 
