@@ -192,6 +192,25 @@ def test_two_cameras_share_a_link(reader: Reader, camera: Frames) -> None:
         assert min(heard) > 0.4 * max(heard) > 0
 
 
+def test_cameras_of_pictures_and_videos_share_one_budget() -> None:
+    """While one camera has nothing to send the other has all of it; when both have, they take turns."""
+    rate, slices = 2000.0, [b"\0\0\0\1" + bytes(400)] * 10
+    for other, share in ((0, 1.0), (10, 0.5)):
+        sender = VideoSender([{0: slices}, {0: slices[:other]}], rate, 0.0)
+        for camera in range(2):
+            sender.offer(camera, 0, 0, 0.0)
+        sent: list[tuple[float, int, int]] = []
+        now: float | None = 0.0
+        while now is not None and len(sent) < 10:
+            while (one := sender.pop(now)) is not None:
+                sent.append((now, one.camera, one.wire_bytes))
+            now = sender.next_event(now)
+        assert [camera for _, camera, _ in sent] == ([0] * 10 if share == 1.0 else [0, 1] * 5)
+        spent = sum(size for _, _, size in sent)
+        assert spent / rate - 0.6 < sent[-1][0] < spent / rate
+        assert budget_use([(at, size) for at, _, size in sent], rate, 1109).kept
+
+
 @needs_road
 def test_answers_survive_their_coder(reader: Reader, camera: Frames) -> None:
     coder = AnswerCoder(reader.codec)

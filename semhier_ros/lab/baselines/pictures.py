@@ -31,14 +31,12 @@ from semhier_ros.link.schedule.wire import ZENOH_UDP
 
 
 class PacedSender:
-    """The robot's end of several cameras: each has an equal share of the budget of `rate` wire bytes per second (0:
-    none). A queued datagram leaves when it is made and the share allows it. largest: bytes of a payload; `in_turn`:
-    whether cameras take turns, else the first goes first."""
-
-    in_turn = True
+    """The robot's end of several cameras, which share the budget of `rate` wire bytes per second (0: none): those that
+    have something to send take turns, a datagram each. A queued datagram leaves when it is made, its camera's turn has
+    come and the budget allows it. largest: bytes of a payload."""
 
     def __init__(self, cameras: int, rate: float, largest: int) -> None:
-        self._buckets = [TokenBucket(rate / cameras or None, ZENOH_UDP.wire_bytes(largest)) for _ in range(cameras)]
+        self._bucket = TokenBucket(rate or None, ZENOH_UDP.wire_bytes(largest))
         self._queues: list[list[tuple[float, Departure]]] = [[] for _ in range(cameras)]
         self._turn = 0
         self.counters = {"offered": 0, "encoded": 0}
@@ -48,22 +46,30 @@ class PacedSender:
         raise NotImplementedError
 
     def next_event(self, now: float) -> float | None:
-        """When a datagram may leave, not before `now`; None while nothing is on its way."""
-        waiting = ((queue[0], bucket) for queue, bucket in zip(self._queues, self._buckets, strict=True) if queue)
-        return min((max(made, bucket.ready_at(one.wire_bytes, now)) for (made, one), bucket in waiting), default=None)
+        """When a datagram may leave or is made, not before `now`; None while nothing is on its way."""
+        following = self._following(now)
+        leaves = [] if following is None else [self._bucket.ready_at(following.wire_bytes, now)]
+        later = [queue[0][0] for queue in self._queues if queue and queue[0][0] > now]
+        return min([*leaves, *later], default=None)
 
     def pop(self, now: float) -> Departure | None:
         """The datagram that leaves at `now`; None while there is none."""
-        for step in range(len(self._queues)):
-            camera = (self._turn + step) % len(self._queues)
+        for camera in range(len(self._queues)):
             self._refresh(camera, now)
-            queue, bucket = self._queues[camera], self._buckets[camera]
-            if not queue or queue[0][0] > now or bucket.ready_at(queue[0][1].wire_bytes, now) > now:
-                continue
-            _, departure = queue.pop(0)
-            bucket.spend(departure.wire_bytes, now)
-            self._turn = camera + 1 if self.in_turn else 0
-            return departure
+        departure = self._following(now)
+        if departure is None or self._bucket.ready_at(departure.wire_bytes, now) > now:
+            return None
+        self._queues[departure.camera].pop(0)
+        self._bucket.spend(departure.wire_bytes, now)
+        self._turn = departure.camera + 1
+        return departure
+
+    def _following(self, now: float) -> Departure | None:
+        """The datagram whose turn is next of those that are made."""
+        for step in range(len(self._queues)):
+            queue = self._queues[(self._turn + step) % len(self._queues)]
+            if queue and queue[0][0] <= now:
+                return queue[0][1]
         return None
 
     def _queue(self, camera: int, made: float, payload: bytes, number: int, purpose: str) -> None:

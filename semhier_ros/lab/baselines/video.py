@@ -142,8 +142,6 @@ def units(data: bytes) -> list[bytes]:
 class VideoSender(PacedSender):
     """Sender of one or several cameras' videos."""
 
-    in_turn = False
-
     def __init__(self, made: Sequence[dict[int, list[bytes]]], rate: float, seconds: float) -> None:
         super().__init__(len(made), rate, SLICE_BYTES + 64)
         self._made, self._seconds = made, seconds
