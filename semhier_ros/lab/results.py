@@ -212,13 +212,12 @@ def add(text: str, command: str, folder: Path) -> None:
         tables = TABLES[study](result)
     except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ResultsError(f"--add {text}: no result of {study} ({type(error).__name__}: {error})") from error
-    rows = result["rows"] if study == "replay" else [result]
-    known = installed_hashes()
-    models = {
-        str(row["model"]): str(row.get("model_hash") or known.get(str(row["model"]), ""))
-        for row in rows
-        if isinstance(row.get("model"), str)
-    }
+    models = {}
+    for row in result["rows"] if study == "replay" else [result]:
+        if isinstance(row.get("model"), str):
+            if not row.get("model_hash"):
+                raise ResultsError(f"--add {text}: model_hash of {row['model']!r} is missing; measure it again")
+            models[row["model"]] = str(row["model_hash"])
     source = source or provenance()
     keep(folder / f"{name}.json", name, {**source, "command": command or source["command"]}, result, tables, models)
 

@@ -13,6 +13,8 @@ import pytest
 
 from semhier_ros.cli import main
 from semhier_ros.lab.baselines import Setting
+from semhier_ros.lab.results import installed_hashes
+from semhier_ros.lab.studies import transfer
 from semhier_ros.lab.studies.classification import MOST_SETTINGS, worth_measuring
 from semhier_ros.paths import model_names, models_dir
 
@@ -72,6 +74,7 @@ def test_odd_pictures_are_measured_like_others(odd: Path, tmp_path: Path) -> Non
     assert main(["measure", "classification", "--images", str(odd), "--labels", str(labels), *words]) == 0
     result = json.loads(out.read_text())
     assert result["images"] == 6
+    assert (result["model"], result["model_hash"]) == ("imagenet", installed_hashes()["imagenet"])
     ours = result["codecs"]["semhier"]
     assert [row["prefix"] for row in ours] == list(range(len(ours)))
     assert all(0 < row["payload_bytes_mean"] < row["bytes_mean"] for row in ours)
@@ -167,6 +170,17 @@ def test_what_transfer_cannot_use_is_named(odd: Path, tmp_path: Path, complaint:
     labels.write_text("file,label,split\npoint.png,a,train\nwide.png,b,train\nnone.png,a,test\n")
     assert "none.png" in said("--labels", labels, "--codecs", "answer")
     assert "'bpg' is not one of" in said("--labels", labels, "--codecs", "bpg")
+
+
+def test_what_transfer_measured_says_of_which_model(odd: Path, tmp_path: Path, monkeypatch) -> None:
+    labels, out, folder = tmp_path / "labels.csv", tmp_path / "out.json", tmp_path / "another name"
+    labels.write_text("file,label,split\nphoto.jpg,a,train\nalpha.png,b,train\ngrey16.png,a,test\n")
+    shutil.copytree(models_dir() / "imagenet", folder)
+    monkeypatch.setattr(transfer, "probe", lambda features, labels, test, again=None: np.ones(int(test.sum()), bool))
+    words = ["--images", odd, "--labels", labels, "--model", folder, "--codecs", "answer", "--every", 99, "--json", out]
+    assert main(["measure", "transfer", *map(str, words)]) == 0
+    result = json.loads(out.read_text())
+    assert (result["model"], result["model_hash"]) == ("imagenet", installed_hashes()["imagenet"])
 
 
 def test_settings_worth_measuring_are_few_distinct_and_at_the_frontier() -> None:

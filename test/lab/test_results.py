@@ -88,10 +88,13 @@ def test_a_studys_result_is_taken_in_with_its_tables(figures: Path, tmp_path: Pa
 def test_a_results_own_model_is_named_and_not_the_installed_one(figures: Path, tmp_path: Path) -> None:
     detector = {"file": "d.onnx", "size": [64, 64], "ap50_by_class": {}, "ap50_by_size": {}}
     result = {"model": "road", "level": 1, "scenes": 1, "boxes": 1, "ignored_boxes": 0, "detector": detector}
-    for own, wanted in (({}, "abc"), ({"model_hash": "older"}, "older")):
-        (tmp_path / "b.json").write_text(json.dumps(result | own))
+    (tmp_path / "b.json").write_text(json.dumps(result))
+    with pytest.raises(ResultsError, match="model_hash of 'road' is missing; measure it again"):
         add(f"beside={tmp_path / 'b.json'}", "semhier measure beside", figures)
-        assert json.loads((figures / "beside.json").read_text())["models"] == {"road": {"model_hash": wanted}}
+    assert not (figures / "beside.json").exists()
+    (tmp_path / "b.json").write_text(json.dumps(result | {"model_hash": "older"}))
+    add(f"beside={tmp_path / 'b.json'}", "semhier measure beside", figures)
+    assert json.loads((figures / "beside.json").read_text())["models"] == {"road": {"model_hash": "older"}}
 
 
 def test_the_documents_hold_what_the_figures_say() -> None:

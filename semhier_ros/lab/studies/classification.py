@@ -60,7 +60,8 @@ MOST_SETTINGS = 14
 @dataclass(frozen=True)
 class Plan:
     """What is compared. codecs: `semhier` and names of reference codecs. owners: per level and grouping, each leaf's
-    cluster. quality, blocks, pictures: of ours. judge: whether an independent classifier reads the pictures."""
+    cluster. quality, blocks, pictures: of ours. judge: whether an independent classifier reads the pictures. name,
+    model_hash: of the model that is loaded."""
 
     model: str
     device: str
@@ -71,6 +72,8 @@ class Plan:
     pictures: bool
     judge: bool
     cache: Path
+    name: str
+    model_hash: str
 
     @property
     def stills(self) -> tuple[str, ...]:
@@ -294,7 +297,8 @@ def make_plan(options: argparse.Namespace) -> tuple[Plan, list[Labelled]]:
     owners = {f"L{level}": np.array(tree.owner(level)) for level in range(tree.depth)}
     owners |= {path.stem: read_grouping(path, tree.leaf_count) for path in options.groupings}
     alike = {name: getattr(options, name) for name in ("model", "device", "quality", "blocks", "pictures", "cache")}
-    plan = Plan(codecs=tuple(dict.fromkeys(options.codecs)), owners=owners, judge=options.judge, **alike)
+    measured = {"codecs": tuple(dict.fromkeys(options.codecs)), "owners": owners, "judge": options.judge}
+    plan = Plan(**measured, **alike, name=codec.name, model_hash=codec.model_hash)
     if not plan.stills and not (plan.pictures and "semhier" in plan.codecs):
         plan = replace(plan, judge=False)
     if plan.judge:
@@ -321,7 +325,8 @@ def evaluate(
     curves = {name: [summary(list(points)) for points in zip(*rows, strict=True)] for name, rows in measured.items()}
     result: Row = {
         "images": len(photos),
-        "model": plan.model,
+        "model": plan.name,
+        "model_hash": plan.model_hash,
         "uncompressed": curves.pop("uncompressed")[0],
         "judge_uncompressed": curves.pop("judge_uncompressed")[0],
         "codecs": curves,

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semhier_ros import options as shared
+from semhier_ros.api import Codec
 from semhier_ros.command import CommandError, for_the_user
 from semhier_ros.footage.video import read_picture
 from semhier_ros.lab.baselines import CONTROL, NAMES, WITH_PATH, make, send
@@ -148,9 +149,8 @@ Coded = tuple[Asked, NDArray, float, NDArray | None]
 """A photo's features as decoded, their bytes, and the features that it has when it is coded otherwise."""
 
 
-def collect(options: argparse.Namespace, asked: dict[str, Asked]) -> dict[str, list[Coded]]:
+def collect(options: argparse.Namespace, codec: Codec, asked: dict[str, Asked]) -> dict[str, list[Coded]]:
     """What came of every photo, per codec's operating point."""
-    codec = load_codec(options.model, threads=options.threads, kind="whole images")
     model: Any = codec.model
     vectors = vector_codecs(options.codecs, model)
     stills = [make(n) for n in options.codecs if n not in VECTOR_NAMES]
@@ -199,8 +199,10 @@ def run(options: argparse.Namespace) -> int:
     sets = check_sets(asked)
     with for_the_user():
         check_codecs(options.codecs)
-        points = collect(options, asked)
-    result: dict[str, Any] = {"model": options.model, "sets": sets, "codecs": defaultdict(list)}
+        codec = load_codec(options.model, threads=options.threads, kind="whole images")
+        points = collect(options, codec, asked)
+    about = {"model": codec.name, "model_hash": codec.model_hash}
+    result: dict[str, Any] = {**about, "sets": sets, "codecs": defaultdict(list)}
     for point, coded in each(list(points.items()), "probes"):
         rows, kept, sizes, others = zip(*coded, strict=True)
         features = np.stack(kept).astype(np.float32)
