@@ -18,7 +18,9 @@ Boxes = Sequence[NDArray[np.float64]]
 """Rows of every scene."""
 
 MOST_PER_NODE = 100  # detections of a node that count in a scene: COCO's largest
-SIZES = ("all", "small", "medium", "large")  # COCO's: areas below 32², below 96², and above
+AREAS = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+"""COCO's sizes, by area in pixels."""
+SIZES = ("all", *AREAS)
 
 
 def rows_of(detections: Iterable[Detection], levels: int) -> list[Rows]:
@@ -91,8 +93,9 @@ class Truth:
             }
         )
 
-    def score(self, level: int, found: Sequence[Rows]) -> LevelScore:
-        """What the detections of all scenes, in the order of the labels, are worth at `level`."""
+    def score(self, level: int, found: Sequence[Rows], nodes: Iterable[int] | None = None) -> LevelScore:
+        """What the detections of all scenes, in the order of the labels, are worth at `level`. nodes: those that count
+        (None: all)."""
         from faster_coco_eval import COCOeval_faster
 
         arrays = []
@@ -102,15 +105,23 @@ class Truth:
             out[:, 1:3], out[:, 3:5] = rows[:, 2:4], rows[:, 4:6] - rows[:, 2:4]
             arrays.append(out)
         everything = np.concatenate(arrays) if arrays else np.empty((0, 7))
-        occurring = sorted({note["category_id"] - 1 for note in self._truth[level].dataset["annotations"]})
+        counted = sorted(range(len(self.names[level])) if nodes is None else set(nodes))
+        notes = [note for note in self._truth[level].dataset["annotations"] if note["category_id"] - 1 in counted]
+        occurring = sorted({note["category_id"] - 1 for note in notes})
         if not len(everything):
+            areas = [note["area"] for note in notes if not note["iscrowd"]]
+            there = {name: any(low <= area <= high for area in areas) for name, (low, high) in AREAS.items()}
             return LevelScore(
-                0.0, 0.0, dict.fromkeys(SIZES[1:], 0.0), {self.names[level][node]: 0.0 for node in occurring}
+                0.0,
+                0.0,
+                {name: 0.0 if some else None for name, some in there.items()},
+                {self.names[level][node]: 0.0 for node in occurring},
             )
         judged = COCOeval_faster(
             self._truth[level], self._truth[level].loadRes(everything), "bbox", print_function=lambda *_: None
         )
         judged.params.maxDets = [1, 10, MOST_PER_NODE]
+        judged.params.catIds = [node + 1 for node in counted]
         judged.evaluate()
         judged.accumulate()
         precision = judged.eval["precision"][..., -1]  # IoU, recall, node, size
@@ -119,7 +130,7 @@ class Truth:
             sizes.pop("all") or 0.0,
             _mean(precision[:, :, :, 0]) or 0.0,
             sizes,
-            {self.names[level][node]: _mean(precision[0, :, node, 0]) or 0.0 for node in occurring},
+            {self.names[level][node]: _mean(precision[0, :, counted.index(node), 0]) or 0.0 for node in occurring},
         )
 
 

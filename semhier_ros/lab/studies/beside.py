@@ -4,8 +4,9 @@ regions.
     semhier measure beside --images S/images --labels S/labels --ignored S/ignored --model road \\
         --detector yolox_nano.onnx --names coco80 --size 736 416 --as person=vulnerable car=vehicle
 
-What the detector calls `person` is compared with the labels of the tree's node `vulnerable`; classes that are not named
-are left out. Beside it stands, unless --alone, what the model's own detector finds, with nothing coded.
+What the detector calls `person` is compared with the labels of the tree's node `vulnerable`; classes and nodes that are
+not named are left out. Beside it stands, unless --alone, what the model's own detector finds of the same nodes, with
+nothing coded.
 """
 
 from __future__ import annotations
@@ -99,15 +100,16 @@ def run(options: argparse.Namespace) -> int:
         theirs.append(rows_of_found(detector.detect(picture, LEAST), nodes))
         if judge:
             ours.append(judge.dense(picture)[level])
-    truth = Truth.of(labels, codec.taxonomy, ignored)
+    truth, named = Truth.of(labels, codec.taxonomy, ignored), set(nodes.values())
     result: dict[str, Any] = {
         "scenes": len(scenes),
         "boxes": int(sum(map(len, labels))),
         "ignored_boxes": int(sum(map(len, ignored))),
         "level": level,
         "detector": {"file": options.detector.name, "sha256": detector.spec.sha256, "size": list(detector.size)}
-        | truth.score(level, theirs).as_row(),
+        | truth.score(level, theirs, named).as_row(),
     }
     if judge:
-        result |= {"model": codec.name, "model_hash": codec.model_hash, "own": truth.score(level, ours).as_row()}
+        own = truth.score(level, ours, named).as_row()
+        result |= {"model": codec.name, "model_hash": codec.model_hash, "own": own}
     return finish(result, options.json, "beside")
