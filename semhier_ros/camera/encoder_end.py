@@ -38,7 +38,9 @@ from semhier_ros.codec.model import Flow, Motion, PictureFlow, SenderMemory
 from semhier_ros.codec.packet import Block, delta_tag
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.feedback.sender_control import Advice
+from semhier_ros.link.schedule.budget import PerSecond
 from semhier_ros.link.schedule.scheduler import BlockLike
+from semhier_ros.link.transport import REQUESTS_PER_SECOND
 
 ASKED_FRAMES = 4
 """Frames of which finer blocks are still to be made because somebody asked; beyond it the oldest request goes."""
@@ -343,6 +345,7 @@ class EncoderEnd:
         self._waiting: deque[_Waiting] = deque()
         self._current: _Current | None = None
         self._cache = FrameCache(self.settings.keep_frames)
+        self._requests = PerSecond(REQUESTS_PER_SECOND)
         self._asked: deque[tuple[int, int, int]] = deque(maxlen=ASKED_FRAMES)
         self._limit = RateLimit()
         self._pace = _Pace()
@@ -380,8 +383,13 @@ class EncoderEnd:
             self._waiting.clear()
             self._current = self._picture_made = None
 
-    def request(self, request: BlockRequest) -> None:
-        """A receiver asks for more, or less."""
+    def request(self, request: BlockRequest, now: float) -> None:
+        """A receiver asks for more, or less: so many times a second at most, whatever brings its requests."""
+        with self._lock:
+            taken = self._requests.take(now)
+        if not taken:
+            self._report("requests_refused", f"block request refused: more than {REQUESTS_PER_SECOND} in a second")
+            return
         if not self.settings.accept_requests:
             self._report("requests_refused", "block request refused: accept_requests is false")
             if request.frame is not None:

@@ -23,6 +23,7 @@ from semhier_ros.link.schedule.scheduler import BlockLike, Scheduler
 from semhier_ros.link.schedule.status import SchedulerStatus
 from semhier_ros.link.schedule.wire import WireModel
 from semhier_ros.link.transport import (
+    REQUESTS_PER_SECOND,
     Datagram,
     OnMemory,
     OnRequest,
@@ -33,8 +34,6 @@ from semhier_ros.link.transport import (
     waited,
 )
 
-REQUESTS_PER_SECOND = 20
-"""Requests of receivers that are taken, at most."""
 REPLY_SHARE, NOTE_SHARE = 0.05, 0.15
 """What descriptions that receivers ask for, and what is told besides packets, may take of the rate: both leave before
 blocks that wait, and nobody may talk the budget empty."""

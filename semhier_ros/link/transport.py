@@ -18,6 +18,9 @@ MAX_PAYLOAD = 65_000
 MAX_REQUEST = 1024
 """The longest request from a receiver to a sender (bytes)."""
 
+REQUESTS_PER_SECOND = 20
+"""Requests of receivers that are taken, at most, whatever brings them."""
+
 MAX_INFO = 1024
 """The longest stream information (bytes)."""
 

@@ -377,7 +377,7 @@ class EncoderNode(ManagedNode):
 
     def _honour(self, request: BlockRequest) -> None:
         if self._end is not None:
-            self._end.request(request)
+            self._end.request(request, time.monotonic())
         if self._worker is not None:
             self._worker.wake()
 

@@ -66,7 +66,7 @@ class Ends:
             split,
             default_policies(len(codec.block_names), codec.semantic_blocks),
             budget=60_000.0,
-            on_request=lambda camera, data: self.robot.request(BlockRequest.from_bytes(data)),
+            on_request=lambda camera, data: self.robot.request(BlockRequest.from_bytes(data), time.monotonic()),
             on_memory=lambda camera, memory: self.robot.heard(memory),
         )
         self.sender.set_finest("front", codec.semantic_blocks - 1)

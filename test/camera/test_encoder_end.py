@@ -200,7 +200,7 @@ def test_where_the_link_lets_fewer_frames_pass_than_come_they_are_names_and_a_pi
     assert whole == [0, 50, 100], "the first, before the camera's pace is known, and those that have a picture"
     assert {blocks for place, blocks in enumerate(frames) if place not in whole} == {(0, 1, 2)}
     assert [blocks for _, blocks, _ in robot.link.sent if blocks[0] > 0] == [(4,), (5,), (6,)] * 3
-    robot.end.request(BlockRequest(3, robot.end.next_frame - 1))
+    robot.end.request(BlockRequest(3, robot.end.next_frame - 1), robot.now)
     assert robot.link.sent[-1] == (robot.end.next_frame - 1, (0, 1, 2, 3), True), "details are kept for requests"
 
 
@@ -260,7 +260,7 @@ def test_only_wanted_blocks_are_sent_and_unwanted_semantic_ones_are_kept_for_req
     robot.drain()
     assert robot.link.sent == [(0xFFFF, (0, 1), False)]
     assert robot.maker.made == [(0xFFFF, index) for index in range(4)]
-    robot.end.request(BlockRequest(5, 0xFFFF))
+    robot.end.request(BlockRequest(5, 0xFFFF), robot.now)
     assert robot.link.sent[1:] == [(0xFFFF, (0, 1, 2, 3), True)]
     robot.drain()
     assert robot.link.sent[2:] == [(0xFFFF, (4, 5), True)]
@@ -274,7 +274,7 @@ def test_without_requests_nothing_is_made_that_nobody_wants() -> None:
     robot.offer()
     robot.drain()
     assert robot.maker.made == [(0xFFFF, 0), (0xFFFF, 1)]
-    robot.end.request(BlockRequest(5, 0xFFFF))
+    robot.end.request(BlockRequest(5, 0xFFFF), robot.now)
     assert robot.counts["requests_refused"] == 1
     assert len(robot.link.sent) == 1
 
@@ -285,15 +285,26 @@ def test_requests_are_bounded_and_too_late_ones_are_counted() -> None:
     for _ in range(11):
         robot.offer()
         robot.drain()
-    robot.end.request(BlockRequest(6, 0xFFFF))
+    robot.end.request(BlockRequest(6, 0xFFFF), robot.now)
     assert len(robot.link.lost) == 1
     assert robot.counts["requests_too_late"] == 1, "ten frames are kept, this was the eleventh"
     for frame in range(10):
-        robot.end.request(BlockRequest(4, frame))
+        robot.end.request(BlockRequest(4, frame), robot.now)
     robot.drain()
     assert robot.kinds.count("asked") == ASKED_FRAMES
-    robot.end.request(BlockRequest(2, None, 5000))
+    robot.end.request(BlockRequest(2, None, 5000), robot.now)
     assert robot.link.set == [(2, 5.0)]
+
+
+def test_at_most_twenty_requests_a_second_are_taken_whatever_brings_them() -> None:
+    robot = Robot()
+    robot.link.last = 3
+    for number in range(100):
+        robot.end.request(BlockRequest(number % 7, None, 5000), 10.0 + 0.01 * number)
+    assert len(robot.link.set) == robot.counts["requests_honoured"] == 20
+    assert robot.counts["requests_refused"] == 80
+    robot.end.request(BlockRequest(5, None, 5000), 11.0)
+    assert robot.link.set[-1] == (5, 5.0)
 
 
 def test_the_stream_is_described_with_each_frame_and_said_to_change_when_it_does() -> None:

@@ -18,6 +18,7 @@ from semhier_ros.link.transport import (
     MAX_INFO,
     MAX_PAYLOAD,
     MAX_REQUEST,
+    REQUESTS_PER_SECOND,
     Datagram,
     OnDatagram,
     OnInfo,
@@ -35,7 +36,6 @@ MESSAGES_PER_SECOND = 400
 """Reports and requests together that a measured link looks at."""
 _QUERY_TIMEOUT = 2.0
 _REPLIES = 16
-_REQUESTS_PER_SECOND = 20
 REPLIES_PER_SECOND = 8
 """Descriptions that are told to who asks, at most; a measured link has a share of its rate for them besides."""
 
@@ -62,7 +62,7 @@ class ZenohSender(ZenohEnd):
         options: ZenohOptions,
         *,
         on_request: OnRequest | None = None,
-        requests_per_second: int = _REQUESTS_PER_SECOND,
+        requests_per_second: int = REQUESTS_PER_SECOND,
         wrap: Callable[[str, bytes], bytes] | None = None,
         on_tick: Callable[[float], None] | None = None,
         answer: Callable[[str, bytes], bytes | None] | None = None,
