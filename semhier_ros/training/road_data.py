@@ -15,7 +15,7 @@ from semhier_ros.footage.labels import Notes, read_labels
 from semhier_ros.footage.video import read_picture
 from semhier_ros.training.errors import TrainingError
 from semhier_ros.training.packed import PackedArray, packed, states
-from semhier_ros.training.yolo_data import YoloData, label_file
+from semhier_ros.training.yolo_data import YoloData, ignored_file, label_file
 
 CACHE_SIZE = (640, 360)  # width, height of a cached scene, letterboxed to its top left corner
 CANVAS = (800, 480)  # width, height of the detector's full input: larger than most scenes, for small vehicles
@@ -28,19 +28,23 @@ CACHE_FORM = 2  # of the memory map; grows when what is decoded changes
 @dataclass(frozen=True)
 class Scenes:
     """Decoded scenes: `pixels` N,360,640,3 uint8 RGB; `sizes` N,2 (w, h) of the valid part; `boxes` per scene n,5
-    float32 rows (class, x0, y0, x1, y1) in cached pixels; `key`: a hash of what `pixels` were made of."""
+    float32 rows (class, x0, y0, x1, y1) in cached pixels; `key`: a hash of what `pixels` were made of; `ignored`: rows
+    of regions where something unlabelled may be, likewise (none: there are no such regions)."""
 
     names: list[str]
     pixels: np.ndarray | PackedArray
     sizes: np.ndarray
     boxes: list[np.ndarray]
     key: str = ""
+    ignored: Sequence[np.ndarray] = ()
 
     def __len__(self) -> int:
         return len(self.names)
 
 
-def read_boxes_of(path: Path, width: int, height: int, classes: int, notes: Notes | None = None) -> np.ndarray:
+def read_boxes_of(
+    path: Path, width: int, height: int, classes: int | None = None, notes: Notes | None = None
+) -> np.ndarray:
     """Rows (class, x0, y0, x1, y1) in pixels of one YOLO label file, as far as they lie in the picture; `notes` counts
     what is left out. Raises LabelError, a ValueError that names file and line."""
     rows = read_labels(path, width, height, classes, notes)
@@ -52,6 +56,7 @@ def read_boxes_of(path: Path, width: int, height: int, classes: int, notes: Note
 
 def load_scenes(data: YoloData, split: str, cache: Path) -> Scenes:
     """Decode the scenes of a split once into a memory map under `cache`; a picture that changes is decoded anew.
+    Ignored regions are those of the YOLO files in `ignored`, where `images` stands in a picture's path.
 
     Says on stderr how many pictures have no label file: they count as scenes without any object.
 
@@ -81,7 +86,12 @@ def load_scenes(data: YoloData, split: str, cache: Path) -> Scenes:
     pixels, notes = packed(cache, "pixels", made_of | {"files": states(files)}, decode)
     valid = np.asarray(notes["sizes"])
     boxes = read_boxes(files, valid, len(data.classes), split)
-    return Scenes([str(file) for file in files], pixels, valid, boxes, pixels.path.stem)
+    regions = map(ignored_file, files)
+    ignored = [
+        np.zeros((0, 5), np.float32) if file is None else read_boxes_of(file, int(w), int(h))
+        for file, (w, h) in zip(regions, valid, strict=True)
+    ]
+    return Scenes([str(file) for file in files], pixels, valid, boxes, pixels.path.stem, ignored)
 
 
 def read_boxes(files: Sequence[Path], sizes: np.ndarray, classes: int, split: str) -> list[np.ndarray]:
@@ -123,15 +133,21 @@ def as_picture(scenes: Scenes, row: int, scale: float = 1.0, flip: bool = False)
     is told on. With a `scale` below 1 it stands in the corner of a larger picture."""
     width, height = scenes.sizes[row]
     picture = scenes.pixels[row, :height, :width]
-    labels = scenes.boxes[row].copy()
     if flip:
         picture = picture[:, ::-1]
-        labels[:, [1, 3]] = width - labels[:, [3, 1]]
     size = (round(width / scale), round(height / scale))
     canvas = np.full((size[1], size[0], 3), PADDING, np.uint8)
     canvas[:height, :width] = picture
-    labels[:, 1:] *= Canvas(*CANVAS, source=size).scale
-    return canvas, labels
+    return canvas, told_on_canvas(scenes.boxes[row], (width, height), scale, flip)
+
+
+def told_on_canvas(boxes: np.ndarray, size: tuple[int, int], scale: float = 1.0, flip: bool = False) -> np.ndarray:
+    """Rows (class, box) of a scene of `size` (w, h) in pixels of the canvas that `as_picture` is told on."""
+    told = boxes.copy()
+    if flip:
+        told[:, [1, 3]] = size[0] - told[:, [3, 1]]
+    told[:, 1:] *= Canvas(*CANVAS, source=(round(size[0] / scale), round(size[1] / scale))).scale
+    return told
 
 
 def shown(scale: tuple[float, float], corner: tuple[float, float]) -> np.ndarray:

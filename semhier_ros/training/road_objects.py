@@ -19,13 +19,15 @@ from semhier_ros.training.errors import TrainingError
 from semhier_ros.training.matching import Matched, match, named_code
 from semhier_ros.training.object_codec import Rows
 from semhier_ros.training.packed import fingerprint
-from semhier_ros.training.road_data import Scenes, as_picture
+from semhier_ros.training.road_data import Scenes, as_picture, told_on_canvas
+from semhier_ros.training.teachers import inside_share
 from semhier_ros.whole_file import replacing
 
 VARIANTS = ("1", "1-mirrored", "0.75")
 """How scenes that teach the object codec are shown to the detector: the scale, and whether mirrored."""
 OBJECT_FIELDS = ("cells", "boxes", "objectness", "leaves", "features")
 LABEL_FIELDS = ("truth", "wanted")
+MOSTLY = 0.5  # share of a box inside an ignored region from which it is there
 
 
 def read_variant(text: str) -> tuple[float, bool]:
@@ -47,15 +49,29 @@ def collect(
     variants: tuple[tuple[float, bool], ...],
     least: float,
 ) -> list[Matched]:
-    """Objects found in every scene and variant, each with its label, as the encoder would find them."""
+    """Objects found in every scene and variant, each with its label, as the encoder would find them. What is found
+    mostly inside an ignored region and has no label is left out: nobody knows whether it is right."""
     found = []
     for scale, flip in variants:
         for row in tqdm(range(len(scenes)), desc=f"detect x{scale} {flip=}", mininterval=5):
             picture, labels = as_picture(scenes, row, scale, flip)
             size = (picture.shape[1], picture.shape[0])
             objects = finder.objects(finder.look(picture), size, least, layout.max_objects)
-            found.append(match(objects, labels, layout.stride))
+            matched = match(objects, labels, layout.stride)
+            if len(scenes.ignored):
+                size = tuple(scenes.sizes[row].tolist())
+                regions = told_on_canvas(scenes.ignored[row], size, scale, flip)
+                matched = without_ignored(matched, regions, layout.stride)
+            found.append(matched)
     return found
+
+
+def without_ignored(found: Matched, ignored: NDArray[np.float32], stride: int) -> Matched:
+    """The objects that have a label or lie mostly outside each of the regions `ignored` (rows as of labels)."""
+    middle, half = found.objects.boxes[:, :2] * stride, found.objects.boxes[:, 2:] * stride / 2
+    inside = inside_share(np.concatenate([middle - half, middle + half], axis=1), ignored[:, 1:])
+    kept = np.flatnonzero((found.truth >= 0) | (inside.max(axis=1, initial=0.0) <= MOSTLY))
+    return Matched(found.objects.take(kept), found.truth[kept], found.wanted[kept])
 
 
 def remembered(
@@ -83,6 +99,8 @@ def remembered(
         "sizes": (layout.size_low, layout.size_step, layout.size_levels),
         "offsets": (layout.offset_step, layout.offset_levels),
     }
+    if any(len(regions) for regions in scenes.ignored):
+        made_of["ignored"] = [regions.tolist() for regions in scenes.ignored]
     path = folder / f"objects-{fingerprint(made_of)}.npz"
     if not path.exists():
         found = collect(finder, scenes, layout, tuple(map(read_variant, variants)), least)

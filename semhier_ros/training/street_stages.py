@@ -449,7 +449,7 @@ def settle(options: argparse.Namespace) -> Path:
             scenes = street.scenes(split)
             count = min(len(scenes), options.settled if split == "train" else len(scenes))
             chosen = random.choice(len(scenes), size=count, replace=False, p=scenes.draw if split == "train" else None)
-            for kind in ("images", "labels"):
+            for kind in ("images", "labels", "ignored"):
                 (folder / kind / name).mkdir(parents=True)
             for row in tqdm(sorted(int(own) for own in chosen), desc=f"settle {split}", mininterval=20):
                 canvas, rows = adapting.on_canvas(scenes, row, 1.0, False)
@@ -458,6 +458,8 @@ def settle(options: argparse.Namespace) -> Path:
                 write_picture(folder / "images" / name / f"{row:05d}.png", canvas[:height, :width])
                 text = yolo_lines([(int(own[0]), own[1:]) for own in settled], width, height)
                 (folder / "labels" / name / f"{row:05d}.txt").write_text(text)
+                text = yolo_lines([(0, own[1:]) for own in rows if own[0] == IGNORED], width, height)
+                (folder / "ignored" / name / f"{row:05d}.txt").write_text(text)
         card = {"path": str(place.resolve()), "train": "images/train", "val": "images/val", "names": list(leaves)}
         (folder / "data.yaml").write_text(yaml.safe_dump(card, sort_keys=False))
     return place / "data.yaml"

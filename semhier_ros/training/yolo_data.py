@@ -92,13 +92,19 @@ def open_labelled(options: Any) -> tuple[YoloData, Taxonomy]:
     return data, taxonomy
 
 
-def label_file(image: Path) -> Path:
-    """Where the labels of an image lie."""
+def label_file(image: Path, kind: str = "labels") -> Path:
+    """Where the labels of an image lie: beside it where no `images` stands in its path. Or files of another `kind`."""
     parts = list(image.parts)
     last = max((n for n, part in enumerate(parts[:-1]) if part == "images"), default=None)
     if last is not None:
-        parts[last] = "labels"
+        parts[last] = kind
     return Path(*parts).with_suffix(".txt")
+
+
+def ignored_file(image: Path) -> Path | None:
+    """Where an image's regions lie that count neither way; None where no `images` stands in its path."""
+    found = label_file(image, "ignored")
+    return None if found == label_file(image) else found
 
 
 def _text(file: Path) -> str:

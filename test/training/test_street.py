@@ -47,7 +47,7 @@ from semhier_ros.training.street_data import (
 from semhier_ros.training.street_scenes import cut, known_cells, read_catalogue
 from semhier_ros.training.street_stages import StreetLoss, Tutor, blended, planes_of
 from semhier_ros.training.teachers import VIEWS, Notebook, Opinion, Teacher, View, number_alike, vote
-from semhier_ros.training.yolo_data import YoloData, label_file
+from semhier_ros.training.yolo_data import YoloData, ignored_file, label_file
 
 ROOT = Path(__file__).parents[2]
 TREE = ROOT / "config/taxonomies/street.yaml"
@@ -576,6 +576,7 @@ def test_from_sets_to_scenes_that_a_model_folder_is_made_of(tiny: Tiny):
         rows = [line.split()[0] for line in label_file(file).read_text().splitlines()]
         assert "0" in rows or "1" in rows
         assert "2" in rows  # the teacher's person, whom no set labels
+        assert ignored_file(file).read_text() == ""
     painted = torch.load(out / "painted.pt", weights_only=True)
     assert painted["planes"] == {"scenes": (0, 3)}
     report = out / "report" / "kept"
