@@ -173,7 +173,7 @@ class DecoderEnd(Generic[C]):
         self._still_of: tuple[int, int] | None = None
         self._assembler = PieceAssembler()
         self._frames: OrderedDict[int, _Known] = OrderedDict()
-        self._anchor = (0, 0.0)
+        self._anchors = ((0, 0.0),)
         self._early: deque[bytes | tuple[Block, int]] = deque(maxlen=EARLY)
         self._sender = OneSender()
         self._parsed: tuple[bytes, Packet] | None = None
@@ -225,7 +225,8 @@ class DecoderEnd(Generic[C]):
 
     def _take(self, info: StreamInfo, now: float) -> None:
         old, self.info = self.info, info
-        self._anchor = (info.stamp_ns, now)
+        first = self._anchors[:1] if old is not None and old.stamp_ns == info.stamp_ns else ()
+        self._anchors = (*first, (info.stamp_ns, now))
         codec = self._codecs.get(info.stream_hash)
         if codec is None:
             self.codec = self._decoder = None
@@ -279,8 +280,7 @@ class DecoderEnd(Generic[C]):
         if not self._heard(packet.frame, packet.stamp, now):
             return []
         if packet.stamp is not None:
-            near = self._expected(now)
-            restored = restore_stamp(packet.stamp, near)
+            restored, near = self._restored(packet.stamp, now)
             known, (late, early) = self._frames.get(packet.frame), STAMP_SECONDS
             if not late <= (restored - near) / 1e9 <= early and (known is None or known.stamp_ns != restored):
                 return self._doubt(data, packet.frame, waited)
@@ -299,10 +299,16 @@ class DecoderEnd(Generic[C]):
             outputs += self._push(block, now)
         return outputs
 
-    def _expected(self, now: float) -> int:
-        """The stamp in ns that a frame taken now should have."""
-        stamp_ns, taken = self._anchor
-        return stamp_ns + round((now - taken) * 1e9)
+    def _restored(self, low40: int, now: float) -> tuple[int, int]:
+        """A stamp in ns of which a packet says the low bits, and the one that a frame taken now should have.
+
+        That goes on from the description's. One that is repeated without a frame in between tells either of two
+        things: a camera that paused, whose clock went on since it came first, or one whose clock paused, as that of a
+        bag that is halted. What is nearer holds.
+        """
+        expected = [stamp_ns + round((now - heard) * 1e9) for stamp_ns, heard in self._anchors]
+        both = [(restore_stamp(low40, near), near) for near in expected]
+        return min(both, key=lambda pair: abs(pair[0] - pair[1]))
 
     def _parse(self, data: bytes) -> Packet:
         """What a packet says; of the one that was foreseen it is known already."""
@@ -322,7 +328,7 @@ class DecoderEnd(Generic[C]):
             packet = self._parse(task)
         except PacketError:
             return None  # the task itself will say so
-        stamp_ns = None if packet.stamp is None else restore_stamp(packet.stamp, self._expected(now))
+        stamp_ns = None if packet.stamp is None else self._restored(packet.stamp, now)[0]
         return None if packet.piece is not None else self._decoder.foresee(packet.blocks[0], stamp_ns)
 
     def foretold(self, detections: tuple[Detection, ...]) -> None:

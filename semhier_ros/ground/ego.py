@@ -185,6 +185,7 @@ class PoseTeller:
         """What was told last did not leave, and nobody is taken to know anything."""
         self._anew |= self._told is not None and self._told.anew
         self._told, self._track = None, EgoTrack(self._track.age_ns)
+        self._writer = PoseWriter()
 
     def bytes_of(self, pose: EgoPose) -> bytes:
         """The bytes of a pose that is told."""

@@ -194,7 +194,7 @@ def _zenoh(connect: str, listen: str) -> list[Parameter]:
 def _radio() -> list[Parameter]:
     return [
         Parameter("link.udp.listen", "", 'host:port to receive at; "": a port of the system\'s choice.'),
-        Parameter("link.udp.peer", "", 'host:port of the other end; "": whoever spoke last.'),
+        Parameter("link.udp.peer", "", 'host:port of the other end; "": whose frame was the last that holds.'),
         Parameter("link.serial.device", "", "Serial port of the radio, or a URL of pyserial; opened again for ever."),
         Parameter("link.serial.baud", 57_600, "Its speed.", low=300, high=4_000_000),
         Parameter(

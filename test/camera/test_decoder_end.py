@@ -208,6 +208,17 @@ def test_what_comes_before_the_description_is_kept_for_it(end: DecoderEnd, repor
     assert outputs[0].stamp_ns == OLD + 3
 
 
+@pytest.mark.parametrize("later", [25.0, 1.1], ids=["the camera paused", "its clock paused"])
+def test_frames_after_a_pause_are_read_at_once(end: DecoderEnd, later: float) -> None:
+    """What describes a stream goes on coming meanwhile, with the stamp of the last frame."""
+    end.describe(info(), 0.0)
+    assert end.datagram(packet(1, 0, 0, OLD + SECOND), 1.0)
+    for now in (3.0, 13.0, 23.0):
+        end.describe(info(OLD + SECOND), now)
+    stamp_ns = OLD + round(later * SECOND)
+    assert [output.stamp_ns for output in end.datagram(packet(2, 0, 0, stamp_ns), 25.0)] == [stamp_ns]
+
+
 def test_pieces_are_put_together(end: DecoderEnd) -> None:
     end.describe(info(), 0.0)
     end.datagram(packet(5, 0, 3, OLD), 0.0)

@@ -29,6 +29,7 @@ from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.carriers import RadioCarrier, carrier
 from semhier_ros.link.clock import ManualClock
 from semhier_ros.link.emulate.radio import RADIOS, RadioHop, RadioProfile
+from semhier_ros.link.radio.receiving import joined
 from semhier_ros.link.radio.store import STORE_BYTES, Inbox, Outbox
 from semhier_ros.link.schedule.policy import default_policies
 
@@ -419,3 +420,13 @@ def test_a_counter_never_begins_anew_and_the_sender_says_so():
     assert not ends.came(7)
     assert ends.sender.counters["counter_used_up"] > 0
     assert "its counter is used up" in ends.sender.trouble
+
+
+@pytest.mark.parametrize("sizes", [(32760, 32760, 15), (40000, 20000, 8), (65535, 1, 1), (100, 200, 60000)])
+def test_what_two_parcels_bring_fits_a_packet(sizes: tuple[int, int, int]) -> None:
+    first, *rest = (Block(1, 9, index, bytes(size)) for index, size in enumerate(sizes))
+    blocks = joined((first,), tuple(rest))
+    assert blocks[-1] is rest[-1]
+    assert Packet.parse(Packet(1, 9, blocks, 5 if blocks[0].index == 0 else None).to_bytes()).blocks == blocks
+    assert (len(blocks) == 3) == (sizes == (100, 200, 60000)), "only what is too large leaves the older ones out"
+    assert joined((first,), tuple(rest[1:])) == tuple(rest[1:]), "one between is missing"

@@ -40,7 +40,16 @@ from semhier_ros.codec.compact import (
     stream_tag,
     word_of,
 )
-from semhier_ros.codec.packet import MAX_BLOCK_BYTES, STAMP_MODULUS, Block, Doubted, Packet, PacketError
+from semhier_ros.codec.packet import (
+    MAX_BLOCK_BYTES,
+    MAX_BLOCKS,
+    MAX_VARINT,
+    STAMP_MODULUS,
+    Block,
+    Doubted,
+    Packet,
+    PacketError,
+)
 from semhier_ros.codec.stream_info import StreamInfo
 from semhier_ros.link.clock import MACHINE, Clock, ManualClock
 from semhier_ros.link.feedback.envelope import WINDOW
@@ -66,6 +75,16 @@ ACK_SECONDS = 10.0
 _SAID, _SAID_SHORT = 2, 3
 """A request is said in so many turns: nobody acknowledges it, and where 16 bits are all that proves it, two have to
 come."""
+
+
+def joined(before: tuple[Block, ...], blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+    """The blocks of two parcels of one frame as one packet may hold them: the last one alone where blocks between are
+    missing, or where together they are too large for a packet."""
+    whole = (*[one for one in before if one.index < blocks[0].index], *blocks)
+    apart = any(one.index != whole[0].index + place for place, one in enumerate(whole))
+    large = any(len(one.data) > MAX_VARINT for one in whole[:-1])
+    large |= sum(len(one.data) for one in whole) > MAX_BLOCK_BYTES - 2 * MAX_BLOCKS  # their lengths take bytes, too
+    return blocks[-1:] if apart or large else whole
 
 
 class _Replay:
@@ -313,11 +332,8 @@ class RadioReceiving:
             stamp, blocks = read_parcel(whole, slot.info.stream_tag)
             self._counts["parcels"] += 1
             before = slot.stored
-            if before is not None and before[:2] == (blocks[0].frame, stamp):
-                blocks = (*[one for one in before[2] if one.index < blocks[0].index], *blocks)
-            apart = any(one.index != blocks[0].index + place for place, one in enumerate(blocks))
-            if apart or sum(len(one.data) for one in blocks) > MAX_BLOCK_BYTES:
-                blocks = blocks[-1:]
+            same = before is not None and before[:2] == (blocks[0].frame, stamp)
+            blocks = joined(before[2] if before is not None and same else (), blocks)
             slot.stored = (blocks[0].frame, stamp, blocks)
             if self._options.seal.short:
                 blocks = tuple(replace(one, data=Doubted(one.data)) for one in blocks)
