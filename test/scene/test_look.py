@@ -339,7 +339,7 @@ def test_through_a_window_the_detector_finds_nearly_the_same() -> None:
 def test_what_the_looks_find_is_where_the_detector_said() -> None:
     codec = Codec.load("street", "cpu", threads=1)
     model: Any = codec.model
-    assert [str(look) for look in model.folder.looks] == ["1088x640:0-166@0.35", "544x320:64-"]
+    assert [str(look) for look in model.folder.looks] == ["1088x640:0-100@0.2", "544x320:40-"]
     assert model.view_size == (800, 480)
     picture = PICTURES[0]
     size = (picture.shape[1], picture.shape[0])
