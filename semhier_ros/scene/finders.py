@@ -168,7 +168,7 @@ class OwnFinder:
         """What the looks saw: those at the whole picture first, then the windows of those that are told where."""
         size = (image.shape[1], image.shape[0])
         seen = [
-            Window(look, self._detect(Canvas(*look.size, source=size).place(image)))
+            Window(look, self._detect(Canvas(*look.size, source=size).place(image, smooth=False)))
             for look in self.looks
             if not look.where
         ]
@@ -191,7 +191,7 @@ class OwnFinder:
             own = look.takes(2 * np.sqrt(half.prod(axis=0)) * scale)
             corners.append(np.concatenate([middle - half, middle + half])[:, own] * scale)
         windows = _windows(np.concatenate(corners, axis=1), canvas.used, look.size)
-        placed_once = canvas.place(image) if windows else None
+        placed_once = canvas.place(image, smooth=False) if windows else None
         seen = []
         for x0, y0, x1, y1 in windows:
             assert placed_once is not None

@@ -10,7 +10,8 @@ EfficientNet-Lite0 (Apache-2.0), chosen for its ReLU6 and absence of squeeze-and
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -47,6 +48,18 @@ def _separable(channels_in: int, channels_out: int, kernel: int = 3) -> nn.Seque
     )
 
 
+class Unshuffled(nn.Conv2d):
+    """`PixelUnshuffle(2)` and a 1x1 convolution in one: the same numbers by a 2x2 convolution of stride 2, without the
+    copy that brings four pixels' channels together. Its weight is kept as the 1x1 convolution's."""
+
+    def __init__(self, channels_in: int, channels_out: int):
+        super().__init__(4 * channels_in, channels_out, 1)
+
+    def forward(self, values: Tensor) -> Tensor:
+        weight = self.weight.reshape(self.out_channels, -1, 2, 2)
+        return nn.functional.conv2d(values, weight, self.bias, stride=2)
+
+
 class Detector(nn.Module):
     """RGB canvas (B,3,H,W; H and W multiples of 32; values in -1..1) to `DetectorOutput`.
 
@@ -61,7 +74,7 @@ class Detector(nn.Module):
             nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))
             for channels in TRUNK_CHANNELS
         )
-        self.edges = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * EDGE_CHANNELS, width, 1))
+        self.edges = nn.Sequential(nn.Identity(), Unshuffled(EDGE_CHANNELS, width))
         nn.init.zeros_(self.edges[1].weight)
         nn.init.zeros_(self.edges[1].bias)
         self.merge = nn.ModuleList(_separable(width, width) for _ in TRUNK_CHANNELS[:-1])
@@ -72,6 +85,7 @@ class Detector(nn.Module):
         self.types = nn.Conv2d(width, types, 1)
         nn.init.constant_(self.geometry[-1].bias, 0.0)
         nn.init.constant_(self.geometry[-1].bias[:1], -float(torch.tensor(1 / PRIOR_OBJECTNESS - 1).log()))
+        self.register_load_state_dict_pre_hook(_take_widths)
 
     def forward(self, image: Tensor) -> DetectorOutput:
         return self.look(*self.trunk(image))
@@ -90,6 +104,30 @@ class Detector(nn.Module):
         coarse = coarse + self.context(coarse)
         middle = self.merge[1](middle + nn.functional.interpolate(coarse, scale_factor=2.0, mode="nearest"))
         return self.merge[0](fine + nn.functional.interpolate(middle, scale_factor=2.0, mode="nearest"))
+
+
+def take_widths(detector: Detector, state: Mapping[str, Tensor], prefix: str = "") -> None:
+    """Give the trunk's layers as many channels as they have in a state: a trunk may have been made narrower
+    (`training.thinning`). The weights of layers that change are undefined until the state is loaded. prefix: of the
+    detector's names in it."""
+    for name, module in detector.trunk.named_modules():
+        for key, own in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            given = state.get(f"{prefix}trunk.{name}.{key}")
+            if given is None or given.shape == own.shape or given.shape[2:] != own.shape[2:]:
+                continue
+            fresh = own.new_empty(given.shape)
+            setattr(module, key, nn.Parameter(fresh) if isinstance(own, nn.Parameter) else fresh)
+        if isinstance(module, nn.Conv2d):
+            depthwise = module.groups > 1
+            module.out_channels, module.in_channels = module.weight.shape[:2]
+            if depthwise:
+                module.groups = module.in_channels = module.out_channels
+        elif isinstance(module, nn.BatchNorm2d):
+            module.num_features = len(module.running_mean)
+
+
+def _take_widths(detector: Detector, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
+    take_widths(detector, state, prefix)
 
 
 def box_of_sides(raw: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from semhier_ros.taxonomy import Taxonomy
-from semhier_ros.torch.detector import Detector, load_imagenet_trunk
+from semhier_ros.torch.detector import Detector, load_imagenet_trunk, take_widths
 from semhier_ros.torch.scene_backend import as_input
 from semhier_ros.training.checkpoint import Checkpoint, check_made_of, digest, load_checkpoint
 from semhier_ros.training.detector_loss import detector_loss
@@ -74,8 +74,10 @@ def start_from(detector: Detector, folder: Path) -> None:
         MissingFile: the folder has no weights. TrainingError: they are of another network.
     """
     path = weights_of(folder)
-    own, prefix = detector.state_dict(), "detector.detector."
+    prefix = "detector.detector."
     given = {key.removeprefix(prefix): value for key, value in load_file(path).items() if key.startswith(prefix)}
+    take_widths(detector, given)
+    own = detector.state_dict()
     if missing := sorted(own.keys() - given.keys()):
         raise TrainingError(f"start: {path} has no {missing[0]} for the detector")
     fits = {key: given[key].to(value.dtype) for key, value in own.items() if given[key].shape == value.shape}

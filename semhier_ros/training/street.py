@@ -24,7 +24,7 @@ from semhier_ros.training.settings import SHARED, Option, add_options, layered, 
 
 STAGES = {
     name: ("semhier_ros.training.street_stages", name, "")
-    for name in ("gather", "teach", "adapt", "detector", "blend", "settle", "pictures", "report")
+    for name in ("gather", "teach", "adapt", "thin", "detector", "blend", "settle", "pictures", "report")
 }
 OPTIONS = (
     Option("data", Path, None, "folder of the sets that the recipe names"),
@@ -41,10 +41,20 @@ OPTIONS = (
     Option("steps", int, 1200, "adapt: steps of 16 pictures", least=1),
     Option("rounds", int, 3, "adapt: how often its worst mistakes are looked for", least=1),
     Option("lr", float, 2e-3, "adapt: learning rate, halved each round", above=0),
+    Option("widths", str, (), "thin: channels that blocks of the trunk shall have, such as 1.0=64 (as they are)", 0),
     Option("minutes", float, 600.0, "detector: anneal to this much time if steps take longer", above=0),
     Option("detector_steps", int, 20000, "detector: of training; 0 takes what adapt made", least=0),
     Option("batch", int, 16, "detector: crops in a step", least=1),
     Option("crop", int, (512, 320), "detector: pixels of a crop, multiples of 32", 2, 32, metavar=("W", "H")),
+    Option(
+        "looked",
+        float,
+        (),
+        "detector: scales at which the model will look, beside the canvas; crops are shown at about one of them "
+        "(default: at any from 0.6 to 1.9)",
+        count=0,
+        above=0,
+    ),
     Option("rate", float, 1.2e-3, "detector: learning rate at its greatest", above=0),
     Option("fold", bool, False, "detector: keep the normalisations' statistics, folded into the convolutions; quicker"),
     Option("tutor", Path, None, "detector: model folder whose word on crops of `tutored` is learned as well"),
@@ -57,6 +67,14 @@ OPTIONS = (
         2,
         0,
         most=1,
+    ),
+    Option(
+        "given_back",
+        float,
+        0.0,
+        "blend: how much of what rare types were taught more often, or weighed more, is taken from their chances again",
+        least=0,
+        most=2,
     ),
     Option("settled", int, 1200, "settle: training scenes for the object codec", least=1),
     Option(

@@ -51,12 +51,15 @@ from semhier_ros.training.loader import Loader, workers_for
 from semhier_ros.training.picture_form import PAINTED, SCENES, start_picture
 from semhier_ros.training.road_data import CANVAS
 from semhier_ros.training.street_data import IGNORED, READERS, Recipe, StreetSet
-from semhier_ros.training.street_scenes import StreetSamples, StreetScenes, load_street, read_catalogue
+from semhier_ros.training.street_scenes import StreetSamples, StreetScenes, load_street, read_catalogue, repeats
 from semhier_ros.training.teachers import VIEWS, Teacher, ask, intersection_over_union, notebooks_of
+from semhier_ros.training.thinning import block_of, read_widths, thinned
 from semhier_ros.whole_file import replacing
 
 Floats = NDArray[np.float32]
 ADAPTED = "adapted.pt"  # what `adapt` made
+THINNED = "thinned.pt"  # and `thin`
+FITTED = 40  # pictures that a narrower trunk is fitted to
 AGREED = 0.5  # intersection over union from which a found object and a label are the same
 SURE = 0.35  # objectness from which an object that is found where the teacher doubts is settled as one
 
@@ -126,7 +129,7 @@ def check_detector(options: argparse.Namespace) -> None:
     """`check_begun`, and that crops have whole cells and the tutor knows sets of the recipe."""
     check_crop(options.crop)
     pick_device(options.device)
-    check_begun(options, DETECTOR, ADAPTED)
+    check_begun(options, DETECTOR, THINNED, ADAPTED)
     if options.tutor is not None:
         weights_of(options.tutor, "tutor")
         known = [part.name for part in Street(options).recipe.sets]
@@ -256,6 +259,27 @@ def word_weights(scenes: StreetScenes, words: int) -> NDArray[np.float32]:
     return rarity_of(counts)
 
 
+def overtaught(scenes: StreetScenes, recipe: Recipe, group: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Per leaf, how much more a training teaches it, among its `group` (leaves n), than it is met in pictures of the
+    sets, drawn by their shares: the logarithm of that ratio. Pictures with rare words are drawn more often, and rare
+    words weigh more; a detector learns to name rare leaves as often as that. What counts is a leaf's own word, or
+    words that it shares where there is none: those teach a sum, not which leaf of it is likelier."""
+    weights = word_weights(scenes, len(recipe.words))
+    met, taught = np.zeros(len(recipe.words)), np.zeros(len(recipe.words))
+    for rows, chance, times in zip(scenes.boxes, scenes.draw, repeats(scenes.boxes, recipe), strict=True):
+        counts = np.bincount(rows[rows[:, 0] >= 0, 0].astype(int), minlength=len(met))
+        met += counts * chance / times
+        taught += counts * chance * weights
+    own = recipe.members * (recipe.members.sum(1, keepdims=True) == 1)
+    of_leaf = np.where(met @ own > 0, own, recipe.members)
+    leaves = np.stack([met @ of_leaf, taught @ of_leaf])
+    groups = leaves @ (group[:, None] == np.arange(group.max() + 1))
+    shares = leaves / np.maximum(groups[:, group], np.finfo(float).tiny)
+    return np.log(shares[1], out=np.zeros(len(group)), where=leaves[0] > 0) - np.log(
+        shares[0], out=np.zeros(len(group)), where=leaves[0] > 0
+    )
+
+
 def adapt(options: argparse.Namespace) -> Path:
     """Widen the detector of the model folder `start`, its trunk and neck fixed: `adapted.pt`."""
     torch.set_num_threads(options.threads)
@@ -289,6 +313,39 @@ def adapt(options: argparse.Namespace) -> Path:
         )
         save_checkpoint(path, {"average": network.state_dict(), "step": steps * (number + 1), **made_of})
     return path
+
+
+def thin(options: argparse.Namespace) -> Path:
+    """Make the trunk narrower, as `widths` say, of the detector that `detector` would begin with: `thinned.pt`. Without
+    widths there is nothing to do."""
+    torch.set_num_threads(options.threads)
+    street = Street(options)
+    widths = read_widths(options.widths)
+    path = street.out / THINNED
+    if not widths or path.exists():
+        return path
+    network = Detector(len(street.recipe.leaves))
+    adapted = load_checkpoint(street.out / ADAPTED)
+    if adapted is None:
+        start_wider(network, options.start, street.recipe.leaves)
+    else:
+        network.load_state_dict(adapted["average"])
+    scenes = street.scenes("train")
+    samples = StreetSamples(scenes, tuple(options.crop), options.seed, looked=options.looked)
+    canvases = [samples.sample(number)[0] for number in range(FITTED)]
+    narrow, lost = thinned(network, widths, canvases, options.seed)
+    for name, share in lost.items():
+        print(f"block {name}: {widths[name]} channels, {100 * share:.1f} % of what it adds is lost", flush=True)
+    made_of = street.made_of(options.start) | {"widths": [f"{name}={count}" for name, count in widths.items()]}
+    save_checkpoint(path, {"average": narrow.state_dict(), **made_of})
+    return path
+
+
+def check_thin(options: argparse.Namespace) -> None:
+    """`check_begun`, and that the widths are texts of widths, of blocks that the trunk has."""
+    check_begun(options, THINNED, ADAPTED)
+    for name in read_widths(options.widths):
+        block_of(Detector(1), name)
 
 
 class Tutor:
@@ -339,8 +396,8 @@ class StreetLoss:
 
 
 def detector(options: argparse.Namespace) -> Path:
-    """Train the whole detector, from `adapted.pt` or else the model folder `start`: `detector.pt`. With 0 steps it is
-    what it begins with."""
+    """Train the whole detector, from `thinned.pt`, else `adapted.pt`, else the model folder `start`: `detector.pt`.
+    With 0 steps it is what it begins with."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     street = Street(options)
@@ -348,12 +405,11 @@ def detector(options: argparse.Namespace) -> Path:
     scenes = street.scenes("train")
     checkpoint = Checkpoint(street.out / DETECTOR, street.made_of(options.start))
     network = Detector(len(street.recipe.leaves))
-    if not checkpoint.path.exists():
-        adapted = load_checkpoint(street.out / ADAPTED)
-        if adapted is None:
-            start_wider(network, options.start, street.recipe.leaves)
-        else:
-            network.load_state_dict(adapted["average"])
+    begun = next(filter(None, (load_checkpoint(street.out / name) for name in (DETECTOR, THINNED, ADAPTED))), None)
+    if begun is None:
+        start_wider(network, options.start, street.recipe.leaves)
+    else:
+        network.load_state_dict(begun["average"])
     network.to(device).to(memory_format=torch.channels_last)
     if options.fold:
         fold_statistics(network)
@@ -363,7 +419,7 @@ def detector(options: argparse.Namespace) -> Path:
     weights = torch.from_numpy(word_weights(scenes, len(street.recipe.words))).to(device)
     tutor = Tutor(options.tutor, street.recipe.leaves, device) if options.tutor is not None else None
     tutored = [number for number, part in enumerate(street.recipe.sets) if part.name in options.tutored]
-    samples = StreetSamples(scenes, tuple(options.crop), options.seed, tutored)
+    samples = StreetSamples(scenes, tuple(options.crop), options.seed, tutored, options.looked)
     workers = workers_for(device, options.threads, options.workers)
     course = Course(
         options.detector_steps,
@@ -379,20 +435,33 @@ def detector(options: argparse.Namespace) -> Path:
 
 
 def blend(options: argparse.Namespace) -> Path:
-    """Mix some of the weights of the model folder `start` into the trained detector: `blended.pt`, which the stages
-    after this take.
+    """Make of the trained detector what the stages after this take, `blended.pt`: some of the weights of the model
+    folder `start` mixed in (`kept`), and what names types told how often each is met (`given_back`), as for any
+    classifier whose classes become more or less frequent (Saerens, Latinne and Decaestecker, "Adjusting the outputs of
+    a classifier to new a priori probabilities", Neural Computation 14, 2002; Menon et al., "Long-tail learning via
+    logit adjustment", ICLR 2021, arXiv 2007.07314).
 
     Raises:
-        MissingFile: nothing is trained yet.
+        MissingFile: nothing is trained yet. TrainingError: `kept` of a start whose trunk has other widths.
     """
-    leaves = Street(options).recipe.leaves
+    street = Street(options)
+    leaves = street.recipe.leaves
     trained = trained_detector(options.out, leaves, mixed=False)
-    start = Detector(len(leaves))
-    start_wider(start, options.start, leaves)
-    old = Taxonomy.load(options.start / "taxonomy.yaml")
-    known = [leaves.index(name) for name in old.names(len(old.levels) - 1) if name in leaves]
+    mixed = dict(trained)
+    if any(options.kept):
+        start = Detector(len(leaves))
+        start_wider(start, options.start, leaves)
+        own = start.state_dict()
+        if other := next((key for key in own if own[key].shape != trained[key].shape), None):
+            raise TrainingError(f"kept: {other} of {options.start} has another shape; a thinner trunk keeps 0 and 0")
+        old = Taxonomy.load(options.start / "taxonomy.yaml")
+        known = [leaves.index(name) for name in old.names(len(old.levels) - 1) if name in leaves]
+        mixed = blended(own, trained, tuple(options.kept), known)
+    if options.given_back:
+        group = np.asarray(street.taxonomy.owner(len(street.taxonomy.levels) - 2))
+        ratio = torch.from_numpy(options.given_back * overtaught(street.scenes("train"), street.recipe, group))
+        mixed["types.bias"] = (mixed["types.bias"].double() - ratio).to(mixed["types.bias"].dtype)
     path: Path = options.out / BLENDED
-    mixed = blended(start.state_dict(), trained, tuple(options.kept), known)
     save_checkpoint(path, {"average": mixed, "of": digest(trained)})
     return path
 
@@ -540,6 +609,7 @@ CHECKS = {
     "gather": check,
     "teach": check_teacher,
     "adapt": check_adapt,
+    "thin": check_thin,
     "detector": check_detector,
     "blend": check_blend,
     "settle": check,
