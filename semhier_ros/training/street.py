@@ -46,15 +46,6 @@ OPTIONS = (
     Option("detector_steps", int, 20000, "detector: of training; 0 takes what adapt made", least=0),
     Option("batch", int, 16, "detector: crops in a step", least=1),
     Option("crop", int, (512, 320), "detector: pixels of a crop, multiples of 32", 2, 32, metavar=("W", "H")),
-    Option(
-        "looked",
-        float,
-        (),
-        "detector: scales at which the model will look, beside the canvas; crops are shown at about one of them "
-        "(default: at any from 0.6 to 1.9)",
-        count=0,
-        above=0,
-    ),
     Option("rate", float, 1.2e-3, "detector: learning rate at its greatest", above=0),
     Option("fold", bool, False, "detector: keep the normalisations' statistics, folded into the convolutions; quicker"),
     Option("tutor", Path, None, "detector: model folder whose word on crops of `tutored` is learned as well"),

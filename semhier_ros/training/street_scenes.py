@@ -24,8 +24,6 @@ from semhier_ros.training.teachers import Notebook, number_alike, vote
 
 Floats = NDArray[np.float32]
 LEAST_SIDE = 4.0  # pixels of the canvas; smaller objects are ignored
-ANY_SCALE = 0.6, 1.9  # of a crop, beside the canvas
-AROUND_LOOK = 0.18  # how far from the scale of a look a crop's may be: the logarithm of their ratio
 LEAST_VISIBLE = 0.4  # share of an object inside a crop below which it is ignored
 FAMILIES = ("person",), ("bicycle", "motorcycle"), ("car", "bus", "truck", "train"), ("traffic light",), ("stop sign",)
 
@@ -161,15 +159,9 @@ class StreetAugmenter(SceneAugmenter):
     """`SceneAugmenter` for street pictures: ignored regions stay, what a crop cuts becomes ignored, and a mosaic is
     made of pictures of one set, which know the same."""
 
-    def __init__(self, scenes: StreetScenes, size: tuple[int, int], mosaic: float = 0.15, looked: Sequence[float] = ()):
+    def __init__(self, scenes: StreetScenes, size: tuple[int, int], mosaic: float = 0.15):
         super().__init__(scenes, size, mosaic)  # type: ignore[arg-type]
-        self.street, self.looked = scenes, tuple(looked)
-
-    def _scale(self) -> float:
-        """How much larger or smaller than on the canvas a picture is shown: as a model looks, or any that it may."""
-        if not self.looked:
-            return float(np.exp(self.random.uniform(*np.log(ANY_SCALE))))
-        return float(self.random.choice(self.looked) * np.exp(self.random.uniform(-AROUND_LOOK, AROUND_LOOK)))
+        self.street = scenes
 
     def _partners(self, row: int) -> NDArray[np.int64]:
         like = np.flatnonzero(self.street.sets == self.street.sets[row])
@@ -180,7 +172,7 @@ class StreetAugmenter(SceneAugmenter):
         valid_h, valid_w = picture.shape[:2]
         boxes = self.street.boxes[row].copy()
         fit = min(CANVAS[0] / valid_w, CANVAS[1] / valid_h) * float(self.street.scales[row])
-        scale = smaller * fit * self._scale()
+        scale = smaller * fit * float(np.exp(self.random.uniform(np.log(0.6), np.log(1.9))))
         stretch = float(np.exp(self.random.uniform(-0.12, 0.12)))
         scale_x, scale_y = scale * stretch, scale / stretch
         free = (min(0, valid_w * scale_x - width), max(0, valid_w * scale_x - width))
@@ -235,18 +227,10 @@ def known_cells(ignored: Floats, width: int, height: int) -> NDArray[np.bool_]:
 class StreetSamples:
     """`loader.Samples` of crops of `size` (w, h): pixels h,w,3 uint8 RGB, the arrays of `scene_samples.Targets` (words
     in place of types), which cells are known, which leaves the picture's set would have labelled, and whether it is one
-    of the sets `tutored` (by number). looked: scales, beside the canvas, at which a model will look; crops are shown at
-    about one of them, or at any."""
+    of the sets `tutored` (by number)."""
 
-    def __init__(
-        self,
-        scenes: StreetScenes,
-        size: tuple[int, int],
-        seed: int,
-        tutored: Sequence[int] = (),
-        looked: Sequence[float] = (),
-    ):
-        self.augmenter = StreetAugmenter(scenes, size, looked=looked)
+    def __init__(self, scenes: StreetScenes, size: tuple[int, int], seed: int, tutored: Sequence[int] = ()):
+        self.augmenter = StreetAugmenter(scenes, size)
         self.tutored = np.isin(scenes.sets, tutored)
         self.draws = Draws(len(scenes), seed, scenes.draw)
 

@@ -331,7 +331,7 @@ def thin(options: argparse.Namespace) -> Path:
     else:
         network.load_state_dict(adapted["average"])
     scenes = street.scenes("train")
-    samples = StreetSamples(scenes, tuple(options.crop), options.seed, looked=options.looked)
+    samples = StreetSamples(scenes, tuple(options.crop), options.seed)
     canvases = [samples.sample(number)[0] for number in range(FITTED)]
     narrow, lost = thinned(network, widths, canvases, options.seed)
     for name, share in lost.items():
@@ -419,7 +419,7 @@ def detector(options: argparse.Namespace) -> Path:
     weights = torch.from_numpy(word_weights(scenes, len(street.recipe.words))).to(device)
     tutor = Tutor(options.tutor, street.recipe.leaves, device) if options.tutor is not None else None
     tutored = [number for number, part in enumerate(street.recipe.sets) if part.name in options.tutored]
-    samples = StreetSamples(scenes, tuple(options.crop), options.seed, tutored, options.looked)
+    samples = StreetSamples(scenes, tuple(options.crop), options.seed, tutored)
     workers = workers_for(device, options.threads, options.workers)
     course = Course(
         options.detector_steps,
@@ -435,14 +435,14 @@ def detector(options: argparse.Namespace) -> Path:
 
 
 def blend(options: argparse.Namespace) -> Path:
-    """Make of the trained detector what the stages after this take, `blended.pt`: some of the weights of the model
-    folder `start` mixed in (`kept`), and what names types told how often each is met (`given_back`), as for any
-    classifier whose classes become more or less frequent (Saerens, Latinne and Decaestecker, "Adjusting the outputs of
-    a classifier to new a priori probabilities", Neural Computation 14, 2002; Menon et al., "Long-tail learning via
-    logit adjustment", ICLR 2021, arXiv 2007.07314).
+    """Make of the trained detector what the stages after this take, `blended.pt`: some of the weights that it began
+    with, of `thinned.pt` or else the model folder `start`, mixed in (`kept`), and the logits of types told how often
+    each is met (`given_back`), as for any classifier whose classes become more or less frequent (Saerens, Latinne and
+    Decaestecker, "Adjusting the outputs of a classifier to new a priori probabilities", Neural Computation 14, 2002;
+    Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, arXiv 2007.07314).
 
     Raises:
-        MissingFile: nothing is trained yet. TrainingError: `kept` of a start whose trunk has other widths.
+        MissingFile: nothing is trained yet. TrainingError: `kept` of weights of other shapes.
     """
     street = Street(options)
     leaves = street.recipe.leaves
@@ -451,9 +451,11 @@ def blend(options: argparse.Namespace) -> Path:
     if any(options.kept):
         start = Detector(len(leaves))
         start_wider(start, options.start, leaves)
+        if (thin_start := load_checkpoint(options.out / THINNED)) is not None:
+            start.load_state_dict(thin_start["average"])
         own = start.state_dict()
         if other := next((key for key in own if own[key].shape != trained[key].shape), None):
-            raise TrainingError(f"kept: {other} of {options.start} has another shape; a thinner trunk keeps 0 and 0")
+            raise TrainingError(f"kept: {other} has another shape in {options.out / DETECTOR} than before the training")
         old = Taxonomy.load(options.start / "taxonomy.yaml")
         known = [leaves.index(name) for name in old.names(len(old.levels) - 1) if name in leaves]
         mixed = blended(own, trained, tuple(options.kept), known)

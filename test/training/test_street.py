@@ -44,14 +44,7 @@ from semhier_ros.training.street_data import (
     join_riders,
     merge,
 )
-from semhier_ros.training.street_scenes import (
-    AROUND_LOOK,
-    StreetAugmenter,
-    StreetScenes,
-    cut,
-    known_cells,
-    read_catalogue,
-)
+from semhier_ros.training.street_scenes import StreetScenes, cut, known_cells, read_catalogue
 from semhier_ros.training.street_stages import StreetLoss, Tutor, blended, overtaught, planes_of
 from semhier_ros.training.teachers import VIEWS, Notebook, Opinion, Teacher, View, number_alike, vote
 from semhier_ros.training.yolo_data import YoloData, ignored_file, label_file
@@ -801,27 +794,6 @@ def test_planes_of_new_groups_begin_as_those_that_held_their_leaves():
     counts = np.bincount(np.asarray(old.owner(1)))
     assert counts[held["vehicle"]] == counts.max()
     assert held["vulnerable"] == held["animal"] == held["traffic control"] == -1
-
-
-def test_crops_are_shown_as_a_model_looks() -> None:
-    pictures = StreetScenes(
-        pixels=None,
-        starts=np.zeros(0, int),
-        sizes=np.zeros((0, 2), int),
-        boxes=[],
-        known=np.zeros((0, 1), bool),
-        draw=np.zeros(0),
-        scales=np.zeros(0, np.float32),
-        sets=np.zeros(0, int),
-    )
-    looking, anyhow = StreetAugmenter(pictures, (64, 64), looked=(0.68, 1.36)), StreetAugmenter(pictures, (64, 64))
-    drawn = np.log([looking._scale() for _ in range(300)])
-    nearest = np.abs(drawn[:, None] - np.log([0.68, 1.36])).min(axis=1)
-    assert nearest.max() <= AROUND_LOOK
-    assert 80 < (drawn < 0).sum() < 220
-    free = [anyhow._scale() for _ in range(300)]
-    assert min(free) < 0.66
-    assert max(free) > 1.7
 
 
 def test_rare_types_are_given_back_among_their_group_alone() -> None:
