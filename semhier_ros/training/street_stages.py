@@ -53,7 +53,7 @@ from semhier_ros.training.road_data import CANVAS
 from semhier_ros.training.street_data import IGNORED, READERS, Recipe, StreetSet
 from semhier_ros.training.street_scenes import StreetSamples, StreetScenes, load_street, read_catalogue, repeats
 from semhier_ros.training.teachers import VIEWS, Teacher, ask, intersection_over_union, notebooks_of
-from semhier_ros.training.thinning import block_of, read_widths, thinned
+from semhier_ros.training.thinning import block_of, read_widths, said_widths, thinned
 from semhier_ros.whole_file import replacing
 
 Floats = NDArray[np.float32]
@@ -317,13 +317,16 @@ def adapt(options: argparse.Namespace) -> Path:
 
 def thin(options: argparse.Namespace) -> Path:
     """Make the trunk narrower, as `widths` say, of the detector that `detector` would begin with: `thinned.pt`. Without
-    widths there is nothing to do."""
+    widths it stays what it is."""
     torch.set_num_threads(options.threads)
     street = Street(options)
     widths = read_widths(options.widths)
     path = street.out / THINNED
-    if not widths or path.exists():
+    if path.exists():
         return path
+    if not widths:
+        whole = street.out / ADAPTED
+        return whole if whole.exists() else Path(options.start)
     network = Detector(len(street.recipe.leaves))
     adapted = load_checkpoint(street.out / ADAPTED)
     if adapted is None:
@@ -336,16 +339,21 @@ def thin(options: argparse.Namespace) -> Path:
     narrow, lost = thinned(network, widths, canvases, options.seed)
     for name, share in lost.items():
         print(f"block {name}: {widths[name]} channels, {100 * share:.1f} % of what it adds is lost", flush=True)
-    made_of = street.made_of(options.start) | {"widths": [f"{name}={count}" for name, count in widths.items()]}
+    made_of = street.made_of(options.start) | {"widths": said_widths(widths)}
     save_checkpoint(path, {"average": narrow.state_dict(), **made_of})
     return path
 
 
 def check_thin(options: argparse.Namespace) -> None:
-    """`check_begun`, and that the widths are texts of widths, of blocks that the trunk has."""
+    """`check_begun`, and that the widths are texts of widths, of blocks that the trunk has, and those of a
+    `thinned.pt` that is there."""
     check_begun(options, THINNED, ADAPTED)
-    for name in read_widths(options.widths):
+    widths = read_widths(options.widths)
+    for name in widths:
         block_of(Detector(1), name)
+    saved = load_checkpoint(options.out / THINNED)
+    if widths and saved is not None:
+        check_made_of(options.out / THINNED, saved, {"widths": said_widths(widths)})
 
 
 class Tutor:

@@ -74,6 +74,11 @@ def read_widths(texts: Sequence[str]) -> dict[str, int]:
     return dict(sorted(widths.items(), key=lambda item: [int(part) for part in item[0].split(".")]))
 
 
+def said_widths(widths: Mapping[str, int]) -> list[str]:
+    """The texts of widths, as `read_widths` takes them."""
+    return [f"{name}={count}" for name, count in widths.items()]
+
+
 class Fitted(NamedTuple):
     """A linear map of fewer inputs: which are `kept`, `weight` outputs,kept, `shift` outputs, and which `lost` share of
     the outputs' variance it does not give."""

@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 
 from semhier_ros.torch.detector import Detector, DetectorOutput
 from semhier_ros.training import adapt, street_stages
-from semhier_ros.training.checkpoint import save_checkpoint
+from semhier_ros.training.checkpoint import load_checkpoint, save_checkpoint
 from semhier_ros.training.detector import rarity_of, trained_detector
 from semhier_ros.training.detector_loss import street_loss, tutor_loss
 from semhier_ros.training.errors import TrainingError
@@ -616,6 +616,23 @@ def test_what_one_folder_began_is_not_gone_on_with_as_if_another_had(tiny: Tiny,
         assert tiny.run(stage, "--start", other) == 2
         assert "detector.pt was trained with start road21" in capsys.readouterr().err
     assert not (tiny.out / "blended.pt").exists()
+
+
+def test_a_trunk_is_made_thinner_once_and_trained_on_as_it_is(tiny: Tiny, capsys: pytest.CaptureFixture[str]):
+    for stage in ("gather", "teach"):
+        assert tiny.run(stage) == 0
+    assert tiny.run("thin") == 0
+    assert not (tiny.out / "thinned.pt").exists()
+    assert tiny.run("thin", "--widths", "1.0=64") == 0
+    capsys.readouterr()
+    assert tiny.run("thin", "--widths", "1.0=48") != 0
+    assert "was trained with widths ['1.0=64'], not ['1.0=48']" in capsys.readouterr().err
+    assert tiny.run("thin", "--widths", "9.0=4") != 0
+    assert "no block 9.0" in capsys.readouterr().err
+    assert tiny.run("detector", "--detector-steps", "1") == 0
+    trained = load_checkpoint(tiny.out / "detector.pt")
+    assert trained is not None
+    assert len(trained["average"]["trunk.blocks.1.0.conv_dw.weight"]) == 64
 
 
 def test_checkpoints_of_before_starts_were_told_go_on_and_still_do_not_tell(tiny: Tiny):
